@@ -1,0 +1,1 @@
+"""kept keeps what Python code computes."""

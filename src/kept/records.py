@@ -1,0 +1,98 @@
+"""The records that rooms pass to each other: frozen data, no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["SCHEME", "Argument", "Buffer", "Call", "Digest", "Value"]
+
+SCHEME = "k1"
+"""The name of the digest scheme (docs/reference/digest-spec.md); every key carries it."""
+
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+
+Buffer = bytes | bytearray | memoryview
+"""A flat, contiguous range of bytes."""
+
+
+class Digest(str):
+    """The identity of a value: BLAKE3-256 as 64 lower-case hex digits.
+
+    Raises:
+        ValueError: the text is not a full digest. (Where a digest is read from a user, a prefix of
+            4 or more digits will do; it is expanded before it becomes a `Digest`.)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Digest:
+        if not _HEX.match(text):
+            raise ValueError(f"not a digest, which is 64 lower-case hex digits: {text[:80]!r}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, raw: bytes) -> Digest:
+        """From the 32 raw bytes."""
+        return str.__new__(cls, raw.hex())
+
+    @property
+    def raw(self) -> bytes:
+        """The 32 bytes."""
+        return bytes.fromhex(self)
+
+    def __repr__(self) -> str:
+        return f"Digest({str.__str__(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Digest, (str.__str__(self),)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a call: its digest, and the value itself where it is a small scalar."""
+
+    digest: Digest
+    value: Any = None
+    shown: bool = False
+    """Whether `value` holds the argument (None is a value too)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One kept call. Times are seconds since the epoch (UTC), durations seconds, sizes bytes."""
+
+    key: Digest
+    function: str
+    """Qualified name, `module:qualname`, or the name the user gave."""
+    code: str
+    """`code:<hex>` for a code identity, `version:<text>` for a version, `none` for neither."""
+    arguments: Mapping[str, Argument]
+    result: Digest
+    state: str = "done"
+    """`done`, or `failed` for a kept exception; `items` for a recorded generator."""
+    created: float = 0.0
+    seconds: float = 0.0
+    """What computing it took, wall time."""
+    size: int = 0
+    """Bytes of the encoded result, head and buffers."""
+    expires: float | None = None
+    uses: int = 0
+    used: float | None = None
+    """When it was last used, to within a flush of the counts."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An encoded value: the head is small and lives in the index, a buffer is a blob of its own."""
+
+    codec: str
+    head: bytes
+    buffers: Sequence[Buffer] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.head) + sum(memoryview(b).nbytes for b in self.buffers)
