@@ -1,0 +1,59 @@
+"""What every test stands on: a home of its own, no real cache within reach, bounded hypothesis."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Tests change the working directory and HOME; what outlives a test stays with the clone.
+set_hypothesis_home_dir(ROOT / ".hypothesis")
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["MPLCONFIGDIR"] = str(ROOT / ".pytest_cache" / "matplotlib")
+
+# A shared machine's stalls say nothing about the library, so no example has a deadline.
+_slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "default", max_examples=60, deadline=None, stateful_step_count=25, suppress_health_check=_slow
+)
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
+)
+
+
+def pytest_report_header() -> str:
+    import kept
+
+    return f"kept: {Path(kept.__file__).parent}"
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home, which is the working directory too, and in it an empty default cache."""
+    with tempfile.TemporaryDirectory(prefix="kept-test-", ignore_cleanup_errors=True) as made:
+        place = Path(made).resolve()
+        for name in [name for name in os.environ if name.startswith("KEPT_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HOME", str(place))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(place / ".cache"))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(place / ".config"))
+        monkeypatch.setenv("KEPT_CACHE", str(place / "cache"))
+        monkeypatch.chdir(place)
+        forget_the_default_cache()
+        yield place
+        forget_the_default_cache()
+        monkeypatch.undo()  # leaves the directory before it goes
+
+
+def forget_the_default_cache() -> None:
+    """Close the default cache, so that the next call opens one by the present environment."""
+    if active := sys.modules.get("kept.caches.active"):
+        active.reset()
