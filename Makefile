@@ -12,7 +12,7 @@ NEW_ENOUGH = case "$(MINOR)" in 3.1[1-9]) ;; "") exit 1;; *) echo "kept needs CP
 
 VENV = .venv
 TEST_VENV = .venv-test-$(MINOR)
-PIP = bin/python -m pip install --quiet --disable-pip-version-check --no-warn-script-location
+PIP = bin/python -m pip install -qq --disable-pip-version-check --no-warn-script-location
 JOBS = 2
 TESTS = tests
 PYTEST = $(TEST_VENV)/bin/pytest -n $(JOBS)
@@ -22,13 +22,15 @@ PACKAGED = pyproject.toml README.md LICENSE $(shell find src examples ! -path '*
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long test-all test-vectors check bench docs wheel clean
+.PHONY: help demo test-env test test-long test-all test-vectors check bench docs wheel clean
 
 help: ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## a real job, kept: run it twice
 	@$(VENV)/bin/kept demo
+
+test-env: $(TEST_VENV)/.wheel ## only installs what `make test` runs in
 
 test: $(TEST_VENV)/.wheel ## the test suite, against the built wheel
 	$(PYTEST) -m "not long" $(TESTS)
@@ -56,7 +58,7 @@ bench: $(VENV)/.bench ## kept beside its peers, in one run
 	@$(VENV)/bin/python benchmarks/peers.py
 
 docs: $(VENV)/.docs ## the documentation, into site/
-	$(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 wheel: $(WHEEL) ## what would be published, into dist/
 	@ls dist/*.whl
@@ -113,5 +115,5 @@ $(TEST_VENV)/.wheel: $(TEST_VENV)/.test $(WHEEL)
 
 $(WHEEL): $(PACKAGED) | $(TEST_VENV)/.made
 	@mkdir -p dist && rm -f dist/*.whl
-	@$(TEST_VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@$(TEST_VENV)/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 	@touch $@
