@@ -22,13 +22,15 @@ PACKAGED = pyproject.toml README.md LICENSE $(shell find src examples ! -path '*
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test-env test test-long test-all test-vectors check bench docs wheel clean
+.PHONY: help demo demo-env test-env test test-long test-all test-vectors check bench docs wheel clean
 
 help: ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## a real job, kept: run it twice
 	@$(VENV)/bin/kept demo
+
+demo-env: $(VENV)/.demo ## only installs what `make demo` runs in
 
 test-env: $(TEST_VENV)/.wheel ## only installs what `make test` runs in
 
