@@ -92,6 +92,8 @@ class Value:
     codec: str
     head: bytes
     buffers: Sequence[Buffer] = ()
+    names: Sequence[bytes] = ()
+    """The BLAKE3 of each buffer, where it is known already."""
 
     @property
     def size(self) -> int:

@@ -1,0 +1,7 @@
+"""Caches: a place for calls and results, the memory tier before it, and the one that is active."""
+
+from kept.caches.active import active, named, settings, use
+from kept.caches.cache import Cache
+from kept.caches.opening import open_cache
+
+__all__ = ["Cache", "active", "named", "open_cache", "settings", "use"]

@@ -1,0 +1,137 @@
+"""The one active cache: what `use` says here, or the default of the configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from kept.caches.cache import Cache
+from kept.caches.config import Settings, find
+from kept.caches.opening import open_cache
+from kept.errors import ConfigError, StoreError
+
+__all__ = ["active", "named", "reset", "settings", "use"]
+
+_current: ContextVar[Cache | None] = ContextVar("kept.cache", default=None)
+_default: Cache | None = None
+_failed: tuple[float, StoreError] | None = None
+_named: dict[str, Cache] = {}
+_settings: Settings | None = None
+_lock = threading.RLock()
+_RETRY = 5.0  # seconds after which a default cache that could not be opened is tried again
+
+
+def active() -> Cache:
+    """The active cache.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        StoreError: the default cache can't be opened.
+    """
+    cache = _current.get()
+    if cache is None:
+        cache = getattr(threading.current_thread(), "_kept_cache", None) or _default
+    return cache if cache is not None else _open_default()
+
+
+def _open_default() -> Cache:
+    global _default, _failed
+    with _lock:
+        if _default is None:
+            if _failed is not None and time.monotonic() - _failed[0] < _RETRY:
+                raise _failed[1]
+            found = settings()
+            try:
+                _default = open_cache(found.url, **found.options)
+            except StoreError as error:
+                _failed = (time.monotonic(), error)
+                raise
+        return _default
+
+
+def settings() -> Settings:
+    """The settings in force, read once a process."""
+    global _settings
+    with _lock:
+        if _settings is None:
+            _settings = find()
+        return _settings
+
+
+def named(name: str) -> Cache:
+    """A cache by its name in the configuration, or by path or URL; opened once a process.
+
+    Raises:
+        ConfigError: no such name.
+        StoreError: it can't be opened.
+    """
+    with _lock:
+        if name not in _named:
+            if any(mark in name for mark in ("/", ":", "~", ".", os.sep)):
+                _named[name] = open_cache(name)
+            else:
+                url, options = settings().named(name)
+                _named[name] = open_cache(url, **options)
+        return _named[name]
+
+
+@contextlib.contextmanager
+def use(cache: Cache | str | os.PathLike[str]) -> Iterator[Cache]:
+    """Make a cache the active one inside a `with` block.
+
+    It reaches the tasks and the threads that are started inside the block too.
+
+    Args:
+        cache: a cache, its name in the configuration, a path or a URL.
+
+    Raises:
+        ConfigError: no such cache.
+        StoreError: it can't be opened.
+    """
+    chosen = cache if isinstance(cache, Cache) else named(os.fspath(cache))
+    if not isinstance(chosen, Cache):
+        raise ConfigError(f"not a cache: {cache!r}")
+    _reach_threads()
+    token = _current.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _current.reset(token)
+
+
+_start: Any = None
+
+
+def _reach_threads() -> None:
+    # A new thread begins with an empty context (until Python 3.14's free-threaded default), and
+    # only `Thread.start` knows who starts it. So it is wrapped, the first time `use` is called.
+    global _start
+    with _lock:
+        if _start is not None:
+            return
+        original = _start = threading.Thread.start
+
+        def start(self: threading.Thread) -> None:
+            cache = _current.get() or getattr(threading.current_thread(), "_kept_cache", None)
+            if cache is not None:
+                self._kept_cache = cache  # type: ignore[attr-defined]  # read by `active`
+            original(self)
+
+        start.__wrapped__ = original  # type: ignore[attr-defined]  # for who looks beneath
+        threading.Thread.start = start  # type: ignore[method-assign]  # see above
+
+
+def reset() -> None:
+    """Close the default and the named caches and forget the settings, so that they are read anew."""
+    global _default, _failed, _settings
+    with _lock:
+        for cache in (_default, *_named.values()):
+            if cache is not None:
+                cache.close()
+        _default = _failed = _settings = None
+        _named.clear()

@@ -1,0 +1,367 @@
+"""A cache: calls and their results in a store, with a memory tier before it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from kept.caches.sizes import parse_size
+from kept.caches.tier import Entry, Tier
+from kept.codecs import decode, encode
+from kept.errors import (
+    AmbiguousDigest,
+    ConfigError,
+    DamagedValue,
+    DecodeError,
+    KeptError,
+    KeptWarning,
+    NotKept,
+    StoreError,
+    Undigestible,
+)
+from kept.hashing import address, buffer_digest, digest_bytes
+from kept.records import Argument, Buffer, Call, Digest, Value
+from kept.stores.base import Store
+
+__all__ = ["Cache", "Place"]
+
+_FLUSH = 15.0  # seconds between flushes of use counts, at the least
+_MANY = 2000  # counts that are flushed sooner
+
+
+class Place(Protocol):
+    """What a cache needs of where its records live: the embedded store, or a pair of stores."""
+
+    words: Any
+    changed: Any
+    locks: Any
+
+    @property
+    def calls(self) -> Store[Call]: ...
+    @property
+    def values(self) -> Store[Value]: ...
+    def fetch(self, key: bytes) -> Any: ...
+    def load(self, frame: Any) -> tuple[Buffer, list[Buffer]]: ...
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = ...) -> Any: ...
+    def count(self, uses: Mapping[bytes, int]) -> None: ...
+    def token(self) -> tuple[int, int] | None: ...
+    def stale(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Cache:
+    """Keeps calls and results.
+
+    Args:
+        values: a store of encoded values.
+        calls: a store of call records; any two mix.
+        place: a store that holds both, in place of the two.
+        memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
+        url: how to open it again, which is what pickles.
+
+    `kept.open` makes one from a path or a URL.
+    """
+
+    def __init__(
+        self,
+        values: Store[Value] | None = None,
+        calls: Store[Call] | None = None,
+        *,
+        place: Place | None = None,
+        memory: int | str = "256 MB",
+        url: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if place is None:
+            if values is None or calls is None:
+                raise ConfigError("a cache needs both stores: Cache(values=…, calls=…)")
+            from kept.stores.pair import Pair
+
+            place = Pair(values, calls)
+        self.place = place
+        self.url = url
+        self._options = dict(options or {})
+        self.tier = Tier(parse_size(memory))
+        self._words: Any = None
+        self._uses: dict[bytes, int] = {}
+        self._flushed = time.monotonic()
+        self._told: set[str] = set()
+        self.counts = {"damaged": 0, "write failures": 0}
+        place.changed = _weakly(self)
+        self._changed()
+        _open.add(self)
+
+    @property
+    def calls(self) -> Store[Call]:
+        """The call records."""
+        return self.place.calls
+
+    @property
+    def values(self) -> Store[Value]:
+        """The encoded values."""
+        return self.place.values
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def fresh(self, key: bytes) -> Entry | None:
+        """What the memory tier holds under a key, if nothing was committed since."""
+        words = self._words
+        try:
+            if words is None or (words[1], words[5]) != self.tier.seen:
+                return None
+        except ValueError:  # the index was closed in another thread
+            return None
+        return self.tier.entries.get(key)
+
+    def find(self, key: bytes) -> Entry | None:
+        """The entry under a key, from memory or from the store; a damaged one is a miss.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        entry = self.fresh(key)
+        if entry is not None:
+            return entry
+        token = self.place.token() if self.tier.limit else None
+        try:
+            row = self.place.fetch(key)
+        except DecodeError as error:
+            self.damage(key, error)
+            return None
+        if row is None or row.frame is None:
+            return None
+        entry = Entry(row.body, row.frame)
+        if token is not None:
+            self.tier.add(key, entry, token)
+        return entry
+
+    def value(self, key: bytes, entry: Entry) -> Any:
+        """The result of an entry.
+
+        Raises:
+            DecodeError: it is missing, damaged, or can't be decoded here.
+            StoreError: it can't be read.
+        """
+        entry.hot = True
+        if entry.plain:
+            return entry.value
+        frame = entry.frame
+        payload, buffers = self.place.load(frame)
+        value = entry.decode(payload, buffers)
+        entry.fix(value)
+        return value
+
+    def used(self, key: bytes) -> None:
+        """Count a use; written in batches."""
+        self._uses[key] = self._uses.get(key, 0) + 1
+        if len(self._uses) > _MANY and time.monotonic() - self._flushed > _FLUSH:
+            self.flush()
+
+    def damage(self, key: bytes, error: KeptError) -> None:
+        """Something under this key can't be trusted: warn once, count, and compute it again."""
+        self.counts["damaged"] += 1
+        self.tier.clear()
+        self.warn("damage", f"a kept result is damaged and will be computed again: {error}")
+
+    def load(self, digest: str) -> Any:
+        """The value that a digest, or an unambiguous prefix of one, names.
+
+        Raises:
+            NotKept: no such value.
+            AmbiguousDigest: the prefix fits several.
+            DecodeError: its bytes are damaged.
+            StoreError: the store can't be read.
+        """
+        full = self.expand(digest, self.values)
+        value = self.values.get(full)
+        if value is None:
+            raise NotKept(f"no value {digest} is kept in {self}")
+        return decode(value)
+
+    def expand(self, prefix: str, store: Store[Any] | None = None) -> Digest:
+        """The full digest of a call (or of an item of another store) from a prefix of it.
+
+        Raises:
+            NotKept: nothing begins so.
+            AmbiguousDigest: several do.
+        """
+        text = prefix.lower()
+        if len(text) == 64:
+            return Digest(text)
+        if len(text) < 4 or len(text) > 64 or not set(text) <= set("0123456789abcdef"):
+            raise NotKept(f"{prefix!r} is no digest: 4 to 64 hex digits")
+        found = []
+        for key in (store or self.calls).keys(text):  # noqa: SIM118  a store is no dict
+            found.append(key)
+            if len(found) > 3:
+                break
+        if not found:
+            raise NotKept(f"nothing that begins with {prefix} is kept in {self}")
+        if len(found) > 1:
+            raise AmbiguousDigest(f"{prefix} fits several: {', '.join(found[:3])}; give more digits")
+        return Digest(found[0])
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        key: bytes,
+        result: Any,
+        *,
+        function: str,
+        code: str,
+        arguments: Mapping[str, Argument],
+        state: str = "done",
+        seconds: float = 0.0,
+        ttl: float | None = None,
+        codec: str = "pickle",
+    ) -> Call:
+        """Encode a result and keep it under a key.
+
+        Args:
+            seconds: what computing it took.
+            ttl: seconds until it expires.
+
+        Raises:
+            EncodeError: the result can't be encoded.
+            StoreError: it can't be written.
+        """
+        value, digest = _encoded(result, codec)
+        now = time.time()
+        call = Call(
+            key=Digest.of(key),
+            function=function,
+            code=code,
+            arguments=arguments,
+            result=Digest.of(digest),
+            state=state,
+            created=now,
+            seconds=seconds,
+            size=value.size,
+            expires=None if ttl is None else now + ttl,
+        )
+        uses = None
+        if self._uses and time.monotonic() - self._flushed > _FLUSH:
+            uses = self._take_uses()
+        try:
+            done = self.place.commit(call, value, uses)
+        except StoreError:
+            self.counts["write failures"] += 1
+            raise
+        if done is not None and self.tier.limit:
+            step, body, frame = done
+            entry = Entry(body, frame)
+            entry.fix(result)
+            self.tier.advance(step, key, entry)
+        return call
+
+    def forget(self, key: bytes) -> bool:
+        """Forget a call; whether it was there.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        text = key.hex()
+        there = self.calls.get(text) is not None
+        self._uses.pop(key, None)
+        self.calls.delete(text)
+        self.tier.clear()
+        return there
+
+    def flush(self) -> None:
+        """Write the counts of uses."""
+        uses = self._take_uses()
+        if uses:
+            with contextlib.suppress(KeptError):  # counts are not worth an error
+                self.place.count(uses)
+
+    def _take_uses(self) -> dict[bytes, int]:
+        uses, self._uses = self._uses, {}
+        self._flushed = time.monotonic()
+        return uses
+
+    # -- the whole --------------------------------------------------------------------------------
+
+    def token(self) -> tuple[int, int] | None:
+        """Differs after any commit by any process; None where that can't be seen."""
+        return self.place.token()
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn once a cache and kind of trouble."""
+        if kind not in self._told:
+            self._told.add(kind)
+            warnings.warn(text, KeptWarning, stacklevel=4)
+
+    def _changed(self) -> None:
+        self._words = self.place.words if self.tier.limit else None
+        self.tier.clear()
+
+    def close(self) -> None:
+        """Flush and close; it opens again when it is used."""
+        self.flush()
+        self.place.close()
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<kept.Cache {self.url or type(self.place).__name__}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.url is None:
+            raise TypeError("a cache that was not opened by a path or a URL does not pickle")
+        return _reopen, (self.url, self._options)
+
+
+def _reopen(url: str, options: dict[str, Any]) -> Cache:
+    from kept.caches.opening import open_cache  # floor-mate that imports this module
+
+    return open_cache(url, **options)
+
+
+def _weakly(cache: Cache) -> Any:
+    reference = weakref.ref(cache)
+
+    def changed() -> None:
+        found = reference()
+        if found is not None:
+            found._changed()
+
+    return changed
+
+
+def _encoded(result: Any, codec: str) -> tuple[Value, bytes]:
+    value = encode(result, codec)
+    names = [buffer_digest(buffer) for buffer in value.buffers]
+    known = {
+        (address(buffer), memoryview(buffer).nbytes): name
+        for buffer, name in zip(value.buffers, names, strict=True)
+    }
+    try:
+        digest = digest_bytes(result, known=known or None)
+    except Undigestible:
+        digest = buffer_digest(value.codec.encode() + b"\0" + value.head + b"".join(names))
+    return Value(value.codec, value.head, value.buffers, names), digest
+
+
+_open: weakref.WeakSet[Cache] = weakref.WeakSet()
+_closing = threading.Lock()
+
+
+@atexit.register
+def close_all() -> None:
+    """At exit: flush counts and close, so that SQLite can fold its log into the index."""
+    with _closing:
+        for cache in list(_open):
+            with contextlib.suppress(Exception):  # too late for anybody to hear of it
+                cache.close()
+

@@ -1,0 +1,78 @@
+"""How an encoded value is laid out: one frame that says codec, version and buffers.
+
+::
+
+    "kv" | version u8 | flags u8 | len(codec) u8 | codec | count u32 | (size u64, BLAKE3 32)* | payload
+
+Little-endian. A buffer is a blob of its own, named by its BLAKE3; with flag 1 the payload is a blob
+too (the last of the list), because it is too large for a row.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from kept.errors import DamagedValue, DecodeError
+
+__all__ = ["VERSION", "Blob", "Frame"]
+
+VERSION = 1
+_PAYLOAD_IS_BLOB = 1
+_FIXED = struct.Struct("<2sBBB")
+_COUNT = struct.Struct("<I")
+_BLOB = struct.Struct("<Q32s")
+
+
+class Blob(NamedTuple):
+    """A named range of bytes: its size and the BLAKE3 of its content (32 bytes)."""
+
+    size: int
+    name: bytes
+
+
+class Frame(NamedTuple):
+    """What a head holds. `payload` is None where it is the last blob."""
+
+    codec: str
+    payload: bytes | memoryview | None
+    blobs: tuple[Blob, ...] = ()
+
+    def pack(self) -> bytes:
+        flags = _PAYLOAD_IS_BLOB if self.payload is None else 0
+        name = self.codec.encode()
+        return b"".join(
+            (
+                _FIXED.pack(b"kv", VERSION, flags, len(name)),
+                name,
+                _COUNT.pack(len(self.blobs)),
+                *(_BLOB.pack(*blob) for blob in self.blobs),
+                self.payload or b"",
+            )
+        )
+
+    @classmethod
+    def unpack(cls, head: bytes) -> Frame:
+        """Parse a frame.
+
+        Raises:
+            DamagedValue: these bytes are not a frame.
+            DecodeError: a newer version of kept wrote it.
+        """
+        try:
+            magic, version, flags, n = _FIXED.unpack_from(head)
+            if magic != b"kv":
+                raise DamagedValue("a stored value does not begin as one; it will be computed again")
+            if version > VERSION:
+                raise DecodeError(f"a newer kept wrote this value (format {version}): upgrade kept")
+            at = 5 + n
+            codec = str(head[5:at], "ascii")
+            (count,) = _COUNT.unpack_from(head, at)
+            at += 4
+            blobs = tuple(
+                Blob(*_BLOB.unpack_from(head, at + i * _BLOB.size)) for i in range(count)
+            )
+            at += count * _BLOB.size
+        except (struct.error, UnicodeDecodeError) as error:
+            raise DamagedValue("a stored value is cut short") from error
+        return cls(codec, None if flags & _PAYLOAD_IS_BLOB else head[at:], blobs)

@@ -1,0 +1,202 @@
+"""Blobs: immutable bytes in files named by their BLAKE3, so that `b3sum` of a file prints its name.
+
+A blob is written to `tmp/`, then renamed into place: a reader sees all of it or nothing. It is
+verified against its name on its first load in a process, and again if its file has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import socket
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kept.errors import DamagedValue, StoreError
+from kept.hashing import buffer_digest
+from kept.records import Buffer
+
+__all__ = ["Blobs"]
+
+_CHUNK = 16 * 1024 * 1024
+_NEW_MAP: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+_MAPS_LIMIT = 256  # where a mapping holds a descriptor (before 3.13), leave the program most of them
+
+
+class Blobs:
+    """A `Store` of buffers under `root`, content-named: the key of an item is its BLAKE3.
+
+    Args:
+        root: the directory; `root/ab/abcd…` are the blobs.
+        tmp: where they are written first, on the same file system.
+        durable: fsync a blob and its directory before it counts as written.
+        readonly: map read-only instead of copy-on-write.
+    """
+
+    def __init__(
+        self, root: Path, tmp: Path, *, durable: bool = False, readonly: bool = False
+    ) -> None:
+        self.root, self._tmp = root, tmp
+        self._durable, self._readonly = durable, readonly
+        self._verified: dict[str, tuple[int, ...]] = {}
+        self._maps = 0
+
+    def path(self, name: str) -> Path:
+        """Where a blob is or would be."""
+        return self.root / name[:2] / name
+
+    def put(self, name: str, item: Buffer) -> None:
+        """Write a blob unless a file of its name and size is there.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        view = memoryview(item).cast("B")
+        path = self.path(name)
+        try:
+            if _size(path) == view.nbytes:
+                os.utime(path)  # young again, for those who collect what is old and unreferenced
+                return
+            self._write(path, view)
+        except OSError as error:
+            raise StoreError(f"can't write {view.nbytes:,} bytes to {path}: {error}") from error
+
+    def _write(self, path: Path, view: memoryview) -> None:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        host = socket.gethostname()[:40].replace("~", "-")
+        part = self._tmp / f"{host}~{os.getpid()}~{os.urandom(6).hex()}"
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        try:
+            try:
+                at = 0
+                while at < view.nbytes:
+                    at += os.write(fd, view[at : at + _CHUNK])
+                if self._durable:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            part.rename(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
+        if self._durable:
+            _sync_directory(path.parent)
+
+    def get(self, name: str) -> Buffer | None:
+        """The blob as a mapping (copy-on-write, or read-only), or None.
+
+        Raises:
+            DamagedValue: the file is not what its name says.
+            StoreError: it can't be read.
+        """
+        path = self.path(name)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"can't read {path}: {error}") from error
+        try:
+            found = os.fstat(fd)
+            content = self._map(fd, found.st_size)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"can't read {path}: {error}") from error
+        finally:
+            os.close(fd)
+        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._verified.get(name) != stamp:
+            if buffer_digest(content).hex() != name:
+                raise DamagedValue(f"{path} is not what its name says")
+            self._verified[name] = stamp
+        return content
+
+    def _map(self, fd: int, size: int) -> Buffer:
+        if size == 0:
+            return b""
+        if _NEW_MAP or self._maps < _MAPS_LIMIT:
+            with contextlib.suppress(OSError):
+                if self._readonly:
+                    made = mmap.mmap(fd, size, prot=mmap.PROT_READ, **_NEW_MAP)
+                else:
+                    both = mmap.PROT_READ | mmap.PROT_WRITE
+                    made = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=both, **_NEW_MAP)
+                if not _NEW_MAP:
+                    self._maps += 1
+                    weakref.finalize(made, self._unmapped).atexit = False
+                return memoryview(made)
+        content = bytearray(size)
+        at = 0
+        with memoryview(content) as view:
+            while at < size:
+                n = os.preadv(fd, [view[at : at + _CHUNK]], at)
+                if n == 0:
+                    break
+                at += n
+        return memoryview(content).toreadonly() if self._readonly else memoryview(content)
+
+    def _unmapped(self) -> None:
+        self._maps -= 1
+
+    def delete(self, name: str) -> None:
+        self._verified.pop(name, None)
+        with contextlib.suppress(FileNotFoundError):
+            self.path(name).unlink()
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        with contextlib.suppress(FileNotFoundError):
+            for shard in os.scandir(self.root):
+                n = min(2, len(prefix))
+                if len(shard.name) == 2 and shard.name[:n] == prefix[:n] and shard.is_dir():
+                    for entry in os.scandir(shard.path):
+                        if len(entry.name) == 64 and entry.name.startswith(prefix):
+                            yield entry.name
+
+    def sweep(self, older: float = 86400.0) -> int:
+        """Remove what dead writers left in `tmp/`; how many files.
+
+        Args:
+            older: seconds after which a file of a writer on another host counts as left.
+        """
+        swept = 0
+        here = socket.gethostname()[:40].replace("~", "-")
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(self._tmp):
+                host, _, rest = entry.name.partition("~")
+                pid = rest.partition("~")[0]
+                with contextlib.suppress(OSError):
+                    old = time.time() - entry.stat().st_mtime > older
+                    if old or (host == here and pid.isdigit() and not _alive(int(pid))):
+                        Path(entry.path).unlink()
+                        swept += 1
+        return swept
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,297 @@
+"""One SQLite file and this process's one connection to it: opening, forking, damage, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kept.errors import KeptWarning, StoreError
+from kept.stores.walindex import WalIndex
+
+__all__ = ["Database", "on_network"]
+
+_BUSY = 30.0  # seconds to wait for another process's write before giving up on keeping a result
+_NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "pvfs", "sshfs")
+
+Token = tuple[int, int]
+
+
+class Database:
+    """A connection, shared by the threads of a process under a lock, made anew after a fork.
+
+    Args:
+        path: the file.
+        schema: called with a new connection inside a write transaction; makes or checks the tables.
+        durable: `synchronous=FULL`, so that a commit survives a loss of power.
+        network: the file is on a network file system, where WAL is unsafe: a rollback journal.
+
+    `lock` guards `connection`; `token` tells cheaply whether anything was committed since.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Callable[[sqlite3.Connection], None],
+        *,
+        durable: bool = False,
+        network: bool | None = None,
+    ) -> None:
+        self.path = path
+        self.lock = threading.RLock()
+        self.network = on_network(path.parent) if network is None else network
+        self.changed: Callable[[], None] | None = None
+        """Called whenever `words` has become another, or none: after opening, closing and forking."""
+        self.step: tuple[Token, Token] | None = None
+        """The tokens just before and after this process's last commit."""
+        self._schema = schema
+        self._durable = durable
+        self._connection: sqlite3.Connection | None = None
+        self._watch: WalIndex | None = None
+        self._identity: tuple[int, int] | None = None
+        self.readonly = False
+        _all.add(self)
+
+    # -- the connection ---------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection; call with `lock` held."""
+        return self._connection or self.open()
+
+    @property
+    def words(self) -> memoryview | None:
+        """The WAL index header as 64-bit words, or None where there is none to watch."""
+        return self._watch.words if self._watch else None
+
+    def open(self) -> sqlite3.Connection:
+        """Open, or open anew.
+
+        Raises:
+            StoreError: it can't be opened, or a newer kept made it.
+        """
+        with self.lock:
+            self.close()
+            try:
+                self._connection = self._connect()
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise self.failed("open", error) from error
+                self._set_aside(error)
+                try:
+                    self._connection = self._connect()
+                except sqlite3.Error as again:
+                    raise self.failed("open", again) from again
+            self._identity = _identity(self.path)
+            if not self.network:
+                self._watch = WalIndex.of(self.path)
+            self._tell()
+            return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        self.readonly = not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK)
+        options = "?mode=ro" if self.readonly else ""
+        if self.readonly and not os.access(self.path.parent, os.W_OK):
+            if not self.path.exists():
+                raise StoreError(f"can't make {self.path}: its directory can't be written to")
+            if not Path(f"{self.path}-wal").exists():
+                options = "?immutable=1"  # SQLite could not make its -shm file here
+        c = sqlite3.connect(
+            f"{self.path.resolve().as_uri()}{options}",
+            uri=True,
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            c.execute("PRAGMA cache_size = -65536")
+            if not self.readonly:
+                self._prepare(c)
+            self._schema(c)
+        except BaseException:
+            c.close()
+            raise
+        return c
+
+    def _prepare(self, c: sqlite3.Connection) -> None:
+        mode = "delete" if self.network else "wal"
+        deadline = time.monotonic() + _BUSY
+        while True:
+            try:
+                (got,) = c.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+                break
+            except sqlite3.OperationalError as error:
+                # Changing the mode ignores the busy handler while another process does the same.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        if got != mode:
+            raise sqlite3.DatabaseError(f"malformed: the journal mode stays {got}")
+        c.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        c.execute("PRAGMA wal_autocheckpoint = 4000")
+        c.execute("PRAGMA journal_size_limit = 67108864")
+
+    def close(self) -> None:
+        with self.lock:
+            # In this order: the mapping's descriptor must outlive the connection (see WalIndex).
+            if self._connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.close()
+                self._connection = None
+            if self._watch is not None:
+                watch, self._watch = self._watch, None
+                self._tell()
+                watch.close()
+
+    def _tell(self) -> None:
+        if self.changed is not None:
+            self.changed()
+
+    def token(self) -> Token | None:
+        """Differs after any commit by any process; None where that can't be seen."""
+        watch = self._watch
+        return watch.token() if watch else None
+
+    def replaced(self) -> bool:
+        """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
+        return self._connection is not None and _identity(self.path) != self._identity
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed at the end, rolled back by an exception.
+
+        Raises:
+            StoreError: the disk is full, the file can't be written to, or stays locked.
+        """
+        with self.lock:
+            c = self.connection
+            try:
+                c.execute("BEGIN IMMEDIATE")
+                before = self.token()  # nobody else can commit from here on
+                try:
+                    yield c
+                    c.execute("COMMIT")
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        c.execute("ROLLBACK")
+                    raise
+                after = self.token()
+                alone = before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1
+                self.step = (before, after) if before and after and alone else None
+            except sqlite3.Error as error:
+                raise self.failed("write to", error) from error
+
+    def failed(self, what: str, error: sqlite3.Error) -> StoreError:
+        """The error to raise for a driver's; a damaged file is set aside first."""
+        if is_damage(error):
+            self.damaged(error)
+        return StoreError(f"can't {what} {self.path}: {error}")
+
+    # -- damage -----------------------------------------------------------------------------------
+
+    def damaged(self, cause: sqlite3.Error) -> None:
+        """Set the file aside and begin a new one; work goes on."""
+        with self.lock:
+            if self.replaced():  # another process has done it already
+                self.close()
+                return
+            self.close()
+            self._set_aside(cause)
+
+    def _set_aside(self, cause: Exception) -> None:
+        kept = self.path.with_name(f"{self.path.stem}.damaged-{time.time_ns()}{self.path.suffix}")
+        try:
+            for end in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(f"{self.path}{end}").rename(f"{kept}{end}")
+            self.path.rename(kept)
+        except OSError as error:
+            raise StoreError(f"{self.path} is damaged and can't be moved aside: {error}") from error
+        warnings.warn(
+            f"{self.path} is damaged ({cause}); it is kept as {kept.name} and a new index begins. "
+            "`kept verify --repair` recovers what it can.",
+            KeptWarning,
+            stacklevel=2,
+        )
+
+    # -- fork -------------------------------------------------------------------------------------
+
+    def _forked(self) -> None:
+        self.lock = threading.RLock()  # another thread may have held it at the fork
+        if self._connection is not None:
+            _abandon(self._connection)
+            self._connection = None
+        if self._watch is not None:
+            # The file descriptor and mapping stay: closing them would be harmless for the parent's
+            # locks but not for another connection that the child opens.
+            _leaked.append(self._watch)
+            self._watch = None
+        self._tell()
+
+
+_all: weakref.WeakSet[Database] = weakref.WeakSet()
+_leaked: list[Any] = []
+
+
+def _abandon(connection: sqlite3.Connection) -> None:
+    # SQLite forbids using, and even closing, a connection that was carried across a fork
+    # (https://www.sqlite.org/howtocorrupt.html, section 2.6), so it must outlive the interpreter.
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _after_fork() -> None:
+    WalIndex.forget()
+    for database in list(_all):
+        database._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether a driver error means that the file's content is not a (whole) database."""
+    text = str(error)
+    return isinstance(error, sqlite3.DatabaseError) and (
+        "malformed" in text
+        or "not a database" in text
+        or "unsupported file format" in text
+        or "no such table" in text
+        or "no such column" in text
+        or "has no column" in text
+    )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def on_network(directory: Path) -> bool:
+    """Whether a directory is on a network file system (read from Linux's mount table)."""
+    try:
+        table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        device = directory.stat().st_dev
+    except OSError:
+        return False
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in table.splitlines():
+        fields, _, rest = line.partition(" - ")
+        if fields.split(" ")[2] == wanted:
+            kind = rest.split(" ")[0]
+            return any(name in kind for name in _NETWORK)
+    return False

@@ -1,0 +1,404 @@
+"""The embedded store: `index.sqlite` and `blobs/` in one directory.
+
+A fetch is one statement, a commit one transaction. Blobs are written before the record that names
+them, so a record never names bytes that are not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kept.codecs import LARGE, Blob, Frame
+from kept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
+from kept.hashing import buffer_digest
+from kept.records import Buffer, Call, Digest, Value
+from kept.stores.blobs import Blobs
+from kept.stores.database import Database, Token
+from kept.stores.locks import Locks
+from kept.stores.tables import Body, arguments_text, call_row, make, rowid, seal, unseal
+
+__all__ = ["Embedded", "Row"]
+
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory made by kept. See https://bford.info/cachedir/
+"""
+_FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.value WHERE c.id = ?'
+_CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses, u.used FROM calls c
+LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
+
+
+class Row(NamedTuple):
+    """What one statement fetches: a verified body, and the verified frame of the result if kept."""
+
+    body: Body
+    frame: Frame | None
+
+
+class Embedded:
+    """A directory that holds calls and values.
+
+    Args:
+        root: the directory; made with mode 0700 when needed.
+        durability: `"process"` (survives a killed process) or `"power"` (survives a power cut).
+        trust: take values from a directory that others can write to.
+        readonly: map arrays read-only instead of copy-on-write.
+        network: the directory is on a network file system; found out by default.
+
+    Raises:
+        UntrustedSource: others can write to the directory, and it is not trusted.
+        StoreError: the directory can't be made or read, or a newer kept made it.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        durability: str = "process",
+        trust: bool = False,
+        readonly: bool = False,
+        network: bool | None = None,
+    ) -> None:
+        if durability not in ("process", "power"):
+            raise ConfigError(f"durability is 'process' or 'power', not {durability!r}")
+        self.root = Path(root).expanduser().absolute()
+        durable = durability == "power"
+        self.trust = trust
+        _prepare(self.root, trust)
+        self.blobs = Blobs(
+            self.root / "blobs", self.root / "tmp", durable=durable, readonly=readonly
+        )
+        self.database = Database(self.root / "index.sqlite", make, durable=durable, network=network)
+        self.locks = Locks(self.root / "locks")
+        self.calls = Calls(self)
+        self.values = Values(self)
+        self._functions: dict[tuple[str, str], int] = {}
+        self._looked = 0.0
+        self.changed: Callable[[], None] | None = None
+        """Called when `words` has become another, or none."""
+        self.database.changed = self._changed
+        self.database.open()
+        if not self.database.readonly:
+            self.blobs.sweep()
+
+    # -- one trip ---------------------------------------------------------------------------------
+
+    def fetch(self, key: bytes) -> Row | None:
+        """The call under a key and its result's frame, both verified, in one statement.
+
+        Raises:
+            DamagedValue: the row is damaged.
+            StoreError: the index can't be read.
+        """
+        database = self.database
+        try:
+            with database.lock:
+                found = database.connection.execute(_FETCH, (rowid(key),)).fetchone()
+        except sqlite3.Error as error:
+            raise database.failed("read", error) from error
+        if found is None:
+            return None
+        body = Body.unpack(unseal(key, found[0]))
+        head = found[1]
+        return Row(body, Frame.unpack(unseal(body.result, head)) if head is not None else None)
+
+    def load(self, frame: Frame) -> tuple[Buffer, list[Buffer]]:
+        """The payload and buffers of a frame, verified.
+
+        Raises:
+            DamagedValue: a blob is missing or damaged; a damaged one is removed, to be made again.
+            StoreError: a blob can't be read.
+        """
+        buffers: list[Buffer] = []
+        for size, name in frame.blobs:
+            buffers.append(self._blob(size, name.hex()))
+        if frame.payload is None:
+            return buffers.pop(), buffers
+        return frame.payload, buffers
+
+    def _blob(self, size: int, name: str) -> Buffer:
+        try:
+            content = self.blobs.get(name)
+        except DamagedValue:
+            self.blobs.delete(name)
+            raise
+        if content is None:
+            raise DamagedValue(f"the blob {name} is missing")
+        if memoryview(content).nbytes != size:
+            raise DamagedValue(f"the blob {name} is not {size} bytes")
+        return content
+
+    def commit(
+        self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None
+    ) -> tuple[Any, Body, Frame]:
+        """Keep a call and its result; flush counts of uses in the same transaction.
+
+        Returns the tokens before and after (None where somebody else committed too), and what a
+        fetch would now find.
+
+        Raises:
+            StoreError: it can't be written; nothing was kept.
+        """
+        if self.stale():
+            self.database.open()
+        if value.buffers or len(value.head) > LARGE:
+            with self.locks.writing_blobs():
+                return self._commit(call, self._write_blobs(value), uses)
+        return self._commit(call, Frame(value.codec, value.head), uses)
+
+    def _write_blobs(self, value: Value) -> Frame:
+        names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
+        content = list(value.buffers)
+        if len(value.head) > LARGE:
+            content.append(value.head)
+            names.append(buffer_digest(value.head))
+        blobs = []
+        for buffer, name in zip(content, names, strict=True):
+            self.blobs.put(name.hex(), buffer)
+            blobs.append(Blob(memoryview(buffer).nbytes, name))
+        payload = None if len(content) > len(value.buffers) else value.head
+        return Frame(value.codec, payload, tuple(blobs))
+
+    def _commit(
+        self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None
+    ) -> tuple[Any, Body, Frame]:
+        key, result = call.key.raw, call.result.raw
+        expires = float("inf") if call.expires is None else call.expires
+        body = Body(result, call.state, call.created, call.seconds, expires, call.size)
+        with self._writing() as c:
+            self._put_value(c, result, frame, call.size)
+            c.execute(
+                "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                (
+                    rowid(key),
+                    key,
+                    seal(key, body.pack()),
+                    rowid(result),
+                    self._function(c, call.function, call.code),
+                    arguments_text(call),
+                    call.created,
+                    call.seconds,
+                    call.size,
+                    call.expires,
+                    json.dumps(dict(call.metadata)) if call.metadata else None,
+                ),
+            )
+            if uses:
+                _count(c, uses)
+        return self.database.step, body, frame
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self.database.writing() as c:
+                yield c
+        except BaseException:
+            self._functions.clear()  # it may hold a row that was rolled back
+            raise
+
+    @staticmethod
+    def _put_value(c: sqlite3.Connection, digest: bytes, frame: Frame, size: int) -> None:
+        # Replaced even where it is there: equal content, and a damaged head is healed by it.
+        c.execute(
+            'INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)',
+            (rowid(digest), digest, seal(digest, frame.pack()), size),
+        )
+
+    def _function(self, c: sqlite3.Connection, name: str, code: str) -> int:
+        known = self._functions.get((name, code))
+        if known is None:
+            c.execute("INSERT OR IGNORE INTO functions (name, code) VALUES (?,?)", (name, code))
+            query = "SELECT id FROM functions WHERE name = ? AND code = ?"
+            (known,) = c.execute(query, (name, code)).fetchone()
+            if len(self._functions) > 10_000:
+                self._functions.clear()
+            self._functions[name, code] = int(known)
+        return int(known)
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Add to the counts of uses.
+
+        Raises:
+            StoreError: they can't be written.
+        """
+        if not self.database.readonly:
+            with self.database.writing() as c:
+                _count(c, uses)
+
+    def _changed(self) -> None:
+        self._functions.clear()
+        if self.changed is not None:
+            self.changed()
+
+    # -- currency ---------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> memoryview | None:
+        """What a memory tier watches: see `WalIndex`."""
+        return self.database.words
+
+    def token(self) -> Token | None:
+        """Differs after any commit by any process; None where that can't be seen."""
+        return self.database.token()
+
+    def stale(self) -> bool:
+        """Whether the directory was removed or replaced under us; looked at once a second."""
+        now = time.monotonic()
+        if now - self._looked < 1.0:
+            return False
+        self._looked = now
+        if not self.database.replaced():
+            return False
+        _prepare(self.root, self.trust)
+        return True
+
+    # -- the whole --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the index; it opens again when it is used."""
+        self.database.close()
+        self.locks.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
+
+
+class Calls:
+    """The calls of an embedded store, as a `Store[Call]`."""
+
+    def __init__(self, store: Embedded) -> None:
+        self._store = store
+
+    def get(self, key: str) -> Call | None:
+        """The record.
+
+        Raises:
+            DamagedValue: the row is damaged.
+            StoreError: the index can't be read.
+        """
+        found = list(_select(self._store.database, _CALL + "WHERE c.id = ?", rowid_of(key)))
+        return call_row(found[0]) if found and found[0][0] == bytes.fromhex(key) else None
+
+    def put(self, key: str, item: Call) -> None:
+        """Change a record, whose result must be kept already.
+
+        Raises:
+            StoreError: it can't be written, or the result is not there.
+        """
+        row = self._store.values.head(item.result)
+        if row is None:
+            raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
+        self._store._commit(item, row, None)
+
+    def delete(self, key: str) -> None:
+        with self._store.database.writing() as c:
+            c.execute("DELETE FROM calls WHERE id = ?", (rowid_of(key),))
+            c.execute("DELETE FROM uses WHERE id = ?", (rowid_of(key),))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return _keys(self._store.database, "SELECT key FROM calls", prefix)
+
+    def all(self) -> Iterator[Call | DamagedValue]:
+        """Every record, in one pass; a damaged one as the error."""
+        for row in _select(self._store.database, _CALL):
+            try:
+                yield call_row(row)
+            except DamagedValue as error:
+                yield error
+
+
+class Values:
+    """The values of an embedded store, as a `Store[Value]`."""
+
+    def __init__(self, store: Embedded) -> None:
+        self._store = store
+
+    def head(self, key: str) -> Frame | None:
+        """The frame of a value, verified; see `Calls.get` for what it raises."""
+        query = 'SELECT digest, head FROM "values" WHERE id = ?'
+        found = list(_select(self._store.database, query, rowid_of(key)))
+        if not found or found[0][0] != bytes.fromhex(key):
+            return None
+        return Frame.unpack(unseal(*found[0]))
+
+    def get(self, key: str) -> Value | None:
+        frame = self.head(key)
+        if frame is None:
+            return None
+        payload, buffers = self._store.load(frame)
+        return Value(frame.codec, bytes(payload), buffers)
+
+    def put(self, key: str, item: Value) -> None:
+        store = self._store
+        with store.locks.writing_blobs():
+            frame = store._write_blobs(item)
+            with store.database.writing() as c:
+                store._put_value(c, bytes.fromhex(key), frame, item.size)
+
+    def delete(self, key: str) -> None:
+        with self._store.database.writing() as c:
+            c.execute('DELETE FROM "values" WHERE id = ?', (rowid_of(key),))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return _keys(self._store.database, 'SELECT digest FROM "values"', prefix)
+
+
+def rowid_of(key: str) -> int:
+    return rowid(Digest(key).raw)
+
+
+def _select(database: Database, query: str, *values: object) -> Iterator[tuple[object, ...]]:
+    try:
+        with database.lock:
+            rows = database.connection.execute(query, values).fetchall()
+    except sqlite3.Error as error:
+        raise database.failed("read", error) from error
+    return iter(rows)
+
+
+def _keys(database: Database, query: str, prefix: str) -> Iterator[str]:
+    if not prefix:
+        return (row[0].hex() for row in _select(database, query))  # type: ignore[attr-defined]  # BLOBs
+    low, high = (rowid(bytes.fromhex(prefix[:16].ljust(16, end))) for end in "0f")
+    rows = _select(database, f"{query} WHERE id BETWEEN ? AND ?", low, high)
+    found = (row[0].hex() for row in rows)  # type: ignore[attr-defined]  # BLOBs
+    return (key for key in found if key.startswith(prefix))
+
+
+def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:
+    now = time.time()
+    c.executemany(
+        "INSERT INTO uses VALUES (?,?,?) ON CONFLICT (id) DO UPDATE "
+        "SET uses = uses + excluded.uses, used = excluded.used",
+        [(rowid(key), n, now) for key, n in uses.items()],
+    )
+
+
+def _prepare(root: Path, trust: bool) -> None:
+    try:
+        if not root.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o700)
+        found = root.stat()
+        if not trust and hasattr(os, "getuid"):
+            mode = stat.S_IMODE(found.st_mode)
+            if mode & 0o022 or found.st_uid not in (os.getuid(), 0):
+                raise UntrustedSource(
+                    f"others can write to {root} (mode {mode:04o}, owner {found.st_uid}), and kept "
+                    "values can run code: `chmod go-w` it, or open it with trust=True"
+                )
+        if os.access(root, os.W_OK):
+            for name in ("blobs", "tmp"):
+                (root / name).mkdir(mode=0o700, exist_ok=True)
+            tag = root / "CACHEDIR.TAG"
+            if not tag.exists():
+                tag.write_text(_TAG)
+    except OSError as error:
+        raise StoreError(f"can't use {root} as a cache: {error}") from error

@@ -1,0 +1,162 @@
+"""Leases on one host: byte-range locks on a single file, at an offset taken from the key.
+
+The kernel releases a lock when its owner dies, so a waiter takes over at once and nothing has to
+be cleaned up. Open-file-description locks (Linux, macOS) belong to the descriptor; where a system
+has none, ordinary POSIX locks stand in: they work because this process has a table of its own locks
+and never closes another descriptor of the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from kept.errors import StoreError
+
+__all__ = ["KIND", "Locks"]
+
+_LOCK = getattr(fcntl, "F_OFD_SETLK", None) or fcntl.F_SETLK
+KIND = "open-file-description" if hasattr(fcntl, "F_OFD_SETLK") else "posix"
+"""Which locks this system gives."""
+
+_LINUX = sys.platform == "linux"
+_FLOCK = struct.Struct("hhqqi4x" if _LINUX else "qqihh")  # struct flock of <fcntl.h>
+_BLOBS = (1 << 62) + 1  # past every key's offset
+_BUSY = (errno.EAGAIN, errno.EACCES)
+
+
+class Locks:
+    """Exclusive locks named by 32-byte keys, one owner each, among threads, tasks and processes.
+
+    Args:
+        path: the file whose byte ranges stand for keys; made when needed, never written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+        self._held: set[int] = set()
+        self._shared = 0
+        self._guard = threading.Lock()
+        _all.add(self)
+
+    def acquire(self, key: bytes) -> bool:
+        """Try once, without waiting; whether the lock is ours now.
+
+        Raises:
+            StoreError: the file system gives no locks.
+        """
+        at = _offset(key)
+        with self._guard:
+            if at in self._held:
+                return False
+            if not self._set(fcntl.F_WRLCK, at):
+                return False
+            self._held.add(at)
+            return True
+
+    def release(self, key: bytes) -> None:
+        at = _offset(key)
+        with self._guard:
+            if at in self._held:
+                self._held.discard(at)
+                self._set(fcntl.F_UNLCK, at)
+
+    @contextlib.contextmanager
+    def writing_blobs(self) -> Iterator[None]:
+        """While blobs are written whose record is not committed yet: nobody collects."""
+        with self._guard:
+            if self._shared == 0:
+                self._wait(fcntl.F_RDLCK, 60.0)
+            self._shared += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._shared -= 1
+                if self._shared == 0:
+                    self._set(fcntl.F_UNLCK, _BLOBS)
+
+    @contextlib.contextmanager
+    def collecting_blobs(self, patience: float = 10.0) -> Iterator[None]:
+        """While unreferenced blobs are removed: nobody writes any.
+
+        Raises:
+            StoreError: writers did not leave a gap within `patience` seconds.
+        """
+        with self._guard:  # this process's own writers wait for the guard
+            deadline = time.monotonic() + patience
+            while self._shared and time.monotonic() < deadline:
+                self._guard.release()
+                time.sleep(0.005)
+                self._guard.acquire()
+            if self._shared:
+                raise StoreError(f"{self.path}: writers are busy; try again later")
+            self._wait(fcntl.F_WRLCK, patience)
+            try:
+                yield
+            finally:
+                self._set(fcntl.F_UNLCK, _BLOBS)
+
+    def _wait(self, kind: int, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while not self._set(kind, _BLOBS):
+            if time.monotonic() > deadline:
+                raise StoreError(f"{self.path}: the blobs stay locked by another process")
+            time.sleep(0.005)
+
+    def _set(self, kind: int, at: int) -> bool:
+        try:
+            if self._fd < 0:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fields = (kind, os.SEEK_SET, at, 1, 0) if _LINUX else (at, 1, 0, kind, os.SEEK_SET)
+            fcntl.fcntl(self._fd, _LOCK, _FLOCK.pack(*fields))
+        except OSError as error:
+            if error.errno in _BUSY:
+                return False
+            raise StoreError(f"can't lock {self.path}: {error}") from error
+        return True
+
+    def close(self) -> None:
+        """Release everything."""
+        with self._guard:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            self._held.clear()
+
+    def _forked(self) -> None:
+        # The child's descriptor shares the parent's locks; kept open, it would hold the parent's
+        # leases after the parent's death.
+        self._guard = threading.Lock()
+        self._held = set()
+        self._shared = 0
+        if self._fd >= 0:
+            if KIND == "open-file-description":
+                os.close(self._fd)
+            self._fd = -1
+
+
+def _offset(key: bytes) -> int:
+    return int.from_bytes(key[:8], "big") >> 2
+
+
+_all: weakref.WeakSet[Locks] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for locks in list(_all):
+        locks._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,101 @@
+"""Two stores, one of calls and one of values, as the one place that a cache needs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from kept.records import Buffer, Call, Value
+from kept.stores.base import Store
+from kept.stores.tables import Body
+
+__all__ = ["Held", "Pair", "ProcessLocks"]
+
+
+class Held(NamedTuple):
+    """What a fetch finds: the call's body, and its encoded result if that is kept."""
+
+    body: Body
+    frame: Value | None
+
+
+class Pair:
+    """The generic way: two trips where an embedded store makes one."""
+
+    words: memoryview | None = None
+    changed: Callable[[], None] | None = None
+
+    def __init__(self, values: Store[Value], calls: Store[Call]) -> None:
+        self.values, self.calls = values, calls
+        self.locks = ProcessLocks()
+
+    def fetch(self, key: bytes) -> Held | None:
+        call = self.calls.get(key.hex())
+        if call is None:
+            return None
+        expires = float("inf") if call.expires is None else call.expires
+        body = Body(
+            call.result.raw, call.state, call.created, call.seconds, expires, call.size
+        )
+        return Held(body, self.values.get(call.result))
+
+    def load(self, frame: Value) -> tuple[Buffer, list[Buffer]]:
+        # Copies: what a caller changes must not change what is kept.
+        return frame.head, [bytearray(buffer) for buffer in frame.buffers]
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
+        buffers = tuple(bytes(buffer) for buffer in value.buffers)
+        self.values.put(call.result, Value(value.codec, value.head, buffers, value.names))
+        self.calls.put(call.key, call)
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Uses are not counted here."""
+
+    def token(self) -> None:
+        return None
+
+    def stale(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ProcessLocks:
+    """Leases among the threads and tasks of one process."""
+
+    def __init__(self) -> None:
+        self._held: set[bytes] = set()
+        self._guard = threading.Lock()
+        _all.add(self)
+
+    def acquire(self, key: bytes) -> bool:
+        with self._guard:
+            if key in self._held:
+                return False
+            self._held.add(key)
+            return True
+
+    def release(self, key: bytes) -> None:
+        self._held.discard(key)
+
+
+
+    def _forked(self) -> None:
+        self._held = set()
+        self._guard = threading.Lock()
+
+
+_all: weakref.WeakSet[ProcessLocks] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for locks in list(_all):
+        locks._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

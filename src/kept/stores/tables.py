@@ -1,0 +1,179 @@
+"""The tables of the embedded index, and how a call and a value become rows of it.
+
+A row is found by the first eight bytes of its digest, which is its rowid: one descent of one tree.
+What a hit relies on is in `body` and `head`, each of which begins with 16 bytes of the BLAKE3 of the
+full digest and the rest, so that no flipped bit, and no row of another key, can pass for a result.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import struct
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from kept.errors import DamagedValue, StoreError
+from kept.records import Argument, Call, Digest
+
+__all__ = ["SCHEMA", "Body", "arguments_text", "make", "read_arguments", "rowid", "seal", "unseal"]
+
+SCHEMA = 1
+"""The version of the tables; kept in `PRAGMA user_version` and in the table `meta`."""
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE functions (id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, UNIQUE (name, code));
+CREATE TABLE calls (id INTEGER PRIMARY KEY, key BLOB NOT NULL, body BLOB NOT NULL, value INTEGER NOT NULL,
+  function INTEGER NOT NULL, arguments TEXT NOT NULL, created REAL NOT NULL, seconds REAL NOT NULL,
+  size INTEGER NOT NULL, expires REAL, metadata TEXT);
+CREATE TABLE "values" (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, head BLOB NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE uses (id INTEGER PRIMARY KEY, uses INTEGER NOT NULL, used REAL NOT NULL);
+"""
+
+_BODY = struct.Struct("<32s10sdddQ")
+
+
+class Body(NamedTuple):
+    """What a hit relies on. Times in seconds since the epoch; `expires` is inf where nothing does."""
+
+    result: bytes
+    state: str
+    created: float
+    seconds: float
+    expires: float
+    size: int
+
+    def pack(self) -> bytes:
+        result, state, *rest = self
+        return _BODY.pack(result, state.encode(), *rest)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Body:
+        result, state, *rest = _BODY.unpack(raw)
+        return cls(result, state.rstrip(b"\0").decode(), *rest)
+
+
+def rowid(digest: bytes) -> int:
+    """The row of a digest: its first eight bytes as a signed integer."""
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def seal(name: bytes, content: bytes) -> bytes:
+    """`content` behind 16 bytes that bind it to the digest it belongs to."""
+    return blake3(name + content).digest(16) + content
+
+
+def unseal(name: bytes, sealed: bytes) -> bytes:
+    """The content.
+
+    Raises:
+        DamagedValue: it is not what was sealed under this digest.
+    """
+    content = sealed[16:]
+    if blake3(name + content).digest(16) != sealed[:16]:
+        raise DamagedValue("a row of the index is damaged")
+    return content
+
+
+def arguments_text(call: Call) -> str:
+    """`[[name, digest, value?], …]` as JSON."""
+    rows = [
+        [name, argument, argument.value] if argument.shown else [name, argument]
+        for name, argument in call.arguments.items()
+    ]
+    for row in rows:
+        row[1] = str.__str__(row[1].digest)
+    return json.dumps(rows, ensure_ascii=True)
+
+
+def read_arguments(text: str) -> dict[str, Argument]:
+    """What `arguments_text` wrote.
+
+    Raises:
+        DamagedValue: it is not.
+    """
+    try:
+        return {
+            name: Argument(Digest(digest), *value, shown=bool(value))
+            for name, digest, *value in json.loads(text)
+        }
+    except (ValueError, TypeError) as error:
+        raise DamagedValue("a call's arguments are damaged") from error
+
+
+def expiry(expires: float) -> float | None:
+    return None if math.isinf(expires) else expires
+
+
+def make(c: sqlite3.Connection) -> None:
+    """Make the tables in an empty file; check the version of one that has some.
+
+    Raises:
+        StoreError: a newer kept made it.
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    (version,) = c.execute("PRAGMA user_version").fetchone()
+    tables = {row[0] for row in c.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables and version == 0:
+        _create(c)
+        return
+    marked = _marked(c) if "meta" in tables else None
+    # One flipped bit must not look like a version: the number stands in two places.
+    flipped = marked == SCHEMA and (version ^ SCHEMA).bit_count() == 1
+    newest = max(version, marked or 0)
+    if newest > SCHEMA and not flipped:
+        raise StoreError(
+            f"a newer kept made this cache (schema {newest}; this one knows {SCHEMA}): "
+            "upgrade kept, or choose another directory"
+        )
+    if marked != SCHEMA:
+        raise sqlite3.DatabaseError("malformed: the tables are not those of a kept index")
+    if version != SCHEMA:
+        c.execute(f"PRAGMA user_version = {SCHEMA}")
+
+
+def _marked(c: sqlite3.Connection) -> int | None:
+    row = c.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+    return int(row[0]) if row and str(row[0]).isdigit() else None
+
+
+def _create(c: sqlite3.Connection) -> None:
+    c.execute("BEGIN IMMEDIATE")
+    try:
+        if not c.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():  # nobody was faster
+            for statement in _TABLES.split(";"):
+                c.execute(statement)
+            c.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+            c.execute(f"PRAGMA user_version = {SCHEMA}")
+        c.execute("COMMIT")
+    except BaseException:
+        c.execute("ROLLBACK")
+        raise
+
+
+def call_row(row: tuple[Any, ...]) -> Call:
+    """A `Call` from `key, body, name, code, arguments, metadata, uses, used`.
+
+    Raises:
+        DamagedValue: the row is not what was written.
+    """
+    key, sealed, name, code, arguments, metadata, uses, used = row
+    body = Body.unpack(unseal(key, sealed))
+    return Call(
+        key=Digest.of(key),
+        function=name or "?",
+        code=code or "?",
+        arguments=read_arguments(arguments),
+        result=Digest.of(body.result),
+        state=body.state,
+        created=body.created,
+        seconds=body.seconds,
+        size=body.size,
+        expires=expiry(body.expires),
+        uses=uses or 0,
+        used=used,
+        metadata=json.loads(metadata) if metadata else {},
+    )
