@@ -1,0 +1,39 @@
+"""What values and functions are, as digests: the scheme k1 (docs/reference/digest-spec.md)."""
+
+from typing import Any
+
+from ..records import Digest
+from .buffers import READONLY_MAPS, address, buffer_digest
+from .fast import digest_bytes
+from .functions import Identity, identify
+from .registry import register_digest
+
+__all__ = [
+    "READONLY_MAPS",
+    "SCALARS",
+    "Identity",
+    "address",
+    "buffer_digest",
+    "digest",
+    "digest_bytes",
+    "identify",
+    "is_scalar_type",
+    "register_digest",
+]
+
+SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+"""Exact types that are immutable, hold nothing, and digest without a walk."""
+
+
+def is_scalar_type(kind: type) -> bool:
+    """Whether objects of exactly this type are immutable scalars."""
+    return kind in SCALARS
+
+
+def digest(value: Any) -> Digest:
+    """The identity of a value: same type and content, same digest, in every process.
+
+    Raises:
+        Undigestible: a part of it has no identity; the message names the path to it.
+    """
+    return Digest.of(digest_bytes(value))

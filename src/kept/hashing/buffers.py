@@ -1,0 +1,123 @@
+"""Flat bytes: multi-threaded BLAKE3 without a copy, and what is already known about memory."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from blake3 import blake3
+
+__all__ = ["PARALLEL", "READONLY_MAPS", "Known", "address", "buffer_digest", "new_hasher"]
+
+PARALLEL = 512 * 1024
+"""Bytes from which more than one thread pays (below it, waking them costs more than it saves)."""
+
+Known = Mapping[tuple[int, int], bytes]
+"""(address, bytes) -> the BLAKE3 of that memory, 32 bytes."""
+
+
+class _PyBuffer(ctypes.Structure):
+    """`Py_buffer` of CPython's stable ABI."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def address(view: Any) -> int:
+    """Where the first byte of a contiguous buffer lies; 0 for an empty one.
+
+    Raises:
+        TypeError: not a buffer.
+        BufferError: not contiguous.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        flat = view if type(view) is memoryview else memoryview(view)
+        if not flat.nbytes:
+            return 0
+        if flat.format != "B" or flat.ndim != 1:
+            flat = _flat(flat)
+        return int(numpy.frombuffer(flat, "u1").__array_interface__["data"][0])
+    if not memoryview(view).nbytes:
+        return 0
+    buffer = _PyBuffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0x38)
+    try:  # 0x38 is PyBUF_C_CONTIGUOUS: a flat range or a BufferError
+        return int(buffer.buf or 0)
+    finally:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+
+
+def _flat(view: memoryview) -> memoryview:
+    if view.c_contiguous:
+        return view.cast("B")
+    raise BufferError("not a contiguous buffer: copy it first")
+
+
+def buffer_digest(view: Any) -> bytes:
+    """The BLAKE3 of a contiguous buffer, 32 bytes, on all cores where that pays, with no copy."""
+    flat = view if type(view) is memoryview or type(view) is bytes else memoryview(view)
+    size = len(flat) if type(flat) is bytes else flat.nbytes
+    if type(flat) is memoryview and (flat.format != "B" or flat.ndim != 1):
+        flat = _flat(flat) if size else memoryview(b"")
+    if size >= PARALLEL:
+        return blake3(flat, max_threads=blake3.AUTO).digest()
+    return blake3(flat).digest()
+
+
+def new_hasher() -> blake3:
+    """For bytes that come in slabs."""
+    return blake3(max_threads=blake3.AUTO)
+
+
+class ReadonlyMaps:
+    """Memory that can't change while its owner lives, with its BLAKE3.
+
+    A digest of a read-only mapped array is then a look-up. Whoever remembers a range vouches that
+    nobody writes to it; an array is looked up only if it is itself not writeable.
+    """
+
+    def __init__(self) -> None:
+        self._digests: dict[tuple[int, int], tuple[bytes, weakref.ref[Any]]] = {}
+
+    def remember(self, address: int, nbytes: int, digest: bytes, owner: Any) -> None:
+        """Keep `digest` (32 bytes) for that range until `owner` (the mapping) dies.
+
+        Raises:
+            TypeError: `owner` can't be weakly referenced.
+        """
+        key = (address, nbytes)
+
+        def forget(dead: weakref.ref[Any], digests: Any = self._digests) -> None:
+            # A newer mapping may have come to lie at the same place.
+            found = digests.get(key)
+            if found is not None and found[1] is dead:
+                del digests[key]
+
+        self._digests[key] = (digest, weakref.ref(owner, forget))
+
+    def get(self, key: tuple[int, int]) -> bytes | None:
+        """The digest of `(address, bytes)`, if it is known."""
+        found = self._digests.get(key)
+        return None if found is None else found[0]
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+
+READONLY_MAPS = ReadonlyMaps()
+"""Of this process."""

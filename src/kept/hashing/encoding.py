@@ -1,0 +1,265 @@
+"""The scheme, written out: every value as one string of bytes, and the BLAKE3 of those.
+
+`docs/reference/digest-spec.md` says the same in words. This module defines; `fast` gives the same
+bytes sooner for values of ordinary depth. The walk keeps its own stack, so depth costs memory and
+not the interpreter's stack, and each object is visited once however often it is shared.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from blake3 import blake3
+
+from ..errors import Undigestible
+from ..records import Digest
+from .buffers import Known, buffer_digest
+from .paths import path_of
+from .registry import Refused, reducer_of
+
+__all__ = [
+    "ATOMS",
+    "MAX_BYTES",
+    "MAX_HEIGHT",
+    "MAX_NODES",
+    "Cyclic",
+    "Shape",
+    "assemble",
+    "expand",
+    "pack",
+    "reference_digest",
+    "stand_in",
+    "weigh",
+]
+
+MAX_NODES = 10_000
+MAX_HEIGHT = 50
+MAX_BYTES = 65_536
+"""A part with more nodes, levels or (if it is `bytes`) bytes is written as its own digest."""
+
+MAX_LENGTH = 2**31 - 1
+"""The longest text or bytes whose length fits the encoding's 4 bytes."""
+
+ATOMS = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, type(Ellipsis)}
+)
+
+_U32 = struct.Struct("<I").pack
+_I32 = struct.Struct("<i").pack
+_I16S = struct.Struct("<8H").pack
+_F64 = struct.Struct("<d").pack
+
+
+def _counted(code: bytes) -> Callable[[int], bytes]:
+    return lambda count: code + _U32(count)
+
+
+_TUPLE, _LIST, _BYTES, _TEXT = map(_counted, (b"(", b"[", b"s", b"u"))
+
+
+def _integer(value: int) -> bytes:
+    if -(2**31) <= value < 2**31:
+        return b"i" + _I32(value)
+    rest = abs(value).to_bytes((value.bit_length() + 119) // 120 * 15, "little")
+    digits = []
+    for at in range(0, len(rest), 15):  # 120 bits are 8 digits of 15 bits
+        piece = int.from_bytes(rest[at : at + 15], "little")
+        digits.append(_I16S(*((piece >> shift) & 0x7FFF for shift in range(0, 120, 15))))
+    raw = b"".join(digits)
+    count = (value.bit_length() + 14) // 15
+    return b"l" + _I32(count if value > 0 else -count) + raw[: 2 * count]
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode("utf-8", "surrogatepass")
+    if len(raw) > MAX_LENGTH:
+        return tagged(b"long str", _integer(len(raw)), _bytes(buffer_digest(raw)))
+    return _TEXT(len(raw)) + raw
+
+
+def _bytes(value: bytes) -> bytes:
+    if len(value) > MAX_LENGTH:
+        return tagged(b"long bytes", _integer(len(value)), _bytes(buffer_digest(value)))
+    return _BYTES(len(value)) + value
+
+
+_PACK: dict[type, Callable[[Any], bytes]] = {
+    type(None): lambda _: b"N",
+    bool: lambda value: b"T" if value else b"F",
+    type(Ellipsis): lambda _: b".",
+    int: _integer,
+    float: lambda value: b"g" + _F64(value),
+    complex: lambda value: b"y" + _F64(value.real) + _F64(value.imag),
+    str: _text,
+    bytes: _bytes,
+}
+
+
+def pack(value: Any) -> bytes:
+    """The encoding of an atom."""
+    return _PACK[type(value)](value)
+
+
+def tagged(tag: bytes, *content: bytes) -> bytes:
+    """The encoding of a tagged tuple whose content is encoded already."""
+    return b"".join((_TUPLE(2 + len(content)), b"S", _TEXT(len(tag)), tag, *content))
+
+
+def stand_in(digest: bytes) -> bytes:
+    """What is written for a part in place of its encoding."""
+    return tagged(b"#", _bytes(digest))
+
+
+class Shape:
+    """One node taken apart: what kind it is, and the values under it.
+
+    `kind` is "tuple", "list", "dict" (children: the keys, all text and in order, then the values),
+    "mapping" (a dict with other keys, in any order), "set", "frozenset", or "tagged" (children: the
+    tag, then the content).
+    """
+
+    __slots__ = ("children", "kind")
+
+    def __init__(self, kind: str, children: tuple[Any, ...]) -> None:
+        self.kind = kind
+        self.children = children
+
+
+class Cyclic(Exception):  # noqa: N818 - a signal from the walk, not an error
+    """The value contains itself."""
+
+
+def expand(value: Any, known: Known | None) -> Shape | bytes:
+    """One level of a value: its encoding if it is an atom, else its shape.
+
+    Raises:
+        Refused: it has no identity.
+    """
+    kind = type(value)
+    if kind in _PACK:
+        return _PACK[kind](value)
+    if kind is tuple:
+        return Shape("tuple", value)
+    if kind is list:
+        return Shape("list", tuple(value))
+    if kind is dict:
+        if all(type(key) is str for key in value):
+            keys = sorted(value)
+            return Shape("dict", (*keys, *map(value.__getitem__, keys)))
+        return Shape("mapping", (*value.keys(), *value.values()))
+    if kind is set or kind is frozenset:
+        return Shape(kind.__name__, tuple(value))
+    if kind is Digest:
+        return stand_in(value.raw)
+    return Shape("tagged", reducer_of(kind)(value, known))
+
+
+def assemble(shape: Shape, parts: list[bytes]) -> bytes:
+    """The encoding of a node from those of its children."""
+    kind = shape.kind
+    if kind == "tuple":
+        return _TUPLE(len(parts)) + b"".join(parts)
+    if kind == "list":
+        return _LIST(len(parts)) + b"".join(parts)
+    if kind == "tagged":
+        return _TUPLE(len(parts) + 1) + b"S" + b"".join(parts)
+    if kind in ("dict", "mapping"):
+        half = len(parts) // 2
+        keys, values = parts[:half], parts[half:]
+        if kind == "mapping":
+            # By key; two keys may be written alike (nans, objects without content), so by value too.
+            pairs = sorted(zip(keys, values, strict=True))
+            keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+        return tagged(
+            b"dict", _TUPLE(half) + b"".join(keys), _TUPLE(half) + b"".join(values)
+        )
+    elements = b"".join(map(_bytes, sorted(parts)))
+    return tagged(kind.encode(), _TUPLE(len(parts)) + elements)
+
+
+Part = tuple[bytes, int, int]
+"""How a value is written inside another, its nodes, and its levels."""
+
+
+def weigh(encoded: bytes, nodes: int, height: int, value: Any = None) -> Part:
+    """The part that a value becomes: its encoding, or its digest where it is too large.
+
+    `nodes` and `height` count through parts that are written as digests, so whatever holds a large
+    part is large. (`nodes` is only exact up to the limit, or shared parts would make it huge.)
+    """
+    if nodes > MAX_NODES or height > MAX_HEIGHT:
+        return stand_in(buffer_digest(encoded)), MAX_NODES + 1 if nodes > MAX_NODES else nodes, height
+    if type(value) is bytes and len(value) > MAX_BYTES:
+        return stand_in(buffer_digest(encoded)), nodes, height
+    return encoded, nodes, height
+
+
+class _Frame:
+    __slots__ = ("heights", "nodes", "parts", "shape", "value")
+
+    def __init__(self, value: Any, shape: Shape) -> None:
+        self.value = value
+        self.shape = shape
+        self.parts: list[bytes] = []
+        self.nodes = 1
+        self.heights = 0
+
+
+def reference_digest(root: Any, known: Known | None = None, label: str = "value") -> bytes:
+    """The digest of a value, 32 bytes, by the definition.
+
+    Raises:
+        Cyclic: the value contains itself.
+        Undigestible: a part has no identity; the message names the path to it, from `label`.
+    """
+    if type(root) is Digest:
+        return root.raw
+    stack: list[_Frame] = []
+    memo: dict[int, tuple[Part, Any]] = {}
+    open_ids: set[int] = set()
+    value = root
+    while True:
+        # Down: `value` is to be encoded, for the frame on top of the stack.
+        seen = memo.get(id(value))
+        if seen is not None:
+            part = seen[0]
+        else:
+            if id(value) in open_ids:
+                raise Cyclic
+            try:
+                shape = expand(value, known)
+            except Refused as refused:
+                path = path_of(label, [(frame.value, frame.shape, len(frame.parts)) for frame in stack])
+                raise Undigestible(f"{path}: {refused}") from refused.__cause__
+            if isinstance(shape, Shape):
+                if shape.children:
+                    stack.append(_Frame(value, shape))
+                    open_ids.add(id(value))
+                    value = shape.children[0]
+                    continue
+                encoded, nodes, height = assemble(shape, []), 1, 1
+            else:
+                encoded, nodes, height = shape, 1, 0
+            if not stack:
+                return buffer_digest(encoded)
+            part = weigh(encoded, nodes, height, value)
+            if isinstance(shape, Shape):
+                memo[id(value)] = part, value
+        # Up: `part` is done; give it to its parent, and close the parents that are full.
+        while True:
+            frame = stack[-1]
+            frame.parts.append(part[0])
+            frame.nodes += part[1]
+            frame.heights = max(frame.heights, part[2])
+            if len(frame.parts) < len(frame.shape.children):
+                value = frame.shape.children[len(frame.parts)]
+                break
+            stack.pop()
+            open_ids.discard(id(frame.value))
+            encoded = assemble(frame.shape, frame.parts)
+            if not stack:
+                return blake3(encoded).digest()
+            part = weigh(encoded, frame.nodes, frame.heights + 1)
+            memo[id(frame.value)] = part, frame.value

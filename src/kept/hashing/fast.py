@@ -1,0 +1,360 @@
+"""The same bytes as `encoding`, sooner: columns of values at C speed.
+
+Values are taken apart side by side: all lists at one place of the tree together, all dicts of one
+shape key by key. A column that holds only atoms needs no work in Python at all, since `marshal`
+(version 2, which never writes references) writes atoms, tuples and lists exactly as the scheme
+says; everything else is rebuilt as tuples of those and written in one call.
+
+`marshal` also writes whatever has a buffer (numpy scalars, arrays) as if it were `bytes`, so a
+column's exact types are looked at before it is left alone.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, islice, repeat
+from marshal import dumps
+from math import inf
+from operator import attrgetter, itemgetter
+from typing import Any
+
+from blake3 import blake3
+
+from ..records import Digest
+from .buffers import Known, buffer_digest
+from .encoding import (
+    ATOMS,
+    MAX_BYTES,
+    MAX_HEIGHT,
+    MAX_LENGTH,
+    MAX_NODES,
+    Cyclic,
+    reference_digest,
+)
+from .objects import fields_of
+from .registry import Refused, reducer_of
+
+__all__ = ["digest_bytes", "fast_digest"]
+
+MARK = StopIteration
+"""`marshal` writes this one class as the single byte `S`, which opens a tagged tuple."""
+
+_BUDGET = 2_000_000
+"""Values looked at between two looks at whether most of them are the same few objects."""
+
+_TEXT = {str}
+
+
+class _Unfit(Exception):  # noqa: N818 - a signal
+    """Too deep, cyclic, or much shared: for the reference to do."""
+
+
+class _Large(Exception):  # noqa: N818 - a signal
+    """A part may have to be written as its own digest."""
+
+
+Column = tuple[list[Any], int, int]
+"""What to write for each value, and upper bounds of the nodes and the levels of each."""
+
+
+class _Pass:
+    """One walk: what is known of memory, the nodes met, how many may be met."""
+
+    __slots__ = ("budget", "known", "limit", "total")
+
+    def __init__(self, known: Known | None, limit: float = inf) -> None:
+        self.known = known
+        self.limit = limit
+        self.total = 0
+        self.budget = _BUDGET
+
+    def met(self, count: int) -> None:
+        self.total += count
+        if self.total > self.limit:
+            raise _Large
+
+    def bound(self, nodes: int) -> int:
+        """Refuse a bound above what a part may have, unless all that was met is less than that."""
+        if nodes > MAX_NODES and self.total > MAX_NODES:
+            raise _Large
+        return nodes
+
+    def column(self, values: list[Any], level: int) -> Column:
+        """The stand-ins of values that lie `level` levels under the root."""
+        self.met(len(values))
+        kinds = set(map(type, values))
+        rest = kinds - ATOMS
+        if bytes in kinds:
+            values = _short(values)
+        if not rest:
+            return values, 1, 0
+        if level > MAX_HEIGHT + 1:
+            raise _Unfit
+        self.budget -= len(values)
+        if self.budget < 0:
+            self.look(values)
+        if len(kinds) == 1:
+            return self.group(rest.pop(), values, level)
+        out = list(values)
+        places: dict[type, list[int]] = {kind: [] for kind in rest}
+        for place, kind in enumerate(map(type, values)):
+            if kind in places:
+                places[kind].append(place)
+        nodes = height = 0
+        for kind, at in places.items():
+            done, some, levels = self.group(kind, [values[place] for place in at], level)
+            for place, item in zip(at, done, strict=True):
+                out[place] = item
+            nodes, height = max(nodes, some), max(height, levels)
+        return out, nodes, height
+
+    def look(self, values: list[Any]) -> None:
+        if len(set(map(id, values))) * 2 < len(values):
+            raise _Unfit
+        self.budget = _BUDGET
+
+    def group(self, kind: type, values: list[Any], level: int) -> Column:
+        """The stand-ins of values of one type that is not an atom's."""
+        if kind is list or kind is tuple:
+            inner = list(chain.from_iterable(values))
+            done, nodes, height = self.column(inner, level + 1)
+            most = max(map(len, values))
+            if done is inner:
+                return values, self.bound(1 + most * nodes), height + 1
+            return _cut(done, values, kind), self.bound(1 + most * nodes), height + 1
+        if kind is dict:
+            return self.dicts(values, level)
+        if kind is set or kind is frozenset:
+            inner = list(chain.from_iterable(values))
+            done, nodes, height = self.column(inner, level + 1)
+            rest = iter(map(dumps, done, repeat(2)))
+            name = kind.__name__
+            out: list[Any] = [
+                (MARK, name, tuple(sorted(islice(rest, len(value))))) for value in values
+            ]
+            return out, self.bound(1 + max(map(len, values)) * nodes), height + 1
+        if kind is Digest:
+            return [(MARK, "#", value.raw) for value in values], 1, 0
+        fields = fields_of(kind)
+        if fields is not None:
+            column = self.records(values, fields, level)
+            if column is not None:
+                return column
+        reduce = reducer_of(kind)
+        contents = [reduce(value, self.known) for value in values]
+        inner = list(chain.from_iterable(contents))
+        done, nodes, height = self.column(inner, level + 1)
+        rest = iter(done)
+        return (
+            [(MARK, *islice(rest, len(content))) for content in contents],
+            self.bound(1 + max(map(len, contents)) * nodes),
+            height + 1,
+        )
+
+    def records(self, values: list[Any], fields: tuple[Any, ...], level: int) -> Column | None:
+        """Instances of one dataclass or attrs class, field by field; None if one is irregular."""
+        head, names, slotted = fields
+        if not slotted and set(map(tuple, map(attrgetter("__dict__"), values))) != {names}:
+            return None
+        columns, nodes, height = [], 1 + len(head), 0
+        self.met(len(head) * len(values))
+        try:
+            for name in names:
+                done, some, levels = self.column(list(map(attrgetter(name), values)), level + 1)
+                columns.append(done)
+                nodes, height = nodes + some, max(height, levels)
+        except AttributeError:
+            return None
+        out: list[Any] = list(zip(repeat(MARK), *map(repeat, head), *columns, strict=False))
+        if not columns:
+            out = [(MARK, *head)] * len(values)
+        return out, self.bound(nodes), height + 1
+
+    def dicts(self, values: list[Any], level: int) -> Column:
+        inner = list(chain.from_iterable(values))
+        if not inner:
+            return [(MARK, "dict", (), ())] * len(values), 1, 1
+        if set(map(type, inner)) != _TEXT:
+            return self.mappings(values, level)
+        self.met(len(inner))
+        first = values[0]
+        width = len(first)
+        if len(values) > 1 and width <= 1000 and set(map(len, values)) == {width}:
+            keys = tuple(sorted(first))
+            try:
+                rows = [list(map(itemgetter(key), values)) for key in keys]
+            except KeyError:
+                pass
+            else:
+                nodes, height, columns = 1 + width, 0, []
+                for row in rows:
+                    done, some, levels = self.column(row, level + 1)
+                    columns.append(done)
+                    nodes, height = nodes + some, max(height, levels)
+                out: list[Any] = list(
+                    zip(repeat(MARK), repeat("dict"), repeat(keys), zip(*columns, strict=True))
+                )
+                return out, self.bound(nodes), height + 1
+        ordered = [sorted(value) for value in values]
+        inner = [
+            item
+            for keys_, value in zip(ordered, values, strict=True)
+            for item in map(value.__getitem__, keys_)
+        ]
+        done, nodes, height = self.column(inner, level + 1)
+        rest = iter(done)
+        most = max(map(len, values))
+        return (
+            [(MARK, "dict", tuple(keys_), tuple(islice(rest, len(keys_)))) for keys_ in ordered],
+            self.bound(1 + most + most * nodes),
+            height + 1,
+        )
+
+    def mappings(self, values: list[Any], level: int) -> Column:
+        """Dicts of which some have keys that are not text."""
+        inner = list(chain.from_iterable(values))
+        keys, nodes, height = self.column(inner, level + 1)
+        written = list(map(dumps, keys, repeat(2)))
+        held, some, levels = self.column(
+            list(chain.from_iterable(value.values() for value in values)), level + 1
+        )
+        out: list[Any] = []
+        at = 0
+        for value in values:
+            end = at + len(value)
+            if set(map(type, inner[at:end])) <= _TEXT:
+                order = sorted(range(at, end), key=inner.__getitem__)
+            else:
+                if len(set(written[at:end])) != end - at:
+                    raise _Unfit  # keys that are written alike go by their values
+                order = sorted(range(at, end), key=written.__getitem__)
+            out.append(
+                (MARK, "dict", tuple([keys[i] for i in order]), tuple([held[i] for i in order]))
+            )
+            at = end
+        most = max(map(len, values))
+        return out, self.bound(1 + most * (nodes + some)), max(height, levels) + 1
+
+
+def _cut(flat: list[Any], values: list[Any], kind: type) -> list[Any]:
+    rest = iter(flat)
+    return [kind(islice(rest, len(value))) for value in values]
+
+
+def _short(values: list[Any]) -> list[Any]:
+    """The same values, with the long ones among the bytes written as their digests."""
+    if not any(type(value) is bytes and len(value) > MAX_BYTES for value in values):
+        return values
+    return [
+        (MARK, "#", _long_bytes(value))
+        if type(value) is bytes and len(value) > MAX_BYTES
+        else value
+        for value in values
+    ]
+
+
+def _long_bytes(value: bytes) -> bytes:
+    """The digest of long bytes as a root, without a copy."""
+    if len(value) > MAX_LENGTH:
+        return blake3(dumps((MARK, "long bytes", len(value), buffer_digest(value)), 2)).digest()
+    hasher = blake3(b"s" + len(value).to_bytes(4, "little"), max_threads=blake3.AUTO)
+    return hasher.update(value).digest()
+
+
+def _column(values: list[Any], known: Known | None, depth: int) -> list[Any]:
+    """The stand-ins of the root's children, large ones replaced by their digests."""
+    try:
+        return _tried(values, _Pass(known))
+    except _Large:
+        return _pieces(values, known, depth)
+
+
+def _tried(values: list[Any], walk: _Pass) -> list[Any]:
+    done, _, height = walk.column(values, 1)
+    if height > MAX_HEIGHT:
+        raise _Unfit
+    return done
+
+
+def _pieces(values: list[Any], known: Known | None, depth: int) -> list[Any]:
+    """The same by halves: what has few nodes in all has no large part."""
+    if len(values) == 1 and type(values[0]) in _SIZED and len(values[0]) > MAX_NODES:
+        return [(MARK, "#", fast_digest(values[0], known, depth + 1))]
+    try:
+        return _tried(values, _Pass(known, MAX_NODES))
+    except _Large:
+        if len(values) == 1:  # the walk met its nodes and no others, so it is large
+            return [(MARK, "#", fast_digest(values[0], known, depth + 1))]
+    half = len(values) // 2
+    return _pieces(values[:half], known, depth) + _pieces(values[half:], known, depth)
+
+
+_SIZED = frozenset({list, tuple, dict})
+
+
+def fast_digest(root: Any, known: Known | None, depth: int = 0) -> bytes:
+    """The digest of a value, 32 bytes.
+
+    Raises:
+        _Unfit, Refused: the reference must do it (and knows the path to what was refused).
+    """
+    kind = type(root)
+    if kind in ATOMS:
+        if kind is bytes and len(root) > MAX_BYTES:
+            return _long_bytes(root)
+        return buffer_digest(dumps(root, 2))
+    if depth > 8:
+        raise _Unfit
+    written: Any
+    if kind is list:
+        written = _column(root, known, depth)
+    elif kind is tuple:
+        written = tuple(_column(list(root), known, depth)) if root else ()
+    elif kind is dict:
+        if set(map(type, root)) <= _TEXT:
+            keys = sorted(root)
+            held = _column(list(map(root.__getitem__, keys)), known, depth) if keys else []
+            written = (MARK, "dict", tuple(keys), tuple(held))
+        else:
+            names = _column(list(root), known, depth)
+            order = list(map(dumps, names, repeat(2)))
+            if len(set(order)) != len(order):
+                raise _Unfit
+            held = _column(list(root.values()), known, depth)
+            places = sorted(range(len(order)), key=order.__getitem__)
+            written = (
+                MARK,
+                "dict",
+                tuple([names[i] for i in places]),
+                tuple([held[i] for i in places]),
+            )
+    elif kind is set or kind is frozenset:
+        parts = sorted(map(dumps, _column(list(root), known, depth), repeat(2)))
+        written = (MARK, kind.__name__, tuple(parts))
+    else:
+        written = (MARK, *_column(list(reducer_of(kind)(root, known)), known, depth))
+    return buffer_digest(dumps(written, 2))
+
+
+def digest_bytes(value: Any, known: Known | None = None, label: str = "value") -> bytes:
+    """The digest of a value, 32 raw bytes.
+
+    Args:
+        value: anything; it is only read.
+        known: (address, bytes) -> BLAKE3 of that memory, asked before a buffer is hashed.
+        label: what an error calls the value.
+
+    Raises:
+        Undigestible: a part has no identity; the message names the path to it.
+    """
+    if type(value) is Digest:
+        return value.raw
+    try:
+        return fast_digest(value, known)
+    except (_Unfit, Refused, ValueError, RecursionError):
+        pass  # ValueError: marshal met a text or bytes too long for it
+    try:
+        return reference_digest(value, known, label)
+    except Cyclic:
+        from .cycles import cyclic_digest
+
+        return cyclic_digest(value, known, label)

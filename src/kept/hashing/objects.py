@@ -1,0 +1,229 @@
+"""Objects of Python classes: by their fields where a class declares them, else as pickle sees them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields as dataclass_fields
+from types import FunctionType
+from typing import Any
+
+from .buffers import Known
+from .names import class_name, module_of
+from .registry import Reducer, Refused
+
+__all__ = ["NOTHING_HELPS", "Fields", "fields_of", "generic"]
+
+Fields = tuple[tuple[str, str, str], tuple[str, ...], bool]
+"""Of a class: (tag, its name, field names joined by commas), the field names, whether all slots."""
+
+NOTHING_HELPS = "leave the argument out with `ignore`, or say what stands for it with register_digest"
+
+_HEAP = 1 << 9
+"""`Py_TPFLAGS_HEAPTYPE`: the class was made at run time, by Python or by a C module's spec."""
+
+_GENERATED = ("dataclasses", "attr._make")
+"""Modules whose decorators write `__getstate__` into slotted classes; it says nothing new."""
+
+_fields: dict[type, Fields | None] = {}
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether instances hold nothing but attributes, and pickle as attributes."""
+    for base in kind.__mro__[:-1]:
+        if not base.__flags__ & _HEAP:
+            return False
+        for name in ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__"):
+            method = base.__dict__.get(name)
+            if method is not None and getattr(method, "__module__", "") not in _GENERATED:
+                return False
+    return kind.__reduce_ex__ is object.__reduce_ex__
+
+
+def _slots(kind: type) -> set[str]:
+    import copyreg
+
+    names = copyreg._slotnames(kind)  # type: ignore[attr-defined]
+    return {str(name) for name in names}
+
+
+def _find_fields(kind: type) -> Fields | None:
+    if "__dataclass_fields__" in dir(kind):
+        tag, names = "dataclass", tuple(field.name for field in dataclass_fields(kind))
+    elif "__attrs_attrs__" in dir(kind):
+        tag, names = "attrs", tuple(field.name for field in kind.__attrs_attrs__)  # type: ignore[attr-defined]
+    else:
+        return None
+    slots = _slots(kind)
+    has_dict = "__dict__" in dir(kind) and kind.__dictoffset__ != 0
+    if not _is_plain(kind) or (slots and (has_dict or not slots <= set(names))):
+        return None
+    return (tag, class_name(kind), ",".join(names)), names, not has_dict
+
+
+def fields_of(kind: type) -> Fields | None:
+    """The fields that a dataclass or attrs class declares; None if it is neither, or holds more."""
+    try:
+        return _fields[kind]
+    except KeyError:
+        pass
+    from .registry import is_own
+
+    found = None
+    if not is_own(kind):
+        found = _find_fields(kind)
+    if len(_fields) > 4096:
+        _fields.clear()
+    _fields[kind] = found
+    return found
+
+
+def forget_fields() -> None:
+    """After a registration: a class may have one now."""
+    _fields.clear()
+
+
+def _extras(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Attributes beyond the fields, without what `functools.cached_property` left there."""
+    held = getattr(value, "__dict__", None)
+    if not held or held.keys() <= set(names):
+        return {}
+    return {
+        name: item
+        for name, item in held.items()
+        if name not in names and not _is_cached(type(value), name)
+    }
+
+
+def _is_cached(kind: type, name: str) -> bool:
+    return type(getattr(kind, name, None)).__name__ == "cached_property"
+
+
+def _declared(fields: Fields) -> Reducer:
+    head, names, _ = fields
+
+    def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
+        extras = _extras(value, names)
+        try:
+            content = [getattr(value, name) for name in names]
+        except AttributeError:
+            present = [name for name in names if hasattr(value, name)]
+            content = [getattr(value, name) for name in present]
+            return (*head[:2], ",".join(present), *content, extras)
+        return (*head, *content, extras) if extras else (*head, *content)
+
+    return reduce
+
+
+def _namedtuple(kind: type) -> Reducer:
+    head = ("namedtuple", class_name(kind), ",".join(kind._fields))  # type: ignore[attr-defined]
+
+    def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
+        extras = getattr(value, "__dict__", None)
+        return (*head, *tuple(value), dict(extras)) if extras else (*head, *tuple(value))
+
+    return reduce
+
+
+def _overrides(kind: type, *names: str) -> bool:
+    """Whether a Python class among the bases defines one of the methods."""
+    return any(
+        isinstance(base.__dict__.get(name), FunctionType)
+        for base in kind.__mro__[:-1]
+        for name in names
+    )
+
+
+def generic(kind: type) -> Reducer:
+    """The reducer for a type that no table names."""
+    if hasattr(kind, "__next__") and hasattr(kind, "__iter__"):
+        own = _overrides(kind, "__reduce__", "__reduce_ex__", "__getstate__")
+        if not own or module_of(kind.__module__).partition(".")[0] in sys.stdlib_module_names:
+            return _refuse(
+                f"a {kind.__qualname__} is an iterator: reading it would use it up. "
+                f"Pass a list, or {NOTHING_HELPS}"
+            )
+    for name, what in (("__await__", "an awaitable"), ("__anext__", "an asynchronous iterator")):
+        if hasattr(kind, name) and not _overrides(kind, "__reduce__", "__reduce_ex__"):
+            return _refuse(f"{what} ({kind.__qualname__}) has no identity: {NOTHING_HELPS}")
+    fields = fields_of(kind)
+    if fields is not None:
+        return _declared(fields)
+    if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
+        return _namedtuple(kind)
+    if issubclass(kind, type):
+        return lambda value, known: ("class", class_name(value))
+    if issubclass(kind, (set, frozenset)):
+        return _set(kind)
+    return _pickled(kind)
+
+
+def _refuse(reason: str) -> Reducer:
+    def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
+        raise Refused(reason)
+
+    return reduce
+
+
+def _set(kind: type) -> Reducer:
+    """A subclass of set: pickle would list its elements in the order of their hashes."""
+    name = class_name(kind)
+    base: Callable[[Any], Any] = frozenset if issubclass(kind, frozenset) else set
+
+    def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
+        state = value.__getstate__()
+        return ("object", name, base(value)) if state is None else ("object", name, base(value), state)
+
+    return reduce
+
+
+def _pickled(kind: type) -> Reducer:
+    import copyreg
+    from collections import OrderedDict
+
+    name = class_name(kind)
+    ordered = issubclass(kind, OrderedDict)
+
+    def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
+        special = copyreg.dispatch_table.get(kind)
+        try:
+            got = special(value) if special is not None else value.__reduce_ex__(4)
+        except Exception as error:
+            raise Refused(
+                f"a {name} has no identity, since pickle can't take it apart "
+                f"({type(error).__name__}: {error}); {NOTHING_HELPS}"
+            ) from error
+        if isinstance(got, str):
+            return "global", module_of(getattr(value, "__module__", None) or kind.__module__), got
+        if not isinstance(got, tuple) or not 2 <= len(got) <= 6:
+            raise Refused(f"a {name} has no identity: its __reduce_ex__ returned {type(got).__name__}")
+        function, arguments, state, items, pairs, setter = (*got, *(None,) * (6 - len(got)))
+        if getattr(function, "__name__", "") in ("__newobj__", "__newobj_ex__"):
+            if arguments and arguments[0] is kind:
+                function, arguments = None, arguments[1:]
+        elif function is kind:
+            function = True
+        if pairs is not None:
+            listed = list(pairs)
+            pairs = listed if ordered else _as_dict(listed)
+        listing = None if items is None else list(items)
+        content: list[Any] = [function, arguments, state, listing, pairs, setter]
+        while content[-1] is None:
+            content.pop()
+            if not content:
+                break
+        return ("object", name, *content)
+
+    return reduce
+
+
+def _as_dict(pairs: list[Any]) -> Any:
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else pairs
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """An instance's `__dict__` as a plain dict; empty if it has none."""
+    return dict(getattr(value, "__dict__", None) or {})
+
+

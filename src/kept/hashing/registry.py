@@ -1,0 +1,154 @@
+"""Which function takes apart objects of which type; found once a type, then looked up.
+
+A *reducer* turns an object into a tuple `(tag, *content)`: a text that says what it is, and values
+that the encoding goes on with. Tables name types by `module.qualname`, so that no module is
+imported to learn about types that no value has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from .buffers import Known
+from .names import class_name, type_key
+
+__all__ = ["Reducer", "Refused", "is_own", "reducer_of", "register_digest"]
+
+Reducer = Callable[[Any, "Known | None"], tuple[Any, ...]]
+
+
+class Refused(Exception):  # noqa: N818 - becomes an Undigestible once the path is known
+    """This value has no identity; the text says why and what to do."""
+
+
+_PROVIDERS = {
+    "numpy": "numeric",
+    "scipy": "numeric",
+    "torch": "numeric",
+    "pandas": "frames",
+    "pyarrow": "frames",
+    "polars": "frames",
+    "xarray": "frames",
+}
+"""The first part of a type's module -> the module of this package that knows its types."""
+
+_registered: dict[type, Callable[[Any], Any]] = {}
+_found: dict[type, Reducer] = {}
+_entry_points_loaded = False
+
+_MOST_TYPES = 4096
+"""Types remembered; a program that makes classes without end must not fill memory."""
+
+
+def register_digest(kind: type, function: Callable[[Any], Any]) -> None:
+    """Let `function(obj)` stand for objects of `kind` and its subclasses.
+
+    The result must be digestible and hold all that functions can tell apart. The class of the
+    object counts besides, so two types may return the same.
+
+    Raises:
+        TypeError: `kind` is not a class, or `function` can't be called.
+    """
+    if not isinstance(kind, type):
+        raise TypeError(f"register_digest: a class is needed, not {kind!r}")
+    if not callable(function):
+        raise TypeError(f"register_digest: a function of the object is needed, not {function!r}")
+    from .objects import forget_fields
+
+    _registered[kind] = function
+    _found.clear()
+    forget_fields()
+
+
+def _load_entry_points() -> bool:
+    """Run the registrations of installed packages, once; whether there were any.
+
+    An entry point of the group `kept.digest` names a function without arguments that calls
+    `register_digest`, or, if its own name is a `module.qualname`, a function of the object.
+    """
+    global _entry_points_loaded
+    if _entry_points_loaded:
+        return False
+    _entry_points_loaded = True
+    from importlib.metadata import entry_points
+
+    before = len(_registered)
+    for point in entry_points(group="kept.digest"):
+        loaded = point.load()
+        if "." in point.name:
+            _named[point.name] = loaded
+        else:
+            loaded()
+    return len(_registered) > before or bool(_named)
+
+
+_named: dict[str, Callable[[Any], Any]] = {}
+"""Registrations by the type's name, from entry points."""
+
+
+def _standing(function: Callable[[Any], Any]) -> Reducer:
+    def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
+        try:
+            content = function(value)
+        except Refused:
+            raise
+        except Exception as error:
+            raise Refused(
+                f"the digest of a {class_name(type(value))} failed with "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return "digest", class_name(type(value)), content
+
+    return reduce
+
+
+def _own(kind: type) -> Reducer | None:
+    """What was registered for a type or one of its bases, or the type's own `__digest__`."""
+    for base in kind.__mro__:
+        function = _registered.get(base)
+        if function is None and _named:
+            function = _named.get(type_key(base))
+        if function is not None:
+            return _standing(function)
+        if "__digest__" in base.__dict__:
+            return _standing(lambda value: type(value).__digest__(value))
+    return None
+
+
+def is_own(kind: type) -> bool:
+    """Whether something was registered for a type, or it says itself what stands for it."""
+    return _own(kind) is not None
+
+
+def _find(kind: type) -> Reducer:
+    own = _own(kind)
+    if own is not None:
+        return own
+    for base in kind.__mro__[:-1]:
+        key = type_key(base)
+        provider = _PROVIDERS.get(key.partition(".")[0])
+        tables = import_module(f"{__package__}.{provider or 'stdlib'}")
+        reducer: Reducer | None = tables.EXACT.get(key) if base is kind else None
+        if reducer is None:
+            reducer = tables.FAMILIES.get(key)
+        if reducer is not None:
+            return reducer
+    if _load_entry_points():
+        own = _own(kind)
+        if own is not None:
+            return own
+    from .objects import generic
+
+    return generic(kind)
+
+
+def reducer_of(kind: type) -> Reducer:
+    """The reducer for objects of exactly this type."""
+    reducer = _found.get(kind)
+    if reducer is None:
+        if len(_found) >= _MOST_TYPES:
+            _found.clear()
+        reducer = _found[kind] = _find(kind)
+    return reducer
