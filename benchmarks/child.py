@@ -1,0 +1,101 @@
+"""What has to happen in a process of its own; one JSON object goes in (argv), one comes out."""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import bodies
+import inputs
+from libraries import open_session
+
+
+def fill(entrant: str, directory: str, function: str, arguments: str) -> dict[str, Any]:
+    """Keep the calls, so that the benchmark's own process finds them made by another one."""
+    session = open_session(entrant, Path(directory))
+    kept = session.keep(getattr(bodies, function))
+    for call in getattr(inputs, arguments)(again=True):
+        kept(*call)
+    session.close()
+    return {"ticks": bodies.OUTSIDE.ticks}
+
+
+def fill_large(entrant: str, directory: str, number: int, items: int) -> dict[str, Any]:
+    session = open_session(entrant, Path(directory))
+    session.keep(bodies.large)(number, items)
+    session.close()
+    return {"ticks": bodies.OUTSIDE.ticks}
+
+
+def again(entrant: str, directory: str, function: str, calls: list[list[Any]]) -> dict[str, Any]:
+    """Repeat calls that another process made; the ticks say how many were not there."""
+    session = open_session(entrant, Path(directory))
+    kept = session.keep(getattr(bodies, function))
+    results = [kept(*call) for call in calls]
+    session.close()
+    return {"ticks": bodies.OUTSIDE.ticks, "results": results}
+
+
+def first_load(entrant: str, directory: str, number: int, items: int) -> dict[str, Any]:
+    """Time the one call that loads a large array for the first time in this process."""
+    expected = bodies.OUTSIDE.block(number, items).copy()
+    session = open_session(entrant, Path(directory))
+    kept = session.keep(bodies.large)
+    gc.collect()
+    gc.disable()
+    start = perf_counter_ns()
+    loaded = kept(number, items)
+    took = perf_counter_ns() - start
+    return {
+        "nanoseconds": took,
+        "ticks": bodies.OUTSIDE.ticks,
+        "right": bool((loaded == expected).all()),
+    }
+
+
+def peak(entrant: str, directory: str, what: str, items: int) -> dict[str, Any]:
+    """The peak of memory that digesting or keeping an array adds, in bytes."""
+    import numpy as np
+
+    session = open_session(entrant, Path(directory))
+    keep_size, keep_large = session.keep(bodies.size), session.keep(bodies.large)
+    keep_size(np.arange(1000.0))
+    keep_large(1, 1000)
+    array = bodies.OUTSIDE.block(2, items)
+    kept, call = (keep_size, (array,)) if what == "argument" else (keep_large, (3, items))
+    ticks, before = bodies.OUTSIDE.ticks, _peak_bytes()
+    kept(*call)
+    after = _peak_bytes()
+    misses = bodies.OUTSIDE.ticks - ticks
+    repeated = kept(*call)
+    return {
+        "bytes": after - before,
+        "right": misses == 1 and bodies.OUTSIDE.ticks - ticks == 1,
+        "answer": float(repeated if what == "argument" else repeated[-1]),
+    }
+
+
+def _peak_bytes() -> int:
+    """The peak resident size of this process.
+
+    Linux carries `ru_maxrss` over from the process that started this one, so its own high-water
+    mark is read where there is one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    order = json.loads(sys.argv[1])
+    answer = globals()[order.pop("do")](**order)
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -1,0 +1,170 @@
+"""kept and its peers behind one face: open a directory, keep a function, close.
+
+Each stands in its fastest configuration that still does what its row says: on disk for other
+processes too, or with a memory tier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+Function = Callable[..., Any]
+
+
+class Session(Protocol):
+    """One library, opened on one directory."""
+
+    def keep(self, function: Function) -> Function: ...
+    def enter(self) -> None:
+        """Make this session the one its functions use; called before each timing, not in it."""
+
+    def close(self) -> None: ...
+
+
+class _Session:
+    def enter(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Kept(_Session):
+    def __init__(self, directory: Path, configuration: str) -> None:
+        import kept
+
+        self._keep = kept.keep
+        self._cache = kept.open(directory, memory="256 MB" if configuration == "memory" else 0)
+
+    def keep(self, function: Function) -> Function:
+        return self._keep(cache=self._cache)(function)
+
+    def close(self) -> None:
+        self._cache.close()
+
+
+class Joblib(_Session):
+    def __init__(self, directory: Path, configuration: str) -> None:
+        from joblib import Memory
+
+        mmap_mode = "r" if configuration == "mmap" else None
+        self._memory = Memory(directory, mmap_mode=mmap_mode, verbose=0)
+
+    def keep(self, function: Function) -> Function:
+        return self._memory.cache(function)
+
+
+class DiskCache(_Session):
+    def __init__(self, directory: Path, configuration: str) -> None:
+        from diskcache import Cache
+
+        # The default limit of 1 GB would evict what the rows of 100 MB have kept.
+        self._cache = Cache(str(directory), size_limit=2**40)
+
+    def keep(self, function: Function) -> Function:
+        return self._cache.memoize()(function)
+
+    def close(self) -> None:
+        self._cache.close()
+
+
+class Cachier(_Session):
+    def __init__(self, directory: Path, configuration: str) -> None:
+        from cachier import cachier
+
+        if configuration == "memory":
+            self._cachier = cachier(backend="memory")
+        else:  # a file an entry: one file for all is written anew with every miss
+            self._cachier = cachier(backend="pickle", cache_dir=directory, separate_files=True)
+
+    def keep(self, function: Function) -> Function:
+        return self._cachier(function)
+
+
+class Fleche(_Session):
+    def __init__(self, directory: Path, configuration: str) -> None:
+        import fleche
+        from fleche.caches import BaseCache
+
+        self._fleche = fleche
+        self._cache = BaseCache.from_config(
+            {
+                "sql": {"template": "sql", "root": str(directory), "values": "pickle"},
+                "file": {"template": "pickle", "root": str(directory)},
+                "memory": {"template": "memory"},
+            }[configuration]
+        )
+
+    def keep(self, function: Function) -> Function:
+        return self._fleche.fleche(function)
+
+    def enter(self) -> None:
+        self._fleche.cache(self._cache)
+
+    def close(self) -> None:
+        engine = getattr(getattr(self._cache, "calls", None), "engine", None)
+        if engine is not None:
+            engine.dispose()
+
+
+class Cachau(_Session):
+    def __init__(self, directory: Path, configuration: str) -> None:
+        from cachau import cache
+        from cachau.memory import MemoryBackend
+
+        if configuration == "memory":
+            self._decorator = cache(backend=MemoryBackend())
+        else:
+            self._decorator = cache(persist=directory)
+
+    def keep(self, function: Function) -> Function:
+        return self._decorator(function)
+
+
+# The name of an entrant -> the library (and distribution), its adapter, its configuration.
+ENTRANTS: dict[str, tuple[str, Callable[[Path, str], Session], str]] = {
+    "kept": ("kept", Kept, "disk"),
+    "kept memory": ("kept", Kept, "memory"),
+    "joblib": ("joblib", Joblib, "disk"),
+    "joblib mmap": ("joblib", Joblib, "mmap"),
+    "diskcache": ("diskcache", DiskCache, "disk"),
+    "cachier": ("cachier", Cachier, "disk"),
+    "cachier memory": ("cachier", Cachier, "memory"),
+    "fleche SQL": ("fleche", Fleche, "sql"),
+    "fleche file": ("fleche", Fleche, "file"),
+    "fleche memory": ("fleche", Fleche, "memory"),
+    "cachau": ("cachau", Cachau, "disk"),
+    "cachau memory": ("cachau", Cachau, "memory"),
+}
+ON_DISK = ("kept", "joblib", "diskcache", "cachier", "fleche SQL", "fleche file", "cachau")
+
+# What a program writes to get the decorator; the import row times these lines.
+IMPORTS = {
+    "kept": "from kept import keep",
+    "joblib": "from joblib import Memory",
+    "diskcache": "from diskcache import Cache",
+    "cachier": "from cachier import cachier",
+    "fleche": "from fleche import fleche",
+    "cachau": "from cachau import cache",
+}
+
+
+def open_session(entrant: str, directory: Path) -> Session:
+    """Open a library on a directory and make it the active one."""
+    library, adapter, configuration = ENTRANTS[entrant]
+    import_module(library)
+    session = adapter(directory, configuration)
+    session.enter()
+    return session
+
+
+def versions() -> dict[str, str]:
+    """The versions of everything that a number here depends on."""
+    found = {}
+    for name in (*IMPORTS, "blake3", "numpy", "pandas", "pyarrow", "sqlalchemy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

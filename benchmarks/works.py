@@ -1,0 +1,159 @@
+"""The rows: what is measured, on whom, and what kept must reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from libraries import ON_DISK
+from samplers import (
+    Hit,
+    Import,
+    Keep,
+    LoadAgain,
+    LoadFirst,
+    Million,
+    Miss,
+    Peak,
+    Work,
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """kept must stay at or below `must` times the reference; without one, below `must` itself."""
+
+    must: float
+    further: float | None = None
+    reference: str | None = None  # an entrant, a reference line, or "best peer"
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    title: str
+    work: Callable[[], Work]
+    entrants: tuple[str, ...]
+    limits: tuple[Limit, ...]
+    unit: str = "s"
+    kept: str = "kept"
+    absent: dict[str, str] = field(default_factory=dict)
+    rounds: int | None = None  # at most, where a sample is dear
+    least: int = 1
+
+
+_NO_TIER = "has no memory tier"
+
+
+def _hit(function: str, arguments: str, **options: Any) -> Callable[[], Work]:
+    return lambda: Hit(function, arguments, **options)
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "hit-small-disk",
+        "hit, 3 small arguments, from disk",
+        _hit("score", "small"),
+        ON_DISK,
+        (Limit(0.45, 0.25, "diskcache"),),
+    ),
+    Row(
+        "hit-small-memory",
+        "hit, same, with a memory tier",
+        _hit("score", "small", in_memory=True),
+        ("kept memory", "cachau memory", "fleche memory", "cachier memory"),
+        (Limit(0.25, 0.08, "cachau memory"),),
+        kept="kept memory",
+        absent={"joblib": _NO_TIER, "diskcache": _NO_TIER},
+    ),
+    Row(
+        "miss-small",
+        "miss, small result, overhead",
+        Miss,
+        ON_DISK,
+        (Limit(0.7, 0.4, "diskcache"),),
+    ),
+    Row(
+        "hit-array",
+        "hit, 100 MB float64 argument",
+        _hit("size", "array", with_blake3=True),
+        (*ON_DISK, "BLAKE3"),
+        (Limit(0.12, None, "joblib"), Limit(1.3, 1.05, "BLAKE3")),
+    ),
+    Row(
+        "hit-frame",
+        "hit, data frame 1,000,000 x 3 (int, float, str)",
+        _hit("size", "frame"),
+        ON_DISK,
+        (Limit(0.4, 0.2, "best peer"),),
+    ),
+    Row(
+        "hit-nested",
+        "hit, nested dict, 20,000 keys, 100,000 leaves",
+        _hit("size", "nested"),
+        ON_DISK,
+        (Limit(0.12, 0.02, "joblib"),),
+    ),
+    Row(
+        "hit-list",
+        "hit, list of 100,000 ints",
+        _hit("size", "numbers"),
+        ON_DISK,
+        (Limit(0.12, 0.02, "joblib"),),
+    ),
+    Row(
+        "keep-array",
+        "keep a 100 MB array result",
+        Keep,
+        (*ON_DISK, "write + BLAKE3"),
+        (Limit(1.5, 1.1, "write + BLAKE3"),),
+    ),
+    Row(
+        "load-first",
+        "load it, first time in a process",
+        LoadFirst,
+        ("kept", "joblib", "joblib mmap", *ON_DISK[2:]),
+        (Limit(1.0, 0.6, "joblib"),),
+    ),
+    Row(
+        "load-again",
+        "load it again",
+        LoadAgain,
+        ("kept", "joblib", "joblib mmap", *ON_DISK[2:]),
+        (Limit(0.3, 0.1, "joblib mmap"),),
+    ),
+    Row(
+        "million",
+        "hit among 1,000,000 kept calls",
+        Million,
+        ("kept", "among 1,000"),
+        (Limit(1.5, 1.1, "among 1,000"),),
+    ),
+    Row(
+        "import",
+        "import, over bare Python",
+        Import,
+        ("kept", "joblib", "diskcache", "cachier", "fleche", "cachau"),
+        (Limit(0.060, 0.035),),
+        least=9,
+    ),
+    Row(
+        "peak-argument",
+        "peak memory added by digesting a 1 GB array",
+        lambda: Peak("argument"),
+        ("kept", "joblib", "diskcache", "cachier", "fleche file", "cachau"),
+        (Limit(64e6),),
+        unit="B",
+        rounds=1,
+    ),
+    Row(
+        "peak-result",
+        "peak memory added by keeping a 1 GB array",
+        lambda: Peak("result"),
+        ("kept", "joblib", "diskcache", "cachier", "fleche file", "cachau"),
+        (Limit(64e6),),
+        unit="B",
+        rounds=1,
+    ),
+)
