@@ -1,4 +1,292 @@
+"""Arrays and numbers of numpy, scipy and torch: by dtype, shape and content, in any memory layout."""
+
 from __future__ import annotations
-from .registry import Reducer
-EXACT: dict[str, Reducer] = {}
-FAMILIES: dict[str, Reducer] = {}
+
+import sys
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from .buffers import PARALLEL, READONLY_MAPS, Known, buffer_digest, new_hasher
+from .names import class_name, type_key
+from .objects import NOTHING_HELPS, attributes
+from .registry import Reducer, Refused
+from .texts import joined
+
+__all__ = ["EXACT", "FAMILIES", "array_digest", "dtype_text"]
+
+SLAB = 8 * 1024 * 1024
+"""Bytes copied at a time from an array that does not lie in one piece in C order."""
+
+_X87 = np.finfo(np.longdouble).nmant == 63
+"""Whether a long double is 10 bytes of number and 6 of padding."""
+
+
+def dtype_text(dtype: np.dtype[Any]) -> Any:
+    """What an array's dtype is, without its layout in memory: a text, or a tuple for fields."""
+    if dtype.names is not None:
+        fields = dtype.fields or {}
+        parts = tuple((name, dtype_text(fields[name][0])) for name in dtype.names)
+        found: Any = ("fields", dtype.type.__name__, parts)
+    elif dtype.subdtype is not None:
+        found = ("array", dtype_text(dtype.subdtype[0]), dtype.subdtype[1])
+    elif dtype.kind == "T":
+        # How missing text is marked belongs to the type.
+        found = ("text", getattr(dtype, "na_object", None), hasattr(dtype, "na_object"), dtype.coerce)  # type: ignore[attr-defined]
+    elif type(dtype).__module__.partition(".")[0] == "numpy":
+        found = dtype.str
+    else:
+        found = ("dtype", class_name(type(dtype)), str(dtype))
+    if dtype.metadata:
+        return "metadata", found, dict(dtype.metadata)
+    return found
+
+
+def _flat(array: Any) -> Any:
+    """The bytes of a C-contiguous array, one by one."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def array_digest(array: Any, known: Known | None) -> bytes:
+    """The BLAKE3 of a plain array's elements in C order, 32 bytes, with at most a slab copied."""
+    if _X87 and array.dtype.kind in "fc" and array.dtype.char in "gG":
+        return _padded(array)
+    if not array.size:
+        return blake3().digest()
+    if not array.flags.c_contiguous:
+        if array.nbytes <= SLAB:
+            return buffer_digest(_flat(np.ascontiguousarray(array)))
+        hasher = new_hasher()
+        _feed(array, hasher)
+        return hasher.digest()
+    size = array.nbytes
+    if size >= PARALLEL or known:
+        key = (array.__array_interface__["data"][0], size)
+        if known is not None:
+            found = known.get(key)
+            if found is not None:
+                return found
+        if not array.flags.writeable and len(READONLY_MAPS):
+            found = READONLY_MAPS.get(key)
+            if found is not None:
+                return found
+    if size >= PARALLEL:
+        return blake3(_flat(array), max_threads=blake3.AUTO).digest()
+    return blake3(_flat(array)).digest()
+
+
+def _feed(array: Any, hasher: blake3) -> None:
+    """Give an array to a hasher in C order, slab by slab along its first axes."""
+    if array.flags.c_contiguous and array.ndim:
+        hasher.update(_flat(array))
+    elif array.nbytes <= SLAB:
+        hasher.update(_flat(np.ascontiguousarray(array)))
+    elif array.nbytes // len(array) > SLAB:
+        for part in array:
+            _feed(part, hasher)
+    else:
+        step = max(1, SLAB // max(1, array.nbytes // len(array)))
+        for at in range(0, len(array), step):
+            hasher.update(_flat(np.ascontiguousarray(array[at : at + step])))
+
+
+def _padded(array: Any) -> bytes:
+    """Long doubles, without the padding, which holds whatever was in memory before."""
+    hasher = blake3()
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    step = SLAB // 16
+    for at in range(0, array.size, step):
+        piece = np.ascontiguousarray(flat[at : at + step]).view(np.uint8).reshape(-1, 16)
+        hasher.update(np.ascontiguousarray(piece[:, :10]).reshape(-1))
+    return hasher.digest()
+
+
+def content(array: Any, known: Known | None) -> Any:
+    """What an array of the base class holds, apart from dtype and shape."""
+    dtype = array.dtype
+    if dtype.names is not None:
+        return tuple(content(array[name], known) for name in dtype.names)
+    if dtype.hasobject or dtype.kind == "T":
+        return joined_or_list(array.ravel().tolist())
+    return array_digest(array, known)
+
+
+def joined_or_list(values: list[Any]) -> Any:
+    """Python objects: as one text if they are all texts that can be told apart in it."""
+    return joined(values) or values
+
+
+def _ndarray(value: Any, known: Known | None) -> tuple[Any, ...]:
+    dtype = value.dtype
+    return "ndarray", dtype_text(dtype), value.shape, content(value, known)
+
+
+def _subclass(value: Any, known: Known | None) -> tuple[Any, ...]:
+    kind = type(value)
+    plain = value.view(np.ndarray)
+    state = attributes(value)
+    if type_key(kind) == "numpy.memmap":  # where it is mapped from is not its content
+        state = {key: item for key, item in state.items() if key not in _MAPPED}
+    return "ndarray subclass", class_name(kind), _ndarray(plain, known), state
+
+
+_MAPPED = {"_mmap", "filename", "offset", "mode"}
+
+
+def _masked(value: Any, known: Known | None) -> tuple[Any, ...]:
+    if value is np.ma.masked:
+        return "global", "numpy.ma", "masked"
+    mask = np.ma.getmaskarray(value)
+    fill = value._fill_value  # the property of that name would write it
+    plain = _blanked(value.data, mask)
+    return (
+        "masked",
+        class_name(type(value)),
+        _ndarray(plain, known),
+        _ndarray(mask, known),
+        _ndarray(np.asarray(np.ma.default_fill_value(value) if fill is None else fill), known),
+        bool(value.hardmask),
+    )
+
+
+def _blanked(data: Any, mask: Any) -> Any:
+    """The data with zeros where it is masked."""
+    data = data.view(np.ndarray)
+    if mask.dtype.names is None:
+        if not mask.any():
+            return data
+        data = data.copy()
+        data[mask] = np.zeros((), data.dtype)[()]
+        return data
+    data = data.copy()
+    for name in mask.dtype.names:
+        data[name] = _blanked(data[name], mask[name])
+    return data
+
+
+def _scalar(value: Any, known: Known | None) -> tuple[Any, ...]:
+    kind = type(value)
+    dtype = value.dtype
+    if dtype.names is None and not dtype.hasobject and dtype.char not in "gG":
+        raw: Any = value.tobytes()
+    else:
+        raw = content(np.asarray(value), known)
+    name = kind.__name__ if kind.__module__ == "numpy" else class_name(kind)
+    state = attributes(value) if kind.__dictoffset__ else None
+    if state:
+        return "numpy scalar", name, dtype_text(dtype), raw, state
+    return "numpy scalar", name, dtype_text(dtype), raw
+
+
+def _dtype(value: Any, known: Known | None) -> tuple[Any, ...]:
+    fields = value.fields
+    if fields is None:
+        return "dtype", dtype_text(value)
+    layout = tuple((name, *fields[name]) for name in value.names)
+    return "dtype", dtype_text(value), layout, value.itemsize, value.isalignedstruct
+
+
+def _ufunc(value: Any, known: Known | None) -> tuple[Any, ...]:
+    for module in ("numpy", "scipy.special"):
+        if getattr(sys.modules.get(module), value.__name__, None) is value:
+            return "ufunc", module, value.__name__
+    raise Refused(f"the ufunc {value.__name__!r} is not found by its name: {NOTHING_HELPS}")
+
+
+def _generator(value: Any, known: Known | None) -> tuple[Any, ...]:
+    bits = value.bit_generator
+    return "numpy generator", class_name(type(value)), _bit_generator(bits, known)
+
+
+def _bit_generator(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return "bit generator", class_name(type(value)), value.state, getattr(value, "seed_seq", None)
+
+
+def _seed_sequence(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return "seed sequence", class_name(type(value)), value.state
+
+
+def _random_state(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return "random state", class_name(type(value)), value.get_state(legacy=False)
+
+
+def _dispatched(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return "builtin", value.__module__, value.__qualname__
+
+
+def _iterator(value: Any, known: Known | None) -> tuple[Any, ...]:
+    raise Refused(f"a {type(value).__name__} is an iterator: reading it would use it up")
+
+
+def _sparse(value: Any, known: Known | None) -> tuple[Any, ...]:
+    kind = type(value)
+    name, form = class_name(kind), value.format
+    head = ("sparse", name, form, dtype_text(value.dtype), value.shape)
+    if form in ("csr", "csc", "bsr"):
+        if not (value.has_canonical_format and value.has_sorted_indices):
+            value = value.copy()
+            value.sum_duplicates()
+            value.sort_indices()
+        parts: tuple[Any, ...] = (value.indptr.astype("<i8"), value.indices.astype("<i8"), value.data)
+        if form == "bsr":
+            parts = (*parts, value.blocksize)
+    else:
+        flat = value.tocoo(copy=True)
+        flat.sum_duplicates()
+        coords = flat.coords if hasattr(flat, "coords") else (flat.row, flat.col)
+        order = np.lexsort(coords[::-1])
+        parts = (*(axis[order].astype("<i8") for axis in coords), flat.data[order])
+        if form == "dia":
+            parts = (*parts, np.sort(value.offsets).astype("<i8"))
+    return (*head, *parts)
+
+
+def _tensor(value: Any, known: Known | None) -> tuple[Any, ...]:
+    torch = sys.modules["torch"]
+    kind = type(value)
+    if value.layout is not torch.strided or value.is_quantized:
+        raise Refused(f"a tensor of layout {value.layout} has no digest: make it dense, or {NOTHING_HELPS}")
+    flat = value.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    raw = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, "u1")
+    return (
+        "tensor",
+        class_name(kind),
+        str(value.dtype),
+        tuple(value.shape),
+        value.device.type,
+        bool(value.requires_grad),
+        array_digest(raw, known),
+    )
+
+
+def _named(tag: str) -> Reducer:
+    return lambda value, known: (tag, str(value))
+
+
+EXACT: dict[str, Reducer] = {
+    "numpy.ndarray": _ndarray,
+    "numpy.ufunc": _ufunc,
+    "numpy._ArrayFunctionDispatcher": _dispatched,
+    "torch.dtype": _named("torch dtype"),
+    "torch.device": _named("torch device"),
+    "torch.Size": lambda value, known: ("torch size", tuple(value)),
+}
+
+FAMILIES: dict[str, Reducer] = {
+    "numpy.ma.MaskedArray": _masked,
+    "numpy.ma.core.MaskedArray": _masked,
+    "numpy.ndarray": _subclass,
+    "numpy.dtype": _dtype,
+    "numpy.generic": _scalar,
+    "numpy.random._generator.Generator": _generator,
+    "numpy.random.bit_generator.BitGenerator": _bit_generator,
+    "numpy.random.bit_generator.SeedSequence": _seed_sequence,
+    "numpy.random.mtrand.RandomState": _random_state,
+    "numpy.nditer": _iterator,
+    "numpy.flatiter": _iterator,
+    "numpy.broadcast": _iterator,
+    "scipy.sparse._base._spbase": _sparse,
+    "scipy.sparse._base.spmatrix": _sparse,
+    "torch.Tensor": _tensor,
+}
