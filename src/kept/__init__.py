@@ -1,1 +1,53 @@
 """kept keeps what Python code computes."""
+
+from kept.caches import Cache, use
+from kept.caches import open_cache as open  # noqa: A004  kept.open, after the manner of gzip.open
+from kept.errors import (
+    AmbiguousDigest,
+    ConfigError,
+    DamagedValue,
+    DecodeError,
+    EncodeError,
+    KeptError,
+    KeptWarning,
+    NewerSchema,
+    NotKept,
+    StoreError,
+    Undigestible,
+    UntrustedSource,
+)
+from kept.hashing import digest, register_digest
+from kept.memo import BoundCall, Ignored, Kept, Required, Stats, keep
+from kept.records import Argument, Call, Digest
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AmbiguousDigest",
+    "Argument",
+    "BoundCall",
+    "Cache",
+    "Call",
+    "ConfigError",
+    "DamagedValue",
+    "DecodeError",
+    "Digest",
+    "EncodeError",
+    "Ignored",
+    "Kept",
+    "KeptError",
+    "KeptWarning",
+    "NewerSchema",
+    "NotKept",
+    "Required",
+    "Stats",
+    "StoreError",
+    "Undigestible",
+    "UntrustedSource",
+    "__version__",
+    "digest",
+    "keep",
+    "open",
+    "register_digest",
+    "use",
+]

@@ -8,6 +8,7 @@
     ├── DecodeError        bytes can't be turned back into a value
     │   └── DamagedValue   … because they are not the bytes that were written
     ├── StoreError         a store is unavailable, full, or refuses
+    │   ├── NewerSchema      a newer kept made it; nothing was touched
     │   └── UntrustedSource  values from a place that others can write to
     ├── ConfigError        kept.toml, an environment variable, an option or a URL is wrong (a ValueError)
     ├── AmbiguousDigest    a short digest fits more than one (a ValueError)
@@ -25,6 +26,7 @@ __all__ = [
     "EncodeError",
     "KeptError",
     "KeptWarning",
+    "NewerSchema",
     "NotKept",
     "StoreError",
     "Undigestible",
@@ -54,6 +56,10 @@ class DamagedValue(DecodeError):
 
 class StoreError(KeptError):
     """A store is unavailable, full, or refuses the operation."""
+
+
+class NewerSchema(StoreError):
+    """A newer version of kept made the store; it is left alone."""
 
 
 class UntrustedSource(StoreError):

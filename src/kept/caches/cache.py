@@ -322,10 +322,18 @@ class Cache:
         return _reopen, (self.url, self._options)
 
 
-def _reopen(url: str, options: dict[str, Any]) -> Cache:
-    from kept.caches.opening import open_cache  # floor-mate that imports this module
+_reopened: dict[str, Cache] = {}
 
-    return open_cache(url, **options)
+
+def _reopen(url: str, options: dict[str, Any]) -> Cache:
+    """One cache a process for all that was sent to it with the same URL and options."""
+    from kept.caches.opening import open_cache  # it makes caches, so it imports this module
+
+    name = f"{url} {sorted(options.items())}"
+    with _closing:
+        if name not in _reopened:
+            _reopened[name] = open_cache(url, **options)
+        return _reopened[name]
 
 
 def _weakly(cache: Cache) -> Any:

@@ -1,21 +1,273 @@
+"""What a function is: its name, and its code with the values that it was made with.
+
+The code is the normalised source (`source`), or the byte code, tagged with the Python version,
+where there is no source. With it count the defaults and the values in the closure, by their
+digests; a value that has none counts by the name of its type. Attributes set on a function, and
+the globals that it reads, do not count.
+"""
+
 from __future__ import annotations
+
+import sys
+import weakref
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from threading import local
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
+from typing import Any, Literal
+
+from ..errors import Undigestible
+from .names import class_name, module_of
+
+__all__ = ["Identity", "identify", "reduce_code", "reduce_function"]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
+    """Which function it is, and which code it runs."""
+
     name: str
+    """`module:qualname`; a function of a script has the script's path for its module."""
     code: str
+    """The digest of its code, defaults and closure in hex; "" if that does not count."""
 
 
-def identify(function: Any, code: str = "own") -> Identity:
-    raise NotImplementedError
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type, ModuleType})
+"""Exact types whose values have one digest for as long as they live."""
+
+_texts: dict[int, tuple[weakref.ref[CodeType], tuple[Any, ...]]] = {}
+_known: dict[int, tuple[Any, ...]] = {}
+_under_way = local()
 
 
-def reduce_function(value: Any) -> tuple[Any, ...]:
-    raise NotImplementedError
+def _code_content(function: FunctionType) -> tuple[Any, ...]:
+    """("source", text) or ("bytecode", …) of a function, worked out once a code object."""
+    code = function.__code__
+    found = _texts.get(id(code))
+    if found is not None and found[0]() is code:
+        return found[1]
+    from .source import normal_text
+
+    text = normal_text(function)
+    content = ("source", text) if text is not None else reduce_code(code)
+    key = id(code)
+    # Code objects compare by content and not by file, so they are told apart by address.
+    _texts[key] = weakref.ref(code, lambda _: _texts.pop(key, None)), content
+    return content
 
 
-def reduce_code(value: Any) -> tuple[Any, ...]:
-    raise NotImplementedError
+def reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """Byte code and what it refers to; positions and the file do not count."""
+    return (
+        "bytecode",
+        f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}",
+        code.co_code,
+        code.co_exceptiontable,
+        code.co_names,
+        code.co_varnames,
+        code.co_cellvars,
+        code.co_freevars,
+        (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags),
+        list(code.co_consts),
+    )
+
+
+def function_name(function: Any) -> str:
+    """`module:qualname`, where a script's path stands for `__main__`."""
+    code = getattr(function, "__code__", None)
+    file = code.co_filename if isinstance(code, CodeType) else None
+    return f"{module_of(function.__module__, file)}:{function.__qualname__}"
+
+
+def _digestible(value: Any) -> bool:
+    from .fast import digest_bytes
+
+    try:
+        digest_bytes(value)
+    except Undigestible:
+        return False
+    return True
+
+
+def _counted(value: Any) -> tuple[Any, ...]:
+    """A default or a closure's value, or the name of its type if it has no digest."""
+    if type(value) in _PLAIN or _digestible(value):
+        return (value,)
+    return "type", class_name(type(value))
+
+
+def _cell(cell: Any) -> tuple[Any, ...]:
+    try:
+        value = cell.cell_contents
+    except ValueError:  # not assigned yet
+        return ()
+    return _counted(value)
+
+
+def _content(function: FunctionType) -> tuple[Any, ...]:
+    code = _code_content(function)
+    defaults = function.__defaults__
+    named = function.__kwdefaults__
+    cells = function.__closure__
+    return (
+        code,
+        None if defaults is None else tuple(map(_counted, defaults)),
+        None if named is None else {name: _counted(value) for name, value in named.items()},
+        None
+        if cells is None
+        else dict(zip(function.__code__.co_freevars, map(_cell, cells), strict=True)),
+    )
+
+
+def reduce_function(function: FunctionType) -> tuple[Any, ...]:
+    """The reducer for functions: name, code, and the values that they hold.
+
+    A function that reaches itself through its closure is a cycle in the value and ends as such.
+    While its values are tried for being digestible, a function under way stands by its name alone;
+    what comes of that is not kept.
+    """
+    open_now: set[int] = _under_way.__dict__.setdefault("functions", set())
+    if id(function) in open_now:
+        return "function", function_name(function)
+    open_now.add(id(function))
+    try:
+        return "function", function_name(function), *_content(function)
+    finally:
+        open_now.discard(id(function))
+
+
+def _values(function: FunctionType) -> tuple[Any, ...] | None:
+    """All values that a function holds, if none can change under it; else None."""
+    held: list[Any] = [*(function.__defaults__ or ())]
+    if function.__kwdefaults__:
+        held += function.__kwdefaults__.values()
+    try:
+        for cell in function.__closure__ or ():
+            held.append(cell.cell_contents)
+    except ValueError:
+        return None
+    for value in held:
+        if type(value) not in _PLAIN:
+            return None
+    return tuple(held)
+
+
+def _of_function(function: FunctionType) -> Identity:
+    code = function.__code__
+    found = _known.get(id(function))
+    if (
+        found is not None
+        and found[0]() is function
+        and found[1] is code
+        and found[2] is function.__qualname__
+        and found[3] is function.__module__
+    ):
+        held = found[4]
+        if held == ():
+            if not (function.__defaults__ or function.__kwdefaults__ or function.__closure__):
+                return found[5]  # type: ignore[no-any-return]
+        else:
+            now = _values(function)
+            if now is not None and len(now) == len(held) and all(map(_is, now, held)):
+                return found[5]  # type: ignore[no-any-return]
+    identity = Identity(function_name(function), _hex(_content_of(function)))
+    held = _values(function)
+    if held is not None:
+        key = id(function)
+        _known[key] = (
+            weakref.ref(function, lambda _: _known.pop(key, None)),
+            code,
+            function.__qualname__,
+            function.__module__,
+            held,
+            identity,
+        )
+    return identity
+
+
+def _is(one: Any, other: Any) -> bool:
+    return one is other
+
+
+def _content_of(function: FunctionType) -> tuple[Any, ...]:
+    open_now: set[int] = _under_way.__dict__.setdefault("functions", set())
+    open_now.add(id(function))
+    try:
+        return ("code", *_content(function))
+    finally:
+        open_now.discard(id(function))
+
+
+def _hex(content: Any) -> str:
+    from .fast import digest_bytes
+
+    return digest_bytes(content).hex()
+
+
+def _of_class(kind: type) -> tuple[Any, ...]:
+    """A class that is called: its own functions by name, and those of its bases."""
+    held: dict[str, Any] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        for name, item in base.__dict__.items():
+            function = getattr(item, "__func__", item)
+            if isinstance(function, FunctionType):
+                held[name] = _of_function(function).code
+    return "class", class_name(kind), held
+
+
+def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
+    """The identity of something that can be called.
+
+    Args:
+        code: "own" for the function's own code, "off" if code should not count.
+
+    Raises:
+        TypeError: it can't be called.
+    """
+    if type(function) is FunctionType:
+        return _of_function(function) if code == "own" else Identity(function_name(function), "")
+    if isinstance(function, staticmethod | classmethod):
+        return identify(function.__func__, code)
+    if not callable(function):
+        raise TypeError(f"identify: {function!r} can't be called")
+    content: Any
+    if isinstance(function, MethodType):
+        inner = identify(function.__func__, code)
+        name, content = inner.name, ("method", inner.code, _counted(function.__self__))
+    elif isinstance(function, BuiltinFunctionType | MethodWrapperType):
+        receiver = function.__self__
+        if receiver is None or isinstance(receiver, ModuleType):
+            name = f"{module_of(function.__module__)}:{function.__qualname__}"
+            content = ("builtin", name)
+        else:
+            name = f"{class_name(type(receiver))}.{function.__name__}"
+            content = ("builtin method", _counted(receiver), function.__name__)
+    elif isinstance(function, type):
+        name = class_name(function)
+        content = _of_class(function) if code == "own" else None
+    elif isinstance(function, partial):
+        inner = identify(function.func, code)
+        name = inner.name
+        content = (
+            "partial",
+            inner.code,
+            tuple(map(_counted, function.args)),
+            {key: _counted(value) for key, value in function.keywords.items()},
+        )
+    elif isinstance(getattr(function, "__qualname__", None), str):
+        # Functions of extension modules, method descriptors, numpy's dispatchers.
+        name = f"{module_of(getattr(function, '__module__', None))}:{function.__qualname__}"
+        content = ("builtin", name)
+    else:
+        kind = type(function)
+        name = class_name(kind)
+        call = identify(kind.__call__, code).code
+        content = ("callable", name, _counted(function), call)
+    return Identity(name, _hex(content) if code == "own" else "")

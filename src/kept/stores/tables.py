@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from kept.errors import DamagedValue, StoreError
+from kept.errors import DamagedValue, NewerSchema
 from kept.records import Argument, Call, Digest
 
 __all__ = ["SCHEMA", "Body", "arguments_text", "make", "read_arguments", "rowid", "seal", "unseal"]
@@ -112,7 +112,7 @@ def make(c: sqlite3.Connection) -> None:
     """Make the tables in an empty file; check the version of one that has some.
 
     Raises:
-        StoreError: a newer kept made it.
+        NewerSchema: a newer kept made it.
         sqlite3.DatabaseError: the file is damaged.
     """
     (version,) = c.execute("PRAGMA user_version").fetchone()
@@ -125,7 +125,7 @@ def make(c: sqlite3.Connection) -> None:
     flipped = marked == SCHEMA and (version ^ SCHEMA).bit_count() == 1
     newest = max(version, marked or 0)
     if newest > SCHEMA and not flipped:
-        raise StoreError(
+        raise NewerSchema(
             f"a newer kept made this cache (schema {newest}; this one knows {SCHEMA}): "
             "upgrade kept, or choose another directory"
         )

@@ -1,0 +1,127 @@
+"""Kept coroutines and async generators: the same flow, driven by `await`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from typing import Any
+
+from kept.memo.flow import MISSING, Raise, keeping
+from kept.memo.kept import Kept
+from kept.memo.replay import Recording, find
+
+__all__ = ["KeptAsyncGenerator", "KeptCoroutine"]
+
+
+class KeptCoroutine(Kept[Any, Any]):
+    """A kept coroutine function."""
+
+    def __init__(self, function: Callable[..., Any], options: Any, method: str = "") -> None:
+        super().__init__(function, options, method)
+        if sys.version_info >= (3, 12):
+            import inspect
+
+            inspect.markcoroutinefunction(self)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        return self._await(self._bind(*args, **kwargs))
+
+    async def _await(self, values: tuple[Any, ...], again: bool = False) -> Any:
+        result = MISSING if again else self._glance(values)
+        if result is MISSING:
+            import asyncio
+
+            flow = keeping(self, values, again)
+            try:
+                step = next(flow)
+                while True:
+                    if type(step) is tuple:
+                        try:
+                            result = await self._binder.call(self.__wrapped__, step)
+                        except BaseException as error:  # noqa: BLE001  the flow raises it again
+                            step = flow.throw(error)
+                        else:
+                            step = flow.send(result)
+                    else:
+                        await asyncio.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
+                        step = next(flow)
+            except StopIteration as stop:
+                result = stop.value
+            finally:
+                flow.close()
+        if type(result) is Raise:
+            raise result.error
+        return result
+
+    def rerun(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        return self._await(self._bind(*args, **kwargs), again=True)
+
+    def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
+        import asyncio  # in the thread that refreshes a stale result
+
+        return asyncio.run(self._await(values, again))
+
+    async def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> list[Any]:
+        """Call for each item, all at once; the results, in order."""
+        import asyncio
+
+        from kept.memo.many import progress_bar
+
+        items = list(zip(*iterables, strict=False))
+        with progress_bar(self.__name__, len(items), progress) as advance:
+
+            async def one(args: tuple[Any, ...]) -> Any:
+                result = await self(*args)
+                advance()
+                return result
+
+            return list(await asyncio.gather(*(one(args) for args in items)))
+
+
+class KeptAsyncGenerator(Kept[Any, Any]):
+    """A kept async generator function; see `replay` for what is kept of it."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        return self._iterate(self._bind(*args, **kwargs))
+
+    async def _iterate(
+        self, values: tuple[Any, ...], again: bool = False
+    ) -> AsyncGenerator[Any, Any]:
+        recorded, found = find(self, values)
+        if recorded is not MISSING and not again:
+            for item in recorded[0]:
+                yield item
+            return
+        recording = Recording(self, found)
+        body = self._binder.call(self.__wrapped__, values)
+        try:
+            item = await anext(body)
+            while True:
+                recording.add(item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  thrown in by the consumer
+                    recording.whole = False
+                    item = await body.athrow(error)
+                else:
+                    if sent is not None:
+                        recording.whole = False
+                    item = await body.asend(sent)
+        except StopAsyncIteration:
+            recording.end()
+        finally:
+            await body.aclose()
+
+    def load(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        items, _ = super().load(*args, **kwargs)
+
+        async def replay() -> AsyncGenerator[Any, Any]:
+            for item in items:
+                yield item
+
+        return replay()
+
+    def rerun(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        return self._iterate(self._bind(*args, **kwargs), again=True)

@@ -1,0 +1,188 @@
+"""Arguments to names: a function compiled once from a signature, a tenth of `Signature.bind`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_origin
+
+from kept.errors import ConfigError
+
+__all__ = ["Binder", "Ignored", "Required"]
+
+_KINDS = inspect.Parameter
+
+
+class Ignored:
+    """Marks a parameter that does not count: `verbose: Annotated[bool, kept.Ignored]`."""
+
+
+class Required:
+    """Marks a parameter without which a call is not kept: `data: Annotated[Data, kept.Required]`."""
+
+
+class Binder:
+    """Binds the arguments of one function.
+
+    Args:
+        function: what is called.
+        ignore: names of parameters that do not count.
+        require: names of parameters that must be there and not None for the call to be kept.
+
+    Raises:
+        ConfigError: a name is none of the function's.
+
+    `bind(*args, **kwargs)` returns the values in the order of `names`, defaults applied; it raises
+    the TypeError that the function would.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], ignore: tuple[str, ...], require: tuple[str, ...]
+    ) -> None:
+        signature = _signature(function)
+        self.signature = signature
+        parameters = list(signature.parameters.values())
+        self.names = [p.name for p in parameters]
+        self.var_args = next((p.name for p in parameters if p.kind is _KINDS.VAR_POSITIONAL), None)
+        self.var_kwargs = next((p.name for p in parameters if p.kind is _KINDS.VAR_KEYWORD), None)
+        marked = _marked(function, parameters)
+        self.ignore = frozenset(ignore) | marked[Ignored]
+        self.require = frozenset(require) | marked[Required]
+        if self.var_kwargs is None:
+            for name in (*ignore, *require):
+                if name not in self.names:
+                    raise ConfigError(
+                        f"{function!r} has no parameter {name!r}; it has {', '.join(self.names)}"
+                    )
+        self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function)
+        self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require)
+        """Whether the values of `bind` are just the arguments that count."""
+        self.sorted = sorted(self.names)
+        self.order = [self.names.index(name) for name in self.sorted]
+
+    def items(self, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
+        """The arguments that count, by name, in the order of their names.
+
+        A parameter `*rest` is one argument named `*rest`; what `**options` gathers counts each by
+        its own name (by `**name` where a parameter is called so too).
+        """
+        if self.simple:
+            return [(name, values[i]) for name, i in zip(self.sorted, self.order, strict=True)]
+        found = []
+        for name, value in zip(self.names, values, strict=True):
+            if name == self.var_kwargs:
+                for key, item in value.items():
+                    if key not in self.ignore:
+                        found.append((f"**{key}" if key in self.names else key, item))
+            elif name not in self.ignore:
+                found.append((f"*{name}" if name == self.var_args else name, value))
+        found.sort(key=lambda item: item[0])
+        return found
+
+    def keepable(self, values: tuple[Any, ...]) -> bool:
+        """Whether every required argument is there and not None."""
+        if not self.require:
+            return True
+        given = dict(zip(self.names, values, strict=True))
+        if self.var_kwargs:
+            given |= given[self.var_kwargs]
+        return all(given.get(name) is not None for name in self.require)
+
+    def call(self, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
+        """Call a function with bound values."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for parameter, value in zip(self.signature.parameters.values(), values, strict=True):
+            if parameter.kind is _KINDS.VAR_POSITIONAL:
+                args += value
+            elif parameter.kind is _KINDS.VAR_KEYWORD:
+                kwargs |= value
+            elif parameter.kind is _KINDS.KEYWORD_ONLY:
+                kwargs[parameter.name] = value
+            else:
+                args.append(value)
+        return function(*args, **kwargs)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):  # some builtins do not tell
+        return inspect.Signature(
+            [
+                inspect.Parameter("args", _KINDS.VAR_POSITIONAL),
+                inspect.Parameter("kwargs", _KINDS.VAR_KEYWORD),
+            ]
+        )
+
+
+def _marked(
+    function: Callable[..., Any], parameters: list[inspect.Parameter]
+) -> dict[type, frozenset[str]]:
+    hints = getattr(function, "__annotations__", None) or {}
+    if any(isinstance(hint, str) for hint in hints.values()):  # from __future__ import annotations
+        try:
+            hints = inspect.get_annotations(function, eval_str=True)
+        except Exception:  # noqa: BLE001  an annotation may be any expression, and fail in any way
+            hints = _each(function, hints)
+    found: dict[type, set[str]] = {Ignored: set(), Required: set()}
+    for parameter in parameters:
+        hint = hints.get(parameter.name)
+        if get_origin(hint) is Annotated:
+            for mark in get_args(hint)[1:]:
+                kind = mark if isinstance(mark, type) else type(mark)
+                if kind in found:
+                    found[kind].add(parameter.name)
+    return {kind: frozenset(names) for kind, names in found.items()}
+
+
+def _each(function: Callable[..., Any], hints: dict[str, Any]) -> dict[str, Any]:
+    good = {}
+    names = getattr(function, "__globals__", {})
+    for name, text in hints.items():
+        try:
+            good[name] = eval(text, names) if isinstance(text, str) else text  # noqa: S307  the user's own source
+        except Exception:  # noqa: BLE001  as above
+            continue
+    return good
+
+
+def _compile(
+    parameters: list[inspect.Parameter], function: Callable[..., Any]
+) -> Callable[..., tuple[Any, ...]]:
+    scope: dict[str, Any] = {}
+    parts: list[str] = []
+    kinds = [p.kind for p in parameters]
+    for i, p in enumerate(parameters):
+        default = ""
+        if p.default is not p.empty:
+            scope[f"_kept_{i}"] = p.default
+            default = f"=_kept_{i}"
+        if p.kind is _KINDS.VAR_POSITIONAL:
+            parts.append(f"*{p.name}")
+        elif p.kind is _KINDS.VAR_KEYWORD:
+            parts.append(f"**{p.name}")
+        else:
+            if p.kind is _KINDS.KEYWORD_ONLY and _first(kinds, i) and not _starred(kinds):
+                parts.append("*")
+            parts.append(p.name + default)
+        if p.kind is _KINDS.POSITIONAL_ONLY and (
+            i + 1 == len(parameters) or kinds[i + 1] is not _KINDS.POSITIONAL_ONLY
+        ):
+            parts.append("/")
+    name = getattr(function, "__name__", "call")
+    name = name if name.isidentifier() and name not in ("lambda", "<lambda>") else "call"
+    values = "".join(f"{p.name}, " for p in parameters)
+    source = f"def bind({', '.join(parts)}): return ({values})"
+    exec(source, scope)  # noqa: S102  made of a signature's own names
+    bind: Any = scope["bind"]
+    bind.__name__ = bind.__qualname__ = name  # the TypeError of a wrong call names the function
+    return bind  # type: ignore[no-any-return]  # see the line above
+
+
+def _first(kinds: list[Any], i: int) -> bool:
+    return i == 0 or kinds[i - 1] is not _KINDS.KEYWORD_ONLY
+
+
+def _starred(kinds: list[Any]) -> bool:
+    return _KINDS.VAR_POSITIONAL in kinds

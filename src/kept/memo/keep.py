@@ -1,0 +1,139 @@
+"""`@keep`: the decorator and its options."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from kept.caches import Cache
+from kept.errors import ConfigError
+from kept.memo.asynchronous import KeptAsyncGenerator, KeptCoroutine
+from kept.memo.kept import Kept
+from kept.memo.options import Options, Span
+from kept.memo.replay import KeptGenerator
+
+__all__ = ["keep"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def keep(function: Callable[P, R], /) -> Kept[P, R]: ...
+@overload
+def keep(
+    *,
+    version: Any = ...,
+    code: str = ...,
+    name: str | None = ...,
+    ignore: Iterable[str] | str = ...,
+    require: Iterable[str] | str = ...,
+    key: Callable[..., Any] | None = ...,
+    when: Callable[[Any], bool] | None = ...,
+    ttl: Span | None = ...,
+    stale: Span | None = ...,
+    arguments: str = ...,
+    errors: type[BaseException] | Iterable[type[BaseException]] = ...,
+    codec: str = ...,
+    cache: Cache | str | os.PathLike[str] | None = ...,
+    isolate: bool = ...,
+    strict: bool = ...,
+) -> Callable[[Callable[P, R]], Kept[P, R]]: ...
+def keep(
+    function: Any = None,
+    /,
+    *,
+    version: Any = None,
+    code: str = "own",
+    name: str | None = None,
+    ignore: Iterable[str] | str = (),
+    require: Iterable[str] | str = (),
+    key: Callable[..., Any] | None = None,
+    when: Callable[[Any], bool] | None = None,
+    ttl: Span | None = None,
+    stale: Span | None = None,
+    arguments: str = "scalars",
+    errors: type[BaseException] | Iterable[type[BaseException]] = (),
+    codec: str = "pickle",
+    cache: Cache | str | os.PathLike[str] | None = None,
+    isolate: bool = False,
+    strict: bool = False,
+) -> Any:
+    """Make a function remember its results across processes.
+
+    Use it bare (`@keep`), with options (`@keep(ttl="1 d")`), or on what is there already
+    (`keep(cache=c)(function)`). Functions, coroutines, generators, async generators, methods,
+    classmethods, staticmethods, builtins and callable objects all work.
+
+    Args:
+        version: replaces the code as what tells an old function from a new one; any value.
+        code: `"own"`: the function's own source, normalised, with closure and defaults; `"off"`: a
+            change of code is not seen.
+        name: an identity that survives renaming and moving the function.
+        ignore: names of parameters that do not count.
+        require: names of parameters without which (or with None) a call is computed, not kept.
+        key: a function of the arguments; what it returns stands for them.
+        when: a function of the result: keep this one?
+        ttl: seconds, a timedelta, or text such as `"12 h"`, after which a result expires.
+        stale: how long after its `ttl` a result is still served while it is computed again in the
+            background.
+        arguments: what a record shows of the arguments: `"scalars"` (digests, and small scalars as
+            they are) or `"digests"`.
+        errors: exception types to keep: they are raised again by a hit.
+        codec: `"pickle"` (cloudpickle where needed), `"cloudpickle"` or `"json"`.
+        cache: a cache, its name in the configuration, a path or a URL; the active one by default.
+        isolate: keep apart by working directory.
+        strict: raise what would otherwise be a warning: undigestible arguments, unstorable results,
+            a store that does not work.
+
+    Raises:
+        ConfigError: an option is not what it may be.
+    """
+    options = Options.of(
+        version=version,
+        code=code,
+        name=name,
+        ignore=ignore,
+        require=require,
+        key=key,
+        when=when,
+        ttl=ttl,
+        stale=stale,
+        arguments=arguments,
+        errors=errors,
+        codec=codec,
+        cache=cache,
+        isolate=isolate,
+        strict=strict,
+    )
+
+    def decorate(function: Any) -> Any:
+        method = ""
+        if isinstance(function, classmethod):
+            function, method = function.__func__, "class"
+        elif isinstance(function, staticmethod):
+            function, method = function.__func__, "static"
+        if isinstance(function, Kept):
+            raise ConfigError(f"{function!r} is kept already")
+        if not callable(function):
+            raise ConfigError(f"@keep goes on a function, not on {function!r}")
+        return _kind(function)(function, options, method)
+
+    return decorate if function is None else decorate(function)
+
+
+def _kind(function: Any) -> type[Kept[..., Any]]:
+    looked = function
+    if not (inspect.isroutine(function) or inspect.isclass(function)) and not hasattr(
+        function, "func"
+    ):
+        looked = type(function).__call__  # a callable object
+    if inspect.iscoroutinefunction(looked):
+        return KeptCoroutine
+    if inspect.isasyncgenfunction(looked):
+        return KeptAsyncGenerator
+    if inspect.isgeneratorfunction(looked):
+        return KeptGenerator
+    return Kept

@@ -1,0 +1,541 @@
+"""A kept function: what `@keep` makes of one."""
+
+from __future__ import annotations
+
+import functools
+import marshal
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from blake3 import blake3
+
+from kept.caches import Cache, active, named
+from kept.caches.tier import Entry
+from kept.errors import KeptWarning, NotKept, Undigestible
+from kept.hashing import SCALARS, digest_bytes, identify
+from kept.memo.binder import Binder
+from kept.memo.flow import MISSING, Located, Raise, keeping, kind_of, look
+from kept.memo.options import Options
+from kept.memo.stats import Stats
+from kept.records import SCHEME, Argument, Call, Digest
+
+__all__ = ["BoundCall", "Kept"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ANY_TIME = float("inf")
+_KNOWN_LIMIT = 20_000
+_ESCAPE = StopIteration  # marshal's one-byte singleton that begins a tagged tuple; see the digest spec
+_digesting: ContextVar[tuple[int, ...]] = ContextVar("kept.digesting", default=())
+
+
+class Kept(Generic[P, R]):
+    """A function whose results outlive the process. Made by `keep`; calls like the function.
+
+    Attributes:
+        __wrapped__: the function itself.
+        options: what `keep` was told.
+        function_name: the identity under which its calls are kept.
+    """
+
+    __wrapped__: Callable[P, R]
+
+    def __init__(self, function: Callable[P, R], options: Options, method: str = "") -> None:
+        functools.update_wrapper(self, function)
+        # inspect (and so frameworks) takes an object with these for a function of its kind.
+        for name in ("__code__", "__defaults__", "__kwdefaults__"):
+            if hasattr(function, name):
+                setattr(self, name, getattr(function, name))
+        self.__wrapped__ = function
+        self.options = options
+        self.counts = Stats()
+        self._method = method
+        self._binder = Binder(function, options.ignore, options.require)
+        self._bind = self._binder.bind
+        self._cache = options.cache if isinstance(options.cache, Cache) else None
+        self._identity: tuple[str, str] | None = None
+        self._cells: tuple[Any, ...] | None = ()
+        self._known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
+        self._known_count = 0
+        self._told: set[str] = set()
+        self._quick = options.key is None and not options.isolate and not self._binder.require
+
+    # -- calling ----------------------------------------------------------------------------------
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        values = self._bind(*args, **kwargs)
+        result = self._glance(values)
+        if result is MISSING:
+            flow = keeping(self, values)
+            call, function = self._binder.call, self.__wrapped__
+            try:
+                step = next(flow)
+                while True:
+                    if type(step) is tuple:
+                        try:
+                            result = call(function, step)
+                        except BaseException as error:  # noqa: BLE001  the flow raises it again
+                            step = flow.throw(error)
+                        else:
+                            step = flow.send(result)
+                    else:
+                        time.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
+                        step = next(flow)
+            except StopIteration as stop:
+                result = stop.value
+            finally:
+                flow.close()
+        if type(result) is Raise:
+            raise result.error
+        return result  # type: ignore[no-any-return]  # what was kept is what the function returns
+
+    def _glance(self, values: tuple[Any, ...]) -> Any:
+        """The result if nothing has to be hashed and it is in memory; otherwise `MISSING`."""
+        known = self._known.get(tuple(map(type, values)))
+        if known is None:
+            return MISSING
+        key = known.get(values)
+        if key is None or (self._cells != () and not self._same_cells()):
+            return MISSING
+        try:
+            cache = self._cache or self.cache
+        except Exception:  # noqa: BLE001  the flow meets it too, and says so
+            return MISSING
+        entry = cache.fresh(key)
+        if entry is None or not entry.plain:
+            return MISSING
+        if entry.expires != _ANY_TIME and entry.expires <= time.time():
+            return MISSING
+        entry.hot = True
+        uses = cache._uses
+        uses[key] = uses.get(key, 0) + 1
+        counts = self.counts
+        counts.hits += 1
+        counts.seconds_saved += entry.body.seconds
+        return entry.value
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if self._method == "static":
+            return self
+        if self._method == "class":
+            return Bound(self, owner if owner is not None else type(instance))
+        return self if instance is None else Bound(self, instance)
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> Digest:
+        """The digest that names a call.
+
+        Raises:
+            Undigestible: an argument has no identity, or a required one is missing.
+        """
+        return Digest.of(self._located(self._bind(*args, **kwargs)).key)
+
+    def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Whether a call is kept and has not expired. Nothing runs, nothing is loaded."""
+        found = self._located(self._bind(*args, **kwargs))
+        entry = found.cache.find(found.key)
+        return entry is not None and entry.expires > time.time()
+
+    def load(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The kept result; the body never runs. A kept exception is raised.
+
+        Raises:
+            NotKept: there is none.
+        """
+        found = self._located(self._bind(*args, **kwargs))
+        result = look(self, found.cache, found.key)
+        if result is MISSING:
+            raise NotKept(f"{self._shown(found)} is not kept in {found.cache}")
+        if type(result) is Raise:
+            raise result.error
+        return result  # type: ignore[no-any-return]  # as in __call__
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """The record of a kept call.
+
+        Raises:
+            NotKept: there is none.
+        """
+        found = self._located(self._bind(*args, **kwargs))
+        found.cache.flush()
+        call = found.cache.calls.get(found.key.hex())
+        if call is None:
+            raise NotKept(f"{self._shown(found)} is not kept in {found.cache}")
+        return call
+
+    def stats(self) -> Stats:
+        """What this function did in this process."""
+        return self.counts
+
+    @property
+    def cache(self) -> Cache:
+        """The cache that calls go to now.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+            StoreError: it can't be opened.
+        """
+        if self._cache is not None:
+            return self._cache
+        chosen = self.options.cache
+        return named(chosen) if isinstance(chosen, str) else active()
+
+    # -- doing ------------------------------------------------------------------------------------
+
+    def rerun(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute again and replace what is kept."""
+        return self._run(self._bind(*args, **kwargs), again=True)
+
+    def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
+        flow = keeping(self, values, again)
+        step = next(flow)
+        try:
+            while True:
+                if type(step) is tuple:
+                    try:
+                        result = self._binder.call(self.__wrapped__, step)
+                    except BaseException as error:  # noqa: BLE001  the flow raises it again
+                        step = flow.throw(error)
+                    else:
+                        step = flow.send(result)
+                else:
+                    time.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
+                    step = next(flow)
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            flow.close()
+
+    def refresh(self, values: tuple[Any, ...]) -> None:
+        """Compute a stale result again in the background, once at a time."""
+        found = self._located(values)
+        locks = found.cache.place.locks
+        if locks.acquire(found.key):  # a look whether somebody is at it already
+            locks.release(found.key)
+            thread = threading.Thread(
+                target=self._refresh, args=(values,), name="kept-refresh", daemon=True
+            )
+            thread.start()
+
+    def _refresh(self, values: tuple[Any, ...]) -> None:
+        try:
+            self._run(values, again=True)
+        except Exception as error:  # noqa: BLE001  nobody else would hear of it
+            self.warn("refresh", f"refreshing a stale result failed: {error!r}")
+
+    def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget one call; whether it was kept.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        found = self._located(self._bind(*args, **kwargs))
+        return found.cache.forget(found.key)
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
+        """This call, to be made later or elsewhere: it pickles."""
+        self._bind(*args, **kwargs)  # a wrong call fails here, not on the other machine
+        return BoundCall(self, args, kwargs)
+
+    def submit(self, executor: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run one call in a `concurrent.futures` executor; a kept one is done at once.
+
+        Returns the executor's future, or a finished one.
+        """
+        from kept.memo.many import submit
+
+        return submit(executor, self.bind(*args, **kwargs))
+
+    def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
+        """Call for each item (or each tuple across several iterables); the results, in order.
+
+        Args:
+            progress: show a bar on standard error; None: if that is a terminal.
+        """
+        from kept.memo.many import run_all
+
+        return run_all(self, iterables, progress)
+
+    # -- identity ---------------------------------------------------------------------------------
+
+    @property
+    def function_name(self) -> str:
+        """The name under which calls are kept."""
+        return self._identify()[0]
+
+    @property
+    def code_tag(self) -> str:
+        """The code identity or version that is part of every key."""
+        return self._identify()[1]
+
+    def _identify(self) -> tuple[str, str]:
+        if self._identity is not None and (self._cells == () or self._same_cells()):
+            return self._identity
+        options = self.options
+        if options.version is not None:
+            tag = f"version:{digest_bytes(options.version, label='version').hex()}"
+            name = options.name or identify(self.__wrapped__, "off").name
+        else:
+            found = identify(self.__wrapped__, options.code)  # type: ignore[arg-type]  # checked by Options
+            tag = f"code:{found.code}" if options.code != "off" else "none"
+            name = options.name or found.name
+        self._known = {}
+        self._cells = self._snapshot() if tag.startswith("code:") else ()
+        self._identity = name, tag
+        return self._identity
+
+    def _snapshot(self) -> tuple[Any, ...] | None:
+        """The closure's contents if they can be compared by `is`; None: identify each time."""
+        found = []
+        for cell in getattr(self.__wrapped__, "__closure__", None) or ():
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                return None
+            if type(content) not in SCALARS and not isinstance(content, type):
+                return None
+            found.append(content)
+        return tuple(found)
+
+    def _same_cells(self) -> bool:
+        if self._cells is None:
+            return False
+        cells = self.__wrapped__.__closure__  # type: ignore[attr-defined]  # it has some: see _snapshot
+        try:
+            return all(
+                cell.cell_contents is content
+                for cell, content in zip(cells, self._cells, strict=True)
+            )
+        except ValueError:
+            return False
+
+    def locate(self, values: tuple[Any, ...]) -> Located | None:
+        """Where a call is kept; None for one that is not to be kept.
+
+        Raises:
+            Undigestible: an argument has no identity.
+            ConfigError, StoreError: there is no cache.
+        """
+        if self._binder.require and not self._binder.keepable(values):
+            return None
+        cache = self.cache
+        name, code = self._identify()
+        types = tuple(map(type, values))
+        known = self._known.get(types)
+        if known is not None:
+            key = known.get(values)
+            if key is not None:
+                return Located(cache, key, [])
+        items = self._digested(values)
+        flat: list[Any] = [_ESCAPE, "call", SCHEME, name, code]
+        for item in items:
+            flat += (item[0], item[2])
+        key = blake3(marshal.dumps(tuple(flat), 2)).digest()
+        if self._quick and self._cells is not None and SCALARS.issuperset(types):
+            self._remember(types, values, key)
+        return Located(cache, key, items)
+
+    def _digested(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
+        if self.options.key is not None:
+            wanted = self._binder.call(self.options.key, values)
+            return [("key", wanted, digest_bytes(wanted, label="key"))]
+        items = [
+            (name, value, digest_bytes(value, label=f'arguments["{name}"]'))
+            for name, value in self._binder.items(values)
+        ]
+        if self.options.isolate:
+            where = str(_cwd())
+            items.append(("@directory", where, digest_bytes(where)))
+        return items
+
+    def _remember(self, types: tuple[type, ...], values: tuple[Any, ...], key: bytes) -> None:
+        for value in values:
+            kind = type(value)
+            if kind is float or kind is complex:
+                if value == 0 or value != value:  # 0.0 == -0.0, and nan is not itself
+                    return
+            elif (kind is str or kind is bytes) and len(value) > 256:
+                return
+        if self._known_count >= _KNOWN_LIMIT:
+            self._known = {}
+            self._known_count = 0
+        self._known_count += 1
+        self._known.setdefault(types, {})[values] = key
+
+    def _located(self, values: tuple[Any, ...]) -> Located:
+        found = self.locate(values)
+        if found is None:
+            needed = ", ".join(sorted(self._binder.require))
+            raise Undigestible(f"{self.__qualname__} keeps no call without {needed}")
+        return found
+
+    def arguments(self, found: Located) -> dict[str, Argument]:
+        """The arguments as a call record has them."""
+        shown = self.options.arguments == "scalars"
+        return {
+            name: Argument(Digest.of(raw), value, True)
+            if shown and _short(value)
+            else Argument(Digest.of(raw))
+            for name, value, raw in found.items
+        }
+
+    def __digest__(self) -> Any:
+        # A kept function may be in its own closure.
+        if id(self) in _digesting.get():
+            return ("kept", self.__module__, self.__qualname__)
+        token = _digesting.set((*_digesting.get(), id(self)))
+        try:
+            return ("kept", *self._identify())
+        finally:
+            _digesting.reset(token)
+
+    # -- trouble ----------------------------------------------------------------------------------
+
+    def broke(self, error: Exception) -> bool:
+        """Count and tell of a failure of caching; whether the caller is to get it (`strict`)."""
+        kind = kind_of(error)
+        setattr(self.counts, kind, getattr(self.counts, kind) + 1)
+        if not self.options.strict:
+            done = {"undigestible": "computed, not kept", "unstorable": "returned, not kept"}
+            self.warn(kind, f"{done.get(kind, 'computed without the cache')}: {error}")
+        return self.options.strict
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn once a function and kind of trouble."""
+        if kind not in self._told:
+            self._told.add(kind)
+            warnings.warn(f"{self.__qualname__}: {text}", KeptWarning, stacklevel=_outside())
+
+    def hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
+        """Count a hit."""
+        cache.used(key)
+        self.counts.hits += 1
+        self.counts.seconds_saved += entry.body.seconds
+
+    def _shown(self, found: Located) -> str:
+        inside = ", ".join(
+            f"{name}={value!r}" if _short(value) else f"{name}=<{raw.hex()[:8]}>"
+            for name, value, raw in found.items
+        )
+        return f"{self.__qualname__}({inside})"
+
+    def __repr__(self) -> str:
+        return f"<kept {self.__qualname__}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        module = self.__module__
+        if _importable(module, self.__qualname__) is self:
+            return self.__qualname__
+        return _rebuild, (type(self), self.__wrapped__, self.options, self._method)
+
+
+class Bound:
+    """A kept method with its receiver: every method of `Kept`, with the receiver put first."""
+
+    __slots__ = ("__self__", "_kept")
+
+    def __init__(self, kept: Kept[..., Any], receiver: Any) -> None:
+        self._kept = kept
+        self.__self__ = receiver
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._kept(self.__self__, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._kept, name)
+        if name in _WITH_ARGUMENTS:
+            return functools.partial(found, self.__self__)
+        return found
+
+    def submit(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._kept.submit(executor, self.__self__, *args, **kwargs)
+
+    def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
+        from kept.memo.many import run_all
+
+        return run_all(self, iterables, progress)
+
+    def __repr__(self) -> str:
+        return f"<kept {self._kept.__qualname__} of {self.__self__!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bound):
+            return NotImplemented
+        return self._kept is other._kept and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self._kept), id(self.__self__)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.__self__, self._kept.__name__)
+
+
+_WITH_ARGUMENTS = frozenset(
+    ("key", "contains", "load", "call", "rerun", "forget", "bind", "__wrapped__")
+)
+
+
+class BoundCall(Generic[R]):
+    """A call to be made later or elsewhere. It pickles, and takes the active cache along."""
+
+    def __init__(self, kept: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.kept, self.args, self.kwargs = kept, args, kwargs
+
+    def __call__(self) -> R:
+        return self.kept(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # R by `bind`
+
+    def key(self) -> Digest:
+        """The digest that names the call."""
+        return self.kept.key(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # a Kept
+
+    def __repr__(self) -> str:
+        return f"<call of {self.kept!r}>"
+
+
+def _rebuild(
+    kind: type[Kept[..., Any]], function: Callable[..., Any], options: Options, method: str
+) -> Kept[..., Any]:
+    return kind(function, options, method)
+
+
+def _importable(module: str, qualname: str) -> Any:
+    import sys
+
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _short(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return len(value) <= 200
+    if kind is float:
+        return bool(value - value == 0)  # JSON has no infinities
+    if kind is int:
+        return -(2**63) <= value < 2**63
+    return kind is bool or value is None
+
+
+def _cwd() -> str:
+    return os.path.realpath(".")
+
+
+def _outside() -> int:
+    """The stack level of the first frame that is not this library's, for `warnings.warn`."""
+    import sys
+
+    level, frame = 1, sys._getframe(1)
+    here = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120  no Path on the way to a warning
+    while frame.f_code.co_filename.startswith(here) and frame.f_back is not None:
+        level += 1
+        frame = frame.f_back
+    return level

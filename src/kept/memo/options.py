@@ -1,0 +1,116 @@
+"""What `@keep` may be told, checked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from kept.caches import Cache
+from kept.caches.sizes import parse_duration
+from kept.codecs import NAMES
+from kept.errors import ConfigError
+
+__all__ = ["Options"]
+
+Span = float | str | timedelta
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one kept function; `keep` documents each."""
+
+    version: Any = None
+    code: str = "own"
+    name: str | None = None
+    ignore: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    key: Callable[..., Any] | None = None
+    when: Callable[[Any], bool] | None = None
+    ttl: float | None = None
+    stale: float = 0.0
+    arguments: str = "scalars"
+    errors: tuple[type[BaseException], ...] = ()
+    codec: str = "pickle"
+    cache: Cache | str | None = None
+    isolate: bool = False
+    strict: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        version: Any,
+        code: str,
+        name: str | None,
+        ignore: Iterable[str] | str,
+        require: Iterable[str] | str,
+        key: Callable[..., Any] | None,
+        when: Callable[[Any], bool] | None,
+        ttl: Span | None,
+        stale: Span | None,
+        arguments: str,
+        errors: type[BaseException] | Iterable[type[BaseException]],
+        codec: str,
+        cache: Cache | str | os.PathLike[str] | None,
+        isolate: bool,
+        strict: bool,
+    ) -> Options:
+        """Check what a user gave.
+
+        Raises:
+            ConfigError: an option is not what it may be.
+        """
+        for label, function in (("key", key), ("when", when)):
+            if function is not None and not callable(function):
+                raise ConfigError(f"{label}= takes a function, not {function!r}")
+        if code not in ("own", "off"):
+            raise ConfigError(f"code= is 'own' or 'off', not {code!r}")
+        if arguments not in ("scalars", "digests"):
+            raise ConfigError(f"arguments= is 'scalars' or 'digests', not {arguments!r}")
+        if codec not in NAMES:
+            raise ConfigError(f"there is no codec {codec!r}; there are {', '.join(NAMES)}")
+        if stale is not None and ttl is None:
+            raise ConfigError("stale= needs a ttl=: how long after it a result may still be served")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ConfigError(f"name= takes text, not {name!r}")
+        if isinstance(cache, (str, os.PathLike)):
+            cache = os.fspath(cache)
+        elif cache is not None and not isinstance(cache, Cache):
+            raise ConfigError(f"cache= takes a cache, a name, a path or a URL, not {cache!r}")
+        return cls(
+            version=version,
+            code=code,
+            name=name,
+            ignore=_names("ignore", ignore),
+            require=_names("require", require),
+            key=key,
+            when=when,
+            ttl=None if ttl is None else parse_duration(ttl),
+            stale=0.0 if stale is None else parse_duration(stale),
+            arguments=arguments,
+            errors=_errors(errors),
+            codec=codec,
+            cache=cache,
+            isolate=isolate,
+            strict=strict,
+        )
+
+
+def _names(label: str, given: Iterable[str] | str) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{label}= takes names of parameters, not {given!r}")
+    return names
+
+
+def _errors(
+    given: type[BaseException] | Iterable[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
+    kinds = (given,) if isinstance(given, type) else tuple(given)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise ConfigError(f"errors= takes exception types, not {kind!r}")
+    return kinds

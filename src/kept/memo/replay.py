@@ -1,0 +1,115 @@
+"""Kept generators: recorded while they run, replayed as generators.
+
+A generator runs at its consumer's pace, and may never end, so it holds no lease: two consumers at
+once compute twice. It is kept when it has run to its end; one that was left early, closed, or sent
+values is not.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Generator
+from typing import Any
+
+from kept.errors import ConfigError, EncodeError, NewerSchema
+from kept.memo.flow import MISSING, Located, Raise, look, store
+from kept.memo.kept import Kept
+
+__all__ = ["KeptGenerator", "Recording", "find"]
+
+
+class Recording:
+    """What a generator yielded, item by item, and what it returned."""
+
+    __slots__ = ("began", "found", "items", "kept", "whole")
+
+    def __init__(self, kept: Kept[..., Any], found: Located | None) -> None:
+        self.kept, self.found = kept, found
+        self.items: list[Any] = []
+        self.whole = found is not None
+        self.began = time.perf_counter()
+
+    def add(self, item: Any) -> None:
+        """Note an item, as it is now: the consumer may change it."""
+        if self.whole:
+            try:
+                self.items.append(copy.deepcopy(item))
+            except Exception as error:  # noqa: BLE001  nothing that caching does may break the caller
+                self.whole = False
+                cause = EncodeError(f"an item can't be copied: {error}")
+                if self.kept.broke(cause):
+                    raise cause from error
+
+    def end(self, returned: Any = None) -> None:
+        """The generator has ended: keep what it gave."""
+        if self.whole and self.found is not None:
+            seconds = time.perf_counter() - self.began
+            self.kept.counts.computed += 1
+            store(self.kept, self.found, (self.items, returned), seconds, "items")
+
+
+def find(kept: Kept[..., Any], values: tuple[Any, ...]) -> tuple[Any, Located | None]:
+    """The recorded items and return value, or `MISSING`; and where they are or will be."""
+    found: Located | None = None
+    try:
+        found = kept.locate(values)
+        if found is not None:
+            result = look(kept, found.cache, found.key)
+            if type(result) is Raise:
+                raise result.error
+            return result, found
+    except (ConfigError, NewerSchema):
+        raise
+    except Exception as error:  # noqa: BLE001  as above
+        if kept.broke(error):
+            raise
+    return MISSING, found
+
+
+class KeptGenerator(Kept[Any, Any]):
+    """A kept generator function."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        return self._iterate(self._bind(*args, **kwargs))
+
+    def _iterate(self, values: tuple[Any, ...], again: bool = False) -> Generator[Any, Any, Any]:
+        recorded, found = find(self, values)
+        if recorded is not MISSING and not again:
+            items, returned = recorded
+            yield from items
+            return returned
+        recording = Recording(self, found)
+        body = self._binder.call(self.__wrapped__, values)
+        try:
+            item = next(body)
+            while True:
+                recording.add(item)
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  thrown in by the consumer
+                    recording.whole = False
+                    item = body.throw(error)
+                else:
+                    if sent is not None:
+                        recording.whole = False
+                    item = body.send(sent)
+        except StopIteration as stop:
+            recording.end(stop.value)
+            return stop.value
+        finally:
+            body.close()
+
+    def load(self, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        items, returned = super().load(*args, **kwargs)
+
+        def replay() -> Generator[Any, Any, Any]:
+            yield from items
+            return returned
+
+        return replay()
+
+    def rerun(self, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        return self._iterate(self._bind(*args, **kwargs), again=True)
