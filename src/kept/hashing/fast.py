@@ -134,12 +134,12 @@ class _Pass:
             return out, self.bound(1 + max(map(len, values)) * nodes), height + 1
         if kind is Digest:
             return [(MARK, "#", value.raw) for value in values], 1, 0
+        reduce = reducer_of(kind)
         fields = fields_of(kind)
         if fields is not None:
             column = self.records(values, fields, level)
             if column is not None:
                 return column
-        reduce = reducer_of(kind)
         contents = [reduce(value, self.known) for value in values]
         inner = list(chain.from_iterable(contents))
         done, nodes, height = self.column(inner, level + 1)

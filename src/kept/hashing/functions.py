@@ -143,8 +143,11 @@ def reduce_function(function: FunctionType) -> tuple[Any, ...]:
         open_now.discard(id(function))
 
 
-def _values(function: FunctionType) -> tuple[Any, ...] | None:
-    """All values that a function holds, if none can change under it; else None."""
+def _values(function: FunctionType, seen: set[int] | None = None) -> list[Any] | None:
+    """All values that a function holds, if none can change under it; else None.
+
+    Functions among them are followed, with their code.
+    """
     held: list[Any] = [*(function.__defaults__ or ())]
     if function.__kwdefaults__:
         held += function.__kwdefaults__.values()
@@ -153,10 +156,19 @@ def _values(function: FunctionType) -> tuple[Any, ...] | None:
             held.append(cell.cell_contents)
     except ValueError:
         return None
-    for value in held:
-        if type(value) not in _PLAIN:
+    for value in tuple(held):
+        if type(value) in _PLAIN:
+            continue
+        if type(value) is not FunctionType:
             return None
-    return tuple(held)
+        seen = {id(function)} if seen is None else seen
+        if id(value) not in seen:
+            seen.add(id(value))
+            more = _values(value, seen)
+            if more is None:
+                return None
+            held = [*held, value.__code__, value.__qualname__, value.__module__, *more]
+    return held
 
 
 def _of_function(function: FunctionType) -> Identity:
@@ -170,7 +182,7 @@ def _of_function(function: FunctionType) -> Identity:
         and found[3] is function.__module__
     ):
         held = found[4]
-        if held == ():
+        if not held:
             if not (function.__defaults__ or function.__kwdefaults__ or function.__closure__):
                 return found[5]  # type: ignore[no-any-return]
         else:

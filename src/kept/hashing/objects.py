@@ -25,7 +25,7 @@ _HEAP = 1 << 9
 _GENERATED = ("dataclasses", "attr._make")
 """Modules whose decorators write `__getstate__` into slotted classes; it says nothing new."""
 
-_fields: dict[type, Fields | None] = {}
+_declared_by: dict[type, Fields] = {}
 
 
 def _is_plain(kind: type) -> bool:
@@ -62,25 +62,13 @@ def _find_fields(kind: type) -> Fields | None:
 
 
 def fields_of(kind: type) -> Fields | None:
-    """The fields that a dataclass or attrs class declares; None if it is neither, or holds more."""
-    try:
-        return _fields[kind]
-    except KeyError:
-        pass
-    from .registry import is_own
-
-    found = None
-    if not is_own(kind):
-        found = _find_fields(kind)
-    if len(_fields) > 4096:
-        _fields.clear()
-    _fields[kind] = found
-    return found
+    """The fields of a class whose reducer goes by them alone; asked after `reducer_of(kind)`."""
+    return _declared_by.get(kind)
 
 
 def forget_fields() -> None:
-    """After a registration: a class may have one now."""
-    _fields.clear()
+    """After a registration: it may be for such a class."""
+    _declared_by.clear()
 
 
 def _extras(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -146,8 +134,11 @@ def generic(kind: type) -> Reducer:
     for name, what in (("__await__", "an awaitable"), ("__anext__", "an asynchronous iterator")):
         if hasattr(kind, name) and not _overrides(kind, "__reduce__", "__reduce_ex__"):
             return _refuse(f"{what} ({kind.__qualname__}) has no identity: {NOTHING_HELPS}")
-    fields = fields_of(kind)
+    fields = _find_fields(kind)
     if fields is not None:
+        if len(_declared_by) > 4096:
+            _declared_by.clear()
+        _declared_by[kind] = fields
         return _declared(fields)
     if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
         return _namedtuple(kind)

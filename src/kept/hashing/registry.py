@@ -14,7 +14,7 @@ from typing import Any
 from .buffers import Known
 from .names import class_name, type_key
 
-__all__ = ["Reducer", "Refused", "is_own", "reducer_of", "register_digest"]
+__all__ = ["Reducer", "Refused", "reducer_of", "register_digest"]
 
 Reducer = Callable[[Any, "Known | None"], tuple[Any, ...]]
 
@@ -28,7 +28,7 @@ _PROVIDERS = {
     "scipy": "numeric",
     "torch": "numeric",
     "pandas": "frames",
-    "pyarrow": "frames",
+    "pyarrow": "arrow",
     "polars": "frames",
     "xarray": "frames",
 }
@@ -115,11 +115,6 @@ def _own(kind: type) -> Reducer | None:
         if "__digest__" in base.__dict__:
             return _standing(lambda value: type(value).__digest__(value))
     return None
-
-
-def is_own(kind: type) -> bool:
-    """Whether something was registered for a type, or it says itself what stands for it."""
-    return _own(kind) is not None
 
 
 def _find(kind: type) -> Reducer:

@@ -104,7 +104,7 @@ def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
         spans = [
             span
             for span in code.co_positions()
-            if None not in span and span[0] != span[1] + 1 and span[3] != 0
+            if None not in span and span[3] != 0  # the prologue lies nowhere
         ]
         fitting = [node for node in found if spans and all(_holds(node.body, s) for s in spans)]
         if fitting:
