@@ -8,12 +8,12 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from kept.caches.sizes import parse_size
 from kept.caches.tier import Entry, Tier
-from kept.codecs import decode, encode
+from kept.codecs import decode, decoder, encode
 from kept.errors import (
     AmbiguousDigest,
     ConfigError,
@@ -47,7 +47,7 @@ class Place(Protocol):
     @property
     def values(self) -> Store[Value]: ...
     def fetch(self, key: bytes) -> Any: ...
-    def load(self, frame: Any) -> tuple[Buffer, list[Buffer]]: ...
+    def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]: ...
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = ...) -> Any: ...
     def count(self, uses: Mapping[bytes, int]) -> None: ...
     def token(self) -> tuple[int, int] | None: ...
@@ -125,12 +125,14 @@ class Cache:
         Raises:
             StoreError: the store can't be read.
         """
-        entry = self.fresh(key)
-        if entry is not None:
-            return entry
-        token = self.place.token() if self.tier.limit else None
+        place, token = self.place, None
+        if self.tier.limit:
+            entry = self.fresh(key)
+            if entry is not None:
+                return entry
+            token = place.token()
         try:
-            row = self.place.fetch(key)
+            row = place.fetch(key)
         except DecodeError as error:
             self.damage(key, error)
             return None
@@ -149,11 +151,11 @@ class Cache:
             StoreError: it can't be read.
         """
         entry.hot = True
-        if entry.plain:
-            return entry.value
         frame = entry.frame
+        if frame is None:  # read once: another thread may fix the entry meanwhile
+            return entry.value
         payload, buffers = self.place.load(frame)
-        value = entry.decode(payload, buffers)
+        value = decoder(frame.codec)(payload, buffers)
         entry.fix(value)
         return value
 

@@ -7,49 +7,50 @@ what the store's `words` show, and then nothing in it is served until it has bee
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from kept.codecs import decoder
-from kept.records import Buffer
-from kept.stores.tables import Body
+from kept.stores.tables import STATES, Body
 
-__all__ = ["PLAIN", "Entry", "Tier"]
+__all__ = ["FAILED", "PLAIN", "Entry", "Tier"]
+
+FAILED = STATES.index("failed")
 
 PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
 """Exact types that nobody can change: the object itself may be handed out again."""
 
 _OVERHEAD = 600  # bytes of an entry beside its payload, measured with tracemalloc
+_NOTHING: Any = object()
 
 
 class Entry:
     """A fetched call: its body, and its result as an object or as encoded bytes."""
 
-    __slots__ = ("body", "cost", "expires", "frame", "hot", "plain", "read", "value")
-
-    read: Callable[[Buffer, Sequence[Buffer]], Any] | None
+    __slots__ = ("body", "cost", "frame", "hot", "value")
 
     def __init__(self, body: Body, frame: Any) -> None:
         self.body = body
-        self.expires = body.expires
         self.frame = frame
-        self.read = None
-        self.plain = self.hot = False
-        self.value: Any = None
-        self.cost = _OVERHEAD
+        self.hot = False
+        self.value = _NOTHING
+
+    @property
+    def plain(self) -> bool:
+        """Whether `value` is the result itself."""
+        return self.value is not _NOTHING
 
     def fix(self, value: Any) -> None:
         """Keep the decoded object where its type allows that."""
-        if type(value) in PLAIN and self.body.state == "done":
+        if type(value) in PLAIN and self.body.state == 0:
             self.value = value
-            self.plain = True
             self.frame = None
 
-    def decode(self, payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-        """The value, a new object each time."""
-        if self.read is None:
-            self.read = decoder(self.frame.codec)
-        return self.read(payload, buffers)
+    def measure(self) -> int:
+        """Bytes of memory, about."""
+        frame = self.frame
+        if frame is None:
+            value = self.value
+            return _OVERHEAD + (len(value) * 4 if isinstance(value, (str, bytes)) else 32)
+        return _OVERHEAD + len(frame.payload or b"") + 100 * len(frame.blobs)
 
 
 class Tier:
@@ -68,7 +69,7 @@ class Tier:
 
     def add(self, key: bytes, entry: Entry, token: tuple[int, int]) -> None:
         """Add what was fetched after `token` was read."""
-        entry.cost = _OVERHEAD + _size(entry)
+        entry.cost = entry.measure()
         if entry.cost > self.limit:
             return
         with self._lock:
@@ -81,7 +82,7 @@ class Tier:
     ) -> None:
         """Follow a commit of our own, which changed nothing but `key`."""
         if entry is not None:
-            entry.cost = _OVERHEAD + _size(entry)
+            entry.cost = entry.measure()
         with self._lock:
             if step is None or step[0] != self.seen:
                 self._clear(step[1] if step else None)
@@ -119,10 +120,3 @@ class Tier:
             else:
                 self._bytes -= candidate.cost
 
-
-def _size(entry: Entry) -> int:
-    if entry.plain:
-        value = entry.value
-        return len(value) * 4 if isinstance(value, (str, bytes)) else 32
-    payload = entry.frame.payload if hasattr(entry.frame, "payload") else entry.frame.head
-    return len(payload or b"") + 100 * len(getattr(entry.frame, "blobs", ()))

@@ -24,6 +24,10 @@ _COUNT = struct.Struct("<I")
 _BLOB = struct.Struct("<Q32s")
 
 
+_COMMON = b"kv\x01\x00\x06pickle\0\0\0\0"  # no buffers, and so nothing to unpack
+_COMMON_SIZE = len(_COMMON)
+
+
 class Blob(NamedTuple):
     """A named range of bytes: its size and the BLAKE3 of its content (32 bytes)."""
 
@@ -59,6 +63,8 @@ class Frame(NamedTuple):
             DamagedValue: these bytes are not a frame.
             DecodeError: a newer version of kept wrote it.
         """
+        if head.startswith(_COMMON):
+            return cls._make(("pickle", head[_COMMON_SIZE:], ()))
         try:
             magic, version, flags, n = _FIXED.unpack_from(head)
             if magic != b"kv":

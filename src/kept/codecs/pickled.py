@@ -11,6 +11,7 @@ import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import loads
 from types import FunctionType
 from typing import Any
 

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
-from kept.caches.tier import Entry
+from kept.caches.tier import FAILED, Entry
 from kept.errors import (
     ConfigError,
     DecodeError,
@@ -98,11 +98,11 @@ def look(
         kept.counts.damaged += 1
         return MISSING
     kept.hit(cache, key, entry)
-    return Raise(value) if entry.body.state == "failed" else value
+    return Raise(value) if entry.body.state == FAILED else value
 
 
 def _current(kept: Kept[..., Any], entry: Entry, values: tuple[Any, ...] | None) -> bool:
-    late = time.time() - entry.expires
+    late = time.time() - entry.body.expires
     if late < 0:
         return True
     if values is not None and late < kept.options.stale:

@@ -29,7 +29,7 @@ __all__ = ["BoundCall", "Kept"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ANY_TIME = float("inf")
+_NEVER = float("inf")
 _KNOWN_LIMIT = 20_000
 _ESCAPE = StopIteration  # marshal's one-byte singleton that begins a tagged tuple; see the digest spec
 _digesting: ContextVar[tuple[int, ...]] = ContextVar("kept.digesting", default=())
@@ -72,31 +72,16 @@ class Kept(Generic[P, R]):
         values = self._bind(*args, **kwargs)
         result = self._glance(values)
         if result is MISSING:
-            flow = keeping(self, values)
-            call, function = self._binder.call, self.__wrapped__
-            try:
-                step = next(flow)
-                while True:
-                    if type(step) is tuple:
-                        try:
-                            result = call(function, step)
-                        except BaseException as error:  # noqa: BLE001  the flow raises it again
-                            step = flow.throw(error)
-                        else:
-                            step = flow.send(result)
-                    else:
-                        time.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
-                        step = next(flow)
-            except StopIteration as stop:
-                result = stop.value
-            finally:
-                flow.close()
+            result = self._run(values)
         if type(result) is Raise:
             raise result.error
         return result  # type: ignore[no-any-return]  # what was kept is what the function returns
 
     def _glance(self, values: tuple[Any, ...]) -> Any:
-        """The result if nothing has to be hashed and it is in memory; otherwise `MISSING`."""
+        """The result, if it is kept and nothing has to be hashed to find it; otherwise `MISSING`.
+
+        The short way of a hit. Whatever is unusual is left to the flow, which looks again.
+        """
         known = self._known.get(tuple(map(type, values)))
         if known is None:
             return MISSING
@@ -105,20 +90,21 @@ class Kept(Generic[P, R]):
             return MISSING
         try:
             cache = self._cache or self.cache
-        except Exception:  # noqa: BLE001  the flow meets it too, and says so
+            entry = cache.find(key)
+            if entry is None:
+                return MISSING
+            body = entry.body
+            if body.state or (body.expires != _NEVER and body.expires <= time.time()):
+                return MISSING
+            result = cache.value(key, entry)
+        except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
             return MISSING
-        entry = cache.fresh(key)
-        if entry is None or not entry.plain:
-            return MISSING
-        if entry.expires != _ANY_TIME and entry.expires <= time.time():
-            return MISSING
-        entry.hot = True
         uses = cache._uses
         uses[key] = uses.get(key, 0) + 1
         counts = self.counts
         counts.hits += 1
-        counts.seconds_saved += entry.body.seconds
-        return entry.value
+        counts.seconds_saved += body.seconds
+        return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if self._method == "static":
@@ -141,7 +127,7 @@ class Kept(Generic[P, R]):
         """Whether a call is kept and has not expired. Nothing runs, nothing is loaded."""
         found = self._located(self._bind(*args, **kwargs))
         entry = found.cache.find(found.key)
-        return entry is not None and entry.expires > time.time()
+        return entry is not None and entry.body.expires > time.time()
 
     def load(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The kept result; the body never runs. A kept exception is raised.

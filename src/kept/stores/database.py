@@ -54,6 +54,7 @@ class Database:
         self._schema = schema
         self._durable = durable
         self._connection: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
         self._watch: WalIndex | None = None
         self._identity: tuple[int, int] | None = None
         self.readonly = False
@@ -65,6 +66,13 @@ class Database:
     def connection(self) -> sqlite3.Connection:
         """The connection; call with `lock` held."""
         return self._connection or self.open()
+
+    @property
+    def cursor(self) -> sqlite3.Cursor:
+        """A cursor for a statement whose rows are all fetched at once; call with `lock` held."""
+        if self._connection is None or self._cursor is None:
+            self._cursor = self.connection.cursor()
+        return self._cursor
 
     @property
     def words(self) -> memoryview | None:
@@ -144,7 +152,7 @@ class Database:
             if self._connection is not None:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.close()
-                self._connection = None
+                self._connection = self._cursor = None
             if self._watch is not None:
                 watch, self._watch = self._watch, None
                 self._tell()
@@ -229,7 +237,7 @@ class Database:
         self.lock = threading.RLock()  # another thread may have held it at the fork
         if self._connection is not None:
             _abandon(self._connection)
-            self._connection = None
+            self._connection = self._cursor = None
         if self._watch is not None:
             # The file descriptor and mapping stay: closing them would be harmless for the parent's
             # locks but not for another connection that the child opens.

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,22 +100,26 @@ class Embedded:
         database = self.database
         try:
             with database.lock:
-                found = database.connection.execute(_FETCH, (rowid(key),)).fetchone()
+                found = database.cursor.execute(_FETCH, (rowid(key),)).fetchone()
         except sqlite3.Error as error:
             raise database.failed("read", error) from error
         if found is None:
             return None
-        body = Body.unpack(unseal(key, found[0]))
-        head = found[1]
-        return Row(body, Frame.unpack(unseal(body.result, head)) if head is not None else None)
+        sealed, head = found
+        body = Body.unpack(unseal(key, sealed))
+        if head is None:
+            return Row(body, None)
+        return Row(body, Frame.unpack(unseal(body.result, head)))
 
-    def load(self, frame: Frame) -> tuple[Buffer, list[Buffer]]:
+    def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
         """The payload and buffers of a frame, verified.
 
         Raises:
             DamagedValue: a blob is missing or damaged; a damaged one is removed, to be made again.
             StoreError: a blob can't be read.
         """
+        if not frame.blobs:
+            return frame.payload or b"", ()
         buffers: list[Buffer] = []
         for size, name in frame.blobs:
             buffers.append(self._blob(size, name.hex()))
@@ -170,8 +174,7 @@ class Embedded:
         self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None
     ) -> tuple[Any, Body, Frame]:
         key, result = call.key.raw, call.result.raw
-        expires = float("inf") if call.expires is None else call.expires
-        body = Body(result, call.state, call.created, call.seconds, expires, call.size)
+        body = Body.of(call)
         with self._writing() as c:
             self._put_value(c, result, frame, call.size)
             c.execute(

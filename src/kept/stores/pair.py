@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from kept.records import Buffer, Call, Value
@@ -15,11 +15,19 @@ from kept.stores.tables import Body
 __all__ = ["Held", "Pair", "ProcessLocks"]
 
 
+class Encoded(NamedTuple):
+    """An encoded value, with the names that a frame has."""
+
+    codec: str
+    payload: bytes
+    blobs: Sequence[Buffer]
+
+
 class Held(NamedTuple):
     """What a fetch finds: the call's body, and its encoded result if that is kept."""
 
     body: Body
-    frame: Value | None
+    frame: Encoded | None
 
 
 class Pair:
@@ -36,15 +44,12 @@ class Pair:
         call = self.calls.get(key.hex())
         if call is None:
             return None
-        expires = float("inf") if call.expires is None else call.expires
-        body = Body(
-            call.result.raw, call.state, call.created, call.seconds, expires, call.size
-        )
-        return Held(body, self.values.get(call.result))
+        value = self.values.get(call.result)
+        return Held(Body.of(call), Encoded(value.codec, value.head, value.buffers) if value else None)
 
-    def load(self, frame: Value) -> tuple[Buffer, list[Buffer]]:
+    def load(self, frame: Encoded) -> tuple[Buffer, Sequence[Buffer]]:
         # Copies: what a caller changes must not change what is kept.
-        return frame.head, [bytearray(buffer) for buffer in frame.buffers]
+        return frame.payload, [bytearray(buffer) for buffer in frame.blobs]
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
         buffers = tuple(bytes(buffer) for buffer in value.buffers)

@@ -18,7 +18,18 @@ from blake3 import blake3
 from kept.errors import DamagedValue, NewerSchema
 from kept.records import Argument, Call, Digest
 
-__all__ = ["SCHEMA", "Body", "arguments_text", "make", "read_arguments", "rowid", "seal", "unseal"]
+__all__ = [
+    "SCHEMA",
+    "STATES",
+    "Body",
+    "arguments_text",
+    "call_row",
+    "make",
+    "read_arguments",
+    "rowid",
+    "seal",
+    "unseal",
+]
 
 SCHEMA = 1
 """The version of the tables; kept in `PRAGMA user_version` and in the table `meta`."""
@@ -33,27 +44,33 @@ CREATE TABLE "values" (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, head BLOB N
 CREATE TABLE uses (id INTEGER PRIMARY KEY, uses INTEGER NOT NULL, used REAL NOT NULL);
 """
 
-_BODY = struct.Struct("<32s10sdddQ")
+_BODY = struct.Struct("<32sBdddQ")
+STATES = ("done", "failed", "items")
 
 
 class Body(NamedTuple):
     """What a hit relies on. Times in seconds since the epoch; `expires` is inf where nothing does."""
 
     result: bytes
-    state: str
+    state: int
+    """Index into `STATES`."""
     created: float
     seconds: float
     expires: float
     size: int
 
+    @classmethod
+    def of(cls, call: Call) -> Body:
+        expires = math.inf if call.expires is None else call.expires
+        state = STATES.index(call.state)
+        return cls(call.result.raw, state, call.created, call.seconds, expires, call.size)
+
     def pack(self) -> bytes:
-        result, state, *rest = self
-        return _BODY.pack(result, state.encode(), *rest)
+        return _BODY.pack(*self)
 
     @classmethod
     def unpack(cls, raw: bytes) -> Body:
-        result, state, *rest = _BODY.unpack(raw)
-        return cls(result, state.rstrip(b"\0").decode(), *rest)
+        return cls._make(_BODY.unpack(raw))
 
 
 def rowid(digest: bytes) -> int:
@@ -102,10 +119,6 @@ def read_arguments(text: str) -> dict[str, Argument]:
         }
     except (ValueError, TypeError) as error:
         raise DamagedValue("a call's arguments are damaged") from error
-
-
-def expiry(expires: float) -> float | None:
-    return None if math.isinf(expires) else expires
 
 
 def make(c: sqlite3.Connection) -> None:
@@ -168,11 +181,11 @@ def call_row(row: tuple[Any, ...]) -> Call:
         code=code or "?",
         arguments=read_arguments(arguments),
         result=Digest.of(body.result),
-        state=body.state,
+        state=STATES[body.state],
         created=body.created,
         seconds=body.seconds,
         size=body.size,
-        expires=expiry(body.expires),
+        expires=None if math.isinf(body.expires) else body.expires,
         uses=uses or 0,
         used=used,
         metadata=json.loads(metadata) if metadata else {},
