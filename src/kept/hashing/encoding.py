@@ -103,8 +103,8 @@ def pack(value: Any) -> bytes:
 
 
 def tagged(tag: bytes, *content: bytes) -> bytes:
-    """The encoding of a tagged tuple whose content is encoded already."""
-    return b"".join((_TUPLE(2 + len(content)), b"S", _TEXT(len(tag)), tag, *content))
+    """The encoding of one of the scheme's own tagged tuples, whose tags are bytes; objects' are texts."""
+    return b"".join((_TUPLE(2 + len(content)), b"S", _BYTES(len(tag)), tag, *content))
 
 
 def stand_in(digest: bytes) -> bytes:
@@ -172,11 +172,8 @@ def assemble(shape: Shape, parts: list[bytes]) -> bytes:
             # By key; two keys may be written alike (nans, objects without content), so by value too.
             pairs = sorted(zip(keys, values, strict=True))
             keys, values = [key for key, _ in pairs], [value for _, value in pairs]
-        return tagged(
-            b"dict", _TUPLE(half) + b"".join(keys), _TUPLE(half) + b"".join(values)
-        )
-    elements = b"".join(map(_bytes, sorted(parts)))
-    return tagged(kind.encode(), _TUPLE(len(parts)) + elements)
+        return tagged(b"dict", _bytes(_TUPLE(half) + b"".join(keys)), *values)
+    return tagged(kind.encode(), *map(_bytes, sorted(parts)))
 
 
 Part = tuple[bytes, int, int]

@@ -8,7 +8,6 @@ from .buffers import buffer_digest
 
 __all__ = ["joined"]
 
-_TEXT = {str}
 FEWEST = 64
 """Below this a list is as good."""
 
@@ -20,7 +19,8 @@ def joined(values: list[Any]) -> tuple[Any, ...] | None:
         "joined", how many, and the BLAKE3 of the UTF-8 of the texts with U+0000 between them.
     """
     count = len(values)
-    if count < FEWEST or set(map(type, values)) != _TEXT:
+    # A count takes half the time of a set of the types.
+    if count < FEWEST or list(map(type, values)).count(str) != count:
         return None
     text = "\0".join(values)
     if text.count("\0") != count - 1:
