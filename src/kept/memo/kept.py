@@ -181,8 +181,8 @@ class Kept(Generic[P, R]):
 
     def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
         flow = keeping(self, values, again)
-        step = next(flow)
         try:
+            step = next(flow)
             while True:
                 if type(step) is tuple:
                     try:
