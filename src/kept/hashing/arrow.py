@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 from blake3 import blake3
 
-from .buffers import PARALLEL, Known, buffer_digest, new_hasher
+from .buffers import PARALLEL, Known, buffer_digest, known_digest, new_hasher
 from .registry import Reducer
 
 __all__ = ["EXACT", "FAMILIES", "column"]
 
+_OF_BYTES = frozenset({"string", "large_string", "binary", "large_binary"})
 _MANY = 1 << 20
 """Rows whose offsets or validity are worked out at a time."""
 
@@ -32,8 +34,8 @@ def _chunks(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...
         return (nulls, None)
     if isinstance(kind, sys.modules["pyarrow"].BaseExtensionType):
         return (nulls, _chunks(kind.storage_type, [chunk.storage for chunk in chunks], known))
-    if types.is_large_string(kind) or types.is_string(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        return (nulls, *_texts(kind, chunks))
+    if str(kind) in _OF_BYTES:
+        return (nulls, *_texts(kind, chunks, known))
     if types.is_boolean(kind):
         hasher = new_hasher()
         for chunk in chunks:
@@ -54,7 +56,8 @@ def _chunks(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...
         hasher = new_hasher()
         for chunk in chunks:
             lengths = chunk.value_lengths().fill_null(0).cast("int64")
-            hasher.update(memoryview(lengths.buffers()[1])[lengths.offset * 8 :][: 8 * len(lengths)])
+            raw = memoryview(lengths.buffers()[1]).cast("B")
+            hasher.update(raw[lengths.offset * 8 :][: 8 * len(lengths)])
         parts = [part for part in (chunk.flatten() for chunk in chunks) if len(part)]
         return (nulls, hasher.digest(), _chunks(kind.value_type, parts, known))
     if types.is_dictionary(kind):
@@ -98,12 +101,12 @@ def _fixed(kind: Any, width: int, chunks: list[Any], known: Known | None) -> byt
             chunk = _zeroed(kind, width, chunk)
         raw = memoryview(chunk.buffers()[1]).cast("B")
         views.append(raw[chunk.offset * width :][: len(chunk) * width])
-    return _joined(views)
+    return _joined(views, known)
 
 
-def _joined(views: list[Any]) -> bytes:
+def _joined(views: list[Any], known: Known | None) -> bytes:
     if len(views) == 1:
-        return buffer_digest(views[0])
+        return known_digest(memoryview(views[0]), known)
     hasher = new_hasher() if sum(len(view) for view in views) >= PARALLEL else blake3()
     for view in views:
         hasher.update(view)
@@ -114,17 +117,15 @@ def _zeroed(kind: Any, width: int, chunk: Any) -> Any:
     """The same elements with zero bytes under the nulls."""
     pa = sys.modules["pyarrow"]
     blank = pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(bytes(width))])
-    from pyarrow.compute import if_else
+    compute = import_module("pyarrow.compute")
+    return compute.if_else(chunk.is_valid(), chunk, blank[0])
 
-    return if_else(chunk.is_valid(), chunk, blank[0])
 
-
-def _texts(kind: Any, chunks: list[Any]) -> tuple[bytes, bytes]:
+def _texts(kind: Any, chunks: list[Any], known: Known | None) -> tuple[bytes, bytes]:
     """BLAKE3 of where each element ends (int64, counted from the first), and of the bytes."""
     import numpy as np
 
-    wide = sys.modules["pyarrow"].types
-    dtype = "<i8" if wide.is_large_string(kind) or wide.is_large_binary(kind) else "<i4"
+    dtype = "<i8" if str(kind).startswith("large") else "<i4"
     ends = new_hasher()
     views = []
     before = 0
@@ -132,18 +133,18 @@ def _texts(kind: Any, chunks: list[Any]) -> tuple[bytes, bytes]:
         if chunk.null_count:
             chunk = chunk.fill_null("" if "string" in str(kind) else b"")
         _, offsets, data = chunk.buffers()
-        marks = np.frombuffer(offsets, dtype)[chunk.offset : chunk.offset + len(chunk) + 1]
+        marks: Any = np.frombuffer(offsets, dtype)[chunk.offset : chunk.offset + len(chunk) + 1]
         first, last = int(marks[0]), int(marks[-1])
         if dtype == "<i8" and first == before:
-            ends.update(marks[1:].view("u1"))
+            ends.update(memoryview(marks[1:].view("u1")))
         else:
             for at in range(1, len(marks), _MANY):
                 piece = marks[at : at + _MANY].astype("<i8")
                 piece += before - first
-                ends.update(piece.view("u1"))
+                ends.update(memoryview(piece.view("u1")))
         before += last - first
         views.append(memoryview(data).cast("B")[first:last] if data is not None else b"")
-    return ends.digest(), _joined(views)
+    return ends.digest(), _joined(views, known)
 
 
 def _array(value: Any, known: Known | None) -> tuple[Any, ...]:

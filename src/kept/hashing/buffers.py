@@ -6,11 +6,20 @@ import ctypes
 import sys
 import weakref
 from collections.abc import Mapping
+from pickle import PickleBuffer
 from typing import Any
 
 from blake3 import blake3
 
-__all__ = ["PARALLEL", "READONLY_MAPS", "Known", "address", "buffer_digest", "new_hasher"]
+__all__ = [
+    "PARALLEL",
+    "READONLY_MAPS",
+    "Known",
+    "address",
+    "buffer_digest",
+    "known_digest",
+    "new_hasher",
+]
 
 PARALLEL = 512 * 1024
 """Bytes from which more than one thread pays (below it, waking them costs more than it saves)."""
@@ -64,19 +73,35 @@ def address(view: Any) -> int:
 
 def _flat(view: memoryview) -> memoryview:
     if view.c_contiguous:
-        return view.cast("B")
+        return PickleBuffer(view).raw()  # `cast` refuses the formats of structures and byte orders
     raise BufferError("not a contiguous buffer: copy it first")
 
 
 def buffer_digest(view: Any) -> bytes:
     """The BLAKE3 of a contiguous buffer, 32 bytes, on all cores where that pays, with no copy."""
     flat = view if type(view) is memoryview or type(view) is bytes else memoryview(view)
-    size = len(flat) if type(flat) is bytes else flat.nbytes
-    if type(flat) is memoryview and (flat.format != "B" or flat.ndim != 1):
-        flat = _flat(flat) if size else memoryview(b"")
+    if isinstance(flat, bytes):
+        size = len(flat)
+    else:
+        size = flat.nbytes
+        if flat.format != "B" or flat.ndim != 1:
+            flat = _flat(flat) if size else b""
     if size >= PARALLEL:
         return blake3(flat, max_threads=blake3.AUTO).digest()
     return blake3(flat).digest()
+
+
+def known_digest(view: memoryview, known: Known | None) -> bytes:
+    """The BLAKE3 of a flat buffer of bytes, looked up where it is known, else worked out."""
+    size = view.nbytes
+    if size and (known or (view.readonly and len(READONLY_MAPS))):
+        key = (address(view), size)
+        found = known.get(key) if known else None
+        if found is None and view.readonly:
+            found = READONLY_MAPS.get(key)
+        if found is not None:
+            return found
+    return buffer_digest(view)
 
 
 def new_hasher() -> blake3:

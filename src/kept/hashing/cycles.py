@@ -47,7 +47,7 @@ def _explore(root: Any, known: Known | None, label: str) -> list[_Node]:
         except Refused as refused:
             steps = []
             while parent is not None:
-                steps.append((parent.value, parent.shape, number))
+                steps.append((parent.shape, number))
                 if id(parent.value) not in ways:
                     break
                 parent, number = ways[id(parent.value)]

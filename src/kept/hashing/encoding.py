@@ -42,9 +42,7 @@ MAX_BYTES = 65_536
 MAX_LENGTH = 2**31 - 1
 """The longest text or bytes whose length fits the encoding's 4 bytes."""
 
-ATOMS = frozenset(
-    {type(None), bool, int, float, complex, str, bytes, type(Ellipsis)}
-)
+ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 
 _U32 = struct.Struct("<I").pack
 _I32 = struct.Struct("<i").pack
@@ -103,7 +101,7 @@ def pack(value: Any) -> bytes:
 
 
 def tagged(tag: bytes, *content: bytes) -> bytes:
-    """The encoding of one of the scheme's own tagged tuples, whose tags are bytes; objects' are texts."""
+    """The encoding of a tagged tuple of the scheme itself; an object's has text for its tag."""
     return b"".join((_TUPLE(2 + len(content)), b"S", _BYTES(len(tag)), tag, *content))
 
 
@@ -169,7 +167,7 @@ def assemble(shape: Shape, parts: list[bytes]) -> bytes:
         half = len(parts) // 2
         keys, values = parts[:half], parts[half:]
         if kind == "mapping":
-            # By key; two keys may be written alike (nans, objects without content), so by value too.
+            # By key, and by value too: two keys may be written alike (nans, bare objects).
             pairs = sorted(zip(keys, values, strict=True))
             keys, values = [key for key, _ in pairs], [value for _, value in pairs]
         return tagged(b"dict", _bytes(_TUPLE(half) + b"".join(keys)), *values)
@@ -187,7 +185,7 @@ def weigh(encoded: bytes, nodes: int, height: int, value: Any = None) -> Part:
     part is large. (`nodes` is only exact up to the limit, or shared parts would make it huge.)
     """
     if nodes > MAX_NODES or height > MAX_HEIGHT:
-        return stand_in(buffer_digest(encoded)), MAX_NODES + 1 if nodes > MAX_NODES else nodes, height
+        return stand_in(buffer_digest(encoded)), min(nodes, MAX_NODES + 1), height
     if type(value) is bytes and len(value) > MAX_BYTES:
         return stand_in(buffer_digest(encoded)), nodes, height
     return encoded, nodes, height
@@ -228,8 +226,8 @@ def reference_digest(root: Any, known: Known | None = None, label: str = "value"
             try:
                 shape = expand(value, known)
             except Refused as refused:
-                path = path_of(label, [(frame.value, frame.shape, len(frame.parts)) for frame in stack])
-                raise Undigestible(f"{path}: {refused}") from refused.__cause__
+                steps = [(frame.shape, len(frame.parts)) for frame in stack]
+                raise Undigestible(f"{path_of(label, steps)}: {refused}") from refused.__cause__
             if isinstance(shape, Shape):
                 if shape.children:
                     stack.append(_Frame(value, shape))

@@ -146,10 +146,10 @@ class _Pass:
         if kind is set or kind is frozenset:
             inner = list(chain.from_iterable(values))
             done, nodes, height = self.column(inner, level + 1)
-            rest = iter(map(dumps, done, repeat(2)))
+            encoded = map(dumps, done, repeat(2))
             name = kind.__name__.encode()
             out: list[Any] = [
-                (MARK, name, *sorted(islice(rest, len(value)))) for value in values
+                (MARK, name, *sorted(islice(encoded, len(value)))) for value in values
             ]
             return out, self.bound(1 + max(map(len, values)) * nodes), height + 1
         if kind is Digest:

@@ -37,7 +37,7 @@ def _values(array: Any, known: Known | None) -> Any:
     if hasattr(array, "_pa_array") and hasattr(array, "__arrow_array__"):
         return dtype, column(array.__arrow_array__(), known)
     if kind == "Categorical":
-        return dtype, array.ordered, array.categories, array.codes.astype("<i8")
+        return dtype, array.ordered, array.categories, content(array.codes, known)
     if kind in ("BooleanArray", "IntegerArray", "FloatingArray"):
         mask = array.isna() if not hasattr(array, "_mask") else array._mask
         data = array.to_numpy(dtype=array.dtype.numpy_dtype, na_value=0)
@@ -45,7 +45,8 @@ def _values(array: Any, known: Known | None) -> Any:
     if kind in ("DatetimeArray", "TimedeltaArray"):
         freq = getattr(array, "freq", None)
         raw = array.view("i8") if hasattr(array, "view") else array.asi8
-        return dtype, _zone(array), None if freq is None else freq.freqstr, content(numpy.asarray(raw), known)
+        freq = None if freq is None else freq.freqstr
+        return dtype, _zone(array), freq, content(numpy.asarray(raw), known)
     if kind == "PeriodArray":
         return dtype, content(numpy.asarray(array.asi8), known)
     if kind == "IntervalArray":
@@ -58,7 +59,7 @@ def _values(array: Any, known: Known | None) -> Any:
 
 
 def _objects(array: Any) -> Any:
-    items = list(array.to_numpy(dtype=object).tolist())
+    items = array.to_numpy(dtype=object).tolist()
     return joined(items) or items
 
 
@@ -115,7 +116,8 @@ def _index(value: Any, known: Known | None) -> tuple[Any, ...]:
         return "pandas index", kind, value.name, value.start, value.stop, value.step
     if name == "MultiIndex":
         parts = [
-            _values(_plain(value.get_level_values(number)), known) for number in range(value.nlevels)
+            _values(_plain(value.get_level_values(number)), known)
+            for number in range(value.nlevels)
         ]
         return "pandas index", kind, tuple(value.names), len(value), parts
     freq = getattr(value, "freqstr", None) if name in ("DatetimeIndex", "TimedeltaIndex") else None
@@ -124,7 +126,9 @@ def _index(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 def _plain(index: Any) -> Any:
     numpy = sys.modules["numpy"]
-    return index.to_numpy() if isinstance(index.dtype, numpy.dtype) and index.dtype.kind not in "mM" else index.array
+    if isinstance(index.dtype, numpy.dtype) and index.dtype.kind not in "mM":
+        return index.to_numpy()
+    return index.array
 
 
 def _extension(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -153,7 +157,9 @@ def _polars_series(data: Any, known: Known | None) -> Any:
         return kind, column(data.to_arrow(), known)
     except Exception as error:
         if "Object" not in kind:
-            raise Refused(f"a polars column of {kind} has no digest ({error}): {NOTHING_HELPS}") from error
+            raise Refused(
+                f"a polars column of {kind} has no digest ({error}): {NOTHING_HELPS}"
+            ) from error
         return kind, data.to_list()
 
 

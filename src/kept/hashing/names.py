@@ -12,7 +12,6 @@ _MOVED = {"pathlib._local": "pathlib", "pathlib._abc": "pathlib"}
 """Modules that a Python release renamed, and what they were before and after."""
 
 
-
 def type_key(kind: type) -> str:
     """`module.qualname`, as the tables of reducers are keyed."""
     module = getattr(kind, "__module__", None)

@@ -1,4 +1,4 @@
-"""Arrays and numbers of numpy, scipy and torch: by dtype, shape and content, in any memory layout."""
+"""Arrays and numbers of numpy, scipy and torch: by dtype, shape and content, in any layout."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ _X87 = np.finfo(np.longdouble).nmant == 63
 def dtype_text(dtype: np.dtype[Any]) -> Any:
     """What an array's dtype is, without its layout in memory: a text, or a tuple for fields."""
     if dtype.names is not None:
-        fields = dtype.fields or {}
+        fields: Any = dtype.fields
         parts = tuple((name, dtype_text(fields[name][0])) for name in dtype.names)
         found: Any = ("fields", dtype.type.__name__, parts)
     elif dtype.subdtype is not None:
         found = ("array", dtype_text(dtype.subdtype[0]), dtype.subdtype[1])
     elif dtype.kind == "T":
         # How missing text is marked belongs to the type.
-        found = ("text", getattr(dtype, "na_object", None), hasattr(dtype, "na_object"), dtype.coerce)  # type: ignore[attr-defined]
-    elif type(dtype).__module__.partition(".")[0] == "numpy":
+        text: Any = dtype
+        found = ("text", *([text.na_object] if hasattr(text, "na_object") else ()), text.coerce)
+    elif dtype.type.__module__ == "numpy":
         found = dtype.str
     else:
-        found = ("dtype", class_name(type(dtype)), str(dtype))
+        # Types of extensions (bfloat16) call themselves raw bytes.
+        found = ("dtype", class_name(dtype.type), str(dtype), dtype.str)
     if dtype.metadata:
         return "metadata", found, dict(dtype.metadata)
     return found
@@ -98,7 +100,7 @@ def _padded(array: Any) -> bytes:
     step = SLAB // 16
     for at in range(0, array.size, step):
         piece = np.ascontiguousarray(flat[at : at + step]).view(np.uint8).reshape(-1, 16)
-        hasher.update(np.ascontiguousarray(piece[:, :10]).reshape(-1))
+        hasher.update(_flat(np.ascontiguousarray(piece[:, :10])))
     return hasher.digest()
 
 
@@ -139,14 +141,16 @@ def _masked(value: Any, known: Known | None) -> tuple[Any, ...]:
         return "global", "numpy.ma", "masked"
     mask = np.ma.getmaskarray(value)
     fill = value._fill_value  # the property of that name would write it
+    filling = np.ma.default_fill_value(value) if fill is None else fill
     plain = _blanked(value.data, mask)
     return (
         "masked",
         class_name(type(value)),
         _ndarray(plain, known),
         _ndarray(mask, known),
-        _ndarray(np.asarray(np.ma.default_fill_value(value) if fill is None else fill), known),
+        _ndarray(np.asarray(filling, value.dtype), known),
         bool(value.hardmask),
+        {key: item for key, item in attributes(value).items() if key[:1] != "_"},
     )
 
 
@@ -228,7 +232,11 @@ def _sparse(value: Any, known: Known | None) -> tuple[Any, ...]:
             value = value.copy()
             value.sum_duplicates()
             value.sort_indices()
-        parts: tuple[Any, ...] = (value.indptr.astype("<i8"), value.indices.astype("<i8"), value.data)
+        parts: tuple[Any, ...] = (
+            value.indptr.astype("<i8"),
+            value.indices.astype("<i8"),
+            value.data,
+        )
         if form == "bsr":
             parts = (*parts, value.blocksize)
     else:
@@ -246,7 +254,7 @@ def _tensor(value: Any, known: Known | None) -> tuple[Any, ...]:
     torch = sys.modules["torch"]
     kind = type(value)
     if value.layout is not torch.strided or value.is_quantized:
-        raise Refused(f"a tensor of layout {value.layout} has no digest: make it dense, or {NOTHING_HELPS}")
+        raise Refused(f"a {value.layout} tensor has no digest: make it dense, or {NOTHING_HELPS}")
     flat = value.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     raw = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, "u1")
     return (

@@ -1,4 +1,4 @@
-"""Objects of Python classes: by their fields where a class declares them, else as pickle sees them."""
+"""Objects of Python classes: by the fields that a class declares, else as pickle sees them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ __all__ = ["NOTHING_HELPS", "Fields", "fields_of", "generic"]
 Fields = tuple[tuple[str, str, str], tuple[str, ...], bool]
 """Of a class: (tag, its name, field names joined by commas), the field names, whether all slots."""
 
-NOTHING_HELPS = "leave the argument out with `ignore`, or say what stands for it with register_digest"
+NOTHING_HELPS = (
+    "leave the argument out with `ignore`, or say what stands for it with register_digest"
+)
 
 _HEAP = 1 << 9
 """`Py_TPFLAGS_HEAPTYPE`: the class was made at run time, by Python or by a C module's spec."""
@@ -37,7 +39,8 @@ def _is_plain(kind: type) -> bool:
             method = base.__dict__.get(name)
             if method is not None and getattr(method, "__module__", "") not in _GENERATED:
                 return False
-    return kind.__reduce_ex__ is object.__reduce_ex__
+    reduce: Any = kind.__reduce_ex__
+    return reduce is object.__reduce_ex__
 
 
 def _slots(kind: type) -> set[str]:
@@ -163,7 +166,8 @@ def _set(kind: type) -> Reducer:
 
     def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
         state = value.__getstate__()
-        return ("object", name, base(value)) if state is None else ("object", name, base(value), state)
+        plain = ("object", name, base(value))
+        return plain if state is None else (*plain, state)
 
     return reduce
 
@@ -187,13 +191,15 @@ def _pickled(kind: type) -> Reducer:
         if isinstance(got, str):
             return "global", module_of(getattr(value, "__module__", None) or kind.__module__), got
         if not isinstance(got, tuple) or not 2 <= len(got) <= 6:
-            raise Refused(f"a {name} has no identity: its __reduce_ex__ returned {type(got).__name__}")
-        function, arguments, state, items, pairs, setter = (*got, *(None,) * (6 - len(got)))
+            what = type(got).__name__
+            raise Refused(f"a {name} has no identity: its __reduce_ex__ returned a {what}")
+        padded: list[Any] = [*got, None, None, None, None]
+        function, arguments, state, items, pairs, setter = padded[:6]
         if getattr(function, "__name__", "") in ("__newobj__", "__newobj_ex__"):
             if arguments and arguments[0] is kind:
-                function, arguments = None, arguments[1:]
+                function, arguments = function.__name__ == "__newobj_ex__" or None, arguments[1:]
         elif function is kind:
-            function = True
+            function = False
         if pairs is not None:
             listed = list(pairs)
             pairs = listed if ordered else _as_dict(listed)
@@ -216,5 +222,3 @@ def _as_dict(pairs: list[Any]) -> Any:
 def attributes(value: Any) -> dict[str, Any]:
     """An instance's `__dict__` as a plain dict; empty if it has none."""
     return dict(getattr(value, "__dict__", None) or {})
-
-

@@ -15,16 +15,16 @@ def _shown(key: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def path_of(label: str, steps: list[tuple[Any, Any, int]]) -> str:
+def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
     """The way from the root to a part, as Python would write it.
 
     Args:
         label: what the root is called.
-        steps: (value, its `Shape`, number of the child taken), from the root down.
+        steps: (`Shape`, number of the child taken), from the root down.
     """
     text = label
     above = ""  # the tag of the node above, where that is a reduced object
-    for value, shape, number in steps:
+    for shape, number in steps:
         children = shape.children
         if shape.kind == "tagged":
             above = children[0]

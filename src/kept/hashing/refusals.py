@@ -11,10 +11,12 @@ from .registry import Reducer, Refused
 __all__ = ["REFUSED"]
 
 _WHAT = {
-    "an open file or stream": "_io._IOBase io.IOBase tempfile._TemporaryFileWrapper os.DirEntry os.ScandirIterator",
-    "a socket": "_socket.socket socket.socket ssl.SSLSocket ssl.SSLContext _ssl._SSLContext _ssl._SSLSocket",
-    "a lock": "_thread.lock _thread.LockType _thread.RLock threading._RLock threading.Condition threading.Event "
-    "threading.Semaphore threading.Barrier multiprocessing.synchronize.SemLock "
+    "an open file or stream": "_io._IOBase io.IOBase tempfile._TemporaryFileWrapper "
+    "os.DirEntry posix.DirEntry nt.DirEntry",
+    "a socket": "_socket.socket socket.socket ssl.SSLSocket ssl.SSLContext "
+    "_ssl._SSLContext _ssl._SSLSocket",
+    "a lock": "_thread.lock _thread.LockType _thread.RLock threading._RLock "
+    "threading.Condition threading.Event threading.Semaphore threading.Barrier multiprocessing.synchronize.SemLock "
     "_multiprocessing.SemLock asyncio.locks.Lock asyncio.locks.Event asyncio.locks.Condition "
     "asyncio.locks.Semaphore asyncio.locks.Barrier multiprocessing.synchronize.Event "
     "multiprocessing.synchronize.Condition multiprocessing.synchronize.Barrier",
@@ -24,7 +26,8 @@ _WHAT = {
     "multiprocessing.queues.SimpleQueue",
     "a pipe": "multiprocessing.connection._ConnectionBase _multiprocessing.Connection",
     "an event loop": "asyncio.events.AbstractEventLoop",
-    "a future": "_asyncio.Future _asyncio.Task asyncio.futures.Future concurrent.futures._base.Future",
+    "a future": "_asyncio.Future _asyncio.Task asyncio.futures.Future "
+    "concurrent.futures._base.Future",
     "an executor": "concurrent.futures._base.Executor multiprocessing.pool.Pool",
     "a process": "multiprocessing.process.BaseProcess subprocess.Popen asyncio.subprocess.Process",
     "a frame": "builtins.frame",

@@ -7,10 +7,13 @@ imported to learn about types that no value has.
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from ..errors import KeptWarning
 from .buffers import Known
 from .names import class_name, type_key
 
@@ -34,9 +37,14 @@ _PROVIDERS = {
 }
 """The first part of a type's module -> the module of this package that knows its types."""
 
+_late: dict[type, Callable[[Any], Any]] = {}
+_late_named: dict[str, Callable[[Any], Any]] = {}
+"""From entry points, by type or by the type's name. They are loaded when a type is met that no
+table names, and tables go before them, so that what was met earlier makes no difference."""
+
 _registered: dict[type, Callable[[Any], Any]] = {}
 _found: dict[type, Reducer] = {}
-_entry_points_loaded = False
+_entry_points = "unread"
 
 _MOST_TYPES = 4096
 """Types remembered; a program that makes classes without end must not fill memory."""
@@ -57,35 +65,38 @@ def register_digest(kind: type, function: Callable[[Any], Any]) -> None:
         raise TypeError(f"register_digest: a function of the object is needed, not {function!r}")
     from .objects import forget_fields
 
-    _registered[kind] = function
+    (_late if _entry_points == "loading" else _registered)[kind] = function
     _found.clear()
     forget_fields()
 
 
-def _load_entry_points() -> bool:
-    """Run the registrations of installed packages, once; whether there were any.
+def _load_entry_points() -> None:
+    """Run the registrations of installed packages, once.
 
     An entry point of the group `kept.digest` names a function without arguments that calls
     `register_digest`, or, if its own name is a `module.qualname`, a function of the object.
     """
-    global _entry_points_loaded
-    if _entry_points_loaded:
-        return False
-    _entry_points_loaded = True
+    global _entry_points
+    if _entry_points != "unread":
+        return
+    _entry_points = "loading"
     from importlib.metadata import entry_points
 
-    before = len(_registered)
     for point in entry_points(group="kept.digest"):
-        loaded = point.load()
-        if "." in point.name:
-            _named[point.name] = loaded
-        else:
-            loaded()
-    return len(_registered) > before or bool(_named)
-
-
-_named: dict[str, Callable[[Any], Any]] = {}
-"""Registrations by the type's name, from entry points."""
+        try:
+            loaded = point.load()
+            if "." in point.name:
+                _late_named[point.name] = loaded
+            else:
+                loaded()
+        except Exception as error:  # noqa: BLE001 - somebody else's package must not break a call
+            warnings.warn(
+                f"the entry point {point.name!r} ({point.value}) of the group kept.digest failed: "
+                f"{type(error).__name__}: {error}",
+                KeptWarning,
+                stacklevel=2,
+            )
+    _entry_points = "loaded"
 
 
 def _standing(function: Callable[[Any], Any]) -> Reducer:
@@ -108,12 +119,20 @@ def _own(kind: type) -> Reducer | None:
     """What was registered for a type or one of its bases, or the type's own `__digest__`."""
     for base in kind.__mro__:
         function = _registered.get(base)
-        if function is None and _named:
-            function = _named.get(type_key(base))
         if function is not None:
             return _standing(function)
         if "__digest__" in base.__dict__:
             return _standing(lambda value: type(value).__digest__(value))
+    return None
+
+
+def _installed(kind: type) -> Reducer | None:
+    """What an installed package registered for a type or one of its bases."""
+    _load_entry_points()
+    for base in kind.__mro__ if _late or _late_named else ():
+        function = _late.get(base) or _late_named.get(type_key(base))
+        if function is not None:
+            return _standing(function)
     return None
 
 
@@ -123,17 +142,17 @@ def _find(kind: type) -> Reducer:
         return own
     for base in kind.__mro__[:-1]:
         key = type_key(base)
-        provider = _PROVIDERS.get(key.partition(".")[0])
-        tables = import_module(f"{__package__}.{provider or 'stdlib'}")
+        top = key.partition(".")[0]
+        provider = _PROVIDERS[top] if top in _PROVIDERS and top in sys.modules else "stdlib"
+        tables = import_module(f"{__package__}.{provider}")
         reducer: Reducer | None = tables.EXACT.get(key) if base is kind else None
         if reducer is None:
             reducer = tables.FAMILIES.get(key)
         if reducer is not None:
             return reducer
-    if _load_entry_points():
-        own = _own(kind)
-        if own is not None:
-            return own
+    installed = _installed(kind)
+    if installed is not None:
+        return installed
     from .objects import generic
 
     return generic(kind)

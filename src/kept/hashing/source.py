@@ -23,7 +23,7 @@ _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
 def normal_text(function: FunctionType) -> str | None:
-    """The normalised source of a function; None where there is none, or none that is surely its own."""
+    """The normalised source of a function; None where none is found that is surely its own."""
     code = function.__code__
     try:
         lines = _lines(code)
@@ -174,9 +174,8 @@ def _pieces(node: Any, annotations: bool, in_class: bool) -> Iterator[str]:
         if node.value is not None and isinstance(node.target, ast.Name):
             node = ast.Assign(targets=[node.target], value=node.value)
         else:
-            node = ast.AnnAssign(
-                target=node.target, annotation=None, value=node.value, simple=node.simple  # type: ignore[arg-type]
-            )
+            bare: Any = None
+            node = ast.AnnAssign(node.target, bare, node.value, node.simple)
     yield type(node).__name__
     yield "("
     for name, value in ast.iter_fields(node):
@@ -209,9 +208,8 @@ def _pieces(node: Any, annotations: bool, in_class: bool) -> Iterator[str]:
 
 
 def _is_annotation(node: ast.AST, name: str) -> bool:
-    return (
-        (name == "annotation" and isinstance(node, ast.arg))
-        or (name in ("returns", "type_params") and isinstance(node, _FUNCTIONS))
+    return (name == "annotation" and isinstance(node, ast.arg)) or (
+        name in ("returns", "type_params") and isinstance(node, _FUNCTIONS)
     )
 
 
@@ -240,7 +238,8 @@ def _merged(values: list[Any]) -> list[Any]:
             if not value.value:
                 continue
             if merged and isinstance(merged[-1], ast.Constant):
-                merged[-1] = ast.Constant(merged[-1].value + value.value)
+                before: Any = merged[-1].value
+                merged[-1] = ast.Constant(before + value.value)
                 continue
         merged.append(value)
     return merged

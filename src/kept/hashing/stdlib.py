@@ -46,6 +46,14 @@ def _builtin(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "builtin method", receiver, value.__name__
 
 
+def _bound(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return "builtin method", value.__self__, value.__name__
+
+
+def _module(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return "module", module_of(value.__name__, getattr(value, "__file__", None))
+
+
 def _descriptor(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "descriptor", class_name(value.__objclass__), value.__name__
 
@@ -64,7 +72,9 @@ def _path(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "object", class_name(kind), str(value), attributes(value)
 
 
-_PATHS = {f"pathlib.{name}" for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")}
+_PATHS = {
+    f"pathlib.{name}" for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
+}
 
 
 def _datetime(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -95,7 +105,7 @@ def _zone(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 def _memoryview(value: Any, known: Known | None) -> tuple[Any, ...]:
     try:
-        content = value.tobytes() if not value.c_contiguous else value
+        content = value if value.c_contiguous else value.tobytes()
         return "memoryview", value.format, value.shape, buffer_digest(content)
     except ValueError as error:
         raise Refused(f"a memoryview can't be read ({error})") from error
@@ -124,6 +134,11 @@ def _ordered_dict(value: Any, known: Known | None) -> tuple[Any, ...]:
     return ("OrderedDict", pairs, attrs) if attrs else ("OrderedDict", pairs)
 
 
+def _counter(value: Any, known: Known | None) -> tuple[Any, ...]:
+    attrs = attributes(value)
+    return ("Counter", dict(value), attrs) if attrs else ("Counter", dict(value))
+
+
 def _property(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "property", value.fget, value.fset, value.fdel
 
@@ -146,9 +161,10 @@ def _cell(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 def _pydantic(value: Any, known: Known | None) -> tuple[Any, ...]:
     kind = type(value)
-    if "__getstate__" in {name for base in kind.__mro__ for name in base.__dict__} and (
-        kind.__getstate__.__module__ or ""
-    ).partition(".")[0] != "pydantic":
+    if (
+        "__getstate__" in {name for base in kind.__mro__ for name in base.__dict__}
+        and (kind.__getstate__.__module__ or "").partition(".")[0] != "pydantic"
+    ):
         return generic(kind)(value, known)
     private = getattr(value, "__pydantic_private__", None)
     return (
@@ -176,10 +192,6 @@ def _random(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "random", class_name(type(value)), value.getstate(), attributes(value)
 
 
-def _exception(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return generic(type(value))(value, known)
-
-
 EXACT: dict[str, Reducer] = {
     "builtins.type": _class,
     "builtins.NotImplementedType": lambda value, known: ("NotImplemented",),
@@ -192,13 +204,13 @@ EXACT: dict[str, Reducer] = {
     "builtins.cell": _cell,
     "builtins.method": _method,
     "builtins.builtin_function_or_method": _builtin,
-    "builtins.method-wrapper": lambda value, known: ("builtin method", value.__self__, value.__name__),
+    "builtins.method-wrapper": _bound,
     "builtins.method_descriptor": _descriptor,
     "builtins.wrapper_descriptor": _descriptor,
     "builtins.classmethod_descriptor": _descriptor,
     "builtins.getset_descriptor": _descriptor,
     "builtins.member_descriptor": _descriptor,
-    "builtins.module": lambda value, known: ("module", module_of(value.__name__, getattr(value, "__file__", None))),
+    "builtins.module": _module,
     "builtins.mappingproxy": lambda value, known: ("mappingproxy", dict(value)),
     "builtins.dict_keys": lambda value, known: ("dict_keys", list(value)),
     "builtins.dict_values": lambda value, known: ("dict_values", list(value)),
@@ -226,9 +238,7 @@ EXACT: dict[str, Reducer] = {
     "fractions.Fraction": _fields("fraction", "numerator", "denominator"),
     "datetime.datetime": _datetime,
     "datetime.date": _fields("date", "year", "month", "day"),
-    "datetime.time": _fields(
-        "time", "hour", "minute", "second", "microsecond", "fold", "tzinfo"
-    ),
+    "datetime.time": _fields("time", "hour", "minute", "second", "microsecond", "fold", "tzinfo"),
     "datetime.timedelta": _fields("timedelta", "days", "seconds", "microseconds"),
     "datetime.timezone": _timezone,
     "zoneinfo.ZoneInfo": _zone,
@@ -243,9 +253,9 @@ EXACT: dict[str, Reducer] = {
     ),
     "collections.OrderedDict": _ordered_dict,
     "collections.defaultdict": _default_dict,
-    "collections.Counter": lambda value, known: ("Counter", dict(value)),
+    "collections.Counter": _counter,
     "collections.deque": _deque,
-    "collections.ChainMap": lambda value, known: ("ChainMap", list(value.maps)),
+    "collections.ChainMap": lambda value, known: ("ChainMap", attributes(value)),
     "random.Random": _random,
     "random.SystemRandom": lambda value, known: ("random", "random:SystemRandom"),
     **REFUSED,
