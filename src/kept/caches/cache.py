@@ -17,7 +17,6 @@ from kept.codecs import decode, decoder, encode
 from kept.errors import (
     AmbiguousDigest,
     ConfigError,
-    DamagedValue,
     DecodeError,
     KeptError,
     KeptWarning,
@@ -199,14 +198,16 @@ class Cache:
         if len(text) < 4 or len(text) > 64 or not set(text) <= set("0123456789abcdef"):
             raise NotKept(f"{prefix!r} is no digest: 4 to 64 hex digits")
         found = []
-        for key in (store or self.calls).keys(text):  # noqa: SIM118  a store is no dict
+        for key in (store or self.calls).keys(text):
             found.append(key)
             if len(found) > 3:
                 break
         if not found:
             raise NotKept(f"nothing that begins with {prefix} is kept in {self}")
         if len(found) > 1:
-            raise AmbiguousDigest(f"{prefix} fits several: {', '.join(found[:3])}; give more digits")
+            raise AmbiguousDigest(
+                f"{prefix} fits several: {', '.join(found[:3])}; give more digits"
+            )
         return Digest(found[0])
 
     # -- writing ----------------------------------------------------------------------------------
@@ -374,4 +375,3 @@ def close_all() -> None:
         for cache in list(_open):
             with contextlib.suppress(Exception):  # too late for anybody to hear of it
                 cache.close()
-

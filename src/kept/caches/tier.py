@@ -119,4 +119,3 @@ class Tier:
                 self.entries[oldest] = candidate
             else:
                 self._bytes -= candidate.cost
-

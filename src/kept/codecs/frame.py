@@ -68,16 +68,16 @@ class Frame(NamedTuple):
         try:
             magic, version, flags, n = _FIXED.unpack_from(head)
             if magic != b"kv":
-                raise DamagedValue("a stored value does not begin as one; it will be computed again")
+                raise DamagedValue(
+                    "a stored value does not begin as one; it will be computed again"
+                )
             if version > VERSION:
                 raise DecodeError(f"a newer kept wrote this value (format {version}): upgrade kept")
             at = 5 + n
             codec = str(head[5:at], "ascii")
             (count,) = _COUNT.unpack_from(head, at)
             at += 4
-            blobs = tuple(
-                Blob(*_BLOB.unpack_from(head, at + i * _BLOB.size)) for i in range(count)
-            )
+            blobs = tuple(Blob(*_BLOB.unpack_from(head, at + i * _BLOB.size)) for i in range(count))
             at += count * _BLOB.size
         except (struct.error, UnicodeDecodeError) as error:
             raise DamagedValue("a stored value is cut short") from error

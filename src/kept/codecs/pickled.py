@@ -11,7 +11,6 @@ import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import loads
 from types import FunctionType
 from typing import Any
 
@@ -56,7 +55,7 @@ def encode_cloud(value: Any) -> Value:
     file = io.BytesIO()
     try:
         _cloud_pickler()(file, 5, buffer_callback=lambda b: _take(b, buffers)).dump(value)
-    except Exception as error:  # noqa: BLE001  as above
+    except Exception as error:
         raise EncodeError(
             f"can't encode a {type(value).__qualname__}: {type(error).__name__}: {error}"
         ) from error
@@ -71,7 +70,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     """
     try:
         return pickle.loads(payload, buffers=buffers)  # noqa: S301  verified, and from a trusted place
-    except Exception as error:  # noqa: BLE001  a pickle can raise anything
+    except Exception as error:
         raise DecodeError(f"can't decode a kept value: {type(error).__name__}: {error}") from error
 
 

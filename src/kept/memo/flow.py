@@ -55,7 +55,7 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
         values = _resolved(cache, values)
     except (ConfigError, NewerSchema, NotKept):
         raise
-    except Exception as error:  # noqa: BLE001  nothing that caching does may break the caller
+    except Exception as error:
         if kept.broke(error):
             raise
         return (yield values)
@@ -152,7 +152,7 @@ def _miss(kept: Kept[..., Any], found: Located, values: tuple[Any, ...], again: 
                 return result
     except (ConfigError, NewerSchema):
         raise
-    except Exception as error:  # noqa: BLE001  as in `keeping`
+    except Exception as error:
         if kept.broke(error):
             raise
     flight = Flight(caller)
@@ -206,7 +206,7 @@ def store(
             ttl=options.ttl,
             codec="pickle" if state == "failed" else options.codec,
         )
-    except Exception as error:  # noqa: BLE001  as in `keeping`
+    except Exception as error:
         if kept.broke(error):
             raise
 

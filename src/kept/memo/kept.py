@@ -31,7 +31,9 @@ R = TypeVar("R")
 
 _NEVER = float("inf")
 _KNOWN_LIMIT = 20_000
-_ESCAPE = StopIteration  # marshal's one-byte singleton that begins a tagged tuple; see the digest spec
+_ESCAPE = (
+    StopIteration  # marshal's one-byte singleton that begins a tagged tuple; see the digest spec
+)
 _digesting: ContextVar[tuple[int, ...]] = ContextVar("kept.digesting", default=())
 
 

@@ -35,7 +35,7 @@ class Recording:
         if self.whole:
             try:
                 self.items.append(copy.deepcopy(item))
-            except Exception as error:  # noqa: BLE001  nothing that caching does may break the caller
+            except Exception as error:
                 self.whole = False
                 cause = EncodeError(f"an item can't be copied: {error}")
                 if self.kept.broke(cause):
@@ -61,7 +61,7 @@ def find(kept: Kept[..., Any], values: tuple[Any, ...]) -> tuple[Any, Located | 
             return result, found
     except (ConfigError, NewerSchema):
         raise
-    except Exception as error:  # noqa: BLE001  as above
+    except Exception as error:
         if kept.broke(error):
             raise
     return MISSING, found

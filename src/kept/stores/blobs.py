@@ -25,7 +25,9 @@ __all__ = ["Blobs"]
 
 _CHUNK = 16 * 1024 * 1024
 _NEW_MAP: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-_MAPS_LIMIT = 256  # where a mapping holds a descriptor (before 3.13), leave the program most of them
+_MAPS_LIMIT = (
+    256  # where a mapping holds a descriptor (before 3.13), leave the program most of them
+)
 
 
 class Blobs:

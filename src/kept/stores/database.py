@@ -49,6 +49,8 @@ class Database:
         self.network = on_network(path.parent) if network is None else network
         self.changed: Callable[[], None] | None = None
         """Called whenever `words` has become another, or none: after opening, closing and forking."""
+        self.rolled_back: Callable[[], None] | None = None
+        """Called after a transaction was rolled back."""
         self.step: tuple[Token, Token] | None = None
         """The tokens just before and after this process's last commit."""
         self._schema = schema
@@ -104,7 +106,9 @@ class Database:
             return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        self.readonly = not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK)
+        self.readonly = not os.access(
+            self.path if self.path.exists() else self.path.parent, os.W_OK
+        )
         options = "?mode=ro" if self.readonly else ""
         if self.readonly and not os.access(self.path.parent, os.W_OK):
             if not self.path.exists():
@@ -171,6 +175,18 @@ class Database:
         """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
         return self._connection is not None and _identity(self.path) != self._identity
 
+    def rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """What a query selects, all at once.
+
+        Raises:
+            StoreError: the file can't be read.
+        """
+        try:
+            with self.lock:
+                return iter(self.connection.execute(query, values).fetchall())
+        except sqlite3.Error as error:
+            raise self.failed("read", error) from error
+
     # -- transactions -----------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -191,6 +207,8 @@ class Database:
                 except BaseException:
                     with contextlib.suppress(sqlite3.Error):
                         c.execute("ROLLBACK")
+                    if self.rolled_back is not None:
+                        self.rolled_back()
                     raise
                 after = self.token()
                 alone = before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1

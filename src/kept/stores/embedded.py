@@ -6,24 +6,24 @@ them, so a record never names bytes that are not there.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kept.codecs import LARGE, Blob, Frame
 from kept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
 from kept.hashing import buffer_digest
-from kept.records import Buffer, Call, Digest, Value
+from kept.records import Buffer, Call, Value
 from kept.stores.blobs import Blobs
 from kept.stores.database import Database, Token
 from kept.stores.locks import Locks
-from kept.stores.tables import Body, arguments_text, call_row, make, rowid, seal, unseal
+from kept.stores.shelves import Calls, Values, put_value
+from kept.stores.tables import BODY_SIZE, INLINE, Body, arguments_text, make, rowid, seal, unseal
 
 __all__ = ["Embedded", "Row"]
 
@@ -31,8 +31,6 @@ _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This file marks a cache directory made by kept. See https://bford.info/cachedir/
 """
 _FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.value WHERE c.id = ?'
-_CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses, u.used FROM calls c
-LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
 
 
 class Row(NamedTuple):
@@ -84,6 +82,7 @@ class Embedded:
         self.changed: Callable[[], None] | None = None
         """Called when `words` has become another, or none."""
         self.database.changed = self._changed
+        self.database.rolled_back = self._functions.clear
         self.database.open()
         if not self.database.readonly:
             self.blobs.sweep()
@@ -106,10 +105,11 @@ class Embedded:
         if found is None:
             return None
         sealed, head = found
-        body = Body.unpack(unseal(key, sealed))
-        if head is None:
-            return Row(body, None)
-        return Row(body, Frame.unpack(unseal(body.result, head)))
+        content = unseal(key, sealed)
+        body = Body.unpack(content)
+        if len(content) > BODY_SIZE:
+            return Row(body, Frame.unpack(content[BODY_SIZE:]))
+        return Row(body, None if head is None else Frame.unpack(unseal(body.result, head)))
 
     def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
         """The payload and buffers of a frame, verified.
@@ -154,10 +154,11 @@ class Embedded:
             self.database.open()
         if value.buffers or len(value.head) > LARGE:
             with self.locks.writing_blobs():
-                return self._commit(call, self._write_blobs(value), uses)
-        return self._commit(call, Frame(value.codec, value.head), uses)
+                return self.record(call, self.write_blobs(value), uses)
+        return self.record(call, Frame(value.codec, value.head), uses)
 
-    def _write_blobs(self, value: Value) -> Frame:
+    def write_blobs(self, value: Value) -> Frame:
+        """Write what a value's frame names; call inside `locks.writing_blobs()`."""
         names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
         content = list(value.buffers)
         if len(value.head) > LARGE:
@@ -170,20 +171,24 @@ class Embedded:
         payload = None if len(content) > len(value.buffers) else value.head
         return Frame(value.codec, payload, tuple(blobs))
 
-    def _commit(
-        self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None
+    def record(
+        self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None = None
     ) -> tuple[Any, Body, Frame]:
-        key, result = call.key.raw, call.result.raw
-        body = Body.of(call)
-        with self._writing() as c:
-            self._put_value(c, result, frame, call.size)
+        """Write a call and the frame of its result, whose blobs are there, in one transaction."""
+        key, body, head = call.key.raw, Body.of(call), frame.pack()
+        result = rowid(body.result)
+        inline = len(head) <= INLINE
+        with self.database.writing() as c:
+            if not inline:
+                put_value(c, body.result, head, call.size)
             c.execute(
-                "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     rowid(key),
                     key,
-                    seal(key, body.pack()),
-                    rowid(result),
+                    seal(key, body.pack() + head if inline else body.pack()),
+                    None if inline else result,
+                    result,
                     self._function(c, call.function, call.code),
                     arguments_text(call),
                     call.created,
@@ -196,23 +201,6 @@ class Embedded:
             if uses:
                 _count(c, uses)
         return self.database.step, body, frame
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self.database.writing() as c:
-                yield c
-        except BaseException:
-            self._functions.clear()  # it may hold a row that was rolled back
-            raise
-
-    @staticmethod
-    def _put_value(c: sqlite3.Connection, digest: bytes, frame: Frame, size: int) -> None:
-        # Replaced even where it is there: equal content, and a damaged head is healed by it.
-        c.execute(
-            'INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)',
-            (rowid(digest), digest, seal(digest, frame.pack()), size),
-        )
 
     def _function(self, c: sqlite3.Connection, name: str, code: str) -> int:
         known = self._functions.get((name, code))
@@ -271,108 +259,6 @@ class Embedded:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
-
-
-class Calls:
-    """The calls of an embedded store, as a `Store[Call]`."""
-
-    def __init__(self, store: Embedded) -> None:
-        self._store = store
-
-    def get(self, key: str) -> Call | None:
-        """The record.
-
-        Raises:
-            DamagedValue: the row is damaged.
-            StoreError: the index can't be read.
-        """
-        found = list(_select(self._store.database, _CALL + "WHERE c.id = ?", rowid_of(key)))
-        return call_row(found[0]) if found and found[0][0] == bytes.fromhex(key) else None
-
-    def put(self, key: str, item: Call) -> None:
-        """Change a record, whose result must be kept already.
-
-        Raises:
-            StoreError: it can't be written, or the result is not there.
-        """
-        row = self._store.values.head(item.result)
-        if row is None:
-            raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
-        self._store._commit(item, row, None)
-
-    def delete(self, key: str) -> None:
-        with self._store.database.writing() as c:
-            c.execute("DELETE FROM calls WHERE id = ?", (rowid_of(key),))
-            c.execute("DELETE FROM uses WHERE id = ?", (rowid_of(key),))
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return _keys(self._store.database, "SELECT key FROM calls", prefix)
-
-    def all(self) -> Iterator[Call | DamagedValue]:
-        """Every record, in one pass; a damaged one as the error."""
-        for row in _select(self._store.database, _CALL):
-            try:
-                yield call_row(row)
-            except DamagedValue as error:
-                yield error
-
-
-class Values:
-    """The values of an embedded store, as a `Store[Value]`."""
-
-    def __init__(self, store: Embedded) -> None:
-        self._store = store
-
-    def head(self, key: str) -> Frame | None:
-        """The frame of a value, verified; see `Calls.get` for what it raises."""
-        query = 'SELECT digest, head FROM "values" WHERE id = ?'
-        found = list(_select(self._store.database, query, rowid_of(key)))
-        if not found or found[0][0] != bytes.fromhex(key):
-            return None
-        return Frame.unpack(unseal(*found[0]))
-
-    def get(self, key: str) -> Value | None:
-        frame = self.head(key)
-        if frame is None:
-            return None
-        payload, buffers = self._store.load(frame)
-        return Value(frame.codec, bytes(payload), buffers)
-
-    def put(self, key: str, item: Value) -> None:
-        store = self._store
-        with store.locks.writing_blobs():
-            frame = store._write_blobs(item)
-            with store.database.writing() as c:
-                store._put_value(c, bytes.fromhex(key), frame, item.size)
-
-    def delete(self, key: str) -> None:
-        with self._store.database.writing() as c:
-            c.execute('DELETE FROM "values" WHERE id = ?', (rowid_of(key),))
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return _keys(self._store.database, 'SELECT digest FROM "values"', prefix)
-
-
-def rowid_of(key: str) -> int:
-    return rowid(Digest(key).raw)
-
-
-def _select(database: Database, query: str, *values: object) -> Iterator[tuple[object, ...]]:
-    try:
-        with database.lock:
-            rows = database.connection.execute(query, values).fetchall()
-    except sqlite3.Error as error:
-        raise database.failed("read", error) from error
-    return iter(rows)
-
-
-def _keys(database: Database, query: str, prefix: str) -> Iterator[str]:
-    if not prefix:
-        return (row[0].hex() for row in _select(database, query))  # type: ignore[attr-defined]  # BLOBs
-    low, high = (rowid(bytes.fromhex(prefix[:16].ljust(16, end))) for end in "0f")
-    rows = _select(database, f"{query} WHERE id BETWEEN ? AND ?", low, high)
-    found = (row[0].hex() for row in rows)  # type: ignore[attr-defined]  # BLOBs
-    return (key for key in found if key.startswith(prefix))
 
 
 def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:

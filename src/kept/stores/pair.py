@@ -45,7 +45,9 @@ class Pair:
         if call is None:
             return None
         value = self.values.get(call.result)
-        return Held(Body.of(call), Encoded(value.codec, value.head, value.buffers) if value else None)
+        return Held(
+            Body.of(call), Encoded(value.codec, value.head, value.buffers) if value else None
+        )
 
     def load(self, frame: Encoded) -> tuple[Buffer, Sequence[Buffer]]:
         # Copies: what a caller changes must not change what is kept.
@@ -86,8 +88,6 @@ class ProcessLocks:
 
     def release(self, key: bytes) -> None:
         self._held.discard(key)
-
-
 
     def _forked(self) -> None:
         self._held = set()

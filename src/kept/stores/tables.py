@@ -3,6 +3,10 @@
 A row is found by the first eight bytes of its digest, which is its rowid: one descent of one tree.
 What a hit relies on is in `body` and `head`, each of which begins with 16 bytes of the BLAKE3 of the
 full digest and the rest, so that no flipped bit, and no row of another key, can pass for a result.
+
+A body is the fixed part of a call; a small result's frame follows in the same row (`value` is then
+NULL), so that keeping it dirties one page and finding it reads one tree. A larger result's frame
+stands once in `values`, however many calls gave it.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import json
 import math
 import sqlite3
 import struct
+from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, NamedTuple
 
 from blake3 import blake3
@@ -19,6 +24,8 @@ from kept.errors import DamagedValue, NewerSchema
 from kept.records import Argument, Call, Digest
 
 __all__ = [
+    "BODY_SIZE",
+    "INLINE",
     "SCHEMA",
     "STATES",
     "Body",
@@ -36,20 +43,26 @@ SCHEMA = 1
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE functions (id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL, UNIQUE (name, code));
-CREATE TABLE calls (id INTEGER PRIMARY KEY, key BLOB NOT NULL, body BLOB NOT NULL, value INTEGER NOT NULL,
-  function INTEGER NOT NULL, arguments TEXT NOT NULL, created REAL NOT NULL, seconds REAL NOT NULL,
-  size INTEGER NOT NULL, expires REAL, metadata TEXT);
-CREATE TABLE "values" (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, head BLOB NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE functions (id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL,
+  UNIQUE (name, code));
+CREATE TABLE calls (id INTEGER PRIMARY KEY, key BLOB NOT NULL, body BLOB NOT NULL,
+  value INTEGER, result INTEGER NOT NULL, function INTEGER NOT NULL, arguments TEXT NOT NULL,
+  created REAL NOT NULL, seconds REAL NOT NULL, size INTEGER NOT NULL, expires REAL, metadata TEXT);
+CREATE TABLE "values" (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, head BLOB NOT NULL,
+  size INTEGER NOT NULL);
 CREATE TABLE uses (id INTEGER PRIMARY KEY, uses INTEGER NOT NULL, used REAL NOT NULL);
 """
 
 _BODY = struct.Struct("<32sBdddQ")
+BODY_SIZE = _BODY.size
+INLINE = 1024
+"""Frames of at most this many bytes stand in the call's own row."""
+
 STATES = ("done", "failed", "items")
 
 
 class Body(NamedTuple):
-    """What a hit relies on. Times in seconds since the epoch; `expires` is inf where nothing does."""
+    """What a hit relies on. Times are seconds since the epoch; `expires` is inf if nothing does."""
 
     result: bytes
     state: int
@@ -70,7 +83,8 @@ class Body(NamedTuple):
 
     @classmethod
     def unpack(cls, raw: bytes) -> Body:
-        return cls._make(_BODY.unpack(raw))
+        """From the beginning of `raw`."""
+        return cls._make(_BODY.unpack_from(raw))
 
 
 def rowid(digest: bytes) -> int:
@@ -97,13 +111,18 @@ def unseal(name: bytes, sealed: bytes) -> bytes:
 
 def arguments_text(call: Call) -> str:
     """`[[name, digest, value?], …]` as JSON."""
-    rows = [
-        [name, argument, argument.value] if argument.shown else [name, argument]
-        for name, argument in call.arguments.items()
-    ]
-    for row in rows:
-        row[1] = str.__str__(row[1].digest)
-    return json.dumps(rows, ensure_ascii=True)
+    rows = []
+    for name, argument in call.arguments.items():
+        shown = f",{_scalar(argument.value)}" if argument.shown else ""
+        rows.append(f'[{_quote(name)},"{argument.digest}"{shown}]')
+    return f"[{','.join(rows)}]"
+
+
+def _scalar(value: Any) -> str:
+    kind = type(value)
+    if kind is int or kind is float:
+        return repr(value)  # a third of what json.dumps takes, and the same text
+    return json.dumps(value)
 
 
 def read_arguments(text: str) -> dict[str, Argument]:

@@ -1,0 +1,162 @@
+"""An embedded store's two shelves: its calls as a `Store[Call]`, its values as a `Store[Value]`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kept.codecs import Frame
+from kept.errors import DamagedValue, StoreError
+from kept.records import Call, Digest, Value
+from kept.stores.database import Database
+from kept.stores.tables import BODY_SIZE, Body, call_row, rowid, seal, unseal
+
+if TYPE_CHECKING:
+    from kept.stores.embedded import Embedded
+
+__all__ = ["Calls", "Values", "keys_of", "put_value"]
+
+_CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses, u.used FROM calls c
+LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
+
+
+class Calls:
+    """The calls of an embedded store, as a `Store[Call]`."""
+
+    def __init__(self, store: Embedded) -> None:
+        self._store = store
+
+    def get(self, key: str) -> Call | None:
+        """The record.
+
+        Raises:
+            DamagedValue: the row is damaged.
+            StoreError: the index can't be read.
+        """
+        raw = Digest(key).raw
+        found = list(self._store.database.rows(_CALL + "WHERE c.id = ?", rowid(raw)))
+        return call_row(found[0]) if found and found[0][0] == raw else None
+
+    def put(self, key: str, item: Call) -> None:
+        """Change a record, whose result must be kept already.
+
+        Raises:
+            StoreError: it can't be written, or the result is not there.
+        """
+        row = self._store.values.frame(item.result)
+        if row is None:
+            raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
+        self._store.record(item, row)
+
+    def delete(self, key: str) -> None:
+        row = (rowid(Digest(key).raw),)
+        with self._store.database.writing() as c:
+            c.execute("DELETE FROM calls WHERE id = ?", row)
+            c.execute("DELETE FROM uses WHERE id = ?", row)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return keys_of(self._store.database, "SELECT key FROM calls", "id", prefix)
+
+    def all(self) -> Iterator[Call | DamagedValue]:
+        """Every record, in one pass; a damaged one as the error."""
+        for row in self._store.database.rows(_CALL):
+            try:
+                yield call_row(row)
+            except DamagedValue as error:
+                yield error
+
+
+class Values:
+    """The values of an embedded store, as a `Store[Value]`.
+
+    A large value has a row of its own; a small one stands in the rows of the calls that gave it.
+    """
+
+    def __init__(self, store: Embedded) -> None:
+        self._store = store
+
+    def frame(self, key: str) -> Frame | None:
+        """The frame of a value, verified; see `Calls.get` for what it raises."""
+        raw = Digest(key).raw
+        database = self._store.database
+        for digest, sealed in database.rows(
+            'SELECT digest, head FROM "values" WHERE id = ?', rowid(raw)
+        ):
+            if digest == raw:
+                return Frame.unpack(unseal(raw, sealed))
+        for name, sealed in self._inline(raw):
+            content = unseal(name, sealed)
+            if Body.unpack(content).result == raw and len(content) > BODY_SIZE:
+                return Frame.unpack(content[BODY_SIZE:])
+        return None
+
+    def _inline(self, raw: bytes) -> Iterator[tuple[Any, ...]]:
+        database = self._store.database
+        if not database.readonly:
+            # Made when first needed: those who never ask for a value by its digest don't pay.
+            with database.writing() as c:
+                c.execute("CREATE INDEX IF NOT EXISTS calls_result ON calls (result)")
+        return database.rows(
+            "SELECT key, body FROM calls WHERE result = ? AND value IS NULL", rowid(raw)
+        )
+
+    def get(self, key: str) -> Value | None:
+        frame = self.frame(key)
+        if frame is None:
+            return None
+        payload, buffers = self._store.load(frame)
+        return Value(frame.codec, bytes(payload), buffers)
+
+    def put(self, key: str, item: Value) -> None:
+        store = self._store
+        with store.locks.writing_blobs():
+            frame = store.write_blobs(item)
+            with store.database.writing() as c:
+                put_value(c, Digest(key).raw, frame.pack(), item.size)
+
+    def delete(self, key: str) -> None:
+        raw = Digest(key).raw
+        inline = list(self._inline(raw))
+        with self._store.database.writing() as c:
+            c.execute('DELETE FROM "values" WHERE id = ?', (rowid(raw),))
+            for name, sealed in inline:
+                bare = unseal(name, sealed)[:BODY_SIZE]
+                c.execute("UPDATE calls SET body = ? WHERE id = ?", (seal(name, bare), rowid(name)))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        database = self._store.database
+        large = list(keys_of(database, 'SELECT digest FROM "values"', "id", prefix))
+        seen = set(large)
+        yield from large
+        where, bounds = _between("result", prefix)
+        query = f"SELECT key, body FROM calls WHERE value IS NULL AND {where}"
+        for name, sealed in database.rows(query, *bounds):
+            content = unseal(name, sealed)
+            key = Body.unpack(content).result.hex()
+            if len(content) > BODY_SIZE and key not in seen and key.startswith(prefix):
+                seen.add(key)
+                yield key
+
+
+def put_value(c: sqlite3.Connection, digest: bytes, head: bytes, size: int) -> None:
+    """Write a value's row. Replaced where it is there: equal content, and damage is healed by it."""
+    c.execute(
+        'INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)',
+        (rowid(digest), digest, seal(digest, head), size),
+    )
+
+
+def keys_of(database: Database, query: str, column: str, prefix: str) -> Iterator[str]:
+    """The digests that `query` selects and that begin with `prefix`."""
+    where, bounds = _between(column, prefix)
+    found = (row[0].hex() for row in database.rows(f"{query} WHERE {where}", *bounds))
+    return (key for key in found if key.startswith(prefix))
+
+
+def _between(column: str, prefix: str) -> tuple[str, list[int]]:
+    """A condition on a row number, which is the first eight bytes of a digest."""
+    if not prefix:
+        return "1", []
+    bounds = [rowid(bytes.fromhex(prefix[:16].ljust(16, end))) for end in "0f"]
+    return f"{column} BETWEEN ? AND ?", bounds
