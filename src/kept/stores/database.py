@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kept.errors import KeptWarning, StoreError
+from kept.stores.snapshots import watch as watch_snapshot
 from kept.stores.walindex import WalIndex
 
 __all__ = ["Database", "on_network"]
@@ -57,6 +58,10 @@ class Database:
         self._durable = durable
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
+        self._snapshot: Token | None = None  # what the open read transaction sees
+        self._reading = False
+        self._lately = False
+        self._last: Token | None = None
         self._watch: WalIndex | None = None
         self._identity: tuple[int, int] | None = None
         self.readonly = False
@@ -66,15 +71,10 @@ class Database:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection; call with `lock` held."""
+        """The connection, outside any snapshot; call with `lock` held."""
+        if self._reading:
+            self._end_snapshot()
         return self._connection or self.open()
-
-    @property
-    def cursor(self) -> sqlite3.Cursor:
-        """A cursor for a statement whose rows are all fetched at once; call with `lock` held."""
-        if self._connection is None or self._cursor is None:
-            self._cursor = self.connection.cursor()
-        return self._cursor
 
     @property
     def words(self) -> memoryview | None:
@@ -156,11 +156,15 @@ class Database:
             if self._connection is not None:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.close()
-                self._connection = self._cursor = None
+            self._no_connection()
             if self._watch is not None:
                 watch, self._watch = self._watch, None
                 self._tell()
                 watch.close()
+
+    def _no_connection(self) -> None:
+        self._connection = self._cursor = self._snapshot = self._last = None
+        self._reading = False
 
     def _tell(self) -> None:
         if self.changed is not None:
@@ -186,6 +190,64 @@ class Database:
                 return iter(self.connection.execute(query, values).fetchall())
         except sqlite3.Error as error:
             raise self.failed("read", error) from error
+
+    def fetch(self, query: str, row: int) -> Any:
+        """The one row of a point read, or None; a burst of them shares a read transaction.
+
+        Raises:
+            StoreError: the file can't be read.
+        """
+        try:
+            with self.lock:
+                watch = self._watch
+                if watch is None:
+                    return self.connection.execute(query, (row,)).fetchone()
+                words = watch.words
+                now = (words[1], words[5])
+                if now == self._snapshot:
+                    self._lately = True
+                    return self._cursor.execute(query, (row,)).fetchone()  # type: ignore[union-attr]  # it came with the snapshot
+                return self._fetch_anew(query, row, now)
+        except sqlite3.Error as error:
+            raise self.failed("read", error) from error
+
+    def _fetch_anew(self, query: str, row: int, now: Token) -> Any:
+        c = self.connection
+        if now != self._last:  # no burst: somebody commits between the reads
+            self._last = now
+            return c.execute(query, (row,)).fetchone()
+        if self._cursor is None:
+            self._cursor = c.cursor()
+        c.execute("BEGIN")
+        self._reading = self._lately = True
+        found = self._cursor.execute(query, (row,)).fetchone()
+        if self.token() == now:
+            self._snapshot = now
+            watch_snapshot(self)
+        else:
+            self._end_snapshot()
+        return found
+
+    def _end_snapshot(self) -> None:
+        self._snapshot = None
+        self._reading = False
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("COMMIT")
+
+    def end_if_idle(self) -> bool:
+        """End the snapshot if nothing was read since the last call; whether none is open now."""
+        lock = self.lock
+        if not lock.acquire(blocking=False):
+            return False
+        try:
+            if self._lately:
+                self._lately = False
+            elif self._reading:
+                self._end_snapshot()
+            return not self._reading
+        finally:
+            lock.release()
 
     # -- transactions -----------------------------------------------------------------------------
 
@@ -255,7 +317,7 @@ class Database:
         self.lock = threading.RLock()  # another thread may have held it at the fork
         if self._connection is not None:
             _abandon(self._connection)
-            self._connection = self._cursor = None
+        self._no_connection()
         if self._watch is not None:
             # The file descriptor and mapping stay: closing them would be harmless for the parent's
             # locks but not for another connection that the child opens.

@@ -96,12 +96,7 @@ class Embedded:
             DamagedValue: the row is damaged.
             StoreError: the index can't be read.
         """
-        database = self.database
-        try:
-            with database.lock:
-                found = database.cursor.execute(_FETCH, (rowid(key),)).fetchone()
-        except sqlite3.Error as error:
-            raise database.failed("read", error) from error
+        found = self.database.fetch(_FETCH, rowid(key))
         if found is None:
             return None
         sealed, head = found
