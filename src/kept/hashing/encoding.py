@@ -11,8 +11,6 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from blake3 import blake3
-
 from ..errors import Undigestible
 from ..records import Digest
 from .buffers import Known, buffer_digest
@@ -30,6 +28,7 @@ __all__ = [
     "expand",
     "pack",
     "reference_digest",
+    "reference_encoding",
     "stand_in",
     "weigh",
 ]
@@ -205,12 +204,20 @@ class _Frame:
 def reference_digest(root: Any, known: Known | None = None, label: str = "value") -> bytes:
     """The digest of a value, 32 bytes, by the definition.
 
+    Raises: as `reference_encoding`.
+    """
+    return (
+        root.raw if type(root) is Digest else buffer_digest(reference_encoding(root, known, label))
+    )
+
+
+def reference_encoding(root: Any, known: Known | None = None, label: str = "value") -> bytes:
+    """The encoding of a value.
+
     Raises:
         Cyclic: the value contains itself.
         Undigestible: a part has no identity; the message names the path to it, from `label`.
     """
-    if type(root) is Digest:
-        return root.raw
     stack: list[_Frame] = []
     memo: dict[int, tuple[Part, Any]] = {}
     open_ids: set[int] = set()
@@ -238,7 +245,7 @@ def reference_digest(root: Any, known: Known | None = None, label: str = "value"
             else:
                 encoded, nodes, height = shape, 1, 0
             if not stack:
-                return buffer_digest(encoded)
+                return encoded
             part = weigh(encoded, nodes, height, value)
             if isinstance(shape, Shape):
                 memo[id(value)] = part, value
@@ -255,6 +262,6 @@ def reference_digest(root: Any, known: Known | None = None, label: str = "value"
             open_ids.discard(id(frame.value))
             encoded = assemble(frame.shape, frame.parts)
             if not stack:
-                return blake3(encoded).digest()
+                return encoded
             part = weigh(encoded, frame.nodes, frame.heights + 1)
             memo[id(frame.value)] = part, frame.value

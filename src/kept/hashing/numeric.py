@@ -192,10 +192,11 @@ def _dtype(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _ufunc(value: Any, known: Known | None) -> tuple[Any, ...]:
+    name = str(value.__name__)
     for module in ("numpy", "scipy.special"):
-        if getattr(sys.modules.get(module), value.__name__, None) is value:
-            return "ufunc", module, value.__name__
-    raise Refused(f"the ufunc {value.__name__!r} is not found by its name: {NOTHING_HELPS}")
+        if getattr(sys.modules.get(module), name, None) is value:
+            return "ufunc", module, name
+    raise Refused(f"the ufunc {name!r} is not found by its name: {NOTHING_HELPS}")
 
 
 def _generator(value: Any, known: Known | None) -> tuple[Any, ...]:

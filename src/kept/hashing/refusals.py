@@ -16,8 +16,9 @@ _WHAT = {
     "a socket": "_socket.socket socket.socket ssl.SSLSocket ssl.SSLContext "
     "_ssl._SSLContext _ssl._SSLSocket",
     "a lock": "_thread.lock _thread.LockType _thread.RLock threading._RLock "
-    "threading.Condition threading.Event threading.Semaphore threading.Barrier multiprocessing.synchronize.SemLock "
-    "_multiprocessing.SemLock asyncio.locks.Lock asyncio.locks.Event asyncio.locks.Condition "
+    "threading.Condition threading.Event threading.Semaphore threading.Barrier "
+    "multiprocessing.synchronize.SemLock _multiprocessing.SemLock "
+    "asyncio.locks.Lock asyncio.locks.Event asyncio.locks.Condition "
     "asyncio.locks.Semaphore asyncio.locks.Barrier multiprocessing.synchronize.Event "
     "multiprocessing.synchronize.Condition multiprocessing.synchronize.Barrier",
     "a thread": "threading.Thread _thread._ThreadHandle",
