@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["SCHEME", "Argument", "Buffer", "Call", "Digest", "Value"]
 
@@ -50,8 +50,7 @@ class Digest(str):
         return Digest, (str.__str__(self),)
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument of a call: its digest, and the value itself where it is a small scalar."""
 
     digest: Digest

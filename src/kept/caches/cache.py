@@ -352,13 +352,18 @@ def _weakly(cache: Cache) -> Any:
 
 def _encoded(result: Any, codec: str) -> tuple[Value, bytes]:
     value = encode(result, codec)
+    if not value.buffers:
+        try:
+            return value, digest_bytes(result)
+        except Undigestible:
+            return value, buffer_digest(value.codec.encode() + b"\0" + value.head)
     names = [buffer_digest(buffer) for buffer in value.buffers]
     known = {
         (address(buffer), memoryview(buffer).nbytes): name
         for buffer, name in zip(value.buffers, names, strict=True)
     }
     try:
-        digest = digest_bytes(result, known=known or None)
+        digest = digest_bytes(result, known=known)
     except Undigestible:
         digest = buffer_digest(value.codec.encode() + b"\0" + value.head + b"".join(names))
     return Value(value.codec, value.head, value.buffers, names), digest

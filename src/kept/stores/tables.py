@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from kept.errors import DamagedValue, NewerSchema
+from kept.hashing import digest_bytes
 from kept.records import Argument, Call, Digest
 
 __all__ = [
@@ -110,11 +111,14 @@ def unseal(name: bytes, sealed: bytes) -> bytes:
 
 
 def arguments_text(call: Call) -> str:
-    """`[[name, digest, value?], …]` as JSON."""
+    """As JSON: `[name, value]` for a shown scalar, whose digest follows from it, and otherwise
+    `[name, null, digest]`.
+    """
     rows = []
-    for name, argument in call.arguments.items():
-        shown = f",{_scalar(argument.value)}" if argument.shown else ""
-        rows.append(f'[{_quote(name)},"{argument.digest}"{shown}]')
+    for name, (digest, value, shown) in call.arguments.items():
+        rows.append(
+            f"[{_quote(name)},{_scalar(value)}]" if shown else f'[{_quote(name)},null,"{digest}"]'
+        )
     return f"[{','.join(rows)}]"
 
 
@@ -133,10 +137,12 @@ def read_arguments(text: str) -> dict[str, Argument]:
     """
     try:
         return {
-            name: Argument(Digest(digest), *value, shown=bool(value))
-            for name, digest, *value in json.loads(text)
+            name: Argument(Digest(*digest))
+            if digest
+            else Argument(Digest.of(digest_bytes(value)), value, True)
+            for name, value, *digest in json.loads(text)
         }
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DamagedValue("a call's arguments are damaged") from error
 
 
