@@ -6,6 +6,7 @@ processes too, or with a memory tier.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +35,8 @@ class Kept(_Session):
     def __init__(self, directory: Path, configuration: str) -> None:
         import kept
 
+        # kept warns and goes on where it can't keep; here that is a failure, with its cause.
+        warnings.simplefilter("error", kept.KeptWarning)
         self._keep = kept.keep
         self._cache = kept.open(directory, memory="256 MB" if configuration == "memory" else 0)
 

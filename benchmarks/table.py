@@ -133,7 +133,9 @@ def _lines(outcome: Outcome, footnotes: _Footnotes) -> list[list[str]]:
         [kept + (footnotes.mark(f"{row.kept}: {note}") if note else "")],
         _others(outcome, footnotes),
         [
-            f"{v['ratio']:.2g} x {v['reference']}" if v["ratio"] is not None else "-"
+            f"{v['ratio']:.{2 if v['ratio'] < 10 else 0}f} x {v['reference']}"
+            if v["ratio"] is not None
+            else "-"
             for v in verdicts
         ],
         [_limit(limit.must, limit, row.unit) for limit in row.limits],
