@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import threading
 import time
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from kept.caches.place import Place
 from kept.caches.sizes import parse_size
 from kept.caches.tier import Entry, Tier
 from kept.codecs import decode, decoder, encode
@@ -25,33 +25,20 @@ from kept.errors import (
     Undigestible,
 )
 from kept.hashing import address, buffer_digest, digest_bytes
-from kept.records import Argument, Buffer, Call, Digest, Value
+from kept.records import Argument, Call, Digest, Value
 from kept.stores.base import Store
+from kept.stores.pair import Pair
 
-__all__ = ["Cache", "Place"]
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from kept.caches.evict import Evicted
+    from kept.caches.verify import Report
+
+__all__ = ["Cache"]
 
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
 _MANY = 2000  # counts that are flushed sooner
-
-
-class Place(Protocol):
-    """What a cache needs of where its records live: the embedded store, or a pair of stores."""
-
-    words: Any
-    changed: Any
-    locks: Any
-
-    @property
-    def calls(self) -> Store[Call]: ...
-    @property
-    def values(self) -> Store[Value]: ...
-    def fetch(self, key: bytes) -> Any: ...
-    def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]: ...
-    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = ...) -> Any: ...
-    def count(self, uses: Mapping[bytes, int]) -> None: ...
-    def token(self) -> tuple[int, int] | None: ...
-    def stale(self) -> bool: ...
-    def close(self) -> None: ...
 
 
 class Cache:
@@ -80,8 +67,6 @@ class Cache:
         if place is None:
             if values is None or calls is None:
                 raise ConfigError("a cache needs both stores: Cache(values=…, calls=…)")
-            from kept.stores.pair import Pair
-
             place = Pair(values, calls)
         self.place = place
         self.url = url
@@ -193,10 +178,10 @@ class Cache:
             AmbiguousDigest: several do.
         """
         text = prefix.lower()
+        if not 4 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
+            raise NotKept(f"{prefix[:80]!r} is no digest: 4 to 64 hex digits")
         if len(text) == 64:
             return Digest(text)
-        if len(text) < 4 or len(text) > 64 or not set(text) <= set("0123456789abcdef"):
-            raise NotKept(f"{prefix!r} is no digest: 4 to 64 hex digits")
         found = []
         for key in (store or self.calls).keys(text):
             found.append(key)
@@ -291,6 +276,53 @@ class Cache:
 
     # -- the whole --------------------------------------------------------------------------------
 
+    def evict(
+        self,
+        function: str | None = None,
+        *,
+        older: float | str | timedelta | None = None,
+        keys: Iterable[str] | None = None,
+        dry_run: bool = False,
+    ) -> Evicted:
+        """Throw away calls that fit all that is said, and what nothing references any more.
+
+        Args:
+            function: a name or pattern (`*`, `?`, `[…]`), with or without the module before it.
+            older: how long ago they were computed, at the least; seconds or text like `"7 d"`.
+            keys: their keys or prefixes of them.
+            dry_run: only say what would go.
+
+        Raises:
+            ConfigError: nothing is said, or not what may be.
+            NotKept, AmbiguousDigest: a key names no call, or several.
+            StoreError: the store can't be written.
+        """
+        from kept.caches import evict  # who only calls kept functions never pays for it
+
+        return evict.evict(self, function=function, older=older, keys=keys, dry_run=dry_run)
+
+    def verify(
+        self,
+        *,
+        repair: bool = False,
+        discard: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Report:
+        """Check all that is kept, every byte of it.
+
+        Args:
+            repair: remove what is damaged (it is computed again) and what nothing references, and
+                recover what can be read of set-aside index files.
+            discard: delete these afterwards instead of renaming them.
+            progress: called with what is checked, how far, and of how much.
+
+        Raises:
+            StoreError: the store can't be read, or not be repaired.
+        """
+        from kept.caches import verify
+
+        return verify.verify(self, repair=repair, discard=discard, progress=progress)
+
     def token(self) -> tuple[int, int] | None:
         """Differs after any commit by any process; None where that can't be seen."""
         return self.place.token()
@@ -322,21 +354,9 @@ class Cache:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.url is None:
             raise TypeError("a cache that was not opened by a path or a URL does not pickle")
-        return _reopen, (self.url, self._options)
+        from kept.caches.opening import reopen  # it makes caches, so it imports this module
 
-
-_reopened: dict[str, Cache] = {}
-
-
-def _reopen(url: str, options: dict[str, Any]) -> Cache:
-    """One cache a process for all that was sent to it with the same URL and options."""
-    from kept.caches.opening import open_cache  # it makes caches, so it imports this module
-
-    name = f"{url} {sorted(options.items())}"
-    with _closing:
-        if name not in _reopened:
-            _reopened[name] = open_cache(url, **options)
-        return _reopened[name]
+        return reopen, (self.url, self._options)
 
 
 def _weakly(cache: Cache) -> Any:
@@ -370,13 +390,11 @@ def _encoded(result: Any, codec: str) -> tuple[Value, bytes]:
 
 
 _open: weakref.WeakSet[Cache] = weakref.WeakSet()
-_closing = threading.Lock()
 
 
 @atexit.register
 def close_all() -> None:
     """At exit: flush counts and close, so that SQLite can fold its log into the index."""
-    with _closing:
-        for cache in list(_open):
-            with contextlib.suppress(Exception):  # too late for anybody to hear of it
-                cache.close()
+    for cache in list(_open):
+        with contextlib.suppress(Exception):  # too late for anybody to hear of it
+            cache.close()

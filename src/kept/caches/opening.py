@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from kept.caches.cache import Cache
 from kept.errors import ConfigError
 
-__all__ = ["OPTIONS", "open_cache", "resolve_url"]
+__all__ = ["OPTIONS", "open_cache", "reopen", "resolve_url"]
 
 _SCHEMES = {
     "": "kept.stores.openers:embedded",
@@ -54,6 +55,19 @@ def open_cache(
         text = str(Path(text).expanduser().absolute())
     place = _opener(scheme, text)(rest, **options)
     return Cache(place=place, memory=memory, url=text, options={"memory": memory, **options})
+
+
+_reopened: dict[str, Cache] = {}
+_lock = threading.Lock()
+
+
+def reopen(url: str, options: dict[str, Any]) -> Cache:
+    """One cache a process for all that was sent to it with the same URL and options."""
+    name = f"{url} {sorted(options.items())}"
+    with _lock:
+        if name not in _reopened:
+            _reopened[name] = open_cache(url, **options)
+        return _reopened[name]
 
 
 def resolve_url(url: str, base: Path) -> str:

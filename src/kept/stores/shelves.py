@@ -44,10 +44,11 @@ class Calls:
         Raises:
             StoreError: it can't be written, or the result is not there.
         """
-        row = self._store.values.frame(item.result)
-        if row is None:
-            raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
-        self._store.record(item, row)
+        with self._store.locks.writing_blobs():  # nobody collects what the row is about to name
+            row = self._store.values.frame(item.result)
+            if row is None:
+                raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
+            self._store.record(item, row)
 
     def delete(self, key: str) -> None:
         row = (rowid(Digest(key).raw),)

@@ -1,0 +1,28 @@
+"""The key of a call, from what its record says: what proves that a record is whole."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Iterable
+
+from blake3 import blake3
+
+from ..records import SCHEME
+
+__all__ = ["call_key"]
+
+_ESCAPE = StopIteration  # what begins a tagged tuple; see the digest spec
+
+
+def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -> bytes:
+    """The 32 bytes that name a call.
+
+    Args:
+        function: its identity.
+        code: its code identity or version, as a call record has it.
+        arguments: names and digests (32 bytes), in the order of the record.
+    """
+    flat: list[object] = [_ESCAPE, "call", SCHEME, function, code]
+    for name, digest in arguments:
+        flat += (name, digest)
+    return blake3(marshal.dumps(tuple(flat), 2)).digest()
