@@ -16,6 +16,8 @@ __all__ = ["KeptAsyncGenerator", "KeptCoroutine"]
 class KeptCoroutine(Kept[Any, Any]):
     """A kept coroutine function."""
 
+    awaits = True
+
     def __init__(self, function: Callable[..., Any], options: Any, method: str = "") -> None:
         super().__init__(function, options, method)
         if sys.version_info >= (3, 12):
@@ -53,7 +55,19 @@ class KeptCoroutine(Kept[Any, Any]):
             raise result.error
         return result
 
-    def rerun(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+    def load(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        values = self._bind(*args, **kwargs)
+
+        async def load() -> Any:
+            return self._load(values)
+
+        return load()
+
+    def load_now(self, /, *args: Any, **kwargs: Any) -> Any:
+        """What `load` gives when it is awaited."""
+        return self._load(self._bind(*args, **kwargs))
+
+    def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         return self._await(self._bind(*args, **kwargs), again=True)
 
     def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
@@ -87,8 +101,8 @@ class KeptAsyncGenerator(Kept[Any, Any]):
     async def _iterate(
         self, values: tuple[Any, ...], again: bool = False
     ) -> AsyncGenerator[Any, Any]:
-        recorded, found = find(self, values)
-        if recorded is not MISSING and not again:
+        recorded, values, found = find(self, values, again)
+        if recorded is not MISSING:
             for item in recorded[0]:
                 yield item
             return
@@ -114,8 +128,8 @@ class KeptAsyncGenerator(Kept[Any, Any]):
         finally:
             await body.aclose()
 
-    def load(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        items, _ = super().load(*args, **kwargs)
+    def load(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        items, _ = self._load(self._bind(*args, **kwargs))
 
         async def replay() -> AsyncGenerator[Any, Any]:
             for item in items:
@@ -123,5 +137,5 @@ class KeptAsyncGenerator(Kept[Any, Any]):
 
         return replay()
 
-    def rerun(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+    def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         return self._iterate(self._bind(*args, **kwargs), again=True)

@@ -170,13 +170,12 @@ def _compile(
             i + 1 == len(parameters) or kinds[i + 1] is not _KINDS.POSITIONAL_ONLY
         ):
             parts.append("/")
-    name = getattr(function, "__name__", "call")
-    name = name if name.isidentifier() and name not in ("lambda", "<lambda>") else "call"
     values = "".join(f"{p.name}, " for p in parameters)
     source = f"def bind({', '.join(parts)}): return ({values})"
     exec(source, scope)  # noqa: S102  made of a signature's own names
     bind: Any = scope["bind"]
-    bind.__name__ = bind.__qualname__ = name  # the TypeError of a wrong call names the function
+    # The TypeError of a wrong call names the function, as Python itself would.
+    bind.__qualname__ = getattr(function, "__qualname__", None) or type(function).__qualname__
     return bind  # type: ignore[no-any-return]  # see the line above
 
 

@@ -7,6 +7,8 @@ caller's.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,7 +31,7 @@ from kept.records import Digest
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
 
-__all__ = ["MISSING", "Flow", "Located", "Raise", "keeping", "kind_of", "look", "store"]
+__all__ = ["MISSING", "Flow", "Located", "Raise", "keeping", "kind_of", "look", "resolved", "store"]
 
 Flow = Generator[tuple[Any, ...] | float, Any, Any]
 
@@ -43,23 +45,25 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
     Args:
         again: compute even where a result is kept, and replace it.
     """
+    found: Located | None = None
+    seen = None
     try:
         found = kept.locate(values)
-        if found is None:
-            return (yield values)
-        cache, key = found.cache, found.key
-        if not again:
-            result = look(kept, cache, key, values)
+        if found is not None and not again:
+            seen = found.cache.token()
+            result = look(kept, found.cache, found.key, values)
             if result is not MISSING:
                 return result
-        values = _resolved(cache, values)
     except (ConfigError, NewerSchema, NotKept):
         raise
     except Exception as error:
         if kept.broke(error):
             raise
+        found = None
+    values = resolved(kept, values)
+    if found is None:
         return (yield values)
-    return (yield from _miss(kept, found, values, again))
+    return (yield from _miss(kept, found, values, again, seen))
 
 
 class Located(NamedTuple):
@@ -67,8 +71,9 @@ class Located(NamedTuple):
 
     cache: Cache
     key: bytes
-    items: list[tuple[str, Any, bytes]]
-    """Name, value and digest of each argument that counts."""
+    values: tuple[Any, ...]
+    items: list[tuple[str, Any, bytes]] | None
+    """Name, value and digest of each argument that counts; None where nothing had to be hashed."""
 
 
 class Raise:
@@ -78,6 +83,13 @@ class Raise:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+    @classmethod
+    def of(cls, chain: list[BaseException]) -> Raise:
+        """From a kept exception and its causes, which a pickle leaves out."""
+        for error, cause in itertools.pairwise(chain):
+            error.__cause__ = cause
+        return cls(chain[0])
 
 
 def look(
@@ -98,7 +110,7 @@ def look(
         kept.counts.damaged += 1
         return MISSING
     kept.hit(cache, key, entry)
-    return Raise(value) if entry.body.state == FAILED else value
+    return Raise.of(value) if entry.body.state == FAILED else value
 
 
 def _current(kept: Kept[..., Any], entry: Entry, values: tuple[Any, ...] | None) -> bool:
@@ -112,60 +124,85 @@ def _current(kept: Kept[..., Any], entry: Entry, values: tuple[Any, ...] | None)
     return False
 
 
-def _resolved(cache: Cache, values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments given as digests, replaced by the values that they name."""
-    if Digest not in map(type, values):
-        return values
-    return tuple(cache.load(v) if type(v) is Digest else v for v in values)
+def resolved(kept: Kept[..., Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments given as digests, replaced by the values that they name.
+
+    No body may run on a name in place of a value, so what can't be loaded is an error here.
+
+    Raises:
+        NotKept: there is no such value.
+        KeptError: it can't be loaded.
+    """
+    for at in kept.stars:
+        value = values[at]
+        held = value.values() if isinstance(value, dict) else value
+        if any(type(item) is Digest for item in held):
+            load = kept.cache.load
+            new: Any = (
+                {name: load(v) if type(v) is Digest else v for name, v in value.items()}
+                if isinstance(value, dict)
+                else tuple(load(v) if type(v) is Digest else v for v in value)
+            )
+            values = (*values[:at], new, *values[at + 1 :])
+    if any(type(value) is Digest for value in values):
+        load = kept.cache.load
+        values = tuple(load(v) if type(v) is Digest else v for v in values)
+    return values
 
 
-def _miss(kept: Kept[..., Any], found: Located, values: tuple[Any, ...], again: bool) -> Flow:
-    cache, key, _ = found
+def _miss(
+    kept: Kept[..., Any],
+    found: Located,
+    values: tuple[Any, ...],
+    again: bool,
+    seen: tuple[int, int] | None,
+) -> Flow:
+    cache, key = found.cache, found.key
     locks = cache.place.locks
     leased = False
     caller = current.get()
     table = id(locks)
     try:
-        seen = cache.token()
-        delay = _FIRST_WAIT
-        while not (leased := locks.acquire(key)):
-            if again:
-                break
-            try:
-                holder = flights.wait(table, key, caller)
-            except RuntimeError:  # the holder waits for us: better computed twice than never
-                break
-            try:
-                if delay == _FIRST_WAIT:
-                    kept.counts.waited += 1
-                yield delay
-            finally:
-                flights.done(caller, holder)
-            delay = min(delay * 1.5, _LONGEST_WAIT)
-            result = look(kept, cache, key)
-            if result is not MISSING:
-                return result
-        if leased and not again and (seen is None or cache.token() != seen):
-            result = look(kept, cache, key)  # kept between our look and our lock
-            if result is not MISSING:
-                locks.release(key)
-                return result
-    except (ConfigError, NewerSchema):
-        raise
-    except Exception as error:
-        if kept.broke(error):
-            raise
-    flight = Flight(caller)
-    if leased:
-        flights.begin(table, key, flight)
-    token = current.set(flight)
-    try:
-        return (yield from _compute(kept, found, values))
-    finally:
         try:
-            current.reset(token)
-        except ValueError:  # an async generator was closed from another context
-            pass
+            delay = _FIRST_WAIT
+            while not (leased := locks.acquire(key)):
+                if again:
+                    break
+                try:
+                    holder = flights.wait(table, key, caller)
+                except RuntimeError:  # the holder waits for us: better computed twice than never
+                    break
+                try:
+                    if delay == _FIRST_WAIT:
+                        kept.counts.waited += 1
+                    yield delay
+                finally:
+                    flights.done(caller, holder)
+                delay = min(delay * 1.5, _LONGEST_WAIT)
+                result = look(kept, cache, key)
+                if result is not MISSING:
+                    return result
+            if leased and not again and (seen is None or cache.token() != seen):
+                result = look(kept, cache, key)  # kept between our look and our lock
+                if result is not MISSING:
+                    return result
+        except (ConfigError, NewerSchema):
+            raise
+        except Exception as error:
+            if kept.broke(error):
+                raise
+        flight = Flight(caller)
+        if leased:
+            flights.begin(table, key, flight)
+        token = current.set(flight)
+        try:
+            return (yield from _compute(kept, found, values))
+        finally:
+            try:
+                current.reset(token)
+            except ValueError:  # closed from another context
+                pass
+    finally:
         if leased:
             flights.end(table, key)
             locks.release(key)
@@ -177,7 +214,14 @@ def _compute(kept: Kept[..., Any], found: Located, values: tuple[Any, ...]) -> F
         result = yield values
     except kept.options.errors as error:
         kept.counts.failed += 1
-        store(kept, found, error, time.perf_counter() - began, "failed")
+        seconds = time.perf_counter() - began
+        try:
+            chain = chained(error)
+        except Exception as cause:
+            if kept.broke(EncodeError(f"a {type(error).__qualname__} can't be kept: {cause}")):
+                raise
+        else:
+            store(kept, found, chain, seconds, "failed")
         raise
     except BaseException:
         kept.counts.failed += 1
@@ -187,14 +231,29 @@ def _compute(kept: Kept[..., Any], found: Located, values: tuple[Any, ...]) -> F
     return result
 
 
+def chained(error: BaseException) -> list[BaseException]:
+    """An exception and its causes, if they can be made again.
+
+    Raises:
+        Exception: what making one from its arguments raised.
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    for link in chain:
+        copy.copy(link)
+    return chain
+
+
 def store(
     kept: Kept[..., Any], found: Located, result: Any, seconds: float, state: str = "done"
 ) -> None:
     """Keep a result, unless `when` says no or it can't be kept."""
     options = kept.options
     try:
-        if options.when is not None and state == "done" and not options.when(result):
-            return
+        if options.when is not None and state != "failed":
+            if not options.when(result[0] if state == "items" else result):
+                return
         found.cache.keep(
             found.key,
             result,

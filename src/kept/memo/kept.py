@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from blake3 import blake3
@@ -19,7 +20,8 @@ from kept.caches.tier import Entry
 from kept.errors import KeptWarning, NotKept, Undigestible
 from kept.hashing import SCALARS, digest_bytes, identify
 from kept.memo.binder import Binder
-from kept.memo.flow import MISSING, Located, Raise, keeping, kind_of, look
+from kept.memo.bound import Bound, BoundCall
+from kept.memo.flow import MISSING, Located, Raise, keeping, kind_of, look, resolved
 from kept.memo.options import Options
 from kept.memo.stats import Stats
 from kept.records import SCHEME, Argument, Call, Digest
@@ -47,13 +49,23 @@ class Kept(Generic[P, R]):
     """
 
     __wrapped__: Callable[P, R]
+    awaits = False
+    """Whether a call gives a coroutine."""
 
     def __init__(self, function: Callable[P, R], options: Options, method: str = "") -> None:
-        functools.update_wrapper(self, function)
+        inner = function.func if isinstance(function, functools.partial) else function
+        self.__name__: str = getattr(inner, "__name__", type(inner).__name__)
+        self.__qualname__: str = getattr(inner, "__qualname__", type(inner).__qualname__)
+        self.__module__ = type(inner).__module__
+        functools.update_wrapper(self, function, updated=())
         # inspect (and so frameworks) takes an object with these for a function of its kind.
         for name in ("__code__", "__defaults__", "__kwdefaults__"):
             if hasattr(function, name):
                 setattr(self, name, getattr(function, name))
+        if isinstance(function, FunctionType):
+            for name, value in vars(function).items():
+                if not hasattr(Kept, name):  # an attribute must not hide a method of ours
+                    self.__dict__[name] = value
         self.__wrapped__ = function
         self.options = options
         self.counts = Stats()
@@ -66,6 +78,12 @@ class Kept(Generic[P, R]):
         self._known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
         self._known_count = 0
         self._told: set[str] = set()
+        self.stars = [
+            self._binder.names.index(name)
+            for name in (self._binder.var_args, self._binder.var_kwargs)
+            if name is not None
+        ]
+        self._needs_values = options.key is not None or self._binder.var_args is not None
         self._quick = options.key is None and not options.isolate and not self._binder.require
 
     # -- calling ----------------------------------------------------------------------------------
@@ -84,7 +102,10 @@ class Kept(Generic[P, R]):
 
         The short way of a hit. Whatever is unusual is left to the flow, which looks again.
         """
-        known = self._known.get(tuple(map(type, values)))
+        try:
+            known = self._known.get(tuple(map(type, values)))
+        except TypeError:  # a metaclass may make its classes unhashable
+            return MISSING
         if known is None:
             return MISSING
         key = known.get(values)
@@ -117,7 +138,7 @@ class Kept(Generic[P, R]):
 
     # -- asking -----------------------------------------------------------------------------------
 
-    def key(self, *args: P.args, **kwargs: P.kwargs) -> Digest:
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
         """The digest that names a call.
 
         Raises:
@@ -125,27 +146,30 @@ class Kept(Generic[P, R]):
         """
         return Digest.of(self._located(self._bind(*args, **kwargs)).key)
 
-    def contains(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Whether a call is kept and has not expired. Nothing runs, nothing is loaded."""
         found = self._located(self._bind(*args, **kwargs))
         entry = found.cache.find(found.key)
         return entry is not None and entry.body.expires > time.time()
 
-    def load(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The kept result; the body never runs. A kept exception is raised.
 
         Raises:
             NotKept: there is none.
         """
-        found = self._located(self._bind(*args, **kwargs))
+        return self._load(self._bind(*args, **kwargs))  # type: ignore[no-any-return]  # as in __call__
+
+    def _load(self, values: tuple[Any, ...]) -> Any:
+        found = self._located(values)
         result = look(self, found.cache, found.key)
         if result is MISSING:
             raise NotKept(f"{self._shown(found)} is not kept in {found.cache}")
         if type(result) is Raise:
             raise result.error
-        return result  # type: ignore[no-any-return]  # as in __call__
+        return result
 
-    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call:
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         """The record of a kept call.
 
         Raises:
@@ -177,12 +201,13 @@ class Kept(Generic[P, R]):
 
     # -- doing ------------------------------------------------------------------------------------
 
-    def rerun(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute again and replace what is kept."""
         return self._run(self._bind(*args, **kwargs), again=True)
 
     def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
         flow = keeping(self, values, again)
+        stopped: StopIteration | None = None
         try:
             step = next(flow)
             while True:
@@ -190,6 +215,8 @@ class Kept(Generic[P, R]):
                     try:
                         result = self._binder.call(self.__wrapped__, step)
                     except BaseException as error:  # noqa: BLE001  the flow raises it again
+                        if isinstance(error, StopIteration):
+                            stopped = error
                         step = flow.throw(error)
                     else:
                         step = flow.send(result)
@@ -198,6 +225,10 @@ class Kept(Generic[P, R]):
                     step = next(flow)
         except StopIteration as stop:
             return stop.value
+        except RuntimeError as error:
+            if stopped is not None and error.__cause__ is stopped:
+                raise stopped from None  # no generator, so neither our flow, lets one through
+            raise
         finally:
             flow.close()
 
@@ -218,7 +249,7 @@ class Kept(Generic[P, R]):
         except Exception as error:  # noqa: BLE001  nobody else would hear of it
             self.warn("refresh", f"refreshing a stale result failed: {error!r}")
 
-    def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget one call; whether it was kept.
 
         Raises:
@@ -227,12 +258,12 @@ class Kept(Generic[P, R]):
         found = self._located(self._bind(*args, **kwargs))
         return found.cache.forget(found.key)
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
         """This call, to be made later or elsewhere: it pickles."""
         self._bind(*args, **kwargs)  # a wrong call fails here, not on the other machine
         return BoundCall(self, args, kwargs)
 
-    def submit(self, executor: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run one call in a `concurrent.futures` executor; a kept one is done at once.
 
         Returns the executor's future, or a finished one.
@@ -281,8 +312,13 @@ class Kept(Generic[P, R]):
 
     def _snapshot(self) -> tuple[Any, ...] | None:
         """The closure's contents if they can be compared by `is`; None: identify each time."""
+        function = self.__wrapped__
+        if not isinstance(function, (FunctionType, type)):
+            # A partial, a method or a callable object holds what can change at any time.
+            builtin = isinstance(function, BuiltinFunctionType)
+            return () if builtin and isinstance(function.__self__, ModuleType | None) else None
         found = []
-        for cell in getattr(self.__wrapped__, "__closure__", None) or ():
+        for cell in getattr(function, "__closure__", None) or ():
             try:
                 content = cell.cell_contents
             except ValueError:
@@ -316,19 +352,27 @@ class Kept(Generic[P, R]):
         cache = self.cache
         name, code = self._identify()
         types = tuple(map(type, values))
-        known = self._known.get(types)
-        if known is not None:
+        try:
+            scalars = self._quick and SCALARS.issuperset(types)
+        except TypeError:  # a class that can't be hashed
+            scalars = False
+        if scalars and (known := self._known.get(types)) is not None:
             key = known.get(values)
             if key is not None:
-                return Located(cache, key, [])
+                return Located(cache, key, values, None)
+        if self._needs_values:
+            values = resolved(self, values)
         items = self._digested(values)
         flat: list[Any] = [_ESCAPE, "call", SCHEME, name, code]
         for item in items:
             flat += (item[0], item[2])
         key = blake3(marshal.dumps(tuple(flat), 2)).digest()
-        if self._quick and self._cells is not None and SCALARS.issuperset(types):
+        if scalars and self._cells is not None:
             self._remember(types, values, key)
-        return Located(cache, key, items)
+        return Located(cache, key, values, items)
+
+    def _items(self, found: Located) -> list[tuple[str, Any, bytes]]:
+        return self._digested(found.values) if found.items is None else found.items
 
     def _digested(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
         if self.options.key is not None:
@@ -346,8 +390,11 @@ class Kept(Generic[P, R]):
     def _remember(self, types: tuple[type, ...], values: tuple[Any, ...], key: bytes) -> None:
         for value in values:
             kind = type(value)
-            if kind is float or kind is complex:
+            if kind is float:
                 if value == 0 or value != value:  # 0.0 == -0.0, and nan is not itself
+                    return
+            elif kind is complex:
+                if not (value.real and value.imag) or value != value:  # the same of each part
                     return
             elif (kind is str or kind is bytes) and len(value) > 256:
                 return
@@ -371,7 +418,7 @@ class Kept(Generic[P, R]):
             name: Argument(Digest.of(raw), value, True)
             if shown and _short(value)
             else Argument(Digest.of(raw))
-            for name, value, raw in found.items
+            for name, value, raw in self._items(found)
         }
 
     def __digest__(self) -> Any:
@@ -410,7 +457,7 @@ class Kept(Generic[P, R]):
     def _shown(self, found: Located) -> str:
         inside = ", ".join(
             f"{name}={value!r}" if _short(value) else f"{name}=<{raw.hex()[:8]}>"
-            for name, value, raw in found.items
+            for name, value, raw in self._items(found)
         )
         return f"{self.__qualname__}({inside})"
 
@@ -419,72 +466,12 @@ class Kept(Generic[P, R]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         module = self.__module__
-        if _importable(module, self.__qualname__) is self:
+        found = _importable(module, self.__qualname__)
+        if found is self:
             return self.__qualname__
+        if isinstance(found, Bound) and found._kept is self:  # a classmethod
+            return getattr, (found, "_kept")
         return _rebuild, (type(self), self.__wrapped__, self.options, self._method)
-
-
-class Bound:
-    """A kept method with its receiver: every method of `Kept`, with the receiver put first."""
-
-    __slots__ = ("__self__", "_kept")
-
-    def __init__(self, kept: Kept[..., Any], receiver: Any) -> None:
-        self._kept = kept
-        self.__self__ = receiver
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._kept(self.__self__, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._kept, name)
-        if name in _WITH_ARGUMENTS:
-            return functools.partial(found, self.__self__)
-        return found
-
-    def submit(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._kept.submit(executor, self.__self__, *args, **kwargs)
-
-    def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
-        from kept.memo.many import run_all
-
-        return run_all(self, iterables, progress)
-
-    def __repr__(self) -> str:
-        return f"<kept {self._kept.__qualname__} of {self.__self__!r}>"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Bound):
-            return NotImplemented
-        return self._kept is other._kept and self.__self__ is other.__self__
-
-    def __hash__(self) -> int:
-        return hash((id(self._kept), id(self.__self__)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self.__self__, self._kept.__name__)
-
-
-_WITH_ARGUMENTS = frozenset(
-    ("key", "contains", "load", "call", "rerun", "forget", "bind", "__wrapped__")
-)
-
-
-class BoundCall(Generic[R]):
-    """A call to be made later or elsewhere. It pickles, and takes the active cache along."""
-
-    def __init__(self, kept: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.kept, self.args, self.kwargs = kept, args, kwargs
-
-    def __call__(self) -> R:
-        return self.kept(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # R by `bind`
-
-    def key(self) -> Digest:
-        """The digest that names the call."""
-        return self.kept.key(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # a Kept
-
-    def __repr__(self) -> str:
-        return f"<call of {self.kept!r}>"
 
 
 def _rebuild(

@@ -51,16 +51,30 @@ def progress_bar(title: str, total: int, show: bool | None) -> Iterator[Callable
         yield lambda: bar.advance(task)
 
 
+class Awaited:
+    """A bound call of a coroutine function, awaited where it runs: a coroutine does not travel."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def __call__(self) -> Any:
+        import asyncio
+
+        return asyncio.run(self.call())
+
+
 def submit(executor: Any, call: Any) -> Future[Any]:
     """Run a bound call in an executor, unless it is kept: then its future is done."""
     kept = call.kept
+    work = Awaited(call) if kept.awaits else call
     try:
         if kept.contains(*call.args, **call.kwargs):
-            result = kept.load(*call.args, **call.kwargs)
+            load = kept.load_now if kept.awaits else kept.load
+            result = load(*call.args, **call.kwargs)
         else:
-            return executor.submit(call)  # type: ignore[no-any-return]  # any executor's future
+            return executor.submit(work)  # type: ignore[no-any-return]  # any executor's future
     except Exception:  # noqa: BLE001  what can't be looked up, or is a kept failure, runs there
-        return executor.submit(call)  # type: ignore[no-any-return]  # as above
+        return executor.submit(work)  # type: ignore[no-any-return]  # as above
     done: Future[Any] = Future()
     done.set_result(result)
     return done

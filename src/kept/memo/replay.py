@@ -12,8 +12,8 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-from kept.errors import ConfigError, EncodeError, NewerSchema
-from kept.memo.flow import MISSING, Located, Raise, look, store
+from kept.errors import ConfigError, EncodeError, NewerSchema, NotKept
+from kept.memo.flow import MISSING, Located, look, resolved, store
 from kept.memo.kept import Kept
 
 __all__ = ["KeptGenerator", "Recording", "find"]
@@ -46,25 +46,30 @@ class Recording:
         if self.whole and self.found is not None:
             seconds = time.perf_counter() - self.began
             self.kept.counts.computed += 1
-            store(self.kept, self.found, (self.items, returned), seconds, "items")
+            store(self.kept, self.found, [self.items, returned], seconds, "items")
 
 
-def find(kept: Kept[..., Any], values: tuple[Any, ...]) -> tuple[Any, Located | None]:
-    """The recorded items and return value, or `MISSING`; and where they are or will be."""
+def find(
+    kept: Kept[..., Any], values: tuple[Any, ...], again: bool
+) -> tuple[Any, tuple[Any, ...], Located | None]:
+    """What is recorded, or `MISSING`; what to call the body with; and where it will be recorded.
+
+    Raises:
+        NotKept: an argument is the digest of what is not kept.
+    """
     found: Located | None = None
     try:
         found = kept.locate(values)
-        if found is not None:
+        if found is not None and not again:
             result = look(kept, found.cache, found.key)
-            if type(result) is Raise:
-                raise result.error
-            return result, found
-    except (ConfigError, NewerSchema):
+            if result is not MISSING:
+                return result, values, found
+    except (ConfigError, NewerSchema, NotKept):
         raise
     except Exception as error:
         if kept.broke(error):
             raise
-    return MISSING, found
+    return MISSING, resolved(kept, values), found
 
 
 class KeptGenerator(Kept[Any, Any]):
@@ -74,8 +79,8 @@ class KeptGenerator(Kept[Any, Any]):
         return self._iterate(self._bind(*args, **kwargs))
 
     def _iterate(self, values: tuple[Any, ...], again: bool = False) -> Generator[Any, Any, Any]:
-        recorded, found = find(self, values)
-        if recorded is not MISSING and not again:
+        recorded, values, found = find(self, values, again)
+        if recorded is not MISSING:
             items, returned = recorded
             yield from items
             return returned
@@ -102,8 +107,8 @@ class KeptGenerator(Kept[Any, Any]):
         finally:
             body.close()
 
-    def load(self, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        items, returned = super().load(*args, **kwargs)
+    def load(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        items, returned = self._load(self._bind(*args, **kwargs))
 
         def replay() -> Generator[Any, Any, Any]:
             yield from items
@@ -111,5 +116,5 @@ class KeptGenerator(Kept[Any, Any]):
 
         return replay()
 
-    def rerun(self, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+    def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         return self._iterate(self._bind(*args, **kwargs), again=True)

@@ -1,0 +1,133 @@
+"""A kept method with its receiver, and a kept call that is made later."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+from kept.caches import Cache, use
+from kept.records import Call, Digest
+
+if TYPE_CHECKING:
+    from kept.memo.kept import Kept
+    from kept.memo.stats import Stats
+
+__all__ = ["Bound", "BoundCall"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Bound(Generic[P, R]):
+    """A kept method with its receiver: every method of `Kept`, with the receiver put first."""
+
+    __slots__ = ("__self__", "_kept")
+
+    def __init__(self, kept: Kept[..., R], receiver: Any) -> None:
+        self._kept = kept
+        self.__self__ = receiver
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._kept(self.__self__, *args, **kwargs)
+
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
+        """See `Kept.key`; the others likewise."""
+        return self._kept.key(self.__self__, *args, **kwargs)
+
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        return self._kept.contains(self.__self__, *args, **kwargs)
+
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._kept.load(self.__self__, *args, **kwargs)
+
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        return self._kept.call(self.__self__, *args, **kwargs)
+
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._kept.rerun(self.__self__, *args, **kwargs)
+
+    def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        return self._kept.forget(self.__self__, *args, **kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
+        return self._kept.bind(self.__self__, *args, **kwargs)
+
+    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return self._kept.submit(executor, self.__self__, *args, **kwargs)
+
+    def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
+        first = (itertools.repeat(self.__self__),) if iterables else ()
+        return self._kept.map(*first, *iterables, progress=progress)
+
+    def stats(self) -> Stats:
+        return self._kept.stats()
+
+    @property
+    def __wrapped__(self) -> Callable[P, R]:
+        return functools.partial(self._kept.__wrapped__, self.__self__)
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]  # the function's, not this class's
+        return self._kept.__doc__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+    def __repr__(self) -> str:
+        return f"<kept {self._kept.__qualname__} of {self.__self__!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bound):
+            return NotImplemented
+        return self._kept is other._kept and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self._kept), id(self.__self__)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = self._kept.__name__
+        if name.startswith("__") and not name.endswith("__"):  # as the compiler mangles it
+            owner = self._kept.__qualname__.split(".")[-2].lstrip("_")
+            name = f"_{owner}{name}"
+        return getattr, (self.__self__, name)
+
+
+class BoundCall(Generic[R]):
+    """A call to be made later or elsewhere. It pickles, and takes the active cache along.
+
+    (A generator looks up when it is consumed, in the cache that is active then.)
+    """
+
+    def __init__(self, kept: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.kept, self.args, self.kwargs = kept, args, kwargs
+        self.cache: Cache | None = None
+        try:
+            self.cache = kept.cache
+        except Exception:  # noqa: BLE001  the call meets it too, and deals with it
+            pass
+
+    def __call__(self) -> R:
+        if self.cache is None:
+            return self.kept(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # R by `bind`
+        if self.kept.awaits:
+            return self._await(self.cache)  # type: ignore[return-value]  # R is a coroutine
+        with use(self.cache):
+            return self.kept(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # as above
+
+    async def _await(self, cache: Cache) -> Any:
+        with use(cache):
+            return await self.kept(*self.args, **self.kwargs)
+
+    def key(self) -> Digest:
+        """The digest that names the call."""
+        return self.kept.key(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # a Kept
+
+    def __repr__(self) -> str:
+        return f"<call of {self.kept!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        cache = self.cache
+        # One that was not opened by a URL can't be opened elsewhere; the call goes to what is active.
+        return self.__dict__ | {"cache": None if cache is None or cache.url is None else cache}
