@@ -70,11 +70,13 @@ class Binder:
             return [(name, values[i]) for name, i in zip(self.sorted, self.order, strict=True)]
         found = []
         for name, value in zip(self.names, values, strict=True):
+            if name in self.ignore:
+                continue
             if name == self.var_kwargs:
                 for key, item in value.items():
                     if key not in self.ignore:
                         found.append((f"**{key}" if key in self.names else key, item))
-            elif name not in self.ignore:
+            else:
                 found.append((f"*{name}" if name == self.var_args else name, value))
         found.sort(key=lambda item: item[0])
         return found

@@ -124,10 +124,15 @@ def _current(kept: Kept[..., Any], entry: Entry, values: tuple[Any, ...] | None)
     return False
 
 
-def resolved(kept: Kept[..., Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
+def resolved(
+    kept: Kept[..., Any], values: tuple[Any, ...], *, starred: bool = False
+) -> tuple[Any, ...]:
     """Arguments given as digests, replaced by the values that they name.
 
     No body may run on a name in place of a value, so what can't be loaded is an error here.
+
+    Args:
+        starred: only those among `*args` and `**kwargs`.
 
     Raises:
         NotKept: there is no such value.
@@ -144,7 +149,7 @@ def resolved(kept: Kept[..., Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
                 else tuple(load(v) if type(v) is Digest else v for v in value)
             )
             values = (*values[:at], new, *values[at + 1 :])
-    if any(type(value) is Digest for value in values):
+    if not starred and any(type(value) is Digest for value in values):
         load = kept.cache.load
         values = tuple(load(v) if type(v) is Digest else v for v in values)
     return values

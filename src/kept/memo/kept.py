@@ -361,7 +361,7 @@ class Kept(Generic[P, R]):
             if key is not None:
                 return Located(cache, key, values, None)
         if self._needs_values:
-            values = resolved(self, values)
+            values = resolved(self, values, starred=self.options.key is None)
         items = self._digested(values)
         flat: list[Any] = [_ESCAPE, "call", SCHEME, name, code]
         for item in items:

@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from kept.caches import Cache
 from kept.caches.sizes import parse_duration
 from kept.codecs import NAMES
-from kept.errors import ConfigError
+from kept.errors import ConfigError, Undigestible
+from kept.hashing import digest_bytes
 
 __all__ = ["Options"]
 
@@ -63,6 +65,13 @@ class Options:
         Raises:
             ConfigError: an option is not what it may be.
         """
+        try:
+            digest_bytes(version, label="version")
+        except Undigestible as error:
+            raise ConfigError(f"version= takes a value that has a digest: {error}") from error
+        for label, flag in (("isolate", isolate), ("strict", strict)):
+            if not isinstance(flag, bool):
+                raise ConfigError(f"{label}= is True or False, not {flag!r}")
         for label, function in (("key", key), ("when", when)):
             if function is not None and not callable(function):
                 raise ConfigError(f"{label}= takes a function, not {function!r}")
@@ -76,15 +85,22 @@ class Options:
             raise ConfigError("stale= needs a ttl=: how long after it a result may still be served")
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError(f"name= takes text, not {name!r}")
-        if isinstance(cache, (str, os.PathLike)):
-            cache = os.fspath(cache)
+        ignored = _names("ignore", ignore)
+        if key is not None and ignored:
+            raise ConfigError("ignore= says nothing beside key=, which alone names what counts")
+        if isinstance(cache, os.PathLike):
+            cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
+        elif cache == "":
+            raise ConfigError("cache= takes a cache, a name, a path or a URL, not an empty text")
+        elif isinstance(cache, str):
+            pass
         elif cache is not None and not isinstance(cache, Cache):
             raise ConfigError(f"cache= takes a cache, a name, a path or a URL, not {cache!r}")
         return cls(
             version=version,
             code=code,
             name=name,
-            ignore=_names("ignore", ignore),
+            ignore=ignored,
             require=_names("require", require),
             key=key,
             when=when,
@@ -100,7 +116,10 @@ class Options:
 
 
 def _names(label: str, given: Iterable[str] | str) -> tuple[str, ...]:
-    names = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        names = (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        names = (None,)  # type: ignore[assignment]  # what is told below
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{label}= takes names of parameters, not {given!r}")
     return names
@@ -109,7 +128,10 @@ def _names(label: str, given: Iterable[str] | str) -> tuple[str, ...]:
 def _errors(
     given: type[BaseException] | Iterable[type[BaseException]],
 ) -> tuple[type[BaseException], ...]:
-    kinds = (given,) if isinstance(given, type) else tuple(given)
+    try:
+        kinds = (given,) if isinstance(given, type) else tuple(given)
+    except TypeError:
+        raise ConfigError(f"errors= takes exception types, not {given!r}") from None
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise ConfigError(f"errors= takes exception types, not {kind!r}")

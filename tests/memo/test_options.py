@@ -1,0 +1,395 @@
+"""Each option, and each wrong one."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+import kept
+from kept import Ignored, Required, keep
+from kept.memo.kept import Kept
+
+RAN: list[Any] = []
+
+
+def wait_until(true: Any) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_a_version_replaces_the_code() -> None:
+    def first(x: int) -> str:
+        return "first"
+
+    def second(x: int) -> str:
+        return "second"
+
+    assert keep(version=1, name="f")(first)(1) == "first"
+    assert keep(version=1, name="f")(second)(1) == "first"
+    assert keep(version=2, name="f")(second)(1) == "second"
+    assert keep(version="2", name="f")(second)(1) == "second"
+    assert keep(name="f")(first)(1) == "first"
+    keys = [keep(version=v, name="f")(first).key(1) for v in (1, "1", 1.0, True, (1,), None)]
+    assert len(set(keys)) == len(keys)
+    assert keep(version=(1, {"data": 2}))(first).key(1) == keep(version=(1, {"data": 2}))(first).key(1)
+
+
+def test_a_name_survives_renaming() -> None:
+    def f(x: int) -> int:
+        RAN.append(x)
+        return x
+
+    def make() -> Any:
+        def f(x: int) -> int:
+            RAN.append(x)
+            return x
+
+        return f
+
+    assert keep(f).key(1) != keep(make()).key(1)
+    assert keep(name="a")(f).key(1) == keep(name="a")(make()).key(1) != keep(name="b")(f).key(1)
+    assert keep(name="a")(f).function_name == "a"
+    keep(name="a")(f)(1)
+    assert keep(name="a")(make())(1) == 1
+    assert RAN == [1]
+
+
+def test_code_off() -> None:
+    def one() -> Any:
+        def f() -> int:
+            return 1
+
+        return f
+
+    def two() -> Any:
+        def f() -> int:
+            return 2
+
+        return f
+
+    a, b = (keep(code="off", name="f")(made()) for made in (one, two))
+    assert (a(), b()) == (1, 1)
+    a, b = (keep(name="f")(made()) for made in (one, two))
+    assert (a(), b()) == (1, 2)
+
+
+@pytest.mark.parametrize("ignore", ["verbose", ["verbose"], ("verbose",), iter(["verbose"])])
+def test_ignored_arguments_do_not_count(ignore: Any) -> None:
+    @keep(ignore=ignore)
+    def f(x: int, verbose: bool = False) -> int:
+        RAN.append((x, verbose))
+        return x
+
+    assert [f(1), f(1, True), f(1, verbose=1), f(2)] == [1, 1, 1, 2]
+    assert RAN == [(1, False), (2, False)]
+    assert f.key(1, True) == f.key(1)
+    assert set(f.call(1).arguments) == {"x"}
+
+
+def test_ignoring_stars() -> None:
+    @keep(ignore=["rest", "log"])
+    def f(x: int, *rest: int, **options: int) -> int:
+        return x
+
+    assert f.key(1) == f.key(1, 2, 3) == f.key(1, log=4) != f.key(1, other=4)
+
+    @keep(ignore="options")
+    def g(x: int, **options: int) -> int:
+        return x
+
+    assert g.key(1) == g.key(1, a=2) != g.key(2)
+
+
+def test_an_ignored_argument_may_be_undigestible() -> None:
+    @keep(ignore="log", strict=True)
+    def f(x: int, log: Any) -> int:
+        RAN.append(next(log))
+        return x
+
+    lines = iter("ab")
+    assert [f(1, lines), f(1, lines)] == [1, 1]
+    assert RAN == ["a"]
+
+
+def test_required_arguments() -> None:
+    @keep(require="data")
+    def f(data: Any = None, **more: Any) -> Any:
+        RAN.append(data)
+        return data
+
+    assert [f(), f(), f(None), f(0), f(0), f([]), f([])] == [None, None, None, 0, 0, [], []]
+    assert RAN == [None, None, None, 0, []]
+    with pytest.raises(kept.Undigestible, match="without data"):
+        f.key()
+
+
+def test_required_among_keywords() -> None:
+    @keep(require="seed")
+    def f(**options: int) -> int:
+        RAN.append(options)
+        return len(options)
+
+    assert [f(a=1), f(a=1), f(seed=1), f(seed=1)] == [1, 1, 1, 1]
+    assert len(RAN) == 3
+
+
+@keep
+def annotated(
+    x: int,
+    data: Annotated[list[int] | None, Required] = None,
+    verbose: Annotated[bool, "something else", Ignored()] = False,
+    unknown: NotDefined = None,  # type: ignore[name-defined]  # noqa: F821
+) -> int:
+    RAN.append((x, data, verbose))
+    return x
+
+
+def test_markers_in_a_signature_of_strings() -> None:
+    assert annotated.key(1, [2]) == annotated.key(1, [2], True) != annotated.key(1, [3])
+    assert [annotated(1), annotated(1), annotated(1, [2]), annotated(1, [2], True)] == [1] * 4
+    assert len(RAN) == 3
+
+
+def test_a_key_function_stands_for_the_arguments() -> None:
+    @keep(key=lambda path, mode="r": (path.name, path.stat().st_size))
+    def read(path: Path, mode: str = "r") -> str:
+        RAN.append(path.name)
+        return path.read_text()
+
+    path = Path("a.txt")
+    path.write_text("one")
+    assert [read(path), read(path, "rb"), read(path=path)] == ["one"] * 3
+    path.write_text("three")
+    assert read(path) == "three"
+    assert RAN == ["a.txt", "a.txt"]
+    assert set(read.call(path).arguments) == {"key"}
+
+
+def test_when_decides_what_is_kept() -> None:
+    @keep(when=lambda result: result > 0)
+    def f(x: int) -> int:
+        RAN.append(x)
+        return x
+
+    assert [f(1), f(1), f(-1), f(-1)] == [1, 1, -1, -1]
+    assert RAN == [1, -1, -1]
+    assert not f.contains(-1)
+
+
+def test_a_failing_when_or_key_costs_only_the_keeping() -> None:
+    @keep(when=lambda result: 1 / 0)
+    def f(x: int) -> int:
+        return x
+
+    @keep(key=lambda x: 1 / 0)
+    def g(x: int) -> int:
+        return x
+
+    for function in (f, g):
+        with pytest.warns(kept.KeptWarning, match="division by zero"):
+            assert function(1) == 1
+        assert function(1) == 1
+
+
+@pytest.mark.parametrize("ttl", [1000, 1000.0, "1000 s", datetime.timedelta(seconds=1000)])
+def test_a_ttl(ttl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    @keep(ttl=ttl)
+    def f(x: int) -> int:
+        RAN.append(x)
+        return x
+
+    f(1), f(1)
+    assert RAN == [1]
+    call = f.call(1)
+    assert call.expires is not None
+    assert call.expires - call.created == pytest.approx(1000)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 999)
+    f(1)
+    assert RAN == [1]
+    monkeypatch.setattr(time, "time", lambda: now() + 1001)
+    assert not f.contains(1)
+    with pytest.raises(kept.NotKept):
+        f.load(1)
+    f(1), f(1)
+    assert RAN == [1, 1]
+    assert f.contains(1)
+
+
+def test_no_ttl_never_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    @keep
+    def f(x: int) -> int:
+        RAN.append(x)
+        return x
+
+    f(1)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 1e9)
+    f(1)
+    assert RAN == [1]
+    assert f.call(1).expires is None
+
+
+def test_a_stale_result_is_served_while_it_is_computed_again(monkeypatch: Any) -> None:
+    @keep(ttl=100, stale=100)
+    def f(x: int) -> int:
+        RAN.append(x)
+        return len(RAN)
+
+    assert f(1) == 1
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 150)
+    assert f(1) == 1
+    assert f.stats().stale >= 1
+    wait_until(lambda: f.contains(1))
+    assert f(1) == 2
+    assert RAN == [1, 1]
+    monkeypatch.setattr(time, "time", lambda: now() + 1000)
+    assert f(1) == 3
+
+
+def test_what_a_record_shows_of_the_arguments() -> None:
+    def f(x: int, secret: str, data: list[int]) -> int:
+        return x
+
+    shown = keep(f)
+    shown(1, "s", [1])
+    arguments = shown.call(1, "s", [1]).arguments
+    assert (arguments["x"].value, arguments["secret"].value) == (1, "s")
+    assert not arguments["data"].shown
+    assert arguments["data"].digest == kept.digest([1])
+    hidden = keep(arguments="digests", name="hidden")(f)
+    hidden(1, "s", [1])
+    assert not any(a.shown for a in hidden.call(1, "s", [1]).arguments.values())
+
+
+def test_codecs() -> None:
+    @keep(codec="json")
+    def readable(x: int) -> dict[str, Any]:
+        return {"x": [x, None, "é", 1.5, True]}
+
+    @keep(codec="cloudpickle")
+    def cloud(x: int) -> Any:
+        return lambda: x
+
+    assert readable(1) == readable(1) == {"x": [1, None, "é", 1.5, True]}
+    value = readable.cache.values.get(readable.call(1).result)
+    assert value is not None
+    assert (value.codec, bytes(value.head)) == ("json", b'{"x":[1,null,"\xc3\xa9",1.5,true]}')
+    assert [cloud(3)(), cloud(3)()] == [3, 3]
+    assert cloud.stats().hits == 1
+
+    @keep(codec="json")
+    def pair(x: int) -> tuple[int, int]:
+        return x, x
+
+    with pytest.warns(kept.KeptWarning, match="tuple"):
+        assert pair(1) == (1, 1)
+    assert pair(1) == (1, 1)
+    assert pair.stats().unstorable == 2
+
+
+def test_a_cache_of_its_own() -> None:
+    with kept.open("mine") as mine:
+        f = keep(cache=mine)(lambda x: x)
+        g = keep(cache=Path("mine"))(lambda x: x)
+        h = keep(cache="./mine")(lambda x: x)
+        with kept.use("./other"):
+            f(1), g(2), h(3)
+        assert f.cache is mine
+        assert len(list(mine.calls.keys())) == 3
+        assert not list(kept.open("other").calls.keys())
+
+
+def test_isolate(monkeypatch: pytest.MonkeyPatch) -> None:
+    @keep(isolate=True)
+    def f(x: int) -> int:
+        RAN.append(x)
+        return x
+
+    f(1), f(1)
+    Path("there").mkdir()
+    monkeypatch.chdir("there")
+    f(1), f(1)
+    monkeypatch.chdir("..")
+    f(1)
+    assert RAN == [1, 1]
+
+
+WRONG: list[dict[str, Any]] = [
+    {"version": iter([])},
+    {"code": "deeper"},
+    {"code": None},
+    {"name": ""},
+    {"name": 3},
+    {"ignore": 5},
+    {"ignore": [5]},
+    {"ignore": "nonesuch"},
+    {"require": "nonesuch"},
+    {"require": [None]},
+    {"key": "x"},
+    {"when": 3},
+    {"ttl": -1},
+    {"ttl": "soon"},
+    {"ttl": "1 fortnight"},
+    {"ttl": True},
+    {"ttl": float("nan")},
+    {"ttl": [1]},
+    {"ttl": datetime.timedelta(seconds=-1)},
+    {"stale": 5},
+    {"stale": "x", "ttl": 5},
+    {"arguments": "all"},
+    {"errors": 5},
+    {"errors": "ValueError"},
+    {"errors": [ValueError, 5]},
+    {"errors": KeyboardInterrupt},
+    {"errors": BaseException},
+    {"codec": "yaml"},
+    {"codec": 3},
+    {"cache": 5},
+    {"cache": ""},
+    {"isolate": "yes"},
+    {"strict": "no"},
+    {"strict": 1},
+    {"key": lambda x: x, "ignore": "x"},
+]
+
+
+@pytest.mark.parametrize("options", WRONG, ids=[f"{i} {next(iter(o))}" for i, o in enumerate(WRONG)])
+def test_a_wrong_option_is_told_at_the_decoration(options: dict[str, Any]) -> None:
+    with pytest.raises(kept.ConfigError, match="=|parameter|codec|duration|ignore"):
+
+        @keep(**options)
+        def f(x: int) -> int:
+            return x
+
+
+def test_unknown_options_and_things_that_are_no_functions() -> None:
+    with pytest.raises(TypeError, match="verison"):
+        keep(verison=1)  # type: ignore[call-overload]
+    for thing in (3, "f", None, [len]):
+        with pytest.raises(kept.ConfigError, match=r"@keep"):
+            keep(strict=True)(thing)  # type: ignore[arg-type]
+    with pytest.raises(kept.ConfigError, match="already"):
+        keep(keep(len))
+
+
+def test_bare_and_with_empty_brackets() -> None:
+    assert isinstance(keep(len), Kept)
+    assert isinstance(keep()(len), Kept)
+    assert keep(version=3)(len).options.version == 3
+
+
+def test_an_unknown_cache_name_is_an_error_not_a_fallback() -> None:
+    f = keep(cache="nonesuch")(lambda x: x)
+    for call in (f, f.key, f.contains):
+        with pytest.raises(kept.ConfigError, match="nonesuch"):
+            call(1)
+    assert not list(itertools.chain(Path().glob("nonesuch*")))
