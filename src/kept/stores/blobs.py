@@ -159,13 +159,13 @@ class Blobs:
                         if len(entry.name) == 64 and entry.name.startswith(prefix):
                             yield entry.name
 
-    def sweep(self, older: float = 86400.0) -> int:
-        """Remove what dead writers left in `tmp/`; how many files.
+    def leftovers(self, older: float = 86400.0) -> list[Path]:
+        """What dead writers left in `tmp/`.
 
         Args:
             older: seconds after which a file of a writer on another host counts as left.
         """
-        swept = 0
+        found = []
         here = socket.gethostname()[:40].replace("~", "-")
         with contextlib.suppress(OSError):
             for entry in os.scandir(self._tmp):
@@ -173,9 +173,17 @@ class Blobs:
                 pid = rest.partition("~")[0]
                 with contextlib.suppress(OSError):
                     old = time.time() - entry.stat().st_mtime > older
-                    if old or (host == here and pid.isdigit() and not _alive(int(pid))):
-                        Path(entry.path).unlink()
-                        swept += 1
+                    if old or (host == here and pid.isdecimal() and not _alive(int(pid))):
+                        found.append(Path(entry.path))
+        return found
+
+    def sweep(self) -> int:
+        """Remove what dead writers left in `tmp/`; how many files."""
+        swept = 0
+        for path in self.leftovers():
+            with contextlib.suppress(OSError):
+                path.unlink()
+                swept += 1
         return swept
 
 
@@ -191,7 +199,7 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):  # another's, or no process number at all
         return True
     return True
 

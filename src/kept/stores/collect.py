@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kept.codecs import Blob, Frame
 from kept.errors import DecodeError, StoreError
@@ -25,6 +25,7 @@ __all__ = [
     "ORPHANS",
     "Collected",
     "collect_blobs",
+    "referenced",
     "references",
     "salvaged_name",
     "set_aside",
@@ -58,31 +59,48 @@ def _names_blobs(column: str, offset: int) -> str:
 
 
 _IN_CALLS = (
-    "SELECT c.id, c.body FROM calls c",
+    "calls",
+    "body",
     f"length(c.body) > {_SEAL + BODY_SIZE} AND {_names_blobs('c.body', _SEAL + BODY_SIZE)}",
     _SEAL + BODY_SIZE,
 )
-_IN_VALUES = ('SELECT c.id, c.head FROM "values" c', _names_blobs("c.head", _SEAL), _SEAL)
+_IN_VALUES = ("values", "head", _names_blobs("c.head", _SEAL), _SEAL)
 
 
-def references(store: Embedded) -> Iterator[Blob]:
-    """The blobs that records name, some of them more than once.
+class Reference(NamedTuple):
+    """A record that names blobs."""
 
-    A damaged record still counts, as long as it can be parsed.
+    table: str
+    column: str
+    id: Any
+    sealed: Any
+    """What is in the column."""
+    blobs: Sequence[Blob]
+
+
+def references(store: Embedded) -> Iterator[Reference]:
+    """The records that name blobs. A damaged one still counts, as long as it can be parsed.
 
     Raises:
         StoreError: the index can't be read.
     """
     database = store.database
-    for query, where, offset in (_IN_CALLS, _IN_VALUES):
+    for table, column, where, offset in (_IN_CALLS, _IN_VALUES):
+        query = f'SELECT c.id, c.{column} FROM "{table}" c'
         try:
-            for _, sealed in scan(database, query, where):
+            for id_, sealed in scan(database, query, where):
                 try:
-                    yield from Frame.unpack(sealed[offset:]).blobs
+                    blobs = Frame.unpack(sealed[offset:]).blobs
                 except (DecodeError, TypeError):
                     continue
+                yield Reference(table, column, id_, sealed, blobs)
         except sqlite3.Error as error:
             raise database.failed("read", error) from error
+
+
+def referenced(store: Embedded) -> Iterator[str]:
+    """The names of blobs that records name, some of them more than once."""
+    return (blob.name.hex() for found in references(store) for blob in found.blobs)
 
 
 def unreferenced(store: Embedded) -> set[str]:
@@ -93,7 +111,7 @@ def unreferenced(store: Embedded) -> set[str]:
     found = set(store.blobs.keys())
     if not found:
         return found
-    found.difference_update(blob.name.hex() for blob in references(store))
+    found.difference_update(referenced(store))
     spared = max((_time_of(path) for path in set_aside(store.root)), default=0)
     if spared:
         found = {name for name in found if _written(store.blobs.path(name)) > spared}
@@ -115,7 +133,7 @@ def collect_blobs(store: Embedded, patience: float = 10.0) -> Collected:
         # A writer may have found one there since, and named it in a record; and one that was at
         # work then has committed by now.
         if before is None or store.token() != before:
-            names.difference_update(blob.name.hex() for blob in references(store))
+            names.difference_update(referenced(store))
         for name in names:
             path = store.blobs.path(name)
             try:
@@ -141,7 +159,8 @@ def without_values(c: sqlite3.Connection) -> Collected:
 
 def set_aside(root: Path) -> list[Path]:
     """The damaged index files that were set aside and not salvaged yet, the newest first."""
-    return sorted(root.glob(f"{_DAMAGED}*.sqlite"), key=_time_of, reverse=True)
+    found = (path for path in root.glob(f"{_DAMAGED}*.sqlite") if path.is_file())
+    return sorted(found, key=_time_of, reverse=True)
 
 
 def salvaged_name(path: Path) -> Path:

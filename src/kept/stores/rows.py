@@ -92,7 +92,7 @@ FROM calls c LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id
             size=body.size,
             expires=self.expires,
             uses=self.uses if type(self.uses) is int else 0,
-            used=self.used if type(self.used) is float else None,
+            used=float(self.used) if type(self.used) in (int, float) else None,
             metadata=_metadata(self.metadata),
         )
         return call, frame
