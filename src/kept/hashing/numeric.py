@@ -176,7 +176,8 @@ def _scalar(value: Any, known: Known | None) -> tuple[Any, ...]:
         raw: Any = value.tobytes()
     else:
         raw = content(np.asarray(value), known)
-    name = kind.__name__ if kind.__module__ == "numpy" else class_name(kind)
+    # numpy's own types have names that differ between systems for one dtype (long, longlong).
+    name = None if kind.__module__ == "numpy" else class_name(kind)
     state = attributes(value) if kind.__dictoffset__ else None
     if state:
         return "numpy scalar", name, dtype_text(dtype), raw, state
