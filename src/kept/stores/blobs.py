@@ -7,27 +7,20 @@ verified against its name on its first load in a process, and again if its file 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import socket
-import sys
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kept.errors import DamagedValue, StoreError
-from kept.hashing import buffer_digest
+from kept.hashing import READONLY_MAPS, address, buffer_digest
 from kept.records import Buffer
+from kept.stores.mapping import map_file
 
 __all__ = ["Blobs"]
 
 _CHUNK = 16 * 1024 * 1024
-_NEW_MAP: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-_MAPS_LIMIT = (
-    256  # where a mapping holds a descriptor (before 3.13), leave the program most of them
-)
 
 
 class Blobs:
@@ -44,9 +37,9 @@ class Blobs:
         self, root: Path, tmp: Path, *, durable: bool = False, readonly: bool = False
     ) -> None:
         self.root, self._tmp = root, tmp
+        self._root = str(root)
         self._durable, self._readonly = durable, readonly
         self._verified: dict[str, tuple[int, ...]] = {}
-        self._maps = 0
 
     def path(self, name: str) -> Path:
         """Where a blob is or would be."""
@@ -97,7 +90,7 @@ class Blobs:
             DamagedValue: the file is not what its name says.
             StoreError: it can't be read.
         """
-        path = self.path(name)
+        path = f"{self._root}/{name[:2]}/{name}"  # no Path: it costs as much as opening the file
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -116,34 +109,22 @@ class Blobs:
             if buffer_digest(content).hex() != name:
                 raise DamagedValue(f"{path} is not what its name says")
             self._verified[name] = stamp
+        if self._readonly and isinstance(content, memoryview):
+            # Nobody can change it, so its digest need not be computed again while it lives.
+            digest = bytes.fromhex(name)
+            READONLY_MAPS.remember(address(content), found.st_size, digest, content.obj)
         return content
 
     def _map(self, fd: int, size: int) -> Buffer:
         if size == 0:
             return b""
-        if _NEW_MAP or self._maps < _MAPS_LIMIT:
-            with contextlib.suppress(OSError):
-                if self._readonly:
-                    made = mmap.mmap(fd, size, prot=mmap.PROT_READ, **_NEW_MAP)
-                else:
-                    both = mmap.PROT_READ | mmap.PROT_WRITE
-                    made = mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=both, **_NEW_MAP)
-                if not _NEW_MAP:
-                    self._maps += 1
-                    weakref.finalize(made, self._unmapped).atexit = False
-                return memoryview(made)
-        content = bytearray(size)
+        with contextlib.suppress(OSError):
+            return memoryview(map_file(fd, size, self._readonly))
+        content = memoryview(bytearray(size))
         at = 0
-        with memoryview(content) as view:
-            while at < size:
-                n = os.preadv(fd, [view[at : at + _CHUNK]], at)
-                if n == 0:
-                    break
-                at += n
-        return memoryview(content).toreadonly() if self._readonly else memoryview(content)
-
-    def _unmapped(self) -> None:
-        self._maps -= 1
+        while at < size and (n := os.preadv(fd, [content[at : at + _CHUNK]], at)):
+            at += n
+        return content.toreadonly() if self._readonly else content
 
     def delete(self, name: str) -> None:
         self._verified.pop(name, None)
