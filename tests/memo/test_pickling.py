@@ -1,0 +1,180 @@
+"""Kept functions and calls that travel: pickled, to threads, and to forked and spawned processes."""
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+import kept
+from kept import keep
+
+RAN: list[Any] = []
+
+
+@keep
+def triple(x: int) -> tuple[int, int]:
+    return x * 3, os.getpid()
+
+
+@keep(version=2)
+async def later(x: int) -> int:
+    RAN.append(x)
+    return x * 4
+
+
+def bare(x: int) -> int:
+    return x + 1
+
+
+again = keep(name="again")(bare)
+
+
+def test_a_wrapper_of_a_module_pickles_by_name() -> None:
+    assert pickle.loads(pickle.dumps(triple)) is triple
+    assert pickle.loads(pickle.dumps(later)) is later
+    assert len(pickle.dumps(triple)) < 200
+
+
+def test_a_wrapper_under_another_name() -> None:
+    copy = pickle.loads(pickle.dumps(again))
+    assert copy.key(1) == again.key(1)
+    assert copy.options == again.options
+    assert copy(1) == 2
+
+
+def test_a_local_wrapper_by_cloudpickle() -> None:
+    by = 5
+
+    @keep
+    def f(x: int) -> int:
+        return x * by
+
+    copy = cloudpickle.loads(cloudpickle.dumps(f))
+    assert copy(2) == 10
+    lambda_ = cloudpickle.loads(cloudpickle.dumps(keep(lambda x: x + 1)))
+    assert lambda_(1) == 2
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
+def test_process_pools(how: str) -> None:
+    context = multiprocessing.get_context(how)
+    with kept.open("here") as cache, kept.use(cache):
+        value, me = triple(1)
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            assert triple.submit(pool, 1).result() == (3, me)  # kept: no process is asked
+            value, other = triple.submit(pool, 2).result()
+            assert (value, other != me) == (6, True)
+            assert pool.submit(triple.bind(2)).result() == (6, other)
+            assert later.submit(pool, 3).result() == 12
+        assert triple(2) == (6, other)  # kept in the cache that is active here
+        assert later.contains(3)
+
+
+def test_a_bound_call_takes_the_active_cache_along() -> None:
+    with kept.use("./one"):
+        call = triple.bind(4)
+    copy = pickle.loads(pickle.dumps(call))
+    assert not triple.contains(4)
+    call()
+    assert not triple.contains(4)
+    with kept.use("./one"):
+        assert triple.contains(4)
+        assert triple.forget(4)
+    copy()
+    assert not triple.contains(4)
+    with kept.use("./one"):
+        assert triple.contains(4)
+
+
+def test_a_wrong_call_fails_where_it_is_bound() -> None:
+    with pytest.raises(TypeError, match="triple"):
+        triple.bind()  # type: ignore[call-arg]
+    with ThreadPoolExecutor(1) as pool, pytest.raises(TypeError, match="triple"):
+        triple.submit(pool, 1, 2)  # type: ignore[call-arg]
+
+
+def test_submit_tells_of_failures_through_the_future() -> None:
+    @keep(errors=ValueError)
+    def f(x: int) -> None:
+        raise ValueError(x)
+
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            future: Future[None] = f.submit(pool, 1)
+            with pytest.raises(ValueError, match="1"):
+                future.result()
+
+
+def test_submit_of_what_cannot_be_looked_up() -> None:
+    @keep
+    def f(x: Any) -> int:
+        return next(x)  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(1) as pool, pytest.warns(kept.KeptWarning):
+        assert f.submit(pool, iter([7])).result() == 7
+
+
+def test_map_with_several_iterables_and_a_progress_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    @keep
+    def add(x: int, y: int = 0) -> int:
+        RAN.append((x, y))
+        return x + y
+
+    assert add.map([1, 2, 1], [1, 1, 1, 9]) == [2, 3, 2]
+    assert RAN == [(1, 1), (2, 1)]
+    assert add.map(iter([1]), progress=True) == [1]
+    assert "add" in capsys.readouterr().err
+    assert add.map([]) == []
+
+
+MAIN = """
+import multiprocessing, pickle, sys
+from concurrent.futures import ProcessPoolExecutor
+from kept import keep
+
+class Thing:
+    def __init__(self, n):
+        self.n = n
+
+    @keep
+    def double(self):
+        print("ran", self.n, flush=True)
+        return Thing(self.n * 2)
+
+@keep
+def make(n):
+    print("ran", n, flush=True)
+    return Thing(n)
+
+if __name__ == "__main__":
+    assert pickle.loads(pickle.dumps(make)) is make
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
+        thing = pool.submit(make, 3).result()
+        assert type(thing) is Thing and thing.n == 3
+        assert make.submit(pool, 4).result().n == 4
+    assert type(make(3)) is Thing and make(4).n == 4
+    assert isinstance(make(3).double(), Thing)
+    print(make(3).double().n)
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn"])
+def test_functions_and_classes_of_a_script(how: str) -> None:
+    Path("script.py").write_text(textwrap.dedent(MAIN))
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "script.py", how], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
+        outputs.append(done.stdout.split("\n")[:-1])
+    assert outputs == [["ran 3", "ran 4", "ran 3", "6"], ["6"]]
