@@ -1,0 +1,158 @@
+"""Commands that change something: `evict`, `verify`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from kept.cli import text
+from kept.cli.urls import CacheOption, JsonOption, opened
+
+__all__ = ["evict", "verify"]
+
+_LISTED = 50
+
+
+def evict(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Keys, or their first digits.")
+    ] = None,
+    function: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Calls of this function; * and ? stand for any text."),
+    ] = None,
+    older: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="Calls computed so long ago: 30d, '12 h'.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Throw away the calls that fit all that is said, and what only they needed."""
+    from kept.errors import ConfigError
+
+    if not keys and function is None and older is None:
+        raise ConfigError("say what to evict: keys, --function or --older (kept evict --help)")
+    with opened(cache) as (found, url):
+        asked: dict[str, Any] = {"function": function, "older": older, "keys": keys or None}
+        if not dry_run and not yes and sys.stdin.isatty():
+            would = found.evict(**asked, dry_run=True)
+            if would.calls and not typer.confirm(f"Throw away {_amount(would)}?", err=True):
+                raise ConfigError("nothing was thrown away")
+        done = found.evict(**asked, dry_run=dry_run)
+    if as_json:
+        text.emit({"cache": url} | asdict(done))
+    elif not done.calls and not done.bytes:
+        print(f"nothing in {url} fits")
+    else:
+        print(f"{'would throw away' if dry_run else 'threw away'} {_amount(done)}")
+
+
+def _amount(done: Any) -> str:
+    return (
+        f"{_count(done.calls, 'call')}, {_count(done.values, 'result')} and "
+        f"{_count(done.blobs, 'blob')}: {text.size(done.bytes)}"
+    )
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def verify(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Remove what is damaged or stray; salvage what can be."),
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="With --repair: delete salvaged index files.")
+    ] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every row and every byte of a cache. Exit code 1 if problems are left."""
+    from kept.errors import ConfigError
+
+    if discard and not repair:
+        raise ConfigError("--discard goes with --repair")
+    with opened(cache) as (found, url), _Bar() as bar:
+        report = found.verify(repair=repair, discard=discard, progress=bar.advance)
+    if as_json:
+        problems = [asdict(problem) for problem in report.problems]
+        rest = {k: v for k, v in asdict(report).items() if k != "problems"}
+        text.emit({"cache": url, "ok": report.ok} | rest | {"problems": problems})
+    else:
+        _print_report(report, url)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _print_report(report: Any, url: str) -> None:
+    console = text.console()
+    if report.problems:
+        table = text.table("problem", "of", "", left=("problem", "of", ""))
+        table.columns[-1].no_wrap = False
+        for problem in report.problems[:_LISTED]:
+            what = problem.what if len(problem.what) < 40 else problem.what[:12]
+            repaired = " (repaired)" if problem.repaired else ""
+            detail = text.plain(problem.detail, 300).replace("\n", " ")
+            table.add_row(problem.kind, text.plain(what), f"{detail}{repaired}")
+        console.print(table)
+        if len(report.problems) > _LISTED:
+            console.print(f"{len(report.problems) - _LISTED:,} more; --json lists all")
+        console.print()
+    looked = f"{_count(report.calls, 'call')}, {_count(report.values, 'result')} and "
+    looked += f"{_count(report.blobs, 'blob')} ({text.size(report.bytes)})"
+    if report.salvaged_calls:
+        looked += f"; {_count(report.salvaged_calls, 'call')} salvaged"
+    left = len(report.left)
+    if not report.problems:
+        said = "all is well"
+    elif not left:
+        said = "all problems are repaired"
+    else:
+        repair = "" if len(report.problems) > left else ": kept verify --repair"
+        said = f"{_count(left, 'problem')}{' left' if not repair else ''}{repair}"
+    console.print(f"{url}: {looked}: {said}", soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar on standard error, if that is a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._stage = ""
+
+    def __enter__(self) -> _Bar:
+        if sys.stderr.isatty():
+            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description:<18}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                console=text.console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, stage: str, done: int, total: int) -> None:
+        """What is being checked, how far, and of how much (0: not known)."""
+        if self._bar is None:
+            return
+        if stage != self._stage:
+            self._stage = stage
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task = self._bar.add_task(stage, total=None)
+        self._bar.update(self._task, completed=done, total=total or None)

@@ -1,0 +1,110 @@
+"""Sizes, times and names as people read them; tables; JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["age", "console", "duration", "emit", "name", "plain", "size", "table"]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_WIDE = 160  # columns where there is no terminal to fit
+
+
+def size(count: float) -> str:
+    """`1.2 MB`, in powers of 1000."""
+    i = 0
+    while count >= 999.5 and i < len(_UNITS) - 1:
+        count /= 1000
+        i += 1
+    return f"{count:.0f} {_UNITS[i]}" if i == 0 or count >= 99.5 else f"{count:.1f} {_UNITS[i]}"
+
+
+def duration(seconds: float) -> str:
+    """`1.2 ms`, `4.5 s`, `3 min 20 s`, `5 h 10 min`, `12 d 3 h`."""
+    if seconds < 0 or seconds != seconds:
+        return "?"
+    for limit, scale, unit in ((1e-3, 1e6, "us"), (1, 1e3, "ms"), (99.95, 1, "s")):
+        if seconds < limit:
+            count = seconds * scale
+            return f"{count:.0f} {unit}" if count >= 99.5 or not count else f"{count:.1f} {unit}"
+    for below, large, small, whole, part in (
+        (5970, 60, 1, "min", "s"),
+        (171000, 3600, 60, "h", "min"),
+        (float("inf"), 86400, 3600, "d", "h"),
+    ):
+        if seconds < below:
+            count, rest = divmod(round(seconds / small), large // small)
+            return (
+                f"{count:,} {whole} {rest} {part}" if rest and count < 100 else f"{count:,} {whole}"
+            )
+    return "?"
+
+
+def age(then: float | None) -> str:
+    """`3 min ago`."""
+    if then is None:
+        return "never"
+    seconds = max(0.0, time.time() - then)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length * (2 if unit != "min" else 1):
+            return f"{seconds // length:,.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def plain(text: str, limit: int = 2000) -> str:
+    """Text that can't do anything to a terminal: control characters are shown, not sent."""
+    text = text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def name(function: str, width: int) -> str:
+    """A function's name in `width` columns; its end says more than its beginning."""
+    text = plain(function).replace("\n", " ")
+    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where people read: as wide as the terminal, with colours if it is one."""
+    from rich.console import Console
+
+    file = sys.stderr if stderr else sys.stdout
+    width = None if file.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _WIDE
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(*columns: str, left: Sequence[str] = ()) -> Table:
+    """A table without lines; numbers to the right."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    return made
+
+
+def emit(data: Any) -> None:
+    """JSON on standard output: ASCII, so that no text in it can fail to be written."""
+    try:
+        content = json.dumps(data, indent=2, allow_nan=False)
+    except ValueError:
+        content = json.dumps(_finite(data), indent=2)
+    print(content)
+
+
+def _finite(data: Any) -> Any:
+    """`data` with null for what JSON has no number for."""
+    if isinstance(data, dict):
+        return {key: _finite(item) for key, item in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(item) for item in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
