@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import weakref
 from collections.abc import Mapping
@@ -19,10 +20,28 @@ __all__ = [
     "buffer_digest",
     "known_digest",
     "new_hasher",
+    "threads",
 ]
 
 PARALLEL = 512 * 1024
 """Bytes from which more than one thread pays (below it, waking them costs more than it saves)."""
+
+_threads = blake3.AUTO
+
+
+def threads() -> int:
+    """How many threads BLAKE3 may use, as its `max_threads`."""
+    return _threads
+
+
+def _one_thread() -> None:
+    # BLAKE3's threads are not carried across a fork, and a child that hands them work waits forever.
+    global _threads
+    _threads = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)
 
 Known = Mapping[tuple[int, int], bytes]
 """(address, bytes) -> the BLAKE3 of that memory, 32 bytes."""
@@ -87,7 +106,7 @@ def buffer_digest(view: Any) -> bytes:
         if flat.format != "B" or flat.ndim != 1:
             flat = _flat(flat) if size else b""
     if size >= PARALLEL:
-        return blake3(flat, max_threads=blake3.AUTO).digest()
+        return blake3(flat, max_threads=_threads).digest()
     return blake3(flat).digest()
 
 
@@ -106,7 +125,7 @@ def known_digest(view: memoryview, known: Known | None) -> bytes:
 
 def new_hasher() -> blake3:
     """For bytes that come in slabs."""
-    return blake3(max_threads=blake3.AUTO)
+    return blake3(max_threads=_threads)
 
 
 class ReadonlyMaps:

@@ -21,7 +21,7 @@ from typing import Any
 from blake3 import blake3
 
 from ..records import Digest
-from .buffers import Known, buffer_digest
+from .buffers import Known, buffer_digest, threads
 from .encoding import (
     ATOMS,
     MAX_BYTES,
@@ -32,7 +32,7 @@ from .encoding import (
     reference_digest,
 )
 from .objects import fields_of
-from .registry import Refused, reducer_of
+from .registry import Reducer, Refused, reducer_of
 
 __all__ = ["digest_bytes", "fast_digest"]
 
@@ -62,13 +62,38 @@ Column = tuple[list[Any], int, int]
 """What to write for each value, and upper bounds of the nodes and the levels of each."""
 
 
-class _Pass:
-    """One walk: what is known of memory, the nodes met, how many may be met."""
+class _Task:
+    """One digest: what is known of memory, and what large objects were reduced to.
 
-    __slots__ = ("budget", "known", "limit", "total")
+    A value whose parts turn out to be large is walked again piece by piece; its arrays and frames
+    are not to be hashed again. The objects are held, so that no other can take their ids.
+    """
 
-    def __init__(self, known: Known | None, limit: float = inf) -> None:
+    __slots__ = ("known", "reduced")
+
+    def __init__(self, known: Known | None) -> None:
         self.known = known
+        self.reduced: dict[int, tuple[Any, tuple[Any, ...]]] = {}
+
+    def reduce(self, value: Any, reduce: Reducer) -> tuple[Any, ...]:
+        if reduce.__module__ not in _HEAVY:
+            return reduce(value, self.known)
+        found = self.reduced.get(id(value))
+        if found is None:
+            found = self.reduced[id(value)] = value, reduce(value, self.known)
+        return found[1]
+
+
+_HEAVY = frozenset(f"{__package__}.{name}" for name in ("numeric", "frames", "arrow"))
+
+
+class _Pass:
+    """One walk: the nodes met, how many may be met."""
+
+    __slots__ = ("budget", "limit", "task", "total")
+
+    def __init__(self, task: _Task, limit: float = inf) -> None:
+        self.task = task
         self.limit = limit
         self.total = 0
         self.budget = _BUDGET
@@ -160,7 +185,7 @@ class _Pass:
             column = self.records(values, fields, level)
             if column is not None:
                 return column
-        contents = [reduce(value, self.known) for value in values]
+        contents = [self.task.reduce(value, reduce) for value in values]
         inner = list(chain.from_iterable(contents))
         done, nodes, height = self.column(inner, level + 1)
         rest = iter(done)
@@ -279,16 +304,16 @@ def _long_bytes(value: bytes) -> bytes:
     """The digest of long bytes as a root, without a copy."""
     if len(value) > MAX_LENGTH:
         return blake3(dumps((MARK, b"long bytes", len(value), buffer_digest(value)), 2)).digest()
-    hasher = blake3(b"s" + len(value).to_bytes(4, "little"), max_threads=blake3.AUTO)
+    hasher = blake3(b"s" + len(value).to_bytes(4, "little"), max_threads=threads())
     return hasher.update(value).digest()
 
 
-def _column(values: list[Any], known: Known | None, depth: int) -> list[Any]:
+def _column(values: list[Any], task: _Task, depth: int) -> list[Any]:
     """The stand-ins of the root's children, large ones replaced by their digests."""
     try:
-        return _tried(values, _Pass(known))
+        return _tried(values, _Pass(task))
     except _Large:
-        return _pieces(values, known, depth)
+        return _pieces(values, task, depth)
 
 
 def _tried(values: list[Any], walk: _Pass) -> list[Any]:
@@ -298,23 +323,23 @@ def _tried(values: list[Any], walk: _Pass) -> list[Any]:
     return done
 
 
-def _pieces(values: list[Any], known: Known | None, depth: int) -> list[Any]:
+def _pieces(values: list[Any], task: _Task, depth: int) -> list[Any]:
     """The same by halves: what has few nodes in all has no large part."""
     if len(values) == 1 and type(values[0]) in _SIZED and len(values[0]) > MAX_NODES:
-        return [(MARK, b"#", fast_digest(values[0], known, depth + 1))]
+        return [(MARK, b"#", fast_digest(values[0], task, depth + 1))]
     try:
-        return _tried(values, _Pass(known, MAX_NODES))
+        return _tried(values, _Pass(task, MAX_NODES))
     except _Large:
         if len(values) == 1:  # the walk met its nodes and no others, so it is large
-            return [(MARK, b"#", fast_digest(values[0], known, depth + 1))]
+            return [(MARK, b"#", fast_digest(values[0], task, depth + 1))]
     half = len(values) // 2
-    return _pieces(values[:half], known, depth) + _pieces(values[half:], known, depth)
+    return _pieces(values[:half], task, depth) + _pieces(values[half:], task, depth)
 
 
 _SIZED = frozenset({list, tuple, dict})
 
 
-def fast_digest(root: Any, known: Known | None, depth: int = 0) -> bytes:
+def fast_digest(root: Any, task: _Task, depth: int = 0) -> bytes:
     """The digest of a value, 32 bytes.
 
     Raises:
@@ -329,28 +354,28 @@ def fast_digest(root: Any, known: Known | None, depth: int = 0) -> bytes:
         raise _Unfit
     written: Any
     if kind is list:
-        written = _column(root, known, depth)
+        written = _column(root, task, depth)
     elif kind is tuple:
-        written = tuple(_column(list(root), known, depth)) if root else ()
+        written = tuple(_column(list(root), task, depth)) if root else ()
     elif kind is dict:
         if set(map(type, root)) <= _TEXT:
             keys = sorted(root)
-            held = _column(list(map(root.__getitem__, keys)), known, depth) if keys else []
+            held = _column(list(map(root.__getitem__, keys)), task, depth) if keys else []
             written = (MARK, b"dict", dumps(tuple(keys), 2), *held)
         else:
-            names = _column(list(root), known, depth)
+            names = _column(list(root), task, depth)
             order = list(map(dumps, names, repeat(2)))
             if len(set(order)) != len(order):
                 raise _Unfit
-            held = _column(list(root.values()), known, depth)
+            held = _column(list(root.values()), task, depth)
             places = sorted(range(len(order)), key=order.__getitem__)
             ordered = dumps(tuple([names[i] for i in places]), 2)
             written = (MARK, b"dict", ordered, *[held[i] for i in places])
     elif kind is set or kind is frozenset:
-        parts = sorted(map(dumps, _column(list(root), known, depth), repeat(2)))
+        parts = sorted(map(dumps, _column(list(root), task, depth), repeat(2)))
         written = (MARK, kind.__name__.encode(), *parts)
     else:
-        written = (MARK, *_column(list(reducer_of(kind)(root, known)), known, depth))
+        written = (MARK, *_column(list(task.reduce(root, reducer_of(kind))), task, depth))
     return buffer_digest(dumps(written, 2))
 
 
@@ -373,7 +398,7 @@ def digest_bytes(value: Any, known: Known | None = None, label: str = "value") -
     if pause:
         gc.disable()
     try:
-        return fast_digest(value, known)
+        return fast_digest(value, _Task(known))
     except (_Unfit, Refused, ValueError, RecursionError):
         pass  # ValueError: marshal met a text or bytes too long for it
     finally:

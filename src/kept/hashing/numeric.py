@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from .buffers import PARALLEL, READONLY_MAPS, Known, buffer_digest, new_hasher
-from .names import class_name, type_key
+from .buffers import PARALLEL, READONLY_MAPS, Known, buffer_digest, new_hasher, threads
+from .names import class_name, library_name, type_key
 from .objects import NOTHING_HELPS, attributes
 from .registry import Reducer, Refused
 from .texts import joined
@@ -74,7 +74,7 @@ def array_digest(array: Any, known: Known | None) -> bytes:
             if found is not None:
                 return found
     if size >= PARALLEL:
-        return blake3(_flat(array), max_threads=blake3.AUTO).digest()
+        return blake3(_flat(array), max_threads=threads()).digest()
     return blake3(_flat(array)).digest()
 
 
@@ -130,7 +130,7 @@ def _subclass(value: Any, known: Known | None) -> tuple[Any, ...]:
     state = attributes(value)
     if type_key(kind) == "numpy.memmap":  # where it is mapped from is not its content
         state = {key: item for key, item in state.items() if key not in _MAPPED}
-    return "ndarray subclass", class_name(kind), _ndarray(plain, known), state
+    return "ndarray subclass", library_name(kind), _ndarray(plain, known), state
 
 
 _MAPPED = {"_mmap", "filename", "offset", "mode"}
@@ -145,7 +145,7 @@ def _masked(value: Any, known: Known | None) -> tuple[Any, ...]:
     plain = _blanked(value.data, mask)
     return (
         "masked",
-        class_name(type(value)),
+        library_name(type(value)),
         _ndarray(plain, known),
         _ndarray(mask, known),
         _ndarray(np.asarray(filling, value.dtype), known),
@@ -177,7 +177,7 @@ def _scalar(value: Any, known: Known | None) -> tuple[Any, ...]:
     else:
         raw = content(np.asarray(value), known)
     # numpy's own types have names that differ between systems for one dtype (long, longlong).
-    name = None if kind.__module__ == "numpy" else class_name(kind)
+    name = None if kind.__module__ == "numpy" else library_name(kind)
     state = attributes(value) if kind.__dictoffset__ else None
     if state:
         return "numpy scalar", name, dtype_text(dtype), raw, state
@@ -202,19 +202,19 @@ def _ufunc(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 def _generator(value: Any, known: Known | None) -> tuple[Any, ...]:
     bits = value.bit_generator
-    return "numpy generator", class_name(type(value)), _bit_generator(bits, known)
+    return "numpy generator", library_name(type(value)), _bit_generator(bits, known)
 
 
 def _bit_generator(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "bit generator", class_name(type(value)), value.state, getattr(value, "seed_seq", None)
+    return "bit generator", library_name(type(value)), value.state, getattr(value, "seed_seq", None)
 
 
 def _seed_sequence(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "seed sequence", class_name(type(value)), value.state
+    return "seed sequence", library_name(type(value)), value.state
 
 
 def _random_state(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "random state", class_name(type(value)), value.get_state(legacy=False)
+    return "random state", library_name(type(value)), value.get_state(legacy=False)
 
 
 def _dispatched(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -227,7 +227,7 @@ def _iterator(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 def _sparse(value: Any, known: Known | None) -> tuple[Any, ...]:
     kind = type(value)
-    name, form = class_name(kind), value.format
+    name, form = library_name(kind), value.format
     head = ("sparse", name, form, dtype_text(value.dtype), value.shape)
     if form in ("csr", "csc", "bsr"):
         if not (value.has_canonical_format and value.has_sorted_indices):
@@ -261,7 +261,7 @@ def _tensor(value: Any, known: Known | None) -> tuple[Any, ...]:
     raw = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, "u1")
     return (
         "tensor",
-        class_name(kind),
+        library_name(kind),
         str(value.dtype),
         tuple(value.shape),
         value.device.type,
