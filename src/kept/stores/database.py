@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kept.errors import KeptWarning, StoreError
+from kept.errors import StoreError, tell
 from kept.stores.snapshots import watch as watch_snapshot
 from kept.stores.walindex import WalIndex
 
@@ -87,18 +87,18 @@ class Database:
         Raises:
             StoreError: it can't be opened, or a newer kept made it.
         """
-        with self.lock:
+        with self.lock, _opening, _alone(self.path.parent):
             self.close()
             try:
                 self._connection = self._connect()
             except sqlite3.DatabaseError as error:
                 if not is_damage(error):
-                    raise self.failed("open", error) from error
+                    raise StoreError(f"can't open {self.path}: {error}") from error
                 self._set_aside(error)
                 try:
                     self._connection = self._connect()
                 except sqlite3.Error as again:
-                    raise self.failed("open", again) from again
+                    raise StoreError(f"can't open {self.path}: {again}") from again
             self._identity = _identity(self.path)
             if not self.network:
                 self._watch = WalIndex.of(self.path)
@@ -151,7 +151,7 @@ class Database:
         c.execute("PRAGMA journal_size_limit = 67108864")
 
     def close(self) -> None:
-        with self.lock:
+        with self.lock, _opening:
             # In this order: the mapping's descriptor must outlive the connection (see WalIndex).
             if self._connection is not None:
                 with contextlib.suppress(sqlite3.Error):
@@ -288,30 +288,38 @@ class Database:
 
     def damaged(self, cause: sqlite3.Error) -> None:
         """Set the file aside and begin a new one; work goes on."""
-        with self.lock:
-            if self.replaced():  # another process has done it already
-                self.close()
-                return
+        with self.lock, _opening, _alone(self.path.parent):
+            done = self.replaced()  # by another process
             self.close()
-            self._set_aside(cause)
+            if not done:
+                self._set_aside(cause)
 
     def _set_aside(self, cause: Exception) -> None:
         kept = self.path.with_name(f"{self.path.stem}.damaged-{time.time_ns()}{self.path.suffix}")
         try:
-            for end in ("-wal", "-shm"):
+            self.path.rename(kept)
+            for end in ("-wal", "-shm", "-journal"):
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{self.path}{end}").rename(f"{kept}{end}")
-            self.path.rename(kept)
         except OSError as error:
             raise StoreError(f"{self.path} is damaged and can't be moved aside: {error}") from error
-        warnings.warn(
+        tell(
             f"{self.path} is damaged ({cause}); it is kept as {kept.name} and a new index begins. "
-            "`kept verify --repair` recovers what it can.",
-            KeptWarning,
-            stacklevel=2,
+            "`kept verify --repair` recovers what it can."
         )
 
     # -- fork -------------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        # SQLite's own tables say which locks this process holds. A child would believe them, not
+        # take the locks, and lose its log when the parent closes: so there is nothing to inherit.
+        if self.lock.acquire(timeout=_PATIENCE):
+            try:
+                c = self._connection
+                if c is not None and (self._reading or not c.in_transaction):
+                    self.close()
+            finally:
+                self.lock.release()
 
     def _forked(self) -> None:
         self.lock = threading.RLock()  # another thread may have held it at the fork
@@ -328,6 +336,32 @@ class Database:
 
 _all: weakref.WeakSet[Database] = weakref.WeakSet()
 _leaked: list[Any] = []
+_opening = threading.RLock()
+"""Held while a connection and its mapping come or go together; see `WalIndex`."""
+_PATIENCE = 5.0  # seconds for which a fork waits for a thread that writes, and an opening for another
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Among processes: nobody else opens the index here or sets it aside, so that no new index meets
+    the log of the one before. Where a directory can't be locked, as on NFS, there is no such promise."""
+    fd = -1
+    try:
+        with contextlib.suppress(OSError):
+            fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            deadline = time.monotonic() + _PATIENCE
+            while time.monotonic() < deadline:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.002)
+        yield
+    finally:
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)  # a fork meanwhile has carried the descriptor off
+            os.close(fd)
+
 
 
 def _abandon(connection: sqlite3.Connection) -> None:
@@ -338,14 +372,21 @@ def _abandon(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
+def _before_fork() -> None:
+    for database in list(_all):
+        database._before_fork()
+
+
 def _after_fork() -> None:
+    global _opening
+    _opening = threading.RLock()
     WalIndex.forget()
     for database in list(_all):
         database._forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def is_damage(error: BaseException) -> bool:

@@ -1,0 +1,83 @@
+"""A fork carries memory across, but no threads, and no locks of the parent's."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import kept
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+def forked(do: Callable[[], None], patience: float = 20.0) -> int:
+    """Run `do` in a forked child; its exit status (0: fine, negative: the signal)."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            do()
+            status = 0
+        except BaseException as error:  # noqa: BLE001  the parent sees the status
+            os.write(2, f"in the child: {error!r}\n".encode())
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return -signal.SIGALRM
+
+
+def test_a_forked_child_digests_large_buffers() -> None:
+    data = bytes(8_000_000)
+    digest = kept.digest(data)
+
+    def child() -> None:
+        assert kept.digest(data) == digest
+        assert kept.digest(bytearray(data)) != digest
+
+    assert forked(child) == 0
+
+
+def test_a_forked_child_keeps_what_its_parent_closed(home: Path) -> None:
+    # The index must not be taken from under the child when the parent closes it.
+    cache = kept.open(home / "c")
+
+    @kept.keep(cache=cache)
+    def f(i: int) -> int:
+        return i
+
+    f(1)
+    ready, go = os.pipe(), os.pipe()
+
+    def child() -> None:
+        f(2)
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        for i in range(3, 30):
+            f(i)
+        assert all(f.contains(i) for i in range(1, 30))
+
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            child()
+            status = 0
+        finally:
+            os._exit(status)
+    os.read(ready[0], 1)
+    cache.close()
+    os.write(go[1], b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [f.contains(i) for i in range(1, 30)] == [True] * 29
+    for end in (*ready, *go):
+        os.close(end)
