@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import gc
 import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,21 @@ def test_threads_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = buffer_digest(LARGE)
     monkeypatch.setattr(buffers, "PARALLEL", 1 << 60)
     assert buffer_digest(LARGE) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_hashes_too() -> None:
+    """BLAKE3's threads stay behind in the parent; a child that waited for them would hang."""
+    script = (
+        "import os, signal; from kept.hashing import buffer_digest, digest_bytes\n"
+        "raw = bytes(50_000_000); expected = buffer_digest(raw), digest_bytes(raw)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    signal.alarm(30)\n"
+        "    os._exit((buffer_digest(raw), digest_bytes(raw)) != expected)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "0\n"

@@ -152,7 +152,8 @@ def test_copies_agree(value: Any) -> None:
     found = digest(value)
     assert digest(value) == found
     assert reference_digest(value) == found.raw
-    assert digest_bytes([value, 1]) == reference_digest([value, 1])
+    for many in ([value], [value, 1], [value, value], {"a": value}):
+        assert digest_bytes(many) == reference_digest(many)
     if (isinstance(value, Tagged) and value.__dict__) or getattr(value, "hardmask", False):
         return  # numpy's own copies forget these
     assert digest(copy.deepcopy(value)) == found
@@ -248,6 +249,18 @@ def test_arrays_of_objects_go_by_their_elements() -> None:
     loop = np.empty(1, object)
     loop[0] = loop
     assert digest(loop) == digest(loop.copy())
+
+
+def test_an_array_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kept.hashing import numeric
+
+    calls = []
+    real = numeric.array_digest
+    monkeypatch.setattr(numeric, "array_digest", lambda *args: calls.append(1) or real(*args))
+    rows = [{"a": i} for i in range(20_000)]
+    value = {"array": np.arange(10), "more": {"rows": rows, "x": [rows, np.arange(11)]}}
+    assert digest_bytes(value) == reference_digest(value)
+    assert len(calls) == 4  # twice by each of the walks
 
 
 def test_memory_maps_go_by_their_content(tmp_path: Any) -> None:

@@ -35,7 +35,7 @@ def threads() -> int:
 
 
 def _one_thread() -> None:
-    # BLAKE3's threads are not carried across a fork, and a child that hands them work waits forever.
+    # BLAKE3's threads stay in the parent, and a child that hands them work waits forever.
     global _threads
     _threads = 1
 

@@ -58,8 +58,8 @@ class _Large(Exception):  # noqa: N818 - a signal
     """A part may have to be written as its own digest."""
 
 
-Column = tuple[list[Any], int, int]
-"""What to write for each value, and upper bounds of the nodes and the levels of each."""
+Column = tuple[list[Any], int]
+"""What to write for each value, and an upper bound of the nodes of each."""
 
 
 class _Task:
@@ -112,16 +112,16 @@ class _Pass:
     def column(self, values: list[Any], level: int) -> Column:
         """The stand-ins of values that lie `level` levels under the root."""
         if not values:
-            return values, 1, 0
+            return values, 1
         self.met(len(values))
         kinds = list(map(type, values))
         first = kinds[0]
         # Most columns hold one type, and counting it takes half the time of a set of the types.
         if kinds.count(first) == len(kinds):
             if first in _PLAIN:
-                return values, 1, 0
+                return values, 1
             if first is bytes:
-                return _short(values), 1, 0
+                return _short(values), 1
             if level > MAX_HEIGHT:
                 raise _Unfit
             self.look(values)
@@ -131,7 +131,7 @@ class _Pass:
             values = _short(values)
         rest = found - ATOMS
         if not rest:
-            return values, 1, 0
+            return values, 1
         if level > MAX_HEIGHT:
             raise _Unfit
         self.look(values)
@@ -140,13 +140,13 @@ class _Pass:
         for place, kind in enumerate(kinds):
             if kind in rest:
                 places[kind].append(place)
-        nodes, height = 1, 0
+        nodes = 1
         for kind, at in places.items():
-            done, some, levels = self.group(kind, [values[place] for place in at], level)
+            done, some = self.group(kind, [values[place] for place in at], level)
             for place, item in zip(at, done, strict=True):
                 out[place] = item
-            nodes, height = max(nodes, some), max(height, levels)
-        return out, nodes, height
+            nodes = max(nodes, some)
+        return out, nodes
 
     def look(self, values: list[Any]) -> None:
         """Every so often: are these many values, or the same few met on many ways?"""
@@ -161,24 +161,24 @@ class _Pass:
         """The stand-ins of values of one type that is not an atom's."""
         if kind is list or kind is tuple:
             inner = list(chain.from_iterable(values))
-            done, nodes, height = self.column(inner, level + 1)
+            done, nodes = self.column(inner, level + 1)
             most = max(map(len, values))
             if done is inner:
-                return values, self.bound(1 + most * nodes), height + 1
-            return _cut(done, values, kind), self.bound(1 + most * nodes), height + 1
+                return values, self.bound(1 + most * nodes)
+            return _cut(done, values, kind), self.bound(1 + most * nodes)
         if kind is dict:
             return self.dicts(values, level)
         if kind is set or kind is frozenset:
             inner = list(chain.from_iterable(values))
-            done, nodes, height = self.column(inner, level + 1)
+            done, nodes = self.column(inner, level + 1)
             encoded = map(dumps, done, repeat(2))
             name = kind.__name__.encode()
             out: list[Any] = [
                 (MARK, name, *sorted(islice(encoded, len(value)))) for value in values
             ]
-            return out, self.bound(1 + max(map(len, values)) * nodes), height + 1
+            return out, self.bound(1 + max(map(len, values)) * nodes)
         if kind is Digest:
-            return [(MARK, b"#", value.raw) for value in values], 1, 0
+            return [(MARK, b"#", value.raw) for value in values], 1
         reduce = reducer_of(kind)
         fields = fields_of(kind)
         if fields is not None:
@@ -187,12 +187,11 @@ class _Pass:
                 return column
         contents = [self.task.reduce(value, reduce) for value in values]
         inner = list(chain.from_iterable(contents))
-        done, nodes, height = self.column(inner, level + 1)
+        done, nodes = self.column(inner, level + 1)
         rest = iter(done)
         return (
             [(MARK, *islice(rest, len(content))) for content in contents],
             self.bound(1 + max(map(len, contents)) * nodes),
-            height + 1,
         )
 
     def records(self, values: list[Any], fields: tuple[Any, ...], level: int) -> Column | None:
@@ -200,24 +199,24 @@ class _Pass:
         head, names, slotted = fields
         if not slotted and set(map(tuple, map(attrgetter("__dict__"), values))) != {names}:
             return None
-        columns, nodes, height = [], 1 + len(head), 0
+        columns, nodes = [], 1 + len(head)
         self.met(len(head) * len(values))
         try:
             for name in names:
-                done, some, levels = self.column(list(map(attrgetter(name), values)), level + 1)
+                done, some = self.column(list(map(attrgetter(name), values)), level + 1)
                 columns.append(done)
-                nodes, height = nodes + some, max(height, levels)
+                nodes += some
         except AttributeError:
             return None
         out: list[Any] = list(zip(repeat(MARK), *map(repeat, head), *columns, strict=False))
         if not columns:
             out = [(MARK, *head)] * len(values)
-        return out, self.bound(nodes), height + 1
+        return out, self.bound(nodes)
 
     def dicts(self, values: list[Any], level: int) -> Column:
         kinds = list(map(type, chain.from_iterable(values)))
         if not kinds:
-            return [(MARK, b"dict", _NO_KEYS)] * len(values), 1, 1
+            return [(MARK, b"dict", _NO_KEYS)] * len(values), 1
         if kinds.count(str) != len(kinds):
             return self.mappings(values, level)
         self.met(len(kinds))
@@ -230,23 +229,23 @@ class _Pass:
             except KeyError:
                 pass
             else:
-                nodes, height, columns = 1 + width, 0, []
+                nodes, columns = 1 + width, []
                 for row in rows:
-                    done, some, levels = self.column(row, level + 1)
+                    done, some = self.column(row, level + 1)
                     columns.append(done)
-                    nodes, height = nodes + some, max(height, levels)
+                    nodes += some
                 written = repeat(dumps(keys, 2), len(values))
                 out: list[Any] = list(
                     zip(repeat(MARK), repeat(b"dict"), written, *columns, strict=False)
                 )
-                return out, self.bound(nodes), height + 1
+                return out, self.bound(nodes)
         ordered = [sorted(value) for value in values]
         inner = [
             item
             for keys_, value in zip(ordered, values, strict=True)
             for item in map(value.__getitem__, keys_)
         ]
-        done, nodes, height = self.column(inner, level + 1)
+        done, nodes = self.column(inner, level + 1)
         rest = iter(done)
         most = max(map(len, values))
         return (
@@ -255,15 +254,14 @@ class _Pass:
                 for keys_ in ordered
             ],
             self.bound(1 + most + most * nodes),
-            height + 1,
         )
 
     def mappings(self, values: list[Any], level: int) -> Column:
         """Dicts of which some have keys that are not text."""
         inner = list(chain.from_iterable(values))
-        keys, nodes, height = self.column(inner, level + 1)
+        keys, nodes = self.column(inner, level + 1)
         written = list(map(dumps, keys, repeat(2)))
-        held, some, levels = self.column(
+        held, some = self.column(
             list(chain.from_iterable(value.values() for value in values)), level + 1
         )
         out: list[Any] = []
@@ -280,7 +278,7 @@ class _Pass:
             out.append((MARK, b"dict", names, *[held[i] for i in order]))
             at = end
         most = max(map(len, values))
-        return out, self.bound(1 + most * (nodes + some)), max(height, levels) + 1
+        return out, self.bound(1 + most * (nodes + some))
 
 
 def _cut(flat: list[Any], values: list[Any], kind: type) -> list[Any]:
@@ -311,16 +309,9 @@ def _long_bytes(value: bytes) -> bytes:
 def _column(values: list[Any], task: _Task, depth: int) -> list[Any]:
     """The stand-ins of the root's children, large ones replaced by their digests."""
     try:
-        return _tried(values, _Pass(task))
+        return _Pass(task).column(values, 1)[0]
     except _Large:
         return _pieces(values, task, depth)
-
-
-def _tried(values: list[Any], walk: _Pass) -> list[Any]:
-    done, _, height = walk.column(values, 1)
-    if height > MAX_HEIGHT:
-        raise _Unfit
-    return done
 
 
 def _pieces(values: list[Any], task: _Task, depth: int) -> list[Any]:
@@ -328,7 +319,7 @@ def _pieces(values: list[Any], task: _Task, depth: int) -> list[Any]:
     if len(values) == 1 and type(values[0]) in _SIZED and len(values[0]) > MAX_NODES:
         return [(MARK, b"#", fast_digest(values[0], task, depth + 1))]
     try:
-        return _tried(values, _Pass(task, MAX_NODES))
+        return _Pass(task, MAX_NODES).column(values, 1)[0]
     except _Large:
         if len(values) == 1:  # the walk met its nodes and no others, so it is large
             return [(MARK, b"#", fast_digest(values[0], task, depth + 1))]

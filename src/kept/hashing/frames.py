@@ -7,7 +7,7 @@ from typing import Any
 
 from .arrow import column
 from .buffers import Known
-from .names import class_name
+from .names import class_name, library_name
 from .numeric import content, dtype_text
 from .objects import NOTHING_HELPS, generic
 from .registry import Reducer, Refused
@@ -23,8 +23,8 @@ def _dtype(value: Any) -> Any:
         return dtype_text(value)
     storage = getattr(value, "storage", None)
     if storage is not None:
-        return class_name(type(value)), str(value), storage, value.na_value
-    return class_name(type(value)), str(value)
+        return library_name(type(value)), str(value), storage, value.na_value
+    return library_name(type(value)), str(value)
 
 
 def _values(array: Any, known: Known | None) -> Any:
@@ -86,7 +86,7 @@ def _extra(value: Any) -> Any:
 def _frame(value: Any, known: Known | None) -> tuple[Any, ...]:
     return (
         "pandas frame",
-        class_name(type(value)),
+        library_name(type(value)),
         value.columns,
         value.index,
         [_values(array, known) for array in _columns(value)],
@@ -97,11 +97,11 @@ def _frame(value: Any, known: Known | None) -> tuple[Any, ...]:
 def _series(value: Any, known: Known | None) -> tuple[Any, ...]:
     numpy = sys.modules["numpy"]
     data = value.array
-    if type(data).__name__ == "NumpyExtensionArray":
+    if type(data).__name__ in ("NumpyExtensionArray", "PandasArray"):
         data = value.to_numpy() if isinstance(value.dtype, numpy.dtype) else data
     return (
         "pandas series",
-        class_name(type(value)),
+        library_name(type(value)),
         value.name,
         value.index,
         _values(data, known),
@@ -110,7 +110,7 @@ def _series(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _index(value: Any, known: Known | None) -> tuple[Any, ...]:
-    kind = class_name(type(value))
+    kind = library_name(type(value))
     name = type(value).__name__
     if name == "RangeIndex":
         return "pandas index", kind, value.name, value.start, value.stop, value.step
@@ -132,7 +132,7 @@ def _plain(index: Any) -> Any:
 
 
 def _extension(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "pandas array", class_name(type(value)), len(value), _values(value, known)
+    return "pandas array", library_name(type(value)), len(value), _values(value, known)
 
 
 def _timestamp(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -165,9 +165,9 @@ def _polars_series(data: Any, known: Known | None) -> Any:
 
 def _polars(value: Any, known: Known | None) -> tuple[Any, ...]:
     if type(value).__name__ == "Series":
-        return "polars series", class_name(type(value)), value.name, _polars_series(value, known)
+        return "polars series", library_name(type(value)), value.name, _polars_series(value, known)
     columns = [_polars_series(data, known) for data in value.get_columns()]
-    return "polars frame", class_name(type(value)), tuple(value.columns), value.height, columns
+    return "polars frame", library_name(type(value)), tuple(value.columns), value.height, columns
 
 
 def _polars_type(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -186,7 +186,7 @@ def _variable(value: Any, known: Known | None) -> Any:
 
 
 def _xarray_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "xarray variable", class_name(type(value)), _variable(value, known)
+    return "xarray variable", library_name(type(value)), _variable(value, known)
 
 
 def _data_array(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -194,7 +194,7 @@ def _data_array(value: Any, known: Known | None) -> tuple[Any, ...]:
     indexed = sorted(map(repr, value.xindexes))
     return (
         "xarray array",
-        class_name(type(value)),
+        library_name(type(value)),
         value.name,
         _variable(value.variable, known),
         coords,
@@ -206,7 +206,7 @@ def _dataset(value: Any, known: Known | None) -> tuple[Any, ...]:
     names = list(value.variables)
     return (
         "xarray dataset",
-        class_name(type(value)),
+        library_name(type(value)),
         {name: _variable(value.variables[name], known) for name in names},
         list(map(str, value.data_vars)),
         dict(value.attrs),

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["class_name", "module_of", "script_of", "type_key"]
+__all__ = ["class_name", "library_name", "module_of", "script_of", "type_key"]
 
 _MOVED = {"pathlib._local": "pathlib", "pathlib._abc": "pathlib"}
 """Modules that a Python release renamed, and what they were before and after."""
@@ -48,6 +48,19 @@ def module_of(module: object, file: object = None) -> str:
             file = getattr(sys.modules.get(module), "__file__", None)
         return script_of(file)
     return _MOVED.get(module, module)
+
+
+_LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch", "xarray"})
+
+
+def library_name(kind: type) -> str:
+    """`library:qualname` for a library's own class, whose module may move between releases.
+
+    Only where the tag says what kind of object it is; two classes of one name in two modules of a
+    library would else be one.
+    """
+    library = kind.__module__.partition(".")[0]
+    return f"{library}:{kind.__qualname__}" if library in _LIBRARIES else class_name(kind)
 
 
 def class_name(kind: Any) -> str:
