@@ -185,13 +185,19 @@ def _variable(value: Any, known: Known | None) -> Any:
     return tuple(value.dims), data, dict(value.attrs)
 
 
+def _indexes(value: Any) -> list[tuple[str, str]]:
+    """Which coordinates are indexed, and how; what they hold is among the coordinates."""
+    found = value.xindexes.items()
+    return sorted((repr(name), library_name(type(index))) for name, index in found)
+
+
 def _xarray_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "xarray variable", library_name(type(value)), _variable(value, known)
 
 
 def _data_array(value: Any, known: Known | None) -> tuple[Any, ...]:
     coords = {name: _variable(held.variable, known) for name, held in value.coords.items()}
-    indexed = sorted(map(repr, value.xindexes))
+    indexed = _indexes(value)
     return (
         "xarray array",
         library_name(type(value)),
@@ -210,7 +216,7 @@ def _dataset(value: Any, known: Known | None) -> tuple[Any, ...]:
         {name: _variable(value.variables[name], known) for name in names},
         list(map(str, value.data_vars)),
         dict(value.attrs),
-        sorted(map(repr, value.xindexes)),
+        _indexes(value),
     )
 
 

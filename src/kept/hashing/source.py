@@ -11,6 +11,7 @@ import inspect
 import linecache
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -57,13 +58,23 @@ def _lines(code: CodeType) -> list[str]:
     return lines
 
 
+@lru_cache(maxsize=4)
+def _compiled(text: str, name: str) -> CodeType:
+    return compile(text, name, "exec", dont_inherit=True)
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: str) -> ast.Module:
+    """A whole file, only to be read: the functions of a file are mostly asked for together."""
+    return ast.parse(text)
+
+
 def _matches(code: CodeType, lines: list[str]) -> bool:
     """Whether compiling the lines gives this code (the file may have been edited since)."""
     try:
-        whole = compile("".join(lines), code.co_filename, "exec", dont_inherit=True)
+        waiting = [_compiled("".join(lines), code.co_filename)]
     except (SyntaxError, ValueError):
         return False
-    waiting = [whole]
     while waiting:
         found = waiting.pop()
         if found == code:
@@ -92,7 +103,7 @@ def _definition_text(function: FunctionType, lines: list[str]) -> str | None:
 
 
 def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
-    tree = ast.parse("".join(lines))
+    tree = _parsed("".join(lines))
     found = [
         node
         for node in ast.walk(tree)
