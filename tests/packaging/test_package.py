@@ -18,11 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "kept"
 
 NAMES = {
+    "Argument",
+    "BoundCall",
     "Cache",
     "Call",
     "Digest",
     "Ignored",
+    "Kept",
     "Required",
+    "Stats",
     "__version__",
     "digest",
     "keep",
