@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
+from kept.stores.processlocks import ProcessLocks
 from kept.stores.tables import Body
 
-__all__ = ["Held", "Pair", "ProcessLocks"]
+__all__ = ["Held", "Pair"]
 
 
 class Encoded(NamedTuple):
@@ -69,38 +67,3 @@ class Pair:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-class ProcessLocks:
-    """Leases among the threads and tasks of one process."""
-
-    def __init__(self) -> None:
-        self._held: set[bytes] = set()
-        self._guard = threading.Lock()
-        _all.add(self)
-
-    def acquire(self, key: bytes) -> bool:
-        with self._guard:
-            if key in self._held:
-                return False
-            self._held.add(key)
-            return True
-
-    def release(self, key: bytes) -> None:
-        self._held.discard(key)
-
-    def _forked(self) -> None:
-        self._held = set()
-        self._guard = threading.Lock()
-
-
-_all: weakref.WeakSet[ProcessLocks] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for locks in list(_all):
-        locks._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,273 @@
+"""Records onto bytes: what turns any `Store[bytes]` into a store of calls, and of values.
+
+A call's item (sealed under its key, see `tables.seal`)::
+
+    seal 16 | "kc" | version u8 | 0 u8 | body | len(frame) u32 | frame | JSON of the rest
+
+A small result's frame stands in it, so that a hit is one trip. A larger one has an item of its own
+(sealed under its digest), and large buffers are items named by their BLAKE3, as bare bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kept.codecs import LARGE, Blob, Frame
+from kept.errors import DamagedValue, DecodeError, StoreError
+from kept.hashing import buffer_digest
+from kept.records import Buffer, Call, Digest, Value
+from kept.stores.base import Store
+from kept.stores.tables import (
+    BODY_SIZE,
+    STATES,
+    Body,
+    arguments_text,
+    read_arguments,
+    seal,
+    unseal,
+)
+
+__all__ = ["INLINE", "CodedCalls", "CodedValues", "pack_call", "unpack_body", "unpack_call"]
+
+INLINE = LARGE
+"""Frames of at most this many bytes travel with their call."""
+
+_VERSION = 1
+_HEAD = struct.Struct("<2sBB")
+_LENGTH = struct.Struct("<I")
+
+
+def pack_call(call: Call, frame: bytes) -> bytes:
+    """The item of a call; `frame` is empty where it has an item of its own."""
+    rest = {
+        "function": call.function,
+        "code": call.code,
+        "arguments": arguments_text(call),
+        "metadata": dict(call.metadata),
+        "uses": call.uses,
+        "used": call.used,
+    }
+    content = b"".join(
+        (
+            _HEAD.pack(b"kc", _VERSION, 0),
+            Body.of(call).pack(),
+            _LENGTH.pack(len(frame)),
+            frame,
+            json.dumps(rest).encode(),
+        )
+    )
+    return seal(call.key.raw, content)
+
+
+def unpack_body(key: bytes, item: bytes) -> tuple[Body, Frame | None, bytes]:
+    """Body, frame if it is in the item, and the JSON of the rest.
+
+    Raises:
+        DamagedValue: the item is not what was written under this key.
+        DecodeError: a newer kept wrote it.
+    """
+    content = unseal(key, bytes(item))
+    try:
+        magic, version, _ = _HEAD.unpack_from(content)
+        if magic != b"kc":
+            raise DamagedValue("an item is not a call's")
+        if version > _VERSION:
+            raise DecodeError(f"a newer kept wrote this call (format {version}): upgrade kept")
+        at = _HEAD.size
+        body = Body.unpack(content[at : at + BODY_SIZE])
+        (length,) = _LENGTH.unpack_from(content, at + BODY_SIZE)
+    except struct.error as error:
+        raise DamagedValue("a call's item is cut short") from error
+    at += BODY_SIZE + _LENGTH.size
+    frame = Frame.unpack(content[at : at + length]) if length else None
+    return body, frame, content[at + length :]
+
+
+def unpack_call(key: str, item: bytes) -> Call:
+    """The record of a call; raises as `unpack_body`."""
+    body, _, rest = unpack_body(bytes.fromhex(key), item)
+    try:
+        known = json.loads(rest)
+        return Call(
+            key=Digest(key),
+            function=known["function"],
+            code=known["code"],
+            arguments=read_arguments(known["arguments"]),
+            result=Digest.of(body.result),
+            state=STATES[body.state],
+            created=body.created,
+            seconds=body.seconds,
+            size=body.size,
+            expires=None if body.expires == float("inf") else body.expires,
+            uses=known["uses"],
+            used=known["used"],
+            metadata=known["metadata"],
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DamagedValue("a call's item can't be read") from error
+
+
+class CodedCalls:
+    """The calls of a medium, as a `Store[Call]`.
+
+    Args:
+        items: where they are, under `calls/<key>`.
+        frame_of: the frame of a kept value, by digest: what `put` lets travel with the call.
+    """
+
+    def __init__(
+        self, items: Store[bytes], frame_of: Callable[[str], tuple[Frame, bool] | None]
+    ) -> None:
+        self.items = items
+        self._frame_of = frame_of
+
+    def get(self, key: str) -> Call | None:
+        item = self.items.get(f"calls/{Digest(key)}")
+        return None if item is None else unpack_call(key, item)
+
+    def put(self, key: str, item: Call) -> None:
+        old = self.items.get(f"calls/{key}")
+        frame = b""
+        if old is not None:
+            body, found, _ = unpack_body(item.key.raw, old)
+            if found is not None and body.result == item.result.raw:
+                frame = found.pack()
+        if not frame:
+            known = self._frame_of(item.result)
+            if known is None:
+                raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
+            if not known[1]:
+                frame = known[0].pack()
+        self.write(item, frame)
+
+    def write(self, call: Call, frame: bytes) -> None:
+        """Write a call's item; where the medium can find, with what it is found by."""
+        put: Any = self.items.put
+        item = pack_call(call, frame)
+        if hasattr(self.items, "find"):
+            put(f"calls/{call.key}", item, terms=terms_of(call))
+        else:
+            put(f"calls/{call.key}", item)
+
+    def delete(self, key: str) -> None:
+        self.items.delete(f"calls/{Digest(key)}")
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return (key[6:] for key in self.items.keys(f"calls/{prefix}"))
+
+
+def terms_of(call: Call) -> dict[str, str | int | float | None]:
+    """What a call is found by: its function, its result, and each argument's digest."""
+    terms: dict[str, str | int | float | None] = {
+        "function": call.function,
+        "result": str(call.result),
+    }
+    for name, argument in call.arguments.items():
+        terms[f"argument.{name}"] = str(argument.digest)
+    return terms
+
+
+class CodedValues:
+    """The values of a medium, as a `Store[Value]`: `values/<digest>` and `blobs/<name>`."""
+
+    def __init__(self, items: Store[bytes], calls: Store[bytes]) -> None:
+        self.items = items
+        self._calls = calls
+
+    def get(self, key: str) -> Value | None:
+        found = self.frame(key)
+        if found is None:
+            return None
+        payload, buffers = self.load(found[0])
+        return Value(found[0].codec, bytes(payload), buffers)
+
+    def frame(self, key: str) -> tuple[Frame, bool] | None:
+        """The frame of a value, and whether it has an item of its own."""
+        raw = Digest(key).raw
+        item = self.items.get(f"values/{key}")
+        if item is not None:
+            return Frame.unpack(unseal(raw, bytes(item))), True
+        for name in self._giving(key):
+            call = self._calls.get(f"calls/{name}")
+            if call is not None:
+                body, frame, _ = unpack_body(bytes.fromhex(name), call)
+                if frame is not None and body.result == raw:
+                    return frame, False
+        return None
+
+    def _giving(self, key: str) -> Iterator[str]:
+        """Keys of calls whose result this may be."""
+        find = getattr(self._calls, "find", None)
+        if find is not None:
+            return (name[6:] for name in find({"result": str(key)}, prefix="calls/"))
+        return (name[6:] for name in self._calls.keys("calls/"))
+
+    def put(self, key: str, item: Value) -> None:
+        frame = self.write_blobs(item)
+        self.write(Digest(key).raw, frame.pack())
+
+    def write(self, digest: bytes, frame: bytes) -> None:
+        """Write the item of a value whose blobs are there."""
+        self.items.put(f"values/{digest.hex()}", seal(digest, frame))
+
+    def write_blobs(self, value: Value) -> Frame:
+        """Write a value's large parts; the frame that names them."""
+        names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
+        content = list(value.buffers)
+        if len(value.head) > LARGE:
+            content.append(value.head)
+            names.append(buffer_digest(value.head))
+        blobs = []
+        for buffer, name in zip(content, names, strict=True):
+            self.items.put(f"blobs/{name.hex()}", buffer)  # type: ignore[arg-type]  # any flat buffer
+            blobs.append(Blob(memoryview(buffer).nbytes, name))
+        payload = None if len(content) > len(value.buffers) else value.head
+        return Frame(value.codec, payload, tuple(blobs))
+
+    def load(self, frame: Frame) -> tuple[Buffer, list[Buffer]]:
+        """Payload and buffers, each verified and free to be changed.
+
+        Raises:
+            DamagedValue: a blob is missing or damaged; a damaged one is removed.
+        """
+        buffers = [self._blob(*blob) for blob in frame.blobs]
+        if frame.payload is None:
+            return buffers.pop(), buffers
+        return frame.payload, buffers
+
+    def _blob(self, size: int, name: bytes) -> Buffer:
+        key = f"blobs/{name.hex()}"
+        mapped = getattr(self.items, "map", None)
+        content: Any = mapped(key) if mapped is not None else self.items.get(key)
+        if content is None:
+            raise DamagedValue(f"the blob {name.hex()} is missing")
+        if memoryview(content).nbytes != size or buffer_digest(content) != name:
+            self.items.delete(key)
+            raise DamagedValue(f"the blob {name.hex()} is not what its name says")
+        return bytearray(content) if isinstance(content, bytes) else content
+
+    def delete(self, key: str) -> None:
+        self.items.delete(f"values/{Digest(key)}")
+        for name in list(self._giving(key)):
+            item = self._calls.get(f"calls/{name}")
+            if item is not None:
+                call = unpack_call(name, item)
+                if call.result == key:
+                    CodedCalls(self._calls, self.frame).write(call, b"")
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        seen = set()
+        for key in self.items.keys(f"values/{prefix}"):
+            seen.add(key[7:])
+            yield key[7:]
+        for name in self._calls.keys("calls/"):
+            item = self._calls.get(name)
+            if item is not None:
+                body, frame, _ = unpack_body(bytes.fromhex(name[6:]), item)
+                digest = body.result.hex()
+                if frame is not None and digest.startswith(prefix) and digest not in seen:
+                    seen.add(digest)
+                    yield digest

@@ -1,0 +1,115 @@
+"""Any one or two stores of bytes as the place that a cache needs.
+
+A hit on a small result is one `get`, keeping one is one `put`. Leases are records where the medium
+can `create` and `replace`; where it can't, they hold within this process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kept.codecs import Frame
+from kept.records import Buffer, Call, Value
+from kept.stores.base import Store
+from kept.stores.coder import INLINE, CodedCalls, CodedValues, unpack_body
+from kept.stores.processlocks import ProcessLocks
+from kept.stores.tables import Body, unseal
+
+__all__ = ["Held", "Medium"]
+
+
+class Held(NamedTuple):
+    """What a fetch finds: the call's body, and its encoded result if that is kept."""
+
+    body: Body
+    frame: Frame | None
+
+
+class Medium:
+    """Calls in one store of bytes, values in the same or another.
+
+    Args:
+        calls: where call records are, with small results in them.
+        values: where larger results and buffers are; `calls` by default.
+        locks: leases; by default what the medium allows.
+    """
+
+    words: memoryview | None = None
+    changed: Callable[[], None] | None = None
+
+    def __init__(
+        self,
+        calls: Store[bytes],
+        values: Store[bytes] | None = None,
+        *,
+        locks: Any = None,
+        inline: int = INLINE,
+    ) -> None:
+        items = calls if values is None else values
+        # A result travels in its call's item only where both stand in one medium, or
+        # `Cache(values=…)` would not be where values are.
+        self._inline = inline if values is None or values is calls else 0
+        self.values = CodedValues(items, calls)
+        self.calls = CodedCalls(calls, self.values.frame)
+        self.locks = ProcessLocks() if locks is None else locks
+
+    def fetch(self, key: bytes) -> Held | None:
+        """The call under a key and its result's frame, verified.
+
+        Raises:
+            DamagedValue: an item is damaged.
+            StoreError: the medium can't be read.
+        """
+        item = self.calls.items.get(f"calls/{key.hex()}")
+        if item is None:
+            return None
+        body, frame, _ = unpack_body(key, item)
+        if frame is None:
+            own = self.values.items.get(f"values/{body.result.hex()}")
+            frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
+        return Held(body, frame)
+
+    def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
+        return self.values.load(frame)
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
+        """Keep a call and its result: blobs, then the frame, then the call.
+
+        Raises:
+            StoreError: the medium does not take it.
+        """
+        frame = self.values.write_blobs(value)
+        packed = frame.pack()
+        if len(packed) > self._inline:
+            self.values.write(call.result.raw, packed)
+            packed = b""
+        self.calls.write(call, packed)
+        if uses:
+            self.count(uses)
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Add to the counts of uses. Two processes that do it at once may lose some."""
+        now = time.time()
+        for key, n in uses.items():
+            name = f"uses/{key.hex()}"
+            old = self.calls.items.get(name)
+            try:
+                total = n + (int(json.loads(old)["uses"]) if old else 0)
+            except (ValueError, KeyError, TypeError):
+                total = n
+            self.calls.items.put(name, json.dumps({"uses": total, "used": now}).encode())
+
+    def token(self) -> None:
+        """Nothing tells of others' changes, so no memory tier stands before a medium."""
+
+    def stale(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        for items in {id(s): s for s in (self.calls.items, self.values.items)}.values():
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
