@@ -57,6 +57,8 @@ check: $(TEST_VENV)/.wheel $(TEST_VENV)/.check ## lint, format, types, and which
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 bench: $(VENV)/.bench ## kept beside its peers, in one run
+	@# pip compiled the peers when it installed them; an editable install compiles nothing.
+	@$(VENV)/bin/python -m compileall -q src/kept
 	@$(VENV)/bin/python benchmarks/peers.py
 
 docs: $(VENV)/.docs ## the documentation, into site/
