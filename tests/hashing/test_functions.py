@@ -348,7 +348,7 @@ def test_a_second_look_is_quick() -> None:
     for function in (closing, closing(1), closing(closing(1))):
         identify(function)
         best = min(_time(function) for _ in range(5))
-        assert best < 20e-6  # 1 to 2 microseconds on a quiet machine
+        assert best < 100e-6  # 1 to 2 microseconds on a quiet machine; a first look takes 500
 
 
 def _time(function: Any) -> float:

