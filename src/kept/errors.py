@@ -18,6 +18,11 @@ A message says what was attempted, on what, and what to do. An error that a driv
 translated where the driver was called, with the cause chained.
 """
 
+import os
+import sys
+import warnings
+from pathlib import Path
+
 __all__ = [
     "AmbiguousDigest",
     "ConfigError",
@@ -31,6 +36,7 @@ __all__ = [
     "StoreError",
     "Undigestible",
     "UntrustedSource",
+    "tell",
 ]
 
 
@@ -83,3 +89,15 @@ class NotKept(KeptError, KeyError):
 
 class KeptWarning(UserWarning):
     """Caching did less than it was asked to; the caller got the right result."""
+
+
+_HERE = str(Path(__file__).parent) + os.sep
+
+
+def tell(text: str) -> None:
+    """Warn, at the first line on the stack that is not this library's."""
+    level, frame = 1, sys._getframe()
+    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back is not None:
+        level += 1
+        frame = frame.f_back
+    warnings.warn(text, KeptWarning, stacklevel=level)

@@ -6,13 +6,14 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from kept.caches.cache import Cache
 from kept.caches.config import Settings, find
-from kept.caches.opening import open_cache
+from kept.caches.opening import open_cache, resolve_url
 from kept.errors import ConfigError, StoreError
 
 __all__ = ["active", "named", "reset", "settings", "use"]
@@ -44,7 +45,7 @@ def _open_default() -> Cache:
     with _lock:
         if _default is None:
             if _failed is not None and time.monotonic() - _failed[0] < _RETRY:
-                raise _failed[1]
+                raise _failed[1].with_traceback(None)  # or it would grow, and keep frames alive
             found = settings()
             try:
                 _default = open_cache(found.url, **found.options)
@@ -70,13 +71,16 @@ def named(name: str) -> Cache:
         ConfigError: no such name.
         StoreError: it can't be opened.
     """
+    options: Mapping[str, Any] = {}
+    is_name = not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
+    if not is_name:
+        name = resolve_url(name, Path.cwd())  # the working directory may change
     with _lock:
         if name not in _named:
-            if any(mark in name for mark in ("/", ":", "~", ".", os.sep)):
-                _named[name] = open_cache(name)
-            else:
+            url = name
+            if is_name:
                 url, options = settings().named(name)
-                _named[name] = open_cache(url, **options)
+            _named[name] = open_cache(url, **options)
         return _named[name]
 
 
@@ -93,9 +97,11 @@ def use(cache: Cache | str | os.PathLike[str]) -> Iterator[Cache]:
         ConfigError: no such cache.
         StoreError: it can't be opened.
     """
-    chosen = cache if isinstance(cache, Cache) else named(os.fspath(cache))
-    if not isinstance(chosen, Cache):
-        raise ConfigError(f"not a cache: {cache!r}")
+    if isinstance(cache, os.PathLike):
+        cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
+    elif not isinstance(cache, (Cache, str)):
+        raise ConfigError(f"use() takes a cache, a name, a path or a URL, not {cache!r}")
+    chosen = cache if isinstance(cache, Cache) else named(cache)
     _reach_threads()
     token = _current.set(chosen)
     try:

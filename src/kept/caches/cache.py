@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,10 @@ from kept.errors import (
     ConfigError,
     DecodeError,
     KeptError,
-    KeptWarning,
     NotKept,
     StoreError,
     Undigestible,
+    tell,
 )
 from kept.hashing import address, buffer_digest, digest_bytes
 from kept.records import Argument, Call, Digest, Value
@@ -331,7 +330,7 @@ class Cache:
         """Warn once a cache and kind of trouble."""
         if kind not in self._told:
             self._told.add(kind)
-            warnings.warn(text, KeptWarning, stacklevel=4)
+            tell(text)
 
     def _changed(self) -> None:
         self._words = self.place.words if self.tier.limit else None

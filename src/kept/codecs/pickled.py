@@ -113,6 +113,9 @@ def _cloud_pickler() -> Any:
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             def reducer_override(self, obj: Any) -> Any:
+                if isinstance(obj, (io.TextIOWrapper, memoryview)):
+                    # cloudpickle would bring back a StringIO, and bytes.
+                    raise TypeError(f"a {type(obj).__qualname__} can't be pickled as what it is")
                 if isinstance(obj, (type, FunctionType)) and obj.__module__ in _MAIN:
                     found = _find(obj.__qualname__)
                     if found is obj or getattr(found, "__wrapped__", None) is obj:

@@ -7,7 +7,6 @@ import marshal
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -17,7 +16,7 @@ from blake3 import blake3
 
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
-from kept.errors import KeptWarning, NotKept, Undigestible
+from kept.errors import NotKept, Undigestible, tell
 from kept.hashing import SCALARS, digest_bytes, identify
 from kept.memo.binder import Binder
 from kept.memo.bound import Bound, BoundCall
@@ -446,7 +445,7 @@ class Kept(Generic[P, R]):
         """Warn once a function and kind of trouble."""
         if kind not in self._told:
             self._told.add(kind)
-            warnings.warn(f"{self.__qualname__}: {text}", KeptWarning, stacklevel=_outside())
+            tell(f"{self.__qualname__}: {text}")
 
     def hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
         """Count a hit."""
@@ -502,15 +501,3 @@ def _short(value: Any) -> bool:
 
 def _cwd() -> str:
     return os.path.realpath(".")
-
-
-def _outside() -> int:
-    """The stack level of the first frame that is not this library's, for `warnings.warn`."""
-    import sys
-
-    level, frame = 1, sys._getframe(1)
-    here = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120  no Path on the way to a warning
-    while frame.f_code.co_filename.startswith(here) and frame.f_back is not None:
-        level += 1
-        frame = frame.f_back
-    return level

@@ -19,6 +19,8 @@ from kept.stores.walindex import WalIndex
 
 __all__ = ["Database", "on_network"]
 
+DRIVER = (sqlite3.Error, UnicodeDecodeError)
+"""What the driver raises for a file that is not as it should be."""
 _BUSY = 30.0  # seconds to wait for another process's write before giving up on keeping a result
 _NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "pvfs", "sshfs")
 
@@ -91,13 +93,13 @@ class Database:
             self.close()
             try:
                 self._connection = self._connect()
-            except sqlite3.DatabaseError as error:
+            except DRIVER as error:
                 if not is_damage(error):
                     raise StoreError(f"can't open {self.path}: {error}") from error
                 self._set_aside(error)
                 try:
                     self._connection = self._connect()
-                except sqlite3.Error as again:
+                except DRIVER as again:
                     raise StoreError(f"can't open {self.path}: {again}") from again
             self._identity = _identity(self.path)
             if not self.network:
@@ -188,7 +190,7 @@ class Database:
         try:
             with self.lock:
                 return iter(self.connection.execute(query, values).fetchall())
-        except sqlite3.Error as error:
+        except DRIVER as error:
             raise self.failed("read", error) from error
 
     def fetch(self, query: str, row: int) -> Any:
@@ -208,7 +210,7 @@ class Database:
                     self._lately = True
                     return self._cursor.execute(query, (row,)).fetchone()  # type: ignore[union-attr]  # it came with the snapshot
                 return self._fetch_anew(query, row, now)
-        except sqlite3.Error as error:
+        except DRIVER as error:
             raise self.failed("read", error) from error
 
     def _fetch_anew(self, query: str, row: int, now: Token) -> Any:
@@ -275,10 +277,10 @@ class Database:
                 after = self.token()
                 alone = before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1
                 self.step = (before, after) if before and after and alone else None
-            except sqlite3.Error as error:
+            except DRIVER as error:
                 raise self.failed("write to", error) from error
 
-    def failed(self, what: str, error: sqlite3.Error) -> StoreError:
+    def failed(self, what: str, error: Exception) -> StoreError:
         """The error to raise for a driver's; a damaged file is set aside first."""
         if is_damage(error):
             self.damaged(error)
@@ -286,7 +288,7 @@ class Database:
 
     # -- damage -----------------------------------------------------------------------------------
 
-    def damaged(self, cause: sqlite3.Error) -> None:
+    def damaged(self, cause: Exception) -> None:
         """Set the file aside and begin a new one; work goes on."""
         with self.lock, _opening, _alone(self.path.parent):
             done = self.replaced()  # by another process
@@ -391,6 +393,8 @@ if hasattr(os, "register_at_fork"):
 
 def is_damage(error: BaseException) -> bool:
     """Whether a driver error means that the file's content is not a (whole) database."""
+    if isinstance(error, UnicodeDecodeError):  # from an error's own message, which quotes the file
+        return True
     text = str(error)
     return isinstance(error, sqlite3.DatabaseError) and (
         "malformed" in text

@@ -121,7 +121,7 @@ class Locks:
             fields = (kind, os.SEEK_SET, at, 1, 0) if _LINUX else (at, 1, 0, kind, os.SEEK_SET)
             fcntl.fcntl(self._fd, _LOCK, _FLOCK.pack(*fields))
         except OSError as error:
-            if error.errno in _BUSY:
+            if error.errno in _BUSY and self._fd >= 0:  # not: the file may not be opened
                 return False
             raise StoreError(f"can't lock {self.path}: {error}") from error
         return True
