@@ -258,7 +258,7 @@ def show(outcomes: list[Outcome]) -> str:
 if __name__ == "__main__":
     import tempfile
 
-    place = Path(tempfile.mkdtemp())
+    place = Path(tempfile.mkdtemp(dir="/dev/shm"))
     make_store(place / "good")
     size = (place / "good" / "index.sqlite").stat().st_size
     step, offset = int(sys.argv[1]), int(sys.argv[2])

@@ -26,7 +26,10 @@ class Memory(Generic[V]):
 
     def create(self, key: str, item: V) -> bool:
         with self._lock:
-            return self._items.setdefault(key, item) is item
+            if key in self._items:
+                return False
+            self._items[key] = item
+            return True
 
     def delete(self, key: str) -> None:
         self._items.pop(key, None)
