@@ -97,7 +97,7 @@ def _known(cache: Cache, prefix: str) -> Digest:
     except DecodeError:
         there = True  # damaged, and may go all the same
     if not there:
-        raise NotKept(f"no call {prefix} is kept in {cache}")
+        raise NotKept(f"no call {prefix} is kept in {cache.url}")
     return key
 
 

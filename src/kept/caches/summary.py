@@ -76,7 +76,7 @@ def chosen(cache: Cache, pattern: str) -> list[FunctionRow]:
         names = {row.function.rpartition(":")[2] for row in rows}
         near = difflib.get_close_matches(pattern.rpartition(":")[2], names, 1, 0.5)
         hint = f"; there is {near[0]}" if near else ""
-        raise NotKept(f"no function {pattern} has calls in {cache}{hint}")
+        raise NotKept(f"no function {pattern} has calls in {cache.url}{hint}")
     return found
 
 

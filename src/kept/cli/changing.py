@@ -32,7 +32,10 @@ def evict(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Throw away the calls that fit all that is said, and what only they needed."""
+    """Throw away calls, and what only they needed.
+
+    What is said must all fit: a call of this --function that is also so much --older.
+    """
     from kept.errors import ConfigError
 
     if not keys and function is None and older is None:
@@ -74,7 +77,10 @@ def verify(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every row and every byte of a cache. Exit code 1 if problems are left."""
+    """Check every row and every byte of a cache.
+
+    The exit code is 1 if problems are left.
+    """
     from kept.errors import ConfigError
 
     if discard and not repair:

@@ -21,7 +21,7 @@ _NEEDS = ("sklearn", "matplotlib", "numpy")
 
 
 def demo(context: typer.Context, cache: CacheOption = None, as_json: JsonOption = False) -> None:
-    """Run a real job, kept: the second time it is answered from the cache.
+    """Run a real job, kept; then run it again.
 
     Further arguments go to the program (--help after a lone -- shows them).
     """

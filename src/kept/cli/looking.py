@@ -193,7 +193,7 @@ def show(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one call. Nothing is unpickled, unless --value asks for the result."""
+    """Show one call; unpickle nothing, unless asked to by --value."""
     from kept.cli.result import describe
 
     with opened(cache) as (found, url):
@@ -219,7 +219,7 @@ def _print_call(call: Any, result: dict[str, Any]) -> None:
         ("function", call.function),
         ("code", call.code),
         ("computed", f"{stamp} ({text.age(call.created)}), took {text.duration(call.seconds)}"),
-        ("used", f"{call.uses:,} times, last {text.age(call.used)}" if call.uses else "not yet"),
+        ("used", f"{call.uses:,} x, last {text.age(call.used)}" if call.uses else "not yet"),
     ]
     if call.expires is not None:
         late = call.expires <= time.time()

@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["describe"]
 
-_LINES, _CHARACTERS = 30, 2000
+_LINES, _CHARACTERS, _WIDTH = 30, 8000, 400
 
 
 def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
@@ -24,7 +24,10 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
         from kept.codecs import decoder
 
         payload, buffers = cache.place.load(frame)
-        shown = _text(decoder(frame.codec)(payload, buffers))
+        value = decoder(frame.codec)(payload, buffers)
+        if call.state == "failed" and isinstance(value, list) and value:
+            value = value[0]  # its causes follow
+        shown = _text(value)
     elif frame.codec == "json":  # nothing runs when JSON is read
         payload, _ = cache.place.load(frame)
         shown = _short(bytes(payload[: 4 * _CHARACTERS]).decode(errors="replace"))
@@ -41,8 +44,7 @@ def _text(value: Any) -> str:
 
 
 def _short(text: str) -> str:
-    cut = text[:_CHARACTERS]
-    lines = cut.split("\n")
-    if len(lines) > _LINES or len(text) > _CHARACTERS:
-        return "\n".join([*lines[:_LINES], "…"])
-    return text
+    lines = text[:_CHARACTERS].split("\n")
+    whole = len(text) <= _CHARACTERS and len(lines) <= _LINES
+    shown = [line if len(line) <= _WIDTH else f"{line[:_WIDTH]}…" for line in lines[:_LINES]]
+    return "\n".join(shown if whole else [*shown, "…"])
