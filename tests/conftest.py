@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+pytest_plugins = ["tests.services"]  # real servers, started when a test asks for one
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Tests change the working directory and HOME; what outlives a test stays with the clone.
