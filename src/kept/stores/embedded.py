@@ -173,29 +173,36 @@ class Embedded:
         key, body, head = call.key.raw, Body.of(call), frame.pack()
         result = rowid(body.result)
         inline = len(head) <= INLINE
-        with self.database.writing() as c:
-            if not inline:
-                put_value(c, body.result, head, call.size)
-            c.execute(
-                "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (
-                    rowid(key),
-                    key,
-                    seal(key, body.pack() + head if inline else body.pack()),
-                    None if inline else result,
-                    result,
-                    self._function(c, call.function, call.code),
-                    arguments_text(call),
-                    call.created,
-                    call.seconds,
-                    call.size,
-                    call.expires,
-                    json.dumps(dict(call.metadata)) if call.metadata else None,
-                ),
-            )
-            if uses:
-                _count(c, uses)
-        return self.database.step, body, frame
+        sealed = seal(key, body.pack() + head if inline else body.pack())
+        value = None if inline else result
+        arguments = arguments_text(call)
+        metadata = json.dumps(dict(call.metadata)) if call.metadata else None
+        database = self.database
+        with database.lock:
+            with database.writing() as c:
+                if not inline:
+                    put_value(c, body.result, head, call.size)
+                c.execute(
+                    "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                    (
+                        rowid(key),
+                        key,
+                        sealed,
+                        value,
+                        result,
+                        self._function(c, call.function, call.code),
+                        arguments,
+                        call.created,
+                        call.seconds,
+                        call.size,
+                        call.expires,
+                        metadata,
+                    ),
+                )
+                if uses:
+                    _count(c, uses)
+            # Read under the lock: another thread's step would vouch for what it did not see.
+            return database.step, body, frame
 
     def _function(self, c: sqlite3.Connection, name: str, code: str) -> int:
         known = self._functions.get((name, code))
