@@ -174,6 +174,28 @@ def test_they_agree_on_large_values(value: Any) -> None:
     assert digest_bytes(value) == reference(value)
 
 
+@pytest.mark.parametrize("height", range(47, 56))
+def test_they_agree_about_the_last_levels(height: int) -> None:
+    for leaf in (1, [], {}, (), [1], {"a": 1}, {1: 2}, {(1,): 2}, {(1,)}, Point(1), Slotted([])):
+        value: Any = leaf
+        for number in range(height):
+            value = [[value], (value,), {"a": value}, Slotted(value), {1: value}][number % 5]
+        assert digest_bytes(value) == reference(value)
+        assert digest_bytes([value, [value, 1]]) == reference([value, [value, 1]])
+
+
+@pytest.mark.parametrize("count", range(9_994, 10_004))
+def test_they_agree_about_the_last_nodes(count: int) -> None:
+    items = list(range(count))
+    for part in (items, tuple(items), set(items), [items[:-2], 1], Slotted(items[:-4])):
+        assert digest_bytes([part, 1]) == reference([part, 1])
+        assert digest_bytes({"a": part, "b": {"c": part}}) == reference(
+            {"a": part, "b": {"c": part}}
+        )
+    half = dict.fromkeys(map(str, range(count // 2)), 1)
+    assert digest_bytes([half]) == reference([half])
+
+
 def test_a_digest_stands_for_what_it_names() -> None:
     large = list(range(20_000))
     assert digest(digest(large)) == digest(large)
