@@ -21,11 +21,13 @@ def encode(value: Any) -> Value:
     where = _inexact(value, "result")
     if where:
         raise EncodeError(f"the json codec can't hold {where}; use the default codec")
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         return Value("json", text.encode())
     except UnicodeEncodeError as error:
         raise EncodeError("the json codec can't hold a lone surrogate") from error
+    except ValueError as error:  # an integer of more digits than Python writes
+        raise EncodeError(f"the json codec can't hold the result: {error}") from error
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:

@@ -1,0 +1,76 @@
+"""Frames: what they say, and that a damaged one is never taken for another."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kept.codecs import Blob, Frame
+from kept.errors import DamagedValue, DecodeError
+from kept.stores.tables import seal, unseal
+
+FRAMES = st.builds(
+    Frame,
+    st.sampled_from(["pickle", "cloudpickle", "json", "x"]),
+    st.binary(max_size=40),
+    st.lists(
+        st.builds(Blob, st.integers(0, 2**64 - 1), st.binary(min_size=32, max_size=32)), max_size=3
+    ).map(tuple),
+)
+
+
+@given(FRAMES)
+def test_a_frame_comes_back(frame: Frame) -> None:
+    assert Frame.unpack(frame.pack()) == frame
+    assert Frame.unpack(memoryview(frame.pack()).toreadonly().tobytes()) == frame
+
+
+def test_a_payload_may_be_a_blob() -> None:
+    frame = Frame("pickle", None, (Blob(5, b"n" * 32),))
+    assert Frame.unpack(frame.pack()) == frame
+    assert Frame.unpack(frame.pack()).payload is None
+
+
+def test_the_layout() -> None:
+    packed = Frame("json", b"{}", (Blob(7, b"n" * 32),)).pack()
+    assert packed == b"kv\x01\x00\x04json" + struct.pack("<IQ", 1, 7) + b"n" * 32 + b"{}"
+
+
+@given(FRAMES, st.data())
+def test_a_cut_frame_is_an_error_or_a_shorter_payload(frame: Frame, data: st.DataObject) -> None:
+    packed = frame.pack()
+    n = data.draw(st.integers(0, len(packed) - 1)) if packed else 0
+    try:
+        got = Frame.unpack(packed[:n])
+    except DecodeError:
+        return
+    assert got.codec == frame.codec
+    assert got.blobs == frame.blobs
+    assert frame.payload is not None
+    assert frame.payload.startswith(bytes(got.payload or b""))
+
+
+def test_sealed_a_frame_cut_or_flipped_anywhere_is_an_error() -> None:
+    name = b"d" * 32
+    sealed = seal(name, Frame("pickle", b"payload", (Blob(1, b"b" * 32),)).pack())
+    for n in range(len(sealed)):
+        with pytest.raises(DamagedValue):
+            unseal(name, sealed[:n])
+        for bit in (1, 128):
+            flipped = bytearray(sealed)
+            flipped[n] ^= bit
+            with pytest.raises(DamagedValue):
+                unseal(name, bytes(flipped))
+    with pytest.raises(DamagedValue):
+        unseal(b"e" * 32, sealed)
+
+
+def test_a_newer_frame_and_no_frame() -> None:
+    packed = bytearray(Frame("pickle", b"").pack())
+    packed[2] = 2
+    with pytest.raises(DecodeError, match="newer"):
+        Frame.unpack(bytes(packed))
+    for junk in (b"", b"k", b"xx\x01\x00\x00" + bytes(4), b"kv\x01\x00\xff", b"kv\x01\x00\x00\xff\xff\xff\xff"):
+        with pytest.raises(DamagedValue):
+            Frame.unpack(junk)
