@@ -124,6 +124,7 @@ class Database:
             isolation_level=None,
             check_same_thread=False,
         )
+        c.text_factory = _text
         try:
             c.execute("PRAGMA cache_size = -65536")
             if not self.readonly:
@@ -404,6 +405,11 @@ def is_damage(error: BaseException) -> bool:
         or "no such column" in text
         or "has no column" in text
     )
+
+
+def _text(raw: bytes) -> str:
+    # One text that is not UTF-8 is one damaged row, and no reason to refuse the statement.
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -104,6 +104,8 @@ def unseal(name: bytes, sealed: bytes) -> bytes:
     Raises:
         DamagedValue: it is not what was sealed under this digest.
     """
+    if type(sealed) is not bytes:  # a damaged row may have a value of any type
+        raise DamagedValue("a row of the index is damaged")
     content = sealed[16:]
     if blake3(name + content).digest(16) != sealed[:16]:
         raise DamagedValue("a row of the index is damaged")

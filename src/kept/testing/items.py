@@ -6,6 +6,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from kept.hashing import digest_bytes
 from kept.records import Argument, Call, Digest, Value
 
 __all__ = ["call", "key", "payload", "same", "value"]
@@ -31,10 +32,11 @@ def value(n: int, size: int = 100) -> Value:
 
 def call(key: str, n: int, size: int = 100) -> Call:
     """The n-th record under a key. A large one has long arguments."""
+    text = "t" * size
     arguments = {
-        "x": Argument(Digest.of(blake3(b"x %d" % n).digest()), n, shown=True),
+        "x": Argument(Digest.of(digest_bytes(n)), n, shown=True),
         "naïve 名": Argument(Digest.of(blake3(b"y %d" % n).digest())),
-        "text": Argument(Digest.of(blake3(b"z %d" % n).digest()), "t" * size, shown=True),
+        "text": Argument(Digest.of(digest_bytes(text)), text, shown=True),
     }
     return Call(
         key=Digest(key),
