@@ -45,7 +45,8 @@ def evict(
         if not dry_run and not yes and sys.stdin.isatty():
             would = found.evict(**asked, dry_run=True)
             if would.calls and not typer.confirm(f"Throw away {_amount(would)}?", err=True):
-                raise ConfigError("nothing was thrown away")
+                typer.echo("kept: nothing was thrown away", err=True)
+                raise typer.Exit(1)
         done = found.evict(**asked, dry_run=dry_run)
     if as_json:
         text.emit({"cache": url} | asdict(done))
@@ -92,12 +93,12 @@ def verify(
         rest = {k: v for k, v in asdict(report).items() if k != "problems"}
         text.emit({"cache": url, "ok": report.ok} | rest | {"problems": problems})
     else:
-        _print_report(report, url)
+        _print_report(report)
     if not report.ok:
         raise typer.Exit(1)
 
 
-def _print_report(report: Any, url: str) -> None:
+def _print_report(report: Any) -> None:
     console = text.console()
     if report.problems:
         table = text.table("problem", "of", "", left=("problem", "of", ""))
@@ -123,7 +124,7 @@ def _print_report(report: Any, url: str) -> None:
     else:
         repair = "" if len(report.problems) > left else ": kept verify --repair"
         said = f"{_count(left, 'problem')}{' left' if not repair else ''}{repair}"
-    console.print(f"{url}: {looked}: {said}", soft_wrap=True)
+    console.print(f"{looked}: {said}", soft_wrap=True)
 
 
 class _Bar:

@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["describe"]
 
-_LINES, _CHARACTERS, _WIDTH = 30, 8000, 400
+_LINES, _CHARACTERS, _WIDTH = 30, 8000, 200
 
 
 def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:

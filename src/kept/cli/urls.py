@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kept.errors import ConfigError
+
 if TYPE_CHECKING:
     from kept.caches import Cache
 
@@ -49,6 +51,8 @@ def chosen(cache: str | None) -> tuple[str, dict[str, Any], str]:
     if cache is None:
         found = settings()
         return found.url, dict(found.options), found.source
+    if not cache:
+        raise ConfigError("--cache: an empty path names no cache")
     if re.fullmatch(r"\w[\w-]*", cache):
         found = settings()
         if cache in found.caches or not Path(cache).is_dir():

@@ -1,0 +1,374 @@
+"""Each command, as a person and as a program reads it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kept
+from kept import keep
+from kept.cli.app import run
+
+Kept = Callable[..., Any]
+
+
+@keep(name="weather.simulate", version=1)
+def simulate(i: int, words: tuple[str, ...] = ()) -> bytearray:
+    time.sleep(0.002)
+    return bytearray(b"%06d" % i) * 20_000
+
+
+@keep(name="weather.report", version=1, codec="json")
+def report(i: int, place: str = "Rome") -> dict[str, Any]:
+    return {"i": i, "place": place}
+
+
+@keep(name="weather.fail", version=1, errors=ValueError)
+def fail(i: int) -> None:
+    raise ValueError("the sky fell")
+
+
+class Loud:
+    """Says so when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("UNPICKLED",)
+
+
+@keep(name="loud", version=1)
+def loud() -> Loud:
+    return Loud()
+
+
+@pytest.fixture
+def root(home: Path) -> Path:
+    """A filled cache, which is the default one."""
+    root = home / "cache"
+    with kept.open(root) as cache, kept.use(cache):
+        for i in range(5):
+            simulate(i)
+            report(i)
+            report(i)
+        with pytest.raises(ValueError, match="sky"):
+            fail(1)
+    return root
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """Runs a command; gives what it printed, or with --json what that says."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def command(*arguments: str, code: int = 0) -> Any:
+        got = run(list(arguments))
+        out, err = capsys.readouterr()
+        assert got == code, (out, err)
+        assert "Traceback" not in err
+        if arguments[0] != "show" and "--json" not in arguments:  # a table
+            assert max(map(len, out.splitlines()), default=0) <= 80
+        return json.loads(out) if "--json" in arguments and out else out + err
+
+    return command
+
+
+def key_of(function: Any, *args: Any) -> str:
+    return str(function.key(*args))
+
+
+# -- where ----------------------------------------------------------------------------------------
+
+
+def test_where_says_which_and_why_and_makes_nothing(shell: Kept, home: Path) -> None:
+    assert f"{home / 'cache'}  (nothing is kept there yet)" in shell("where")
+    assert shell("where", "--json") == {
+        "cache": str(home / "cache"),
+        "source": "KEPT_CACHE",
+        "exists": False,
+        "options": {},
+        "caches": {},
+    }
+    assert not (home / "cache").exists()
+
+
+def test_where_reads_the_configuration(
+    shell: Kept, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KEPT_CACHE")
+    (home / "kept.toml").write_text(
+        'cache = "main"\n[caches.main]\nurl = "data"\nmemory = "1 MB"\n'
+        '[caches.far]\nurl = "redis://me:secret@host/1?token=secret&db=2"\n'
+    )
+    found = shell("where", "--json")
+    assert found["cache"] == str(home / "data")
+    assert found["source"] == str(home / "kept.toml")
+    assert found["options"] == {"memory": "1 MB"}
+    assert found["caches"]["far"] == "redis://***@host/1?token=***&db=2"
+    assert shell("where", "--cache", "far", "--json")["exists"] is None
+    assert "secret" not in shell("where") + shell("where", "--cache", "far")
+
+
+# -- ls -------------------------------------------------------------------------------------------
+
+
+def test_ls_has_a_row_a_function_the_largest_first(shell: Kept, root: Path) -> None:
+    lines = shell("ls").splitlines()
+    assert " ".join(lines[0].split()) == "function calls size computed uses saved last used"
+    assert [line.split()[0] for line in lines[1:]] == [
+        "weather.simulate",
+        "weather.report",
+        "weather.fail",
+    ]
+    assert "600 kB" in lines[1]
+    assert lines[1].endswith("never")
+    assert lines[2].endswith("ago")
+
+
+def test_ls_as_json(shell: Kept, root: Path) -> None:
+    found = shell("ls", "--json")
+    assert found["cache"] == str(root)
+    first, second, third = found["functions"]
+    assert first["function"] == "weather.simulate"
+    assert (first["calls"], first["codes"], first["uses"]) == (5, 1, 0)
+    assert first["bytes"] >= 600_000
+    assert first["seconds"] >= 0.01
+    assert first["seconds_saved"] == 0
+    assert first["last_used"] is None
+    assert abs(first["last_computed"] - time.time()) < 60
+    assert (second["calls"], second["uses"]) == (5, 5)
+    assert second["seconds_saved"] == pytest.approx(second["seconds"])
+    assert third["function"] == "weather.fail"
+
+
+def test_ls_of_a_function_lists_its_calls(shell: Kept, root: Path) -> None:
+    text = shell("ls", "*report")
+    assert "i=3, place='Rome'" in text
+    assert key_of(report, 3)[:12] in text
+    assert "more" not in text
+    assert "3 more; --limit 0 lists all" in shell("ls", "weather.report", "--limit", "2")
+    found = shell("ls", "weather.report", "--limit", "2", "--json")
+    assert found["total"] == 5
+    assert [call["arguments"]["i"]["value"] for call in found["calls"]] == [4, 3]
+    assert len(shell("ls", "weather.report", "--limit", "0", "--json")["calls"]) == 5
+
+
+def test_ls_calls_lists_those_of_all_functions(shell: Kept, root: Path) -> None:
+    text = shell("ls", "--calls")
+    assert "weather.fail(i=1) (raised)" in text
+    assert "weather.simulate(i=0" in text
+    found = shell("ls", "--calls", "--json")
+    assert {call["state"] for call in found["calls"]} == {"done", "failed"}
+    assert len(found["calls"]) == found["total"] == 11
+
+
+def test_an_empty_cache_and_one_that_is_not_there(shell: Kept, home: Path) -> None:
+    nowhere = str(home / "nowhere")
+    for arguments in (["ls"], ["ls", "--calls"], ["ls", "--cache", nowhere]):
+        assert "nothing is kept in" in shell(*arguments)
+    assert shell("ls", "--json")["functions"] == []
+    assert shell("stats", "--json")["calls"] == 0
+    assert shell("verify", "--json")["ok"] is True
+    assert not (home / "nowhere").exists()
+    with kept.open(home / "cache"):
+        pass
+    assert "nothing is kept in" in shell("ls")
+    assert shell("stats", "--json")["schema"] == 1
+
+
+def test_what_a_name_holds_does_nothing_to_the_terminal(shell: Kept, root: Path) -> None:
+    with kept.open(root) as cache:
+        odd = keep(name="odd\x1b[31m\n[red]name[/red]", version=1, cache=cache)(lambda x: x)
+        odd("\x1b]0;title\x07\ud800")
+    text = shell("ls") + shell("ls", "odd*") + shell("show", odd.key("\x1b]0;title\x07\ud800"))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "[red]name[/red]" in text
+    assert shell("ls", "odd*", "--json")["total"] == 1
+
+
+# -- show -----------------------------------------------------------------------------------------
+
+
+def test_show_takes_a_prefix_and_shows_json_results(shell: Kept, root: Path) -> None:
+    key = key_of(report, 2)
+    text = shell("show", key[:10])
+    assert key in text
+    assert "place = 'Rome'" in text
+    assert '{"i":2,"place":"Rome"}' in text
+    assert text == shell("show", key)
+    found = shell("show", key.upper()[:10], "--json")
+    assert found["key"] == key
+    assert found["function"] == "weather.report"
+    assert found["arguments"]["i"] == {"digest": str(kept.digest(2)), "value": 2}
+    assert found["kept"] == {
+        "codec": "json",
+        "blobs": 0,
+        "loaded": False,
+        "text": '{"i":2,"place":"Rome"}',
+    }
+
+
+def test_show_unpickles_nothing_unless_asked(shell: Kept, root: Path) -> None:
+    with kept.open(root) as cache, kept.use(cache):
+        loud()
+    key = key_of(loud)
+    text = shell("show", key)
+    assert "UNPICKLED" not in text
+    assert "not loaded: that may run code; --value does" in text
+    assert shell("show", key, "--json")["kept"]["loaded"] is False
+    assert "UNPICKLED" in shell("show", key, "--value")
+
+
+def test_show_value_is_bounded(shell: Kept, root: Path) -> None:
+    text = shell("show", key_of(simulate, 1), "--value")
+    assert "bytearray(b'000001" in text
+    assert len(text) < 3000
+    assert "1 blob" in text
+    assert "ValueError('the sky fell')" in shell("show", key_of(fail, 1), "--value")
+    assert shell("show", key_of(report, 1), "--value", "--json")["kept"]["loaded"] is True
+
+
+# -- stats ----------------------------------------------------------------------------------------
+
+
+def test_stats_adds_up(shell: Kept, root: Path) -> None:
+    found = shell("stats", "--json")
+    assert (found["functions"], found["calls"], found["values"]) == (3, 11, 11)
+    assert (found["blobs"], found["uses"], found["damaged_files"]) == (5, 5, 0)
+    assert found["blob_bytes"] >= 600_000
+    on_disk = sum(p.stat().st_size for p in [*root.glob("index*"), *root.rglob("blobs/*/*")])
+    assert found["bytes"] == pytest.approx(on_disk, abs=100_000)
+    assert found["seconds"] >= 0.01
+    assert 0 < found["seconds_saved"] < found["seconds"]
+    assert (found["schema"], found["journal"]) == (1, "wal")
+    text = shell("stats")
+    assert "11 different" in text
+    assert "by 5 uses" in text
+
+
+# -- evict ----------------------------------------------------------------------------------------
+
+
+def test_evict_says_what_went(shell: Kept, root: Path) -> None:
+    would = shell("evict", "--function", "*.simulate", "--dry-run")
+    assert would.startswith("would throw away 5 calls, 5 results and 5 blobs: 601 kB")
+    assert shell("stats", "--json")["calls"] == 11
+    assert shell("evict", "--function", "*.simulate").startswith("threw away 5 calls")
+    assert not list(root.glob("blobs/*/*"))
+    assert shell("stats", "--json")["calls"] == 6
+    assert "nothing in" in shell("evict", "--function", "*.simulate")
+
+
+def test_evict_by_key_and_age_as_json(shell: Kept, root: Path) -> None:
+    keys = [key_of(report, 1)[:8], key_of(report, 2)]
+    found = shell("evict", *keys, "--json", "--yes")
+    assert found["calls"] == found["values"] == 2
+    assert found["blobs"] == 0
+    assert found["bytes"] > 0
+    assert found["dry_run"] is False
+    assert shell("evict", "--older", "30d", "--json")["calls"] == 0
+    assert shell("evict", "--older", "0 s", "--json")["calls"] == 9
+
+
+# -- verify ---------------------------------------------------------------------------------------
+
+
+def test_verify_finds_and_repairs(shell: Kept, root: Path) -> None:
+    assert "11 calls, 11 results and 5 blobs (600 kB): all is well" in shell("verify")
+    next(iter(root.glob("blobs/*/*"))).unlink()
+    text = shell("verify", code=1)
+    assert "missing blob" in text
+    assert "1 problem: kept verify --repair" in text
+    found = shell("verify", "--json", code=1)
+    assert found["ok"] is False
+    assert found["calls"] == 11
+    (problem,) = found["problems"]
+    assert problem["kind"] == "missing blob"
+    assert problem["repaired"] is False
+    assert "all problems are repaired" in shell("verify", "--repair")
+    assert shell("verify", "--json")["problems"] == []
+    assert shell("stats", "--json")["calls"] == 10
+
+
+def test_verify_of_a_corrupt_index(shell: Kept, root: Path) -> None:
+    path = root / "index.sqlite"
+    path.write_bytes(b"nothing of the kind" + path.read_bytes()[19:])
+    text = shell("verify", code=1)
+    assert "kept: warning: " in text
+    assert "set aside" in text
+    assert shell("stats", "--json")["damaged_files"] == 1
+    assert "1 damaged: kept verify --repair" in shell("stats")
+    found = shell("verify", "--repair", "--json")
+    assert found["salvaged_calls"] == 11
+    assert shell("ls", "--json")["functions"][0]["calls"] == 5
+    assert len(list(root.glob("index.salvaged-*.sqlite"))) == 1
+
+
+# -- as a program ---------------------------------------------------------------------------------
+
+
+def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kept", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_as_a_module_and_with_its_version() -> None:
+    done = process("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"kept {kept.__version__}\n", "")
+
+
+def test_without_a_command_it_says_what_it_can() -> None:
+    done = process()
+    assert done.returncode == 0
+    for command in ("where", "ls", "show", "stats", "evict", "verify", "demo"):
+        assert f"  {command} " in done.stdout
+
+
+def test_no_colours_where_there_is_no_terminal(root: Path) -> None:
+    for command in (["ls"], ["ls", "--calls"], ["verify"], ["stats"]):
+        done = process(*command)
+        assert done.returncode == 0, done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
+        assert done.stderr == ""
+
+
+def test_a_reader_that_leaves_early_is_no_error(root: Path) -> None:
+    command = f"{sys.executable} -m kept ls --calls --json | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "{\n"
+    assert done.stderr == ""
+
+
+def test_where_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from kept.cli.app import run; run(['where']); "
+        "print(sorted({'numpy', 'pandas', 'rich.console', 'asyncio'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_demo_runs_the_example_as_a_program(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    arguments = ("demo", "--settings", "2", "--folds", "2")
+    first = process(*arguments, "--cache", str(home / "demo"))
+    assert first.returncode == 0, first.stderr
+    assert "2 settings computed" in first.stdout
+    second = process(*arguments, "--cache", str(home / "demo"), "--json")
+    assert second.returncode == 0
+    found = json.loads(second.stdout)
+    assert found["exit"] == 0
+    assert found["cache"] == str(home / "demo")
+    assert found["seconds"] > 0
+    assert "all 2 settings from the cache" in second.stderr

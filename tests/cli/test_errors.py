@@ -1,0 +1,199 @@
+"""What goes wrong is one line on standard error and an exit code: 2 for what can't be asked."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kept
+from kept import keep
+from kept.cli import demo
+from kept.cli.app import run
+from kept.cli.urls import redacted
+
+
+@keep(name="one", version=1)
+def one(i: int) -> int:
+    return i
+
+
+@pytest.fixture
+def filled(home: Path) -> Path:
+    with kept.open(home / "cache") as cache, kept.use(cache):
+        for i in range(300):
+            one(i)
+    return home / "cache"
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> str:
+    assert run(list(arguments)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("kept: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["show", "0" * 64], 1, "is kept in"),
+        (["show", "00000000"], 1, "nothing that begins with 00000000"),
+        (["show", "xyz"], 1, "no digest"),
+        (["show", "x" * 64], 1, "no digest"),
+        (["show"], 2, "kept show --help"),
+        (["ls", "won"], 1, "there is one"),
+        (["ls", "nothing*like"], 1, "no function nothing*like"),
+        (["ls", "--limit", "-1"], 2, "kept ls --help"),
+        (["ls", "--limit", "many"], 2, "kept ls --help"),
+        (["evict"], 2, "say what to evict"),
+        (["evict", "--older", "soon"], 2, "not a duration: 'soon'"),
+        (["evict", "--older", "-3d"], 2, "not a duration"),
+        (["evict", "0" * 64], 1, "no call"),
+        (["verify", "--discard"], 2, "--repair"),
+        (["verify", "--no-such"], 2, "kept verify --help"),
+        (["nosuch"], 2, "kept --help"),
+        (["ls", "--cache", "nosuch"], 2, "no cache is named 'nosuch'"),
+        (["ls", "--cache", ""], 2, "empty path"),
+        (["ls", "--cache", "gopher://x/y"], 2, "no such scheme"),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else None,
+)
+def test_bad_input(
+    filled: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    assert says in complaint(capsys, *arguments, code=code)
+    if "--no-such" not in arguments and "nosuch" not in arguments[:1]:
+        assert says in complaint(capsys, *arguments, "--json", code=code)
+
+
+def test_an_ambiguous_prefix(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with kept.open(home / "cache") as cache:
+        for i in range(2):
+            key = bytes([0xAB, 0xCD, i]) + b"\0" * 29
+            cache.keep(key, i, function="f", code="none", arguments={})
+    assert "abcd fits several" in complaint(capsys, "show", "abcd", code=2)
+    assert "abcd fits several" in complaint(capsys, "evict", "abcd", code=2)
+
+
+def test_a_malformed_configuration(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "kept.toml").write_text("cache = \n")
+    for command in ("where", "ls", "stats", "verify"):
+        assert "kept.toml:1" in complaint(capsys, command, code=2)
+
+
+def test_a_cache_that_is_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "file").write_text("x")
+    assert "file" in complaint(capsys, "ls", "--cache", str(home / "file"), code=1)
+
+
+def test_a_cache_that_others_can_write_to(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    filled.chmod(0o777)
+    assert "chmod go-w" in complaint(capsys, "ls", code=1)
+
+
+def test_a_read_only_directory(filled: Path) -> None:
+    """Read by another user, if this one is a superuser, who can write anywhere."""
+    shutil.copytree(filled, filled.parent / "other")
+    (filled.parent / "other").chmod(0o700)
+    for path in (filled.parent, filled, *filled.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    # Another user may not be able to read the interpreter's modules: first all are imported.
+    script = """if True:
+        import contextlib, io, os, sys
+        from kept.cli.app import run
+        for more in (["--cache", "./other"], ["--cache", "./other", "nosuch"]):
+            with contextlib.redirect_stdout(io.StringIO()):
+                with contextlib.redirect_stderr(io.StringIO()):
+                    run([*sys.argv[1:], *more])
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        sys.exit(run(sys.argv[1:]))
+    """
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script, *arguments], capture_output=True, text=True
+        )
+
+    try:
+        listed = command("ls", "--json")
+        assert json.loads(listed.stdout)["functions"][0]["calls"] == 300
+        assert command("verify").stdout.endswith("all is well\n")
+        assert command("stats").returncode == 0
+        for arguments in (["evict", "--older", "0 s"], ["verify", "--repair"]):
+            refused = command(*arguments)
+            assert (refused.returncode, refused.stdout) == (1, "")
+            assert "read-only" in refused.stderr
+            assert refused.stderr.count("\n") == 1
+    finally:
+        for path in (filled.parent, filled, *filled.rglob("*")):
+            path.chmod(0o700)
+
+
+def test_a_newer_schema_is_refused(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import sqlite3
+
+    with sqlite3.connect(filled / "index.sqlite") as c:
+        c.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
+        c.execute("PRAGMA user_version = 99")
+    c.close()
+    assert "upgrade kept" in complaint(capsys, "ls", code=1)
+
+
+def test_a_missing_extra_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_NEEDS", ("no_such_module",))
+    assert "pip install 'kept[demo]'" in complaint(capsys, "demo", code=2)
+
+
+def test_secrets_are_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for url in (
+        "postgresql://me:secret@host/db",
+        "redis://:secret@host",
+        "redis://:sec/ret@host",
+        "https://me:s@secret@host/path",
+        "s3://bucket/prefix?secret_key=secret&region=here",
+        "https://host/?access_token=secret",
+    ):
+        for command in (["ls"], ["stats"], ["verify"], ["evict", "--older", "1d"]):
+            said = complaint(capsys, *command, "--cache", url, code=2)
+            assert "secret" not in said.replace("secret_key=***", "")
+            assert "ret@" not in said
+        run(["where", "--cache", url])
+        said = "".join(capsys.readouterr())
+        assert "host" in said or "bucket" in said
+        assert "secret" not in said.replace("secret_key=***", "")
+    assert redacted("no URL, me@example.org") == "no URL, me@example.org"
+
+
+def test_asks_before_it_deletes_on_a_terminal(
+    filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    asked: list[str] = []
+
+    def confirm(text: str, **_: object) -> bool:
+        asked.append(text)
+        return len(asked) > 1
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    assert "nothing was thrown away" in complaint(capsys, "evict", "--function", "one", code=1)
+    with kept.open(filled) as cache:
+        assert len(list(cache.calls.keys())) == 300
+    assert run(["evict", "--function", "one"]) == 0
+    assert asked[0].startswith("Throw away 300 calls")
+    with kept.open(filled) as cache:
+        assert not list(cache.calls.keys())
+    assert run(["evict", "--older", "0", "--yes"]) == 0
+    assert len(asked) == 2
