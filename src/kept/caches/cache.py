@@ -76,7 +76,7 @@ class Cache:
         self._flushed = time.monotonic()
         self._told: set[str] = set()
         self.counts = {"damaged": 0, "write failures": 0}
-        place.changed = _weakly(self)
+        place.listen(_weakly(self))
         self._changed()
         _open.add(self)
 
@@ -122,7 +122,7 @@ class Cache:
         if row is None or row.frame is None:
             return None
         entry = Entry(row.body, row.frame)
-        if token is not None:
+        if token is not None and row.exact:
             self.tier.add(key, entry, token)
         return entry
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kept.records import Buffer, Call, Value
@@ -14,10 +14,10 @@ __all__ = ["Place"]
 class Place(Protocol):
     """What a cache needs of where its records live: the embedded store, or a pair of stores."""
 
-    words: Any
-    changed: Any
-    locks: Any
-
+    @property
+    def words(self) -> Any: ...
+    @property
+    def locks(self) -> Any: ...
     @property
     def calls(self) -> Store[Call]: ...
     @property
@@ -27,5 +27,6 @@ class Place(Protocol):
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = ...) -> Any: ...
     def count(self, uses: Mapping[bytes, int]) -> None: ...
     def token(self) -> tuple[int, int] | None: ...
+    def listen(self, told: Callable[[], None]) -> None: ...
     def stale(self) -> bool: ...
     def close(self) -> None: ...

@@ -38,6 +38,8 @@ class Row(NamedTuple):
 
     body: Body
     frame: Frame | None
+    exact: bool = True
+    """Whether a change of it would show in `Embedded.token`."""
 
 
 class Embedded:
@@ -79,8 +81,7 @@ class Embedded:
         self.values = Values(self)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
-        self.changed: Callable[[], None] | None = None
-        """Called when `words` has become another, or none."""
+        self._listeners: list[Callable[[], None]] = []
         self.database.changed = self._changed
         self.database.rolled_back = self._functions.clear
         self.database.open()
@@ -227,8 +228,12 @@ class Embedded:
 
     def _changed(self) -> None:
         self._functions.clear()
-        if self.changed is not None:
-            self.changed()
+        for told in self._listeners:
+            told()
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Have `told` called whenever `words` has become another, or none."""
+        self._listeners.append(told)
 
     # -- currency ---------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ class Held(NamedTuple):
 
     body: Body
     frame: Frame | None
+    exact: bool = True
 
 
 class Medium:
@@ -38,7 +39,6 @@ class Medium:
     """
 
     words: memoryview | None = None
-    changed: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -104,6 +104,9 @@ class Medium:
 
     def token(self) -> None:
         """Nothing tells of others' changes, so no memory tier stands before a medium."""
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """`words` never change."""
 
     def stale(self) -> bool:
         return False

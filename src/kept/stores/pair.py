@@ -26,13 +26,13 @@ class Held(NamedTuple):
 
     body: Body
     frame: Encoded | None
+    exact: bool = True
 
 
 class Pair:
     """The generic way: two trips where an embedded store makes one."""
 
     words: memoryview | None = None
-    changed: Callable[[], None] | None = None
 
     def __init__(self, values: Store[Value], calls: Store[Call]) -> None:
         self.values, self.calls = values, calls
@@ -61,6 +61,9 @@ class Pair:
 
     def token(self) -> None:
         return None
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """`words` never change."""
 
     def stale(self) -> bool:
         return False

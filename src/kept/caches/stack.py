@@ -1,0 +1,70 @@
+"""Caches made of caches: `Stack` and `Pool`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kept.caches.cache import Cache
+from kept.errors import ConfigError
+from kept.stores.layers import Layers
+
+__all__ = ["Pool", "Stack"]
+
+
+class Stack(Cache):
+    """Caches in layers: reads go near to far, and what a far one has is copied to the nearer ones.
+
+    Args:
+        caches: two or more, the nearest first.
+        write: `"all"` keeps results in every layer, `"first"` in the nearest only.
+        memory: see `kept.open`; of the stack, as the layers' own tiers are not used.
+
+    A far layer that does not answer is a warning and a miss. Forgetting and evicting reach all.
+    """
+
+    def __init__(self, *caches: Cache, write: str = "all", memory: int | str = "256 MB") -> None:
+        if write not in ("all", "first"):
+            raise ConfigError(f"write= is 'all' or 'first', not {write!r}")
+        self.caches = _checked(caches)
+        self.write = write
+        places = [cache.place for cache in caches]
+        super().__init__(place=Layers(places, write, [repr(c) for c in caches]), memory=memory)
+        self.memory = memory
+
+    def __repr__(self) -> str:
+        return f"<kept.{type(self).__name__} {', '.join(map(repr, self.caches))}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _stack, (self.caches, self.write, self.memory)
+
+
+class Pool(Cache):
+    """Caches to read from: the first that has a result gives it; nothing is written to any.
+
+    Args:
+        caches: one or more, in the order of asking.
+    """
+
+    def __init__(self, *caches: Cache) -> None:
+        self.caches = _checked(caches)
+        places = [cache.place for cache in caches]
+        super().__init__(place=Layers(places, "none", [repr(c) for c in caches]), memory=0)
+
+    def __repr__(self) -> str:
+        return f"<kept.Pool {', '.join(map(repr, self.caches))}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pool, self.caches
+
+
+def _checked(caches: tuple[Cache, ...]) -> tuple[Cache, ...]:
+    for cache in caches:
+        if not isinstance(cache, Cache):
+            raise ConfigError(f"not a cache: {cache!r}; kept.open(…) makes one")
+    if not caches:
+        raise ConfigError("of which caches? None was given")
+    return caches
+
+
+def _stack(caches: tuple[Cache, ...], write: str, memory: int | str) -> Stack:
+    return Stack(*caches, write=write, memory=memory)
