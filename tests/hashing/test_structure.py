@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import subprocess
 import sys
@@ -142,6 +143,40 @@ def test_shared_parts_cost_their_number_and_not_their_unfolding() -> None:
     assert first != digest(other)
     part = list(range(9_000))
     assert digest([part] * 300) == digest([list(part) for _ in range(300)])
+
+
+class Pair:
+    def __init__(self, left: Any, right: Any) -> None:
+        self.left, self.right = left, right
+
+
+@dataclasses.dataclass
+class Fields:
+    left: Any
+    right: Any
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda value: (value, value),
+        lambda value: {"a": value, "b": value},
+        lambda value: {1: value, "b": value},
+        lambda value: Pair(value, value),
+        lambda value: Fields(value, value),
+        lambda value: frozenset([(value, 1), (value, 2)]),
+        lambda value: [value] * 3000,
+        lambda value: [Pair(value, value)] * 3000,
+        lambda value: [value, list(range(20_000)), value],
+    ],
+)
+def test_shared_parts_of_every_kind(join: Any) -> None:
+    value: Any = 1
+    for _ in range(30):
+        value = join(value)
+    start = time.perf_counter()
+    assert digest_bytes(value) == reference_digest(value)
+    assert time.perf_counter() - start < 60  # 1 s; walked as a tree it would be years
 
 
 def test_sharing_makes_no_difference() -> None:

@@ -39,8 +39,8 @@ __all__ = ["digest_bytes", "fast_digest"]
 MARK = StopIteration
 """`marshal` writes this one class as the single byte `S`, which opens a tagged tuple."""
 
-_BUDGET = 2_000_000
-"""Values looked at between two looks at whether most of them are the same few objects."""
+_BUDGET = 500_000
+"""Values laid out between two looks at whether most of them are the same few objects."""
 
 _PAUSE = 1000
 """Parts of a root from which the collector is paused for the walk."""
@@ -69,10 +69,11 @@ class _Task:
     are not to be hashed again. The objects are held, so that no other can take their ids.
     """
 
-    __slots__ = ("known", "reduced")
+    __slots__ = ("known", "large", "reduced")
 
     def __init__(self, known: Known | None) -> None:
         self.known = known
+        self.large: dict[int, tuple[Any, bytes]] = {}
         self.reduced: dict[int, tuple[Any, tuple[Any, ...]]] = {}
 
     def reduce(self, value: Any, reduce: Reducer) -> tuple[Any, ...]:
@@ -124,7 +125,6 @@ class _Pass:
                 return _short(values), 1
             if level > MAX_HEIGHT:
                 raise _Unfit
-            self.look(values)
             return self.group(first, values, level)
         found = set(kinds)
         if bytes in found:
@@ -134,7 +134,6 @@ class _Pass:
             return values, 1
         if level > MAX_HEIGHT:
             raise _Unfit
-        self.look(values)
         out = list(values)
         places: dict[type, list[int]] = {kind: [] for kind in rest}
         for place, kind in enumerate(kinds):
@@ -148,27 +147,37 @@ class _Pass:
             nodes = max(nodes, some)
         return out, nodes
 
-    def look(self, values: list[Any]) -> None:
-        """Every so often: are these many values, or the same few met on many ways?"""
-        self.budget -= len(values)
-        if self.budget >= 0:
-            return
-        if len(set(map(id, values))) * 2 < len(values):
-            raise _Unfit
-        self.budget = _BUDGET
+    def most(self, values: list[Any]) -> int:
+        """The length of the longest of these containers, before they are all laid side by side."""
+        lengths = list(map(len, values))
+        self.spend(values, sum(lengths))
+        return max(lengths)
+
+    def spend(self, values: list[Any], parts: int) -> None:
+        """Take note that these are to be laid out.
+
+        Raises:
+            _Unfit: that is much, and they are mostly the same few, met on many ways.
+        """
+        self.budget -= parts
+        if self.budget < 0:
+            if len(set(map(id, values))) * 2 < len(values):
+                raise _Unfit
+            self.budget = _BUDGET
 
     def group(self, kind: type, values: list[Any], level: int) -> Column:
         """The stand-ins of values of one type that is not an atom's."""
         if kind is list or kind is tuple:
+            most = self.most(values)
             inner = list(chain.from_iterable(values))
             done, nodes = self.column(inner, level + 1)
-            most = max(map(len, values))
             if done is inner:
                 return values, self.bound(1 + most * nodes)
             return _cut(done, values, kind), self.bound(1 + most * nodes)
         if kind is dict:
             return self.dicts(values, level)
         if kind is set or kind is frozenset:
+            most = self.most(values)
             inner = list(chain.from_iterable(values))
             done, nodes = self.column(inner, level + 1)
             encoded = map(dumps, done, repeat(2))
@@ -176,9 +185,10 @@ class _Pass:
             out: list[Any] = [
                 (MARK, name, *sorted(islice(encoded, len(value)))) for value in values
             ]
-            return out, self.bound(1 + max(map(len, values)) * nodes)
+            return out, self.bound(1 + most * nodes)
         if kind is Digest:
             return [(MARK, b"#", value.raw) for value in values], 1
+        self.spend(values, 4 * len(values))
         reduce = reducer_of(kind)
         fields = fields_of(kind)
         if fields is not None:
@@ -214,6 +224,7 @@ class _Pass:
         return out, self.bound(nodes)
 
     def dicts(self, values: list[Any], level: int) -> Column:
+        most = self.most(values)
         kinds = list(map(type, chain.from_iterable(values)))
         if not kinds:
             return [(MARK, b"dict", _NO_KEYS)] * len(values), 1
@@ -247,7 +258,6 @@ class _Pass:
         ]
         done, nodes = self.column(inner, level + 1)
         rest = iter(done)
-        most = max(map(len, values))
         return (
             [
                 (MARK, b"dict", dumps(tuple(keys_), 2), *islice(rest, len(keys_)))
@@ -317,14 +327,22 @@ def _column(values: list[Any], task: _Task, depth: int) -> list[Any]:
 def _pieces(values: list[Any], task: _Task, depth: int) -> list[Any]:
     """The same by halves: what has few nodes in all has no large part."""
     if len(values) == 1 and type(values[0]) in _SIZED and len(values[0]) > MAX_NODES:
-        return [(MARK, b"#", fast_digest(values[0], task, depth + 1))]
+        return [(MARK, b"#", _large(values[0], task, depth))]
     try:
         return _Pass(task, MAX_NODES).column(values, 1)[0]
     except _Large:
         if len(values) == 1:  # the walk met its nodes and no others, so it is large
-            return [(MARK, b"#", fast_digest(values[0], task, depth + 1))]
+            return [(MARK, b"#", _large(values[0], task, depth))]
     half = len(values) // 2
     return _pieces(values[:half], task, depth) + _pieces(values[half:], task, depth)
+
+
+def _large(value: Any, task: _Task, depth: int) -> bytes:
+    """The digest of a large part, once however often it is met."""
+    found = task.large.get(id(value))
+    if found is None:
+        found = task.large[id(value)] = value, fast_digest(value, task, depth + 1)
+    return found[1]
 
 
 _SIZED = frozenset({list, tuple, dict})
