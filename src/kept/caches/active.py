@@ -48,7 +48,7 @@ def _open_default() -> Cache:
                 raise _failed[1].with_traceback(None)  # or it would grow, and keep frames alive
             found = settings()
             try:
-                _default = open_cache(found.url, **found.options)
+                _default = _opened(found, found.url, found.options)
             except StoreError as error:
                 _failed = (time.monotonic(), error)
                 raise
@@ -71,17 +71,24 @@ def named(name: str) -> Cache:
         ConfigError: no such name.
         StoreError: it can't be opened.
     """
-    options: Mapping[str, Any] = {}
     is_name = not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
     if not is_name:
         name = resolve_url(name, Path.cwd())  # the working directory may change
     with _lock:
         if name not in _named:
-            url = name
             if is_name:
                 url, options = settings().named(name)
-            _named[name] = open_cache(url, **options)
+                _named[name] = _opened(settings(), url, options)
+            else:
+                _named[name] = open_cache(name)
         return _named[name]
+
+
+def _opened(source: Settings, url: str, options: Mapping[str, Any]) -> Cache:
+    try:
+        return open_cache(url, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{source.source}: {error}") from error
 
 
 @contextlib.contextmanager

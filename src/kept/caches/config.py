@@ -18,6 +18,16 @@ from kept.errors import ConfigError
 __all__ = ["Settings", "find", "read"]
 
 
+BARE = re.compile(r"\w[\w-]*")
+"""A bare word is the name of a cache; a path of one word is written `./word`."""
+
+
+def no_such(name: str, caches: Mapping[str, Any]) -> str:
+    """What to say of a name that no cache has."""
+    known = ", ".join(sorted(caches)) or "none"
+    return f"no cache is named {name!r}; there are {known} (a path is written './{name}')"
+
+
 @dataclass(frozen=True)
 class Settings:
     """What is in force: the URL of the active cache, named caches, and where that was said."""
@@ -36,8 +46,7 @@ class Settings:
             ConfigError: there is none of that name.
         """
         if name not in self.caches:
-            known = ", ".join(sorted(self.caches)) or "none"
-            raise ConfigError(f"{self.source}: no cache is named {name!r}; there are {known}")
+            raise ConfigError(f"{self.source}: {no_such(name, self.caches)}")
         return self.caches[name]
 
 
@@ -53,6 +62,8 @@ def find(start: Path | None = None) -> Settings:
         return settings
     if override in settings.caches:
         url, options = settings.caches[override]
+    elif BARE.fullmatch(override):
+        raise ConfigError(f"KEPT_CACHE: {no_such(override, settings.caches)}")
     else:
         url, options = resolve_url(override, Path.cwd()), {}
     return Settings(url, "KEPT_CACHE", options, settings.caches)
@@ -118,13 +129,10 @@ class _Reader:
         elif chosen in caches:
             url, own = caches[chosen]
             options |= own
-        elif re.fullmatch(r"\w[\w-]*", chosen):
-            known = ", ".join(sorted(caches)) or "none"
-            raise self.error(
-                "cache", f"no cache is named {chosen!r}; there are {known} (a path: './{chosen}')"
-            )
+        elif BARE.fullmatch(chosen):
+            raise self.error("cache", no_such(chosen, caches))
         else:
-            url = resolve_url(chosen, self.path.parent)
+            url = self.url("cache", chosen)
         return Settings(url, str(self.path), options, caches)
 
     def cache(self, name: str, what: Any) -> tuple[str, dict[str, Any]]:
@@ -136,7 +144,13 @@ class _Reader:
         if not isinstance(what.get("url"), str) or not what["url"]:
             raise self.error(f"{key}.url", "is missing, or not text")
         options = self.options({k: v for k, v in what.items() if k != "url"}, f"{key}.")
-        return resolve_url(what["url"], self.path.parent), options
+        return self.url(f"{key}.url", what["url"]), options
+
+    def url(self, key: str, url: str) -> str:
+        try:
+            return resolve_url(url, self.path.parent)
+        except ConfigError as error:
+            raise self.error(key, str(error)) from None
 
     def options(self, table: dict[str, Any], where: str) -> dict[str, Any]:
         kinds = {"memory": (int, str), "durability": (str,), "trust": (bool,), "readonly": (bool,)}
@@ -157,21 +171,24 @@ class _Reader:
         return ConfigError(f"{self.path}:{self.line(key)}: {key}: {what}")
 
     def line(self, key: str) -> int:
-        """The line that says `key`: the last part of it, below its table's header."""
-        *tables, last = key.split(".")
-        lines = self.text.splitlines()
-        at = 0
-        for i, line in enumerate(lines):
-            stripped = line.strip().strip("[]").strip()
-            if line.strip().startswith("[") and tables and stripped.endswith(".".join(tables)):
-                at = i
-            if stripped.endswith(key) and line.strip().startswith("["):
-                at = i
-        pattern = re.compile(rf"\s*[\"']?{re.escape(last)}[\"']?\s*=")
-        for i in range(at, len(lines)):
-            if pattern.match(lines[i]):
-                return i + 1
-        return at + 1
+        """The line that says `key`, or the last that says what it is part of."""
+        inside = self.path.name == "pyproject.toml"
+        wanted = f"tool.kept.{key}" if inside and not key.startswith("tool.") else key
+        best, at, table = 0, 1, ""
+        for i, line in enumerate(self.text.splitlines(), start=1):
+            if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+                said = table = _plain(header[1])
+            elif entry := re.match(r"\s*([\w.\"' -]+?)\s*=", line):
+                said = f"{table}.{_plain(entry[1])}".lstrip(".")
+            else:
+                continue
+            if (said == wanted or wanted.startswith(f"{said}.")) and len(said) >= best:
+                best, at = len(said), i
+        return at
+
+
+def _plain(key: str) -> str:
+    return ".".join(part.strip().strip("\"'") for part in key.split("."))
 
 
 def _check(name: str, value: Any) -> None:

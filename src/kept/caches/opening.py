@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kept.caches.cache import Cache
+from kept.caches.sizes import parse_size
 from kept.errors import ConfigError
 
 __all__ = ["OPTIONS", "open_cache", "reopen", "resolve_url"]
@@ -51,6 +52,7 @@ def open_cache(
     for name in options:
         if name not in OPTIONS:
             raise ConfigError(f"{text}: no such option {name!r}; there are {', '.join(OPTIONS)}")
+    parse_size(memory)  # a wrong one is told before a directory is made
     if not scheme:
         text = str(Path(text).expanduser().absolute())
     place = _opener(scheme, text)(rest, **options)
@@ -71,8 +73,13 @@ def reopen(url: str, options: dict[str, Any]) -> Cache:
 
 
 def resolve_url(url: str, base: Path) -> str:
-    """`url` with a relative path taken from `base`."""
-    if _SCHEME.match(url):
+    """`url` with a relative path taken from `base`.
+
+    Raises:
+        ConfigError: there is no such scheme.
+    """
+    if found := _SCHEME.match(url):
+        _opener(found[1].lower(), url)
         return url
     return str((base / Path(url).expanduser()).absolute())
 
