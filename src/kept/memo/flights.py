@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextvars import ContextVar
+from typing import Any
 
 __all__ = ["Flight", "Flights", "current"]
 
@@ -11,10 +13,12 @@ __all__ = ["Flight", "Flights", "current"]
 class Flight:
     """One computation: its key, and the computation that called it."""
 
-    __slots__ = ("parent", "waits_for")
+    __slots__ = ("lease", "parent", "waits_for")
 
-    def __init__(self, parent: Flight | None) -> None:
+    def __init__(self, parent: Flight | None, lease: tuple[Any, bytes] | None = None) -> None:
         self.parent = parent
+        self.lease = lease
+        """The lock table and the key whose lease it holds."""
         self.waits_for: list[Flight] = []
 
     def line(self) -> list[Flight]:
@@ -73,3 +77,11 @@ class Flights:
 
 
 flights = Flights()
+
+
+def _after_fork() -> None:
+    flights._guard = threading.Lock()  # another thread may have held it at the fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

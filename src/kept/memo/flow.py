@@ -26,6 +26,7 @@ from kept.errors import (
     Undigestible,
 )
 from kept.memo.flights import Flight, current, flights
+from kept.memo.waits import Waiting
 from kept.records import Digest
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ def _miss(
     leased = False
     caller = current.get()
     table = id(locks)
+    waiting: Waiting | None = None
     try:
         try:
             delay = _FIRST_WAIT
@@ -178,8 +180,11 @@ def _miss(
                 except RuntimeError:  # the holder waits for us: better computed twice than never
                     break
                 try:
-                    if delay == _FIRST_WAIT:
+                    if waiting is None:
                         kept.counts.waited += 1
+                        waiting = Waiting(caller, locks, key)
+                    elif waiting.stuck():  # the same, over processes
+                        break
                     yield delay
                 finally:
                     flights.done(caller, holder)
@@ -196,7 +201,10 @@ def _miss(
         except Exception as error:
             if kept.broke(error):
                 raise
-        flight = Flight(caller)
+        finally:
+            if waiting is not None:
+                waiting.done()
+        flight = Flight(caller, (locks, key) if leased else None)
         if leased:
             flights.begin(table, key, flight)
         token = current.set(flight)

@@ -22,6 +22,7 @@ from kept.records import Buffer, Call, Value
 from kept.stores.blobs import Blobs
 from kept.stores.database import Database, Token
 from kept.stores.locks import Locks
+from kept.stores.netlocks import NetworkLocks
 from kept.stores.shelves import Calls, Values, put_value
 from kept.stores.tables import BODY_SIZE, INLINE, Body, arguments_text, make, rowid, seal, unseal
 
@@ -76,7 +77,10 @@ class Embedded:
             self.root / "blobs", self.root / "tmp", durable=durable, readonly=readonly
         )
         self.database = Database(self.root / "index.sqlite", make, durable=durable, network=network)
-        self.locks = Locks(self.root / "locks")
+        self.locks: Locks | NetworkLocks = Locks(self.root / "locks")
+        if self.database.network:
+            self.locks = NetworkLocks(self.database, self.root / "locks")
+        self.locks.waits = self.root / "tmp"
         self.calls = Calls(self)
         self.values = Values(self)
         self._functions: dict[tuple[str, str], int] = {}

@@ -43,6 +43,8 @@ class Locks:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.waits: Path | None = None
+        """Where those who wait for long may say so."""
         self._fd = -1
         self._held: set[int] = set()
         self._shared = 0
