@@ -196,6 +196,16 @@ def test_they_agree_about_the_last_nodes(count: int) -> None:
     assert digest_bytes([half]) == reference([half])
 
 
+def test_keys_that_are_written_alike_go_by_their_values() -> None:
+    def keyed(*values: Any) -> dict[Any, Any]:
+        return {float("nan"): value for value in values}
+
+    assert len(keyed(1, 2)) == 2
+    assert digest(keyed(1, 2)) == digest(keyed(2, 1)) != digest(keyed(1, 1))
+    assert digest([keyed(1, 2), {}]) == digest([keyed(2, 1), {}])
+    assert digest([keyed(1, 2), {}]).raw == reference([keyed(2, 1), {}])
+
+
 def test_a_digest_stands_for_what_it_names() -> None:
     large = list(range(20_000))
     assert digest(digest(large)) == digest(large)
