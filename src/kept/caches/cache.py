@@ -1,30 +1,15 @@
-"""A cache: calls and their results in a store, with a memory tier before it."""
+"""A cache: what finds and keeps results, and what one does with all of them."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kept.caches.keeper import Keeper
 from kept.caches.place import Place
-from kept.caches.sizes import parse_size
-from kept.caches.tier import Entry, Tier
-from kept.codecs import decode, decoder, encode
-from kept.errors import (
-    AmbiguousDigest,
-    ConfigError,
-    DecodeError,
-    KeptError,
-    NotKept,
-    StoreError,
-    Undigestible,
-    tell,
-)
-from kept.hashing import address, buffer_digest, digest_bytes
-from kept.records import Argument, Call, Digest, Value
+from kept.caches.sizes import parse_duration
+from kept.errors import ConfigError
+from kept.records import Call, Value
 from kept.stores.base import Store
 from kept.stores.pair import Pair
 
@@ -32,15 +17,15 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from kept.caches.evict import Evicted
+    from kept.caches.moving import Moved
+    from kept.caches.summary import Totals
     from kept.caches.verify import Report
+    from kept.stores.collect import Collected
 
 __all__ = ["Cache"]
 
-_FLUSH = 15.0  # seconds between flushes of use counts, at the least
-_MANY = 2000  # counts that are flushed sooner
 
-
-class Cache:
+class Cache(Keeper):
     """Keeps calls and results.
 
     Args:
@@ -67,213 +52,9 @@ class Cache:
             if values is None or calls is None:
                 raise ConfigError("a cache needs both stores: Cache(values=…, calls=…)")
             place = Pair(values, calls)
-        self.place = place
+        super().__init__(place, memory)
         self.url = url
         self._options = dict(options or {})
-        self.tier = Tier(parse_size(memory))
-        self._words: Any = None
-        self._uses: dict[bytes, int] = {}
-        self._flushed = time.monotonic()
-        self._told: set[str] = set()
-        self.counts = {"damaged": 0, "write failures": 0}
-        place.listen(_weakly(self))
-        self._changed()
-        _open.add(self)
-
-    @property
-    def calls(self) -> Store[Call]:
-        """The call records."""
-        return self.place.calls
-
-    @property
-    def values(self) -> Store[Value]:
-        """The encoded values."""
-        return self.place.values
-
-    # -- reading ----------------------------------------------------------------------------------
-
-    def fresh(self, key: bytes) -> Entry | None:
-        """What the memory tier holds under a key, if nothing was committed since."""
-        words = self._words
-        try:
-            if words is None or (words[1], words[5]) != self.tier.seen:
-                return None
-        except ValueError:  # the index was closed in another thread
-            return None
-        return self.tier.entries.get(key)
-
-    def find(self, key: bytes) -> Entry | None:
-        """The entry under a key, from memory or from the store; a damaged one is a miss.
-
-        Raises:
-            StoreError: the store can't be read.
-        """
-        place, token = self.place, None
-        if self.tier.limit:
-            entry = self.fresh(key)
-            if entry is not None:
-                return entry
-            token = place.token()
-        try:
-            row = place.fetch(key)
-        except DecodeError as error:
-            self.damage(key, error)
-            return None
-        if row is None or row.frame is None:
-            return None
-        entry = Entry(row.body, row.frame)
-        if token is not None and row.exact:
-            self.tier.add(key, entry, token)
-        return entry
-
-    def value(self, key: bytes, entry: Entry) -> Any:
-        """The result of an entry.
-
-        Raises:
-            DecodeError: it is missing, damaged, or can't be decoded here.
-            StoreError: it can't be read.
-        """
-        entry.hot = True
-        frame = entry.frame
-        if frame is None:  # read once: another thread may fix the entry meanwhile
-            return entry.value
-        payload, buffers = self.place.load(frame)
-        value = decoder(frame.codec)(payload, buffers)
-        entry.fix(value)
-        return value
-
-    def used(self, key: bytes) -> None:
-        """Count a use; written in batches."""
-        self._uses[key] = self._uses.get(key, 0) + 1
-        if len(self._uses) > _MANY and time.monotonic() - self._flushed > _FLUSH:
-            self.flush()
-
-    def damage(self, key: bytes, error: KeptError) -> None:
-        """Something under this key can't be trusted: warn once, count, and compute it again."""
-        self.counts["damaged"] += 1
-        self.tier.clear()
-        self.warn("damage", f"a kept result is damaged and will be computed again: {error}")
-
-    def load(self, digest: str) -> Any:
-        """The value that a digest, or an unambiguous prefix of one, names.
-
-        Raises:
-            NotKept: no such value.
-            AmbiguousDigest: the prefix fits several.
-            DecodeError: its bytes are damaged.
-            StoreError: the store can't be read.
-        """
-        full = self.expand(digest, self.values)
-        value = self.values.get(full)
-        if value is None:
-            raise NotKept(f"no value {digest} is kept in {self}")
-        return decode(value)
-
-    def expand(self, prefix: str, store: Store[Any] | None = None) -> Digest:
-        """The full digest of a call (or of an item of another store) from a prefix of it.
-
-        Raises:
-            NotKept: nothing begins so.
-            AmbiguousDigest: several do.
-        """
-        text = prefix.lower()
-        if not 4 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
-            raise NotKept(f"{prefix[:80]!r} is no digest: 4 to 64 hex digits")
-        if len(text) == 64:
-            return Digest(text)
-        found = []
-        for key in (store or self.calls).keys(text):
-            found.append(key)
-            if len(found) > 3:
-                break
-        if not found:
-            raise NotKept(f"nothing that begins with {prefix} is kept in {self}")
-        if len(found) > 1:
-            raise AmbiguousDigest(
-                f"{prefix} fits several: {', '.join(found[:3])}; give more digits"
-            )
-        return Digest(found[0])
-
-    # -- writing ----------------------------------------------------------------------------------
-
-    def keep(
-        self,
-        key: bytes,
-        result: Any,
-        *,
-        function: str,
-        code: str,
-        arguments: Mapping[str, Argument],
-        state: str = "done",
-        seconds: float = 0.0,
-        ttl: float | None = None,
-        codec: str = "pickle",
-    ) -> Call:
-        """Encode a result and keep it under a key.
-
-        Args:
-            seconds: what computing it took.
-            ttl: seconds until it expires.
-
-        Raises:
-            EncodeError: the result can't be encoded.
-            StoreError: it can't be written.
-        """
-        value, digest = _encoded(result, codec)
-        now = time.time()
-        call = Call(
-            key=Digest.of(key),
-            function=function,
-            code=code,
-            arguments=arguments,
-            result=Digest.of(digest),
-            state=state,
-            created=now,
-            seconds=seconds,
-            size=value.size,
-            expires=None if ttl is None else now + ttl,
-        )
-        uses = None
-        if self._uses and time.monotonic() - self._flushed > _FLUSH:
-            uses = self._take_uses()
-        try:
-            done = self.place.commit(call, value, uses)
-        except StoreError:
-            self.counts["write failures"] += 1
-            raise
-        if done is not None and self.tier.limit:
-            step, body, frame = done
-            entry = Entry(body, frame)
-            entry.fix(result)
-            self.tier.advance(step, key, entry)
-        return call
-
-    def forget(self, key: bytes) -> bool:
-        """Forget a call; whether it was there.
-
-        Raises:
-            StoreError: the store can't be written.
-        """
-        text = key.hex()
-        there = self.calls.get(text) is not None
-        self._uses.pop(key, None)
-        self.calls.delete(text)
-        self.tier.clear()
-        return there
-
-    def flush(self) -> None:
-        """Write the counts of uses."""
-        uses = self._take_uses()
-        if uses:
-            with contextlib.suppress(KeptError):  # counts are not worth an error
-                self.place.count(uses)
-
-    def _take_uses(self) -> dict[bytes, int]:
-        uses, self._uses = self._uses, {}
-        self._flushed = time.monotonic()
-        return uses
-
-    # -- the whole --------------------------------------------------------------------------------
 
     def evict(
         self,
@@ -322,30 +103,107 @@ class Cache:
 
         return verify.verify(self, repair=repair, discard=discard, progress=progress)
 
-    def token(self) -> tuple[int, int] | None:
-        """Differs after any commit by any process; None where that can't be seen."""
-        return self.place.token()
+    def gc(self, *, grace: float | str | timedelta = "1 h") -> Collected:
+        """Remove values and blobs that nothing references; how many, and their bytes.
 
-    def warn(self, kind: str, text: str) -> None:
-        """Warn once a cache and kind of trouble."""
-        if kind not in self._told:
-            self._told.add(kind)
-            tell(text)
+        Args:
+            grace: where a medium has no lock that its writers hold, what was seen unreferenced so
+                long ago and still is goes. A directory has one, and needs no grace.
 
-    def _changed(self) -> None:
-        self._words = self.place.words if self.tier.limit else None
-        self.tier.clear()
+        Raises:
+            StoreError: the store can't be written, or its writers leave no gap.
+        """
+        from kept.caches import gc
 
-    def close(self) -> None:
-        """Flush and close; it opens again when it is used."""
-        self.flush()
-        self.place.close()
+        return gc.collect(self, parse_duration(grace))
 
-    def __enter__(self) -> Cache:
-        return self
+    def transfer(
+        self,
+        target: Cache,
+        where: Callable[[Call], bool] | None = None,
+        *,
+        move: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Moved:
+        """Copy (or move) calls with their results to another cache.
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        Args:
+            where: which; all by default.
+        """
+        from kept.caches import moving
+
+        return moving.transfer(self, target, where, move=move, dry_run=dry_run, progress=progress)
+
+    def transform(
+        self,
+        function: Callable[[Call], Call | None] | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Moved:
+        """Replace each call record by what `function` makes of it, under the key that follows.
+
+        Args:
+            function: the new record, or None to forget the call; without one, keys are only made
+                anew from function, code and arguments.
+        """
+        from kept.caches import moving
+
+        return moving.transform(self, function, dry_run=dry_run, progress=progress)
+
+    def migrate(
+        self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> Moved:
+        """Digest results and shown arguments anew and re-key the calls, without recomputing: after
+        a change of the digest scheme, or of a type.
+        """
+        from kept.caches import moving
+
+        return moving.migrate(self, dry_run=dry_run, progress=progress)
+
+    def readonly(self) -> Cache:
+        """This cache, never written to: hits are hits, and what is computed is not kept."""
+        from kept.caches import derived
+
+        return derived.readonly(self)
+
+    def filtered(self, where: Callable[[Call], bool]) -> Cache:
+        """This cache with only the calls for which `where` holds; it takes no others."""
+        from kept.caches import derived
+
+        return derived.filtered(self, where)
+
+    def limited(
+        self,
+        bytes: int | str | None = None,  # noqa: A002  as users write it: bytes="10 GB"
+        calls: int | None = None,
+        policy: str = "cost",
+    ) -> Cache:
+        """This cache, kept within limits by what is written through it.
+
+        Args:
+            bytes: of results; over it results go, and the records of their calls stay.
+            calls: records; over it they go with their results.
+            policy: what goes first: `"cost"` what is cheap to compute again per byte and seldom
+                used, `"lru"` the least recently used, `"lfu"` the least often, `"fifo"` the oldest.
+
+        Raises:
+            ConfigError: nothing is limited, or no such policy.
+        """
+        from kept.caches import derived, limits
+
+        return derived.limited(self, limits.limit_of(bytes, calls, policy))
+
+    def size(self) -> Totals:
+        """How much it holds: calls, values, blobs, bytes, time computed and saved.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        from kept.caches import summary
+
+        return summary.totals(self)
 
     def __repr__(self) -> str:
         return f"<kept.Cache {self.url or type(self.place).__name__}>"
@@ -356,44 +214,3 @@ class Cache:
         from kept.caches.opening import reopen  # it makes caches, so it imports this module
 
         return reopen, (self.url, self._options)
-
-
-def _weakly(cache: Cache) -> Any:
-    reference = weakref.ref(cache)
-
-    def changed() -> None:
-        found = reference()
-        if found is not None:
-            found._changed()
-
-    return changed
-
-
-def _encoded(result: Any, codec: str) -> tuple[Value, bytes]:
-    value = encode(result, codec)
-    if not value.buffers:
-        try:
-            return value, digest_bytes(result)
-        except Undigestible:
-            return value, buffer_digest(value.codec.encode() + b"\0" + value.head)
-    names = [buffer_digest(buffer) for buffer in value.buffers]
-    known = {
-        (address(buffer), memoryview(buffer).nbytes): name
-        for buffer, name in zip(value.buffers, names, strict=True)
-    }
-    try:
-        digest = digest_bytes(result, known=known)
-    except Undigestible:
-        digest = buffer_digest(value.codec.encode() + b"\0" + value.head + b"".join(names))
-    return Value(value.codec, value.head, value.buffers, names), digest
-
-
-_open: weakref.WeakSet[Cache] = weakref.WeakSet()
-
-
-@atexit.register
-def close_all() -> None:
-    """At exit: flush counts and close, so that SQLite can fold its log into the index."""
-    for cache in list(_open):
-        with contextlib.suppress(Exception):  # too late for anybody to hear of it
-            cache.close()

@@ -27,6 +27,9 @@ class Entry:
 
     __slots__ = ("body", "cost", "frame", "hot", "value")
 
+    cost: int
+    """Bytes of memory that it counts for, once it is in a tier."""
+
     def __init__(self, body: Body, frame: Any) -> None:
         self.body = body
         self.frame = frame

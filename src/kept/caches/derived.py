@@ -1,0 +1,172 @@
+"""A cache seen in another way: read-only, filtered, limited. Each holds the cache it came from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from kept.caches.cache import Cache
+from kept.caches.limits import Limit, shrink
+from kept.caches.place import Place
+from kept.errors import StoreError
+from kept.records import Buffer, Call, Value
+from kept.stores.base import Store
+
+__all__ = ["Derived", "filtered", "limited", "readonly"]
+
+V = TypeVar("V")
+
+
+class Derived(Cache):
+    """A cache over another one's place. It pickles as the call that made it."""
+
+    def __init__(self, source: Cache, place: Place, how: str, options: Mapping[str, Any]) -> None:
+        super().__init__(place=place, memory=source.tier.limit)
+        self.source, self.how, self.how_options = source, how, dict(options)
+
+    def __repr__(self) -> str:
+        return f"<{self.how} {self.source!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _derive, (self.source, self.how, self.how_options)
+
+
+def _derive(source: Cache, how: str, options: dict[str, Any]) -> Cache:
+    made: Cache = getattr(source, how)(**options)
+    return made
+
+
+def readonly(source: Cache) -> Cache:
+    """See `Cache.readonly`."""
+    return Derived(source, _Through(source.place), "readonly", {})
+
+
+def filtered(source: Cache, where: Callable[[Call], bool]) -> Cache:
+    """See `Cache.filtered`."""
+    return Derived(source, _Filtered(source.place, where), "filtered", {"where": where})
+
+
+def limited(source: Cache, limit: Limit) -> Cache:
+    """See `Cache.limited`."""
+    return Derived(source, _Limited(source, limit), "limited", limit._asdict())
+
+
+class _Through:
+    """A place that passes reads on, and refuses or drops writes."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.locks = place.locks
+        self.calls: Store[Call] = _ReadOnly(place.calls)
+        self.values: Store[Value] = _ReadOnly(place.values)
+
+    @property
+    def words(self) -> Any:
+        return self.place.words
+
+    def fetch(self, key: bytes) -> Any:
+        return self.place.fetch(key)
+
+    def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
+        return self.place.load(frame)
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        """Dropped: the caller has its result."""
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Dropped."""
+
+    def token(self) -> tuple[int, int] | None:
+        return self.place.token()
+
+    def listen(self, told: Callable[[], None]) -> None:
+        self.place.listen(told)
+
+    def stale(self) -> bool:
+        return self.place.stale()
+
+    def close(self) -> None:
+        """The place belongs to the cache that this one came from."""
+
+
+class _ReadOnly(Generic[V]):
+    """A store that can only be read."""
+
+    def __init__(self, store: Store[V]) -> None:
+        self._store = store
+
+    def get(self, key: str) -> V | None:
+        return self._store.get(key)
+
+    def put(self, key: str, item: V) -> None:
+        raise StoreError(f"can't keep {key}: this cache is read-only")
+
+    def delete(self, key: str) -> None:
+        raise StoreError(f"can't forget {key}: this cache is read-only")
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return self._store.keys(prefix)
+
+
+class _Filtered(_Through):
+    """Has only the calls for which `where` holds, and takes no others."""
+
+    def __init__(self, place: Place, where: Callable[[Call], bool]) -> None:
+        super().__init__(place)
+        self.where = where
+        self.calls = _FilteredCalls(place.calls, where)
+        self.values = place.values
+
+    def fetch(self, key: bytes) -> Any:
+        found = self.place.fetch(key)
+        return found if found is not None and self.calls.get(key.hex()) is not None else None
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        return self.place.commit(call, value, uses) if self.where(call) else None
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        self.place.count(uses)
+
+
+class _FilteredCalls:
+    def __init__(self, store: Store[Call], where: Callable[[Call], bool]) -> None:
+        self._store, self._where = store, where
+
+    def get(self, key: str) -> Call | None:
+        call = self._store.get(key)
+        return call if call is not None and self._where(call) else None
+
+    def put(self, key: str, item: Call) -> None:
+        if self._where(item):
+            self._store.put(key, item)
+
+    def delete(self, key: str) -> None:
+        if self.get(key) is not None:
+            self._store.delete(key)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return (key for key in self._store.keys(prefix) if self.get(key) is not None)
+
+
+class _Limited(_Through):
+    """Keeps what it holds within a limit."""
+
+    def __init__(self, source: Cache, limit: Limit) -> None:
+        super().__init__(source.place)
+        self.calls, self.values = source.place.calls, source.place.values
+        self._source, self._limit = source, limit
+        self._guard = threading.Lock()
+        self._room: tuple[float, float] | None = None  # bytes and calls until the next look
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        done = self.place.commit(call, value, uses)
+        with self._guard:
+            if self._room is not None:
+                self._room = self._room[0] - call.size, self._room[1] - 1
+            if self._room is None or min(self._room) < 0:
+                self._room = shrink(self._source, self._limit)
+        return done
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        self.place.count(uses)

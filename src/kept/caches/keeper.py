@@ -1,0 +1,300 @@
+"""Finding and keeping results in a place, with a memory tier before it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import time
+import weakref
+from collections.abc import Mapping
+from typing import Any, Self
+
+from kept.caches.encoded import encoded
+from kept.caches.place import Place
+from kept.caches.sizes import parse_size
+from kept.caches.tier import Entry, Tier
+from kept.codecs import decode, decoder
+from kept.errors import (
+    AmbiguousDigest,
+    DecodeError,
+    KeptError,
+    NotKept,
+    StoreError,
+    tell,
+)
+from kept.records import Argument, Call, Digest, Value
+from kept.stores.base import Store
+
+__all__ = ["Keeper"]
+
+_FLUSH = 15.0  # seconds between flushes of use counts, at the least
+_MANY = 2000  # counts that are flushed sooner
+
+
+class Keeper:
+    """What a kept function needs of a cache.
+
+    Args:
+        place: where calls and values are.
+        memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
+    """
+
+    def __init__(self, place: Place, memory: int | str) -> None:
+        self.place = place
+        self.tier = Tier(parse_size(memory))
+        self._words: Any = None
+        self._uses: dict[bytes, int] = {}
+        self._flushed = time.monotonic()
+        self._told: set[str] = set()
+        self._evicted: dict[bytes, bytes] = {}
+        self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
+        place.listen(_weakly(self))
+        self._changed()
+        _open.add(self)
+
+    @property
+    def calls(self) -> Store[Call]:
+        """The call records."""
+        return self.place.calls
+
+    @property
+    def values(self) -> Store[Value]:
+        """The encoded values."""
+        return self.place.values
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def fresh(self, key: bytes) -> Entry | None:
+        """What the memory tier holds under a key, if nothing was committed since."""
+        words = self._words
+        try:
+            if words is None or (words[1], words[5]) != self.tier.seen:
+                return None
+        except ValueError:  # the index was closed in another thread
+            return None
+        return self.tier.entries.get(key)
+
+    def find(self, key: bytes) -> Entry | None:
+        """The entry under a key, from memory or from the store; a damaged one is a miss.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        place, token = self.place, None
+        if self.tier.limit:
+            entry = self.fresh(key)
+            if entry is not None:
+                return entry
+            token = place.token()
+        try:
+            row = place.fetch(key)
+        except DecodeError as error:
+            self.damage(key, error)
+            return None
+        if row is None:
+            return None
+        if row.frame is None:  # the result was evicted, or its row is damaged; its record stays
+            if len(self._evicted) < _MANY:
+                self._evicted[key] = row.body.result
+            return None
+        entry = Entry(row.body, row.frame)
+        if token is not None and row.exact:
+            self.tier.add(key, entry, token)
+        return entry
+
+    def value(self, key: bytes, entry: Entry) -> Any:
+        """The result of an entry.
+
+        Raises:
+            DecodeError: it is missing, damaged, or can't be decoded here.
+            StoreError: it can't be read.
+        """
+        entry.hot = True
+        frame = entry.frame
+        if frame is None:  # read once: another thread may fix the entry meanwhile
+            return entry.value
+        payload, buffers = self.place.load(frame)
+        value = decoder(frame.codec)(payload, buffers)
+        entry.fix(value)
+        return value
+
+    def used(self, key: bytes) -> None:
+        """Count a use; written in batches."""
+        self._uses[key] = self._uses.get(key, 0) + 1
+        if len(self._uses) > _MANY and time.monotonic() - self._flushed > _FLUSH:
+            self.flush()
+
+    def damage(self, key: bytes, error: KeptError) -> None:
+        """Something under this key can't be trusted: warn once, count, and compute it again."""
+        self.counts["damaged"] += 1
+        self.tier.clear()
+        self.warn("damage", f"a kept result is damaged and will be computed again: {error}")
+
+    def load(self, digest: str) -> Any:
+        """The value that a digest, or an unambiguous prefix of one, names.
+
+        Raises:
+            NotKept: no such value.
+            AmbiguousDigest: the prefix fits several.
+            DecodeError: its bytes are damaged.
+            StoreError: the store can't be read.
+        """
+        full = self.expand(digest, self.values)
+        value = self.values.get(full)
+        if value is None:
+            raise NotKept(f"no value {digest} is kept in {self}")
+        return decode(value)
+
+    def expand(self, prefix: str, store: Store[Any] | None = None) -> Digest:
+        """The full digest of a call (or of an item of another store) from a prefix of it.
+
+        Raises:
+            NotKept: nothing begins so.
+            AmbiguousDigest: several do.
+        """
+        text = prefix.lower()
+        if not 4 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
+            raise NotKept(f"{prefix[:80]!r} is no digest: 4 to 64 hex digits")
+        if len(text) == 64:
+            return Digest(text)
+        found = []
+        for key in (store or self.calls).keys(text):
+            found.append(key)
+            if len(found) > 3:
+                break
+        if not found:
+            raise NotKept(f"nothing that begins with {prefix} is kept in {self}")
+        if len(found) > 1:
+            raise AmbiguousDigest(
+                f"{prefix} fits several: {', '.join(found[:3])}; give more digits"
+            )
+        return Digest(found[0])
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        key: bytes,
+        result: Any,
+        *,
+        function: str,
+        code: str,
+        arguments: Mapping[str, Argument],
+        state: str = "done",
+        seconds: float = 0.0,
+        ttl: float | None = None,
+        codec: str = "pickle",
+    ) -> Call:
+        """Encode a result and keep it under a key.
+
+        Args:
+            seconds: what computing it took.
+            ttl: seconds until it expires.
+
+        Raises:
+            EncodeError: the result can't be encoded.
+            StoreError: it can't be written.
+        """
+        value, digest = encoded(result, codec)
+        if self._evicted.pop(key, digest) != digest:
+            self.counts["drifted"] += 1
+            self.warn("drift", f"{function} gave another result than before its eviction")
+        now = time.time()
+        call = Call(
+            key=Digest.of(key),
+            function=function,
+            code=code,
+            arguments=arguments,
+            result=Digest.of(digest),
+            state=state,
+            created=now,
+            seconds=seconds,
+            size=value.size,
+            expires=None if ttl is None else now + ttl,
+        )
+        uses = None
+        if self._uses and time.monotonic() - self._flushed > _FLUSH:
+            uses = self._take_uses()
+        try:
+            done = self.place.commit(call, value, uses)
+        except StoreError:
+            self.counts["write failures"] += 1
+            raise
+        if done is not None and self.tier.limit:
+            step, body, frame = done
+            entry = Entry(body, frame)
+            entry.fix(result)
+            self.tier.advance(step, key, entry)
+        return call
+
+    def forget(self, key: bytes) -> bool:
+        """Forget a call; whether it was there.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        text = key.hex()
+        there = self.calls.get(text) is not None
+        self._uses.pop(key, None)
+        self.calls.delete(text)
+        self.tier.clear()
+        return there
+
+    def flush(self) -> None:
+        """Write the counts of uses."""
+        uses = self._take_uses()
+        if uses:
+            with contextlib.suppress(KeptError):  # counts are not worth an error
+                self.place.count(uses)
+
+    def _take_uses(self) -> dict[bytes, int]:
+        uses, self._uses = self._uses, {}
+        self._flushed = time.monotonic()
+        return uses
+
+    def token(self) -> tuple[int, int] | None:
+        """Differs after any commit by any process; None where that can't be seen."""
+        return self.place.token()
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn once a cache and kind of trouble."""
+        if kind not in self._told:
+            self._told.add(kind)
+            tell(text)
+
+    def _changed(self) -> None:
+        self._words = self.place.words if self.tier.limit else None
+        self.tier.clear()
+
+    def close(self) -> None:
+        """Flush and close; it opens again when it is used."""
+        self.flush()
+        self.place.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _weakly(cache: Keeper) -> Any:
+    reference = weakref.ref(cache)
+
+    def changed() -> None:
+        found = reference()
+        if found is not None:
+            found._changed()
+
+    return changed
+
+
+_open: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+@atexit.register
+def close_all() -> None:
+    """At exit: flush counts and close, so that SQLite can fold its log into the index."""
+    for cache in list(_open):
+        with contextlib.suppress(Exception):  # too late for anybody to hear of it
+            cache.close()

@@ -1,0 +1,133 @@
+"""Limits: what goes first when a cache holds too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from kept.caches.cache import Cache
+from kept.caches.sizes import parse_size
+from kept.errors import ConfigError, DecodeError
+from kept.stores.embedded import Embedded
+from kept.stores.tables import BODY_SIZE
+
+__all__ = ["POLICIES", "Limit", "limit_of", "shrink"]
+
+_TO = 0.9  # what is over a limit is brought down to this share of it, not to do it at each commit
+
+
+class Held(NamedTuple):
+    """What a policy judges a call by. Seconds since the epoch, seconds, bytes."""
+
+    key: str
+    result: str
+    created: float
+    seconds: float
+    size: int
+    uses: int
+    used: float
+
+
+POLICIES: dict[str, Callable[[Held], Any]] = {
+    "fifo": lambda call: call.created,
+    "lru": lambda call: max(call.created, call.used),
+    "lfu": lambda call: (call.uses, max(call.created, call.used)),
+    # GreedyDual-Size-Frequency without the ageing term (Cherkasova 1998): what it costs to compute
+    # again, times how often it is wanted, per byte that it takes.
+    "cost": lambda call: call.seconds * (1 + call.uses) / (call.size + 512),
+}
+"""What is smallest goes first."""
+
+
+class Limit(NamedTuple):
+    """At most so many bytes of results and so many calls; None: as many as there are."""
+
+    bytes: int | None
+    calls: int | None
+    policy: str
+
+
+def limit_of(size: int | str | None, calls: int | None, policy: str) -> Limit:
+    """Check what a user gave.
+
+    Raises:
+        ConfigError: it limits nothing, or is not what it may be.
+    """
+    if policy not in POLICIES:
+        raise ConfigError(f"policy= is one of {', '.join(POLICIES)}, not {policy!r}")
+    if size is None and calls is None:
+        raise ConfigError("nothing is limited: give bytes= or calls=")
+    if calls is not None and (not isinstance(calls, int) or calls < 0):
+        raise ConfigError(f"calls= is a number of calls, not {calls!r}")
+    return Limit(None if size is None else parse_size(size), calls, policy)
+
+
+def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
+    """Bring a cache within a limit; how many bytes and calls it may take before the next look.
+
+    Where there are too many bytes, results go and their records stay; where there are too many
+    calls, records go too.
+
+    Raises:
+        StoreError: the store can't be read or written.
+    """
+    cache.flush()
+    held = list(_with_results(cache))
+    worth = POLICIES[limit.policy]
+    count = len(list(cache.calls.keys()))
+    if limit.calls is not None and count > limit.calls:
+        held.sort(key=worth)
+        gone = held[: count - int(limit.calls * _TO)]
+        if gone:
+            cache.evict(keys=[call.key for call in gone])
+            count -= len(gone)
+            held = held[len(gone) :]
+    total = _total(held)
+    if limit.bytes is not None and total > limit.bytes:
+        held.sort(key=worth)
+        wanted: dict[str, int] = {}
+        for call in held:
+            wanted[call.result] = wanted.get(call.result, 0) + 1
+        doomed = []
+        for call in held:
+            if total <= limit.bytes * _TO:
+                break
+            wanted[call.result] -= 1
+            if not wanted[call.result]:  # the last that gave this result
+                doomed.append(call.result)
+                total -= call.size
+        for digest in doomed:
+            cache.values.delete(digest)
+        cache.tier.clear()
+        cache.gc()
+    return (
+        float("inf") if limit.bytes is None else limit.bytes - total,
+        float("inf") if limit.calls is None else limit.calls - count,
+    )
+
+
+def _total(held: list[Held]) -> int:
+    return sum({call.result: call.size for call in held}.values())
+
+
+_QUERY = f"""SELECT c.key, c.body, c.created, c.seconds, c.size, u.uses, u.used FROM calls c
+LEFT JOIN uses u ON u.id = c.id
+WHERE length(c.body) > {16 + BODY_SIZE} OR c.value IN (SELECT id FROM "values")"""
+
+
+def _with_results(cache: Cache) -> Iterator[Held]:
+    place: Any = cache.place
+    if isinstance(place, Embedded):
+        for key, body, created, seconds, size, uses, used in place.database.rows(_QUERY):
+            result = bytes(body[16:48]).hex()
+            yield Held(key.hex(), result, created, seconds, size, uses or 0, used or 0.0)
+        return
+    there = set(cache.values.keys())
+    for key in list(cache.calls.keys()):
+        try:
+            call = cache.calls.get(key)
+        except DecodeError:
+            continue
+        if call is not None and call.result in there:
+            used = call.used or 0.0
+            yield Held(key, call.result, call.created, call.seconds, call.size, call.uses, used)
