@@ -26,6 +26,8 @@ class Held(NamedTuple):
     size: int
     uses: int
     used: float
+    there: bool
+    """Whether its result is; a record may have outlived it."""
 
 
 POLICIES: dict[str, Callable[[Held], Any]] = {
@@ -72,19 +74,16 @@ def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
         StoreError: the store can't be read or written.
     """
     cache.flush()
-    held = list(_with_results(cache))
     worth = POLICIES[limit.policy]
-    count = len(list(cache.calls.keys()))
-    if limit.calls is not None and count > limit.calls:
-        held.sort(key=worth)
-        gone = held[: count - int(limit.calls * _TO)]
-        if gone:
-            cache.evict(keys=[call.key for call in gone])
-            count -= len(gone)
-            held = held[len(gone) :]
+    held = sorted(_held(cache), key=lambda call: (call.there, worth(call)))
+    if limit.calls is not None and len(held) > limit.calls:
+        excess = len(held) - int(limit.calls * _TO)
+        cache.evict(keys=[call.key for call in held[:excess]])
+        held = held[excess:]
+    count = len(held)
+    held = [call for call in held if call.there]
     total = _total(held)
     if limit.bytes is not None and total > limit.bytes:
-        held.sort(key=worth)
         wanted: dict[str, int] = {}
         for call in held:
             wanted[call.result] = wanted.get(call.result, 0) + 1
@@ -110,24 +109,27 @@ def _total(held: list[Held]) -> int:
     return sum({call.result: call.size for call in held}.values())
 
 
-_QUERY = f"""SELECT c.key, c.body, c.created, c.seconds, c.size, u.uses, u.used FROM calls c
-LEFT JOIN uses u ON u.id = c.id
-WHERE length(c.body) > {16 + BODY_SIZE} OR c.value IN (SELECT id FROM "values")"""
+_QUERY = f"""SELECT c.key, c.body, c.created, c.seconds, c.size, u.uses, u.used,
+length(c.body) > {16 + BODY_SIZE} OR c.value IN (SELECT id FROM "values")
+FROM calls c LEFT JOIN uses u ON u.id = c.id"""
 
 
-def _with_results(cache: Cache) -> Iterator[Held]:
+def _held(cache: Cache) -> Iterator[Held]:
     place: Any = cache.place
     if isinstance(place, Embedded):
-        for key, body, created, seconds, size, uses, used in place.database.rows(_QUERY):
+        for key, body, created, seconds, size, uses, used, there in place.database.rows(_QUERY):
             result = bytes(body[16:48]).hex()
-            yield Held(key.hex(), result, created, seconds, size, uses or 0, used or 0.0)
+            yield Held(
+                key.hex(), result, created, seconds, size, uses or 0, used or 0.0, bool(there)
+            )
         return
-    there = set(cache.values.keys())
+    results = set(cache.values.keys())
     for key in list(cache.calls.keys()):
         try:
             call = cache.calls.get(key)
         except DecodeError:
             continue
-        if call is not None and call.result in there:
-            used = call.used or 0.0
-            yield Held(key, call.result, call.created, call.seconds, call.size, call.uses, used)
+        if call is not None:
+            there = call.result in results
+            row = (call.result, call.created, call.seconds, call.size, call.uses)
+            yield Held(key, *row, call.used or 0.0, there)
