@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import weakref
@@ -47,24 +46,6 @@ Known = Mapping[tuple[int, int], bytes]
 """(address, bytes) -> the BLAKE3 of that memory, 32 bytes."""
 
 
-class _PyBuffer(ctypes.Structure):
-    """`Py_buffer` of CPython's stable ABI."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.py_object),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
 def address(view: Any) -> int:
     """Where the first byte of a contiguous buffer lies; 0 for an empty one.
 
@@ -82,12 +63,21 @@ def address(view: Any) -> int:
         return int(numpy.frombuffer(flat, "u1").__array_interface__["data"][0])
     if not memoryview(view).nbytes:
         return 0
-    buffer = _PyBuffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0x38)
-    try:  # 0x38 is PyBUF_C_CONTIGUOUS: a flat range or a BufferError
-        return int(buffer.buf or 0)
+    return _address_by_abi(view)
+
+
+def _address_by_abi(view: Any) -> int:
+    """`address` where there is no numpy, which knows it ten times sooner."""
+    import ctypes
+
+    # `Py_buffer` of CPython's stable ABI: the address, then what is not asked for here.
+    buffer = (ctypes.c_void_p * 16)()
+    contiguous = 0x38  # PyBUF_C_CONTIGUOUS: a flat range or a BufferError
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), buffer, contiguous)
+    try:
+        return int(buffer[0] or 0)
     finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+        ctypes.pythonapi.PyBuffer_Release(buffer)
 
 
 def _flat(view: memoryview) -> memoryview:
