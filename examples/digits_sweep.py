@@ -368,7 +368,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         done = evaluate.stats()
         console.print(
-            f"\nStopped. {done.computed + done.hits} settings are kept: run it again to go on."
+            f"Stopped. {done.computed + done.hits} settings are kept: run it again to go on."
         )
         return 130
     return 0
