@@ -7,6 +7,7 @@ import contextlib
 import time
 import weakref
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, Self
 
 from kept.caches.encoded import encoded
@@ -28,6 +29,7 @@ from kept.stores.base import Store
 __all__ = ["Keeper"]
 
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
+_LOOK = 1.0  # seconds between looks whether the place was removed or replaced under us
 _MANY = 2000  # counts that are flushed sooner
 
 
@@ -43,6 +45,7 @@ class Keeper:
         self.place = place
         self.tier = Tier(parse_size(memory))
         self._words: Any = None
+        self._look = 0.0
         self._uses: dict[bytes, int] = {}
         self._flushed = time.monotonic()
         self._told: set[str] = set()
@@ -81,6 +84,11 @@ class Keeper:
             StoreError: the store can't be read.
         """
         place, token = self.place, None
+        now = monotonic()
+        if now > self._look:
+            self._look = now + _LOOK
+            if place.stale():
+                place.close()  # it opens anew, and the memory tier is emptied
         if self.tier.limit:
             entry = self.fresh(key)
             if entry is not None:

@@ -6,6 +6,7 @@ what the store's `words` show, and then nothing in it is served until it has bee
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -51,8 +52,7 @@ class Entry:
         """Bytes of memory, about."""
         frame = self.frame
         if frame is None:
-            value = self.value
-            return _OVERHEAD + (len(value) * 4 if isinstance(value, (str, bytes)) else 32)
+            return _OVERHEAD + sys.getsizeof(self.value)
         return _OVERHEAD + len(frame.payload or b"") + 100 * len(frame.blobs)
 
 

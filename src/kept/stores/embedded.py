@@ -151,7 +151,7 @@ class Embedded:
             StoreError: it can't be written; nothing was kept.
         """
         if self.stale():
-            self.database.open()
+            self.close()  # the locks too: another process would not meet them
         if value.buffers or len(value.head) > LARGE:
             with self.locks.writing_blobs():
                 return self.record(call, self.write_blobs(value), uses)

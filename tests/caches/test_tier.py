@@ -1,0 +1,284 @@
+"""The memory tier: exact across processes, bounded, and never another caller's object."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kept
+from kept import keep
+from kept.caches.tier import Tier
+
+RAN: list[Any] = []
+STAMP = ["a"]  # what the body returns now
+
+
+@keep(version=1, name="f")
+def f(x: int) -> Any:
+    RAN.append(x)
+    value = f"{x} {STAMP[0]}"
+    return [value] if x % 2 else value
+
+
+CHILD = """
+import sys
+import kept
+from kept import keep
+
+STAMP = ["?"]
+
+@keep(version=1, name="f")
+def f(x):
+    value = f"{x} {STAMP[0]}"
+    return [value] if x % 2 else value
+
+with kept.use("./here"):
+    for line in sys.stdin:
+        what, x, STAMP[0] = line.split()
+        print(repr(getattr(f, what)(int(x)) if what != "ask" else f(int(x))), flush=True)
+"""
+
+
+class Child:
+    """Another process that works on the same cache, one order at a time."""
+
+    def __init__(self) -> None:
+        Path("child.py").write_text(textwrap.dedent(CHILD))
+        self.process = subprocess.Popen(
+            [sys.executable, "child.py"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, what: str, x: int, stamp: str = "child") -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{what} {x} {stamp}\n")
+        self.process.stdin.flush()
+        return eval(self.process.stdout.readline())
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    made = Child()
+    yield made
+    made.process.kill()
+    made.process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def cache() -> Iterator[kept.Cache]:
+    RAN.clear()
+    STAMP[0] = "a"
+    with kept.open("here") as made, kept.use(made):
+        yield made
+
+
+def value(x: int, stamp: str) -> Any:
+    return [f"{x} {stamp}"] if x % 2 else f"{x} {stamp}"
+
+
+def test_what_another_process_forgets_is_gone_at_once(child: Child) -> None:
+    for x in (0, 1):
+        assert f(x) == f(x) == value(x, "a")
+        assert child("forget", x) is True
+        assert not f.contains(x)
+        STAMP[0] = "b"
+        assert f(x) == value(x, "b")
+        STAMP[0] = "a"
+
+
+def test_what_another_process_replaces_is_seen_at_once(child: Child) -> None:
+    for x in (0, 1):
+        assert f(x) == f(x) == value(x, "a")
+        assert child("rerun", x, "new") == value(x, "new")
+        assert f(x) == value(x, "new")
+        assert f.load(x) == value(x, "new")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_processes_and_a_dict(child: Child, seed: int) -> None:
+    """Each does what it likes; every answer is what one dict would have given."""
+    rng = random.Random(seed)
+    model: dict[int, Any] = {}
+    for step in range(250):
+        what = rng.choice(["ask", "ask", "ask", "ask", "rerun", "forget", "contains"])
+        x = rng.randrange(4)
+        stamp = STAMP[0] = f"s{step}"
+        if rng.random() < 0.4:
+            got = child(what, x, stamp)
+        else:
+            got = f(x) if what == "ask" else getattr(f, what)(x)
+        if what == "forget":
+            expected: Any = model.pop(x, None) is not None
+        elif what == "contains":
+            expected = x in model
+        elif what == "rerun":
+            expected = model[x] = value(x, stamp)
+        else:
+            expected = model.setdefault(x, value(x, stamp))
+        assert got == expected, (step, what, x)
+
+
+def test_a_forked_child_and_its_parent_see_each_other() -> None:
+    f(0), f(1), f(2)
+    read, write = os.pipe()
+    back, forth = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            STAMP[0] = "child"
+            assert f(0) == value(0, "a")
+            f.forget(0)
+            f.rerun(1)
+            f(4)
+            os.write(write, b"x")
+            os.read(back, 1)
+            assert f(2) == value(2, "parent")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.read(read, 1)
+    assert f.load(1) == value(1, "child")
+    assert f.load(4) == value(4, "child")
+    STAMP[0] = "parent"
+    assert f(0) == value(0, "parent")
+    f.rerun(2)
+    os.write(forth, b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_two_caches_of_one_process() -> None:
+    with kept.open("here") as other:
+        assert f(0) == f(0) == value(0, "a")
+        STAMP[0] = "b"
+        with kept.use(other):
+            assert f(0) == value(0, "a")
+            f.rerun(0)
+        assert f(0) == value(0, "b")
+        f.forget(0)
+        with kept.use(other):
+            assert not f.contains(0)
+
+
+def until_computed_again(x: int) -> None:
+    end = time.monotonic() + 20
+    ran = len(RAN)
+    while len(RAN) == ran:
+        assert time.monotonic() < end, "what was removed is still served"
+        f(x)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", ["directory", "index", "replaced"])
+def test_an_index_that_is_removed_under_a_running_process(how: str, child: Child) -> None:
+    f(0), f(1)
+    if how == "directory":
+        shutil.rmtree("here")
+    else:
+        for path in Path("here").glob("index.sqlite*"):
+            path.unlink()
+    if how == "replaced":
+        child("ask", 0, "child")
+        end = time.monotonic() + 20
+        while f(0) != value(0, "child"):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    else:
+        until_computed_again(0)
+    STAMP[0] = "again"
+    f.rerun(1)
+    end = time.monotonic() + 20
+    while child("ask", 1) != value(1, "again"):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def held(cache: kept.Cache) -> int:
+    return sum(entry.measure() for entry in cache.tier.entries.values())
+
+
+def test_it_is_bounded() -> None:
+    with kept.open("small", memory="100 kB") as cache, kept.use(cache):
+        big = keep(lambda n: bytes(n) * 1000)
+        many = keep(lambda n: "x" * 500 + str(n))
+        for i in range(40):
+            big(i), big(i)
+            assert held(cache) <= 105_000
+        for i in range(400):
+            many(i)
+            assert held(cache) <= 105_000
+        assert 10 < len(cache.tier.entries) < 200
+        assert all(many(i) == "x" * 500 + str(i) for i in range(400))
+        assert held(cache) <= 105_000
+
+
+def test_it_is_bounded_when_it_is_filled_by_hits() -> None:
+    with kept.open("small", memory=0) as cache, kept.use(cache):
+        for i in range(100):
+            keep(str.upper)("x" * 2000 + str(i))
+    with kept.open("small", memory="50 kB") as cache, kept.use(cache):
+        for i in [*range(100), *range(100)]:
+            assert keep(str.upper)("x" * 2000 + str(i)) == "X" * 2000 + str(i)
+            assert held(cache) <= 52_500
+
+
+def test_one_that_is_too_large_is_not_held() -> None:
+    with kept.open("small", memory="10 kB") as cache, kept.use(cache):
+        large = keep(lambda n: "x" * n)
+        assert len(large(50_000)) == len(large(50_000)) == 50_000
+        assert not cache.tier.entries
+        assert large.stats().hits == 1
+
+
+def test_it_can_be_switched_off() -> None:
+    with kept.open("here", memory=0) as cache, kept.use(cache):
+        assert f(0) == f(0) == f(0)
+        assert RAN == [0]
+        assert not cache.tier.entries
+        f.forget(0)
+        assert not f.contains(0)
+
+
+def test_what_is_used_stays() -> None:
+    tier = Tier(10_000)
+
+    class Held:
+        hot = False
+        cost = 0
+
+        def measure(self) -> int:
+            return 1000
+
+    often = Held()
+    tier.advance(((0, 0), (1, 1)), b"often", None)
+    tier.add(b"often", often, (1, 1))  # type: ignore[arg-type]
+    for i in range(30):
+        often.hot = True
+        tier.add(b"%d" % i, Held(), (1, 1))  # type: ignore[arg-type]
+    assert b"often" in tier.entries
+    assert len(tier.entries) == 10
+    tier.add(b"later", Held(), (2, 2))  # type: ignore[arg-type]
+    assert set(tier.entries) == {b"later"}  # something was committed: nothing older is served
+
+
+def test_a_hit_in_memory_is_never_aliased() -> None:
+    one, two = f(1), f(1)
+    one.append("changed")
+    two.append("too")
+    assert f(1) == value(1, "a")
+
+
+def test_expiry_is_seen_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = keep(ttl=100, name="g")(lambda x: RAN.append(x) or x)
+    g(0), g(0)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 101)
+    g(0)
+    assert RAN == [0, 0]
