@@ -47,10 +47,10 @@ FUNCTIONS = (blob, small, text, plain)
 N = 3
 
 
-def call_all() -> int:
+def call_all(numbers: Iterable[int] = range(N)) -> int:
     """Call everything, check it, and say how many bodies ran."""
     before = sum(f.counts.computed for f in FUNCTIONS)
-    for i in range(N):
+    for i in numbers:
         for function in FUNCTIONS:
             got = function(i)
             assert got == function.__wrapped__(i), f"WRONG {function.__name__}({i}): {got!r:.80}"
@@ -79,25 +79,34 @@ class Outcome:
     complaint: str = ""
 
 
-def judge(name: str, root: Path) -> Outcome:
-    """Open a damaged copy twice: right answers, and in the second round nothing is computed."""
+def judge(
+    name: str, root: Path, while_open: Callable[[Path], None] | None = None
+) -> Outcome:
+    """Open a damaged copy twice: right answers, and in the second round nothing is computed, neither
+    what was kept before nor what is new."""
     out = Outcome(name)
+    new = (N, N + 1)
     try:
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
-            cache = kept.open(root)
+            cache = kept.open(root, memory=0)
+            if while_open is not None:
+                with kept.use(cache):
+                    call_all()
+                while_open(root)
             with kept.use(cache):
                 out.computed = call_all()
+                call_all(new)
             out.counted = cache.counts["damaged"]
             cache.close()
             cache = kept.open(root)
             with kept.use(cache):
-                again = call_all()
+                again = call_all() + call_all(new)
             cache.close()
             if again:
                 cache = kept.open(root)
                 with kept.use(cache):
-                    third = call_all()
+                    third = call_all() + call_all(new)
                 cache.close()
                 out.complaint = f"computed {out.computed}, then {again}, then {third}"
                 if third == 0:
@@ -169,14 +178,24 @@ def files(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def sweep(
-    good: Path, damages: Iterable[Damage], scratch: Path, *, batch: int = 60, patience: float = 60.0
+    good: Path,
+    damages: Iterable[Damage],
+    scratch: Path,
+    *,
+    while_open: bool = False,
+    batch: int = 60,
+    patience: float = 60.0,
 ) -> list[Outcome]:
-    """Judge a copy of `good` for each damage; a crash or a hang of a child is an outcome too."""
+    """Judge a copy of `good` for each damage; a crash or a hang of a child is an outcome too.
+
+    Args:
+        while_open: do the damage when the cache has been opened and used.
+    """
     todo = list(damages)
     outcomes: list[Outcome] = []
     while todo:
         part, todo = todo[:batch], todo[batch:]
-        done = _in_child(good, part, scratch, patience)
+        done = _in_child(good, part, scratch, patience, while_open)
         outcomes += done
         if len(done) < len(part):
             name = part[len(done)][0]
@@ -185,7 +204,9 @@ def sweep(
     return outcomes
 
 
-def _in_child(good: Path, part: list[Damage], scratch: Path, patience: float) -> list[Outcome]:
+def _in_child(
+    good: Path, part: list[Damage], scratch: Path, patience: float, while_open: bool
+) -> list[Outcome]:
     import marshal
 
     r, w = os.pipe()
@@ -199,8 +220,11 @@ def _in_child(good: Path, part: list[Damage], scratch: Path, patience: float) ->
                 root = scratch / "copy"
                 shutil.rmtree(root, ignore_errors=True)
                 copy(good, root)
-                do(root)
-                got = judge(name, root)
+                if while_open:
+                    got = judge(name, root, do)
+                else:
+                    do(root)
+                    got = judge(name, root)
                 marshal.dump(
                     (got.name, got.computed, got.warned, got.counted, got.complaint), out
                 )
@@ -254,19 +278,3 @@ def show(outcomes: list[Outcome]) -> str:
     bad = [f"{o.name}: {o.complaint}" for o in outcomes if o.complaint]
     return f"{len(bad)} of {len(outcomes)}\n" + "\n".join(bad[:40])
 
-
-if __name__ == "__main__":
-    import tempfile
-
-    place = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    make_store(place / "good")
-    size = (place / "good" / "index.sqlite").stat().st_size
-    step, offset = int(sys.argv[1]), int(sys.argv[2])
-    rnd = random.Random(7)
-    began = time.time()
-    found = sweep(
-        place / "good",
-        [flip("index.sqlite", at, rnd.randrange(8)) for at in range(offset, size, step)],
-        place,
-    )
-    print(size, time.time() - began, "s", show(found))

@@ -283,11 +283,16 @@ class Database:
 
     def failed(self, what: str, error: Exception) -> StoreError:
         """The error to raise for a driver's; a damaged file is set aside first."""
-        if is_damage(error):
+        if is_damage(error) or self._refuses_writes(error):
             self.damaged(error)
         return StoreError(f"can't {what} {self.path}: {error}")
 
     # -- damage -----------------------------------------------------------------------------------
+
+    def _refuses_writes(self, error: Exception) -> bool:
+        # A byte of the header says which versions of SQLite may write: flipped, it says none.
+        plain = getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY"
+        return plain and not self.readonly and os.access(self.path, os.W_OK)
 
     def damaged(self, cause: Exception) -> None:
         """Set the file aside and begin a new one; work goes on."""
@@ -341,7 +346,9 @@ _all: weakref.WeakSet[Database] = weakref.WeakSet()
 _leaked: list[Any] = []
 _opening = threading.RLock()
 """Held while a connection and its mapping come or go together; see `WalIndex`."""
-_PATIENCE = 5.0  # seconds for which a fork waits for a thread that writes, and an opening for another
+_PATIENCE = (
+    5.0  # seconds for which a fork waits for a thread that writes, and an opening for another
+)
 
 
 @contextlib.contextmanager
@@ -364,7 +371,6 @@ def _alone(directory: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_UN)  # a fork meanwhile has carried the descriptor off
             os.close(fd)
-
 
 
 def _abandon(connection: sqlite3.Connection) -> None:
