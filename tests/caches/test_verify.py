@@ -18,7 +18,8 @@ import kept
 from kept import Cache, KeptWarning, StoreError, keep
 from kept.caches.verify import Report
 from kept.hashing.keys import call_key
-from kept.stores.pages import Pages
+from kept.stores import pages
+from kept.stores.pages import BadPageError, Pages
 
 N = 12
 
@@ -260,13 +261,13 @@ def damaged_copy(root: Path, pages: list[int], content: bytes = b"\xa5" * 4096) 
 
 
 def root_page(root: Path, table: str) -> int:
-    with Pages(root / "index.sqlite") as pages:
-        return pages.roots()[table] - 1
+    with Pages(root / "index.sqlite") as found:
+        return found.roots()[table] - 1
 
 
 def leaf_pages(root: Path, table: str) -> list[int]:
-    with Pages(root / "index.sqlite") as pages:
-        return [number - 1 for number in pages.leaves(pages.roots()[table], set())]
+    with Pages(root / "index.sqlite") as found:
+        return [number - 1 for number in found.leaves(found.roots()[table], set())]
 
 
 def test_salvage_takes_every_row_but_those_of_a_destroyed_page(root: Path) -> None:
@@ -386,6 +387,18 @@ def test_no_damage_of_an_index_breaks_the_check_or_its_repair(root: Path, seed: 
     assert verify(root).ok
     with quiet(), kept.open(root) as cache, kept.use(cache):
         call_all()
+
+
+def test_any_bytes_are_a_record_or_a_bad_page() -> None:
+    chance = random.Random(7)
+    for _ in range(20_000):
+        payload = bytearray(chance.randbytes(chance.randrange(1, 60)))
+        payload[0] = chance.randrange(1, 40)
+        with contextlib.suppress(BadPageError, IndexError, struct.error):
+            pages._record(bytes(payload))
+    endless = bytes([11, *[255] * 9, 7])  # a blob of 2**63 bytes, then a number
+    with pytest.raises(BadPageError):
+        pages._record(endless)
 
 
 def test_files_that_are_no_index_are_salvaged_of_nothing(root: Path) -> None:

@@ -256,6 +256,8 @@ def _record(payload: bytes) -> tuple[Any, ...]:
     body = end
     row: list[Any] = []
     while at < end:
+        if body > len(payload):
+            raise BadPageError
         kind, at = _varint(payload, at)
         if kind in (0, 8, 9):
             row.append(None if kind == 0 else kind - 8)
