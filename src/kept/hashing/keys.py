@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Iterable
+from typing import Any
 
 from blake3 import blake3
 
@@ -22,7 +23,7 @@ def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -
         code: its code identity or version, as a call record has it.
         arguments: names and digests (32 bytes), in the order of the record.
     """
-    flat: list[object] = [_ESCAPE, "call", SCHEME, function, code]
+    flat: list[Any] = [_ESCAPE, "call", SCHEME, function, code]
     for name, digest in arguments:
         flat += (name, digest)
     return blake3(marshal.dumps(tuple(flat), 2)).digest()
