@@ -38,7 +38,8 @@ Term = str | int | float | None
 """What an item can be found by."""
 
 Where = Mapping[str, Term | tuple[Term, Term]]
-"""Names of terms to a value, or to a pair: from the lowest to the highest, both included."""
+"""Names of terms to a value, or to a pair: from the lowest to the highest, both included; an end
+that is None is open. Numbers are found by numbers, text by text; 1, 1.0 and True are one number."""
 
 
 @runtime_checkable
