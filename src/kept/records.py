@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 __all__ = ["SCHEME", "Argument", "Buffer", "Call", "Digest", "Value"]
@@ -59,8 +58,7 @@ class Argument(NamedTuple):
     """Whether `value` holds the argument (None is a value too)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One kept call. Times are seconds since the epoch (UTC), durations seconds, sizes bytes."""
 
     key: Digest
@@ -81,11 +79,14 @@ class Call:
     uses: int = 0
     used: float | None = None
     """When it was last used, to within a flush of the counts."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = {}
+
+    def replace(self, **changes: Any) -> Call:
+        """The same call with other fields."""
+        return self._replace(**changes)
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """An encoded value: the head is small and lives in the index, a buffer is a blob of its own."""
 
     codec: str

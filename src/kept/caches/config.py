@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kept.caches.opening import OPTIONS, resolve_url
 from kept.errors import ConfigError
@@ -28,15 +27,14 @@ def no_such(name: str, caches: Mapping[str, Any]) -> str:
     return f"no cache is named {name!r}; there are {known} (a path is written './{name}')"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What is in force: the URL of the active cache, named caches, and where that was said."""
 
     url: str
     source: str
     """`KEPT_CACHE`, the path of a file, or `default`."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    caches: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    options: Mapping[str, Any] = {}
+    caches: Mapping[str, tuple[str, Mapping[str, Any]]] = {}
     """Name -> URL and options."""
 
     def named(self, name: str) -> tuple[str, Mapping[str, Any]]:

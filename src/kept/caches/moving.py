@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +92,7 @@ def transform(
         new = call if function is None else function(call)
         if new is not None:
             pairs = [(name, argument.digest.raw) for name, argument in new.arguments.items()]
-            new = dataclasses.replace(new, key=Digest.of(call_key(new.function, new.code, pairs)))
+            new = new.replace(key=Digest.of(call_key(new.function, new.code, pairs)))
         if new == call:
             done.same += 1
             continue
@@ -135,7 +134,7 @@ def migrate(cache: Cache, *, dry_run: bool = False, progress: Progress = None) -
                 result = Digest.of(digest_bytes(decode(value)))
             except KeptError:
                 result = call.result  # it has no digest of its own, or its class is gone
-        return dataclasses.replace(call, arguments=arguments, result=result)
+        return call.replace(arguments=arguments, result=result)
 
     return transform(cache, anew, dry_run=dry_run, progress=progress)
 

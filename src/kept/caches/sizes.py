@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from kept.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["parse_duration", "parse_size"]
 
@@ -37,8 +40,8 @@ def parse_duration(span: float | str | timedelta) -> float:
     Raises:
         ConfigError: it is none of these, or negative.
     """
-    if isinstance(span, timedelta):
-        span = span.total_seconds()
+    if hasattr(span, "total_seconds"):  # a timedelta, not imported for the few who give one
+        span = float(span.total_seconds())
     if isinstance(span, str):
         found = _TEXT.fullmatch(span)
         if found and found[2].lower() in _SECONDS:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import weakref
-from dataclasses import dataclass
 from functools import partial
 from threading import local
 from types import (
@@ -21,7 +20,7 @@ from types import (
     MethodWrapperType,
     ModuleType,
 )
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..errors import Undigestible
 from .names import class_name, module_of
@@ -29,8 +28,7 @@ from .names import class_name, module_of
 __all__ = ["Identity", "identify", "reduce_code", "reduce_function"]
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Which function it is, and which code it runs."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import fields as dataclass_fields
 from types import FunctionType
 from typing import Any
 
@@ -52,7 +51,9 @@ def _slots(kind: type) -> set[str]:
 
 def _find_fields(kind: type) -> Fields | None:
     if "__dataclass_fields__" in dir(kind):
-        tag, names = "dataclass", tuple(field.name for field in dataclass_fields(kind))
+        import dataclasses  # loaded already: it made the class
+
+        tag, names = "dataclass", tuple(field.name for field in dataclasses.fields(kind))
     elif "__attrs_attrs__" in dir(kind):
         tag, names = "attrs", tuple(field.name for field in kind.__attrs_attrs__)  # type: ignore[attr-defined]
     else:

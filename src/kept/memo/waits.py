@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ class Waiting:
         return bool(circle) and circle == suspected and min(circle) == self._name
 
     def _publish(self) -> None:
-        host = socket.gethostname()[:40].replace("~", "-")
+        host = os.uname().nodename[:40].replace("~", "-")
         self._name = f"{host}~{os.getpid()}~{os.urandom(6).hex()}.wait"
         text = json.dumps({"holds": self._holds, "waits": self._key}).encode()
         for place in self._places:
@@ -93,7 +92,7 @@ class Waiting:
 
 def _read(place: Path) -> list[tuple[str, bytes]]:
     found = []
-    here = socket.gethostname()[:40].replace("~", "-")
+    here = os.uname().nodename[:40].replace("~", "-")
     with contextlib.suppress(OSError):
         for path in place.glob("*.wait"):
             host, _, rest = path.name.partition("~")

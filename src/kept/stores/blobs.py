@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +62,7 @@ class Blobs:
 
     def _write(self, path: Path, view: memoryview) -> None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        host = socket.gethostname()[:40].replace("~", "-")
+        host = os.uname().nodename[:40].replace("~", "-")
         part = self._tmp / f"{host}~{os.getpid()}~{os.urandom(6).hex()}"
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         try:
@@ -147,7 +146,7 @@ class Blobs:
             older: seconds after which a file of a writer on another host counts as left.
         """
         found = []
-        here = socket.gethostname()[:40].replace("~", "-")
+        here = os.uname().nodename[:40].replace("~", "-")
         with contextlib.suppress(OSError):
             for entry in os.scandir(self._tmp):
                 host, _, rest = entry.name.partition("~")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 import weakref
@@ -60,7 +59,7 @@ def host_name() -> str:
     namespace = ""
     with contextlib.suppress(OSError):
         namespace = str(Path("/proc/self/ns/pid").readlink())
-    return f"{socket.gethostname()}{namespace}".replace("|", "/")
+    return f"{os.uname().nodename}{namespace}".replace("|", "/")
 
 
 class Leases:
@@ -77,7 +76,9 @@ class Leases:
         self._name = os.urandom(6).hex()
         self._held: dict[bytes, Lease] = {}
         self._dropped: dict[bytes, Lease] = {}  # releases that failed, to be tried again
-        self._watched: dict[bytes, tuple[Lease, float]] = {}  # others' records, since when unchanged
+        self._watched: dict[
+            bytes, tuple[Lease, float]
+        ] = {}  # others' records, since when unchanged
         self._again: dict[bytes, float] = {}  # when to look again
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
