@@ -56,7 +56,12 @@ class Blobs:
             if _size(path) == view.nbytes:
                 os.utime(path)  # young again, for those who collect what is old and unreferenced
                 return
-            self._write(path, view)
+            try:
+                self._write(path, view)
+            except FileNotFoundError:  # somebody tidied up under us
+                self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._write(path, view)
         except OSError as error:
             raise StoreError(f"can't write {view.nbytes:,} bytes to {path}: {error}") from error
 
