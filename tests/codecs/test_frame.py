@@ -71,6 +71,12 @@ def test_a_newer_frame_and_no_frame() -> None:
     packed[2] = 2
     with pytest.raises(DecodeError, match="newer"):
         Frame.unpack(bytes(packed))
-    for junk in (b"", b"k", b"xx\x01\x00\x00" + bytes(4), b"kv\x01\x00\xff", b"kv\x01\x00\x00\xff\xff\xff\xff"):
+    for junk in (
+        b"",
+        b"k",
+        b"xx\x01\x00\x00" + bytes(4),
+        b"kv\x01\x00\xff",
+        b"kv\x01\x00\x00\xff\xff\xff\xff",
+    ):
         with pytest.raises(DamagedValue):
             Frame.unpack(junk)

@@ -79,7 +79,11 @@ def run(name: str, text: str) -> str:
     Path(name).parent.mkdir(exist_ok=True)
     Path(name).write_text(textwrap.dedent(text))
     done = subprocess.run(
-        [sys.executable, "-W", "error", name], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-W", "error", name],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -176,7 +176,11 @@ print("ok")
 def test_many_arrays_at_once_do_not_run_out_of_descriptors() -> None:
     Path("many.py").write_text(textwrap.dedent(MANY))
     done = subprocess.run(
-        [sys.executable, "-W", "error", "many.py"], capture_output=True, text=True, check=False, timeout=100
+        [sys.executable, "-W", "error", "many.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "ok\n"

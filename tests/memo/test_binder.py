@@ -26,7 +26,9 @@ def made(signature: str) -> Any:
 @given(
     st.sampled_from(SIGNATURES),
     st.lists(st.integers(0, 9), max_size=4),
-    st.dictionaries(st.sampled_from(["a", "b", "c", "d", "args", "kw", "x"]), st.integers(), max_size=4),
+    st.dictionaries(
+        st.sampled_from(["a", "b", "c", "d", "args", "kw", "x"]), st.integers(), max_size=4
+    ),
 )
 def test_it_binds_as_python_does(signature: str, args: list[int], kwargs: dict[str, int]) -> None:
     function = made(signature)

@@ -81,7 +81,9 @@ def test_keyword_only() -> None:
 
 
 def test_star_arguments() -> None:
-    assert many(1, 2, 3, x=4, y=5) == many(1, 2, 3, y=5, x=4) == (1, (2, 3), False, {"x": 4, "y": 5})
+    assert (
+        many(1, 2, 3, x=4, y=5) == many(1, 2, 3, y=5, x=4) == (1, (2, 3), False, {"x": 4, "y": 5})
+    )
     assert len(RAN) == 1
     keys = [
         many.key(1, 2, 3),
@@ -266,7 +268,9 @@ def test_wrong_arguments_raise_the_functions_own_error(
 
 
 def test_a_lambdas_error_names_the_lambda() -> None:
-    with pytest.raises(TypeError, match=r"<lambda>\(\) missing 1 required positional argument: 'x'"):
+    with pytest.raises(
+        TypeError, match=r"<lambda>\(\) missing 1 required positional argument: 'x'"
+    ):
         keep(lambda x: x)()  # type: ignore[call-arg]
 
 

@@ -108,7 +108,11 @@ def test_waiters_of_a_body_that_raises_compute_themselves() -> None:
         until(lambda: unlucky.stats().waited >= before + 2)
         GO.set()
         outcomes = [future.exception(30) for future in futures]
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", "NoneType", "ValueError"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+        "NoneType",
+        "NoneType",
+        "ValueError",
+    ]
     assert len(RAN) == 2
 
 

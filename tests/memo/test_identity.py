@@ -39,7 +39,16 @@ def scaled(by: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [(1, 2), (1, 1.0), (1, True), (0.0, -0.0), ([1], [2]), ({"a": 1}, {"a": 2}), ("a", b"a"), (int, str)],
+    [
+        (1, 2),
+        (1, 1.0),
+        (1, True),
+        (0.0, -0.0),
+        ([1], [2]),
+        ({"a": 1}, {"a": 2}),
+        ("a", b"a"),
+        (int, str),
+    ],
 )
 def test_closures_do_not_share(one: Any, two: Any) -> None:
     first, second = scaled(one), scaled(two)

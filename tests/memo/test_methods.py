@@ -191,7 +191,9 @@ def test_a_bound_method_looks_like_one() -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(TypeError, match=r"Model\.fit\(\) missing 1 required positional argument: 'x'"):
+    with pytest.raises(
+        TypeError, match=r"Model\.fit\(\) missing 1 required positional argument: 'x'"
+    ):
         Model(0.1).fit()  # type: ignore[call-arg]
 
 

@@ -38,7 +38,9 @@ def test_a_version_replaces_the_code() -> None:
     assert keep(name="f")(first)(1) == "first"
     keys = [keep(version=v, name="f")(first).key(1) for v in (1, "1", 1.0, True, (1,), None)]
     assert len(set(keys)) == len(keys)
-    assert keep(version=(1, {"data": 2}))(first).key(1) == keep(version=(1, {"data": 2}))(first).key(1)
+    assert keep(version=(1, {"data": 2}))(first).key(1) == keep(version=(1, {"data": 2}))(
+        first
+    ).key(1)
 
 
 def test_a_name_survives_renaming() -> None:
@@ -362,7 +364,9 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", WRONG, ids=[f"{i} {next(iter(o))}" for i, o in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    "options", WRONG, ids=[f"{i} {next(iter(o))}" for i, o in enumerate(WRONG)]
+)
 def test_a_wrong_option_is_told_at_the_decoration(options: dict[str, Any]) -> None:
     with pytest.raises(kept.ConfigError, match="=|parameter|codec|duration|ignore"):
 

@@ -172,7 +172,11 @@ def test_functions_and_classes_of_a_script(how: str) -> None:
     outputs = []
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "script.py", how], capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, "script.py", how],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         assert "Warning" not in done.stderr

@@ -71,7 +71,15 @@ def test_open_files_sockets_and_locks(f: Any, tmp_path: Path) -> None:
     with (tmp_path / "x").open("w+") as file, socket.socket() as sock:
         file.write("abc")
         file.seek(1)
-        for thing in (file, sock, threading.Lock(), threading.Event(), iter([1]), zip([1]), sys._getframe()):
+        for thing in (
+            file,
+            sock,
+            threading.Lock(),
+            threading.Event(),
+            iter([1]),
+            zip([1]),
+            sys._getframe(),
+        ):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 assert f(thing) is thing
@@ -198,7 +206,9 @@ def test_a_newer_schema_is_left_alone(f: Any) -> None:
     with pytest.raises(kept.NewerSchema):
         kept.open(root)
     assert RAN == [1]
-    after = {p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".sqlite-shm"}
+    after = {
+        p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".sqlite-shm"
+    }
     assert {p: b for p, b in after.items() if b} == {p: b for p, b in before.items() if b}
 
 
@@ -290,7 +300,10 @@ def test_no_space_left(small_disk: Path) -> None:
 
 
 def test_no_space_left_at_all(small_disk: Path) -> None:
-    with (small_disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="space"):
+    with (
+        (small_disk / "filler").open("wb", buffering=0) as filler,
+        pytest.raises(OSError, match="space"),
+    ):
         while True:
             filler.write(b"x" * 4096)
     out = child(FULL.format(before=""), KEPT_CACHE=str(small_disk / "cache"))
@@ -321,7 +334,9 @@ def test_a_read_only_directory_serves_what_it_holds(public: Path) -> None:
     for path in [Path("cache"), *Path("cache").rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = NOBODY + "import kept\nkept.use('./cache').__enter__()\n"
-    script = FULL.format(before=before).replace("(10, 300_000, 10, 300_000)", "(10, 20, 300_000, 20)")
+    script = FULL.format(before=before).replace(
+        "(10, 300_000, 10, 300_000)", "(10, 20, 300_000, 20)"
+    )
     out = child(script, PYTHONDONTWRITEBYTECODE="1")
     assert out.count("ran 10") == 0
     assert out.count("ran 300000") == 0

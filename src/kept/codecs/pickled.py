@@ -113,14 +113,15 @@ def _cloud_pickler() -> Any:
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             def reducer_override(self, obj: Any) -> Any:
-                if isinstance(obj, (io.TextIOWrapper, memoryview)):
+                kind = type(obj)
+                if issubclass(kind, (io.TextIOWrapper, memoryview)):
                     # cloudpickle would bring back a StringIO, and bytes.
-                    raise TypeError(f"a {type(obj).__qualname__} can't be pickled as what it is")
+                    raise TypeError(f"a {kind.__qualname__} can't be pickled as what it is")
                 if isinstance(obj, (type, FunctionType)) and obj.__module__ in _MAIN:
-                    found = _find(obj.__qualname__)
+                    name = obj.__qualname__
+                    found = _find(name)
                     if found is obj or getattr(found, "__wrapped__", None) is obj:
-                        copy = cloudpickle.dumps(obj, 5)
-                        return from_main, (_script(), obj.__qualname__, copy)
+                        return from_main, (_script(), name, cloudpickle.dumps(obj, 5))
                 return super().reducer_override(obj)
 
         _pickler = Pickler

@@ -75,7 +75,9 @@ class KeptCoroutine(Kept[Any, Any]):
 
         return asyncio.run(self._await(values, again))
 
-    async def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> list[Any]:
+    async def map(  # type: ignore[override]  # the overload of `Kept` for coroutines
+        self, *iterables: Iterable[Any], progress: bool | None = None
+    ) -> list[Any]:
         """Call for each item, all at once; the results, in order."""
         import asyncio
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from kept.caches import Cache, use
 from kept.records import Call, Digest
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from kept.memo.kept import Kept
     from kept.memo.stats import Stats
 
@@ -18,6 +20,7 @@ __all__ = ["Bound", "BoundCall"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Bound(Generic[P, R]):
@@ -54,9 +57,23 @@ class Bound(Generic[P, R]):
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
         return self._kept.bind(self.__self__, *args, **kwargs)
 
+    @overload
+    def submit(
+        self: Bound[P, Coroutine[Any, Any, T]], executor: Any, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+    @overload
+    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
     def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self._kept.submit(executor, self.__self__, *args, **kwargs)
 
+    @overload
+    def map(  # type: ignore[overload-overlap]  # a coroutine's own is told first
+        self: Bound[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        progress: bool | None = ...,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
+    def map(self, *iterables: Iterable[Any], progress: bool | None = ...) -> list[R]: ...
     def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
         first = (itertools.repeat(self.__self__),) if iterables else ()
         return self._kept.map(*first, *iterables, progress=progress)

@@ -172,8 +172,9 @@ def _miss(
     try:
         try:
             delay = _FIRST_WAIT
-            while not (leased := locks.acquire(key)):
-                if again:
+            while True:
+                leased = locks.acquire(key)
+                if leased or again:
                     break
                 try:
                     holder = flights.wait(table, key, caller)

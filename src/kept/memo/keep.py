@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from kept.caches import Cache
 from kept.errors import ConfigError
@@ -18,6 +18,10 @@ __all__ = ["keep"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[P, R], /) -> Kept[P, R]: ...
 
 
 @overload
@@ -40,7 +44,7 @@ def keep(
     cache: Cache | str | os.PathLike[str] | None = ...,
     isolate: bool = ...,
     strict: bool = ...,
-) -> Callable[[Callable[P, R]], Kept[P, R]]: ...
+) -> _Decorator: ...
 def keep(
     function: Any = None,
     /,

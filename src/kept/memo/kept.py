@@ -7,10 +7,10 @@ import marshal
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from blake3 import blake3
 
@@ -25,10 +25,16 @@ from kept.memo.options import Options
 from kept.memo.stats import Stats
 from kept.records import SCHEME, Argument, Call, Digest
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 __all__ = ["BoundCall", "Kept"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
 
 _NEVER = float("inf")
 _KNOWN_LIMIT = 20_000
@@ -128,6 +134,20 @@ class Kept(Generic[P, R]):
         counts.seconds_saved += body.seconds
         return result
 
+    # In this order: a classmethod, a method of a class, of an instance, and a staticmethod. mypy
+    # tells them apart only where `self` is said to be any callable.
+    @overload
+    def __get__(  # type: ignore[misc]  # see above
+        self: Callable[Concatenate[type[S], Q], T], instance: object, owner: type[S]
+    ) -> Bound[Q, T]: ...
+    @overload
+    def __get__(self, instance: None, owner: type) -> Kept[P, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> Bound[Q, T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Kept[P, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if self._method == "static":
             return self
@@ -202,7 +222,7 @@ class Kept(Generic[P, R]):
 
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute again and replace what is kept."""
-        return self._run(self._bind(*args, **kwargs), again=True)
+        return self._run(self._bind(*args, **kwargs), again=True)  # type: ignore[no-any-return]  # as in __call__
 
     def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
         flow = keeping(self, values, again)
@@ -262,6 +282,12 @@ class Kept(Generic[P, R]):
         self._bind(*args, **kwargs)  # a wrong call fails here, not on the other machine
         return BoundCall(self, args, kwargs)
 
+    @overload
+    def submit(
+        self: Kept[P, Coroutine[Any, Any, T]], executor: Any, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+    @overload
+    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
     def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Run one call in a `concurrent.futures` executor; a kept one is done at once.
 
@@ -271,6 +297,14 @@ class Kept(Generic[P, R]):
 
         return submit(executor, self.bind(*args, **kwargs))
 
+    @overload
+    def map(  # type: ignore[overload-overlap]  # a coroutine's own is told first
+        self: Kept[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        progress: bool | None = ...,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
+    def map(self, *iterables: Iterable[Any], progress: bool | None = ...) -> list[R]: ...
     def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
         """Call for each item (or each tuple across several iterables); the results, in order.
 
@@ -314,8 +348,9 @@ class Kept(Generic[P, R]):
         function = self.__wrapped__
         if not isinstance(function, (FunctionType, type)):
             # A partial, a method or a callable object holds what can change at any time.
+            owner = getattr(function, "__self__", None)
             builtin = isinstance(function, BuiltinFunctionType)
-            return () if builtin and isinstance(function.__self__, ModuleType | None) else None
+            return () if builtin and isinstance(owner, ModuleType | None) else None
         found = []
         for cell in getattr(function, "__closure__", None) or ():
             try:
@@ -330,7 +365,7 @@ class Kept(Generic[P, R]):
     def _same_cells(self) -> bool:
         if self._cells is None:
             return False
-        cells = self.__wrapped__.__closure__  # type: ignore[attr-defined]  # it has some: see _snapshot
+        cells = getattr(self.__wrapped__, "__closure__", None) or ()
         try:
             return all(
                 cell.cell_contents is content
@@ -467,7 +502,7 @@ class Kept(Generic[P, R]):
         module = self.__module__
         found = _importable(module, self.__qualname__)
         if found is self:
-            return self.__qualname__
+            return str(self.__qualname__)  # pickled as the name of a global
         if isinstance(found, Bound) and found._kept is self:  # a classmethod
             return getattr, (found, "_kept")
         return _rebuild, (type(self), self.__wrapped__, self.options, self._method)
@@ -495,7 +530,7 @@ def _short(value: Any) -> bool:
     if kind is float:
         return bool(value - value == 0)  # JSON has no infinities
     if kind is int:
-        return -(2**63) <= value < 2**63
+        return bool(-(2**63) <= value < 2**63)
     return kind is bool or value is None
 
 

@@ -16,7 +16,7 @@ def run_all(
 ) -> list[Any]:
     """Call for each tuple across the iterables, as the builtin `map` would."""
     items = list(zip(*iterables, strict=False))
-    name = getattr(call, "__name__", None) or getattr(getattr(call, "_kept", None), "__name__", "")
+    name = getattr(call, "__name__", "")
     results = []
     with progress_bar(name, len(items), progress) as advance:
         for args in items:
