@@ -21,7 +21,6 @@ translated where the driver was called, with the cause chained.
 import os
 import sys
 import warnings
-from pathlib import Path
 
 __all__ = [
     "AmbiguousDigest",
@@ -36,7 +35,6 @@ __all__ = [
     "StoreError",
     "Undigestible",
     "UntrustedSource",
-    "tell",
 ]
 
 
@@ -91,7 +89,7 @@ class KeptWarning(UserWarning):
     """Caching did less than it was asked to; the caller got the right result."""
 
 
-_HERE = str(Path(__file__).parent) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
 
 
 def tell(text: str) -> None:

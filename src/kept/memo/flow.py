@@ -63,7 +63,13 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
         found = None
     values = resolved(kept, values)
     if found is None:
-        return (yield values)
+        try:
+            result = yield values
+        except BaseException:
+            kept.counts.failed += 1
+            raise
+        kept.counts.computed += 1
+        return result
     return (yield from _miss(kept, found, values, again, seen))
 
 
@@ -107,8 +113,10 @@ def look(
     try:
         value = cache.value(key, entry)
     except DecodeError as error:
-        cache.damage(key, error)
-        kept.counts.damaged += 1
+        cache.tier.clear()
+        if cache.find(key) is not None:  # otherwise it was evicted between finding and loading
+            cache.damage(key, error)
+            kept.counts.damaged += 1
         return MISSING
     kept.hit(cache, key, entry)
     return Raise.of(value) if entry.body.state == FAILED else value
