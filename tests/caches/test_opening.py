@@ -124,8 +124,9 @@ def test_a_cache_needs_both_stores() -> None:
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        (0, 0), (1000, 1000), ("0", 0), ("123", 123), ("10 B", 10), ("256 MB", 256_000_000), ("256mb", 256_000_000),
-        ("1.5 GB", 1_500_000_000), ("1 GiB", 2**30), ("2k", 2000), ("4 KiB", 4096), (" 1  TB ", 10**12),
+        (0, 0), (1000, 1000), ("0", 0), ("123", 123), ("10 B", 10), ("256 MB", 256_000_000),
+        ("256mb", 256_000_000), ("1.5 GB", 1_500_000_000), ("1 GiB", 2**30), ("2k", 2000),
+        ("4 KiB", 4096), (" 1  TB ", 10**12),
     ],
 )  # fmt: skip
 def test_sizes(size: Any, expected: int) -> None:
@@ -133,17 +134,17 @@ def test_sizes(size: Any, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", ["", "MB", "-1 MB", "1 XB", "1 MB 2", "1e3", "½ MB", "١ MB", None, 1.0, True, -5]
+    "size", ["", "MB", "-1 MB", "1 XB", "1 MB 2", "1e3", "½ MB", "\u0661 MB", None, 1.0, True, -5]
 )
 def test_no_sizes(size: Any) -> None:
-    with pytest.raises(kept.ConfigError, match="not a size.*256 MB"):
+    with pytest.raises(kept.ConfigError, match=r"not a size.*256 MB"):
         parse_size(size)
 
 
 @pytest.mark.parametrize(
     ("span", "expected"),
-    [(5, 5.0), (0, 0.0), (1.5, 1.5), ("30 s", 30.0), ("12h", 43200.0), ("7 d", 604800.0), ("2w", 1209600.0),
-     ("5 min", 300.0), ("5m", 300.0), ("10", 10.0)],
+    [(5, 5.0), (0, 0.0), (1.5, 1.5), ("30 s", 30.0), ("12h", 43200.0), ("7 d", 604800.0),
+     ("2w", 1209600.0), ("5 min", 300.0), ("5m", 300.0), ("10", 10.0)],
 )  # fmt: skip
 def test_durations(span: Any, expected: float) -> None:
     assert parse_duration(span) == expected

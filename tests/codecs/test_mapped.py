@@ -2,8 +2,6 @@
 
 import dataclasses
 import mmap
-import os
-import resource
 import subprocess
 import sys
 import textwrap
@@ -186,12 +184,11 @@ def test_many_arrays_at_once_do_not_run_out_of_descriptors() -> None:
     assert done.stdout == "ok\n"
 
 
+@linux
 def test_descriptors_are_given_back() -> None:
     arrays(1)
     arrays(1)
-    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(50):
         arrays(1)
-    if sys.platform == "linux":
-        assert len(os.listdir("/proc/self/fd")) <= before + 2
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2

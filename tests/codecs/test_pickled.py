@@ -45,12 +45,14 @@ class Raises:
 
 
 PLAIN: list[Any] = [
-    None, True, 0, -1, 2**100, 1.5, float("inf"), 2j, "", "é\ud800", b"", b"x" * 100_000, "y" * 100_000,
+    None, True, 0, -1, 2**100, 1.5, float("inf"), 2j, "", "é\ud800", b"",
+    b"x" * 100_000, "y" * 100_000,
     (), [], {}, set(), frozenset({1}), [1, [2, (3, {4: 5})]], {"b": 1, "a": 2}, bytearray(b"ab"),
     range(3), slice(1, 2), ..., NotImplemented, int, len, Row("a", [1]), Pair(1, 2), Colour.RED,
-    datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc), decimal.Decimal("1.0"), uuid.UUID(int=3),
+    datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC), decimal.Decimal("1.0"), uuid.UUID(int=3),
     pathlib.PurePosixPath("a/b"), collections.OrderedDict(a=1), collections.Counter("aab"),
-    collections.deque([1], 3), collections.defaultdict(list, {1: [2]}), np.float32(1.5), np.datetime64("2020-01-01"), np.dtype("f4,i8"),
+    collections.deque([1], 3), collections.defaultdict(list, {1: [2]}),
+    np.float32(1.5), np.datetime64("2020-01-01"), np.dtype("f4,i8"),
 ]  # fmt: skip
 
 
@@ -214,7 +216,7 @@ def test_missing_buffers_are_a_decode_error() -> None:
 
 
 def test_unknown_codecs() -> None:
-    with pytest.raises(ConfigError, match="yaml.*pickle, cloudpickle, json"):
+    with pytest.raises(ConfigError, match=r"yaml.*pickle, cloudpickle, json"):
         encode(1, "yaml")
     with pytest.raises(DecodeError, match="yaml"):
         decoder("yaml")

@@ -11,8 +11,8 @@ from kept.errors import ConfigError
 from kept.memo.binder import Binder
 
 SIGNATURES = [
-    "", "a", "a, b", "a, b=2", "a, /", "a, b=2, /", "a, /, b", "a=1, /, b=2, *, c=3", "*, a", "*, a, b=2",
-    "*args", "a, *args", "a, *args, b", "**kw", "a, **kw", "a, /, **kw", "a, *args, b=1, **kw",
+    "", "a", "a, b", "a, b=2", "a, /", "a, b=2, /", "a, /, b", "a=1, /, b=2, *, c=3", "*, a",
+    "*, a, b=2", "*args", "a, *args", "a, *args, b", "**kw", "a, **kw", "a, /, **kw", "a, *args, b=1, **kw",
     "a, /, b=2, *args, c, d=4, **kw", "a=1, *, b, **kw",
 ]  # fmt: skip
 
@@ -38,7 +38,7 @@ def test_it_binds_as_python_does(signature: str, args: list[int], kwargs: dict[s
     except TypeError as error:
         with pytest.raises(TypeError) as caught:
             binder.bind(*args, **kwargs)
-        assert str(caught.value) == str(error)
+        assert str(caught.value) == str(error)  # noqa: PT017  of two errors, one by `raises`
         return
     values = binder.bind(*args, **kwargs)
     assert dict(zip(binder.names, values, strict=True)) == expected

@@ -368,7 +368,7 @@ WRONG: list[dict[str, Any]] = [
     "options", WRONG, ids=[f"{i} {next(iter(o))}" for i, o in enumerate(WRONG)]
 )
 def test_a_wrong_option_is_told_at_the_decoration(options: dict[str, Any]) -> None:
-    with pytest.raises(kept.ConfigError, match="=|parameter|codec|duration|ignore"):
+    with pytest.raises(kept.ConfigError, match=r"=|parameter|codec|duration|ignore"):
 
         @keep(**options)
         def f(x: int) -> int:

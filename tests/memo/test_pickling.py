@@ -1,4 +1,4 @@
-"""Kept functions and calls that travel: pickled, to threads, and to forked and spawned processes."""
+"""Kept functions and calls that travel: pickled, to threads, to forked and spawned processes."""
 
 import multiprocessing
 import os

@@ -1,5 +1,6 @@
-"""Nothing that caching does breaks the caller: one warning that names the cause, a count, a result."""
+"""Nothing that caching does breaks the caller: one warning with the cause, a count, a result."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -106,8 +107,8 @@ UNSTORABLE = {
     "a generator": lambda: (i for i in range(3)),
     "a frame": lambda: sys._getframe(),
     "deep inside": lambda: {"a": [threading.Lock()]},
-    "an open file": lambda: Path(__file__).open(),
-    "a file of bytes": lambda: Path(__file__).open("rb"),
+    "an open file": lambda: Path(__file__).open(),  # noqa: SIM115  the test closes it
+    "a file of bytes": lambda: Path(__file__).open("rb"),  # noqa: SIM115  as above
     "a view": lambda: memoryview(b"abc"),
 }
 
@@ -146,7 +147,7 @@ def test_a_result_that_cannot_be_stored_is_returned(what: str) -> None:
 def test_a_place_that_is_a_file(f: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("taken").write_text("mine")
     monkeypatch.setenv("KEPT_CACHE", str(Path("taken").resolve()))
-    with pytest.warns(kept.KeptWarning, match="computed without the cache.*taken") as caught:
+    with pytest.warns(kept.KeptWarning, match=r"computed without the cache.*taken") as caught:
         assert f(1) == 1
     assert caught[0].filename == __file__
     assert f(1) == 1
@@ -300,12 +301,9 @@ def test_no_space_left(small_disk: Path) -> None:
 
 
 def test_no_space_left_at_all(small_disk: Path) -> None:
-    with (
-        (small_disk / "filler").open("wb", buffering=0) as filler,
-        pytest.raises(OSError, match="space"),
-    ):
-        while True:
-            filler.write(b"x" * 4096)
+    with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(b"x" * 4096):
+            pass
     out = child(FULL.format(before=""), KEPT_CACHE=str(small_disk / "cache"))
     assert out.count("ran 10") == 4
     assert out[-1].split()[1:] == ["0", "0"]

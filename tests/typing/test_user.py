@@ -1,4 +1,4 @@
-"""The types that users see: mypy (strict) finds the errors in `user.py` that it should, and no other."""
+"""The types that users see: mypy (strict) finds the errors in `user.py` that it should, only."""
 
 import subprocess
 import sys
