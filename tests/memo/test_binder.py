@@ -12,7 +12,8 @@ from kept.memo.binder import Binder
 
 SIGNATURES = [
     "", "a", "a, b", "a, b=2", "a, /", "a, b=2, /", "a, /, b", "a=1, /, b=2, *, c=3", "*, a",
-    "*, a, b=2", "*args", "a, *args", "a, *args, b", "**kw", "a, **kw", "a, /, **kw", "a, *args, b=1, **kw",
+    "*, a, b=2", "*args", "a, *args", "a, *args, b", "**kw", "a, **kw", "a, /, **kw",
+    "a, *args, b=1, **kw",
     "a, /, b=2, *args, c, d=4, **kw", "a=1, *, b, **kw",
 ]  # fmt: skip
 

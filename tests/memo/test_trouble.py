@@ -202,7 +202,7 @@ def test_a_newer_schema_is_left_alone(f: Any) -> None:
     index.close()
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     for _ in range(2):
-        with pytest.raises(kept.NewerSchema, match="newer kept.*1000.*upgrade"):
+        with pytest.raises(kept.NewerSchema, match=r"newer kept.*1000.*upgrade"):
             f(2)
     with pytest.raises(kept.NewerSchema):
         kept.open(root)

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
 from tests.typing import user
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -140,7 +140,7 @@ def _reach_threads() -> None:
 
 
 def reset() -> None:
-    """Close the default and the named caches and forget the settings, so that they are read anew."""
+    """Close the default and the named caches and forget the settings: all is read anew."""
     global _default, _failed, _settings
     with _lock:
         for cache in (_default, *_named.values()):

@@ -18,7 +18,7 @@ class Ignored:
 
 
 class Required:
-    """Marks a parameter without which a call is not kept: `data: Annotated[Data, kept.Required]`."""
+    """Marks what a call is not kept without: `data: Annotated[Data, kept.Required]`."""
 
 
 class Binder:

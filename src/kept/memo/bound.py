@@ -146,5 +146,5 @@ class BoundCall(Generic[R]):
 
     def __getstate__(self) -> dict[str, Any]:
         cache = self.cache
-        # One that was not opened by a URL can't be opened elsewhere; the call goes to what is active.
+        # One that was not opened by a URL can't be opened elsewhere: what is active there serves.
         return self.__dict__ | {"cache": None if cache is None or cache.url is None else cache}

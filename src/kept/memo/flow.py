@@ -273,9 +273,9 @@ def store(
     """Keep a result, unless `when` says no or it can't be kept."""
     options = kept.options
     try:
-        if options.when is not None and state != "failed":
-            if not options.when(result[0] if state == "items" else result):
-                return
+        asked = result[0] if state == "items" else result
+        if options.when is not None and state != "failed" and not options.when(asked):
+            return
         found.cache.keep(
             found.key,
             result,

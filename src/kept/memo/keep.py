@@ -79,7 +79,7 @@ def keep(
         ignore: names of parameters that do not count.
         require: names of parameters without which (or with None) a call is computed, not kept.
         key: a function of the arguments; what it returns stands for them.
-        when: a function of the result: keep this one?
+        when: a function of the result (of the list of items, for a generator): keep this one?
         ttl: seconds, a timedelta, or text such as `"12 h"`, after which a result expires.
         stale: how long after its `ttl` a result is still served while it is computed again in the
             background.
