@@ -1,5 +1,6 @@
 """The stores that come with kept, held to the suite that is shipped for everybody's."""
 
+import os
 import pickle
 import sqlite3
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 from blake3 import blake3
 
 from kept.records import Call, Value
+from kept.stores.arena import Extent
 from kept.stores.embedded import Embedded
 from kept.stores.memory import Memory, Void
 from kept.testing import Accessor, StoreContract
@@ -22,7 +24,10 @@ class InDict:
         self._items = store._items
 
     def read(self, key: str) -> Any:
-        return self._items.get(key)
+        found = self._items.get(key)
+        if isinstance(found, Extent):
+            return os.pread(found.segment.fd, found.size, found.offset)
+        return found
 
     def write(self, key: str, item: Any) -> None:
         self._items[key] = item

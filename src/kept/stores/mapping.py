@@ -1,4 +1,4 @@
-"""Files as memory, without keeping a descriptor for each: a program may hold thousands of arrays."""
+"""Files as memory, without a descriptor for each: a program may hold thousands of arrays."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from kept.hashing import address
 __all__ = ["map_file"]
 
 
-def map_file(fd: int, size: int, readonly: bool) -> mmap.mmap:
-    """Map the first `size` (> 0) bytes of a file: copy-on-write, or read-only.
+def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
+    """Map `size` (> 0) bytes of a file from `offset` (whole pages): copy-on-write, or read-only.
 
     Raises:
         OSError: the system can't, for instance because the process has too many mappings.
     """
     prot = mmap.PROT_READ if readonly else mmap.PROT_READ | mmap.PROT_WRITE
     if sys.version_info >= (3, 13):
-        return mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=prot, trackfd=False)
+        return mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=prot, trackfd=False, offset=offset)
     # Older Pythons hold a duplicate of the descriptor for each mapping. So: an anonymous mapping,
     # which has none, and the file's pages laid over it at the same address.
     made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=prot)
     flags = mmap.MAP_PRIVATE | _MAP_FIXED
-    if _mmap()(address(made), size, prot, flags, fd, 0) in (None, ctypes.c_void_p(-1).value):
+    if _mmap()(address(made), size, prot, flags, fd, offset) in (None, ctypes.c_void_p(-1).value):
         error = ctypes.get_errno()
         made.close()
         raise OSError(error, "can't map a file")
