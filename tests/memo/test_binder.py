@@ -48,7 +48,13 @@ def test_it_binds_as_python_does(signature: str, args: list[int], kwargs: dict[s
     bound.apply_defaults()
     assert dict(zip(binder.names, values, strict=True)) == dict(bound.arguments)
     items = binder.items(values)
-    assert [name for name, _ in items] == sorted({name for name, _ in items})  # each once, in order
+    names = [name for name, _ in items]
+    assert len(names) == len(set(names))
+    given = sum(1 for name in binder.names if name != binder.var_kwargs)
+    assert [name.lstrip("*") for name in names[:given]] == [
+        name for name in binder.names if name != binder.var_kwargs
+    ]
+    assert names[given:] == sorted(names[given:])
 
 
 def test_names_are_checked() -> None:

@@ -21,9 +21,9 @@ def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -
     Args:
         function: its identity.
         code: its code identity or version, as a call record has it.
-        arguments: names and digests (32 bytes), in the order of the record.
+        arguments: names and digests (32 bytes), in any order.
     """
     flat: list[Any] = [_ESCAPE, "call", SCHEME, function, code]
-    for name, digest in arguments:
-        flat += (name, digest)
+    for pair in sorted(arguments):
+        flat += pair
     return blake3(marshal.dumps(tuple(flat), 2)).digest()

@@ -57,28 +57,28 @@ class Binder:
         self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function)
         self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require)
         """Whether the values of `bind` are just the arguments that count."""
-        self.sorted = sorted(self.names)
-        self.order = [self.names.index(name) for name in self.sorted]
+        self._plain = all(
+            p.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD) for p in parameters
+        )
 
     def items(self, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
-        """The arguments that count, by name, in the order of their names.
+        """The arguments that count, by name, in the order of the signature.
 
         A parameter `*rest` is one argument named `*rest`; what `**options` gathers counts each by
         its own name (by `**name` where a parameter is called so too).
         """
         if self.simple:
-            return [(name, values[i]) for name, i in zip(self.sorted, self.order, strict=True)]
+            return list(zip(self.names, values, strict=True))
         found = []
         for name, value in zip(self.names, values, strict=True):
             if name in self.ignore:
                 continue
             if name == self.var_kwargs:
-                for key, item in value.items():
+                for key, item in sorted(value.items()):
                     if key not in self.ignore:
                         found.append((f"**{key}" if key in self.names else key, item))
             else:
                 found.append((f"*{name}" if name == self.var_args else name, value))
-        found.sort(key=lambda item: item[0])
         return found
 
     def keepable(self, values: tuple[Any, ...]) -> bool:
@@ -92,6 +92,8 @@ class Binder:
 
     def call(self, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
         """Call a function with bound values."""
+        if self._plain:
+            return function(*values)
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for parameter, value in zip(self.signature.parameters.values(), values, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import itertools
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from kept.memo.kept import Kept
     from kept.memo.stats import Stats
 
-__all__ = ["Bound", "BoundCall"]
+__all__ = ["Bound", "BoundCall", "importable", "rebuild"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -148,3 +149,16 @@ class BoundCall(Generic[R]):
         cache = self.cache
         # One that was not opened by a URL can't be opened elsewhere: what is active there serves.
         return self.__dict__ | {"cache": None if cache is None or cache.url is None else cache}
+
+
+def rebuild(kind: Any, function: Any, options: Any, method: str) -> Any:
+    """A kept function on the other side, from the parts of one that has no name there."""
+    return kind(function, options, method)
+
+
+def importable(module: str, qualname: str) -> Any:
+    """What a module has under a qualified name; None if nothing."""
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found

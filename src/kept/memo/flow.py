@@ -281,7 +281,7 @@ def store(
             result,
             function=kept.function_name,
             code=kept.code_tag,
-            arguments=kept.arguments(found),
+            arguments=kept.locator.arguments(found),
             state=state,
             seconds=seconds,
             ttl=options.ttl,

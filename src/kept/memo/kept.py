@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import functools
-import marshal
-import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
-
-from blake3 import blake3
 
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
 from kept.errors import NotKept, Undigestible, tell
-from kept.hashing import SCALARS, digest_bytes, identify
 from kept.memo.binder import Binder
-from kept.memo.bound import Bound, BoundCall
+from kept.memo.bound import Bound, BoundCall, importable, rebuild
 from kept.memo.flow import MISSING, Located, Raise, keeping, kind_of, look, resolved
+from kept.memo.locator import Locator
 from kept.memo.options import Options
 from kept.memo.stats import Stats
-from kept.records import SCHEME, Argument, Call, Digest
+from kept.records import Call, Digest
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -37,10 +33,6 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _NEVER = float("inf")
-_KNOWN_LIMIT = 20_000
-_ESCAPE = (
-    StopIteration  # marshal's one-byte singleton that begins a tagged tuple; see the digest spec
-)
 _digesting: ContextVar[tuple[int, ...]] = ContextVar("kept.digesting", default=())
 
 
@@ -78,10 +70,8 @@ class Kept(Generic[P, R]):
         self._binder = Binder(function, options.ignore, options.require)
         self._bind = self._binder.bind
         self._cache = options.cache if isinstance(options.cache, Cache) else None
-        self._identity: tuple[str, str] | None = None
-        self._cells: tuple[Any, ...] | None = ()
-        self._known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
-        self._known_count = 0
+        self.locator = Locator(function, options, self._binder)
+        self._known = self.locator.known
         self._told: set[str] = set()
         self.stars = [
             self._binder.names.index(name)
@@ -89,7 +79,6 @@ class Kept(Generic[P, R]):
             if name is not None
         ]
         self._needs_values = options.key is not None or self._binder.var_args is not None
-        self._quick = options.key is None and not options.isolate and not self._binder.require
 
     # -- calling ----------------------------------------------------------------------------------
 
@@ -114,7 +103,7 @@ class Kept(Generic[P, R]):
         if known is None:
             return MISSING
         key = known.get(values)
-        if key is None or (self._cells != () and not self._same_cells()):
+        if key is None or not (self.locator.steady or self.locator.same()):
             return MISSING
         try:
             cache = self._cache or self.cache
@@ -183,7 +172,9 @@ class Kept(Generic[P, R]):
         found = self._located(values)
         result = look(self, found.cache, found.key)
         if result is MISSING:
-            raise NotKept(f"{self._shown(found)} is not kept in {found.cache}")
+            raise NotKept(
+                f"{self.__qualname__}{self.locator.shown(found)} is not kept in {found.cache}"
+            )
         if type(result) is Raise:
             raise result.error
         return result
@@ -198,8 +189,14 @@ class Kept(Generic[P, R]):
         found.cache.flush()
         call = found.cache.calls.get(found.key.hex())
         if call is None:
-            raise NotKept(f"{self._shown(found)} is not kept in {found.cache}")
+            raise NotKept(
+                f"{self.__qualname__}{self.locator.shown(found)} is not kept in {found.cache}"
+            )
         return call
+
+    def _not_kept(self, found: Located) -> NotKept:
+        call = f"{self.__qualname__}{self.locator.shown(found)}"
+        return NotKept(f"{call} is not kept in {found.cache}")
 
     def stats(self) -> Stats:
         """What this function did in this process."""
@@ -320,59 +317,12 @@ class Kept(Generic[P, R]):
     @property
     def function_name(self) -> str:
         """The name under which calls are kept."""
-        return self._identify()[0]
+        return self.locator.identity()[0]
 
     @property
     def code_tag(self) -> str:
         """The code identity or version that is part of every key."""
-        return self._identify()[1]
-
-    def _identify(self) -> tuple[str, str]:
-        if self._identity is not None and (self._cells == () or self._same_cells()):
-            return self._identity
-        options = self.options
-        if options.version is not None:
-            tag = f"version:{digest_bytes(options.version, label='version').hex()}"
-            name = options.name or identify(self.__wrapped__, "off").name
-        else:
-            found = identify(self.__wrapped__, options.code)  # type: ignore[arg-type]  # checked by Options
-            tag = f"code:{found.code}" if options.code != "off" else "none"
-            name = options.name or found.name
-        self._known = {}
-        self._cells = self._snapshot() if tag.startswith("code:") else ()
-        self._identity = name, tag
-        return self._identity
-
-    def _snapshot(self) -> tuple[Any, ...] | None:
-        """The closure's contents if they can be compared by `is`; None: identify each time."""
-        function = self.__wrapped__
-        if not isinstance(function, (FunctionType, type)):
-            # A partial, a method or a callable object holds what can change at any time.
-            owner = getattr(function, "__self__", None)
-            builtin = isinstance(function, BuiltinFunctionType)
-            return () if builtin and isinstance(owner, ModuleType | None) else None
-        found = []
-        for cell in getattr(function, "__closure__", None) or ():
-            try:
-                content = cell.cell_contents
-            except ValueError:
-                return None
-            if type(content) not in SCALARS and not isinstance(content, type):
-                return None
-            found.append(content)
-        return tuple(found)
-
-    def _same_cells(self) -> bool:
-        if self._cells is None:
-            return False
-        cells = getattr(self.__wrapped__, "__closure__", None) or ()
-        try:
-            return all(
-                cell.cell_contents is content
-                for cell, content in zip(cells, self._cells, strict=True)
-            )
-        except ValueError:
-            return False
+        return self.locator.identity()[1]
 
     def locate(self, values: tuple[Any, ...]) -> Located | None:
         """Where a call is kept; None for one that is not to be kept.
@@ -384,59 +334,14 @@ class Kept(Generic[P, R]):
         if self._binder.require and not self._binder.keepable(values):
             return None
         cache = self.cache
-        name, code = self._identify()
-        types = tuple(map(type, values))
-        try:
-            scalars = self._quick and SCALARS.issuperset(types)
-        except TypeError:  # a class that can't be hashed
-            scalars = False
-        if scalars and (known := self._known.get(types)) is not None:
-            key = known.get(values)
-            if key is not None:
-                return Located(cache, key, values, None)
+        key = self.locator.key(values)
+        if key is not None:
+            return Located(cache, key, values, None)
+        counted = values
         if self._needs_values:
-            values = resolved(self, values, starred=self.options.key is None)
-        items = self._digested(values)
-        flat: list[Any] = [_ESCAPE, "call", SCHEME, name, code]
-        for item in items:
-            flat += (item[0], item[2])
-        key = blake3(marshal.dumps(tuple(flat), 2)).digest()
-        if scalars and self._cells is not None:
-            self._remember(types, values, key)
-        return Located(cache, key, values, items)
-
-    def _items(self, found: Located) -> list[tuple[str, Any, bytes]]:
-        return self._digested(found.values) if found.items is None else found.items
-
-    def _digested(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
-        if self.options.key is not None:
-            wanted = self._binder.call(self.options.key, values)
-            return [("key", wanted, digest_bytes(wanted, label="key"))]
-        items = [
-            (name, value, digest_bytes(value, label=f'arguments["{name}"]'))
-            for name, value in self._binder.items(values)
-        ]
-        if self.options.isolate:
-            where = str(_cwd())
-            items.append(("@directory", where, digest_bytes(where)))
-        return items
-
-    def _remember(self, types: tuple[type, ...], values: tuple[Any, ...], key: bytes) -> None:
-        for value in values:
-            kind = type(value)
-            if kind is float:
-                if value == 0 or value != value:  # 0.0 == -0.0, and nan is not itself
-                    return
-            elif kind is complex:
-                if not (value.real and value.imag) or value != value:  # the same of each part
-                    return
-            elif (kind is str or kind is bytes) and len(value) > 256:
-                return
-        if self._known_count >= _KNOWN_LIMIT:
-            self._known = {}
-            self._known_count = 0
-        self._known_count += 1
-        self._known.setdefault(types, {})[values] = key
+            counted = resolved(self, values, starred=self.options.key is None)
+        key, items = self.locator.items(values, counted)
+        return Located(cache, key, counted, items)
 
     def _located(self, values: tuple[Any, ...]) -> Located:
         found = self.locate(values)
@@ -445,23 +350,13 @@ class Kept(Generic[P, R]):
             raise Undigestible(f"{self.__qualname__} keeps no call without {needed}")
         return found
 
-    def arguments(self, found: Located) -> dict[str, Argument]:
-        """The arguments as a call record has them."""
-        shown = self.options.arguments == "scalars"
-        return {
-            name: Argument(Digest.of(raw), value, True)
-            if shown and _short(value)
-            else Argument(Digest.of(raw))
-            for name, value, raw in self._items(found)
-        }
-
     def __digest__(self) -> Any:
         # A kept function may be in its own closure.
         if id(self) in _digesting.get():
             return ("kept", self.__module__, self.__qualname__)
         token = _digesting.set((*_digesting.get(), id(self)))
         try:
-            return ("kept", *self._identify())
+            return ("kept", *self.locator.identity())
         finally:
             _digesting.reset(token)
 
@@ -488,51 +383,14 @@ class Kept(Generic[P, R]):
         self.counts.hits += 1
         self.counts.seconds_saved += entry.body.seconds
 
-    def _shown(self, found: Located) -> str:
-        inside = ", ".join(
-            f"{name}={value!r}" if _short(value) else f"{name}=<{raw.hex()[:8]}>"
-            for name, value, raw in self._items(found)
-        )
-        return f"{self.__qualname__}({inside})"
-
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         module = self.__module__
-        found = _importable(module, self.__qualname__)
+        found = importable(module, self.__qualname__)
         if found is self:
             return str(self.__qualname__)  # pickled as the name of a global
         if isinstance(found, Bound) and found._kept is self:  # a classmethod
             return getattr, (found, "_kept")
-        return _rebuild, (type(self), self.__wrapped__, self.options, self._method)
-
-
-def _rebuild(
-    kind: type[Kept[..., Any]], function: Callable[..., Any], options: Options, method: str
-) -> Kept[..., Any]:
-    return kind(function, options, method)
-
-
-def _importable(module: str, qualname: str) -> Any:
-    import sys
-
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
-def _short(value: Any) -> bool:
-    kind = type(value)
-    if kind is str:
-        return len(value) <= 200
-    if kind is float:
-        return bool(value - value == 0)  # JSON has no infinities
-    if kind is int:
-        return bool(-(2**63) <= value < 2**63)
-    return kind is bool or value is None
-
-
-def _cwd() -> str:
-    return os.path.realpath(".")
+        return rebuild, (type(self), self.__wrapped__, self.options, self._method)

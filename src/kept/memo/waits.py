@@ -59,6 +59,9 @@ class Waiting:
         self._name = f"{host}~{os.getpid()}~{os.urandom(6).hex()}.wait"
         text = json.dumps({"holds": self._holds, "waits": self._key}).encode()
         for place in self._places:
+            if not isinstance(place, Path):
+                place.publish(self._name, text)
+                continue
             part = place / self._name.removesuffix(".wait")
             with contextlib.suppress(OSError):
                 part.write_bytes(text)
@@ -85,22 +88,31 @@ class Waiting:
         """The wait is over."""
         if self._name:
             for place in self._places:
-                with contextlib.suppress(OSError):
-                    (place / self._name).unlink()
+                if isinstance(place, Path):
+                    with contextlib.suppress(OSError):
+                        (place / self._name).unlink()
+                else:
+                    place.remove(self._name)
             self._name = ""
 
 
-def _read(place: Path) -> list[tuple[str, bytes]]:
-    found = []
+def _read(place: Any) -> list[tuple[str, bytes]]:
+    """What those who live say; what the dead said is swept with the other leftovers."""
     here = os.uname().nodename[:40].replace("~", "-")
+
+    def lives(name: str) -> bool:
+        host, _, rest = name.partition("~")
+        pid = rest.partition("~")[0]
+        return host != here or not pid.isdigit() or _alive(int(pid))
+
+    if not isinstance(place, Path):  # a medium
+        return [(name, text) for name, text in place.read() if lives(name)]
+    found = []
     with contextlib.suppress(OSError):
         for path in place.glob("*.wait"):
-            host, _, rest = path.name.partition("~")
-            pid = rest.partition("~")[0]
-            if host == here and pid.isdigit() and not _alive(int(pid)):
-                continue  # swept with the other leftovers
-            with contextlib.suppress(OSError):
-                found.append((path.name, path.read_bytes()))
+            if lives(path.name):
+                with contextlib.suppress(OSError):
+                    found.append((path.name, path.read_bytes()))
     return found
 
 
