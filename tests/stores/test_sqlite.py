@@ -25,7 +25,7 @@ from kept.errors import (
     UntrustedSource,
 )
 from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces
-from kept.stores.sqlite import Sqlite
+from kept.stores.sqlite import _GET, Sqlite
 from kept.testing import Accessor, StoreContract
 
 
@@ -87,7 +87,7 @@ def test_what_it_can(store: Sqlite) -> None:
 
 
 def test_eight_processes(store: Sqlite) -> None:
-    check_races(store)
+    check_races(store, times=300)
 
 
 # -- terms ----------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_ten_matches_among_a_million(tmp_path: Path) -> None:
 
 def test_a_get_is_one_point_read(store: Sqlite) -> None:
     store.put("a/b", b"x")
-    rows = store.database.rows("EXPLAIN QUERY PLAN SELECT item FROM items WHERE key = ?", "a/b")
+    rows = store.database.rows(f"EXPLAIN QUERY PLAN {_GET}", "a/b")
     assert [row[3] for row in rows] == ["SEARCH items USING INDEX sqlite_autoindex_items_1 (key=?)"]
 
 

@@ -30,7 +30,7 @@ __all__ = ["Files"]
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This file marks a cache directory made by kept. See https://bford.info/cachedir/
 """
-_CHUNK = 16 * 1024 * 1024
+_CHUNK = 1024 * 1024
 _STALE = 5  # attempts to read a file that another host replaces again and again
 
 
@@ -215,7 +215,8 @@ class Files:
                 at = 0
                 while at < view.nbytes:
                     part = file.read(_CHUNK)
-                    if not part or part != view[at : at + len(part)]:
+                    # As bytes: views are compared one element at a time.
+                    if not part or part != bytes(view[at : at + len(part)]):
                         return False
                     at += len(part)
             with contextlib.suppress(PermissionError):  # it is another user's

@@ -31,7 +31,8 @@ CREATE TABLE items (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, item BLOB 
 CREATE TABLE terms (name TEXT NOT NULL, value BLOB NOT NULL, id INTEGER NOT NULL,
   PRIMARY KEY (name, value, id)) WITHOUT ROWID;
 """
-_GET = "SELECT item FROM items WHERE key = ?"
+_LARGE = 64 * 1024  # bytes from which an item is read as a blob: SQLite copies a column twice
+_GET = f"SELECT id, CASE WHEN length(item) <= {_LARGE} THEN item END FROM items WHERE key = ?"
 _SOME = 500  # keys in one statement: SQLite may take no more than 999 values
 _PAGE = 5000  # matches that are fetched at once
 _COUNTED = 2000  # matches up to which terms are counted, to begin with the rarest
@@ -132,7 +133,25 @@ class Sqlite:
 
     def get(self, key: str) -> bytes | None:
         found = self._point(_GET, check_key(key))
-        return None if found is None else _bytes(found[0])
+        if found is None:
+            return None
+        return self._large(key) if found[1] is None else _bytes(found[1])
+
+    def _large(self, key: str) -> bytes | None:
+        try:
+            with self.database.lock:
+                c = self.database.connection
+                c.execute("BEGIN")  # the row's number is the key's only as long as nobody writes
+                try:
+                    found = c.execute(_GET, (key,)).fetchone()
+                    if found is None or found[1] is not None:
+                        return None if found is None else _bytes(found[1])
+                    with c.blobopen("items", "item", found[0], readonly=True) as blob:
+                        return blob.read()
+                finally:
+                    c.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self.database.failed("read", error) from error
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
