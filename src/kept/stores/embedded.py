@@ -284,8 +284,8 @@ def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:
 def _prepare(root: Path, trust: bool) -> None:
     try:
         if not root.is_dir():
-            root.mkdir(parents=True, exist_ok=True)
-            root.chmod(0o700)
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, exist_ok=True)  # so from the start: others may be looking already
         found = root.stat()
         if not trust and hasattr(os, "getuid"):
             mode = stat.S_IMODE(found.st_mode)

@@ -1,0 +1,161 @@
+"""Leases on one host, by locks on byte ranges."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from tests.faults.processes import Child
+
+from kept.errors import StoreError
+from kept.stores.locks import KIND, Locks
+
+A, B = (blake3(name).digest() for name in (b"a", b"b"))
+
+HOLD = """
+import sys
+from pathlib import Path
+from kept.stores.locks import Locks
+locks = Locks(Path(sys.argv[1]))
+print(locks.acquire(bytes.fromhex(sys.argv[2])), flush=True)
+sys.stdin.readline()
+locks.release(bytes.fromhex(sys.argv[2]))
+print("released", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Iterator[Locks]:
+    made = Locks(tmp_path / "locks")
+    yield made
+    made.close()
+
+
+def test_what_this_system_gives() -> None:
+    print(KIND)
+    assert KIND in ("open-file-description", "posix")
+
+
+def test_one_owner(locks: Locks) -> None:
+    assert locks.acquire(A)
+    assert not locks.acquire(A)
+    assert locks.acquire(B)
+    locks.release(A)
+    assert locks.acquire(A)
+
+
+def test_releasing_what_is_not_held_is_no_error(locks: Locks) -> None:
+    locks.release(A)
+
+
+def test_two_tables_on_one_file(locks: Locks) -> None:
+    if KIND == "posix":
+        pytest.skip("POSIX locks do not tell two owners in one process apart")
+    other = Locks(locks.path)
+    assert locks.acquire(A)
+    assert not other.acquire(A)
+    locks.release(A)
+    assert other.acquire(A)
+    other.close()
+    assert locks.acquire(A)
+
+
+def test_another_process(locks: Locks) -> None:
+    with Child(HOLD, locks.path, A.hex()) as child:
+        child.expect("True")
+        assert not locks.acquire(A)
+        assert locks.acquire(B)
+        child.say("")
+        child.expect("released")
+        assert locks.acquire(A)
+
+
+def test_the_kernel_releases_what_the_dead_held(locks: Locks) -> None:
+    with Child(HOLD, locks.path, A.hex()) as child:
+        child.expect("True")
+        child.kill(signal.SIGSTOP)
+        assert not locks.acquire(A)
+        os.kill(child.pid, signal.SIGKILL)
+        began = time.monotonic()
+        while not locks.acquire(A):
+            assert time.monotonic() - began < 1.0
+            time.sleep(0.0005)
+        print(f"{(time.monotonic() - began) * 1000:.1f} ms after the kill")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_neither_has_nor_keeps_them(locks: Locks) -> None:
+    assert locks.acquire(A)
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            assert not locks.acquire(A), "it belongs to the parent"
+            os.read(r, 1)
+            assert locks.acquire(A)
+            status = 0
+        finally:
+            os._exit(status)
+    locks.release(A)
+    os.write(w, b"x")
+    assert os.waitpid(pid, 0)[1] == 0
+    assert locks.acquire(A), "its death released it"
+    os.close(r)
+    os.close(w)
+
+
+def test_writers_of_blobs_share_and_a_collector_waits(locks: Locks) -> None:
+    other = Locks(locks.path)
+    with locks.writing_blobs(), locks.writing_blobs(), other.writing_blobs():
+        pass
+    with locks.writing_blobs():
+        with pytest.raises(StoreError, match="busy|locked"), locks.collecting_blobs(0.1):
+            raise AssertionError("collecting while somebody writes")
+        if KIND != "posix":
+            with pytest.raises(StoreError, match="busy|locked"), other.collecting_blobs(0.1):
+                raise AssertionError("collecting while somebody writes")
+    order = []
+    with locks.collecting_blobs():
+
+        def write() -> None:
+            with locks.writing_blobs():
+                order.append("written")
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        time.sleep(0.1)
+        order.append("collected")
+    thread.join()
+    assert order == ["collected", "written"]
+    other.close()
+
+
+def test_threads(locks: Locks) -> None:
+    inside, most = [0], [0]
+
+    def work() -> None:
+        for _ in range(30):
+            while not locks.acquire(A):
+                time.sleep(0.0001)
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            inside[0] -= 1
+            locks.release(A)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] == 1
+
+
+def test_no_locks_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="can't lock"):
+        Locks(tmp_path / "no" / "such" / "directory").acquire(A)
