@@ -28,6 +28,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -190,10 +191,12 @@ class Service:
                 process.send_signal(what)
 
     def _as_user(self) -> list[str]:
-        # The server dies with the test process, however that one ends.
+        # The server dies with the test process, however that one ends; more exactly with the thread
+        # that starts it, so that one which another thread starts is only ended by the fixture.
         setpriv = shutil.which("setpriv")
         options = []
-        if setpriv and sys.platform == "linux":
+        main = threading.current_thread() is threading.main_thread()
+        if setpriv and sys.platform == "linux" and main:
             options += ["--pdeathsig", "KILL"]
         if self.user is not None:
             found = pwd.getpwnam(self.user)
@@ -275,8 +278,7 @@ def start_postgresql() -> Service:
     settings = (
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
-        "fsync=off",
-        "synchronous_commit=off",
+        "fsync=off",  # what was committed outlives the process, which is all that a test can kill
         "full_page_writes=off",
         "shared_buffers=64MB",
         "max_connections=200",
@@ -327,7 +329,7 @@ def start_mariadb() -> Service:
             *("--bind-address=127.0.0.1", f"--socket={directory / 'socket'}"),
             *(f"--pid-file={directory / 'pid'}", f"--init-file={directory / 'init.sql'}"),
             *("--skip-name-resolve", "--skip-log-bin", "--max-connections=200"),
-            *("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync"),
+            *("--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync"),
             *("--innodb-doublewrite=0", "--innodb-buffer-pool-size=64M"),
             *("--innodb-log-file-size=96M", "--max-allowed-packet=256M"),
         ],
