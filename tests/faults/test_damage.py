@@ -289,6 +289,19 @@ class TestSchema:
         (out,) = sweep(good, [flip(INDEX, 60 + bit // 8, bit % 8)], scratch)
         assert (out.complaint, out.computed) == ("", 0)
 
+    @pytest.mark.parametrize("bit", range(8))
+    def test_nor_is_one_in_the_table(self, good: Path, scratch: Path, bit: int) -> None:
+        at = (good / INDEX).read_bytes().index(b"schema1") + 6
+        (out,) = sweep(good, [flip(INDEX, at, bit)], scratch)
+        assert out.complaint == ""
+        assert out.computed in ((0,) if bit < 7 else (0, 12)), out
+
+    def test_a_table_that_means_something_else(self, good: Path, scratch: Path) -> None:
+        at = (good / INDEX).read_bytes().index(b"TABLE calls (id INTEGER") + 22
+        (out,) = sweep(good, [flip(INDEX, at, 0)], scratch)
+        assert (out.complaint, out.computed) == ("", 12)
+        assert "is damaged" in out.warned
+
     def test_a_call_says_so(self, good: Path, scratch: Path) -> None:
         root = scratch / "copy"
         copy(good, root)
@@ -339,6 +352,34 @@ class TestSetAside:
         assert len(list(root.glob("index.damaged-*.sqlite"))) == 1
         (out,) = sweep(root, [("nothing", lambda root: None)], scratch / "again")
         assert (out.complaint, out.computed) == ("", 0)
+
+
+class TestOnANetwork:
+    """The same with a rollback journal, and with the journal that a killed process leaves."""
+
+    @pytest.fixture
+    def there(self, good: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr("kept.stores.database.on_network", lambda directory: True)
+        return good
+
+    def test_index(self, there: Path, scratch: Path) -> None:
+        size = size_of(there)
+        damages = sampled_flips(INDEX, size, 50, 9)
+        damages += [truncate(INDEX, at) for at in range(0, size, 4096)]
+        damages += [garbage(INDEX, at, 300, at) for at in range(0, size, 3000)]
+        check(sweep(there, [*damages, delete(INDEX)], scratch))
+
+    def test_a_journal_that_is_no_journal(self, there: Path, scratch: Path) -> None:
+        def leave(content: bytes) -> Damage:
+            def do(root: Path) -> None:
+                (root / f"{INDEX}-journal").write_bytes(content)
+
+            return f"a journal of {len(content)} bytes in index", do
+
+        magic = bytes.fromhex("d9d505f920a163d7")
+        contents = [b"", b"x" * 5000, magic, magic + bytes(600), magic + b"\xff" * 600]
+        for out in sweep(there, [leave(content) for content in contents], scratch):
+            assert not out.complaint, out
 
 
 WHOLE = """

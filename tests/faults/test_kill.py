@@ -251,7 +251,7 @@ def test_killed_with_the_lease_and_in_the_body(home: Path, network: bool) -> Non
 
 
 def killed_after_statement(patch: Patch, number: int) -> None:
-    create, statements = tables._create, tables._TABLES.split(";")
+    create, statements = tables._create, tables._statements()
 
     def some(c: sqlite3.Connection) -> None:
         c.execute("BEGIN IMMEDIATE")
@@ -266,7 +266,7 @@ def killed_after_statement(patch: Patch, number: int) -> None:
 
 
 @NETWORK
-@pytest.mark.parametrize("number", [0, 1, 3, tables._TABLES.count(";") + 1])
+@pytest.mark.parametrize("number", [0, 1, 3, len(tables._statements())])
 def test_killed_while_the_index_is_made(home: Path, number: int, network: bool) -> None:
     root = home / "store"
 

@@ -158,35 +158,52 @@ def make(c: sqlite3.Connection) -> None:
         sqlite3.DatabaseError: the file is damaged.
     """
     (version,) = c.execute("PRAGMA user_version").fetchone()
-    tables = {row[0] for row in c.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = dict(c.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
     if not tables and version == 0:
         _create(c)
         return
-    marked = _marked(c) if "meta" in tables else None
+    text = _marked(c) if "meta" in tables else ""
+    marked = int(text) if text.isascii() and text.isdigit() else 0
     # One flipped bit must not look like a version: the number stands in two places.
     flipped = marked == SCHEMA and (version ^ SCHEMA).bit_count() == 1
-    newest = max(version, marked or 0)
+    flipped |= version == SCHEMA and _one_bit(text, str(SCHEMA))
+    newest = max(version, marked)
     if newest > SCHEMA and not flipped:
         raise NewerSchema(
             f"a newer kept made this cache (schema {newest}; this one knows {SCHEMA}): "
             "upgrade kept, or choose another directory"
         )
-    if marked != SCHEMA:
+    # Their text too: `id INTEGEr PRIMARY KEY` is the row's number, and `id INTEGES PRIMARY KEY` finds
+    # no row that was there before.
+    texts = {str(sql) for sql in tables.values()}
+    if (marked != SCHEMA and not flipped) or not texts.issuperset(_statements()):
         raise sqlite3.DatabaseError("malformed: the tables are not those of a kept index")
     if version != SCHEMA:
         c.execute(f"PRAGMA user_version = {SCHEMA}")
+    if marked != SCHEMA:
+        c.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (str(SCHEMA),))
 
 
-def _marked(c: sqlite3.Connection) -> int | None:
+def _marked(c: sqlite3.Connection) -> str:
     row = c.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
-    return int(row[0]) if row and str(row[0]).isdigit() else None
+    return str(row[0]) if row else ""
+
+
+def _one_bit(found: str, meant: str) -> bool:
+    if len(found) != len(meant):
+        return False
+    return sum((ord(a) ^ ord(b)).bit_count() for a, b in zip(found, meant, strict=True)) == 1
+
+
+def _statements() -> list[str]:
+    return [statement.strip() for statement in _TABLES.split(";") if statement.strip()]
 
 
 def _create(c: sqlite3.Connection) -> None:
     c.execute("BEGIN IMMEDIATE")
     try:
         if not c.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():  # nobody was faster
-            for statement in _TABLES.split(";"):
+            for statement in _statements():
                 c.execute(statement)
             c.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
             c.execute(f"PRAGMA user_version = {SCHEMA}")
