@@ -97,4 +97,6 @@ class Value(NamedTuple):
 
     @property
     def size(self) -> int:
+        if not self.buffers:
+            return len(self.head)
         return len(self.head) + sum(memoryview(b).nbytes for b in self.buffers)

@@ -43,6 +43,8 @@ class Frame(NamedTuple):
     blobs: tuple[Blob, ...] = ()
 
     def pack(self) -> bytes:
+        if not self.blobs and self.payload is not None and self.codec == "pickle":
+            return _COMMON + self.payload
         flags = _PAYLOAD_IS_BLOB if self.payload is None else 0
         name = self.codec.encode()
         return b"".join(

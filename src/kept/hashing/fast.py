@@ -346,6 +346,8 @@ def _large(value: Any, task: _Task, depth: int) -> bytes:
 
 
 _SIZED = frozenset({list, tuple, dict})
+_SIZED_ATOMS = frozenset({str, bytes})
+_SHORT = 4096
 
 
 def fast_digest(root: Any, task: _Task, depth: int = 0) -> bytes:
@@ -402,6 +404,8 @@ def digest_bytes(value: Any, known: Known | None = None, label: str = "value") -
     kind = type(value)
     if kind is Digest:
         return value.raw  # type: ignore[no-any-return]
+    if kind in ATOMS and (kind not in _SIZED_ATOMS or len(value) < _SHORT):
+        return blake3(dumps(value, 2)).digest()  # most arguments: no walk, and no second thread
     # A walk makes many tuples and no garbage; each some hundreds would start a collection.
     pause = kind in _SIZED and len(value) >= _PAUSE and gc.isenabled()
     if pause:

@@ -158,7 +158,7 @@ def resolved(
                 else tuple(load(v) if type(v) is Digest else v for v in value)
             )
             values = (*values[:at], new, *values[at + 1 :])
-    if not starred and any(type(value) is Digest for value in values):
+    if not starred and Digest in tuple(map(type, values)):
         load = kept.cache.load
         values = tuple(load(v) if type(v) is Digest else v for v in values)
     return values

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from kept.errors import Undigestible
 from kept.hashing import SCALARS, digest_bytes, identify
 from kept.hashing.keys import call_key
 from kept.memo.binder import Binder
@@ -128,10 +129,15 @@ class Locator:
         if self._options.key is not None:
             wanted = self._binder.call(self._options.key, values)
             return [("key", wanted, digest_bytes(wanted, label="key"))]
-        items = [
-            (name, value, digest_bytes(value, label=f'arguments["{name}"]'))
-            for name, value in self._binder.items(values)
-        ]
+        try:
+            items = [
+                (name, value, digest_bytes(value)) for name, value in self._binder.items(values)
+            ]
+        except Undigestible:  # once more, with a label that tells which
+            items = [
+                (name, value, digest_bytes(value, label=f'arguments["{name}"]'))
+                for name, value in self._binder.items(values)
+            ]
         if self._options.isolate:
             where = str(_cwd())
             items.append(("@directory", where, digest_bytes(where)))

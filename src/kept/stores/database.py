@@ -254,32 +254,13 @@ class Database:
 
     # -- transactions -----------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> _Writing:
         """A write transaction: committed at the end, rolled back by an exception.
 
         Raises:
             StoreError: the disk is full, the file can't be written to, or stays locked.
         """
-        with self.lock:
-            c = self.connection
-            try:
-                c.execute("BEGIN IMMEDIATE")
-                before = self.token()  # nobody else can commit from here on
-                try:
-                    yield c
-                    c.execute("COMMIT")
-                except BaseException:
-                    with contextlib.suppress(sqlite3.Error):
-                        c.execute("ROLLBACK")
-                    if self.rolled_back is not None:
-                        self.rolled_back()
-                    raise
-                after = self.token()
-                alone = before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1
-                self.step = (before, after) if before and after and alone else None
-            except DRIVER as error:
-                raise self.failed("write to", error) from error
+        return _Writing(self)
 
     def failed(self, what: str, error: Exception) -> StoreError:
         """The error to raise for a driver's; a damaged file is set aside first."""
@@ -340,6 +321,53 @@ class Database:
             _leaked.append(self._watch)
             self._watch = None
         self._tell()
+
+
+class _Writing:
+    """One write transaction. A class, as a generator costs twice as much, and each miss has one."""
+
+    __slots__ = ("_before", "_connection", "_database")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        database = self._database
+        database.lock.acquire()
+        try:
+            self._connection = database.connection
+            self._connection.execute("BEGIN IMMEDIATE")
+        except BaseException as error:
+            database.lock.release()
+            if isinstance(error, DRIVER):
+                raise database.failed("write to", error) from error
+            raise
+        self._before = database.token()  # nobody else can commit from here on
+        return self._connection
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        database = self._database
+        try:
+            if error is None:
+                try:
+                    self._connection.execute("COMMIT")
+                except BaseException as trouble:
+                    error = trouble
+            if error is None:
+                before, after = self._before, database.token()
+                alone = before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1
+                database.step = (before, after) if before and after and alone else None
+                return
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            if database.rolled_back is not None:
+                database.rolled_back()
+            if isinstance(error, DRIVER):
+                raise database.failed("write to", error) from error
+            if kind is None:
+                raise error
+        finally:
+            database.lock.release()
 
 
 _all: weakref.WeakSet[Database] = weakref.WeakSet()

@@ -120,8 +120,11 @@ class Locks:
         try:
             if self._fd < 0:
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fields = (kind, os.SEEK_SET, at, 1, 0) if _LINUX else (at, 1, 0, kind, os.SEEK_SET)
-            fcntl.fcntl(self._fd, _LOCK, _FLOCK.pack(*fields))
+            fcntl.fcntl(
+                self._fd,
+                _LOCK,
+                _FLOCK.pack(kind, 0, at, 1, 0) if _LINUX else _FLOCK.pack(at, 1, 0, kind, 0),
+            )
         except OSError as error:
             if error.errno in _BUSY and self._fd >= 0:  # not: the file may not be opened
                 return False
