@@ -351,7 +351,7 @@ class _Writing:
             if error is None:
                 try:
                     self._connection.execute("COMMIT")
-                except BaseException as trouble:
+                except BaseException as trouble:  # noqa: BLE001  raised below, after the rollback
                     error = trouble
             if error is None:
                 before, after = self._before, database.token()
