@@ -265,8 +265,8 @@ class Embedded:
 
     def close(self) -> None:
         """Close the index; it opens again when it is used."""
+        self.locks.close()  # first: leases may be rows of the index
         self.database.close()
-        self.locks.close()
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
