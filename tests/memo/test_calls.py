@@ -108,6 +108,8 @@ def test_a_keyword_of_a_positional_parameters_name() -> None:
     assert gathered(1, a=2) == (1, {"a": 2})
     assert gathered.key(1, a=2) != gathered.key(2, a=1) != gathered.key(1)
     assert gathered(2, a=1) == (2, {"a": 1})
+    arguments = gathered.call(2, a=1).arguments
+    assert {name: argument.value for name, argument in arguments.items()} == {"a": 2, "**a": 1}
 
 
 def test_none_is_a_result_like_any_other() -> None:
