@@ -3,6 +3,8 @@
 import os
 import pickle
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -217,3 +219,10 @@ class TestEmbeddedValuesOnANetwork(TestEmbeddedValues):
 
 class TestEmbeddedCallsOnANetwork(TestEmbeddedCalls):
     network = True
+
+
+def test_kept_itself_needs_no_pytest() -> None:
+    code = (
+        "import sys, kept; assert 'pytest' not in sys.modules and 'kept.testing' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

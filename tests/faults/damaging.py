@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
 import traceback
 import warnings
@@ -79,9 +78,7 @@ class Outcome:
     complaint: str = ""
 
 
-def judge(
-    name: str, root: Path, while_open: Callable[[Path], None] | None = None
-) -> Outcome:
+def judge(name: str, root: Path, while_open: Callable[[Path], None] | None = None) -> Outcome:
     """Open a damaged copy several times: right answers, and soon nothing is computed any more, neither
     what was kept before nor what is new."""
     out = Outcome(name)
@@ -116,7 +113,9 @@ def judge(
             out.complaint += f" [{out.warned[:200]}]"
     except BaseException as error:  # noqa: BLE001  it is reported
         where = traceback.extract_tb(error.__traceback__)[-1]
-        out.complaint = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        out.complaint = (
+            f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
+        )
     return out
 
 
@@ -221,9 +220,7 @@ def _in_child(
                 else:
                     do(root)
                     got = judge(name, root)
-                marshal.dump(
-                    (got.name, got.computed, got.warned, got.counted, got.complaint), out
-                )
+                marshal.dump((got.name, got.computed, got.warned, got.counted, got.complaint), out)
                 out.flush()
             status = 0
         finally:
@@ -235,7 +232,7 @@ def _in_child(
     with os.fdopen(r, "rb") as source:
         while True:
             try:
-                outcomes.append(Outcome(*marshal.load(source)))  # noqa: S302  our own child's
+                outcomes.append(Outcome(*marshal.load(source)))
             except EOFError:
                 break
             signal_at_deadline.deadline = time.monotonic() + patience
@@ -273,4 +270,3 @@ def show(outcomes: list[Outcome]) -> str:
     """The complaints, for an assertion's message."""
     bad = [f"{o.name}: {o.complaint}" for o in outcomes if o.complaint]
     return f"{len(bad)} of {len(outcomes)}\n" + "\n".join(bad[:40])
-

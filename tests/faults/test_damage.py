@@ -12,13 +12,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
-import kept
-from kept.errors import KeptWarning, NewerSchema
 from tests.faults import damaging
 from tests.faults.damaging import (
-    N,
     Damage,
+    N,
     Outcome,
     copy,
     delete,
@@ -30,6 +27,9 @@ from tests.faults.damaging import (
     truncate,
     zero,
 )
+
+import kept
+from kept.errors import KeptWarning, NewerSchema
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="copies are judged in forks")
 
@@ -127,7 +127,9 @@ class TestIndex:
 
     def test_zeroed_and_overwritten(self, good: Path, scratch: Path) -> None:
         places = range(0, size_of(good), 4096)
-        damages = [zero(INDEX, at) for at in places] + [garbage(INDEX, at, 4096, at) for at in places]
+        damages = [zero(INDEX, at) for at in places] + [
+            garbage(INDEX, at, 4096, at) for at in places
+        ]
         damages += [zero(INDEX, at, 512) for at in range(0, size_of(good), 1536)]
         damages += [garbage(INDEX, at, 64, at) for at in range(100, size_of(good), 1777)]
         check(sweep(good, damages, scratch))
@@ -206,7 +208,7 @@ class TestBlobs:
 
     def test_one_in_place_of_another(self, good: Path, scratch: Path, blobs: list[str]) -> None:
         a, b = blobs[:2]
-        damage = ("exchanged", lambda root: os.replace(root / a, root / b))
+        damage = ("exchanged", lambda root: (root / a).replace(root / b))
         (out,) = sweep(good, [damage], scratch)
         assert (out.complaint, out.computed, out.counted) == ("", 2, 2)
 
@@ -262,7 +264,9 @@ class TestSchema:
         return (root / INDEX).read_bytes()
 
     @pytest.mark.parametrize("version", [2, 3, 99, 2**30])
-    def test_a_newer_one_is_refused_untouched(self, good: Path, scratch: Path, version: int) -> None:
+    def test_a_newer_one_is_refused_untouched(
+        self, good: Path, scratch: Path, version: int
+    ) -> None:
         root = scratch / "copy"
         copy(good, root)
         before = self._set(

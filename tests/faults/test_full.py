@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.faults.test_fork import forked
+from tests.faults.test_kill import audit
 
 import kept
 from kept import keep
 from kept.errors import KeptWarning
-from tests.faults.test_fork import forked
-from tests.faults.test_kill import audit
 
 BYTES = 300_000
 
@@ -118,7 +118,9 @@ def test_opening_on_a_full_disk(disk: Path, leave: int) -> None:
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 20_000])
-def test_a_new_cache_on_a_full_disk(disk: Path, leave: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_cache_on_a_full_disk(
+    disk: Path, leave: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     filler = fill(disk, leave)
     root = disk / "store"
     monkeypatch.setenv("KEPT_CACHE", str(root))

@@ -70,7 +70,7 @@ def audit(root: Path, network: bool = False) -> None:
         store.close()
     with closing(sqlite3.connect(root / "index.sqlite")) as c:
         assert c.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert os.listdir(root / "tmp") == [], "leftovers were not swept"
+    assert list((root / "tmp").iterdir()) == [], "leftovers were not swept"
 
 
 def works(root: Path, network: bool = False) -> None:

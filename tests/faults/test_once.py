@@ -1,13 +1,11 @@
 """One computation a key among processes, whatever becomes of the one that computes."""
 
-import os
 import signal
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from tests.faults.processes import Child, notes
 
 ANY = pytest.mark.parametrize("network", [False, True], ids=["local", "network"])
@@ -28,7 +26,11 @@ if os.environ.get("HOST"):
 
 @pytest.fixture
 def child(home: Path, request: pytest.FixtureRequest):
-    network = request.node.callspec.params.get("network", False) if hasattr(request.node, "callspec") else False
+    network = (
+        request.node.callspec.params.get("network", False)
+        if hasattr(request.node, "callspec")
+        else False
+    )
     made = []
 
     def start(source: str, *args: object, **environment: str) -> Child:
@@ -263,4 +265,4 @@ def test_who_waits_for_long_is_not_taken_for_a_circle(child, home: Path) -> None
     owner.expect("result 1")
     assert [one.line() for one in waiters] == ["result 2", "result 3"]
     assert notes(home / "log") == ["leaf"]
-    assert os.listdir(home / "store" / "tmp") == []
+    assert list((home / "store" / "tmp").iterdir()) == []

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
 from tests.faults.processes import Child
 from tests.stateful.actor import TTL, Actor
 
@@ -45,7 +44,12 @@ class Processes:
         if actor.startswith("A"):
             return self.a.do(*command)
         if self.b is None:
-            source = "import sys; sys.path.insert(0, sys.argv[1]); from tests.stateful.actor import main; main()"
+            source = """
+            import sys
+            sys.path.insert(0, sys.argv[1])
+            from tests.stateful.actor import main
+            main()
+            """
             self.b = Child(source, ROOT)
             if command[0] != "reset":
                 self.do("B", *self.last)
@@ -78,7 +82,10 @@ class Machine(RuleBasedStateMachine):
 
     processes: Processes
 
-    @initialize(memory=st.sampled_from(["256 MB", "256 MB", "0", "20 KB"]), network=st.sampled_from([False, False, True]))
+    @initialize(
+        memory=st.sampled_from(["256 MB", "256 MB", "0", "20 KB"]),
+        network=st.sampled_from([False, False, True]),
+    )
     def begin(self, memory: str, network: bool) -> None:
         self.root = self.processes.reset(memory, network)
         self.kept: dict[tuple[str, int], tuple[str, float]] = {}

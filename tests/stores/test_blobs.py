@@ -192,7 +192,7 @@ def test_no_descriptor_is_kept_for_a_mapping(blobs: Blobs) -> None:
     if not Path("/proc/self/fd").exists():
         pytest.skip("descriptors can't be counted here")
     blobs.put(NAME, CONTENT)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     held = [blobs.get(NAME) for _ in range(50)]
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     assert all(isinstance(found, (memoryview, mmap.mmap)) for found in held)

@@ -36,11 +36,16 @@ def add(database: Database, x: object) -> None:
         c.execute("INSERT INTO t (x) VALUES (?)", (x,))
 
 
-def test_a_transaction_is_whole(database: Database) -> None:
-    add(database, 1)
-    with pytest.raises(ZeroDivisionError), database.writing() as c:
+def fails(database: Database) -> None:
+    with database.writing() as c:
         c.execute("INSERT INTO t (x) VALUES (2)")
         1 / 0
+
+
+def test_a_transaction_is_whole(database: Database) -> None:
+    add(database, 1)
+    with pytest.raises(ZeroDivisionError):
+        fails(database)
     assert rows(database) == [1]
     add(database, 3)
     assert rows(database) == [1, 3]

@@ -146,7 +146,9 @@ class TestOrder:
         assert order[-1] == "transaction"
         store.close()
 
-    def test_a_commit_that_fails_keeps_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_commit_that_fails_keeps_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         store = Embedded(tmp_path / "c")
         monkeypatch.setattr(
             Embedded, "_function", lambda *_: (_ for _ in ()).throw(StoreError("no"))

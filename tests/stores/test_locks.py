@@ -92,22 +92,25 @@ def test_the_kernel_releases_what_the_dead_held(locks: Locks) -> None:
 def test_a_fork_neither_has_nor_keeps_them(locks: Locks) -> None:
     assert locks.acquire(A)
     r, w = os.pipe()
+    tried, told = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             assert not locks.acquire(A), "it belongs to the parent"
+            os.write(told, b"x")
             os.read(r, 1)
             assert locks.acquire(A)
             status = 0
         finally:
             os._exit(status)
+    os.read(tried, 1)
     locks.release(A)
     os.write(w, b"x")
     assert os.waitpid(pid, 0)[1] == 0
     assert locks.acquire(A), "its death released it"
-    os.close(r)
-    os.close(w)
+    for end in (r, w, tried, told):
+        os.close(end)
 
 
 def test_writers_of_blobs_share_and_a_collector_waits(locks: Locks) -> None:
@@ -115,10 +118,10 @@ def test_writers_of_blobs_share_and_a_collector_waits(locks: Locks) -> None:
     with locks.writing_blobs(), locks.writing_blobs(), other.writing_blobs():
         pass
     with locks.writing_blobs():
-        with pytest.raises(StoreError, match="busy|locked"), locks.collecting_blobs(0.1):
+        with pytest.raises(StoreError, match=r"busy|locked"), locks.collecting_blobs(0.1):
             raise AssertionError("collecting while somebody writes")
         if KIND != "posix":
-            with pytest.raises(StoreError, match="busy|locked"), other.collecting_blobs(0.1):
+            with pytest.raises(StoreError, match=r"busy|locked"), other.collecting_blobs(0.1):
                 raise AssertionError("collecting while somebody writes")
     order = []
     with locks.collecting_blobs():

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from tests.stores import written
 
 import kept
 from kept.errors import DamagedValue, NewerSchema
 from kept.records import Value
 from kept.stores.embedded import Embedded
 from kept.stores.tables import SCHEMA, Body, make, rowid, seal, unseal
-from tests.stores import written
 
 NAME = blake3(b"name").digest()
 
@@ -97,7 +97,9 @@ class TestMake:
                 make(c)
 
 
-@pytest.mark.parametrize("schema", sorted(int(p.name.split("-")[1]) for p in written.PLACE.glob("schema-*")))
+@pytest.mark.parametrize(
+    "schema", sorted(int(p.name.split("-")[1]) for p in written.PLACE.glob("schema-*"))
+)
 class TestWrittenBefore:
     """A store as each released schema wrote it, committed; every later version reads it."""
 

@@ -23,7 +23,10 @@ def store(tmp_path: Path) -> Iterator[Embedded]:
 
 
 def commit_elsewhere(path: Path) -> None:
-    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('INSERT INTO uses VALUES (abs(random()), 1, 1.0)'); c.commit()"
+    code = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+        "c.execute('INSERT INTO uses VALUES (abs(random()), 1, 1.0)'); c.commit()"
+    )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
 
 
