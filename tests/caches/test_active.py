@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -198,7 +199,7 @@ def test_kept_cache_in_a_real_process(home: Path) -> None:
     for value, expected in [("./env", home / "env"), ("~/env2", home / "env2"), ("void:", "void:")]:
         done = subprocess.run(
             [sys.executable, "a.py"],
-            env={"KEPT_CACHE": value, "HOME": str(home), "PATH": ""},
+            env=os.environ | {"KEPT_CACHE": value, "HOME": str(home)},
             capture_output=True,
             text=True,
             check=True,
