@@ -162,3 +162,16 @@ def test_threads(locks: Locks) -> None:
 def test_no_locks_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="can't lock"):
         Locks(tmp_path / "no" / "such" / "directory").acquire(A)
+
+
+def test_a_file_that_was_removed(locks: Locks) -> None:
+    assert locks.acquire(A)
+    locks.path.unlink()
+    with Child(HOLD, locks.path, B.hex()) as child:
+        child.expect("True")
+        locks._looked = 0.0
+        assert not locks.acquire(A), "what is held stays held"
+        locks.release(A)
+        locks._looked = 0.0  # it looks once a second
+        assert not locks.acquire(B), "it locks a file that nobody else sees"
+        assert locks.acquire(A)

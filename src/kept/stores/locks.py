@@ -48,6 +48,7 @@ class Locks:
         self._fd = -1
         self._held: set[int] = set()
         self._shared = 0
+        self._looked = 0.0
         self._guard = threading.Lock()
         _all.add(self)
 
@@ -61,6 +62,8 @@ class Locks:
         with self._guard:
             if at in self._held:
                 return False
+            if not self._held and not self._shared:
+                self._follow()
             if not self._set(fcntl.F_WRLCK, at):
                 return False
             self._held.add(at)
@@ -71,7 +74,23 @@ class Locks:
         with self._guard:
             if at in self._held:
                 self._held.discard(at)
-                self._set(fcntl.F_UNLCK, at)
+                with contextlib.suppress(StoreError):  # the result is there; the call must not fail
+                    self._set(fcntl.F_UNLCK, at)
+
+    def _follow(self) -> None:
+        # Somebody may have removed the file: others would lock another one. Once a second, and only
+        # while nothing is locked, because closing releases.
+        now = time.monotonic()
+        if self._fd < 0 or now - self._looked < 1.0:
+            return
+        self._looked = now
+        try:
+            same = os.path.samestat(os.fstat(self._fd), self.path.stat())
+        except OSError:
+            same = False
+        if not same:
+            os.close(self._fd)
+            self._fd = -1
 
     @contextlib.contextmanager
     def writing_blobs(self) -> Iterator[None]:
