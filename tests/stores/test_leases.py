@@ -12,6 +12,7 @@ import pytest
 from blake3 import blake3
 
 from kept.errors import StoreError
+from kept.records import Value
 from kept.stores import leases as module
 from kept.stores.embedded import Embedded
 from kept.stores.leases import Lease, LeaseRecords, Leases
@@ -253,3 +254,21 @@ def test_what_a_store_on_a_network_uses(tmp_path: Path) -> None:
     assert wait_for(other.locks.leases, A) < 1.0  # type: ignore[union-attr]  # as asserted above
     store.close()
     other.close()
+
+
+def test_a_server_that_gives_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def none(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "fcntl", none)
+    store = Embedded(tmp_path / "c", network=True)
+    value = Value("pickle", b"head", [bytes(100_000)])
+    store.values.put(A.hex(), value)
+    assert store.values.get(A.hex()) is not None
+    assert store.locks.acquire(A)
+    store.locks.release(A)
+    with pytest.raises(StoreError, match="No locks"), store.locks.collecting_blobs():
+        pass
+    store.close()

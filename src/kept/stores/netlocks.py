@@ -6,9 +6,12 @@ rest on them. Only the collection of blobs still asks for one, beside its grace 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from kept.errors import StoreError
 from kept.stores.database import Database
 from kept.stores.leases import Lease, Leases
 from kept.stores.locks import Locks
@@ -56,9 +59,16 @@ class NetworkLocks:
         self.acquire = self.leases.acquire
         self.release = self.leases.release
 
-    def writing_blobs(self) -> AbstractContextManager[None]:
-        """See `Locks`."""
-        return self._blobs.writing_blobs()
+    @contextlib.contextmanager
+    def writing_blobs(self) -> Iterator[None]:
+        """See `Locks`. Where the server gives no locks, nobody can collect either."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._blobs.writing_blobs())
+            except StoreError as error:
+                if not isinstance(error.__cause__, OSError):
+                    raise
+            yield
 
     def collecting_blobs(self, patience: float = 10.0) -> AbstractContextManager[None]:
         """See `Locks`."""
