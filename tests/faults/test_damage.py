@@ -118,7 +118,14 @@ class TestIndex:
     @pytest.mark.timeout(1800)
     def test_every_byte(self, good: Path, scratch: Path) -> None:
         rnd = random.Random(3)
-        damages = [flip(INDEX, at, rnd.randrange(8)) for at in range(size_of(good))]
+        content = (good / INDEX).read_bytes()
+        # Of the free space in the middle of pages every eighth byte will do.
+        places = [
+            at
+            for at in range(len(content))
+            if at % 8 == 0 or any(content[max(0, at - 40) : at + 40])
+        ]
+        damages = [flip(INDEX, at, rnd.randrange(8)) for at in places]
         check(sweep(good, damages, scratch))
 
     def test_truncated(self, good: Path, scratch: Path) -> None:
