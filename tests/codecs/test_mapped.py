@@ -121,7 +121,7 @@ def test_in_estimators() -> None:
 
 @linux
 def test_readonly_maps() -> None:
-    with kept.open("here", readonly=True) as cache, kept.use(cache):
+    with kept.open("there", readonly=True) as cache, kept.use(cache):
         arrays(1)
         got = arrays(1)["a"]
         assert mapped(got)
