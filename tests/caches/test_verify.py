@@ -433,20 +433,36 @@ def test_progress_is_told(root: Path) -> None:
     assert max(done for stage, done, _ in told if stage == "blobs") > N * 120_000
 
 
-def test_any_two_stores_are_verified_by_what_they_say() -> None:
+def test_a_medium_is_verified_item_by_item() -> None:
     with kept.open("memory:") as cache, kept.use(cache):
         call_all()
         assert cache.verify().ok
+        items = cache.place.calls.items
         key = small.call(0).key
-        cache.values.delete(text.call(1).result)
-        found = cache.calls.get(key)
-        assert found is not None
-        cache.calls.put("0" * 64, found)
+        items.put(f"calls/{'0' * 64}", items.get(f"calls/{key}"))  # in the place of another
+        items.put(f"calls/{key}", items.get(f"calls/{key}")[:-1] + b"?")
+        lost, damaged = [name for name in items.keys("blobs/")][:2]
+        items.delete(lost)
+        items.put(damaged, b"?" + items.get(damaged)[1:])
+        items.put("values/" + "0" * 64, b"nothing")
         report = cache.verify()
-        assert sorted(problem.kind for problem in report.problems) == ["call", "missing result"]
+        kinds = sorted(problem.kind for problem in report.problems)
+        assert kinds == ["blob", "call", "call", "missing blob", "missing blob", "value"]
+        assert not report.ok
         assert cache.verify(repair=True).ok
         assert cache.verify().problems == ()
-        assert call_all() == 1
+        assert call_all() == 3
+
+
+@pytest.mark.parametrize("place", ["memory:", "here"])
+def test_a_result_that_was_evicted_is_no_damage(place: str) -> None:
+    with kept.open(place) as cache, kept.use(cache):
+        call_all()
+        for function in FUNCTIONS:
+            cache.values.delete(function.call(1).result)
+        assert {problem.kind for problem in cache.verify().problems} <= {"stray"}  # its blob
+        assert cache.verify(repair=True).calls == 3 * N
+        assert call_all() == 3
 
 
 def test_a_key_is_given_back_by_its_record(home: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 import kept
 from kept import keep
-from kept.caches import opening
 from kept.cli.app import run
 
 Kept = Callable[..., Any]
@@ -101,7 +100,6 @@ def test_where_reads_the_configuration(
     shell: Kept, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KEPT_CACHE")
-    monkeypatch.setitem(opening._SCHEMES, "redis", "kept.stores.openers:memory")
     (home / "kept.toml").write_text(
         'cache = "main"\n[caches.main]\nurl = "data"\nmemory = "1 MB"\n'
         '[caches.far]\nurl = "redis://me:secret@host/1?token=secret&db=2"\n'

@@ -28,8 +28,8 @@ def filled(home: Path) -> Path:
     return home / "cache"
 
 
-def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> str:
-    assert run(list(arguments)) == code
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int | None) -> str:
+    assert run(list(arguments)) in ((1, 2) if code is None else (code,))
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("kept: ")
@@ -162,12 +162,13 @@ def test_secrets_are_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
         "postgresql://me:secret@host/db",
         "redis://:secret@host",
         "redis://:sec/ret@host",
+        "nosuch://me:secret@host",
         "https://me:s@secret@host/path",
         "s3://bucket/prefix?secret_key=secret&region=here",
         "https://host/?access_token=secret",
     ):
         for command in (["ls"], ["stats"], ["verify"], ["evict", "--older", "1d"]):
-            said = complaint(capsys, *command, "--cache", url, code=2)
+            said = complaint(capsys, *command, "--cache", url, code=None)
             assert "secret" not in said.replace("secret_key=***", "")
             assert "ret@" not in said
         run(["where", "--cache", url])

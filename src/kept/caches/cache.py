@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kept.caches.keeper import Keeper
 from kept.caches.place import Place
+from kept.caches.secrets import redacted
 from kept.caches.sizes import parse_duration
 from kept.errors import ConfigError
-from kept.records import Call, Value
+from kept.records import Call
 from kept.stores.base import Store
-from kept.stores.pair import Pair
+from kept.stores.medium import Medium
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -29,31 +31,42 @@ class Cache(Keeper):
     """Keeps calls and results.
 
     Args:
-        values: a store of encoded values.
-        calls: a store of call records; any two mix.
+        values: a store of bytes (`kept.stores.Files(…)`), or the URL of one: where results are.
+        calls: the same for call records; any two mix, and both may be one.
         place: a store that holds both, in place of the two.
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
         url: how to open it again, which is what pickles.
 
     `kept.open` makes one from a path or a URL.
+
+    Raises:
+        ConfigError: a store is missing, or is none.
+        StoreError: one can't be used.
     """
 
     def __init__(
         self,
-        values: Store[Value] | None = None,
-        calls: Store[Call] | None = None,
+        values: Store[bytes] | str | None = None,
+        calls: Store[bytes] | str | None = None,
         *,
         place: Place | None = None,
         memory: int | str = "256 MB",
         url: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        self._stores: tuple[Store[bytes], Store[bytes]] | None = None
         if place is None:
             if values is None or calls is None:
-                raise ConfigError("a cache needs both stores: Cache(values=…, calls=…)")
-            place = Pair(values, calls)
+                raise ConfigError(
+                    "a cache needs both stores: Cache(values=…, calls=…), which may be one"
+                )
+            self._stores = _bytes_store(values), _bytes_store(calls)
+            place = Medium(self._stores[1], self._stores[0])
         super().__init__(place, memory)
         self.url = url
+        self.how: dict[str, Any] = {}
+        """How its place is used, where that is shared."""
+        self._memory = memory
         self._options = dict(options or {})
 
     def evict(
@@ -103,19 +116,20 @@ class Cache(Keeper):
 
         return verify.verify(self, repair=repair, discard=discard, progress=progress)
 
-    def gc(self, *, grace: float | str | timedelta = "1 h") -> Collected:
+    def gc(self, *, grace: float | str | timedelta = "1 h", dry_run: bool = False) -> Collected:
         """Remove values and blobs that nothing references; how many, and their bytes.
 
         Args:
             grace: where a medium has no lock that its writers hold, what was seen unreferenced so
                 long ago and still is goes. A directory has one, and needs no grace.
+            dry_run: only say what would go.
 
         Raises:
             StoreError: the store can't be written, or its writers leave no gap.
         """
         from kept.caches import gc
 
-        return gc.collect(self, parse_duration(grace))
+        return gc.collect(self, parse_duration(grace), dry_run=dry_run)
 
     def transfer(
         self,
@@ -130,6 +144,13 @@ class Cache(Keeper):
 
         Args:
             where: which; all by default.
+            move: forget them here, once all are there.
+            dry_run: only say what would be done.
+            progress: called with how many calls were looked at, and of how many.
+
+        Raises:
+            StoreError: one of the two can't be read or written. What was copied stays, and
+                nothing has been forgotten.
         """
         from kept.caches import moving
 
@@ -147,6 +168,11 @@ class Cache(Keeper):
         Args:
             function: the new record, or None to forget the call; without one, keys are only made
                 anew from function, code and arguments.
+            dry_run: only say what would be done.
+            progress: see `transfer`.
+
+        Raises:
+            StoreError: the store can't be read or written.
         """
         from kept.caches import moving
 
@@ -155,8 +181,19 @@ class Cache(Keeper):
     def migrate(
         self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> Moved:
-        """Digest results and shown arguments anew and re-key the calls, without recomputing: after
-        a change of the digest scheme, or of a type.
+        """Digest results anew and re-key the calls that have them as arguments, without recomputing:
+        after a change of the digest scheme, or of a type.
+
+        What is known of an argument beside its digest is its value, where the record shows it, or
+        that it is a kept result. A call with another argument whose digest has changed is computed
+        again.
+
+        Args:
+            dry_run: only say what would be done.
+            progress: see `transfer`; it counts twice as many calls, which are read twice.
+
+        Raises:
+            StoreError: the store can't be read or written.
         """
         from kept.caches import moving
 
@@ -206,11 +243,40 @@ class Cache(Keeper):
         return summary.totals(self)
 
     def __repr__(self) -> str:
-        return f"<kept.Cache {self.url or type(self.place).__name__}>"
+        if self._stores is not None:
+            values, calls = (type(store).__name__ for store in self._stores)
+            return f"<kept.Cache values={values} calls={calls}>"
+        return f"<kept.Cache {redacted(self.url) if self.url else type(self.place).__name__}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._stores is not None:
+            return _of_stores, (*self._stores, self._memory)
         if self.url is None:
             raise TypeError("a cache that was not opened by a path or a URL does not pickle")
         from kept.caches.opening import reopen  # it makes caches, so it imports this module
 
         return reopen, (self.url, self._options)
+
+
+def _of_stores(values: Store[bytes], calls: Store[bytes], memory: int | str) -> Cache:
+    return Cache(values, calls, memory=memory)
+
+
+def _bytes_store(store: Any) -> Store[bytes]:
+    if isinstance(store, (str, os.PathLike)):
+        from kept.caches.opening import open_store  # as above
+
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise ConfigError(
+            f"not a store: {store!r}; it has no get, put, delete and keys. Give one of "
+            "kept.stores, such as Files(…), or a URL"
+        )
+    item = str(getattr(type(store).put, "__annotations__", {}).get("item", ""))
+    if item.rpartition(".")[2] in ("Call", "Value"):
+        raise ConfigError(
+            f"{type(store).__name__} is a store of {item}s; a cache holds stores of bytes and codes "
+            "records onto them: give one of kept.stores, such as Files(…), or a URL"
+        )
+    found: Store[bytes] = store
+    return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from kept.caches.cache import Cache
-from kept.caches.limits import Limit, shrink
+from kept.caches.limits import Limit, Room
 from kept.caches.place import Place
 from kept.errors import StoreError
 from kept.records import Buffer, Call, Value
@@ -23,13 +23,13 @@ class Derived(Cache):
 
     def __init__(self, source: Cache, place: Place, how: str, options: Mapping[str, Any]) -> None:
         super().__init__(place=place, memory=source.tier.limit)
-        self.source, self.how, self.how_options = source, how, dict(options)
+        self.source, self._made_by = source, (how, dict(options))
 
     def __repr__(self) -> str:
-        return f"<{self.how} {self.source!r}>"
+        return f"<{self._made_by[0]} {self.source!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _derive, (self.source, self.how, self.how_options)
+        return _derive, (self.source, *self._made_by)
 
 
 def _derive(source: Cache, how: str, options: dict[str, Any]) -> Cache:
@@ -49,15 +49,42 @@ def filtered(source: Cache, where: Callable[[Call], bool]) -> Cache:
 
 def limited(source: Cache, limit: Limit) -> Cache:
     """See `Cache.limited`."""
-    return Derived(source, _Limited(source, limit), "limited", limit._asdict())
+    place = _Limited(source, limit)
+    made = Derived(source, place, "limited", limit._asdict())
+    place.flush = _flushing(made)
+    return made
+
+
+def _flushing(cache: Cache) -> Callable[[], None]:
+    """What writes the cache's counts of uses, without keeping it alive."""
+    reference = weakref.ref(cache)
+
+    def flush() -> None:
+        found = reference()
+        if found is not None:
+            found.flush()
+
+    return flush
+
+
+class _NoLocks:
+    """Leases where nothing is kept: waiting for another's result would be in vain."""
+
+    def acquire(self, key: bytes) -> bool:
+        return True
+
+    def release(self, key: bytes) -> None:
+        """Nobody waits."""
 
 
 class _Through:
     """A place that passes reads on, and refuses or drops writes."""
 
+    writable = False
+
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.locks = place.locks
+        self.locks: Any = _NoLocks()
         self.calls: Store[Call] = _ReadOnly(place.calls)
         self.values: Store[Value] = _ReadOnly(place.values)
 
@@ -112,8 +139,11 @@ class _ReadOnly(Generic[V]):
 class _Filtered(_Through):
     """Has only the calls for which `where` holds, and takes no others."""
 
+    writable = True
+
     def __init__(self, place: Place, where: Callable[[Call], bool]) -> None:
         super().__init__(place)
+        self.locks = place.locks
         self.where = where
         self.calls = _FilteredCalls(place.calls, where)
         self.values = place.values
@@ -152,20 +182,20 @@ class _FilteredCalls:
 class _Limited(_Through):
     """Keeps what it holds within a limit."""
 
+    writable = True
+
     def __init__(self, source: Cache, limit: Limit) -> None:
         super().__init__(source.place)
+        self.locks = source.place.locks
         self.calls, self.values = source.place.calls, source.place.values
-        self._source, self._limit = source, limit
-        self._guard = threading.Lock()
-        self._room: tuple[float, float] | None = None  # bytes and calls until the next look
+        self.flush: Callable[[], None] = source.flush
+        self._room = Room(source, limit)
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         done = self.place.commit(call, value, uses)
-        with self._guard:
-            if self._room is not None:
-                self._room = self._room[0] - call.size, self._room[1] - 1
-            if self._room is None or min(self._room) < 0:
-                self._room = shrink(self._source, self._limit)
+        if self._room.takes(call.size):
+            self.flush()  # or what was just used would look unused
+            self._room.make()
         return done
 
     def count(self, uses: Mapping[bytes, int]) -> None:

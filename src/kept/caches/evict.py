@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from kept.caches.gc import trial
+from kept.caches.place import each_call, inner
 from kept.caches.sizes import parse_duration
 from kept.errors import ConfigError, DecodeError, NotKept, StoreError
 from kept.records import Call, Digest
-from kept.stores.collect import Collected, collect_blobs, unreferenced, without_values
+from kept.stores.collect import Collected, collect_blobs, without_values
 from kept.stores.embedded import Embedded
+from kept.stores.layers import Layers
+from kept.stores.medium import Medium
+from kept.stores.sweep import free_with
 from kept.stores.tables import rowid
 
 if TYPE_CHECKING:
@@ -45,8 +50,10 @@ class Choice:
     """Computed before this time."""
     keys: frozenset[str] | None = None
 
-    def fits(self, call: Call) -> bool:
-        """Whether a call is chosen."""
+    def fits(self, key: str, call: Call | None) -> bool:
+        """Whether a call is chosen; a damaged one (None) only by its key alone."""
+        if call is None:
+            return self.keys is not None and key in self.keys and self == Choice(keys=self.keys)
         return (
             (self.keys is None or call.key in self.keys)
             and (self.before is None or call.created < self.before)
@@ -81,13 +88,46 @@ def evict(
     if chosen == Choice():
         raise ConfigError("nothing says what to evict: give function=, older= or keys=")
     cache.flush()
-    place: Any = cache.place
-    if isinstance(place, Embedded):
-        done = _embedded(place, chosen, dry_run)
-    else:
-        done = _scanned(cache, chosen, dry_run)
+    chosen = _seen_by(cache, chosen)
+    done = _evict(inner(cache.place, write=True), chosen, dry_run)
     cache.tier.clear()
     return done
+
+
+def _seen_by(cache: Cache, chosen: Choice) -> Choice:
+    """The same choice by keys, where a cache does not see all that its place holds."""
+    place: Any = cache.place
+    while not hasattr(place, "where"):
+        place = getattr(place, "place", None)
+        if place is None:
+            return chosen
+    return Choice(
+        keys=frozenset(key for key, call in each_call(cache.calls) if chosen.fits(key, call))
+    )
+
+
+def _evict(place: Any, chosen: Choice, dry_run: bool) -> Evicted:
+    if isinstance(place, Layers):
+        return place.each(
+            lambda layer: _evict(inner(layer, write=True), chosen, dry_run),
+            lambda parts: _sum(list(parts), dry_run),
+        )
+    if isinstance(place, Embedded):
+        return _embedded(place, chosen, dry_run)
+    if isinstance(place, Medium):
+        return _medium(place, chosen, dry_run)
+    raise StoreError(f"can't evict from {type(place).__name__}")
+
+
+def _sum(parts: list[Evicted], dry_run: bool) -> Evicted:
+    """Of layers: a call that is in several counts for each."""
+    return Evicted(
+        sum(part.calls for part in parts),
+        sum(part.values for part in parts),
+        sum(part.blobs for part in parts),
+        sum(part.bytes for part in parts),
+        dry_run,
+    )
 
 
 def _known(cache: Cache, prefix: str) -> Digest:
@@ -97,7 +137,7 @@ def _known(cache: Cache, prefix: str) -> Digest:
     except DecodeError:
         there = True  # damaged, and may go all the same
     if not there:
-        raise NotKept(f"no call {prefix} is kept in {cache.url}")
+        raise NotKept(f"no call {prefix} is kept in {cache}")
     return key
 
 
@@ -106,49 +146,30 @@ def _embedded(store: Embedded, chosen: Choice, dry_run: bool) -> Evicted:
     if database.readonly:
         raise StoreError(f"can't evict from {store.root}: it is read-only")
     where, values = _condition(store, chosen)
-    try:
+    counted: list[int] = []
+    small = Collected(0, 0)
+
+    def change(c: Any) -> Collected:
+        nonlocal small
+        small = Collected(*c.execute(_SMALL.format(where), values * 2).fetchone())
+        counted.append(c.execute(f"DELETE FROM calls WHERE {where}", values).rowcount)
+        return without_values(c)
+
+    if dry_run:  # all is as it would be, is looked at, and is put back
+        freed, blobs = trial(store, change)
+    else:
         with database.writing() as c:
-            inline, size = c.execute(_SMALL.format(where), values * 2).fetchone()
-            calls = c.execute(f"DELETE FROM calls WHERE {where}", values).rowcount
-            freed = without_values(c)
-            small = Collected(inline, size)
-            if dry_run:  # all is as it would be, is looked at, and is put back
-                raise _PutBackError(_would_collect(store))  # noqa: TRY301  that rolls it back
-    except _PutBackError as back:
-        return _evicted(calls, (small, freed), back.found, dry_run=True)
-    return _evicted(calls, (small, freed), collect_blobs(store), dry_run=False)
+            freed = change(c)
+        blobs = collect_blobs(store)
+    count = small.items + freed.items
+    size = small.bytes + freed.bytes + blobs.bytes
+    return Evicted(counted[-1], count, blobs.items, size, dry_run)
 
 
 # Small results stand in the rows of their calls.
 _SMALL = """SELECT count(DISTINCT CASE WHEN value IS NULL AND result NOT IN
 (SELECT result FROM calls WHERE NOT ({0})) THEN result END), coalesce(sum(length(body)), 0)
 FROM calls WHERE {0}"""
-
-
-class _PutBackError(Exception):
-    """Ends a transaction that was only tried."""
-
-    def __init__(self, found: Collected) -> None:
-        self.found = found
-
-
-def _evicted(
-    calls: int, values: tuple[Collected, ...], blobs: Collected, *, dry_run: bool
-) -> Evicted:
-    count = sum(part.items for part in values)
-    size = sum(part.bytes for part in (*values, blobs))
-    return Evicted(calls, count, blobs.items, size, dry_run)
-
-
-def _would_collect(store: Embedded) -> Collected:
-    names = unreferenced(store)
-    size = 0
-    for name in names:
-        try:
-            size += store.blobs.path(name).stat().st_size
-        except OSError:
-            continue
-    return Collected(len(names), size)
 
 
 def _condition(store: Embedded, chosen: Choice) -> tuple[str, list[Any]]:
@@ -168,34 +189,20 @@ def _condition(store: Embedded, chosen: Choice) -> tuple[str, list[Any]]:
     return " AND ".join(parts), values
 
 
-def _scanned(cache: Cache, chosen: Choice, dry_run: bool) -> Evicted:
-    """On any two stores: by reading every call."""
-    calls, values = cache.calls, cache.values
+def _medium(place: Medium, chosen: Choice, dry_run: bool) -> Evicted:
+    """On any store of bytes: by reading every call."""
     doomed: list[str] = []
-    results: set[str] = set()
+    results: dict[str, int] = {}
     wanted: set[str] = set()
-    for key in list(calls.keys()):
-        try:
-            call = calls.get(key)
-        except DecodeError:
-            continue  # `verify` deals with what is damaged
-        if call is not None and chosen.fits(call):
+    for key, call in each_call(place.calls):
+        if chosen.fits(key, call):
             doomed.append(key)
-            results.add(call.result)
+            if call is not None:
+                results[call.result] = call.size
         elif call is not None:
             wanted.add(call.result)
-    freed = blobs = size = 0
-    for digest in results - wanted:
-        try:
-            value = values.get(digest)
-        except DecodeError:
-            value = None
-        freed += value is not None
-        blobs += len(value.buffers) if value else 0
-        size += value.size if value else 0
-    if not dry_run:
-        for key in doomed:
-            calls.delete(key)
-        for digest in results - wanted:
-            values.delete(digest)
-    return Evicted(len(doomed), freed, blobs, size, dry_run)
+    only = results.keys() - wanted
+    there = only & set(place.values.keys())
+    size = sum(results[digest] for digest in there)
+    blobs = free_with(place, doomed, only, dry_run=dry_run)
+    return Evicted(len(doomed), len(there), blobs, size, dry_run)

@@ -2,102 +2,92 @@
 
 from __future__ import annotations
 
-import json
-import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kept.caches.cache import Cache
-from kept.codecs import Frame
-from kept.errors import DecodeError, StoreError
-from kept.stores.coder import unpack_body
-from kept.stores.collect import Collected, collect_blobs, without_values
+from kept.caches.place import inner
+from kept.errors import StoreError
+from kept.stores.collect import Collected, collect_blobs, unreferenced, without_values
 from kept.stores.embedded import Embedded
 from kept.stores.layers import Layers
 from kept.stores.medium import Medium
-from kept.stores.tables import unseal
+from kept.stores.sweep import free, sweep
 
-__all__ = ["collect"]
-
-_NOTES = "gc/candidates"
+__all__ = ["collect", "collectable", "freed", "trial"]
 
 
-def collect(cache: Cache, grace: float) -> Collected:
+def collect(cache: Cache, grace: float, *, dry_run: bool = False) -> Collected:
     """See `Cache.gc`."""
-    place: Any = cache.place
-    while hasattr(place, "place"):  # a derived cache's
-        place = place.place
-    return _collect(place, grace)
+    return _collect(inner(cache.place, write=True), grace, dry_run)
 
 
-def _collect(place: Any, grace: float) -> Collected:
+def _collect(place: Any, grace: float, dry_run: bool) -> Collected:
     if isinstance(place, Layers):
-        parts = [_collect(layer, grace) for layer in place.places]
-        return Collected(sum(p.items for p in parts), sum(p.bytes for p in parts))
-    if isinstance(place, Embedded):
-        if place.database.readonly:
-            raise StoreError(f"can't collect in {place.root}: it is read-only")
-        with place.database.writing() as c:
-            values = without_values(c)
-        blobs = collect_blobs(place)
-        return Collected(values.items + blobs.items, values.bytes + blobs.bytes)
+        return place.each(lambda layer: _collect(inner(layer, write=True), grace, dry_run), _sum)
     if isinstance(place, Medium):
-        return _sweep(place, grace)
-    return Collected(0, 0)
+        return sweep(place, grace, dry_run=dry_run)
+    if not isinstance(place, Embedded):
+        raise StoreError(f"{type(place).__name__} can't be collected from here")
+    if place.database.readonly:
+        raise StoreError(f"can't collect in {place.root}: it is read-only")
+    if dry_run:
+        return _sum(trial(place, without_values))
+    with place.database.writing() as c:
+        values = without_values(c)
+    return _sum((values, collect_blobs(place)))
 
 
-def _sweep(place: Medium, grace: float) -> Collected:
-    """Marks what is unreferenced now, and removes what was marked `grace` seconds ago and still is.
-
-    A medium has no lock that all its writers hold. A writer that takes longer than the grace
-    between writing a blob and the call that names it finds its call a miss, and computes again.
-    """
-    calls, items = place.calls.items, place.values.items
-    now = time.time()
-    loose = _loose(place)
+def trial(place: Embedded, change: Callable[[Any], Collected]) -> tuple[Collected, Collected]:
+    """What a change of the index would do, and which blobs it would leave unreferenced."""
+    found: list[Collected] = []
     try:
-        noted = json.loads(items.get(_NOTES) or b"{}")
-        since = {k: float(t) for k, t in noted.items()}
-    except (ValueError, TypeError, AttributeError):
-        since = {}
-    doomed = [key for key in loose if key in since and now - since[key] >= grace]
-    if grace <= 0:
-        doomed = list(loose)
+        with place.database.writing() as c:
+            found.append(change(c))
+            found.append(collectable(place))
+            raise _PutBackError  # noqa: TRY301  that rolls it back
+    except _PutBackError:
+        return found[0], found[1]
+
+
+class _PutBackError(Exception):
+    """Ends a transaction that was only tried."""
+
+
+def collectable(store: Embedded) -> Collected:
+    """The blobs that `collect_blobs` would remove now."""
+    names = unreferenced(store)
     size = 0
-    for key in doomed:
-        item = items.get(key)
-        size += len(item) if item else 0
-        items.delete(key)
-    left = {key: since.get(key, now) for key in loose if key not in set(doomed)}
-    if left:
-        items.put(_NOTES, json.dumps(left).encode())
-    elif noted:
-        items.delete(_NOTES)
-    del calls
-    return Collected(len(doomed), size)
+    for name in names:
+        try:
+            size += store.blobs.path(name).stat().st_size
+        except OSError:
+            continue
+    return Collected(len(names), size)
 
 
-def _loose(place: Medium) -> set[str]:
-    """The items of values and blobs that no call needs."""
-    calls, items = place.calls.items, place.values.items
-    values = set(items.keys("values/"))
-    blobs = set(items.keys("blobs/"))
-    used: set[str] = set()
-    for name in calls.keys("calls/"):
-        item = calls.get(name)
-        if item is None:
-            continue
-        try:
-            body, frame, _ = unpack_body(bytes.fromhex(name[6:]), item)
-        except DecodeError:
-            continue
-        used.add(f"values/{body.result.hex()}")
-        if frame is not None:
-            used |= {f"blobs/{blob.name.hex()}" for blob in frame.blobs}
-    for name in values & used:
-        item = items.get(name)
-        try:
-            frame = Frame.unpack(unseal(bytes.fromhex(name[7:]), bytes(item or b"")))
-        except DecodeError:
-            continue
-        used |= {f"blobs/{blob.name.hex()}" for blob in frame.blobs}
-    return (values | blobs) - used
+def freed(cache: Cache, digests: list[str]) -> Collected:
+    """Throw results away, and what only they needed; the records of their calls stay.
+
+    Raises:
+        StoreError: the store can't be written.
+    """
+    done = _freed(inner(cache.place, write=True), digests)
+    cache.tier.clear()
+    return done
+
+
+def _freed(place: Any, digests: list[str]) -> Collected:
+    if isinstance(place, Layers):
+        return place.each(lambda layer: _freed(inner(layer, write=True), digests), _sum)
+    if isinstance(place, Medium):
+        return free(place, digests)
+    if not isinstance(place, Embedded):
+        raise StoreError(f"{type(place).__name__} can't be freed from here")
+    place.values.delete_many(digests)
+    return _sum((Collected(len(digests), 0), collect_blobs(place)))
+
+
+def _sum(parts: Iterable[Collected]) -> Collected:
+    listed = list(parts)
+    return Collected(sum(p.items for p in listed), sum(p.bytes for p in listed))

@@ -50,6 +50,8 @@ class Keeper:
         self._flushed = time.monotonic()
         self._told: set[str] = set()
         self._evicted: dict[bytes, bytes] = {}
+        self.is_open = True
+        """Until it is closed; one that is used again afterwards opens quietly."""
         self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
         place.listen(_weakly(self))
         self._changed()
@@ -178,6 +180,25 @@ class Keeper:
             )
         return Digest(found[0])
 
+    def shrink(self, digest: str, store: Store[Any] | None = None) -> str:
+        """The shortest beginning of a call's digest (or of another store's item), 4 digits at the
+        least, that `expand` takes for it now.
+
+        Raises:
+            NotKept: it is not kept, or no digest.
+            AmbiguousDigest: what was given fits several.
+        """
+        full = self.expand(digest, store)
+        there, common = False, 3
+        for key in (store or self.calls).keys(full[:4]):
+            if key == full:
+                there = True
+            else:
+                common = max(common, next(i for i in range(64) if key[i] != full[i]))
+        if not there:
+            raise NotKept(f"{full} is not kept in {self}")
+        return full[: common + 1]
+
     # -- writing ----------------------------------------------------------------------------------
 
     def keep(
@@ -204,9 +225,14 @@ class Keeper:
             StoreError: it can't be written.
         """
         value, digest = encoded(result, codec)
-        if self._evicted.pop(key, digest) != digest:
+        before = self._evicted.pop(key, digest)
+        if before != digest:
             self.counts["drifted"] += 1
-            self.warn("drift", f"{function} gave another result than before its eviction")
+            self.warn(
+                "drift",
+                f"{function} gave another result ({digest.hex()[:12]}) than before its result was "
+                f"evicted ({before.hex()[:12]}): it depends on more than its arguments and code",
+            )
         now = time.time()
         call = Call(
             key=Digest.of(key),
@@ -277,6 +303,7 @@ class Keeper:
     def close(self) -> None:
         """Flush and close; it opens again when it is used."""
         self.flush()
+        self.is_open = False
         self.place.close()
 
     def __enter__(self) -> Self:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from kept.caches.cache import Cache
+from kept.caches.gc import freed
+from kept.caches.place import each_call, inner
 from kept.caches.sizes import parse_size
-from kept.errors import ConfigError, DecodeError
+from kept.errors import ConfigError
 from kept.stores.embedded import Embedded
 from kept.stores.tables import BODY_SIZE
 
-__all__ = ["POLICIES", "Limit", "limit_of", "shrink"]
+__all__ = ["POLICIES", "Limit", "Room", "limit_of", "shrink"]
 
 _TO = 0.9  # what is over a limit is brought down to this share of it, not to do it at each commit
 
@@ -64,6 +68,36 @@ def limit_of(size: int | str | None, calls: int | None, policy: str) -> Limit:
     return Limit(None if size is None else parse_size(size), calls, policy)
 
 
+class Room:
+    """How much a cache may take before somebody has to look again."""
+
+    def __init__(self, cache: Cache, limit: Limit) -> None:
+        self._cache, self._limit = cache, limit
+        self._guard, self._making = threading.Lock(), threading.Lock()
+        self._left: tuple[float, float] | None = None  # bytes and calls
+
+    def takes(self, size: int) -> bool:
+        """Count one more call; whether room has to be made."""
+        with self._guard:
+            if self._left is not None:
+                self._left = self._left[0] - size, self._left[1] - 1
+            return self._left is None or min(self._left) < 0
+
+    def make(self) -> None:
+        """Make room, unless another thread is at it.
+
+        Raises:
+            StoreError: the store can't be read or written.
+        """
+        if self._making.acquire(blocking=False):
+            try:
+                left = shrink(self._cache, self._limit)
+                with self._guard:
+                    self._left = left
+            finally:
+                self._making.release()
+
+
 def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
     """Bring a cache within a limit; how many bytes and calls it may take before the next look.
 
@@ -73,7 +107,6 @@ def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
     Raises:
         StoreError: the store can't be read or written.
     """
-    cache.flush()
     worth = POLICIES[limit.policy]
     held = sorted(_held(cache), key=lambda call: (call.there, worth(call)))
     if limit.calls is not None and len(held) > limit.calls:
@@ -82,31 +115,22 @@ def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
         held = held[excess:]
     count = len(held)
     held = [call for call in held if call.there]
-    total = _total(held)
+    total = sum({call.result: call.size for call in held}.values())
     if limit.bytes is not None and total > limit.bytes:
-        wanted: dict[str, int] = {}
-        for call in held:
-            wanted[call.result] = wanted.get(call.result, 0) + 1
+        givers = Counter(call.result for call in held)
         doomed = []
         for call in held:
             if total <= limit.bytes * _TO:
                 break
-            wanted[call.result] -= 1
-            if not wanted[call.result]:  # the last that gave this result
+            givers[call.result] -= 1
+            if not givers[call.result]:  # the last that gave this result
                 doomed.append(call.result)
                 total -= call.size
-        for digest in doomed:
-            cache.values.delete(digest)
-        cache.tier.clear()
-        cache.gc()
+        freed(cache, doomed)
     return (
         float("inf") if limit.bytes is None else limit.bytes - total,
         float("inf") if limit.calls is None else limit.calls - count,
     )
-
-
-def _total(held: list[Held]) -> int:
-    return sum({call.result: call.size for call in held}.values())
 
 
 _QUERY = f"""SELECT c.key, c.body, c.created, c.seconds, c.size, u.uses, u.used,
@@ -115,8 +139,8 @@ FROM calls c LEFT JOIN uses u ON u.id = c.id"""
 
 
 def _held(cache: Cache) -> Iterator[Held]:
-    place: Any = cache.place
-    if isinstance(place, Embedded):
+    place = inner(cache.place, write=False)
+    if isinstance(place, Embedded) and not hasattr(cache.place, "where"):
         for key, body, created, seconds, size, uses, used, there in place.database.rows(_QUERY):
             result = bytes(body[16:48]).hex()
             yield Held(
@@ -124,11 +148,7 @@ def _held(cache: Cache) -> Iterator[Held]:
             )
         return
     results = set(cache.values.keys())
-    for key in list(cache.calls.keys()):
-        try:
-            call = cache.calls.get(key)
-        except DecodeError:
-            continue
+    for key, call in each_call(cache.calls):
         if call is not None:
             there = call.result in results
             row = (call.result, call.created, call.seconds, call.size, call.uses)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from kept.caches.cache import Cache
+from kept.caches.gc import collect
+from kept.caches.place import each_call, inner
 from kept.codecs import decode
-from kept.errors import DecodeError, KeptError
+from kept.errors import ConfigError, DecodeError
 from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
-from kept.records import Argument, Call, Digest
+from kept.records import Call, Digest
+from kept.stores.layers import value_of
 
 __all__ = ["Moved", "migrate", "transfer", "transform"]
 
+_GRACE = 3600.0  # seconds, where a collection needs one
 Progress = Callable[[int, int], None] | None
 
 
@@ -43,36 +48,48 @@ def transfer(
     """See `Cache.transfer`."""
     done = Moved()
     source.flush()
-    gone = []
+    if target is source:
+        raise ConfigError("a cache is transferred to another one, not to itself")
+    if move and not dry_run:
+        inner(source.place, write=True)
+    inner(target.place, write=True)
+    gone: list[str] = []
     for key, call in _each(source, progress):
         if call is None:
             done.skipped += 1
-            continue
-        if where is not None and not where(call):
-            continue
-        try:
-            there = target.calls.get(key)
-            if there == call or (there is not None and there.result == call.result):
-                done.same += 1
-            else:
-                value = source.values.get(call.result)
-                if value is None:
-                    done.skipped += 1
-                    continue
-                if not dry_run:
-                    target.place.commit(call, value)
-                    if call.uses:
-                        target.place.count({call.key.raw: call.uses})
-                done.calls += 1
-                done.bytes += call.size
-        except DecodeError:
-            done.skipped += 1
-            continue
-        gone.append(key)
+        elif where is None or where(call):
+            try:
+                if _copied(source, target, call, done, dry_run=dry_run):
+                    gone.append(key)
+            except DecodeError:
+                done.skipped += 1
     target.tier.clear()
     if move and not dry_run and gone:
         source.evict(keys=gone)
     return done
+
+
+def _copied(source: Cache, target: Cache, call: Call, done: Moved, *, dry_run: bool) -> bool:
+    """Whether the target has the call with its result now."""
+    key = call.key.raw
+    try:
+        there = target.place.fetch(key)
+    except DecodeError:  # damaged there: written anew
+        there = None
+    if there is not None and there.frame is not None and there.body.result == call.result.raw:
+        done.same += 1
+        return True
+    row = source.place.fetch(key)
+    if row is None or row.frame is None or row.body.result != call.result.raw:
+        done.skipped += 1  # its result was evicted; or just now, somebody kept another
+        return False
+    if not dry_run:
+        target.place.commit(call, value_of(source.place, row))
+        if call.uses:
+            target.place.count({key: call.uses})
+    done.calls += 1
+    done.bytes += call.size
+    return True
 
 
 def transform(
@@ -85,6 +102,7 @@ def transform(
     """See `Cache.transform`."""
     done = Moved()
     cache.flush()
+    inner(cache.place, write=True)
     for key, call in _each(cache, progress):
         if call is None:
             done.skipped += 1
@@ -92,61 +110,75 @@ def transform(
         new = call if function is None else function(call)
         if new is not None:
             pairs = [(name, argument.digest.raw) for name, argument in new.arguments.items()]
-            new = new.replace(key=Digest.of(call_key(new.function, new.code, pairs)))
+            new = new._replace(key=Digest.of(call_key(new.function, new.code, pairs)))
         if new == call:
             done.same += 1
             continue
-        done.calls += 1
-        if dry_run:
+        try:
+            if new is not None and not _rewritten(cache, call, new, dry_run=dry_run):
+                done.skipped += 1
+                continue
+        except DecodeError:
+            done.skipped += 1
             continue
-        if new is not None:
-            _rewrite(cache, call, new)
-        if new is None or new.key != key:
+        done.calls += 1
+        if not dry_run and (new is None or new.key != key):
             cache.calls.delete(key)
     cache.tier.clear()
+    if done.calls and not dry_run:
+        collect(cache, _GRACE)
     return done
 
 
-def _rewrite(cache: Cache, call: Call, new: Call) -> None:
-    value = cache.values.get(call.result)
-    if value is None:  # the result was evicted; its record moves alone where it can
-        cache.calls.put(new.key, new)
-    else:
-        cache.place.commit(new, value)
-        if new.uses:
+def _rewritten(cache: Cache, call: Call, new: Call, *, dry_run: bool) -> bool:
+    """Whether the new record stands beside the old one, with the old one's result."""
+    row = cache.place.fetch(call.key.raw)
+    if row is None or row.frame is None or row.body.result != call.result.raw:
+        return False  # a record without its result stays as it is
+    if not dry_run:
+        cache.place.commit(new, value_of(cache.place, row))
+        if new.uses and new.key != call.key:
             cache.place.count({new.key.raw: new.uses})
+    return True
 
 
 def migrate(cache: Cache, *, dry_run: bool = False, progress: Progress = None) -> Moved:
     """See `Cache.migrate`."""
+    now: dict[str, Digest] = {}  # of each result: before, and as its digest is made today
+    twice = None if progress is None else lambda done, total: progress(done, 2 * total)
+    for _, call in _each(cache, twice):
+        if call is not None and call.result not in now:
+            with contextlib.suppress(DecodeError):
+                row = cache.place.fetch(call.key.raw)
+                if row is not None and row.frame is not None:
+                    now[call.result] = _digest_today(cache, call, row)
 
     def anew(call: Call) -> Call:
-        arguments = {
-            name: Argument(Digest.of(digest_bytes(argument.value)), argument.value, True)
-            if argument.shown
-            else argument
-            for name, argument in call.arguments.items()
-        }
-        value = cache.values.get(call.result)
-        result = call.result
-        if value is not None:
-            try:
-                result = Digest.of(digest_bytes(decode(value)))
-            except KeptError:
-                result = call.result  # it has no digest of its own, or its class is gone
-        return call.replace(arguments=arguments, result=result)
+        arguments = {}
+        for name, argument in call.arguments.items():
+            digest = now.get(argument.digest, argument.digest)
+            if argument.shown:
+                digest = Digest.of(digest_bytes(argument.value))
+            arguments[name] = argument._replace(digest=digest)
+        return call._replace(arguments=arguments, result=now.get(call.result, call.result))
 
-    return transform(cache, anew, dry_run=dry_run, progress=progress)
+    second = None if progress is None else lambda done, total: progress(total + done, 2 * total)
+    return transform(cache, anew, dry_run=dry_run, progress=second)
 
 
-def _each(cache: Cache, progress: Progress) -> Iterator[tuple[str, Any]]:
-    keys = list(cache.calls.keys())
-    for i, key in enumerate(keys):
+def _digest_today(cache: Cache, call: Call, row: Any) -> Digest:
+    try:
+        return Digest.of(digest_bytes(decode(value_of(cache.place, row))))
+    except Exception:  # noqa: BLE001  its class is gone, or it has no digest: it stays as it is
+        return call.result
+
+
+def _each(cache: Cache, progress: Progress) -> Iterator[tuple[str, Call | None]]:
+    total = len(list(cache.calls.keys())) if progress is not None else 0
+    # Read whole first: what is written meanwhile is not to be met again.
+    for i, (key, call) in enumerate(list(each_call(cache.calls))):
         if progress is not None:
-            progress(i, len(keys))
-        try:
-            yield key, cache.calls.get(key)
-        except DecodeError:
-            yield key, None
+            progress(i, max(total, i + 1))
+        yield key, call
     if progress is not None:
-        progress(len(keys), len(keys))
+        progress(total, total)

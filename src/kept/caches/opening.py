@@ -1,30 +1,34 @@
-"""A cache from a path or a URL: schemes are looked up in a table of names, imported in their turn."""
+"""A cache from a path or a URL."""
 
 from __future__ import annotations
 
 import os
-import re
 import threading
-from importlib import import_module
+import weakref
 from pathlib import Path
 from typing import Any
 
 from kept.caches.cache import Cache
+from kept.caches.secrets import redacted
 from kept.caches.sizes import parse_size
 from kept.errors import ConfigError
+from kept.stores.base import Store
+from kept.stores.embedded import Embedded
+from kept.stores.medium import Medium
+from kept.stores.openers import (
+    MEDIA,
+    absolute,
+    known_schemes,
+    local_path,
+    open_medium,
+    scheme_of,
+)
 
-__all__ = ["OPTIONS", "open_cache", "reopen", "resolve_url"]
-
-_SCHEMES = {
-    "": "kept.stores.openers:embedded",
-    "memory": "kept.stores.openers:memory",
-    "void": "kept.stores.openers:void",
-}
-"""Scheme -> `module:function`, which takes what follows the scheme and the options."""
+__all__ = ["OPTIONS", "open_cache", "open_store", "reopen", "resolve_url"]
 
 _GROUP = "kept.stores"
 OPTIONS = ("memory", "durability", "trust", "readonly", "network")
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
+"""What a directory takes; other places take what their classes do."""
 
 
 def open_cache(
@@ -33,30 +37,99 @@ def open_cache(
     """Open a cache.
 
     Args:
-        url: a directory (`~` is expanded), or a URL: `"memory:"`, `"void:"`, and what installed
-            packages add through the entry point group `kept.stores`.
+        url: a directory (`~` is expanded), or a URL: `files:PATH`, `sqlite:///PATH`,
+            `postgresql://…`, `mariadb://…`, `redis://…`, `s3://…`, `gs://…`, `az://…`, `hdf5:PATH`,
+            `memory:`, `void:`, and what installed packages add through the entry point group
+            `kept.stores`.
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
         options: of a directory: `durability="process"|"power"`, `trust=False`, `readonly=False`
-            (map arrays read-only instead of copy-on-write), `network=None` (found out).
+            (map arrays read-only instead of copy-on-write), `network=None` (found out). Of any other
+            place: what its class in `kept.stores` takes.
 
     Raises:
-        ConfigError: an unknown scheme or option.
+        ConfigError: an unknown scheme or option, or the place is open here with other options.
         StoreError: the place can't be used.
     """
     text = os.fspath(url)
     if not text:
         raise ConfigError("an empty path names no cache")
-    found = _SCHEME.match(text)
-    scheme = found[1].lower() if found else ""
-    rest = text[len(scheme) + 1 :] if found else text
-    for name in options:
-        if name not in OPTIONS:
-            raise ConfigError(f"{text}: no such option {name!r}; there are {', '.join(OPTIONS)}")
     parse_size(memory)  # a wrong one is told before a directory is made
+    scheme = scheme_of(text)
+    text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())
+    shared = _Shared.of(text, options)
+    place: Any
     if not scheme:
-        text = str(Path(text).expanduser().absolute())
-    place = _opener(scheme, text)(rest, **options)
-    return Cache(place=place, memory=memory, url=text, options={"memory": memory, **options})
+        for name in options:
+            if name not in OPTIONS:
+                there = ", ".join(OPTIONS)
+                raise ConfigError(f"{text}: no such option {name!r}; there are {there}")
+        place = Embedded(text, **options)
+    else:
+        place = _opened(text, scheme, options)
+        if not hasattr(place, "fetch"):
+            place = Medium(place)
+    cache = Cache(place=place, memory=memory, url=text, options={"memory": memory, **options})
+    shared.add(cache)
+    return cache
+
+
+def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:
+    """The store of bytes behind a URL (of a path, a directory of files), for `Cache(values=…)`.
+
+    Raises:
+        ConfigError: an unknown scheme or option.
+        StoreError: it can't be used.
+    """
+    text = os.fspath(url)
+    scheme = scheme_of(text)
+    if not scheme:
+        text, scheme = f"files:{text}", "files"
+    found = _opened(absolute(text, Path.cwd()), scheme, options)
+    if hasattr(found, "fetch"):
+        raise ConfigError(f"{redacted(text)} opens a whole cache, not a store of bytes")
+    made: Store[bytes] = found
+    return made
+
+
+def _opened(url: str, scheme: str, options: dict[str, Any]) -> Any:
+    if _is_medium(scheme):
+        return open_medium(url, **options)
+    return _entry_point(scheme, url)(url[len(scheme) + 1 :], **options)
+
+
+class _Shared:
+    """The caches of this process on one path: they must agree on how it is used."""
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        self._caches = _on.setdefault(path, weakref.WeakSet())
+        self._how = {"durability": "process", "trust": False, "readonly": False, "network": None}
+        self._how |= options
+        for cache in self._caches:
+            if cache.is_open and cache.how != self._how:
+                mine, other = _difference(self._how, cache.how)
+                raise ConfigError(
+                    f"{path} is open in this process with {other}, and can't be opened with {mine} "
+                    "too: use one of the two, or close the other cache first"
+                )
+
+    @classmethod
+    def of(cls, url: str, options: dict[str, Any]) -> _Shared:
+        path = local_path(url) if scheme_of(url) else Path(url)
+        return cls(str(path.resolve()) if path is not None else url, options)
+
+    def add(self, cache: Cache) -> None:
+        if scheme_of(cache.url or "") not in ("memory", "void"):
+            cache.how = self._how
+            self._caches.add(cache)
+
+
+_on: dict[str, weakref.WeakSet[Cache]] = {}
+
+
+def _difference(mine: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
+    names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
+    said = [", ".join(f"{name}={how.get(name)!r}" for name in names) for how in (mine, other)]
+    return said[0], said[1]
 
 
 _reopened: dict[str, Cache] = {}
@@ -78,20 +151,24 @@ def resolve_url(url: str, base: Path) -> str:
     Raises:
         ConfigError: there is no such scheme.
     """
-    if found := _SCHEME.match(url):
-        _opener(found[1].lower(), url)
-        return url
-    return str((base / Path(url).expanduser()).absolute())
+    scheme = scheme_of(url)
+    if not scheme:
+        return str((base / Path(url).expanduser()).absolute())
+    if not _is_medium(scheme):
+        _entry_point(scheme, url)
+    return absolute(url, base)
 
 
-def _opener(scheme: str, url: str) -> Any:
-    target = _SCHEMES.get(scheme)
-    if target is not None:
-        module, _, name = target.partition(":")
-        return getattr(import_module(module), name)
+def _is_medium(scheme: str) -> bool:
+    return scheme in MEDIA or scheme.partition("+")[0] in MEDIA
+
+
+def _entry_point(scheme: str, url: str) -> Any:
     from importlib.metadata import entry_points
 
     for point in entry_points(group=_GROUP, name=scheme):
         return point.load()
-    known = ", ".join(f"{name}:" for name in _SCHEMES if name)
-    raise ConfigError(f"can't open {url!r}: no such scheme as {scheme!r}; there are paths, {known}")
+    raise ConfigError(
+        f"can't open {redacted(url)!r}: no such scheme as {scheme!r}; there are paths, "
+        f"{known_schemes()}"
+    )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from kept.caches.cache import Cache
 from kept.caches.evict import matches
+from kept.caches.place import each_call
 from kept.errors import DecodeError, NotKept
 from kept.records import Call
 from kept.stores import summary
 from kept.stores.embedded import Embedded
+from kept.stores.medium import Medium
 from kept.stores.summary import FunctionRow
 
 __all__ = ["FunctionRow", "Totals", "calls", "chosen", "functions", "totals"]
@@ -36,7 +38,8 @@ class Totals:
     blobs: int = 0
     blob_bytes: int = 0
     bytes: int = 0
-    """On disk: index and blobs."""
+    """On disk: index and blobs. Of other places than a directory: the different results that they
+    hold."""
     damaged_files: int = 0
     """Index files that were set aside and not salvaged yet."""
     schema: int | None = None
@@ -53,14 +56,10 @@ def functions(cache: Cache) -> list[FunctionRow]:
     Raises:
         StoreError: the store can't be read.
     """
-    place: Any = cache.place
+    place = _place(cache)
     if isinstance(place, Embedded):
         return summary.functions(place)
-    found: dict[str, list[Call]] = {}
-    for call in _all(cache):
-        found.setdefault(call.function, []).append(call)
-    rows = [_row(name, calls) for name, calls in found.items()]
-    return sorted(rows, key=lambda row: (-row.bytes, row.function))
+    return _rows(_all(cache))
 
 
 def chosen(cache: Cache, pattern: str) -> list[FunctionRow]:
@@ -76,7 +75,7 @@ def chosen(cache: Cache, pattern: str) -> list[FunctionRow]:
         names = {row.function.rpartition(":")[2] for row in rows}
         near = difflib.get_close_matches(pattern.rpartition(":")[2], names, 1, 0.5)
         hint = f"; there is {near[0]}" if near else ""
-        raise NotKept(f"no function {pattern} has calls in {cache.url}{hint}")
+        raise NotKept(f"no function {pattern} has calls in {cache}{hint}")
     return found
 
 
@@ -86,7 +85,7 @@ def calls(cache: Cache, names: list[str], limit: int | None = None) -> Iterator[
     Raises:
         StoreError: the store can't be read.
     """
-    place: Any = cache.place
+    place = _place(cache)
     if isinstance(place, Embedded):
         for row in summary.calls_of(place, names, limit):
             try:
@@ -105,7 +104,9 @@ def totals(cache: Cache) -> Totals:
     Raises:
         StoreError: the store can't be read.
     """
-    rows = functions(cache)
+    place: Any = _place(cache)
+    found = [] if isinstance(place, Embedded) else list(_all(cache))
+    rows = summary.functions(place) if isinstance(place, Embedded) else _rows(found)
     sums = Totals(
         functions=len(rows),
         calls=sum(row.calls for row in rows),
@@ -114,22 +115,35 @@ def totals(cache: Cache) -> Totals:
         uses=sum(row.uses for row in rows),
         seconds_saved=sum(row.saved for row in rows),
     ).to_dict()
-    place: Any = cache.place
     if isinstance(place, Embedded):
         return Totals(**sums | summary.totals(place) | summary.disk(place))
-    values = cache.values.keys()
-    return Totals(**sums | {"values": sum(1 for _ in values)})
+    sizes = {call.result: call.size for call in found}
+    there = set(cache.values.keys())
+    held = sum(size for digest, size in sizes.items() if digest in there)
+    rest = {"values": len(there), "bytes": held}
+    if isinstance(place, Medium):
+        rest["blobs"] = sum(1 for _ in place.values.items.keys("blobs/"))
+    return Totals(**sums | rest)
 
 
 def _all(cache: Cache) -> Iterator[Call]:
-    keys = cache.calls.keys()
-    for key in keys:
-        try:
-            call = cache.calls.get(key)
-        except DecodeError:
-            continue
-        if call is not None:
-            yield call
+    return (call for _, call in each_call(cache.calls) if call is not None)
+
+
+def _place(cache: Cache) -> Any:
+    """What can be asked in SQL, if nothing stands before it that hides part of it."""
+    place: Any = cache.place
+    while hasattr(place, "place") and not hasattr(place, "where"):
+        place = place.place
+    return place
+
+
+def _rows(calls: Iterable[Call]) -> list[FunctionRow]:
+    found: dict[str, list[Call]] = {}
+    for call in calls:
+        found.setdefault(call.function, []).append(call)
+    rows = [_row(name, calls) for name, calls in found.items()]
+    return sorted(rows, key=lambda row: (-row.bytes, row.function))
 
 
 def _row(name: str, calls: list[Call]) -> FunctionRow:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kept.errors import DecodeError
-from kept.hashing import buffer_digest
+from kept.caches.place import inner
+from kept.errors import StoreError
 from kept.stores.check import Check, Problem
 from kept.stores.embedded import Embedded
+from kept.stores.layers import Layers
+from kept.stores.medium import Medium
+from kept.stores.mediumcheck import MediumCheck
 
 if TYPE_CHECKING:
     from kept.caches.cache import Cache
@@ -51,65 +54,45 @@ def verify(
 ) -> Report:
     """See `Cache.verify`."""
     cache.flush()
-    tell = progress or (lambda stage, done, total: None)
-    place: Any = cache.place
     try:
-        if isinstance(place, Embedded):
-            check = Check(place, repair, discard, tell)
-            check.run()
-            return Report(
-                tuple(check.problems),
-                check.calls,
-                check.values,
-                check.blobs,
-                check.bytes,
-                check.salvaged_calls,
-                check.salvaged_values,
-            )
-        return _scanned(cache, repair, tell)
+        return _verified(inner(cache.place, write=repair), repair, discard, progress or _silent)
     finally:
         if repair:
             cache.tier.clear()
 
 
-def _scanned(cache: Cache, repair: bool, tell: Callable[[str, int, int], None]) -> Report:
-    """Of any two stores: what they say of their items, and what names the items."""
-    calls, values = cache.calls, cache.values
-    problems: list[Problem] = []
-    blobs = size = 0
-    digests = list(values.keys())
-    for i, digest in enumerate(digests):
-        tell("values", i, len(digests))
-        try:
-            value = values.get(digest)
-            wrong = value is not None and [*value.names] not in (
-                [],
-                [buffer_digest(buffer) for buffer in value.buffers],
-            )
-            detail = "its buffers are not what their names say" if wrong else ""
-            blobs += len(value.buffers) if value else 0
-            size += value.size if value else 0
-        except DecodeError as error:
-            detail = str(error)
-        if detail:
-            if repair:
-                values.delete(digest)
-            problems.append(Problem("value", digest, detail, repair))
-    there = set(values.keys())
-    keys = list(calls.keys())
-    for i, key in enumerate(keys):
-        tell("calls", i, len(keys))
-        kind, detail = "call", ""
-        try:
-            call = calls.get(key)
-            if call is not None and call.key != key:
-                detail = "it stands in the place of another"
-            elif call is not None and call.result not in there:
-                kind, detail = "missing result", "its result is not kept"
-        except DecodeError as error:
-            detail = str(error)
-        if detail:
-            if repair:
-                calls.delete(key)
-            problems.append(Problem(kind, key, detail, repair))
-    return Report(tuple(problems), len(keys), len(digests), blobs, size)
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+def _verified(
+    place: Any, repair: bool, discard: bool, tell: Callable[[str, int, int], None]
+) -> Report:
+    if isinstance(place, Layers):
+        return _sum(_verified(layer, repair, discard, tell) for layer in place.places)
+    check: Check | MediumCheck
+    if isinstance(place, Embedded):
+        check = Check(place, repair, discard, tell)
+    elif isinstance(place, Medium):
+        check = MediumCheck(place, repair, tell)
+    else:
+        raise StoreError(f"{type(place).__name__} can't be verified from here")
+    check.run()
+    return Report(
+        tuple(check.problems),
+        check.calls,
+        check.values,
+        check.blobs,
+        check.bytes,
+        getattr(check, "salvaged_calls", 0),
+        getattr(check, "salvaged_values", 0),
+    )
+
+
+def _sum(reports: Iterable[Report]) -> Report:
+    """Of several caches, one after the other."""
+    total = Report((), 0, 0, 0, 0)
+    for each in reports:
+        sums = {name: getattr(total, name) + getattr(each, name) for name in vars(each)}
+        total = Report(**sums)
+    return total

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kept.caches.secrets import redacted
 from kept.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ CacheOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
-
-_USER = re.compile(r"(?<=://)[^\s'\"]*@")
-_SECRET = re.compile(
-    r"(?i)([?&;][^=&;\s]*(?:pass|pwd|secret|token|key|sig|auth)[^=&;\s]*=)[^&;\s'\"]*"
-)
-
-
-def redacted(text: str) -> str:
-    """Text with users, passwords and the like taken out of the URLs in it."""
-    return _SECRET.sub(r"\1***", _USER.sub("***@", text))
 
 
 def chosen(cache: str | None) -> tuple[str, dict[str, Any], str]:

@@ -179,7 +179,7 @@ class Check:
         if frame is not None:
             self.values += 1
             self._want(frame)
-        elif not there:
+        elif not there and row.value is not None:  # otherwise it was evicted
             gone = self._remove("calls", row.id, "body", row.body)
             if row.value not in self._bad:  # that it is damaged was said already
                 self._add("missing result", name, "its result is not kept", gone)

@@ -2,24 +2,27 @@
 
 A call's item (sealed under its key, see `tables.seal`)::
 
-    seal 16 | "kc" | version u8 | 0 u8 | body | len(frame) u32 | frame | JSON of the rest
+    seal 16 | "kc" | version u8 | flags u8 | body | len(frame) u32 | frame | JSON of the rest
 
 A small result's frame stands in it, so that a hit is one trip. A larger one has an item of its own
-(sealed under its digest), and large buffers are items named by their BLAKE3, as bare bytes.
+(flag 1; sealed under its digest), and large buffers are items named by their BLAKE3, as bare bytes.
+A call with neither had its result evicted.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from kept.codecs import LARGE, Blob, Frame
 from kept.errors import DamagedValue, DecodeError, StoreError
 from kept.hashing import buffer_digest
 from kept.records import Buffer, Call, Digest, Value
-from kept.stores.base import Store
+from kept.stores.base import Store, delete_many, get_many, put_many
 from kept.stores.tables import (
     BODY_SIZE,
     STATES,
@@ -30,29 +33,39 @@ from kept.stores.tables import (
     unseal,
 )
 
-__all__ = ["INLINE", "CodedCalls", "CodedValues", "pack_call", "unpack_body", "unpack_call"]
+__all__ = [
+    "INLINE",
+    "CodedCalls",
+    "CodedValues",
+    "is_evicted",
+    "pack_call",
+    "pack_uses",
+    "unpack_body",
+    "unpack_call",
+    "unpack_uses",
+]
 
 INLINE = LARGE
 """Frames of at most this many bytes travel with their call."""
 
 _VERSION = 1
+_ELSEWHERE = 1  # the frame has an item of its own
 _HEAD = struct.Struct("<2sBB")
 _LENGTH = struct.Struct("<I")
+_PAGE = 200  # records that are read at once
 
 
-def pack_call(call: Call, frame: bytes) -> bytes:
-    """The item of a call; `frame` is empty where it has an item of its own."""
+def pack_call(call: Call, frame: bytes, *, elsewhere: bool = False) -> bytes:
+    """The item of a call, whose frame is empty where it has an item of its own, or none."""
     rest = {
         "function": call.function,
         "code": call.code,
         "arguments": arguments_text(call),
         "metadata": dict(call.metadata),
-        "uses": call.uses,
-        "used": call.used,
     }
     content = b"".join(
         (
-            _HEAD.pack(b"kc", _VERSION, 0),
+            _HEAD.pack(b"kc", _VERSION, _ELSEWHERE if elsewhere else 0),
             Body.of(call).pack(),
             _LENGTH.pack(len(frame)),
             frame,
@@ -86,11 +99,19 @@ def unpack_body(key: bytes, item: bytes) -> tuple[Body, Frame | None, bytes]:
     return body, frame, content[at + length :]
 
 
-def unpack_call(key: str, item: bytes) -> Call:
-    """The record of a call; raises as `unpack_body`."""
+def is_evicted(item: bytes) -> bool:
+    """Whether a call's item says that its result was thrown away."""
+    _, _, flags = _HEAD.unpack_from(item, 16)
+    (length,) = _LENGTH.unpack_from(item, 16 + _HEAD.size + BODY_SIZE)
+    return not length and not flags & _ELSEWHERE
+
+
+def unpack_call(key: str, item: bytes, counted: bytes | None = None) -> Call:
+    """The record of a call, with its item of uses; raises as `unpack_body`."""
     body, _, rest = unpack_body(bytes.fromhex(key), item)
     try:
         known = json.loads(rest)
+        uses, used = unpack_uses(counted)
         return Call(
             key=Digest(key),
             function=known["function"],
@@ -102,12 +123,28 @@ def unpack_call(key: str, item: bytes) -> Call:
             seconds=body.seconds,
             size=body.size,
             expires=None if body.expires == float("inf") else body.expires,
-            uses=known["uses"],
-            used=known["used"],
+            uses=uses,
+            used=used,
             metadata=known["metadata"],
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DamagedValue("a call's item can't be read") from error
+
+
+def pack_uses(uses: int, used: float) -> bytes:
+    """The item that says how often and when last a call was used."""
+    return json.dumps({"uses": uses, "used": used}).encode()
+
+
+def unpack_uses(item: bytes | None) -> tuple[int, float | None]:
+    """What `pack_uses` wrote; counts are not worth an error."""
+    if item is not None:
+        try:
+            known = json.loads(item)
+            return int(known["uses"]), float(known["used"])
+        except (ValueError, KeyError, TypeError):
+            pass
+    return 0, None
 
 
 class CodedCalls:
@@ -125,8 +162,34 @@ class CodedCalls:
         self._frame_of = frame_of
 
     def get(self, key: str) -> Call | None:
-        item = self.items.get(f"calls/{Digest(key)}")
-        return None if item is None else unpack_call(key, item)
+        call, counted = f"calls/{Digest(key)}", f"uses/{key}"
+        found = get_many(self.items, (call, counted))
+        item = found.get(call)
+        return None if item is None else unpack_call(key, item, found.get(counted))
+
+    def all(self) -> Iterator[tuple[str, Call | DecodeError]]:
+        """Every key and its record (of a damaged one the error), many in one trip."""
+        keys = self.keys()
+        while some := list(islice(keys, _PAGE)):
+            names = [f"{kind}/{key}" for key in some for kind in ("calls", "uses")]
+            found = get_many(self.items, names)
+            for key in some:
+                item = found.get(f"calls/{key}")
+                if item is not None:
+                    try:
+                        yield key, unpack_call(key, item, found.get(f"uses/{key}"))
+                    except DecodeError as error:
+                        yield key, error
+
+    def frames(self) -> Iterator[tuple[str, Body, Frame | None]]:
+        """Every readable key, its body, and its result's frame if that travels with it."""
+        keys = self.keys()
+        while some := list(islice(keys, _PAGE)):
+            found = get_many(self.items, [f"calls/{key}" for key in some])
+            for name, item in found.items():
+                with suppress(DecodeError):
+                    body, frame, _ = unpack_body(bytes.fromhex(name[6:]), item)
+                    yield name[6:], body, frame
 
     def put(self, key: str, item: Call) -> None:
         old = self.items.get(f"calls/{key}")
@@ -141,19 +204,19 @@ class CodedCalls:
                 raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
             if not known[1]:
                 frame = known[0].pack()
-        self.write(item, frame)
+        self.write(item, frame, elsewhere=not frame)
 
-    def write(self, call: Call, frame: bytes) -> None:
+    def write(self, call: Call, frame: bytes, *, elsewhere: bool = False) -> None:
         """Write a call's item; where the medium can find, with what it is found by."""
         put: Any = self.items.put
-        item = pack_call(call, frame)
+        item = pack_call(call, frame, elsewhere=elsewhere)
         if hasattr(self.items, "find"):
             put(f"calls/{call.key}", item, terms=terms_of(call))
         else:
             put(f"calls/{call.key}", item)
 
     def delete(self, key: str) -> None:
-        self.items.delete(f"calls/{Digest(key)}")
+        delete_many(self.items, (f"calls/{Digest(key)}", f"uses/{key}"))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return (key[6:] for key in self.items.keys(f"calls/{prefix}"))
@@ -203,7 +266,11 @@ class CodedValues:
         find = getattr(self._calls, "find", None)
         if find is not None:
             return (name[6:] for name in find({"result": str(key)}, prefix="calls/"))
-        return (name[6:] for name in self._calls.keys("calls/"))
+        raw = Digest(key).raw
+        calls = CodedCalls(self._calls, self.frame)
+        return (
+            name for name, body, frame in calls.frames() if frame is not None and body.result == raw
+        )
 
     def put(self, key: str, item: Value) -> None:
         frame = self.write_blobs(item)
@@ -220,10 +287,13 @@ class CodedValues:
         if len(value.head) > LARGE:
             content.append(value.head)
             names.append(buffer_digest(value.head))
-        blobs = []
-        for buffer, name in zip(content, names, strict=True):
-            self.items.put(f"blobs/{name.hex()}", buffer)  # type: ignore[arg-type]  # any flat buffer
-            blobs.append(Blob(memoryview(buffer).nbytes, name))
+        put_many(
+            self.items,
+            {f"blobs/{name.hex()}": part for part, name in zip(content, names, strict=True)},
+        )
+        blobs = [
+            Blob(memoryview(part).nbytes, name) for part, name in zip(content, names, strict=True)
+        ]
         payload = None if len(content) > len(value.buffers) else value.head
         return Frame(value.codec, payload, tuple(blobs))
 
@@ -233,41 +303,52 @@ class CodedValues:
         Raises:
             DamagedValue: a blob is missing or damaged; a damaged one is removed.
         """
-        buffers = [self._blob(*blob) for blob in frame.blobs]
+        if not frame.blobs:
+            return frame.payload or b"", []
+        maps: Any = getattr(self.items, "map", None)
+        found: dict[str, Any] = {}
+        if maps is None:
+            found = get_many(self.items, [f"blobs/{blob.name.hex()}" for blob in frame.blobs])
+        buffers = []
+        for size, name in frame.blobs:
+            key = f"blobs/{name.hex()}"
+            content = found.get(key) if maps is None else maps(key)
+            if content is None:
+                raise DamagedValue(f"the blob {name.hex()} is missing")
+            if memoryview(content).nbytes != size or buffer_digest(content) != name:
+                self.items.delete(key)
+                raise DamagedValue(f"the blob {name.hex()} is not what its name says")
+            buffers.append(bytearray(content) if isinstance(content, bytes) else content)
         if frame.payload is None:
             return buffers.pop(), buffers
         return frame.payload, buffers
 
-    def _blob(self, size: int, name: bytes) -> Buffer:
-        key = f"blobs/{name.hex()}"
-        mapped = getattr(self.items, "map", None)
-        content: Any = mapped(key) if mapped is not None else self.items.get(key)
-        if content is None:
-            raise DamagedValue(f"the blob {name.hex()} is missing")
-        if memoryview(content).nbytes != size or buffer_digest(content) != name:
-            self.items.delete(key)
-            raise DamagedValue(f"the blob {name.hex()} is not what its name says")
-        return bytearray(content) if isinstance(content, bytes) else content
-
     def delete(self, key: str) -> None:
-        self.items.delete(f"values/{Digest(key)}")
-        for name in list(self._giving(key)):
+        self.delete_many((key,))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Forget values, wherever they are: in one pass where the medium can't find them."""
+        names = {str(Digest(key)) for key in keys}
+        calls = CodedCalls(self._calls, self.frame)
+        if hasattr(self._calls, "find"):
+            giving = {name for digest in names for name in self._giving(digest)}
+        else:
+            giving = {name for name, body, _ in calls.frames() if body.result.hex() in names}
+        for name in giving:
             item = self._calls.get(f"calls/{name}")
             if item is not None:
                 call = unpack_call(name, item)
-                if call.result == key:
-                    CodedCalls(self._calls, self.frame).write(call, b"")
+                if call.result in names:
+                    calls.write(call, b"")
+        delete_many(self.items, [f"values/{name}" for name in names])
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         seen = set()
         for key in self.items.keys(f"values/{prefix}"):
             seen.add(key[7:])
             yield key[7:]
-        for name in self._calls.keys("calls/"):
-            item = self._calls.get(name)
-            if item is not None:
-                body, frame, _ = unpack_body(bytes.fromhex(name[6:]), item)
-                digest = body.result.hex()
-                if frame is not None and digest.startswith(prefix) and digest not in seen:
-                    seen.add(digest)
-                    yield digest
+        for _, body, frame in CodedCalls(self._calls, self.frame).frames():
+            digest = body.result.hex()
+            if frame is not None and digest.startswith(prefix) and digest not in seen:
+                seen.add(digest)
+                yield digest

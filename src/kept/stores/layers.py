@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from kept.errors import DecodeError, StoreError, tell
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
 
-__all__ = ["Layers"]
+__all__ = ["PAUSE", "Layers", "value_of"]
 
 V = TypeVar("V")
-_PAUSE = 10.0  # seconds for which a place that did not answer is not asked again
+PAUSE = 10.0
+"""Seconds for which a place that did not answer is not asked again."""
 
 
 class Held(NamedTuple):
@@ -60,6 +61,10 @@ class Layers:
         self.values: Store[Value] = Union(self, "values")
         self.locks = _Locks(self)
 
+    @property
+    def writable(self) -> bool:
+        return bool(self._written)
+
     # -- asking a place ---------------------------------------------------------------------------
 
     def ask(self, place: Any, question: Callable[[], V]) -> V | None:
@@ -71,14 +76,27 @@ class Layers:
         if place is not self.near and self._down.get(id(place), 0.0) > time.monotonic():
             return None
         try:
-            return question()
+            answer = question()
         except StoreError as error:
             if place is self.near:
                 raise
-            if id(place) not in self._down:
-                tell(f"{self._names[id(place)]} does not answer and is left out: {error}")
-            self._down[id(place)] = time.monotonic() + _PAUSE
+            self._missing(place, error)
             return None
+        self._down.pop(id(place), None)  # it is back
+        return answer
+
+    def _missing(self, place: Any, error: StoreError) -> None:
+        if id(place) not in self._down:
+            tell(f"{self._names[id(place)]} does not answer and is left out: {error}")
+        self._down[id(place)] = time.monotonic() + PAUSE
+
+    def each(self, question: Callable[[Any], V], total: Callable[[Iterable[V]], V]) -> V:
+        """The answers of all places that give one, added up."""
+        answers = [
+            self.ask(place, lambda place=place: question(place))  # type: ignore[misc]  # bound now
+            for place in self.places
+        ]
+        return total(answer for answer in answers if answer is not None)
 
     # -- one trip ---------------------------------------------------------------------------------
 
@@ -92,14 +110,14 @@ class Layers:
         for i, place in enumerate(self.places):
             try:
                 row = self.ask(place, lambda place=place: place.fetch(key))  # type: ignore[misc]  # bound now
+                if row is not None and row.frame is not None:
+                    if i and self._written:
+                        row, place = self._fill(key, i, row)
+                    return Found(row.body, _held(row.frame, place), place is self.near)
             except DecodeError as error:
                 trouble = error
                 continue
-            if row is not None and row.frame is not None:
-                if i and self._written:
-                    row, place = self._fill(key, i, row)
-                return Found(row.body, _held(row.frame, place), place is self.near)
-            record = record or row
+            record = record if record is not None else row
         if record is None and trouble is not None:
             raise trouble
         return None if record is None else Found(record.body, None)
@@ -107,36 +125,55 @@ class Layers:
     def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
         """Copy what the place `found` has to those before it; the row and place to read it from."""
         far = self.places[found]
+        call = self.ask(far, lambda: far.calls.get(key.hex()))
+        if call is None or call.result.raw != row.body.result:
+            return row, far
+        try:
+            value = value_of(far, row)
+        except StoreError as error:
+            self._missing(far, error)
+            return row, far
+        for place in self._written if self.write == "first" else self.places[:found]:
+            with contextlib.suppress(StoreError):  # it could not be kept there: it is here
+                self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
         with contextlib.suppress(StoreError, DecodeError):
-            call = far.calls.get(key.hex())
-            value = far.values.get(call.result) if call is not None else None
-            if call is not None and value is not None:
-                for place in self.places[:found]:
-                    self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
-                near = self.near.fetch(key)
-                if near is not None and near.frame is not None:
-                    return near, self.near
+            near = self.near.fetch(key)
+            if near is not None and near.frame is not None:
+                return near, self.near
         return row, far
 
     def load(self, frame: Held) -> tuple[Buffer, Sequence[Buffer]]:
-        found: tuple[Buffer, Sequence[Buffer]] = frame.place.load(frame.frame)
+        """See `Medium.load`; a far place that does not answer makes it a miss."""
+        try:
+            found: tuple[Buffer, Sequence[Buffer]] = frame.place.load(frame.frame)
+        except StoreError as error:
+            if frame.place is self.near:
+                raise
+            self._missing(frame.place, error)
+            raise DecodeError(f"{self._names[id(frame.place)]} does not answer") from error
         return found
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         """Keep in the first place, or in all of them; returns what the near place does.
 
         Raises:
-            StoreError: the near place does not take it.
+            StoreError: the near place does not take it. The others were asked to nevertheless.
         """
-        done = None
+        done = failed = None
         for place in self._written:
-            if place is self.near:
+            if place is not self.near:
+                self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
+                continue
+            try:
                 done = place.commit(call, value, uses)
+            except StoreError as error:
+                failed = error
+            else:
                 if done is not None:
                     step, body, frame = done
                     done = step, body, _held(frame, place)
-            else:
-                self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
+        if failed is not None:
+            raise failed
         return done
 
     def count(self, uses: Mapping[bytes, int]) -> None:
@@ -164,6 +201,19 @@ class Layers:
         for place in self.places:
             with contextlib.suppress(StoreError):
                 place.close()
+
+
+def value_of(place: Any, row: Any) -> Value:
+    """The value that a place fetched, as it can be kept in another.
+
+    Raises:
+        DecodeError: it is damaged.
+        StoreError: it can't be read.
+    """
+    frame = row.frame
+    payload, buffers = place.load(frame)
+    names = [blob.name for blob in frame.blobs][: len(buffers)]
+    return Value(frame.codec, bytes(payload), tuple(buffers), names)
 
 
 def _held(frame: Any, place: Any) -> Held:
@@ -215,18 +265,28 @@ class _Locks:
 
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
-        written = layers._written or layers.places[:1]
-        self._far: Any = written[-1] if written[-1] is not layers.near else None
+        written = layers._written
+        self._near: Any = written[0].locks if written else None
+        self._far: Any = written[-1] if len(written) > 1 else None
         self._held: set[bytes] = set()
 
+    @property
+    def waits(self) -> Any:
+        """See `Locks`: of the place where most meet."""
+        place = self._far.locks if self._far is not None else self._near
+        return getattr(place, "waits", None)
+
     def acquire(self, key: bytes) -> bool:
-        near = self._layers.near.locks
-        if not near.acquire(key):
+        if self._near is None:
+            return True  # what is written nowhere is computed by everybody
+        if not self._near.acquire(key):
             return False
         if self._far is not None:
-            got = self._layers.ask(self._far, lambda: self._far.locks.acquire(key))
+            got = None
+            with contextlib.suppress(StoreError):
+                got = self._layers.ask(self._far, lambda: self._far.locks.acquire(key))
             if got is False:
-                near.release(key)
+                self._near.release(key)
                 return False
             if got:
                 self._held.add(key)
@@ -235,5 +295,7 @@ class _Locks:
     def release(self, key: bytes) -> None:
         if key in self._held:
             self._held.discard(key)
-            self._layers.ask(self._far, lambda: self._far.locks.release(key))
-        self._layers.near.locks.release(key)
+            with contextlib.suppress(StoreError):  # it runs out, or is tried again there
+                self._far.locks.release(key)
+        if self._near is not None:
+            self._near.release(key)

@@ -6,19 +6,28 @@ can `create` and `replace`; where it can't, they hold within this process.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kept.codecs import Frame
 from kept.records import Buffer, Call, Value
-from kept.stores.base import Store
-from kept.stores.coder import INLINE, CodedCalls, CodedValues, unpack_body
-from kept.stores.processlocks import ProcessLocks
+from kept.stores.base import Creates, Replaces, Store
+from kept.stores.coder import (
+    INLINE,
+    CodedCalls,
+    CodedValues,
+    pack_uses,
+    unpack_body,
+    unpack_uses,
+)
+from kept.stores.itemlocks import locks_for
 from kept.stores.tables import Body, unseal
 
 __all__ = ["Held", "Medium"]
+
+
+_TRIES = 5
 
 
 class Held(NamedTuple):
@@ -54,7 +63,7 @@ class Medium:
         self._inline = inline if values is None or values is calls else 0
         self.values = CodedValues(items, calls)
         self.calls = CodedCalls(calls, self.values.frame)
-        self.locks = ProcessLocks() if locks is None else locks
+        self.locks = locks_for(calls) if locks is None else locks
 
     def fetch(self, key: bytes) -> Held | None:
         """The call under a key and its result's frame, verified.
@@ -86,21 +95,27 @@ class Medium:
         if len(packed) > self._inline:
             self.values.write(call.result.raw, packed)
             packed = b""
-        self.calls.write(call, packed)
+        self.calls.write(call, packed, elsewhere=not packed)
         if uses:
             self.count(uses)
 
     def count(self, uses: Mapping[bytes, int]) -> None:
-        """Add to the counts of uses. Two processes that do it at once may lose some."""
+        """Add to the counts of uses. Where the medium has no compare-and-set, two processes that do
+        it at once may lose some.
+        """
+        items: Any = self.calls.items
+        exact = isinstance(items, Creates) and isinstance(items, Replaces)
         now = time.time()
         for key, n in uses.items():
             name = f"uses/{key.hex()}"
-            old = self.calls.items.get(name)
-            try:
-                total = n + (int(json.loads(old)["uses"]) if old else 0)
-            except (ValueError, KeyError, TypeError):
-                total = n
-            self.calls.items.put(name, json.dumps({"uses": total, "used": now}).encode())
+            for _ in range(_TRIES):
+                old = items.get(name)
+                new = pack_uses(n + unpack_uses(old)[0], now)
+                if not exact:
+                    items.put(name, new)
+                    break
+                if items.create(name, new) if old is None else items.replace(name, old, new):
+                    break
 
     def token(self) -> None:
         """Nothing tells of others' changes, so no memory tier stands before a medium."""
@@ -112,6 +127,8 @@ class Medium:
         return False
 
     def close(self) -> None:
+        if hasattr(self.locks, "close"):
+            self.locks.close()
         for items in {id(s): s for s in (self.calls.items, self.values.items)}.values():
             close = getattr(items, "close", None)
             if close is not None:

@@ -1,37 +1,124 @@
-"""What `kept.open` calls for a scheme: the rest of the URL and the options to a place."""
+"""What stands behind a URL: schemes are looked up in a table of names, imported in their turn."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from kept.errors import ConfigError
-from kept.records import Call, Value
-from kept.stores.embedded import Embedded
-from kept.stores.memory import Memory, Void
-from kept.stores.pair import Pair
+from kept.stores.base import Store
 
-__all__ = ["embedded", "memory", "void"]
+__all__ = ["MEDIA", "absolute", "known_schemes", "local_path", "open_medium", "scheme_of"]
+
+MEDIA = {
+    "memory": "kept.stores.memory:Memory",
+    "void": "kept.stores.memory:Void",
+    "files": "kept.stores.files:Files",
+    "sqlite": "kept.stores.sqlite:Sqlite",
+    "postgresql": "kept.stores.sql:Sql",
+    "postgres": "kept.stores.sql:Sql",
+    "mariadb": "kept.stores.sql:Sql",
+    "mysql": "kept.stores.sql:Sql",
+    "redis": "kept.stores.redis:Redis",
+    "rediss": "kept.stores.redis:Redis",
+    "s3": "kept.stores.objects:Objects",
+    "gs": "kept.stores.objects:Objects",
+    "az": "kept.stores.objects:Objects",
+    "hdf5": "kept.stores.hdf5:Hdf5",
+}
+"""Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
+
+_EXTRAS = {"redis": "redis", "objects": "objects", "hdf5": "hdf5", "sql": "sql"}
+_PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
+"""Schemes whose rest is a path, and what such a URL begins with."""
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 
 
-def embedded(rest: str, **options: Any) -> Embedded:
-    """A directory."""
-    return Embedded(rest, **options)
+def scheme_of(url: str) -> str:
+    """The scheme in lower case; empty for a path."""
+    found = _SCHEME.match(url)
+    return found[1].lower() if found else ""
 
 
-def memory(rest: str, **options: Any) -> Pair:
-    """This process's memory, lost with it."""
-    _nothing("memory", rest, options)
-    return Pair(Memory[Value](), Memory[Call]())
+def known_schemes() -> str:
+    """For a message."""
+    return ", ".join(f"{name}:" for name in MEDIA)
 
 
-def void(rest: str, **options: Any) -> Pair:
-    """Nowhere: caching switched off."""
-    _nothing("void", rest, options)
-    return Pair(Void[Value](), Void[Call]())
+def local_path(url: str) -> Path | None:
+    """The path that a URL of a local medium names, as it is written there."""
+    scheme = scheme_of(url)
+    if scheme not in _PATHS:
+        return None
+    rest = url[len(scheme) + 1 :]
+    if scheme == "sqlite" and rest.startswith("///"):
+        rest = rest[3:]  # after SQLAlchemy's manner: sqlite:///relative, sqlite:////absolute
+    elif rest.startswith("///"):
+        rest = rest[2:]
+    elif rest.startswith("//"):
+        raise ConfigError(f"{url}: {rest.split('/')[2]!r} is no host here; write {scheme}:PATH")
+    if not rest:
+        raise ConfigError(f"{url} names no path; write {_PATHS[scheme]}PATH")
+    return Path(rest).expanduser()
 
 
-def _nothing(scheme: str, rest: str, options: dict[str, Any]) -> None:
-    if rest.strip("/"):
-        raise ConfigError(f"{scheme}: takes no path, and got {rest!r}")
-    if options:
-        raise ConfigError(f"{scheme}: takes no options, and got {', '.join(options)}")
+def absolute(url: str, base: Path) -> str:
+    """`url` with a relative path taken from `base`."""
+    path = local_path(url)
+    return url if path is None else _PATHS[scheme_of(url)] + str((base / path).absolute())
+
+
+def open_medium(url: str, **options: Any) -> Store[bytes]:
+    """The store of bytes behind a URL.
+
+    Args:
+        options: what its class takes; `durability="power"` means `durable=True`.
+
+    Raises:
+        ConfigError: no such scheme or option, or what it needs is not installed.
+        StoreError: it can't be used.
+    """
+    scheme = scheme_of(url)
+    target = MEDIA.get(scheme) or MEDIA.get(scheme.partition("+")[0], "")
+    if not target:
+        raise ConfigError(f"no store has the scheme {scheme!r}; there are {known_schemes()}")
+    module, _, name = target.partition(":")
+    try:
+        kind = getattr(import_module(module), name)
+    except ImportError as error:
+        extra = _EXTRAS.get(module.rpartition(".")[2])
+        hint = f": pip install 'kept[{extra}]'" if extra else ""
+        raise ConfigError(f"{scheme}: needs {error.name}, which is not installed{hint}") from error
+    if "durability" in options:
+        level = options.pop("durability")
+        if level not in ("process", "power"):
+            raise ConfigError(f"durability is 'process' or 'power', not {level!r}")
+        options["durable"] = level == "power"
+    _check_options(scheme, kind, options)
+    path = local_path(url)
+    if path is not None:
+        made: Store[bytes] = kind(path, **options)
+    elif scheme in ("memory", "void"):
+        if rest := url[len(scheme) + 1 :].strip("/"):
+            raise ConfigError(f"{scheme}: takes no path, and got {rest!r}")
+        made = kind()
+    else:
+        made = kind(url, **options)
+    return made
+
+
+def _check_options(scheme: str, kind: Any, options: dict[str, Any]) -> None:
+    takes = inspect.signature(kind).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+        return
+    known = [name for name in list(takes)[1:] if takes[name].kind is not takes[name].VAR_POSITIONAL]
+    for name in options:
+        if name not in known:
+            named = ["durability" if each == "durable" else each for each in known]
+            there = f"there are {', '.join(named)}" if named else "it takes none"
+            shown = "durability" if name == "durable" else name
+            raise ConfigError(f"{scheme}: no such option {shown!r}; {there}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kept.codecs import Frame
@@ -76,6 +76,7 @@ class Values:
 
     def __init__(self, store: Embedded) -> None:
         self._store = store
+        self._indexed = False
 
     def frame(self, key: str) -> Frame | None:
         """The frame of a value, verified; see `Calls.get` for what it raises."""
@@ -94,10 +95,11 @@ class Values:
 
     def _inline(self, raw: bytes) -> Iterator[tuple[Any, ...]]:
         database = self._store.database
-        if not database.readonly:
+        if not database.readonly and not self._indexed:
             # Made when first needed: those who never ask for a value by its digest don't pay.
             with database.writing() as c:
                 c.execute("CREATE INDEX IF NOT EXISTS calls_result ON calls (result)")
+            self._indexed = True
         return database.rows(
             "SELECT key, body FROM calls WHERE result = ? AND value IS NULL", rowid(raw)
         )
@@ -117,13 +119,21 @@ class Values:
                 put_value(c, Digest(key).raw, frame.pack(), item.size)
 
     def delete(self, key: str) -> None:
-        raw = Digest(key).raw
-        inline = list(self._inline(raw))
+        self.delete_many((key,))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Forget all of the values, or none; the records of their calls stay."""
+        raws = [Digest(key).raw for key in keys]
+        inline = [row for raw in raws for row in self._inline(raw)]
         with self._store.database.writing() as c:
-            c.execute('DELETE FROM "values" WHERE id = ?', (rowid(raw),))
+            for raw in raws:
+                c.execute('DELETE FROM "values" WHERE id = ?', (rowid(raw),))
+                # A call with neither frame nor value had its result evicted, and is no damage.
+                c.execute("UPDATE calls SET value = NULL WHERE result = ?", (rowid(raw),))
             for name, sealed in inline:
-                bare = unseal(name, sealed)[:BODY_SIZE]
-                c.execute("UPDATE calls SET body = ? WHERE id = ?", (seal(name, bare), rowid(name)))
+                bare = seal(name, unseal(name, sealed)[:BODY_SIZE])
+                same = "WHERE id = ? AND body = ?"  # nobody kept another result since
+                c.execute(f"UPDATE calls SET body = ? {same}", (bare, rowid(name), sealed))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         database = self._store.database
