@@ -129,7 +129,9 @@ class Service:
             for child in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
-            psutil.wait_procs(family, timeout=_PATIENCE)
+            deadline = time.monotonic() + _PATIENCE
+            while any(map(_runs, family)) and time.monotonic() < deadline:
+                time.sleep(0.005)
         self._process.wait(_PATIENCE)
         self._process = None
 
@@ -206,6 +208,14 @@ class Service:
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         return {**kept, "HOME": str(self.directory), "TMPDIR": str(self.directory)}
+
+
+def _runs(process: psutil.Process) -> bool:
+    # Who adopts the children of a dead server may take seconds to ask how they ended.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _free_port() -> int:

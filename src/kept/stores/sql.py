@@ -3,35 +3,22 @@ statements: a hit is one statement and one round trip."""
 
 from __future__ import annotations
 
-import os
-import re
-import threading
-import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import import_module
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-from kept.errors import ConfigError, KeptError, NewerSchema, StoreError
+from kept.errors import StoreError
 from kept.records import Buffer
 from kept.stores.base import Term, Where, check_key, check_prefix
-from kept.stores.sqldialects import DIALECTS, Dialect, Statement
+from kept.stores.sqlconnections import Connections
+from kept.stores.sqldialects import SOME, batches, marks
 from kept.stores.sqlterms import Condition, encoded, field_name
-from kept.stores.sqltrouble import Trouble, trouble
 
 __all__ = ["Sql"]
 
-R = TypeVar("R")
-
-_SCHEMA = 1
 _LARGEST = 512 * 1024 * 1024  # what each of the databases can give back in one row
 _PAGE = 1000  # names that are fetched at once
-_SOME = 500  # rows in one statement
 _BATCH = 8 * 1024 * 1024  # and bytes: half of what a MariaDB as installed takes at once
 _COUNTED = 1000  # matches up to which terms are counted, to begin with the rarest
-_TRIES = 4
-_PAUSE = 5.0  # seconds for which a server that did not answer is not asked again
-_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}", re.ASCII).fullmatch
 
 
 class Sql:
@@ -61,22 +48,12 @@ class Sql:
         pool: int = 5,
     ) -> None:
         self._arguments = (url, table, timeout, connect_timeout, pool)
-        if not isinstance(table, str) or not _TABLE(table):
-            raise ConfigError(f"not a name for a table: {table!r}; use letters, digits and _")
-        if not (timeout > 0 and connect_timeout > 0 and pool > 0):
-            raise ConfigError("timeout, connect_timeout and pool are numbers above 0")
-        self._dialect, self._engine, place = _engine(url, table, timeout, connect_timeout, pool)
-        self.place = f"{place}, table {table}"
-        """What messages call it; without the password."""
-        self._error: type[Exception] = self._engine.dialect.dbapi.Error
-        self._gone: Callable[..., bool] = self._engine.dialect.is_disconnect
-        self._ready = False
-        self._making = threading.Lock()
-        self._down: tuple[float, str] = (0.0, "")
-        _all.add(self)
+        self._connections = Connections(*self._arguments)
+        self._dialect = self._connections.dialect
+        self._run = self._connections.run
 
     def __repr__(self) -> str:
-        return f"Sql({self.place})"
+        return f"Sql({self._connections.place})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, self._arguments
@@ -88,8 +65,8 @@ class Sql:
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
-        for some in _batches(dict.fromkeys(map(check_key, keys)), _SOME):
-            text = f"SELECT name, item FROM {{items}} WHERE name IN ({_marks(some)})"
+        for some in batches(dict.fromkeys(map(check_key, keys)), SOME):
+            text = f"SELECT name, item FROM {{items}} WHERE name IN ({marks(some)})"
             found.update((_text(name), item) for name, item in self._rows(text, some))
         return found
 
@@ -114,7 +91,8 @@ class Sql:
 
     def put(self, key: str, item: Buffer, terms: Mapping[str, Term] | None = None) -> None:
         """Keep the item with the terms that it can be found by, in place of those it had."""
-        self.put_many({key: item}, {key: terms} if terms else None)
+        rows = _rows(terms) if terms else []
+        self._run("write", check_key(key), self._dialect.put, key, _bytes(item), rows)
 
     def put_many(
         self,
@@ -125,29 +103,14 @@ class Sql:
         together 8 MiB, and those that are more in several transactions."""
         # In one order in every process, or two of them could wait for each other.
         checked = {check_key(key): _bytes(items[key]) for key in sorted(items)}
-        rows = {
-            key: [(field_name(name), encoded(value)) for name, value in found.items()]
-            for key, found in (terms or {}).items()
-        }
+        rows = {key: _rows(found) for key, found in (terms or {}).items()}
         for some in _sized_batches(checked):
-            statements = list(self._putting(some, rows))
-            what = some[0][0] if len(some) == 1 else f"{len(some)} items"
-            self._run("write", what, self._dialect.together, statements)
-
-    def _putting(
-        self, some: list[tuple[str, bytes]], terms: Mapping[str, list[tuple[str, bytes]]]
-    ) -> Iterator[Statement]:
-        d = self._dialect
-        values = ",".join(["(?, ?)"] * len(some))
-        flat: list[Any] = [part for row in some for part in row]
-        yield d.text(f"INSERT INTO {{items}} (name, item) VALUES {values} {d.upsert}"), flat
-        names = [name for name, _ in some]
-        yield d.text(f"DELETE FROM {{terms}} WHERE name IN ({_marks(names)})"), names
-        rows = [(name, *term) for name in names for term in terms.get(name, ())]
-        for batch in _batches(rows, _SOME):
-            values = ",".join(["(?, ?, ?)"] * len(batch))
-            flat = [part for row in batch for part in row]
-            yield d.text(f"INSERT INTO {{terms}} (name, field, value) VALUES {values}"), flat
+            if len(some) == 1:
+                ((key, item),) = some
+                self._run("write", key, self._dialect.put, key, item, rows.get(key, []))
+            else:
+                statements = list(self._dialect.putting(some, rows))
+                self._run("write", f"{len(some)} items", self._dialect.together, statements)
 
     def create(self, key: str, item: Buffer) -> bool:
         return self._run("create", check_key(key), self._dialect.create, key, _bytes(item))
@@ -163,8 +126,8 @@ class Sql:
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """Forget each key; all or none of at most 500."""
-        for some in _batches(sorted(map(check_key, keys)), _SOME):
-            text = self._dialect.text(f"DELETE FROM {{items}} WHERE name IN ({_marks(some)})")
+        for some in batches(sorted(map(check_key, keys)), SOME):
+            text = self._dialect.text(f"DELETE FROM {{items}} WHERE name IN ({marks(some)})")
             what = some[0] if len(some) == 1 else f"{len(some)} items"
             self._run("delete", what, self._dialect.run, text, some)
 
@@ -232,184 +195,14 @@ class Sql:
 
     def close(self) -> None:
         """Close the connections; they are opened again when they are needed."""
-        self._engine.dispose()
+        self._connections.close()
 
     def _rows(self, text: str, values: list[Any]) -> list[Any]:
         return self._run("read", "its keys", self._dialect.rows, self._dialect.text(text), values)
 
-    def _run(self, what: str, on: str, do: Callable[..., R], *arguments: Any) -> R:
-        """Do something on a connection that commits each statement, or each `together`.
-
-        What was rolled back is tried again; what may have been done, only if doing it twice is
-        doing it once.
-        """
-        failed = 0
-        while True:
-            connection = None
-            began = time.monotonic()
-            try:
-                connection = self._connection()
-                if not self._ready:
-                    self._make(connection.dbapi_connection)
-                done = do(connection.dbapi_connection, *arguments)
-            except BaseException as error:
-                lost = connection is None or self._lost(error, connection)
-                if connection is not None:
-                    connection.invalidate()
-                if isinstance(error, KeptError) or not isinstance(error, Exception):
-                    raise
-                failed += 1
-                found = trouble(error, self._error)
-                if failed < _TRIES and self._again(found, what, lost, connection, failed):
-                    continue
-                raise self._failed(
-                    what, on, error, found, lost, time.monotonic() - began
-                ) from error
-            connection.close()
-            return done
-
-    def _again(self, found: Trouble, what: str, lost: bool, connection: Any, failed: int) -> bool:
-        if found.undone:  # a deadlock: the database rolled it back
-            time.sleep(0.01 * failed)
-            return True
-        if found.no_table and self._ready:  # somebody dropped it
-            self._ready = False
-            return True
-        repeats = what not in ("create", "replace")
-        return lost and connection is not None and repeats and failed == 1 and not found.timeout
-
-    def _lost(self, error: BaseException, connection: Any) -> bool:
-        return isinstance(error, (OSError, EOFError)) or (
-            isinstance(error, self._error) and self._gone(error, connection.dbapi_connection, None)
-        )
-
-    def _connection(self) -> Any:
-        """A connection from the pool whose server, for all that is known here, is there."""
-        until, why = self._down
-        if until > time.monotonic():
-            raise StoreError(why)
-        while True:
-            connection = self._engine.raw_connection()
-            if self._dialect.alive(connection.dbapi_connection):
-                return connection
-            connection.invalidate()
-
-    def _failed(
-        self, what: str, on: str, error: Exception, found: Trouble, lost: bool, took: float
-    ) -> StoreError:
-        text = f"can't {what} {on} in {self.place}: {found.text}"
-        if lost and what in ("create", "replace"):
-            text += "; whether it was done is not known"
-        if found.timeout or (lost and took > 1):
-            # Each of a thousand calls would wait again.
-            self._down = (time.monotonic() + _PAUSE, text)
-        return StoreError(text)
-
-    def _make(self, connection: Any) -> None:
-        """Make the tables if they are not there; check their version."""
-        d = self._dialect
-        with self._making:
-            if self._ready:
-                return
-            text = d.text("SELECT value FROM {meta} WHERE name = 'schema'")
-            try:
-                found = d.rows(connection, text, ())
-            except self._error as error:
-                if not trouble(error, self._error).no_table:
-                    raise
-                found = []
-            if not found:
-                d.make(connection)
-                found = d.rows(connection, text, ())
-            version = _text(found[0][0])
-            if not version.isdigit() or int(version) > _SCHEMA:
-                raise NewerSchema(
-                    f"a newer kept made {self.place} (schema {version}; this one knows {_SCHEMA}): "
-                    "upgrade kept, or choose another table"
-                )
-            self._ready = True
-
-    # -- fork -------------------------------------------------------------------------------------
-
-    def _before_fork(self) -> None:
-        if self._dialect.name == "sqlite":
-            self._engine.dispose()  # SQLite forbids carrying a connection across a fork
-
-    def _forked(self) -> None:
-        self._making = threading.Lock()
-        _inherited.append(self._engine.pool)  # never closed here: the connections are the parent's
-        self._engine.dispose(close=False)
-
-
-_all: weakref.WeakSet[Sql] = weakref.WeakSet()
-_inherited: list[Any] = []
-
-
-def _before_fork() -> None:
-    for store in list(_all):
-        store._before_fork()
-
-
-def _after_fork() -> None:
-    for store in list(_all):
-        store._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
-
 
 def _reopen(url: str, table: str, timeout: float, connect_timeout: float, pool: int) -> Sql:
     return Sql(url, table, timeout=timeout, connect_timeout=connect_timeout, pool=pool)
-
-
-def _engine(
-    url: str, table: str, timeout: float, connect_timeout: float, pool: int
-) -> tuple[Dialect, Any, str]:
-    scheme = str(url).partition(":")[0].partition("+")[0].lower()
-    kind = DIALECTS.get(scheme)
-    if kind is None:
-        raise ConfigError(f"no such database as {scheme[:40]!r}; there are {', '.join(DIALECTS)}")
-    try:
-        import_module(kind.module)
-        import sqlalchemy
-    except ImportError as error:
-        raise ConfigError(
-            f"{scheme}: needs {error.name or kind.module}: pip install 'kept[{kind.extra}]'"
-        ) from error
-    try:
-        parsed = sqlalchemy.make_url(url).set(drivername=kind.driver)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise ConfigError(
-            f"{scheme}: the URL can't be read; it is {kind.name}://user:password@host:port/database "
-            "with what is special in a password written as %40 for @ and so on"
-        ) from None  # its text may hold the password
-    if kind.name == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise ConfigError("sqlite: names no file: sqlite:///relative.db or sqlite:////absolute.db")
-    if kind.name != "sqlite" and not parsed.database:
-        raise ConfigError(f"{scheme}: names no database: {kind.name}://user:password@host/DATABASE")
-    shown = parsed.set(drivername=kind.name, query={}).render_as_string(hide_password=True)
-    try:
-        engine = sqlalchemy.create_engine(
-            parsed,
-            pool_size=pool,
-            max_overflow=pool,
-            pool_timeout=timeout,
-            pool_reset_on_return=None,  # there is never a transaction to roll back
-            pool_use_lifo=True,
-            hide_parameters=True,
-        )
-    except (sqlalchemy.exc.SQLAlchemyError, ValueError, TypeError) as error:
-        raise ConfigError(f"can't use {shown}: {error}") from error
-    dialect = kind(
-        engine.dialect.identifier_preparer.quote_identifier, table, timeout, connect_timeout
-    )
-
-    @sqlalchemy.event.listens_for(engine, "do_connect")
-    def connect(_: Any, __: Any, arguments: Any, options: Any) -> Any:
-        return dialect.connect(arguments, options)
-
-    return dialect, engine, shown
 
 
 def _bytes(item: Buffer) -> bytes:
@@ -422,12 +215,12 @@ def _bytes(item: Buffer) -> bytes:
     return item if type(item) is bytes else bytes(item)
 
 
+def _rows(terms: Mapping[str, Term]) -> list[tuple[str, bytes]]:
+    return [(field_name(name), encoded(value)) for name, value in terms.items()]
+
+
 def _text(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode()
-
-
-def _marks(values: Iterable[Any]) -> str:
-    return ", ".join("?" for _ in values)
 
 
 def _beginning(prefix: str, column: str = "name") -> tuple[str, list[str]]:
@@ -437,17 +230,11 @@ def _beginning(prefix: str, column: str = "name") -> tuple[str, list[str]]:
     return f" AND {column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]  # keys are ASCII
 
 
-def _batches(values: Iterable[R], size: int) -> Iterator[list[R]]:
-    rest = list(values)
-    for at in range(0, len(rest), size):
-        yield rest[at : at + size]
-
-
 def _sized_batches(items: Mapping[str, bytes]) -> Iterator[list[tuple[str, bytes]]]:
     some: list[tuple[str, bytes]] = []
     size = 0
     for key, item in items.items():
-        if some and (len(some) == _SOME or size + len(item) > _BATCH):
+        if some and (len(some) == SOME or size + len(item) > _BATCH):
             yield some
             some, size = [], 0
         some.append((key, item))

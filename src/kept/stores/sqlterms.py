@@ -19,7 +19,8 @@ __all__ = ["Condition", "encoded", "field_name"]
 
 _LONGEST = 180
 _DIGEST = 16
-_NUMBERS, _TEXTS, _END = b"\1", b"\2", b"\3"
+_NUMBERS, _TEXTS = b"\1", b"\2"
+_AFTER_NUMBERS, _AFTER_TEXTS = b"\1\xff\xff", b"\3"
 
 
 class Condition(NamedTuple):
@@ -42,7 +43,11 @@ class Condition(NamedTuple):
         return cls(
             field_name(name),
             encoded(low) if low is not None else _TEXTS if known == [True] else _NUMBERS,
-            encoded(high) if high is not None else _TEXTS if known == [False] else _END,
+            encoded(high)
+            if high is not None
+            else _AFTER_NUMBERS
+            if known == [False]
+            else _AFTER_TEXTS,
         )
 
 

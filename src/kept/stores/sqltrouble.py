@@ -89,7 +89,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "no_table",
     ),
     (
-        r"42703|1054\b|no such column|has no column",
+        r"42703|1054\b|1005\b.*errno: 150|no such column|has no column",
         "a table of that name is there that kept did not make: choose another `table`",
         "",
     ),
