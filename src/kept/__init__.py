@@ -1,7 +1,7 @@
 """kept keeps what Python code computes."""
 
-from kept.caches import Cache, use
-from kept.caches import open_cache as open  # noqa: A004  kept.open, after the manner of gzip.open
+from kept.caches import Cache, Pool, Stack, use
+from kept.caches import open_cache as open
 from kept.errors import (
     AmbiguousDigest,
     ConfigError,
@@ -39,7 +39,9 @@ __all__ = [
     "KeptWarning",
     "NewerSchema",
     "NotKept",
+    "Pool",
     "Required",
+    "Stack",
     "Stats",
     "StoreError",
     "Undigestible",

@@ -3,5 +3,6 @@
 from kept.caches.active import active, named, settings, use
 from kept.caches.cache import Cache
 from kept.caches.opening import open_cache
+from kept.caches.stack import Pool, Stack
 
-__all__ = ["Cache", "active", "named", "open_cache", "settings", "use"]
+__all__ = ["Cache", "Pool", "Stack", "active", "named", "open_cache", "settings", "use"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import quote
 
 from kept.errors import ConfigError
 
@@ -44,6 +43,8 @@ def expanded(text: str) -> str:
         if found[1] not in os.environ:
             raise ConfigError(f"the environment variable {found[1]} is not set")
         said = os.environ[found[1]]
+        from urllib.parse import quote  # it takes long to import
+
         inside = "://" in text[: found.start()]
         return quote(said, safe="") if inside and _in_secret(text, found.start()) else said
 

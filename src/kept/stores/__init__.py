@@ -1,6 +1,68 @@
-"""Where records and bytes live; one file a medium. The seam is in `base`."""
+"""Where records and bytes live; one file a medium. The seam is in `base`.
 
-from kept.stores.base import Creates, Store
-from kept.stores.memory import Memory
+A medium is imported when it is first named here, and its driver when one is made.
+"""
 
-__all__ = ["Creates", "Memory", "Store"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Store
+
+if TYPE_CHECKING:
+    from kept.stores.files import Files
+    from kept.stores.hdf5 import Hdf5
+    from kept.stores.memory import Memory, Void
+    from kept.stores.objects import Objects
+    from kept.stores.redis import Redis
+    from kept.stores.sql import Sql
+    from kept.stores.sqlite import Sqlite
+    from kept.stores.wrappers import Compressed, Locked, Logged, Prefix, ReadOnly, Retry
+
+__all__ = [
+    "Compressed",
+    "Creates",
+    "Files",
+    "Finds",
+    "Hdf5",
+    "Locked",
+    "Logged",
+    "Many",
+    "Maps",
+    "Memory",
+    "Objects",
+    "Paths",
+    "Prefix",
+    "ReadOnly",
+    "Redis",
+    "Replaces",
+    "Retry",
+    "Sql",
+    "Sqlite",
+    "Store",
+    "Void",
+]
+
+_WHERE = {
+    "Files": "files",
+    "Hdf5": "hdf5",
+    "Memory": "memory",
+    "Objects": "objects",
+    "Redis": "redis",
+    "Sql": "sql",
+    "Sqlite": "sqlite",
+    "Void": "memory",
+} | dict.fromkeys(("Compressed", "Locked", "Logged", "Prefix", "ReadOnly", "Retry"), "wrappers")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__
