@@ -158,7 +158,6 @@ list
 type
 object
 type(None)
-object()
 list[int]
 dict[str, int]
 int | str

@@ -14,6 +14,7 @@ from typing import Any
 from kept.caches.cache import Cache
 from kept.caches.config import Settings, find
 from kept.caches.opening import open_cache, resolve_url
+from kept.caches.threads import inherited, reach_threads
 from kept.errors import ConfigError, StoreError
 
 __all__ = ["active", "named", "reset", "settings", "use"]
@@ -36,7 +37,7 @@ def active() -> Cache:
     """
     cache = _current.get()
     if cache is None:
-        cache = getattr(threading.current_thread(), "_kept_cache", None) or _default
+        cache = inherited(_current) or _default
     return cache if cache is not None else _open_default()
 
 
@@ -109,34 +110,12 @@ def use(cache: Cache | str | os.PathLike[str]) -> Iterator[Cache]:
     elif not isinstance(cache, (Cache, str)):
         raise ConfigError(f"use() takes a cache, a name, a path or a URL, not {cache!r}")
     chosen = cache if isinstance(cache, Cache) else named(cache)
-    _reach_threads()
+    reach_threads(_current)
     token = _current.set(chosen)
     try:
         yield chosen
     finally:
         _current.reset(token)
-
-
-_start: Any = None
-
-
-def _reach_threads() -> None:
-    # A new thread begins with an empty context (until Python 3.14's free-threaded default), and
-    # only `Thread.start` knows who starts it. So it is wrapped, the first time `use` is called.
-    global _start
-    with _lock:
-        if _start is not None:
-            return
-        original = _start = threading.Thread.start
-
-        def start(self: threading.Thread) -> None:
-            cache = _current.get() or getattr(threading.current_thread(), "_kept_cache", None)
-            if cache is not None:
-                self._kept_cache = cache  # type: ignore[attr-defined]  # read by `active`
-            original(self)
-
-        start.__wrapped__ = original  # type: ignore[attr-defined]  # for who looks beneath
-        threading.Thread.start = start  # type: ignore[method-assign]  # see above
 
 
 def reset() -> None:

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from ..records import SCHEME
 
-__all__ = ["call_key"]
+__all__ = ["call_key", "default_digest"]
 
 _ESCAPE = StopIteration  # what begins a tagged tuple; see the digest spec
 
@@ -27,3 +27,12 @@ def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -
     for pair in sorted(arguments):
         flat += pair
     return blake3(marshal.dumps(tuple(flat), 2)).digest()
+
+
+def default_digest(name: str) -> bytes:
+    """What stands for a parameter's own default where that is a bare `object()`, which has no digest.
+
+    Args:
+        name: the parameter's.
+    """
+    return blake3(marshal.dumps((_ESCAPE, "default", name), 2)).digest()

@@ -128,6 +128,8 @@ def _overrides(kind: type, *names: str) -> bool:
 
 def generic(kind: type) -> Reducer:
     """The reducer for a type that no table names."""
+    if kind is object:  # a sentinel: all it has is which one it is, and that ends with the process
+        return _refuse(f"a bare object() has no identity that lasts: {NOTHING_HELPS}")
     if hasattr(kind, "__next__") and hasattr(kind, "__iter__"):
         own = _overrides(kind, "__reduce__", "__reduce_ex__", "__getstate__")
         if not own or module_of(kind.__module__).partition(".")[0] in sys.stdlib_module_names:

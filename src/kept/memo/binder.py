@@ -54,6 +54,8 @@ class Binder:
                     raise ConfigError(
                         f"{function!r} has no parameter {name!r}; it has {', '.join(self.names)}"
                     )
+        self.sentinels = {p.name: p.default for p in parameters if type(p.default) is object}
+        """Parameters whose default is a bare `object()`: it says that nothing was given."""
         self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function)
         self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require)
         """Whether the values of `bind` are just the arguments that count."""

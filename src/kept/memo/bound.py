@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import sys
 import itertools
+import sys
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 

@@ -7,6 +7,8 @@ import threading
 from contextvars import ContextVar
 from typing import Any
 
+from kept.caches.threads import inherited, reach_threads
+
 __all__ = ["Flight", "Flights", "current"]
 
 
@@ -38,6 +40,14 @@ class Flights:
     def __init__(self) -> None:
         self._by_key: dict[tuple[int, bytes], Flight] = {}
         self._guard = threading.Lock()
+        self._reaching = False
+
+    def caller(self) -> Flight | None:
+        """The computation that calls here, from its own thread or one that it started."""
+        if not self._reaching:
+            self._reaching = True
+            reach_threads(current)
+        return inherited(current)
 
     def begin(self, table: int, key: bytes, flight: Flight) -> None:
         self._by_key[table, key] = flight

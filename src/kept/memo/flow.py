@@ -174,7 +174,7 @@ def _miss(
     cache, key = found.cache, found.key
     locks = cache.place.locks
     leased = False
-    caller = current.get()
+    caller = flights.caller()
     table = id(locks)
     waiting: Waiting | None = None
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kept.errors import Undigestible
 from kept.hashing import SCALARS, digest_bytes, identify
-from kept.hashing.keys import call_key
+from kept.hashing.keys import call_key, default_digest
 from kept.memo.binder import Binder
 from kept.memo.flow import Located
 from kept.memo.options import Options
@@ -133,9 +133,16 @@ class Locator:
             items = [
                 (name, value, digest_bytes(value)) for name, value in self._binder.items(values)
             ]
-        except Undigestible:  # once more, with a label that tells which
+        except Undigestible:  # a sentinel; or once more, with a label that tells which it is
+            sentinels = self._binder.sentinels
             items = [
-                (name, value, digest_bytes(value, label=f'arguments["{name}"]'))
+                (
+                    name,
+                    value,
+                    default_digest(name)
+                    if type(value) is object and value is sentinels.get(name)
+                    else digest_bytes(value, label=f'arguments["{name}"]'),
+                )
                 for name, value in self._binder.items(values)
             ]
         if self._options.isolate:
