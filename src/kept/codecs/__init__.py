@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 from kept.codecs import pickled
@@ -11,10 +12,32 @@ from kept.codecs.pickled import LARGE
 from kept.errors import ConfigError, DecodeError
 from kept.records import Buffer, Value
 
-__all__ = ["LARGE", "NAMES", "Blob", "Frame", "decode", "decoder", "encode"]
+__all__ = ["LARGE", "NAMES", "Blob", "Frame", "check", "decode", "decoder", "encode"]
 
-NAMES = ("pickle", "cloudpickle", "json")
+_MODULES = {
+    "json": "kept.codecs.jsoned",
+    "dill": "kept.codecs.dilled",
+    "hdf5": "kept.codecs.hdf5",
+    "arrow": "kept.codecs.arrow",
+    "npy": "kept.codecs.npy",
+}
+"""Modules with `encode` and `decode`, imported by those who use them; `require`, where there is
+one, raises `ConfigError` if the codec's package is not installed."""
+
+NAMES = ("pickle", "cloudpickle", *_MODULES)
 """The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself."""
+
+
+def check(codec: str) -> None:
+    """See that a codec can be used, before anything is computed.
+
+    Raises:
+        ConfigError: there is no such codec, or its package is not installed.
+    """
+    if codec not in NAMES:
+        raise ConfigError(f"there is no codec {codec!r}; there are {', '.join(NAMES)}")
+    if codec in _MODULES:
+        getattr(_module(codec), "require", bool)()
 
 
 def encode(value: Any, codec: str = "pickle") -> Value:
@@ -22,34 +45,39 @@ def encode(value: Any, codec: str = "pickle") -> Value:
 
     Raises:
         EncodeError: the codec can't hold it.
-        ConfigError: there is no such codec.
+        ConfigError: there is no such codec, or its package is not installed.
     """
     if codec == "pickle":
         return pickled.encode(value)
     if codec == "cloudpickle":
         return pickled.encode_cloud(value)
-    if codec == "json":
-        from kept.codecs import jsoned  # json is imported by those who use it
-
-        return jsoned.encode(value)
-    raise ConfigError(f"there is no codec {codec!r}; there are {', '.join(NAMES)}")
+    check(codec)
+    made: Value = _module(codec).encode(value)
+    return made
 
 
 def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:
     """The function that decodes what `codec` wrote.
 
     Raises:
-        DecodeError: there is no such codec here.
+        DecodeError: there is no such codec here, or its package is not installed.
     """
     if codec in ("pickle", "cloudpickle"):
         return pickled.decode
-    if codec == "json":
-        from kept.codecs import jsoned
-
-        return jsoned.decode
-    raise DecodeError(f"a value was kept with the codec {codec!r}, which is not installed here")
+    try:
+        check(codec)
+    except ConfigError as error:
+        raise DecodeError(
+            f"a value was kept with the codec {codec!r}, which is not installed here: {error}"
+        ) from error
+    decode: Callable[[Buffer, Sequence[Buffer]], Any] = _module(codec).decode
+    return decode
 
 
 def decode(value: Value) -> Any:
     """The value that was encoded. Its bytes must have been verified."""
     return decoder(value.codec)(value.head, value.buffers)
+
+
+def _module(codec: str) -> Any:
+    return import_module(_MODULES[codec])
