@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kept.errors import ConfigError
+
 __all__ = ["SCHEME", "Argument", "Buffer", "Call", "Digest", "Value"]
 
 SCHEME = "k1"
@@ -21,7 +23,7 @@ class Digest(str):
     """The identity of a value: BLAKE3-256 as 64 lower-case hex digits.
 
     Raises:
-        ValueError: the text is not a full digest. (Where a digest is read from a user, a prefix of
+        ConfigError: the text is not a full digest. (Where a digest is read from a user, a prefix of
             4 or more digits will do; it is expanded before it becomes a `Digest`.)
     """
 
@@ -29,7 +31,7 @@ class Digest(str):
 
     def __new__(cls, text: str) -> Digest:
         if not _HEX.match(text):
-            raise ValueError(f"not a digest, which is 64 lower-case hex digits: {text[:80]!r}")
+            raise ConfigError(f"not a digest, which is 64 lower-case hex digits: {text[:80]!r}")
         return super().__new__(cls, text)
 
     @classmethod

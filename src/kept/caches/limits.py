@@ -19,6 +19,8 @@ __all__ = ["POLICIES", "Limit", "Room", "limit_of", "shrink"]
 
 _TO = 0.9  # what is over a limit is brought down to this share of it, not to do it at each commit
 
+_LOOKS = 5  # at the most, while other threads write on
+
 
 class Held(NamedTuple):
     """What a policy judges a call by. Seconds since the epoch, seconds, bytes."""
@@ -63,7 +65,7 @@ def limit_of(size: int | str | None, calls: int | None, policy: str) -> Limit:
         raise ConfigError(f"policy= is one of {', '.join(POLICIES)}, not {policy!r}")
     if size is None and calls is None:
         raise ConfigError("nothing is limited: give bytes= or calls=")
-    if calls is not None and (not isinstance(calls, int) or calls < 0):
+    if calls is not None and (type(calls) is not int or calls < 0):
         raise ConfigError(f"calls= is a number of calls, not {calls!r}")
     return Limit(None if size is None else parse_size(size), calls, policy)
 
@@ -74,28 +76,36 @@ class Room:
     def __init__(self, cache: Cache, limit: Limit) -> None:
         self._cache, self._limit = cache, limit
         self._guard, self._making = threading.Lock(), threading.Lock()
-        self._left: tuple[float, float] | None = None  # bytes and calls
+        self._left: tuple[float, float] | None = None  # bytes and calls; None: not known
+        self._taken = (0, 0)  # since somebody began to look
 
     def takes(self, size: int) -> bool:
         """Count one more call; whether room has to be made."""
         with self._guard:
+            self._taken = self._taken[0] + size, self._taken[1] + 1
             if self._left is not None:
                 self._left = self._left[0] - size, self._left[1] - 1
             return self._left is None or min(self._left) < 0
 
     def make(self) -> None:
-        """Make room, unless another thread is at it.
+        """Make room, unless another thread is at it: that one looks again.
 
         Raises:
             StoreError: the store can't be read or written.
         """
-        if self._making.acquire(blocking=False):
-            try:
+        if not self._making.acquire(blocking=False):
+            return
+        try:
+            for _ in range(_LOOKS):
+                with self._guard:
+                    self._taken = 0, 0
                 left = shrink(self._cache, self._limit)
                 with self._guard:
-                    self._left = left
-            finally:
-                self._making.release()
+                    self._left = left[0] - self._taken[0], left[1] - self._taken[1]
+                    if min(self._left) >= 0:
+                        return
+        finally:
+            self._making.release()
 
 
 def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:

@@ -15,11 +15,14 @@ class Stack(Cache):
     """Caches in layers: reads go near to far, and what a far one has is copied to the nearer ones.
 
     Args:
-        caches: two or more, the nearest first.
+        caches: the nearest first.
         write: `"all"` keeps results in every layer, `"first"` in the nearest only.
         memory: see `kept.open`; of the stack, as the layers' own tiers are not used.
 
     A far layer that does not answer is a warning and a miss. Forgetting and evicting reach all.
+
+    Raises:
+        ConfigError: these are no caches, or the same is there twice.
     """
 
     def __init__(self, *caches: Cache, write: str = "all", memory: int | str = "256 MB") -> None:
@@ -61,6 +64,8 @@ def _checked(caches: tuple[Cache, ...]) -> tuple[Cache, ...]:
     for cache in caches:
         if not isinstance(cache, Cache):
             raise ConfigError(f"not a cache: {cache!r}; kept.open(…) makes one")
+    if len({id(cache.place) for cache in caches}) < len(caches):
+        raise ConfigError("the same cache is there twice")
     if not caches:
         raise ConfigError("of which caches? None was given")
     return caches

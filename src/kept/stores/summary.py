@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kept.stores.collect import set_aside
 from kept.stores.embedded import Embedded
 from kept.stores.rows import CallRow
+from kept.stores.tables import BODY_SIZE
 
 __all__ = ["FunctionRow", "calls_of", "disk", "functions", "totals"]
 
@@ -76,7 +77,10 @@ def totals(store: Embedded) -> dict[str, Any]:
     """
     database = store.database
     ((values,),) = database.rows('SELECT count(*) FROM "values"')
-    ((inline,),) = database.rows("SELECT count(DISTINCT result) FROM calls WHERE value IS NULL")
+    ((inline,),) = database.rows(
+        "SELECT count(DISTINCT result) FROM calls "
+        f"WHERE value IS NULL AND length(body) > {16 + BODY_SIZE}"  # otherwise it was evicted
+    )
     ((schema,),) = database.rows("PRAGMA user_version")
     ((journal,),) = database.rows("PRAGMA journal_mode")
     return {"values": values + inline, "schema": schema, "journal": journal}
