@@ -441,7 +441,7 @@ def test_a_medium_is_verified_item_by_item() -> None:
         key = small.call(0).key
         items.put(f"calls/{'0' * 64}", items.get(f"calls/{key}"))  # in the place of another
         items.put(f"calls/{key}", items.get(f"calls/{key}")[:-1] + b"?")
-        lost, damaged = [name for name in items.keys("blobs/")][:2]
+        lost, damaged = list(items.keys("blobs/"))[:2]
         items.delete(lost)
         items.put(damaged, b"?" + items.get(damaged)[1:])
         items.put("values/" + "0" * 64, b"nothing")

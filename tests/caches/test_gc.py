@@ -1,0 +1,236 @@
+"""Collecting what nothing references, while others write."""
+
+import itertools
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.caches.places import Counted, every, new, shared, url_of
+
+import kept
+from kept import Cache, StoreError
+from kept.stores import sweep
+
+LARGE = 50_000
+
+
+def fill(cache: Cache) -> tuple[Counted, Any]:
+    counted = Counted(lambda x: np.arange(x) if x > 10 else list(range(30_000)))
+    f = counted.into(cache)
+    for x in (1, LARGE, LARGE + 1):
+        f(x)
+    return counted, f
+
+
+def keys(cache: Cache) -> list[str]:
+    return sorted(cache.place.values.items.keys())
+
+
+@every
+def test_what_is_needed_stays(kind: str) -> None:
+    cache = new(kind)
+    counted, f = fill(cache)
+    assert cache.gc(grace=0) == (0, 0)
+    for x in (1, LARGE, LARGE + 1):
+        assert np.array_equal(f(x), counted.function(x))
+    assert counted.runs == 3
+
+
+@every
+def test_what_nothing_needs_goes(kind: str) -> None:
+    cache = new(kind)
+    counted, f = fill(cache)
+    for x in (1, LARGE):
+        cache.calls.delete(f.key(x))  # the record alone
+    would = cache.gc(grace=0, dry_run=True)
+    before = cache.size()
+    assert cache.gc(grace=0) == would
+    assert would.items >= 2
+    assert would.bytes > 8 * LARGE
+    after = cache.size()
+    assert (before.calls, after.calls) == (1, 1)
+    assert (after.values, after.blobs) == (1, 1)
+    assert cache.gc(grace=0) == (0, 0)
+    assert len(f(LARGE + 1)) == LARGE + 1
+    assert counted.runs == 3
+    f(LARGE)
+    assert cache.verify().problems == ()
+
+
+media = pytest.mark.parametrize("kind", ["files", "sqlite", "memory"])
+
+
+@media
+def test_what_was_seen_lately_has_its_grace(kind: str) -> None:
+    cache = new(kind)
+    _, f = fill(cache)
+    cache.calls.delete(f.key(LARGE))
+    there = keys(cache)
+    assert cache.gc(grace="1 h", dry_run=True) == (0, 0)
+    assert keys(cache) == there
+    assert cache.gc(grace=0.3) == (0, 0)  # noted
+    assert cache.gc(grace=0.3) == (0, 0)
+    time.sleep(0.4)
+    assert cache.gc(grace=0.3).items == 1
+    assert [key for key in there if key not in keys(cache)][0].startswith("blobs/")
+    assert cache.gc(grace=0) == (0, 0)
+
+
+@media
+def test_what_is_needed_again_is_no_longer_noted(kind: str) -> None:
+    cache = new(kind)
+    counted, f = fill(cache)
+    cache.calls.delete(f.key(LARGE))
+    cache.gc(grace=0.1)
+    f(LARGE)
+    time.sleep(0.2)
+    assert cache.gc(grace=0.1) == (0, 0)
+    cache.calls.delete(f.key(LARGE))
+    assert cache.gc(grace=0.1) == (0, 0)  # noted anew
+    assert counted.runs == 4
+
+
+@pytest.mark.parametrize("kind", ["files", "sqlite"])
+def test_leases_are_respected(kind: str) -> None:
+    cache = new(kind)
+    _, f = fill(cache)
+    key = bytes(32)
+    assert cache.place.locks.acquire(key)  # somebody computes, and has written a blob already
+    cache.place.values.items.put("blobs/" + "0" * 64, b"under way")
+    cache.gc(grace=0.1)
+    time.sleep(0.2)
+    assert cache.gc(grace=0.1) == (0, 0)
+    cache.place.locks.release(key)
+    assert cache.gc(grace=0.1).items == 1
+    assert len(f(LARGE)) == LARGE
+
+
+@pytest.mark.parametrize("kind", ["files", "sqlite"])
+def test_leases_of_the_dead_go(kind: str) -> None:
+    url = url_of(kind)
+    code = (
+        f"import kept, os, json, time; c = kept.open({url!r}); items = c.place.calls.items; "
+        "c.place.locks.acquire(bytes(32)); key, = items.keys('leases/'); "
+        "lease = json.loads(items.get(key)); lease[3] -= 3600; "  # as if it were long ago
+        "items.put(key, json.dumps(lease).encode()); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    cache = kept.open(url)
+    items = cache.place.calls.items
+    assert len(list(items.keys("leases/"))) == 1
+    assert cache.place.locks.acquire(bytes([1]) * 32)
+    cache.gc(grace=0.1)
+    time.sleep(0.2)
+    assert cache.gc(grace=0.1).items == 1
+    assert len(list(items.keys("leases/"))) == 1  # our own
+    cache.place.locks.release(bytes([1]) * 32)
+    assert list(items.keys("leases/")) == []
+
+
+@media
+def test_what_a_call_came_to_name_in_that_moment_is_put_back(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = new(kind)
+    counted, f = fill(cache)
+    cache.calls.delete(f.key(LARGE))
+    cache.calls.delete(f.key(1))
+    find = sweep.loose
+
+    def loose(place: Any, without: Any = ()) -> set[str]:
+        found = find(place, without)
+        f(LARGE), f(1)  # somebody keeps them now
+        return found
+
+    monkeypatch.setattr(sweep, "loose", loose)
+    assert cache.gc(grace=0) == (0, 0)
+    assert counted.runs == 5
+    assert len(f(LARGE)) == LARGE
+    assert cache.verify().problems == ()
+    assert counted.runs == 5
+
+
+WRITER = """
+import sys, time
+import numpy as np
+import kept
+
+cache = kept.open(sys.argv[1])
+
+@kept.keep(cache=cache, name="write", version=1, strict=True)
+def write(i: int) -> list[np.ndarray]:
+    # Some parts are new, and some are what others have had and lost.
+    return [np.full(9000, i), np.full(9000, i % 7), np.full(9000, -(i // 10))]
+
+print("ready", flush=True)
+count = int(sys.argv[2])
+for i in range(count):
+    write(i)
+    if i % 3 == 0:
+        write.forget(i)
+print("written", flush=True)
+"""
+
+
+@shared
+def test_nothing_is_lost_while_another_process_writes(kind: str) -> None:
+    count = 1500 if kind == "embedded" else 600
+    url = url_of(kind)
+    cache = kept.open(url)
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, url, str(count)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        removed = 0
+        for _ in itertools.count():
+            removed += cache.gc(grace=0 if kind == "embedded" else 0.5).items
+            if writer.poll() is not None:
+                break
+            time.sleep(0.01)
+        assert writer.stdout.readline() == "written\n"
+        assert writer.returncode == 0
+    assert removed > 0
+
+    @kept.keep(cache=cache, name="write", version=1, strict=True)
+    def write(i: int) -> Any:
+        raise AssertionError(f"{i} was lost")
+
+    for i in range(count):
+        if i % 3:
+            found = write(i)
+            assert [int(part[0]) for part in found] == [i, i % 7, -(i // 10)]
+    assert cache.verify().ok
+    cache.gc(grace=0)
+    assert {p.kind for p in cache.verify().problems} == set()
+
+
+def test_a_stack_is_collected_layer_by_layer() -> None:
+    near, far = new("embedded"), new("files")
+    counted, f = fill(kept.Stack(near, far))
+    for cache in (near, far):
+        cache.calls.delete(f.key(LARGE))
+    assert f.cache.gc(grace=0).items == 2
+    assert near.size().blobs == far.size().blobs == 2
+    assert counted.runs == 3
+
+
+def test_a_directory_that_is_not_ours_to_write(home: Path) -> None:
+    import os
+
+    if os.getuid() == 0:
+        pytest.skip("root may write anything")
+    cache = new("embedded")
+    fill(cache)
+    cache.close()
+    root = cache.place.root
+    root.chmod(0o500)
+    try:
+        with pytest.raises(StoreError, match="read-only"):
+            kept.open(root).gc()
+    finally:
+        root.chmod(0o700)

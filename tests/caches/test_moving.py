@@ -1,0 +1,251 @@
+"""Calls on the move: to another cache, and under other keys."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.caches.places import KINDS, Counted, every, new
+
+import kept
+from kept import Call, ConfigError, StoreError, keep
+from kept.caches.moving import Moved
+
+pairs = pytest.mark.parametrize("kinds", [(a, b) for a in KINDS for b in KINDS])
+LARGE = 50_000
+
+
+def fill(cache: kept.Cache) -> tuple[Counted, Any]:
+    counted = Counted(lambda x: np.arange(x) if x > 10 else [x])
+    f = counted.into(cache)
+    for x in (1, 2, 3, LARGE, LARGE + 1):
+        f(x)
+        f(x)
+    cache.flush()
+    return counted, f
+
+
+def shape(moved: Moved) -> tuple[int, int, int]:
+    return moved.calls, moved.same, moved.skipped
+
+
+# -- transfer -------------------------------------------------------------------------------------
+
+
+@pairs
+def test_transfer_copies_calls_with_results(kinds: tuple[str, str]) -> None:
+    source, target = new(kinds[0]), new(kinds[1])
+    counted, f = fill(source)
+    steps: list[tuple[int, int]] = []
+    would = source.transfer(target, dry_run=True)
+    assert list(target.calls.keys()) == []
+    done = source.transfer(target, progress=lambda *step: steps.append(step))
+    assert done == would
+    assert shape(done) == (5, 0, 0)
+    assert done.bytes == source.size().result_bytes
+    assert steps == [*((i, 5) for i in range(5)), (5, 5)]
+    assert shape(source.transfer(target)) == (0, 5, 0)
+    there = counted.into(target)
+    for x in (1, 2, 3, LARGE, LARGE + 1):
+        assert np.array_equal(there(x), f(x))
+        before, after = f.call(x), there.call(x)
+        assert before._replace(used=None, uses=0) == after._replace(used=None, uses=0)
+        assert after.uses >= 1
+    assert counted.runs == 5
+    assert target.verify().ok
+
+
+@pairs
+def test_transfer_moves_what_is_wanted(kinds: tuple[str, str]) -> None:
+    source, target = new(kinds[0]), new(kinds[1])
+    counted, f = fill(source)
+
+    def large(call: Call) -> bool:
+        return bool(call.size > 1000)
+
+    assert shape(source.transfer(target, large, move=True, dry_run=True)) == (2, 0, 0)
+    assert source.size().calls == 5
+    assert shape(source.transfer(target, large, move=True)) == (2, 0, 0)
+    assert (source.size().calls, target.size().calls) == (3, 2)
+    assert source.size().blobs == 0
+    assert not f.contains(LARGE)
+    assert len(counted.into(target)(LARGE)) == LARGE
+    assert counted.runs == 5
+    assert source.verify().problems == target.verify().problems == ()
+    # What is there already is moved too, by being forgotten here.
+    f(LARGE)
+    assert shape(source.transfer(target, large, move=True)) == (0, 1, 0)
+    assert not f.contains(LARGE)
+
+
+@every
+def test_what_cannot_be_transferred_is_skipped_and_stays(kind: str) -> None:
+    source, target = new(kind), new(kind)
+    _, f = fill(source)
+    source.values.delete(f.call(1).result)
+    assert shape(source.transfer(target, move=True)) == (4, 0, 1)
+    assert list(source.calls.keys()) == [str(f.key(1))]
+    with pytest.raises(ConfigError, match="not to itself"):
+        source.transfer(source)
+
+
+def test_a_transfer_that_fails_in_the_middle_forgets_nothing() -> None:
+    source, target = new("embedded"), new("memory")
+    _, f = fill(source)
+    commit, count = target.place.commit, [0]
+
+    def full(*args: Any) -> None:
+        count[0] += 1
+        if count[0] == 3:
+            raise StoreError("the disk is full")
+        commit(*args)
+
+    target.place.commit = full  # type: ignore[method-assign]  # for once
+    with pytest.raises(StoreError, match="full"):
+        source.transfer(target, move=True)
+    assert source.size().calls == 5
+    assert shape(source.transfer(target, move=True)) == (3, 2, 0)
+    assert source.size().calls == 0
+    assert target.verify().ok
+    assert not f.contains(1)
+
+
+def test_transfer_to_a_stack_and_from_one() -> None:
+    source = new("embedded")
+    counted, _ = fill(source)
+    near, far = new("files"), new("sqlite")
+    assert source.transfer(kept.Stack(near, far)).calls == 5
+    assert near.size().calls == far.size().calls == 5
+    copy = new("memory")
+    assert kept.Stack(near, far).transfer(copy).calls == 5
+    assert len(counted.into(copy)(LARGE)) == LARGE
+    assert counted.runs == 5
+
+
+def test_an_argument_that_was_another_calls_result_is_one_blob() -> None:
+    cache = new("embedded")
+
+    @keep(cache=cache, version=1)
+    def make(n: int) -> np.ndarray:
+        return np.arange(n)
+
+    @keep(cache=cache, version=1)
+    def pair(array: np.ndarray) -> list[Any]:
+        return [array, array.sum()]
+
+    pair(make(LARGE))
+    assert cache.size().blobs == 1
+    other = new("files")
+    cache.transfer(other)
+    assert other.size().blobs == 1
+
+
+# -- transform ------------------------------------------------------------------------------------
+
+
+@every
+def test_records_are_transformed_and_keys_follow(kind: str) -> None:
+    cache = new(kind)
+    counted, f = fill(cache)
+
+    def renamed(call: Call) -> Call | None:
+        if call.arguments["x"].value == 2:
+            return None
+        return call._replace(function="another")
+
+    would = cache.transform(renamed, dry_run=True)
+    assert f.contains(1)
+    assert cache.transform(renamed) == would
+    assert shape(would) == (5, 0, 0)
+    g = keep(cache=cache, name="another", version=1)(counted.function)
+    assert [f.contains(1), f.contains(2)] == [False, False]
+    assert [g.contains(1), g.contains(2)] == [True, False]
+    assert len(g.load(LARGE)) == LARGE
+    assert g.call(1).uses >= 1
+    assert cache.size().calls == 4
+    assert shape(cache.transform(renamed)) == (0, 4, 0)
+    assert cache.verify().ok
+
+
+@every
+def test_a_transform_of_metadata_keeps_the_key(kind: str) -> None:
+    cache = new(kind)
+    _, f = fill(cache)
+    done = cache.transform(lambda call: call._replace(metadata={"by": "me"}))
+    assert shape(done) == (5, 0, 0)
+    assert f.call(1).metadata == {"by": "me"}
+    assert f.call(1).uses == 1
+    assert shape(cache.transform()) == (0, 5, 0)
+
+
+@every
+def test_records_without_results_stay_as_they_are(kind: str) -> None:
+    cache = new(kind)
+    _, f = fill(cache)
+    cache.values.delete(f.call(1).result)
+    done = cache.transform(lambda call: call._replace(function="another"))
+    assert shape(done) == (4, 0, 1)
+    assert f.call(1).function == "counted"
+
+
+# -- migrate --------------------------------------------------------------------------------------
+
+
+# A class for each, as it is registered once and for all.
+POINTS: dict[str, Any] = {}
+for _kind in KINDS:
+    POINTS[_kind] = dataclasses.make_dataclass(f"Point_{_kind}", [("x", int)])
+    POINTS[_kind].__module__ = __name__
+    globals()[f"Point_{_kind}"] = POINTS[_kind]
+
+
+@every
+def test_results_whose_digest_changed_migrate_without_recomputing(kind: str) -> None:
+    cache = new(kind)
+    runs = [0, 0]
+    Point = POINTS[kind]
+
+    @keep(cache=cache, version=1)
+    def make(x: int) -> Any:
+        runs[0] += 1
+        return Point(x)
+
+    @keep(cache=cache, version=1)
+    def move(point: Any, by: int) -> list[Any]:
+        runs[1] += 1
+        return [Point(point.x + by), point]
+
+    for x in range(5):
+        move(make(x), 1)
+    assert shape(cache.migrate()) == (0, 10, 0)
+    old = make.call(1).result
+    kept.register_digest(Point, lambda point: point.x)
+    assert kept.digest(Point(1)) != old
+    assert not move.contains(make(1), 1)
+    steps: list[tuple[int, int]] = []
+    would = cache.migrate(dry_run=True)
+    assert make.call(1).result == old
+    assert cache.migrate(progress=lambda *step: steps.append(step)) == would
+    assert shape(would) == (10, 0, 0)
+    assert steps[-1] == (20, 20)
+    assert steps == sorted(steps)
+    for x in range(5):
+        assert move(make(x), 1) == [Point(x + 1), Point(x)]
+    assert runs == [5, 5]
+    assert make.call(1).result == kept.digest(Point(1))
+    assert cache.load(make.call(1).result) == Point(1)
+    assert shape(cache.migrate()) == (0, 10, 0)
+    assert cache.size().calls == 10
+    assert cache.verify().ok
+
+
+@every
+def test_migrate_leaves_what_it_cannot_read(kind: str) -> None:
+    cache = new(kind)
+    counted, f = fill(cache)
+    cache.keep(
+        kept.digest("odd").raw, b"x", function="odd", code="none", arguments={}, codec="pickle"
+    )
+    assert shape(cache.migrate()) == (1, 5, 0)  # under the key that its record gives
+    assert f(1) == [1]
+    assert counted.runs == 5
