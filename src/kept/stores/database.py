@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import threading
@@ -14,17 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from kept.errors import StoreError, tell
+from kept.stores.filesystem import alone, identity, on_network
 from kept.stores.snapshots import watch as watch_snapshot
+from kept.stores.transactions import DRIVER, Token, Writing, is_damage
 from kept.stores.walindex import WalIndex
 
-__all__ = ["Database", "on_network"]
+__all__ = ["DRIVER", "Database", "Token", "is_damage", "on_network"]
 
-DRIVER = (sqlite3.Error, UnicodeDecodeError)
-"""What the driver raises for a file that is not as it should be."""
 _BUSY = 30.0  # seconds to wait for another process's write before giving up on keeping a result
-_NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "pvfs", "sshfs")
-
-Token = tuple[int, int]
 
 
 class Database:
@@ -67,6 +63,8 @@ class Database:
         self._watch: WalIndex | None = None
         self._identity: tuple[int, int] | None = None
         self.readonly = False
+        self.set_aside = 0
+        """How many damaged files were set aside in this process."""
         _all.add(self)
 
     # -- the connection ---------------------------------------------------------------------------
@@ -89,7 +87,7 @@ class Database:
         Raises:
             StoreError: it can't be opened, or a newer kept made it.
         """
-        with self.lock, _opening, _alone(self.path.parent):
+        with self.lock, _opening, alone(self.path.parent):
             self.close()
             try:
                 self._connection = self._connect()
@@ -101,7 +99,7 @@ class Database:
                     self._connection = self._connect()
                 except DRIVER as again:
                     raise StoreError(f"can't open {self.path}: {again}") from again
-            self._identity = _identity(self.path)
+            self._identity = identity(self.path)
             if not self.network:
                 self._watch = WalIndex.of(self.path)
             self._tell()
@@ -180,7 +178,7 @@ class Database:
 
     def replaced(self) -> bool:
         """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
-        return self._connection is not None and _identity(self.path) != self._identity
+        return self._connection is not None and identity(self.path) != self._identity
 
     def rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
         """What a query selects, all at once.
@@ -254,13 +252,13 @@ class Database:
 
     # -- transactions -----------------------------------------------------------------------------
 
-    def writing(self) -> _Writing:
+    def writing(self) -> Writing:
         """A write transaction: committed at the end, rolled back by an exception.
 
         Raises:
             StoreError: the disk is full, the file can't be written to, or stays locked.
         """
-        return _Writing(self)
+        return Writing(self)
 
     def failed(self, what: str, error: Exception) -> StoreError:
         """The error to raise for a driver's; a damaged file is set aside first."""
@@ -277,7 +275,7 @@ class Database:
 
     def damaged(self, cause: Exception) -> None:
         """Set the file aside and begin a new one; work goes on."""
-        with self.lock, _opening, _alone(self.path.parent):
+        with self.lock, _opening, alone(self.path.parent):
             done = self.replaced()  # by another process
             self.close()
             if not done:
@@ -292,6 +290,7 @@ class Database:
                     Path(f"{self.path}{end}").rename(f"{kept}{end}")
         except OSError as error:
             raise StoreError(f"{self.path} is damaged and can't be moved aside: {error}") from error
+        self.set_aside += 1
         tell(
             f"{self.path} is damaged ({cause}); it is kept as {kept.name} and a new index begins. "
             "`kept verify --repair` recovers what it can."
@@ -323,82 +322,11 @@ class Database:
         self._tell()
 
 
-class _Writing:
-    """One write transaction. A class, as a generator costs twice as much, and each miss has one."""
-
-    __slots__ = ("_before", "_connection", "_database")
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def __enter__(self) -> sqlite3.Connection:
-        database = self._database
-        database.lock.acquire()
-        try:
-            self._connection = database.connection
-            self._connection.execute("BEGIN IMMEDIATE")
-        except BaseException as error:
-            database.lock.release()
-            if isinstance(error, DRIVER):
-                raise database.failed("write to", error) from error
-            raise
-        self._before = database.token()  # nobody else can commit from here on
-        return self._connection
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        database = self._database
-        try:
-            if error is None:
-                try:
-                    self._connection.execute("COMMIT")
-                except BaseException as trouble:  # noqa: BLE001  raised below, after the rollback
-                    error = trouble
-            if error is None:
-                before, after = self._before, database.token()
-                alone = before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1
-                database.step = (before, after) if before and after and alone else None
-                return
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-            if database.rolled_back is not None:
-                database.rolled_back()
-            if isinstance(error, DRIVER):
-                raise database.failed("write to", error) from error
-            if kind is None:
-                raise error
-        finally:
-            database.lock.release()
-
-
 _all: weakref.WeakSet[Database] = weakref.WeakSet()
 _leaked: list[Any] = []
 _opening = threading.RLock()
 """Held while a connection and its mapping come or go together; see `WalIndex`."""
-_PATIENCE = (
-    5.0  # seconds for which a fork waits for a thread that writes, and an opening for another
-)
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Among processes: nobody else opens the index here or sets it aside, so that no new index meets
-    the log of the one before. Where a directory can't be locked, as on NFS, there is no such promise."""
-    fd = -1
-    try:
-        with contextlib.suppress(OSError):
-            fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-            deadline = time.monotonic() + _PATIENCE
-            while time.monotonic() < deadline:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(0.002)
-        yield
-    finally:
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_UN)  # a fork meanwhile has carried the descriptor off
-            os.close(fd)
+_PATIENCE = 5.0  # seconds for which a fork waits for a thread that writes
 
 
 def _abandon(connection: sqlite3.Connection) -> None:
@@ -426,45 +354,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
-def is_damage(error: BaseException) -> bool:
-    """Whether a driver error means that the file's content is not a (whole) database."""
-    if isinstance(error, UnicodeDecodeError):  # from an error's own message, which quotes the file
-        return True
-    text = str(error)
-    return isinstance(error, sqlite3.DatabaseError) and (
-        "malformed" in text
-        or "not a database" in text
-        or "unsupported file format" in text
-        or "no such table" in text
-        or "no such column" in text
-        or "has no column" in text
-    )
-
-
 def _text(raw: bytes) -> str:
     # One text that is not UTF-8 is one damaged row, and no reason to refuse the statement.
     return raw.decode("utf-8", "surrogateescape")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def on_network(directory: Path) -> bool:
-    """Whether a directory is on a network file system (read from Linux's mount table)."""
-    try:
-        table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
-        device = directory.stat().st_dev
-    except OSError:
-        return False
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in table.splitlines():
-        fields, _, rest = line.partition(" - ")
-        if fields.split(" ")[2] == wanted:
-            kind = rest.split(" ")[0]
-            return any(name in kind for name in _NETWORK)
-    return False

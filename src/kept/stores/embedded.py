@@ -152,6 +152,17 @@ class Embedded:
         """
         if self.stale():
             self.close()  # the locks too: another process would not meet them
+        indexes = self.database.set_aside
+        try:
+            return self._commit(call, value, uses)
+        except StoreError:
+            if self.database.set_aside == indexes:
+                raise
+            return self._commit(call, value, uses)  # the damaged index is out of the way now
+
+    def _commit(
+        self, call: Call, value: Value, uses: Mapping[bytes, int] | None
+    ) -> tuple[Any, Body, Frame]:
         if value.buffers or len(value.head) > LARGE:
             with self.locks.writing_blobs():
                 return self.record(call, self.write_blobs(value), uses)
