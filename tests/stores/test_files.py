@@ -14,9 +14,10 @@ import pytest
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import create_each, race
 
-from kept.errors import ConfigError, StoreError, UntrustedSource
+from kept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
+from kept.records import Value
 from kept.stores import files as files_module
-from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces
+from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
 from kept.stores.files import Files
 from kept.stores.parts import Parts
 from kept.testing import Accessor, StoreContract
@@ -73,6 +74,7 @@ def test_what_it_can() -> None:
     assert isinstance(store, Many)
     assert isinstance(store, Paths)
     assert isinstance(store, Maps)
+    assert isinstance(store, Stamps)
     assert not isinstance(store, Replaces), "files have no compare-and-set"
     assert not isinstance(store, Finds)
 
@@ -211,10 +213,10 @@ def test_a_file_that_another_host_replaced_is_opened_again(
     store.put(KEY, b"new")
     stale, real = [OSError(errno.ESTALE, "Stale file handle")] * 3, files_module._read
 
-    def read(fd: int, size: int) -> Any:
+    def read(fd: int, file: Any) -> Any:
         if stale:
             raise stale.pop()
-        return real(fd, size)
+        return real(fd, file)
 
     monkeypatch.setattr(files_module, "_read", read)
     assert store.get(KEY) == b"new"
@@ -352,3 +354,49 @@ def test_a_part_is_swept_only_when_its_writer_is_dead(tmp_path: Path) -> None:
         assert parts.sweep(dead=0) == 0
         assert part.exists()
     assert not part.exists()
+
+
+def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
+    store = Files(tmp_path)
+    store.put(KEY, b"a" * 100)
+    first = store.map_stamped(KEY)
+    assert first is not None
+    assert store.map_stamped(KEY) == first
+    file = store.path(KEY)
+    assert file is not None
+    file.chmod(0o600)
+    time.sleep(0.02)
+    file.write_bytes(b"b" * 100)  # in place, as nobody should
+    second = store.map_stamped(KEY)
+    assert second is not None
+    assert second[1] != first[1]
+    store.put(KEY, b"c" * 100)
+    third = store.map_stamped(KEY)
+    assert third is not None
+    assert third[1] not in (first[1], second[1])
+    assert store.map_stamped("blobs/none") is None
+
+
+def test_a_blob_is_verified_once_and_again_when_its_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kept.stores import coder
+
+    store, data = Files(tmp_path), b"x" * 200_000
+    values = coder.CodedValues(store, store)
+    frame = values.write_blobs(Value("pickle", b"", [data]))
+    looked: list[int] = []
+    real = coder.buffer_digest
+    monkeypatch.setattr(coder, "buffer_digest", lambda b: looked.append(1) or real(b))
+    for _ in range(3):
+        assert bytes(values.load(frame)[1][0]) == data
+    assert len(looked) == 1
+    file = store.path(f"blobs/{frame.blobs[0].name.hex()}")
+    assert file is not None
+    file.chmod(0o600)
+    time.sleep(0.02)
+    file.write_bytes(b"y" + data[1:])
+    with pytest.raises(DamagedValue):
+        values.load(frame)
+    assert values.write_blobs(Value("pickle", b"", [data])) == frame
+    assert bytes(values.load(frame)[1][0]) == data

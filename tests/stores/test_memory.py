@@ -14,7 +14,7 @@ from tests.stores.agreement import check_agreement
 
 from kept.errors import ConfigError
 from kept.stores import arena as arena_module
-from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces
+from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
 from kept.stores.memory import Memory, Void
 
 LARGE = 64 * 1024
@@ -49,7 +49,7 @@ def test_it_agrees_with_a_dict_without_any_files(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_it_can() -> None:
-    for ability in (Creates, Many, Maps, Replaces):
+    for ability in (Creates, Many, Maps, Replaces, Stamps):
         assert isinstance(Memory(), ability)
     for ability in (Paths, Finds):
         assert not isinstance(Memory(), ability)
@@ -184,3 +184,19 @@ def test_anything_else_is_kept_as_it_is() -> None:
     store.put("a", thing)
     assert store.get("a") is thing
     assert store.map("a") is None
+
+
+def test_a_stamp_is_never_that_of_other_bytes() -> None:
+    store, seen = Memory[Any](), dict[Any, bytes]()
+    for n in range(300):
+        item = filled(n % 7, LARGE * (1 + n % 3))
+        store.put(f"a/{n % 5}", item)
+        mapped, stamp = store.map_stamped(f"a/{n % 5}") or (b"", None)
+        assert bytes(mapped) == item
+        assert stamp is not None
+        assert stamp not in seen, "an item that was put anew has the stamp of one before it"
+        seen[stamp] = item
+        assert (store.map_stamped(f"a/{n % 5}") or (b"", None))[1] == stamp
+    store.put("small", b"x")
+    assert store.map_stamped("small") == (b"x", None)
+    assert store.map_stamped("none") is None

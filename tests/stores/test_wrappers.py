@@ -20,6 +20,7 @@ from kept.stores.base import (
     Maps,
     Paths,
     Replaces,
+    Stamps,
     delete_many,
     get_many,
     put_many,
@@ -40,7 +41,7 @@ WRAP: dict[str, Callable[[Any], Any]] = {
     "logged": Logged,
     "nested": lambda store: Compressed(Locked(Prefix(Prefix(Retry(Logged(store)), "a/"), "b/"))),
 }
-ABILITIES = (Creates, Finds, Many, Maps, Paths, Replaces)
+ABILITIES = (Creates, Finds, Many, Maps, Paths, Replaces, Stamps)
 
 
 class FourVerbs:

@@ -8,6 +8,7 @@ nothing in it is wanted any more.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import tempfile
@@ -24,6 +25,9 @@ _SHARE = 32  # a segment is at least this part of all
 _SPARE = 64 * 1024 * 1024  # what may be unused beside as much as is used
 
 
+_numbers = itertools.count()
+
+
 class Segment:
     """One anonymous file; closed when nothing refers to it."""
 
@@ -35,6 +39,7 @@ class Segment:
                 self.fd = os.dup(file.fileno())
         self.capacity = capacity
         self.size = 0
+        self.number = next(_numbers)
 
     def __del__(self) -> None:
         with contextlib.suppress(AttributeError, OSError):
@@ -47,6 +52,11 @@ class Extent(NamedTuple):
     segment: Segment
     offset: int
     size: int
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Never that of another item in this process."""
+        return self.segment.number, self.offset
 
     @property
     def room(self) -> int:

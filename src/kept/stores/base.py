@@ -7,7 +7,7 @@ say so. Where an ability has an honest fallback, it is a function of the same na
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -21,6 +21,7 @@ __all__ = [
     "Maps",
     "Paths",
     "Replaces",
+    "Stamps",
     "Store",
     "Term",
     "Where",
@@ -117,6 +118,16 @@ class Maps(Protocol):
 
     def map(self, key: str) -> Buffer | None:
         """The item as a private, writable buffer (copy-on-write), or None."""
+        ...
+
+
+@runtime_checkable
+class Stamps(Protocol):
+    """Maps, and tells whether the bytes may be others than last time."""
+
+    def map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
+        """What `map` gives, and a stamp that is another one whenever the stored bytes are; None as
+        the stamp says nothing. Who verified bytes of the same stamp need not do so again."""
         ...
 
 

@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,12 @@ class Files:
 
     def map(self, key: str) -> Buffer | None:
         """The item as a copy-on-write mapping: it costs no read; changing it changes no file."""
-        found: Buffer | None = self._open(key, _map)
+        found = self.map_stamped(key)
+        return None if found is None else found[0]
+
+    def map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
+        """The same, and what tells the file from another one, or from itself after a change."""
+        found: tuple[Buffer, Hashable] | None = self._open(key, _map)
         return found
 
     def _open(self, key: str, take: Any) -> Any:
@@ -114,7 +119,7 @@ class Files:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    return take(fd, os.fstat(fd).st_size)
+                    return take(fd, os.fstat(fd))
                 finally:
                     os.close(fd)
             except FileNotFoundError:
@@ -274,7 +279,8 @@ def _decoded(name: str) -> str:
     return name.removeprefix(",").replace(",", "/")
 
 
-def _read(fd: int, size: int) -> bytes | bytearray:
+def _read(fd: int, file: os.stat_result) -> bytes | bytearray:
+    size = file.st_size
     content = os.read(fd, size) if size else b""
     if len(content) == size:
         return content
@@ -284,11 +290,12 @@ def _read(fd: int, size: int) -> bytes | bytearray:
     return whole
 
 
-def _map(fd: int, size: int) -> Buffer:
-    if size:
+def _map(fd: int, file: os.stat_result) -> tuple[Buffer, Hashable]:
+    stamp = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns)
+    if file.st_size:
         with contextlib.suppress(OSError, ValueError):
-            return memoryview(map_file(fd, size, False))
-    return bytearray(_read(fd, size))
+            return memoryview(map_file(fd, file.st_size, False)), stamp
+    return bytearray(_read(fd, file)), stamp
 
 
 def _link(part: Path, path: Path) -> bool:

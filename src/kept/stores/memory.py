@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from kept.records import Buffer
@@ -42,13 +42,18 @@ class Memory(Generic[V]):
 
     def map(self, key: str) -> Buffer | None:
         """The bytes under a key as a private, writable buffer: of large ones no copy is made."""
+        found = self.map_stamped(key)
+        return None if found is None else found[0]
+
+    def map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
+        """The same, and which item it is; of small ones there is no telling."""
         found: Any = self._items.get(check_key(key))
         if type(found) is Extent:
             try:
-                return found.map()
+                return found.map(), found.stamp
             except OSError:  # too many mappings
-                return bytearray(found.read())
-        return bytearray(found) if isinstance(found, bytes) else None
+                return bytearray(found.read()), found.stamp
+        return (bytearray(found), None) if isinstance(found, bytes) else None
 
     def put(self, key: str, item: V) -> None:
         check_key(key)

@@ -13,7 +13,7 @@ from kept.stores.base import Store
 
 __all__ = ["READING", "REPEATABLE", "close", "lend"]
 
-READING = ("get_many", "path", "map", "find", "now", "count", "read_range")
+READING = ("get_many", "path", "map", "map_stamped", "find", "now", "count", "read_range")
 """Optional operations that change nothing."""
 _WRITING = ("create", "replace", "put_many", "delete_many", "put_file")
 REPEATABLE = (*READING, "put_many", "delete_many", "put_file")

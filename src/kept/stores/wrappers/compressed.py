@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ class Compressed:
             "put_many": self._put_many,
             "path": self._path,
             "map": self._map,
+            "map_stamped": self._map_stamped,
         }
         return own.get(name)
 
@@ -114,7 +115,14 @@ class Compressed:
 
     def _map(self, key: str) -> Buffer | None:
         mapped: Buffer | None = self._any.map(key)
-        if mapped is None or compression.is_plain(mapped):
+        return None if mapped is None else self._unpacked(mapped)
+
+    def _map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
+        found = self._any.map_stamped(key)
+        return None if found is None else (self._unpacked(found[0]), found[1])
+
+    def _unpacked(self, mapped: Buffer) -> Buffer:
+        if compression.is_plain(mapped):
             return mapped
         return bytearray(compression.decompress(mapped, self.limit))
 
