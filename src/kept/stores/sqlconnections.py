@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -35,7 +36,7 @@ class Connections:
             raise ConfigError(f"not a name for a table: {table!r}; use letters, digits and _")
         if not (timeout > 0 and connect_timeout > 0 and pool > 0):
             raise ConfigError("timeout, connect_timeout and pool are numbers above 0")
-        self.dialect, self._engine, place = _engine(url, table, timeout, connect_timeout, pool)
+        self.dialect, self._engine, place = _engine(url, table, timeout, connect_timeout)
         self.place = f"{place}, table {table}"
         """What messages call it; without the password."""
         self._error: type[Exception] = self._engine.dialect.dbapi.Error
@@ -47,9 +48,17 @@ class Connections:
         self._down: tuple[float, str] = (0.0, "")
         _all.add(self)
 
+        self._most = pool
+        self._timeout = timeout
+        self._idle: list[Any] = []
+        """Connections that nobody uses, the last one used at the end. A pool of SQLAlchemy's own
+        would add a quarter to the time of a hit."""
+        self._permits = threading.Semaphore(2 * pool)
+
     def close(self) -> None:
         """Close what is open; it is opened again when it is needed."""
-        self._engine.dispose()
+        while self._idle:
+            self._drop(self._idle.pop())
 
     def run(self, what: str, on: str, do: Callable[..., R], *arguments: Any) -> R:
         """Do something on a connection that commits each statement, or each `together`.
@@ -64,12 +73,12 @@ class Connections:
             try:
                 connection = self._connection()
                 if not self._ready:
-                    self._make(connection.dbapi_connection)
-                done = do(connection.dbapi_connection, *arguments)
+                    self._make(connection)
+                done = do(connection, *arguments)
             except BaseException as error:
                 lost = connection is None or self._lost(error, connection)
                 if connection is not None:
-                    connection.invalidate()
+                    self._drop(connection)
                 if not isinstance(error, self._errors):
                     raise
                 failed += 1
@@ -79,7 +88,10 @@ class Connections:
                 raise self._failed(
                     what, on, error, found, lost, time.monotonic() - began
                 ) from error
-            connection.close()
+            if len(self._idle) < self._most:
+                self._idle.append(connection)
+            else:
+                self._drop(connection)
             return done
 
     def _again(self, found: Trouble, what: str, lost: bool, connection: Any, failed: int) -> bool:
@@ -94,19 +106,47 @@ class Connections:
 
     def _lost(self, error: BaseException, connection: Any) -> bool:
         return isinstance(error, (OSError, EOFError)) or (
-            isinstance(error, self._error) and self._gone(error, connection.dbapi_connection, None)
+            isinstance(error, self._error) and self._gone(error, connection, None)
         )
 
     def _connection(self) -> Any:
-        """A connection from the pool whose server, for all that is known here, is there."""
+        """A connection whose server, for all that is known here, is there."""
         until, why = self._down
         if until > time.monotonic():
             raise StoreError(why)
+        deadline = 0.0
         while True:
-            connection = self._engine.raw_connection()
-            if self.dialect.alive(connection.dbapi_connection):
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                # Whoever gives one back puts it there, and tells nobody: so it is looked for again.
+                if self._permits.acquire(timeout=0.01 if deadline else 0):
+                    return self._opened()
+                deadline = deadline or time.monotonic() + self._timeout
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"all {2 * self._most} connections to {self.place} are in use by threads "
+                        f"of this process since {self._timeout:g} s: give the store a larger `pool`"
+                    ) from None
+                continue
+            if self.dialect.alive(connection):
                 return connection
-            connection.invalidate()
+            self._drop(connection)
+
+    def _opened(self) -> Any:
+        try:
+            opened = self._engine.raw_connection()
+            connection = opened.dbapi_connection
+            opened.detach()
+        except BaseException:
+            self._permits.release()
+            raise
+        return connection
+
+    def _drop(self, connection: Any) -> None:
+        self._permits.release()
+        with contextlib.suppress(Exception):  # it is most often dead already
+            connection.close()
 
     def _failed(
         self, what: str, on: str, error: Exception, found: Trouble, lost: bool, took: float
@@ -147,11 +187,13 @@ class Connections:
 
     def _before_fork(self) -> None:
         if self.dialect.name == "sqlite":
-            self._engine.dispose()  # SQLite forbids carrying a connection across a fork
+            self.close()  # SQLite forbids carrying a connection across a fork
 
     def _forked(self) -> None:
         self._making = threading.Lock()
-        _inherited.append(self._engine.pool)  # never closed here: the connections are the parent's
+        self._permits = threading.Semaphore(2 * self._most)
+        _inherited.append(self._idle)  # never closed here: they are the parent's
+        self._idle = []
         self._engine.dispose(close=False)
 
 
@@ -180,7 +222,7 @@ def _also() -> tuple[type[Exception], ...]:
 
 
 def _engine(
-    url: str, table: str, timeout: float, connect_timeout: float, pool: int
+    url: str, table: str, timeout: float, connect_timeout: float
 ) -> tuple[Dialect, Any, str]:
     scheme = str(url).partition(":")[0].partition("+")[0].lower()
     kind = DIALECTS.get(scheme)
@@ -208,11 +250,8 @@ def _engine(
     try:
         engine = sqlalchemy.create_engine(
             parsed,
-            pool_size=pool,
-            max_overflow=pool,
-            pool_timeout=timeout,
+            poolclass=sqlalchemy.pool.NullPool,
             pool_reset_on_return=None,  # there is never a transaction to roll back
-            pool_use_lifo=True,
             hide_parameters=True,
         )
     except (sqlalchemy.exc.SQLAlchemyError, ValueError, TypeError) as error:

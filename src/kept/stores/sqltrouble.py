@@ -37,11 +37,6 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
         "",
     ),
     (
-        r"QueuePool limit",
-        "all connections are in use by this process's threads: give the store a larger `pool`",
-        "",
-    ),
-    (
         r"53300|1040\b|1203\b|too many (clients|connections)",
         "the server has no connection left",
         "",
