@@ -76,7 +76,7 @@ def test_what_was_seen_lately_has_its_grace(kind: str) -> None:
     assert cache.gc(grace=0.3) == (0, 0)
     time.sleep(0.4)
     assert cache.gc(grace=0.3).items == 1
-    assert [key for key in there if key not in keys(cache)][0].startswith("blobs/")
+    assert next(key for key in there if key not in keys(cache)).startswith("blobs/")
     assert cache.gc(grace=0) == (0, 0)
 
 

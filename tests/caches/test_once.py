@@ -1,0 +1,176 @@
+"""One computation a key on every medium that processes share, whatever becomes of who computes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.faults.processes import Child, notes
+
+ROOT = Path(__file__).parents[2]
+KINDS = ["files", "sqlite", "postgresql", "mariadb", "redis", "s3"]
+PROCESSES, CALLS = 8, 150
+
+START = """
+import json, os, sys, time, random, warnings
+from pathlib import Path
+sys.path.insert(0, os.environ["ROOT"])
+import kept
+from kept import keep
+from tests.faults.processes import note
+LOG = Path(os.environ["LOG"])
+cache = kept.open(os.environ["STORE"], **json.loads(os.environ["OPTIONS"]))
+if os.environ.get("HOST"):
+    cache.place.locks.leases._host = os.environ["HOST"]
+"""
+
+ALL = """
+@keep(cache=cache)
+def work(i):
+    note(LOG, str(i))
+    time.sleep(0.002)
+    return {"i": i, "data": list(range(i % 50))}
+
+warnings.simplefilter("error", kept.KeptWarning)
+keys = list(range(int(sys.argv[2])))
+random.Random(int(sys.argv[1])).shuffle(keys)
+print("ready", flush=True)
+sys.stdin.readline()
+for i in keys:
+    assert work(i) == {"i": i, "data": list(range(i % 50))}
+print("done", work.stats().computed, flush=True)
+"""
+
+SLOW = """
+@keep(cache=cache)
+def slow(i):
+    note(LOG, f"{os.getpid()}")
+    print("in the body", flush=True)
+    time.sleep(float(sys.argv[1]))
+    return i
+
+print("ready", flush=True)
+sys.stdin.readline()
+result = slow(1)
+print("result", result, slow.stats().computed, flush=True)
+"""
+
+
+class Start:
+    """Starts processes on one store."""
+
+    def __init__(self, url: str, home: Path, **environment: str) -> None:
+        self.environment = {
+            "ROOT": str(ROOT),
+            "LOG": str(home / "log"),
+            "STORE": url,
+            **environment,
+        }
+        self.made: list[Child] = []
+
+    def __call__(self, source: str, *args: object, **environment: str) -> Child:
+        self.made.append(Child(START + source, *args, **self.environment, **environment))
+        return self.made[-1]
+
+
+@pytest.fixture(params=KINDS)
+def start(request: pytest.FixtureRequest, home: Path) -> Iterator[Start]:
+    kind = request.param
+    options: dict[str, str] = {}
+    if kind == "files":
+        url = f"files:{home / 'files'}"
+    elif kind == "sqlite":
+        url = f"sqlite:///{home / 'items.db'}"
+    elif kind == "s3":
+        endpoint = request.getfixturevalue("s3_url")
+        url = f"s3://{request.getfixturevalue('s3_bucket')}/kept"
+        options = {"endpoint": endpoint, "region": "us-east-1"}
+        options |= {"access_key_id": "test", "secret_access_key": "test"}
+    else:
+        url = request.getfixturevalue(f"{kind}_url")
+    started = Start(url, home, OPTIONS=json.dumps(options))
+    yield started
+    for one in started.made:
+        one.__exit__()
+
+
+def test_eight_processes_compute_each_call_once(start: Start, home: Path) -> None:
+    children = [start(ALL, seed, CALLS) for seed in range(PROCESSES)]
+    for one in children:
+        one.expect("ready")
+    for one in children:
+        one.say("")
+    computed = [int(one.line(200).removeprefix("done ")) for one in children]
+    for one in children:
+        one.end(30)
+    assert Counter(notes(home / "log")) == {str(i): 1 for i in range(CALLS)}
+    assert sum(computed) == CALLS
+
+
+def owner_and_waiter(start: Start, seconds: float, **of_waiter: str) -> tuple[Child, Child]:
+    owner, waiter = start(SLOW, seconds), start(SLOW, 0, **of_waiter)
+    for one in (owner, waiter):
+        one.expect("ready")
+    owner.say("")
+    owner.expect("in the body")
+    waiter.say("")
+    return owner, waiter
+
+
+@pytest.mark.parametrize(
+    ("host", "promised"), [("", 0.5), pytest.param("elsewhere", 5.0, marks=pytest.mark.long)]
+)
+def test_a_waiter_takes_over_from_a_killed_owner(start: Start, host: str, promised: float) -> None:
+    owner, waiter = owner_and_waiter(start, 600, **({"HOST": host} if host else {}))
+    with pytest.raises(TimeoutError):
+        waiter.line(1.5)
+    owner.kill()
+    began = time.monotonic()
+    waiter.expect("in the body")
+    took = time.monotonic() - began
+    waiter.expect("result 1 1")
+    assert took < promised + 1.0  # the rest is for a machine that is busy
+
+
+@pytest.mark.long
+def test_a_slow_owner_is_never_pre_empted(start: Start, home: Path) -> None:
+    owner, waiter = owner_and_waiter(start, 6, HOST="elsewhere")
+    owner.expect("result 1 1")
+    waiter.expect("result 1 0")
+    assert len(notes(home / "log")) == 1
+
+
+CIRCLE = """
+@keep(cache=cache, name="first", version=1)
+def first(i):
+    print("in first", flush=True)
+    sys.stdin.readline()
+    return second(i) + 1 if sys.argv[1] == "first" else 1
+
+@keep(cache=cache, name="second", version=1)
+def second(i):
+    print("in second", flush=True)
+    sys.stdin.readline()
+    return first(i) + 1 if sys.argv[1] == "second" else 1
+
+print("result", {"first": first, "second": second}[sys.argv[1]](1) > 0, flush=True)
+"""
+
+
+def test_processes_that_wait_for_each_other_go_on(start: Start) -> None:
+    a, b = start(CIRCLE, "first"), start(CIRCLE, "second")
+    a.expect("in first")
+    b.expect("in second")
+    for one in (a, b):
+        one.say("")
+    for one in (a, b):
+        one.say("")  # for whichever of them computes twice
+    found = {one: one.line(30) for one in (a, b)}
+    for one, line in found.items():
+        while not line.startswith("result"):
+            line = one.line(30)
+        assert line == "result True"
