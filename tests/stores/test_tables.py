@@ -13,8 +13,9 @@ from tests.stores import written
 import kept
 from kept.errors import DamagedValue, NewerSchema
 from kept.records import Value
+from kept.stores.body import Body, rowid, seal, unseal
 from kept.stores.embedded import Embedded
-from kept.stores.tables import SCHEMA, Body, make, rowid, seal, unseal
+from kept.stores.tables import SCHEMA, make
 
 NAME = blake3(b"name").digest()
 

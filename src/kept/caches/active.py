@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from kept.caches.cache import Cache
 from kept.caches.config import Settings, find
 from kept.caches.opening import open_cache, resolve_url
+from kept.caches.spec import Spec
 from kept.caches.threads import inherited, reach_threads
 from kept.errors import ConfigError, StoreError
 
@@ -49,7 +50,7 @@ def _open_default() -> Cache:
                 raise _failed[1].with_traceback(None)  # or it would grow, and keep frames alive
             found = settings()
             try:
-                _default = _opened(found, found.url, found.options)
+                _default = _opened(found, found.active)
             except StoreError as error:
                 _failed = (time.monotonic(), error)
                 raise
@@ -78,17 +79,20 @@ def named(name: str) -> Cache:
     with _lock:
         if name not in _named:
             if is_name:
-                url, options = settings().named(name)
-                _named[name] = _opened(settings(), url, options)
+                _named[name] = _opened(settings(), settings().named(name))
             else:
                 _named[name] = open_cache(name)
         return _named[name]
 
 
-def _opened(source: Settings, url: str, options: Mapping[str, Any]) -> Cache:
+def _opened(source: Settings, spec: Spec) -> Cache:
+    from kept.caches.building import build  # stacks and all: with the first cache that is opened
+
     try:
-        return open_cache(url, **options)
+        return build(spec, named)
     except ConfigError as error:
+        if str(error).startswith(source.source):
+            raise
         raise ConfigError(f"{source.source}: {error}") from error
 
 

@@ -13,7 +13,6 @@ from kept.caches.sizes import parse_duration
 from kept.errors import ConfigError
 from kept.records import Call
 from kept.stores.base import Store
-from kept.stores.medium import Medium
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -61,13 +60,15 @@ class Cache(Keeper):
                     "a cache needs both stores: Cache(values=…, calls=…), which may be one"
                 )
             self._stores = _bytes_store(values), _bytes_store(calls)
+            from kept.stores.medium import Medium  # who opens a directory has no need of it
+
             place = Medium(self._stores[1], self._stores[0])
         super().__init__(place, memory)
         self.url = url
         self.how: dict[str, Any] = {}
         """How its place is used, where that is shared."""
         self._memory = memory
-        self._options = dict(options or {})
+        self.options = dict(options or {})
 
     def evict(
         self,
@@ -255,7 +256,7 @@ class Cache(Keeper):
             raise TypeError("a cache that was not opened by a path or a URL does not pickle")
         from kept.caches.opening import reopen  # it makes caches, so it imports this module
 
-        return reopen, (self.url, self._options)
+        return reopen, (self.url, self.options)
 
 
 def _of_stores(values: Store[bytes], calls: Store[bytes], memory: int | str) -> Cache:

@@ -23,13 +23,15 @@ class Derived(Cache):
 
     def __init__(self, source: Cache, place: Place, how: str, options: Mapping[str, Any]) -> None:
         super().__init__(place=place, memory=source.tier.limit)
-        self.source, self._made_by = source, (how, dict(options))
+        self.source = source
+        self.made_by = how, dict(options)
+        """The method of `source`, and what it was given."""
 
     def __repr__(self) -> str:
-        return f"<{self._made_by[0]} {self.source!r}>"
+        return f"<{self.made_by[0]} {self.source!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _derive, (self.source, *self._made_by)
+        return _derive, (self.source, *self.made_by)
 
 
 def _derive(source: Cache, how: str, options: dict[str, Any]) -> Cache:

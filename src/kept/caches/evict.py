@@ -15,12 +15,12 @@ from kept.caches.place import each_call, inner
 from kept.caches.sizes import parse_duration
 from kept.errors import ConfigError, DecodeError, NotKept, StoreError
 from kept.records import Call, Digest
+from kept.stores.body import rowid
 from kept.stores.collect import Collected, collect_blobs, without_values
 from kept.stores.embedded import Embedded
 from kept.stores.layers import Layers
 from kept.stores.medium import Medium
 from kept.stores.sweep import free_with
-from kept.stores.tables import rowid
 
 if TYPE_CHECKING:
     from kept.caches.cache import Cache

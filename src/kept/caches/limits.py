@@ -12,8 +12,8 @@ from kept.caches.gc import freed
 from kept.caches.place import each_call, inner
 from kept.caches.sizes import parse_size
 from kept.errors import ConfigError
+from kept.stores.body import BODY_SIZE
 from kept.stores.embedded import Embedded
-from kept.stores.tables import BODY_SIZE
 
 __all__ = ["POLICIES", "Limit", "Room", "limit_of", "shrink"]
 

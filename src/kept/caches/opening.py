@@ -13,8 +13,6 @@ from kept.caches.secrets import redacted
 from kept.caches.sizes import parse_size
 from kept.errors import ConfigError
 from kept.stores.base import Store
-from kept.stores.embedded import Embedded
-from kept.stores.medium import Medium
 from kept.stores.openers import (
     MEDIA,
     absolute,
@@ -63,10 +61,14 @@ def open_cache(
             if name not in OPTIONS:
                 there = ", ".join(OPTIONS)
                 raise ConfigError(f"{text}: no such option {name!r}; there are {there}")
+        from kept.stores.embedded import Embedded  # SQLite and all, when there is a cache to open
+
         place = Embedded(text, **options)
     else:
         place = _opened(text, scheme, options)
         if not hasattr(place, "fetch"):
+            from kept.stores.medium import Medium  # as above
+
             place = Medium(place)
     cache = Cache(place=place, memory=memory, url=text, options={"memory": memory, **options})
     shared.add(cache)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from kept.errors import DecodeError, StoreError
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
-from kept.stores.coder import CodedCalls
 
 __all__ = ["Place", "each_call", "inner"]
 
@@ -53,6 +52,8 @@ def inner(place: Any, *, write: bool) -> Any:
 
 def each_call(calls: Store[Call]) -> Iterator[tuple[str, Call | None]]:
     """Every key and its record (None: it is damaged), in as few trips as the store can."""
+    from kept.stores.coder import CodedCalls  # most caches need none of it
+
     if isinstance(calls, CodedCalls):
         for key, found in calls.all():
             yield key, found if isinstance(found, Call) else None

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any
 
-from kept.stores.tables import STATES, Body
+from kept.stores.body import STATES, Body
 
 __all__ = ["FAILED", "PLAIN", "Entry", "Tier"]
 

@@ -18,13 +18,14 @@ def where(cache: CacheOption = None, as_json: JsonOption = False) -> None:
     """Say which cache is meant here, and why."""
     from kept.caches import settings
 
-    url, options, source = chosen(cache)
-    caches = {name: redacted(found[0]) for name, found in settings().caches.items()}
-    there = exists(url)
+    spec, source = chosen(cache)
+    url, options = spec.shown, dict(spec.options)
+    caches = {name: found.shown for name, found in settings().caches.items()}
+    there = exists(spec)
     if as_json:
         text.emit(
             {
-                "cache": redacted(url),
+                "cache": url,
                 "source": source,
                 "exists": there,
                 "options": options,
@@ -33,7 +34,7 @@ def where(cache: CacheOption = None, as_json: JsonOption = False) -> None:
         )
         return
     note = {True: "", False: "  (nothing is kept there yet)", None: ""}[there]
-    print(f"cache  {redacted(url)}{note}")
+    print(f"cache  {url}{note}")
     print(f"from   {source}")
     for option, value in options.items():
         print(f"       {option} = {value!r}")

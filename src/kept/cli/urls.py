@@ -15,8 +15,9 @@ from kept.errors import ConfigError
 
 if TYPE_CHECKING:
     from kept.caches import Cache
+    from kept.caches.spec import Spec
 
-__all__ = ["CacheOption", "JsonOption", "chosen", "opened", "redacted"]
+__all__ = ["CacheOption", "JsonOption", "chosen", "exists", "opened", "redacted"]
 
 CacheOption = Annotated[
     str | None,
@@ -30,57 +31,66 @@ CacheOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
 
 
-def chosen(cache: str | None) -> tuple[str, dict[str, Any], str]:
-    """The URL, options and origin of the cache that `--cache` names, or of the active one.
+def chosen(cache: str | None) -> tuple[Spec, str]:
+    """What `--cache` names, or the active cache, and where that was said.
 
     Raises:
         ConfigError: there is none, or the configuration is malformed.
     """
     from kept.caches import settings
     from kept.caches.opening import resolve_url
+    from kept.caches.spec import Spec
 
     if cache is None:
         found = settings()
-        return found.url, dict(found.options), found.source
+        return found.active, found.source
     if not cache:
         raise ConfigError("--cache: an empty path names no cache")
     if re.fullmatch(r"\w[\w-]*", cache):
         found = settings()
         if cache in found.caches or not Path(cache).is_dir():
-            url, options = found.named(cache)
-            return url, dict(options), found.source
-    return resolve_url(cache, Path.cwd()), {}, "--cache"
+            return found.named(cache), found.source
+    return Spec(resolve_url(cache, Path.cwd())), "--cache"
 
 
-def directory(url: str) -> Path | None:
-    """The directory that a URL names, if it names one."""
-    is_url = re.match(r"[a-z][a-z0-9+.-]+:", url, re.IGNORECASE)
-    return None if is_url else Path(url).expanduser()
+def exists(spec: Spec) -> bool | None:
+    """Whether there is a cache already; None where only its server, or its parts, know."""
+    from kept.stores.openers import local_path, scheme_of
 
-
-def exists(url: str) -> bool | None:
-    """Whether there is a cache already; None where only its server knows."""
-    path = directory(url)
-    if path is None:
+    if spec.url is None or "${" in spec.url:
         return None
+    if scheme_of(spec.url):
+        local = local_path(spec.url)
+        return None if local is None else local.exists()
+    path = Path(spec.url).expanduser()
     return any(path.glob("index*.sqlite")) or path.is_file()
 
 
 @contextlib.contextmanager
-def opened(cache: str | None) -> Iterator[tuple[Cache, str]]:
-    """The cache that is meant, and its URL without secrets. One that is not there is not made.
+def opened(cache: str | None, *, make: bool = False) -> Iterator[tuple[Cache, str]]:
+    """The cache that is meant, and its URL without secrets. One that is not there is not made,
+    unless that is asked for.
 
     Raises:
         ConfigError: there is none of that name.
         StoreError: it can't be opened.
     """
     from kept.caches import open_cache
+    from kept.caches.active import named
+    from kept.caches.building import build
 
-    url, options, _ = chosen(cache)
-    found = (
-        open_cache("memory:")
-        if exists(url) is False
-        else open_cache(url, **options | {"memory": 0})
-    )
+    spec, source = chosen(cache)
+    if exists(spec) is False and not make:
+        found = open_cache("memory:")
+    else:
+        try:
+            found = build(spec._replace(options={**spec.options, **_tierless(spec)}), named)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
     with found:
-        yield found, redacted(url)
+        yield found, spec.shown
+
+
+def _tierless(spec: Spec) -> dict[str, Any]:
+    """Nothing is asked twice here; a pool and a view have no tier of their own."""
+    return {} if spec.pool or spec.of else {"memory": 0}

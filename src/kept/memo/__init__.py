@@ -1,8 +1,8 @@
 """`@keep`: binding, the flow of a call and its drivers."""
 
-from kept.memo.binder import Ignored, Required
 from kept.memo.keep import keep
 from kept.memo.kept import BoundCall, Kept
+from kept.memo.marks import Ignored, Required
 from kept.memo.stats import Stats
 
 __all__ = ["BoundCall", "Ignored", "Kept", "Required", "Stats", "keep"]

@@ -7,18 +7,11 @@ from collections.abc import Callable
 from typing import Annotated, Any, get_args, get_origin
 
 from kept.errors import ConfigError
+from kept.memo.marks import Ignored, Required
 
-__all__ = ["Binder", "Ignored", "Required"]
+__all__ = ["Binder"]
 
 _KINDS = inspect.Parameter
-
-
-class Ignored:
-    """Marks a parameter that does not count: `verbose: Annotated[bool, kept.Ignored]`."""
-
-
-class Required:
-    """Marks what a call is not kept without: `data: Annotated[Data, kept.Required]`."""
 
 
 class Binder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
@@ -129,6 +128,8 @@ def keep(
 
 
 def _kind(function: Any) -> type[Kept[..., Any]]:
+    import inspect  # with the first decorated function, not with the library
+
     looked = function
     if not (inspect.isroutine(function) or inspect.isclass(function)) and not hasattr(
         function, "func"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
 from kept.errors import NotKept, Undigestible, tell
-from kept.memo.binder import Binder
 from kept.memo.bound import Bound, BoundCall, importable, rebuild
 from kept.memo.flow import MISSING, Located, Raise, keeping, kind_of, look, resolved
 from kept.memo.locator import Locator
@@ -67,6 +66,8 @@ class Kept(Generic[P, R]):
         self.options = options
         self.counts = Stats()
         self._method = method
+        from kept.memo.binder import Binder  # imports inspect
+
         self._binder = Binder(function, options.ignore, options.require)
         self._bind = self._binder.bind
         self._cache = options.cache if isinstance(options.cache, Cache) else None

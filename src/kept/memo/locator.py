@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kept.errors import Undigestible
 from kept.hashing import SCALARS, digest_bytes, identify
 from kept.hashing.keys import call_key, default_digest
-from kept.memo.binder import Binder
 from kept.memo.flow import Located
 from kept.memo.options import Options
 from kept.records import Argument, Digest
+
+if TYPE_CHECKING:
+    from kept.memo.binder import Binder
 
 __all__ = ["Locator"]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from kept.caches import Cache
 from kept.caches.sizes import parse_duration
@@ -17,11 +15,13 @@ from kept.hashing import digest_bytes
 
 __all__ = ["Options"]
 
-Span = float | str | timedelta
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Span = Union[float, str, "timedelta"]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The options of one kept function; `keep` documents each."""
 
     version: Any = None

@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = ["Stats"]
 
 
-@dataclass(slots=True)
 class Stats:
     """Counts since the function was made, in this process."""
 
-    hits: int = 0
-    computed: int = 0
+    hits: int
+    computed: int
     """Bodies that ran to the end, for whatever reason."""
-    failed: int = 0
+    failed: int
     """Bodies that raised."""
-    waited: int = 0
+    waited: int
     """Calls that waited for somebody else's computation."""
-    stale: int = 0
+    stale: int
     """Hits that were served after their ttl, inside `stale`."""
-    undigestible: int = 0
+    undigestible: int
     """Calls whose arguments have no identity: computed, not kept."""
-    unstorable: int = 0
+    unstorable: int
     """Results that could not be encoded: returned, not kept."""
-    unavailable: int = 0
+    unavailable: int
     """Calls that found no working store, or results that it did not take."""
-    damaged: int = 0
+    damaged: int
     """Kept results that were damaged and were computed again."""
-    seconds_saved: float = 0.0
+    seconds_saved: float
     """What the hits took to compute when they were kept."""
+
+    __slots__ = (
+        "computed",
+        "damaged",
+        "failed",
+        "hits",
+        "seconds_saved",
+        "stale",
+        "unavailable",
+        "undigestible",
+        "unstorable",
+        "waited",
+    )
+
+    def __init__(self, **counts: float) -> None:
+        for name in self.__slots__:
+            setattr(self, name, counts.pop(name, 0))
+        if counts:
+            raise TypeError(f"there are no counts of {', '.join(counts)}")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def __repr__(self) -> str:
+        return f"Stats({', '.join(f'{name}={value}' for name, value in self.to_dict().items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stats) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # it changes with every call

@@ -9,7 +9,6 @@ What runs in threads that a body started holds nothing here: Python does not say
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from pathlib import Path
@@ -55,6 +54,8 @@ class Waiting:
         return bool(circle) and circle == suspected and min(circle) == self._name
 
     def _publish(self) -> None:
+        import json  # for those who wait for long
+
         host = os.uname().nodename[:40].replace("~", "-")
         self._name = f"{host}~{os.getpid()}~{os.urandom(6).hex()}.wait"
         text = json.dumps({"holds": self._holds, "waits": self._key}).encode()
@@ -68,6 +69,8 @@ class Waiting:
                 part.rename(place / self._name)
 
     def _circle(self) -> tuple[str, ...]:
+        import json  # for those who wait for long
+
         holders: dict[str, tuple[str, str]] = {}  # key -> who holds it, and what for it waits
         for place in self._places:
             for name, text in _read(place):

@@ -23,15 +23,8 @@ from kept.errors import DamagedValue, DecodeError, StoreError
 from kept.hashing import buffer_digest
 from kept.records import Buffer, Call, Digest, Value
 from kept.stores.base import Store, delete_many, get_many, put_many
-from kept.stores.tables import (
-    BODY_SIZE,
-    STATES,
-    Body,
-    arguments_text,
-    read_arguments,
-    seal,
-    unseal,
-)
+from kept.stores.body import BODY_SIZE, STATES, Body, seal, unseal
+from kept.stores.tables import arguments_text, read_arguments
 
 __all__ = [
     "INLINE",

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from kept.codecs import Blob, Frame
 from kept.errors import DecodeError, StoreError
+from kept.stores.body import BODY_SIZE
 from kept.stores.embedded import Embedded
 from kept.stores.rows import scan
-from kept.stores.tables import BODY_SIZE
 
 __all__ = [
     "ORPHANS",

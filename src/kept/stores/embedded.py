@@ -20,11 +20,12 @@ from kept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
 from kept.hashing import buffer_digest
 from kept.records import Buffer, Call, Value
 from kept.stores.blobs import Blobs
+from kept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
 from kept.stores.database import Database, Token
 from kept.stores.locks import Locks
 from kept.stores.netlocks import NetworkLocks
 from kept.stores.shelves import Calls, Values, put_value
-from kept.stores.tables import BODY_SIZE, INLINE, Body, arguments_text, make, rowid, seal, unseal
+from kept.stores.tables import arguments_text, make
 
 __all__ = ["Embedded", "Row"]
 
@@ -296,7 +297,9 @@ def _prepare(root: Path, trust: bool) -> None:
     try:
         if not root.is_dir():
             root.parent.mkdir(parents=True, exist_ok=True)
-            root.mkdir(mode=0o700, exist_ok=True)  # so from the start: others may be looking already
+            root.mkdir(
+                mode=0o700, exist_ok=True
+            )  # so from the start: others may be looking already
         found = root.stat()
         if not trust and hasattr(os, "getuid"):
             mode = stat.S_IMODE(found.st_mode)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from kept.codecs import Frame
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Creates, Replaces, Store
+from kept.stores.body import Body, unseal
 from kept.stores.coder import (
     INLINE,
     CodedCalls,
@@ -22,7 +23,6 @@ from kept.stores.coder import (
     unpack_uses,
 )
 from kept.stores.itemlocks import locks_for
-from kept.stores.tables import Body, unseal
 
 __all__ = ["Held", "Medium"]
 

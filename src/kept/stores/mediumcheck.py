@@ -11,10 +11,10 @@ from kept.errors import DamagedValue, DecodeError
 from kept.hashing import buffer_digest
 from kept.records import Digest
 from kept.stores.base import Store, get_many
+from kept.stores.body import unseal
 from kept.stores.check import Problem
 from kept.stores.coder import is_evicted, unpack_body, unpack_call
 from kept.stores.medium import Medium
-from kept.stores.tables import unseal
 
 __all__ = ["MediumCheck"]
 

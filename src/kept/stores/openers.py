@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from importlib import import_module
 from pathlib import Path
@@ -112,6 +111,8 @@ def open_medium(url: str, **options: Any) -> Store[bytes]:
 
 
 def _check_options(scheme: str, kind: Any, options: dict[str, Any]) -> None:
+    import inspect  # with the first medium that is opened
+
     takes = inspect.signature(kind).parameters
     if any(each.kind is each.VAR_KEYWORD for each in takes.values()):
         return

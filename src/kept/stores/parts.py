@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +91,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _host() -> str:
-    return socket.gethostname()[:40].replace("~", "-").replace("/", "-")
+    return os.uname().nodename[:40].replace("~", "-").replace("/", "-")
 
 
 def _left(name: str) -> bool:

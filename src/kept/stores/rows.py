@@ -18,8 +18,9 @@ from kept.codecs import Frame
 from kept.errors import DamagedValue
 from kept.hashing.keys import call_key
 from kept.records import Argument, Call, Digest
+from kept.stores.body import BODY_SIZE, STATES, Body, rowid, unseal
 from kept.stores.database import Database
-from kept.stores.tables import BODY_SIZE, STATES, Body, read_arguments, rowid, unseal
+from kept.stores.tables import read_arguments
 
 __all__ = ["CallRow", "ValueRow", "scan"]
 

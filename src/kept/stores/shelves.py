@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from kept.codecs import Frame
 from kept.errors import DamagedValue, StoreError
 from kept.records import Call, Digest, Value
+from kept.stores.body import BODY_SIZE, Body, rowid, seal, unseal
 from kept.stores.database import Database
-from kept.stores.tables import BODY_SIZE, Body, call_row, rowid, seal, unseal
+from kept.stores.tables import call_row
 
 if TYPE_CHECKING:
     from kept.stores.embedded import Embedded

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from kept.stores.body import BODY_SIZE
 from kept.stores.collect import set_aside
 from kept.stores.embedded import Embedded
 from kept.stores.rows import CallRow
-from kept.stores.tables import BODY_SIZE
 
 __all__ = ["FunctionRow", "calls_of", "disk", "functions", "totals"]
 

@@ -19,10 +19,10 @@ from kept.codecs import Frame
 from kept.errors import DecodeError
 from kept.hashing import buffer_digest
 from kept.stores.base import delete_many, get_many
+from kept.stores.body import unseal
 from kept.stores.collect import Collected
 from kept.stores.itemlocks import ItemLocks
 from kept.stores.medium import Medium
-from kept.stores.tables import unseal
 
 __all__ = ["free", "free_with", "loose", "sweep"]
 

@@ -14,29 +14,20 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-import struct
 from json.encoder import encode_basestring_ascii as _quote
-from typing import Any, NamedTuple
-
-from blake3 import blake3
+from typing import Any
 
 from kept.errors import DamagedValue, NewerSchema
 from kept.hashing import digest_bytes
 from kept.records import Argument, Call, Digest
+from kept.stores.body import STATES, Body, unseal
 
 __all__ = [
-    "BODY_SIZE",
-    "INLINE",
     "SCHEMA",
-    "STATES",
-    "Body",
     "arguments_text",
     "call_row",
     "make",
     "read_arguments",
-    "rowid",
-    "seal",
-    "unseal",
 ]
 
 SCHEMA = 1
@@ -55,63 +46,6 @@ CREATE TABLE uses (id INTEGER PRIMARY KEY, uses INTEGER NOT NULL, used REAL NOT 
 CREATE TABLE leases (key BLOB PRIMARY KEY, owner TEXT NOT NULL, token INTEGER NOT NULL,
   beat INTEGER NOT NULL, deadline REAL NOT NULL) WITHOUT ROWID;
 """
-
-_BODY = struct.Struct("<32sBdddQ")
-BODY_SIZE = _BODY.size
-INLINE = 1024
-"""Frames of at most this many bytes stand in the call's own row."""
-
-STATES = ("done", "failed", "items")
-
-
-class Body(NamedTuple):
-    """What a hit relies on. Times are seconds since the epoch; `expires` is inf if nothing does."""
-
-    result: bytes
-    state: int
-    """Index into `STATES`."""
-    created: float
-    seconds: float
-    expires: float
-    size: int
-
-    @classmethod
-    def of(cls, call: Call) -> Body:
-        expires = math.inf if call.expires is None else call.expires
-        state = STATES.index(call.state)
-        return cls(call.result.raw, state, call.created, call.seconds, expires, call.size)
-
-    def pack(self) -> bytes:
-        return _BODY.pack(*self)
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> Body:
-        """From the beginning of `raw`."""
-        return cls._make(_BODY.unpack_from(raw))
-
-
-def rowid(digest: bytes) -> int:
-    """The row of a digest: its first eight bytes as a signed integer."""
-    return int.from_bytes(digest[:8], "big", signed=True)
-
-
-def seal(name: bytes, content: bytes) -> bytes:
-    """`content` behind 16 bytes that bind it to the digest it belongs to."""
-    return blake3(name + content).digest(16) + content
-
-
-def unseal(name: bytes, sealed: bytes) -> bytes:
-    """The content.
-
-    Raises:
-        DamagedValue: it is not what was sealed under this digest.
-    """
-    if type(sealed) is not bytes:  # a damaged row may have a value of any type
-        raise DamagedValue("a row of the index is damaged")
-    content = sealed[16:]
-    if blake3(name + content).digest(16) != sealed[:16]:
-        raise DamagedValue("a row of the index is damaged")
-    return content
 
 
 def arguments_text(call: Call) -> str:

@@ -1,0 +1,13 @@
+"""What a signature may say of a parameter, inside `Annotated`."""
+
+from __future__ import annotations
+
+__all__ = ["Ignored", "Required"]
+
+
+class Ignored:
+    """Marks a parameter that does not count: `verbose: Annotated[bool, kept.Ignored]`."""
+
+
+class Required:
+    """Marks what a call is not kept without: `data: Annotated[Data, kept.Required]`."""
