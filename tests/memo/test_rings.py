@@ -8,7 +8,6 @@ import pytest
 
 from kept import keep
 
-
 _bodies: list[int] = []  # not in a closure, where its content would count
 
 
