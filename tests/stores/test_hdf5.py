@@ -257,9 +257,7 @@ def test_killed_before_each_of_its_writes(tmp_path: Path, empty: bool, read_firs
         outcomes.add(found == {**old, **new})
         store.put("later/still", b"2" * 10_000)
         with h5py.File(path, "r") as file:
-            assert (
-                file["later/st/still" if False else "later/~/still"][()].tobytes() == b"2" * 10_000
-            )
+            assert file["later/~/still"][()].tobytes() == b"2" * 10_000
         if not died:
             break
     else:
@@ -416,6 +414,7 @@ def test_a_file_that_is_only_read(path: Path) -> None:
     Hdf5(path).put("a", b"1")
     code = """
 import os, sys
+import blake3, h5py, numpy
 from kept.errors import StoreError
 from kept.stores.hdf5 import Hdf5
 os.setuid(65534) if os.getuid() == 0 else None
@@ -442,7 +441,7 @@ else:
 def test_a_place_that_can_not_be(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="directory"):
         Hdf5(tmp_path)
-    with pytest.raises(StoreError, match="no such directory|No such file"):
+    with pytest.raises(StoreError, match="can't write"):
         Hdf5(tmp_path / "no" / "such.h5").put("a", b"1")
 
 
@@ -502,7 +501,8 @@ store = Hdf5(sys.argv[1]); store.put("a", b"1"); store.get("a")
 if pid := os.fork():
     raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
-    for more in ("", "else: store.get('a')", "else: store.put('b', b'1')"):
+    damage = "open(store.path, 'wb').write(b'x' * 5000)\nstore.put('b', b'1')\nassert {}\n"
+    for more in ("", "else: store.get('a')", "else: store.put('b', b'1')", damage.format(1)):
         done = subprocess.run([sys.executable, "-c", code + more, str(path)], timeout=60)
         assert done.returncode == 0
 

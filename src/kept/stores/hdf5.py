@@ -172,7 +172,7 @@ class Hdf5:
                 part.unlink(missing_ok=True)
                 os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 with (
-                    self._h5py.File(Change(fd, _end(fd)), "r") as old,
+                    self._open(Change(fd, _end(fd)), "r") as old,
                     self._h5py.File(part, "w", libver=_FORMAT, locking=False) as new,
                 ):
                     for room in old:
@@ -249,7 +249,7 @@ class Hdf5:
         now = (os.getpid(), generation, found.st_dev, found.st_ino, end)
         if self._opened is None or self._opened[1] != now:
             self._forget_handle()
-            self._opened = self._h5py.File(Change(fd, end), "r"), now
+            self._opened = self._open(Change(fd, end), "r"), now
         return self._opened[0]
 
     def _change(self, do: Callable[[Any], T]) -> T:
@@ -261,7 +261,7 @@ class Hdf5:
             try:
                 with self._file.changing() as change:
                     mode = "r+" if change.size else "w"
-                    with self._h5py.File(change, mode, libver=_FORMAT) as h5:
+                    with self._open(change, mode, libver=_FORMAT) as h5:
                         return do(h5)
             except _DAMAGE as error:
                 damage = error
@@ -280,6 +280,15 @@ class Hdf5:
             except OSError as failure:
                 raise StoreError(f"can't set the damaged {self.path} aside: {failure}") from failure
         tell(f"{self.path} is damaged ({error}); it is now {aside}, and a new one is begun")
+
+    def _open(self, change: Change, mode: str, **options: Any) -> Any:
+        try:
+            return self._h5py.File(change, mode, **options)
+        except _DAMAGE as error:
+            damage = str(error)
+        # Not from within: the error's frames hold what the library would let go of at the exit,
+        # by a call into a Python that has ended.
+        raise RuntimeError(damage)
 
     def _forget_handle(self) -> None:
         if self._opened is not None:

@@ -116,13 +116,15 @@ class JournaledFile:
                 yield change
                 header, entries = self._journal(change, generation + 1)
             except BaseException as error:
-                failure = change.failure or error
-                change.failure = failure  # whatever still writes, writes nothing
+                change.dead = True
                 with contextlib.suppress(OSError):
                     if os.fstat(self._file).st_size > change.base:
                         os.ftruncate(self._file, change.base)
-                if isinstance(failure, OSError) and failure.errno:
-                    raise StoreError(f"can't write {self.path}: {failure}") from failure
+                if change.failure is not None:
+                    told = f"can't write {self.path}: {change.failure}"
+                    raise StoreError(told) from change.failure
+                if isinstance(error, OSError) and error.errno:
+                    raise StoreError(f"can't write {self.path}: {error}") from error
                 raise
             if entries:
                 self._apply(header, entries)

@@ -19,8 +19,10 @@ _ONCE = 1 << 30  # systems read and write less than 2 GiB at once
 class Change(io.RawIOBase):
     """The file as it will be: what a library that writes files is given in its place."""
 
-    failure: BaseException | None = None
-    """Why the change will not be made; a library may have swallowed it."""
+    failure: OSError | None = None
+    """What the system answered; a library may have swallowed it."""
+    dead = False
+    """The change will not be made: whatever is still written is of no account."""
 
     def __init__(self, fd: int, base: int) -> None:
         super().__init__()
@@ -62,11 +64,11 @@ class Change(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
-        if self.failure is None:
+        if not self.dead:
             try:
                 self._write(view)
-            except BaseException as error:
-                self.failure = error
+            except OSError as error:
+                self.failure, self.dead = OSError(*error.args), True
                 raise
         self._at += view.nbytes
         self.size = max(self.size, self._at)
