@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Store
+from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps, Store
 
 if TYPE_CHECKING:
     from kept.stores.files import Files
@@ -40,6 +40,7 @@ __all__ = [
     "Retry",
     "Sql",
     "Sqlite",
+    "Stamps",
     "Store",
     "Void",
 ]
