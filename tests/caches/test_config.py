@@ -7,6 +7,7 @@ import pytest
 
 import kept
 from kept.caches.config import find, read
+from kept.caches.spec import Spec
 
 
 @pytest.fixture(autouse=True)
@@ -89,9 +90,9 @@ def test_named_caches(home: Path) -> None:
     found = find(Path("a"))
     assert found.url == str(home / "a/sub/fast")
     assert found.options == {"memory": "2 MB", "durability": "power"}
-    assert found.named("plain") == (str(home / "a/plain"), {})
-    assert found.named("gone") == ("void:", {})
-    assert found.named("far away")[0] == str(home / "far")
+    assert found.named("plain") == Spec(str(home / "a/plain"))
+    assert found.named("gone") == Spec("void:")
+    assert found.named("far away").url == str(home / "far")
     with pytest.raises(
         kept.ConfigError, match="no cache is named 'slow'; there are far away, fast, gone, plain"
     ):

@@ -203,7 +203,7 @@ def test_lfu_keeps_what_is_used_often(kind: str) -> None:
 def test_cost_keeps_what_is_expensive_per_byte(kind: str) -> None:
     cache = new(kind)
     limited = cache.limited(bytes="1 MB")
-    assert "cost" in pickle.loads(pickle.dumps(limited))._made_by[1].values()
+    assert "cost" in pickle.loads(pickle.dumps(limited)).made_by[1].values()
 
     def keep_one(i: int, seconds: float, size: int) -> Digest:
         call = limited.keep(

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from kept.caches.cache import Cache
 from kept.caches.config import Settings, find
 from kept.caches.opening import open_cache, resolve_url
+from kept.caches.secrets import expanded
 from kept.caches.spec import Spec
 from kept.caches.threads import inherited, reach_threads
 from kept.errors import ConfigError, StoreError
@@ -75,6 +75,7 @@ def named(name: str) -> Cache:
     """
     is_name = not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
     if not is_name:
+        name = expanded(name)
         name = resolve_url(name, Path.cwd())  # the working directory may change
     with _lock:
         if name not in _named:

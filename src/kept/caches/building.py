@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from kept.caches.cache import Cache
 from kept.caches.derived import Derived
@@ -38,20 +37,22 @@ def build(spec: Spec, named: Callable[[str], Cache]) -> Cache:
         return open_cache(resolve_url(expanded(spec.url), Path.cwd()), **options)
     if spec.values is not None and spec.calls is not None:
         memory = options.pop("memory", "256 MB")
-        opened = {}
-        for name in ("values", "calls"):
-            opened[name] = open_store(expanded(getattr(spec, name)), **options.pop(f"{name}_options", {}))
+        values, calls = (
+            open_store(expanded(url), **options.pop(f"{name}_options", {}))
+            for name, url in (("values", spec.values), ("calls", spec.calls))
+        )
         if options:
             raise ConfigError(
                 f"{', '.join(options)}: an option of which of the two? "
                 f"Write values_options = {{ … }} or calls_options = {{ … }}"
             )
-        return Cache(**opened, memory=memory)
+        return Cache(values, calls, memory=memory)
     parts = [named(part) for part in spec.parts]
-    if spec.stack:
-        return Stack(*parts, write=spec.write or "all", **options)
+    memory = options.pop("memory", "256 MB") if spec.stack else None
     if options:
         raise ConfigError(f"{', '.join(options)}: say that of the cache it is made of")
+    if memory is not None:
+        return Stack(*parts, write=spec.write or "all", memory=memory)
     return Pool(*parts) if spec.pool else parts[0]
 
 

@@ -29,6 +29,7 @@ class Reader:
 
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text = path, text
+        self._names: set[str] = set()
 
     def read(self, table: Any) -> tuple[Spec, str | None, dict[str, Spec]]:
         """The active cache, its name if it has one, and all that have names.
@@ -41,6 +42,7 @@ class Reader:
         named = table.get("caches", {})
         if not isinstance(named, dict):
             raise self.error("caches", "must be a table of caches, [caches.NAME]")
+        self._names = set(named)
         caches = {name: self.cache(name, what) for name, what in named.items()}
         for name in caches:
             self._circle(name, caches, ())
@@ -120,7 +122,10 @@ class Reader:
         for part in what:
             if not isinstance(part, str) or not part:
                 raise self.error(key, f"must be names of caches, paths or URLs, not {part!r}")
-        return tuple(part if BARE.fullmatch(part) else self.url(key, part) for part in what)
+        return tuple(
+            part if part in self._names or BARE.fullmatch(part) else self.url(key, part)
+            for part in what
+        )
 
     def write(self, key: str, what: Any, kind: str) -> str:
         allowed = _WRITES.get(kind, ("all", "none"))

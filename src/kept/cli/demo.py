@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from kept.cli import text
-from kept.cli.urls import CacheOption, JsonOption, chosen, redacted
+from kept.cli.urls import CacheOption, JsonOption, chosen
 
 __all__ = ["demo"]
 
@@ -32,17 +32,15 @@ def demo(context: typer.Context, cache: CacheOption = None, as_json: JsonOption 
         raise StoreError(f"the example {_NAME} is not installed with this kept")
     if missing := [name for name in _NEEDS if find_spec(name) is None]:
         raise ConfigError(f"the demo needs {', '.join(missing)}: pip install 'kept[demo]'")
-    url, _, _ = chosen(cache)
+    spec, _ = chosen(cache)
     environment = dict(os.environ)
     if cache is not None:
-        environment["KEPT_CACHE"] = cache if _is_name(cache) else url
+        environment["KEPT_CACHE"] = cache if _is_name(cache) or spec.url is None else spec.url
     began = time.perf_counter()
     code = _run([sys.executable, str(program), *context.args], environment, as_json)
     if as_json:
         seconds = time.perf_counter() - began
-        text.emit(
-            {"cache": redacted(url), "program": str(program), "seconds": seconds, "exit": code}
-        )
+        text.emit({"cache": spec.shown, "program": str(program), "seconds": seconds, "exit": code})
     raise typer.Exit(code)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kept.cli import text
-from kept.cli.urls import CacheOption, JsonOption, chosen, exists, opened, redacted
+from kept.cli.urls import CacheOption, JsonOption, chosen, exists, opened
 
 __all__ = ["ls", "show", "stats", "where"]
 

@@ -1,0 +1,400 @@
+"""What a configuration can say of stores, stacks, pools, limits and secrets; and back."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kept
+from kept import ConfigError, KeptWarning, Pool, Stack
+from kept.caches import named, settings
+from kept.caches.active import reset
+from kept.caches.config import Settings, find, read
+from kept.caches.secrets import expanded, has_password, redacted
+from kept.caches.spec import Spec
+from kept.stores import Files, Memory, Sqlite
+
+SECRET = "pass/word@1"
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEPT_CACHE")
+
+
+def write(text: str, path: str = "kept.toml") -> Path:
+    made = Path(path)
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_text(text)
+    return made.absolute()
+
+
+ALL = """
+cache = "team"
+
+[caches]
+scratch = "memory:"
+
+[caches.local]
+url = "data/local"
+memory = "1 MB"
+
+[caches.shared]
+url = "sqlite:///data/shared.db"
+durability = "power"
+
+[caches.team]
+stack = ["local", "shared"]
+write = "first"
+memory = "2 MB"
+
+[caches.both]
+pool = ["shared", "local", "files:data/old"]
+
+[caches.small]
+url = "files:data/small"
+limit = { bytes = "10 MB", calls = 500, policy = "lru" }
+
+[caches.mixed]
+values = { url = "files:data/values", durability = "power" }
+calls = "sqlite:///data/calls.db"
+
+[caches.look]
+of = "shared"
+write = "none"
+
+[caches.look-small]
+of = "look"
+limit = { bytes = 5000 }
+"""
+
+
+def use(cache: kept.Cache, x: int = 1) -> Any:
+    f = kept.keep(cache=cache, name="f", version=1)(lambda x: [x])
+    f(x)
+    return f
+
+
+def test_all_kinds_of_caches_are_configured(home: Path) -> None:
+    write(ALL, "a/kept.toml")
+    Path("a/b").mkdir()
+    import os
+
+    os.chdir("a/b")
+    found = settings()
+    assert (found.name, found.url) == ("team", "stack of local, shared, write = first")
+    team = kept.keep(len).cache
+    assert isinstance(team, Stack)
+    assert (team.write, team.tier.limit) == ("first", 2_000_000)
+    assert team.caches == (named("local"), named("shared"))
+    assert named("local").url == str(home / "a/data/local")
+    assert named("shared").url == f"sqlite:///{home}/a/data/shared.db"
+    assert named("shared").options["durability"] == "power"
+    f = use(team)
+    assert f.contains(1)
+    assert use(named("shared"), 2).contains(2)
+    assert f.contains(2)
+    both = named("both")
+    assert isinstance(both, Pool)
+    assert both.caches[2].url == f"files:{home}/a/data/old"
+    small = named("small")
+    assert "limited" in repr(small)
+    use(small)
+    mixed = named("mixed")
+    assert (type(mixed.place.values.items), type(mixed.place.calls.items)) == (Files, Sqlite)
+    assert mixed.place.values.items.durable
+    use(mixed)
+    look = use(named("look"), 5)
+    assert look.contains(2)
+    assert not look.contains(5)
+    assert "readonly" in repr(named("look-small"))
+    assert named("team") is team or isinstance(named("team"), Stack)
+    for name in ("look", "small", "mixed", "both", "team"):
+        assert repr(pickle.loads(pickle.dumps(named(name)))) == repr(named(name))
+    assert not (home / "a/b/data").exists()
+
+
+def test_settings_are_written_and_read_again(home: Path) -> None:
+    found = read(write(ALL, "a/kept.toml"))
+    assert found is not None
+    again = read(write(found.to_toml(), "elsewhere/kept.toml"))
+    assert again is not None
+    assert again._replace(source=found.source) == found
+    assert again.to_toml() == found.to_toml()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "memory = 0\n",
+        'cache = "./x"\nmemory = "1 MB"\ntrust = true\n',
+        'cache = "x"\nmemory = 5\n[caches.x]\nurl = "./x"\n[caches.y]\nurl = "memory:"\n',
+        'cache = "é w"\n[caches."é w"]\nurl = "./a \\" \\\\ \\u007f"\n',
+        'cache = "s3://bucket/${NAME}?x=1"\n',
+    ],
+)
+def test_any_settings_come_back(text: str) -> None:
+    found = read(write(text, "a/kept.toml"))
+    assert found is not None
+    again = read(write(found.to_toml(), "b/kept.toml"))
+    assert again is not None
+    assert again.active == found.active
+    assert {**found.caches, "": ""}.items() <= {**again.caches, "": ""}.items()
+
+
+def test_caches_that_there_are_become_a_configuration() -> None:
+    local, far = kept.open("local", memory="1 MB"), kept.open("files:far")
+    caches = {
+        "main": Stack(local, far, write="first").limited(bytes="1 GB", policy="lfu"),
+        "far": far,
+        "look": Pool(local, far.readonly()),
+    }
+    made = Settings.of(caches, "main")
+    read_again = read(write(made.to_toml()))
+    assert read_again is not None
+    assert (read_again.active, dict(read_again.caches)) == (made.active, dict(made.caches))
+    for cache in (local, far):
+        cache.close()
+    for name, cache in caches.items():
+        assert repr(named(name)) == repr(cache)
+    for cache, says in [
+        (far.filtered(lambda call: True), "filtered.* can't be written"),
+        (kept.Cache(Memory(), Memory()), "can't be written"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            Settings.of({"x": cache}, "x")
+    with pytest.raises(ConfigError, match="no cache is named 'y'"):
+        Settings.of({"x": far}, "y")
+    with pytest.raises(ConfigError, match="not a name"):
+        Settings.of({"a b": far}, "a b")
+
+
+WRONG = [
+    ('[caches.a]\nurl = "./x"\nstack = ["b"]\n', 3, "caches.a.stack: goes not with url"),
+    ('[caches.a]\nvalues = "./x"\n', 2, "needs both values and calls"),
+    ('[caches.a]\ncalls = "./x"\n', 2, "needs both values and calls"),
+    ("[caches.a]\nvalues = 3\ncalls = 'x'\n", 2, "caches.a.values: is missing, or not text"),
+    ("[caches.a]\nstack = []\n", 2, "must be a list"),
+    ('[caches.a]\nstack = "b"\n', 2, "must be a list"),
+    ("[caches.a]\npool = [3]\n", 2, "not 3"),
+    ('[caches.a]\nstack = ["b"]\n', 1, "no cache is named 'b'"),
+    ('[caches.a]\nstack = ["b"]\n[caches.b]\nof = "a"\n', 1, "made of itself: a of b of a"),
+    ('[caches.a]\nof = "a"\n', 1, "made of itself"),
+    ('[caches.a]\nurl = "./x"\nwrite = "first"\n', 3, "is one of all, none here"),
+    ('[caches.a]\nstack = ["./x"]\nwrite = "some"\n', 3, "is one of all, first, none"),
+    ('[caches.a]\nurl = "./x"\nlimit = 5\n', 3, "must be a table of bytes"),
+    ('[caches.a]\nurl = "./x"\nlimit = {}\n', 3, "nothing is limited"),
+    ('[caches.a]\nurl = "./x"\nlimit = {bytes = "x"}\n', 3, "not a size"),
+    ('[caches.a]\nurl = "./x"\nlimit = {byte = 1}\n', 3, "byte is not known"),
+    ('[caches.a]\nurl = "./x"\nlimit = {calls = 1, policy = "mru"}\n', 3, "policy= is one of"),
+    ('[caches.a]\nstack = ["redsi://x"]\n', 2, "no such scheme"),
+    ('[caches.a]\nurl = "files://host/x"\n', 2, "write files:PATH"),
+    ('[caches.a]\nurl = "redis://h"\ncolour = []\n', 3, "caches.a.colour: is not known"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "says"), WRONG)
+def test_what_is_wrong_is_told_with_its_line(text: str, line: int, says: str) -> None:
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        find()
+    assert str(caught.value).startswith(f"{path}:{line}: "), caught.value
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[caches.a]\nurl = "files:x"\ncolour = 1\n', "no such option 'colour'; there are dura"),
+        ('[caches.a]\nurl = "memory:"\ntrust = true\n', "memory: no such option 'trust'"),
+        ('[caches.a]\npool = ["./x"]\nmemory = 5\n', "memory: say that of the cache"),
+        ('[caches.a]\nstack = ["./x"]\ntrust = true\n', "trust: say that of the cache"),
+        ('[caches.a]\nvalues = "./x"\ncalls = "./y"\ntrust = true\n', "of which of the two"),
+    ],
+)
+def test_what_does_not_go_with_a_place_is_told_when_it_is_opened(text: str, says: str) -> None:
+    path = write(text)
+    reset()
+    with pytest.raises(ConfigError) as caught:
+        named("a")
+    assert str(caught.value).startswith(str(path))
+    assert says in str(caught.value)
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+
+def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(
+        '[caches.db]\nurl = "postgresql://kept:${KEPT_DB_PASSWORD}@db.invalid/kept"\n'
+        '[caches.disk]\nurl = "${KEPT_SCRATCH}/kept"\n'
+        '[caches.deep]\nurl = "files:${KEPT_SCRATCH}/files"\n'
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = find()
+    assert found.caches["db"].url == "postgresql://kept:${KEPT_DB_PASSWORD}@db.invalid/kept"
+    for name, variable in [("db", "KEPT_DB_PASSWORD"), ("disk", "KEPT_SCRATCH")]:
+        with pytest.raises(ConfigError, match=rf"kept\.toml.*variable {variable} is not set"):
+            named(name)
+    monkeypatch.setenv("KEPT_DB_PASSWORD", SECRET)
+    monkeypatch.setenv("KEPT_SCRATCH", "scratch")
+    reset()
+    db = named("db")
+    assert db.url == "postgresql://kept:pass%2Fword%401@db.invalid/kept"
+    assert named("disk").url == str(path.parent / "scratch/kept")
+    assert named("deep").url == f"files:{path.parent}/scratch/files"
+    for said in (repr(db), repr(Stack(named("disk"), db)), settings().to_toml()):
+        assert "word" not in said.replace("PASSWORD", "")
+    with pytest.raises(kept.StoreError) as caught:
+        db.calls.get("0" * 64)
+    assert SECRET not in str(caught.value)
+    assert "word" not in str(caught.value).replace("password", "")
+
+
+def test_a_password_in_a_file_is_warned_of_and_never_shown() -> None:
+    path = write('memory = 0\n[caches.db]\nurl = "redis://:s3cret@host/0"\n')
+    with pytest.warns(KeptWarning, match=rf"{path}:3: caches\.db\.url: a password") as told:
+        found = find()
+    assert "s3cret" not in str(told[0].message)
+    assert "s3cret" not in found.caches["db"].shown
+    assert "s3cret" not in redacted(found.to_toml())
+
+
+@pytest.mark.parametrize(
+    ("url", "has"),
+    [
+        ("redis://:x@h", True), ("redis://u:x@h/1", True), ("redis://u@h", False), ("redis://h", False),
+        ("redis://:${X}@h", False), ("s3://b/p?secret_key=x", True), ("s3://b/p?secret_key=${X}", False),
+        ("s3://b?region=x", False), ("/a/b:c@d", False), ("https://h/?access_token=t", True),
+    ],
+)  # fmt: skip
+def test_what_has_a_password(url: str, has: bool) -> None:
+    assert has_password(url) == has
+
+
+def test_only_names_in_braces_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_1", "a b/c")
+    assert expanded("$A_1 ${A_1} ${ A_1} $(A_1) ${A-1}") == "$A_1 a b/c ${ A_1} $(A_1) ${A-1}"
+    assert expanded("x://u:${A_1}@h/p") == "x://u:a%20b%2Fc@h/p"
+    assert expanded("x://h/${A_1}?k=${A_1}") == "x://h/a b/c?k=a%20b%2Fc"
+    with pytest.raises(ConfigError, match="variable B is not set"):
+        expanded("${B}")
+
+
+# -- opening --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["files:x", "files:./x", "files:/{home}/x", "files:///{home}/x", "sqlite:///x", "sqlite:x"],
+)
+def test_media_are_opened_by_url(home: Path, url: str) -> None:
+    url = url.replace("/{home}", str(home))
+    with kept.open(url) as cache:
+        assert use(cache).contains(1)
+    assert (home / "x").exists()
+    with kept.open(url, durability="power") as cache:
+        assert use(cache).contains(1)
+        copy = pickle.loads(pickle.dumps(cache))
+        assert use(copy).call(1)
+        copy.close()
+    with kept.open("files:~/y"):
+        assert (home / "y").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("nosuch://x", {}, "no such scheme as 'nosuch'; there are paths, memory:"),
+        ("files:", {}, "names no path"),
+        ("files://host/x", {}, "'host' is no host here; write files:PATH"),
+        ("files:x", {"colour": 1}, "files: no such option 'colour'; there are durability, trust"),
+        ("files:x", {"durability": "much"}, "durability is 'process' or 'power'"),
+        ("sqlite:///x", {"readonly": True}, "sqlite: no such option 'readonly'; there are"),
+        ("void:x", {}, "takes no path"),
+        ("void:", {"trust": True}, "it takes none"),
+        ("redis://h:x/", {}, "not a Redis URL"),
+    ],
+)
+def test_wrong_urls(url: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        kept.open(url, **options)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(ConfigError, match=r"pip install 'kept\[redis\]'"):
+        kept.open("redis://localhost")
+
+
+@pytest.mark.parametrize("scheme", ["", "files:", "sqlite:"])
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ({}, {"durability": "power"}, "open in this process with durability='process'"),
+        ({"durability": "power"}, {}, "can't be opened with durability='process' too"),
+        ({"trust": True}, {"trust": False}, "trust=True.*trust=False"),
+    ],
+)
+def test_two_caches_on_one_path_agree(
+    scheme: str, first: dict[str, Any], second: dict[str, Any], says: str
+) -> None:
+    one = kept.open(f"{scheme}x", **first)
+    Path("link").symlink_to("x")
+    for url in ("x", "./x", "link"):
+        with pytest.raises(ConfigError, match=says):
+            kept.open(f"{scheme}{url}", **second)
+    same = kept.open(f"{scheme}link", memory=0, **first)
+    assert use(one).contains(1)
+    assert use(same).contains(1)
+    one.close()
+    same.close()
+    with kept.open(f"{scheme}x", **second) as other:
+        assert use(other).contains(1)
+
+
+def test_a_cache_of_any_two_stores(home: Path) -> None:
+    for values, calls in [
+        (Files("v"), Sqlite("c.db")),
+        ("v", "sqlite:///c.db"),
+        (home / "v", Sqlite("c.db")),
+    ]:
+        with kept.Cache(values=values, calls=calls) as cache:
+            f = kept.keep(cache=cache, name="f", version=1)(lambda x: bytes(x))
+            assert [len(f(5)), len(f(100_000))] == [5, 100_000]
+            assert cache.verify().ok
+            copy = pickle.loads(pickle.dumps(cache))
+            assert copy.calls.get(f.key(5)) is not None
+    kinds = {key.partition("/")[0] for key in Files("v").keys()}  # noqa: SIM118  a store is no dict
+    assert kinds == {"values", "blobs"}
+    assert "Files" in repr(cache)
+    for wrong, says in [
+        (3, "not a store: 3"),
+        (kept.open("here").values, "is a store of Values; a cache holds stores of bytes"),
+        (kept.open("memory:").calls, "is a store of Calls"),
+        ("nosuch:x", "no such scheme"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            kept.Cache(values=wrong, calls=Memory())  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_importing_the_stores_imports_no_driver() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, kept.stores; from kept.stores import Files, Sqlite; "
+        "print(sorted({'sqlalchemy', 'redis', 'obstore', 'h5py', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        kept.stores.Nothing
+    assert Spec("x").shown == "x"
