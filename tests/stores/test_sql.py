@@ -227,7 +227,8 @@ def test_keys_are_compared_byte_by_byte(postgresql: Service, mariadb_url: str) -
 
 @pytest.mark.long
 def test_one_of_eight_processes_creates_and_no_increment_is_lost(url: str) -> None:
-    check_races(Sql(url), keys=10, times=20)
+    # A file answers so fast that few increments would not meet.
+    check_races(Sql(url), keys=10, times=200 if url.startswith("sqlite") else 40)
 
 
 def put_and_find(store: Sql, me: int) -> int:
