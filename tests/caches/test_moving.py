@@ -1,6 +1,7 @@
 """Calls on the move: to another cache, and under other keys."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,24 @@ def test_what_cannot_be_transferred_is_skipped_and_stays(kind: str) -> None:
     assert list(source.calls.keys()) == [str(f.key(1))]
     with pytest.raises(ConfigError, match="not to itself"):
         source.transfer(source)
+
+
+@pytest.mark.parametrize("url", ["here", "files:here", "sqlite:///here"])
+def test_nothing_is_moved_to_where_it_is(url: str) -> None:
+    source = kept.open(url)
+    _, f = fill(source)
+    Path("link").symlink_to("here")
+    near = new("memory")
+    for target in (kept.open(url), kept.open(url.replace("here", "link"))):
+        with pytest.raises(ConfigError, match="not to itself"):
+            source.transfer(target, move=True)
+        stack = kept.Stack(near, target)
+        for a, b in ((stack, source), (source, stack)):
+            with pytest.raises(ConfigError, match="a part of it"):
+                a.transfer(b, move=True)
+        assert source.transfer(kept.Stack(near, target)).skipped == 0
+    assert f.contains(LARGE)
+    assert source.size().calls == 5
 
 
 def test_a_transfer_that_fails_in_the_middle_forgets_nothing() -> None:

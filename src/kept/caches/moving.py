@@ -15,7 +15,7 @@ from kept.errors import ConfigError, DecodeError
 from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
 from kept.records import Call, Digest
-from kept.stores.layers import value_of
+from kept.stores.layers import Layers, value_of
 
 __all__ = ["Moved", "migrate", "transfer", "transform"]
 
@@ -48,8 +48,10 @@ def transfer(
     """See `Cache.transfer`."""
     done = Moved()
     source.flush()
-    if target is source:
-        raise ConfigError("a cache is transferred to another one, not to itself")
+    here, there = _identities(source.place), _identities(target.place)
+    if here == there or (move and here & there):
+        # Moving ends with forgetting here, which would be there.
+        raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
     if move and not dry_run:
         inner(source.place, write=True)
     inner(target.place, write=True)
@@ -67,6 +69,33 @@ def transfer(
     if move and not dry_run and gone:
         source.evict(keys=gone)
     return done
+
+
+def _identities(place: Any) -> set[object]:
+    """What tells the places beneath a place from others, however they were opened."""
+    place = inner(place, write=False)
+    if isinstance(place, Layers):
+        return set().union(*(_identities(layer) for layer in place.places))
+    found: set[object] = set()
+    for store in (
+        (place.calls.items, place.values.items) if hasattr(place.calls, "items") else (place,)
+    ):
+        found.add(_identity(store))
+    return found
+
+
+def _identity(store: Any) -> object:
+    prefix = ""
+    while hasattr(store, "store"):  # a wrapper
+        prefix = getattr(store, "prefix", "") + prefix
+        store = store.store
+    path = getattr(store, "root", None) or getattr(store, "file", None)
+    if path is not None and path.exists():
+        status = path.stat()
+        return prefix, status.st_dev, status.st_ino
+    if "__reduce__" in vars(type(store)) and (made_of := store.__reduce__()[1]):
+        return prefix, type(store), repr(made_of)
+    return prefix, id(store)
 
 
 def _copied(source: Cache, target: Cache, call: Call, done: Moved, *, dry_run: bool) -> bool:

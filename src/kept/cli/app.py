@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kept import __version__
-from kept.cli import changing, demo, looking
+from kept.cli import changing, configuring, demo, looking, moving, using
 from kept.cli.urls import redacted
 from kept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
@@ -29,7 +29,12 @@ for command in (
     looking.ls,
     looking.show,
     looking.stats,
+    using.du,
+    configuring.config,
     changing.evict,
+    moving.gc,
+    moving.transfer,
+    moving.migrate,
     changing.verify,
 ):
     app.command()(command)

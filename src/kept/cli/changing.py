@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kept.cli import text
+from kept.cli.bar import Bar
 from kept.cli.urls import CacheOption, JsonOption, opened
 
 __all__ = ["evict", "verify"]
@@ -86,7 +87,7 @@ def verify(
 
     if discard and not repair:
         raise ConfigError("--discard goes with --repair")
-    with opened(cache) as (found, url), _Bar() as bar:
+    with opened(cache) as (found, url), Bar() as bar:
         report = found.verify(repair=repair, discard=discard, progress=bar.advance)
     if as_json:
         problems = [asdict(problem) for problem in report.problems]
@@ -125,41 +126,3 @@ def _print_report(report: Any) -> None:
         repair = "" if len(report.problems) > left else ": kept verify --repair"
         said = f"{_count(left, 'problem')}{' left' if not repair else ''}{repair}"
     console.print(f"{looked}: {said}", soft_wrap=True)
-
-
-class _Bar:
-    """A progress bar on standard error, if that is a terminal."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._stage = ""
-
-    def __enter__(self) -> _Bar:
-        if sys.stderr.isatty():
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description:<18}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                console=text.console(stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def advance(self, stage: str, done: int, total: int) -> None:
-        """What is being checked, how far, and of how much (0: not known)."""
-        if self._bar is None:
-            return
-        if stage != self._stage:
-            self._stage = stage
-            if self._task is not None:
-                self._bar.remove_task(self._task)
-            self._task = self._bar.add_task(stage, total=None)
-        self._bar.update(self._task, completed=done, total=total or None)
