@@ -238,7 +238,7 @@ def verify_open(cache: Any, root: Path, **options: Any) -> Report:
 
 
 def test_a_newer_format_is_listed_and_left_alone(root: Path) -> None:
-    from kept.stores.tables import seal
+    from kept.stores.body import seal
 
     with index(root) as c:
         id_, digest, head = c.execute('SELECT id, digest, head FROM "values"').fetchone()

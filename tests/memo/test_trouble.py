@@ -311,7 +311,7 @@ def test_no_space_left_at_all(small_disk: Path) -> None:
 
 
 NOBODY = """
-import os, tempfile, kept
+import dataclasses, os, tempfile, kept, kept.caches.building
 with kept.open(tempfile.mkdtemp()) as warm, kept.use(warm):  # imports what the user can't read
     keep(lambda n: n)("x" * 100_000), keep(lambda n: n)(iter([]))
 if os.getuid() == 0:
