@@ -21,7 +21,7 @@ def main() -> int:
     from expressions import DISTINCT, NAMESPACE
 
     from kept.hashing.encoding import Cyclic, reference_encoding
-    from kept.hashing.fast import digest_bytes
+    from kept.hashing.digests import digest_bytes
 
     kept = {item["expr"]: item for item in json.loads(FILE.read_text())} if FILE.exists() else {}
     for text in DISTINCT:

@@ -4,7 +4,7 @@ from typing import Any
 
 from ..records import Digest
 from .buffers import READONLY_MAPS, address, buffer_digest
-from .fast import digest_bytes
+from .digests import digest_bytes
 from .functions import Identity, identify
 from .registry import register_digest
 

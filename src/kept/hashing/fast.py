@@ -11,7 +11,6 @@ column's exact types are looked at before it is left alone.
 
 from __future__ import annotations
 
-import gc
 from itertools import chain, islice, repeat
 from marshal import dumps
 from math import inf
@@ -28,13 +27,11 @@ from .encoding import (
     MAX_HEIGHT,
     MAX_LENGTH,
     MAX_NODES,
-    Cyclic,
-    reference_digest,
 )
 from .objects import fields_of
-from .registry import Reducer, Refused, reducer_of
+from .registry import Reducer, reducer_of
 
-__all__ = ["digest_bytes", "fast_digest"]
+__all__ = ["SIZED", "Task", "Unfit", "fast_digest"]
 
 MARK = StopIteration
 """`marshal` writes this one class as the single byte `S`, which opens a tagged tuple."""
@@ -42,15 +39,13 @@ MARK = StopIteration
 _BUDGET = 500_000
 """Values laid out between two looks at whether most of them are the same few objects."""
 
-_PAUSE = 1000
-"""Parts of a root from which the collector is paused for the walk."""
-
+SIZED = frozenset({list, tuple, dict})
 _TEXT = {str}
 _PLAIN = ATOMS - {bytes}
 _NO_KEYS = dumps((), 2)
 
 
-class _Unfit(Exception):  # noqa: N818 - a signal
+class Unfit(Exception):  # noqa: N818 - a signal
     """Too deep, cyclic, or much shared: for the reference to do."""
 
 
@@ -62,7 +57,7 @@ Column = tuple[list[Any], int]
 """What to write for each value, and an upper bound of the nodes of each."""
 
 
-class _Task:
+class Task:
     """One digest: what is known of memory, and what large objects were reduced to.
 
     A value whose parts turn out to be large is walked again piece by piece; its arrays and frames
@@ -93,7 +88,7 @@ class _Pass:
 
     __slots__ = ("budget", "limit", "task", "total")
 
-    def __init__(self, task: _Task, limit: float = inf) -> None:
+    def __init__(self, task: Task, limit: float = inf) -> None:
         self.task = task
         self.limit = limit
         self.total = 0
@@ -124,7 +119,7 @@ class _Pass:
             if first is bytes:
                 return _short(values), 1
             if level > MAX_HEIGHT:
-                raise _Unfit
+                raise Unfit
             return self.group(first, values, level)
         found = set(kinds)
         if bytes in found:
@@ -133,7 +128,7 @@ class _Pass:
         if not rest:
             return values, 1
         if level > MAX_HEIGHT:
-            raise _Unfit
+            raise Unfit
         out = list(values)
         places: dict[type, list[int]] = {kind: [] for kind in rest}
         for place, kind in enumerate(kinds):
@@ -157,12 +152,12 @@ class _Pass:
         """Take note that these are to be laid out.
 
         Raises:
-            _Unfit: that is much, and they are mostly the same few, met on many ways.
+            Unfit: that is much, and they are mostly the same few, met on many ways.
         """
         self.budget -= parts
         if self.budget < 0:
             if len(set(map(id, values))) * 2 < len(values):
-                raise _Unfit
+                raise Unfit
             self.budget = _BUDGET
 
     def group(self, kind: type, values: list[Any], level: int) -> Column:
@@ -282,7 +277,7 @@ class _Pass:
                 order = sorted(range(at, end), key=inner.__getitem__)
             else:
                 if len(set(written[at:end])) != end - at:
-                    raise _Unfit  # keys that are written alike go by their values
+                    raise Unfit  # keys that are written alike go by their values
                 order = sorted(range(at, end), key=written.__getitem__)
             names = dumps(tuple([keys[i] for i in order]), 2)
             out.append((MARK, b"dict", names, *[held[i] for i in order]))
@@ -316,7 +311,7 @@ def _long_bytes(value: bytes) -> bytes:
     return hasher.update(value).digest()
 
 
-def _column(values: list[Any], task: _Task, depth: int) -> list[Any]:
+def _column(values: list[Any], task: Task, depth: int) -> list[Any]:
     """The stand-ins of the root's children, large ones replaced by their digests."""
     try:
         return _Pass(task).column(values, 1)[0]
@@ -324,9 +319,9 @@ def _column(values: list[Any], task: _Task, depth: int) -> list[Any]:
         return _pieces(values, task, depth)
 
 
-def _pieces(values: list[Any], task: _Task, depth: int) -> list[Any]:
+def _pieces(values: list[Any], task: Task, depth: int) -> list[Any]:
     """The same by halves: what has few nodes in all has no large part."""
-    if len(values) == 1 and type(values[0]) in _SIZED and len(values[0]) > MAX_NODES:
+    if len(values) == 1 and type(values[0]) in SIZED and len(values[0]) > MAX_NODES:
         return [(MARK, b"#", _large(values[0], task, depth))]
     try:
         return _Pass(task, MAX_NODES).column(values, 1)[0]
@@ -337,7 +332,7 @@ def _pieces(values: list[Any], task: _Task, depth: int) -> list[Any]:
     return _pieces(values[:half], task, depth) + _pieces(values[half:], task, depth)
 
 
-def _large(value: Any, task: _Task, depth: int) -> bytes:
+def _large(value: Any, task: Task, depth: int) -> bytes:
     """The digest of a large part, once however often it is met."""
     found = task.large.get(id(value))
     if found is None:
@@ -345,16 +340,11 @@ def _large(value: Any, task: _Task, depth: int) -> bytes:
     return found[1]
 
 
-_SIZED = frozenset({list, tuple, dict})
-_SIZED_ATOMS = frozenset({str, bytes})
-_SHORT = 4096
-
-
-def fast_digest(root: Any, task: _Task, depth: int = 0) -> bytes:
+def fast_digest(root: Any, task: Task, depth: int = 0) -> bytes:
     """The digest of a value, 32 bytes.
 
     Raises:
-        _Unfit, Refused: the reference must do it (and knows the path to what was refused).
+        Unfit, Refused: the reference must do it (and knows the path to what was refused).
     """
     kind = type(root)
     if kind in ATOMS:
@@ -362,7 +352,7 @@ def fast_digest(root: Any, task: _Task, depth: int = 0) -> bytes:
             return _long_bytes(root)
         return buffer_digest(dumps(root, 2))
     if depth > 8:
-        raise _Unfit
+        raise Unfit
     written: Any
     if kind is list:
         written = _column(root, task, depth)
@@ -377,7 +367,7 @@ def fast_digest(root: Any, task: _Task, depth: int = 0) -> bytes:
             names = _column(list(root), task, depth)
             order = list(map(dumps, names, repeat(2)))
             if len(set(order)) != len(order):
-                raise _Unfit
+                raise Unfit
             held = _column(list(root.values()), task, depth)
             places = sorted(range(len(order)), key=order.__getitem__)
             ordered = dumps(tuple([names[i] for i in places]), 2)
@@ -388,38 +378,3 @@ def fast_digest(root: Any, task: _Task, depth: int = 0) -> bytes:
     else:
         written = (MARK, *_column(list(task.reduce(root, reducer_of(kind))), task, depth))
     return buffer_digest(dumps(written, 2))
-
-
-def digest_bytes(value: Any, known: Known | None = None, label: str = "value") -> bytes:
-    """The digest of a value, 32 raw bytes.
-
-    Args:
-        value: anything; it is only read.
-        known: (address, bytes) -> BLAKE3 of that memory, asked before a buffer is hashed.
-        label: what an error calls the value.
-
-    Raises:
-        Undigestible: a part has no identity; the message names the path to it.
-    """
-    kind = type(value)
-    if kind is Digest:
-        return value.raw  # type: ignore[no-any-return]
-    if kind in ATOMS and (kind not in _SIZED_ATOMS or len(value) < _SHORT):
-        return blake3(dumps(value, 2)).digest()  # most arguments: no walk, and no second thread
-    # A walk makes many tuples and no garbage; each some hundreds would start a collection.
-    pause = kind in _SIZED and len(value) >= _PAUSE and gc.isenabled()
-    if pause:
-        gc.disable()
-    try:
-        return fast_digest(value, _Task(known))
-    except (_Unfit, Refused, ValueError, RecursionError):
-        pass  # ValueError: marshal met a text or bytes too long for it
-    finally:
-        if pause:
-            gc.enable()
-    try:
-        return reference_digest(value, known, label)
-    except Cyclic:
-        from .cycles import cyclic_digest
-
-        return cyclic_digest(value, known, label)

@@ -85,7 +85,7 @@ def function_name(function: Any) -> str:
 
 
 def _digestible(value: Any) -> bool:
-    from .fast import digest_bytes
+    from .digests import digest_bytes
 
     try:
         digest_bytes(value)
@@ -216,7 +216,7 @@ def _content_of(function: FunctionType) -> tuple[Any, ...]:
 
 
 def _hex(content: Any) -> str:
-    from .fast import digest_bytes
+    from .digests import digest_bytes
 
     return digest_bytes(content).hex()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from kept.errors import DecodeError
 from kept.stores.base import Creates
 from kept.testing import items
 from kept.testing.accessors import Accessor
+from kept.testing.together import in_fork, in_threads
 
 __all__ = ["StoreContract"]
 
@@ -204,7 +205,7 @@ class StoreContract:
                     keeping.delete(key)
                     assert keeping.get(key) is None
 
-        _in_threads(8, work)
+        in_threads(8, work)
         assert len(list(keeping.keys())) == 8 * 8 + 1
 
     def test_create_keeps_only_what_is_absent(self, keeping: Any) -> None:
@@ -244,7 +245,7 @@ class StoreContract:
                 if keeping.create(key, candidates[me]):
                     won.append(me)
 
-            _in_threads(8, work)
+            in_threads(8, work)
             assert len(won) == 1
             self.check(keeping, key, candidates[won[0]])
 
@@ -293,7 +294,7 @@ class StoreContract:
             fresh.delete(items.key(1))
             self.close(fresh)
 
-        assert _forked(child) == 0, "it failed in a forked process; see the output"
+        assert in_fork(child) == 0, "it failed in a forked process; see the output"
         assert keeping.get(items.key(1)) is None
         self.check(keeping, items.key(2), self.item(items.key(2), 2))
         self.check(keeping, items.key(3), self.item(items.key(3), 3, 200_000))
@@ -370,35 +371,3 @@ class StoreContract:
 
 def _creates(store: Any) -> bool:
     return isinstance(store, Creates)
-
-
-def _in_threads(count: int, work: Callable[[int], None]) -> None:
-    errors: list[BaseException] = []
-
-    def run(me: int) -> None:
-        try:
-            work(me)
-        except BaseException as error:  # noqa: BLE001  it is raised below, where pytest sees it
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(me,)) for me in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-def _forked(do: Callable[[], None]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            do()
-            status = 0
-        except BaseException as error:  # noqa: BLE001  the parent sees the status
-            os.write(2, f"in the forked process: {error!r}\n".encode())
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

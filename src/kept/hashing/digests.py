@@ -1,0 +1,57 @@
+"""The digest of a value: by the fast walk, and by the reference where that one gives up."""
+
+from __future__ import annotations
+
+import gc
+from marshal import dumps
+from typing import Any
+
+from blake3 import blake3
+
+from ..records import Digest
+from .buffers import Known
+from .encoding import ATOMS, Cyclic, reference_digest
+from .fast import SIZED, Task, Unfit, fast_digest
+from .registry import Refused
+
+__all__ = ["digest_bytes"]
+
+_PAUSE = 1000
+"""Parts of a root from which the collector is paused for the walk."""
+_SIZED_ATOMS = frozenset({str, bytes})
+_SHORT = 4096
+
+
+def digest_bytes(value: Any, known: Known | None = None, label: str = "value") -> bytes:
+    """The digest of a value, 32 raw bytes.
+
+    Args:
+        value: anything; it is only read.
+        known: (address, bytes) -> BLAKE3 of that memory, asked before a buffer is hashed.
+        label: what an error calls the value.
+
+    Raises:
+        Undigestible: a part has no identity; the message names the path to it.
+    """
+    kind = type(value)
+    if kind is Digest:
+        return value.raw  # type: ignore[no-any-return]
+    if kind in ATOMS and (kind not in _SIZED_ATOMS or len(value) < _SHORT):
+        return blake3(dumps(value, 2)).digest()  # most arguments: no walk, and no second thread
+    # A walk makes many tuples and no garbage; each some hundreds would start a collection.
+    pause = kind in SIZED and len(value) >= _PAUSE and gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        return fast_digest(value, Task(known))
+    except (Unfit, Refused, ValueError, RecursionError):
+        pass  # ValueError: marshal met a text or bytes too long for it
+    finally:
+        if pause:
+            gc.enable()
+    try:
+        return reference_digest(value, known, label)
+    except Cyclic:
+        from .cycles import cyclic_digest
+
+        return cyclic_digest(value, known, label)
