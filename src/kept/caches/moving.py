@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kept.caches.cache import Cache
@@ -89,7 +90,8 @@ def _identity(store: Any) -> object:
     while hasattr(store, "store"):  # a wrapper
         prefix = getattr(store, "prefix", "") + prefix
         store = store.store
-    path = getattr(store, "root", None) or getattr(store, "file", None)
+    paths = [getattr(store, name, None) for name in ("root", "file", "path")]
+    path = next((path for path in paths if isinstance(path, Path)), None)
     if path is not None and path.exists():
         status = path.stat()
         return prefix, status.st_dev, status.st_ino

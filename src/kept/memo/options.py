@@ -47,8 +47,8 @@ class Options(NamedTuple):
         version: Any,
         code: str,
         name: str | None,
-        ignore: Iterable[str] | str,
-        require: Iterable[str] | str,
+        ignore: Iterable[str] | str | None,
+        require: Iterable[str] | str | None,
         key: Callable[..., Any] | None,
         when: Callable[[Any], bool] | None,
         ttl: Span | None,
@@ -115,7 +115,9 @@ class Options(NamedTuple):
         )
 
 
-def _names(label: str, given: Iterable[str] | str) -> tuple[str, ...]:
+def _names(label: str, given: Iterable[str] | str | None) -> tuple[str, ...]:
+    if given is None:
+        return ()
     try:
         names = (given,) if isinstance(given, str) else tuple(given)
     except TypeError:
