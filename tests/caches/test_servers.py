@@ -1,0 +1,165 @@
+"""What one does with a whole cache, on every medium that teams share."""
+
+import os
+import pickle
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.caches.places import Counted, new
+
+import kept
+from kept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
+
+KINDS = ["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3"]
+LARGE = 30_000
+
+
+def opened(request: pytest.FixtureRequest, kind: str, home: Path) -> Cache:
+    if kind in ("files", "hdf5"):
+        return kept.open(f"{kind}:{home / kind}")
+    if kind == "sqlite":
+        return kept.open(f"sqlite:///{home / 'items.db'}")
+    if kind == "s3":
+        return kept.open(
+            f"s3://{request.getfixturevalue('s3_bucket')}/kept",
+            endpoint=request.getfixturevalue("s3_url"),
+            region="us-east-1",
+            access_key_id="test",
+            secret_access_key="test",
+        )
+    return kept.open(request.getfixturevalue(f"{kind}_url"))
+
+
+@pytest.fixture(params=KINDS)
+def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[Cache]:
+    with opened(request, request.param, home) as made:
+        yield made
+
+
+def value(x: int) -> Any:
+    return {"x": x, "array": np.arange(LARGE) + x} if x >= 0 else [x]
+
+
+def same(found: Any, x: int) -> bool:
+    return bool(found["x"] == x and found["array"][0] == x) if x >= 0 else found == [x]
+
+
+def test_calls_are_kept_looked_at_and_forgotten(cache: Cache) -> None:
+    counted = Counted(value)
+    f = counted.into(cache, strict=True)
+    for x in (-1, 0, 1, -1, 0, 1):
+        assert same(f(x), x)
+    assert counted.runs == 3
+    cache.flush()
+    assert f.call(1).uses == 1
+    assert cache.expand(cache.shrink(f.key(1))) == f.key(1)
+    assert same(cache.load(f.call(1).result), 1)
+    assert (cache.size().calls, cache.size().values, cache.size().blobs) == (3, 3, 2)
+    assert cache.verify().problems == ()
+    copy = pickle.loads(pickle.dumps(cache))
+    assert same(counted.into(copy)(0), 0)
+    copy.close()
+    assert f.forget(-1)
+    assert cache.evict("counted").blobs == 2
+    assert cache.size().calls == cache.size().blobs == 0
+    assert counted.runs == 3
+
+
+def test_moving_migrating_and_collecting(cache: Cache) -> None:
+    counted = Counted(value)
+    f = counted.into(cache, strict=True)
+    for x in range(-2, 4):
+        f(x)
+    near = new("embedded")
+    assert cache.transfer(near).calls == 6
+    assert near.transfer(cache, move=True).same == 6
+    assert cache.migrate().same == 6
+    done = cache.transform(lambda call: None if call.arguments["x"].value == 3 else call)
+    assert (done.calls, done.same) == (1, 5)
+    assert cache.gc(grace=0).items >= 1
+    assert cache.size().blobs == 3
+    assert all(same(f(x), x) for x in range(-2, 3))
+    assert cache.verify().ok
+    assert counted.runs == 6
+
+
+def test_derived(cache: Cache) -> None:
+    counted = Counted(value)
+    f = counted.into(cache.limited(bytes=LARGE * 8 * 4, policy="fifo"), strict=True)
+    for x in range(8):
+        f(x)
+    assert cache.size().calls == 8
+    assert cache.size().blobs in (3, 4)
+    for made in (cache.readonly(), Pool(cache), Stack(new("embedded"), cache)):
+        assert same(counted.into(made)(7), 7)
+    assert counted.runs == 8
+    assert cache.verify().problems == ()
+
+
+def test_a_fork(cache: Cache) -> None:
+    counted = Counted(value)
+    f = counted.into(cache, strict=True)
+    f(1)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            f(2)
+            code = 0 if same(f(1), 1) and counted.runs == 2 else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert same(f(2), 2)
+    assert counted.runs == 1
+
+
+# Not S3: moto's server keeps its buckets in memory.
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb", "redis"])
+def test_a_far_server_that_dies_and_comes_back(
+    request: pytest.FixtureRequest, kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kept.stores import layers
+
+    monkeypatch.setattr(layers, "PAUSE", 0.2)
+    service = request.getfixturevalue(kind)
+    far = opened(request, kind, home)
+    counted = Counted(value)
+    f = counted.into(Stack(new("embedded"), far), strict=True)
+    f(-1)
+    service.kill()
+    with pytest.warns(KeptWarning, match="does not answer"):
+        f(-2)
+    assert same(f(-1), -1)
+    service.start()
+    deadline = time.monotonic() + 30
+    x = -3
+    while time.monotonic() < deadline and not _there(counted.into(far), x):
+        x -= 1
+        assert same(f(x), x)
+        time.sleep(0.1)
+    assert _there(counted.into(far), x)
+
+
+def _there(f: Any, x: int) -> bool:
+    try:
+        return bool(f.contains(x))
+    except StoreError:
+        return False
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb", "redis"])
+def test_wrong_credentials_are_one_error_without_the_password(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(request.getfixturevalue(f"{kind}_url"))
+    url = parts._replace(netloc=f"nobody:wr0ng@{parts.hostname}:{parts.port}").geturl()
+    with pytest.raises((StoreError, ConfigError)) as caught:
+        kept.open(url).calls.get("0" * 64)
+    assert "wr0ng" not in str(caught.value)
+    assert "password" in str(caught.value) or "credential" in str(caught.value)
