@@ -49,13 +49,13 @@ def transfer(
     """See `Cache.transfer`."""
     done = Moved()
     source.flush()
+    if move:
+        inner(source.place, write=True)
+    inner(target.place, write=True)
     here, there = _identities(source.place), _identities(target.place)
     if here == there or (move and here & there):
         # Moving ends with forgetting here, which would be there.
         raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
-    if move and not dry_run:
-        inner(source.place, write=True)
-    inner(target.place, write=True)
     gone: list[str] = []
     for key, call in _each(source, progress):
         if call is None:
