@@ -322,7 +322,7 @@ CREATE TABLE IF NOT EXISTS {meta} (name VARBINARY(64) PRIMARY KEY, value VARCHAR
                 value = value.replace(b"\\", b"\\\\").replace(b"'", b"\\'")
                 parts += (b"_binary'", value, b"'", text)
             else:
-                parts += (connection.literal(value).encode(), text)
+                parts += (connection.escape(value, connection.encoders).encode(), text)
         return b"".join(parts)
 
 
