@@ -23,7 +23,8 @@ import kept
 from kept import keep
 from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
-cache = kept.open(os.environ["STORE"], **json.loads(os.environ["OPTIONS"]))
+if os.environ["STORE"]:
+    cache = kept.open(os.environ["STORE"], **json.loads(os.environ["OPTIONS"]))
 if os.environ.get("HOST"):
     cache.place.locks.leases._host = os.environ["HOST"]
 """
@@ -109,6 +110,23 @@ def test_eight_processes_compute_each_call_once(start: Start, home: Path) -> Non
         one.end(30)
     assert Counter(notes(home / "log")) == {str(i): 1 for i in range(CALLS)}
     assert sum(computed) == CALLS
+
+
+def test_eight_stacks_on_one_shared_cache_compute_each_call_once(home: Path) -> None:
+    start = Start("", home, OPTIONS="{}")
+    stacked = 'cache = kept.Stack(kept.open(f"./near{sys.argv[1]}"), kept.open("files:./far"))\n'
+    try:
+        for seed in range(PROCESSES):
+            start.made.append(Child(START + stacked + ALL, seed, 50, **start.environment))
+        for one in start.made:
+            one.expect("ready")
+        for one in start.made:
+            one.say("")
+        assert sum(int(one.line(100).removeprefix("done ")) for one in start.made) == 50
+        assert Counter(notes(home / "log")) == {str(i): 1 for i in range(50)}
+    finally:
+        for one in start.made:
+            one.__exit__()
 
 
 def owner_and_waiter(start: Start, seconds: float, **of_waiter: str) -> tuple[Child, Child]:

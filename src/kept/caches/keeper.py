@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any, Self
 
 from kept.caches.encoded import encoded
-from kept.caches.place import Place
+from kept.caches.place import Place, inner
 from kept.caches.sizes import parse_size
 from kept.caches.tier import Entry, Tier
 from kept.codecs import decode, decoder
@@ -44,6 +44,8 @@ class Keeper:
     def __init__(self, place: Place, memory: int | str) -> None:
         self.place = place
         self.tier = Tier(parse_size(memory))
+        # What a far layer has got meanwhile does not show in the token of the near one.
+        self._vouches = not hasattr(inner(place, write=False), "places")
         self._words: Any = None
         self._look = 0.0
         self._uses: dict[bytes, int] = {}
@@ -287,8 +289,10 @@ class Keeper:
         return uses
 
     def token(self) -> tuple[int, int] | None:
-        """Differs after any commit by any process; None where that can't be seen."""
-        return self.place.token()
+        """Differs after any commit by any process; None where that can't be seen, as in the far
+        layers of a stack.
+        """
+        return self.place.token() if self._vouches else None
 
     def warn(self, kind: str, text: str) -> None:
         """Warn once a cache and kind of trouble."""

@@ -1,0 +1,177 @@
+"""Limits: what goes first, what stays, and what is told of a result that drifted."""
+
+import pickle
+import random
+from typing import Any
+
+import pytest
+from tests.caches.places import Counted, every, new, shared
+
+import kept
+from kept import ConfigError, KeptWarning
+from kept.records import Argument, Digest
+
+KB = 1000
+
+
+def blob(x: int) -> bytes:
+    return random.Random(x).randbytes(100 * KB)
+
+
+def held(f: Any, keys: Any) -> list[int]:
+    """Which results there are, by the store's own account."""
+    there = set(f.cache.values.keys())
+    return [x for x in keys if f.cache.calls.get(f.key(x)).result in there]
+
+
+@every
+def test_values_are_freed_and_records_stay(kind: str) -> None:
+    cache = new(kind)
+    counted = Counted(blob)
+    f = counted.into(cache.limited(bytes="1 MB", policy="fifo"))
+    for x in range(40):
+        f(x)
+    totals = cache.size()
+    assert totals.calls == 40
+    assert 8 <= totals.blobs <= 10
+    assert totals.values == totals.blobs
+    assert held(f, range(40)) == list(range(40 - totals.values, 40))
+    if totals.blob_bytes:  # a directory
+        assert totals.blob_bytes <= 1_050_000
+        assert totals.bytes < 1_500_000
+    record = f.call(0)
+    assert (record.function, record.size > 100 * KB, record.seconds > 0) == ("counted", True, True)
+    assert {p.kind for p in cache.verify().problems} == set()
+    assert f(0) == blob(0)
+    assert counted.runs == 41
+    assert f.call(0).result == record.result
+    assert cache.counts["drifted"] == f.cache.counts["drifted"] == 0
+
+
+@every
+def test_small_values_are_freed_too(kind: str) -> None:
+    cache = new(kind)
+    counted = Counted(lambda x: random.Random(x).randbytes(500))
+    f = counted.into(cache.limited(bytes=20 * KB, policy="fifo"))
+    for x in range(100):
+        f(x)
+    totals = cache.size()
+    assert totals.calls == 100
+    assert 30 <= totals.values <= 40
+    assert held(f, range(100)) == list(range(100 - totals.values, 100))
+    assert cache.verify().problems == ()
+
+
+@every
+def test_a_result_that_several_calls_gave_counts_once_and_goes_with_the_last(kind: str) -> None:
+    counted = Counted(lambda x: blob(x // 10))
+    f = counted.into(new(kind).limited(bytes=250 * KB, policy="fifo"))
+    for x in range(50):
+        f(x)
+    assert held(f, range(50)) == list(range(30, 50))
+
+
+@every
+def test_a_limit_of_calls_takes_records_too(kind: str) -> None:
+    cache = new(kind)
+    f = Counted(blob).into(cache.limited(calls=10, policy="fifo"))
+    for x in range(35):
+        f(x)
+        assert cache.size().calls <= 10
+    assert [x for x in range(35) if f.contains(x)] == list(range(35 - cache.size().calls, 35))
+    assert cache.size().blobs == cache.size().calls
+
+
+@every
+def test_lru_keeps_what_was_used(kind: str) -> None:
+    f = Counted(blob).into(new(kind).limited(bytes="1 MB", policy="lru"))
+    for x in range(9):
+        f(x)
+    for x in range(9, 30):
+        f(0)
+        f(1)
+        f(x)
+    assert held(f, (0, 1)) == [0, 1]
+    assert len(held(f, range(30))) in range(7, 11)
+
+
+@every
+def test_lfu_keeps_what_is_used_often(kind: str) -> None:
+    f = Counted(blob).into(new(kind).limited(bytes="1 MB", policy="lfu"))
+    for x in range(5):
+        for _ in range(10):
+            f(x)
+    for x in range(5, 30):
+        f(x)
+    assert held(f, range(5)) == [0, 1, 2, 3, 4]
+
+
+@every
+def test_cost_keeps_what_is_expensive_per_byte(kind: str) -> None:
+    cache = new(kind)
+    limited = cache.limited(bytes="1 MB")
+    assert "cost" in pickle.loads(pickle.dumps(limited)).made_by[1].values()
+
+    def keep_one(i: int, seconds: float, size: int) -> Digest:
+        call = limited.keep(
+            kept.digest(i).raw,
+            random.Random(i).randbytes(size),
+            function="work",
+            code="none",
+            arguments={"i": Argument(kept.digest(i), i, True)},
+            seconds=seconds,
+        )
+        return call.result
+
+    dear = [keep_one(i, 600.0, 100 * KB) for i in range(3)]
+    small = [keep_one(100 + i, 1.0, 2 * KB) for i in range(20)]
+    cheap = [keep_one(200 + i, 0.01, 100 * KB) for i in range(40)]
+    there = set(cache.values.keys())
+    assert there >= {*dear, *small}
+    assert len(there & set(cheap)) <= 7
+    assert cache.size().bytes < 1_200_000 + (KB * KB if kind == "embedded" else 0)
+
+
+@every
+def test_a_result_that_drifted_is_told(kind: str) -> None:
+    cache = new(kind)
+    state = [0]
+    counted = Counted(lambda x: (x, state[0]))
+    f = counted.into(cache)
+    f(1), f(2)
+    for x in (1, 2):
+        cache.values.delete(f.call(x).result)
+    assert not f.contains(1)
+    f(2)
+    state[0] = 1
+    with pytest.warns(KeptWarning, match="counted gave another result .* than before .* evicted"):
+        assert f(1) == (1, 1)
+    assert cache.counts["drifted"] == 1
+    assert f(1) == (1, 1)
+    assert counted.runs == 4
+
+
+@shared
+def test_limits_hold_while_several_write(kind: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    cache = new(kind)
+    f = Counted(blob).into(cache.limited(bytes="1 MB", policy="lru"), strict=True)
+    with ThreadPoolExecutor(4) as pool:
+        for x, found in enumerate(pool.map(f, range(60))):
+            assert found == blob(x)
+    assert cache.size().values <= 14
+    assert cache.verify().ok
+
+
+def test_wrong_limits() -> None:
+    cache = new("memory")
+    for options, says in [
+        ({}, "give bytes= or calls="),
+        ({"bytes": "lots"}, "not a size"),
+        ({"calls": -1}, "number of calls"),
+        ({"calls": True}, "number of calls"),
+        ({"bytes": 1, "policy": "mru"}, "policy= is one of fifo, lru, lfu, cost"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            cache.limited(**options)  # type: ignore[arg-type]  # wrong on purpose
