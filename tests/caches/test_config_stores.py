@@ -360,6 +360,11 @@ def test_two_caches_on_one_path_agree(
         assert use(other).contains(1)
 
 
+def test_two_caches_on_one_server_may_differ() -> None:
+    for prefix in ("a:", "b:"):
+        assert kept.open("redis://localhost:1", prefix=prefix).options["prefix"] == prefix
+
+
 def test_a_cache_of_any_two_stores(home: Path) -> None:
     for values, calls in [
         (Files("v"), Sqlite("c.db")),
@@ -390,7 +395,7 @@ def test_importing_the_stores_imports_no_driver() -> None:
     import sys
 
     code = (
-        "import sys, kept.stores; from kept.stores import Files, Sqlite; "
+        "import sys, kept.stores; from kept.stores import Files, Sqlite\n"
         "print(sorted({'sqlalchemy', 'redis', 'obstore', 'h5py', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

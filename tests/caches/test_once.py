@@ -12,7 +12,7 @@ import pytest
 from tests.faults.processes import Child, notes
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["files", "sqlite", "postgresql", "mariadb", "redis", "s3"]
+KINDS = ["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3"]
 PROCESSES, CALLS = 8, 150
 
 START = """
@@ -84,6 +84,8 @@ def start(request: pytest.FixtureRequest, home: Path) -> Iterator[Start]:
     options: dict[str, str] = {}
     if kind == "files":
         url = f"files:{home / 'files'}"
+    elif kind == "hdf5":
+        url = f"hdf5:{home / 'items.h5'}"
     elif kind == "sqlite":
         url = f"sqlite:///{home / 'items.db'}"
     elif kind == "s3":

@@ -54,7 +54,8 @@ def open_cache(
     parse_size(memory)  # a wrong one is told before a directory is made
     scheme = scheme_of(text)
     text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())
-    shared = _Shared.of(text, options)
+    path = local_path(text) if scheme else Path(text)
+    shared = None if path is None else _Shared(str(path.resolve()), options)
     place: Any
     if not scheme:
         for name in options:
@@ -71,7 +72,8 @@ def open_cache(
 
             place = Medium(place)
     cache = Cache(place=place, memory=memory, url=text, options={"memory": memory, **options})
-    shared.add(cache)
+    if shared is not None:
+        shared.add(cache)
     return cache
 
 
@@ -114,15 +116,9 @@ class _Shared:
                     "too: use one of the two, or close the other cache first"
                 )
 
-    @classmethod
-    def of(cls, url: str, options: dict[str, Any]) -> _Shared:
-        path = local_path(url) if scheme_of(url) else Path(url)
-        return cls(str(path.resolve()) if path is not None else url, options)
-
     def add(self, cache: Cache) -> None:
-        if scheme_of(cache.url or "") not in ("memory", "void"):
-            cache.how = self._how
-            self._caches.add(cache)
+        cache.how = self._how
+        self._caches.add(cache)
 
 
 _on: dict[str, weakref.WeakSet[Cache]] = {}
