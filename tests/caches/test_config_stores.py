@@ -1,22 +1,18 @@
 """What a configuration can say of stores, stacks, pools, limits and secrets; and back."""
 
 import pickle
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kept
-from kept import ConfigError, KeptWarning, Pool, Stack
+from kept import ConfigError, Pool, Stack
 from kept.caches import named, settings
 from kept.caches.active import reset
 from kept.caches.config import Settings, find, read
-from kept.caches.secrets import expanded, has_password, redacted
 from kept.caches.spec import Spec
 from kept.stores import Files, Memory, Sqlite
-
-SECRET = "pass/word@1"
 
 
 @pytest.fixture(autouse=True)
@@ -222,67 +218,6 @@ def test_what_does_not_go_with_a_place_is_told_when_it_is_opened(text: str, says
         named("a")
     assert str(caught.value).startswith(str(path))
     assert says in str(caught.value)
-
-
-# -- secrets --------------------------------------------------------------------------------------
-
-
-def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(
-        '[caches.db]\nurl = "postgresql://kept:${KEPT_DB_PASSWORD}@db.invalid/kept"\n'
-        '[caches.disk]\nurl = "${KEPT_SCRATCH}/kept"\n'
-        '[caches.deep]\nurl = "files:${KEPT_SCRATCH}/files"\n'
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = find()
-    assert found.caches["db"].url == "postgresql://kept:${KEPT_DB_PASSWORD}@db.invalid/kept"
-    for name, variable in [("db", "KEPT_DB_PASSWORD"), ("disk", "KEPT_SCRATCH")]:
-        with pytest.raises(ConfigError, match=rf"kept\.toml.*variable {variable} is not set"):
-            named(name)
-    monkeypatch.setenv("KEPT_DB_PASSWORD", SECRET)
-    monkeypatch.setenv("KEPT_SCRATCH", "scratch")
-    reset()
-    db = named("db")
-    assert db.url == "postgresql://kept:pass%2Fword%401@db.invalid/kept"
-    assert named("disk").url == str(path.parent / "scratch/kept")
-    assert named("deep").url == f"files:{path.parent}/scratch/files"
-    for said in (repr(db), repr(Stack(named("disk"), db)), settings().to_toml()):
-        assert "word" not in said.replace("PASSWORD", "")
-    with pytest.raises(kept.StoreError) as caught:
-        db.calls.get("0" * 64)
-    assert SECRET not in str(caught.value)
-    assert "word" not in str(caught.value).replace("password", "")
-
-
-def test_a_password_in_a_file_is_warned_of_and_never_shown() -> None:
-    path = write('memory = 0\n[caches.db]\nurl = "redis://:s3cret@host/0"\n')
-    with pytest.warns(KeptWarning, match=rf"{path}:3: caches\.db\.url: a password") as told:
-        found = find()
-    assert "s3cret" not in str(told[0].message)
-    assert "s3cret" not in found.caches["db"].shown
-    assert "s3cret" not in redacted(found.to_toml())
-
-
-@pytest.mark.parametrize(
-    ("url", "has"),
-    [
-        ("redis://:x@h", True), ("redis://u:x@h/1", True), ("redis://u@h", False), ("redis://h", False),
-        ("redis://:${X}@h", False), ("s3://b/p?secret_key=x", True), ("s3://b/p?secret_key=${X}", False),
-        ("s3://b?region=x", False), ("/a/b:c@d", False), ("https://h/?access_token=t", True),
-    ],
-)  # fmt: skip
-def test_what_has_a_password(url: str, has: bool) -> None:
-    assert has_password(url) == has
-
-
-def test_only_names_in_braces_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("A_1", "a b/c")
-    assert expanded("$A_1 ${A_1} ${ A_1} $(A_1) ${A-1}") == "$A_1 a b/c ${ A_1} $(A_1) ${A-1}"
-    assert expanded("x://u:${A_1}@h/p") == "x://u:a%20b%2Fc@h/p"
-    assert expanded("x://h/${A_1}?k=${A_1}") == "x://h/a b/c?k=a%20b%2Fc"
-    with pytest.raises(ConfigError, match="variable B is not set"):
-        expanded("${B}")
 
 
 # -- opening --------------------------------------------------------------------------------------
