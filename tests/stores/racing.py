@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,12 @@ def _run(sent: bytes, me: int, start: Any, answers: Any) -> None:
         answers.put(work(store, *args, me))
     except BaseException as error:  # noqa: BLE001  it is raised where pytest sees it
         answers.put(RuntimeError(f"in process {me}: {error!r}"))
+
+
+def die_in_time(seconds: int = 30) -> None:
+    """In a forked child, which may wait for a thread that it lacks: end, whatever happens."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's own handler would go on testing here
+    signal.alarm(seconds)
 
 
 def create_each(store: Any, keys: list[str], me: int) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from tests.stores.agreement import check_agreement
-from tests.stores.racing import check_races
+from tests.stores.racing import check_races, die_in_time
 
 from kept.errors import ConfigError, KeptWarning, StoreError, UntrustedSource
 from kept.stores.base import Creates, Many, Replaces
@@ -523,7 +523,7 @@ def test_forked_below_working_threads(path: Path) -> None:
         for n in range(20):
             pid = os.fork()
             if pid == 0:
-                signal.alarm(20)
+                die_in_time()
                 store.put(f"c/{n}", b"1")
                 os._exit(0 if store.get("a") == b"1" else 1)
             assert os.waitpid(pid, 0)[1] == 0

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.services import Service
 from tests.stores.agreement import check_agreement
-from tests.stores.racing import check_races
+from tests.stores.racing import check_races, die_in_time
 
 from kept.errors import ConfigError, StoreError
 from kept.stores.base import Creates, Many, Replaces
@@ -522,6 +522,7 @@ def test_children_of_children(store: Objects) -> None:
     def generation(n: int) -> int:
         pid = os.fork()
         if pid == 0:
+            die_in_time()
             status = 1
             try:
                 store.put(f"b{n}", b"%d" % n)
@@ -550,6 +551,7 @@ def test_forked_below_working_threads(store: Objects) -> None:
         for _ in range(5):
             pid = os.fork()
             if pid == 0:
+                die_in_time()
                 os._exit(0 if store.get("a") == b"1" else 1)
             assert os.waitpid(pid, 0)[1] == 0
     finally:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.services import Service
 from tests.stores.agreement import check_agreement
-from tests.stores.racing import check_races
+from tests.stores.racing import check_races, die_in_time
 
 from kept.errors import ConfigError, StoreError
 from kept.stores.base import Creates, Many, Replaces
@@ -396,6 +396,7 @@ def test_parent_and_forked_children_do_not_mix_answers(store: Redis) -> None:
     for _ in range(4):
         pid = os.fork()
         if pid == 0:
+            die_in_time()
             right = all(store.get(f"a/{n}") == b"%d" % n for _ in range(10) for n in range(50))
             os._exit(0 if right else 1)
         children.append(pid)
@@ -418,6 +419,7 @@ def test_forked_below_working_threads(store: Redis) -> None:
         for _ in range(20):
             pid = os.fork()
             if pid == 0:
+                die_in_time()
                 os._exit(0 if store.get("a") == b"1" else 1)
             assert os.waitpid(pid, 0)[1] == 0
     finally:
