@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kept.errors import ConfigError
 
-__all__ = ["SCHEME", "Argument", "Buffer", "Call", "Digest", "Value"]
+__all__ = ["SCHEME", "Argument", "Arguments", "Buffer", "Call", "Digest", "Value"]
 
 SCHEME = "k1"
 """The name of the digest scheme (docs/reference/digest-spec.md); every key carries it."""
@@ -58,6 +58,46 @@ class Argument(NamedTuple):
     value: Any = None
     shown: bool = False
     """Whether `value` holds the argument (None is a value too)."""
+
+
+class Arguments(Mapping[str, Argument]):
+    """Arguments whose records are made when they are looked at: a miss only writes them down.
+
+    Args:
+        items: name, value and digest (32 bytes) of each.
+        shown: which of the values a record shows.
+    """
+
+    __slots__ = ("_made", "items_given", "shown")
+
+    def __init__(
+        self, items: Sequence[tuple[str, Any, bytes]], shown: Callable[[Any], bool]
+    ) -> None:
+        self.items_given = items
+        self.shown = shown
+        self._made: dict[str, Argument] | None = None
+
+    def _all(self) -> dict[str, Argument]:
+        if self._made is None:
+            self._made = {
+                name: Argument(Digest.of(raw), value, True)
+                if self.shown(value)
+                else Argument(Digest.of(raw))
+                for name, value, raw in self.items_given
+            }
+        return self._made
+
+    def __getitem__(self, name: str) -> Argument:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self.items_given)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._all(),)
 
 
 class Call(NamedTuple):

@@ -22,6 +22,7 @@ __all__ = ["LARGE", "decode", "encode", "encode_cloud"]
 LARGE = 64 * 1024
 """Buffers of this many bytes or more leave the pickle."""
 
+_SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _MAIN = ("__main__", "__mp_main__")
 
 
@@ -31,6 +32,8 @@ def encode(value: Any) -> Value:
     Raises:
         EncodeError: neither pickle nor cloudpickle can.
     """
+    if type(value) in _SCALARS:  # most small results: nothing to take out, nothing to look for
+        return Value("pickle", pickle.dumps(value, 5))
     buffers: list[Buffer] = []
 
     def callback(buffer: pickle.PickleBuffer) -> bool:

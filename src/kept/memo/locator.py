@@ -12,7 +12,7 @@ from kept.hashing import SCALARS, digest_bytes, identify
 from kept.hashing.keys import call_key, default_digest
 from kept.memo.flow import Located
 from kept.memo.options import Options
-from kept.records import Argument, Digest
+from kept.records import Arguments
 
 if TYPE_CHECKING:
     from kept.memo.binder import Binder
@@ -178,15 +178,10 @@ class Locator:
     def _all(self, found: Located) -> list[tuple[str, Any, bytes]]:
         return self._digested(found.values) if found.items is None else found.items
 
-    def arguments(self, found: Located) -> dict[str, Argument]:
+    def arguments(self, found: Located) -> Arguments:
         """The arguments as a call record has them."""
-        shown = self._options.arguments == "scalars"
-        return {
-            name: Argument(Digest.of(raw), value, True)
-            if shown and _short(value)
-            else Argument(Digest.of(raw))
-            for name, value, raw in self._all(found)
-        }
+        shown = _short if self._options.arguments == "scalars" else _never
+        return Arguments(self._all(found), shown)
 
     def shown(self, found: Located) -> str:
         """The arguments as a message has them."""
@@ -217,3 +212,7 @@ def _short(value: Any) -> bool:
 
 def _cwd() -> str:
     return os.path.realpath(".")
+
+
+def _never(value: Any) -> bool:
+    return False

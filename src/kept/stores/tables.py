@@ -19,7 +19,7 @@ from typing import Any
 
 from kept.errors import DamagedValue, NewerSchema
 from kept.hashing import digest_bytes
-from kept.records import Argument, Call, Digest
+from kept.records import Argument, Arguments, Call, Digest
 from kept.stores.body import STATES, Body, unseal
 
 __all__ = [
@@ -53,7 +53,16 @@ def arguments_text(call: Call) -> str:
     `[name, null, digest]`.
     """
     rows = []
-    for name, (digest, value, shown) in call.arguments.items():
+    given = call.arguments
+    if type(given) is Arguments:
+        for name, value, raw in given.items_given:
+            rows.append(
+                f"[{_quote(name)},{_scalar(value)}]"
+                if given.shown(value)
+                else f'[{_quote(name)},null,"{raw.hex()}"]'
+            )
+        return f"[{','.join(rows)}]"
+    for name, (digest, value, shown) in given.items():
         rows.append(
             f"[{_quote(name)},{_scalar(value)}]" if shown else f'[{_quote(name)},null,"{digest}"]'
         )
