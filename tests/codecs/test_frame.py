@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kept.codecs import Blob, Frame
 from kept.errors import DamagedValue, DecodeError
-from kept.stores.tables import seal, unseal
+from kept.stores.body import seal, unseal
 
 FRAMES = st.builds(
     Frame,

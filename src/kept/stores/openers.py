@@ -30,7 +30,7 @@ MEDIA = {
 }
 """Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
 
-_EXTRAS = {"redis": "redis", "objects": "objects", "hdf5": "hdf5", "sql": "sql"}
+_EXTRAS = {"redis": "redis", "objects": "s3", "hdf5": "hdf5", "sql": "sql"}
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 """Schemes whose rest is a path, and what such a URL begins with."""
 
