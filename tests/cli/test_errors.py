@@ -109,8 +109,12 @@ def test_a_read_only_directory(filled: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     # Another user may not be able to read the interpreter's modules: first all are imported.
     script = """if True:
-        import contextlib, io, os, sys
+        import contextlib, importlib, io, os, pkgutil, platformdirs, sys, kept
         from kept.cli.app import run
+        for module in pkgutil.walk_packages(kept.__path__, "kept."):
+            if not module.name.endswith("__main__"):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(module.name)
         for more in (["--cache", "./other"], ["--cache", "./other", "nosuch"]):
             with contextlib.redirect_stdout(io.StringIO()):
                 with contextlib.redirect_stderr(io.StringIO()):

@@ -311,7 +311,11 @@ def test_no_space_left_at_all(small_disk: Path) -> None:
 
 
 NOBODY = """
-import dataclasses, os, tempfile, kept, kept.caches.building
+import contextlib, importlib, os, pkgutil, platformdirs, tempfile, kept
+for module in pkgutil.walk_packages(kept.__path__, "kept."):
+    if not module.name.endswith("__main__"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module.name)
 with kept.open(tempfile.mkdtemp()) as warm, kept.use(warm):  # imports what the user can't read
     keep(lambda n: n)("x" * 100_000), keep(lambda n: n)(iter([]))
 if os.getuid() == 0:
