@@ -124,7 +124,9 @@ class Database:
         )
         c.text_factory = _text
         try:
-            c.execute("PRAGMA cache_size = -327680")  # KiB, as far as it is touched: a million calls
+            c.execute(
+                "PRAGMA cache_size = -327680"
+            )  # KiB, as far as it is touched: a million calls
             if not self.readonly:
                 self._prepare(c)
             self._schema(c)
