@@ -243,6 +243,9 @@ class Cache(Keeper):
 
         return summary.totals(self)
 
+    def __str__(self) -> str:
+        return redacted(self.url) if self.url else repr(self)
+
     def __repr__(self) -> str:
         if self._stores is not None:
             values, calls = (type(store).__name__ for store in self._stores)
