@@ -44,7 +44,7 @@ test-all: ## the test suite on every CPython from 3.11 up that is found here
 	@scripts/on-every-python test TESTS="$(TESTS)" JOBS=$(JOBS)
 
 test-vectors: ## the digests' published test vectors on every CPython found here
-	@scripts/on-every-python test TESTS=tests/vectors JOBS=0
+	@scripts/on-every-python test TESTS=tests/hashing/test_vectors.py JOBS=0
 
 check: $(TEST_VENV)/.wheel $(TEST_VENV)/.check ## lint, format, types, and which room may import which
 	@failed=; \
