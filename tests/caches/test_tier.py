@@ -258,13 +258,13 @@ def test_what_is_used_stays() -> None:
 
     often = Held()
     tier.advance(((0, 0), (1, 1)), b"often", None)
-    tier.add(b"often", often, (1, 1))  # type: ignore[arg-type]
+    tier.add(b"often", often, (1, 1))  # type: ignore[arg-type]  # it has the parts that a tier reads
     for i in range(30):
         often.hot = True
-        tier.add(b"%d" % i, Held(), (1, 1))  # type: ignore[arg-type]
+        tier.add(b"%d" % i, Held(), (1, 1))  # type: ignore[arg-type]  # it has the parts that a tier reads
     assert b"often" in tier.entries
     assert len(tier.entries) == 10
-    tier.add(b"later", Held(), (2, 2))  # type: ignore[arg-type]
+    tier.add(b"later", Held(), (2, 2))  # type: ignore[arg-type]  # it has the parts that a tier reads
     assert set(tier.entries) == {b"later"}  # something was committed: nothing older is served
 
 

@@ -10,14 +10,12 @@ import sys
 import threading
 from typing import Any
 
+from kept.hashing import SCALARS
 from kept.stores.body import STATES, Body
 
-__all__ = ["FAILED", "PLAIN", "Entry", "Tier"]
+__all__ = ["FAILED", "Entry", "Tier"]
 
 FAILED = STATES.index("failed")
-
-PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
-"""Exact types that nobody can change: the object itself may be handed out again."""
 
 _OVERHEAD = 600  # bytes of an entry beside its payload, measured with tracemalloc
 _NOTHING: Any = object()
@@ -44,7 +42,7 @@ class Entry:
 
     def fix(self, value: Any) -> None:
         """Keep the decoded object where its type allows that."""
-        if type(value) in PLAIN and self.body.state == 0:
+        if type(value) in SCALARS and self.body.state == 0:
             self.value = value
             self.frame = None
 
