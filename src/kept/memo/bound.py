@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kept.memo.kept import Kept
     from kept.memo.stats import Stats
 
-__all__ = ["Bound", "BoundCall", "importable", "rebuild"]
+__all__ = ["Bound", "BoundCall", "reduced"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,12 +151,22 @@ class BoundCall(Generic[R]):
         return self.__dict__ | {"cache": None if cache is None or cache.url is None else cache}
 
 
-def rebuild(kind: Any, function: Any, options: Any, method: str) -> Any:
+def reduced(kept: Any) -> str | tuple[Any, ...]:
+    """How a kept function pickles: as the name of a global where it is one."""
+    found = _importable(kept.__module__, kept.__qualname__)
+    if found is kept:
+        return str(kept.__qualname__)
+    if isinstance(found, Bound) and found._kept is kept:  # a classmethod
+        return getattr, (found, "_kept")
+    return _rebuild, (type(kept), kept.__wrapped__, kept.options, kept._method)
+
+
+def _rebuild(kind: Any, function: Any, options: Any, method: str) -> Any:
     """A kept function on the other side, from the parts of one that has no name there."""
     return kind(function, options, method)
 
 
-def importable(module: str, qualname: str) -> Any:
+def _importable(module: str, qualname: str) -> Any:
     """What a module has under a qualified name; None if nothing."""
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from contextvars import ContextVar
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
 from kept.errors import NotKept, Undigestible, tell
-from kept.memo.bound import Bound, BoundCall, importable, rebuild
-from kept.memo.flow import MISSING, Located, Raise, keeping, kind_of, look, resolved
+from kept.memo.bound import Bound, BoundCall, reduced
+from kept.memo.driving import drive, refresh
+from kept.memo.flow import MISSING, Located, Raise, kind_of, look, resolved
+from kept.memo.guise import digested, wear
 from kept.memo.locator import Locator
 from kept.memo.options import Options
 from kept.memo.stats import Stats
@@ -32,7 +30,6 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _NEVER = float("inf")
-_digesting: ContextVar[tuple[int, ...]] = ContextVar("kept.digesting", default=())
 
 
 class Kept(Generic[P, R]):
@@ -45,23 +42,13 @@ class Kept(Generic[P, R]):
     """
 
     __wrapped__: Callable[P, R]
+    __name__: str
+    __qualname__: str
     awaits = False
     """Whether a call gives a coroutine."""
 
     def __init__(self, function: Callable[P, R], options: Options, method: str = "") -> None:
-        inner = function.func if isinstance(function, functools.partial) else function
-        self.__name__: str = getattr(inner, "__name__", type(inner).__name__)
-        self.__qualname__: str = getattr(inner, "__qualname__", type(inner).__qualname__)
-        self.__module__ = type(inner).__module__
-        functools.update_wrapper(self, function, updated=())
-        # inspect (and so frameworks) takes an object with these for a function of its kind.
-        for name in ("__code__", "__defaults__", "__kwdefaults__"):
-            if hasattr(function, name):
-                setattr(self, name, getattr(function, name))
-        if isinstance(function, FunctionType):
-            for name, value in vars(function).items():
-                if not hasattr(Kept, name):  # an attribute must not hide a method of ours
-                    self.__dict__[name] = value
+        wear(self, function)
         self.__wrapped__ = function
         self.options = options
         self.counts = Stats()
@@ -173,9 +160,7 @@ class Kept(Generic[P, R]):
         found = self._located(values)
         result = look(self, found.cache, found.key)
         if result is MISSING:
-            raise NotKept(
-                f"{self.__qualname__}{self.locator.shown(found)} is not kept in {found.cache}"
-            )
+            raise self._not_kept(found)
         if type(result) is Raise:
             raise result.error
         return result
@@ -190,9 +175,7 @@ class Kept(Generic[P, R]):
         found.cache.flush()
         call = found.cache.calls.get(found.key.hex())
         if call is None:
-            raise NotKept(
-                f"{self.__qualname__}{self.locator.shown(found)} is not kept in {found.cache}"
-            )
+            raise self._not_kept(found)
         return call
 
     def _not_kept(self, found: Located) -> NotKept:
@@ -223,48 +206,11 @@ class Kept(Generic[P, R]):
         return self._run(self._bind(*args, **kwargs), again=True)  # type: ignore[no-any-return]  # as in __call__
 
     def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
-        flow = keeping(self, values, again)
-        stopped: StopIteration | None = None
-        try:
-            step = next(flow)
-            while True:
-                if type(step) is tuple:
-                    try:
-                        result = self._binder.call(self.__wrapped__, step)
-                    except BaseException as error:  # noqa: BLE001  the flow raises it again
-                        if isinstance(error, StopIteration):
-                            stopped = error
-                        step = flow.throw(error)
-                    else:
-                        step = flow.send(result)
-                else:
-                    time.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
-                    step = next(flow)
-        except StopIteration as stop:
-            return stop.value
-        except RuntimeError as error:
-            if stopped is not None and error.__cause__ is stopped:
-                raise stopped from None  # no generator, so neither our flow, lets one through
-            raise
-        finally:
-            flow.close()
+        return drive(self, values, again)
 
     def refresh(self, values: tuple[Any, ...]) -> None:
         """Compute a stale result again in the background, once at a time."""
-        found = self._located(values)
-        locks = found.cache.place.locks
-        if locks.acquire(found.key):  # a look whether somebody is at it already
-            locks.release(found.key)
-            thread = threading.Thread(
-                target=self._refresh, args=(values,), name="kept-refresh", daemon=True
-            )
-            thread.start()
-
-    def _refresh(self, values: tuple[Any, ...]) -> None:
-        try:
-            self._run(values, again=True)
-        except Exception as error:  # noqa: BLE001  nobody else would hear of it
-            self.warn("refresh", f"refreshing a stale result failed: {error!r}")
+        refresh(self, values)
 
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget one call; whether it was kept.
@@ -352,14 +298,7 @@ class Kept(Generic[P, R]):
         return found
 
     def __digest__(self) -> Any:
-        # A kept function may be in its own closure.
-        if id(self) in _digesting.get():
-            return ("kept", self.__module__, self.__qualname__)
-        token = _digesting.set((*_digesting.get(), id(self)))
-        try:
-            return ("kept", *self.locator.identity())
-        finally:
-            _digesting.reset(token)
+        return digested(self)
 
     # -- trouble ----------------------------------------------------------------------------------
 
@@ -388,10 +327,4 @@ class Kept(Generic[P, R]):
         return f"<kept {self.__qualname__}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        module = self.__module__
-        found = importable(module, self.__qualname__)
-        if found is self:
-            return str(self.__qualname__)  # pickled as the name of a global
-        if isinstance(found, Bound) and found._kept is self:  # a classmethod
-            return getattr, (found, "_kept")
-        return rebuild, (type(self), self.__wrapped__, self.options, self._method)
+        return reduced(self)
