@@ -410,7 +410,7 @@ def test_a_server_that_does_not_answer_is_given_up(served: tuple[Service, str]) 
         assert time.monotonic() - began < 2, "each waited again"
     finally:
         service.thaw()
-    store._connections._down = (0.0, "")  # as after a pause
+    store._connections.silence.over()  # as after a pause
     assert store.get("a") == b"1"
     store.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,9 @@ from kept.errors import ConfigError, StoreError
 from kept.records import Buffer
 from kept.stores.base import check_key, check_prefix
 from kept.stores.objects_driver import driver
-from kept.stores.objects_errors import NO_BUCKET, as_told, scrubbed
+from kept.stores.objects_errors import NO_BUCKET, SILENT, as_told, scrubbed
 from kept.stores.objects_place import Place
+from kept.stores.silence import Silence
 
 __all__ = ["Objects"]
 
@@ -54,6 +56,7 @@ class Objects:
         self.url, self.options = url, options
         self._place = Place(url, options)
         self._scheme, self._where = self._place.family, self._place.shown
+        self.silence = Silence()
         self._probed: str | None = None
         self._opened: tuple[Any, Any] | None = None
         self._stores()
@@ -295,7 +298,8 @@ class Objects:
     # -- the border -------------------------------------------------------------------------------
 
     def _ask(self, verb: str, what: str, do: Callable[[], T]) -> T:
-        errors = driver().exceptions
+        self.silence.check()
+        began, errors = time.monotonic(), driver().exceptions
         try:
             return do()
         except errors.PreconditionError as error:
@@ -304,6 +308,8 @@ class Objects:
             raise StoreError(f"can't {verb} {what}: {self._where} has no such ability") from error
         except (errors.BaseError, OSError, ValueError, RuntimeError) as error:
             told = as_told(f"can't {verb} {what} at {self._where}", error, self.options)
+            if str(told).endswith(SILENT):
+                self.silence.note(str(told), began)
             raise told from scrubbed(error, self.options)
 
     def _missing_is_none(self, verb: str, key: str, do: Callable[[], T]) -> T | None:

@@ -9,9 +9,12 @@ from typing import Any
 
 from kept.errors import StoreError
 
-__all__ = ["NO_BUCKET", "as_told", "scrubbed"]
+__all__ = ["NO_BUCKET", "SILENT", "as_told", "scrubbed"]
 
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+
+SILENT = ("no answer in time", "no connection; is the endpoint right and running?")
+"""How what is told ends where there was no answer at all."""
 
 _TOLD = (
     (NO_BUCKET, "there is no such bucket; make it, or check its name"),
@@ -24,12 +27,12 @@ _TOLD = (
     ),
     (
         re.compile(r"No space left|507 |QuotaExceeded|StorageFull|InsufficientStorage|EDQUOT"),
-        "it is full",
+        "it is full; free room there, or raise its quota",
     ),
-    (re.compile(r"timed ?out|TimedOut|deadline", re.IGNORECASE), "no answer in time"),
+    (re.compile(r"timed ?out|TimedOut|deadline", re.IGNORECASE), SILENT[0]),
     (
         re.compile(r"error sending request|kind: Connect|dns error|Connection re(fused|set)"),
-        "no connection; is the endpoint right and running?",
+        SILENT[1],
     ),
     (re.compile(r"SlowDown|503 |TooManyRequests|429 "), "it is overloaded; try again later"),
 )

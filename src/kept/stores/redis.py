@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from kept.errors import ConfigError, StoreError
 from kept.records import Buffer
 from kept.stores.base import check_key, check_prefix
+from kept.stores.silence import Silence
 
 __all__ = ["Redis"]
 
@@ -62,6 +63,7 @@ class Redis:
             UnicodeError,
         )
         self._client = self._connect()
+        self.silence = Silence()
         _all.add(self)
 
     def _connect(self) -> Any:
@@ -189,15 +191,17 @@ class Redis:
         Raises:
             StoreError: the server can't be reached, refuses, or takes too long.
         """
+        self.silence.check()
+        began = time.monotonic()
         try:
             return do(*args, **options)
         except self._failures as error:
             if not again or not self._may_heal(error):
-                raise self._translated(verb, what, error) from error
+                raise self._translated(verb, what, error, began) from error
         try:
             return do(*args, **options)
         except self._failures as error:
-            raise self._translated(verb, what, error) from error
+            raise self._translated(verb, what, error, began) from error
 
     def _may_heal(self, error: BaseException) -> bool:
         redis = self._errors
@@ -207,7 +211,7 @@ class Redis:
         wrong = (redis.AuthenticationError, redis.AuthorizationError)
         return isinstance(error, redis.ConnectionError) and not isinstance(error, wrong)
 
-    def _translated(self, verb: str, key: str, error: BaseException) -> StoreError:
+    def _translated(self, verb: str, key: str, error: BaseException, began: float) -> StoreError:
         redis, text, what = self._errors, str(error), f"can't {verb} {key} at {self._where}"
         refused = (redis.AuthenticationError, redis.AuthorizationError, redis.NoPermissionError)
         if isinstance(error, refused) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
@@ -219,12 +223,13 @@ class Redis:
         if isinstance(error, redis.ReadOnlyError):
             return StoreError(f"{what}: this server is a read-only replica; use its master")
         if isinstance(error, (redis.TimeoutError, TimeoutError)):
-            return StoreError(f"{what}: no answer in time; is the server overloaded or cut off?")
-        if isinstance(error, (redis.ConnectionError, OSError, UnicodeError)):
-            return StoreError(
-                f"{what}: no connection; is the server running and the address right?"
-            )
-        return StoreError(f"{what}: the server says: {text[:200]}")
+            what += ": no answer in time; is the server overloaded or cut off?"
+        elif isinstance(error, (redis.ConnectionError, OSError, UnicodeError)):
+            what += ": no connection; is the server running and the address right?"
+        else:
+            return StoreError(f"{what}: the server says: {text[:200]}")
+        self.silence.note(what, began)
+        return StoreError(what)
 
     def _name(self, key: str) -> str:
         return self.prefix + check_key(key)

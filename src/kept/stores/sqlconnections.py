@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from kept.errors import ConfigError, NewerSchema, StoreError
+from kept.stores.silence import Silence
 from kept.stores.sqldialects import DIALECTS, Dialect
 from kept.stores.sqltrouble import Trouble, trouble
 
@@ -22,7 +23,6 @@ R = TypeVar("R")
 
 _SCHEMA = 1
 _TRIES = 4
-_PAUSE = 5.0  # seconds for which a server that did not answer is not asked again
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}", re.ASCII).fullmatch
 
 
@@ -45,7 +45,7 @@ class Connections:
         self._gone: Callable[..., bool] = self._engine.dialect.is_disconnect
         self._ready = False
         self._making = threading.Lock()
-        self._down: tuple[float, str] = (0.0, "")
+        self.silence = Silence()
         _all.add(self)
 
         self._most = pool
@@ -85,9 +85,7 @@ class Connections:
                 found = trouble(error, self._error)
                 if failed < _TRIES and self._again(found, what, lost, connection, failed):
                     continue
-                raise self._failed(
-                    what, on, error, found, lost, time.monotonic() - began
-                ) from error
+                raise self._failed(what, on, found, lost, began) from error
             if len(self._idle) < self._most:
                 self._idle.append(connection)
             else:
@@ -111,9 +109,7 @@ class Connections:
 
     def _connection(self) -> Any:
         """A connection whose server, for all that is known here, is there."""
-        until, why = self._down
-        if until > time.monotonic():
-            raise StoreError(why)
+        self.silence.check()
         deadline = 0.0
         while True:
             try:
@@ -148,15 +144,12 @@ class Connections:
         with contextlib.suppress(Exception):  # it is most often dead already
             connection.close()
 
-    def _failed(
-        self, what: str, on: str, error: Exception, found: Trouble, lost: bool, took: float
-    ) -> StoreError:
+    def _failed(self, what: str, on: str, found: Trouble, lost: bool, began: float) -> StoreError:
         text = f"can't {what} {on} in {self.place}: {found.text}"
         if lost and what in ("create", "replace"):
             text += "; whether it was done is not known"
-        if found.timeout or (lost and took > 1):
-            # Each of a thousand calls would wait again.
-            self._down = (time.monotonic() + _PAUSE, text)
+        if found.timeout or lost:
+            self.silence.note(text, began)
         return StoreError(text)
 
     def _make(self, connection: Any) -> None:

@@ -75,7 +75,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"53100|1114\b|1021\b|disk is full|No space left|No room",
-        "the server's disk is full",
+        "the server's disk, or the table, is full: free room there, or `kept gc` and `kept evict`",
         "",
     ),
     (
