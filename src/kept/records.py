@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 
 from kept.errors import ConfigError
 
-__all__ = ["SCHEME", "Argument", "Arguments", "Buffer", "Call", "Digest", "Value"]
+__all__ = [
+    "SCHEME",
+    "Argument",
+    "Arguments",
+    "Buffer",
+    "Call",
+    "Digest",
+    "Event",
+    "RunRecord",
+    "Value",
+]
 
 SCHEME = "k1"
 """The name of the digest scheme (docs/reference/digest-spec.md); every key carries it."""
@@ -142,3 +152,53 @@ class Value(NamedTuple):
         if not self.buffers:
             return len(self.head)
         return len(self.head) + sum(memoryview(b).nbytes for b in self.buffers)
+
+
+class Event(NamedTuple):
+    """What became of one call, or of a node of another engine, in a run."""
+
+    outcome: str
+    """`hit`, `computed` or `failed`."""
+    function: str
+    """As `Call.function`; of another engine, the name of the node."""
+    key: str | None = None
+    """The call's; None of one that was not to be kept."""
+    result: str | None = None
+    """The digest of the result, or another engine's name for that version of it."""
+    at: float = 0.0
+    """When it ended; of several hits, the first since what was recorded before."""
+    seconds: float = 0.0
+    """What computing took; of a hit, what it took when it was kept."""
+    count: int = 1
+    """How many hits of the same call by the same parent this stands for."""
+    parent: str | None = None
+    """The key of the call whose body made this one."""
+    code: str = ""
+    """As `Call.code`."""
+    arguments: Mapping[str, str] = {}
+    """Names to digests, where they were at hand."""
+    error: str | None = None
+    """The type of the exception of a failure."""
+
+
+class RunRecord(NamedTuple):
+    """What is known of a run beside its events. Times are seconds since the epoch (UTC)."""
+
+    id: str
+    """The time it began and six random digits, so that runs sort by their ids."""
+    name: str = ""
+    tags: Mapping[str, Any] = {}
+    started: float = 0.0
+    ended: float | None = None
+    error: str | None = None
+    """The type of the exception that ended it."""
+    owner: Mapping[str, Any] = {}
+    """Who recorded it: `host`, `pid`, `begun` (the process), `boot`, `user`."""
+    outer: str | None = None
+    """The id of the run that it is part of."""
+    engine: str = "kept"
+    """Who put its events."""
+    env: str = ""
+    """The name of the note that describes its environment."""
+    metadata: Mapping[str, Any] = {}
+    """What the configured collectors found when it began."""

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from kept.errors import KeptError
 
-__all__ = ["BEAT", "DEAD", "Lease", "LeaseRecords", "Leases", "host_name"]
+__all__ = ["BEAT", "DEAD", "Lease", "LeaseRecords", "Leases", "began", "host_name"]
 
 BEAT = 1.0
 """Seconds between the heartbeats of an owner."""
@@ -87,7 +87,7 @@ class Leases:
 
     @property
     def owner(self) -> str:
-        return f"{self._host}|{os.getpid()}|{_started(os.getpid())}|{self._name}"
+        return f"{self._host}|{os.getpid()}|{began(os.getpid())}|{self._name}"
 
     def acquire(self, key: bytes) -> bool:
         """Try once, without waiting; whether the lease is ours now.
@@ -128,7 +128,7 @@ class Leases:
     def _dead(self, key: bytes, found: Lease, now: float) -> bool:
         host, pid, started, name = found.owner.rsplit("|", 3)
         if host == self._host:
-            if not pid.isdigit() or _started(int(pid)) != started:
+            if not pid.isdigit() or began(int(pid)) != started:
                 return True
             if int(pid) == os.getpid() and name == self._name:
                 return True  # our own, whose release failed
@@ -245,7 +245,7 @@ class Leases:
 _TAKING = Lease("", 0, 0, 0.0)
 
 
-def _started(pid: int) -> str:
+def began(pid: int) -> str:
     """When a process of this host began, which tells it from a later one of the same number; an
     empty text for one that is no more."""
     try:
