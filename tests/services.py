@@ -370,7 +370,7 @@ def start_s3() -> Service:
         _module(name)
     return Service(
         "s3",
-        lambda _, port: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        lambda _, port: [sys.executable, Path(__file__).with_name("s3server.py"), str(port)],
         lambda port: _http(f"http://127.0.0.1:{port}/moto-api/", "GET"),
         url="http://127.0.0.1:{port}",
     )

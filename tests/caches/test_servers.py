@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import threading
 import time
+import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +118,55 @@ def test_a_fork(cache: Cache) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert same(f(2), 2)
     assert counted.runs == 1
+
+
+def make_bucket(url: str, name: str) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct.open(urllib.request.Request(f"{url}/{name}", method="PUT"), timeout=5).close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb", "redis", "s3"])
+def test_killed_and_restarted_in_the_middle_of_1000_calls(
+    request: pytest.FixtureRequest, kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kept.stores import silence
+
+    monkeypatch.setattr(silence, "PAUSE", 0.2)
+    service = request.getfixturevalue(kind)
+    cache = opened(request, kind, home)
+    counted = Counted(lambda x: {"x": x, "text": str(x)})
+    f = counted.into(cache)
+    at, told = 0, []
+
+    def crash() -> None:
+        service.kill()
+        while at < 400:
+            time.sleep(0.001)
+        service.start()
+        if kind == "s3":  # moto's server keeps its buckets in memory
+            make_bucket(service.url, request.getfixturevalue("s3_bucket"))
+
+    thread = threading.Thread(target=crash)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for x in range(1000):
+            at = x
+            if x == 300:
+                thread.start()
+            if x == 700:
+                thread.join()
+                time.sleep(silence.PAUSE)
+                told = [str(one.message) for one in caught]
+            # Every third call asks for what an earlier one gave.
+            for y in (x, x // 2) if x % 3 == 0 else (x,):
+                assert f(y) == {"x": y, "text": str(y)}
+    assert len(told) == 1, told
+    assert told == [str(one.message) for one in caught], "it warns once, and not after the restart"
+    assert f.stats().unavailable > 0
+    assert all(f.contains(x) for x in range(700, 1000))
+    runs = counted.runs
+    assert f(999)["x"] == 999
+    assert counted.runs == runs
 
 
 # Not S3: moto's server keeps its buckets in memory.
