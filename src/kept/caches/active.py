@@ -18,7 +18,7 @@ from kept.caches.spec import Spec
 from kept.caches.threads import inherited, reach_threads
 from kept.errors import ConfigError, StoreError
 
-__all__ = ["active", "named", "reset", "settings", "use"]
+__all__ = ["active", "chosen", "named", "reset", "settings", "use"]
 
 _current: ContextVar[Cache | None] = ContextVar("kept.cache", default=None)
 _default: Cache | None = None
@@ -110,17 +110,30 @@ def use(cache: Cache | str | os.PathLike[str]) -> Iterator[Cache]:
         ConfigError: no such cache.
         StoreError: it can't be opened.
     """
+    found = chosen(cache, "use()")
+    reach_threads(_current)
+    token = _current.set(found)
+    try:
+        yield found
+    finally:
+        _current.reset(token)
+
+
+def chosen(cache: Cache | str | os.PathLike[str], what: str = "cache=") -> Cache:
+    """The cache that somebody gave: itself, or by name, path or URL.
+
+    Args:
+        what: took it, for a message.
+
+    Raises:
+        ConfigError: no such cache.
+        StoreError: it can't be opened.
+    """
     if isinstance(cache, os.PathLike):
         cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
     elif not isinstance(cache, (Cache, str)):
-        raise ConfigError(f"use() takes a cache, a name, a path or a URL, not {cache!r}")
-    chosen = cache if isinstance(cache, Cache) else named(cache)
-    reach_threads(_current)
-    token = _current.set(chosen)
-    try:
-        yield chosen
-    finally:
-        _current.reset(token)
+        raise ConfigError(f"{what} takes a cache, a name, a path or a URL, not {cache!r}")
+    return cache if isinstance(cache, Cache) else named(cache)
 
 
 def reset() -> None:
