@@ -38,13 +38,22 @@ class Kept(_Session):
         # kept warns and goes on where it can't keep; here that is a failure, with its cause.
         warnings.simplefilter("error", kept.KeptWarning)
         self._keep = kept.keep
-        self._cache = kept.open(directory, memory="256 MB" if configuration == "memory" else 0)
+        scheme, _, codec = configuration.partition(" ")
+        self._codec = codec or "pickle"
+        where = url_of(scheme, directory) if scheme.endswith(":") else directory
+        self._cache = kept.open(where, memory="256 MB" if configuration == "memory" else 0)
 
     def keep(self, function: Function) -> Function:
-        return self._keep(cache=self._cache)(function)
+        return self._keep(cache=self._cache, codec=self._codec)(function)
 
     def close(self) -> None:
         self._cache.close()
+
+
+def url_of(scheme: str, directory: Path) -> str:
+    """A store of this scheme in the directory."""
+    names = {"memory:": "", "sqlite:": f"///{directory}/calls.db", "hdf5:": f"{directory}/calls.h5"}
+    return scheme + names.get(scheme, f"{directory}/calls")
 
 
 class Joblib(_Session):
@@ -95,6 +104,9 @@ class Fleche(_Session):
             {
                 "sql": {"template": "sql", "root": str(directory), "values": "pickle"},
                 "file": {"template": "pickle", "root": str(directory)},
+                "cloudpickle": {"template": "cloudpickle", "root": str(directory)},
+                "dill": {"template": "dill", "root": str(directory)},
+                "hdf5": {"template": "bagofholding_hdf", "root": str(directory)},
                 "memory": {"template": "memory"},
             }[configuration]
         )
@@ -129,6 +141,12 @@ class Cachau(_Session):
 ENTRANTS: dict[str, tuple[str, Callable[[Path, str], Session], str]] = {
     "kept": ("kept", Kept, "disk"),
     "kept memory": ("kept", Kept, "memory"),
+    "kept memory:": ("kept", Kept, "memory:"),
+    "kept files:": ("kept", Kept, "files:"),
+    "kept files: cloudpickle": ("kept", Kept, "files: cloudpickle"),
+    "kept files: dill": ("kept", Kept, "files: dill"),
+    "kept hdf5:": ("kept", Kept, "hdf5:"),
+    "kept sqlite:": ("kept", Kept, "sqlite:"),
     "joblib": ("joblib", Joblib, "disk"),
     "joblib mmap": ("joblib", Joblib, "mmap"),
     "diskcache": ("diskcache", DiskCache, "disk"),
@@ -137,6 +155,9 @@ ENTRANTS: dict[str, tuple[str, Callable[[Path, str], Session], str]] = {
     "fleche SQL": ("fleche", Fleche, "sql"),
     "fleche file": ("fleche", Fleche, "file"),
     "fleche memory": ("fleche", Fleche, "memory"),
+    "fleche cloudpickle": ("fleche", Fleche, "cloudpickle"),
+    "fleche dill": ("fleche", Fleche, "dill"),
+    "fleche HDF5": ("fleche", Fleche, "hdf5"),
     "cachau": ("cachau", Cachau, "disk"),
     "cachau memory": ("cachau", Cachau, "memory"),
 }

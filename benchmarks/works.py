@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from typing import Any
 
 from libraries import ON_DISK
+from media import MATCHING, SIZES, MediumHit, MediumKeep
 from samplers import (
     Hit,
     Import,
@@ -50,7 +53,7 @@ def _hit(function: str, arguments: str, **options: Any) -> Callable[[], Work]:
     return lambda: Hit(function, arguments, **options)
 
 
-ROWS: tuple[Row, ...] = (
+_CORE: tuple[Row, ...] = (
     Row(
         "hit-small-disk",
         "hit, 3 small arguments, from disk",
@@ -157,3 +160,24 @@ ROWS: tuple[Row, ...] = (
         rounds=1,
     ),
 )
+
+
+def _media() -> Iterator[Row]:
+    for (medium, (kept, fleche)), (size, items) in product(MATCHING.items(), SIZES.items()):
+        # A file of 1 KB takes as long to open as to read: there, diskcache's row of SQLite is near.
+        ahead = Limit(0.2, 0.1, fleche), Limit(1.0 if items < 1000 else 0.2, None, "diskcache")
+        for verb, work, limits in (
+            ("keep", partial(MediumKeep, items), (Limit(1.0, 0.5, "best peer"),)),
+            ("hit", partial(MediumHit, items, medium == "memory"), ahead),
+        ):
+            yield Row(
+                f"{verb}-{medium.replace(', ', '-')}-{size.replace(' ', '')}",
+                f"{verb} {size}, {medium}",
+                work,
+                (kept, fleche, "diskcache"),
+                limits,
+                kept=kept,
+            )
+
+
+ROWS = (*_CORE, *_media())

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import os
+import shutil
 import sqlite3
 import stat
 import time
@@ -26,7 +28,11 @@ from kept.errors import (
 )
 from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces
 from kept.stores.sqlite import _GET, Sqlite
+from kept.stores.sqliterows import UNINDEXED
 from kept.testing import Accessor, StoreContract
+
+
+DATA = Path(__file__).parent / "data"
 
 
 class InTable:
@@ -250,6 +256,7 @@ def test_the_rarest_term_comes_first(store: Sqlite) -> None:
 
     for n in range(300):
         store.put(f"calls/{n}", b"", {"function": "f", "x": n})
+    assert list(store.find({"function": "f", "x": 5})) == ["calls/5"]
     for names in (("function", "x"), ("x", "function")):
         where = {"function": "f", "x": 5}
         wanted = [Wanted.of(name, where[name]) for name in names]
@@ -268,6 +275,7 @@ def test_ten_matches_among_a_million(tmp_path: Path) -> None:
             "UPDATE items SET terms = json_array(json_array('argument.x', id / 10), "
             "json_array('function', 'f' || (id % 3)))"
         )
+        c.execute("UPDATE indexed SET mark = 1000000")
     with closing(Sqlite(tmp_path / "items.sqlite")) as store:
         for where, count in (
             ({"argument.x": 77_777}, 10),
@@ -350,9 +358,84 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "items.sqlite"
     Sqlite(path).close()
     with closing(sqlite3.connect(path)) as c:
-        c.execute("PRAGMA user_version = 2")
+        c.execute("PRAGMA user_version = 3")
     with pytest.raises(NewerSchema, match="upgrade kept"):
         Sqlite(path)
+
+
+def test_a_store_of_the_first_schema(tmp_path: Path) -> None:
+    """Whose terms were all indexed at once; it is taken over, also where it may only be read."""
+    path = tmp_path / "items.sqlite"
+    shutil.copy(DATA / "items-1" / "items.sqlite", path)
+    even = {f"calls/{n:04d}" for n in range(0, 40, 2)}
+    path.chmod(0o400)
+    if os.getuid():
+        with closing(Sqlite(path)) as store:
+            assert set(store.find({"function": "g"})) == even
+    path.chmod(0o600)
+    with closing(Sqlite(path)) as store:
+        assert len(list(store.keys())) == 40
+        assert set(store.find({"function": "g"})) == even
+        assert list(store.find({"function": "h"})) == ["calls/0009"]
+        store.put("calls/0000", b"new", {"function": "h"})
+        assert set(store.find({"function": "g"})) == even - {"calls/0000"}
+        assert set(store.find({"function": "h"})) == {"calls/0000", "calls/0009"}
+        store.put("calls/0041", b"new", {"n": (1 << 62)})
+        assert list(store.find({"n": (40, None)})) == ["calls/0041"]
+    with closing(sqlite3.connect(path)) as c:
+        assert c.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_the_first_schema_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "items.sqlite"
+    shutil.copy(DATA / "items-1" / "items.sqlite", path)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # even for root
+    with closing(Sqlite(path)) as store:
+        assert store.database.readonly
+        assert list(store.find({"function": "h"})) == ["calls/0009"]
+    monkeypatch.undo()
+    with closing(sqlite3.connect(path)) as c:
+        assert c.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+def test_what_is_not_indexed_yet_is_found_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "items.sqlite"
+    with closing(Sqlite(path)) as store:
+        for n in range(20):
+            store.put(f"a/{n}", b"x", {"n": n % 4, "of": "a"})
+        assert len(list(store.find({"n": 1}))) == 5
+        for n in range(20):
+            store.put(f"b/{n}", b"x", {"n": n % 4, "of": "b"})
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with closing(Sqlite(path)) as store:
+        assert len(list(store.find({"n": 1}))) == 10
+        assert len(list(store.find({"n": (1, 2), "of": "b"}, "b/"))) == 10
+        assert len(list(store.find({"n": 1}, "a/"))) == 5
+
+
+def test_terms_of_a_number_that_is_given_again(store: Sqlite) -> None:
+    for n in range(3):
+        store.put(f"a{n}", b"x", {"t": n})
+    assert list(store.find({"t": 2})) == ["a2"]
+    store.delete("a2")
+    store.put("b", b"x", {"t": 7})  # it gets a2's number, which lies before the mark
+    assert list(store.find({"t": 7})) == ["b"]
+    assert list(store.find({"t": 2})) == []
+
+
+def test_terms_are_indexed_on_the_way(store: Sqlite) -> None:
+    """So that whoever asks first need not index everything."""
+    for n in range(1500):
+        store.put(f"a/{n}", b"x", {"t": n})
+    (waiting,) = next(store.database.rows(f"SELECT count(*) FROM ({UNINDEXED})"))
+    assert waiting < 1001
+    assert list(store.find({"t": (1400, None)})) == [f"a/{n}" for n in range(1400, 1500)]
+    (waiting,) = next(store.database.rows(f"SELECT count(*) FROM ({UNINDEXED})"))
+    assert waiting == 0
 
 
 def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
@@ -376,6 +459,7 @@ def test_damaged_rows_are_not_served(store: Sqlite) -> None:
             store.get("a")
         with pytest.raises(DamagedValue):
             store.get_many(["a"])
+    assert sorted(store.find({"t": 1})) == ["a", "b"]
     for wrong in (
         "not json",
         "[1]",
@@ -390,6 +474,7 @@ def test_damaged_rows_are_not_served(store: Sqlite) -> None:
             list(store.find({"t": 1, "u": (0, 9)}))
         store.put("a", b"y", {"t": 1, "u": 2})
         assert store.get("a") == b"y"
+        assert sorted(store.find({"u": 2})) == ["a", "b"]
         assert len(around._do("SELECT * FROM terms")) == 4, "those of the damaged row are gone"
         assert sorted(store.find({"t": 1, "u": (0, 9)})) == ["a", "b"]
 

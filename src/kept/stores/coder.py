@@ -282,6 +282,8 @@ class CodedValues:
         if len(value.head) > LARGE:
             content.append(value.head)
             names.append(buffer_digest(value.head))
+        if not content:  # nor a trip, or a transaction, for nothing
+            return Frame(value.codec, value.head, ())
         put_many(
             self.items,
             {f"blobs/{name.hex()}": part for part, name in zip(content, names, strict=True)},

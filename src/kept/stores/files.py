@@ -3,7 +3,7 @@
 A key's directory is what stands before its last `/` (with `,` for `/`), and its file lies in a
 shard named by the first two characters of the rest: `blobs/abcd…` is `<root>/blobs/ab/abcd…`.
 
-Nothing here relies on locks, so it is as safe on NFS as rename and link are, which is entirely.
+No item relies on locks, so it is as safe on NFS as rename and link are, which is entirely.
 There is no compare-and-set: files have none. (A lock file that can be taken over does not give one
 either: its owner may wake up after the takeover, and write.)
 """
@@ -21,6 +21,7 @@ from typing import Any
 from kept.errors import ConfigError, StoreError
 from kept.records import Buffer
 from kept.stores.base import check_key, check_prefix
+from kept.stores.filesystem import on_network
 from kept.stores.mapping import map_file
 from kept.stores.parts import Parts, sync_directory
 from kept.stores.trust import refuse_untrusted
@@ -41,6 +42,8 @@ class Files:
         root: the directory; made with mode 0700 when needed. What is made in it has its mode.
         durable: an item survives a power cut once it is put (fsync of it and its directory).
         trust: take items from a directory that others can write to.
+        network: other hosts write to the directory too, so that leases are records among its items
+            and not locks; found out by default. (Say so where this host exports the directory.)
 
     Raises:
         UntrustedSource: others can write to the directory, and it is not trusted.
@@ -48,14 +51,22 @@ class Files:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], *, durable: bool = False, trust: bool = False
+        self,
+        root: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        trust: bool = False,
+        network: bool | None = None,
     ) -> None:
         self.root = Path(root).expanduser().absolute()
         self.durable, self.trust = durable, trust
         self._root = str(self.root)
         self._mode = 0o700
         self._prepare()
+        self.network = on_network(self.root) if network is None else network
         self._parts = Parts(self.root / ".tmp", self._mode & 0o444, durable=durable)
+        self.lock_file = None if self.network else (self.root / ".locks", self._mode & 0o666)
+        """Where byte ranges may be locked, and its mode; None where other hosts see the directory."""
         # On such a system two keys that differ in case would be one file.
         self._one_case = (self.root / "cachedir.tag").exists()
         self._parts.sweep()
@@ -258,11 +269,11 @@ class Files:
         return StoreError(f"can't {what} {path}: {error.strerror or error}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._root, self.durable, self.trust)
+        return _reopen, (self._root, self.durable, self.trust, self.network)
 
 
-def _reopen(root: str, durable: bool, trust: bool) -> Files:
-    return Files(root, durable=durable, trust=trust)
+def _reopen(root: str, durable: bool, trust: bool, network: bool) -> Files:
+    return Files(root, durable=durable, trust=trust, network=network)
 
 
 def _plain(part: str) -> str:

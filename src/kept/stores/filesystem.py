@@ -12,7 +12,10 @@ from pathlib import Path
 __all__ = ["alone", "identity", "on_network"]
 
 _PATIENCE = 5.0  # seconds for which an opening waits for another
-_NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "pvfs", "sshfs")
+_NETWORK = (
+    *("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "pvfs", "gluster"),
+    *("fuse.", "virtiofs", "vboxsf", "ocfs", "gfs", "davfs"),
+)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from kept.errors import ConfigError, StoreError, UntrustedSource, tell
 from kept.records import Buffer
 from kept.stores.base import check_key, check_prefix
+from kept.stores.filesystem import on_network
 from kept.stores.journal import JournaledFile
 from kept.stores.overlay import Change, read_at
 
@@ -43,6 +44,7 @@ class Hdf5:
         path: the file; made with mode 0600 by the first put, `<path>.journal` beside it.
         durable: an item survives a power cut once it is put.
         trust: take items from a file that others can write to.
+        network: other hosts write to the file too; found out by default. See `Files`.
 
     Raises:
         ConfigError: h5py is not installed.
@@ -50,7 +52,12 @@ class Hdf5:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, durable: bool = False, trust: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        trust: bool = False,
+        network: bool | None = None,
     ) -> None:
         try:
             import h5py
@@ -59,6 +66,10 @@ class Hdf5:
             raise ConfigError("HDF5 needs h5py: pip install 'kept[hdf5]'") from error
         self.path = Path(path).expanduser().absolute()
         self.durable, self.trust = durable, trust
+        self.network = on_network(self.path.parent) if network is None else network
+        beside = self.path.with_name(f"{self.path.name}.locks")
+        self.lock_file = None if self.network else (beside, 0o600)
+        """See `Files.lock_file`."""
         self._h5py, self._numpy = h5py, numpy
         self._file = JournaledFile(self.path, _end, durable=durable)
         self._opened: tuple[Any, Any] | None = None  # for reading, and as of when
@@ -304,14 +315,14 @@ class Hdf5:
         self._file.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.path, self.durable, self.trust)
+        return _again, (self.path, self.durable, self.trust, self.network)
 
     def __repr__(self) -> str:
         return f"Hdf5({str(self.path)!r})"
 
 
-def _again(path: Path, durable: bool, trust: bool) -> Hdf5:
-    return Hdf5(path, durable=durable, trust=trust)
+def _again(path: Path, durable: bool, trust: bool, network: bool) -> Hdf5:
+    return Hdf5(path, durable=durable, trust=trust, network=network)
 
 
 def _end(fd: int) -> int:

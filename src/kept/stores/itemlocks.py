@@ -1,4 +1,5 @@
-"""The leases of a medium: records among its items, where it has what that takes.
+"""The leases of a medium: byte-range locks where one host has it for itself, otherwise records among
+its items, where it has what that takes.
 
 A medium that can `replace` gives an exact compare-and-set. One that can only `create` (files) gives
 one among those who take over from the dead: whoever creates the mark beside the record may change
@@ -18,17 +19,26 @@ from typing import Any
 from kept.errors import KeptError
 from kept.stores.base import Creates, Replaces, Store
 from kept.stores.leases import Lease, Leases
+from kept.stores.locks import Locks
 from kept.stores.memory import Memory, Void
 from kept.stores.processlocks import ProcessLocks
 
 __all__ = ["ItemLocks", "ItemRecords", "WaitItems", "locks_for"]
 
 
-def locks_for(items: Store[bytes]) -> ProcessLocks | ItemLocks:
-    """The widest leases that a medium allows."""
-    if isinstance(items, (Memory, Void)) or not isinstance(items, Creates):
+def locks_for(items: Store[bytes]) -> ProcessLocks | Locks | ItemLocks:
+    """The widest leases that a medium allows, and of those the fastest."""
+    held: Any = items
+    while (inside := getattr(held, "store", None)) is not None:
+        held = inside
+    if isinstance(held, (Memory, Void)) or not isinstance(items, Creates):
         return ProcessLocks()
-    return ItemLocks(items)
+    path, mode = getattr(held, "lock_file", None) or (None, 0)
+    if path is None:
+        return ItemLocks(items)
+    locks = Locks(path, mode)
+    locks.waits = WaitItems(items)
+    return locks
 
 
 class ItemLocks:

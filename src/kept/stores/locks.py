@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from kept.errors import StoreError
 
@@ -39,12 +40,13 @@ class Locks:
 
     Args:
         path: the file whose byte ranges stand for keys; made when needed, never written to.
+        mode: of the file; who may not open it for writing has no locks.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.waits: Path | None = None
-        """Where those who wait for long may say so."""
+    def __init__(self, path: Path, mode: int = 0o600) -> None:
+        self.path, self._mode = path, mode
+        self.waits: Any = None
+        """Where those who wait for long may say so: a directory, or `WaitItems`."""
         self._fd = -1
         self._held: set[int] = set()
         self._shared = 0
@@ -138,7 +140,7 @@ class Locks:
     def _set(self, kind: int, at: int) -> bool:
         try:
             if self._fd < 0:
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._fd = self._open()
             fcntl.fcntl(
                 self._fd,
                 _LOCK,
@@ -149,6 +151,15 @@ class Locks:
                 return False
             raise StoreError(f"can't lock {self.path}: {error}") from error
         return True
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CLOEXEC
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(self.path, flags)
+        fd = os.open(self.path, flags | os.O_CREAT, self._mode)
+        with contextlib.suppress(PermissionError):  # another user was faster
+            os.fchmod(fd, self._mode)  # the umask may be stricter
+        return fd
 
     def close(self) -> None:
         """Release everything."""

@@ -23,6 +23,7 @@ from kept.stores.coder import (
     unpack_uses,
 )
 from kept.stores.itemlocks import locks_for
+from kept.stores.notes import ItemNotes
 
 __all__ = ["Held", "Medium"]
 
@@ -35,7 +36,8 @@ class Held(NamedTuple):
 
     body: Body
     frame: Frame | None
-    exact: bool = True
+    exact: bool = False
+    """No memory tier stands before a medium: its `words` tell nothing."""
 
 
 class Medium:
@@ -63,6 +65,7 @@ class Medium:
         self._inline = inline if values is None or values is calls else 0
         self.values = CodedValues(items, calls)
         self.calls = CodedCalls(calls, self.values.frame)
+        self.notes = ItemNotes(calls)
         self.locks = locks_for(calls) if locks is None else locks
 
     def fetch(self, key: bytes) -> Held | None:
@@ -117,8 +120,10 @@ class Medium:
                 if items.create(name, new) if old is None else items.replace(name, old, new):
                     break
 
-    def token(self) -> None:
-        """Nothing tells of others' changes, so no memory tier stands before a medium."""
+    def token(self) -> tuple[int, int] | None:
+        """Differs after any commit by any process; None where the medium can't tell."""
+        asked = getattr(self.calls.items, "token", None)
+        return None if asked is None else asked()
 
     def listen(self, told: Callable[[], None]) -> None:
         """`words` never change."""

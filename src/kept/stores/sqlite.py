@@ -13,24 +13,24 @@ from typing import Any, cast
 from kept.errors import DamagedValue, NewerSchema, StoreError
 from kept.records import Buffer
 from kept.stores.base import Term, Where, check_key, check_prefix
-from kept.stores.database import Database
+from kept.stores.database import Database, Token
 from kept.stores.parts import Parts
-from kept.stores.terms import Wanted, fits, pack, rows_of, unpack
+from kept.stores.sqliterows import (
+    ALL_INDEXED,
+    BEHIND,
+    SCHEMA,
+    UNINDEXED,
+    catch_up,
+    make_tables,
+    put_row,
+    take_out,
+)
+from kept.stores.terms import Wanted, fits, rows_of
 from kept.stores.trust import refuse_untrusted
 
 __all__ = ["Sqlite"]
 
-_SCHEMA = 1
 _APPLICATION = 0x6B657074  # "kept", in the header of the file
-# A table by number with an index by key is as fast as a WITHOUT ROWID table for small items, and
-# takes half its time for those of several KB. A term's value has no type, so that numbers and text
-# are each ordered as what they are; an item repeats its terms, so that they can be taken out.
-_TABLES = """
-CREATE TABLE items (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, item BLOB NOT NULL,
-  terms TEXT);
-CREATE TABLE terms (name TEXT NOT NULL, value BLOB NOT NULL, id INTEGER NOT NULL,
-  PRIMARY KEY (name, value, id)) WITHOUT ROWID;
-"""
 _LARGE = 64 * 1024  # bytes from which an item is read as a blob: SQLite copies a column twice
 _GET = f"SELECT id, CASE WHEN length(item) <= {_LARGE} THEN item END FROM items WHERE key = ?"
 _SOME = 500  # keys in one statement: SQLite may take no more than 999 values
@@ -65,6 +65,9 @@ class Sqlite:
         self._arguments = (str(self.file), durable, trust, network)
         self._prepare(trust)
         self.database = Database(self.file, self._make, durable=durable, network=network)
+        beside = self.file.with_name(f"{self.file.name}.locks")
+        self.lock_file = None if self.database.network else (beside, 0o600)
+        """See `Files.lock_file`."""
         self._point = cast("Callable[[str, str], Any]", self.database.fetch)
         self.database.open()
 
@@ -95,39 +98,44 @@ class Sqlite:
             pass  # missing, or damaged: `Database` sees to it
 
     def _make(self, c: sqlite3.Connection) -> None:
-        if not self._check(c):
+        if self._check(c):
+            return
+        if self.database.readonly and self._version(c) == 1:
+            c.execute(ALL_INDEXED)
+        else:
             c.execute("BEGIN IMMEDIATE")
             try:
                 if not self._check(c):  # nobody was faster
-                    for statement in _TABLES.split(";"):
-                        c.execute(statement)
-                    c.execute(f"PRAGMA user_version = {_SCHEMA}")
+                    make_tables(c)
                     c.execute(f"PRAGMA application_id = {_APPLICATION}")
                 c.execute("COMMIT")
             except BaseException:
                 c.execute("ROLLBACK")
                 raise
 
+    @staticmethod
+    def _version(c: sqlite3.Connection) -> int:
+        return int(c.execute("PRAGMA user_version").fetchone()[0])
+
     def _check(self, c: sqlite3.Connection) -> bool:
-        """Whether the tables are there."""
+        """Whether the tables are there, as they are now."""
         found = c.execute(
-            "SELECT (SELECT user_version FROM pragma_user_version), "
-            "(SELECT application_id FROM pragma_application_id), group_concat(name) "
+            "SELECT (SELECT application_id FROM pragma_application_id), group_concat(name) "
             "FROM sqlite_master WHERE type = 'table'"
         ).fetchone()
-        version, owner, tables = found
+        (owner, tables), version = found, self._version(c)
         if not tables:
             return False
         if owner != _APPLICATION or not {"items", "terms"} <= set(tables.split(",")):
             raise StoreError(
                 f"{self.file} is a database, but not one of items that kept made: choose another"
             )
-        if version > _SCHEMA:
+        if version > SCHEMA:
             raise NewerSchema(
-                f"a newer kept made {self.file} (schema {version}; this one knows {_SCHEMA}): "
+                f"a newer kept made {self.file} (schema {version}; this one knows {SCHEMA}): "
                 "upgrade kept, or choose another file"
             )
-        return True
+        return bool(version == SCHEMA)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -178,13 +186,13 @@ class Sqlite:
         """Keep the item with the terms that it can be found by, in place of those it had."""
         rows = rows_of(terms)
         with self.database.writing() as c:
-            _put(c, check_key(key), item, rows)
+            put_row(c, check_key(key), _sized(item), rows)
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
         """Keep all of the items, or none."""
         with self.database.writing() as c:
             for key, item in items.items():
-                _put(c, check_key(key), item, [])
+                put_row(c, check_key(key), _sized(item), [])
 
     def create(self, key: str, item: Buffer) -> bool:
         query = "INSERT INTO items (key, item) VALUES (?,?) ON CONFLICT DO NOTHING"
@@ -207,7 +215,7 @@ class Sqlite:
             for key in checked:
                 row = c.execute("SELECT id, terms FROM items WHERE key = ?", (key,)).fetchone()
                 if row is not None:
-                    _unindex(c, *row)
+                    take_out(c, *row)
                     c.execute("DELETE FROM items WHERE id = ?", row[:1])
 
     # -- finding ----------------------------------------------------------------------------------
@@ -226,6 +234,7 @@ class Sqlite:
         if not wanted:
             yield from self.keys(prefix)
             return
+        behind = self._catch_up()
         query, values, rest, last = self._plan(wanted, prefix)
         while True:
             page = list(self.database.rows(query, *values, *last))
@@ -233,8 +242,23 @@ class Sqlite:
                 if not rest or fits(terms, rest):
                     yield key
             if len(page) < _PAGE:
-                return
+                break
             last = page[-1][-len(last) :]
+        for key, terms in behind:
+            if key.startswith(prefix) and fits(terms, wanted):
+                yield key
+
+    def _catch_up(self) -> list[tuple[str, str]]:
+        """Index what was put since; where the file can't be written to, what is not indexed."""
+        if not any(self.database.rows(BEHIND)):
+            return []
+        try:
+            with self.database.writing() as c:
+                while catch_up(c):
+                    pass
+        except StoreError:
+            return [(key, terms) for _, key, terms in self.database.rows(UNINDEXED)]
+        return []
 
     def _plan(
         self, wanted: list[Wanted], prefix: str
@@ -275,6 +299,10 @@ class Sqlite:
 
     # -- the whole --------------------------------------------------------------------------------
 
+    def token(self) -> Token | None:
+        """Differs after any commit by any process; None where that can't be seen."""
+        return self.database.token()
+
     def close(self) -> None:
         """Close the file; it opens again when it is used."""
         self.database.close()
@@ -285,32 +313,6 @@ class Sqlite:
 
 def _reopen(path: str, durable: bool, trust: bool, network: bool | None) -> Sqlite:
     return Sqlite(path, durable=durable, trust=trust, network=network)
-
-
-def _put(c: sqlite3.Connection, key: str, item: Buffer, terms: list[tuple[str, Any]]) -> None:
-    text = pack(terms) if terms else None
-    row = c.execute("SELECT id, terms FROM items WHERE key = ?", (key,)).fetchone()
-    if row is None:
-        query = "INSERT INTO items (key, item, terms) VALUES (?,?,?)"
-        number = c.execute(query, (key, _sized(item), text)).lastrowid
-    else:
-        number = row[0]
-        _unindex(c, *row)
-        c.execute("UPDATE items SET item = ?, terms = ? WHERE id = ?", (_sized(item), text, number))
-    if terms:
-        query = "INSERT OR REPLACE INTO terms VALUES (?,?,?)"
-        c.executemany(query, [(*term, number) for term in terms])
-
-
-def _unindex(c: sqlite3.Connection, number: int, terms: str | None) -> None:
-    if terms is None:
-        return
-    try:
-        rows = [(*term, number) for term in unpack(terms)]
-        c.executemany("DELETE FROM terms WHERE name = ? AND value = ? AND id = ?", rows)
-    except (DamagedValue, sqlite3.InterfaceError, sqlite3.ProgrammingError):
-        # Damaged: what it says can't be relied on, and a look at each term is slow but right.
-        c.execute("DELETE FROM terms WHERE id = ?", (number,))
 
 
 def _sized(item: Buffer) -> Buffer:
