@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import redis
 
+import kept
 from kept.stores.redis import Redis
 
 ROUNDS, EACH = 30, 300
@@ -25,6 +26,11 @@ def seconds(do: Callable[[], object]) -> float:
     for _ in range(EACH):
         do()
     return (time.perf_counter() - begun) / EACH
+
+
+def result(size: int) -> bytes:
+    """What is kept."""
+    return b"x" * size
 
 
 def compare(name: str, mine: Callable[[], object], bare: Callable[[], object]) -> None:
@@ -42,6 +48,12 @@ def main(url: str) -> None:
         name = f"bench:{key}"
         compare(f"put {size:,}", lambda: store.put(key, item), lambda: bare.set(name, item))  # noqa: B023  called at once
         compare(f"get {size:,}", lambda: store.get(key), lambda: bare.get(name))  # noqa: B023  called at once
+    with kept.open(url, prefix="bench:") as cache:
+        f = kept.keep(cache=cache, strict=True)(result)
+        f(800)
+        name = f"bench:calls/{f.key(800)}"
+        assert bare.get(name) is not None
+        compare("hit through @keep, 800", lambda: f(800), lambda: bare.get(name))
     keys = [f"calls/{n:064x}" for n in range(100)]
     names = [f"bench:{key}" for key in keys]
     store.put_many(dict.fromkeys(keys, b"x" * 1000))

@@ -7,7 +7,13 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 KEYS = [
     *(f"calls/{n:02x}{'ab' * 31}" for n in (0, 1, 0xFF)),
@@ -36,8 +42,10 @@ keys = st.sampled_from(KEYS)
 items = st.one_of(st.binary(max_size=40), st.sampled_from([0, 9000, 70_000]).map(bytes))
 
 
-def check_agreement(make: Callable[[], Any], *, examples: int = 25, replaces: bool = True) -> None:
-    """Run the state machine; `make` gives an empty store."""
+def check_agreement(
+    make: Callable[[], Any], *, examples: int = 25, replaces: bool = True, keeps: bool = True
+) -> None:
+    """Run the state machine; `make` gives an empty store, which stays so unless it `keeps`."""
 
     class Agreement(RuleBasedStateMachine):
         def __init__(self) -> None:
@@ -47,6 +55,11 @@ def check_agreement(make: Callable[[], Any], *, examples: int = 25, replaces: bo
         def teardown(self) -> None:
             if hasattr(self.store, "close"):
                 self.store.close()
+
+        @invariant()
+        def forget(self) -> None:
+            if not keeps:
+                self.model.clear()
 
         @rule(key=keys, item=items)
         def put(self, key: str, item: bytes) -> None:

@@ -1,0 +1,32 @@
+"""No medium is left out of the state machine that holds each to a dict."""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+from tests.stores.agreement import check_agreement
+
+from kept.stores import wrappers
+from kept.stores.memory import Void
+from kept.stores.openers import MEDIA
+
+HERE = Path(__file__).parent
+
+
+def test_void_agrees_with_a_dict_that_keeps_nothing() -> None:
+    check_agreement(lambda: Void[bytes](), replaces=False, keeps=False)
+
+
+def test_none_is_skipped() -> None:
+    modules = {target.partition(":")[0].rpartition(".")[2] for target in MEDIA.values()}
+    assert modules == {"memory", "files", "sqlite", "sql", "redis", "objects", "hdf5"}
+    for module in modules:
+        assert "check_agreement(" in (HERE / f"test_{module}.py").read_text(), module
+
+
+def test_no_wrapper_is_skipped() -> None:
+    told = inspect.getsource(import_module("tests.stores.test_wrappers"))
+    wrapped = told[told.index("WRAP: ") : told.index("ABILITIES")]
+    # What is read only can't be told to write; it has tests of its own.
+    for name in set(wrappers.__all__) - {"ReadOnly"}:
+        assert name in wrapped, name
