@@ -2,7 +2,8 @@
 
 moto looks at a condition and then writes, and another request may come between, which S3 rules out.
 So requests that write are let in one by one. With `--ignore-conditions` it is an endpoint that
-takes no notice of `If-Match` and `If-None-Match`, as some do.
+takes no notice of `If-Match` and `If-None-Match`, as some do. While there is a file `full` in its
+working directory it has no room, which moto itself never runs out of.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -27,6 +29,10 @@ class OneByOne:
             environ.pop("HTTP_IF_NONE_MATCH", None)
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             return self._app(environ, start)
+        if environ["REQUEST_METHOD"] == "PUT" and Path("full").exists():
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start("507 Insufficient Storage", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>QuotaExceeded</Code><Message>no room</Message></Error>"]
         with self._lock:
             return [b"".join(self._app(environ, start))]
 
