@@ -177,7 +177,7 @@ def test_an_empty_cache_and_one_that_is_not_there(shell: Kept, home: Path) -> No
     with kept.open(home / "cache"):
         pass
     assert "nothing is kept in" in shell("ls")
-    assert shell("stats", "--json")["schema"] == 1
+    assert shell("stats", "--json")["schema"] == 2
 
 
 def test_what_a_name_holds_does_nothing_to_the_terminal(shell: Kept, root: Path) -> None:
@@ -245,7 +245,7 @@ def test_stats_adds_up(shell: Kept, root: Path) -> None:
     assert found["bytes"] == pytest.approx(on_disk, abs=100_000)
     assert found["seconds"] >= 0.01
     assert 0 < found["seconds_saved"] < found["seconds"]
-    assert (found["schema"], found["journal"]) == (1, "wal")
+    assert (found["schema"], found["journal"]) == (2, "wal")
     text = shell("stats")
     assert "11 different" in text
     assert "by 5 uses" in text

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from blake3 import blake3
+from tests.stores import written
 
 import kept
 from kept import keep
@@ -251,22 +252,31 @@ def test_killed_with_the_lease_and_in_the_body(home: Path, network: bool) -> Non
 
 
 def killed_after_statement(patch: Patch, number: int) -> None:
-    create, statements = tables._create, tables._statements()
+    class Mortal:
+        """A connection that lives for so many statements that make something."""
 
-    def some(c: sqlite3.Connection) -> None:
-        c.execute("BEGIN IMMEDIATE")
-        for statement in statements[:number]:
-            c.execute(statement)
-        if number == len(statements):
-            c.execute("ROLLBACK")
-            create(c)
-        die()
+        def __init__(self, c: sqlite3.Connection) -> None:
+            self.c, self.left = c, number
 
-    patch(tables, "_create", some)
+        def execute(self, statement: str, *values: Any) -> Any:
+            if statement.startswith("CREATE"):
+                if self.left == 0:
+                    die()
+                self.left -= 1
+            done = self.c.execute(statement, *values)
+            if statement == "COMMIT":
+                die()
+            return done
+
+    make = tables.make
+    patch(embedded, "make", lambda c: make(Mortal(c)))  # type: ignore[arg-type]  # does for one
+
+
+STATEMENTS = [len(since) for since in tables._TABLES]
 
 
 @NETWORK
-@pytest.mark.parametrize("number", [0, 1, 3, len(tables._statements())])
+@pytest.mark.parametrize("number", [0, 1, 3, sum(STATEMENTS) - 1, sum(STATEMENTS)])
 def test_killed_while_the_index_is_made(home: Path, number: int, network: bool) -> None:
     root = home / "store"
 
@@ -277,6 +287,28 @@ def test_killed_while_the_index_is_made(home: Path, number: int, network: bool) 
     until_killed(child)
     works(root, network)
     audit(root, network)
+
+
+@NETWORK
+@pytest.mark.parametrize("number", [0, 1, STATEMENTS[1] - 1, STATEMENTS[1]])
+def test_killed_while_the_index_is_migrated(home: Path, number: int, network: bool) -> None:
+    root = written.restored(1, home / "store")
+
+    def child() -> None:
+        killed_after_statement(setattr, number)
+        kept.open(root, network=network)
+
+    until_killed(child)
+    with closing(sqlite3.connect(root / "index.sqlite")) as c:
+        (version,) = c.execute("PRAGMA user_version").fetchone()
+        assert version == (2 if number == STATEMENTS[1] else 1)
+    with kept.open(root, network=network) as cache, kept.use(cache):
+        for function, arguments in written.calls():
+            before = function.stats().computed
+            assert function(*arguments) == function.__wrapped__(*arguments)
+            assert function.stats().computed == before
+    works(root, network)
+    assert kept.open(root, network=network).verify().ok
 
 
 @pytest.mark.parametrize("after", ["connect", "mode"])

@@ -1,8 +1,9 @@
 """The rows of the index: sealed, and read by every later version."""
 
 import math
-import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.stores import written
 import kept
 from kept.errors import DamagedValue, NewerSchema
 from kept.records import Value
+from kept.stores import tables
 from kept.stores.body import Body, rowid, seal, unseal
 from kept.stores.embedded import Embedded
 from kept.stores.tables import SCHEMA, make
@@ -76,7 +78,56 @@ def test_a_row_is_found_by_its_first_eight_bytes() -> None:
     assert -(2**63) <= rowid(NAME) < 2**63
 
 
+def first_schema(c: sqlite3.Connection) -> None:
+    for statement in tables._TABLES[0]:
+        c.execute(statement)
+    c.execute("INSERT INTO meta VALUES ('schema', '1')")
+    c.execute("PRAGMA user_version = 1")
+
+
 class TestMake:
+    @pytest.mark.parametrize("place", ["PRAGMA user_version = {}", "UPDATE meta SET value = '{}'"])
+    @pytest.mark.parametrize("bit", range(7))
+    @pytest.mark.parametrize("schema", [1, 2])
+    def test_a_flipped_bit_is_no_version(self, schema: int, bit: int, place: str) -> None:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as c:
+            make(c) if schema == 2 else first_schema(c)
+            wrong = schema ^ 1 << bit if "user" in place else chr(ord(str(schema)) ^ 1 << bit)
+            c.execute(place.format(str(wrong).replace("'", "''")))
+            make(c)
+            assert c.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+            assert c.execute("SELECT value FROM meta").fetchone() == (str(SCHEMA),)
+
+    @pytest.mark.parametrize("places", [(1, "2"), (2, "1"), (0, "0"), (1, "x")])
+    def test_what_no_bit_explains(self, places: tuple[int, str]) -> None:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as c:
+            first_schema(c)
+            c.execute(f"PRAGMA user_version = {places[0]}")
+            c.execute("UPDATE meta SET value = ?", places[1:])
+            with pytest.raises(sqlite3.DatabaseError, match="not those of a kept index"):
+                make(c)
+
+    def test_a_trigger_that_does_something_else(self) -> None:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as c:
+            make(c)
+            c.execute("DROP TRIGGER calls_gone")
+            with pytest.raises(sqlite3.DatabaseError, match="not those of a kept index"):
+                make(c)
+
+    def test_the_first_schema_by_several_processes_at_once(self, home: Path) -> None:
+        root = written.restored(1, home / "store")
+        code = (
+            f"import kept; cache = kept.open({str(root)!r}); print(len(list(cache.calls.keys())))"
+        )
+        running = [
+            subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
+        said = {process.communicate()[0].strip() for process in running}
+        assert said == {str(len(list(written.calls())))}
+        with closing(sqlite3.connect(root / "index.sqlite")) as c:
+            assert c.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+
     def test_twice(self) -> None:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as c:
             make(c)
@@ -106,16 +157,7 @@ class TestWrittenBefore:
 
     @pytest.fixture
     def root(self, home: Path, schema: int) -> Path:
-        root = home / "store"
-        shutil.copytree(written.PLACE / f"schema-{schema}", root)
-        root.chmod(0o700)
-        for path in root.rglob("*"):
-            path.chmod(0o700 if path.is_dir() else 0o600)
-        dump = root / "index.sql"
-        with closing(sqlite3.connect(root / "index.sqlite", isolation_level=None)) as c:
-            c.executescript(dump.read_text())
-        dump.unlink()
-        return root
+        return written.restored(schema, home / "store")
 
     def test_every_call_is_a_hit(self, root: Path, schema: int) -> None:
         with kept.open(root) as cache, kept.use(cache):

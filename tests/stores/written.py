@@ -55,6 +55,17 @@ def calls() -> Iterator[tuple[Any, tuple[Any, ...]]]:
     yield long, (1,)
 
 
+def restored(schema: int, root: Path) -> Path:
+    """A copy of the store that a schema wrote."""
+    shutil.copytree(PLACE / f"schema-{schema}", root)
+    with closing(sqlite3.connect(root / "index.sqlite", isolation_level=None)) as c:
+        c.executescript((root / "index.sql").read_text())
+    (root / "index.sql").unlink()
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    return root
+
+
 def main() -> None:
     to = PLACE / f"schema-{SCHEMA}"
     if to.exists() and "--again" not in sys.argv:

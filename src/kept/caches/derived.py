@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from kept.caches.cache import Cache
@@ -12,6 +12,7 @@ from kept.caches.place import Place
 from kept.errors import StoreError
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
+from kept.stores.notes import Notes
 
 __all__ = ["Derived", "filtered", "limited", "readonly"]
 
@@ -89,6 +90,7 @@ class _Through:
         self.locks: Any = _NoLocks()
         self.calls: Store[Call] = _ReadOnly(place.calls)
         self.values: Store[Value] = _ReadOnly(place.values)
+        self.notes: Notes = _ReadOnlyNotes(place.notes)
 
     @property
     def words(self) -> Any:
@@ -138,6 +140,25 @@ class _ReadOnly(Generic[V]):
         return self._store.keys(prefix)
 
 
+class _ReadOnlyNotes(_ReadOnly[bytes]):
+    """The same, with what notes can do beside."""
+
+    def __init__(self, notes: Notes) -> None:
+        super().__init__(notes)
+        self.get_many = notes.get_many
+
+    def create(self, key: str, item: bytes) -> bool:
+        raise StoreError(f"can't keep {key}: this cache is read-only")
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        for key in items:
+            self.put(key, b"")
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
+
 class _Filtered(_Through):
     """Has only the calls for which `where` holds, and takes no others."""
 
@@ -148,7 +169,7 @@ class _Filtered(_Through):
         self.locks = place.locks
         self.where = where
         self.calls = _FilteredCalls(place.calls, where)
-        self.values = place.values
+        self.values, self.notes = place.values, place.notes
 
     def fetch(self, key: bytes) -> Any:
         found = self.place.fetch(key)
@@ -190,6 +211,7 @@ class _Limited(_Through):
         super().__init__(source.place)
         self.locks = source.place.locks
         self.calls, self.values = source.place.calls, source.place.values
+        self.notes = source.place.notes
         self.flush: Callable[[], None] = source.flush
         self._room = Room(source, limit)
 

@@ -24,6 +24,7 @@ from kept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
 from kept.stores.database import Database, Token
 from kept.stores.locks import Locks
 from kept.stores.netlocks import NetworkLocks
+from kept.stores.notes import IndexNotes
 from kept.stores.shelves import Calls, Values, put_value
 from kept.stores.tables import arguments_text, make
 
@@ -84,6 +85,7 @@ class Embedded:
         self.locks.waits = self.root / "tmp"
         self.calls = Calls(self)
         self.values = Values(self)
+        self.notes = IndexNotes(self.database)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
         self._listeners: list[Callable[[], None]] = []

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from kept.errors import DecodeError, StoreError, tell
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
+from kept.stores.notes import LayeredNotes
 
 __all__ = ["PAUSE", "Layers", "value_of"]
 
@@ -59,6 +60,7 @@ class Layers:
         self._down: dict[int, float] = {}
         self.calls: Store[Call] = Union(self, "calls")
         self.values: Store[Value] = Union(self, "values")
+        self.notes = LayeredNotes(self)
         self.locks = _Locks(self)
 
     @property

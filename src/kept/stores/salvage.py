@@ -18,6 +18,7 @@ from kept.codecs import Blob, Frame
 from kept.errors import DecodeError
 from kept.stores.collect import salvaged_name
 from kept.stores.embedded import Embedded
+from kept.stores.notes import unsealed_note
 from kept.stores.pages import Pages
 from kept.stores.rows import CallRow, ValueRow
 from kept.stores.tables import make
@@ -25,6 +26,7 @@ from kept.stores.tables import make
 __all__ = ["Salvaged", "put_away", "salvage"]
 
 _BATCH = 500  # rows a transaction
+_LONGEST = 200  # characters of a note's key
 
 
 class Salvaged(NamedTuple):
@@ -93,6 +95,7 @@ def salvage(
                     done[table] += sum(_take(store, c, row) for row in batch)
                 if progress:
                     progress(f"salvaging {table}", done[table], 0)
+        _notes(store, found)
         return Salvaged(done["calls"], done["values"], pages.lost)
 
 
@@ -140,6 +143,16 @@ def _calls(found: Found) -> Iterator[Item]:
             yield replace(row, uses=call.uses, used=call.used), frame
 
 
+def _notes(store: Embedded, found: Found) -> None:
+    for row in found.rows("notes"):
+        key, stored = row["key"], row["item"]
+        if type(key) is bytes and type(stored) is bytes and len(key) <= _LONGEST:
+            name = key.decode(errors="replace")
+            item = unsealed_note(name, stored)
+            if item is not None:
+                store.notes.create(name, item)
+
+
 def _take(store: Embedded, c: sqlite3.Connection, item: Item) -> bool:
     """Put a row into the index, unless a sound one is there or what it names is not."""
     row, frame = item
@@ -169,7 +182,7 @@ def _take(store: Embedded, c: sqlite3.Connection, item: Item) -> bool:
     return True
 
 
-_TABLES = ("values", "functions", "uses", "calls")
+_TABLES = ("values", "functions", "uses", "calls", "notes")
 _PLAIN = ("id", "key", "body", "value", "result", "created", "seconds", "size", "expires")
 _VALUE = 'SELECT 1 FROM "values" WHERE id = ?'
 _FUNCTION = "SELECT id FROM functions WHERE name = ? AND code = ?"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
@@ -30,10 +31,10 @@ __all__ = [
     "read_arguments",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the tables; kept in `PRAGMA user_version` and in the table `meta`."""
 
-_TABLES = """
+_FIRST = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE functions (id INTEGER PRIMARY KEY, name TEXT NOT NULL, code TEXT NOT NULL,
   UNIQUE (name, code));
@@ -45,6 +46,24 @@ CREATE TABLE "values" (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, head BLOB N
 CREATE TABLE uses (id INTEGER PRIMARY KEY, uses INTEGER NOT NULL, used REAL NOT NULL);
 CREATE TABLE leases (key BLOB PRIMARY KEY, owner TEXT NOT NULL, token INTEGER NOT NULL,
   beat INTEGER NOT NULL, deadline REAL NOT NULL) WITHOUT ROWID;
+"""
+
+# What queries go by (see `finding`), and small records beside the calls. Whoever deletes or replaces
+# a call takes it out of the list and the tally; the rest of a deleted call does no harm.
+_SECOND = """
+CREATE TABLE notes (key TEXT PRIMARY KEY, item BLOB NOT NULL);
+CREATE TABLE listed (function INTEGER NOT NULL, created REAL NOT NULL, call INTEGER NOT NULL,
+  PRIMARY KEY (function, created, call)) WITHOUT ROWID;
+CREATE TABLE tally (function INTEGER PRIMARY KEY, calls INTEGER NOT NULL, gone INTEGER NOT NULL);
+CREATE TABLE terms (function INTEGER NOT NULL, name TEXT NOT NULL, value NOT NULL,
+  created REAL NOT NULL, call INTEGER NOT NULL, kind INTEGER NOT NULL,
+  PRIMARY KEY (function, name, value, created, call)) WITHOUT ROWID;
+CREATE TABLE links (digest INTEGER NOT NULL, call INTEGER NOT NULL,
+  PRIMARY KEY (digest, call)) WITHOUT ROWID;
+CREATE TRIGGER calls_gone AFTER DELETE ON calls BEGIN
+  DELETE FROM listed WHERE function = old.function AND created = old.created AND call = old.id;
+  UPDATE tally SET calls = calls - changes(), gone = gone + 1 WHERE function = old.function;
+END;
 """
 
 
@@ -94,24 +113,50 @@ def read_arguments(text: str) -> dict[str, Argument]:
 
 
 def make(c: sqlite3.Connection) -> None:
-    """Make the tables in an empty file; check the version of one that has some.
+    """Make the tables in an empty file; check the version of one that has some, and bring an older
+    one up to date. One that can only be read stays as old as it is.
 
     Raises:
         NewerSchema: a newer kept made it.
         sqlite3.DatabaseError: the file is damaged.
     """
+    c.execute("PRAGMA recursive_triggers = ON")  # a row that is replaced is deleted, too
+    found = _schema_of(c)
+    if found < SCHEMA:
+        try:
+            _add(c)
+        except sqlite3.OperationalError as error:
+            if not found or not error.sqlite_errorname.startswith("SQLITE_READONLY"):
+                raise
+
+
+def _add(c: sqlite3.Connection) -> None:
+    """What is missing, in one transaction."""
+    c.execute("BEGIN IMMEDIATE")
+    try:
+        for since in _TABLES[_schema_of(c) :]:  # somebody may have been faster
+            for statement in since:
+                c.execute(statement)
+        _mark(c)
+        c.execute("COMMIT")
+    except BaseException:
+        c.execute("ROLLBACK")
+        raise
+
+
+def _schema_of(c: sqlite3.Connection) -> int:
+    """The version of the tables that are there, all of them; 0 of an empty file."""
     (version,) = c.execute("PRAGMA user_version").fetchone()
-    tables = dict(c.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    query = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
+    tables = dict(c.execute(query))
     if not tables and version == 0:
-        _create(c)
-        return
+        return 0
     text = _marked(c) if "meta" in tables else ""
     marked = int(text) if text.isascii() and text.isdigit() else 0
     # One flipped bit must not look like a version: the number stands in two places.
-    flipped = marked == SCHEMA and (version ^ SCHEMA).bit_count() == 1
-    flipped |= version == SCHEMA and _one_bit(text, str(SCHEMA))
+    meant = next((n for n in range(SCHEMA, 0, -1) if _meant(version, text, n)), 0)
     newest = max(version, marked)
-    if newest > SCHEMA and not flipped:
+    if newest > SCHEMA and not meant:
         raise NewerSchema(
             f"a newer kept made this cache (schema {newest}; this one knows {SCHEMA}): "
             "upgrade kept, or choose another directory"
@@ -119,12 +164,23 @@ def make(c: sqlite3.Connection) -> None:
     # Their text too: `id INTEGEr PRIMARY KEY` is the row's number, and `id INTEGES PRIMARY KEY` finds
     # no row that was there before.
     texts = {str(sql) for sql in tables.values()}
-    if (marked != SCHEMA and not flipped) or not texts.issuperset(_statements()):
+    if not meant or not texts.issuperset(s for since in _TABLES[:meant] for s in since):
         raise sqlite3.DatabaseError("malformed: the tables are not those of a kept index")
-    if version != SCHEMA:
-        c.execute(f"PRAGMA user_version = {SCHEMA}")
-    if marked != SCHEMA:
-        c.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (str(SCHEMA),))
+    if meant == SCHEMA and (version, text) != (SCHEMA, str(SCHEMA)):
+        _mark(c)
+    return meant
+
+
+def _meant(version: int, text: str, n: int) -> bool:
+    """Whether the two places say `n`, but for a bit of one of them."""
+    if text == str(n):
+        return (version ^ n).bit_count() <= 1
+    return version == n and _one_bit(text, str(n))
+
+
+def _mark(c: sqlite3.Connection) -> None:
+    c.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
+    c.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _marked(c: sqlite3.Connection) -> str:
@@ -138,22 +194,12 @@ def _one_bit(found: str, meant: str) -> bool:
     return sum((ord(a) ^ ord(b)).bit_count() for a, b in zip(found, meant, strict=True)) == 1
 
 
-def _statements() -> list[str]:
-    return [statement.strip() for statement in _TABLES.split(";") if statement.strip()]
+def _statements(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r";\n(?=CREATE|$)", text) if part.strip()]
 
 
-def _create(c: sqlite3.Connection) -> None:
-    c.execute("BEGIN IMMEDIATE")
-    try:
-        if not c.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():  # nobody was faster
-            for statement in _statements():
-                c.execute(statement)
-            c.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-            c.execute(f"PRAGMA user_version = {SCHEMA}")
-        c.execute("COMMIT")
-    except BaseException:
-        c.execute("ROLLBACK")
-        raise
+_TABLES = [_statements(_FIRST), _statements(_SECOND)]
+"""What each version added."""
 
 
 def call_row(row: tuple[Any, ...]) -> Call:
