@@ -1,5 +1,8 @@
 """kept keeps what Python code computes."""
 
+from typing import TYPE_CHECKING, Any
+
+from kept import kv
 from kept.caches import Cache, Pool, Stack, use
 from kept.caches import open_cache as open
 from kept.errors import (
@@ -19,6 +22,9 @@ from kept.errors import (
 from kept.hashing import digest, register_digest
 from kept.memo import BoundCall, Ignored, Kept, Required, Stats, keep
 from kept.records import Argument, Call, Digest
+
+if TYPE_CHECKING:
+    from kept.kv import store
 
 __version__ = "0.1.0"
 
@@ -49,7 +55,15 @@ __all__ = [
     "__version__",
     "digest",
     "keep",
+    "kv",
     "open",
     "register_digest",
+    "store",
     "use",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "store":  # imported by those who have named state
+        return kv.store
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,8 +32,10 @@ NAMES = {
     "__version__",
     "digest",
     "keep",
+    "kv",
     "open",
     "register_digest",
+    "store",
     "use",
 }
 

@@ -31,6 +31,7 @@ class Database:
         schema: called with a new connection inside a write transaction; makes or checks the tables.
         durable: `synchronous=FULL`, so that a commit survives a loss of power.
         network: the file is on a network file system, where WAL is unsafe: a rollback journal.
+        disposable: a damaged file is set aside and a new one begins; else that is an error.
 
     `lock` guards `connection`; `token` tells cheaply whether anything was committed since.
     """
@@ -42,8 +43,10 @@ class Database:
         *,
         durable: bool = False,
         network: bool | None = None,
+        disposable: bool = True,
     ) -> None:
         self.path = path
+        self.disposable = disposable
         self.lock = threading.RLock()
         self.network = on_network(path.parent) if network is None else network
         self.changed: Callable[[], None] | None = None
@@ -53,7 +56,7 @@ class Database:
         self.step: tuple[Token, Token] | None = None
         """The tokens just before and after this process's last commit."""
         self._schema = schema
-        self._durable = durable
+        self.durable = durable
         self._connection: sqlite3.Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
         self._snapshot: Token | None = None  # what the open read transaction sees
@@ -92,7 +95,7 @@ class Database:
             try:
                 self._connection = self._connect()
             except DRIVER as error:
-                if not is_damage(error):
+                if not is_damage(error) or not self.disposable:
                     raise StoreError(f"can't open {self.path}: {error}") from error
                 self._set_aside(error)
                 try:
@@ -149,7 +152,7 @@ class Database:
                 time.sleep(0.01)
         if got != mode:
             raise sqlite3.DatabaseError(f"malformed: the journal mode stays {got}")
-        c.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        c.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
         c.execute("PRAGMA wal_autocheckpoint = 4000")
         c.execute("PRAGMA journal_size_limit = 67108864")
 
@@ -264,7 +267,7 @@ class Database:
 
     def failed(self, what: str, error: Exception) -> StoreError:
         """The error to raise for a driver's; a damaged file is set aside first."""
-        if is_damage(error) or self._refuses_writes(error):
+        if self.disposable and (is_damage(error) or self._refuses_writes(error)):
             self.damaged(error)
         return StoreError(f"can't {what} {self.path}: {error}")
 

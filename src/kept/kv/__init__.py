@@ -1,0 +1,55 @@
+"""Named state: stores of keys and values with scopes, expiry, revisions and changes to watch.
+
+The parts are imported when they are first named.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kept.kv.cached import cached
+    from kept.kv.documents import KeyDocument, KeyPolicy, StoreDocument
+    from kept.kv.jobs import Job, Jobs
+    from kept.kv.service import ExecutionStoreService
+    from kept.kv.store import ExecutionStore, store
+    from kept.kv.watching import Change
+
+__all__ = [
+    "Change",
+    "ExecutionStore",
+    "ExecutionStoreService",
+    "Job",
+    "Jobs",
+    "KeyDocument",
+    "KeyPolicy",
+    "StoreDocument",
+    "cached",
+    "store",
+]
+
+_WHERE = {
+    "Change": "watching",
+    "ExecutionStore": "store",
+    "ExecutionStoreService": "service",
+    "Job": "jobs",
+    "Jobs": "jobs",
+    "KeyDocument": "documents",
+    "KeyPolicy": "documents",
+    "StoreDocument": "documents",
+    "cached": "cached",
+    "store": "store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

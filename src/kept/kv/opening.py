@@ -1,0 +1,71 @@
+"""Where the named state of a cache is: on the cache's own medium, apart from its calls."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+from kept.caches import Cache, Pool, Stack, active, chosen
+from kept.errors import ConfigError
+from kept.kv.base import Entries
+from kept.kv.folded import Folded
+from kept.kv.sweeper import sweeping
+from kept.stores.base import Creates
+
+__all__ = ["entries_of"]
+
+_known: weakref.WeakKeyDictionary[Any, Entries] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
+    """The entries on a cache's medium; of a stack, on that of the last cache it writes to.
+
+    Args:
+        cache: a cache, its name in the configuration, a path or a URL; None: the active one.
+
+    Raises:
+        ConfigError: there is no such cache, or its medium can't hold named state.
+        StoreError: it can't be opened.
+    """
+    found: Any = active() if cache is None else chosen(cache)
+    while isinstance(found, Stack):
+        found = found.caches[0 if found.write == "first" else -1]
+    if isinstance(found, Pool):
+        raise ConfigError("nothing is written to a pool: keep named state in one of its caches")
+    place = found.place
+    while hasattr(place, "place"):
+        if not getattr(place, "writable", True):
+            raise ConfigError("this cache is only read from: keep named state in another one")
+        place = place.place
+    items = getattr(getattr(place, "calls", None), "items", None)
+    with _lock:
+        return _entries(place if items is None else items)
+
+
+def _entries(place: Any) -> Entries:
+    found = _known.get(place)
+    if found is None:
+        found = _known[place] = _made(place)
+        weakref.finalize(place, found.close)
+        sweeping(found)  # what another process let expire
+    return found
+
+
+def _made(place: Any) -> Entries:
+    kind = type(place).__name__
+    if kind == "Embedded":
+        from kept.kv.sqlite import SqliteEntries  # SQLite, for those who have a file
+
+        how = {"durable": place.database.durable, "network": place.database.network}
+        return SqliteEntries(place.root / "state.sqlite", trust=place.trust, **how)
+    if kind == "Memory":
+        return Folded()
+    if kind == "Void" or not isinstance(place, Creates):
+        raise ConfigError(
+            f"named state needs a medium that can create an item atomically, which {kind} can't: "
+            "choose a directory, memory:, files:, a database or redis:"
+        )
+    raise ConfigError(kind)

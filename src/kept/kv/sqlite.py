@@ -1,0 +1,304 @@
+"""Named state in one SQLite file, beside the index of a cache or alone.
+
+A file of its own: the memory tier of kept results is emptied by each commit to the index, and state is
+written often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kept.errors import DamagedValue, NewerSchema, StoreError
+from kept.kv.base import HISTORY
+from kept.kv.entry import Entry, Name, Step
+from kept.kv.sql import SqlEntries
+from kept.kv.sqlbase import Record, Session
+from kept.stores.database import Database
+from kept.stores.parts import Parts
+from kept.stores.trust import refuse_untrusted
+
+__all__ = ["SqliteEntries"]
+
+R = TypeVar("R")
+
+_SCHEMA = 1
+_APPLICATION = 0x6B657074  # "kept"
+_TABLES = """
+CREATE TABLE stores (id INTEGER PRIMARY KEY, collection TEXT NOT NULL, scope TEXT NOT NULL,
+  store TEXT NOT NULL, declared INTEGER NOT NULL, policy TEXT NOT NULL, metadata TEXT,
+  created REAL NOT NULL, max_keys INTEGER, max_bytes INTEGER, used_keys INTEGER NOT NULL,
+  used_bytes INTEGER NOT NULL, UNIQUE (collection, scope, store));
+CREATE TABLE entries (name TEXT PRIMARY KEY, store INTEGER NOT NULL, json TEXT, item BLOB,
+  revision INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, expires REAL,
+  policy TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX expiring ON entries (expires) WHERE expires IS NOT NULL;
+CREATE INDEX evictable ON entries (store, revision) WHERE policy = 'evict';
+CREATE TABLE log (revision INTEGER PRIMARY KEY, store INTEGER NOT NULL, kind TEXT NOT NULL,
+  name TEXT NOT NULL, json TEXT, item BLOB, at REAL NOT NULL);
+CREATE TABLE head (floor INTEGER NOT NULL);
+INSERT INTO head VALUES (0);
+CREATE VIEW state AS SELECT s.collection, CASE WHEN s.scope <> '' THEN substr(s.scope, 2) END AS scope,
+  s.store, substr(e.name, instr(e.name, '/') + 1) AS key, e.json AS value, e.revision, e.policy,
+  datetime(e.updated, 'unixepoch') AS updated, datetime(e.expires, 'unixepoch') AS expires
+  FROM entries e JOIN stores s ON s.id = e.store
+  WHERE e.expires IS NULL OR e.expires > (julianday('now') - 2440587.5) * 86400.0
+"""
+_NAMES = {
+    **{name: name for name in ("entries", "stores", "log", "head")},
+    "now": "?",
+    "low": "s.id || '/'",
+    "high": "s.id || '0'",
+}
+_GET = "SELECT json, item, revision, created, updated, expires, policy FROM entries WHERE name = ?"
+_TIER = 10_000  # entries that are held in memory
+_SMALL = 16 * 1024  # bytes of one of them
+_LARGEST = 999_000_000  # bytes of a value; a row of SQLite has at most 1,000,000,000
+_texts: dict[str, str] = {}
+
+
+class SqliteEntries(SqlEntries):
+    """`Entries` in a file.
+
+    Args:
+        path: the file; made when needed.
+        durable: a change survives a power cut once it is made.
+        trust: take values from a file that others can write to.
+        network: the file is on a network file system; found out by default.
+        history: how many changes the log holds.
+
+    Raises:
+        UntrustedSource: others can write to the file or its directory, and it is not trusted.
+        StoreError: the file can't be opened, or a newer kept made it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        trust: bool = False,
+        network: bool | None = None,
+        history: int = HISTORY,
+    ) -> None:
+        super().__init__(self, history)
+        self.ahead = 0.0
+        self.path = path
+        self._how = (durable, network)
+        self._prepare(trust)
+        self.database = Database(
+            path, self._make, durable=durable, network=network, disposable=False
+        )
+        self._sweeper: Database | None = None
+        self._tier: tuple[Any, dict[tuple[Name, str], Entry]] = (None, {})
+        self._words: memoryview | None = None
+        self.database.changed = self._changed
+        self.database.open()
+
+    def _prepare(self, trust: bool) -> None:
+        place, path = self.path.parent, self.path
+        try:
+            if not path.exists() and os.access(place, os.W_OK):
+                # Private before SQLite opens it, which gives its other files the same mode; and
+                # linked, not opened: closing any descriptor of it would drop SQLite's locks.
+                with (
+                    Parts(place, 0o600).writing(memoryview(b"")) as part,
+                    contextlib.suppress(OSError),
+                ):
+                    path.hardlink_to(part)
+            if not trust and path.exists():
+                refuse_untrusted(place)
+                refuse_untrusted(path)
+        except OSError as error:
+            raise StoreError(f"can't use {path} for named state: {error}") from error
+
+    def _make(self, c: sqlite3.Connection) -> None:
+        if self._check(c):
+            return
+        c.execute("BEGIN IMMEDIATE")
+        try:
+            if not self._check(c):  # nobody was faster
+                for statement in _TABLES.split(";"):
+                    c.execute(statement)
+                c.execute(f"PRAGMA user_version = {_SCHEMA}")
+                c.execute(f"PRAGMA application_id = {_APPLICATION}")
+            c.execute("COMMIT")
+        except BaseException:
+            c.execute("ROLLBACK")
+            raise
+
+    def _check(self, c: sqlite3.Connection) -> bool:
+        """Whether the tables are there."""
+        (version,) = c.execute("PRAGMA user_version").fetchone()
+        (owner,) = c.execute("PRAGMA application_id").fetchone()
+        query = "SELECT group_concat(name) FROM sqlite_master WHERE type = 'table'"
+        tables = set((c.execute(query).fetchone()[0] or "").split(","))
+        if tables == {""}:
+            return False
+        if owner != _APPLICATION or not {"entries", "stores", "log"} <= tables:
+            raise StoreError(
+                f"{self.path} is a database, but not one of named state that kept made: move it away"
+            )
+        if version > _SCHEMA:
+            raise NewerSchema(
+                f"a newer kept made {self.path} (schema {version}; this one knows {_SCHEMA}): "
+                "upgrade kept, or choose another place"
+            )
+        return True
+
+    def _changed(self) -> None:
+        self._words = self.database.words
+        self._tier = (None, {})
+        self.numbers.clear()  # it may be another file
+
+    # -- the engine -------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    @property
+    def clock(self) -> float:
+        return time.time() + self.ahead
+
+    def reading(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        try:
+            with self.database.lock:
+                return do(_Session(self.database.connection, self.ahead), *arguments)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self.database.failed("read", error) from error
+
+    def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        with self.database.writing() as c:
+            return do(_Session(c, self.ahead), *arguments)
+
+    def head(self, session: Session) -> int:
+        return int(session.rows("SELECT max(revision) FROM {log}")[0][0] or 0)
+
+    # -- what is faster here ----------------------------------------------------------------------
+
+    def get(self, name: Name, key: str) -> Entry | None:
+        words = self._words
+        token = None
+        tier = self._tier
+        if words is not None:
+            try:
+                token = (words[1], words[5])
+            except ValueError:  # closed by another thread
+                token = None
+            if token is not None and token == tier[0]:
+                found = tier[1].get((name, key))
+                if found is not None:
+                    if found.expires is not None and found.expires <= self.now():
+                        return None
+                    return found
+            else:
+                tier = (token, {})
+                self._tier = tier
+        number = self.numbers.get(name)
+        if number is None:
+            number = self.reading(repr(key), self.number, name)
+            if number is None:
+                return None
+        row = self.database.fetch(_GET, f"{number}/{key}")  # type: ignore[arg-type]  # one value of any type
+        if row is None:
+            return None
+        text, item, revision, created, updated, expires, policy = row
+        data = item if text is None else text
+        if data is None:
+            raise DamagedValue(f"the entry {key!r} is damaged: it has no value")
+        entry = Entry(key, data, revision, created, updated, expires, policy)
+        # Into the dict that was there before the row was read: who came meanwhile has a new one.
+        if token is not None and len(data) <= _SMALL and len(tier[1]) < _TIER:
+            tier[1][name, key] = entry
+        if expires is not None and expires <= self.now():
+            return None
+        return entry
+
+    def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
+        for step in steps:
+            if isinstance(step.data, (str, bytes)) and len(step.data) > _LARGEST:
+                raise StoreError(
+                    f"can't keep {len(step.data):,} bytes under {step.key!r}: SQLite holds less than "
+                    "1 GB in a row; keep the value in a file, or with @keep, and its digest here"
+                )
+        with self.database.writing() as c:
+            return self._apply(_Session(c, self.ahead), name, steps)
+
+    def remove(self, name: Name | None, which: str, limit: int | None) -> int:
+        if name is not None:
+            return super().remove(name, which, limit)
+        # By a connection of its own: who reads meanwhile waits neither for its lock nor when it
+        # folds the log into the file.
+        if self._sweeper is None:
+            self._sweeper = Database(
+                self.path, self._make, durable=self._how[0], network=self._how[1], disposable=False
+            )
+        with self._sweeper.writing() as c:
+            return self._remove(_Session(c, self.ahead), None, which, limit)
+
+    def wait(self, since: int, timeout: float) -> None:
+        """Until somebody commits, which the log's index in memory shows."""
+        deadline = time.monotonic() + timeout
+        pause = 0.001
+        before = self.database.token()
+        if self.newest() > since:
+            return
+        while (left := deadline - time.monotonic()) > 0:
+            _nap.wait(min(pause, left))
+            if before is None or self.database.token() != before:
+                return
+            pause = min(pause * 1.5, 0.02)
+
+    def close(self) -> None:
+        self.database.close()
+        if self._sweeper is not None:
+            self._sweeper.close()
+
+
+_nap = threading.Event()  # never set: a pause that a signal's handler may end
+
+
+class _Session:
+    """A connection of this process, with its lock held."""
+
+    __slots__ = ("_ahead", "_connection", "_now")
+
+    def __init__(self, connection: sqlite3.Connection, ahead: float) -> None:
+        self._connection = connection
+        self._ahead = ahead
+        self._now = 0.0
+
+    def rows(self, text: str, *values: Any) -> list[Any]:
+        return self._connection.execute(_texts.get(text) or _plain(text), values).fetchall()
+
+    def run(self, text: str, *values: Any) -> int:
+        return self._connection.execute(_texts.get(text) or _plain(text), values).rowcount
+
+    def now(self) -> float:
+        if not self._now:
+            self._now = time.time() + self._ahead
+        return self._now
+
+    def record(self, changes: Sequence[Record], at: float) -> list[int]:
+        revisions = []
+        for number, kind, key, data in changes:
+            text, item = (data, None) if isinstance(data, str) else (None, data)
+            made = self._connection.execute(
+                "INSERT INTO log (store, kind, name, json, item, at) VALUES (?, ?, ?, ?, ?, ?)",
+                (number, kind, key, text, item, at),
+            )
+            revisions.append(made.lastrowid or 0)
+        return revisions
+
+
+def _plain(text: str) -> str:
+    found = text.format(**_NAMES)
+    if len(_texts) < 500:
+        _texts[text] = found
+    return found

@@ -1,0 +1,319 @@
+"""Named state in memory: what is there, planned changes of it, and changes made.
+
+A change is planned first and made afterwards, so that it can be written down in between: see
+`kept.kv.folded`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from kept.errors import StoreError
+from kept.kv.entry import LOGGED, About, Entry, Logged, Name, Step, fits, made, size_of
+
+__all__ = ["Gone", "Op", "Put", "State", "full", "too_old"]
+
+
+class Put(NamedTuple):
+    """An entry is there now."""
+
+    name: Name
+    entry: Entry
+    kind: str
+
+
+class Gone(NamedTuple):
+    """A key is no more."""
+
+    name: Name
+    key: str
+    revision: int
+    kind: str
+    at: float
+
+
+Op = Put | Gone | About
+"""What a change consists of; of a store itself, what is known of it."""
+
+
+class Shelf:
+    """One store."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.expiring: dict[str, float] = {}
+        self.about: About | None = None
+        self.used = 0
+        self._order: list[str] = []
+        self._fresh: list[str] = []  # not yet in order
+        self._ghosts: set[str] = set()  # in order, but gone
+
+    def put(self, entry: Entry) -> None:
+        self.gone(entry.key)
+        if entry.key in self._ghosts:
+            self._ghosts.discard(entry.key)
+        else:
+            self._fresh.append(entry.key)
+        self.entries[entry.key] = entry
+        self.used += size_of(entry.key, entry.data)
+        if entry.expires is not None:
+            self.expiring[entry.key] = entry.expires
+
+    def gone(self, key: str) -> None:
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self.used -= size_of(key, entry.data)
+            self.expiring.pop(key, None)
+            self._ghosts.add(key)
+
+    def order(self) -> list[str]:
+        """The keys in order, and some that are gone."""
+        if self._fresh:
+            self._order += self._fresh
+            self._order.sort()  # nearly sorted, and fast for that
+            self._fresh = []
+        if len(self._ghosts) > 1000 + len(self.entries):
+            self._order = sorted(self.entries)
+            self._ghosts = set()
+        return self._order
+
+
+class State:
+    """Every store of a medium.
+
+    Args:
+        history: how many changes the log holds.
+    """
+
+    def __init__(self, history: int) -> None:
+        self.history = history
+        self.shelves: dict[Name, Shelf] = {}
+        self.log: deque[tuple[Name, Logged]] = deque()
+        self.revision = 0
+        self.floor = 0
+        """Changes after this revision are in the log."""
+        self._due: list[tuple[float, Name, str]] = []
+
+    # -- what is there ----------------------------------------------------------------------------
+
+    def live(self, name: Name, key: str, now: float) -> Entry | None:
+        shelf = self.shelves.get(name)
+        found = shelf.entries.get(key) if shelf else None
+        if found is not None and found.expires is not None and found.expires <= now:
+            return None
+        return found
+
+    def page(
+        self, name: Name, prefix: str, after: str | None, limit: int, now: float
+    ) -> Iterator[Entry]:
+        shelf = self.shelves.get(name)
+        if shelf is None:
+            return
+        order = shelf.order()
+        at = bisect_left(order, prefix)
+        if after is not None:
+            at = max(at, bisect_right(order, after))
+        for key in islice(order, at, None):
+            if not key.startswith(prefix) or limit <= 0:
+                return
+            entry = shelf.entries.get(key)
+            if entry is not None and not (entry.expires is not None and entry.expires <= now):
+                limit -= 1
+                yield entry
+
+    def count(self, name: Name, prefix: str, now: float) -> int:
+        shelf = self.shelves.get(name)
+        if shelf is None:
+            return 0
+        if not prefix:
+            return len(shelf.entries) - sum(at <= now for at in shelf.expiring.values())
+        return sum(1 for _ in self.page(name, prefix, None, len(shelf.entries), now))
+
+    def abouts(
+        self, collection: str, scope: str | None, store: str | None, now: float
+    ) -> Iterator[About]:
+        for name, shelf in self.shelves.items():
+            if (
+                name.collection == collection
+                and (scope is None or name.scope == scope)
+                and (store is None or name.store == store)
+            ):
+                if shelf.about is not None:
+                    yield shelf.about
+                elif self.count(name, "", now):
+                    created = min(entry.created for entry in shelf.entries.values())
+                    yield About(name, created=created)
+
+    def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
+        if since < self.floor:
+            raise too_old(since, self.floor)
+        skip = since - self.floor  # every revision above the floor has one change
+        found = []
+        for at, (of, change) in enumerate(islice(self.log, skip, None)):
+            if of == name:
+                found.append(change)
+            if len(found) == limit:
+                return found, since + at + 1
+        return found, self.revision
+
+    def due(self) -> float | None:
+        while self._due and not self._is(*self._due[0]):
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else None
+
+    def _is(self, expires: float, name: Name, key: str) -> bool:
+        shelf = self.shelves.get(name)
+        return shelf is not None and shelf.expiring.get(key) == expires
+
+    # -- planning ---------------------------------------------------------------------------------
+
+    def plan(
+        self, name: Name, steps: Sequence[Step], now: float
+    ) -> tuple[list[Entry | None] | None, list[Op]]:
+        """What the steps leave, and how to get there; None if one does not fit."""
+        seen: dict[str, Entry | None] = {}
+        ops: list[Op] = []
+        left: list[Entry | None] = []
+        shelf = self.shelves.get(name)
+        revision = self.revision
+        for step in steps:
+            key = step.key
+            if key in seen:
+                found = seen[key]
+            else:
+                found = self.live(name, key, now)
+                if found is None and shelf is not None and key in shelf.entries:
+                    revision += 1
+                    ops.append(Gone(name, key, revision, "expire", now))
+            if not fits(step, found):
+                return None, []
+            if step.drop:
+                if found is not None:
+                    revision += 1
+                    ops.append(Gone(name, key, revision, "delete", now))
+                left.append(None)
+            else:
+                entry = made(step, found, now, revision + 1)
+                revision += 1
+                ops.append(Put(name, entry, "set" if entry.data is step.data else "touch"))
+                left.append(entry)
+            seen[key] = left[-1]
+        if shelf is not None and shelf.about is not None and shelf.about.limited:
+            ops += self._evicting(shelf, seen, revision, now)
+        return left, ops
+
+    def _evicting(
+        self, shelf: Shelf, seen: dict[str, Entry | None], revision: int, now: float
+    ) -> Iterator[Gone]:
+        about = shelf.about
+        assert about is not None
+        count, used = len(shelf.entries), shelf.used
+        for key, entry in seen.items():
+            old = shelf.entries.get(key)
+            count += (entry is not None) - (old is not None)
+            used += size_of(key, entry.data) if entry else 0
+            used -= size_of(key, old.data) if old else 0
+        over = full(about, count, used)
+        if not over or all(entry is None for entry in seen.values()):
+            return
+        evictable = sorted(
+            (e for e in shelf.entries.values() if e.policy == "evict" and e.key not in seen),
+            key=lambda entry: entry.revision,
+        )
+        for entry in evictable:
+            revision += 1
+            expired = entry.expires is not None and entry.expires <= now
+            yield Gone(about.name, entry.key, revision, "expire" if expired else "evict", now)
+            count, used = count - 1, used - size_of(entry.key, entry.data)
+            over = full(about, count, used)
+            if not over:
+                return
+        raise StoreError(over)
+
+    def removing(self, name: Name | None, which: str, limit: int | None, now: float) -> list[Op]:
+        """How to remove entries that are `expired`, `evictable` or `all`."""
+        ops: list[Op] = []
+        if which == "expired" and name is None:
+            ops += self._removing_due(limit, now)
+            return ops
+        shelf = self.shelves.get(name) if name else None
+        if name is None or shelf is None:
+            return ops
+        for key, entry in shelf.entries.items():
+            expired = entry.expires is not None and entry.expires <= now
+            if expired or which == "all" or (which == "evictable" and entry.policy == "evict"):
+                kind = "expire" if expired else "delete"
+                ops.append(Gone(name, key, self.revision + len(ops) + 1, kind, now))
+                if len(ops) == limit:
+                    break
+        return ops
+
+    def _removing_due(self, limit: int | None, now: float) -> Iterator[Op]:
+        taken: list[tuple[float, Name, str]] = []
+        revision = self.revision
+        while self._due and self._due[0][0] <= now and (limit is None or len(taken) < limit):
+            item = heapq.heappop(self._due)
+            if self._is(*item) and item not in taken[-1:]:
+                taken.append(item)
+                revision += 1
+                yield Gone(item[1], item[2], revision, "expire", now)
+        for item in taken:  # they go when the change is made, which may fail
+            heapq.heappush(self._due, item)
+
+    # -- making -----------------------------------------------------------------------------------
+
+    def make(self, ops: Sequence[Op]) -> None:
+        """Take a planned change."""
+        for op in ops:
+            if isinstance(op, About):
+                self._shelf(op.name).about = op if op.declared else None
+            elif isinstance(op, Put):
+                entry = op.entry
+                self._shelf(op.name).put(entry)
+                if entry.expires is not None:
+                    heapq.heappush(self._due, (entry.expires, op.name, entry.key))
+                self._told(op.name, entry.revision, op.kind, entry.key, entry.data, entry.updated)
+            else:
+                self._shelf(op.name).gone(op.key)
+                self._told(op.name, op.revision, op.kind, op.key, None, op.at)
+
+    def _shelf(self, name: Name) -> Shelf:
+        return self.shelves.setdefault(name, Shelf())
+
+    def _told(
+        self, name: Name, revision: int, kind: str, key: str, data: str | bytes | None, at: float
+    ) -> None:
+        self.revision = revision
+        kept = None if data is None or len(data) > LOGGED else data
+        self.log.append((name, Logged(revision, kind, key, kept, at)))
+        if len(self.log) > self.history:
+            self.floor = self.log.popleft()[1].revision
+
+
+def full(about: About, count: int, used: int) -> str:
+    """What to say of a store with so many keys and bytes; empty if there is room."""
+    name = about.name.store
+    if about.max_keys is not None and count > about.max_keys:
+        return (
+            f"the store {name!r} is full: it may have {about.max_keys:,} keys, and none is left "
+            "that may be evicted: delete some, or keep some with policy='evict'"
+        )
+    if about.max_bytes is not None and used > about.max_bytes:
+        return (
+            f"the store {name!r} is full: it may have {about.max_bytes:,} bytes, and nothing is left "
+            "that may be evicted: delete some, or keep some with policy='evict'"
+        )
+    return ""
+
+
+def too_old(since: int, floor: int) -> StoreError:
+    """For a revision that the log no longer goes back to."""
+    return StoreError(
+        f"changes after revision {since} are asked for, and the log begins after {floor}: read the "
+        "store anew, and watch from the revision that it had before"
+    )
