@@ -6,7 +6,7 @@ None, and may be created anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kept.errors import DamagedValue, StoreError
@@ -62,10 +62,15 @@ def unsealed_note(key: str, stored: Any) -> bytes | None:
 
 
 class IndexNotes:
-    """The notes of an embedded store: rows of its index."""
+    """The notes of an embedded store: rows of its index.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        noted: told of each commit, by the tokens before and after it, as it changed no call.
+    """
+
+    def __init__(self, database: Database, noted: Callable[[Any], None]) -> None:
         self._database = database
+        self._noted = noted
 
     def get(self, key: str) -> bytes | None:
         return self.get_many((key,)).get(key)
@@ -104,8 +109,11 @@ class IndexNotes:
     def put_many(self, items: Mapping[str, Buffer]) -> None:
         """Keep each note, or none."""
         rows = [(key, sealed_note(key, item)) for key, item in items.items()]
-        with self._database.writing() as c:
-            c.executemany("INSERT OR REPLACE INTO notes VALUES (?,?)", rows)
+        database = self._database
+        with database.lock:  # another thread's step would vouch for what it did not see
+            with database.writing() as c:
+                c.executemany("INSERT OR REPLACE INTO notes VALUES (?,?)", rows)
+            self._noted(database.step)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         rows = [(check_key(key),) for key in keys]

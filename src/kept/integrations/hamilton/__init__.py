@@ -1,0 +1,33 @@
+"""kept under Apache Hamilton: stores for its caching, and an adapter of kept's own.
+
+::
+
+    from kept.integrations.hamilton import with_kept
+
+    dr = with_kept(driver.Builder().with_modules(flow)).build()
+"""
+
+from __future__ import annotations
+
+from kept.errors import ConfigError
+
+try:
+    from hamilton.caching.stores.base import ResultRetrievalError, search_data_adapter_registry
+except ImportError as error:
+    raise ConfigError(
+        "kept.integrations.hamilton needs Apache Hamilton: pip install 'kept[hamilton]'"
+    ) from error
+
+from kept.integrations.hamilton.building import with_kept
+from kept.integrations.hamilton.metadata import InMemoryMetadataStore, KeptMetadataStore
+from kept.integrations.hamilton.results import InMemoryResultStore, KeptResultStore
+
+__all__ = [
+    "InMemoryMetadataStore",
+    "InMemoryResultStore",
+    "KeptMetadataStore",
+    "KeptResultStore",
+    "ResultRetrievalError",
+    "search_data_adapter_registry",
+    "with_kept",
+]

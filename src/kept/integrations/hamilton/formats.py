@@ -1,0 +1,217 @@
+"""Results as files of a format: what Hamilton's savers write, kept and verified like any blob.
+
+The file's bytes are a blob of the cache. Beside it, the file has a name with its format's ending,
+for other tools and for Hamilton's loaders: `<cache>/formats/DATA_VERSION.parquet`, which is the
+blob itself where the cache is a directory (a hard link) and a copy in a temporary directory where
+it is elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kept.caches import Cache
+from kept.caches.place import inner
+from kept.codecs import Frame
+from kept.errors import DecodeError, EncodeError, Undigestible
+from kept.hashing import buffer_digest, digest_bytes
+from kept.records import Buffer, Call, Digest, Value
+
+if TYPE_CHECKING:
+    from kept.integrations.hamilton.shelf import Shelf
+
+__all__ = ["FORMAT", "Formats"]
+
+FORMAT = "file"
+"""The codec's name: one buffer, which is the file, and a head that says who reads it."""
+
+_PLAIN = re.compile(r"(?!\.)[A-Za-z0-9_=.-]{1,150}", re.ASCII).fullmatch
+
+
+class Formats:
+    """The files of a cache's results.
+
+    Args:
+        cache: where their bytes are kept.
+
+    Attributes:
+        root: the directory with their names.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        place = inner(cache.place, write=False)
+        self._blobs = getattr(place, "blobs", None)
+        if self._blobs is not None:
+            self.root = Path(place.root) / "formats"
+        else:
+            name = hashlib.sha256(str(cache).encode()).hexdigest()[:16]
+            user = os.getuid() if hasattr(os, "getuid") else "user"
+            self.root = Path(tempfile.gettempdir()) / f"kept-formats-{user}" / name
+
+    def path(self, data_version: str, name: str) -> Path:
+        """The named file of a result.
+
+        Args:
+            name: of the format, which is the file's ending.
+        """
+        safe = data_version
+        if not _PLAIN(data_version):
+            safe = hashlib.sha256(data_version.encode()).hexdigest()
+        return self.root / f"{safe}.{name}"
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def save(
+        self, shelf: Shelf, data_version: str, result: Any, saver_cls: Any, loader_cls: Any
+    ) -> None:
+        """Have a saver write a file, and keep it as the result of a data version.
+
+        Raises:
+            ValueError: the saver or the loader takes its location neither as `file` nor as `path`.
+            EncodeError: the saver wrote no file, or raised.
+            StoreError: it can't be written.
+        """
+        where, how = _location(saver_cls, "saver"), _location(loader_cls, "loader")
+        named = self.path(data_version, saver_cls.name())
+        self._make_root()
+        scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
+        try:
+            made = scratch / named.name
+            _write(saver_cls(**{where: str(made)}), result, made)
+            data = made.read_bytes()
+            says = {
+                "format": saver_cls.name(),
+                "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
+                "takes": how,
+            }
+            head = json.dumps(says, sort_keys=True).encode()
+            self._commit(shelf, data_version, result, head, data)
+            self._name(named, data)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _commit(
+        self, shelf: Shelf, data_version: str, result: Any, head: bytes, data: bytes
+    ) -> None:
+        name = buffer_digest(data)
+        try:
+            content = digest_bytes(result)
+        except Undigestible:
+            content = name
+        value = Value(FORMAT, head, [data], [name])
+        call = Call(
+            key=Digest.of(shelf.key(data_version)),
+            function=shelf.function,
+            code="none",
+            arguments=shelf.arguments(data_version),
+            # Not the digest of the result alone: kept without a format, it is another value.
+            result=Digest.of(digest_bytes((FORMAT, head, content))),
+            created=time.time(),
+            size=value.size,
+        )
+        shelf.cache.place.commit(call, value)
+        shelf.cache.tier.clear()
+
+    def _make_root(self) -> None:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.root.stat()
+        if hasattr(os, "getuid") and found.st_uid != os.getuid() and self._blobs is None:
+            raise EncodeError(f"{self.root} belongs to somebody else, so no file is put there")
+
+    def _name(self, named: Path, data: Buffer) -> Path:
+        """Give the bytes, which are kept, their name; a name that means others is given anew."""
+        self._make_root()
+        if self._blobs is not None:
+            blob = self._blobs.path(buffer_digest(data).hex())
+            with contextlib.suppress(OSError):
+                if named.samefile(blob):
+                    return named
+            new = named.with_name(f"{os.urandom(6).hex()}~{named.name}")
+            with contextlib.suppress(OSError):  # a file system without links: a copy, below
+                new.hardlink_to(blob)
+                new.replace(named)
+                return named
+        with contextlib.suppress(OSError):
+            if buffer_digest(named.read_bytes()) == buffer_digest(data):
+                return named
+        new = named.with_name(f"{os.urandom(6).hex()}~{named.name}")
+        new.write_bytes(data)
+        new.replace(named)
+        return named
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def load(self, frame: Frame, data_version: str) -> Any:
+        """The result, as its loader reads it from verified bytes.
+
+        Raises:
+            DecodeError: the file is missing or damaged, or its loader is not there or fails.
+            StoreError: the store can't be read.
+        """
+        head, (data,) = self._cache.place.load(frame)
+        says = json.loads(bytes(head))
+        named = self._name(self.path(data_version, says["format"]), data)
+        module, _, name = says["loader"].partition(":")
+        try:
+            loader: Any = importlib.import_module(module)
+            for part in name.split("."):
+                loader = getattr(loader, part)
+            result, _ = loader(**{says["takes"]: str(named)}).load_data(None)
+        except Exception as error:
+            raise DecodeError(
+                f"{says['loader']} can't read {named}: {type(error).__name__}: {error}"
+            ) from error
+        return result
+
+    # -- tidying ----------------------------------------------------------------------------------
+
+    def remove(self, data_version: str) -> None:
+        """Remove the names of a result."""
+        stem = self.path(data_version, "").name
+        with contextlib.suppress(OSError):
+            for entry in list(os.scandir(self.root)):
+                if entry.name.startswith(stem):
+                    Path(entry.path).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove all names."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _location(kind: Any, what: str) -> str:
+    """How a saver or loader takes its location."""
+    names = inspect.getfullargspec(kind.__init__).args
+    for name in ("file", "path"):
+        if name in names:
+            return name
+    raise ValueError(
+        f"the {what} {kind.name()!r} takes its location neither as `file` nor as `path`, so its "
+        "files can't be kept: use another format"
+    )
+
+
+def _write(saver: Any, result: Any, made: Path) -> None:
+    try:
+        saver.save_data(result)
+    except Exception as error:
+        raise EncodeError(
+            f"the saver {saver.name()!r} can't write a {type(result).__qualname__}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not made.is_file():
+        raise EncodeError(
+            f"the saver {saver.name()!r} wrote no single file, and kept keeps only such: use "
+            "another format"
+        )

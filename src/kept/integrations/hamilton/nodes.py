@@ -1,0 +1,102 @@
+"""What a node is: the name under which its calls are kept, and the identity of its code.
+
+A node's callable is often not the function that somebody wrote: Hamilton's decorators put functions
+of their own around it, which hold what the decorator was told. So what a callable holds is followed
+to the functions of the project; these count by their code identity, and the values beside them by
+their digests.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from hamilton.node import Node
+
+from kept.errors import Undigestible
+from kept.hashing import digest_bytes, identify
+
+__all__ = ["code_of", "name_of"]
+
+_DEPTH = 12
+
+
+def name_of(node: Any) -> str:
+    """`module:node`, as functions are named; without a module where that is only for one process."""
+    written = list(node.originating_functions or ())
+    module = getattr(written[-1], "__module__", None) if written else None
+    if module in ("__main__", "__mp_main__"):
+        module = identify(written[-1], "off").name.rpartition(":")[0]
+    elif getattr(sys.modules.get(module or ""), "__spec__", None) is None:
+        module = "hamilton"
+    return f"{module}:{node.name}"
+
+
+def code_of(node: Any) -> str:
+    """The code identity of a node in hex: everything that it would run, as far as that is the
+    project's.
+    """
+    written = [_function(function) for function in node.originating_functions or ()]
+    held = _held(node.callable, 0, frozenset())
+    role = node.node_role.name
+    return digest_bytes(("hamilton node", node.name, role, written, held)).hex()
+
+
+def _function(function: Callable[..., Any]) -> str:
+    """The code identity of a function of the project; Hamilton's own go by their names."""
+    if _is_hamiltons(function):
+        return f"{function.__module__}.{function.__qualname__}"
+    try:
+        return identify(function, "own").code
+    except (Undigestible, TypeError):
+        return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _is_hamiltons(thing: Any) -> bool:
+    return (getattr(thing, "__module__", None) or "").partition(".")[0] == "hamilton"
+
+
+def _held(thing: Any, depth: int, seen: frozenset[int]) -> Any:
+    """Something digestible that tells what can be told of a callable, or of what it holds."""
+    if id(thing) in seen or depth > _DEPTH:
+        return "…"
+    seen = seen | {id(thing)}
+
+    def each(parts: Iterable[Any]) -> list[Any]:
+        return [_held(part, depth + 1, seen) for part in parts]
+
+    if type(thing) is FunctionType:
+        # What a function of the project holds is part of its identity.
+        return "function", _function(thing), each(_cells(thing)) if _is_hamiltons(thing) else ()
+    if isinstance(thing, Node):
+        # Not the nodes that it is joined to: their results are this one's arguments.
+        return "node", thing.name, _held(thing.callable, depth + 1, seen)
+    if isinstance(thing, functools.partial):
+        return "partial", each((thing.func, thing.args, thing.keywords))
+    if isinstance(thing, MethodType):
+        return "method", each((thing.__func__, thing.__self__))
+    if isinstance(thing, Mapping):
+        return "map", [each(pair) for pair in thing.items()]
+    if isinstance(thing, (list, tuple)):
+        return type(thing).__name__, each(thing)
+    if isinstance(thing, (type, ModuleType)):
+        return "named", f"{getattr(thing, '__module__', '')}.{thing.__name__}"
+    if _is_hamiltons(type(thing)):  # a decorator, mostly: what it was told
+        return "object", type(thing).__qualname__, _held(dict(vars(thing)), depth + 1, seen)
+    try:
+        return "value", digest_bytes(thing)
+    except Undigestible:
+        return "type", type(thing).__qualname__
+
+
+def _cells(function: FunctionType) -> list[Any]:
+    found: list[Any] = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            found.append((name, cell.cell_contents))
+        except ValueError:  # not assigned yet
+            found.append((name,))
+    return found
