@@ -55,7 +55,7 @@ class Keeper:
         self.is_open = True
         """Until it is closed; one that is used again afterwards opens quietly."""
         self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
-        place.listen(_weakly(self))
+        place.listen(_Told(self))
         self._changed()
         _open.add(self)
 
@@ -317,15 +317,23 @@ class Keeper:
         self.close()
 
 
-def _weakly(cache: Keeper) -> Any:
-    reference = weakref.ref(cache)
+class _Told:
+    """What a place tells a cache, without keeping it alive."""
 
-    def changed() -> None:
-        found = reference()
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: Keeper) -> None:
+        self._cache = weakref.ref(cache)
+
+    def __call__(self) -> None:
+        found = self._cache()
         if found is not None:
             found._changed()
 
-    return changed
+    def noted(self, step: Any) -> None:
+        found = self._cache()
+        if found is not None:
+            found.tier.advance(step, b"", None)
 
 
 _open: weakref.WeakSet[Keeper] = weakref.WeakSet()

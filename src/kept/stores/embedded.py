@@ -85,7 +85,7 @@ class Embedded:
         self.locks.waits = self.root / "tmp"
         self.calls = Calls(self)
         self.values = Values(self)
-        self.notes = IndexNotes(self.database)
+        self.notes = IndexNotes(self.database, self._noted)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
         self._listeners: list[Callable[[], None]] = []
@@ -249,8 +249,15 @@ class Embedded:
         for told in self._listeners:
             told()
 
+    def _noted(self, step: Any) -> None:
+        for told in self._listeners:
+            if (noted := getattr(told, "noted", None)) is not None:
+                noted(step)
+
     def listen(self, told: Callable[[], None]) -> None:
-        """Have `told` called whenever `words` has become another, or none."""
+        """Have `told` called whenever `words` has become another, or none; and its `noted`, if it
+        has one, with the tokens before and after a commit of our own that changed no call.
+        """
         self._listeners.append(told)
 
     # -- currency ---------------------------------------------------------------------------------
