@@ -9,17 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kept.kv.cached import cached
     from kept.kv.documents import KeyDocument, KeyPolicy, StoreDocument
+    from kept.kv.execution import ExecutionStore, store
+    from kept.kv.functions import cached
     from kept.kv.jobs import Job, Jobs
     from kept.kv.service import ExecutionStoreService
-    from kept.kv.store import ExecutionStore, store
+    from kept.kv.state import HistoryGone
     from kept.kv.watching import Change
 
 __all__ = [
     "Change",
     "ExecutionStore",
     "ExecutionStoreService",
+    "HistoryGone",
     "Job",
     "Jobs",
     "KeyDocument",
@@ -30,16 +32,17 @@ __all__ = [
 ]
 
 _WHERE = {
+    "HistoryGone": "state",
     "Change": "watching",
-    "ExecutionStore": "store",
+    "ExecutionStore": "execution",
     "ExecutionStoreService": "service",
     "Job": "jobs",
     "Jobs": "jobs",
     "KeyDocument": "documents",
     "KeyPolicy": "documents",
     "StoreDocument": "documents",
-    "cached": "cached",
-    "store": "store",
+    "cached": "functions",
+    "store": "execution",
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kept.kv.store import ExecutionStore
+    from kept.kv.execution import ExecutionStore
     from kept.kv.watching import Change
 
 __all__ = ["AsyncStore"]

@@ -63,9 +63,29 @@ def _made(place: Any) -> Entries:
         return SqliteEntries(place.root / "state.sqlite", trust=place.trust, **how)
     if kind == "Memory":
         return Folded()
+    if kind == "Sqlite":
+        from kept.kv.sqlite import SqliteEntries
+
+        database = place.database
+        how = {"durable": database.durable, "network": database.network}
+        return SqliteEntries(
+            place.file.with_name(f"{place.file.name}.state"), trust=place.trust, **how
+        )
+    if kind == "Sql":
+        from kept.kv.servers import ServerEntries  # SQLAlchemy and a driver
+
+        if place.connections.dialect.name != "sqlite":
+            return ServerEntries(place)
+    if kind == "Redis":
+        from kept.kv.redis import RedisEntries
+
+        return RedisEntries(place)
     if kind == "Void" or not isinstance(place, Creates):
         raise ConfigError(
             f"named state needs a medium that can create an item atomically, which {kind} can't: "
             "choose a directory, memory:, files:, a database or redis:"
         )
-    raise ConfigError(kind)
+    items: Any = place
+    from kept.kv.journal import ItemsJournal  # for media that have nothing better
+
+    return Folded(ItemsJournal(items, 0.05 if kind == "Files" else 0.5), history=10_000)

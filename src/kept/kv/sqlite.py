@@ -6,8 +6,6 @@ written often.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 import threading
 import time
@@ -21,8 +19,7 @@ from kept.kv.entry import Entry, Name, Step
 from kept.kv.sql import SqlEntries
 from kept.kv.sqlbase import Record, Session
 from kept.stores.database import Database
-from kept.stores.parts import Parts
-from kept.stores.trust import refuse_untrusted
+from kept.stores.trust import private_file
 
 __all__ = ["SqliteEntries"]
 
@@ -91,7 +88,7 @@ class SqliteEntries(SqlEntries):
         self.ahead = 0.0
         self.path = path
         self._how = (durable, network)
-        self._prepare(trust)
+        private_file(path, trust)
         self.database = Database(
             path, self._make, durable=durable, network=network, disposable=False
         )
@@ -100,23 +97,6 @@ class SqliteEntries(SqlEntries):
         self._words: memoryview | None = None
         self.database.changed = self._changed
         self.database.open()
-
-    def _prepare(self, trust: bool) -> None:
-        place, path = self.path.parent, self.path
-        try:
-            if not path.exists() and os.access(place, os.W_OK):
-                # Private before SQLite opens it, which gives its other files the same mode; and
-                # linked, not opened: closing any descriptor of it would drop SQLite's locks.
-                with (
-                    Parts(place, 0o600).writing(memoryview(b"")) as part,
-                    contextlib.suppress(OSError),
-                ):
-                    path.hardlink_to(part)
-            if not trust and path.exists():
-                refuse_untrusted(place)
-                refuse_untrusted(path)
-        except OSError as error:
-            raise StoreError(f"can't use {path} for named state: {error}") from error
 
     def _make(self, c: sqlite3.Connection) -> None:
         if self._check(c):

@@ -16,7 +16,11 @@ from typing import NamedTuple
 from kept.errors import StoreError
 from kept.kv.entry import LOGGED, About, Entry, Logged, Name, Step, fits, made, size_of
 
-__all__ = ["Gone", "Op", "Put", "State", "full", "too_old"]
+__all__ = ["Gone", "HistoryGone", "Op", "Put", "State", "full", "too_old"]
+
+
+class HistoryGone(StoreError):  # noqa: N818  it says what happened, as the others do
+    """The log of changes no longer goes back so far."""
 
 
 class Put(NamedTuple):
@@ -97,6 +101,8 @@ class State:
         self.revision = 0
         self.floor = 0
         """Changes after this revision are in the log."""
+        self.at = 0
+        """Where in a journal it stands."""
         self._due: list[tuple[float, Name, str]] = []
 
     # -- what is there ----------------------------------------------------------------------------
@@ -311,9 +317,9 @@ def full(about: About, count: int, used: int) -> str:
     return ""
 
 
-def too_old(since: int, floor: int) -> StoreError:
+def too_old(since: int, floor: int) -> HistoryGone:
     """For a revision that the log no longer goes back to."""
-    return StoreError(
+    return HistoryGone(
         f"changes after revision {since} are asked for, and the log begins after {floor}: read the "
         "store anew, and watch from the revision that it had before"
     )

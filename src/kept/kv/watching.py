@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kept.errors import KeptError, StoreError, tell
+from kept.errors import ConfigError, KeptError, NewerSchema, StoreError, UntrustedSource, tell
 from kept.kv.base import Entries
 from kept.kv.documents import utc
 from kept.kv.entry import Logged, Name
+from kept.kv.state import HistoryGone
 from kept.kv.sweeper import sweep
 from kept.kv.values import load
 
@@ -98,9 +99,11 @@ def _patiently(do: Callable[[], Any], patience: float, stop: threading.Event | N
     while True:
         try:
             return do()
-        except StoreError as error:
-            if error.__cause__ is None or time.monotonic() > deadline:
-                raise  # it answered, and said no; or it has been away for too long
+        except (HistoryGone, NewerSchema, UntrustedSource):
+            raise
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
         if stop is None:
             time.sleep(_BACK)
         elif stop.wait(_BACK):
@@ -128,7 +131,7 @@ _guard = threading.Lock()
 def subscribe(entries: Entries, name: Name, callback: Callable[[Change], object]) -> str:
     """See `ExecutionStoreService.subscribe`."""
     if not callable(callback):
-        raise StoreError(f"a subscription calls a function, not {callback!r:.80}")
+        raise ConfigError(f"a subscription calls a function, not {callback!r:.80}")
     number = os.urandom(16).hex()
     stop = threading.Event()
     since = entries.newest()

@@ -175,6 +175,21 @@ class Redis:
         """Let go of the connections; the next use makes new ones."""
         self._client.connection_pool.disconnect()
 
+    def ask(self, verb: str, what: str, command: str, *args: Any, again: bool = True) -> Any:
+        """The server's answer to a method of the driver's client; errors as of the other verbs.
+
+        Args:
+            verb, what: for a message.
+            again: doing it twice does no harm.
+        """
+        return self._ask(verb, what, getattr(self._client, command), *args, again=again)
+
+    def listen(self, channel: str) -> Any:
+        """A subscription of the driver's, on a connection of its own; the caller closes it."""
+        listening = self._client.pubsub(ignore_subscribe_messages=True)
+        self._ask("listen to", channel, listening.subscribe, channel)
+        return listening
+
     # -- the border -------------------------------------------------------------------------------
 
     def _ask(

@@ -52,6 +52,11 @@ class Sql:
         self._dialect = self._connections.dialect
         self._run = self._connections.run
 
+    @property
+    def connections(self) -> Connections:
+        """What its operations are run on."""
+        return self._connections
+
     def __repr__(self) -> str:
         return f"Sql({self._connections.place})"
 

@@ -41,7 +41,7 @@ class Connections:
         """What messages call it; without the password."""
         self._error: type[Exception] = self._engine.dialect.dbapi.Error
         # What a driver, the pool, and a socket raise; anything else is a mistake of this library.
-        self._errors = (self._error, *_also(), OSError, EOFError)
+        self.errors = (self._error, *_also(), OSError, EOFError)
         self._gone: Callable[..., bool] = self._engine.dialect.is_disconnect
         self._ready = False
         self._making = threading.Lock()
@@ -79,7 +79,7 @@ class Connections:
                 lost = connection is None or self._lost(error, connection)
                 if connection is not None:
                     self._drop(connection)
-                if not isinstance(error, self._errors):
+                if not isinstance(error, self.errors):
                     raise
                 failed += 1
                 found = trouble(error, self._error)
@@ -137,6 +137,13 @@ class Connections:
         except BaseException:
             self._permits.release()
             raise
+        return connection
+
+    def apart(self) -> Any:
+        """A connection that is not one of the pool, for somebody who listens and closes it."""
+        opened = self._engine.raw_connection()
+        connection = opened.dbapi_connection
+        opened.detach()
         return connection
 
     def _drop(self, connection: Any) -> None:

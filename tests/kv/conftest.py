@@ -1,0 +1,33 @@
+"""Every medium that named state is tested on, each empty."""
+
+from pathlib import Path
+
+import pytest
+
+MEDIA = ["memory", "sqlite", "files", "file", "postgresql", "mariadb", "redis"]
+SHARED = MEDIA[1:]  # by several processes
+
+
+@pytest.fixture(params=MEDIA)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a cache is that named state is on."""
+    return place_of(request, request.param, tmp_path)
+
+
+@pytest.fixture(params=SHARED)
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same, of those that other processes reach."""
+    return place_of(request, request.param, tmp_path)
+
+
+def place_of(request: pytest.FixtureRequest, medium: str, path: Path) -> str:
+    if medium == "memory":
+        return "memory:"
+    if medium == "sqlite":
+        return str(path / "cache")
+    if medium == "files":
+        return f"files:{path}/files"
+    if medium == "file":
+        return f"sqlite:///{path}/items.sqlite"
+    found: str = request.getfixturevalue(f"{medium}_url")
+    return found
