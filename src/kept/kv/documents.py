@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Self
@@ -54,15 +54,16 @@ class KeyDocument:
         Raises:
             ConfigError: it has an unknown policy.
         """
-        fields = dict(doc)
-        policy = fields.pop("policy", None)
+        known = dict(doc)
+        policy = known.pop("policy", None)
         if policy is None:
-            policy = KeyPolicy.EVICT if fields.get("expires_at") else KeyPolicy.PERSIST
-        return cls(**fields, policy=policy_of(policy))
+            policy = KeyPolicy.EVICT if known.get("expires_at") else KeyPolicy.PERSIST
+        return cls(**known, policy=policy_of(policy))
 
     def to_mongo_dict(self, exclude_id: bool = True) -> dict[str, Any]:
         """As a plain dict, with the policy as text."""
-        data = asdict(self) | {"policy": self.policy.value}
+        data = {each.name: getattr(self, each.name) for each in fields(self)}
+        data["policy"] = self.policy.value
         if exclude_id:
             del data["_id"]
         return data

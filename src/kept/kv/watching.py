@@ -128,13 +128,18 @@ _stops: dict[str, threading.Event] = {}
 _guard = threading.Lock()
 
 
-def subscribe(entries: Entries, name: Name, callback: Callable[[Change], object]) -> str:
+def subscribe(
+    entries: Entries,
+    name: Name,
+    callback: Callable[[Change], object],
+    since: int | None = None,
+) -> str:
     """See `ExecutionStoreService.subscribe`."""
     if not callable(callback):
         raise ConfigError(f"a subscription calls a function, not {callback!r:.80}")
     number = os.urandom(16).hex()
     stop = threading.Event()
-    since = entries.newest()
+    since = entries.newest() if since is None else since
     changes = watch(entries, name, since=since, patience=float("inf"), stop=stop)
     thread = threading.Thread(
         target=_tell, args=(changes, callback, stop, name), name="kept-subscription", daemon=True
