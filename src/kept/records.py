@@ -40,8 +40,9 @@ class Digest(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Digest:
-        if not _HEX.match(text):
-            raise ConfigError(f"not a digest, which is 64 lower-case hex digits: {text[:80]!r}")
+        if not isinstance(text, str) or not _HEX.match(text):
+            shown = str(text)[:80]
+            raise ConfigError(f"not a digest, which is 64 lower-case hex digits: {shown!r}")
         return super().__new__(cls, text)
 
     @classmethod

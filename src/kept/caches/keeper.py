@@ -164,9 +164,9 @@ class Keeper:
             NotKept: nothing begins so.
             AmbiguousDigest: several do.
         """
-        text = prefix.lower()
+        text = prefix.lower() if isinstance(prefix, str) else ""
         if not 4 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
-            raise NotKept(f"{prefix[:80]!r} is no digest: 4 to 64 hex digits")
+            raise NotKept(f"{str(prefix)[:80]!r} is no digest: 4 to 64 hex digits")
         if len(text) == 64:
             return Digest(text)
         found = []

@@ -170,5 +170,7 @@ def _between(column: str, prefix: str) -> tuple[str, list[int]]:
     """A condition on a row number, which is the first eight bytes of a digest."""
     if not prefix:
         return "1", []
+    if set(prefix) - set("0123456789abcdef"):  # no digest begins so
+        return "0", []
     bounds = [rowid(bytes.fromhex(prefix[:16].ljust(16, end))) for end in "0f"]
     return f"{column} BETWEEN ? AND ?", bounds
