@@ -18,6 +18,7 @@ except ImportError as error:
         "kept.integrations.hamilton needs Apache Hamilton: pip install 'kept[hamilton]'"
     ) from error
 
+from kept.integrations.hamilton.adapter import KeptAdapter
 from kept.integrations.hamilton.building import with_kept
 from kept.integrations.hamilton.metadata import InMemoryMetadataStore, KeptMetadataStore
 from kept.integrations.hamilton.results import InMemoryResultStore, KeptResultStore
@@ -25,6 +26,7 @@ from kept.integrations.hamilton.results import InMemoryResultStore, KeptResultSt
 __all__ = [
     "InMemoryMetadataStore",
     "InMemoryResultStore",
+    "KeptAdapter",
     "KeptMetadataStore",
     "KeptResultStore",
     "ResultRetrievalError",

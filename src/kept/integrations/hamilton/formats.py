@@ -17,19 +17,15 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kept.caches import Cache
 from kept.caches.place import inner
 from kept.codecs import Frame
 from kept.errors import DecodeError, EncodeError, Undigestible
 from kept.hashing import buffer_digest, digest_bytes
-from kept.records import Buffer, Call, Digest, Value
-
-if TYPE_CHECKING:
-    from kept.integrations.hamilton.shelf import Shelf
+from kept.records import Buffer, Digest, Value
 
 __all__ = ["FORMAT", "Formats"]
 
@@ -73,56 +69,41 @@ class Formats:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def save(
-        self, shelf: Shelf, data_version: str, result: Any, saver_cls: Any, loader_cls: Any
-    ) -> None:
-        """Have a saver write a file, and keep it as the result of a data version.
+    def encoded(self, result: Any, saver_cls: Any, loader_cls: Any) -> tuple[Value, Digest]:
+        """A result as a saver writes it, and the digest that names it so.
 
         Raises:
             ValueError: the saver or the loader takes its location neither as `file` nor as `path`.
             EncodeError: the saver wrote no file, or raised.
-            StoreError: it can't be written.
         """
         where, how = _location(saver_cls, "saver"), _location(loader_cls, "loader")
-        named = self.path(data_version, saver_cls.name())
         self._make_root()
         scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
         try:
-            made = scratch / named.name
+            made = scratch / f"result.{saver_cls.name()}"
             _write(saver_cls(**{where: str(made)}), result, made)
             data = made.read_bytes()
-            says = {
-                "format": saver_cls.name(),
-                "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
-                "takes": how,
-            }
-            head = json.dumps(says, sort_keys=True).encode()
-            self._commit(shelf, data_version, result, head, data)
-            self._name(named, data)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-    def _commit(
-        self, shelf: Shelf, data_version: str, result: Any, head: bytes, data: bytes
-    ) -> None:
+        says = {
+            "format": saver_cls.name(),
+            "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
+            "takes": how,
+        }
+        head = json.dumps(says, sort_keys=True).encode()
         name = buffer_digest(data)
         try:
             content = digest_bytes(result)
         except Undigestible:
             content = name
-        value = Value(FORMAT, head, [data], [name])
-        call = Call(
-            key=Digest.of(shelf.key(data_version)),
-            function=shelf.function,
-            code="none",
-            arguments=shelf.arguments(data_version),
-            # Not the digest of the result alone: kept without a format, it is another value.
-            result=Digest.of(digest_bytes((FORMAT, head, content))),
-            created=time.time(),
-            size=value.size,
-        )
-        shelf.cache.place.commit(call, value)
-        shelf.cache.tier.clear()
+        # Not the digest of the result alone: kept without a format, it is another value.
+        digest = Digest.of(digest_bytes((FORMAT, head, content)))
+        return Value(FORMAT, head, [data], [name]), digest
+
+    def name(self, data_version: str, value: Value) -> None:
+        """Give the bytes of a kept value the name of its data version."""
+        says = json.loads(value.head)
+        self._name(self.path(data_version, says["format"]), value.buffers[0])
 
     def _make_root(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -161,7 +142,11 @@ class Formats:
             StoreError: the store can't be read.
         """
         head, (data,) = self._cache.place.load(frame)
-        says = json.loads(bytes(head))
+        return self.read(bytes(head), data, data_version)
+
+    def read(self, head: bytes, data: Buffer, data_version: str) -> Any:
+        """What the loader that a head names makes of verified bytes; raises as `load`."""
+        says = json.loads(head)
         named = self._name(self.path(data_version, says["format"]), data)
         module, _, name = says["loader"].partition(":")
         try:

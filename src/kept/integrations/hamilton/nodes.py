@@ -2,7 +2,7 @@
 
 A node's callable is often not the function that somebody wrote: Hamilton's decorators put functions
 of their own around it, which hold what the decorator was told. So what a callable holds is followed
-to the functions of the project; these count by their code identity, and the values beside them by
+to the functions of the project. These count by their deep identity, and the values beside them by
 their digests.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -18,14 +19,16 @@ from hamilton.node import Node
 
 from kept.errors import Undigestible
 from kept.hashing import digest_bytes, identify
+from kept.hashing.code import Guards, deep
 
-__all__ = ["code_of", "name_of"]
+__all__ = ["NodeCode", "name_of"]
 
 _DEPTH = 12
+_known: weakref.WeakKeyDictionary[Any, dict[str, NodeCode]] = weakref.WeakKeyDictionary()
 
 
 def name_of(node: Any) -> str:
-    """`module:node`, as functions are named; without a module where that is only for one process."""
+    """`module:node`, as functions are named; without the module where that is only for one process."""
     written = list(node.originating_functions or ())
     module = getattr(written[-1], "__module__", None) if written else None
     if module in ("__main__", "__mp_main__"):
@@ -35,61 +38,97 @@ def name_of(node: Any) -> str:
     return f"{module}:{node.name}"
 
 
-def code_of(node: Any) -> str:
-    """The code identity of a node in hex: everything that it would run, as far as that is the
-    project's.
+class NodeCode:
+    """The code identity of a node: everything that it would run, as far as that is the project's.
+
+    Args:
+        node: a Hamilton node that is computed.
+
+    Attributes:
+        tag: as a call's record has it.
     """
-    written = [_function(function) for function in node.originating_functions or ()]
-    held = _held(node.callable, 0, frozenset())
-    role = node.node_role.name
-    return digest_bytes(("hamilton node", node.name, role, written, held)).hex()
 
+    __slots__ = ("_guards", "tag")
 
-def _function(function: Callable[..., Any]) -> str:
-    """The code identity of a function of the project; Hamilton's own go by their names."""
-    if _is_hamiltons(function):
-        return f"{function.__module__}.{function.__qualname__}"
-    try:
-        return identify(function, "own").code
-    except (Undigestible, TypeError):
-        return getattr(function, "__qualname__", type(function).__qualname__)
+    def __init__(self, node: Any) -> None:
+        self._guards: list[Guards] = []
+        written = [self._function(function) for function in node.originating_functions or ()]
+        plain = tuple(node.originating_functions or ()) == (node.callable,)
+        held = None if plain else self._held(node.callable, 0, frozenset())
+        role = node.node_role.name
+        found = digest_bytes(("hamilton node", node.name, role, written, held)).hex()
+        self.tag = f"node:{found}"
+
+    @classmethod
+    def of(cls, node: Any) -> NodeCode:
+        """That of a node, which is made once for nodes that are just a function."""
+        function = node.callable
+        if tuple(node.originating_functions or ()) != (function,):
+            return cls(node)
+        known = _known.setdefault(function, {})
+        found = known.get(node.name)
+        if found is None or not found.same():
+            found = known[node.name] = cls(node)
+        return found
+
+    def same(self) -> bool:
+        """Whether nothing that it was made from has changed since."""
+        return all(guards.bare or guards.all_same() for guards in self._guards)
+
+    def _function(self, function: Callable[..., Any]) -> str:
+        """The identity of a function of the project; Hamilton's own go by their names."""
+        if _is_hamiltons(function):
+            return f"{function.__module__}.{function.__qualname__}"
+        try:
+            found = deep(function)
+        except (Undigestible, TypeError):
+            return getattr(function, "__qualname__", type(function).__qualname__)
+        self._guards.append(found.guards)
+        return found.hex
+
+    def _held(self, thing: Any, depth: int, seen: frozenset[int]) -> Any:
+        """Something digestible that tells what can be told of a callable, or of what it holds."""
+        if id(thing) in seen or depth > _DEPTH:
+            return "…"
+        seen = seen | {id(thing)}
+
+        def each(parts: Iterable[Any]) -> list[Any]:
+            return [self._held(part, depth + 1, seen) for part in parts]
+
+        if type(thing) is FunctionType:
+            # What a function of the project holds is part of its identity.
+            return (
+                "function",
+                self._function(thing),
+                each(_cells(thing)) if _is_hamiltons(thing) else (),
+            )
+        if isinstance(thing, Node):
+            # Not the nodes that it is joined to: their results are this one's arguments.
+            return "node", thing.name, self._held(thing.callable, depth + 1, seen)
+        if isinstance(thing, functools.partial):
+            return "partial", each((thing.func, thing.args, thing.keywords))
+        if isinstance(thing, MethodType):
+            return "method", each((thing.__func__, thing.__self__))
+        if isinstance(thing, Mapping):
+            return "map", [each(pair) for pair in thing.items()]
+        if isinstance(thing, (list, tuple)):
+            return type(thing).__name__, each(thing)
+        if isinstance(thing, (type, ModuleType)):
+            return "named", f"{getattr(thing, '__module__', '')}.{thing.__name__}"
+        if _is_hamiltons(type(thing)):  # a decorator, mostly: what it was told
+            return (
+                "object",
+                type(thing).__qualname__,
+                self._held(dict(vars(thing)), depth + 1, seen),
+            )
+        try:
+            return "value", digest_bytes(thing)
+        except Undigestible:
+            return "type", type(thing).__qualname__
 
 
 def _is_hamiltons(thing: Any) -> bool:
     return (getattr(thing, "__module__", None) or "").partition(".")[0] == "hamilton"
-
-
-def _held(thing: Any, depth: int, seen: frozenset[int]) -> Any:
-    """Something digestible that tells what can be told of a callable, or of what it holds."""
-    if id(thing) in seen or depth > _DEPTH:
-        return "…"
-    seen = seen | {id(thing)}
-
-    def each(parts: Iterable[Any]) -> list[Any]:
-        return [_held(part, depth + 1, seen) for part in parts]
-
-    if type(thing) is FunctionType:
-        # What a function of the project holds is part of its identity.
-        return "function", _function(thing), each(_cells(thing)) if _is_hamiltons(thing) else ()
-    if isinstance(thing, Node):
-        # Not the nodes that it is joined to: their results are this one's arguments.
-        return "node", thing.name, _held(thing.callable, depth + 1, seen)
-    if isinstance(thing, functools.partial):
-        return "partial", each((thing.func, thing.args, thing.keywords))
-    if isinstance(thing, MethodType):
-        return "method", each((thing.__func__, thing.__self__))
-    if isinstance(thing, Mapping):
-        return "map", [each(pair) for pair in thing.items()]
-    if isinstance(thing, (list, tuple)):
-        return type(thing).__name__, each(thing)
-    if isinstance(thing, (type, ModuleType)):
-        return "named", f"{getattr(thing, '__module__', '')}.{thing.__name__}"
-    if _is_hamiltons(type(thing)):  # a decorator, mostly: what it was told
-        return "object", type(thing).__qualname__, _held(dict(vars(thing)), depth + 1, seen)
-    try:
-        return "value", digest_bytes(thing)
-    except Undigestible:
-        return "type", type(thing).__qualname__
 
 
 def _cells(function: FunctionType) -> list[Any]:

@@ -133,7 +133,9 @@ class KeptResultStore(ResultStore):
             if saver_cls is None:
                 shelf.put(data_version, result)
             else:
-                self._formats.save(shelf, data_version, result, saver_cls, loader_cls)
+                value, digest = self._formats.encoded(result, saver_cls, loader_cls)
+                shelf.put_encoded(data_version, value, digest)
+                self._formats.name(data_version, value)
         except ConfigError:
             raise
         except EncodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +15,10 @@ from kept.caches.tier import Entry
 from kept.errors import ConfigError, KeptError, NewerSchema, StoreError, tell
 from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
-from kept.records import Argument, Call, Digest
+from kept.records import Argument, Call, Digest, Value
 from kept.stores.openers import scheme_of
 
-__all__ = ["Shelf", "cache_of"]
+__all__ = ["Shelf", "cache_of", "commit"]
 
 T = TypeVar("T")
 _KNOWN = 20_000  # keys that are not made anew
@@ -51,6 +52,17 @@ def cache_of(
                 f"there is no store at {text}, and create_dir=False forbids to make one"
             )
     return reopen(text, dict(options or {}))
+
+
+def commit(cache: Cache, value: Value, call: Call) -> Call:
+    """Keep a call whose result is encoded already.
+
+    Raises:
+        StoreError: it can't be written.
+    """
+    cache.place.commit(call, value)
+    cache.tier.clear()
+    return call
 
 
 class Shelf:
@@ -109,6 +121,23 @@ class Shelf:
             arguments=self.arguments(text),
             seconds=seconds,
         )
+
+    def put_encoded(self, text: str, value: Value, digest: Digest) -> None:
+        """Keep an encoded result under a text.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        call = Call(
+            key=Digest.of(self.key(text)),
+            function=self.function,
+            code="none",
+            arguments=self.arguments(text),
+            result=digest,
+            created=time.time(),
+            size=value.size,
+        )
+        commit(self.cache, value, call)
 
     def delete(self, text: str) -> None:
         """Forget a text; one that is not there is no error."""
