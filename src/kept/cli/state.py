@@ -18,7 +18,7 @@ from kept.cli.urls import CacheOption, JsonOption, opened
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at named state, and change it.", no_args_is_help=True)
+app = typer.Typer(help="Look at named state, and change it.")
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="The store's name.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY")]
 ScopeOption = Annotated[
@@ -34,6 +34,13 @@ def _store(name: str, scope: str | None, cache: str | None, make: bool = False) 
 
     with opened(cache, make=make) as (found, _):
         yield store(name, scope, cache=found)
+
+
+@app.callback(invoke_without_command=True)
+def about(context: typer.Context) -> None:
+    """Look at named state, and change it."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from typing import Any
 
 from kept.caches import Cache, Pool, Stack, active, chosen
@@ -16,8 +15,8 @@ from kept.stores.base import Creates
 
 __all__ = ["entries_of"]
 
-_known: weakref.WeakKeyDictionary[Any, Entries] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+_HELD = "_kept_state"  # where a place has its entries
 
 
 def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
@@ -46,12 +45,16 @@ def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
 
 
 def _entries(place: Any) -> Entries:
-    found = _known.get(place)
+    # Each holds the other: who has a store needs no cache beside it, and a cache that opens stores
+    # again and again opens its entries once.
+    found: Any = vars(place).get(_HELD)
     if found is None:
-        found = _known[place] = _made(place)
-        weakref.finalize(place, found.close)
+        found = _made(place)
+        found.place = place
+        setattr(place, _HELD, found)
         sweeping(found)  # what another process let expire
-    return found
+    entries: Entries = found
+    return entries
 
 
 def _made(place: Any) -> Entries:

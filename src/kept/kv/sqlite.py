@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,48 +90,19 @@ class SqliteEntries(SqlEntries):
         self.path = path
         self._how = (durable, network)
         private_file(path, trust)
-        self.database = Database(
-            path, self._make, durable=durable, network=network, disposable=False
-        )
+        self.database = Database(path, _make, durable=durable, network=network, disposable=False)
         self._sweeper: Database | None = None
         self._tier: tuple[Any, dict[tuple[Name, str], Entry]] = (None, {})
         self._words: memoryview | None = None
-        self.database.changed = self._changed
+        mine = weakref.ref(self)  # the database outlives this, until it is closed
+
+        def changed() -> None:
+            if (found := mine()) is not None:
+                found._changed()
+
+        self.database.changed = changed
+        weakref.finalize(self, self.database.close)
         self.database.open()
-
-    def _make(self, c: sqlite3.Connection) -> None:
-        if self._check(c):
-            return
-        c.execute("BEGIN IMMEDIATE")
-        try:
-            if not self._check(c):  # nobody was faster
-                for statement in _TABLES.split(";"):
-                    c.execute(statement)
-                c.execute(f"PRAGMA user_version = {_SCHEMA}")
-                c.execute(f"PRAGMA application_id = {_APPLICATION}")
-            c.execute("COMMIT")
-        except BaseException:
-            c.execute("ROLLBACK")
-            raise
-
-    def _check(self, c: sqlite3.Connection) -> bool:
-        """Whether the tables are there."""
-        (version,) = c.execute("PRAGMA user_version").fetchone()
-        (owner,) = c.execute("PRAGMA application_id").fetchone()
-        query = "SELECT group_concat(name) FROM sqlite_master WHERE type = 'table'"
-        tables = set((c.execute(query).fetchone()[0] or "").split(","))
-        if tables == {""}:
-            return False
-        if owner != _APPLICATION or not {"entries", "stores", "log"} <= tables:
-            raise StoreError(
-                f"{self.path} is a database, but not one of named state that kept made: move it away"
-            )
-        if version > _SCHEMA:
-            raise NewerSchema(
-                f"a newer kept made {self.path} (schema {version}; this one knows {_SCHEMA}): "
-                "upgrade kept, or choose another place"
-            )
-        return True
 
     def _changed(self) -> None:
         self._words = self.database.words
@@ -217,8 +189,9 @@ class SqliteEntries(SqlEntries):
         # folds the log into the file.
         if self._sweeper is None:
             self._sweeper = Database(
-                self.path, self._make, durable=self._how[0], network=self._how[1], disposable=False
+                self.path, _make, durable=self._how[0], network=self._how[1], disposable=False
             )
+            weakref.finalize(self, self._sweeper.close)
         with self._sweeper.writing() as c:
             return self._remove(_Session(c, self.ahead), None, which, limit)
 
@@ -282,3 +255,43 @@ def _plain(text: str) -> str:
     if len(_texts) < 500:
         _texts[text] = found
     return found
+
+
+def _make(c: sqlite3.Connection) -> None:
+    if _check(c):
+        return
+    c.execute("BEGIN IMMEDIATE")
+    try:
+        if not _check(c):  # nobody was faster
+            for statement in _TABLES.split(";"):
+                c.execute(statement)
+            c.execute(f"PRAGMA user_version = {_SCHEMA}")
+            c.execute(f"PRAGMA application_id = {_APPLICATION}")
+        c.execute("COMMIT")
+    except BaseException:
+        c.execute("ROLLBACK")
+        raise
+
+
+def _check(c: sqlite3.Connection) -> bool:
+    """Whether the tables are there."""
+    (version,) = c.execute("PRAGMA user_version").fetchone()
+    (owner,) = c.execute("PRAGMA application_id").fetchone()
+    query = "SELECT group_concat(name) FROM sqlite_master WHERE type = 'table'"
+    tables = set((c.execute(query).fetchone()[0] or "").split(","))
+    if tables == {""}:
+        return False
+    if owner != _APPLICATION or not {"entries", "stores", "log"} <= tables:
+        raise StoreError(
+            f"{_file(c)} is a database, but not one of named state that kept made: move it away"
+        )
+    if version > _SCHEMA:
+        raise NewerSchema(
+            f"a newer kept made {_file(c)} (schema {version}; this one knows {_SCHEMA}): "
+            "upgrade kept, or choose another place"
+        )
+    return True
+
+
+def _file(c: sqlite3.Connection) -> str:
+    return str(c.execute("PRAGMA database_list").fetchone()[2])

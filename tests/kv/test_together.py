@@ -1,0 +1,229 @@
+"""Many processes on one store: nothing is lost, done twice, or told out of order."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.kv.conftest import place_of
+
+import kept
+
+ROOT = Path(__file__).parents[2]
+MANY = 1000
+
+
+def processes(count: int, source: str, *args: str) -> list[str]:
+    """What so many processes print, that begin together."""
+    head = "import sys, kept\nstore = kept.store('s', cache=sys.argv[1])\n"
+    head += "print('ready', flush=True)\ninput()\n"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", head + source, *args, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        said = []
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in started:
+            out, _ = process.communicate(timeout=110)
+            assert process.returncode == 0, out
+            said.append(out.strip())
+        return said
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("medium", ["sqlite", "redis"])
+def test_increments_of_8_processes(medium: str, request: Any, tmp_path: Path) -> None:
+    increments(place_of(request, medium, tmp_path), MANY)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("medium", ["file", "files", "postgresql", "mariadb"])
+def test_increments_of_8_processes_on_each_medium(
+    medium: str, request: Any, tmp_path: Path
+) -> None:
+    increments(place_of(request, medium, tmp_path), MANY)
+
+
+def increments(url: str, each: int) -> None:
+    processes(8, f"for _ in range({each}): store.increment('n')", url)
+    store = kept.store("s", cache=url)
+    assert store["n"] == 8 * each
+    assert store.get_metadata("n")["revision"] == 8 * each  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "medium",
+    [
+        "sqlite",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("files", "postgresql", "mariadb", "redis")
+        ),
+    ],
+)
+def test_one_of_32_processes_wins(medium: str, request: Any, tmp_path: Path) -> None:
+    url = place_of(request, medium, tmp_path)
+    said = processes(32, "print(store.set_if_absent('k', sys.argv[2]))", url)
+    assert said.count("True") == 1
+    assert kept.store("s", cache=url)["k"] == str(said.index("True"))
+
+
+def test_a_compare_and_set_is_exact_among_threads(url: str) -> None:
+    store = kept.store("s", cache=kept.open(url))
+    store["n"] = 0
+    won: list[int] = []
+
+    def race() -> None:
+        for number in range(20):
+            if store.compare_and_set("n", number, number + 1):
+                won.append(number)
+            while store["n"] <= number:
+                time.sleep(0.001)
+
+    threads = [threading.Thread(target=race) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == list(range(20))
+
+
+@pytest.mark.parametrize("medium", ["sqlite", "file", "files", "postgresql", "mariadb", "redis"])
+def test_a_watch_sees_what_another_process_does(medium: str, request: Any, tmp_path: Path) -> None:
+    url = place_of(request, medium, tmp_path)
+    changes = kept.store("s", cache=url).watch(timeout=30)
+    processes(1, "for n in range(300): store[f'k{n % 7}'] = n", url)
+    assert [next(changes).value for _ in range(300)] == list(range(300))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("medium", ["postgresql", "mariadb", "redis"])
+def test_a_watch_sees_10_000_changes_through_a_restart(
+    medium: str, request: Any, tmp_path: Path
+) -> None:
+    url = place_of(request, medium, tmp_path)
+    service = request.getfixturevalue(medium)
+    seen: list[Any] = []
+    begun = threading.Event()
+
+    def watch() -> None:
+        for change in kept.store("s", cache=kept.open(url)).watch(since=0, patience=60):
+            seen.append(change.value)
+            begun.set()
+            if len(seen) == 10_000:
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    source = """
+from kept.errors import StoreError
+import time
+number = store.get("last", -1)
+while number < 9_999:
+    try:
+        if number < 0:
+            done = store.set_if_absent("last", 0)
+        else:
+            done = store.compare_and_set("last", number, number + 1)
+        number = number + 1 if done else store["last"]
+    except StoreError:
+        while True:  # whether it was done is not known: look
+            try:
+                number = store.get("last", -1)
+                break
+            except StoreError:
+                time.sleep(0.05)
+"""
+    writer = threading.Thread(target=processes, args=(1, source, url))
+    writer.start()
+    assert begun.wait(60)
+    service.restart()
+    writer.join(110)
+    watcher.join(30)
+    assert seen == list(range(10_000))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("medium", ["sqlite", "file", "files"])
+def test_a_watch_on_files_sees_10_000_changes(medium: str, request: Any, tmp_path: Path) -> None:
+    url = place_of(request, medium, tmp_path)
+    changes = kept.store("s", cache=url).watch(timeout=60)
+    writer = threading.Thread(
+        target=processes, args=(2, "for n in range(5_000): store[sys.argv[2]] = n", url)
+    )
+    writer.start()
+    seen = [next(changes) for _ in range(10_000)]
+    writer.join(60)
+    for key in "01":
+        assert [change.value for change in seen if change.key == key] == list(range(5_000))
+
+
+POINTS = {
+    "after it was said": "store[str(n)] = n; print(n, flush=True)",
+    "in a transaction of many": "store.update({f'{n} {i}': n for i in range(50)}); print(n, flush=True)",
+    "while others are deleted": "store[str(n)] = n; store.delete(str(n - 3)); print(n, flush=True)",
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "medium",
+    [
+        "sqlite",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("file", "files", "postgresql", "mariadb", "redis")
+        ),
+    ],
+)
+def test_a_killed_writer_loses_nothing_it_was_told(
+    medium: str, point: str, request: Any, tmp_path: Path
+) -> None:
+    url = place_of(request, medium, tmp_path)
+    source = "import sys, kept\nstore = kept.store('s', cache=sys.argv[1])\nn = 0\n"
+    source += f"while True:\n    {POINTS[point]}\n    n += 1"
+    for _ in range(3):
+        kept.store("s", cache=url).clear()
+        process = subprocess.Popen(
+            [sys.executable, "-c", source, url], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for _ in range(40):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        told = [int(line) for line in process.stdout.read().split("\n") if line.strip()]
+        process.wait()
+        last = told[-1] if told else 39
+        store = kept.store("s", cache=kept.open(url))
+        if point == "in a transaction of many":
+            groups: dict[Any, int] = {}
+            for value in store.values():
+                groups[value] = groups.get(value, 0) + 1
+            assert set(groups.values()) == {50}, "half a transaction"
+            assert set(range(last + 1)) <= groups.keys()
+        else:
+            first = 0 if point == "after it was said" else last - 2
+            assert {str(n) for n in range(first, last + 1)} <= set(store)
+        store["afterwards"] = 1
+        assert store["afterwards"] == 1
