@@ -19,11 +19,13 @@ except ImportError as error:
     ) from error
 
 from kept.integrations.hamilton.adapter import KeptAdapter
+from kept.integrations.hamilton.awaiting import AsyncKeptAdapter
 from kept.integrations.hamilton.building import with_kept
 from kept.integrations.hamilton.metadata import InMemoryMetadataStore, KeptMetadataStore
 from kept.integrations.hamilton.results import InMemoryResultStore, KeptResultStore
 
 __all__ = [
+    "AsyncKeptAdapter",
     "InMemoryMetadataStore",
     "InMemoryResultStore",
     "KeptAdapter",

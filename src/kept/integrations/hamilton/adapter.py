@@ -223,6 +223,10 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
     def _execute(self, run_id: str, node: Any, kwargs: dict[str, Any], task_id: str | None) -> Any:
         return Step(self, run_id, self.planned(run_id, node), kwargs, task_id).run()
 
+    async def awaited(self, run_id: str, node: Any, kwargs: dict[str, Any]) -> Any:
+        """As `do_node_execute`, where the node may be a coroutine function."""
+        return await Step(self, run_id, self.planned(run_id, node), kwargs, None).awaited()
+
     # -- for the steps ----------------------------------------------------------------------------
 
     def note(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any, TypeVar
 
+from hamilton.async_driver import Builder as AsyncBuilder
+
 from kept.caches import Cache
+from kept.errors import ConfigError
 from kept.integrations.hamilton.metadata import KeptMetadataStore
 from kept.integrations.hamilton.results import KeptResultStore
 from kept.integrations.hamilton.watch import Watch
@@ -26,10 +29,16 @@ def with_kept(
         with_cache_options: what `Builder.with_cache` takes (`recompute=`, `default_behavior=`, …).
 
     Raises:
-        ConfigError, StoreError: there is no such cache, or it can't be used.
+        ConfigError, StoreError: there is no such cache, it can't be used, or the builder is one of the
+            async driver.
         ValueError: the builder has a cache already.
     """
     over: Any = builder
+    if isinstance(builder, AsyncBuilder):
+        raise ConfigError(
+            "Hamilton's caching does not work under its async driver: use "
+            "with_adapters(AsyncKeptAdapter(cache)) in place of with_kept"
+        )
     metadata = KeptMetadataStore(cache)
     over.with_cache(
         metadata_store=metadata,

@@ -21,7 +21,7 @@ from kept.errors import Undigestible
 from kept.hashing import digest_bytes, identify
 from kept.hashing.code import Guards, deep
 
-__all__ = ["NodeCode", "name_of"]
+__all__ = ["NodeCode", "callable_of", "name_of"]
 
 _DEPTH = 12
 _known: weakref.WeakKeyDictionary[Any, dict[str, NodeCode]] = weakref.WeakKeyDictionary()
@@ -36,6 +36,11 @@ def name_of(node: Any) -> str:
     elif getattr(sys.modules.get(module or ""), "__spec__", None) is None:
         module = "hamilton"
     return f"{module}:{node.name}"
+
+
+def callable_of(node: Any) -> Any:
+    """What a node calls, also where kept stands before it."""
+    return getattr(node.callable, "kept_original", node.callable)
 
 
 class NodeCode:
@@ -53,8 +58,8 @@ class NodeCode:
     def __init__(self, node: Any) -> None:
         self._guards: list[Guards] = []
         written = [self._function(function) for function in node.originating_functions or ()]
-        plain = tuple(node.originating_functions or ()) == (node.callable,)
-        held = None if plain else self._held(node.callable, 0, frozenset())
+        plain = tuple(node.originating_functions or ()) == (callable_of(node),)
+        held = None if plain else self._held(callable_of(node), 0, frozenset())
         role = node.node_role.name
         found = digest_bytes(("hamilton node", node.name, role, written, held)).hex()
         self.tag = f"node:{found}"
@@ -62,7 +67,7 @@ class NodeCode:
     @classmethod
     def of(cls, node: Any) -> NodeCode:
         """That of a node, which is made once for nodes that are just a function."""
-        function = node.callable
+        function = callable_of(node)
         if tuple(node.originating_functions or ()) != (function,):
             return cls(node)
         known = _known.setdefault(function, {})
@@ -104,7 +109,7 @@ class NodeCode:
             )
         if isinstance(thing, Node):
             # Not the nodes that it is joined to: their results are this one's arguments.
-            return "node", thing.name, self._held(thing.callable, depth + 1, seen)
+            return "node", thing.name, self._held(callable_of(thing), depth + 1, seen)
         if isinstance(thing, functools.partial):
             return "partial", each((thing.func, thing.args, thing.keywords))
         if isinstance(thing, MethodType):

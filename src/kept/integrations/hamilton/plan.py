@@ -9,7 +9,7 @@ from hamilton.caching.adapter import CachingBehavior
 from hamilton.function_modifiers.metadata import cache as cache_decorator
 from hamilton.node import NodeType
 
-from kept.integrations.hamilton.nodes import name_of
+from kept.integrations.hamilton.nodes import callable_of, name_of
 
 __all__ = ["Planned"]
 
@@ -64,7 +64,8 @@ class Planned:
         names = [*node.input_types]
         self.ignored = {n for n in names if behaviors.get(n) == CachingBehavior.IGNORE}
         self.disabled = {n for n in names if behaviors.get(n) == CachingBehavior.DISABLE}
-        self.run: Callable[..., Any] = _without_metadata(node.callable) if loads else node.callable
+        run = callable_of(node)
+        self.run: Callable[..., Any] = _without_metadata(run) if loads else run
 
     def role(self, task_id: str | None) -> str:
         """Where its versions are noted: for the run (`"run"`), or for each task (`"task"`)."""
