@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 
 from kept.codecs import Frame
+from kept.codecs.compression import decompress, is_plain
 from kept.errors import DamagedValue, DecodeError
 from kept.hashing import buffer_digest
 from kept.records import Digest
@@ -69,7 +71,11 @@ class MediumCheck:
 
     def _blobs(self) -> dict[str, int]:
         sizes = {}
-        for name, item in self._each(self._items, "blobs", 1):
+        for name, stored in self._each(self._items, "blobs", 1):
+            item = stored
+            if not is_plain(stored):  # see `unseal`
+                with contextlib.suppress(DecodeError):
+                    item = bytes(decompress(stored))
             if buffer_digest(item).hex() == name:
                 self.blobs += 1
                 self.bytes += len(item)

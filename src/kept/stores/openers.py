@@ -97,6 +97,7 @@ def open_medium(url: str, **options: Any) -> Store[bytes]:
         if level not in ("process", "power"):
             raise ConfigError(f"durability is 'process' or 'power', not {level!r}")
         options["durable"] = level == "power"
+    compression = options.pop("compression", None)
     _check_options(scheme, kind, options)
     path = local_path(url)
     if path is not None:
@@ -107,7 +108,16 @@ def open_medium(url: str, **options: Any) -> Store[bytes]:
         made = kind()
     else:
         made = kind(url, **options)
-    return made
+    return made if compression is None else _compressed(made, compression)
+
+
+def _compressed(store: Store[bytes], how: Any) -> Store[bytes]:
+    from kept.stores.wrappers.compressed import Compressed  # with the first that is asked for
+
+    method, _, level = str(how).partition(":")
+    if level and not level.isdecimal():
+        raise ConfigError(f"compression is 'zstd', 'gzip', or such as 'zstd:19', not {how!r}")
+    return Compressed(store, method, int(level) if level else None)
 
 
 def _check_options(scheme: str, kind: Any, options: dict[str, Any]) -> None:
@@ -120,6 +130,7 @@ def _check_options(scheme: str, kind: Any, options: dict[str, Any]) -> None:
     for name in options:
         if name not in known:
             named = ["durability" if each == "durable" else each for each in known]
+            named += ["compression"] if scheme != "void" else []
             there = f"there are {', '.join(named)}" if named else "it takes none"
             shown = "durability" if name == "durable" else name
             raise ConfigError(f"{scheme}: no such option {shown!r}; {there}")
