@@ -42,7 +42,8 @@ def open_cache(
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
         options: of a directory: `durability="process"|"power"`, `trust=False`, `readonly=False`
             (map arrays read-only instead of copy-on-write), `network=None` (found out). Of any other
-            place: what its class in `kept.stores` takes.
+            place: what its class in `kept.stores` takes, and where all are items, as in files,
+            databases and buckets, `compression="zstd"|"gzip"|"zstd:19"`.
 
     Raises:
         ConfigError: an unknown scheme or option, or the place is open here with other options.
