@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kept import __version__
-from kept.cli import changing, configuring, demo, looking, moving, state, using
+from kept.cli import changing, configuring, demo, importing, looking, moving, state, using
 from kept.cli.urls import redacted
 from kept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
@@ -40,6 +40,7 @@ for command in (
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo.demo)
 app.add_typer(state.app, name="store")
+app.add_typer(importing.app, name="import")
 
 
 @app.callback(invoke_without_command=True)

@@ -23,6 +23,7 @@ from kept.integrations.hamilton.awaiting import AsyncKeptAdapter
 from kept.integrations.hamilton.building import with_kept
 from kept.integrations.hamilton.metadata import InMemoryMetadataStore, KeptMetadataStore
 from kept.integrations.hamilton.results import InMemoryResultStore, KeptResultStore
+from kept.integrations.hamilton.taking import Taken, take_over
 
 __all__ = [
     "AsyncKeptAdapter",
@@ -32,6 +33,8 @@ __all__ = [
     "KeptMetadataStore",
     "KeptResultStore",
     "ResultRetrievalError",
+    "Taken",
     "search_data_adapter_registry",
+    "take_over",
     "with_kept",
 ]

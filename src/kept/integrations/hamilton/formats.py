@@ -85,19 +85,30 @@ class Formats:
             data = made.read_bytes()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        says = {
-            "format": saver_cls.name(),
-            "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
-            "takes": how,
-        }
-        head = json.dumps(says, sort_keys=True).encode()
-        name = buffer_digest(data)
         try:
             content = digest_bytes(result)
         except Undigestible:
-            content = name
+            content = b""
+        return self.of_file(data, saver_cls.name(), loader_cls, how, content)
+
+    def of_file(
+        self, data: bytes, format_name: str, loader_cls: Any, takes: str, content: bytes = b""
+    ) -> tuple[Value, Digest]:
+        """A file's bytes as a value, and the digest that names it.
+
+        Args:
+            takes: how the loader takes its location.
+            content: the digest of the result, where it has one.
+        """
+        says = {
+            "format": format_name,
+            "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
+            "takes": takes,
+        }
+        head = json.dumps(says, sort_keys=True).encode()
+        name = buffer_digest(data)
         # Not the digest of the result alone: kept without a format, it is another value.
-        digest = Digest.of(digest_bytes((FORMAT, head, content)))
+        digest = Digest.of(digest_bytes((FORMAT, head, content or name)))
         return Value(FORMAT, head, [data], [name]), digest
 
     def name(self, data_version: str, value: Value) -> None:

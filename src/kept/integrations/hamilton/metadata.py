@@ -118,17 +118,31 @@ class KeptMetadataStore(MetadataStore):
         seconds = CLOCK.was_set()
         self._shelf.guarded("write", lambda: self._put(cache_key, data_version, seconds))
         if run_id is not None:
-            event = Event(
-                "computed",
-                node_name or "?",
-                None if cache_key is None else self._shelf.key(cache_key).hex(),
-                data_version,
-                time.time(),
-                seconds,
-                code=code_version or "",
-                arguments=dependencies(cache_key),
+            self.record(
+                run_id,
+                self.event(cache_key, data_version, node_name, code_version, time.time(), seconds),
             )
-            self.record(run_id, event)
+
+    def event(
+        self,
+        cache_key: str | None,
+        data_version: str,
+        node_name: str | None,
+        code_version: str | None,
+        at: float,
+        seconds: float = 0.0,
+    ) -> Event:
+        """What a run says of a node that was computed."""
+        return Event(
+            "computed",
+            node_name or "?",
+            None if cache_key is None else self._shelf.key(cache_key).hex(),
+            data_version,
+            at,
+            seconds,
+            code=code_version or "",
+            arguments=dependencies(cache_key),
+        )
 
     def _put(self, cache_key: str | None, data_version: str, seconds: float) -> None:
         if cache_key is not None:

@@ -17,6 +17,7 @@ from kept.caches.tier import Entry
 from kept.errors import ConfigError, EncodeError, KeptError
 from kept.integrations.hamilton.formats import FORMAT, Formats
 from kept.integrations.hamilton.shelf import Shelf, cache_of
+from kept.records import Digest, Value
 
 __all__ = ["InMemoryResultStore", "KeptResultStore"]
 
@@ -127,15 +128,9 @@ class KeptResultStore(ResultStore):
             raise ValueError(
                 f"a format needs both a saver and a loader, not {saver_cls!r} and {loader_cls!r}"
             )
-        self._seen.last = None
         shelf = self._shelf
         try:
-            if saver_cls is None:
-                shelf.put(data_version, result)
-            else:
-                value, digest = self._formats.encoded(result, saver_cls, loader_cls)
-                shelf.put_encoded(data_version, value, digest)
-                self._formats.name(data_version, value)
+            self.keep(data_version, result, saver_cls, loader_cls)
         except ConfigError:
             raise
         except EncodeError as error:
@@ -144,6 +139,40 @@ class KeptResultStore(ResultStore):
             )
         except (KeptError, OSError) as error:
             shelf.warn("write", f"a node's result is not kept in {self.cache}: {error}")
+
+    def keep(
+        self, data_version: str, result: Any, saver_cls: Any = None, loader_cls: Any = None
+    ) -> None:
+        """As `set`; what can't be kept is an error.
+
+        Raises:
+            EncodeError: the result can't be encoded, or its saver raised.
+            StoreError: it can't be written.
+        """
+        self._seen.last = None
+        if saver_cls is None:
+            self._shelf.put(data_version, result)
+        else:
+            self._put(data_version, *self._formats.encoded(result, saver_cls, loader_cls))
+
+    def adopt(self, data_version: str, file: Path, loader_cls: Any, takes: str) -> None:
+        """Keep a file that a saver wrote as a result.
+
+        Args:
+            loader_cls: what reads it.
+            takes: how that takes its location, `file` or `path`.
+
+        Raises:
+            OSError: it can't be read.
+            StoreError: it can't be written.
+        """
+        made = self._formats.of_file(file.read_bytes(), file.suffix[1:], loader_cls, takes)
+        self._put(data_version, *made)
+
+    def _put(self, data_version: str, value: Value, digest: Digest) -> None:
+        self._seen.last = None
+        self._shelf.put_encoded(data_version, value, digest)
+        self._formats.name(data_version, value)
 
     def delete(self, data_version: str) -> None:
         """Forget a result, and its file; one that is not there is no error."""
