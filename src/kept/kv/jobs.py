@@ -162,8 +162,14 @@ class Jobs:
 
     def _end(self, id: str, token: int, **changes: Any) -> bool:  # noqa: A002  the same
         done = self._say(id, token, lease=None, **changes)
-        self._leases.release(id.encode())
+        self.release(id, token)
         return done
+
+    def release(self, id: str, token: int) -> None:  # noqa: A002  the same
+        """Give a job back that is not ended, for others to claim."""
+        name = id.encode()
+        if self._leases.token(name) == token:  # or it is a later claim of ours
+            self._leases.release(name)
 
     def _change(
         self,
@@ -241,7 +247,7 @@ class Job:
     def release(self) -> None:
         """Give it back, for others to claim."""
         self._ended = True
-        self.jobs._leases.release(self.id.encode())
+        self.jobs.release(self.id, self.token)
 
     def _mine(self, done: bool) -> None:
         if not done:

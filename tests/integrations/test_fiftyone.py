@@ -1,0 +1,210 @@
+"""The repository that FiftyOne's own service takes, beside modules that stand for FiftyOne's."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import sys
+import types
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import pytest
+
+from kept.integrations.fiftyone import KeptExecutionStoreRepo
+from kept.kv import KeyDocument
+
+# What the service of FiftyOne 1.22 calls, with these arguments.
+VERBS = {
+    "create_store": ("store_name", "metadata", "policy"),
+    "get_store": ("store_name",),
+    "has_store": ("store_name",),
+    "list_stores": (),
+    "count_stores": (),
+    "delete_store": ("store_name",),
+    "set_key": ("store_name", "key", "value", "ttl", "policy"),
+    "set_cache_key": ("store_name", "key", "value", "ttl"),
+    "set_key_if_absent": ("store_name", "key", "value", "ttl", "policy"),
+    "compare_and_set_key": ("store_name", "key", "expected", "value", "ttl", "policy"),
+    "has_key": ("store_name", "key"),
+    "get_key": ("store_name", "key"),
+    "update_ttl": ("store_name", "key", "ttl"),
+    "delete_key": ("store_name", "key"),
+    "list_keys": ("store_name",),
+    "list_values": ("store_name", "key_prefix", "exclude_fields"),
+    "count_keys": ("store_name",),
+    "cleanup": (),
+    "clear_cache": ("store_name",),
+    "has_store_global": ("store_name",),
+    "list_stores_global": (),
+    "count_stores_global": (),
+    "delete_store_global": ("store_name",),
+    "subscribe": ("store_name", "callback"),
+    "unsubscribe": ("subscription_id",),
+}
+
+
+class ObjectId:
+    """As BSON's: 12 bytes, told by their digits."""
+
+    def __init__(self, digits: str) -> None:
+        self.digits = digits
+
+    @staticmethod
+    def is_valid(text: Any) -> bool:
+        return isinstance(text, str) and len(text) == 24
+
+    def __str__(self) -> str:
+        return self.digits
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectId) and other.digits == self.digits
+
+    def __hash__(self) -> int:
+        return hash(self.digits)
+
+
+class Policy(str, Enum):  # noqa: UP042  as it is there
+    PERSIST = "persist"
+    EVICT = "evict"
+
+
+@dataclasses.dataclass
+class Document:
+    store_name: str
+    key: str
+    value: Any
+    _id: Any = None
+    dataset_id: Any = None
+    created_at: datetime = dataclasses.field(default_factory=datetime.now)
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    policy: Policy = Policy.PERSIST
+
+    @classmethod
+    def from_dict(cls, doc: dict[str, Any]) -> Any:
+        return cls(**{**doc, "policy": Policy(doc["policy"])})
+
+
+@dataclasses.dataclass
+class OfStore(Document):
+    key: str = "__store__"
+    value: Any = None
+
+
+@dataclasses.dataclass
+class Metadata:
+    operation_type: str | None = None
+    dataset_id: str | None = None
+    timestamp: str | None = None
+
+
+@dataclasses.dataclass
+class Message:
+    key: str
+    value: Any
+    metadata: Metadata
+
+
+ONE, OTHER = ObjectId("0" * 24), ObjectId("a" * 24)
+
+
+@pytest.fixture
+def fiftyone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the repository looks for of FiftyOne."""
+    for name, content in {
+        "bson": {"ObjectId": ObjectId},
+        "fiftyone.operators.store.models": {"KeyDocument": Document, "StoreDocument": OfStore},
+        "fiftyone.operators.message": {"MessageData": Message, "MessageMetadata": Metadata},
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_takes_what_the_service_gives(verb: str) -> None:
+    code = getattr(KeptExecutionStoreRepo, verb).__code__
+    assert code.co_varnames[1 : code.co_argcount] == VERBS[verb]
+
+
+@pytest.mark.usefixtures("fiftyone")
+def test_documents_are_fiftyone_s_own() -> None:
+    repo = KeptExecutionStoreRepo(dataset_id=ONE)
+    made = repo.create_store("s", {"a": 1}, "evict")
+    assert type(made) is OfStore
+    assert (made.dataset_id, made.value, made.policy) == (ONE, {"a": 1}, Policy.EVICT)
+    document = repo.set_key("s", "k", (1, 2), ttl=60)
+    assert type(document) is Document
+    assert document.policy is Policy.EVICT
+    for time in (document.created_at, document.updated_at, document.expires_at):
+        assert time.tzinfo is None
+    assert document == repo.get_key("s", "k")
+    assert repo.get_key("s", "nothing") is None
+    KeptExecutionStoreRepo(dataset_id=OTHER).set_key("s", "k", 1)
+    KeptExecutionStoreRepo().set_key("s", "k", 1)
+    assert {document.dataset_id for document in repo.list_stores_global()} == {None, ONE, OTHER}
+
+
+def test_without_fiftyone_they_are_kept_s() -> None:
+    assert type(KeptExecutionStoreRepo().set_key("s", "k", 1)) is KeyDocument
+
+
+def test_numbers_are_those_that_fiftyone_gives() -> None:
+    repo, other = KeptExecutionStoreRepo("one"), KeptExecutionStoreRepo("other")
+    repo.create_store("s")
+    for of in (repo, other):
+        for key in ("a", "b"):
+            of.set_key("s", key, {"key": key, "heavy": 1})
+    assert repo.set_key_if_absent("s", "c", 1)
+    assert repo.compare_and_set_key("s", "c", 1, 2)
+    assert repo.update_ttl("s", "c", 5)
+    assert not repo.update_ttl("s", "nothing", 5)
+    assert repo.update_policy("s", "a", "evict")
+    assert repo.list_values("s", "a", ["heavy"]) == [{"key": "a"}]
+    assert repo.clear_cache("s") == 2
+    assert repo.has_key("s", "b")
+    assert repo.list_keys("s") == ["b"]
+    assert repo.count_keys("s") == 1
+    assert repo.delete_key("s", "b")
+    assert repo.count_stores_global() == 2
+    assert repo.delete_store("s") == 1, "the store itself"
+    assert repo.delete_store("s") == 0
+    repo.set_cache_key("t", "k", 1)
+    assert repo.cleanup() == 1
+    assert repo.list_stores() == []
+    assert repo.has_store_global("s")
+    assert not repo.has_store("s")
+    assert repo.delete_store_global("s") == 2
+    assert repo.count_stores() == 0
+    assert repo.get_store("s") is None
+
+
+@pytest.mark.usefixtures("fiftyone")
+def test_messages_begin_with_what_is_there() -> None:
+    repo = KeptExecutionStoreRepo(dataset_id=ONE)
+    told: queue.Queue[Message] = queue.Queue()
+    repo.set_key("s", "k", 1)
+    number = repo.subscribe("s", told.put)
+    other = KeptExecutionStoreRepo(dataset_id=OTHER)
+    other.set_key("s", "k", "another scope's")
+    other.cleanup()
+    repo.set_key("s", "k", 2)
+    repo.delete_key("s", "k")
+    seen = [told.get(timeout=20) for _ in range(3)]
+    assert [(m.key, m.value, m.metadata.operation_type) for m in seen] == [
+        ("k", 1, "initial"),
+        ("k", 2, "update"),
+        ("k", None, "delete"),
+    ]
+    assert {message.metadata.dataset_id for message in seen} == {str(ONE)}
+    assert repo.unsubscribe(number)
+
+
+def test_a_key_named_as_the_store_s_own_document_is_safe() -> None:
+    repo = KeptExecutionStoreRepo()
+    repo.create_store("s", {"a": 1})
+    repo.set_key("s", "__store__", "mine")
+    repo.delete_key("s", "__store__")
+    assert repo.get_store("s").value == {"a": 1}

@@ -1,0 +1,140 @@
+"""Results of functions in stores."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+import pytest
+
+import kept
+from kept.errors import ConfigError, KeptWarning
+from kept.kv import cached
+
+
+def counted(**options: Any) -> Any:
+    calls: list[Any] = []
+
+    @cached(**options)
+    def function(a: Any, b: Any = 2, *, c: Any = None) -> Any:
+        calls.append((a, b, c))
+        return calls[-1] if a is not None else None
+
+    function.calls = calls
+    return function
+
+
+def test_arguments_count_however_they_are_given() -> None:
+    function = counted()
+    assert (
+        function(1) == function(1, 2) == function(a=1, b=2) == function(1, c=None) == (1, 2, None)
+    )
+    assert len(function.calls) == 1
+    for args, kwargs in [((1, 3), {}), ((1,), {"c": 1}), ((1.0,), {}), ((True,), {}), (("1",), {})]:
+        function(*args, **kwargs)
+    assert len(function.calls) == 6
+
+
+def test_none_is_a_result() -> None:
+    function = counted()
+    assert function(None) is None
+    assert function(None) is None
+    assert len(function.calls) == 1
+
+
+def test_a_ttl() -> None:
+    function = counted(ttl=10)
+    function(1)
+    function.store_of(1).service.entries.ahead += 9
+    function(1)
+    assert len(function.calls) == 1
+    function.store_of(1).service.entries.ahead += 2
+    function(1)
+    assert len(function.calls) == 2
+
+
+def test_scopes_never_leak_into_each_other() -> None:
+    function = counted(
+        scope=lambda a, b=2, *, c=None: a["dataset"], key=lambda a, b=2, *, c=None: b
+    )
+    one, other = {"dataset": "one"}, {"dataset": "other"}
+    assert function(one)[0] == one
+    assert function(other)[0] == other
+    assert function(one | {"more": 1})[0] == one, "the key says what counts"
+    function.clear_all(one)
+    assert function(other)[0] == other
+    assert len(function.calls) == 2
+    function(one)
+    assert len(function.calls) == 3
+
+
+def test_clearing() -> None:
+    function = counted(store="results")
+    function(1)
+    function(2)
+    assert function.clear_cache(1)
+    assert not function.clear_cache(1)
+    function(1)
+    function(2)
+    assert len(function.calls) == 3
+    kept.store("results").clear_cache()  # by the store's name, like anything in it
+    function(2)
+    assert len(function.calls) == 4
+    assert function.uncached(2) == (2, 2, None)
+    assert len(function.calls) == 5
+
+
+def test_versions_and_ignored_parameters() -> None:
+    function = counted(ignore=["a"], store="s")
+    assert function(open, 1) == function(close := object(), 1)  # neither has a digest
+    assert close is not None
+    assert len(function.calls) == 1
+    newer = counted(ignore="a", store="s", version="2")
+    newer(open, 1)
+    assert len(newer.calls) == 1
+    with pytest.raises(ConfigError, match="no parameter z"):
+        counted(ignore=["z"])
+    with pytest.raises(ConfigError, match=r"ttl|duration"):
+        counted(ttl=-1)
+
+
+def test_coroutines() -> None:
+    calls = []
+
+    @cached
+    async def function(n: int) -> int:
+        calls.append(n)
+        return n * 2
+
+    async def use() -> list[int]:
+        return [await function(1), await function(n=1)]
+
+    assert asyncio.run(use()) == [2, 2]
+    assert calls == [1]
+    with pytest.raises(ConfigError, match="generator"):
+
+        @cached
+        def generator() -> Any:
+            yield 1
+
+
+def test_caching_never_breaks_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = counted()
+    with pytest.warns(KeptWarning, match="is not cached"):
+        assert function(open("/dev/null"))[1] == 2  # noqa: SIM115, PTH123  an argument without a digest
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        function(open("/dev/null"))  # noqa: SIM115, PTH123  told once
+    unstorable = cached(lambda: open("/dev/null"))  # noqa: SIM115, PTH123  nor can a file be stored
+    with pytest.warns(KeptWarning, match="is not cached"):
+        unstorable().close()
+    with pytest.raises(TypeError, match="missing"):
+        function()
+    monkeypatch.setenv("KEPT_CACHE", "redis://127.0.0.1:1/0")
+    from kept.caches.active import reset
+
+    reset()
+    away = counted()
+    with pytest.warns(KeptWarning, match="is not cached"):
+        assert away(1) == (1, 2, None)
