@@ -320,7 +320,7 @@ def run(asked: argparse.Namespace, console: Console) -> None:
     settings = [(model, options, kind) for model, options in SETTINGS for kind in FEATURES]
     settings = settings[: asked.settings]
     try:
-        where = f"kept in {evaluate.cache.url}"
+        where = f"kept in {evaluate.cache}"
     except kept.StoreError as error:
         where = f"not kept: {error}"
     console.print(f"{len(settings)} model settings, {asked.folds} folds each; {where}")

@@ -18,6 +18,7 @@ from tests.services import Service
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import check_races, die_in_time
 
+import kept
 from kept.errors import ConfigError, StoreError
 from kept.stores.base import Creates, Many, Replaces
 from kept.stores.objects import Objects
@@ -312,9 +313,19 @@ def test_a_directory_has_no_compare_and_set(tmp_path: Path) -> None:
     store = Objects(tmp_path.as_uri())
     store.put("a", b"1")
     assert store.create("a", b"2") is False
-    with pytest.raises(StoreError, match="no such ability"):
-        store.replace("a", b"1", b"2")
+    assert not isinstance(store, Replaces)
+    assert isinstance(pickle.loads(pickle.dumps(store)), Creates)
     assert store.get("a") == b"1"
+
+
+def test_a_cache_in_a_directory_of_objects(tmp_path: Path) -> None:
+    store = Objects(tmp_path.as_uri())
+    cache = kept.Cache(values=store, calls=store)
+    f = kept.keep(cache=cache, version=1, strict=True)(lambda x: [x])
+    assert f(1) == f(1) == [1]
+    assert f.stats().hits == 1
+    cache.flush()
+    assert f.call(1).uses == 1
 
 
 def test_a_large_item_has_no_condition(store: Objects) -> None:

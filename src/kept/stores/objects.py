@@ -59,6 +59,10 @@ class Objects:
         self.silence = Silence()
         self._probed: str | None = None
         self._opened: tuple[Any, Any] | None = None
+        if (
+            self._scheme != "file"
+        ):  # a directory has none, and `isinstance(store, Replaces)` says so
+            self.replace = self._replace
         self._stores()
         _all.add(self)
 
@@ -179,7 +183,7 @@ class Objects:
 
         return self._ask("create", key, put)
 
-    def replace(self, key: str, old: bytes, item: Buffer) -> bool:
+    def _replace(self, key: str, old: bytes, item: Buffer) -> bool:
         """Keep the item if exactly `old` is under the key; whether it was. Raises as `create`."""
         obs, path, content = driver(), self._path(key), self._one_request(key, item)
         self._probe()
