@@ -1,7 +1,10 @@
 """What one does with a whole cache, on every medium that teams share."""
 
+import contextlib
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -16,15 +19,18 @@ from tests.caches.places import Counted, new
 
 import kept
 from kept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
+from kept.stores import Sqlite
 
 KINDS = ["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3"]
 LARGE = 30_000
+ROOT = Path(__file__).parents[2]
 
 
 def opened(request: pytest.FixtureRequest, kind: str, home: Path) -> Cache:
     if kind in ("files", "hdf5"):
         return kept.open(f"{kind}:{home / kind}")
     if kind == "sqlite":
+        Sqlite(home / "items.db").close()  # of items: what is opened is a medium
         return kept.open(f"sqlite:///{home / 'items.db'}")
     if kind == "s3":
         return kept.open(
@@ -167,6 +173,52 @@ def test_killed_and_restarted_in_the_middle_of_1000_calls(
     runs = counted.runs
     assert f(999)["x"] == 999
     assert counted.runs == runs
+
+
+def anything(call: kept.Call) -> bool:
+    return True
+
+
+LOOK = """
+import pickle, sys
+from pathlib import Path
+caches, key = pickle.loads(Path(sys.argv[1]).read_bytes())
+for cache in caches:
+    assert cache.load(cache.calls.get(key).result) == [-1], cache
+print(len(caches))
+"""
+
+
+def test_every_guise_in_another_process_and_in_a_fork(cache: Cache, home: Path) -> None:
+    f = Counted(value).into(cache, strict=True)
+    assert f(-1) == [-1]
+    guises = [
+        cache,
+        cache.readonly(),
+        cache.filtered(anything),
+        cache.limited(calls=5),
+        Pool(cache, new("embedded")),
+        Stack(new("embedded"), cache),
+        Stack(new("embedded"), cache.readonly()).readonly(),
+    ]
+    (home / "sent").write_bytes(pickle.dumps((guises, str(f.key(-1)))))
+    command = [sys.executable, "-c", LOOK, str(home / "sent")]
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        command, env={**os.environ, **paths}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"{len(guises)}\n", done.stderr
+    child = os.fork()
+    if child == 0:
+        right = 0
+        with contextlib.suppress(BaseException):
+            for guise in guises:
+                call = guise.calls.get(str(f.key(-1)))
+                right += call is not None and guise.load(call.result) == [-1]
+        os._exit(right)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(guises)
+    assert f(-1) == [-1]
+    assert f.stats().computed == 1
 
 
 # Not S3: moto's server keeps its buckets in memory.
