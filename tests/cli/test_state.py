@@ -29,6 +29,7 @@ def test_keys_are_set_read_and_deleted(capsys: pytest.CaptureFixture[str]) -> No
     assert said(capsys, "get", "s", "k") == '{"n":[1,2.0]}\n'
     assert said(capsys, "ttl", "s", "k") == "never\n"
     assert " min" in said(capsys, "ttl", "s", "t")
+    assert said(capsys, "ttl", "s", "k", "1 d").startswith("in ")
     assert said(capsys, "ttl", "s", "k", "never") == "never\n"
     assert "already" in said(capsys, "set", "s", "k", "1", "--if-absent", code=1)
     said(capsys, "set", "s", "new", "1", "--if-absent")
