@@ -221,6 +221,45 @@ def test_every_guise_in_another_process_and_in_a_fork(cache: Cache, home: Path) 
     assert f.stats().computed == 1
 
 
+WRITE = """
+import pickle, sys
+from pathlib import Path
+import kept
+from tests.caches.test_servers import parts
+cache, count = pickle.loads(Path(sys.argv[1]).read_bytes())
+write = kept.keep(cache=cache, name="parts", version=1, strict=True)(parts)
+for i in range(count):
+    write(i)
+    if i % 3 == 0:
+        write.forget(i)
+"""
+
+
+def parts(i: int) -> list[Any]:
+    """Some of them new, and some what others have had and lost."""
+    return [np.full(9000, i), np.full(9000, i % 7), np.full(9000, -(i // 10))]
+
+
+def test_collecting_while_another_process_writes_loses_nothing(cache: Cache, home: Path) -> None:
+    count = 30 if cache.url is not None and cache.url.startswith("s3") else 200
+    (home / "sent").write_bytes(pickle.dumps((cache, count)))
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", WRITE, str(home / "sent")]
+    removed = 0
+    with subprocess.Popen(command, env={**os.environ, **paths}) as writer:
+        while writer.poll() is None:
+            removed += cache.gc(grace=0.3).items
+            time.sleep(0.01)
+    assert writer.returncode == 0
+    assert cache.gc(grace=0).items + removed > 0
+    f = kept.keep(cache=cache, name="parts", version=1, strict=True)(parts)
+    for i in range(count):
+        if i % 3:
+            assert [int(part[0]) for part in f(i)] == [i, i % 7, -(i // 10)]
+    assert f.stats().computed == 0, "some were lost"
+    assert cache.verify().problems == ()
+
+
 # Not S3: moto's server keeps its buckets in memory.
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb", "redis"])
 def test_a_far_server_that_dies_and_comes_back(
