@@ -146,3 +146,22 @@ def test_config_shows_what_is_in_force_and_whence(
     monkeypatch.setenv("KEPT_CACHE", "local")
     reset()
     assert "# from KEPT_CACHE" in shell("config")
+
+
+@pytest.mark.parametrize("command", ["du", "gc", "migrate", "verify"])
+@pytest.mark.parametrize("place", ["./nosuch", "files:nosuch", "sqlite:///nosuch.db"])
+def test_a_place_that_is_not_there_is_no_empty_cache(
+    shell: Shell, command: str, place: str, home: Path
+) -> None:
+    assert "there is no cache in" in shell(command, "--cache", place, code=1)
+    assert not list(home.glob("nosuch*"))
+
+
+def test_nothing_is_moved_to_where_nothing_stays(shell: Shell, url: str) -> None:
+    for place in ("void:", "memory:"):
+        for options in (["--move"], []):
+            assert "nothing left" in shell("transfer", url, place, *options, code=2)
+    with kept.open(url) as cache, kept.open("void:") as void:
+        done = cache.transfer(void, move=True)
+        assert (done.calls, done.skipped) == (0, 8)
+        assert cache.size().calls == 8

@@ -62,7 +62,7 @@ def transfer(
             done.skipped += 1
         elif where is None or where(call):
             try:
-                if _copied(source, target, call, done, dry_run=dry_run):
+                if _copied(source, target, call, done, dry_run=dry_run, move=move):
                     gone.append(key)
             except DecodeError:
                 done.skipped += 1
@@ -100,7 +100,9 @@ def _identity(store: Any) -> object:
     return prefix, id(store)
 
 
-def _copied(source: Cache, target: Cache, call: Call, done: Moved, *, dry_run: bool) -> bool:
+def _copied(
+    source: Cache, target: Cache, call: Call, done: Moved, *, dry_run: bool, move: bool
+) -> bool:
     """Whether the target has the call with its result now."""
     key = call.key.raw
     try:
@@ -118,9 +120,17 @@ def _copied(source: Cache, target: Cache, call: Call, done: Moved, *, dry_run: b
         target.place.commit(call, value_of(source.place, row))
         if call.uses:
             target.place.count({key: call.uses})
+        if move and not _has(target, call):  # one that keeps nothing, or too little
+            done.skipped += 1
+            return False
     done.calls += 1
     done.bytes += call.size
     return True
+
+
+def _has(cache: Cache, call: Call) -> bool:
+    row = cache.place.fetch(call.key.raw)
+    return row is not None and row.frame is not None and row.body.result == call.result.raw
 
 
 def transform(

@@ -87,7 +87,7 @@ def verify(
 
     if discard and not repair:
         raise ConfigError("--discard goes with --repair")
-    with opened(cache) as (found, url), Bar() as bar:
+    with opened(cache, must=True) as (found, url), Bar() as bar:
         report = found.verify(repair=repair, discard=discard, progress=bar.advance)
     if as_json:
         problems = [asdict(problem) for problem in report.problems]

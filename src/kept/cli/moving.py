@@ -10,7 +10,8 @@ import typer
 
 from kept.cli import text
 from kept.cli.bar import Bar
-from kept.cli.urls import CacheOption, JsonOption, chosen, exists, opened
+from kept.cli.urls import CacheOption, JsonOption, opened
+from kept.errors import ConfigError
 
 __all__ = ["gc", "migrate", "transfer"]
 
@@ -31,7 +32,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Remove results and blobs that no call needs; safe while others write."""
-    with opened(cache) as (found, url), Bar() as bar:
+    with opened(cache, must=True) as (found, url), Bar() as bar:
         bar.advance("collecting", 0, 0)
         done = found.gc(grace=grace, dry_run=dry_run)
     if as_json:
@@ -56,17 +57,18 @@ def transfer(
 ) -> None:
     """Copy calls with their results to another cache, or move them."""
     from kept.caches.evict import matches
-    from kept.errors import NotKept
+    from kept.stores.openers import scheme_of
 
-    spec, _ = chosen(source)
-    if exists(spec) is False:
-        raise NotKept(f"there is no cache in {spec.shown}")
+    if (scheme := scheme_of(target)) in ("memory", "void"):
+        raise ConfigError(
+            f"{scheme}: has nothing left when this command ends: name a place that has"
+        )
 
     def wanted(call: Any) -> bool:
         return function is None or matches(call.function, function)
 
     with (
-        opened(source) as (found, url),
+        opened(source, must=True) as (found, url),
         opened(target, make=not dry_run) as (other, there),
         Bar() as bar,
     ):
@@ -92,7 +94,7 @@ def migrate(
 
     For when a type's digest, or the digest scheme, has changed. Results are loaded, which runs code.
     """
-    with opened(cache) as (found, url), Bar() as bar:
+    with opened(cache, must=True) as (found, url), Bar() as bar:
         done = found.migrate(dry_run=dry_run, progress=_told(bar, "calls"))
     if as_json:
         text.emit({"cache": url, "dry_run": dry_run} | asdict(done))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kept.caches.secrets import redacted
-from kept.errors import ConfigError
+from kept.errors import ConfigError, NotKept
 
 if TYPE_CHECKING:
     from kept.caches import Cache
@@ -67,12 +67,18 @@ def exists(spec: Spec) -> bool | None:
 
 
 @contextlib.contextmanager
-def opened(cache: str | None, *, make: bool = False) -> Iterator[tuple[Cache, str]]:
-    """The cache that is meant, and its URL without secrets. One that is not there is not made,
-    unless that is asked for.
+def opened(
+    cache: str | None, *, make: bool = False, must: bool = False
+) -> Iterator[tuple[Cache, str]]:
+    """The cache that is meant, and its URL without secrets.
+
+    Args:
+        make: make it if it is not there; otherwise an empty one stands in for it.
+        must: one that was named has to be there.
 
     Raises:
         ConfigError: there is none of that name.
+        NotKept: it is not there, and it must.
         StoreError: it can't be opened.
     """
     from kept.caches import open_cache
@@ -81,6 +87,8 @@ def opened(cache: str | None, *, make: bool = False) -> Iterator[tuple[Cache, st
 
     spec, source = chosen(cache)
     if exists(spec) is False and not make:
+        if must and cache is not None:
+            raise NotKept(f"there is no cache in {spec.shown}")
         found = open_cache("memory:")
     else:
         try:

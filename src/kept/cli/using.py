@@ -22,7 +22,7 @@ def du(
     """Say what takes how much room: each function's results, and the whole on disk."""
     from kept.caches import summary
 
-    with opened(cache) as (found, url):
+    with opened(cache, must=True) as (found, url):
         rows = summary.chosen(found, function) if function else summary.functions(found)
         totals = found.size()
     if as_json:
