@@ -177,7 +177,7 @@ class _Desk:
                 execution.broke(EncodeError(f"its result is not kept as {name!r}: {error}"))
         if call is None:
             call = self.cache.keep(key, result, **said)
-        execution.digest = call.result
+        execution.digest = str(call.result)
         return call
 
     def _keep_file(

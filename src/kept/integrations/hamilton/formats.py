@@ -2,8 +2,8 @@
 
 The file's bytes are a blob of the cache. Beside it, the file has a name with its format's ending,
 for other tools and for Hamilton's loaders: `<cache>/formats/DATA_VERSION.parquet`, which is the
-blob itself where the cache is a directory (a hard link) and a copy in a temporary directory where
-it is elsewhere.
+blob itself where the cache is a directory (a hard link), and a copy in a temporary directory of this
+process where it is elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import os
 import re
 import shutil
 import tempfile
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ __all__ = ["FORMAT", "Formats"]
 FORMAT = "file"
 """The codec's name: one buffer, which is the file, and a head that says who reads it."""
 
+_LEFT = 86400.0  # seconds after which nobody is still writing
 _PLAIN = re.compile(r"(?!\.)[A-Za-z0-9_=.-]{1,150}", re.ASCII).fullmatch
 
 
@@ -47,14 +50,14 @@ class Formats:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+        self._swept = False
         place = inner(cache.place, write=False)
         self._blobs = getattr(place, "blobs", None)
         if self._blobs is not None:
             self.root = Path(place.root) / "formats"
         else:
-            name = hashlib.sha256(str(cache).encode()).hexdigest()[:16]
-            user = os.getuid() if hasattr(os, "getuid") else "user"
-            self.root = Path(tempfile.gettempdir()) / f"kept-formats-{user}" / name
+            self.root = Path(tempfile.mkdtemp(prefix="kept-formats-"))
+            weakref.finalize(self, _remove, self.root, os.getpid())
 
     def path(self, data_version: str, name: str) -> Path:
         """The named file of a result.
@@ -118,9 +121,21 @@ class Formats:
 
     def _make_root(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = self.root.stat()
-        if hasattr(os, "getuid") and found.st_uid != os.getuid() and self._blobs is None:
-            raise EncodeError(f"{self.root} belongs to somebody else, so no file is put there")
+        if not self._swept:
+            self._swept = True
+            with contextlib.suppress(OSError):
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove names whose blob was collected, and what writers left that were killed."""
+        for entry in list(os.scandir(self.root)):
+            found = entry.stat(follow_symlinks=False)
+            if "~" in entry.name or entry.is_dir():
+                if time.time() - found.st_ctime > _LEFT:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    Path(entry.path).unlink(missing_ok=True)
+            elif self._blobs is not None and found.st_nlink == 1:
+                Path(entry.path).unlink(missing_ok=True)
 
     def _name(self, named: Path, data: Buffer) -> Path:
         """Give the bytes, which are kept, their name; a name that means others is given anew."""
@@ -184,6 +199,11 @@ class Formats:
     def clear(self) -> None:
         """Remove all names."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _remove(root: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child has its parent's
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def _location(kind: Any, what: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from contextvars import Token
 
 from kept.caches import Cache
@@ -36,6 +37,8 @@ class History:
         self._recorders: dict[str, Recorder] = {}
         self._tokens: dict[str, Token[Recorder | None]] = {}
         self._lock = threading.Lock()
+        # A store may be dropped, and a process end, without anybody saying that a run did.
+        weakref.finalize(self, _flush, self._recorders)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -149,9 +152,16 @@ class History:
             StoreError: the store can't be written.
         """
         with self._lock:
-            recorders, self._recorders = self._recorders, {}
-        for recorder in recorders.values():
+            recorders = list(self._recorders.values())
+            self._recorders.clear()
+        for recorder in recorders:
             recorder.close()
         for run in self._runs():
             run.end()  # what runs can't be forgotten
             run.forget()
+
+
+def _flush(recorders: dict[str, Recorder]) -> None:
+    for recorder in list(recorders.values()):
+        with contextlib.suppress(Exception):  # too late for anybody to hear of it
+            recorder.flush()

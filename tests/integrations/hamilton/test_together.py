@@ -1,0 +1,44 @@
+"""Many processes at once on one directory."""
+
+import subprocess
+import sys
+
+from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
+
+SCRIPT = """
+import multiprocessing, warnings
+from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
+
+warnings.simplefilter("error")  # that a store was busy would be one
+
+def work(number):
+    metadata, results = KeptMetadataStore("store"), KeptResultStore("store")
+    metadata.initialize(f"run {number}")
+    for i in range(300):
+        metadata.set(
+            cache_key=f"{number}-{i}", data_version=f"{number}.{i}", run_id=f"run {number}",
+            node_name="node", code_version="code",
+        )
+        results.set(f"{number}.{i}", i)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=work, args=(number,)) for number in range(32)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    print([worker.exitcode for worker in workers if worker.exitcode])
+"""
+
+
+def test_32_processes_set_300_nodes_each() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    metadata, results = KeptMetadataStore("store"), KeptResultStore("store")
+    assert metadata.size == 32 * 300
+    assert len(metadata.get_run_ids()) == 32
+    assert [len(metadata.get_run(f"run {n}")) for n in (0, 31)] == [300, 300]
+    assert [results.get(f"{n}.299") for n in (0, 31)] == [299, 299]
