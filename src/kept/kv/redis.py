@@ -7,26 +7,23 @@ Under `<prefix>state:`, with `<store>` for collection, scope and name::
     x:<store>, x      sorted sets: when keys expire, of the store and of all stores
     v:<store>         sorted set: the keys that may be evicted, by revision
     n, s, u           set: stores with keys; hashes: stores that were made, bytes of limited ones
-    rev, log          the last revision; a stream of changes, whose ids are revisions
+    log               a stream of changes: its ids are the revisions, 4194304 a millisecond
 
-Time is the server's. Changes are told on the channel `wake`, which only wakes up those who wait.
+Time is the server's. Who waits for changes has the server hold its answer until there is one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-from kept.errors import KeptError, NewerSchema, StoreError
+from kept.errors import NewerSchema, StoreError
 from kept.kv.base import HISTORY
-from kept.kv.entry import About, Data, Entry, Keep, Logged, Name, Step, size_of
-from kept.kv.redisscripts import SCRIPTS
+from kept.kv.entry import ANY, About, Data, Entry, Keep, Logged, Name, Step, size_of
+from kept.kv.redisscripts import script
 from kept.kv.state import full, too_old
 from kept.stores.redis import Redis
 
@@ -34,8 +31,9 @@ __all__ = ["RedisEntries"]
 
 _SCHEMA = "1"
 _MANY = 1000  # entries or changes in one answer
-_SLOW = 0.25  # seconds between looks for news if nobody tells of them
-_NOBODY: Any = None
+_LONG = 1.0  # seconds for which the server holds an answer
+_CUT = 256  # changes of which one cuts the log
+_BITS = 22  # of a revision, for changes in one millisecond
 
 
 class RedisEntries:
@@ -52,26 +50,28 @@ class RedisEntries:
         self._prefix = f"{medium.prefix}state:"
         self._history = history
         self._names: dict[Name, str] = {}
-        self._digests: dict[str, str] = {}
+        self._scripts: dict[tuple[str, float], tuple[str, str]] = {}
+        self._puts = 0
         self._ready = False
-        self._local = threading.local()
 
-    def _run(self, script: str, what: str, *args: Any, again: bool = False) -> Any:
+    def _run(self, name: str, what: str, *args: Any, again: bool = False) -> Any:
         """A script's answer."""
         if not self._ready:
             self._check()
-        digest = self._digests.get(script)
-        words = (self._prefix, self.ahead, self._history, *args)
-        if digest is not None:
+        verb = "read" if again else "change"
+        found = self._scripts.get((name, self.ahead))
+        if found is not None:
             try:
-                verb = "read" if again else "change"
-                return self._medium.ask(verb, what, "evalsha", digest, 0, *words, again=again)
+                return self._medium.ask(verb, what, "evalsha", found[0], 0, *args, again=again)
             except StoreError as error:
-                if "NOSCRIPT" not in f"{error} {error.__cause__!r}".upper():
+                if type(error.__cause__).__name__ != "NoScriptError":
                     raise
-        text = SCRIPTS[script]
-        self._digests[script] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        return self._medium.ask("change", what, "eval", text, 0, *words, again=again)
+            text = found[1]
+        else:
+            text = script(name, self._prefix, self.ahead, self._history)
+            digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+            self._scripts[name, self.ahead] = digest, text
+        return self._medium.ask(verb, what, "eval", text, 0, *args, again=again)
 
     def _check(self) -> None:
         found = self._medium.ask("read", "its schema", "get", f"{self._prefix}schema")
@@ -142,7 +142,7 @@ class RedisEntries:
                 about = known.get("metadata"), known["policy"], known["created"]
                 found.append(About(name, True, *about, *limits))
             elif created:
-                found.append(About(name, created=float(created)))
+                found.append(About(name, created=_time(created)))
         return found
 
     def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
@@ -151,23 +151,30 @@ class RedisEntries:
         found: list[Logged] = []
         at = since
         while at < newest and len(found) < limit:
-            rows = self._medium.ask("read", "changes", "xrange", log, f"{at}-2", "+", _MANY)
+            ask = self._medium.ask
+            rows = ask("read", "changes", "xrange", log, _id(at + 1), "+", _MANY)
             for number, fields in rows:
-                at = int(number.partition(b"-")[0])
+                at = _revision(number)
                 if fields[b"n"] == mine:
-                    found.append(_logged(at, fields))
+                    found.append(_logged(number, fields, self.ahead))
                     if len(found) == limit:
                         break
             if len(rows) < _MANY:
                 break
-        first = self._medium.ask("read", "changes", "xrange", log, "-", "+", 1)
-        floor = int(first[0][0].partition(b"-")[0]) - 1 if first else newest
-        if since < floor:  # looked at after the rows: they were all there
-            raise too_old(since, floor)
+        self._check_log(since)  # after the rows: they were all there
         return found, at if len(found) == limit else max(at, newest)
 
+    def _check_log(self, since: int) -> None:
+        log = f"{self._prefix}log"
+        if self._medium.ask("read", "changes", "xlen", log) > self._history:  # it is cut
+            first = self._medium.ask("read", "changes", "xrange", log, "-", "+", 1)
+            if first and since < _revision(first[0][0]):
+                raise too_old(since, _revision(first[0][0]))
+
     def newest(self) -> int:
-        return int(self._medium.ask("read", "changes", "get", f"{self._prefix}rev") or 0)
+        log = f"{self._prefix}log"
+        found = self._medium.ask("read", "changes", "xrevrange", log, "+", "-", 1)
+        return _revision(found[0][0]) if found else 0
 
     def due(self) -> float | None:
         found = self._medium.ask("read", "keys", "zrange", f"{self._prefix}x", 0, 0, False, True)
@@ -176,24 +183,38 @@ class RedisEntries:
     # -- writing ----------------------------------------------------------------------------------
 
     def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
+        first = steps[0]
+        data = first.data
+        plain = first.ttl is None and first.policy == "persist" and not first.drop
+        self._puts += 1
+        if len(steps) == 1 and plain and isinstance(data, (str, bytes)) and self._puts % _CUT:
+            words = [self._name(name), first.key, self._held(first.key, data)]
+            if first.when != ANY:
+                words.append(_when(first))
+            about = self._run("put", first.key, *words)
+            if about:
+                return [_entry(first.key, about, data)]
+        return self._apply(name, steps)
+
+    def _held(self, key: str, data: Data) -> Data:
+        """Data as it is in the server."""
+        if len(data) > self._medium.limit:
+            raise StoreError(
+                f"can't keep {size_of(key, data):,} bytes under {key!r}: more than the limit of "
+                f"{self._medium.limit:,}; keep large values elsewhere"
+            )
+        return data if isinstance(data, str) else b"\0" + data  # which no JSON begins with
+
+    def _apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
         words: list[Any] = []
         for step in steps:
             data = step.data
-            if isinstance(data, Keep):
-                held: Data = b""
-            else:
-                held = data
-                if len(held) > self._medium.limit:
-                    raise StoreError(
-                        f"can't keep {size_of(step.key, held):,} bytes under {step.key!r}: more than "
-                        f"the limit of {self._medium.limit:,}; keep large values elsewhere"
-                    )
+            held = b"" if isinstance(data, Keep) else self._held(step.key, data)
             ttl = "=" if isinstance(step.ttl, Keep) else "-" if step.ttl is None else repr(step.ttl)
             policy = "=" if isinstance(step.policy, Keep) else step.policy
             kept = 1 if isinstance(data, Keep) else 0
-            if isinstance(held, bytes) and not kept:
-                held = b"\0" + held  # which no JSON begins with
-            words += (step.key, int(step.drop), step.when, ttl, policy, kept, held)
+            asked = f"{step.drop:d} {_when(step)} {ttl} {policy} {kept}"
+            words += (step.key, asked, held)
         what = steps[0].key if len(steps) == 1 else f"{len(steps)} keys"
         answer = self._run("apply", what, self._name(name), *words)
         if answer is None:
@@ -237,47 +258,35 @@ class RedisEntries:
     # -- waiting ----------------------------------------------------------------------------------
 
     def wait(self, since: int, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        listening = self._listening()
-        while self.newest() <= since and (left := deadline - time.monotonic()) > 0:
-            if listening is None:
-                time.sleep(min(_SLOW, left))
-                continue
-            try:
-                listening.get_message(timeout=left)
-            except Exception:  # noqa: BLE001  of the driver or the socket: it is only a wake-up
-                self._local.listening = listening = None
-
-    def _listening(self) -> Any:
-        known: Any = getattr(self._local, "listening", None)
-        pid, found = known or (0, _NOBODY)
-        if pid != os.getpid():
-            try:
-                found = self._medium.listen(f"{self._prefix}wake")
-            except KeptError:
-                return None
-            self._local.listening = os.getpid(), found
-        return found
+        last = {f"{self._prefix}log": _id(since)}
+        block = max(1, int(min(timeout, _LONG) * 1000))
+        self._medium.ask("await", "changes", "xread", last, 1, block)
 
     def close(self) -> None:
-        known: Any = getattr(self._local, "listening", None)
-        pid, found = known or (0, _NOBODY)
-        self._local.listening = None
-        if pid == os.getpid():
-            found.close()
+        """The connections are the medium's."""
+
+
+def _when(step: Step) -> str:
+    return _id(step.when) if step.when > 0 else str(step.when)
 
 
 def _entry(key: str, about: bytes, value: Any) -> Entry:
-    revision, created, updated, expires, policy = about.decode().split(" ")
+    number, begun, changed, ends, policy = about.split(b" ")
     return Entry(
         key,
-        _data(value),
-        int(revision),
-        float(created),
-        float(updated),
-        None if expires == "-" else float(expires),
-        policy,
+        value if type(value) is str else _data(value),
+        _revision(number),
+        _time(begun),
+        _time(changed),
+        None if ends == b"-" else float(ends),
+        "evict" if policy == b"evict" else "persist",
     )
+
+
+def _time(text: bytes) -> float:
+    """Seconds, or the time of a revision."""
+    milliseconds, _, more = text.partition(b"-")
+    return int(milliseconds) / 1000 if more else float(text)
 
 
 def _data(value: Any) -> Data:
@@ -288,8 +297,19 @@ def _data(value: Any) -> Data:
     return raw[1:] if raw[:1] == b"\0" else raw.decode("utf-8", "surrogateescape")
 
 
-def _logged(revision: int, fields: dict[bytes, bytes]) -> Logged:
-    value = fields.get(b"v")
+def _logged(number: bytes, fields: dict[bytes, bytes], ahead: float) -> Logged:
+    value, at = fields.get(b"v"), fields.get(b"a")
     data = None if value is None else _data(value)
     kind, key = fields[b"d"].decode(), fields[b"k"].decode()
-    return Logged(revision, kind, key, data, float(fields[b"a"]))
+    when = int(number.partition(b"-")[0]) / 1000 + ahead if at is None else float(at)
+    return Logged(_revision(number), kind, key, data, when)
+
+
+def _revision(number: bytes) -> int:
+    """An id of the stream as a number."""
+    milliseconds, _, sequence = number.partition(b"-")
+    return int(milliseconds) << _BITS | int(sequence)
+
+
+def _id(revision: int) -> str:
+    return f"{revision >> _BITS}-{revision & (1 << _BITS) - 1}"

@@ -86,10 +86,13 @@ def load(data: Data) -> Any:
     return decoder(frame.codec)(frame.payload, buffers)
 
 
+_PLAIN = frozenset((str, int, bool, float, type(None)))
+
+
 def _is_json(value: Any) -> bool:
-    """Whether JSON brings it back as what it is: 1.0 a float, a tuple not a list."""
-    kind = type(value)
-    if value is None or kind in (str, int, bool):
+    """Whether JSON brings it back as what it is: a tuple not as a list. (NaN is refused as it is
+    written.)"""
+    if type(value) in _PLAIN:
         return True
     todo = [(value, 0)]
     while todo:
@@ -99,14 +102,11 @@ def _is_json(value: Any) -> bool:
             for key, item in value.items():
                 if type(key) is not str:
                     return False
-                if item is not None and type(item) not in (str, int, bool):
+                if type(item) not in _PLAIN:
                     todo.append((item, depth + 1))
         elif kind is list:
-            todo += [(item, depth + 1) for item in value]
-        elif kind is float:
-            if value - value != 0:
-                return False
-        elif value is not None and kind not in (str, int, bool):
+            todo += [(item, depth + 1) for item in value if type(item) not in _PLAIN]
+        else:
             return False
         if depth > _DEEP:
             return False

@@ -184,12 +184,6 @@ class Redis:
         """
         return self._ask(verb, what, getattr(self._client, command), *args, again=again)
 
-    def listen(self, channel: str) -> Any:
-        """A subscription of the driver's, on a connection of its own; the caller closes it."""
-        listening = self._client.pubsub(ignore_subscribe_messages=True)
-        self._ask("listen to", channel, listening.subscribe, channel)
-        return listening
-
     # -- the border -------------------------------------------------------------------------------
 
     def _ask(
