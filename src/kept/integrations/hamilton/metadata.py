@@ -20,6 +20,7 @@ from kept.integrations.hamilton.dependencies import dependencies
 from kept.integrations.hamilton.history import History
 from kept.integrations.hamilton.shelf import Shelf, cache_of
 from kept.records import Argument, Digest, Event
+from kept.runs.run import Run
 
 __all__ = ["InMemoryMetadataStore", "KeptMetadataStore"]
 
@@ -227,6 +228,14 @@ class KeptMetadataStore(MetadataStore):
                     }
                 )
         return nodes
+
+    def kept_run(self, run_id: str | None = None) -> Run:
+        """A run as kept knows it, with its events, its table and its graph; the last by default.
+
+        Raises:
+            IndexError: there is no such run.
+        """
+        return self.history.run(self.last_run_id if run_id is None else run_id)
 
     # -- from store to store ----------------------------------------------------------------------
 
