@@ -9,6 +9,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from kept.errors import ConfigError, KeptError, tell
@@ -87,7 +88,7 @@ def cached(
             count, by their digests, however they are given.
         ignore: parameters that don't count, such as `["ctx"]`.
         version: another one keeps other results.
-        store: the store's name; the function's name by default.
+        store: the store's name; the function's module and name by default.
         cache: on whose medium it is; the active cache, at each call.
 
     The function has `clear_cache(…)`, which forgets the result of these arguments, `clear_all(…)`, which
@@ -126,6 +127,16 @@ def _made(
     return wrapper
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    """Module and name; of what a script defines, the script in place of the module."""
+    module = function.__module__
+    if module in ("__main__", "__mp_main__"):
+        file = getattr(getattr(function, "__code__", None), "co_filename", "")
+        path = Path(file).absolute()
+        module = f"{path.stem}-{digest_bytes(str(path)).hex()[:8]}"  # two scripts may share a name
+    return f"{module}:{function.__qualname__}"
+
+
 class _Cached:
     """What a cached function needs to know."""
 
@@ -144,7 +155,7 @@ class _Cached:
             raise ConfigError(f"cached() takes a function, not {function!r:.80}")
         self.function, self.ttl, self.scope, self.key = function, ttl, scope, key
         self.version, self.cache = version, cache
-        self.name = store or f"{function.__module__}:{function.__qualname__}"
+        self.name = store or _name_of(function)
         self.signature = inspect.signature(function)
         self.ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
         if unknown := self.ignored - set(self.signature.parameters):
