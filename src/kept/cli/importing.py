@@ -58,9 +58,14 @@ def hamilton(
         text.emit({"path": path, "cache": url, "dry_run": dry_run} | asdict(done))
         return
     verb = "would take" if dry_run else "took"
-    said = f"{verb} {done.nodes:,} nodes, {done.results:,} results and {done.runs:,} runs"
+    nodes, results = _count(done.nodes, "node"), _count(done.results, "result")
+    said = f"{verb} {nodes}, {results} and {_count(done.runs, 'run')}"
     if done.same:
         said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
     if done.skipped:
-        said += f"; {done.skipped:,} results can't be read and will be computed again"
+        said += f"; {_count(done.skipped, 'result')} can't be read, to be computed again"
     print(f"{said}: {url}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
