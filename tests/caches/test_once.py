@@ -24,7 +24,10 @@ from kept import keep
 from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
 if os.environ["STORE"]:
-    cache = kept.open(os.environ["STORE"], **json.loads(os.environ["OPTIONS"]))
+    options = json.loads(os.environ["OPTIONS"])
+    if os.environ.get("SHARED") and os.environ["STORE"].startswith(("files", "sqlite", "hdf5")):
+        options["network"] = True  # by hosts: leases are records there
+    cache = kept.open(os.environ["STORE"], **options)
 if os.environ.get("HOST"):
     cache.place.locks.leases._host = os.environ["HOST"]
 """
@@ -132,7 +135,8 @@ def test_eight_stacks_on_one_shared_cache_compute_each_call_once(home: Path) -> 
 
 
 def owner_and_waiter(start: Start, seconds: float, **of_waiter: str) -> tuple[Child, Child]:
-    owner, waiter = start(SLOW, seconds), start(SLOW, 0, **of_waiter)
+    shared = {"SHARED": "1"} if of_waiter else {}
+    owner, waiter = start(SLOW, seconds, **shared), start(SLOW, 0, **shared, **of_waiter)
     for one in (owner, waiter):
         one.expect("ready")
     owner.say("")
