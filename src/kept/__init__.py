@@ -1,6 +1,6 @@
 """kept keeps what Python code computes."""
 
-from typing import TYPE_CHECKING, Any
+import typing
 
 from kept import kv
 from kept.caches import Cache, Pool, Stack, use
@@ -23,7 +23,7 @@ from kept.hashing import digest, register_digest
 from kept.memo import BoundCall, Ignored, Kept, Required, Stats, keep
 from kept.records import Argument, Call, Digest
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from kept.kv import store
 
 __version__ = "0.1.0"
@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name == "store":  # imported by those who have named state
         return kv.store
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
