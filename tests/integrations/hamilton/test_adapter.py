@@ -131,7 +131,8 @@ def test_code_counts_as_what_it_does(before: str, after: str, ran: list[str] | N
 
 
 def test_a_helper_counts() -> None:
-    flow = "def _helper() -> int:\n    return {}\n\ndef a() -> int:\n    ran('a')\n    return _helper()\n"
+    helper = "def _helper() -> int:\n    return {}\n\n"
+    flow = helper + "def a() -> int:\n    ran('a')\n    return _helper()\n"
     cache = KeptAdapter("store")
     assert execute(cache, flow.format(1), "a", name="helped") == (1, ["a"])
     assert execute(cache, flow.format(1), "a", name="helped") == (1, [])

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
 import kept
 from kept.cli.app import run
 from kept.errors import NotKept, StoreError, UntrustedSource
 from kept.integrations.hamilton import Taken, take_over, with_kept
-from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
 FLOW = (
     CHAIN

@@ -1,0 +1,190 @@
+"""Hamilton's runs are kept runs: what they tell of each node, also to another process."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hamilton import driver
+from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
+
+import kept
+from kept.integrations.hamilton import KeptAdapter, KeptMetadataStore, KeptResultStore, with_kept
+from kept.records import Event
+from kept.runs.beginning import run as begin_run
+from kept.runs.notes import HEADS, notes_of
+from kept.runs.run import Run
+
+FLOW = (
+    CHAIN
+    + """
+import kept
+
+@kept.keep(name="helper", version=1)
+def _helper(n: int) -> int:
+    return n
+
+def helped(c: int) -> int:
+    return _helper(c)
+
+def bad(c: int) -> int:
+    raise ValueError(c)
+"""
+)
+
+Make = Callable[[driver.Builder], driver.Builder]
+
+
+def with_stores(made: driver.Builder) -> driver.Builder:
+    return with_kept(made, "store")
+
+
+def with_adapter(made: driver.Builder) -> driver.Builder:
+    return made.with_adapters(KeptAdapter("store"))
+
+
+both = pytest.mark.parametrize("make", [with_stores, with_adapter])
+
+
+def last(dr: Any) -> Run:
+    return dr.cache.metadata_store.kept_run()  # type: ignore[no-any-return]  # Hamilton is untyped
+
+
+def by_node(run: Run) -> dict[str, Event]:
+    return {event.function.rpartition(":")[2]: event for event in run.events()}
+
+
+@both
+def test_computed_then_hit(make: Make) -> None:
+    dr = make(builder(module(CHAIN))).build()
+    dr.execute(["c"], inputs={"x": 1})
+    first = last(dr)
+    events = by_node(first)
+    assert [event.outcome for event in events.values()] == ["computed"] * 3
+    assert list(events) == ["a", "b", "c"]
+    assert all(event.seconds > 0 for event in events.values())
+    assert all(event.code for event in events.values())
+    versions = dr.cache.data_versions[dr.cache.last_run_id]
+    assert {name: event.result for name, event in events.items()} == {
+        name: versions[name] for name in ("a", "b", "c")
+    }
+    # What each was made of, which joins them to a graph.
+    assert dict(events["b"].arguments) == {"a": events["a"].result}
+    assert dict(events["c"].arguments) == {"b": events["b"].result}
+
+    dr.execute(["c"], inputs={"x": 1})
+    again = by_node(last(dr))
+    assert [event.outcome for event in again.values()] == ["hit"] * 3
+    assert {n: e.result for n, e in again.items()} == {n: e.result for n, e in events.items()}
+    assert {n: e.key for n, e in again.items()} == {n: e.key for n, e in events.items()}
+    assert all(event.seconds > 0 for event in again.values())  # what it took when it was kept
+    assert (first.state, first.record.engine, first.name) == (
+        "done",
+        "hamilton",
+        dr.cache.run_ids[0],
+    )
+
+
+@both
+def test_a_failure_and_what_led_to_it(make: Make) -> None:
+    dr = make(builder(module(FLOW))).build()
+    with pytest.raises(ValueError, match="-4"):
+        dr.execute(["bad"], inputs={"x": 1})
+    run = last(dr)
+    events = by_node(run)
+    assert events.pop("bad")[0] == "failed"
+    assert {event.outcome for event in events.values()} == {"computed"}
+    assert (run.state, run.record.error) == ("failed", "ValueError")
+
+
+@both
+@pytest.mark.parametrize("behaviour", ["disable", "ignore", "recompute"])
+def test_a_behaviour(make: Make, behaviour: str) -> None:
+    flow = module(CHAIN)
+    make(builder(flow)).build().execute(["c"], inputs={"x": 1})
+    made = builder(flow)
+    if make is with_stores:
+        dr = with_kept(made, "store", **{behaviour: ["a"]}).build()
+    else:
+        dr = made.with_adapters(KeptAdapter("store", **{behaviour: ["a"]})).build()
+    runs()
+    dr.execute(["c"], inputs={"x": 1})
+    ran = runs()
+    found = {name: event.outcome for name, event in by_node(last(dr)).items()}
+    assert found == {name: "computed" if name in ran else "hit" for name in ("a", "b", "c")}
+
+
+@both
+def test_kept_functions_that_a_node_calls_are_part_of_the_run(make: Make) -> None:
+    dr = make(builder(module(FLOW))).build()
+    with begin_run("around", cache=dr.cache.metadata_store.cache) as outer:
+        dr.execute(["helped"], inputs={"x": 1})
+    assert by_node(last(dr))["helper"].outcome == "computed"
+    assert last(dr).record.outer == outer.id
+    assert len(outer.events()) == 5
+
+
+def test_a_bare_store_tells_of_what_was_computed() -> None:
+    flow = module(CHAIN)
+    metadata = KeptMetadataStore("store")
+    dr = (
+        builder(flow)
+        .with_cache(metadata_store=metadata, result_store=KeptResultStore("store"))
+        .build()
+    )
+    for expected in (["a", "b", "c"], []):
+        dr.execute(["c"], inputs={"x": 1})
+        assert list(by_node(metadata.kept_run())) == expected
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, {root!r})
+sys.path.insert(0, ".")
+from hamilton import driver
+import crashing
+from kept.integrations.hamilton import KeptAdapter, with_kept
+
+{made}.build().execute(["boom"], inputs={{"x": 1}})
+"""
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        'with_kept(driver.Builder().with_modules(crashing), "store")',
+        'driver.Builder().with_modules(crashing).with_adapters(KeptAdapter("store"))',
+    ],
+)
+def test_a_run_that_crashed_lost_no_result(made: str) -> None:
+    flow = module(CHAIN + "\ndef boom(c: int) -> int:\n    os._exit(7)\n", "crashing")
+    script = SCRIPT.format(root=str(Path(__file__).parents[3]), made=made)
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == 7
+    assert runs() == ["a", "b", "c"]
+    adapter = "KeptAdapter" in made
+    dr = (with_adapter if adapter else with_stores)(builder(flow)).build()
+    assert last(dr).state == "crashed"
+    dr.execute(["c"], inputs={"x": 1})
+    assert runs() == []
+
+
+def test_what_a_run_records_is_written_soon_by_itself() -> None:
+    dr = with_stores(builder(module(CHAIN))).build()
+    dr.execute(["c"], inputs={"x": 1})
+    other = kept.open("store")  # that nobody here flushes
+    notes = notes_of(other)
+    (head,) = notes.keys(HEADS)
+
+    def ended() -> bool:
+        return b'"ended": null' not in (notes.get(head) or b"")
+
+    import time
+
+    deadline = time.monotonic() + 20
+    while not ended() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert ended()
+    assert KeptMetadataStore(other).get_last_run()
