@@ -52,6 +52,7 @@ CASES = [
     ("pyarrow", 'keep(codec="arrow", version=1, strict=True)(abs)(1)', "pyarrow", "arrow"),
     ("numpy", 'keep(codec="npy", version=1, strict=True)(abs)(1)', "NumPy", "numpy"),
     ("numpy", 'kept.open("hdf5:x.h5")', "HDF5", "hdf5"),
+    ("hamilton", "import kept.integrations.hamilton", "Hamilton", "hamilton"),
     ("zstandard", "Compressed(Memory())", "zstandard", "zstd"),
     ("zstandard", 'Compressed(Memory(), "gzip").put("a", b"x")', "", ""),
 ]

@@ -1,5 +1,6 @@
 """Hamilton's runs are kept runs: what they tell of each node, also to another process."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +138,12 @@ def test_a_bare_store_tells_of_what_was_computed() -> None:
     for expected in (["a", "b", "c"], []):
         dr.execute(["c"], inputs={"x": 1})
         assert list(by_node(metadata.kept_run())) == expected
+    assert metadata.kept_run().state == "running"  # nobody says when it ends
+    ids = metadata.get_run_ids()
+    del metadata, dr
+    gc.collect()
+    again = KeptMetadataStore("store")
+    assert [again.kept_run(name).state for name in ids] == ["done", "done"]
 
 
 SCRIPT = """

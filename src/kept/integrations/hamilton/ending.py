@@ -14,7 +14,7 @@ from kept.runs.events import pack_record
 from kept.runs.notes import HEADS
 from kept.runs.recording import Recorder
 
-__all__ = ["ending"]
+__all__ = ["ending", "write_end"]
 
 _SOON = 0.25  # seconds
 
@@ -56,11 +56,16 @@ class Ending:
         with self._lock:
             while self._ended:
                 recorder, error, at = self._ended.popleft()
-                recorder.close()
-                record = recorder.record._replace(ended=at, error=error)
-                if recorder.cache is not None:
-                    with contextlib.suppress(KeptError):  # it then reads as one that crashed
-                        recorder.notes.put(f"{HEADS}{record.id}", pack_record(record))
+                write_end(recorder, error, at)
+
+
+def write_end(recorder: Recorder, error: str | None, at: float) -> None:
+    """Write what a run recorded, and when and how it ended."""
+    recorder.close()
+    record = recorder.record._replace(ended=at, error=error)
+    if recorder.cache is not None:
+        with contextlib.suppress(KeptError):  # it then reads as one that crashed
+            recorder.notes.put(f"{HEADS}{record.id}", pack_record(record))
 
 
 ending = Ending()

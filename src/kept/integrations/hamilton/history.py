@@ -10,7 +10,7 @@ import weakref
 from contextvars import Token
 
 from kept.caches import Cache
-from kept.integrations.hamilton.ending import ending
+from kept.integrations.hamilton.ending import ending, write_end
 from kept.records import Event, RunRecord
 from kept.runs.beginning import begin
 from kept.runs.events import unpack_record
@@ -38,7 +38,7 @@ class History:
         self._tokens: dict[str, Token[Recorder | None]] = {}
         self._lock = threading.Lock()
         # A store may be dropped, and a process end, without anybody saying that a run did.
-        weakref.finalize(self, _flush, self._recorders)
+        weakref.finalize(self, _end_all, self._recorders)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ class History:
         with self._lock:
             self._recorders[run_id] = recorder
             while len(self._recorders) > _HELD:
-                self._recorders.pop(next(iter(self._recorders))).close()
+                _end_all({"": self._recorders.pop(next(iter(self._recorders)))})
 
     def recorder(self, run_id: str) -> Recorder:
         """What records the events of a run in this process.
@@ -161,7 +161,10 @@ class History:
             run.forget()
 
 
-def _flush(recorders: dict[str, Recorder]) -> None:
+def _end_all(recorders: dict[str, Recorder]) -> None:
     for recorder in list(recorders.values()):
         with contextlib.suppress(Exception):  # too late for anybody to hear of it
-            recorder.flush()
+            if recorder.record.owner.get("pid") == os.getpid():
+                write_end(recorder, None, time.time())
+            else:
+                recorder.flush()
