@@ -63,6 +63,7 @@ class Sqlite:
     ) -> None:
         self.file = Path(path).expanduser().absolute()
         self._arguments = (str(self.file), durable, trust, network)
+        self.trust = trust
         self._prepare(trust)
         self.database = Database(self.file, self._make, durable=durable, network=network)
         beside = self.file.with_name(f"{self.file.name}.locks")

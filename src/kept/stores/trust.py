@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 
-from kept.errors import UntrustedSource
+from kept.errors import StoreError, UntrustedSource
+from kept.stores.parts import Parts
 
-__all__ = ["refuse_untrusted"]
+__all__ = ["private_file", "refuse_untrusted"]
 
 
 def refuse_untrusted(path: Path) -> None:
@@ -27,3 +29,29 @@ def refuse_untrusted(path: Path) -> None:
             f"others can write to {path} (mode {mode:04o}, owner {found.st_uid}), and kept values "
             "can run code: `chmod go-w` it, or open it with trust=True"
         )
+
+
+def private_file(path: Path, trust: bool) -> None:
+    """Make an empty file, and its directory, that others can't write to; one that is there is left.
+
+    Raises:
+        UntrustedSource: others can write to either, and they are not trusted.
+        StoreError: it can't be made.
+    """
+    place = path.parent
+    try:
+        if not place.is_dir():
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists() and os.access(place, os.W_OK):
+            # Linked, not opened: closing any descriptor of a file drops SQLite's locks on it.
+            with (
+                Parts(place, 0o600).writing(memoryview(b"")) as part,
+                contextlib.suppress(OSError),
+            ):
+                path.hardlink_to(part)
+        if not trust:
+            refuse_untrusted(place)
+            if path.exists():
+                refuse_untrusted(path)
+    except OSError as error:
+        raise StoreError(f"can't use {path} as a store: {error}") from error
