@@ -7,9 +7,11 @@ from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
 
 SCRIPT = """
 import multiprocessing, warnings
+from kept.errors import KeptWarning
 from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
 
-warnings.simplefilter("error")  # that a store was busy would be one
+warnings.simplefilter("ignore")  # that threads are forked, which they are on purpose
+warnings.simplefilter("error", KeptWarning)  # that a store was busy would be one
 
 def work(number):
     metadata, results = KeptMetadataStore("store"), KeptResultStore("store")
