@@ -282,3 +282,25 @@ def test_expiry_is_seen_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: now() + 101)
     g(0)
     assert RAN == [0, 0]
+
+
+def test_notes_of_our_own_leave_the_tier_as_it_is() -> None:
+    cache, other = kept.open("here"), kept.open("here")
+    with kept.use(cache):
+        f(0)
+        f(2)
+        key = f.key(2).raw
+        assert cache.fresh(key) is not None
+        cache.place.notes.put("env/a", b"note")
+        cache.place.notes.put_many({"env/b": b"1", "env/c": b"2"})
+        assert cache.fresh(key) is not None
+        # Another one's, and a note together with what another one did, are changes.
+        other.place.notes.put("env/d", b"note")
+        assert cache.fresh(key) is None
+        f(2)
+        assert cache.fresh(key) is not None
+        with kept.use(other):
+            f.forget(0)
+        cache.place.notes.put("env/e", b"note")
+        assert cache.fresh(key) is None
+        assert not f.contains(0)
