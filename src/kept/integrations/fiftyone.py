@@ -1,8 +1,8 @@
 """FiftyOne's execution stores on any medium of kept, without a MongoDB.
 
 `ExecutionStoreService(repo=KeptExecutionStoreRepo(dataset_id=…))` of FiftyOne works on it, and so do its
-`ExecutionStore` and `TransientJobCoordinator`. FiftyOne is imported only when it already is: its documents
-are given to those who have it, and those of kept, which have the same fields, to all others.
+`ExecutionStore` and `TransientJobCoordinator`. FiftyOne is imported only when it already is: documents
+are its own for those who have it, and of kept, which have the same fields, for all others.
 """
 
 from __future__ import annotations
