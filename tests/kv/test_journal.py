@@ -1,0 +1,111 @@
+"""The journal on media that can only create: read by those who slept, cut, damaged, from the future."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kept.errors import NewerSchema, StoreError
+from kept.kv import journal
+from kept.kv.entry import Name, Step
+from kept.kv.folded import Folded
+from kept.kv.journal import ItemsJournal
+from kept.stores import Files, Memory, Objects, Store
+
+NAME = Name("c", "", "s")
+
+
+@pytest.fixture(params=["files", "objects", "memory"])
+def items(request: pytest.FixtureRequest, tmp_path: Path) -> Store[bytes]:
+    if request.param == "objects":
+        (tmp_path / "objects").mkdir()
+        return Objects((tmp_path / "objects").as_uri())
+    return Files(tmp_path) if request.param == "files" else Memory()
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_SNAPSHOT", 20)
+    monkeypatch.setattr(journal, "_LEFT", 5)
+
+
+def entries(items: Store[bytes]) -> Folded:
+    return Folded(ItemsJournal(items), history=1000)
+
+
+def put(of: Folded, key: str, value: str, **options: Any) -> Any:
+    return of.apply(NAME, [Step(key, value, **options)])
+
+
+def test_it_is_cut_and_nothing_is_lost(items: Store[bytes]) -> None:
+    mine, other = entries(items), entries(items)
+    for number in range(130):
+        put(mine if number % 2 else other, f"k{number % 10}", str(number))
+    assert len(list(items.keys("state/log/"))) < 40
+    assert len(list(items.keys("state/snap/"))) <= 2
+    for of in (mine, other, entries(items)):
+        assert of.newest() == 130
+        assert {entry.data for entry in of.page(NAME, "", None, 100, True)} == {
+            str(number) for number in range(120, 130)
+        }
+        told, _ = of.changes(NAME, 100, 1000)
+        assert [change.data for change in told] == [str(number) for number in range(100, 130)]
+
+
+def test_who_slept_while_it_was_cut_reads_and_writes_no_old_place(items: Store[bytes]) -> None:
+    sleeper, awake = entries(items), entries(items)
+    put(sleeper, "k", "1")
+    for number in range(100):
+        put(awake, "k", str(number))
+    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
+    sleeper = entries(items)
+    sleeper.get(NAME, "k")
+    state = sleeper._state
+    for number in range(100, 200):
+        put(awake, "k", str(number))
+    # As if it fell asleep after it had looked for news: its next number is free, as it was deleted.
+    assert not sleeper._journal.write(state, state.plan(NAME, [Step("k", "lost")], 0.0)[1])  # type: ignore[union-attr]
+    assert put(sleeper, "k", "late") is not None
+    assert awake.get(NAME, "k").data == "late"  # type: ignore[union-attr]
+    assert awake.newest() == sleeper.newest() == 202
+
+
+def test_many_writers_take_turns(items: Store[bytes]) -> None:
+    def add() -> None:
+        of = entries(items)
+        for _ in range(25):
+            while True:
+                found = of.get(NAME, "n")
+                when = found.revision if found else 0
+                value = str(int(found.data) + 1 if found else 1)
+                if put(of, "n", value, when=when) is not None:
+                    break
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert entries(items).get(NAME, "n").data == "100"  # type: ignore[union-attr]
+
+
+def test_damage_and_the_future_are_errors(items: Store[bytes]) -> None:
+    put(entries(items), "k", "1")
+    key = "state/log/0000000000000001"
+    item = items.get(key)
+    assert item is not None
+    items.put(key, item[:-1] + bytes([item[-1] ^ 1]))
+    with pytest.raises(StoreError, match="damaged at state/log"):
+        entries(items).get(NAME, "k")
+    with pytest.raises(StoreError, match="damaged at state/log"):
+        put(entries(items), "k", "2")
+    version, journal._VERSION = journal._VERSION, 99
+    try:
+        items.put(key, journal._packed([]))
+    finally:
+        journal._VERSION = version
+    with pytest.raises(NewerSchema, match="format 99"):
+        entries(items).get(NAME, "k")
