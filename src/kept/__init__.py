@@ -25,10 +25,24 @@ from kept.records import Argument, Call, Digest
 
 if typing.TYPE_CHECKING:
     from kept.kv import store
+    from kept.query import (
+        ANY,
+        Match,
+        Matches,
+        above,
+        at_least,
+        at_most,
+        below,
+        between,
+        like,
+        named,
+        one_of,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ANY",
     "AmbiguousDigest",
     "Argument",
     "BoundCall",
@@ -43,6 +57,8 @@ __all__ = [
     "Kept",
     "KeptError",
     "KeptWarning",
+    "Match",
+    "Matches",
     "NewerSchema",
     "NotKept",
     "Pool",
@@ -53,9 +69,17 @@ __all__ = [
     "Undigestible",
     "UntrustedSource",
     "__version__",
+    "above",
+    "at_least",
+    "at_most",
+    "below",
+    "between",
     "digest",
     "keep",
     "kv",
+    "like",
+    "named",
+    "one_of",
     "open",
     "register_digest",
     "store",
@@ -66,4 +90,8 @@ __all__ = [
 def __getattr__(name: str) -> typing.Any:
     if name == "store":  # imported by those who have named state
         return kv.store
+    if name in __all__:  # by those who ask
+        from kept import query
+
+        return getattr(query, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

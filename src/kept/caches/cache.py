@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kept.caches.moving import Moved
     from kept.caches.summary import Totals
     from kept.caches.verify import Report
+    from kept.query import Matches
     from kept.stores.collect import Collected
 
 __all__ = ["Cache"]
@@ -132,10 +133,30 @@ class Cache(Keeper):
 
         return gc.collect(self, parse_duration(grace), dry_run=dry_run)
 
+    def query(self, function: Any = None, /, **filters: Any) -> Matches:
+        """The kept calls for which all this holds; nothing is read before the answer is used.
+
+        Args:
+            function: a kept function, its name, or a pattern (`*`, `?`, `[…]`), with or without the
+                module before it.
+            filters: `arguments` (a mapping), `key`, `result`, `module`, `code`, `version`, `state`;
+                `created`, `since`, `until`, `used`, `expires` (times); `seconds`, `size`, `uses`;
+                `run`, `tags`, `metadata`. A value, `kept.ANY`, or `kept.between(…)` and its like.
+
+        Raises:
+            ConfigError: no such filter, or not what it may be.
+            Undigestible: a value has no identity.
+        """
+        from kept.query import Matches  # who only calls kept functions never pays for it
+
+        if function is not None:
+            filters = {"function": function, **filters}
+        return Matches(self).where(**filters)
+
     def transfer(
         self,
         target: Cache,
-        where: Callable[[Call], bool] | None = None,
+        where: Callable[[Call], bool] | Matches | None = None,
         *,
         move: bool = False,
         dry_run: bool = False,
@@ -144,7 +165,7 @@ class Cache(Keeper):
         """Copy (or move) calls with their results to another cache.
 
         Args:
-            where: which; all by default.
+            where: which: a function of a call, or the answer to a query; all by default.
             move: forget them here, once all are there.
             dry_run: only say what would be done.
             progress: called with how many calls were looked at, and of how many.
@@ -206,11 +227,15 @@ class Cache(Keeper):
 
         return derived.readonly(self)
 
-    def filtered(self, where: Callable[[Call], bool]) -> Cache:
-        """This cache with only the calls for which `where` holds; it takes no others."""
+    def filtered(self, where: Callable[[Call], bool] | Matches) -> Cache:
+        """This cache with only the calls for which `where` holds (a function of a call, or the answer
+        to a query); it takes no others.
+        """
         from kept.caches import derived
+        from kept.query import Matches
 
-        return derived.filtered(self, where)
+        chosen: Any = where.query if isinstance(where, Matches) else where
+        return derived.filtered(self, chosen)
 
     def limited(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from kept.caches.cache import Cache
 from kept.caches.limits import Limit, Room
@@ -13,6 +14,9 @@ from kept.errors import StoreError
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
 from kept.stores.notes import Notes
+
+if TYPE_CHECKING:
+    from kept.conditions import Query
 
 __all__ = ["Derived", "filtered", "limited", "readonly"]
 
@@ -99,6 +103,16 @@ class _Through:
     def fetch(self, key: bytes) -> Any:
         return self.place.fetch(key)
 
+    def find(self, query: Query) -> Iterator[Call]:
+        return self.place.find(query)
+
+    def found(self, query: Query) -> int | None:
+        return self.place.found(query)
+
+    def table(self, query: Query) -> list[Any] | None:
+        quick: Callable[[Query], list[Any] | None] | None = getattr(self.place, "table", None)
+        return None if quick is None else quick(query)
+
     def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
         return self.place.load(frame)
 
@@ -174,6 +188,16 @@ class _Filtered(_Through):
     def fetch(self, key: bytes) -> Any:
         found = self.place.fetch(key)
         return found if found is not None and self.calls.get(key.hex()) is not None else None
+
+    def find(self, query: Query) -> Iterator[Call]:
+        calls = (call for call in self.place.find(query._replace(limit=None)) if self.where(call))
+        return islice(calls, query.limit)
+
+    def found(self, query: Query) -> int | None:
+        """Which of them it has is to be asked of each."""
+
+    def table(self, query: Query) -> list[Any] | None:
+        """The same."""
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         return self.place.commit(call, value, uses) if self.where(call) else None

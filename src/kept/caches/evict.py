@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import time
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kept.caches.gc import trial
 from kept.caches.place import each_call, inner
 from kept.caches.sizes import parse_duration
+from kept.conditions import matches
 from kept.errors import ConfigError, DecodeError, NotKept, StoreError
 from kept.records import Call, Digest
 from kept.stores.body import rowid
@@ -59,14 +59,6 @@ class Choice:
             and (self.before is None or call.created < self.before)
             and (self.function is None or matches(call.function, self.function))
         )
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a function's name fits a pattern (`*`, `?`, `[…]`): all of it, or what follows its
-    module."""
-    return name == pattern or any(
-        fnmatch.fnmatchcase(part, pattern) for part in (name, name.rpartition(":")[2])
-    )
 
 
 def evict(

@@ -11,6 +11,7 @@ from kept.errors import StoreError
 from kept.stores.collect import Collected, collect_blobs, unreferenced, without_values
 from kept.stores.embedded import Embedded
 from kept.stores.layers import Layers
+from kept.stores.listed import tidy
 from kept.stores.medium import Medium
 from kept.stores.sweep import free, sweep
 
@@ -35,6 +36,7 @@ def _collect(place: Any, grace: float, dry_run: bool) -> Collected:
         return _sum(trial(place, without_values))
     with place.database.writing() as c:
         values = without_values(c)
+        tidy(c)
     return _sum((values, collect_blobs(place)))
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kept.caches.cache import Cache
 from kept.caches.gc import collect
@@ -17,6 +17,9 @@ from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
 from kept.records import Call, Digest
 from kept.stores.layers import Layers, value_of
+
+if TYPE_CHECKING:
+    from kept.query import Matches
 
 __all__ = ["Moved", "migrate", "transfer", "transform"]
 
@@ -40,7 +43,7 @@ class Moved:
 def transfer(
     source: Cache,
     target: Cache,
-    where: Callable[[Call], bool] | None = None,
+    where: Callable[[Call], bool] | Matches | None = None,
     *,
     move: bool = False,
     dry_run: bool = False,
@@ -57,10 +60,13 @@ def transfer(
         # Moving ends with forgetting here, which would be there.
         raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
     gone: list[str] = []
-    for key, call in _each(source, progress):
+    chosen = (
+        _each(source, progress) if where is None or callable(where) else _chosen(where, progress)
+    )
+    for key, call in chosen:
         if call is None:
             done.skipped += 1
-        elif where is None or where(call):
+        elif where is None or not callable(where) or where(call):
             try:
                 if _copied(source, target, call, done, dry_run=dry_run, move=move):
                     gone.append(key)
@@ -70,6 +76,16 @@ def transfer(
     if move and not dry_run and gone:
         source.evict(keys=gone)
     return done
+
+
+def _chosen(matches: Matches, progress: Progress) -> Iterator[tuple[str, Call | None]]:
+    found = list(matches.calls())
+    for i, call in enumerate(found):
+        if progress is not None:
+            progress(i, len(found))
+        yield call.key, call
+    if progress is not None:
+        progress(len(found), len(found))
 
 
 def _identities(place: Any) -> set[object]:

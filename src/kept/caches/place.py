@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kept.errors import DecodeError, StoreError
+from kept.errors import StoreError
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
+from kept.stores.each import each_call
 from kept.stores.notes import Notes
+
+if TYPE_CHECKING:
+    from kept.conditions import Query
 
 __all__ = ["Place", "each_call", "inner"]
 
@@ -26,6 +30,14 @@ class Place(Protocol):
     def values(self) -> Store[Value]: ...
     @property
     def notes(self) -> Notes: ...
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit, in the order that is asked for."""
+        ...
+
+    def found(self, query: Query) -> int | None:
+        """How many calls fit; None where records must be read to tell."""
+        ...
+
     def fetch(self, key: bytes) -> Any: ...
     def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]: ...
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = ...) -> Any: ...
@@ -51,21 +63,3 @@ def inner(place: Any, *, write: bool) -> Any:
         if beneath is None:
             return place
         place = beneath
-
-
-def each_call(calls: Store[Call]) -> Iterator[tuple[str, Call | None]]:
-    """Every key and its record (None: it is damaged), in as few trips as the store can."""
-    from kept.stores.coder import CodedCalls  # most caches need none of it
-
-    if isinstance(calls, CodedCalls):
-        for key, found in calls.all():
-            yield key, found if isinstance(found, Call) else None
-        return
-    for key in list(calls.keys()):
-        try:
-            call = calls.get(key)
-        except DecodeError:
-            yield key, None
-        else:
-            if call is not None:
-                yield key, call

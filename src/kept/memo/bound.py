@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kept.memo.kept import Kept
     from kept.memo.stats import Stats
+    from kept.query import Matches
 
 __all__ = ["Bound", "BoundCall", "reduced"]
 
@@ -48,6 +49,9 @@ class Bound(Generic[P, R]):
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         return self._kept.call(self.__self__, *args, **kwargs)
+
+    def query(self, /, *args: Any, **kwargs: Any) -> Matches:
+        return self._kept.query(self.__self__, *args, **kwargs)
 
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._kept.rerun(self.__self__, *args, **kwargs)

@@ -21,6 +21,8 @@ from kept.records import Call, Digest
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from kept.query import Matches
+
 __all__ = ["BoundCall", "Kept"]
 
 P = ParamSpec("P")
@@ -177,6 +179,21 @@ class Kept(Generic[P, R]):
         if call is None:
             raise self._not_kept(found)
         return call
+
+    def query(self, /, *args: Any, **kwargs: Any) -> Matches:
+        """The kept calls of this function, whatever its code was, with these arguments.
+
+        Args:
+            args, kwargs: values, digests, `kept.ANY`, or `kept.between(…)` and its like; what is not
+                said may be anything. Other conditions go into `.where(…)` of the answer.
+
+        Raises:
+            ConfigError: the function has no such argument, or it does not count.
+            Undigestible: a value has no identity.
+        """
+        from kept.memo.asking import query  # who only calls has no need of it
+
+        return query(self, args, kwargs)
 
     def _not_kept(self, found: Located) -> NotKept:
         call = f"{self.__qualname__}{self.locator.shown(found)}"

@@ -32,6 +32,7 @@ __all__ = [
     "CodedCalls",
     "CodedValues",
     "is_evicted",
+    "is_term",
     "pack_call",
     "pack_uses",
     "unpack_body",
@@ -225,8 +226,18 @@ def terms_of(call: Call) -> dict[str, str | int | float | None]:
         "result": str(call.result),
     }
     for name, argument in call.arguments.items():
-        terms[f"argument.{name}"] = str(argument.digest)
+        if is_term(name):
+            terms[f"argument.{name}"] = str(argument.digest)
     return terms
+
+
+def is_term(text: str) -> bool:
+    """Whether a medium can have it in a term: it is UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class CodedValues:

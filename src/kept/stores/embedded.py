@@ -11,9 +11,9 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.codecs import LARGE, Blob, Frame
 from kept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
@@ -22,11 +22,16 @@ from kept.records import Buffer, Call, Value
 from kept.stores.blobs import Blobs
 from kept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
 from kept.stores.database import Database, Token
+from kept.stores.listing import Listing
 from kept.stores.locks import Locks
 from kept.stores.netlocks import NetworkLocks
 from kept.stores.notes import IndexNotes
 from kept.stores.shelves import Calls, Values, put_value
 from kept.stores.tables import arguments_text, make
+
+if TYPE_CHECKING:
+    from kept.conditions import Query
+    from kept.stores.finding import TableRow
 
 __all__ = ["Embedded", "Row"]
 
@@ -86,11 +91,12 @@ class Embedded:
         self.calls = Calls(self)
         self.values = Values(self)
         self.notes = IndexNotes(self.database, self._noted)
+        self.listing = Listing(self.database, self.root / "pending", direct=durable)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
         self._listeners: list[Callable[[], None]] = []
         self.database.changed = self._changed
-        self.database.rolled_back = self._functions.clear
+        self.database.rolled_back = self._rolled_back
         self.database.open()
         if not self.database.readonly:
             self.blobs.sweep()
@@ -113,6 +119,31 @@ class Embedded:
         if len(content) > BODY_SIZE:
             return Row(body, Frame.unpack(content[BODY_SIZE:]))
         return Row(body, None if head is None else Frame.unpack(unseal(body.result, head)))
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit, in the order that is asked for, read as they are asked for.
+
+        Raises:
+            StoreError: the index can't be read, or what queries go by not be brought up to date.
+        """
+        from kept.stores import finding, scanning  # who only calls has no need of them
+
+        current = self.listing.current()
+        return finding.find(self, query) if current else scanning.scan(self.calls, query)
+
+    def found(self, query: Query) -> int | None:
+        """How many calls fit, as the index has it; None where records must be read to tell. Raises
+        as `find`.
+        """
+        from kept.stores import finding  # as above
+
+        return finding.count(self, query) if self.listing.current() else None
+
+    def table(self, query: Query) -> list[TableRow] | None:
+        """The calls that fit as rows of a table; None where records must be read. Raises as `find`."""
+        from kept.stores import finding  # as above
+
+        return finding.table(self, query) if self.listing.current() else None
 
     def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
         """The payload and buffers of a frame, verified.
@@ -218,6 +249,7 @@ class Embedded:
                         metadata,
                     ),
                 )
+                self.listing.add(c, rowid(key))
                 if uses:
                     _count(c, uses)
             # Read under the lock: another thread's step would vouch for what it did not see.
@@ -244,8 +276,12 @@ class Embedded:
             with self.database.writing() as c:
                 _count(c, uses)
 
-    def _changed(self) -> None:
+    def _rolled_back(self) -> None:
         self._functions.clear()
+        self.listing.reset()
+
+    def _changed(self) -> None:
+        self._rolled_back()
         for told in self._listeners:
             told()
 
@@ -278,6 +314,7 @@ class Embedded:
             return False
         self._looked = now
         if not self.database.replaced():
+            self.listing.look()
             return False
         _prepare(self.root, self.trust)
         return True
@@ -287,6 +324,7 @@ class Embedded:
     def close(self) -> None:
         """Close the index; it opens again when it is used."""
         self.locks.close()  # first: leases may be rows of the index
+        self.listing.close()
         self.database.close()
 
     def __reduce__(self) -> tuple[object, ...]:

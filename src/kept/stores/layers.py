@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from kept.errors import DecodeError, StoreError, tell
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
 from kept.stores.notes import LayeredNotes
+
+if TYPE_CHECKING:
+    from kept.conditions import Query
 
 __all__ = ["PAUSE", "Layers", "value_of"]
 
@@ -143,6 +146,28 @@ class Layers:
             if near is not None and near.frame is not None:
                 return near, self.near
         return row, far
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit. One that several places have is what the nearest says of it."""
+        every = query._replace(limit=None)
+        fitting: dict[str, Call] = {}
+        for i, place in enumerate(self.places):
+            found = self.ask(place, lambda place=place: list(place.find(every)))  # type: ignore[misc]  # bound now
+            for call in found or ():
+                if (
+                    call.key not in fitting
+                    and not any(
+                        self.ask(near, lambda near=near, call=call: near.calls.get(call.key))  # type: ignore[misc]  # bound now
+                        for near in self.places[:i]
+                    )
+                ):
+                    fitting[call.key] = call
+        from kept.stores.scanning import ordered  # who only calls has no need of it
+
+        return ordered(fitting.values(), query)
+
+    def found(self, query: Query) -> int | None:
+        """Only the records tell which calls are in several places."""
 
     def load(self, frame: Held) -> tuple[Buffer, Sequence[Buffer]]:
         """See `Medium.load`; a far place that does not answer makes it a miss."""

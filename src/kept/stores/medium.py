@@ -7,8 +7,9 @@ can `create` and `replace`; where it can't, they hold within this process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.codecs import Frame
 from kept.records import Buffer, Call, Value
@@ -23,7 +24,11 @@ from kept.stores.coder import (
     unpack_uses,
 )
 from kept.stores.itemlocks import locks_for
+from kept.stores.locks import Locks
 from kept.stores.notes import ItemNotes
+
+if TYPE_CHECKING:
+    from kept.conditions import Query
 
 __all__ = ["Held", "Medium"]
 
@@ -83,6 +88,15 @@ class Medium:
             own = self.values.items.get(f"values/{body.result.hex()}")
             frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
         return Held(body, frame)
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit: found by their terms where the medium can, or by reading all."""
+        from kept.stores.termfinding import find  # who only calls has no need of it
+
+        return find(self.calls, query)
+
+    def found(self, query: Query) -> int | None:
+        """Nothing is counted."""
 
     def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
         return self.values.load(frame)

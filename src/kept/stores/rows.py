@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -183,7 +183,7 @@ def _text(what: Literal["function", "code", "arguments"], found: Any) -> str:
     raise DamagedValue(f"its {what} can't be read")
 
 
-def _arguments(text: str) -> dict[str, Argument]:
+def _arguments(text: str) -> Mapping[str, Argument]:
     try:
         arguments = read_arguments(text)
     except Exception as error:  # anything may stand there, and fail in any way

@@ -18,6 +18,7 @@ from kept.codecs import Blob, Frame
 from kept.errors import DecodeError
 from kept.stores.collect import salvaged_name
 from kept.stores.embedded import Embedded
+from kept.stores.listing import forget
 from kept.stores.notes import unsealed_note
 from kept.stores.pages import Pages
 from kept.stores.rows import CallRow, ValueRow
@@ -93,6 +94,7 @@ def salvage(
                 # Nobody collects the blobs that these rows name before they are committed.
                 with store.locks.writing_blobs(), store.database.writing() as c:
                     done[table] += sum(_take(store, c, row) for row in batch)
+                    forget(c)
                 if progress:
                     progress(f"salvaging {table}", done[table], 0)
         _notes(store, found)

@@ -16,9 +16,9 @@ from kept.stores.tables import call_row
 if TYPE_CHECKING:
     from kept.stores.embedded import Embedded
 
-__all__ = ["Calls", "Values", "keys_of", "put_value"]
+__all__ = ["CALL", "Calls", "Values", "between", "keys_of", "put_value"]
 
-_CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses, u.used FROM calls c
+CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses, u.used FROM calls c
 LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
 
 
@@ -36,7 +36,7 @@ class Calls:
             StoreError: the index can't be read.
         """
         raw = Digest(key).raw
-        found = list(self._store.database.rows(_CALL + "WHERE c.id = ?", rowid(raw)))
+        found = list(self._store.database.rows(CALL + "WHERE c.id = ?", rowid(raw)))
         return call_row(found[0]) if found and found[0][0] == raw else None
 
     def put(self, key: str, item: Call) -> None:
@@ -62,7 +62,7 @@ class Calls:
 
     def all(self) -> Iterator[Call | DamagedValue]:
         """Every record, in one pass; a damaged one as the error."""
-        for row in self._store.database.rows(_CALL):
+        for row in self._store.database.rows(CALL):
             try:
                 yield call_row(row)
             except DamagedValue as error:
@@ -94,14 +94,18 @@ class Values:
                 return Frame.unpack(content[BODY_SIZE:])
         return None
 
-    def _inline(self, raw: bytes) -> Iterator[tuple[Any, ...]]:
+    def index_results(self) -> None:
+        """Have calls found by their result."""
         database = self._store.database
         if not database.readonly and not self._indexed:
             # Made when first needed: those who never ask for a value by its digest don't pay.
             with database.writing() as c:
                 c.execute("CREATE INDEX IF NOT EXISTS calls_result ON calls (result)")
             self._indexed = True
-        return database.rows(
+
+    def _inline(self, raw: bytes) -> Iterator[tuple[Any, ...]]:
+        self.index_results()
+        return self._store.database.rows(
             "SELECT key, body FROM calls WHERE result = ? AND value IS NULL", rowid(raw)
         )
 
@@ -141,7 +145,7 @@ class Values:
         large = list(keys_of(database, 'SELECT digest FROM "values"', "id", prefix))
         seen = set(large)
         yield from large
-        where, bounds = _between("result", prefix)
+        where, bounds = between("result", prefix)
         query = f"SELECT key, body FROM calls WHERE value IS NULL AND {where}"
         for name, sealed in database.rows(query, *bounds):
             content = unseal(name, sealed)
@@ -161,12 +165,12 @@ def put_value(c: sqlite3.Connection, digest: bytes, head: bytes, size: int) -> N
 
 def keys_of(database: Database, query: str, column: str, prefix: str) -> Iterator[str]:
     """The digests that `query` selects and that begin with `prefix`."""
-    where, bounds = _between(column, prefix)
+    where, bounds = between(column, prefix)
     found = (row[0].hex() for row in database.rows(f"{query} WHERE {where}", *bounds))
     return (key for key in found if key.startswith(prefix))
 
 
-def _between(column: str, prefix: str) -> tuple[str, list[int]]:
+def between(column: str, prefix: str) -> tuple[str, list[int]]:
     """A condition on a row number, which is the first eight bytes of a digest."""
     if not prefix:
         return "1", []

@@ -15,6 +15,7 @@ import json
 import math
 import re
 import sqlite3
+from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
 
@@ -95,21 +96,59 @@ def _scalar(value: Any) -> str:
     return json.dumps(value)
 
 
-def read_arguments(text: str) -> dict[str, Argument]:
+class ReadArguments(Mapping[str, Argument]):
+    """Arguments as they were written; the digest of a shown one is made when it is looked at."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: dict[str, Any]) -> None:
+        self._items = items
+
+    def __getitem__(self, name: str) -> Argument:
+        found = self._items[name]
+        if type(found) is not Argument:
+            found = self._items[name] = Argument(Digest.of(digest_bytes(found[1])), found[1], True)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def read_arguments(text: str) -> Mapping[str, Argument]:
     """What `arguments_text` wrote.
 
     Raises:
         DamagedValue: it is not.
     """
     try:
-        return {
-            name: Argument(Digest(*digest))
-            if digest
-            else Argument(Digest.of(digest_bytes(value)), value, True)
-            for name, value, *digest in json.loads(text)
-        }
-    except (ValueError, TypeError, RecursionError) as error:
+        return ReadArguments({_name(item[0]): _item(item) for item in json.loads(text)})
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise DamagedValue("a call's arguments are damaged") from error
+
+
+def _name(found: Any) -> str:
+    if type(found) is not str:
+        raise TypeError
+    return found
+
+
+def _item(item: list[Any]) -> Any:
+    if len(item) == 2 and type(item[1]) in _SCALARS:
+        return item
+    _, _, digest = item
+    return Argument(Digest(digest))
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def make(c: sqlite3.Connection) -> None:

@@ -1,0 +1,29 @@
+"""Every call of a store, whatever kind it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kept.errors import DecodeError
+from kept.records import Call
+from kept.stores.base import Store
+
+__all__ = ["each_call"]
+
+
+def each_call(calls: Store[Call]) -> Iterator[tuple[str, Call | None]]:
+    """Every key and its record (None: it is damaged), in as few trips as the store can."""
+    from kept.stores.coder import CodedCalls  # most caches need none of it
+
+    if isinstance(calls, CodedCalls):
+        for key, found in calls.all():
+            yield key, found if isinstance(found, Call) else None
+        return
+    for key in list(calls.keys()):
+        try:
+            call = calls.get(key)
+        except DecodeError:
+            yield key, None
+        else:
+            if call is not None:
+                yield key, call
