@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,7 +29,6 @@ from kept.conditions import (
 )
 from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
-from kept.query import Matches
 from kept.query.tests import is_value
 from kept.records import Argument, Call, Digest, Value
 
@@ -37,7 +36,9 @@ KINDS = ["embedded", "network", "power", "files", "sqlite", "items", "memory", "
 
 numbers = st.sampled_from([0, 1, 2, 3, -1, 10**6, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 2**80])
 floats = st.sampled_from([0.0, -0.0, 1.0, 2.5, -1.0, 1e300, float(2**53), 0.1, 0.30000000000000004])
-texts = st.sampled_from(["", "a", "ab", "A", "é", "名", "\0", "a\0b", "1", "*", "x" * 300, "\ud800"])
+texts = st.sampled_from(
+    ["", "a", "ab", "A", "é", "名", "\0", "a\0b", "1", "*", "x" * 300, "\ud800"]
+)
 scalars = numbers | floats | st.booleans() | st.none() | texts
 values = scalars | st.sampled_from([(1, 2), (1, 2, 3), b"bytes", float("inf")])
 names = st.sampled_from(["n", "x", "*rest", "@run", "@directory", "a b", 'q"q', "\udcff"])
@@ -49,7 +50,9 @@ metadata = st.fixed_dictionaries(
         "run": st.sampled_from(["r1", "r2", 3]),
         "tags": st.dictionaries(st.sampled_from(["color", "n", 'k"']), scalars, max_size=2)
         | st.lists(st.sampled_from(["a", "b"]), max_size=2),
-        "git": st.fixed_dictionaries({"commit": st.sampled_from(["abc", "abd", None, 1, 1.5, 0.1])}),
+        "git": st.fixed_dictionaries(
+            {"commit": st.sampled_from(["abc", "abd", None, 1, 1.5, 0.1])}
+        ),
         "wall": floats,
     },
 )
@@ -92,7 +95,9 @@ def records(draw: st.DrawFn) -> Call:
 
 
 spans = st.one_of(
-    st.builds(Span, numbers | floats | st.just(float("inf")), st.none() | numbers | floats, st.booleans()),
+    st.builds(
+        Span, numbers | floats | st.just(float("inf")), st.none() | numbers | floats, st.booleans()
+    ),
     st.builds(Span, st.none(), numbers | floats, st.just(False), st.booleans()),
     st.builds(Span, texts, st.none() | texts, st.booleans(), st.booleans()),
 )
@@ -114,9 +119,13 @@ conditions = st.one_of(
     st.builds(Condition, st.just("argument"), names.map(lambda name: (name,)), tests_of_values),
     st.builds(Condition, st.just("function"), st.just(()), functions.map(Equal)),
     st.builds(Condition, st.just("function"), st.just(()), st.sampled_from(["f", "m:*"]).map(Like)),
-    st.builds(Condition, st.just("module"), st.just(()), st.sampled_from(["m", "", "o*"]).map(Like)),
+    st.builds(
+        Condition, st.just("module"), st.just(()), st.sampled_from(["m", "", "o*"]).map(Like)
+    ),
     st.builds(Condition, st.just("code"), st.just(()), codes.map(Equal)),
-    st.builds(Condition, st.just("state"), st.just(()), st.sampled_from(["done", "failed"]).map(Equal)),
+    st.builds(
+        Condition, st.just("state"), st.just(()), st.sampled_from(["done", "failed"]).map(Equal)
+    ),
     st.builds(
         Condition,
         st.just("result"),
@@ -124,17 +133,23 @@ conditions = st.one_of(
         st.integers(0, 3).map(is_value) | st.sampled_from("0123456789abcdef").map(Begins),
     ),
     st.builds(Condition, st.sampled_from(["created", "expires"]), st.just(()), time_spans),
-    st.builds(Condition, st.just("expires"), st.just(()), st.just(Present()) | st.just(Equal(None))),
+    st.builds(
+        Condition, st.just("expires"), st.just(()), st.just(Present()) | st.just(Equal(None))
+    ),
     st.builds(Condition, st.just("seconds"), st.just(()), st.just(Span(0.5)) | st.just(Equal(0.5))),
     st.builds(Condition, st.just("uses"), st.just(()), st.just(Span(1)) | st.just(Span(None, 0))),
     st.builds(Condition, st.just("used"), st.just(()), st.just(Equal(None)) | st.just(Present())),
     st.builds(Condition, st.just("metadata"), paths, plain),
     st.builds(Condition, st.just("metadata"), st.just(("tags",)), st.sampled_from("ab").map(Has)),
-    st.builds(Condition, st.just("key"), st.just(()), st.sampled_from("0123456789abcdef").map(Begins)),
+    st.builds(
+        Condition, st.just("key"), st.just(()), st.sampled_from("0123456789abcdef").map(Begins)
+    ),
 )
 orders = st.builds(
     Order,
-    st.sampled_from(["created", "seconds", "size", "uses", "used", "expires", "key", "function", "state"]),
+    st.sampled_from(
+        ["created", "seconds", "size", "uses", "used", "expires", "key", "function", "state"]
+    ),
     st.just(()),
     st.booleans(),
 ) | st.one_of(
@@ -168,7 +183,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.param
+    return request.param
 
 
 def expected(records: list[Call], query: Query) -> list[str]:

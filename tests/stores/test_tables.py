@@ -166,6 +166,17 @@ class TestWrittenBefore:
                 assert function.stats().computed == 0, function
         assert cache.counts["damaged"] == 0
 
+    def test_each_call_is_found(self, root: Path, schema: int) -> None:
+        with kept.open(root) as cache, kept.use(cache):
+            assert cache.query().count() == len(list(written.calls()))
+            for function, arguments in written.calls():
+                assert function.query(*arguments).one().result == function.__wrapped__(*arguments)
+
+    def test_notes(self, root: Path, schema: int) -> None:
+        with kept.open(root) as cache:
+            noted = cache.place.notes.get("runs/written")
+            assert noted == (written.NOTE if schema >= 2 else None)
+
     def test_nothing_is_wrong_with_it(self, root: Path, schema: int) -> None:
         with kept.open(root) as cache:
             assert cache.verify().problems == ()

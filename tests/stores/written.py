@@ -18,6 +18,7 @@ import kept
 from kept import keep
 from kept.stores.tables import SCHEMA
 
+NOTE = b"what was noted"
 PLACE = Path(__file__).parent / "data"
 
 
@@ -76,6 +77,10 @@ def main() -> None:
         with kept.open(root) as cache, kept.use(cache):
             for function, arguments in calls():
                 function(*arguments)
+            notes = cache.place.notes
+            notes.delete_many(list(notes.keys()))  # of the machine that this is written on
+            notes.put("runs/written", NOTE)
+            assert cache.query().count() == len(list(calls()))
         shutil.copytree(root / "blobs", to / "blobs")
         with closing(sqlite3.connect(root / "index.sqlite")) as c:
             version = c.execute("PRAGMA user_version").fetchone()[0]

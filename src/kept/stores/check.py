@@ -22,6 +22,7 @@ from kept.errors import DamagedValue, DecodeError, KeptWarning, StoreError
 from kept.hashing.buffers import new_hasher
 from kept.stores.collect import collect_blobs, referenced, references, set_aside, unreferenced
 from kept.stores.embedded import Embedded
+from kept.stores.listing import forget
 from kept.stores.rows import CallRow, ValueRow, scan
 from kept.stores.salvage import put_away, salvage
 
@@ -80,6 +81,9 @@ class Check:
         self._look_at_blobs()
         self._look_for_strays()
         self._look_for_leftovers()
+        if self.repair:  # what queries go by is made anew by the next
+            with self.store.database.writing() as c:
+                forget(c)
 
     @property
     def _unreadable(self) -> bool:

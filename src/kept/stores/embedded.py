@@ -91,7 +91,8 @@ class Embedded:
         self.calls = Calls(self)
         self.values = Values(self)
         self.notes = IndexNotes(self.database, self._noted)
-        self.listing = Listing(self.database, self.root / "pending", direct=durable)
+        pending = self.root / "pending"
+        self.listing = Listing(self.database, pending, self._noted, direct=durable)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
         self._listeners: list[Callable[[], None]] = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,11 +53,16 @@ class Listing:
 
     Args:
         path: of the ring.
+        noted: told of each commit that a query made, by the tokens before and after it, as it changed
+            no call.
         direct: fill the tables with each commit.
     """
 
-    def __init__(self, database: Database, path: Path, *, direct: bool) -> None:
+    def __init__(
+        self, database: Database, path: Path, noted: Callable[[Any], None], *, direct: bool
+    ) -> None:
         self._database = database
+        self._noted = noted
         self._path = path
         self._direct = direct
         self._ring: Ring | None = None
@@ -122,10 +128,13 @@ class Listing:
         with database.lock:
             if self._known_current():
                 return True
-        while True:
-            with database.writing() as c:
-                if self._step(c):
-                    return True
+        done = False
+        while not done:
+            with database.lock:
+                with database.writing() as c:
+                    done = self._step(c)
+                self._noted(database.step)
+        return True
 
     def _seen_current(self) -> bool:
         if not has_table(self._database, "terms"):
