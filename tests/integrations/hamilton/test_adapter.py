@@ -329,32 +329,39 @@ def saved(plus: dict) -> dict:
     ran("saved")
     Path("out.json").write_text(json.dumps(plus))
     return {"at": os.urandom(8).hex()}
+
+def after(saved: dict) -> int:
+    ran("after")
+    return 1
 """
 
 
 def test_loaders_and_savers() -> None:
-    LOADED_NOW = LOADED.replace("tuple[dict, dict]", "tuple[dict, dict]")
+    how: dict[str, Any] = {"name": "loaded", "inputs": {"path": "in.json"}}
     Path("in.json").write_text('{"x": 1}')
-    inputs = {"path": "in.json"}
     cache = KeptAdapter("store")
-    assert execute(cache, LOADED_NOW, "saved", name="l", inputs=inputs)[1] == [
-        "data",
-        "plus",
-        "saved",
-    ]
+    for expected in (["after", "data", "plus", "saved"], []):
+        assert execute(cache, LOADED, "after", **how) == (1, expected)
     assert json.loads(Path("out.json").read_text()) == {"x": 2}
-    assert execute(cache, LOADED_NOW, "saved", name="l", inputs=inputs)[1] == []
-    # A loader that is run again gives the same data at another time.
+    # A loader that is run again gives the same data at another time, and so does a saver.
     again = KeptAdapter(
         "store", default_loader_behavior="recompute", default_saver_behavior="recompute"
     )
-    assert execute(again, LOADED_NOW, "saved", name="l", inputs=inputs)[1] == ["data", "saved"]
+    assert execute(again, LOADED, "after", **how) == (1, ["data", "saved"])
     Path("in.json").write_text('{"x": 5}')
-    assert execute(again, LOADED_NOW, "saved", name="l", inputs=inputs)[1] == [
-        "data",
-        "plus",
-        "saved",
-    ]
+    assert execute(again, LOADED, "after", **how) == (1, ["data", "plus", "saved"])
+
+
+def test_data_that_is_a_tuple_stays_one() -> None:
+    flow = """
+@dataloader()
+def pair() -> tuple[tuple, dict]:
+    ran("pair")
+    return (1, 2), {"at": os.urandom(8).hex()}
+"""
+    cache = KeptAdapter("store")
+    for expected in (["pair"], []):
+        assert execute(cache, flow, "pair", name="pair") == ((1, 2), expected)
 
 
 def test_materializers() -> None:
@@ -412,6 +419,60 @@ def test_formats(kind: str) -> None:
     assert len(pd.read_parquet(store.formats.path(versions["table"], "parquet"))) == 1000
     store.delete(versions["told"])
     assert execute(cache, FORMATTED, "told", name="f") == ({"rows": 1000}, ["told"])
+
+
+def test_what_a_materializer_was_told_counts() -> None:
+    from hamilton.io.materialization import from_
+
+    flow = module('def plus(data: dict) -> int:\n    ran("plus")\n    return data["x"] + 1\n')
+    for x, name in ((1, "one"), (2, "two"), (1, "one")):
+        Path(f"{name}.json").write_text(f'{{"x": {x}}}')
+        dr = (
+            builder(flow)
+            .with_adapters(KeptAdapter("store"))
+            .with_materializers(from_.json(target="data", path=f"{name}.json"))
+            .build()
+        )
+        assert dr.execute(["plus"]) == {"plus": x + 1}
+    assert runs() == ["plus", "plus"]
+
+
+LOADER = """
+import dataclasses
+from hamilton.io.data_adapters import DataLoader
+
+@dataclasses.dataclass
+class Numbers(DataLoader):
+    @classmethod
+    def applicable_types(cls) -> list:
+        return [dict]
+
+    @classmethod
+    def name(cls) -> str:
+        return "numbers"
+
+    def load_data(self, type_: type) -> tuple:
+        return {"x": 1}, {}
+"""
+
+
+def test_the_code_of_a_loader_of_the_projects_counts() -> None:
+    from hamilton import registry
+    from hamilton.io.materialization import from_
+
+    flow = module('def plus(data: dict) -> int:\n    ran("plus")\n    return data["x"] + 1\n')
+    for x in (1, 1, 2):
+        loader = module(LOADER.replace('"x": 1', f'"x": {x}'), "loading")
+        registry.LOADER_REGISTRY.pop("numbers", None)
+        registry.register_adapter(loader.Numbers)
+        dr = (
+            builder(flow)
+            .with_adapters(KeptAdapter("store"))
+            .with_materializers(from_.numbers(target="data"))
+            .build()
+        )
+        assert dr.execute(["plus"]) == {"plus": x + 1}
+    assert runs() == ["plus", "plus"]
 
 
 def test_a_format_that_has_no_saver_is_told_and_nothing_is_lost() -> None:
@@ -504,6 +565,23 @@ def test_one_process_computes_while_others_wait() -> None:
     ]
     assert [process.communicate(timeout=60)[0].strip() for process in started] == ["2"] * 3
     assert runs() == ["slow"]
+
+
+def test_who_waited_has_a_hit() -> None:
+    flow = module(SLOW, "waited")
+    caches = [KeptAdapter("store") for _ in range(2)]
+    drivers = [builder(flow).with_adapters(cache).build() for cache in caches]
+    threads = [
+        threading.Thread(target=dr.execute, args=(["slow"],), kwargs={"inputs": {"x": 1}})
+        for dr in drivers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert runs() == ["slow"]
+    found = [cache.logs(cache.last_run_id)["slow"][0].event_type for cache in caches]
+    assert set(found) == {CachingEventType.EXECUTE_NODE, CachingEventType.GET_RESULT}
 
 
 # -- tasks and the async driver --------------------------------------------------------------------

@@ -195,3 +195,18 @@ def test_what_a_run_records_is_written_soon_by_itself() -> None:
         time.sleep(0.02)
     assert ended()
     assert KeptMetadataStore(other).get_last_run()
+
+
+def test_what_a_worker_tells_is_written_before_it_goes_on() -> None:
+    metadata = KeptMetadataStore("store")
+    metadata.initialize("run")
+    script = """
+import os
+from kept.integrations.hamilton import KeptMetadataStore
+metadata = KeptMetadataStore("store")
+metadata.set("key", "version", run_id="run", node_name="node", code_version="code")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert [node["node_name"] for node in metadata.get_run("run")] == ["node"]
+    assert metadata.get_run_ids() == ["run"]

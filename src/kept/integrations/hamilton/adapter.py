@@ -180,7 +180,6 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
                 node,
                 code,
                 behaviors,
-                loads=node.name in self._data_loaders[run_id],
                 saves=node.name in self._data_savers[run_id],
             )
         return found

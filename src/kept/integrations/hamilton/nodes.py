@@ -105,7 +105,7 @@ class NodeCode:
             return (
                 "function",
                 self._function(thing),
-                each(_cells(thing)) if _is_hamiltons(thing) else (),
+                each(_inside(thing)) if _is_hamiltons(thing) else (),
             )
         if isinstance(thing, Node):
             # Not the nodes that it is joined to: their results are this one's arguments.
@@ -118,8 +118,10 @@ class NodeCode:
             return "map", [each(pair) for pair in thing.items()]
         if isinstance(thing, (list, tuple)):
             return type(thing).__name__, each(thing)
-        if isinstance(thing, (type, ModuleType)):
-            return "named", f"{getattr(thing, '__module__', '')}.{thing.__name__}"
+        if isinstance(thing, type):
+            return "class", self._function(thing)
+        if isinstance(thing, ModuleType):
+            return "module", thing.__name__
         if _is_hamiltons(type(thing)):  # a decorator, mostly: what it was told
             return (
                 "object",
@@ -136,8 +138,9 @@ def _is_hamiltons(thing: Any) -> bool:
     return (getattr(thing, "__module__", None) or "").partition(".")[0] == "hamilton"
 
 
-def _cells(function: FunctionType) -> list[Any]:
-    found: list[Any] = []
+def _inside(function: FunctionType) -> list[Any]:
+    """What a function holds: its defaults, and the values in its closure by name."""
+    found: list[Any] = [function.__defaults__, function.__kwdefaults__]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
             found.append((name, cell.cell_contents))

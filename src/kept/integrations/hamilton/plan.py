@@ -21,7 +21,6 @@ class Planned:
         node: of Hamilton.
         code: its code identity.
         behaviors: of all nodes.
-        loads: whether it is the node that users load data by.
         saves: whether it saves data.
     """
 
@@ -47,7 +46,6 @@ class Planned:
         code: str,
         behaviors: Mapping[str, CachingBehavior],
         *,
-        loads: bool,
         saves: bool,
     ) -> None:
         self.name: str = node.name
@@ -64,8 +62,7 @@ class Planned:
         names = [*node.input_types]
         self.ignored = {n for n in names if behaviors.get(n) == CachingBehavior.IGNORE}
         self.disabled = {n for n in names if behaviors.get(n) == CachingBehavior.DISABLE}
-        run = callable_of(node)
-        self.run: Callable[..., Any] = _without_metadata(run) if loads else run
+        self.run: Callable[..., Any] = callable_of(node)
 
     def role(self, task_id: str | None) -> str:
         """Where its versions are noted: for the run (`"run"`), or for each task (`"task"`)."""
@@ -78,12 +75,3 @@ class Planned:
         if not self.defaults:
             return kwargs
         return {**{n: v for n, v in self.defaults.items() if n not in kwargs}, **kwargs}
-
-
-def _without_metadata(load: Callable[..., Any]) -> Callable[..., Any]:
-    # What a loader says beside the data has the time in it, and would never be the same.
-    def run(**kwargs: Any) -> Any:
-        result = load(**kwargs)
-        return result[0] if isinstance(result, tuple) else result
-
-    return run
