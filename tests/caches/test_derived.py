@@ -222,7 +222,8 @@ def test_a_dict_of_a_thousand_small_lists_is_one_item(kind: str) -> None:
     assert f(1) == f(1)
     assert (cache.size().blobs, cache.size().values) == (0, 1)
     if kind == "files":
-        assert len(list(cache.place.calls.items.keys())) == 1
+        names = [key for key in cache.place.calls.items.keys() if not key.startswith("notes/")]  # noqa: SIM118  a store is no dict
+        assert len(names) == 1
     if kind == "embedded":
         root = cache.place.root
         assert not [path for path in (root / "blobs").rglob("*") if path.is_file()]

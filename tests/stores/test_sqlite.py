@@ -31,7 +31,6 @@ from kept.stores.sqlite import _GET, Sqlite
 from kept.stores.sqliterows import UNINDEXED
 from kept.testing import Accessor, StoreContract
 
-
 DATA = Path(__file__).parent / "data"
 
 

@@ -26,7 +26,7 @@ __all__ = ["OPTIONS", "open_cache", "open_store", "reopen", "resolve_url"]
 
 _GROUP = "kept.stores"
 OPTIONS = ("memory", "durability", "trust", "readonly", "network")
-"""What a directory takes; other places take what their classes do."""
+"""What a directory, and a SQLite file, takes; other places take what their classes do."""
 
 
 def open_cache(
@@ -59,13 +59,15 @@ def open_cache(
     shared = None if path is None else _Shared(str(path.resolve()), options)
     place: Any
     if not scheme:
-        for name in options:
-            if name not in OPTIONS:
-                there = ", ".join(OPTIONS)
-                raise ConfigError(f"{text}: no such option {name!r}; there are {there}")
+        _check_names(text, options)
         from kept.stores.embedded import Embedded  # SQLite and all, when there is a cache to open
 
         place = Embedded(text, **options)
+    elif scheme == "sqlite" and path is not None:
+        from kept.stores.sqlitefile import open_place
+
+        _check_names(text, options)
+        place = open_place(path, **options)
     else:
         place = _opened(text, scheme, options)
         if not hasattr(place, "fetch"):
@@ -94,6 +96,13 @@ def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:
         raise ConfigError(f"{redacted(text)} opens a whole cache, not a store of bytes")
     made: Store[bytes] = found
     return made
+
+
+def _check_names(url: str, options: dict[str, Any]) -> None:
+    for name in options:
+        if name not in OPTIONS:
+            there = ", ".join(OPTIONS)
+            raise ConfigError(f"{url}: no such option {name!r}; there are {there}")
 
 
 def _opened(url: str, scheme: str, options: dict[str, Any]) -> Any:

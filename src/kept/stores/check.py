@@ -118,7 +118,7 @@ class Check:
         self.store.database.open()
 
     def _set_aside(self) -> None:
-        for path in set_aside(self.store.root):
+        for path in set_aside(self.store):
             detail = "a damaged index that was set aside; what it holds can be salvaged"
             if self.repair:
                 found = salvage(self.store, path, self.progress)

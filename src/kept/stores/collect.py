@@ -8,6 +8,7 @@ record that is committed ever names a blob that was collected.
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
 import time
@@ -34,8 +35,7 @@ __all__ = [
 ]
 
 _SEAL = 16
-_SALVAGED = "index.salvaged-"
-_DAMAGED = "index.damaged-"
+_SALVAGED, _DAMAGED = ".salvaged-", ".damaged-"
 
 ORPHANS = '"values" WHERE id NOT IN (SELECT value FROM calls WHERE value IS NOT NULL)'
 """The values that no call references, for a SELECT or a DELETE."""
@@ -112,7 +112,7 @@ def unreferenced(store: Embedded) -> set[str]:
     if not found:
         return found
     found.difference_update(referenced(store))
-    spared = max((_time_of(path) for path in set_aside(store.root)), default=0)
+    spared = max((_time_of(path) for path in set_aside(store)), default=0)
     if spared:
         found = {name for name in found if _written(store.blobs.path(name)) > spared}
     return found
@@ -157,20 +157,21 @@ def without_values(c: sqlite3.Connection) -> Collected:
     return Collected(count, size)
 
 
-def set_aside(root: Path) -> list[Path]:
+def set_aside(store: Embedded) -> list[Path]:
     """The damaged index files that were set aside and not salvaged yet, the newest first."""
-    found = (path for path in root.glob(f"{_DAMAGED}*.sqlite") if path.is_file())
-    return sorted(found, key=_time_of, reverse=True)
+    path = store.database.path
+    found = path.parent.glob(f"{glob.escape(path.stem + _DAMAGED)}*{glob.escape(path.suffix)}")
+    return sorted((each for each in found if each.is_file()), key=_time_of, reverse=True)
 
 
 def salvaged_name(path: Path) -> Path:
     """What a set-aside index file is called once what it holds was salvaged."""
-    return path.with_name(path.name.replace(_DAMAGED, _SALVAGED, 1))
+    return path.with_name(_SALVAGED.join(path.name.rsplit(_DAMAGED, 1)))
 
 
 def _time_of(path: Path) -> int:
     """When an index file was set aside, in nanoseconds; now, where its name does not say."""
-    digits = path.stem.removeprefix(_DAMAGED)
+    digits = path.stem.rpartition(_DAMAGED)[2]
     return int(digits) if digits.isdecimal() and len(digits) < 20 else time.time_ns()
 
 

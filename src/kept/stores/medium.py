@@ -107,14 +107,21 @@ class Medium:
         Raises:
             StoreError: the medium does not take it.
         """
-        frame = self.values.write_blobs(value)
-        packed = frame.pack()
-        if len(packed) > self._inline:
-            self.values.write(call.result.raw, packed)
-            packed = b""
-        self.calls.write(call, packed, elsewhere=not packed)
+        with self._writing(value):
+            frame = self.values.write_blobs(value)
+            packed = frame.pack()
+            if len(packed) > self._inline:
+                self.values.write(call.result.raw, packed)
+                packed = b""
+            self.calls.write(call, packed, elsewhere=not packed)
         if uses:
             self.count(uses)
+
+    def _writing(self, value: Value) -> AbstractContextManager[None]:
+        """Until the call names them, nobody collects the items of its value, if it has some."""
+        if isinstance(self.locks, Locks) and (value.buffers or 2 * len(value.head) > self._inline):
+            return self.locks.writing_blobs()
+        return nullcontext()
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         """Add to the counts of uses. Where the medium has no compare-and-set, two processes that do

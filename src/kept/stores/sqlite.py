@@ -14,7 +14,6 @@ from kept.errors import DamagedValue, NewerSchema, StoreError
 from kept.records import Buffer
 from kept.stores.base import Term, Where, check_key, check_prefix
 from kept.stores.database import Database, Token
-from kept.stores.parts import Parts
 from kept.stores.sqliterows import (
     ALL_INDEXED,
     BEHIND,
@@ -26,11 +25,12 @@ from kept.stores.sqliterows import (
     take_out,
 )
 from kept.stores.terms import Wanted, fits, rows_of
-from kept.stores.trust import refuse_untrusted
+from kept.stores.trust import private_file
 
-__all__ = ["Sqlite"]
+__all__ = ["APPLICATION", "Sqlite"]
 
-_APPLICATION = 0x6B657074  # "kept", in the header of the file
+APPLICATION = 0x6B657074
+"""The text `kept` in the header of a file of items."""
 _LARGE = 64 * 1024  # bytes from which an item is read as a blob: SQLite copies a column twice
 _GET = f"SELECT id, CASE WHEN length(item) <= {_LARGE} THEN item END FROM items WHERE key = ?"
 _SOME = 500  # keys in one statement: SQLite may take no more than 999 values
@@ -73,24 +73,7 @@ class Sqlite:
         self.database.open()
 
     def _prepare(self, trust: bool) -> None:
-        place = self.file.parent
-        try:
-            if not place.is_dir():
-                place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not self.file.exists() and os.access(place, os.W_OK):
-                # Made private before SQLite opens it, which gives its other files the same mode;
-                # and linked, not opened: closing any descriptor of it would drop SQLite's locks.
-                with (
-                    Parts(place, 0o600).writing(memoryview(b"")) as part,
-                    contextlib.suppress(OSError),
-                ):
-                    self.file.hardlink_to(part)
-            if not trust:
-                refuse_untrusted(place)
-                if self.file.exists():
-                    refuse_untrusted(self.file)
-        except OSError as error:
-            raise StoreError(f"can't use {self.file} as a store: {error}") from error
+        private_file(self.file, trust)
         try:
             uri = f"{self.file.resolve().as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as c:
@@ -108,7 +91,7 @@ class Sqlite:
             try:
                 if not self._check(c):  # nobody was faster
                     make_tables(c)
-                    c.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    c.execute(f"PRAGMA application_id = {APPLICATION}")
                 c.execute("COMMIT")
             except BaseException:
                 c.execute("ROLLBACK")
@@ -127,7 +110,7 @@ class Sqlite:
         (owner, tables), version = found, self._version(c)
         if not tables:
             return False
-        if owner != _APPLICATION or not {"items", "terms"} <= set(tables.split(",")):
+        if owner != APPLICATION or not {"items", "terms"} <= set(tables.split(",")):
             raise StoreError(
                 f"{self.file} is a database, but not one of items that kept made: choose another"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -93,14 +94,16 @@ def disk(store: Embedded) -> dict[str, int]:
         with suppress(OSError):
             size += store.blobs.path(name).stat().st_size
             blobs += 1
-    for path in (*store.root.glob("index*"), *store.root.glob("tmp/*")):
+    index = store.database.path
+    beside = index.parent.glob(f"{glob.escape(index.stem)}*")
+    for path in (*beside, *store.root.glob("tmp/*")):
         with suppress(OSError):
             rest += path.stat().st_size
     return {
         "blobs": blobs,
         "blob_bytes": size,
         "bytes": size + rest,
-        "damaged_files": len(set_aside(store.root)),
+        "damaged_files": len(set_aside(store)),
     }
 
 

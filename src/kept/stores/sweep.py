@@ -1,7 +1,7 @@
 """What nothing references in a medium, and its going.
 
-A medium has no lock that all its writers hold from a blob's writing to its call's. So what is found
-unreferenced is only noted; it goes when it still is after a grace period, and no call whose lease is
+A medium that several hosts share has no lock that all its writers hold from a blob's writing to its
+call's. So what is found unreferenced is only noted; it goes when it still is after a grace period, and no call whose lease is
 older than the note is under way. What a call has come to name in the very moment of its going is
 put back. The moment between a second look and a writer's last step is left: such a call is a miss,
 and is computed again.
@@ -13,6 +13,7 @@ import contextlib
 import json
 import time
 from collections.abc import Container, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from kept.codecs import Frame
@@ -22,6 +23,7 @@ from kept.stores.base import delete_many, get_many
 from kept.stores.body import unseal
 from kept.stores.collect import Collected
 from kept.stores.itemlocks import ItemLocks
+from kept.stores.locks import Locks
 from kept.stores.medium import Medium
 
 __all__ = ["free", "free_with", "loose", "sweep"]
@@ -163,13 +165,19 @@ def _remove(place: Medium, names: Iterable[str], *, dry_run: bool = False) -> Co
         size += sum(len(item) for item in found.values())
         if dry_run:
             continue
-        for name in found:
-            store[name].delete(name)
-        matter = {name for name in found if not name.startswith(_LEFT)}
-        for name in _needed(place, matter):
-            store[name].put(name, found[name])
-            count, size = count - 1, size - len(found[name])
+        with _alone(place):
+            for name in found:
+                store[name].delete(name)
+            matter = {name for name in found if not name.startswith(_LEFT)}
+            for name in _needed(place, matter):
+                store[name].put(name, found[name])
+                count, size = count - 1, size - len(found[name])
     return Collected(count, size)
+
+
+def _alone(place: Medium) -> AbstractContextManager[None]:
+    """While no writer of this host is between its blobs and its call, where locks can tell."""
+    return place.locks.collecting_blobs() if isinstance(place.locks, Locks) else nullcontext()
 
 
 def _needed(place: Medium, names: set[str]) -> set[str]:
@@ -209,7 +217,7 @@ def _leases(place: Medium, now: float) -> tuple[float, dict[str, str]]:
     would change if they lived.
     """
     oldest, left = float("inf"), {}
-    if isinstance(place.locks, ItemLocks):
+    if isinstance(place.locks, (ItemLocks, Locks)):  # some may be left from when it was shared
         items = place.calls.items
         for name in list(items.keys("leases/")):
             item = items.get(name)
