@@ -72,8 +72,9 @@ class Is(NamedTuple):
 
     digest: Digest
     value: Any = None
-    scalar: bool = False
-    """Whether `value` is the value: a record may show it."""
+    scalar: bool | None = None
+    """Whether `value` is the value and a scalar, which a record may show; None: only the digest is
+    known."""
 
     def holds(self, found: Any) -> bool:
         return bool((found.digest if type(found) is Argument else found) == self.digest)
@@ -166,8 +167,14 @@ class Condition(NamedTuple):
                     return False
                 found = found[key]
             return self.test.holds(found)
-        if self.field == "function" and isinstance(self.test, Like):
-            return matches(call.function, self.test.pattern)
+        if self.field == "function":
+            tests = self.test.tests if isinstance(self.test, Choice) else (self.test,)
+            return any(
+                matches(call.function, test.pattern)
+                if isinstance(test, Like)
+                else test.holds(call.function)
+                for test in tests
+            )
         if self.field == "module":
             return self.test.holds(call.function.rpartition(":")[0])
         found = getattr(call, self.field)

@@ -105,7 +105,7 @@ def is_value(value: Any, label: str = "value") -> Test:
     if type(value) is Digest:
         return Is(value)
     digest = Digest.of(digest_bytes(value, label=label))
-    return Is(digest, value, True) if type(value) in _SCALARS else Is(digest)
+    return Is(digest, value, True) if type(value) in _SCALARS else Is(digest, None, False)
 
 
 def same(value: Any) -> Test:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kept.conditions import (
@@ -14,6 +15,8 @@ from kept.conditions import (
     Present,
     Span,
 )
+from kept.hashing import digest_bytes
+from kept.records import Digest
 from kept.stores.body import rowid
 from kept.stores.listed import DIGEST, METADATA, argument_name, stored, tag_name
 from kept.stores.shelves import between
@@ -31,12 +34,19 @@ class Part(NamedTuple):
     """Whether it holds for no other calls."""
     term: str | None = None
     """The same of a row `t` of `terms`, where one is all that it takes."""
-    equal: bool = False
+    ordered: bool = False
     """Whether all such rows have one value, so that they are in the order of time."""
     told: bool = False
     """Whether `term` holds for no other calls."""
     row: bool = False
     """Whether it is best to go by the rows of calls."""
+    name: str = ""
+    equal: tuple[tuple[Any, int], ...] = ()
+    """A term's name, and the values and kinds of which it must have one."""
+
+
+Has = Callable[[str, tuple[Any, ...]], bool]
+"""Whether any term `t` of the function is so."""
 
 
 COLUMNS = {
@@ -47,15 +57,21 @@ COLUMNS = {
     "uses": "coalesce((SELECT u.uses FROM uses u WHERE u.id = l.call), 0)",
     "used": "(SELECT u.used FROM uses u WHERE u.id = l.call)",
 }
+_CONSTANTS = {
+    digest: Is(digest, value, True)
+    for value in (None, True, False)
+    for digest in (Digest.of(digest_bytes(value)),)
+}
 _STATES = {"done": b"\0", "failed": b"\1", "items": b"\2"}
 
 
-def part_of(condition: Condition) -> Part:
+def part_of(condition: Condition, has: Has) -> Part:
+    """A condition as SQL, for one row of `functions`."""
     field, path, test = condition
     if isinstance(test, Choice):
-        return _choice([part_of(Condition(field, path, one)) for one in test.tests])
+        return _choice([part_of(Condition(field, path, one), has) for one in test.tests])
     if field == "argument":
-        return _argument(path[0], test)
+        return _argument(path[0], test, has)
     if field == "metadata":
         return _metadata(path, test)
     if field == "result" and isinstance(test, Is):
@@ -80,35 +96,26 @@ def part_of(condition: Condition) -> Part:
 
 
 def _choice(parts: list[Part]) -> Part:
+    if parts and all(part.equal and part.name == parts[0].name for part in parts):
+        every = tuple(dict.fromkeys(one for part in parts for one in part.equal))
+        return _equal(parts[0].name, every, exact=all(part.exact for part in parts))
     values = tuple(value for part in parts for value in part.values)
-    text = f"({' OR '.join(part.text for part in parts) or '0'})"
-    if not parts or not any(part.term for part in parts):
-        plain = all(part.text for part in parts)
-        return Part(text if plain else "", values, plain and all(part.exact for part in parts))
-    if not all(part.term for part in parts):
+    if not all(part.text for part in parts):
+        terms = [part.term for part in parts]
+        if all(terms):
+            term = f"({' OR '.join(f'({term})' for term in terms)})"
+            return Part("", values, False, term=term, told=all(part.told for part in parts))
         return Part("", exact=False)
-    term = f"({' OR '.join(f'({part.term})' for part in parts)})"
-    if not all(part.equal for part in parts):
-        text = ""
-    return Part(text, values, False, term=term, told=all(part.told for part in parts))
+    text = f"({' OR '.join(part.text for part in parts) or '0'})"
+    return Part(text, values, all(part.exact for part in parts))
 
 
-def _argument(name: str, test: Any) -> Part:
+def _argument(name: str, test: Any, has: Has) -> Part:
     named = argument_name(name)
     if isinstance(test, Present):
         return _term("t.name = ?", (named,), exact=True)
     if isinstance(test, Is):
-        hidden = test.digest.raw[:16]
-        text = f"t.name = ? AND t.value = ? AND t.kind = {DIGEST}"
-        if not test.scalar:  # a value that a record shows is there as itself
-            shown = f"t.name = ? AND t.value < x'01' AND t.kind <> {DIGEST}"
-            return _term(f"(({text}) OR ({shown}))", (named, hidden, named))
-        value, kind = stored(test.value)
-        if kind == DIGEST:
-            return _term(text, (named, value), exact=True, equal=True)
-        # A function may show its arguments in some records and not in others.
-        text = f"t.name = ? AND t.value IN (?, ?) AND t.kind IN ({kind}, {DIGEST})"
-        return _term(text, (named, value, hidden), exact=value != 0 or kind != 1, equal=True)
+        return _is(named, _CONSTANTS.get(test.digest, test), has)
     if isinstance(test, Span):
         span = _span("t.value", test)
         if span is not None:
@@ -123,11 +130,42 @@ def _argument(name: str, test: Any) -> Part:
     return _term("t.name = ?", (named,))
 
 
+def _is(named: str, test: Is, has: Has) -> Part:
+    hidden = (test.digest.raw[:16], DIGEST)
+    if test.scalar is None:
+        # What a record shows has no digest beside it: each record tells.
+        shown = "t.value < x'' AND t.kind <> 2"
+        if has(f"t.name = ? AND {shown}", (named,)):
+            return _term(f"t.name = ? AND (t.value = ? OR ({shown}))", (named, hidden[0]))
+        return _equal(named, (hidden,))
+    if not test.scalar:
+        return _equal(named, (hidden,))
+    value, kind = stored(test.value)
+    found = [] if kind == DIGEST else [(value, kind)]
+    # A function may show its arguments in some records and not in others.
+    if not found or has(f"t.name = ? AND t.value > x'' AND t.kind = {DIGEST}", (named,)):
+        found.append(hidden)
+    return _equal(named, tuple(found), exact=value != 0 or kind != 1)  # 0.0 and -0.0 are one to SQL
+
+
+def _equal(named: str, values: tuple[tuple[Any, int], ...], exact: bool = True) -> Part:
+    if len(values) == 1:
+        text, bound = "t.name = ? AND t.value = ? AND t.kind = ?", (named, *values[0])
+    else:
+        marks = ", ".join("?" * len(values))
+        each = " OR ".join(["(t.value = ? AND t.kind = ?)"] * len(values)) or "0"
+        text = f"t.name = ? AND t.value IN ({marks}) AND ({each})"
+        bound = (named, *(value for value, _ in values), *(one for pair in values for one in pair))
+    same = "t.function = l.function AND t.created = l.created AND t.call = l.call"
+    there = f"EXISTS (SELECT 1 FROM terms t WHERE {same} AND {text})"
+    ordered = len(values) == 1
+    return Part(there, bound, exact, text, ordered, told=exact, name=named, equal=values)
+
+
 def _metadata(path: tuple[str, ...], test: Any) -> Part:
     scalar = isinstance(test, Equal) and type(test.value) in (str, int, float) and _fits(test.value)
     if scalar and (path == ("run",) or (path[0] == "tags" and len(path) == 2)):
-        text = f"t.name = ? AND t.value = ? AND t.kind = {METADATA}"
-        return _term(text, (tag_name(path), test.value), equal=True)
+        return _equal(tag_name(path), ((test.value, METADATA),), exact=False)
     if not all(_fits(key) and '"' not in key and "\\" not in key for key in path):
         return Part("c.metadata IS NOT NULL", exact=False)
     where = "$" + "".join(f'."{key}"' for key in path)
@@ -154,12 +192,9 @@ def _wider(span: Span) -> Span:
     return Span(low, high)
 
 
-def _term(text: str, values: tuple[Any, ...], exact: bool = False, equal: bool = False) -> Part:
-    if not equal:  # a range of terms can't be looked up by call: each record tells
-        return Part("", values, False, term=text, told=exact)
-    same = "t.function = l.function AND t.created = l.created AND t.call = l.call"
-    there = f"EXISTS (SELECT 1 FROM terms t WHERE {same} AND {text})"
-    return Part(there, values, exact, term=text, equal=True, told=exact)
+def _term(text: str, values: tuple[Any, ...], exact: bool = False) -> Part:
+    """Of terms that can't be looked up by call, as they have no one value."""
+    return Part("", values, False, term=text, told=exact)
 
 
 def _span(column: str, test: Span) -> tuple[str, tuple[Any, ...]] | None:

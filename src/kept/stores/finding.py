@@ -54,7 +54,7 @@ class Statement:
     ) -> None:
         self._store, self._function = store, function
         self.name, self.code = name, code
-        self._parts = [part_of(condition) for condition in conditions]
+        self._parts = [part_of(condition, self._has) for condition in conditions]
         self._lead: Part | None = None
         """The term to go by, instead of by `listed`."""
         self._rows_lead = any(part.row for part in self._parts)
@@ -72,23 +72,12 @@ class Statement:
             if n < least:
                 least, best = n, part
         if best is None:
-            best = next((part for part in terms if part.equal), terms[0] if terms else None)
-        return best and self._alone(best)
+            best = next((part for part in terms if part.ordered), terms[0] if terms else None)
+        return best
 
-    def _alone(self, part: Part) -> Part:
-        """The same term without what hidden arguments would be found by, where there are none: then
-        its calls are in the order of time."""
-        if not part.equal or "IN (?, ?)" not in (part.term or ""):
-            return part
-        name, value, _ = part.values
-        query = "SELECT 1 FROM terms WHERE function = ? AND name = ? AND value > x'' LIMIT 1"
-        hidden = any(True for _ in self._rows(query, self._function, name))
-        new = part._replace(equal=False)  # the calls of two values are not
-        if not hidden:
-            term, text = (said.replace("IN (?, ?)", "= ?") for said in (part.term or "", part.text))
-            new = part._replace(term=term, text=text, values=(name, value))
-        self._parts[self._parts.index(part)] = new
-        return new
+    def _has(self, text: str, values: tuple[Any, ...]) -> bool:
+        query = f"SELECT 1 FROM terms t WHERE t.function = ? AND {text} LIMIT 1"
+        return any(True for _ in self._rows(query, self._function, *values))
 
     def count(self) -> int:
         """How many calls; of what is not exact, at the most."""
@@ -100,7 +89,7 @@ class Statement:
     def rows(self, order: Order, limit: int | None) -> Iterator[list[int]]:
         """The row numbers of the calls in an order, page by page."""
         bound = limit if self.exact else None
-        if order.field == "created" and (self._lead is None or self._lead.equal):
+        if order.field == "created" and (self._lead is None or self._lead.ordered):
             return self._by_time(order, bound)
         if order.field == "argument":
             found = self._by_argument(order)
