@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ __all__ = [
     "Call",
     "Digest",
     "Event",
+    "Metadata",
     "RunRecord",
     "Value",
 ]
@@ -111,6 +113,40 @@ class Arguments(Mapping[str, Argument]):
         return dict, (self._all(),)
 
 
+class Metadata(Mapping[str, Any]):
+    """Metadata that is read when it is looked at: a miss only writes it down.
+
+    Args:
+        text: a JSON object.
+    """
+
+    __slots__ = ("_made", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._made: dict[str, Any] | None = None
+
+    def _all(self) -> dict[str, Any]:
+        if self._made is None:
+            self._made = json.loads(self.text)
+        return self._made
+
+    def __getitem__(self, name: str) -> Any:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._all(),)
+
+
 class Call(NamedTuple):
     """One kept call. Times are seconds since the epoch (UTC), durations seconds, sizes bytes."""
 
@@ -118,7 +154,8 @@ class Call(NamedTuple):
     function: str
     """Qualified name, `module:qualname`, or the name the user gave."""
     code: str
-    """`code:<hex>` for a code identity, `version:<text>` for a version, `none` for neither."""
+    """`deep:<hex>` or `code:<hex>` for a code identity (`code="own"`), `version:<text>` for a version,
+    `none` for neither."""
     arguments: Mapping[str, Argument]
     result: Digest
     state: str = "done"

@@ -60,6 +60,9 @@ def _open_default() -> Cache:
 def settings() -> Settings:
     """The settings in force, read once a process."""
     global _settings
+    found = _settings
+    if found is not None:
+        return found
     with _lock:
         if _settings is None:
             _settings = find()

@@ -28,6 +28,8 @@ class Settings(NamedTuple):
     caches: Mapping[str, Spec] = {}
     name: str | None = None
     """The active cache's, if it has one."""
+    meta: Mapping[str, Any] = {}
+    """Collectors of what is recorded with every call, by name."""
 
     @property
     def url(self) -> str:
@@ -67,6 +69,9 @@ class Settings(NamedTuple):
             caches[name] = self.active
         for name, spec in caches.items():
             lines += ["", f"[caches.{toml_key(name)}]", *spec.lines()]
+        if self.meta:
+            said = (f"{toml_key(name)} = {toml_value(value)}" for name, value in self.meta.items())
+            lines += ["", "[meta]", *said]
         return "\n".join(lines) + "\n"
 
     @classmethod
@@ -105,7 +110,7 @@ def find(start: Path | None = None) -> Settings:
         raise ConfigError(f"KEPT_CACHE: {no_such(override, settings.caches)}")
     else:
         spec = Spec(resolve_url(override, Path.cwd()))
-    return Settings(spec, "KEPT_CACHE", settings.caches, name)
+    return Settings(spec, "KEPT_CACHE", settings.caches, name, settings.meta)
 
 
 def _from_file(start: Path) -> Settings:
@@ -143,5 +148,6 @@ def read(path: Path) -> Settings | None:
         raise ConfigError(f"{path}:{line}: {error}{key_at(text, line)}") from error
     if path.name == "pyproject.toml":
         table = table.get("tool", {}).get("kept", {})
-    active, name, caches = Reader(path, text).read(table)
-    return Settings(active, str(path), caches, name)
+    reader = Reader(path, text)
+    active, name, caches = reader.read(table)
+    return Settings(active, str(path), caches, name, reader.meta(table))

@@ -55,6 +55,10 @@ class Keeper:
         self.is_open = True
         """Until it is closed; one that is used again afterwards opens quietly."""
         self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
+        self.noted: set[str] = set()
+        """Notes that always say the same and were written by this process."""
+        self.env = ""
+        """The name of the one that describes this process."""
         place.listen(_Told(self))
         self._changed()
         _open.add(self)
@@ -215,12 +219,14 @@ class Keeper:
         seconds: float = 0.0,
         ttl: float | None = None,
         codec: str = "pickle",
+        metadata: Mapping[str, Any] | None = None,
     ) -> Call:
         """Encode a result and keep it under a key.
 
         Args:
             seconds: what computing it took.
             ttl: seconds until it expires.
+            metadata: what else the record says; plain data for JSON.
 
         Raises:
             EncodeError: the result can't be encoded.
@@ -247,6 +253,7 @@ class Keeper:
             seconds=seconds,
             size=value.size,
             expires=None if ttl is None else now + ttl,
+            metadata={} if metadata is None else metadata,
         )
         uses = None
         if self._uses and time.monotonic() - self._flushed > _FLUSH:
@@ -303,6 +310,8 @@ class Keeper:
     def _changed(self) -> None:
         self._words = self.place.words if self.tier.limit else None
         self.tier.clear()
+        self.noted.clear()
+        self.env = ""
 
     def close(self) -> None:
         """Flush and close; it opens again when it is used."""

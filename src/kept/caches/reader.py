@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kept.caches.collected import COLLECTORS, RESERVED, checked_names
 from kept.caches.opening import OPTIONS, resolve_url
 from kept.caches.secrets import expanded, has_password
 from kept.caches.spec import BARE, KINDS, Spec, no_such
@@ -31,6 +32,31 @@ class Reader:
         self.path, self.text = path, text
         self._names: set[str] = set()
 
+    def meta(self, table: Any) -> dict[str, Any]:
+        """What is to be recorded with every call: collectors by name.
+
+        Raises:
+            ConfigError: something is wrong, with file, line and key.
+        """
+        meta = table.get("meta", {}) if isinstance(table, dict) else {}
+        if not isinstance(meta, dict):
+            raise self.error("meta", "must be a table of collectors")
+        for name, said in meta.items():
+            if name in COLLECTORS:
+                try:
+                    checked_names(name, said, "here")
+                except ConfigError as error:
+                    raise self.error(f"meta.{name}", str(error)) from None
+            elif name in RESERVED:
+                raise self.error(f"meta.{name}", "is recorded anyway; choose another name")
+            elif not isinstance(said, str) or not re.fullmatch(r"[\w.]+:[\w.]+", said):
+                raise self.error(
+                    f"meta.{name}",
+                    f"is not known; there are {', '.join(COLLECTORS)}, and names of your own for "
+                    "'package.module:function'",
+                )
+        return meta
+
     def read(self, table: Any) -> tuple[Spec, str | None, dict[str, Spec]]:
         """The active cache, its name if it has one, and all that have names.
 
@@ -46,7 +72,7 @@ class Reader:
         caches = {name: self.cache(name, what) for name, what in named.items()}
         for name in caches:
             self._circle(name, caches, ())
-        own = {k: v for k, v in table.items() if k not in ("cache", "caches")}
+        own = {k: v for k, v in table.items() if k not in ("cache", "caches", "meta")}
         chosen = table.get("cache")
         name = None
         if chosen is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["normal_text"]
+__all__ = ["constant", "definition", "dump", "is_ours", "lines_of", "merged", "normal_text", "statement"]
 
 _HEADER = re.compile(r"\s*(async\s+)?def\s")
 _STARTED = time.time()
@@ -27,19 +27,35 @@ _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 def normal_text(function: FunctionType) -> str | None:
     """The normalised source of a function; None where none is found that is surely its own."""
-    code = function.__code__
+    found = definition(function.__code__)
     try:
-        lines = _lines(code)
-        if not lines:
-            return None
-        if code.co_name == "<lambda>":
-            return _lambda_text(code, lines)
-        return _definition_text(function, lines)
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, inspect.EndOfBlock):
+        if isinstance(found, list):
+            return " ".join(dump(node) for node in found)
+        return None if found is None else _definition_text(function, found)
+    except RecursionError:
         return None
 
 
-def _lines(code: CodeType) -> list[str]:
+def definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | list[ast.Lambda] | None:
+    """The tree of the definition that code was compiled from; None where none is surely its own.
+
+    A lambda that can't be told from others in its line is all of them.
+    """
+    try:
+        lines = lines_of(code)
+        if not lines:
+            return None
+        if code.co_name == "<lambda>":
+            return _lambdas(code, lines) or None
+        node = statement(lines, code.co_firstlineno - 1)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, IndexError):
+        return None
+    except inspect.EndOfBlock:
+        return None
+    return node if isinstance(node, _FUNCTIONS) and node.name == code.co_name else None
+
+
+def lines_of(code: CodeType) -> list[str]:
     """The file's lines, if the code object was made from them and not from an earlier version."""
     name = code.co_filename
     linecache.checkcache(name)
@@ -60,9 +76,16 @@ def _lines(code: CodeType) -> list[str]:
     return lines
 
 
-@lru_cache(maxsize=4)
-def _compiled(text: str, name: str) -> CodeType:
-    return compile(text, name, "exec", dont_inherit=True)
+@lru_cache(maxsize=8)
+def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
+    """All code in a text by its name and first line."""
+    waiting = [compile(text, name, "exec", dont_inherit=True)]
+    found: dict[tuple[str, int], list[CodeType]] = {}
+    while waiting:
+        code = waiting.pop()
+        found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
+        waiting += [item for item in code.co_consts if isinstance(item, CodeType)]
+    return found
 
 
 @lru_cache(maxsize=2)
@@ -74,40 +97,34 @@ def _parsed(text: str) -> ast.Module:
 def _matches(code: CodeType, lines: list[str]) -> bool:
     """Whether compiling the lines gives this code (the file may have been edited since)."""
     try:
-        waiting = [_compiled("".join(lines), code.co_filename)]
+        found = _compiled("".join(lines), code.co_filename)
     except (SyntaxError, ValueError):
         return False
-    while waiting:
-        found = waiting.pop()
-        if found == code:
-            return True
-        waiting += [item for item in found.co_consts if isinstance(item, CodeType)]
-    return False
+    return code in found.get((code.co_name, code.co_firstlineno), ())
 
 
-def _definition_text(function: FunctionType, lines: list[str]) -> str | None:
-    code = function.__code__
-    node = _statement(lines, code.co_firstlineno - 1)
-    if not isinstance(node, _FUNCTIONS) or node.name != code.co_name:
-        return None
-    others = [item for item in node.decorator_list if not _is_ours(item, function)]
+def _definition_text(function: FunctionType, node: Any) -> str:
+    others = [item for item in node.decorator_list if not is_ours(item, function.__globals__)]
     node.decorator_list = others
     node.name = ""  # the name is told besides, and a function may be given another
     # A decorator may read annotations (pydantic, typeguard); nothing else does.
-    return _dump(node, annotations=bool(others))
+    return dump(node, annotations=bool(others))
 
 
-def _statement(lines: list[str], first: int) -> ast.stmt:
-    """The definition that begins in a line: up to a line that is indented no further, and parses.
+def statement(lines: list[str], first: int, header: re.Pattern[str] | None = _HEADER) -> ast.stmt:
+    """The statement that begins in a line: up to a line that is indented no further, and parses.
 
     What parses is whole: a line in a text or between brackets leaves either open.
     (`inspect.getblock` says the same, but compiles a tokenizer first: 6 ms in each process.)
+
+    Args:
+        header: what has to begin a line before it can be whole: decorators stand above.
     """
     margin = len(lines[first]) - len(lines[first].lstrip())
     indented = lines[first][:1].isspace()
-    tries, headed = 0, False
+    tries, headed = 0, header is None
     for end in range(first + 1, len(lines) + 1):
-        headed = headed or bool(_HEADER.match(lines[end - 1]))
+        headed = headed or bool(header and header.match(lines[end - 1]))
         after = lines[end].lstrip() if end < len(lines) else ""
         if not headed or (end < len(lines) and (not after or after[0] == "#")):
             continue
@@ -130,15 +147,13 @@ def _statement(lines: list[str], first: int) -> ast.stmt:
     return tree[0].body[0] if indented and isinstance(tree[0], ast.If) else tree[0]
 
 
-def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
+def _lambdas(code: CodeType, lines: list[str]) -> list[ast.Lambda]:
     tree = _parsed("".join(lines))
     found = [
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
     ]
-    if not found:
-        return None
     if len(found) > 1:
         spans = [
             span
@@ -148,7 +163,7 @@ def _lambda_text(code: CodeType, lines: list[str]) -> str | None:
         fitting = [node for node in found if spans and all(_holds(node.body, s) for s in spans)]
         if fitting:
             found = [min(fitting, key=_width)]
-    return " ".join(_dump(node) for node in found)
+    return found
 
 
 def _holds(node: Any, span: tuple[Any, ...]) -> bool:
@@ -165,7 +180,7 @@ def _width(node: Any) -> tuple[int, int]:
     return lines, body.end_col_offset - (0 if lines else body.col_offset)
 
 
-def _is_ours(node: ast.expr, function: FunctionType) -> bool:
+def is_ours(node: ast.expr, space: dict[str, Any]) -> bool:
     """Whether a decorator is kept's own, which caches the function and does not change it."""
     target = node.func if isinstance(node, ast.Call) else node
     names: list[str] = []
@@ -177,7 +192,7 @@ def _is_ours(node: ast.expr, function: FunctionType) -> bool:
     names.append(target.id)
     names.reverse()
     missing = object()
-    found: Any = function.__globals__.get(names[0], missing)
+    found: Any = space.get(names[0], missing)
     for name in names[1:]:
         if found is missing:
             break
@@ -198,17 +213,17 @@ def _is_kept(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "kept"
 
 
-def _dump(node: Any, annotations: bool = False) -> str:
+def dump(node: Any, annotations: bool = False) -> str:
     """A tree as text: class names and fields that are not empty."""
     return "".join(_pieces(node, annotations, in_class=False))
 
 
 def _pieces(node: Any, annotations: bool, in_class: bool) -> Iterator[str]:
     if isinstance(node, ast.Constant):
-        yield f"Constant({_constant(node.value)})"
+        yield f"Constant({constant(node.value)})"
         return
     if isinstance(node, ast.JoinedStr):
-        node = ast.JoinedStr(values=_merged(node.values))
+        node = ast.JoinedStr(values=merged(node.values))
     elif isinstance(node, ast.AnnAssign) and not in_class and not annotations:
         if node.value is not None and isinstance(node.target, ast.Name):
             node = ast.Assign(targets=[node.target], value=node.value)
@@ -224,7 +239,7 @@ def _pieces(node: Any, annotations: bool, in_class: bool) -> Iterator[str]:
             continue
         if name == "body" and isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
             value = _without_docstring(value)
-        if name == "format_spec" and isinstance(value, ast.JoinedStr) and not _merged(value.values):
+        if name == "format_spec" and isinstance(value, ast.JoinedStr) and not merged(value.values):
             continue
         yield name
         yield "="
@@ -263,13 +278,13 @@ def _without_docstring(body: list[Any]) -> list[Any]:
     return body
 
 
-def _constant(value: Any) -> str:
+def constant(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return hex(value)  # decimal digits have a limit
     return ascii(value)  # repr asks the Unicode version what can be printed
 
 
-def _merged(values: list[Any]) -> list[Any]:
+def merged(values: list[Any]) -> list[Any]:
     """The parts of an f-string with neighbouring texts as one and empty ones left out."""
     merged: list[Any] = []
     for value in values:

@@ -127,6 +127,11 @@ class KeptAsyncGenerator(Kept[Any, Any]):
                     item = await body.asend(sent)
         except StopAsyncIteration:
             recording.end()
+        except GeneratorExit:  # left early, which is neither
+            raise
+        except BaseException as error:
+            recording.record(error=error)
+            raise
         finally:
             await body.aclose()
 

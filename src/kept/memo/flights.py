@@ -15,10 +15,16 @@ __all__ = ["Flight", "Flights", "current"]
 class Flight:
     """One computation: its key, and the computation that called it."""
 
-    __slots__ = ("lease", "parent", "waits_for")
+    __slots__ = ("key", "lease", "parent", "waits_for")
 
-    def __init__(self, parent: Flight | None, lease: tuple[Any, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        parent: Flight | None,
+        lease: tuple[Any, bytes] | None = None,
+        key: bytes | None = None,
+    ) -> None:
         self.parent = parent
+        self.key = key
         self.lease = lease
         """The lock table and the key whose lease it holds."""
         self.waits_for: list[Flight] = []

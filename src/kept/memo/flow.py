@@ -26,8 +26,10 @@ from kept.errors import (
     Undigestible,
 )
 from kept.memo.flights import Flight, current, flights
+from kept.memo.recorded import OPEN, metadata, record
 from kept.memo.waits import Waiting
-from kept.records import Digest
+from kept.records import Call, Digest
+from kept.runs.costs import Began, begin, seconds
 
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
@@ -55,6 +57,13 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
             result = look(kept, found.cache, found.key, values)
             if result is not MISSING:
                 return result
+        if found is not None and not kept.locator.settle():
+            # What the code reaches was bound anew where no call looks: its key is another.
+            found = kept.locate(values)
+            if found is not None and not again:
+                result = look(kept, found.cache, found.key, values)
+                if result is not MISSING:
+                    return result
     except (ConfigError, NewerSchema, NotKept):
         raise
     except Exception as error:
@@ -63,13 +72,7 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
         found = None
     values = resolved(kept, values)
     if found is None:
-        try:
-            result = yield values
-        except BaseException:
-            kept.counts.failed += 1
-            raise
-        kept.counts.computed += 1
-        return result
+        return (yield from _compute(kept, None, values, flights.caller()))
     return (yield from _miss(kept, found, values, again, seen))
 
 
@@ -213,12 +216,12 @@ def _miss(
         finally:
             if waiting is not None:
                 waiting.done()
-        flight = Flight(caller, (locks, key) if leased else None)
+        flight = Flight(caller, (locks, key) if leased else None, key)
         if leased:
             flights.begin(table, key, flight)
         token = current.set(flight)
         try:
-            return (yield from _compute(kept, found, values))
+            return (yield from _compute(kept, found, values, caller))
         finally:
             try:
                 current.reset(token)
@@ -230,27 +233,46 @@ def _miss(
             locks.release(key)
 
 
-def _compute(kept: Kept[..., Any], found: Located, values: tuple[Any, ...]) -> Flow:
-    began = time.perf_counter()
+def _compute(
+    kept: Kept[..., Any], found: Located | None, values: tuple[Any, ...], caller: Flight | None
+) -> Flow:
+    began = begin()
+    call: Call | None = None
     try:
         result = yield values
-    except kept.options.errors as error:
+    except BaseException as error:
         kept.counts.failed += 1
-        seconds = time.perf_counter() - began
         try:
-            chain = chained(error)
-        except Exception as cause:
-            if kept.broke(EncodeError(f"a {type(error).__qualname__} can't be kept: {cause}")):
-                raise
-        else:
-            store(kept, found, chain, seconds, "failed")
-        raise
-    except BaseException:
-        kept.counts.failed += 1
+            if found is not None and isinstance(error, kept.options.errors):
+                call = _store_error(kept, found, error, caller, began)
+        finally:
+            if OPEN:
+                record(kept, found, caller, began, call, error)
         raise
     kept.counts.computed += 1
-    store(kept, found, result, time.perf_counter() - began)
+    try:
+        if found is not None:
+            call = store(kept, found, result, caller, began)
+    finally:
+        if OPEN:
+            record(kept, found, caller, began, call)
     return result
+
+
+def _store_error(
+    kept: Kept[..., Any],
+    found: Located,
+    error: BaseException,
+    caller: Flight | None,
+    began: Began,
+) -> Call | None:
+    try:
+        chain = chained(error)
+    except Exception as cause:
+        if kept.broke(EncodeError(f"a {type(error).__qualname__} can't be kept: {cause}")):
+            raise
+        return None
+    return store(kept, found, chain, caller, began, "failed")
 
 
 def chained(error: BaseException) -> list[BaseException]:
@@ -268,28 +290,41 @@ def chained(error: BaseException) -> list[BaseException]:
 
 
 def store(
-    kept: Kept[..., Any], found: Located, result: Any, seconds: float, state: str = "done"
-) -> None:
-    """Keep a result, unless `when` says no or it can't be kept."""
+    kept: Kept[..., Any],
+    found: Located,
+    result: Any,
+    caller: Flight | None,
+    began: Began,
+    state: str = "done",
+) -> Call | None:
+    """Keep a result, unless `when` says no or it can't be kept; the record, if it is.
+
+    Args:
+        caller: the computation that made the call.
+        began: when the body did.
+    """
+    taken = seconds(began)
     options = kept.options
     try:
         asked = result[0] if state == "items" else result
         if options.when is not None and state != "failed" and not options.when(asked):
-            return
-        found.cache.keep(
+            return None
+        return found.cache.keep(
             found.key,
             result,
             function=kept.function_name,
             code=kept.code_tag,
             arguments=kept.locator.arguments(found),
             state=state,
-            seconds=seconds,
+            seconds=taken,
             ttl=options.ttl,
             codec="pickle" if state == "failed" else options.codec,
+            metadata=metadata(kept, found, caller, began),
         )
     except Exception as error:
         if kept.broke(error):
             raise
+        return None
 
 
 def kind_of(error: Exception) -> str:

@@ -43,6 +43,7 @@ def keep(
     cache: Cache | str | os.PathLike[str] | None = ...,
     isolate: bool = ...,
     strict: bool = ...,
+    meta: Any = ...,
 ) -> _Decorator: ...
 def keep(
     function: Any = None,
@@ -63,6 +64,7 @@ def keep(
     cache: Cache | str | os.PathLike[str] | None = None,
     isolate: bool = False,
     strict: bool = False,
+    meta: Any = None,
 ) -> Any:
     """Make a function remember its results across processes.
 
@@ -72,8 +74,9 @@ def keep(
 
     Args:
         version: replaces the code as what tells an old function from a new one; any value.
-        code: `"own"`: the function's own source, normalised, with closure and defaults; `"off"`: a
-            change of code is not seen.
+        code: `"own"`: the function's own source, normalised, with closure and defaults; `"deep"`: that,
+            and the functions, classes and constants of its project that it reaches by name; `"off"`:
+            a change of code is not seen.
         name: an identity that survives renaming and moving the function.
         ignore: names of parameters that do not count.
         require: names of parameters without which (or with None) a call is computed, not kept.
@@ -90,6 +93,9 @@ def keep(
         isolate: keep apart by working directory.
         strict: raise what would otherwise be a warning: undigestible arguments, unstorable results,
             a store that does not work.
+        meta: what is recorded with each call beside what always is: names of collectors (`"git"`),
+            functions that return a dict, or a dict of both by name, with what they take
+            (`{"environment": ["OMP_NUM_THREADS"], "tags": {"for": "paper"}}`); False: nothing at all.
 
     Raises:
         ConfigError: an option is not what it may be.
@@ -110,6 +116,7 @@ def keep(
         cache=cache,
         isolate=isolate,
         strict=strict,
+        meta=meta,
     )
 
     def decorate(function: Any) -> Any:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
 from kept.errors import NotKept, Undigestible, tell
+from kept.memo import recorded
 from kept.memo.bound import Bound, BoundCall, reduced
 from kept.memo.driving import drive, refresh
 from kept.memo.flow import MISSING, Located, Raise, kind_of, look, resolved
 from kept.memo.guise import digested, wear
 from kept.memo.locator import Locator
 from kept.memo.options import Options
+from kept.memo.recorded import OPEN
 from kept.memo.stats import Stats
 from kept.records import Call, Digest
+from kept.runs.collectors import parse
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -62,6 +65,7 @@ class Kept(Generic[P, R]):
         self._cache = options.cache if isinstance(options.cache, Cache) else None
         self.locator = Locator(function, options, self._binder)
         self._known = self.locator.known
+        self.collectors = parse(options.meta)
         self._told: set[str] = set()
         self.stars = [
             self._binder.names.index(name)
@@ -106,6 +110,8 @@ class Kept(Generic[P, R]):
             result = cache.value(key, entry)
         except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
             return MISSING
+        if OPEN:
+            recorded.hit(self, key, entry)
         uses = cache._uses
         uses[key] = uses.get(key, 0) + 1
         counts = self.counts
@@ -314,6 +320,13 @@ class Kept(Generic[P, R]):
             raise Undigestible(f"{self.__qualname__} keeps no call without {needed}")
         return found
 
+    def __followed__(self) -> tuple[Callable[P, R] | None, str]:
+        """For the identity of code that calls this: the function to follow, or what stands for it."""
+        options = self.options
+        if options.version is None and options.code == "deep":
+            return self.__wrapped__, ""
+        return None, f"{self.__qualname__} {self.code_tag}"
+
     def __digest__(self) -> Any:
         return digested(self)
 
@@ -336,6 +349,8 @@ class Kept(Generic[P, R]):
 
     def hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
         """Count a hit."""
+        if OPEN:
+            recorded.hit(self, key, entry)
         cache.used(key)
         self.counts.hits += 1
         self.counts.seconds_saved += entry.body.seconds

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kept.errors import Undigestible
-from kept.hashing import SCALARS, digest_bytes, identify
+from kept.hashing import SCALARS, digest_bytes
 from kept.hashing.keys import call_key, default_digest
+from kept.memo.coding import Coding
 from kept.memo.flow import Located
 from kept.memo.options import Options
 from kept.records import Arguments
@@ -37,66 +37,42 @@ class Locator:
     def __init__(self, function: Callable[..., Any], options: Options, binder: Binder) -> None:
         self.known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
         self.steady = True
-        """Whether no closure has to be looked at again before `known` may be believed."""
+        """Whether nothing has to be compared before `known` may be believed."""
         self._function = function
         self._options = options
         self._binder = binder
-        self._identity: tuple[str, str] | None = None
-        self._cells: tuple[Any, ...] | None = ()
+        self._coding: Coding | None = None
         self._known_count = 0
         self._quick = options.key is None and not options.isolate and not binder.require
 
     # -- the function -----------------------------------------------------------------------------
 
+    def coding(self) -> Coding:
+        """Which code the function runs now."""
+        coding = self._coding
+        if coding is None or not (self.steady or coding.same()):
+            coding = Coding(self._function, self._options)
+            self.known.clear()
+            self.steady = coding.steady
+            self._coding = coding
+        return coding
+
     def identity(self) -> tuple[str, str]:
         """The name under which calls are kept, and the code identity or version."""
-        if self._identity is not None and (self.steady or self.same()):
-            return self._identity
-        options = self._options
-        if options.version is not None:
-            tag = f"version:{_version(options.version)}"
-            name = options.name or identify(self._function, "off").name
-        else:
-            found = identify(self._function, options.code)  # type: ignore[arg-type]  # checked by Options
-            tag = f"code:{found.code}" if options.code != "off" else "none"
-            name = options.name or found.name
-        self.known.clear()
-        self._cells = self._snapshot() if tag.startswith("code:") else ()
-        self.steady = self._cells == ()
-        self._identity = name, tag
-        return self._identity
-
-    def _snapshot(self) -> tuple[Any, ...] | None:
-        """The closure's contents if they can be compared by `is`; None: identify each time."""
-        function = self._function
-        if not isinstance(function, (FunctionType, type)):
-            # A partial, a method or a callable object holds what can change at any time.
-            owner = getattr(function, "__self__", None)
-            builtin = isinstance(function, BuiltinFunctionType)
-            return () if builtin and isinstance(owner, ModuleType | None) else None
-        found = []
-        for cell in getattr(function, "__closure__", None) or ():
-            try:
-                content = cell.cell_contents
-            except ValueError:
-                return None
-            if type(content) not in SCALARS and not isinstance(content, type):
-                return None
-            found.append(content)
-        return tuple(found)
+        coding = self.coding()
+        return coding.name, coding.tag
 
     def same(self) -> bool:
-        """Whether the closure holds what it held when the identity was made."""
-        if self._cells is None:
-            return False
-        cells = getattr(self._function, "__closure__", None) or ()
-        try:
-            return all(
-                cell.cell_contents is content
-                for cell, content in zip(cells, self._cells, strict=True)
-            )
-        except ValueError:
-            return False
+        """Whether the function runs the code that it ran when its identity was made."""
+        return self._coding is not None and self._coding.same()
+
+    def settle(self) -> bool:
+        """Compare also what is not compared at each call; whether the identity was still right."""
+        if self._coding is None or self._coding.all_same():
+            return True
+        self._coding = None
+        self.known.clear()
+        return False
 
     # -- a call -----------------------------------------------------------------------------------
 
@@ -120,14 +96,25 @@ class Locator:
         Raises:
             Undigestible: an argument has no identity.
         """
-        name, code = self.identity()
+        coding = self.coding()
         items = self._digested(counted)
-        key = call_key(name, code, [(item[0], item[2]) for item in items])
-        if self._quick and self._cells is not None:
+        key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
+        if self._quick and coding.comparable:
             self._remember(values, key)
         return key, items
 
     def _digested(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
+        """The arguments, and what counts beside them; the names of that begin with `@`."""
+        items = self._arguments(values)
+        receiver = self.coding().of_receiver(values)
+        if receiver:
+            items.append(("@class", receiver, digest_bytes(receiver)))
+        if self._options.isolate:
+            where = str(_cwd())
+            items.append(("@directory", where, digest_bytes(where)))
+        return items
+
+    def _arguments(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
         if self._options.key is not None:
             wanted = self._binder.call(self._options.key, values)
             return [("key", wanted, digest_bytes(wanted, label="key"))]
@@ -147,9 +134,6 @@ class Locator:
                 )
                 for name, value in self._binder.items(values)
             ]
-        if self._options.isolate:
-            where = str(_cwd())
-            items.append(("@directory", where, digest_bytes(where)))
         return items
 
     def _remember(self, values: tuple[Any, ...], key: bytes) -> None:
@@ -190,13 +174,6 @@ class Locator:
             for name, value, raw in self._all(found)
         )
         return f"({inside})"
-
-
-def _version(version: Any) -> str:
-    """A version as part of a key: scalars as they are written, anything else by its digest."""
-    if type(version) in (str, int, float, bool) and len(repr(version)) <= 80:
-        return repr(version)
-    return digest_bytes(version, label="version").hex()
 
 
 def _short(value: Any) -> bool:

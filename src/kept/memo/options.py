@@ -12,6 +12,7 @@ from kept.caches.sizes import parse_duration
 from kept.codecs import NAMES
 from kept.errors import ConfigError, Undigestible
 from kept.hashing import digest_bytes
+from kept.runs.collectors import parse
 
 __all__ = ["Options"]
 
@@ -39,6 +40,7 @@ class Options(NamedTuple):
     cache: Cache | str | None = None
     isolate: bool = False
     strict: bool = False
+    meta: Any = None
 
     @classmethod
     def of(
@@ -59,6 +61,7 @@ class Options(NamedTuple):
         cache: Cache | str | os.PathLike[str] | None,
         isolate: bool,
         strict: bool,
+        meta: Any = None,
     ) -> Options:
         """Check what a user gave.
 
@@ -69,14 +72,15 @@ class Options(NamedTuple):
             digest_bytes(version, label="version")
         except Undigestible as error:
             raise ConfigError(f"version= takes a value that has a digest: {error}") from error
+        parse(meta)
         for label, flag in (("isolate", isolate), ("strict", strict)):
             if not isinstance(flag, bool):
                 raise ConfigError(f"{label}= is True or False, not {flag!r}")
         for label, function in (("key", key), ("when", when)):
             if function is not None and not callable(function):
                 raise ConfigError(f"{label}= takes a function, not {function!r}")
-        if code not in ("own", "off"):
-            raise ConfigError(f"code= is 'own' or 'off', not {code!r}")
+        if code not in ("deep", "own", "off"):
+            raise ConfigError(f"code= is 'deep', 'own' or 'off', not {code!r}")
         if arguments not in ("scalars", "digests"):
             raise ConfigError(f"arguments= is 'scalars' or 'digests', not {arguments!r}")
         if codec not in NAMES:
@@ -112,6 +116,7 @@ class Options(NamedTuple):
             cache=cache,
             isolate=isolate,
             strict=strict,
+            meta=meta,
         )
 
 

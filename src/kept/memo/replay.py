@@ -8,13 +8,16 @@ values is not.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Generator
 from typing import Any
 
 from kept.errors import ConfigError, EncodeError, NewerSchema, NotKept
+from kept.memo.flights import flights
 from kept.memo.flow import MISSING, Located, look, resolved, store
 from kept.memo.kept import Kept
+from kept.memo.recorded import OPEN, record
+from kept.records import Call
+from kept.runs.costs import begin
 
 __all__ = ["KeptGenerator", "Recording", "find"]
 
@@ -22,13 +25,14 @@ __all__ = ["KeptGenerator", "Recording", "find"]
 class Recording:
     """What a generator yielded, item by item, and what it returned."""
 
-    __slots__ = ("began", "found", "items", "kept", "whole")
+    __slots__ = ("began", "caller", "found", "items", "kept", "whole")
 
     def __init__(self, kept: Kept[..., Any], found: Located | None) -> None:
         self.kept, self.found = kept, found
         self.items: list[Any] = []
         self.whole = found is not None
-        self.began = time.perf_counter()
+        self.began = begin()
+        self.caller = flights.caller()
 
     def add(self, item: Any) -> None:
         """Note an item, as it is now: the consumer may change it."""
@@ -43,10 +47,19 @@ class Recording:
 
     def end(self, returned: Any = None) -> None:
         """The generator has ended: keep what it gave."""
-        if self.whole and self.found is not None:
-            seconds = time.perf_counter() - self.began
-            self.kept.counts.computed += 1
-            store(self.kept, self.found, [self.items, returned], seconds, "items")
+        call: Call | None = None
+        try:
+            if self.whole and self.found is not None:
+                self.kept.counts.computed += 1
+                result = [self.items, returned]
+                call = store(self.kept, self.found, result, self.caller, self.began, "items")
+        finally:
+            self.record(call)
+
+    def record(self, call: Call | None = None, error: BaseException | None = None) -> None:
+        """Tell the run that is open, if any, how it ended."""
+        if OPEN:
+            record(self.kept, self.found, self.caller, self.began, call, error)
 
 
 def find(
@@ -104,6 +117,11 @@ class KeptGenerator(Kept[Any, Any]):
         except StopIteration as stop:
             recording.end(stop.value)
             return stop.value
+        except GeneratorExit:  # left early, which is neither
+            raise
+        except BaseException as error:
+            recording.record(error=error)
+            raise
         finally:
             body.close()
 

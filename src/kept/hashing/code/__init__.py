@@ -1,0 +1,7 @@
+"""The deep identity of code: a function, and what it reaches by name in its project."""
+
+from .deep import Deep, deep
+from .guards import Guards
+from .reach import Part
+
+__all__ = ["Deep", "Guards", "Part", "deep"]

@@ -1,0 +1,58 @@
+"""The deep identity of something that can be called, and its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..cycles import cyclic_digest
+from ..encoding import Cyclic, reference_digest
+from .guards import Guards
+from .project import Project
+from .reach import Part, Reach
+
+__all__ = ["Deep", "deep"]
+
+_ROUNDS = 10
+
+
+class Deep:
+    """What a function reaches by name, at one time.
+
+    Attributes:
+        hex: the digest of it all.
+        guards: whether it is still so.
+        parts: what was reached, by name; the function itself first.
+    """
+
+    __slots__ = ("guards", "hex", "parts")
+
+    def __init__(self, reach: Reach) -> None:
+        self.hex = _digest(reach.top).hex()
+        self.guards: Guards = reach.guards()
+        self.parts: dict[str, Part] = reach.parts
+
+
+def _digest(node: list[Any]) -> bytes:
+    try:
+        return reference_digest(node)
+    except Cyclic:
+        return cyclic_digest(node)
+
+
+def deep(function: Callable[..., Any], receiver: type[Any] | None = None) -> Deep:
+    """Follow a function by name through the code of its project.
+
+    Args:
+        function: anything that can be called.
+        receiver: the class of the object that a method is called on.
+    """
+    project = Project(getattr(function, "__module__", None))
+    state: set[tuple[int, str]] = set()
+    # What code writes is state, and not followed; so what is written is found first.
+    for _ in range(_ROUNDS):
+        reach = Reach(function, project, receiver, state)
+        if reach.written <= state:
+            break
+        state |= reach.written
+    return Deep(reach)

@@ -1,0 +1,91 @@
+"""What belongs to the project of a kept function: the code that its identity follows.
+
+A module belongs to it if its top-level package is that of the function, or if it is not installed:
+its file lies neither in the standard library nor in a `site-packages` or `dist-packages` directory.
+So scripts, notebooks, modules beside them and editable installs belong to it. Built-in, frozen and
+extension modules never do, and neither does kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import FunctionType, ModuleType
+from typing import Any
+
+__all__ = ["Project", "module_file"]
+
+_INSTALLED = ("site-packages", "dist-packages")
+_STDLIB = os.path.realpath(os.path.dirname(os.__file__)) + os.sep  # noqa: PTH120  before any Path is needed
+_OURS = __name__.partition(".")[0]
+_outside: dict[str, bool] = {}
+
+
+def module_file(name: object) -> str | None:
+    """The file of a module that is loaded; None if it has none."""
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    file = getattr(module, "__file__", None)
+    return file if isinstance(file, str) else None
+
+
+def _installed(file: str) -> bool:
+    """Whether a file is the standard library's, or was installed by a package manager."""
+    found = _outside.get(file)
+    if found is None:
+        real = os.path.realpath(file)
+        parts = set(file.split(os.sep)) | set(real.split(os.sep))
+        found = real.startswith(_STDLIB) or not parts.isdisjoint(_INSTALLED)
+        if len(_outside) > 10_000:
+            _outside.clear()
+        _outside[file] = found
+    return found
+
+
+class Project:
+    """The project of one kept function.
+
+    Args:
+        module: the `__module__` of the function.
+    """
+
+    def __init__(self, module: object) -> None:
+        self.top = module.partition(".")[0] if isinstance(module, str) else ""
+
+    def owns(self, module: object, file: str | None) -> bool:
+        """Whether code of this module, in this file, belongs to the project.
+
+        Args:
+            file: where the code was compiled from, or the module's file; None: it has none.
+        """
+        if not isinstance(module, str):
+            return False
+        top = module.partition(".")[0]
+        if top == _OURS and not module.startswith(f"{_OURS}.examples"):
+            return False
+        if file is None or file.startswith("<"):
+            # A prompt, `exec`, a method that `dataclasses` made: the module says more.
+            if top in ("__main__", "__mp_main__") or top == self.top:
+                return not (file or "").startswith("<frozen")
+            file = module_file(module)
+            if file is None:
+                return module not in sys.builtin_module_names and top not in sys.stdlib_module_names
+        if file.endswith(tuple(EXTENSION_SUFFIXES)):
+            return False
+        return (top == self.top and bool(top)) or not _installed(file)
+
+    def owns_function(self, function: FunctionType) -> bool:
+        """Whether a function belongs to it, wherever its module says that it is from."""
+        module, file = function.__module__, function.__code__.co_filename
+        if file.startswith("<") and not file.startswith("<frozen") and module in (None, "builtins"):
+            return True  # made by `exec` in a namespace without a name
+        return self.owns(module, file)
+
+    def owns_module(self, module: ModuleType) -> bool:
+        """Whether a module belongs to it."""
+        return self.owns(module.__name__, getattr(module, "__file__", None))
+
+    def owns_class(self, kind: type[Any]) -> bool:
+        """Whether a class was defined in the project."""
+        module = getattr(kind, "__module__", None)
+        return self.owns(module, module_file(module))

@@ -1,0 +1,208 @@
+"""The normalised definitions of functions and classes that are loaded."""
+
+from __future__ import annotations
+
+import ast
+import re
+import weakref
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType, FunctionType
+from typing import Any
+
+from ..functions import reduce_code
+from ..source import definition, is_ours, lines_of, statement
+from .normal import Normal, normal
+from .project import module_file
+
+__all__ = ["assignments", "class_text", "function_text", "functions_of"]
+
+_CLASS = re.compile(r"class\s")
+_texts: dict[int, tuple[weakref.ref[CodeType], Normal]] = {}
+
+
+def function_text(function: FunctionType) -> Normal:
+    """The normalised definition of a function, worked out once a code object.
+
+    Where there is no source, the byte code stands for it, and the names that it reads.
+    """
+    code = function.__code__
+    found = _texts.get(id(code))
+    if found is not None and found[0]() is code:
+        return found[1]
+    text = _function_text(function)
+    key = id(code)
+    # Code objects compare by content and not by file, so they are told apart by address.
+    _texts[key] = weakref.ref(code, lambda _: _texts.pop(key, None)), text
+    return text
+
+
+def _function_text(function: FunctionType) -> Normal:
+    node = definition(function.__code__)
+    if node is None:
+        return _compiled_text(function.__code__)
+    space, owner = function.__globals__, _owner(function)
+    ours = lambda item: is_ours(item, space)  # noqa: E731  used once below
+    try:
+        if not isinstance(node, list):
+            return normal(node, ours, owner)
+        texts = [normal(item, ours, owner) for item in node]
+    except RecursionError:
+        return _compiled_text(function.__code__)
+    return texts[0] if len(texts) == 1 else _several(texts)
+
+
+def _several(texts: list[Normal]) -> Normal:
+    """Of lambdas in one line that can't be told apart, and so count together."""
+    return Normal(
+        "|".join(text.text for text in texts),
+        tuple(chain for text in texts for chain in text.chains),
+        frozenset().union(*(text.written for text in texts)),
+        frozenset().union(*(text.called for text in texts)),
+        None,
+        tuple(item for text in texts for item in text.imports),
+        frozenset().union(*(text.parameters for text in texts)),
+        frozenset().union(*(text.set_on for text in texts)),
+    )
+
+
+def _compiled_text(code: CodeType) -> Normal:
+    from ..digests import digest_bytes
+
+    chains: dict[tuple[str, ...], None] = {}
+    waiting = [code]
+    while waiting:
+        each = waiting.pop()
+        # Names of attributes are among them; one that is a global too is followed in vain.
+        chains |= {(name,): None for name in (*each.co_names, *each.co_freevars)}
+        waiting += [item for item in each.co_consts if isinstance(item, CodeType)]
+    text = f"bytecode:{digest_bytes(reduce_code(code)).hex()}"
+    nothing: frozenset[Any] = frozenset()
+    return Normal(text, tuple(chains), nothing, nothing, nothing, (), nothing, nothing)
+
+
+def _owner(function: FunctionType) -> str:
+    names = function.__qualname__.split(".")
+    return names[-2] if len(names) > 1 and names[-2] != "<locals>" else ""
+
+
+def functions_of(kind: type[Any]) -> Iterator[FunctionType]:
+    """The functions in the body of a class, out of what they are wrapped in."""
+    for item in vars(kind).values():
+        for held in (item, *(getattr(item, name, None) for name in ("fget", "fset", "fdel"))):
+            inner = getattr(held, "__func__", held)
+            inner = getattr(inner, "func", inner)
+            inner = getattr(inner, "__wrapped__", inner)
+            if isinstance(inner, FunctionType) and inner.__module__ == kind.__module__:
+                yield inner
+
+
+def class_text(kind: type[Any]) -> tuple[Normal, ...]:
+    """The normalised definition of a class; several, where its source has several of its name, and
+    none where there is no source that is surely its own.
+    """
+    file = module_file(kind.__module__)
+    if kind.__module__ in ("__main__", "__mp_main__") or file is None:
+        file = next((f.__code__.co_filename for f in functions_of(kind)), file)
+    if file is None:
+        return ()
+    codes = [f.__code__ for f in functions_of(kind) if f.__code__.co_filename == file]
+    probe = codes[0] if codes else _nothing(file)
+    try:
+        lines = lines_of(probe) if codes else _lines(file)
+        if not lines or not all(lines_of(code) for code in codes):
+            return ()
+        nodes = _classes("".join(lines), kind.__qualname__)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    firsts = [code.co_firstlineno for code in codes]
+    fitting = [
+        node for node in nodes if all(node.lineno <= at <= (node.end_lineno or 0) for at in firsts)
+    ]
+    space = codes and next(functions_of(kind)).__globals__
+    ours = lambda item: is_ours(item, space or {})  # noqa: E731  used once below
+    return tuple(normal(node, ours) for node in fitting)
+
+
+def _nothing(file: str) -> CodeType:
+    return compile("", file, "exec")
+
+
+def _lines(file: str) -> list[str]:
+    import linecache
+
+    linecache.checkcache(file)
+    return linecache.getlines(file)
+
+
+def _classes(text: str, qualname: str) -> list[ast.ClassDef]:
+    """The definitions of a class in a module's text."""
+    if "." not in qualname:
+        block = _top_level(text, qualname)
+        if block is not None:
+            return [block]
+    found: list[Any] = [_tree(text)]
+    for name in qualname.split("."):
+        if name == "<locals>":
+            continue
+        inner: list[Any] = []
+        for node in found:
+            inner += [item for item in _within(node) if getattr(item, "name", None) == name]
+        found = inner
+    return [node for node in found if isinstance(node, ast.ClassDef)]
+
+
+@lru_cache(maxsize=4)
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def _within(node: ast.AST) -> Iterator[ast.AST]:
+    """The definitions in a body, in whatever statement, but not in definitions there."""
+    waiting = [*ast.iter_child_nodes(node)]
+    while waiting:
+        item = waiting.pop(0)
+        if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield item
+        elif isinstance(item, (ast.stmt, ast.ExceptHandler)) or type(item).__name__ == "match_case":
+            waiting[:0] = ast.iter_child_nodes(item)
+
+
+def _top_level(text: str, name: str) -> ast.ClassDef | None:
+    """The one class of a name that stands at the margin, without parsing the rest of the file."""
+    found = list(re.finditer(rf"^class\s+{re.escape(name)}\b", text, re.MULTILINE))
+    if len(found) != 1 or re.search(rf"^\s+class\s+{re.escape(name)}\b", text, re.MULTILINE):
+        return None
+    lines = text.splitlines(keepends=True)
+    at = text.count("\n", 0, found[0].start())
+    first = at
+    while first and (lines[first - 1][:1] in "@)]} \t#" and lines[first - 1].strip()):
+        first -= 1
+    while first < at and not lines[first].startswith("@"):
+        first += 1
+    try:
+        node = statement(lines, first, _CLASS)
+    except (SyntaxError, ValueError):
+        return None
+    if not isinstance(node, ast.ClassDef) or node.name != name:
+        return None
+    return ast.increment_lineno(node, first)  # type: ignore[return-value]  # of the same class
+
+
+def assignments(file: str | None, name: str) -> list[str]:
+    """The statements at the margin of a module that bind a name, normalised."""
+    if file is None:
+        return []
+    pattern = re.compile(rf"{re.escape(name)}\s*(?::[^=\n]*)?=(?!=)")
+    found = []
+    lines = _lines(file)
+    for at, line in enumerate(lines):
+        if pattern.match(line):
+            try:
+                node = statement(lines, at, None)
+            except (SyntaxError, ValueError, OSError):
+                continue
+            found.append(normal(node, lambda _: False).text)
+    return found
+
+

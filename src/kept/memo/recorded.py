@@ -1,0 +1,117 @@
+"""What is recorded of a call: with its result, and as an event of the run that is open."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from kept.caches.tier import Entry
+from kept.memo.flights import Flight, current
+from kept.records import Arguments, Call, Event, Metadata
+from kept.runs.collectors import configured
+from kept.runs.costs import Began, seconds, taken
+from kept.runs.notes import ENVS, note_once
+from kept.runs.processes import environment
+from kept.runs.recording import OPEN, recorder
+from kept.runs.recording import current as run
+
+if TYPE_CHECKING:
+    from kept.memo.flow import Located
+    from kept.memo.kept import Kept
+
+__all__ = ["OPEN", "hit", "metadata", "record"]
+
+
+def hit(kept: Kept[..., Any], key: bytes, entry: Entry) -> None:
+    """Count a hit in the run that is open here, if any."""
+    found = run.get()
+    if found is None or found.closed:
+        found = recorder()
+        if found is None:
+            return
+    flight = current.get()
+    at = key, None if flight is None else flight.key
+    counted = found.hits.get(at)
+    if counted is None:
+        parent = at[1]
+        body = entry.body
+        event = Event(
+            outcome="hit",
+            function=kept.function_name,
+            key=key.hex(),
+            result=body.result.hex(),
+            at=time.time(),
+            seconds=body.seconds,
+            parent=None if parent is None else parent.hex(),
+            code=kept.code_tag,
+        )
+        counted = found.first(at, event)
+    counted.count += 1
+
+
+def record(
+    kept: Kept[..., Any],
+    found: Located | None,
+    caller: Flight | None,
+    began: Began,
+    call: Call | None,
+    error: BaseException | None = None,
+) -> None:
+    """Record a computation or a failure in the run that is open here, if any.
+
+    Args:
+        found: where its result goes; None: it is not kept.
+        caller: the computation that made the call.
+        call: as it was kept.
+        error: what the body raised.
+    """
+    into = recorder()
+    if into is None:
+        return
+    items: Iterable[tuple[str, Any, bytes]] = ()
+    if call is not None and type(call.arguments) is Arguments:
+        items = call.arguments.items_given
+    elif found is not None and found.items is not None:
+        items = found.items
+    event = Event(
+        outcome="computed" if error is None else "failed",
+        function=kept.function_name,
+        key=None if found is None else found.key.hex(),
+        result=None if call is None else str(call.result),
+        at=time.time(),
+        seconds=seconds(began),
+        parent=None if caller is None or caller.key is None else caller.key.hex(),
+        code=kept.code_tag,
+        arguments={name: raw.hex() for name, _, raw in items},
+        error=None if error is None else type(error).__qualname__,
+    )
+    into.put(event)
+
+
+def metadata(
+    kept: Kept[..., Any], found: Located, caller: Flight | None, began: Began
+) -> Metadata | None:
+    """What a call's record says of how it came to be; None: nothing is to be said."""
+    own = kept.collectors
+    if own is None:
+        return None
+    cache = found.cache
+    name = cache.env
+    if not name:
+        name, facts = environment()
+        note_once(cache, ENVS + name, facts)
+        cache.env = name
+    text = f'{taken(began)},"env":"{name}"'
+    if caller is not None and caller.key is not None:
+        text = f'{text},"parent":"{caller.key.hex()}"'
+    if OPEN and (into := recorder()) is not None:
+        text = f'{text},"run":"{into.record.id}"'
+    collectors = configured()
+    if own.by_name:
+        collectors |= own
+    if collectors.by_name:
+        for name, said in collectors.collect(kept.__wrapped__, cache).items():
+            text = f"{text},{json.dumps(name)}:{said}"
+    return Metadata(f"{{{text}}}")

@@ -1,0 +1,78 @@
+"""Who records: this process, and whether another one that did still lives."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kept.hashing import buffer_digest
+from kept.stores.leases import began, host_name
+
+__all__ = ["environment", "is_alive", "owner", "user"]
+
+
+def owner() -> dict[str, Any]:
+    """This process, so that another one can tell whether it lives."""
+    pid = os.getpid()
+    return {
+        "host": host_name(),
+        "pid": pid,
+        "begun": began(pid),
+        "boot": _boot(),
+        "user": user(),
+    }
+
+
+def is_alive(who: Mapping[str, Any]) -> bool | None:
+    """Whether a process lives; None: it is one of another host, and there is no telling."""
+    if who.get("host") != host_name():
+        return None
+    if who.get("boot") != _boot():
+        return False
+    begun = who.get("begun")
+    return bool(begun) and began(int(who.get("pid", 0))) == begun
+
+
+@functools.cache
+def _boot() -> str:
+    """What differs after a restart of the machine."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return ""
+
+
+@functools.cache
+def user() -> str:
+    """The user's name; their number where there is none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no name, no variable that says one
+        return str(os.getuid()) if hasattr(os, "getuid") else "?"
+
+
+@functools.cache
+def environment() -> tuple[str, bytes]:
+    """What is the same for all calls of this process, as a note, and the short name of it."""
+    import platform  # with the first call that is kept
+
+    facts = {
+        "host": platform.node(),
+        "user": user(),
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "executable": sys.executable,
+        "kept": getattr(sys.modules["kept"], "__version__", "?"),  # which imports this room
+    }
+    text = json.dumps(facts, sort_keys=True).encode()
+    return buffer_digest(text).hex()[:12], text
