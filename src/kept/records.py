@@ -207,7 +207,7 @@ class Event(NamedTuple):
     """When it ended; of several hits, the first since what was recorded before."""
     seconds: float = 0.0
     """What computing took; of a hit, what it took when it was kept."""
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # the field is wanted, not what every tuple counts
     """How many hits of the same call by the same parent this stands for."""
     parent: str | None = None
     """The key of the call whose body made this one."""

@@ -111,7 +111,8 @@ def test_leases_are_respected() -> None:
 def test_leases_of_the_dead_go() -> None:
     url = url_of("files")
     code = (
-        f"import kept, os, json, time; c = kept.open({url!r}, network=True); items = c.place.calls.items; "
+        f"import kept, os, json, time; c = kept.open({url!r}, network=True); "
+        "items = c.place.calls.items; "
         "c.place.locks.acquire(bytes(32)); key, = items.keys('leases/'); "
         "lease = json.loads(items.get(key)); lease[3] -= 3600; "  # as if it were long ago
         "items.put(key, json.dumps(lease).encode()); os._exit(0)"

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  a case is one line
 """The deep identity: which edits of a project change it, and which do not.
 
 Each edit is made to the files of a small project, and each verdict is that of a process of its own.

@@ -17,7 +17,16 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["constant", "definition", "dump", "is_ours", "lines_of", "merged", "normal_text", "statement"]
+__all__ = [
+    "constant",
+    "definition",
+    "dump",
+    "is_ours",
+    "lines_of",
+    "merged",
+    "normal_text",
+    "statement",
+]
 
 _HEADER = re.compile(r"\s*(async\s+)?def\s")
 _STARTED = time.time()

@@ -139,7 +139,8 @@ def _imported(name: str, where: str) -> Collector:
     def collect(function: Any) -> Any:
         import importlib
 
-        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))()
+        found: Any = importlib.import_module(module)
+        return functools.reduce(getattr, attribute.split("."), found)()
 
     return collect
 

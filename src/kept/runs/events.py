@@ -46,7 +46,14 @@ class Totals(NamedTuple):
 
     def plus(self, other: Totals) -> Totals:
         """Both together."""
-        return Totals(*(a + b for a, b in zip(self, other, strict=True)))
+        return Totals(
+            hits=self.hits + other.hits,
+            computed=self.computed + other.computed,
+            failed=self.failed + other.failed,
+            spent=self.spent + other.spent,
+            saved=self.saved + other.saved,
+            lost=self.lost + other.lost,
+        )
 
 
 def pack(events: Iterable[Event]) -> bytes:

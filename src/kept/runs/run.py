@@ -20,17 +20,13 @@ from kept.stores.base import delete_many, get_many
 if TYPE_CHECKING:
     from contextvars import Token
 
-    from kept.runs.compare import Comparison
-    from kept.runs.graph import Graph
-    from kept.runs.table import Table
-
 __all__ = ["Run"]
 
 
 class Run:
     """A group of calls: each hit, computation and failure is an event with its cost.
 
-    Made by `kept.run` for a `with` block, and by `kept.runs` from what was recorded.
+    Made for a `with` block, or from what was recorded.
 
     Args:
         record: what is known of it.
@@ -50,7 +46,7 @@ class Run:
         if self._recorder is not None or self._record.started:
             raise ConfigError(
                 f"the run {self._record.name or self.id!r} began already: it is one `with` block; "
-                "begin another with kept.run(…)"
+                "begin another"
             )
         self._recorder = begin(self._record, self.cache)
         self._record, self.cache = self._recorder.record, self._recorder.cache
@@ -89,7 +85,7 @@ class Run:
             ConfigError: it is no run that is open.
         """
         if self._recorder is None:
-            raise ConfigError(f"the run {self.id} is not open: only `with kept.run(…)` makes one")
+            raise ConfigError(f"the run {self.id} is not open: only its `with` block makes it so")
         return self._recorder.joined()
 
     # -- what is known ----------------------------------------------------------------------------
@@ -185,51 +181,6 @@ class Run:
             for event in self._recorder.unwritten():
                 total = total.add(event)
         return total
-
-    def table(self, by: str = "call") -> Table:
-        """Its events as a table, which prints as text that fits the terminal.
-
-        Args:
-            by: `"call"`: a row for each call and outcome; `"function"`: one for each function.
-
-        Raises:
-            ConfigError: `by` is neither.
-            StoreError: they can't be read.
-        """
-        from kept.runs.table import calls_table, functions_table
-
-        if by not in ("call", "function"):
-            raise ConfigError(f"by= is 'call' or 'function', not {by!r}")
-        return functions_table(self) if by == "function" else calls_table(self)
-
-    def graph(self) -> Graph:
-        """Its calls, which gave what to which, and which called which.
-
-        Raises:
-            StoreError: they can't be read.
-        """
-        from kept.runs.lineage import of_run
-
-        return of_run(self)
-
-    def compare(self, other: Run | str) -> Comparison:
-        """What this run reused of another one, what was new, and what drifted.
-
-        Args:
-            other: a run, or its id or name in the same cache.
-
-        Raises:
-            NotKept, AmbiguousDigest: there is no such run, or there are several.
-            StoreError: one of the two can't be read.
-        """
-        from kept.runs.compare import compare
-        from kept.runs.listing import Runs
-
-        if not isinstance(other, Run):
-            if self.cache is None:
-                raise ConfigError("a run that is kept nowhere has no others beside it")
-            other = Runs(self.cache)[other]
-        return compare(self, other)
 
     def forget(self) -> None:
         """Delete what was recorded of it. The calls and their results stay.

@@ -50,7 +50,9 @@ def open_place(path: str | os.PathLike[str], **options: Any) -> Embedded | Mediu
 def _items_options(options: dict[str, Any]) -> dict[str, Any]:
     if options.get("readonly"):
         raise ConfigError("a SQLite file of items takes no readonly=True; it maps nothing")
-    taken = {name: options[name] for name in ("trust", "network") if name in options}
+    taken: dict[str, Any] = {
+        name: options[name] for name in ("trust", "network") if name in options
+    }
     return {**taken, "durable": options.get("durability") == "power"}
 
 

@@ -1,10 +1,10 @@
 """What nothing references in a medium, and its going.
 
 A medium that several hosts share has no lock that all its writers hold from a blob's writing to its
-call's. So what is found unreferenced is only noted; it goes when it still is after a grace period, and no call whose lease is
-older than the note is under way. What a call has come to name in the very moment of its going is
-put back. The moment between a second look and a writer's last step is left: such a call is a miss,
-and is computed again.
+call's. So what is found unreferenced is only noted; it goes when it still is after a grace period,
+and no call whose lease is older than the note is under way. What a call has come to name in the very
+moment of its going is put back. The moment between a second look and a writer's last step is left:
+such a call is a miss, and is computed again.
 """
 
 from __future__ import annotations

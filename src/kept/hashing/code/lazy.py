@@ -26,9 +26,7 @@ __all__ = ["imported"]
 Import = tuple[int, str, str]
 
 
-def imported(
-    imports: Iterable[Import], space: Space, project: Project
-) -> list[tuple[str, bytes]]:
+def imported(imports: Iterable[Import], space: Space, project: Project) -> list[tuple[str, bytes]]:
     """Name and digest of each module of the project that these imports reach.
 
     Args:

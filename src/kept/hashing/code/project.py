@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -34,7 +35,7 @@ def _installed(file: str) -> bool:
     found = _outside.get(file)
     if found is None:
         real = os.path.realpath(file)
-        parts = set(file.split(os.sep)) | set(real.split(os.sep))
+        parts = {*Path(file).parts, *Path(real).parts}
         found = real.startswith(_STDLIB) or not parts.isdisjoint(_INSTALLED)
         if len(_outside) > 10_000:
             _outside.clear()

@@ -17,10 +17,11 @@ from blake3 import blake3
 from ..names import class_name, module_of
 from .guards import MISSING, Guards, Space
 from .lazy import imported
-from .normal import Chain, Normal
+from .normal import Normal
 from .project import Project
 from .texts import assignments, class_text, function_text, functions_of
 from .values import object_node
+from .writer import Chain
 
 __all__ = ["Part", "Reach"]
 
@@ -170,9 +171,9 @@ class Reach:
     def _defaults(self, node: list[Any], function: FunctionType, text: Normal) -> None:
         code = function.__code__
         names = code.co_varnames[: code.co_argcount]
-        given = dict(
-            zip(names[::-1], (function.__defaults__ or ())[::-1], strict=False)
-        ) | (function.__kwdefaults__ or {})
+        given = dict(zip(names[::-1], (function.__defaults__ or ())[::-1], strict=False)) | (
+            function.__kwdefaults__ or {}
+        )
         for name in sorted(given):
             if name in text.parameters:
                 node.append([name, "state"])
@@ -324,5 +325,3 @@ def _content(cell: Any) -> Any:
 
 def _interactive(space: Space) -> bool:
     return space.get("__name__") == "__main__"
-
-

@@ -24,7 +24,7 @@ class Scope:
     def __init__(self, kind: str, parent: Scope | None, owner: str = "") -> None:
         self.kind = kind
         self.parent = parent
-        self.owner = owner or (parent.owner if parent is not None else "")
+        self.owner: str = owner or (parent.owner if parent is not None else "")
         self.bound: set[str] = set()
         self.kept: set[str] = set()
         self.elsewhere: set[str] = set()

@@ -186,7 +186,7 @@ def _top_level(text: str, name: str) -> ast.ClassDef | None:
         return None
     if not isinstance(node, ast.ClassDef) or node.name != name:
         return None
-    return ast.increment_lineno(node, first)  # type: ignore[return-value]  # of the same class
+    return ast.increment_lineno(node, first)
 
 
 def assignments(file: str | None, name: str) -> list[str]:
@@ -204,5 +204,3 @@ def assignments(file: str | None, name: str) -> list[str]:
                 continue
             found.append(normal(node, lambda _: False).text)
     return found
-
-

@@ -114,7 +114,7 @@ def _state(reach: Reach, value: Any) -> Any:
     """What an object of a project's class holds."""
     from enum import Enum
 
-    kind = type(value)
+    kind: Any = type(value)  # mypy takes the reductions of all classes for object's
     if isinstance(value, Enum):
         return value.name
     if any("__digest__" in base.__dict__ for base in kind.__mro__):

@@ -1,0 +1,408 @@
+"""A definition written as text: what it does in full, what it refers to as places to be named later."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from ..source import constant, merged
+from .scopes import CLASS, COMPREHENSION, FUNCTION, Scope
+
+__all__ = ["DEFINITIONS", "Chain", "Use", "Writer"]
+
+Chain = tuple[str, ...]
+"""A name that is looked up outside, and the attributes that are asked of it: `a.b.c`."""
+
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+_LOOKING = frozenset({"locals", "vars", "dir", "eval", "exec"})
+"""Functions that can see the names of local variables."""
+_CHANGING = frozenset(
+    {
+        *("add", "append", "appendleft", "clear", "difference_update", "discard", "extend"),
+        *(
+            "extendleft",
+            "insert",
+            "intersection_update",
+            "move_to_end",
+            "pop",
+            "popitem",
+            "popleft",
+        ),
+        *("remove", "reverse", "rotate", "setdefault", "sort", "subtract"),
+        *("symmetric_difference_update", "update"),
+    }
+)
+_BLIND = frozenset(
+    {
+        *("abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod"),
+        *("contextmanager", "deleter", "final", "getter", "lru_cache", "override", "property"),
+        *("setter", "staticmethod", "wraps"),
+    }
+)
+"""Decorators that do not read annotations."""
+
+_fields: dict[type, tuple[str, ...]] = {}
+
+
+class Use:
+    """A name, with attributes, whose meaning is known once the whole definition was read."""
+
+    __slots__ = ("attributes", "name", "scope")
+
+    def __init__(self, scope: Scope, name: str, attributes: Chain) -> None:
+        self.scope = scope
+        self.name = name
+        self.attributes = attributes
+
+
+class Writer:
+    def __init__(self, ours: Callable[[ast.expr], bool], owner: str) -> None:
+        self.ours = ours
+        self.out: list[Any] = []
+        self.stored: list[Use] = []
+        self.called: list[Use] = []
+        self.imports: list[tuple[int, str, str]] = []
+        self.looking = False
+        self.outside = Scope(FUNCTION, None, owner)
+
+    # -- any node ---------------------------------------------------------------------------------
+
+    def write(self, node: ast.AST, scope: Scope) -> None:
+        kind = type(node)
+        handler = _HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, node, scope)
+            return
+        self.plain(node, scope)
+
+    def plain(self, node: ast.AST, scope: Scope, without: tuple[str, ...] = ()) -> None:
+        """A node by its class and the fields that are not empty."""
+        kind = type(node)
+        fields = _fields.get(kind)
+        if fields is None:
+            fields = _fields[kind] = tuple(f for f in kind._fields if f not in _SKIPPED)
+        out = self.out
+        out.append(kind.__name__)
+        out.append("(")
+        for name in fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name in without:
+                continue
+            self.field(name, value, scope)
+        out.append(")")
+
+    def field(self, name: str, value: Any, scope: Scope) -> None:
+        out = self.out
+        out.append(name)
+        out.append("=")
+        if type(value) is list:
+            out.append("[")
+            for item in value:
+                if isinstance(item, ast.AST):
+                    self.write(item, scope)
+                else:
+                    out.append("~" if item is None else ascii(item))
+                out.append(",")
+            out.append("]")
+        elif isinstance(value, ast.AST):
+            self.write(value, scope)
+        else:
+            out.append(ascii(value))
+        out.append(",")
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def name(self, node: ast.Name, scope: Scope) -> None:
+        name = scope.mangled(node.id)
+        if type(node.ctx) is not ast.Load:
+            scope.bind(name)
+            self.use(scope, name, (), stored=True)
+        else:
+            if name in _LOOKING:
+                self.looking = True
+            self.out.append(Use(scope, name, ()))
+
+    def use(self, scope: Scope, name: str, attributes: Chain, *, stored: bool = False) -> None:
+        use = Use(scope, name, attributes)
+        self.out.append(use)
+        if stored:
+            self.stored.append(use)
+
+    def attribute(self, node: ast.Attribute, scope: Scope) -> None:
+        names = []
+        inner: Any = node
+        while type(inner) is ast.Attribute:
+            names.append(scope.mangled(inner.attr))
+            inner = inner.value
+        if type(inner) is not ast.Name:
+            self.subscript(node, scope)
+            return
+        names.reverse()
+        stored = type(node.ctx) is not ast.Load
+        self.use(scope, scope.mangled(inner.id), tuple(names), stored=stored)
+
+    def subscript(self, node: ast.Subscript | ast.Attribute, scope: Scope) -> None:
+        before = len(self.out)
+        self.plain(node, scope)
+        if type(node.ctx) is not ast.Load and type(_base(node)) is ast.Name:
+            # The base is the first use that was written for this node.
+            self.stored.append(next(use for use in self.out[before:] if type(use) is Use))
+
+    def call(self, node: ast.Call, scope: Scope) -> None:
+        before = len(self.out)
+        self.plain(node, scope)
+        target = node.func
+        if (
+            type(target) is ast.Attribute
+            and target.attr in _CHANGING
+            and type(_base(target)) is ast.Name
+        ):
+            use = next(use for use in self.out[before:] if type(use) is Use)
+            names = use.attributes[:-1] if _is_chain(target) else use.attributes
+            self.called.append(Use(use.scope, use.name, names))
+
+    # -- statements -------------------------------------------------------------------------------
+
+    def shared(self, node: ast.Global, scope: Scope) -> None:
+        scope.shared.update(scope.mangled(name) for name in node.names)
+        self.out.append("Global()")
+
+    def elsewhere(self, node: ast.Nonlocal, scope: Scope) -> None:
+        names = [scope.mangled(name) for name in node.names]
+        scope.elsewhere.update(names)
+        self.out.append("Nonlocal(")
+        for name in names:
+            self.use(scope, name, ())
+            self.out.append(",")
+        self.out.append(")")
+
+    def imported(self, node: ast.Import | ast.ImportFrom, scope: Scope) -> None:
+        if type(node) is ast.ImportFrom:
+            for alias in node.names:
+                self.imports.append((node.level, node.module or "", alias.name))
+        else:
+            for alias in node.names:
+                self.imports.append((0, alias.name, ""))
+        for alias in node.names:
+            scope.bind(scope.mangled((alias.asname or alias.name).partition(".")[0]), kept=True)
+        self.plain(node, scope)
+
+    def annotated(self, node: ast.AnnAssign, scope: Scope) -> None:
+        if scope.kind == CLASS:  # fields of dataclasses and models
+            self.out.append("AnnAssign(")
+            self.write(node.target, scope)
+            self.out.append(f",annotation={_annotation(node.annotation)},simple={node.simple},")
+            if node.value is not None:
+                self.write(node.value, scope)
+            self.out.append(")")
+        elif node.value is not None and isinstance(node.target, ast.Name):
+            self.plain(ast.Assign(targets=[node.target], value=node.value), scope)
+        else:
+            self.plain(node, scope, without=("annotation",))
+
+    def joined(self, node: ast.JoinedStr, scope: Scope) -> None:
+        self.out.append("JoinedStr(")
+        for value in merged(node.values):
+            self.write(value, scope)
+            self.out.append(",")
+        self.out.append(")")
+
+    def formatted(self, node: ast.FormattedValue, scope: Scope) -> None:
+        spec: Any = node.format_spec
+        empty = isinstance(spec, ast.JoinedStr) and not merged(spec.values)
+        self.plain(node, scope, without=("format_spec",) if empty else ())
+
+    def literal(self, node: ast.Constant, scope: Scope) -> None:
+        self.out.append(f"Constant({constant(node.value)})")
+
+    def handler(self, node: ast.ExceptHandler, scope: Scope) -> None:
+        self.captured(node, scope, "name")
+
+    def captured(self, node: Any, scope: Scope, field: str = "name") -> None:
+        """A node that binds a name which is no `Name`."""
+        name = getattr(node, field)
+        self.plain(node, scope, without=(field,))
+        if name is not None:
+            name = scope.mangled(name)
+            scope.bind(name)
+            self.out.append("as ")
+            self.use(scope, name, (), stored=True)
+
+    def rest(self, node: ast.MatchMapping, scope: Scope) -> None:
+        self.captured(node, scope, "rest")
+
+    def walrus(self, node: ast.NamedExpr, scope: Scope) -> None:
+        where = scope.binder()
+        name = scope.mangled(node.target.id)
+        where.bind(name)
+        self.out.append("NamedExpr(")
+        self.use(where, name, (), stored=True)
+        self.out.append(",")
+        self.write(node.value, scope)
+        self.out.append(")")
+
+    # -- scopes -----------------------------------------------------------------------------------
+
+    def comprehension(self, node: Any, scope: Scope) -> None:
+        inner = Scope(COMPREHENSION, scope)
+        first = node.generators[0]
+        self.out.append(type(node).__name__)
+        self.out.append("(")
+        self.write(first.iter, scope)
+        for generator in node.generators:
+            self.out.append(f";{generator.is_async};")
+            self.write(generator.target, inner)
+            if generator is not first:
+                self.out.append(" in ")
+                self.write(generator.iter, inner)
+            for condition in generator.ifs:
+                self.out.append(" if ")
+                self.write(condition, inner)
+        for field in ("key", "value", "elt"):
+            if hasattr(node, field):
+                self.out.append(":")
+                self.write(getattr(node, field), inner)
+        self.out.append(")")
+
+    def function(self, node: Any, scope: Scope, *, root: bool = False) -> Scope:
+        """A definition; its own name is bound where it stands, and counts there."""
+        others = [item for item in node.decorator_list if not self.ours(item)]
+        reads = not all(_is_blind(item) for item in others)
+        out = self.out
+        out.append(type(node).__name__)
+        if not root:
+            scope.bind(scope.mangled(node.name), kept=True)
+            out.append(f" {node.name}")
+        out.append("(")
+        if others:
+            self.field("decorator_list", others, scope)
+        inner = Scope(FUNCTION, scope)
+        self.types(node, inner, shown=False)
+        self.arguments(node.args, scope, inner, annotations=reads, defaults=not root)
+        if reads and node.returns is not None:
+            out.append(f"->{_annotation(node.returns)}")
+        self.field("body", _without_docstring(node.body), inner)
+        out.append(")")
+        return inner
+
+    def lambda_(self, node: ast.Lambda, scope: Scope, *, root: bool = False) -> Scope:
+        inner = Scope(FUNCTION, scope)
+        self.out.append("Lambda(")
+        self.arguments(node.args, scope, inner, annotations=False, defaults=not root)
+        self.write(node.body, inner)
+        self.out.append(")")
+        return inner
+
+    def class_(self, node: ast.ClassDef, scope: Scope, *, root: bool = False) -> Scope:
+        if not root:
+            scope.bind(scope.mangled(node.name), kept=True)
+        inner = Scope(CLASS, scope, owner=node.name)
+        self.out.append(f"ClassDef {node.name}(")
+        for field in ("decorator_list", "bases", "keywords"):
+            self.field(field, getattr(node, field), scope)
+        self.types(node, inner, shown=True)
+        self.field("body", _without_docstring(node.body), inner)
+        self.out.append(")")
+        return inner
+
+    def types(self, node: Any, inner: Scope, *, shown: bool) -> None:
+        for parameter in getattr(node, "type_params", ()):
+            inner.bind(parameter.name, kept=True)
+            if shown:
+                self.out.append(f"[{_annotation(parameter)}]")
+
+    def arguments(
+        self, node: ast.arguments, scope: Scope, inner: Scope, *, annotations: bool, defaults: bool
+    ) -> None:
+        """Parameters; those of the root have their defaults counted by value."""
+        out = self.out
+        groups = (
+            ("posonlyargs", node.posonlyargs),
+            ("args", node.args),
+            ("vararg", [node.vararg] if node.vararg else []),
+            ("kwonlyargs", node.kwonlyargs),
+            ("kwarg", [node.kwarg] if node.kwarg else []),
+        )
+        for group, found in groups:
+            if found:
+                out.append(f"{group}=")
+            for each in found:
+                inner.bind(inner.mangled(each.arg), kept=True)
+                out.append(f"{each.arg},")
+                if annotations and each.annotation is not None:
+                    out.append(f"{_annotation(each.annotation)},")
+        if defaults:
+            self.field("defaults", node.defaults, scope)
+            self.field("kw_defaults", node.kw_defaults, scope)
+        else:
+            given = [default is not None for default in node.kw_defaults]
+            out.append(f"{len(node.defaults)},{given},")
+
+
+_HANDLERS: dict[type, Callable[..., Any]] = {
+    ast.Name: Writer.name,
+    ast.Attribute: Writer.attribute,
+    ast.Subscript: Writer.subscript,
+    ast.Call: Writer.call,
+    ast.Constant: Writer.literal,
+    ast.Global: Writer.shared,
+    ast.Nonlocal: Writer.elsewhere,
+    ast.Import: Writer.imported,
+    ast.ImportFrom: Writer.imported,
+    ast.AnnAssign: Writer.annotated,
+    ast.JoinedStr: Writer.joined,
+    ast.FormattedValue: Writer.formatted,
+    ast.ExceptHandler: Writer.handler,
+    ast.MatchAs: Writer.captured,
+    ast.MatchStar: Writer.captured,
+    ast.MatchMapping: Writer.rest,
+    ast.NamedExpr: Writer.walrus,
+    ast.ListComp: Writer.comprehension,
+    ast.SetComp: Writer.comprehension,
+    ast.DictComp: Writer.comprehension,
+    ast.GeneratorExp: Writer.comprehension,
+    ast.FunctionDef: Writer.function,
+    ast.AsyncFunctionDef: Writer.function,
+    ast.Lambda: Writer.lambda_,
+    ast.ClassDef: Writer.class_,
+}
+
+
+def _is_chain(node: Any) -> bool:
+    while type(node) is ast.Attribute:
+        node = node.value
+    return type(node) is ast.Name
+
+
+def _base(node: Any) -> Any:
+    """What attributes and items are asked of: the `a` of `a.b[0].c`."""
+    while type(node) in (ast.Subscript, ast.Attribute):
+        node = node.value
+    return node
+
+
+def _is_blind(node: ast.expr) -> bool:
+    target = node.func if isinstance(node, ast.Call) else node
+    name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+    return name in _BLIND
+
+
+def _annotation(node: ast.AST) -> str:
+    """An annotation as it stands: what it names is not followed."""
+    from ..source import dump
+
+    return dump(node)
+
+
+def _without_docstring(body: list[Any]) -> list[Any]:
+    first = body[0] if body else None
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        return body[1:]
+    return body
