@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["CLASS", "COMPREHENSION", "FUNCTION", "Scope"]
+__all__ = ["CLASS", "COMPREHENSION", "FUNCTION", "Chain", "Scope", "Use"]
+
+Chain = tuple[str, ...]
+"""A name that is looked up outside, and the attributes that are asked of it: `a.b.c`."""
 
 FUNCTION, COMPREHENSION, CLASS = "function", "comprehension", "class"
 
@@ -62,3 +65,14 @@ class Scope:
             return name
         owner = self.owner.lstrip("_")
         return f"_{owner}{name}" if owner else name
+
+
+class Use:
+    """A name, with attributes, whose meaning is known once the whole definition was read."""
+
+    __slots__ = ("attributes", "name", "scope")
+
+    def __init__(self, scope: Scope, name: str, attributes: Chain) -> None:
+        self.scope = scope
+        self.name = name
+        self.attributes = attributes

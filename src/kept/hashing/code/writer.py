@@ -7,13 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..source import constant, merged
-from .scopes import CLASS, COMPREHENSION, FUNCTION, Scope
+from .scopes import CLASS, COMPREHENSION, FUNCTION, Chain, Scope, Use
 
-__all__ = ["DEFINITIONS", "Chain", "Use", "Writer"]
-
-Chain = tuple[str, ...]
-"""A name that is looked up outside, and the attributes that are asked of it: `a.b.c`."""
-
+__all__ = ["DEFINITIONS", "Writer"]
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
@@ -45,17 +41,6 @@ _BLIND = frozenset(
 """Decorators that do not read annotations."""
 
 _fields: dict[type, tuple[str, ...]] = {}
-
-
-class Use:
-    """A name, with attributes, whose meaning is known once the whole definition was read."""
-
-    __slots__ = ("attributes", "name", "scope")
-
-    def __init__(self, scope: Scope, name: str, attributes: Chain) -> None:
-        self.scope = scope
-        self.name = name
-        self.attributes = attributes
 
 
 class Writer:
