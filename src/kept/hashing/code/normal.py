@@ -12,8 +12,8 @@ import ast
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .scopes import Scope
-from .writer import DEFINITIONS, Chain, Use, Writer
+from .scopes import Chain, Scope, Use
+from .writer import DEFINITIONS, Writer
 
 __all__ = ["Normal", "normal"]
 

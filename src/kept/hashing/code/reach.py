@@ -19,9 +19,9 @@ from .guards import MISSING, Guards, Space
 from .lazy import imported
 from .normal import Normal
 from .project import Project
+from .scopes import Chain
 from .texts import assignments, class_text, function_text, functions_of
 from .values import object_node
-from .writer import Chain
 
 __all__ = ["Part", "Reach"]
 
