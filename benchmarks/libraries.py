@@ -41,7 +41,9 @@ class Kept(_Session):
         scheme, _, codec = configuration.partition(" ")
         self._codec = codec or "pickle"
         where = url_of(scheme, directory) if scheme.endswith(":") else directory
-        self._cache = kept.open(where, memory="256 MB" if configuration == "memory" else 0)
+        # On disk for other processes too; a medium is opened as everybody does.
+        memory = 0 if configuration == "disk" else "256 MB"
+        self._cache = kept.open(where, memory=memory)
 
     def keep(self, function: Function) -> Function:
         return self._keep(cache=self._cache, codec=self._codec)(function)

@@ -44,6 +44,8 @@ class Keeper:
     def __init__(self, place: Place, memory: int | str) -> None:
         self.place = place
         self.tier = Tier(parse_size(memory))
+        if (hold := getattr(place, "hold", None)) is not None:
+            hold(self.tier.limit)
         # What a far layer has got meanwhile does not show in the token of the near one.
         self._vouches = not hasattr(inner(place, write=False), "places")
         self._words: Any = None

@@ -25,6 +25,7 @@ from kept.stores.coder import (
 )
 from kept.stores.itemlocks import locks_for
 from kept.stores.locks import Locks
+from kept.stores.near import Near
 from kept.stores.notes import ItemNotes
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Medium:
         self.calls = CodedCalls(calls, self.values.frame)
         self.notes = ItemNotes(calls)
         self.locks = locks_for(calls) if locks is None else locks
+        self._near: Near | None = None
 
     def fetch(self, key: bytes) -> Held | None:
         """The call under a key and its result's frame, verified.
@@ -99,7 +101,14 @@ class Medium:
         """Nothing is counted."""
 
     def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
-        return self.values.load(frame)
+        if self._near is None or not frame.blobs:
+            return self.values.load(frame)
+        return self._near.load(frame, self.values.load)
+
+    def hold(self, limit: int) -> None:
+        """Hold large blobs in memory, up to `limit` bytes, if the medium can't map them."""
+        mapped = hasattr(self.values.items, "map")
+        self._near = Near(limit) if limit and not mapped else None
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
         """Keep a call and its result: blobs, then the frame, then the call.
