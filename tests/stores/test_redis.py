@@ -215,7 +215,9 @@ def test_restarted_below_working_threads(store: Redis, redis: Service) -> None:
         time.sleep(0.2)
         redis.restart()
     count = sum(map(len, done))
-    time.sleep(0.3)
+    deadline = time.monotonic() + 20
+    while sum(map(len, done)) <= count and time.monotonic() < deadline:
+        time.sleep(0.05)
     stop.set()
     for thread in threads:
         thread.join()
