@@ -175,9 +175,14 @@ class Embedded:
         return content
 
     def commit(
-        self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None
+        self,
+        call: Call,
+        value: Value,
+        uses: Mapping[bytes, int] | None = None,
+        beside: tuple[Call, Frame] | None = None,
     ) -> tuple[Any, Body, Frame]:
-        """Keep a call and its result; flush counts of uses in the same transaction.
+        """Keep a call and its result; flush counts of uses, and keep a call `beside` it that needs
+        no blobs, in the same transaction.
 
         Returns the tokens before and after (None where somebody else committed too), and what a
         fetch would now find.
@@ -189,19 +194,23 @@ class Embedded:
             self.close()  # the locks too: another process would not meet them
         indexes = self.database.set_aside
         try:
-            return self._commit(call, value, uses)
+            return self._commit(call, value, uses, beside)
         except StoreError:
             if self.database.set_aside == indexes:
                 raise
-            return self._commit(call, value, uses)  # the damaged index is out of the way now
+            return self._commit(call, value, uses, beside)  # the damaged index is out of the way
 
     def _commit(
-        self, call: Call, value: Value, uses: Mapping[bytes, int] | None
+        self,
+        call: Call,
+        value: Value,
+        uses: Mapping[bytes, int] | None,
+        beside: tuple[Call, Frame] | None,
     ) -> tuple[Any, Body, Frame]:
         if value.buffers or len(value.head) > LARGE:
             with self.locks.writing_blobs():
-                return self.record(call, self.write_blobs(value), uses)
-        return self.record(call, Frame(value.codec, value.head), uses)
+                return self.record(call, self.write_blobs(value), uses, beside)
+        return self.record(call, Frame(value.codec, value.head), uses, beside)
 
     def write_blobs(self, value: Value) -> Frame:
         """Write what a value's frame names; call inside `locks.writing_blobs()`."""
@@ -218,43 +227,32 @@ class Embedded:
         return Frame(value.codec, payload, tuple(blobs))
 
     def record(
-        self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None = None
+        self,
+        call: Call,
+        frame: Frame,
+        uses: Mapping[bytes, int] | None = None,
+        beside: tuple[Call, Frame] | None = None,
     ) -> tuple[Any, Body, Frame]:
         """Write a call and the frame of its result, whose blobs are there, in one transaction."""
-        key, body, head = call.key.raw, Body.of(call), frame.pack()
-        result = rowid(body.result)
-        inline = len(head) <= INLINE
-        sealed = seal(key, body.pack() + head if inline else body.pack())
-        value = None if inline else result
-        arguments = arguments_text(call)
-        metadata = json.dumps(dict(call.metadata)) if call.metadata else None
+        body, row, head = _row(call, frame)
+        other = None if beside is None else _row(*beside)
         database = self.database
         with database.lock:
             with database.writing() as c:
-                if not inline:
-                    put_value(c, body.result, head, call.size)
-                c.execute(
-                    "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                    (
-                        rowid(key),
-                        key,
-                        sealed,
-                        value,
-                        result,
-                        self._function(c, call.function, call.code),
-                        arguments,
-                        call.created,
-                        call.seconds,
-                        call.size,
-                        call.expires,
-                        metadata,
-                    ),
-                )
-                self.listing.add(c, rowid(key))
+                self._insert(c, call, row, head)
+                if other is not None and beside is not None:
+                    self._insert(c, beside[0], other[1], other[2])
                 if uses:
                     _count(c, uses)
             # Read under the lock: another thread's step would vouch for what it did not see.
             return database.step, body, frame
+
+    def _insert(self, c: sqlite3.Connection, call: Call, row: list[Any], head: bytes) -> None:
+        if row[3] is not None:
+            put_value(c, call.result.raw, head, call.size)
+        row[5] = self._function(c, call.function, call.code)
+        c.execute("INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
+        self.listing.add(c, row[0])
 
     def _function(self, c: sqlite3.Connection, name: str, code: str) -> int:
         known = self._functions.get((name, code))
@@ -330,6 +328,29 @@ class Embedded:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
+
+
+def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes]:
+    """The body, the row but for the function's number, and the packed frame."""
+    key, body, head = call.key.raw, Body.of(call), frame.pack()
+    result = rowid(body.result)
+    inline = len(head) <= INLINE
+    metadata = json.dumps(dict(call.metadata)) if call.metadata else None
+    row = [
+        rowid(key),
+        key,
+        seal(key, body.pack() + head if inline else body.pack()),
+        None if inline else result,
+        result,
+        None,
+        arguments_text(call),
+        call.created,
+        call.seconds,
+        call.size,
+        call.expires,
+        metadata,
+    ]
+    return body, row, head
 
 
 def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:
