@@ -439,6 +439,7 @@ def test_what_a_materializer_was_told_counts() -> None:
 
 LOADER = """
 import dataclasses
+from hamilton.function_modifiers.adapters import LoadFromDecorator
 from hamilton.io.data_adapters import DataLoader
 
 @dataclasses.dataclass
@@ -453,26 +454,19 @@ class Numbers(DataLoader):
 
     def load_data(self, type_: type) -> tuple:
         return {"x": 1}, {}
+
+@LoadFromDecorator([Numbers])
+def plus(data: dict) -> int:
+    ran("plus")
+    return data["x"] + 1
 """
 
 
 def test_the_code_of_a_loader_of_the_projects_counts() -> None:
-    from hamilton import registry
-    from hamilton.io.materialization import from_
-
-    flow = module('def plus(data: dict) -> int:\n    ran("plus")\n    return data["x"] + 1\n')
-    for x in (1, 1, 2):
-        loader = module(LOADER.replace('"x": 1', f'"x": {x}'), "loading")
-        registry.LOADER_REGISTRY.pop("numbers", None)
-        registry.register_adapter(loader.Numbers)
-        dr = (
-            builder(flow)
-            .with_adapters(KeptAdapter("store"))
-            .with_materializers(from_.numbers(target="data"))
-            .build()
-        )
-        assert dr.execute(["plus"]) == {"plus": x + 1}
-    assert runs() == ["plus", "plus"]
+    cache = KeptAdapter("store")
+    for x, expected in ((1, ["plus"]), (1, []), (2, ["plus"])):
+        text = LOADER.replace('"x": 1', f'"x": {x}')
+        assert execute(cache, text, "plus", name="loading") == (x + 1, expected)
 
 
 def test_a_format_that_has_no_saver_is_told_and_nothing_is_lost() -> None:

@@ -356,6 +356,25 @@ STORES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
+def test_tasks_with_kept(executor: str) -> None:
+    inside = ["described"] * 4 + ["square"] * 4
+    for expected in (["count", *inside, "final", "total"], []):
+        dr = (
+            with_kept(driver.Builder().with_modules(tasks), "store")
+            .enable_dynamic_execution(allow_experimental_mode=True)
+            .with_remote_executor(EXECUTORS[executor]())
+            .build()
+        )
+        assert dr.execute(["final"], inputs={"size": 4}) == {"final": 15}
+        assert runs() == sorted(expected)
+        metadata: Any = dr.cache.metadata_store
+        assert metadata.size == 12
+        events = metadata.kept_run().events()
+        outcomes = [event.outcome for event in events if event.function != "step"]
+        assert outcomes == ["computed" if expected else "hit"] * 11
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("stores", STORES)
 def test_tasks(executor: str, stores: str) -> None:
     if (executor, stores) == ("processes", "memory"):

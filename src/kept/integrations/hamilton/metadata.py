@@ -18,7 +18,7 @@ from kept.hashing.keys import call_key
 from kept.integrations.hamilton.clock import CLOCK
 from kept.integrations.hamilton.dependencies import dependencies
 from kept.integrations.hamilton.history import History
-from kept.integrations.hamilton.shelf import Shelf, cache_of
+from kept.integrations.hamilton.shelf import Shelf, cache_of, commit
 from kept.records import Argument, Digest, Event
 from kept.runs.run import Run
 
@@ -80,6 +80,8 @@ class KeptMetadataStore(MetadataStore):
         """The data version under a cache key, or None; trouble with the cache is a None."""
         if cache_key is None:
             return None
+        if CLOCK.spans:
+            self.settle()
         entry = self._shelf.find(cache_key)
         if entry is None:
             CLOCK.asked(cache_key, b"", None)
@@ -147,7 +149,7 @@ class KeptMetadataStore(MetadataStore):
 
     def _put(self, cache_key: str | None, data_version: str, seconds: float) -> None:
         if cache_key is not None:
-            self._shelf.put(cache_key, data_version, seconds)
+            self._shelf.put(cache_key, data_version, seconds, wait=True)
             return
         nonce = uuid.uuid4().hex
         raws = {_ARGUMENT: digest_bytes(None), "entry": digest_bytes(nonce)}
@@ -170,6 +172,7 @@ class KeptMetadataStore(MetadataStore):
     def delete(self, cache_key: str | None) -> None:
         """Forget a cache key; one that is not there is no error."""
         if cache_key is not None:
+            self.settle()
             self._shelf.delete(cache_key)
 
     def delete_all(self) -> None:
@@ -199,6 +202,13 @@ class KeptMetadataStore(MetadataStore):
             self.history.put(run_id, event)
         except KeptError as error:
             self._shelf.trouble("write", error)
+
+    def settle(self) -> None:
+        """Keep what waited for the result of the node under way, if it did not come."""
+        waits = CLOCK.waiting(self.cache)
+        if waits is not None:
+            call, value = waits
+            self._shelf.guarded("write", lambda: commit(self.cache, value, call))
 
     def ended(self, run_id: str, error: BaseException | None = None) -> None:
         """Note that a run ended."""

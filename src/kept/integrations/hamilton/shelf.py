@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kept.caches import Cache, active
+from kept.caches.encoded import encoded
 from kept.caches.opening import reopen
 from kept.caches.place import each_call
 from kept.caches.tier import Entry
+from kept.codecs import Frame
 from kept.errors import ConfigError, KeptError, NewerSchema, StoreError, tell
 from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
+from kept.integrations.hamilton.clock import CLOCK
 from kept.records import Argument, Call, Digest, Value
+from kept.stores.embedded import Embedded
 from kept.stores.openers import scheme_of
 
 __all__ = ["Shelf", "cache_of", "commit"]
@@ -55,13 +59,23 @@ def cache_of(
 
 
 def commit(cache: Cache, value: Value, call: Call) -> Call:
-    """Keep a call whose result is encoded already.
+    """Keep a call whose result is encoded already, with what waits for it.
 
     Raises:
         StoreError: it can't be written.
     """
-    cache.place.commit(call, value)
-    cache.tier.clear()
+    place = cache.place
+    done: Any
+    beside = CLOCK.waiting(cache)
+    if beside is not None and type(place) is Embedded:
+        frame = Frame(beside[1].codec, beside[1].head)
+        done = place.commit(call, value, None, (beside[0], frame))
+    else:
+        done = place.commit(call, value)
+    if done is None:
+        cache.tier.clear()
+    else:
+        cache.tier.advance(done[0], call.key.raw, Entry(done[1], done[2]))
     return call
 
 
@@ -103,24 +117,23 @@ class Shelf:
         """What the record says of its text."""
         return {self._argument: Argument(Digest.of(digest_bytes(text)), text, True)}
 
-    def put(self, text: str, result: Any, seconds: float = 0.0) -> None:
+    def put(self, text: str, result: Any, seconds: float = 0.0, *, wait: bool = False) -> None:
         """Keep a result under a text.
 
         Args:
             seconds: what it took.
+            wait: it may be kept together with the result of the node under way.
 
         Raises:
             EncodeError: it can't be encoded.
             StoreError: it can't be written.
         """
-        self.cache.keep(
-            self.key(text),
-            result,
-            function=self.function,
-            code="none",
-            arguments=self.arguments(text),
-            seconds=seconds,
-        )
+        value, digest = encoded(result, "pickle")
+        call = self._call(text, value, Digest.of(digest), seconds)
+        if not (
+            wait and type(self.cache.place) is Embedded and CLOCK.wait(self.cache, call, value)
+        ):
+            commit(self.cache, value, call)
 
     def put_encoded(self, text: str, value: Value, digest: Digest) -> None:
         """Keep an encoded result under a text.
@@ -128,16 +141,19 @@ class Shelf:
         Raises:
             StoreError: it can't be written.
         """
-        call = Call(
+        commit(self.cache, value, self._call(text, value, digest, 0.0))
+
+    def _call(self, text: str, value: Value, digest: Digest, seconds: float) -> Call:
+        return Call(
             key=Digest.of(self.key(text)),
             function=self.function,
             code="none",
             arguments=self.arguments(text),
             result=digest,
             created=time.time(),
+            seconds=seconds,
             size=value.size,
         )
-        commit(self.cache, value, call)
 
     def delete(self, text: str) -> None:
         """Forget a text; one that is not there is no error."""

@@ -36,12 +36,14 @@ class Watch(BasePreGraphExecute, BasePreNodeExecute, BasePostNodeExecute, BasePo
 
     def pre_node_execute(self, **_: Any):  # type: ignore[no-untyped-def]  # as above
         """A node begins."""
+        self.store.settle()  # of one that Hamilton's adapter left with an exception of its own
         CLOCK.begin()
 
     def post_node_execute(  # type: ignore[no-untyped-def]  # as above
         self, *, run_id: str, node_: Any, success: bool, error: BaseException | None, **_: Any
     ):
         """A node ended."""
+        self.store.settle()
         span = CLOCK.end()
         if success and span.was_set:
             return
