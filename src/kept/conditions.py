@@ -107,7 +107,10 @@ class Span(NamedTuple):
     def holds(self, found: Any) -> bool:
         if type(found) is Argument:
             found = found.value if found.shown else None
-        if type(found) is not str if self.texts else type(found) not in (int, float):
+        if self.texts:
+            if type(found) is not str or not _is_text(found):
+                return False
+        elif type(found) not in (int, float):
             return False
         if self.low is not None and (found <= self.low if self.above else not found >= self.low):
             return False
@@ -122,7 +125,16 @@ class Like(NamedTuple):
     def holds(self, found: Any) -> bool:
         if type(found) is Argument:
             found = found.value if found.shown else None
-        return isinstance(found, str) and fnmatchcase(found, self.pattern)
+        return isinstance(found, str) and _is_text(found) and fnmatchcase(found, self.pattern)
+
+
+def _is_text(found: str) -> bool:
+    """Whether it is UTF-8: lone surrogates have no order, and no index takes them."""
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Has(NamedTuple):
@@ -231,7 +243,7 @@ def order_of(order: Order, call: Call) -> tuple[Any, ...]:
     kind = 0
     if isinstance(found, (int, float)):
         kind = 1
-    elif isinstance(found, str):
+    elif isinstance(found, str) and _is_text(found):
         kind = 2
     else:
         found = 0

@@ -36,3 +36,4 @@ def test_what_is_typed_is_true() -> None:
     asyncio.run(user.methods())
     user.wrapping()
     user.caches()
+    user.queries()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -182,3 +183,38 @@ def streams() -> AsyncGenerator[int, None]:
         yield n
 
     return talking(1)
+
+
+# -- queries ----------------------------------------------------------------------------------------
+
+
+def queries() -> None:
+    cache, other = kept.open("memory:"), kept.Cache("memory:", "memory:")
+    with kept.use(cache):
+        plain(5)
+        asked(cache, other)
+
+
+def asked(cache: kept.Cache, other: kept.Cache) -> None:
+    matches = plain.query(kept.between(1, 10), seed=0)
+    assert_type(matches, kept.Matches)
+    assert_type(matches.where(since=0.0).order_by("-created").limit(3), kept.Matches)
+    assert_type(matches.count(), int)
+    assert_type(matches.exists(), bool)
+    assert_type(matches.latest(), kept.Match | None)
+    match = matches.one()
+    assert_type(match, kept.Match)
+    assert_type(match.key, kept.Digest)
+    assert_type(match.call, kept.Call)
+    assert_type(list(cache.query("f*", state="done")), list[kept.Match])
+    assert_type(list(matches.calls()), list[kept.Call])
+    assert_type(cache.filtered(matches), kept.Cache)
+    cache.transfer(other, matches)
+    cache.transfer(other, lambda call: call.uses > 1)
+    for value, some in matches.group_by("x"):
+        print(value, some.count())
+    plain.query(kept.ANY, kept.one_of(1, kept.like("a*"), kept.named("abcd")))
+    with contextlib.suppress(kept.ConfigError):
+        matches.limit("5")  # type: ignore[arg-type]  # a number
+    with contextlib.suppress(kept.ConfigError):
+        matches.order_by(5)  # type: ignore[arg-type]  # a name

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kept import __version__
-from kept.cli import changing, configuring, demo, importing, looking, moving, state, using
+from kept.cli import changing, configuring, demo, importing, looking, moving, querying, state, using
 from kept.cli.urls import redacted
 from kept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
@@ -29,6 +29,7 @@ for command in (
     looking.ls,
     looking.show,
     looking.stats,
+    querying.query,
     using.du,
     configuring.config,
     changing.evict,

@@ -9,7 +9,7 @@ import typer
 from kept.cli import text
 from kept.cli.urls import CacheOption, JsonOption, chosen, exists, opened
 
-__all__ = ["ls", "show", "stats", "where"]
+__all__ = ["list_calls", "ls", "show", "stats", "where"]
 
 _SHORT = 12  # digits of a key in a table
 
@@ -64,7 +64,7 @@ def ls(
             return
         names = [row.function for row in rows]
         listed = list(summary.calls(found, names, limit or None)) if names else []
-        _list_calls(listed, names, sum(row.calls for row in rows), url, as_json)
+        list_calls(listed, names, sum(row.calls for row in rows), url, as_json)
 
 
 def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
@@ -111,7 +111,8 @@ def _function_data(row: Any) -> dict[str, Any]:
     }
 
 
-def _list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json: bool) -> None:
+def list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json: bool) -> None:
+    """Print calls of functions as a table that fits the terminal, or as JSON."""
     if as_json:
         text.emit({"cache": url, "total": total, "calls": [call_data(call) for call in calls]})
         return

@@ -243,9 +243,10 @@ class Matches:
             if field == "argument" and isinstance(test, (Span, Like)):
                 others = [one for one in self.query.conditions if one.field == "function"]
                 there = Condition(field, path, Present())
-                found = self.cache.place.find(Query((*others, there), limit=_LOOKED_AT))
-                shown = [call.arguments[path[0]].shown for call in found]
-                if shown and not any(shown):
+                calls = self.cache.place.find(Query((*others, there), limit=_LOOKED_AT))
+                found = [call.arguments[path[0]] for call in calls]
+                compared = any(type(one.value) in (int, float, str) for one in found if one.shown)
+                if not compared and not all(one.shown for one in found):
                     raise ConfigError(
                         f"the argument {path[0]} can't be compared: no record shows it, as it is not "
                         "a number, a short text, or arguments='digests' was said"
