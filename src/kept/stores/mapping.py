@@ -25,7 +25,9 @@ def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
     # which has none, and the file's pages laid over it at the same address.
     made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=prot)
     flags = mmap.MAP_PRIVATE | _MAP_FIXED
-    if _mmap()(address(made), size, prot, flags, fd, offset) in (None, ctypes.c_void_p(-1).value):
+    # `address` takes also what may not be written to, and four times as long.
+    at = address(made) if readonly else ctypes.addressof(ctypes.c_char.from_buffer(made))
+    if _mmap()(at, size, prot, flags, fd, offset) in _FAILED:
         error = ctypes.get_errno()
         made.close()
         raise OSError(error, "can't map a file")
@@ -33,6 +35,7 @@ def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
 
 
 _MAP_FIXED = 0x10  # the same on Linux and macOS
+_FAILED = (None, ctypes.c_void_p(-1).value)
 _found: Any = None
 
 

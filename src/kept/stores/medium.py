@@ -25,6 +25,7 @@ from kept.stores.coder import (
 )
 from kept.stores.itemlocks import locks_for
 from kept.stores.locks import Locks
+from kept.stores.memory import Memory
 from kept.stores.near import Near
 from kept.stores.notes import ItemNotes
 
@@ -35,6 +36,7 @@ __all__ = ["Held", "Medium"]
 
 
 _TRIES = 5
+_UNPACKED = 2000  # items in memory whose parts are remembered
 
 
 class Held(NamedTuple):
@@ -74,6 +76,7 @@ class Medium:
         self.notes = ItemNotes(calls)
         self.locks = locks_for(calls) if locks is None else locks
         self._near: Near | None = None
+        self._unpacked: dict[bytes, tuple[bytes, Held]] = {}
 
     def fetch(self, key: bytes) -> Held | None:
         """The call under a key and its result's frame, verified.
@@ -85,10 +88,17 @@ class Medium:
         item = self.calls.items.get(f"calls/{key.hex()}")
         if item is None:
             return None
+        known = self._unpacked.get(key)
+        if known is not None and known[0] is item:
+            return known[1]
         body, frame, _ = unpack_body(key, item)
         if frame is None:
             own = self.values.items.get(f"values/{body.result.hex()}")
             frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
+        elif isinstance(self.calls.items, Memory):  # which gives the same bytes, the object, each time
+            if len(self._unpacked) >= _UNPACKED:
+                self._unpacked.clear()
+            self._unpacked[key] = item, Held(body, frame)
         return Held(body, frame)
 
     def find(self, query: Query) -> Iterator[Call]:
