@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kept.codecs import LARGE, Blob, Frame
 from kept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
 from kept.hashing import buffer_digest
-from kept.records import Buffer, Call, Value
+from kept.records import Buffer, Call, Metadata, Value
 from kept.stores.blobs import Blobs
 from kept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
 from kept.stores.database import Database, Token
@@ -55,6 +55,7 @@ class Embedded:
 
     Args:
         root: the directory; made with mode 0700 when needed.
+        index: the SQLite file; `index.sqlite` in the directory by default.
         durability: `"process"` (survives a killed process) or `"power"` (survives a power cut).
         trust: take values from a directory that others can write to.
         readonly: map arrays read-only instead of copy-on-write.
@@ -73,6 +74,7 @@ class Embedded:
         trust: bool = False,
         readonly: bool = False,
         network: bool | None = None,
+        index: Path | None = None,
     ) -> None:
         if durability not in ("process", "power"):
             raise ConfigError(f"durability is 'process' or 'power', not {durability!r}")
@@ -83,7 +85,8 @@ class Embedded:
         self.blobs = Blobs(
             self.root / "blobs", self.root / "tmp", durable=durable, readonly=readonly
         )
-        self.database = Database(self.root / "index.sqlite", make, durable=durable, network=network)
+        file = index or self.root / "index.sqlite"
+        self.database = Database(file, make, durable=durable, network=network)
         self.locks: Locks | NetworkLocks = Locks(self.root / "locks")
         if self.database.network:
             self.locks = NetworkLocks(self.database, self.root / "locks")
@@ -335,7 +338,11 @@ def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes]:
     key, body, head = call.key.raw, Body.of(call), frame.pack()
     result = rowid(body.result)
     inline = len(head) <= INLINE
-    metadata = json.dumps(dict(call.metadata)) if call.metadata else None
+    said = call.metadata
+    if type(said) is Metadata:
+        metadata: str | None = said.text
+    else:
+        metadata = json.dumps(dict(said)) if said else None
     row = [
         rowid(key),
         key,
