@@ -489,6 +489,27 @@ class TestTables:
         assert "pip install 'kept[pandas]'" in done.stdout
 
 
+def test_damaged_calls_are_left_out(cache: kept.Cache) -> None:
+    for n in range(6):
+        f(n)
+    f.query().count()
+    place: Any = cache.place
+    with place.database.writing() as c:
+        for n, change in enumerate(
+            (
+                "body = substr(body, 1, 40) || x'00' || substr(body, 42)",
+                "arguments = '[[\"n\", nonsense'",
+                "arguments = 'null'",
+                "metadata = '{'",
+            )
+        ):
+            row = int.from_bytes(f.key(n).raw[:8], "big", signed=True)
+            c.execute(f"UPDATE calls SET {change} WHERE id = ?", (row,))
+    assert ns(f.query()) == [3, 4, 5]
+    assert list(f.query().to_pandas(metadata=["env"])["n"]) == [3, 4, 5]
+    assert f.query(n=4).one().result == [4, 0]
+
+
 class TestBadInput:
     def test_an_unknown_argument(self) -> None:
         with pytest.raises(ConfigError, match=r"has no argument 'size'; it has n, m"):

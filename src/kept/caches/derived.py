@@ -109,8 +109,8 @@ class _Through:
     def found(self, query: Query) -> int | None:
         return self.place.found(query)
 
-    def table(self, query: Query) -> list[Any] | None:
-        quick: Callable[[Query], list[Any] | None] | None = getattr(self.place, "table", None)
+    def table(self, query: Query) -> Any:
+        quick: Callable[[Query], Any] | None = getattr(self.place, "table", None)
         return None if quick is None else quick(query)
 
     def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
@@ -196,7 +196,7 @@ class _Filtered(_Through):
     def found(self, query: Query) -> int | None:
         """Which of them it has is to be asked of each."""
 
-    def table(self, query: Query) -> list[Any] | None:
+    def table(self, query: Query) -> Any:
         """The same."""
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import html
-import json
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from kept.conditions import Order
 from kept.errors import ConfigError
 from kept.query.building import path_of
 from kept.query.match import Match
+from kept.stores.tables import read_metadata
 
 if TYPE_CHECKING:
     from kept.query.matches import Matches
@@ -33,16 +32,18 @@ _FIELDS = (
     "expires",
 )
 _SHOWN = 20  # rows of an HTML table
-_decoder: Any = json.JSONDecoder()
-_scan = _decoder.scan_once  # half of what json.loads takes
 
 
 def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict[str, list[Any]]:
     """The table as lists by name. An argument whose name is taken is called `arguments.<name>`."""
-    if not results:
-        rows = matches.table()
-        if rows is not None:
-            return _columns_of(rows, metadata)
+    quick = None if results else matches.table()
+    if quick is not None:
+        found: dict[str, list[Any]] = quick.fields
+        found |= {_title(name): column for name, column in quick.arguments.items()}
+        if metadata:
+            said = [read_metadata(text) for text in quick.metadata]
+            found |= {f"metadata.{t}": [_part(one, path_of(t)) for one in said] for t in metadata}
+        return found
     calls = list(matches.calls())
     table: dict[str, list[Any]] = {
         name: [getattr(call, name) for call in calls] for name in _FIELDS
@@ -56,31 +57,6 @@ def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict
         table[f"metadata.{text}"] = [_part(call.metadata, path_of(text)) for call in calls]
     if results:
         table["result"] = [Match(matches.cache, call).result for call in calls]
-    return table
-
-
-def _columns_of(rows: list[Any], metadata: Sequence[str]) -> dict[str, list[Any]]:
-    """The same of rows that were read as such."""
-    bodies = [row.body for row in rows]
-    table: dict[str, list[Any]] = {
-        "key": [row.key.hex() for row in rows],
-        "function": [row.function for row in rows],
-        "code": [row.code for row in rows],
-        "state": [row.state for row in rows],
-        "created": [body.created for body in bodies],
-        "seconds": [body.seconds for body in bodies],
-        "size": [body.size for body in bodies],
-        "uses": [row.uses for row in rows],
-        "used": [row.used for row in rows],
-        "expires": [None if body.expires == math.inf else body.expires for body in bodies],
-    }
-    held = [{item[0]: item[-1] for item in _scan(row.arguments, 0)[0]} for row in rows]
-    for name in dict.fromkeys(name for arguments in held for name in arguments):
-        table[_title(name)] = [arguments.get(name) for arguments in held]
-    if metadata:
-        said = [json.loads(row.metadata) if row.metadata else {} for row in rows]
-        for text in metadata:
-            table[f"metadata.{text}"] = [_part(one, path_of(text)) for one in said]
     return table
 
 

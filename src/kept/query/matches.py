@@ -92,11 +92,12 @@ class Matches:
         if not some:
             self._check_shown()
 
-    def table(self) -> list[Any] | None:
-        """The calls as plain rows, where the store has a quicker way to those than to records."""
+    def table(self) -> Any:
+        """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
+        None, and where there are none."""
         quick = getattr(self.cache.place, "table", None)
-        found: list[Any] | None = None if quick is None else quick(self._prepared())
-        return found or None
+        found = None if quick is None else quick(self._prepared())
+        return None if found is None or not found.metadata else found
 
     def __iter__(self) -> Iterator[Match]:
         return (Match(self.cache, call) for call in self.calls())

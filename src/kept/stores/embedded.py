@@ -31,7 +31,7 @@ from kept.stores.tables import arguments_text, make
 
 if TYPE_CHECKING:
     from kept.conditions import Query
-    from kept.stores.finding import TableRow
+    from kept.stores.tabling import Table
 
 __all__ = ["Embedded", "Row"]
 
@@ -143,11 +143,11 @@ class Embedded:
 
         return finding.count(self, query) if self.listing.current() else None
 
-    def table(self, query: Query) -> list[TableRow] | None:
-        """The calls that fit as rows of a table; None where records must be read. Raises as `find`."""
-        from kept.stores import finding  # as above
+    def table(self, query: Query) -> Table | None:
+        """The calls that fit as columns; None where records must be read. Raises as `find`."""
+        from kept.stores import tabling  # as above
 
-        return finding.table(self, query) if self.listing.current() else None
+        return tabling.table(self, query) if self.listing.current() else None
 
     def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
         """The payload and buffers of a frame, verified.

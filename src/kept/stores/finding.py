@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import heapq
 import json
-import struct
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kept.conditions import Condition, Order, Query, order_of
 from kept.errors import DamagedValue
 from kept.records import Call, Digest
-from kept.stores.body import STATES, Body, rowid, unseal
+from kept.stores.body import rowid
 from kept.stores.conditionsql import COLUMNS, Part, part_of
 from kept.stores.listed import DIGEST, argument_name
 from kept.stores.scanning import ordered
@@ -26,7 +25,7 @@ from kept.stores.tables import call_row
 if TYPE_CHECKING:
     from kept.stores.embedded import Embedded
 
-__all__ = ["TableRow", "count", "find", "table"]
+__all__ = ["ORDERS", "Statement", "count", "find", "statements_of"]
 
 _PAGES = (32, 256, 2000)  # calls that are read at once; a first page is small, as one may do
 _OF_FUNCTIONS = ("function", "module", "code")
@@ -108,8 +107,8 @@ class Statement:
     def _sorted(self, order: Order, limit: int | None = None) -> tuple[Any, ...]:
         way = "DESC" if order.descending else "ASC"
         columns = [self._time, self._row]
-        if _ORDERS.get(order.field):
-            columns.insert(0, _ORDERS[order.field])
+        if ORDERS.get(order.field):
+            columns.insert(0, ORDERS[order.field])
         by = ", ".join(f"{column} {way}" for column in columns)
         return f" ORDER BY {by} LIMIT ?", -1 if limit is None else limit
 
@@ -169,7 +168,7 @@ class Statement:
         return self._rows(query, *bound, *values)
 
     def table(self, order: Order, limit: int | None) -> Iterator[tuple[Any, ...]]:
-        """What `call_row` takes, but for the function."""
+        """Key, body, arguments, metadata, uses and last use, as they are stored."""
         what = f"c.key, c.body, c.arguments, c.metadata, {COLUMNS['uses']}, {COLUMNS['used']}"
         return self._select(what, *self._sorted(order, limit))
 
@@ -177,7 +176,7 @@ class Statement:
         return self._store.database.rows(query, *values)
 
 
-_ORDERS = {
+ORDERS = {
     "seconds": "c.seconds",
     "size": "c.size",
     "expires": "c.expires",
@@ -209,8 +208,8 @@ def find(store: Embedded, query: Query) -> Iterator[Call]:
     Raises:
         StoreError: the index can't be read, or not be brought up to date.
     """
-    statements = _statements_of(store, query.conditions)
-    if query.order.field not in (*_ORDERS, "created", "argument"):
+    statements = statements_of(store, query.conditions)
+    if query.order.field not in (*ORDERS, "created", "argument"):
         every = query._replace(order=Order(), limit=None)
         return ordered((call for one in statements for call in _calls(store, one, every)), query)
     found = [_calls(store, statement, query) for statement in statements]
@@ -229,70 +228,14 @@ def count(store: Embedded, query: Query) -> int | None:
     Raises:
         StoreError: see `find`.
     """
-    statements = _statements_of(store, query.conditions)
+    statements = statements_of(store, query.conditions)
     if not all(statement.exact for statement in statements):
         return None
     found = sum(statement.count() for statement in statements)
     return found if query.limit is None else min(found, query.limit)
 
 
-def table(store: Embedded, query: Query) -> list[TableRow] | None:
-    """The calls that fit as rows of a table, in a tenth of the time that records take; None where only
-    records can tell.
-
-    Raises:
-        StoreError: see `find`.
-    """
-    statements = _statements_of(store, query.conditions)
-    order = query.order
-    if order.field == "argument" or (order.field not in _ORDERS and order.field != "created"):
-        return None
-    if not all(statement.exact for statement in statements):
-        return None
-    if len(statements) > 1 and order.field != "created":
-        return None
-    found = []
-    for statement in statements:
-        for key, sealed, arguments, metadata, uses, used in statement.table(order, query.limit):
-            try:
-                body = Body.unpack(unseal(key, sealed))
-                state = STATES[body.state]
-            except (DamagedValue, IndexError, struct.error):
-                continue
-            row = TableRow(
-                key,
-                statement.name,
-                statement.code,
-                state,
-                body,
-                uses or 0,
-                used,
-                arguments,
-                metadata,
-            )
-            found.append(row)
-    if len(statements) > 1:
-        found.sort(key=lambda row: (row.body.created, rowid(row.key)), reverse=order.descending)
-    return found[: query.limit]
-
-
-class TableRow(NamedTuple):
-    """A call as a table shows it."""
-
-    key: bytes
-    function: str
-    code: str
-    state: str
-    body: Body
-    uses: int
-    used: float | None
-    arguments: str
-    """JSON; see `arguments_text`."""
-    metadata: str | None
-    """JSON."""
-
-
-def _statements_of(store: Embedded, conditions: Sequence[Condition]) -> list[Statement]:
+def statements_of(store: Embedded, conditions: Sequence[Condition]) -> list[Statement]:
     """A statement for each row of `functions` that fits what is said of functions."""
     said = [condition for condition in conditions if condition.field in _OF_FUNCTIONS]
     rest = [condition for condition in conditions if condition.field not in _OF_FUNCTIONS]

@@ -30,6 +30,7 @@ __all__ = [
     "call_row",
     "make",
     "read_arguments",
+    "read_metadata",
 ]
 
 SCHEMA = 2
@@ -133,6 +134,15 @@ def read_arguments(text: str) -> Mapping[str, Argument]:
         return ReadArguments({_name(item[0]): _item(item) for item in json.loads(text)})
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise DamagedValue("a call's arguments are damaged") from error
+
+
+def read_metadata(text: Any) -> dict[str, Any]:
+    """A call's metadata; of damaged text nothing, as nothing relies on it."""
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _name(found: Any) -> str:
@@ -262,5 +272,5 @@ def call_row(row: tuple[Any, ...]) -> Call:
         expires=None if math.isinf(body.expires) else body.expires,
         uses=uses or 0,
         used=used,
-        metadata=json.loads(metadata) if metadata else {},
+        metadata=read_metadata(metadata),
     )
