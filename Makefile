@@ -60,6 +60,7 @@ bench: $(VENV)/.bench ## kept beside its peers, in one run
 	@# pip compiled the peers when it installed them; an editable install compiles nothing.
 	@$(VENV)/bin/python -m compileall -q src/kept
 	@$(VENV)/bin/python benchmarks/peers.py
+	@$(VENV)/bin/python benchmarks/queries.py
 
 docs: $(VENV)/.docs ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet

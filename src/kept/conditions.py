@@ -162,7 +162,8 @@ class Condition(NamedTuple):
     """A test of a field of a call."""
 
     field: str
-    """A field of `Call`, `module`, `argument` or `metadata`."""
+    """A field of `Call`, `module`, `argument`, `metadata`, or `given`: any argument that the record does
+    not show."""
     path: tuple[str, ...]
     """The name of an argument; the keys that lead to a part of the metadata."""
     test: Test
@@ -172,6 +173,9 @@ class Condition(NamedTuple):
         if self.field == "argument":
             argument = call.arguments.get(self.path[0])
             return argument is not None and self.test.holds(argument)
+        if self.field == "given":
+            hidden = (one for one in call.arguments.values() if not one.shown)
+            return any(self.test.holds(one) for one in hidden)
         if self.field == "metadata":
             found: Any = call.metadata
             for key in self.path:

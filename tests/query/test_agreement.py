@@ -132,6 +132,12 @@ conditions = st.one_of(
         st.just(()),
         st.integers(0, 3).map(is_value) | st.sampled_from("0123456789abcdef").map(Begins),
     ),
+    st.builds(
+        Condition,
+        st.just("given"),
+        st.just(()),
+        values.map(is_value) | st.sampled_from("0123456789abcdef").map(Begins),
+    ),
     st.builds(Condition, st.sampled_from(["created", "expires"]), st.just(()), time_spans),
     st.builds(
         Condition, st.just("expires"), st.just(()), st.just(Present()) | st.just(Equal(None))

@@ -252,6 +252,15 @@ class TestFilters:
         assert cache.query(result=one_of(array, [2, 0])).count() == 2
         assert cache.query(result=[9]).count() == 0
 
+    def test_given(self, cache: kept.Cache) -> None:
+        g = kept.keep(name="asked.g", version=1)(lambda left, right: [left, right])
+        f([1, 2]), g([1, 2], 3), g(3, [1, 2]), g([1], 2)
+        assert cache.query(given=[1, 2]).count() == 3
+        assert cache.query(given=kept.digest([1, 2])).count() == 3
+        assert cache.query("asked.g", given=named(kept.digest([1])[:9])).one().result == [[1], 2]
+        assert cache.query(given=[9]).count() == 0
+        assert cache.query(given=3).count() == 0  # the record shows it
+
     def test_keys(self, cache: kept.Cache) -> None:
         f(1), f(2)
         assert cache.query(key=f.key(1)).one().result == [1, 0]

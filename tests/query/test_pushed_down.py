@@ -36,6 +36,7 @@ QUERIES: dict[str, Callable[[], Matches]] = {
     "one argument": lambda: f.query(n=77),
     "few of many": lambda: f.query(m=3).limit(5),
     "a digest": lambda: f.query(data=[77]),
+    "given": lambda: f.query().where(given=[77]),
     "none": lambda: f.query(n=10**9),
     "a range": lambda: f.query(n=between(100, 110)),
     "two": lambda: f.query(n=between(100, 150), m=3),

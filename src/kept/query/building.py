@@ -34,6 +34,7 @@ FILTERS = (
     "arguments",
     "key",
     "result",
+    "given",
     "created",
     "since",
     "until",
@@ -86,6 +87,8 @@ def _conditions(name: str, value: Any) -> list[Condition]:
         return [Condition(name, (), _each(value, named))]
     if name == "result":
         return [Condition(name, (), is_value(value, "result"))]
+    if name == "given":
+        return [Condition(name, (), is_value(value))]
     if name == "since":
         return [Condition("created", (), Span(moment(value)))]
     if name == "until":

@@ -230,8 +230,13 @@ class Matches:
         others = [one for one in self.query.conditions if one.field == "function"]
         found: set[Digest] = set()
         for call in self.cache.place.find(Query((*others, condition))):
-            value = call.arguments[condition.path[0]].digest if condition.path else None
-            found.add(value or getattr(call, condition.field))
+            if condition.field == "given":
+                hidden = [one for one in call.arguments.values() if not one.shown]
+                found.update(one.digest for one in hidden if condition.test.holds(one))
+            elif condition.path:
+                found.add(call.arguments[condition.path[0]].digest)
+            else:
+                found.add(getattr(call, condition.field))
             if len(found) > 1:
                 fits = ", ".join(sorted(digest[:16] for digest in found))
                 prefix = getattr(condition.test, "prefix", "")

@@ -74,6 +74,12 @@ def part_of(condition: Condition, has: Has) -> Part:
         return _argument(path[0], test, has)
     if field == "metadata":
         return _metadata(path, test)
+    if field == "given" and isinstance(test, (Is, Begins)):
+        where, bounds = "digest = ?", [rowid(test.digest.raw)] if isinstance(test, Is) else []
+        if isinstance(test, Begins):
+            where, bounds = between("digest", test.prefix)
+        text = f"c.id IN (SELECT call FROM links WHERE {where})"
+        return Part(text, tuple(bounds), False, row=True)
     if field == "result" and isinstance(test, Is):
         return Part("c.result = ?", (rowid(test.digest.raw),), False, row=True)
     if field == "key" and isinstance(test, Is):
