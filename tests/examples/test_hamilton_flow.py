@@ -34,6 +34,8 @@ def run(script: Path) -> tuple[str, dict[str, int]]:
     return done.stdout.rpartition("\n")[0], {name: int(count) for count, name in counts}
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_it_computes_once_and_then_what_has_changed(script: Path, home: Path) -> None:
     first, counts = run(script)
     assert "best: penalty" in first
