@@ -81,7 +81,7 @@ def record(
         key=None if found is None else found.key.hex(),
         result=None if call is None else str(call.result),
         at=time.time(),
-        seconds=seconds(began),
+        seconds=seconds(began) if call is None else call.seconds,
         parent=None if caller is None or caller.key is None else caller.key.hex(),
         code=kept.code_tag,
         arguments={name: raw.hex() for name, _, raw in items},
