@@ -95,7 +95,9 @@ class Medium:
         if frame is None:
             own = self.values.items.get(f"values/{body.result.hex()}")
             frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
-        elif isinstance(self.calls.items, Memory):  # which gives the same bytes, the object, each time
+        elif isinstance(
+            self.calls.items, Memory
+        ):  # which gives the same bytes, the object, each time
             if len(self._unpacked) >= _UNPACKED:
                 self._unpacked.clear()
             self._unpacked[key] = item, Held(body, frame)
