@@ -140,7 +140,8 @@ class Cache(Keeper):
             function: a kept function, its name, or a pattern (`*`, `?`, `[…]`), with or without the
                 module before it.
             filters: `arguments` (a mapping), `given`, `key`, `result`, `module`, `code`, `version`,
-                `state`; `created`, `since`, `until`, `used`, `expires` (times); `seconds`, `size`, `uses`;
+                `state`; `created`, `since`, `until`, `used`, `expires` (times); `seconds`, `size`,
+                `uses`;
                 `run`, `tags`, `metadata`. A value, `kept.ANY`, or `kept.between(…)` and its like.
 
         Raises:
