@@ -94,7 +94,7 @@ def _insert(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
         some.sort()
         new = c.executemany("INSERT OR IGNORE INTO listed VALUES (?,?,?)", some).rowcount
         c.execute(
-            "INSERT INTO tally VALUES (?1,?2,0) ON CONFLICT DO UPDATE SET calls = calls + ?2",
+            "INSERT INTO tally VALUES (?,?,0) ON CONFLICT DO UPDATE SET calls = calls + excluded.calls",
             (function, new),
         )
     _insert_terms(c, rows)
