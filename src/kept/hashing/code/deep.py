@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,17 @@ def deep(function: Callable[..., Any], receiver: type[Any] | None = None) -> Dee
         function: anything that can be called.
         receiver: the class of the object that a method is called on.
     """
+    pause = gc.isenabled()  # a walk makes many lists and no garbage
+    if pause:
+        gc.disable()
+    try:
+        return _deep(function, receiver)
+    finally:
+        if pause:
+            gc.enable()
+
+
+def _deep(function: Callable[..., Any], receiver: type[Any] | None) -> Deep:
     project = Project(getattr(function, "__module__", None))
     state: set[tuple[int, str]] = set()
     # What code writes is state, and not followed; so what is written is found first.

@@ -54,10 +54,13 @@ class Guards:
         near: dict[int, list[tuple[Space, str, Any]]] = {}
         self._exact: list[tuple[Callable[[Any], Any], Space, Any]] = []
         self._other: list[tuple[Space, str, Any]] = []
+        self._absent: list[tuple[Space, str]] = []
         self._far: list[tuple[Space, str, Any]] = []
         for space, name, value, each in reads:
             if not each:
                 self._far.append((space, name, value))
+            elif value is MISSING:
+                self._absent.append((space, name))
             elif type(value) in _EXACT:
                 near.setdefault(id(space), []).append((space, name, value))
             else:
@@ -76,7 +79,7 @@ class Guards:
                 if print_ is not None:
                     small = type(print_) is bytes and len(print_) <= _SMALL
                     (self._small if small else self._large).append((value, print_))
-        self.steady = not (self._exact or self._other or self._small)
+        self.steady = not (self._exact or self._other or self._absent or self._small)
         """Whether there is nothing to compare at each call."""
         self.bare = self.steady and not (self._far or self._large)
         """Whether there is nothing to compare at all."""
@@ -88,7 +91,10 @@ class Guards:
                 if take(space) != held:
                     return False
             for space, name, value in self._other:
-                if space.get(name, MISSING) is not value:
+                if space[name] is not value:
+                    return False
+            for space, name in self._absent:
+                if name in space:
                     return False
             for value, found in self._small:
                 if dumps(value, 2) != found:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .scopes import Chain, Scope, Use
 from .writer import DEFINITIONS, Writer
@@ -71,16 +71,15 @@ def _resolved(writer: Writer, root: Scope | None, first: str) -> Normal:
     places: dict[tuple[int, str], str] = {}
     attributes: set[str] = set()
     bare = False
-    parts: list[str] = []
-    for item in writer.out:
+    parts: list[Any] = writer.out
+    for at, item in enumerate(parts):
         if type(item) is str:
-            parts.append(item)
             continue
         name, asked = item.name, item.attributes
         where = item.scope.find(name)
         if where is None or where is writer.outside:
             chain = (name, *asked)
-            parts.append(chains.setdefault(chain, f"@{len(chains)}"))
+            parts[at] = chains.setdefault(chain, f"@{len(chains)}")
             continue
         if where is root and name == first:
             if asked:
@@ -90,7 +89,7 @@ def _resolved(writer: Writer, root: Scope | None, first: str) -> Normal:
         shown = name
         if name not in where.kept and not writer.looking:
             shown = places.setdefault((id(where), name), f"%{len(places)}")
-        parts.append(".".join((shown, *asked)))
+        parts[at] = ".".join((shown, *asked)) if asked else shown
     stored, called = _outside(writer, writer.stored), _outside(writer, writer.called)
     changed = [use for use in (*writer.stored, *writer.called) if use.scope.find(use.name) is root]
     return Normal(

@@ -264,7 +264,7 @@ class Reach:
             content = _content(cells[chain[0]])
             if content is MISSING:
                 return "empty"
-            return [self.node(content), *chain[1:]]
+            return [self.node(content), *chain[1:]] if len(chain) > 1 else self.node(content)
         where, name, value, rest = self._looked_up(chain, space)
         if value is MISSING:
             if where is space and len(rest) == len(chain) - 1 and hasattr(builtins, name):
@@ -280,14 +280,14 @@ class Reach:
             texts = assignments(where.get("__file__"), name)
             node = ["state", *texts]
             self._part(f"{shown}:{name}", "state", node, texts)
-            return [node, *rest]
+            return [node, *rest] if rest else node
         is_code = isinstance(value, (FunctionType, type)) or hasattr(type(value), "__followed__")
         self._read(where, name, value, each=direct or not is_code or _interactive(where))
         node = self.node(value)
         if not is_code:
             self._part(f"{where.get('__name__')}:{name}", "value", node, value)
             self._mutable(value)
-        return [node, *rest]
+        return [node, *rest] if rest else node
 
     def _looked_up(self, chain: Chain, space: Space) -> tuple[Space, str, Any, Chain]:
         """Through modules of the project to the binding of something that is none.

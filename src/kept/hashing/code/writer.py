@@ -40,7 +40,15 @@ _BLIND = frozenset(
 )
 """Decorators that do not read annotations."""
 
-_fields: dict[type, tuple[str, ...]] = {}
+_Fields = tuple[str, tuple[tuple[str, str], ...]]
+_fields: dict[type, _Fields] = {}
+
+
+def _fields_of(kind: type[ast.AST]) -> _Fields:
+    """What a node's text begins with, and its fields; "" if it is all."""
+    names = tuple((name, f"{name}=") for name in kind._fields if name not in _SKIPPED)
+    found = _fields[kind] = f"{kind.__name__}({'' if names else ')'}", names
+    return found
 
 
 class Writer:
@@ -66,37 +74,40 @@ class Writer:
     def plain(self, node: ast.AST, scope: Scope, without: tuple[str, ...] = ()) -> None:
         """A node by its class and the fields that are not empty."""
         kind = type(node)
-        fields = _fields.get(kind)
-        if fields is None:
-            fields = _fields[kind] = tuple(f for f in kind._fields if f not in _SKIPPED)
+        head, fields = _fields.get(kind) or _fields_of(kind)
         out = self.out
-        out.append(kind.__name__)
-        out.append("(")
-        for name in fields:
+        out.append(head)
+        if not fields:
+            return
+        for name, label in fields:
             value = getattr(node, name, None)
             if value is None or value == [] or name in without:
                 continue
-            self.field(name, value, scope)
+            if isinstance(value, ast.AST):
+                out.append(label)
+                self.write(value, scope)
+                out.append(",")
+            else:
+                self.field(name, value, scope)
         out.append(")")
 
     def field(self, name: str, value: Any, scope: Scope) -> None:
         out = self.out
-        out.append(name)
-        out.append("=")
         if type(value) is list:
-            out.append("[")
+            out.append(f"{name}=[")
             for item in value:
                 if isinstance(item, ast.AST):
                     self.write(item, scope)
                 else:
                     out.append("~" if item is None else ascii(item))
                 out.append(",")
-            out.append("]")
+            out.append("],")
         elif isinstance(value, ast.AST):
+            out.append(f"{name}=")
             self.write(value, scope)
+            out.append(",")
         else:
-            out.append(ascii(value))
-        out.append(",")
+            out.append(f"{name}={ascii(value)},")
 
     # -- names ------------------------------------------------------------------------------------
 

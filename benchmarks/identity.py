@@ -1,0 +1,97 @@
+"""The deep identity of a function that reaches 200 others: the first time, and at each call after.
+
+```bash
+python benchmarks/identity.py
+```
+
+A project of ten modules is written to an empty directory. Its 200 functions have a docstring, a
+comment, a default and a loop each, read a constant, and call two others, in their own module and in
+the next. What is measured is the median over fresh processes for the first time, and of many calls
+for those after. `measure` returns the figures, in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+MODULES, FUNCTIONS = 10, 20
+FIRST_MUST, AFTER_MUST = 0.050, 1e-6
+
+FUNCTION = '''
+def step_{number}(value, scale=2, *, offset={number}):
+    """One step of {number}; the scale is {number} too."""
+    total = offset
+    for item in range(value % 3):
+        total += item * scale  # weighed
+    if total > LIMIT:
+        return {first}(value - 1, scale)
+    return total + {second}(value - 1)
+
+'''
+
+CHILD = """
+import json, sys, timeit
+from time import perf_counter
+sys.path.insert(0, ".")
+import root
+from kept.hashing.code import deep
+began = perf_counter()
+found = deep(root.work)
+first = perf_counter() - began
+began = perf_counter()
+deep(root.work)
+again = perf_counter() - began
+after = min(timeit.repeat(found.guards.same, number=20_000, repeat=5)) / 20_000
+count = sum(part.kind == "function" for part in found.parts.values())
+print(json.dumps({"first": first, "again": again, "after": after, "functions": count}))
+"""
+
+
+def write(place: Path) -> None:
+    """The project: a ring of modules, and in each a ring of functions."""
+    for module in range(MODULES):
+        following = (module + 1) % MODULES
+        text = [f"import part_{following} as following\n\nLIMIT = {100 + module}\n"]
+        for number in range(FUNCTIONS):
+            first = f"step_{(number + 1) % FUNCTIONS}"
+            second = f"following.step_{(number + 7) % FUNCTIONS}"
+            text.append(FUNCTION.format(number=number, first=first, second=second))
+        (place / f"part_{module}.py").write_text("\n".join(text))
+    (place / "root.py").write_text(
+        "from part_0 import step_0\n\n\ndef work(value):\n    return step_0(value)\n"
+    )
+
+
+def measure(rounds: int = 9) -> dict[str, float]:
+    """Medians: `first` and `again` (seconds to work it out), `after` (seconds a call)."""
+    with tempfile.TemporaryDirectory(prefix="kept-identity-") as made:
+        place = Path(made)
+        write(place)
+        time.sleep(2.1)  # or the files would look as if edited while the process runs
+        found = []
+        for _ in range(rounds):
+            done = subprocess.run(
+                [sys.executable, "-c", CHILD], cwd=place, capture_output=True, text=True, check=True
+            )
+            found.append(json.loads(done.stdout))
+    return {name: statistics.median(each[name] for each in found) for name in found[0]}
+
+
+def main() -> int:
+    """Print the figures; the exit code is 1 if a limit is not met."""
+    found = measure()
+    print(f"functions reached            {found['functions'] - 1:.0f}")
+    print(f"identity, the first time     {found['first'] * 1e3:.1f} ms  (must: <= 50 ms)")
+    print(f"identity, once more          {found['again'] * 1e3:.1f} ms")
+    print(f"compared at each call        {found['after'] * 1e6:.2f} us  (must: <= 1 us)")
+    return int(found["first"] > FIRST_MUST or found["after"] > AFTER_MUST)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
