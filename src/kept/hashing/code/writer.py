@@ -15,22 +15,12 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _LOOKING = frozenset({"locals", "vars", "dir", "eval", "exec"})
 """Functions that can see the names of local variables."""
-_CHANGING = frozenset(
-    {
-        *("add", "append", "appendleft", "clear", "difference_update", "discard", "extend"),
-        *(
-            "extendleft",
-            "insert",
-            "intersection_update",
-            "move_to_end",
-            "pop",
-            "popitem",
-            "popleft",
-        ),
-        *("remove", "reverse", "rotate", "setdefault", "sort", "subtract"),
-        *("symmetric_difference_update", "update"),
-    }
-)
+_CHANGING = frozenset((
+    "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
+    "insert", "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove",
+    "reverse", "rotate", "setdefault", "sort", "subtract", "symmetric_difference_update", "update",
+))  # fmt: skip
+"""Methods that change a container."""
 _BLIND = frozenset(
     {
         *("abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod"),
@@ -107,7 +97,7 @@ class Writer:
             self.write(value, scope)
             out.append(",")
         else:
-            out.append(f"{name}={ascii(value)},")
+            out.append(f"{name}={value!a},")
 
     # -- names ------------------------------------------------------------------------------------
 
