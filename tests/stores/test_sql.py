@@ -225,6 +225,28 @@ def test_keys_are_compared_byte_by_byte(postgresql: Service, mariadb_url: str) -
 # -- at once --------------------------------------------------------------------------------------
 
 
+def test_no_part_of_a_transaction_fails_unseen(store: Sql) -> None:
+    store.put("a", b"1")
+    connection = store.connections._connection()
+    text = store.connections.dialect.text
+    meets_none = (text("DELETE FROM {items} WHERE name = 'b'"), ())
+    with pytest.raises(store.connections.errors):
+        store.connections.dialect.together(
+            connection,
+            [(text("DELETE FROM {items}"), ()), meets_none, (text("DELETE FROM {items} x y"), ())],
+        )
+    store.connections._drop(connection)
+    assert store.get("a") == b"1"
+
+
+def test_a_put_has_ended_when_it_returns(mariadb_url: str) -> None:
+    store = Sql(mariadb_url)
+    store.put("a", b"1", terms={"n": 1})
+    (connection,) = store.connections._idle
+    assert not connection._result.has_next
+    store.close()
+
+
 @pytest.mark.long
 def test_one_of_eight_processes_creates_and_no_increment_is_lost(url: str) -> None:
     # A file answers so fast that few increments would not meet.

@@ -186,9 +186,11 @@ class ServerEntries(SqlEntries):
             except self._errors() as error:
                 if not trouble(error, Exception).no_table:
                     raise
+                found = []
+            if not found:  # or somebody is making them: MariaDB shows each at once
                 self._make(connection)
                 found = self._dialect.rows(connection, text, ())
-            version = int(found[0][0]) if found else 0
+            version = int(found[0][0])
             if version > _SCHEMA:
                 raise NewerSchema(
                     f"a newer kept made the named state in {self._connections.place} (schema "

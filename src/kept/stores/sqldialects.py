@@ -264,8 +264,7 @@ CREATE TABLE IF NOT EXISTS {meta} (name VARBINARY(64) PRIMARY KEY, value VARCHAR
             f"SET sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = {seconds}"
             f"/*M! , max_statement_time = {seconds} */"
         )
-        while made.next_result():
-            pass
+        _finished(made)
         return made
 
     def alive(self, connection: Any) -> bool:
@@ -298,8 +297,7 @@ CREATE TABLE IF NOT EXISTS {meta} (name VARBINARY(64) PRIMARY KEY, value VARCHAR
     def together(self, connection: Any, statements: Iterable[Statement]) -> None:
         parts = [self._filled(connection, *statement) for statement in statements]
         connection.query(b";".join([b"BEGIN", *parts, b"COMMIT"]))
-        while connection.next_result():
-            pass
+        _finished(connection)
 
     def make(self, connection: Any) -> None:
         lock = f"kept {self.table}"[:64]
@@ -324,6 +322,15 @@ CREATE TABLE IF NOT EXISTS {meta} (name VARBINARY(64) PRIMARY KEY, value VARCHAR
             else:
                 parts += (connection.escape(value, connection.encoders).encode(), text)
         return b"".join(parts)
+
+
+def _finished(connection: Any) -> None:
+    """Wait until the last of several statements is done, which is what commits them.
+
+    `next_result` gives the number of rows that one met: at a 0 there may be more, and errors.
+    """
+    while connection._result.has_next:
+        connection.next_result()
 
 
 class Sqlite(Dialect):
