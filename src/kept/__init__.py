@@ -22,6 +22,7 @@ from kept.errors import (
 from kept.hashing import digest, register_digest
 from kept.memo import BoundCall, Ignored, Kept, Required, Stats, keep
 from kept.records import Argument, Call, Digest
+from kept.runs import runs
 
 if typing.TYPE_CHECKING:
     from kept.kv import store
@@ -38,6 +39,10 @@ if typing.TYPE_CHECKING:
         named,
         one_of,
     )
+    from kept.runs.graph import Graph
+    from kept.runs.lineage import lineage
+    from kept.runs.listing import Runs
+    from kept.runs.run import Run, run
 
 __version__ = "0.1.0"
 
@@ -53,6 +58,7 @@ __all__ = [
     "DecodeError",
     "Digest",
     "EncodeError",
+    "Graph",
     "Ignored",
     "Kept",
     "KeptError",
@@ -63,6 +69,8 @@ __all__ = [
     "NotKept",
     "Pool",
     "Required",
+    "Run",
+    "Runs",
     "Stack",
     "Stats",
     "StoreError",
@@ -78,20 +86,32 @@ __all__ = [
     "keep",
     "kv",
     "like",
+    "lineage",
     "named",
     "one_of",
     "open",
     "register_digest",
+    "run",
+    "runs",
     "store",
     "use",
 ]
+
+
+_ROOMS = {
+    "Graph": "kept.runs.graph",
+    "Run": "kept.runs.run",
+    "Runs": "kept.runs.listing",
+    "lineage": "kept.runs.lineage",
+    "run": "kept.runs.run",
+}
 
 
 def __getattr__(name: str) -> typing.Any:
     if name == "store":  # imported by those who have named state
         return kv.store
     if name in __all__:  # by those who ask
-        from kept import query
+        from importlib import import_module
 
-        return getattr(query, name)
+        return getattr(import_module(_ROOMS.get(name, "kept.query")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from kept.runs.collectors import configured
 from kept.runs.costs import Began, seconds, taken
 from kept.runs.notes import ENVS, note_once
 from kept.runs.processes import environment
-from kept.runs.recording import OPEN, recorder
+from kept.runs.recording import OPEN, Hit, recorder
 from kept.runs.recording import current as run
 
 if TYPE_CHECKING:
@@ -32,23 +32,15 @@ def hit(kept: Kept[..., Any], key: bytes, entry: Entry) -> None:
         if found is None:
             return
     flight = current.get()
-    at = key, None if flight is None else flight.key
+    parent = None if flight is None else flight.key
+    at = key if parent is None else (key, parent)
     counted = found.hits.get(at)
-    if counted is None:
-        parent = at[1]
+    if counted is not None:
+        counted.count += 1
+    else:
         body = entry.body
-        event = Event(
-            outcome="hit",
-            function=kept.function_name,
-            key=key.hex(),
-            result=body.result.hex(),
-            at=time.time(),
-            seconds=body.seconds,
-            parent=None if parent is None else parent.hex(),
-            code=kept.code_tag,
-        )
-        counted = found.first(at, event)
-    counted.count += 1
+        first = Hit(kept.function_name, kept.code_tag, key, parent, body.result, body.seconds)
+        found.first(at, first)
 
 
 def record(
@@ -103,6 +95,7 @@ def metadata(
         name, facts = environment()
         note_once(cache, ENVS + name, facts)
         cache.env = name
+    kept.locator.note(found)
     text = f'{taken(began)},"env":"{name}"'
     if caller is not None and caller.key is not None:
         text = f'{text},"parent":"{caller.key.hex()}"'

@@ -7,41 +7,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from kept.caches import Cache, active, chosen
+from kept.caches import Cache, active
 from kept.errors import ConfigError, KeptError, StoreError, tell
 from kept.records import RunRecord
 from kept.runs.collectors import configured
 from kept.runs.events import pack_record
-from kept.runs.notes import ENVS, HEADS, INNER, new_id
+from kept.runs.notes import ENVS, HEADS, INNER
 from kept.runs.processes import environment, owner
 from kept.runs.recording import Recorder, recorder
-from kept.runs.run import Run
 from kept.stores.base import put_many
 
-__all__ = ["begin", "checked_tags", "run"]
-
-
-def run(
-    name: str = "", *, tags: Mapping[str, Any] | None = None, cache: Cache | str | None = None
-) -> Run:
-    """A run: the calls of kept functions in its `with` block, and in the threads, tasks and sent
-    calls that begin there, are recorded as its events.
-
-    Args:
-        name: what people call it; several may have one name.
-        tags: names with text, numbers, truths or None.
-        cache: beside whose calls it is recorded; by default that of the run around it, or the
-            active one.
-
-    Raises:
-        ConfigError: a tag is not what it may be, or there is no such cache.
-
-    Where the store can't be written to, that is a warning: the run is in memory then.
-    """
-    if not isinstance(name, str):
-        raise ConfigError(f"a run's name is text, not {name!r}")
-    where = None if cache is None else chosen(cache)
-    return Run(RunRecord(new_id(time.time()), name, checked_tags(tags)), where)
+__all__ = ["begin", "checked_tags"]
 
 
 def checked_tags(tags: Any) -> dict[str, Any]:

@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from importlib import import_module
+from typing import Any
 
 from kept.errors import ConfigError
+from kept.runs.nodes import CALLED, GAVE, Edge, Node
+from kept.runs.svg import draw
+from kept.runs.tree import tree
 
-__all__ = ["CALLED", "GAVE", "Edge", "Graph", "Node"]
-
-GAVE, CALLED = "gave", "called"
-
-
-class Node(NamedTuple):
-    """A call; or a value that no kept call gave."""
-
-    id: str
-    """The key of the call, or the digest of the value."""
-    label: str
-    """In one line, as people read it."""
-    function: str = ""
-    """Empty for a value."""
-    outcome: str = ""
-    """`hit`, `computed` or `failed` in a run."""
-    seconds: float | None = None
-    result: str | None = None
-    created: float | None = None
-
-
-class Edge(NamedTuple):
-    """From one node to another."""
-
-    source: str
-    target: str
-    kind: str
-    """`gave`: the result of the one was an argument of the other. `called`: the body of the one
-    made the other."""
-    name: str = ""
-    """Of the argument."""
+__all__ = ["Graph"]
 
 
 class Graph:
@@ -125,7 +98,7 @@ class Graph:
             ConfigError: networkx is not there.
         """
         try:
-            import networkx
+            networkx = import_module("networkx")
         except ImportError as error:
             raise ConfigError("a graph of networkx needs it: pip install 'kept[graph]'") from error
         made = networkx.MultiDiGraph()
@@ -137,16 +110,12 @@ class Graph:
 
     def to_svg(self) -> str:
         """A picture; no other program is needed for it."""
-        from kept.runs.svg import draw  # who only prints has no need of it
-
         return draw(self)
 
     def _repr_svg_(self) -> str:
         return self.to_svg()
 
     def __str__(self) -> str:
-        from kept.runs.tree import tree
-
         return tree(self)
 
     def __repr__(self) -> str:
@@ -164,8 +133,3 @@ def _mermaid(text: str) -> str:
     plain = "".join(c if c.isprintable() else " " for c in text)
     special = {c: f"#{ord(c)};" for c in '"<>&`#[]{}()|;\\'}
     return json.dumps("".join(special.get(c, c) for c in plain), ensure_ascii=False)
-
-
-def escaped(text: str) -> str:
-    """Text in XML."""
-    return html.escape("".join(c if c.isprintable() else " " for c in text))

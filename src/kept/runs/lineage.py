@@ -11,9 +11,10 @@ from kept.errors import AmbiguousDigest, ConfigError, NotKept
 from kept.hashing import digest
 from kept.query import Matches, named, one_of
 from kept.records import Call, Digest, Event
-from kept.runs.graph import CALLED, GAVE, Edge, Graph, Node
+from kept.runs.graph import Graph
 from kept.runs.labels import called, event_label, records
-from kept.runs.tables import summed
+from kept.runs.nodes import CALLED, GAVE, Edge, Node
+from kept.runs.report import summed
 
 if TYPE_CHECKING:
     from kept.runs.run import Run
@@ -197,7 +198,7 @@ class _Walk:
         given: dict[str, list[str]] = {value: [value] for value in self.values}
         for call in self.calls.values():
             given.setdefault(str(call.result), []).append(str(call.key))
-        edges = []
+        edges: list[Edge] = []
         for call in self.calls.values():
             arguments = {name: str(found.digest) for name, found in call.arguments.items()}
             edges += _edges(str(call.key), arguments, given, call.metadata.get("parent"))
@@ -228,7 +229,8 @@ def of_run(run: Run) -> Graph:
     """
     events = _ended(summed(run.events()))
     known = records(run.cache, [event.key for event in events.values() if not event.arguments])
-    nodes, given = [], {}
+    nodes: list[Node] = []
+    given: dict[str, list[str]] = {}
     arguments: dict[str, dict[str, str]] = {}
     for at, event in events.items():
         call = known.get(event.key or "")

@@ -12,6 +12,7 @@ from kept.caches import Cache
 from kept.caches.sizes import parse_duration
 from kept.errors import AmbiguousDigest, ConfigError, NotKept
 from kept.records import RunRecord
+from kept.runs.beginning import checked_tags
 from kept.runs.events import Totals, unpack_record, unpack_totals
 from kept.runs.notes import HEADS, TOTALS, notes_of
 from kept.runs.recording import OPEN
@@ -30,14 +31,19 @@ class Runs:
 
     Args:
         cache: beside whose calls they are.
-        name: only those of this name, or that fit a pattern (`*`, `?`, `[…]`).
+        name: only those whose name or id is this, or fits this pattern (`*`, `?`, `[…]`).
         tags: only those that have all of these.
+
+    Raises:
+        ConfigError: a name or tag is nothing to choose by.
     """
 
     def __init__(
         self, cache: Cache, name: str | None = None, tags: Mapping[str, Any] | None = None
     ) -> None:
-        self.cache, self.name, self.tags = cache, name, dict(tags or {})
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f"a run's name is text, not {name!r:.80}")
+        self.cache, self.name, self.tags = cache, name, checked_tags(tags)
 
     def _records(self) -> list[RunRecord]:
         notes = notes_of(self.cache)
@@ -50,7 +56,10 @@ class Runs:
         return found
 
     def _fits(self, record: RunRecord) -> bool:
-        if self.name is not None and not fnmatch.fnmatchcase(record.name, self.name):
+        if self.name is not None and not any(
+            self.name == one or fnmatch.fnmatchcase(one, self.name)
+            for one in (record.name, record.id)
+        ):
             return False
         return all(
             name in record.tags and record.tags[name] == value for name, value in self.tags.items()

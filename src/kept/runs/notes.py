@@ -15,6 +15,7 @@ __all__ = [
     "EVENTS",
     "HEADS",
     "INNER",
+    "LEAVES",
     "TOTALS",
     "new_id",
     "note_once",
@@ -32,6 +33,8 @@ INNER = "runs/inner/"
 """`<id>/<id>`: a run, and one inside it."""
 ENVS = "env/"
 """`<short digest>`: what calls have in common."""
+LEAVES = "leaves/"
+"""`<key>`: what the arguments of a call were made of."""
 
 
 def notes_of(cache: Cache) -> Store[bytes]:

@@ -33,6 +33,9 @@ _MANY = 2_000  # events that are written sooner
 _HELD = 10_000  # different hits that are counted in one table
 _UNWRITTEN = 100  # notes that wait for a store that does not take them
 
+Asked = bytes | tuple[bytes, bytes]
+"""The key of a call, and of the call whose body made it, if one did."""
+
 OPEN: list[Recorder] = []
 """The recorders of this process. While it is empty, a call has nothing to look for."""
 current: ContextVar[Recorder | None] = ContextVar("kept.run", default=None)
@@ -49,15 +52,40 @@ def recorder() -> Recorder | None:
 
 
 class Hit:
-    """Hits of one call by one parent."""
+    """Hits of one call by one parent; what they have in common as `Event` names it, but in bytes.
 
-    __slots__ = ("at", "count", "event", "written")
+    An `Event` is made when it is written: who calls a thousand kept functions once each waits for none.
+    """
 
-    def __init__(self, event: Event) -> None:
-        self.event = event
-        self.count = 0
-        self.written = 0
-        self.at = event.at
+    __slots__ = ("at", "code", "count", "function", "key", "parent", "result", "seconds", "written")
+
+    def __init__(
+        self,
+        function: str,
+        code: str,
+        key: bytes,
+        parent: bytes | None,
+        result: bytes,
+        seconds: float,
+    ) -> None:
+        self.function, self.code, self.key, self.parent = function, code, key, parent
+        self.result, self.seconds = result, seconds
+        self.at = time.time()
+        self.count, self.written = 1, 0
+
+    def event(self, count: int) -> Event:
+        """So many of them."""
+        return Event(
+            outcome="hit",
+            function=self.function,
+            key=self.key.hex(),
+            result=self.result.hex(),
+            at=self.at,
+            seconds=self.seconds,
+            count=count,
+            parent=None if self.parent is None else self.parent.hex(),
+            code=self.code,
+        )
 
 
 class Recorder:
@@ -78,7 +106,7 @@ class Recorder:
         self.own = False
         """Whether the `with` block of the run is in this process."""
         self._joins = 0
-        self.hits: dict[tuple[bytes, bytes | None], Hit] = {}
+        self.hits: dict[Asked, Hit] = {}
         """By key and parent. Only ever counted up, so that no thread loses what another counts."""
         self._begin()
         self._told = False
@@ -88,7 +116,7 @@ class Recorder:
         """Nothing is gathered: at first, and in a forked child, whose parent writes the rest."""
         self.hits = {}
         # Tables that were full lately, and before that: a thread may still count in one.
-        self._full: list[dict[tuple[bytes, bytes | None], Hit]] = []
+        self._full: list[dict[Asked, Hit]] = []
         self._older = self._full
         self._events: deque[Event] = deque()
         self.totals = Totals()
@@ -100,18 +128,19 @@ class Recorder:
 
     # -- gathering --------------------------------------------------------------------------------
 
-    def first(self, at: tuple[bytes, bytes | None], event: Event) -> Hit:
-        """Where hits like this one are counted from now on."""
+    def first(self, at: Asked, hit: Hit) -> None:
+        """Count a hit, and others like it there from now on."""
         if len(self.hits) >= _HELD:
             with self._lock:
                 if len(self.hits) >= _HELD:
                     self._full.append(self.hits)
                     self.hits = {}
             self._wake.set()
-        found = self.hits.setdefault(at, Hit(event))
+        found = self.hits.setdefault(at, hit)
+        if found is not hit:  # another thread was faster
+            found.count += 1
         if self._thread is None:
             self._start()
-        return found
 
     def put(self, event: Event) -> None:
         """Record an event."""
@@ -165,7 +194,7 @@ class Recorder:
                 new = hit.count - hit.written
                 if new:
                     hit.written += new
-                    yield hit.event._replace(count=new, at=hit.at)
+                    yield hit.event(new)
                     hit.at = time.time()
 
     def _write(self) -> None:

@@ -8,19 +8,49 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from kept.caches import Cache
+from kept.caches import Cache, chosen
 from kept.errors import ConfigError, KeptError, tell
 from kept.records import Event, RunRecord
+from kept.runs.beginning import begin, checked_tags
+from kept.runs.compare import Comparison, compare
 from kept.runs.events import Totals, pack_record, unpack, unpack_totals
-from kept.runs.notes import EVENTS, HEADS, INNER, TOTALS, notes_of
+from kept.runs.lineage import of_run
+from kept.runs.notes import EVENTS, HEADS, INNER, TOTALS, new_id, notes_of
 from kept.runs.processes import is_alive
 from kept.runs.recording import Recorder, current
+from kept.runs.report import by_call, by_function
+from kept.runs.table import Table
 from kept.stores.base import delete_many, get_many
 
 if TYPE_CHECKING:
     from contextvars import Token
 
-__all__ = ["Run"]
+    from kept.runs.graph import Graph
+
+__all__ = ["Run", "run"]
+
+
+def run(
+    name: str = "", *, tags: Mapping[str, Any] | None = None, cache: Cache | str | None = None
+) -> Run:
+    """A run: the calls of kept functions in its `with` block, and in the threads, tasks and sent
+    calls that begin there, are recorded as its events.
+
+    Args:
+        name: what people call it; several may have one name.
+        tags: names with text, numbers, truths or None.
+        cache: beside whose calls it is recorded; by default that of the run around it, or the
+            active one.
+
+    Raises:
+        ConfigError: a tag is not what it may be, or there is no such cache.
+
+    Where the store can't be written to, that is a warning: the run is in memory then.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"a run's name is text, not {name!r}")
+    where = None if cache is None else chosen(cache)
+    return Run(RunRecord(new_id(time.time()), name, checked_tags(tags)), where)
 
 
 class Run:
@@ -41,8 +71,6 @@ class Run:
     # -- recording --------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        from kept.runs.beginning import begin
-
         if self._recorder is not None or self._record.started:
             raise ConfigError(
                 f"the run {self._record.name or self.id!r} began already: it is one `with` block; "
@@ -204,6 +232,44 @@ class Run:
                 delete_many(notes, gone)
 
     # -- shown ------------------------------------------------------------------------------------
+
+    def table(self, by: str = "call") -> Table:
+        """A row for each call and what became of it, or for each function.
+
+        Args:
+            by: `"call"` or `"function"`.
+
+        Raises:
+            ConfigError: neither.
+            StoreError: it can't be read.
+        """
+        if by not in ("call", "function"):
+            raise ConfigError(f"the table of a run is by='call' or by='function', not {by!r:.80}")
+        return by_call(self) if by == "call" else by_function(self)
+
+    def graph(self) -> Graph:
+        """Its calls: which called which, and whose result was whose argument.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        return of_run(self)
+
+    def compare(self, other: Run) -> Comparison:
+        """What was reused, what was new and what drifted, as compared with an earlier run.
+
+        Raises:
+            ConfigError: it is no run.
+            StoreError: one can't be read.
+        """
+        if not isinstance(other, Run):
+            raise ConfigError(
+                f"a run is compared with a run, not with {other!r:.80}; kept.runs() finds them"
+            )
+        return compare(self, other)
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""

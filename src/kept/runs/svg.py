@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from kept.runs.graph import CALLED, Edge, Graph, Node, escaped
+import html
+from typing import TYPE_CHECKING
+
+from kept.runs.nodes import CALLED, Edge, Node
+
+if TYPE_CHECKING:
+    from kept.runs.graph import Graph
 
 __all__ = ["draw", "ranks"]
 
@@ -84,8 +90,9 @@ def draw(graph: Graph) -> str:
         'orient="auto"><path d="M0,0 L9,4 L0,8 z" fill="#666"/></marker></defs>',
     ]
     parts += [_edge(edge, boxes) for edge in graph.edges]
-    for node in graph.nodes.values():
-        parts.append(_box(node, labels[node.id], boxes[node.id], node.id in graph.focus))
+    parts += [
+        _box(node, labels[at], boxes[at], at in graph.focus) for at, node in graph.nodes.items()
+    ]
     return "\n".join((*parts, "</svg>"))
 
 
@@ -121,3 +128,8 @@ def _edge(edge: Edge, boxes: dict[str, tuple[float, float, float]]) -> str:
         f'<text x="{(x + to_x) / 2:.0f}" y="{(y + to_y) / 2 - 4:.0f}" text-anchor="middle" '
         f'font-size="10" fill="#555">{escaped(edge.name)}</text>'
     )
+
+
+def escaped(text: str) -> str:
+    """Text in XML."""
+    return html.escape("".join(c if c.isprintable() else " " for c in text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from kept.errors import ConfigError
@@ -86,7 +87,7 @@ class Table:
             ConfigError: pandas is not there.
         """
         try:
-            import pandas
+            pandas: Any = import_module("pandas")
         except ImportError as error:
             raise ConfigError("a table of pandas needs it: pip install 'kept[pandas]'") from error
         return pandas.DataFrame(self.rows)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from kept.runs.graph import CALLED, GAVE, Edge, Graph, Node
+from kept.runs.nodes import CALLED, GAVE, Edge, Node
 from kept.runs.table import duration
+
+if TYPE_CHECKING:
+    from kept.runs.graph import Graph
 
 __all__ = ["tree"]
 

@@ -14,9 +14,9 @@ from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 import kept
 from kept.integrations.hamilton import KeptAdapter, KeptMetadataStore, KeptResultStore, with_kept
 from kept.records import Event
-from kept.runs.beginning import run as begin_run
 from kept.runs.notes import HEADS, notes_of
 from kept.runs.run import Run
+from kept.runs.run import run as begin_run
 
 FLOW = (
     CHAIN

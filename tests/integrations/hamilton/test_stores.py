@@ -21,7 +21,7 @@ from kept.integrations.hamilton import (
     ResultRetrievalError,
     search_data_adapter_registry,
 )
-from kept.runs.beginning import run as begin_run
+from kept.runs.run import run as begin_run
 
 RUN = "run-1"
 
