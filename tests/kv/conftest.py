@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-MEDIA = ["memory", "sqlite", "files", "file", "postgresql", "mariadb", "redis"]
+MEDIA = [
+    *("memory", "sqlite", "files", "file", "postgresql", "mariadb", "redis"),
+    pytest.param("s3", marks=pytest.mark.long),
+]
 SHARED = MEDIA[1:]  # by several processes
 
 
@@ -29,5 +32,12 @@ def place_of(request: pytest.FixtureRequest, medium: str, path: Path) -> str:
         return f"files:{path}/files"
     if medium == "file":
         return f"sqlite:///{path}/items.sqlite"
+    if medium == "s3":
+        environment = request.getfixturevalue("monkeypatch")  # which other processes have too
+        environment.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_url"))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "test")
+        environment.setenv("AWS_REGION", "us-east-1")
+        return f"s3://{request.getfixturevalue('s3_bucket')}/kept"
     found: str = request.getfixturevalue(f"{medium}_url")
     return found

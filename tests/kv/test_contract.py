@@ -318,12 +318,12 @@ def test_a_ttl_is_refreshed_by_a_set_with_one_and_cleared_by_a_set_without(store
 def test_sweeping_removes_what_has_expired_and_nothing_else(stores: Stores) -> None:
     store, other = stores(), stores("other", "scope")
     for number in range(450):
-        store.set(f"brief/{number}", number, ttl=5)
-    other.set("brief", 1, ttl=5)
-    store.set("longer", 1, ttl=50)
+        store.set(f"brief/{number}", number, ttl=500)
+    other.set("brief", 1, ttl=500)
+    store.set("longer", 1, ttl=5000)
     store["stays"] = 1
     assert store.sweep() == 0
-    stores.later(6)
+    stores.later(600)
     store.sweep()  # beside the one in the background
     expired = [
         c.key for of in (store, other) for c in of.watch(since=0, timeout=0) if c.kind == "expire"

@@ -65,6 +65,11 @@ def test_increments_of_8_processes_on_each_medium(
     increments(place_of(request, medium, tmp_path), MANY)
 
 
+@pytest.mark.long
+def test_increments_of_8_processes_on_objects(request: Any, tmp_path: Path) -> None:
+    increments(place_of(request, "s3", tmp_path), MANY // 20)  # a change takes some requests
+
+
 def increments(url: str, each: int) -> None:
     processes(8, f"for _ in range({each}): store.increment('n')", url)
     store = kept.store("s", cache=url)
@@ -79,7 +84,7 @@ def increments(url: str, each: int) -> None:
         "sqlite",
         *(
             pytest.param(name, marks=pytest.mark.long)
-            for name in ("files", "postgresql", "mariadb", "redis")
+            for name in ("files", "postgresql", "mariadb", "redis", "s3")
         ),
     ],
 )
@@ -194,7 +199,7 @@ POINTS = {
         "sqlite",
         *(
             pytest.param(name, marks=pytest.mark.long)
-            for name in ("file", "files", "postgresql", "mariadb", "redis")
+            for name in ("file", "files", "postgresql", "mariadb", "redis", "s3")
         ),
     ],
 )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote
@@ -51,7 +52,7 @@ class RedisEntries:
         self._history = history
         self._names: dict[Name, str] = {}
         self._scripts: dict[tuple[str, float], tuple[str, str]] = {}
-        self._puts = 0
+        self._puts = random.randrange(_CUT)  # or programs that end soon would never cut it
         self._ready = False
 
     def _run(self, name: str, what: str, *args: Any, again: bool = False) -> Any:
@@ -62,7 +63,7 @@ class RedisEntries:
         found = self._scripts.get((name, self.ahead))
         if found is not None:
             try:
-                return self._medium.ask(verb, what, "evalsha", found[0], 0, *args, again=again)
+                return self._medium.send(verb, what, "EVALSHA", found[0], 0, *args, again=again)
             except StoreError as error:
                 if type(error.__cause__).__name__ != "NoScriptError":
                     raise
@@ -101,7 +102,7 @@ class RedisEntries:
         if not self._ready:
             self._check()
         at = f"{self._prefix}e:{self._name(name)}:{key}"
-        value, about = self._medium.ask("read", key, "hmget", at, "value", "about")
+        value, about = self._medium.send("read", key, "HMGET", at, "value", "about")
         if about is None:
             return None
         entry = _entry(key, about, value)

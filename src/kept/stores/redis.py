@@ -6,6 +6,7 @@ server: a create is SET NX, a compare-and-set is a script of two lines.
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 import weakref
@@ -84,12 +85,14 @@ class Redis:
             # The driver's message may quote parts of a URL, and so a password.
             detail = str(error) if isinstance(error, TypeError) else type(error).__name__
             raise ConfigError(f"{self._where}: a wrong option or URL: {detail}") from None
+        named = inspect.signature(pool.get_connection).parameters.get("command_name")
+        self._asking = () if named is None or named.default is None else ("",)  # before 5.3
         return redis.Redis(connection_pool=pool)
 
     # -- the four verbs ---------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes | None:
-        found: bytes | None = self._ask("get", key, self._client.get, self._name(key))
+        found: bytes | None = self._ask("get", key, self._exchange, "GET", self._name(key))
         return found
 
     def put(self, key: str, item: Buffer, ttl: float | None = None) -> None:
@@ -183,6 +186,20 @@ class Redis:
             again: doing it twice does no harm.
         """
         return self._ask(verb, what, getattr(self._client, command), *args, again=again)
+
+    def send(self, verb: str, what: str, *words: Any, again: bool = True) -> Any:
+        """As `ask`, with the words of a command and its plain answer, in three quarters the time."""
+        return self._ask(verb, what, self._exchange, *words, again=again)
+
+    def _exchange(self, *words: Any) -> Any:
+        # What the client does around the two takes longer than they do: statistics and hooks.
+        pool = self._client.connection_pool
+        connection = pool.get_connection(*self._asking)
+        try:
+            connection.send_command(*words)
+            return connection.read_response()
+        finally:
+            pool.release(connection)
 
     # -- the border -------------------------------------------------------------------------------
 
