@@ -31,6 +31,8 @@ __all__ = ["Keeper"]
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
 _LOOK = 1.0  # seconds between looks whether the place was removed or replaced under us
 _MANY = 2000  # counts that are flushed sooner
+_NOTES = 200  # notes that are written at once
+_SOON = 1.0  # seconds within which they are, while there are more
 
 
 class Keeper:
@@ -57,6 +59,8 @@ class Keeper:
         self.is_open = True
         """Until it is closed; one that is used again afterwards opens quietly."""
         self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
+        self._notes: dict[str, bytes] = {}
+        self._written = 0.0
         self.noted: set[str] = set()
         """Notes that always say the same and were written by this process."""
         self.env = ""
@@ -285,8 +289,22 @@ class Keeper:
         self.tier.clear()
         return there
 
+    def note(self, key: str, item: bytes) -> None:
+        """Write a note together with others: with one a second later, or when the cache is flushed."""
+        self._notes[key] = item
+        if len(self._notes) >= _NOTES or monotonic() - self._written > _SOON:
+            self._write_notes()
+
+    def _write_notes(self) -> None:
+        notes, self._notes = self._notes, {}
+        self._written = monotonic()
+        if notes:
+            with contextlib.suppress(KeptError):  # as of the counts below
+                self.place.notes.put_many(dict(notes))
+
     def flush(self) -> None:
-        """Write the counts of uses."""
+        """Write the counts of uses, and what was noted."""
+        self._write_notes()
         uses = self._take_uses()
         if uses:
             with contextlib.suppress(KeptError):  # counts are not worth an error

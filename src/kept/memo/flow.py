@@ -25,11 +25,13 @@ from kept.errors import (
     StoreError,
     Undigestible,
 )
+from kept.hashing import SCALARS
 from kept.memo.flights import Flight, current, flights
 from kept.memo.recorded import OPEN, metadata, record
 from kept.memo.waits import Waiting
 from kept.records import Call, Digest
 from kept.runs.costs import Began, begin, seconds
+from kept.runs.notes import LEAVES
 
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
@@ -84,6 +86,22 @@ class Located(NamedTuple):
     values: tuple[Any, ...]
     items: list[tuple[str, Any, bytes]] | None
     """Name, value and digest of each argument that counts; None where nothing had to be hashed."""
+    leaves: bytes | None = None
+    """What the arguments are made of, taken before the body may change them; see `runs.leaves`."""
+
+    def noted(self, kept: Kept[..., Any]) -> Located:
+        """The same with `leaves`, if there are any that a record does not tell."""
+        for item in self.items or ():
+            if type(item[1]) not in SCALARS:
+                break
+        else:
+            return self
+        if kept.collectors is None:
+            return self
+        from kept.runs.leaves import packed  # most calls have scalars alone
+
+        given = kept.locator.arguments(self)
+        return self._replace(leaves=packed(given.items_given, given.shown))
 
 
 class Raise:
@@ -236,6 +254,8 @@ def _miss(
 def _compute(
     kept: Kept[..., Any], found: Located | None, values: tuple[Any, ...], caller: Flight | None
 ) -> Flow:
+    if found is not None:
+        found = found.noted(kept)
     began = begin()
     call: Call | None = None
     try:
@@ -309,7 +329,7 @@ def store(
         asked = result[0] if state == "items" else result
         if options.when is not None and state != "failed" and not options.when(asked):
             return None
-        return found.cache.keep(
+        call = found.cache.keep(
             found.key,
             result,
             function=kept.function_name,
@@ -321,10 +341,13 @@ def store(
             codec="pickle" if state == "failed" else options.codec,
             metadata=metadata(kept, found, caller, began),
         )
+        if found.leaves is not None:
+            found.cache.note(LEAVES + found.key.hex(), found.leaves)
     except Exception as error:
         if kept.broke(error):
             raise
         return None
+    return call
 
 
 def kind_of(error: Exception) -> str:

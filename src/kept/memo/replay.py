@@ -28,7 +28,8 @@ class Recording:
     __slots__ = ("began", "caller", "found", "items", "kept", "whole")
 
     def __init__(self, kept: Kept[..., Any], found: Located | None) -> None:
-        self.kept, self.found = kept, found
+        self.kept = kept
+        self.found = None if found is None else found.noted(kept)
         self.items: list[Any] = []
         self.whole = found is not None
         self.began = begin()
