@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from kept.caches import Cache
 from kept.hashing import SCALARS, digest_bytes, identify
 from kept.memo.options import Options
+from kept.runs.sources import note_sources
 
 if TYPE_CHECKING:
     from kept.hashing.code import Deep
+    from kept.hashing.code.shown import Shown
 
 __all__ = ["Coding"]
 
@@ -95,6 +98,28 @@ class Coding:
                 self._classes.clear()
             found = self._classes[kind] = deep(self._function, kind)
         return "" if found.hex == self._deep.hex else found.hex
+
+    def note(self, cache: Cache, values: tuple[Any, ...]) -> None:
+        """Write down the source beside a call with these arguments; see `kept.runs.sources`."""
+        identity = self._own if self._deep is None else self._deep.hex
+        if not identity:
+            return
+        if f"code/{identity}" not in cache.noted:
+            note_sources(cache, identity, self.name, self._shown)
+        if self._classes and values:
+            kind = values[0] if isinstance(values[0], type) else type(values[0])
+            found = self._classes.get(kind)
+            if found is not None and f"code/{found.hex}" not in cache.noted:
+                from kept.hashing.code.shown import shown
+
+                note_sources(cache, found.hex, self.name, lambda: shown(found))
+
+    def _shown(self) -> Mapping[str, Shown]:
+        from kept.hashing.code.shown import of_function, shown  # with the first result
+
+        if self._deep is not None:
+            return shown(self._deep)
+        return {self.name: of_function(self._function, self._own)}
 
 
 def _has(kind: type[Any], function: FunctionType) -> bool:

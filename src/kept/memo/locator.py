@@ -74,6 +74,11 @@ class Locator:
         self.known.clear()
         return False
 
+    def note(self, found: Located) -> None:
+        """Write down the source of what computed a call, once an identity, process and cache."""
+        if self._coding is not None:
+            self._coding.note(found.cache, found.values)
+
     # -- a call -----------------------------------------------------------------------------------
 
     def key(self, values: tuple[Any, ...]) -> bytes | None:

@@ -24,14 +24,16 @@ class Deep:
         hex: the digest of it all.
         guards: whether it is still so.
         parts: what was reached, by name; the function itself first.
+        names: see `Reach.names`.
     """
 
-    __slots__ = ("guards", "hex", "parts")
+    __slots__ = ("guards", "hex", "names", "parts")
 
     def __init__(self, reach: Reach) -> None:
         self.hex = _digest(reach.top).hex()
         self.guards: Guards = reach.guards()
         self.parts: dict[str, Part] = reach.parts
+        self.names = reach.names
 
 
 def _digest(node: list[Any]) -> bytes:

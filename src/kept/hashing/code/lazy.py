@@ -21,7 +21,7 @@ from .guards import Space
 from .normal import normal
 from .project import Project
 
-__all__ = ["imported"]
+__all__ = ["file_of", "imported"]
 
 Import = tuple[int, str, str]
 
@@ -41,7 +41,7 @@ def imported(imports: Iterable[Import], space: Space, project: Project) -> list[
         for full in _candidates(level, module, name, package):
             if full in found:
                 break
-            file = _file(full)
+            file = file_of(full)
             if file is None or not project.owns(full, file):
                 continue
             read = _read(file, Path(file).stat().st_mtime_ns)
@@ -62,7 +62,7 @@ def _candidates(level: int, module: str, name: str, package: str) -> list[str]:
     return [full for full in ((f"{module}.{name}" if name and module else name), module) if full]
 
 
-def _file(name: str) -> str | None:
+def file_of(name: str) -> str | None:
     """The source file of a module, which need not be loaded; nothing is imported to find it."""
     loaded = getattr(sys.modules.get(name), "__file__", None)
     if isinstance(loaded, str):

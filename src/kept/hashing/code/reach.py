@@ -57,6 +57,8 @@ class Reach:
         self.written: set[tuple[int, str]] = set()
         self.set_on: set[str] = set()
         self.parts: dict[str, Part] = {}
+        self.names: dict[tuple[int, int], str] = {}
+        """What stands in a node (its address) at a position: a name that its text refers to."""
         self._nodes: dict[Any, tuple[list[Any], Any]] = {}
         self._reads: dict[tuple[int, str], tuple[Space, str, Any, bool]] = {}
         self._containers: dict[int, Any] = {}
@@ -162,7 +164,9 @@ class Reach:
         self.set_on |= text.set_on
         sure = not text.text.startswith("bytecode:")  # which has attributes among its names
         for chain in text.chains:
-            node.append(self._refer(chain, space, cells, direct, sure))
+            ref, name = self._refer(chain, space, cells, direct, sure)
+            self.names[id(node), len(node)] = name
+            node.append(ref)
         for chain in text.written:
             self._writes(chain, space, cells, always=True)
         for chain in text.called:
@@ -258,36 +262,39 @@ class Reach:
 
     def _refer(
         self, chain: Chain, space: Space, cells: dict[str, Any], direct: bool, sure: bool
-    ) -> Any:
-        """What a name with attributes stands for: a node, and what is asked of it."""
+    ) -> tuple[Any, str]:
+        """What a name with attributes stands for, a node and what is asked of it; and its full name."""
         if chain[0] in cells:
             content = _content(cells[chain[0]])
+            full = ".".join(chain)
             if content is MISSING:
-                return "empty"
-            return [self.node(content), *chain[1:]] if len(chain) > 1 else self.node(content)
+                return "empty", full
+            inner = self.node(content)
+            return ([inner, *chain[1:]] if len(chain) > 1 else inner), full
         where, name, value, rest = self._looked_up(chain, space)
+        full = ".".join((f"{where.get('__name__')}:{name}", *rest))
         if value is MISSING:
             if where is space and len(rest) == len(chain) - 1 and hasattr(builtins, name):
-                return ["builtin", *chain]
+                return ["builtin", *chain], ".".join(chain)
             if sure:
                 self._read(where, name, MISSING, each=True)
-            return ["missing", *chain]
+            return ["missing", *chain], full
         if type(value) is ModuleType:
             self._read(where, name, value, each=_interactive(where))
-            return ["module", value.__name__, *rest]
+            return ["module", value.__name__, *rest], ".".join((value.__name__, *rest))
+        own = f"{where.get('__name__')}:{name}"
         if (id(where), name) in self.state:
-            shown = where.get("__name__")
             texts = assignments(where.get("__file__"), name)
             node = ["state", *texts]
-            self._part(f"{shown}:{name}", "state", node, texts)
-            return [node, *rest] if rest else node
+            self._part(own, "state", node, texts)
+            return ([node, *rest] if rest else node), full
         is_code = isinstance(value, (FunctionType, type)) or hasattr(type(value), "__followed__")
         self._read(where, name, value, each=direct or not is_code or _interactive(where))
         node = self.node(value)
         if not is_code:
-            self._part(f"{where.get('__name__')}:{name}", "value", node, value)
+            self._part(own, "value", node, value)
             self._mutable(value)
-        return [node, *rest] if rest else node
+        return ([node, *rest] if rest else node), full
 
     def _looked_up(self, chain: Chain, space: Space) -> tuple[Space, str, Any, Chain]:
         """Through modules of the project to the binding of something that is none.

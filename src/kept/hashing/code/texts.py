@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import weakref
 from collections.abc import Iterator
@@ -15,7 +16,14 @@ from ..source import definition, is_ours, lines_of, statement
 from .normal import Normal, normal
 from .project import module_file
 
-__all__ = ["assignments", "class_text", "function_text", "functions_of"]
+__all__ = [
+    "assigned",
+    "assignments",
+    "class_nodes",
+    "class_text",
+    "function_text",
+    "functions_of",
+]
 
 _CLASS = re.compile(r"class\s")
 _texts: dict[int, tuple[weakref.ref[CodeType], Normal]] = {}
@@ -101,31 +109,29 @@ def class_text(kind: type[Any]) -> tuple[Normal, ...]:
     """The normalised definition of a class; several, where its source has several of its name, and
     none where there is no source that is surely its own.
     """
+    space = next((f.__globals__ for f in functions_of(kind)), {})
+    return tuple(normal(node, lambda item: is_ours(item, space)) for node in class_nodes(kind))
+
+
+def class_nodes(kind: type[Any]) -> list[ast.ClassDef]:
+    """The same, as trees."""
     file = module_file(kind.__module__)
     if kind.__module__ in ("__main__", "__mp_main__") or file is None:
         file = next((f.__code__.co_filename for f in functions_of(kind)), file)
     if file is None:
-        return ()
+        return []
     codes = [f.__code__ for f in functions_of(kind) if f.__code__.co_filename == file]
-    probe = codes[0] if codes else _nothing(file)
     try:
-        lines = lines_of(probe) if codes else _lines(file)
+        lines = lines_of(codes[0]) if codes else _lines(file)
         if not lines or not all(lines_of(code) for code in codes):
-            return ()
+            return []
         nodes = _classes("".join(lines), kind.__qualname__)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return ()
+        return []
     firsts = [code.co_firstlineno for code in codes]
-    fitting = [
+    return [
         node for node in nodes if all(node.lineno <= at <= (node.end_lineno or 0) for at in firsts)
     ]
-    space = codes and next(functions_of(kind)).__globals__
-    ours = lambda item: is_ours(item, space or {})  # noqa: E731  used once below
-    return tuple(normal(node, ours) for node in fitting)
-
-
-def _nothing(file: str) -> CodeType:
-    return compile("", file, "exec")
 
 
 def _lines(file: str) -> list[str]:
@@ -189,18 +195,18 @@ def _top_level(text: str, name: str) -> ast.ClassDef | None:
     return ast.increment_lineno(node, first)
 
 
-def assignments(file: str | None, name: str) -> list[str]:
-    """The statements at the margin of a module that bind a name, normalised."""
+def assigned(file: str | None, name: str) -> Iterator[ast.stmt]:
+    """The statements at the margin of a module that bind a name."""
     if file is None:
-        return []
+        return
     pattern = re.compile(rf"{re.escape(name)}\s*(?::[^=\n]*)?=(?!=)")
-    found = []
     lines = _lines(file)
     for at, line in enumerate(lines):
         if pattern.match(line):
-            try:
-                node = statement(lines, at, None)
-            except (SyntaxError, ValueError, OSError):
-                continue
-            found.append(normal(node, lambda _: False).text)
-    return found
+            with contextlib.suppress(SyntaxError, ValueError, OSError):
+                yield statement(lines, at, None)
+
+
+def assignments(file: str | None, name: str) -> list[str]:
+    """The same, normalised."""
+    return [normal(node, lambda _: False).text for node in assigned(file, name)]

@@ -89,6 +89,9 @@ class Execution:
     def settle(self) -> bool:
         return True  # the adapter has compared, when the run began
 
+    def note(self, found: Located) -> None:
+        """A node's code is a graph's; its sources are not written down."""
+
     def arguments(self, found: Located) -> Arguments:
         return Arguments(found.items or [], _shown)
 
