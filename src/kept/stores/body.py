@@ -15,7 +15,7 @@ __all__ = ["BODY_SIZE", "INLINE", "STATES", "Body", "rowid", "seal", "unseal"]
 
 _BODY = struct.Struct("<32sBdddQ")
 BODY_SIZE = _BODY.size
-INLINE = 1024
+INLINE = 2048
 """Frames of at most this many bytes stand in the call's own row."""
 
 STATES = ("done", "failed", "items")
