@@ -1,138 +1,230 @@
-"""Named state beside diskcache and beside the bare Redis client: `python benchmarks/kv.py [redis://…]`.
+"""Named state beside diskcache, and beside the bare Redis client on the same server.
 
-Both sides are timed in turns, in this process. Without a URL it starts a `redis-server` of its own.
+python benchmarks/kv.py                   # its rows alone; takes what peers.py takes, such as --quick
+
+`rows` gives them to `peers.py`. Rows of Redis are there if a `redis-server` is, which they start.
 """
 
 from __future__ import annotations
 
-import statistics
+import itertools
+import json
+import shutil
+import socket
+import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import threading
+from collections.abc import Callable
+from time import perf_counter, perf_counter_ns, sleep
+from typing import TYPE_CHECKING
+
+from measure import CannotDoError, Room, quiet_collector, same
 
 import kept
 
-ROUNDS, EACH = 15, 400
+if TYPE_CHECKING:
+    from works import Row
+
+EACH = 400
 VALUE = {"state": "running", "step": 17, "loss": 0.25}
 
-
-def seconds(do: Callable[[int], object]) -> float:
-    begun = time.perf_counter()
-    for number in range(EACH):
-        do(number)
-    return (time.perf_counter() - begun) / EACH
+Sampler = Callable[[], float]
+Do = Callable[[str], object]
 
 
-def ratio(
-    mine: Callable[[int], object], other: Callable[[int], object]
-) -> tuple[float, float, float]:
-    """Seconds of both, and the median of their ratios, round by round."""
-    mine(0), other(0)
-    pairs = [(seconds(mine), seconds(other)) for _ in range(ROUNDS)]
-    ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return ours, theirs, statistics.median(a / b for a, b in pairs)
+class Verbs:
+    """Setting and getting small values, on a disk or in Redis.
+
+    Args:
+        verb: `set`, `get`, or `mixed`: a set and two gets.
+    """
+
+    def __init__(self, verb: str) -> None:
+        self.notes: dict[str, str] = {}
+        self.unsound: set[str] = set()
+        self._verb = verb
+        self._url = ""
+        self._ends: list[Callable[[], object]] = []
+
+    def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
+        write, read = self._sides(entrant, room)
+        for n in range(EACH):
+            write(f"k{n}")
+        same(read("k7"), VALUE, entrant)
+
+        def mixed(key: str) -> None:
+            write("k0"), read(key), read("k0")
+
+        do: Do = {"set": write, "get": read, "mixed": mixed}[self._verb]
+
+        def sample() -> float:
+            with quiet_collector():
+                start = perf_counter_ns()
+                for n in range(EACH):
+                    do(f"k{n}")
+                took = perf_counter_ns() - start
+            same(read("k3"), VALUE, entrant)
+            return took / 1e9 / EACH
+
+        return sample
+
+    def _sides(self, entrant: str, room: Room) -> tuple[Do, Do]:
+        if entrant == "kept":
+            store = kept.store("bench", cache=kept.open(room.new()))
+            return lambda key: store.set(key, VALUE), store.get
+        import diskcache
+
+        other = diskcache.Cache(str(room.new()))
+        self._ends.append(other.close)
+        return lambda key: other.set(key, VALUE), other.get
+
+    def finish(self) -> None:
+        while self._ends:
+            self._ends.pop()()
 
 
-def rows(redis_url: str | None = None) -> Iterator[tuple[str, float, float, float]]:
-    """What is measured, seconds of kept, of the other, and their ratio."""
-    with tempfile.TemporaryDirectory(prefix="kept-bench-") as place:
-        yield from _beside_diskcache(Path(place))
-        yield from _many_keys(Path(place))
-    if redis_url is not None:
-        yield from _beside_redis(redis_url)
+class InRedis(Verbs):
+    """The same, in one server."""
 
+    def _sides(self, entrant: str, room: Room) -> tuple[Do, Do]:
+        import redis
 
-def _beside_diskcache(place: Path) -> Iterator[tuple[str, float, float, float]]:
-    import diskcache
+        url = self._url = self._url or self._served(room)
+        if entrant == "kept":
+            store = kept.store("bench", cache=kept.open(url))
+            return lambda key: store.set(key, VALUE), store.get
+        bare = redis.Redis.from_url(url)
+        self._ends.insert(0, bare.close)
+        return lambda key: bare.set(key, json.dumps(VALUE)), lambda key: json.loads(bare.get(key))
 
-    store = kept.store("bench", cache=kept.open(place / "kept"))
-    other = diskcache.Cache(str(place / "diskcache"))
-    for name, value in (("a small dict", VALUE), ("a text", "hello")):
-        yield (
-            f"set {name}, diskcache",
-            *ratio(lambda n: store.set(f"k{n}", value), lambda n: other.set(f"k{n}", value)),  # noqa: B023  called at once
-        )
-        yield (
-            f"get {name}, diskcache",
-            *ratio(lambda n: store.get(f"k{n}"), lambda n: other.get(f"k{n}")),
-        )
+    def _served(self, room: Room) -> str:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+        server = subprocess.Popen([*command, "--dir", room.new()], stdout=subprocess.DEVNULL)
 
-    def mixed(
-        write: Callable[[str, object], object], read: Callable[[str], object]
-    ) -> Callable[[int], object]:
-        return lambda n: (write("k0", n), read(f"k{n}"), read("k0"))
-
-    yield (
-        "set and 2 gets, diskcache",
-        *ratio(mixed(store.set, store.get), mixed(other.set, other.get)),
-    )
-    other.close()
-
-
-def _many_keys(place: Path) -> Iterator[tuple[str, float, float, float]]:
-    store = kept.store("many", cache=kept.open(place / "kept"))
-    for begin in range(0, 1_000_000, 20_000):
-        store.update({f"{n // 100:05}/{n % 100:02}": n for n in range(begin, begin + 20_000)})
-    found = []
-    for number in range(ROUNDS):
-        begun = time.perf_counter()
-        assert len(list(store.items(f"{number * 311:05}/"))) == 100
-        found.append(time.perf_counter() - begun)
-    yield (
-        "100 of 1,000,000 by prefix, 10 ms",
-        statistics.median(found),
-        0.010,
-        statistics.median(found) / 0.010,
-    )
-
-
-def _beside_redis(url: str) -> Iterator[tuple[str, float, float, float]]:
-    import json
-
-    import redis
-
-    store, bare = kept.store("bench", cache=kept.open(url)), redis.Redis.from_url(url)
-    yield (
-        "set, bare redis",
-        *ratio(lambda n: store.set(f"k{n}", VALUE), lambda n: bare.set(f"k{n}", json.dumps(VALUE))),
-    )
-    yield (
-        "get, bare redis",
-        *ratio(lambda n: store.get(f"k{n}"), lambda n: json.loads(bare.get(f"k{n}"))),
-    )
-    store.service.cleanup()
-
-
-@contextmanager
-def _server() -> Iterator[str]:
-    import socket
-    import subprocess
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as place:
-        command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", place]
-        server = subprocess.Popen([*command, "--save", ""], stdout=subprocess.DEVNULL)
-        try:
-            time.sleep(1)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
+        def end() -> None:
             server.terminate()
             server.wait()
 
+        self._ends.append(end)
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+            except OSError:
+                sleep(0.05)
+            else:
+                return f"redis://127.0.0.1:{port}/0"
+        raise CannotDoError("redis-server did not start")
 
-def main(url: str | None) -> None:
-    if url is None:
-        with _server() as url:
-            return main(url)
-    for name, ours, theirs, of in rows(url):
-        print(f"{name:36} {ours * 1e6:10.1f} us  beside {theirs * 1e6:10.1f} us  ratio {of:5.2f}")
-    return None
+    def finish(self) -> None:
+        super().finish()
+        self._url = ""
+
+
+class ManyKeys:
+    """Keys with a prefix that 100 have, among a million."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+        self.unsound: set[str] = set()
+
+    def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
+        many = 50_000 if quick else 1_000_000
+        self.notes[entrant] = f"among {many:,} keys"
+        store = kept.store("many", cache=kept.open(room.new()))
+        for begin in range(0, many, 10_000):
+            store.update({f"{n // 100:05}/{n % 100:02}": n for n in range(begin, begin + 10_000)})
+        prefixes = itertools.cycle(f"{number:05}/" for number in range(0, many // 100, 311))
+
+        def sample() -> float:
+            prefix = next(prefixes)
+            start = perf_counter()
+            found = list(store.items(prefix))
+            took = perf_counter() - start
+            first = int(prefix[:-1]) * 100
+            same([value for _, value in found], list(range(first, first + 100)), entrant)
+            return took
+
+        return sample
+
+    def finish(self) -> None: ...
+
+
+class Sweep:
+    """The slowest of a reader's reads while 100,000 expired keys are swept."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
+        self.unsound: set[str] = set()
+
+    def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
+        many = 10_000 if quick else 100_000
+
+        def sample() -> float:
+            store = kept.store("swept", cache=kept.open(room.new()))
+            store["stays"] = 1
+            for begin in range(0, many, 5_000):
+                store.update({f"t{n}": n for n in range(begin, begin + 5_000)}, ttl=3600)
+            store.service.entries.ahead += 7200
+            sweeper = threading.Thread(target=store.sweep)
+            sweeper.start()
+            slowest, reads = 0.0, 0
+            while sweeper.is_alive():
+                start = perf_counter()
+                found = store["stays"]
+                slowest = max(slowest, perf_counter() - start)
+                same(found, 1, entrant)
+                reads += 1
+                sleep(0.0005)
+            same(store.service.entries.due(), None, entrant)
+            self.notes[entrant] = f"{many:,} keys, {reads:,} reads meanwhile"
+            return slowest
+
+        return sample
+
+    def finish(self) -> None: ...
+
+
+def rows() -> tuple[Row, ...]:
+    """The rows for the table."""
+    from works import Limit, Row
+
+    found = [
+        Row(
+            f"state-{verb}",
+            f"named state: {title}",
+            lambda verb=verb: Verbs(verb),  # type: ignore[misc]  # bound in each round
+            ("kept", "diskcache"),
+            (Limit(0.8, 0.7, "diskcache"),),
+        )
+        for verb, title in (("set", "set"), ("get", "get"), ("mixed", "a set and 2 gets"))
+    ]
+    if shutil.which("redis-server"):
+        found += [
+            Row(
+                f"state-redis-{verb}",
+                f"named state in Redis: {verb}",
+                lambda verb=verb: InRedis(verb),  # type: ignore[misc]  # the same
+                ("kept", "bare redis"),
+                (Limit(1.5, 1.2, "bare redis"),),
+            )
+            for verb in ("set", "get")
+        ]
+    alone = ("kept",)
+    prefix = "named state: list 100 of 1,000,000 keys by prefix"
+    sweep = "named state: slowest read while 100,000 expired keys are swept"
+    return (
+        *found,
+        Row("state-prefix", prefix, ManyKeys, alone, (Limit(0.010, 0.001),)),
+        Row("state-sweep", sweep, Sweep, alone, (Limit(0.020, 0.005),), rounds=3),
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    import peers
+
+    peers.ROWS = rows()
+    sys.argv[1:1] = ["--json", str(peers.HERE / "out" / "kv.json")]  # a later one counts
+    sys.exit(peers.main())

@@ -22,11 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dataflows
 from libraries import versions
 from measure import Room
 from table import Outcome, show, update_markdown
-from works import ROWS, Row
+from works import ROWS as OF_CALLS
+from works import Row
 
+import kv
+
+ROWS = (*OF_CALLS, *dataflows.rows(), *kv.rows())
 HERE = Path(__file__).parent
 Say = Callable[[str], None]
 

@@ -115,6 +115,36 @@ def test_a_compare_and_set_is_exact_among_threads(url: str) -> None:
     assert sorted(won) == list(range(20))
 
 
+@pytest.mark.parametrize("medium", ["sqlite", "redis"])
+def test_nothing_older_is_read_than_what_was_seen(
+    medium: str, request: Any, tmp_path: Path
+) -> None:
+    url = place_of(request, medium, tmp_path)
+    store = kept.store("s", cache=kept.open(url))
+    store.update({"n": 0, "others": 0})
+    wrong: list[tuple[int, int]] = []
+
+    def work() -> None:
+        seen = 0
+        for _ in range(60):
+            seen = max(seen, store.increment("n"))
+            for _ in range(5):
+                found = store["n"]
+                if found < seen:
+                    wrong.append((found, seen))
+                seen = found
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    source = "for _ in range(200): store.increment('n'); store.increment('others')"
+    processes(1, source, url)
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert (store["n"], store["others"]) == (440, 200)
+
+
 @pytest.mark.parametrize("medium", ["sqlite", "file", "files", "postgresql", "mariadb", "redis"])
 def test_a_watch_sees_what_another_process_does(medium: str, request: Any, tmp_path: Path) -> None:
     url = place_of(request, medium, tmp_path)

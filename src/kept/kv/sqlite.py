@@ -93,6 +93,7 @@ class SqliteEntries(SqlEntries):
         self.database = Database(path, _make, durable=durable, network=network, disposable=False)
         self._sweeper: Database | None = None
         self._tier: tuple[Any, dict[tuple[Name, str], Entry]] = (None, {})
+        self._evicted = False
         self._words: memoryview | None = None
         mine = weakref.ref(self)  # the database outlives this, until it is closed
 
@@ -165,9 +166,10 @@ class SqliteEntries(SqlEntries):
         if data is None:
             raise DamagedValue(f"the entry {key!r} is damaged: it has no value")
         entry = Entry(key, data, revision, created, updated, expires, policy)
-        # Into the dict that was there before the row was read: who came meanwhile has a new one.
         if token is not None and len(data) <= _SMALL and len(tier[1]) < _TIER:
-            tier[1][name, key] = entry
+            with self.database.lock:  # or a commit that the dict follows could come in between
+                if self._tier is tier:
+                    tier[1][name, key] = entry
         if expires is not None and expires <= self.now():
             return None
         return entry
@@ -179,8 +181,32 @@ class SqliteEntries(SqlEntries):
                     f"can't keep {len(step.data):,} bytes under {step.key!r}: SQLite holds less than "
                     "1 GB in a row; keep the value in a file, or with @keep, and its digest here"
                 )
-        with self.database.writing() as c:
-            return self._apply(_Session(c, self.ahead), name, steps)
+        with self.database.lock:
+            self._evicted = False
+            with self.database.writing() as c:
+                left = self._apply(_Session(c, self.ahead), name, steps)
+            if left is not None and not self._evicted:
+                self._follow(name, steps, left)
+        return left
+
+    def _keep_within(self, *arguments: Any) -> None:
+        self._evicted = True  # others than the keys of the steps, it may be
+        super()._keep_within(*arguments)
+
+    def _follow(self, name: Name, steps: Sequence[Step], left: Sequence[Entry | None]) -> None:
+        """Bring the tier to after a commit of our own, which changed nothing but these keys."""
+        step = self.database.step  # under the lock: another thread's would vouch for other keys
+        if step is None:
+            return
+        token, held = self._tier
+        if token != step[0]:
+            held = {}
+        for each, entry in zip(steps, left, strict=True):
+            if entry is None or len(entry.data) > _SMALL or len(held) >= _TIER:
+                held.pop((name, each.key), None)
+            else:
+                held[name, each.key] = entry
+        self._tier = (step[1], held)
 
     def remove(self, name: Name | None, which: str, limit: int | None) -> int:
         if name is not None:

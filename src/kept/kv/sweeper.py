@@ -30,15 +30,18 @@ _thread: threading.Thread | None = None
 _stop = threading.Event()
 
 
-def sweep(entries: Entries) -> int:
-    """Remove all that has expired by now; how many."""
+def sweep(entries: Entries, stop: threading.Event | None = None) -> int:
+    """Remove all that has expired by now, or until somebody says stop; how many."""
     removed = 0
     while True:
         count = entries.remove(None, "expired", BATCH)
         removed += count
         if count < BATCH:
             return removed
-        _stop.wait(_PAUSE)
+        if stop is None:
+            time.sleep(_PAUSE)
+        elif stop.wait(_PAUSE):
+            return removed
 
 
 def sweeping(entries: Entries) -> None:
@@ -75,7 +78,7 @@ def _look(entries: Entries) -> None:
         _swept[entries] = time.monotonic() + _FAR  # unless somebody sets a TTL from here on
     # An error is no end: the server may be back at the next look.
     with contextlib.suppress(KeptError):
-        sweep(entries)
+        sweep(entries, _stop)  # a fork waits for no more than one batch
         due = entries.due()
         wait = None if due is None else max(0.0, due - entries.now())
         with _guard:
