@@ -60,6 +60,19 @@ def test_scopes_are_listed_and_apart(capsys: pytest.CaptureFixture[str]) -> None
     assert said(capsys, "ls", "--scope", "one").count("one") == 1
 
 
+def test_a_collection_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    kept.store("s", collection="mine")["k"] = 1
+    kept.store("s")["k"] = 2
+    mine = ("--collection", "mine")
+    assert said(capsys, "get", "s", "k", *mine) == "1\n"
+    assert [row["keys"] for row in json.loads(said(capsys, "ls", "--json", *mine))["stores"]] == [1]
+    said(capsys, "set", "other", "k", "3", *mine)
+    assert said(capsys, "rm", "s", "--store", *mine) == "deleted the store s\n"
+    stores = json.loads(said(capsys, "ls", "--json", *mine))["stores"]
+    assert [row["store"] for row in stores] == ["other"]
+    assert kept.store("s")["k"] == 2
+
+
 def test_what_is_not_json_is_decoded_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     kept.store("s")["k"] = (1, 2)
     assert "--load" in said(capsys, "get", "s", "k")

@@ -25,15 +25,21 @@ ScopeOption = Annotated[
     str | None,
     typer.Option(metavar="SCOPE", help="The scope of the store.", show_default="none"),
 ]
+CollectionOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The collection of the store.", show_default="the usual one"),
+]
 _NEVER = ("never", "none")
 
 
 @contextlib.contextmanager
-def _store(name: str, scope: str | None, cache: str | None, make: bool = False) -> Iterator[Any]:
-    from kept.kv import store
+def _store(
+    name: str, scope: str | None, collection: str | None, cache: str | None, make: bool = False
+) -> Iterator[Any]:
+    from kept.kv import ExecutionStore
 
     with opened(cache, make=make) as (found, _):
-        yield store(name, scope, cache=found)
+        yield ExecutionStore.create(name, scope, collection_name=collection, cache=found)
 
 
 @app.callback(invoke_without_command=True)
@@ -50,6 +56,7 @@ def ls(
     ] = None,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Keys that begin with it.")] = "",
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,18 +64,18 @@ def ls(
     from kept.kv import ExecutionStoreService
 
     if store is not None:
-        with _store(store, scope, cache) as found:
+        with _store(store, scope, collection, cache) as found:
             rows = [(key, found.get_metadata(key)) for key in found.keys(prefix)]
         _print_keys([row for row in rows if row[1] is not None], as_json)
         return
     with opened(cache) as (place, url):
-        service = ExecutionStoreService(cache=place)
+        service = ExecutionStoreService(collection_name=collection, cache=place)
         stores = [
             {
                 "store": document.store_name,
                 "scope": document.dataset_id,
                 "keys": ExecutionStoreService(
-                    dataset_id=document.dataset_id, cache=place
+                    dataset_id=document.dataset_id, collection_name=collection, cache=place
                 ).count_keys(document.store_name),
                 "metadata": document.metadata,
             }
@@ -115,12 +122,13 @@ def get(
         bool, typer.Option("--load", help="Decode what is not JSON, which may run code.")
     ] = False,
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Write a key's value: as JSON, or what it is."""
     from kept.errors import NotKept
 
-    with _store(store, scope, cache) as found:
+    with _store(store, scope, collection, cache) as found:
         entry = found.service.entries.get(found.service.name(store), key)
         if entry is None:
             raise NotKept(f"the store {store!r} has no key {key!r}")
@@ -146,6 +154,7 @@ def put(
         bool, typer.Option("--if-absent", help="Only if it is not there; else the exit code is 1.")
     ] = False,
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Set a key."""
@@ -153,7 +162,7 @@ def put(
     if not as_text:
         with contextlib.suppress(ValueError, RecursionError):
             content = json.loads(value)
-    with _store(store, scope, cache, make=True) as found:
+    with _store(store, scope, collection, cache, make=True) as found:
         if not if_absent:
             found.set(key, content, ttl, policy)
         elif not found.set_if_absent(key, content, ttl, policy):
@@ -170,6 +179,7 @@ def rm(
     ] = False,
     whole: Annotated[bool, typer.Option("--store", help="The store with all its keys.")] = False,
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Delete keys, what may be evicted, or a whole store."""
@@ -177,7 +187,7 @@ def rm(
 
     if sum((bool(keys), evictable, whole)) != 1:
         raise ConfigError("say what to delete: keys, --evictable or --store")
-    with _store(store, scope, cache) as found:
+    with _store(store, scope, collection, cache) as found:
         if whole:
             if found.service.delete_store(store) is None:
                 raise NotKept(f"there is no store {store!r} in this scope")
@@ -198,12 +208,13 @@ def ttl(
         str | None, typer.Argument(metavar="[SPAN]", help="30s, '12 h'; or never.")
     ] = None,
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Say when a key expires, or change that."""
     from kept.errors import NotKept
 
-    with _store(store, scope, cache) as found:
+    with _store(store, scope, collection, cache) as found:
         if span is not None:
             found.update_ttl(key, None if span in _NEVER else span)
         about = found.get_metadata(key)
@@ -223,11 +234,12 @@ def watch(
         float | None, typer.Option(metavar="SECONDS", help="End when nothing changes for so long.")
     ] = None,
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write changes as they happen, a line each."""
-    with _store(store, scope, cache, make=True) as found:
+    with _store(store, scope, collection, cache, make=True) as found:
         for change in found.watch(prefix, since, timeout=timeout):
             if as_json:
                 shown = change.value if _is_json(change.value) else repr(change.value)
@@ -254,13 +266,14 @@ def export(
         Path | None, typer.Argument(metavar="[FILE]", show_default="standard output")
     ] = None,
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Write a store as lines of JSON: a key each, with its value, policy and expiry."""
     from kept.kv.paging import each_entry
 
     with (
-        _store(store, scope, cache) as found,
+        _store(store, scope, collection, cache) as found,
         file.open("w", encoding="utf-8") if file else contextlib.nullcontext(sys.stdout) as out,
     ):
         ahead = time.time() - found.service.entries.now()
@@ -285,6 +298,7 @@ def import_(
         bool, typer.Option("--trust", help="Take values that run code when they are read.")
     ] = False,
     scope: ScopeOption = None,
+    collection: CollectionOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Set the keys that `kept store export` wrote; what has expired since is left out."""
@@ -312,7 +326,7 @@ def import_(
                 )
             if left is None or left > 0:
                 steps.append(Step(key, data, left, policy_of(policy).value))
-    with _store(store, scope, cache, make=True) as found:
+    with _store(store, scope, collection, cache, make=True) as found:
         for at in range(0, len(steps), 500):
             found.service.entries.apply(found.service.name(store), steps[at : at + 500])
     print(f"set {len(steps):,} key{'' if len(steps) == 1 else 's'}")
