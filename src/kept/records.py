@@ -217,6 +217,8 @@ class Event(NamedTuple):
     """Names to digests, where they were at hand."""
     error: str | None = None
     """The type of the exception of a failure."""
+    shown: Mapping[str, Any] = {}
+    """Of a failure, of which there is no record: the arguments that one would show."""
 
 
 class RunRecord(NamedTuple):

@@ -78,8 +78,18 @@ def record(
         code=kept.code_tag,
         arguments={name: raw.hex() for name, _, raw in items},
         error=None if error is None else type(error).__qualname__,
+        shown={} if error is None or found is None else _shown(kept, found),
     )
     into.put(event)
+
+
+def _shown(kept: Kept[..., Any], found: Located) -> dict[str, Any]:
+    """The arguments of a failure that a record would show."""
+    try:
+        given = kept.locator.arguments(found)
+    except Exception:  # noqa: BLE001  the body may have changed one into what has no identity
+        return {}
+    return {name: value for name, value, _ in given.items_given if given.shown(value)}
 
 
 def metadata(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Difference", "compare"]
 
-KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "gone")
+KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "spared", "gone")
 
 
 class Difference(NamedTuple):
@@ -23,7 +23,8 @@ class Difference(NamedTuple):
     kind: str
     """`reused`: a hit of what the other run had. `recomputed`: computed in both, with one result.
     `drifted`: the same call with another result. `changed`: the same function and arguments, but
-    other code. `new`: not in the other run. `failed`: it raised. `gone`: only in the other run.
+    other code. `new`: not in the other run. `failed`: it raised. `spared`: not made any more, as a
+    call whose body had made it was a hit. `gone`: only in the other run, for other reasons.
     """
     call: str
     """In one line."""
@@ -77,6 +78,11 @@ class Comparison:
     def failed(self) -> list[Difference]:
         """Calls that raised."""
         return self.of("failed")
+
+    @property
+    def spared(self) -> list[Difference]:
+        """Calls that the other run made inside one that is a hit now."""
+        return self.of("spared")
 
     @property
     def gone(self) -> list[Difference]:
@@ -149,7 +155,8 @@ def compare(run: Run, other: Run) -> Comparison:
         found.append(Difference(kind, event_label(event, known.get(key)), event, past))
     for key, past in before.items():
         if key not in now and key not in met:
-            found.append(Difference("gone", event_label(past, known.get(key)), None, past))
+            kind = "spared" if _inside(past, before, now) else "gone"
+            found.append(Difference(kind, event_label(past, known.get(key)), None, past))
     return Comparison(run, other, found)
 
 
@@ -157,6 +164,18 @@ def _kind(event: Event, past: Event) -> str:
     if event.result and past.result and event.result != past.result:
         return "drifted"
     return "reused" if event.outcome == "hit" else "recomputed"
+
+
+def _inside(event: Event, before: dict[str, Event], now: dict[str, Event]) -> bool:
+    """Whether a call was made, at some remove, by one that is a hit now."""
+    met: set[str] = set()
+    parent = event.parent
+    while parent is not None and parent not in met:
+        met.add(parent)
+        if parent in now:
+            return now[parent].outcome == "hit"
+        parent = before[parent].parent if parent in before else None
+    return False
 
 
 def _by_key(run: Run) -> dict[str, Event]:

@@ -73,6 +73,7 @@ def pack(events: Iterable[Event]) -> bytes:
             event.parent,
             event.error,
             dict(event.arguments) or None,
+            dict(event.shown) or None,
         ]
         while row[-1] is None:
             row.pop()
@@ -101,10 +102,12 @@ def _event(
     parent: str | None = None,
     error: str | None = None,
     arguments: Mapping[str, str] | None = None,
+    shown: Mapping[str, Any] | None = None,
 ) -> Event:
     name, code = functions[function]
+    given = arguments or {}
     return Event(
-        outcome, name, key, result, at, seconds, count, parent, code, arguments or {}, error
+        outcome, name, key, result, at, seconds, count, parent, code, given, error, shown or {}
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from kept.caches import Cache
@@ -20,16 +20,26 @@ def short(function: str) -> str:
     return function.rpartition(":")[2]
 
 
-def called(function: str, call: Call | None, arguments: Mapping[str, str] | None = None) -> str:
-    """A call in one line; its arguments from its record, or by their digests."""
-    if call is not None:
-        shown = (
-            f"{name}={_value(found.value)}" if found.shown else f"{name}=<{found.digest[:8]}>"
-            for name, found in call.arguments.items()
-        )
-    else:
-        shown = (f"{name}=<{digest[:8]}>" for name, digest in (arguments or {}).items())
+def called(function: str, call: Call) -> str:
+    """A call in one line, as its record has it."""
+    shown = (
+        f"{name}={_value(found.value)}" if found.shown else f"{name}=<{found.digest[:8]}>"
+        for name, found in call.arguments.items()
+    )
     return f"{short(function)}({', '.join(shown)})"
+
+
+def event_label(event: Event, call: Call | None) -> str:
+    """What an event was about, in one line: by the record of the call, where there is one."""
+    if call is not None:
+        return called(event.function, call)
+    if not event.arguments:
+        return short(event.function)
+    shown = (
+        f"{name}={_value(event.shown[name])}" if name in event.shown else f"{name}=<{digest[:8]}>"
+        for name, digest in event.arguments.items()
+    )
+    return f"{short(event.function)}({', '.join(shown)})"
 
 
 def _value(value: Any) -> str:
@@ -54,10 +64,3 @@ def records(cache: Cache | None, keys: Iterable[str | None]) -> dict[str, Call]:
             if call is not None:
                 found[key] = call
     return found
-
-
-def event_label(event: Event, call: Call | None) -> str:
-    """What an event was about, in one line."""
-    if call is None and not event.arguments:
-        return short(event.function)
-    return called(event.function, call, event.arguments)

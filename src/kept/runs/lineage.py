@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from kept.caches import Cache, active, chosen
 from kept.errors import AmbiguousDigest, ConfigError, NotKept
 from kept.hashing import digest
-from kept.query import Matches, named, one_of
+from kept.query import Match, Matches, named
 from kept.records import Call, Digest, Event
 from kept.runs.graph import Graph
 from kept.runs.labels import called, event_label, records
+from kept.runs.links import links_of, parent_of, scalar
 from kept.runs.nodes import CALLED, GAVE, Edge, Node
 from kept.runs.report import summed
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["lineage", "of_run"]
 
-_TOGETHER = 100  # digests in one question
-_ANYBODYS = frozenset(digest(value) for value in (None, True, False))
+_NOTHING: tuple[Any, ...] = (None, True, False, "", (), [], {}, set())
+_ANYBODYS = frozenset(map(digest, _NOTHING))
 """Values that lead from everywhere to everywhere."""
 
 
@@ -38,13 +39,15 @@ def lineage(
 
     Up go the calls whose results were its arguments, and the call that made it; down those that took
     its result, and those that it made. Calls are connected by the digests of values: two that gave
-    the same value are both where it may have come from. None, True and False connect nothing.
+    the same value are both where it may have come from. None, True, False and what is empty connect
+    nothing.
 
     Args:
-        of: a kept value; its digest, or a call's key, or 4 or more digits of either; or a `Call`.
+        of: a kept value; its digest, or a call's key, or 4 or more digits of either; or a call, as a
+            `Call`, or what a query found.
         up: at the most so many steps; all by default.
         down: the same, the other way.
-        limit: at the most so many calls.
+        limit: at the most so many calls; `cut` says if there are more.
         cache: where; the active one by default.
 
     Raises:
@@ -54,9 +57,9 @@ def lineage(
         ConfigError: a step or limit that is no number from 0 up, or no such cache.
         StoreError: the store can't be read.
     """
-    for name, steps in (("up", up), ("down", down), ("limit", limit)):
-        if steps is not None and (type(steps) is not int or steps < 0):
-            raise ConfigError(f"{name}= is a number from 0 up, not {steps!r:.80}")
+    for name, steps, least in (("up", up, 0), ("down", down, 0), ("limit", limit, 1)):
+        if (steps is not None or least) and (type(steps) is not int or steps < least):
+            raise ConfigError(f"{name}= is a number from {least} up, not {steps!r:.80}")
     where = active() if cache is None else chosen(cache)
     walk = _Walk(where, limit)
     focus = walk.begin(of)
@@ -70,9 +73,10 @@ class _Walk:
 
     def __init__(self, cache: Cache, limit: int) -> None:
         self.cache, self.limit = cache, limit
+        self.links = links_of(cache)
         self.calls: dict[str, Call] = {}
-        self.values: set[str] = set()
-        self.edges: list[Edge] = []
+        self.values: dict[str, Any] = {}
+        """Those that no kept call gave, by digest; None where the value is not known."""
         self.cut = False
 
     # -- where it begins --------------------------------------------------------------------------
@@ -82,43 +86,58 @@ class _Walk:
         if isinstance(of, Call):
             self.calls[of.key] = of
             return [of.key]
-        found = self._named(of) if isinstance(of, str) else None
-        if found is None:
-            found = self._valued(digest(of), repr(of))
-        return found
+        if isinstance(of, (Matches, Match)):
+            found = self._met([of.call] if isinstance(of, Match) else of.calls())
+            if not found:
+                raise NotKept(f"no call fits {of!r}")
+            return [str(call.key) for call in found]
+        named = self._named(of) if isinstance(of, str) else None
+        return self._valued(str(digest(of)), repr(of), of) if named is None else named
 
     def _named(self, text: str) -> list[str] | None:
         """By a key or digest, or the beginning of one; None: it is none, and perhaps a value."""
         low = text.lower()
         if not 4 <= len(low) <= 64 or not set(low) <= set(string.hexdigits):
             return None
-        calls = list(self.cache.query(key=named(low)).limit(2).calls())
-        if len(calls) > 1:
-            keys = ", ".join(call.key[:16] for call in calls)
-            raise AmbiguousDigest(f"{text} fits several calls: {keys}; give more digits")
-        if calls:
-            self.calls[calls[0].key] = calls[0]
-            return [calls[0].key]
-        for field in ("result", "given"):
-            call = self.cache.query(**{field: named(low)}).first()
-            if call is not None:
-                values = [call.digest, *(a.digest for a in call.call.arguments.values())]
-                return self._valued(next(v for v in values if v.startswith(low)), text)
+        fits = self._beginning(low) if len(low) < 64 else {low}
+        if len(fits) > 1:
+            shown = ", ".join(one[:16] for one in sorted(fits)[:3])
+            raise AmbiguousDigest(f"{text} fits several: {shown}; give more digits")
+        for one in fits:
+            if self._met(self.links.keyed({one}, 1)):
+                return [one]
+            if found := self._gave_or_took(one, None):
+                return found
         if type(text) is Digest or len(low) == 64:
             raise NotKept(f"no call or value {text} is kept in {self.cache}")
         return None
 
-    def _valued(self, value: Digest, shown: str) -> list[str]:
-        """The calls that gave a value; the value itself, if it was only taken."""
-        gave = list(self.cache.query(result=value).limit(self.limit).calls())
-        if gave:
-            self.calls |= {str(call.key): call for call in gave}
-            return [str(call.key) for call in gave]
-        if not self.cache.query(given=value).exists():
+    def _beginning(self, low: str) -> set[str]:
+        """The keys and digests of values that begin so: one, or enough to see that it is not."""
+        fits: set[str] = set()
+        for field in ("key", "result", "given"):
+            for call in self.cache.query(**{field: named(low)}).calls():
+                met = [call.key, call.result, *(a.digest for a in call.arguments.values())]
+                fits.update(str(one) for one in met if one.startswith(low))
+                if len(fits) > 1:
+                    return fits
+        return fits
+
+    def _valued(self, value: str, shown: str, known: Any) -> list[str]:
+        found = self._gave_or_took(value, known if type(known) in (str, int, float) else None)
+        if not found:
             raise NotKept(
                 f"{shown:.80} has no lineage in {self.cache}: no kept call gave it, and none took it"
             )
-        self.values.add(value)
+        return found
+
+    def _gave_or_took(self, value: str, known: Any) -> list[str]:
+        """The calls that gave a value; the value itself, if it was only taken."""
+        if gave := self._met(self.links.gave({value}, self.limit + 1)):
+            return [str(call.key) for call in gave]
+        if not self.links.took({value: known}, 1):
+            return []
+        self.values[value] = known
         return [value]
 
     # -- going on ---------------------------------------------------------------------------------
@@ -129,41 +148,36 @@ class _Walk:
         while front and (steps is None or steps > 0):
             steps = None if steps is None else steps - 1
             wanted = {
-                str(argument.digest): None
+                str(argument.digest)
                 for call in front
                 for argument in call.arguments.values()
                 if argument.digest not in _ANYBODYS
             }
-            gave = self._ask("result", wanted)
-            parents = {str(call.metadata["parent"]) for call in front if "parent" in call.metadata}
-            new = self._met((*gave, *self._ask("key", dict.fromkeys(parents))))
-            front = new
+            parents = {parent for call in front if (parent := parent_of(call)) is not None}
+            front = self._met(
+                (*self.links.gave(wanted, self._most), *self.links.keyed(parents, self._most))
+            )
 
     def down(self, nodes: Iterable[str], steps: int | None) -> None:
         """To what came of these."""
         listed = list(nodes)
+        values = {value: self.values[value] for value in listed if value in self.values}
         front = [self.calls[node] for node in listed if node in self.calls]
-        results = [value for value in listed if value in self.values]
-        results += [str(call.result) for call in front]
-        keys = [str(call.key) for call in front]
-        while (results or keys) and (steps is None or steps > 0):
+        while (front or values) and (steps is None or steps > 0):
             steps = None if steps is None else steps - 1
-            taken = [value for value in results if value not in _ANYBODYS]
-            took = self._ask("given", dict.fromkeys(taken))
-            made = self._made_by(keys)
-            front = self._met((*took, *made))
-            results = [str(call.result) for call in front]
-            keys = [str(call.key) for call in front]
+            for call in front:
+                values[str(call.result)] = scalar(self.cache, call)
+            taken = {at: value for at, value in values.items() if at not in _ANYBODYS}
+            keys = {str(call.key) for call in front}
+            front = self._met(
+                (*self.links.took(taken, self._most), *self.links.made(keys, self._most))
+            )
+            values = {}
 
-    def _ask(self, field: str, wanted: dict[str, None]) -> Iterator[Call]:
-        """The calls whose field is one of these digests."""
-        for some in _some(list(wanted)):
-            digests = one_of(*(Digest(text) for text in some))
-            yield from Matches(self.cache).where(**{field: digests}).calls()
-
-    def _made_by(self, keys: list[str]) -> Iterator[Call]:
-        for some in _some(keys):
-            yield from self.cache.query(metadata={"parent": one_of(*some)}).calls()
+    @property
+    def _most(self) -> int:
+        """Calls of an answer: all that were met may be among them."""
+        return 2 * self.limit + 1
 
     def _met(self, calls: Iterable[Call]) -> list[Call]:
         """Those that are new."""
@@ -181,7 +195,8 @@ class _Walk:
     # -- what was met -----------------------------------------------------------------------------
 
     def graph(self, focus: list[str]) -> Graph:
-        """Nodes in the order in which they were met, with all edges between them."""
+        """Nodes in the order of time, with all edges between them."""
+        calls = sorted(self.calls.values(), key=lambda call: (call.created, call.key))
         nodes = [Node(value, f"<{value[:12]}>", result=value) for value in self.values]
         nodes += [
             Node(
@@ -193,15 +208,15 @@ class _Walk:
                 str(call.result),
                 call.created,
             )
-            for call in self.calls.values()
+            for call in calls
         ]
         given: dict[str, list[str]] = {value: [value] for value in self.values}
-        for call in self.calls.values():
+        for call in calls:
             given.setdefault(str(call.result), []).append(str(call.key))
         edges: list[Edge] = []
-        for call in self.calls.values():
+        for call in calls:
             arguments = {name: str(found.digest) for name, found in call.arguments.items()}
-            edges += _edges(str(call.key), arguments, given, call.metadata.get("parent"))
+            edges += _edges(str(call.key), arguments, given, parent_of(call))
         return Graph(nodes, edges, focus, self.cut)
 
 
@@ -217,10 +232,6 @@ def _edges(
         yield Edge(parent, node, CALLED)
 
 
-def _some(items: list[str]) -> Iterator[list[str]]:
-    return (items[i : i + _TOGETHER] for i in range(0, len(items), _TOGETHER))
-
-
 def of_run(run: Run) -> Graph:
     """The calls of a run, and of other engines the nodes.
 
@@ -228,7 +239,7 @@ def of_run(run: Run) -> Graph:
         StoreError: it can't be read.
     """
     events = _ended(summed(run.events()))
-    known = records(run.cache, [event.key for event in events.values() if not event.arguments])
+    known = records(run.cache, [event.key for event in events.values()])
     nodes: list[Node] = []
     given: dict[str, list[str]] = {}
     arguments: dict[str, dict[str, str]] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
@@ -111,6 +112,10 @@ def _insert_terms(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
                     (function, name, value, created, row, METADATA)
                     for name, value in tags(metadata)
                 ]
+                links += [
+                    (int(key[:16], 16) - (int(key[0], 16) > 7) * 2**64, row)
+                    for key in _PARENT(str(metadata))
+                ]
     terms.sort(key=_BY_NAME)  # nearly as they stand in the table
     c.executemany("INSERT OR IGNORE INTO terms VALUES (?,?,?,?,?,?)", terms)
     if links:
@@ -118,6 +123,8 @@ def _insert_terms(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
 
 
 _BY_NAME = itemgetter(0, 1)
+_PARENT = re.compile(r'"parent":\s*"([0-9a-f]{64})"').findall
+"""The calls that made this one: found as the values are that it took."""
 
 
 def _terms(

@@ -15,6 +15,7 @@ from kept.stores.tables import call_row
 
 if TYPE_CHECKING:
     from kept.stores.embedded import Embedded
+    from kept.stores.relating import Related
 
 __all__ = ["CALL", "Calls", "Values", "between", "keys_of", "put_value"]
 
@@ -59,6 +60,12 @@ class Calls:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return keys_of(self._store.database, "SELECT key FROM calls", "id", prefix)
+
+    def related(self) -> Related | None:
+        """What finds calls by each other; see `relating.related`."""
+        from kept.stores import relating  # who only calls has no need of it
+
+        return relating.related(self._store)
 
     def all(self) -> Iterator[Call | DamagedValue]:
         """Every record, in one pass; a damaged one as the error."""

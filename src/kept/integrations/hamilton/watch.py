@@ -52,7 +52,7 @@ class Watch(BasePreGraphExecute, BasePreNodeExecute, BasePostNodeExecute, BasePo
         before = dependencies(key)
         if success and span.found is not None:
             at = "hit", node_.name, span.key.hex(), span.found, time.time(), span.cost, 1, None
-            event = Event._make((*at, code, before, None))
+            event = Event._make((*at, code, before, None, {}))
         else:
             event = Event(
                 "computed" if success else "failed",

@@ -1,0 +1,199 @@
+"""From what is found in the layers of a cache to the causes of a miss."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from kept.caches import Cache
+from kept.errors import KeptError
+from kept.records import Call
+from kept.runs.codes import PartChange, Parts, part_changes, parts_of
+from kept.runs.explanation import Cause, Line, ago
+from kept.runs.labels import called
+from kept.runs.leaves import unpacked
+from kept.runs.looking import Layer, Look
+from kept.runs.nearest import Asked, Nearest, nearest, same_arguments
+from kept.runs.notes import LEAVES
+
+__all__ = ["among_the_kept", "code_cause", "kept_of", "of_looks", "states_of", "why_computed"]
+
+_SHOWN = 20  # differences, and parts of code, in a text
+
+
+def of_looks(looks: Sequence[Look]) -> list[Cause]:
+    """What stands in the way of what the layers have under the call's own key."""
+    found = []
+    for look in looks:
+        name = look.layer.name
+        if look.state == "expired" and look.call is not None and look.call.expires is not None:
+            text = f"what is kept in {name} expired {ago(look.call.expires)}"
+            found.append(Cause("expired", text, data={"expired": look.call.expires}))
+        elif look.state == "evicted" and look.call is not None:
+            text = f"its result was evicted from {name} to make room; its record is still there"
+            found.append(Cause("evicted", text, data={"result": str(look.call.result)}))
+        elif look.state == "damaged":
+            text = f"what is kept in {name} is damaged and will be computed again: {look.trouble}"
+            found.append(Cause("damaged", text))
+        elif look.state == "hidden":
+            found.append(Cause("hidden", f"{name} has it, but this cache is filtered and hides it"))
+        elif look.state == "unreachable":
+            found.append(Cause("unreachable", f"{name} does not answer: {look.trouble}"))
+    return found
+
+
+def states_of(looks: Iterable[Look]) -> tuple[dict[str, Any], ...]:
+    """What was found in each layer, as plain data."""
+    return tuple({"name": look.layer.name, "state": look.state} for look in looks)
+
+
+def kept_of(look: Look, cache: Cache, *, memory: bool = False) -> dict[str, Any] | None:
+    """What is kept of a call, as plain data."""
+    call = look.call
+    if call is None:
+        return None
+    more = cache._uses.get(call.key.raw, 0)  # not written down yet
+    return {
+        "layer": look.layer.name,
+        "memory": memory,
+        "state": call.state,
+        "created": call.created,
+        "seconds": call.seconds,
+        "size": call.size,
+        "expires": call.expires,
+        "uses": call.uses + more,
+        "last_used": time.time() if more else call.used,
+        "codec": look.codec,
+        "blobs": look.blobs,
+        "result": str(call.result),
+        "metadata": dict(call.metadata),
+    }
+
+
+def why_computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
+    """Of a kept call: what told it from those that were kept before it.
+
+    Raises:
+        StoreError: the layer can't be read.
+    """
+    leaves = unpacked(layer.place.notes.get(LEAVES + call.key))
+    asked = Asked(call.function, call.code, call.arguments, leaves, call.created)
+    return among_the_kept([layer], asked, lambda: _parts(layer, call))
+
+
+def among_the_kept(
+    layers: Sequence[Layer], asked: Asked, now: Callable[[], Parts]
+) -> tuple[Cause, ...]:
+    """Why nothing is kept under the key of a call: by what is kept of its function.
+
+    Args:
+        now: the parts of the code that it would be computed with.
+    """
+    best: Nearest | None = None
+    for layer in layers:
+        try:
+            same = same_arguments(layer, asked)
+            found = None if same is not None else nearest(layer, asked)
+        except KeptError:  # it is told already that the layer does not answer
+            continue
+        if same is not None:
+            return (code_cause(layer, same, asked, now),)
+        if found is not None and not found.changes:  # a method whose class changed
+            return (code_cause(layer, found.call, asked, now),)
+        if best is None or (found is not None and len(found.changes) < len(best.changes)):
+            best = found
+    if best is None:
+        first = f"it was the first call of {asked.function} that is kept"
+        never = f"nothing is kept of {asked.function}: it was never called"
+        return (Cause("never called", never if asked.before is None else first),)
+    causes = [arguments_cause(best, past=asked.before is not None)]
+    if best.call.code != asked.code:
+        causes.append(code_cause(best.layer, best.call, asked, now))
+    return tuple(causes)
+
+
+def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
+    """Never called with these arguments: what the nearest call had."""
+    call, changes = found.call, found.changes
+    many = len(changes)
+    text = f"never called with these arguments; the nearest kept call differs in {_places(many)}"
+    if past:
+        text = f"never called with these arguments before; the nearest call differs in {_places(many)}"
+    lines = [Line("", f"{change}") for change in changes[:_SHOWN]]
+    if many > _SHOWN:
+        lines.append(Line("", f"and {many - _SHOWN:,} more", "dim"))
+    label = called(call.function, call)
+    lines.append(Line("nearest", f"{label}, key {call.key[:12]}, computed {ago(call.created)}"))
+    data = {
+        "differences": [change._asdict() for change in changes],
+        "nearest": {
+            "key": str(call.key),
+            "call": label,
+            "created": call.created,
+            "code": call.code,
+        },
+    }
+    return Cause("arguments", text, tuple(lines), data)
+
+
+def _places(count: int) -> str:
+    return f"{count:,} place{'' if count == 1 else 's'}"
+
+
+def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts]) -> Cause:
+    """A call was kept with other code, or of another version."""
+    then, mine = call.code, asked.code
+    when = f"kept {ago(call.created)}"
+    data: dict[str, Any] = {
+        "before": then,
+        "now": mine,
+        "kept": {"key": str(call.key), "created": call.created},
+    }
+    kinds = then.partition(":")[0], mine.partition(":")[0]
+    if kinds == ("version", "version"):
+        old, new = then.partition(":")[2], mine.partition(":")[2]
+        text = f"the version changed: {old} -> {new} ({when})"
+        return Cause("version", text, data=data | {"before": old, "now": new})
+    if kinds[0] != kinds[1]:
+        text = (
+            f"the code is identified in another way: {_way(kinds[0])} -> {_way(kinds[1])} ({when})"
+        )
+        return Cause("code", text, data=data)
+    before, after = _parts(layer, call), now()
+    changed = part_changes(before, after) if before and after else []
+    names = ", ".join(f"`{part}`" for part in changed[:_SHOWN])
+    data["parts"] = [part._asdict() for part in changed]
+    if changed:
+        return Cause("code", f"code changed: {names} ({when})", tuple(_diff_lines(changed)), data)
+    if not before:
+        why = "its source was not written down then, so it can't be shown what"
+    else:
+        why = "no source that is written down differs: what it holds does (a constant, a closure)"
+    return Cause("code", f"code changed ({when}); {why}", data=data)
+
+
+def _parts(layer: Layer, call: Call) -> dict[str, tuple[str, str | None]]:
+    """What a call's code was made from; of a method also the class of its receiver."""
+    found = dict(parts_of(layer.place, call.code))
+    receiver = call.arguments.get("@class")
+    if receiver is not None and receiver.shown:
+        found |= parts_of(layer.place, str(receiver.value))
+    return found
+
+
+def _way(kind: str) -> str:
+    return {
+        "deep": "all that it reaches",
+        "code": "its own source",
+        "version": "a version",
+        "none": "nothing",
+    }.get(kind, kind)
+
+
+def _diff_lines(changed: Sequence[PartChange]) -> Iterable[Line]:
+    for part in changed[:_SHOWN]:
+        yield Line("", str(part), "dim")
+        for line in part.diff.splitlines():
+            style = {"+": "added", "-": "removed"}.get(line[:1], "dim")
+            yield Line("", line, style)
