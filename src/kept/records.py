@@ -184,6 +184,8 @@ class Value(NamedTuple):
     buffers: Sequence[Buffer] = ()
     names: Sequence[bytes] = ()
     """The BLAKE3 of each buffer, where it is known already."""
+    signature: bytes = b""
+    """Whose frame it is, where that was signed: see `kept.codecs.signing`."""
 
     @property
     def size(self) -> int:

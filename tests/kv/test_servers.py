@@ -1,4 +1,4 @@
-"""Named state on servers: tables that a newer kept made, that are half made, or that somebody dropped."""
+"""Named state on servers: tables that a newer kept made, half made ones, dropped ones."""
 
 from __future__ import annotations
 

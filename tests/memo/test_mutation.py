@@ -32,7 +32,7 @@ def grows(items: list[int]) -> list[int]:
     return items
 
 
-@keep
+@keep(code="own")
 def shared(n: int) -> list[int]:
     RAN.append(n)
     return GLOBAL

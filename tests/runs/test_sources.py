@@ -40,7 +40,7 @@ def test_all_that_was_reached_is_there_to_read(tmp_path: Path) -> None:
     tag = kept.call(1).code
     found = sources(cache.place, tag)
     at = f"{__name__}:"
-    assert list(found)[0] == f"{at}work"
+    assert next(iter(found)) == f"{at}work"
     assert found[f"{at}helper"] == ("def helper(x: int) -> int:\n    return x * RATE + len(SECRET)")
     assert found[f"{at}RATE"] == "RATE = 3"
     assert "Doc" not in (found[f"{at}Model"] or "")

@@ -95,6 +95,7 @@ class _Through:
         self.calls: Store[Call] = _ReadOnly(place.calls)
         self.values: Store[Value] = _ReadOnly(place.values)
         self.notes: Notes = _ReadOnlyNotes(place.notes)
+        self.fetch_many = getattr(place, "fetch_many", None)
 
     @property
     def words(self) -> Any:
@@ -182,6 +183,7 @@ class _Filtered(_Through):
         super().__init__(place)
         self.locks = place.locks
         self.where = where
+        self.fetch_many = None  # whether it has one is asked of each
         self.calls = _FilteredCalls(place.calls, where)
         self.values, self.notes = place.values, place.notes
 

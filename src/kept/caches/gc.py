@@ -28,6 +28,8 @@ def _collect(place: Any, grace: float, dry_run: bool) -> Collected:
         return place.each(lambda layer: _collect(inner(layer, write=True), grace, dry_run), _sum)
     if isinstance(place, Medium):
         return sweep(place, grace, dry_run=dry_run)
+    if (away := getattr(place, "collect", None)) is not None:  # where it is
+        return Collected(*away(grace, dry_run))
     if not isinstance(place, Embedded):
         raise StoreError(f"{type(place).__name__} can't be collected from here")
     if place.database.readonly:
@@ -84,6 +86,8 @@ def _freed(place: Any, digests: list[str]) -> Collected:
         return place.each(lambda layer: _freed(inner(layer, write=True), digests), _sum)
     if isinstance(place, Medium):
         return free(place, digests)
+    if (away := getattr(place, "free", None)) is not None:  # where it is
+        return Collected(*away(digests))
     if not isinstance(place, Embedded):
         raise StoreError(f"{type(place).__name__} can't be freed from here")
     place.values.delete_many(digests)

@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Self
 
@@ -65,6 +65,9 @@ class Keeper:
         """Notes that always say the same and were written by this process."""
         self.env = ""
         """The name of the one that describes this process."""
+        if getattr(place, "claim", None) is not None:
+            self.glance = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
+            self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # as above
         place.listen(_Told(self))
         self._changed()
         _open.add(self)
@@ -91,8 +94,11 @@ class Keeper:
             return None
         return self.tier.entries.get(key)
 
-    def find(self, key: bytes) -> Entry | None:
+    def find(self, key: bytes, fetch: Callable[[bytes], Any] | None = None) -> Entry | None:
         """The entry under a key, from memory or from the store; a damaged one is a miss.
+
+        Args:
+            fetch: how the place is asked, if in another way.
 
         Raises:
             StoreError: the store can't be read.
@@ -109,7 +115,7 @@ class Keeper:
                 return entry
             token = place.token()
         try:
-            row = place.fetch(key)
+            row = (fetch or place.fetch)(key)
         except DecodeError as error:
             self.damage(key, error)
             return None
@@ -123,6 +129,11 @@ class Keeper:
         if token is not None and row.exact:
             self.tier.add(key, entry, token)
         return entry
+
+    glance = find
+    """`find`, but only what is near where the rest is far away: for who looks again with `claim`."""
+    claim = find
+    """`find`, for who computes what is not there: a far place gives the lease with its answer."""
 
     def value(self, key: bytes, entry: Entry) -> Any:
         """The result of an entry.
@@ -344,6 +355,19 @@ class Keeper:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Look:
+    """One way to look into a place that is far away, without keeping its cache alive."""
+
+    __slots__ = ("_cache", "_how")
+
+    def __init__(self, cache: Keeper, how: str) -> None:
+        self._cache, self._how = weakref.ref(cache), how
+
+    def __call__(self, key: bytes) -> Entry | None:
+        found = self._cache()
+        return None if found is None else found.find(key, getattr(found.place, self._how))
 
 
 class _Told:

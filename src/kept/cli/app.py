@@ -10,7 +10,18 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kept import __version__
-from kept.cli import changing, configuring, demo, importing, looking, moving, querying, state, using
+from kept.cli import (
+    changing,
+    configuring,
+    demo,
+    importing,
+    looking,
+    moving,
+    querying,
+    serving,
+    state,
+    using,
+)
 from kept.cli.urls import redacted
 from kept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
@@ -37,6 +48,7 @@ for command in (
     moving.transfer,
     moving.migrate,
     changing.verify,
+    serving.serve,
 ):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo.demo)

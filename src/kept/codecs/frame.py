@@ -5,7 +5,8 @@
     "kv" | version u8 | flags u8 | len(codec) u8 | codec | count u32 | (size u64, BLAKE3 32)* | payload
 
 Little-endian. A buffer is a blob of its own, named by its BLAKE3; with flag 1 the payload is a blob
-too (the last of the list), because it is too large for a row.
+too (the last of the list), because it is too large for a row. With flag 2, in version 2, a signature
+of 40 bytes stands before the payload: see `kept.codecs.signing`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import NamedTuple
 
 from kept.errors import DamagedValue, DecodeError
 
-__all__ = ["VERSION", "Blob", "Frame"]
+__all__ = ["SIGNATURE", "VERSION", "Blob", "Frame"]
 
-VERSION = 1
-_PAYLOAD_IS_BLOB = 1
+VERSION = 2
+"""The newest that is read; only what is signed needs it, all else is written as version 1."""
+SIGNATURE = 40
+"""Bytes of a signature."""
+_PAYLOAD_IS_BLOB, _SIGNED = 1, 2
 _FIXED = struct.Struct("<2sBBB")
 _COUNT = struct.Struct("<I")
 _BLOB = struct.Struct("<Q32s")
@@ -41,18 +45,21 @@ class Frame(NamedTuple):
     codec: str
     payload: bytes | memoryview | None
     blobs: tuple[Blob, ...] = ()
+    signature: bytes = b""
 
     def pack(self) -> bytes:
-        if not self.blobs and self.payload is not None and self.codec == "pickle":
+        signature = self.signature
+        if not self.blobs and self.payload is not None and self.codec == "pickle" and not signature:
             return _COMMON + self.payload
-        flags = _PAYLOAD_IS_BLOB if self.payload is None else 0
+        flags = (_PAYLOAD_IS_BLOB if self.payload is None else 0) | (_SIGNED if signature else 0)
         name = self.codec.encode()
         return b"".join(
             (
-                _FIXED.pack(b"kv", VERSION, flags, len(name)),
+                _FIXED.pack(b"kv", VERSION if signature else 1, flags, len(name)),
                 name,
                 _COUNT.pack(len(self.blobs)),
                 *(_BLOB.pack(*blob) for blob in self.blobs),
+                signature,
                 self.payload or b"",
             )
         )
@@ -66,7 +73,7 @@ class Frame(NamedTuple):
             DecodeError: a newer version of kept wrote it.
         """
         if head.startswith(_COMMON):
-            return cls._make(("pickle", head[_COMMON_SIZE:], ()))
+            return cls._make(("pickle", head[_COMMON_SIZE:], (), b""))
         try:
             magic, version, flags, n = _FIXED.unpack_from(head)
             if magic != b"kv":
@@ -81,6 +88,11 @@ class Frame(NamedTuple):
             at += 4
             blobs = tuple(Blob(*_BLOB.unpack_from(head, at + i * _BLOB.size)) for i in range(count))
             at += count * _BLOB.size
+            signature = bytes(head[at : at + SIGNATURE]) if flags & _SIGNED else b""
+            if flags & _SIGNED and (version < VERSION or len(signature) < SIGNATURE):
+                raise DamagedValue("a stored value's signature is cut short")
+            at += len(signature)
         except (struct.error, UnicodeDecodeError) as error:
             raise DamagedValue("a stored value is cut short") from error
-        return cls(codec, None if flags & _PAYLOAD_IS_BLOB else head[at:], blobs)
+        payload = None if flags & _PAYLOAD_IS_BLOB else head[at:]
+        return cls(codec, payload, blobs, signature)

@@ -76,22 +76,12 @@ class KeptCoroutine(Kept[Any, Any]):
         return asyncio.run(self._await(values, again))
 
     async def map(  # type: ignore[override]  # the overload of `Kept` for coroutines
-        self, *iterables: Iterable[Any], progress: bool | None = None
+        self, *iterables: Iterable[Any], executor: Any = None, progress: bool | None = None
     ) -> list[Any]:
         """Call for each item, all at once; the results, in order."""
-        import asyncio
+        from kept.memo.many import map_async
 
-        from kept.memo.many import progress_bar
-
-        items = list(zip(*iterables, strict=False))
-        with progress_bar(self.__name__, len(items), progress) as advance:
-
-            async def one(args: tuple[Any, ...]) -> Any:
-                result = await self(*args)
-                advance()
-                return result
-
-            return list(await asyncio.gather(*(one(args) for args in items)))
+        return await map_async(self, iterables, progress, executor)
 
 
 class KeptAsyncGenerator(Kept[Any, Any]):
@@ -136,13 +126,19 @@ class KeptAsyncGenerator(Kept[Any, Any]):
             await body.aclose()
 
     def load(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        items, _ = self._load(self._bind(*args, **kwargs))
+        return self.replayed(self._load(self._bind(*args, **kwargs)))
 
-        async def replay() -> AsyncGenerator[Any, Any]:
-            for item in items:
-                yield item
+    def gather(self, values: tuple[Any, ...]) -> Any:
+        import asyncio
 
-        return replay()
+        async def gather() -> list[Any]:
+            return [item async for item in self._iterate(values)]
+
+        return [asyncio.run(gather()), None]
+
+    async def replayed(self, gathered: Any) -> AsyncGenerator[Any, Any]:
+        for item in gathered[0]:
+            yield item
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         return self._iterate(self._bind(*args, **kwargs), again=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kept.memo.kept import Kept
     from kept.memo.stats import Stats
     from kept.query import Matches
+    from kept.runs.explanation import Explanation
 
 __all__ = ["Bound", "BoundCall", "reduced"]
 
@@ -52,6 +53,9 @@ class Bound(Generic[P, R]):
 
     def query(self, /, *args: Any, **kwargs: Any) -> Matches:
         return self._kept.query(self.__self__, *args, **kwargs)
+
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        return self._kept.explain(self.__self__, *args, **kwargs)
 
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._kept.rerun(self.__self__, *args, **kwargs)
@@ -131,8 +135,10 @@ class BoundCall(Generic[R]):
             pass
 
     def __call__(self) -> R:
-        if self.cache is None:
-            return self.kept(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # R by `bind`
+        return self.through(self.kept)  # type: ignore[no-any-return]  # R by `bind`
+
+    def through(self, kept: Any) -> Any:
+        """Make the call, by another function than `kept`."""
         if self.kept.awaits:
             return self._await(self.cache)  # type: ignore[return-value]  # R is a coroutine
         with use(self.cache):

@@ -114,6 +114,19 @@ class Coding:
 
                 note_sources(cache, found.hex, self.name, lambda: shown(found))
 
+    def parts(self, values: tuple[Any, ...] = ()) -> Mapping[str, Shown]:
+        """The functions, classes and constants that count, as they are written down; with those of the
+        class of a receiver.
+        """
+        found = dict(self._shown()) if self._own or self._deep else {}
+        if self._classes and values:
+            kind = values[0] if isinstance(values[0], type) else type(values[0])
+            if (of_class := self._classes.get(kind)) is not None:
+                from kept.hashing.code.shown import shown
+
+                found |= shown(of_class)
+        return found
+
     def _shown(self) -> Mapping[str, Shown]:
         from kept.hashing.code.shown import of_function, shown  # with the first result
 

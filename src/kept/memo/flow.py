@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
@@ -28,10 +28,13 @@ from kept.errors import (
 from kept.hashing import SCALARS
 from kept.memo.flights import Flight, current, flights
 from kept.memo.recorded import OPEN, metadata, record
+from kept.memo.troubles import TROUBLES
+from kept.memo.troubles import note as note_trouble
 from kept.memo.waits import Waiting
 from kept.records import Call, Digest
 from kept.runs.costs import Began, begin, seconds
 from kept.runs.notes import LEAVES
+from kept.stores.leases import LOOKED
 
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
@@ -56,14 +59,14 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
         found = kept.locate(values)
         if found is not None and not again:
             seen = found.cache.token()
-            result = look(kept, found.cache, found.key, values)
+            result = look(kept, found.cache, found.key, values, found.cache.claim)
             if result is not MISSING:
                 return result
         if found is not None and not kept.locator.settle():
             # What the code reaches was bound anew where no call looks: its key is another.
             found = kept.locate(values)
             if found is not None and not again:
-                result = look(kept, found.cache, found.key, values)
+                result = look(kept, found.cache, found.key, values, found.cache.claim)
                 if result is not MISSING:
                     return result
     except (ConfigError, NewerSchema, NotKept):
@@ -121,14 +124,19 @@ class Raise:
 
 
 def look(
-    kept: Kept[..., Any], cache: Cache, key: bytes, values: tuple[Any, ...] | None = None
+    kept: Kept[..., Any],
+    cache: Cache,
+    key: bytes,
+    values: tuple[Any, ...] | None = None,
+    find: Callable[[bytes], Entry | None] | None = None,
 ) -> Any:
     """The kept result, or `MISSING`; a kept exception comes as a `Raise`.
 
     Args:
         values: what to call again in the background where a stale result is served; None: none is.
+        find: how it is looked for: `cache.find`, `claim` or `glance`.
     """
-    entry = cache.find(key)
+    entry = (find or cache.find)(key)
     if entry is None or not _current(kept, entry, values):
         return MISSING
     try:
@@ -194,7 +202,7 @@ def _miss(
 ) -> Flow:
     cache, key = found.cache, found.key
     locks = cache.place.locks
-    leased = False
+    leased: int = False
     caller = flights.caller()
     table = id(locks)
     waiting: Waiting | None = None
@@ -218,12 +226,14 @@ def _miss(
                     yield delay
                 finally:
                     flights.done(caller, holder)
-                delay = min(delay * 1.5, _LONGEST_WAIT)
+                delay = min(delay * 1.5, getattr(locks, "pause", _LONGEST_WAIT))
                 result = look(kept, cache, key)
                 if result is not MISSING:
                     return result
             if leased and not again and (seen is None or cache.token() != seen):
-                result = look(kept, cache, key)  # kept between our look and our lock
+                # Kept between our look and our lock, unless both came in one answer.
+                find = cache.glance if leased == LOOKED else cache.find
+                result = look(kept, cache, key, None, find)
                 if result is not MISSING:
                     return result
         except (ConfigError, NewerSchema):
@@ -262,6 +272,8 @@ def _compute(
         result = yield values
     except BaseException as error:
         kept.counts.failed += 1
+        if found is not None:
+            note_trouble(found.key, "raised", type(error).__qualname__)
         try:
             if found is not None and isinstance(error, kept.options.errors):
                 call = _store_error(kept, found, error, caller, began)
@@ -328,6 +340,7 @@ def store(
     try:
         asked = result[0] if state == "items" else result
         if options.when is not None and state != "failed" and not options.when(asked):
+            note_trouble(found.key, "declined", "")
             return None
         call = found.cache.keep(
             found.key,
@@ -344,9 +357,12 @@ def store(
         if found.leaves is not None:
             found.cache.note(LEAVES + found.key.hex(), found.leaves)
     except Exception as error:
+        note_trouble(found.key, kind_of(error), str(error))
         if kept.broke(error):
             raise
         return None
+    if TROUBLES:
+        TROUBLES.pop(found.key, None)
     return call
 
 

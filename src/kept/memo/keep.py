@@ -50,7 +50,7 @@ def keep(
     /,
     *,
     version: Any = None,
-    code: str = "own",
+    code: str = "deep",
     name: str | None = None,
     ignore: Iterable[str] | str | None = (),
     require: Iterable[str] | str | None = (),

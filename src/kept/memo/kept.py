@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
 
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
@@ -22,9 +31,10 @@ from kept.records import Call, Digest
 from kept.runs.collectors import parse
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Executor, Future
 
     from kept.query import Matches
+    from kept.runs.explanation import Explanation
 
 __all__ = ["BoundCall", "Kept"]
 
@@ -101,7 +111,7 @@ class Kept(Generic[P, R]):
             return MISSING
         try:
             cache = self._cache or self.cache
-            entry = cache.find(key)
+            entry = cache.glance(key)
             if entry is None:
                 return MISSING
             body = entry.body
@@ -201,6 +211,12 @@ class Kept(Generic[P, R]):
 
         return query(self, args, kwargs)
 
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Why this call would be a hit or a miss now. Nothing is computed, written or counted."""
+        from kept.memo.explaining import explain  # as above
+
+        return explain(self, self._bind(*args, **kwargs))
+
     def _not_kept(self, found: Located) -> NotKept:
         call = f"{self.__qualname__}{self.locator.shown(found)}"
         return NotKept(f"{call} is not kept in {found.cache}")
@@ -231,6 +247,17 @@ class Kept(Generic[P, R]):
     def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
         return drive(self, values, again)
 
+    def gather(self, values: tuple[Any, ...]) -> Any:
+        """Make a call and work it off: what `replayed` makes its result of, perhaps elsewhere."""
+        result = self._run(values)
+        if type(result) is Raise:
+            raise result.error
+        return result
+
+    def replayed(self, gathered: Any) -> Any:
+        """What a call gives, from what it is kept as."""
+        return gathered
+
     def refresh(self, values: tuple[Any, ...]) -> None:
         """Compute a stale result again in the background, once at a time."""
         refresh(self, values)
@@ -251,14 +278,17 @@ class Kept(Generic[P, R]):
 
     @overload
     def submit(
-        self: Kept[P, Coroutine[Any, Any, T]], executor: Any, /, *args: P.args, **kwargs: P.kwargs
+        self: Kept[P, Coroutine[Any, Any, T]],
+        executor: Executor,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> Future[T]: ...
     @overload
-    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
-    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Run one call in a `concurrent.futures` executor; a kept one is done at once.
-
-        Returns the executor's future, or a finished one.
+    def submit(self, executor: Executor, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    def submit(self, executor: Executor, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run one call in an executor of `concurrent.futures`, or its like; a kept one is done at
+        once, and an equal one that is under way there is waited for. See `kept.executor`.
         """
         from kept.memo.many import submit
 
@@ -268,19 +298,42 @@ class Kept(Generic[P, R]):
     def map(  # type: ignore[overload-overlap]  # a coroutine's own is told first
         self: Kept[..., Coroutine[Any, Any, T]],
         *iterables: Iterable[Any],
+        executor: Executor | None = ...,
         progress: bool | None = ...,
     ) -> Coroutine[Any, Any, list[T]]: ...
     @overload
-    def map(self, *iterables: Iterable[Any], progress: bool | None = ...) -> list[R]: ...
-    def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
-        """Call for each item (or each tuple across several iterables); the results, in order.
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[True] = ...,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[False],
+    ) -> Iterator[R]: ...
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = None,
+        progress: bool | None = None,
+        ordered: bool = True,
+    ) -> Any:
+        """Call for each item (or each tuple across several iterables); a list of the results, in order.
 
         Args:
+            executor: where what is not kept is computed: one of `concurrent.futures`, or its like.
             progress: show a bar on standard error; None: if that is a terminal.
+            ordered: False for an iterator that gives each result as soon as it is there.
         """
-        from kept.memo.many import run_all
+        from kept.memo.many import map_calls
 
-        return run_all(self, iterables, progress)
+        return map_calls(self, iterables, progress, executor, ordered)
 
     # -- identity ---------------------------------------------------------------------------------
 

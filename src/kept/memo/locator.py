@@ -17,7 +17,7 @@ from kept.records import Arguments
 if TYPE_CHECKING:
     from kept.memo.binder import Binder
 
-__all__ = ["Locator"]
+__all__ = ["Locator", "is_short"]
 
 _KNOWN_LIMIT = 20_000
 
@@ -164,24 +164,26 @@ class Locator:
         self._known_count += 1
         self.known.setdefault(types, {})[values] = key
 
-    def _all(self, found: Located) -> list[tuple[str, Any, bytes]]:
+    def all_items(self, found: Located) -> list[tuple[str, Any, bytes]]:
+        """Name, value and digest of each argument that counts."""
         return self._digested(found.values) if found.items is None else found.items
 
     def arguments(self, found: Located) -> Arguments:
         """The arguments as a call record has them."""
-        shown = _short if self._options.arguments == "scalars" else _never
-        return Arguments(self._all(found), shown)
+        shown = is_short if self._options.arguments == "scalars" else _never
+        return Arguments(self.all_items(found), shown)
 
     def shown(self, found: Located) -> str:
         """The arguments as a message has them."""
         inside = ", ".join(
-            f"{name}={value!r}" if _short(value) else f"{name}=<{raw.hex()[:8]}>"
-            for name, value, raw in self._all(found)
+            f"{name}={value!r}" if is_short(value) else f"{name}=<{raw.hex()[:8]}>"
+            for name, value, raw in self.all_items(found)
         )
         return f"({inside})"
 
 
-def _short(value: Any) -> bool:
+def is_short(value: Any) -> bool:
+    """Whether a record shows a value itself."""
     kind = type(value)
     if kind is str:
         return len(value) <= 200

@@ -1,28 +1,116 @@
-"""Many calls: `map` with a progress bar, `submit` to an executor."""
+"""Many calls: `map`, here or in an executor, with a progress bar; `submit`."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["progress_bar", "run_all", "submit"]
+from kept.caches.many import can_find_many
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from kept.memo.kept import Kept
+
+__all__ = ["map_async", "map_calls", "progress_bar", "submit"]
 
 
-def run_all(
-    call: Callable[..., Any], iterables: tuple[Iterable[Any], ...], progress: bool | None
-) -> list[Any]:
-    """Call for each tuple across the iterables, as the builtin `map` would."""
+def map_calls(
+    kept: Kept[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    progress: bool | None,
+    executor: Any,
+    ordered: bool,
+) -> Any:
+    """Call for each tuple across the iterables, as the builtin `map` would: a list of the results,
+    or where they need not be in order an iterator that gives them as they are done.
+    """
     items = list(zip(*iterables, strict=False))
-    name = getattr(call, "__name__", "")
-    results = []
-    with progress_bar(name, len(items), progress) as advance:
-        for args in items:
-            results.append(call(*args))
+    if executor is None:
+        results = _here(kept, items, progress)
+    else:
+        results = _elsewhere(kept, items, progress, executor, ordered)
+    return list(results) if ordered else results
+
+
+def _here(kept: Kept[..., Any], items: list[Any], progress: bool | None) -> Iterator[Any]:
+    with progress_bar(kept.__name__, len(items), progress) as advance:
+        for call in _looked_up(kept, items):
+            yield call()
             advance()
-    return results
+
+
+def _looked_up(kept: Kept[..., Any], items: list[Any]) -> Iterator[Callable[[], Any]]:
+    """The calls; where the store answers many look-ups at once, what is kept is only opened."""
+    here: list[Callable[[], Any]] = [lambda args=args: kept(*args) for args in items]  # type: ignore[misc]  # bound now
+    try:
+        quick = len(items) < 2 or kept.awaits or not can_find_many(kept.cache)
+    except Exception:  # noqa: BLE001  the calls meet it too, and deal with it
+        quick = True
+    if quick:
+        yield from here
+        return
+    from kept.memo.lookups import look_up_all  # where it saves trips
+
+    looked = look_up_all(kept.bind(*args) for args in items)
+    for call, (_, opened) in zip(here, looked, strict=True):
+        yield call if opened is None else lambda call=call, opened=opened: _result(opened(call))  # type: ignore[misc]  # bound now
+
+
+def _result(value: Any) -> Any:
+    from kept.memo.flow import Raise
+
+    if type(value) is Raise:
+        raise value.error
+    return value
+
+
+def _elsewhere(
+    kept: Kept[..., Any], items: list[Any], progress: bool | None, executor: Any, ordered: bool
+) -> Iterator[Any]:
+    from concurrent.futures import as_completed  # who only calls here has no need of it
+
+    from kept.memo.executor import wrapped
+
+    futures = wrapped(executor).send_all(kept, items, {})
+    waiting = set(futures)
+    try:
+        with progress_bar(kept.__name__, len(items), progress) as advance:
+            for future in futures if ordered else as_completed(futures):
+                result = future.result()
+                waiting.discard(future)  # type: ignore[arg-type]  # one of ours
+                yield result
+                advance()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+async def map_async(
+    kept: Kept[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    progress: bool | None,
+    executor: Any,
+) -> list[Any]:
+    """The same of a coroutine function: all at once, here or in an executor; the results, in order."""
+    import asyncio
+
+    items = list(zip(*iterables, strict=False))
+    calls: list[Any] = []
+    if executor is not None:
+        from kept.memo.executor import wrapped
+
+        calls = list(map(asyncio.wrap_future, wrapped(executor).send_all(kept, items, {})))
+    with progress_bar(kept.__name__, len(items), progress) as advance:
+
+        async def one(call: Any) -> Any:
+            result = await call
+            advance()
+            return result
+
+        return list(await asyncio.gather(*map(one, calls or (kept(*args) for args in items))))
 
 
 @contextlib.contextmanager
@@ -51,30 +139,8 @@ def progress_bar(title: str, total: int, show: bool | None) -> Iterator[Callable
         yield lambda: bar.advance(task)
 
 
-class Awaited:
-    """A bound call of a coroutine function, awaited where it runs: a coroutine does not travel."""
-
-    def __init__(self, call: Any) -> None:
-        self.call = call
-
-    def __call__(self) -> Any:
-        import asyncio
-
-        return asyncio.run(self.call())
-
-
 def submit(executor: Any, call: Any) -> Future[Any]:
     """Run a bound call in an executor, unless it is kept: then its future is done."""
-    kept = call.kept
-    work = Awaited(call) if kept.awaits else call
-    try:
-        if kept.contains(*call.args, **call.kwargs):
-            load = kept.load_now if kept.awaits else kept.load
-            result = load(*call.args, **call.kwargs)
-        else:
-            return executor.submit(work)  # type: ignore[no-any-return]  # any executor's future
-    except Exception:  # noqa: BLE001  what can't be looked up, or is a kept failure, runs there
-        return executor.submit(work)  # type: ignore[no-any-return]  # as above
-    done: Future[Any] = Future()
-    done.set_result(result)
-    return done
+    from kept.memo.executor import wrapped
+
+    return wrapped(executor).submit(call)

@@ -26,7 +26,7 @@ class Options(NamedTuple):
     """The options of one kept function; `keep` documents each."""
 
     version: Any = None
-    code: str = "own"
+    code: str = "deep"
     name: str | None = None
     ignore: tuple[str, ...] = ()
     require: tuple[str, ...] = ()

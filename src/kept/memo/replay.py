@@ -127,13 +127,20 @@ class KeptGenerator(Kept[Any, Any]):
             body.close()
 
     def load(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        items, returned = self._load(self._bind(*args, **kwargs))
+        return self.replayed(self._load(self._bind(*args, **kwargs)))
 
-        def replay() -> Generator[Any, Any, Any]:
-            yield from items
-            return returned
+    def gather(self, values: tuple[Any, ...]) -> Any:
+        items, iterator = [], self._iterate(values)
+        while True:
+            try:
+                items.append(next(iterator))
+            except StopIteration as stop:
+                return [items, stop.value]
 
-        return replay()
+    def replayed(self, gathered: Any) -> Generator[Any, Any, Any]:
+        items, returned = gathered
+        yield from items
+        return returned
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         return self._iterate(self._bind(*args, **kwargs), again=True)

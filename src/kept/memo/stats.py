@@ -49,6 +49,11 @@ class Stats:
         if counts:
             raise TypeError(f"there are no counts of {', '.join(counts)}")
 
+    def add(self, other: Stats) -> None:
+        """Add what another one has counted."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return {name: getattr(self, name) for name in self.__slots__}

@@ -119,7 +119,9 @@ def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
     many = len(changes)
     text = f"never called with these arguments; the nearest kept call differs in {_places(many)}"
     if past:
-        text = f"never called with these arguments before; the nearest call differs in {_places(many)}"
+        text = (
+            f"never called with these arguments before; the nearest call differs in {_places(many)}"
+        )
     lines = [Line("", f"{change}") for change in changes[:_SHOWN]]
     if many > _SHOWN:
         lines.append(Line("", f"and {many - _SHOWN:,} more", "dim"))
@@ -144,7 +146,7 @@ def _places(count: int) -> str:
 def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts]) -> Cause:
     """A call was kept with other code, or of another version."""
     then, mine = call.code, asked.code
-    when = f"kept {ago(call.created)}"
+    when = f"last kept {ago(call.created)}"
     data: dict[str, Any] = {
         "before": then,
         "now": mine,

@@ -117,7 +117,9 @@ def _candidates(layer: Layer, asked: Asked, wanted: Mapping[str, Argument]) -> I
         for name, one in list(wanted.items())[:_ARGUMENTS]:
             known = type(one.value) in SCALARS and one.shown
             test = Is(one.digest, one.value, True) if known else Is(one.digest, None, False)
-            yield from _latest(layer, function, _SHARING, *earlier, Condition("argument", (name,), test))
+            yield from _latest(
+                layer, function, _SHARING, *earlier, Condition("argument", (name,), test)
+            )
 
 
 def _latest(layer: Layer, function: str, limit: int, *more: Condition) -> Iterable[Call]:

@@ -253,7 +253,7 @@ class CodedValues:
         if found is None:
             return None
         payload, buffers = self.load(found[0])
-        return Value(found[0].codec, bytes(payload), buffers)
+        return Value(found[0].codec, bytes(payload), buffers, (), found[0].signature)
 
     def frame(self, key: str) -> tuple[Frame, bool] | None:
         """The frame of a value, and whether it has an item of its own."""
@@ -296,7 +296,7 @@ class CodedValues:
             content.append(value.head)
             names.append(buffer_digest(value.head))
         if not content:  # nor a trip, or a transaction, for nothing
-            return Frame(value.codec, value.head, ())
+            return Frame(value.codec, value.head, (), value.signature)
         put_many(
             self.items,
             {f"blobs/{name.hex()}": part for part, name in zip(content, names, strict=True)},
@@ -305,7 +305,7 @@ class CodedValues:
             Blob(memoryview(part).nbytes, name) for part, name in zip(content, names, strict=True)
         ]
         payload = None if len(content) > len(value.buffers) else value.head
-        return Frame(value.codec, payload, tuple(blobs))
+        return Frame(value.codec, payload, tuple(blobs), value.signature)
 
     def load(self, frame: Frame) -> tuple[Buffer, list[Buffer]]:
         """Payload and buffers, each verified and free to be changed.

@@ -15,8 +15,9 @@ def each_call(calls: Store[Call]) -> Iterator[tuple[str, Call | None]]:
     """Every key and its record (None: it is damaged), in as few trips as the store can."""
     from kept.stores.coder import CodedCalls  # most caches need none of it
 
-    if isinstance(calls, CodedCalls):
-        for key, found in calls.all():
+    pairs = calls.all if isinstance(calls, CodedCalls) else getattr(calls, "pairs", None)
+    if pairs is not None:
+        for key, found in pairs():
             yield key, found if isinstance(found, Call) else None
         return
     for key in list(calls.keys()):

@@ -213,7 +213,8 @@ class Embedded:
         if value.buffers or len(value.head) > LARGE:
             with self.locks.writing_blobs():
                 return self.record(call, self.write_blobs(value), uses, beside)
-        return self.record(call, Frame(value.codec, value.head), uses, beside)
+        frame = Frame(value.codec, value.head, (), value.signature)
+        return self.record(call, frame, uses, beside)
 
     def write_blobs(self, value: Value) -> Frame:
         """Write what a value's frame names; call inside `locks.writing_blobs()`."""
@@ -227,7 +228,7 @@ class Embedded:
             self.blobs.put(name.hex(), buffer)
             blobs.append(Blob(memoryview(buffer).nbytes, name))
         payload = None if len(content) > len(value.buffers) else value.head
-        return Frame(value.codec, payload, tuple(blobs))
+        return Frame(value.codec, payload, tuple(blobs), value.signature)
 
     def record(
         self,

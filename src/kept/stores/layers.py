@@ -34,6 +34,7 @@ class Held(NamedTuple):
     blobs: Sequence[Any]
     place: Any
     frame: Any
+    signature: bytes = b""
 
 
 class Found(NamedTuple):
@@ -126,6 +127,24 @@ class Layers:
         if record is None and trouble is not None:
             raise trouble
         return None if record is None else Found(record.body, None)
+
+    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Found]:
+        """The same for many keys: each place is asked once for what the nearer ones have not."""
+        found: dict[bytes, Found] = {}
+        for i, place in enumerate(self.places):
+            left = [key for key in keys if key not in found]
+            many = getattr(place, "fetch_many", None)
+            if many is None:
+                many = _one_by_one(place)
+            for key, row in (
+                self.ask(place, lambda many=many, left=left: many(left)) or {}
+            ).items():  # type: ignore[misc]  # bound now
+                source = place
+                if row.frame is not None:
+                    if i and self._written:
+                        row, source = self._fill(key, i, row)
+                    found[key] = Found(row.body, _held(row.frame, source), source is self.near)
+        return found
 
     def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
         """Copy what the place `found` has to those before it; the row and place to read it from."""
@@ -240,11 +259,26 @@ def value_of(place: Any, row: Any) -> Value:
     frame = row.frame
     payload, buffers = place.load(frame)
     names = [blob.name for blob in frame.blobs][: len(buffers)]
-    return Value(frame.codec, bytes(payload), tuple(buffers), names)
+    return Value(frame.codec, bytes(payload), tuple(buffers), names, frame.signature)
+
+
+def _one_by_one(place: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
+    """Many keys of a place that is asked for each."""
+
+    def fetch(keys: Sequence[bytes]) -> dict[bytes, Any]:
+        rows = {}
+        for key in keys:
+            with contextlib.suppress(DecodeError):  # `fetch` tells of it
+                row = place.fetch(key)
+                if row is not None:
+                    rows[key] = row
+        return rows
+
+    return fetch
 
 
 def _held(frame: Any, place: Any) -> Held:
-    return Held(frame.codec, frame.payload, frame.blobs, place, frame)
+    return Held(frame.codec, frame.payload, frame.blobs, place, frame, frame.signature)
 
 
 class Union(Generic[V]):

@@ -20,12 +20,15 @@ from typing import NamedTuple, Protocol
 
 from kept.errors import KeptError
 
-__all__ = ["BEAT", "DEAD", "Lease", "LeaseRecords", "Leases", "began", "host_name"]
+__all__ = ["BEAT", "DEAD", "LOOKED", "Lease", "LeaseRecords", "Leases", "began", "host_name"]
 
 BEAT = 1.0
 """Seconds between the heartbeats of an owner."""
 DEAD = 4.0
 """Seconds without one after which a waiter takes over."""
+LOOKED = 2
+"""What `acquire` gives in place of True where the lease came with the look before it: nobody can have
+kept a result since, so there is no need to look again."""
 _PAUSE = 0.05  # seconds between looks at the record of a lease that somebody else has
 
 

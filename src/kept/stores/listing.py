@@ -136,6 +136,24 @@ class Listing:
                 self._noted(database.step)
         return True
 
+    def lacking(self) -> list[int] | None:
+        """The rows that the tables lack, which are left as they are; None: of many it is not known.
+
+        Raises:
+            StoreError: the index can't be read.
+        """
+        if not has_table(self._database, "terms"):
+            return None
+        rows = list(self._database.rows(_MARK))
+        mark = _parsed(rows[0][0]) if rows else None
+        if mark is None or mark.scanned:
+            return None
+        if mark == _DIRECT:
+            return []
+        if self._database.network:
+            return None
+        return Ring.read(self._path, mark.identity, mark.taken)
+
     def _seen_current(self) -> bool:
         if not has_table(self._database, "terms"):
             return False

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.codecs import Frame
+from kept.errors import DecodeError
 from kept.records import Buffer, Call, Value
-from kept.stores.base import Creates, Replaces, Store
+from kept.stores.base import Creates, Replaces, Store, get_many
 from kept.stores.body import Body, unseal
 from kept.stores.coder import (
     INLINE,
@@ -103,6 +104,35 @@ class Medium:
             self._unpacked[key] = item, Held(body, frame)
         return Held(body, frame)
 
+    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+        """What is under those keys that have a call, in two trips where the medium has `get_many`.
+
+        One whose item is damaged is left out: `fetch` tells of it.
+
+        Raises:
+            StoreError: the medium can't be read.
+        """
+        names = {f"calls/{key.hex()}": key for key in keys}
+        found: dict[bytes, Held] = {}
+        apart: dict[str, list[tuple[bytes, Body]]] = {}
+        for name, item in get_many(self.calls.items, names).items():
+            key = names[name]
+            with suppress(DecodeError):
+                body, frame, _ = unpack_body(key, item)
+                found[key] = Held(body, frame)
+                if frame is None:
+                    apart.setdefault(f"values/{body.result.hex()}", []).append((key, body))
+        own = get_many(self.values.items, apart) if apart else {}
+        for name, item in own.items():
+            for key, body in apart[name]:
+                try:
+                    frame = Frame.unpack(unseal(body.result, bytes(item)))
+                except DecodeError:
+                    del found[key]
+                else:
+                    found[key] = Held(body, frame)
+        return found
+
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit: found by their terms where the medium can, or by reading all."""
         from kept.stores.termfinding import find  # who only calls has no need of it
@@ -129,12 +159,15 @@ class Medium:
             StoreError: the medium does not take it.
         """
         with self._writing(value):
-            frame = self.values.write_blobs(value)
-            packed = frame.pack()
-            if len(packed) > self._inline:
-                self.values.write(call.result.raw, packed)
-                packed = b""
-            self.calls.write(call, packed, elsewhere=not packed)
+            self.record(call, self.values.write_blobs(value), uses)
+
+    def record(self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None = None) -> None:
+        """Keep a call and the frame of its result, whose blobs are there; raises as `commit`."""
+        packed = frame.pack()
+        if len(packed) > self._inline:
+            self.values.write(call.result.raw, packed)
+            packed = b""
+        self.calls.write(call, packed, elsewhere=not packed)
         if uses:
             self.count(uses)
 

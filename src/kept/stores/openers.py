@@ -27,6 +27,7 @@ MEDIA = {
     "gs": "kept.stores.objects:Objects",
     "az": "kept.stores.objects:Objects",
     "hdf5": "kept.stores.hdf5:Hdf5",
+    "ssh": "kept.remote.ssh:Ssh",
 }
 """Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
 

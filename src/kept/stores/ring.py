@@ -97,3 +97,18 @@ class Ring:
         except (OSError, struct.error):
             return None
         return (identity, count) if magic == b"keptring" else None
+
+    @staticmethod
+    def read(path: Path, identity: int, count: int) -> list[int] | None:
+        """The rows that were added after so many, from a file that is only read; None where it is
+        another one, or they are no longer there.
+        """
+        try:
+            content = path.read_bytes()
+            magic, found, now = _START.unpack_from(content)
+        except (OSError, struct.error):
+            return None
+        if magic != b"keptring" or found != identity or not 0 <= now - count <= CAPACITY:
+            return None
+        rows = memoryview(content)[_HEAD:].cast("q")
+        return [rows[n % CAPACITY] for n in range(count, now)] if len(content) == _SIZE else None

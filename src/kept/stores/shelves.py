@@ -121,7 +121,7 @@ class Values:
         if frame is None:
             return None
         payload, buffers = self._store.load(frame)
-        return Value(frame.codec, bytes(payload), buffers)
+        return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
 
     def put(self, key: str, item: Value) -> None:
         store = self._store

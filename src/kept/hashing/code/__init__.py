@@ -2,6 +2,7 @@
 
 from .deep import Deep, deep
 from .guards import Guards
+from .project import Project
 from .reach import Part
 
-__all__ = ["Deep", "Guards", "Part", "deep"]
+__all__ = ["Deep", "Guards", "Part", "Project", "deep"]

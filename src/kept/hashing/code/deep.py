@@ -43,25 +43,28 @@ def _digest(node: list[Any]) -> bytes:
         return cyclic_digest(node)
 
 
-def deep(function: Callable[..., Any], receiver: type[Any] | None = None) -> Deep:
+def deep(
+    function: Callable[..., Any], receiver: type[Any] | None = None, whole: bool | None = None
+) -> Deep:
     """Follow a function by name through the code of its project.
 
     Args:
         function: anything that can be called.
         receiver: the class of the object that a method is called on.
+        whole: see `Project`.
     """
     pause = gc.isenabled()  # a walk makes many lists and no garbage
     if pause:
         gc.disable()
     try:
-        return _deep(function, receiver)
+        return _deep(function, receiver, whole)
     finally:
         if pause:
             gc.enable()
 
 
-def _deep(function: Callable[..., Any], receiver: type[Any] | None) -> Deep:
-    project = Project(getattr(function, "__module__", None))
+def _deep(function: Callable[..., Any], receiver: type[Any] | None, whole: bool | None) -> Deep:
+    project = Project(function, whole)
     state: set[tuple[int, str]] = set()
     # What code writes is state, and not followed; so what is written is found first.
     for _ in range(_ROUNDS):

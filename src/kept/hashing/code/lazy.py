@@ -21,37 +21,63 @@ from .guards import Space
 from .normal import normal
 from .project import Project
 
-__all__ = ["file_of", "imported"]
+__all__ = ["Imports", "file_of"]
 
 Import = tuple[int, str, str]
 
 
-def imported(imports: Iterable[Import], space: Space, project: Project) -> list[tuple[str, bytes]]:
-    """Name and digest of each module of the project that these imports reach.
+class Imports:
+    """The modules that the functions of one walk import when they run, as nodes of its graph.
 
     Args:
-        imports: level, module and name of each.
-        space: the globals of the importing module.
+        project: whose modules count.
+
+    Attributes:
+        nodes: by name.
     """
-    package = space.get("__package__") or ""
-    found: dict[str, bytes] = {}
-    waiting = [(item, package) for item in imports]
-    while waiting:
-        (level, module, name), package = waiting.pop()
-        for full in _candidates(level, module, name, package):
-            if full in found:
-                break
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._names: dict[tuple[Import, str], str | None] = {}
+        self.nodes: dict[str, list[Any]] = {}
+
+    def of(self, imports: Iterable[Import], space: Space) -> list[list[Any]]:
+        """The nodes of the modules that some code imports.
+
+        Args:
+            imports: level, module and name of each.
+            space: the globals of the importing module.
+        """
+        waiting: list[tuple[list[Any], list[Import], str]] = []
+        found = self._of(imports, space.get("__package__") or "", waiting)
+        while waiting:
+            node, inner, package = waiting.pop()
+            node += self._of(inner, package, waiting)
+        return found
+
+    def _of(self, imports: Iterable[Import], package: str, waiting: list[Any]) -> list[list[Any]]:
+        names = set()
+        for item in imports:
+            key = item, package if item[0] else ""
+            if key not in self._names:
+                self._names[key] = self._name(item, package, waiting)
+            names.add(self._names[key])
+        return [self.nodes[name] for name in sorted(name for name in names if name is not None)]
+
+    def _name(self, item: Import, package: str, waiting: list[Any]) -> str | None:
+        for full in _candidates(*item, package):
+            if full in self.nodes:
+                return full
             file = file_of(full)
-            if file is None or not project.owns(full, file):
+            if file is None or not self._project.owns(full, file):
                 continue
             read = _read(file, Path(file).stat().st_mtime_ns)
-            if read is None:
-                continue
-            found[full], inner = read
-            inside = full if file.endswith("__init__.py") else full.rpartition(".")[0]
-            waiting += [(item, inside) for item in inner]
-            break
-    return sorted(found.items())
+            if read is not None:
+                node = self.nodes[full] = ["source", full, read[0]]
+                inside = full if file.endswith("__init__.py") else full.rpartition(".")[0]
+                waiting.append((node, read[1], inside))
+                return full
+        return None
 
 
 def _candidates(level: int, module: str, name: str, package: str) -> list[str]:

@@ -1,9 +1,10 @@
 """What belongs to the project of a kept function: the code that its identity follows.
 
-A module belongs to it if its top-level package is that of the function, or if it is not installed:
-its file lies neither in the standard library nor in a `site-packages` or `dist-packages` directory.
-So scripts, notebooks, modules beside them and editable installs belong to it. Built-in, frozen and
-extension modules never do, and neither does kept.
+A module belongs to it if it is not installed: its file lies neither in the standard library nor in
+a `site-packages` or `dist-packages` directory. So scripts, notebooks, modules beside them and
+editable installs belong to it. Of an installed package that uses kept itself, all modules belong to
+the project of its functions; of any other (`keep(pandas.read_csv)`) none do. Built-in, frozen and
+extension modules never belong to one, and neither does kept.
 """
 
 from __future__ import annotations
@@ -43,15 +44,35 @@ def _installed(file: str) -> bool:
     return found
 
 
+def _uses_us(space: dict[str, Any]) -> bool:
+    """Whether a module has kept, or something of it, among its globals."""
+    for value in space.values():
+        of = value.__name__ if type(value) is ModuleType else getattr(value, "__module__", None)
+        if isinstance(of, str) and of.partition(".")[0] == _OURS:
+            return True
+    return False
+
+
 class Project:
     """The project of one kept function.
 
     Args:
-        module: the `__module__` of the function.
+        function: the function.
+        whole: follow its top-level package even if that is installed; None: if the function's
+            module uses kept.
+
+    Attributes:
+        top: the top-level package that belongs to it wherever it lies; "" for none.
     """
 
-    def __init__(self, module: object) -> None:
+    def __init__(self, function: Any = None, whole: bool | None = None) -> None:
+        module: Any = getattr(function, "__module__", None)
         self.top = module.partition(".")[0] if isinstance(module, str) else ""
+        file = module_file(module)
+        if file is None or not _installed(file):
+            return
+        if not (_uses_us(vars(sys.modules[module])) if whole is None else whole):
+            self.top = ""
 
     def owns(self, module: object, file: str | None) -> bool:
         """Whether code of this module, in this file, belongs to the project.

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from ..names import class_name, module_of
 from .guards import MISSING, Guards, Space
-from .lazy import imported
+from .lazy import Imports
 from .normal import Normal
 from .project import Project
 from .scopes import Chain
@@ -64,12 +64,15 @@ class Reach:
         self._containers: dict[int, Any] = {}
         self._classes: list[tuple[list[Any], type[Any]]] = []
         self._waiting: list[tuple[list[Any], Any, type[Any] | None]] = []
+        self._imports = Imports(project)
         self.top = self.node(root, receiver)
         while self._waiting:
             node, value, owner = self._waiting.pop()
             self._fill(node, value, owner)
         for node, kind in self._classes:
             self._class_values(node, kind)
+        for name, node in self._imports.nodes.items():
+            self._part(name, "module", node, None)
 
     def guards(self) -> Guards:
         """What has to stay as it is for the identity to hold."""
@@ -128,7 +131,7 @@ class Reach:
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
         self._text(node, "function", text, function.__globals__, cells, function is self.root)
         self._defaults(node, function, text)
-        self._imports(node, text, function.__globals__)
+        node += self._imports.of(text.imports, function.__globals__)
         if owner is not None:
             self._receiver(node, text, owner)
         if ("super",) in text.chains and "__class__" in cells:
@@ -185,11 +188,6 @@ class Reach:
                 node.append([name, self.node(given[name])])
                 self._mutable(given[name])
 
-    def _imports(self, node: list[Any], text: Normal, space: Space) -> None:
-        for module, digest in imported(text.imports, space, self.project):
-            node.append([module, digest])
-            self.parts.setdefault(module, Part("module", ["module", digest], None))
-
     def _receiver(self, node: list[Any], text: Normal, owner: type[Any]) -> None:
         """What a method asks of the object that it is called on, as far as its class has it."""
         kinds = [kind for kind in owner.__mro__ if self.project.owns_class(kind)]
@@ -227,7 +225,7 @@ class Reach:
         node += ["class", kind.__qualname__.rpartition(".")[2]]
         for text in texts:
             self._text(node, "body", text, space, cells, direct=False)
-            self._imports(node, text, space)
+            node += self._imports.of(text.imports, space)
         if not texts:
             for label, function in sorted((f.__name__, f) for f in functions):
                 node.append([label, self.node(function)])

@@ -48,7 +48,7 @@ def shown(found: Deep) -> dict[str, Shown]:
     }
 
 
-_CODE = frozenset({"function", "class"})
+_CODE = frozenset({"function", "class", "module"})
 
 
 def of_function(function: Any, identity: str) -> Shown:

@@ -19,7 +19,8 @@ from hamilton.node import Node
 
 from kept.errors import Undigestible
 from kept.hashing import digest_bytes, identify
-from kept.hashing.code import Guards, deep
+from kept.hashing.code import Guards, Project, deep
+from kept.hashing.code.project import module_file
 
 __all__ = ["NodeCode", "callable_of", "name_of"]
 
@@ -53,10 +54,13 @@ class NodeCode:
         tag: as a call's record has it.
     """
 
-    __slots__ = ("_guards", "tag")
+    __slots__ = ("_guards", "_projects", "tag")
 
     def __init__(self, node: Any) -> None:
         self._guards: list[Guards] = []
+        self._projects = [
+            Project(function, whole=True) for function in node.originating_functions or ()
+        ]
         written = [self._function(function) for function in node.originating_functions or ()]
         plain = tuple(node.originating_functions or ()) == (callable_of(node),)
         held = None if plain else self._held(callable_of(node), 0, frozenset())
@@ -81,11 +85,15 @@ class NodeCode:
         return all(guards.bare or guards.all_same() for guards in self._guards)
 
     def _function(self, function: Callable[..., Any]) -> str:
-        """The identity of a function of the project; Hamilton's own go by their names."""
-        if _is_hamiltons(function):
-            return f"{function.__module__}.{function.__qualname__}"
+        """The identity of a function or class of the project; others go by their names."""
+        module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+        file = module_file(module)
+        if _is_hamiltons(function) or not any(
+            project.owns(module, file) for project in self._projects or [Project()]
+        ):
+            return f"{module}.{name or type(function).__qualname__}"
         try:
-            found = deep(function)
+            found = deep(function, whole=True)
         except (Undigestible, TypeError):
             return getattr(function, "__qualname__", type(function).__qualname__)
         self._guards.append(found.guards)

@@ -1,0 +1,272 @@
+"""Calls under way at workers, and the futures that wait for them."""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from kept.errors import DecodeError
+from kept.memo.flow import Located, Raise, chained
+from kept.memo.sending import Receipt, process
+from kept.runs.notes import ENVS, note_once
+
+if TYPE_CHECKING:
+    from kept.memo.kept import Kept
+
+__all__ = ["KeptFuture", "Order"]
+
+_guard = threading.RLock()
+
+
+class KeptFuture(Future[Any]):
+    """The future of a kept call. What was kept elsewhere is read when its result is asked for.
+
+    Cancelling one of several futures of equal calls leaves the others alone.
+    """
+
+    order: Order | None = None
+    """Where its result comes from, while there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opening = threading.Lock()
+
+    def result(self, timeout: float | None = None) -> Any:
+        began = monotonic()
+        found = super().result(timeout)
+        if isinstance(found, Later):
+            with self._opening:
+                if self._result is found:
+                    left = None if timeout is None else timeout - (monotonic() - began)
+                    self._result = found.open(left)
+                found = self._result
+        if type(found) is Raise:
+            raise found.error
+        return found
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        error = super().exception(timeout)
+        if error is None:
+            try:
+                self.result(timeout)
+            except BaseException as found:  # noqa: BLE001  what came of reading it
+                return found
+        return error
+
+    def cancel(self) -> bool:
+        order = self.order
+        return super().cancel() if order is None else order.cancel(self)
+
+    def running(self) -> bool:
+        order = self.order
+        return order is not None and not self.done() and order.running()
+
+    def drop(self) -> None:
+        """End as cancelled. Only who took it from its order may."""
+        super().cancel()
+        self.set_running_or_notify_cancel()
+
+
+class Later:
+    """A result that is read when it is asked for."""
+
+    def __init__(self, open_: Callable[[float | None], Any]) -> None:
+        self.open = open_
+
+
+class Order:
+    """One call at a worker, for all who wait for it.
+
+    Args:
+        kept: the function.
+        found: where it is kept; None: nowhere.
+        name: what equal calls have in common.
+        keeps: whether this process keeps what the worker did not.
+        again: gets it from a worker once more, with its value.
+    """
+
+    def __init__(
+        self,
+        kept: Kept[..., Any],
+        found: Located | None,
+        name: Any,
+        keeps: bool,
+        again: Callable[[float | None], Receipt],
+    ) -> None:
+        self.kept, self.found, self.name, self.keeps = kept, found, name, keeps
+        self._again = again
+        self._futures: list[KeptFuture] = []
+        self.inner: Future[Receipt] | None = None
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    @classmethod
+    def under_way(cls, name: Any, future: KeptFuture) -> bool:
+        """Let a future wait for an equal call that is under way; whether there is one."""
+        with _guard:
+            order = _under_way.get(name)
+            if order is not None:
+                order.add(future)
+            return order is not None
+
+    def add(self, future: KeptFuture) -> None:
+        future.order = self
+        self._futures.append(future)
+
+    def begin(self, future: KeptFuture) -> bool:
+        """Stand for all equal calls from now on; False: another one does already."""
+        with _guard:
+            if self.name is not None:
+                if self.under_way(self.name, future):
+                    return False
+                _under_way[self.name] = self
+            self.add(future)
+            return True
+
+    def send(self, submit: Callable[[], Future[Receipt]]) -> None:
+        """Hand it over.
+
+        Raises:
+            Exception: what the executor raises. Whoever else waits for the call gets that too.
+        """
+        try:
+            self.inner = submit()
+        except BaseException as error:
+            for future in self._taken():
+                future.set_exception(error)
+            raise
+        self.inner.add_done_callback(self._done)
+
+    def cancel(self, future: KeptFuture) -> bool:
+        with _guard:
+            if future not in self._futures:
+                return future.cancelled()
+            alone = len(self._futures) == 1
+            if not alone:
+                self._futures.remove(future)
+        if not alone:
+            future.drop()
+            return True
+        return self.inner is not None and self.inner.cancel()  # and `_done` sees to the rest
+
+    def running(self) -> bool:
+        return self.inner is not None and self.inner.running()
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _taken(self) -> list[KeptFuture]:
+        with _guard:
+            if _under_way.get(self.name) is self:
+                del _under_way[self.name]
+            futures, self._futures = self._futures, []
+        for future in futures:
+            future.order = None
+        return futures
+
+    def _done(self, inner: Future[Receipt]) -> None:
+        if inner.cancelled():
+            for future in self._taken():
+                future.drop()
+            return
+        error = inner.exception()
+        try:
+            receipt = Receipt.of(error) if error is not None else inner.result()
+            if receipt is not None:
+                self._take(receipt, error)
+        except BaseException as trouble:  # noqa: BLE001  or nobody would hear of it, and all wait
+            error = error or trouble
+        futures = self._taken()
+        for i, future in enumerate(futures):
+            if error is not None:
+                future.set_exception(error)
+            elif receipt is not None:
+                future.set_result(self._later(receipt, own=i == len(futures) - 1))
+
+    def _take(self, receipt: Receipt, error: BaseException | None) -> None:
+        """Count, warn and keep as if the call had been made here."""
+        kept, made, found = self.kept, receipt.made, self.found
+        if receipt.process != process():
+            kept.counts.add(receipt.counts)
+        for kind, text in receipt.told:
+            kept.warn(kind, text)
+        if made is None or found is None or not self.keeps:
+            return
+        state, seconds, metadata = made
+        env, facts = metadata.pop("_env", ("", b""))
+        try:
+            if env:
+                note_once(found.cache, ENVS + env, facts)
+            value = receipt.value if error is None else chained(error)
+            found.cache.keep(
+                found.key,
+                value,
+                function=kept.function_name,
+                code=kept.code_tag,
+                arguments=kept.locator.arguments(found),
+                state=state,
+                seconds=seconds,
+                ttl=kept.options.ttl,
+                codec="pickle" if state == "failed" else kept.options.codec,
+                metadata=metadata,
+            )
+        except Exception as trouble:
+            if kept.broke(trouble):
+                raise
+
+    def _later(self, receipt: Receipt, own: bool) -> Any:
+        """What a future holds; the last of them gets the value itself, the others copies."""
+        if not receipt.elsewhere:
+            value = receipt.value if own else _copied(receipt.value)
+            return self.kept.replayed(value)
+
+        def open_(timeout: float | None) -> Any:
+            value = self._read()
+            if value is _MISSING:
+                again = self._again(timeout)
+                self._take(again, None)
+                value = again.value
+            return self.kept.replayed(value)
+
+        return Later(open_)
+
+    def _read(self) -> Any:
+        """What the worker kept, as this process finds it."""
+        if self.found is None:
+            return _MISSING
+        cache, key = self.found.cache, self.found.key
+        try:
+            entry = cache.find(key)
+            if entry is not None:
+                return cache.value(key, entry)
+        except DecodeError as error:
+            cache.damage(key, error)
+        except Exception as error:
+            if self.kept.broke(error):
+                raise
+        return _MISSING
+
+
+_MISSING: Any = object()
+_under_way: dict[Any, Order] = {}
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001  what can't be copied is shared
+        return value
+
+
+def _after_fork() -> None:
+    global _guard
+    _guard = threading.RLock()  # another thread may have held it at the fork
+    _under_way.clear()  # what the parent waits for
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

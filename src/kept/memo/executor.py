@@ -1,0 +1,274 @@
+"""Any executor of `concurrent.futures`, in front of which kept calls are looked up first."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from time import monotonic
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from kept.caches import Cache, Pool, Stack
+from kept.caches.derived import Derived
+from kept.caches.place import inner as beneath
+from kept.errors import ConfigError
+from kept.memo.arriving import KeptFuture, Later, Order
+from kept.memo.bound import Bound, BoundCall
+from kept.memo.flow import MISSING, Located
+from kept.memo.kept import Kept
+from kept.memo.lookups import look_up, look_up_all
+from kept.memo.sending import Receipt, Sent, Task
+from kept.stores.memory import Memory, Void
+
+__all__ = ["KeptExecutor", "executor", "wrapped"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Way(NamedTuple):
+    """How results of a worker come into a cache of this process."""
+
+    keeps: bool
+    """The worker keeps them in the cache, which is sent along."""
+    travels: bool
+    """Values come back, whatever their size."""
+    own: bool
+    """This process keeps what comes."""
+
+
+SHARED = Way(keeps=True, travels=False, own=False)
+THROUGH = Way(keeps=True, travels=True, own=False)
+OWN = Way(keeps=False, travels=True, own=True)
+LOST = Way(keeps=True, travels=True, own=True)
+
+
+def executor(inner: Executor, *, shared: bool | None = None, **extra: Any) -> KeptExecutor:
+    """An executor that looks kept calls up before it sends them.
+
+    Args:
+        inner: any executor of `concurrent.futures`: of threads, of processes, of a library.
+        shared: whether the workers reach the cache of this process. By default found out: memory is
+            not shared, any other place is, until what a worker kept is not found there.
+        extra: what `inner.submit` takes beside a function's arguments, for every call, such as
+            executorlib's `resource_dict`.
+
+    Calls of functions that are not kept go to `inner` as they are.
+
+    Raises:
+        ConfigError: it is no executor.
+    """
+    return KeptExecutor(inner, shared, extra)
+
+
+def wrapped(inner: Any) -> KeptExecutor:
+    """The same, of what may be one already."""
+    return inner if isinstance(inner, KeptExecutor) else KeptExecutor(inner, None, {})
+
+
+class KeptExecutor(Executor):
+    """See `executor`, which makes it. Leaving its `with` block shuts the inner executor down."""
+
+    def __init__(self, inner: Any, shared: bool | None, extra: dict[str, Any]) -> None:
+        if isinstance(inner, type) or not callable(getattr(inner, "submit", None)):
+            raise ConfigError(
+                f"kept.executor takes an executor of concurrent.futures, which has a submit method, "
+                f"not {inner!r}"
+            )
+        self.inner = inner
+        self._shared, self._extra = shared, extra
+        self._ways: dict[int, tuple[Cache, Way]] = {}
+        self._names: frozenset[str] | None = None
+        self._shut = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """A future of the call: done at once if it is kept, else when a worker has made it.
+
+        Keywords that the inner executor's `submit` names are its own.
+
+        Raises:
+            RuntimeError: it was shut down.
+            TypeError: the function takes no such arguments.
+        """
+        if not isinstance(fn, (Kept, Bound, BoundCall)):
+            return self.inner.submit(fn, *args, **{**self._extra, **kwargs})  # type: ignore[no-any-return]  # any executor's
+        self._check_open()
+        given: dict[str, Any] = dict(kwargs)
+        extra = {name: given.pop(name) for name in self._taken() & given.keys()}
+        call: Any = fn if isinstance(fn, BoundCall) else fn.bind(*args, **given)
+        return self.send(call, extra)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **more: Any,
+    ) -> Iterator[T]:
+        """The results in order, as of any executor; looked up in as few trips as the store can.
+
+        Args:
+            chunksize: for functions that are not kept.
+
+        Raises:
+            RuntimeError: it was shut down.
+            TimeoutError: from the iterator, if a result is not there in time.
+        """
+        if not isinstance(fn, (Kept, Bound)):
+            given = {**more, **({} if timeout is None else {"timeout": timeout})}
+            if chunksize != 1:
+                given["chunksize"] = chunksize
+            return self.inner.map(fn, *iterables, **given)  # type: ignore[no-any-return]  # any executor's
+        self._check_open()
+        end = None if timeout is None else monotonic() + timeout
+        return _in_order(self.send_all(fn, list(zip(*iterables, strict=False)), more), end)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut the inner executor down."""
+        self._shut = True
+        if cancel_futures:
+            self.inner.shutdown(wait=wait, cancel_futures=True)
+        else:  # not every executor knows the other word
+            self.inner.shutdown(wait=wait)
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def send(self, call: BoundCall[Any], extra: dict[str, Any]) -> KeptFuture:
+        """One call: looked up, joined to an equal one that is under way, or sent.
+
+        Args:
+            extra: what the inner `submit` takes for this call.
+        """
+        kept = call.kept
+        found, result = look_up(kept, kept._bind(*call.args, **call.kwargs))
+        if result is MISSING:
+            return self._order(call, found, extra)
+        future = KeptFuture()
+        future.set_result(kept.replayed(result))
+        return future
+
+    def send_all(
+        self, fn: Kept[..., Any] | Bound[..., Any], items: Sequence[Any], extra: dict[str, Any]
+    ) -> list[KeptFuture]:
+        """Many calls of one function; what is kept is read when it is asked for."""
+        calls: list[BoundCall[Any]] = [fn.bind(*args) for args in items]
+        futures = []
+        for call, (found, opened) in zip(calls, look_up_all(calls), strict=True):
+            if opened is None:
+                futures.append(self._order(call, found, extra))
+                continue
+
+            def open_(timeout: float | None, call: Any = call, opened: Any = opened) -> Any:
+                return opened(lambda: self.send(call, extra).result(timeout))
+
+            future = KeptFuture()
+            future.set_result(Later(open_))
+            futures.append(future)
+        return futures
+
+    def _order(
+        self, call: BoundCall[Any], found: Located | None, extra: dict[str, Any]
+    ) -> KeptFuture:
+        future, extra = KeptFuture(), {**self._extra, **extra}
+        if found is None:
+            way, name, sent = Way(keeps=True, travels=True, own=False), None, None
+        else:
+            name = id(self.inner), id(found.cache.place), found.key
+            if Order.under_way(name, future):
+                return future
+            way, sent = self._way(found.cache), Sent(call.kept, found)
+
+        def again(timeout: float | None) -> Receipt:
+            assert found is not None
+            self._lost(call.kept, found.cache)
+            task = Task(call, sent, keeps=True, travels=True)
+            try:
+                inner = self.inner.submit(task, **extra)
+            except RuntimeError:  # it was shut down meanwhile
+                return task()
+            return inner.result(timeout)  # type: ignore[no-any-return]  # what a task returns
+
+        order = Order(call.kept, found, name, way.own, again)
+        if order.begin(future):
+            task = Task(call, sent, way.keeps, way.travels)
+            order.send(lambda: self.inner.submit(task, **extra))
+        return future
+
+    def _way(self, cache: Cache) -> Way:
+        known = self._ways.get(id(cache))
+        if known is None:
+            known = self._ways[id(cache)] = cache, _way(cache, self._shared)
+        return known[1]
+
+    def _lost(self, kept: Kept[..., Any], cache: Cache) -> None:
+        """What a worker kept is not found by this process."""
+        self._ways[id(cache)] = cache, LOST
+        kept.warn(
+            "shared",
+            f"what a worker kept is not in {cache}, as this process sees it: from now on results "
+            "travel from worker to caller. Give both a cache that both reach, or say "
+            "kept.executor(…, shared=False)",
+        )
+
+    def _taken(self) -> frozenset[str]:
+        """Keywords that the inner `submit` takes for itself."""
+        if self._names is None:
+            try:
+                parameters = list(inspect.signature(self.inner.submit).parameters.values())[1:]
+            except (TypeError, ValueError):  # one that does not tell
+                parameters = []
+            self._names = frozenset(
+                p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+            ) | getattr(self.inner, "_allowed_kwargs", frozenset())
+        return self._names
+
+    def _check_open(self) -> None:
+        if self._shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+
+def _way(cache: Cache, shared: bool | None) -> Way:
+    if shared is False or not _pickles(cache) or not _reachable(cache):
+        return OWN
+    return SHARED if shared or not isinstance(cache, (Derived, Pool)) else THROUGH
+
+
+def _pickles(cache: Cache) -> bool:
+    try:
+        pickle.dumps(cache)
+    except Exception:  # noqa: BLE001  a filter may be any function
+        return False
+    return True
+
+
+def _reachable(cache: Cache) -> bool:
+    """Whether another process can reach the same place: memory is where it is."""
+    if isinstance(cache, Stack):
+        return any(map(_reachable, cache.caches if cache.write == "all" else cache.caches[:1]))
+    if isinstance(cache, Pool):
+        return any(map(_reachable, cache.caches))
+    if isinstance(cache, Derived):
+        return _reachable(cache.source)
+    place = beneath(cache.place, write=False)
+    return not any(
+        isinstance(_innermost(getattr(store, "items", None)), (Memory, Void))
+        for store in (place.calls, place.values)
+    )
+
+
+def _innermost(store: Any) -> Any:
+    while (held := getattr(store, "store", None)) is not None:
+        store = held
+    return store
+
+
+def _in_order(futures: list[KeptFuture], end: float | None) -> Iterator[Any]:
+    futures.reverse()  # each is let go of as it is read
+    try:
+        while futures:
+            yield futures.pop().result(None if end is None else end - monotonic())
+    finally:
+        for future in futures:
+            future.cancel()

@@ -1,0 +1,274 @@
+"""A call on its way to a worker, and what comes back: a small receipt, or the value where it must.
+
+The worker takes the caller's key. What an argument's digest says of a class that a script defines,
+and the identity of a function that was sent by value, need not come out the same in a process that
+runs another program; and nothing large is hashed twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from kept.caches import Cache
+from kept.caches.tier import Entry
+from kept.memo.bound import BoundCall, is_global
+from kept.memo.flow import Located
+from kept.memo.locator import is_short
+from kept.memo.recorded import OPEN, hit
+from kept.memo.stats import Stats
+from kept.records import Arguments, Call
+
+if TYPE_CHECKING:
+    from kept.memo.kept import Kept
+
+__all__ = ["SMALL", "Receipt", "Sent", "Task", "process"]
+
+SMALL = 64 * 1024
+"""Encoded results of at most so many bytes travel in the receipt: that is less than to read them."""
+
+_NOTHING: Any = object()
+_MARK = "_kept_receipt"
+_process: tuple[int, bytes] = (0, b"")
+_void: Cache | None = None
+
+
+def process() -> bytes:
+    """What tells this process from any other."""
+    global _process
+    if _process[0] != os.getpid():
+        _process = os.getpid(), os.urandom(16)
+    return _process[1]
+
+
+class Sent:
+    """Where the caller keeps a call: stands in for a function's locator on the other side."""
+
+    def __init__(self, kept: Kept[..., Any], found: Located) -> None:
+        self.name, self.tag = kept.locator.identity()
+        self.key = found.key
+        own = kept.options.key is not None
+        names = () if own else {name for name, _ in kept._binder.items(found.values)}
+        # An argument travels with the call.
+        self._items = [
+            (name, None if name in names else value, raw)
+            for name, value, raw in kept.locator.all_items(found)
+        ]
+        self._shows = kept.options.arguments == "scalars"
+
+    def identity(self) -> tuple[str, str]:
+        return self.name, self.tag
+
+    def settle(self) -> bool:
+        return True  # the caller has compared
+
+    def note(self, found: Located) -> None:
+        """The caller writes down the sources, which it surely has."""
+
+    def items(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
+        """Name, value and digest of each argument that counts."""
+        given = {} if kept.options.key is not None else dict(kept._binder.items(values))
+        return [(name, given.get(name, value), raw) for name, value, raw in self._items]
+
+    def arguments(self, found: Located) -> Arguments:
+        return Arguments(found.items or [], is_short if self._shows else _never)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # what pickle and copy ask for before there is anything
+        return getattr(self.__dict__["locator"], name)
+
+    def for_locator(self, locator: Any) -> Sent:
+        """The same, in front of a locator of this process."""
+        made = object.__new__(Sent)
+        made.__dict__ |= self.__dict__ | {"locator": locator}
+        return made
+
+
+def _never(value: Any) -> bool:
+    return False
+
+
+class Receipt:
+    """What came of a call elsewhere.
+
+    Attributes:
+        value: the result; `Receipt.elsewhere` is true where it is to be read from the cache.
+        digest: of the result, where it is kept.
+        made: state, seconds and metadata of what the caller is to keep; None: nothing.
+        notes: what is to be noted beside it.
+        counts: what the worker's function did.
+        told: kinds and texts of the worker's warnings.
+        process: which one it was.
+    """
+
+    __slots__ = ("counts", "digest", "elsewhere", "made", "notes", "process", "told", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.elsewhere = False
+        self.digest: bytes | None = None
+        self.made: tuple[str, float, dict[str, Any]] | None = None
+        self.notes: dict[str, bytes] = {}
+        self.counts = Stats()
+        self.told: list[tuple[str, str]] = []
+        self.process = process()
+
+    @staticmethod
+    def of(error: BaseException) -> Receipt | None:
+        """The one that came with an exception."""
+        return error.__dict__.pop(_MARK, None)
+
+
+class Task:
+    """One call, to be made by a worker.
+
+    Args:
+        call: which.
+        sent: where it is kept; None: it has no key, or none was found.
+        keeps: whether the worker keeps the result, in the cache that comes with the call.
+        travels: whether the value comes back whatever its size.
+    """
+
+    def __init__(self, call: BoundCall[Any], sent: Sent | None, keeps: bool, travels: bool) -> None:
+        self.call, self.sent = call, sent
+        self.keeps, self.travels = keeps, travels
+        self.__name__ = call.kept.__name__  # what dashboards show
+        self.ticket = os.urandom(16)
+        self._here = True
+
+    def __dask_tokenize__(self) -> Any:
+        return self.ticket  # one that Dask still holds may tell of what was forgotten since
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_here": False}
+
+    def __call__(self) -> Receipt:
+        call, receipt = self.call, Receipt()
+        if self._here:
+            receipt.value = call.through(_Gatherer(call.kept))
+            return receipt
+        desk = _Desk(self, receipt)
+        try:
+            value = call.through(_Gatherer(desk.kept))
+        except Exception as error:
+            desk.end()
+            receipt.value = None
+            with contextlib.suppress(AttributeError):  # one without a __dict__ tells nothing more
+                error.__dict__[_MARK] = receipt
+            raise
+        desk.end()
+        if self.travels or desk.other or desk.size is None or desk.size <= SMALL:
+            receipt.value = value
+        else:
+            receipt.elsewhere = True
+        return receipt
+
+
+class _Gatherer:
+    """A kept function that is worked off on the spot, whatever kind it is of."""
+
+    awaits = False
+
+    def __init__(self, kept: Kept[..., Any]) -> None:
+        self.kept = kept
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.kept.gather(self.kept._bind(*args, **kwargs))
+
+
+class _Desk:
+    """The cache as the flow sees it in a worker: it notes what is kept, found and told of."""
+
+    def __init__(self, task: Task, receipt: Receipt) -> None:
+        self.task, self.receipt = task, receipt
+        self.size: int | None = None
+        """Encoded bytes of the result, once it is kept where the caller looks."""
+        self.other = False
+        """Whether the worker runs other code than was sent, so that its key is another."""
+        self.real = kept = task.call.kept
+        self.kept = clone = object.__new__(type(kept))
+        clone.__dict__ |= kept.__dict__
+        clone.counts, clone._known = receipt.counts, {}
+        clone.warn, clone.hit, clone.locate = self._warn, self._hit, self._locate  # type: ignore[method-assign]  # noted here
+        if task.sent is not None:
+            try:
+                self.other = is_global(kept) and kept.locator.identity() != task.sent.identity()
+            except Exception:  # noqa: BLE001  its code has no identity here: so not the caller's
+                self.other = True
+            if self.other:
+                text = "a worker runs other code than this process, and keeps under its own key"
+                receipt.told.append(("code", text))
+            else:
+                clone.locator = task.sent.for_locator(kept.locator)  # type: ignore[assignment]  # see Sent
+
+    def _locate(self, values: tuple[Any, ...]) -> Located | None:
+        task, sent = self.task, self.task.sent
+        if sent is None or self.other:
+            return self.real.locate(values)
+        items = sent.items(self.real, values)
+        if task.keeps:
+            self.cache = self.real.cache if task.call.cache is None else task.call.cache
+        else:
+            self.cache, self.place = _nowhere(), _Notes(self.receipt.notes)
+            self.note, self.noted = self.place.put, set()
+        return Located(self, sent.key, values, items)  # type: ignore[arg-type]  # a cache to the flow
+
+    def _warn(self, kind: str, text: str) -> None:
+        self.receipt.told.append((kind, text))
+
+    def _hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
+        if OPEN:
+            hit(self.kept, key, entry)
+        if not self.other:
+            self.size, self.receipt.digest = entry.body.size, entry.body.result
+        cache.used(key)
+        self.receipt.counts.hits += 1
+        self.receipt.counts.seconds_saved += entry.body.seconds
+
+    def keep(self, key: bytes, result: Any, **said: Any) -> Call:
+        call = self.cache.keep(key, result, **said)
+        self.receipt.digest = call.result.raw
+        if self.task.keeps:
+            self.size = call.size
+        if self.task.travels:
+            self.receipt.made = call.state, call.seconds, dict(call.metadata)
+        return call
+
+    def end(self) -> None:
+        """Count in this process too."""
+        self.real.counts.add(self.receipt.counts)
+
+    @property
+    def env(self) -> str:
+        return self.cache.env if self.task.keeps else ""  # or the caller would not hear of it
+
+    @env.setter
+    def env(self, name: str) -> None:
+        self.cache.env = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "cache":
+            raise AttributeError(name)
+        return getattr(self.cache, name)
+
+
+class _Notes:
+    """A place that has leases, and takes notes which go back with the receipt."""
+
+    def __init__(self, into: dict[str, bytes]) -> None:
+        self.put = into.__setitem__
+        self.put_many = into.update
+        self.notes = self
+        self.locks = _nowhere().place.locks
+
+
+def _nowhere() -> Cache:
+    """The cache of workers that reach none of the caller's."""
+    global _void
+    if _void is None:
+        from kept.stores.memory import Void
+
+        _void = Cache(Void(), Void(), memory=0)
+    return _void
