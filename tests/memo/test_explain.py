@@ -270,7 +270,7 @@ class TestCauses:
         def raises() -> None:
             raise ValueError
 
-        with pytest.raises(ValueError, match="^$"):
+        with pytest.raises(ValueError, match=r"^$"):
             raises()
         assert raises.explain().cause == "raised"
         assert "ValueError" in str(raises.explain())
@@ -317,7 +317,7 @@ class TestCauses:
         assert '["x"]' not in text
         assert "hunter" not in text
         notes = directory.place.notes
-        assert not any(b"hunter" in (notes.get(key) or b"") for key in notes)
+        assert not any(b"hunter" in (notes.get(key) or b"") for key in notes.keys(""))
 
 
 class TestNotes:
