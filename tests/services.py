@@ -1,4 +1,4 @@
-"""Real servers for the tests: PostgreSQL, MariaDB, Redis and an S3 endpoint (moto's).
+"""Real servers for the tests: PostgreSQL, MariaDB, Redis, an S3 endpoint (moto's) and sshd.
 
 Each is started on a free loopback port in a temporary directory, from whatever the machine has, by
 the first test of a process that asks for it, and stopped with that process: so no two xdist workers
@@ -10,7 +10,8 @@ A test that asks for a server that is not there is skipped, or fails under KEPT_
 | `postgresql_url`, `mariadb_url` | the URL of an empty database of its own |
 | `redis_url` | the URL of an emptied database |
 | `s3_url`, `s3_bucket` | the endpoint's URL, the name of a new bucket in it |
-| `postgresql`, `mariadb`, `redis`, `s3` | the `Service`: `url kill start restart freeze thaw` |
+| `ssh_url`, `ssh_options` | the URL of an empty directory there, and what `kept.open` takes beside it |
+| `postgresql`, `mariadb`, `redis`, `s3`, `sshd` | the `Service`: `url kill start restart freeze thaw` |
 
 A test that stops a server need not start it again: the fixtures look after that.
 """
@@ -22,6 +23,7 @@ import getpass
 import os
 import pwd
 import random
+import shlex
 import shutil
 import signal
 import socket
@@ -376,6 +378,45 @@ def start_s3() -> Service:
     )
 
 
+def start_sshd() -> Service:
+    """An sshd of its own, which lets in who has the key `key` of its directory: me; the caller closes
+    it."""
+    sshd, keygen = _program("sshd", "/usr/sbin", "/usr/local/sbin"), _program("ssh-keygen")
+    _program("ssh")
+    me = getpass.getuser()
+
+    def prepare(service: Service) -> None:
+        directory = service.directory
+        for name in ("host", "key"):
+            service.run(keygen, "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", directory / name)
+        public = (directory / "host.pub").read_text().split()
+        (directory / "known").write_text(f"* {public[0]} {public[1]}\n")
+        (directory / "config").write_text(
+            f"Host *\n  User {me}\n  IdentityFile {directory / 'key'}\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {directory / 'known'}\n  StrictHostKeyChecking yes\n"
+        )
+        (directory / "sshd").write_text(
+            f"HostKey {directory / 'host'}\nAuthorizedKeysFile {directory / 'key.pub'}\n"
+            "ListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\n"
+            "PasswordAuthentication no\nMaxStartups 100\nUseDNS no\n"
+        )
+        if os.geteuid() == 0:  # where it gives up its rights: an empty directory of root's
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+
+    return Service(
+        "sshd",
+        lambda directory, port: [sshd, "-D", "-e", "-f", directory / "sshd", "-p", str(port)],
+        _ssh_answers,
+        url="ssh://127.0.0.1:{port}",
+        prepare=prepare,
+    )
+
+
+def _ssh_answers(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        assert connection.recv(4) == b"SSH-"
+
+
 def _dsn(scheme: str, port: int | str, database: str) -> str:
     return f"{scheme}://kept:{PASSWORD}@127.0.0.1:{port}/{database}"
 
@@ -424,6 +465,11 @@ def _s3() -> Iterator[Service]:
     yield from _kept_running(start_s3)
 
 
+@pytest.fixture(scope="session")
+def _sshd() -> Iterator[Service]:
+    yield from _kept_running(start_sshd)
+
+
 @pytest.fixture
 def postgresql(_postgresql: Service) -> Service:
     """The PostgreSQL server, running."""
@@ -450,6 +496,13 @@ def s3(_s3: Service) -> Service:
     """The S3 endpoint, running."""
     _s3.start()
     return _s3
+
+
+@pytest.fixture
+def sshd(_sshd: Service) -> Service:
+    """The sshd, running."""
+    _sshd.start()
+    return _sshd
 
 
 @pytest.fixture
@@ -515,3 +568,25 @@ def s3_bucket(s3: Service) -> str:
     name = f"test-{os.getpid()}-{next(_numbers)}"
     _http(f"{s3.url}/{name}", "PUT")
     return name
+
+
+@pytest.fixture
+def ssh_url(sshd: Service, home: Path) -> str:
+    """The URL of a new directory in this test's home, which a server on the other side makes."""
+    return f"{sshd.url}{home}/far-{next(_numbers)}"
+
+
+@pytest.fixture
+def ssh_options(sshd: Service) -> dict[str, Any]:
+    """How that is reached: with this sshd's key, and the kept that is tested."""
+    return ssh_options_of(sshd)
+
+
+def ssh_options_of(service: Service) -> dict[str, Any]:
+    """How a directory behind an sshd is reached."""
+    paths = os.environ.get("PYTHONPATH", "")
+    command = [*(["env", f"PYTHONPATH={paths}"] if paths else []), sys.executable, "-m", "kept"]
+    return {
+        "ssh": f"ssh -F {service.directory / 'config'}",
+        "command": " ".join(shlex.quote(word) for word in command),
+    }

@@ -10,7 +10,7 @@ import pytest
 from tests.services import Service
 
 
-@pytest.fixture(params=["postgresql", "mariadb", "redis", "s3"])
+@pytest.fixture(params=["postgresql", "mariadb", "redis", "s3", "sshd"])
 def service(request: pytest.FixtureRequest) -> Service:
     return request.getfixturevalue(request.param)
 
