@@ -73,6 +73,22 @@ def test_who_slept_while_it_was_cut_reads_and_writes_no_old_place(items: Store[b
     assert awake.newest() == sleeper.newest() == 202
 
 
+def test_who_slept_since_the_very_beginning_writes_no_first_change(items: Store[bytes]) -> None:
+    sleeper, reader = entries(items), entries(items)
+    assert sleeper.get(NAME, "k") is None
+    assert reader.get(NAME, "k") is None
+    state = sleeper._state
+    for number in range(100):
+        put(entries(items) if number % 9 == 0 else reader, "k", str(number))
+    ops = state.plan(NAME, [Step("k", "lost")], 0.0)[1]
+    assert not sleeper._journal.write(state, ops)  # type: ignore[union-attr]
+    # As if the writer was killed before it took back what it had written.
+    assert items.create(
+        "state/log/0000000000000001", journal._packed([journal._plain(op) for op in ops])
+    )
+    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
+
+
 def test_many_writers_take_turns(items: Store[bytes]) -> None:
     def add() -> None:
         of = entries(items)

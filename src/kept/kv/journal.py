@@ -57,9 +57,9 @@ class ItemsJournal:
             while (item := self._items.get(_log(state.at + 1))) is not None:
                 state.make([_op(op) for op in _unpacked(item, _log(state.at + 1))])
                 state.at += 1
-            # Of those just read, the last is the next of the one before it; see above.
-            known = state.at if state.at == begun else state.at - 1
-            if known == 0 or self._there(known):
+            # What others are about to take back may be among those just read, and even follow
+            # one another; but not where the one before them all is still there.
+            if state.at == 0 or self._there(begun):
                 return state
             state = State(state.history)  # it slept while others went on, and deleted
 
@@ -77,7 +77,7 @@ class ItemsJournal:
         number = state.at + 1
         if not self._items.create(_log(number), _packed([_plain(op) for op in ops])):
             return False
-        if state.at and not self._there(state.at):
+        if not self._there(state.at):
             self._items.delete(_log(number))
             return False
         if state.at and state.at % _SNAPSHOT == 0:
@@ -97,6 +97,9 @@ class ItemsJournal:
             self._items.delete(snapshot)
 
     def _there(self, number: int) -> bool:
+        """Whether nothing after a change was deleted; 0 is the beginning."""
+        if number == 0:  # the first change is deleted only once there is a snapshot
+            return next(iter(self._items.keys("state/snap/")), None) is None
         path = getattr(self._items, "path", None)
         if path is not None:
             return path(_log(number)) is not None
