@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from kept.caches import Cache, use
+from kept.memo.origin import Origin
 from kept.records import Call, Digest
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from kept.query import Matches
     from kept.runs.explanation import Explanation
 
-__all__ = ["Bound", "BoundCall", "reduced"]
+__all__ = ["Bound", "BoundCall", "is_global", "reduced"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,13 +123,14 @@ class Bound(Generic[P, R]):
 
 
 class BoundCall(Generic[R]):
-    """A call to be made later or elsewhere. It pickles, and takes the active cache along.
+    """A call to be made later or elsewhere. It pickles, and takes the active cache and run along.
 
     (A generator looks up when it is consumed, in the cache that is active then.)
     """
 
     def __init__(self, kept: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.kept, self.args, self.kwargs = kept, args, kwargs
+        self.origin = Origin.here()
         self.cache: Cache | None = None
         try:
             self.cache = kept.cache
@@ -139,14 +142,17 @@ class BoundCall(Generic[R]):
 
     def through(self, kept: Any) -> Any:
         """Make the call, by another function than `kept`."""
-        if self.kept.awaits:
-            return self._await(self.cache)  # type: ignore[return-value]  # R is a coroutine
-        with use(self.cache):
-            return self.kept(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # as above
+        if kept.awaits:
+            return self._await(kept)
+        with self.origin.entered(), self._cache():
+            return kept(*self.args, **self.kwargs)
 
-    async def _await(self, cache: Cache) -> Any:
-        with use(cache):
-            return await self.kept(*self.args, **self.kwargs)
+    async def _await(self, kept: Any) -> Any:
+        with self.origin.entered(), self._cache():
+            return await kept(*self.args, **self.kwargs)
+
+    def _cache(self) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if self.cache is None else use(self.cache)
 
     def key(self) -> Digest:
         """The digest that names the call."""
@@ -159,6 +165,12 @@ class BoundCall(Generic[R]):
         cache = self.cache
         # One that was not opened by a URL can't be opened elsewhere: what is active there serves.
         return self.__dict__ | {"cache": None if cache is None or cache.url is None else cache}
+
+
+def is_global(kept: Any) -> bool:
+    """Whether a kept function is found under its name, and so travels as that name alone."""
+    found = _importable(kept.__module__, kept.__qualname__)
+    return found is kept or (isinstance(found, Bound) and found._kept is kept)
 
 
 def reduced(kept: Any) -> str | tuple[Any, ...]:
