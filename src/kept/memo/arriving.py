@@ -38,12 +38,13 @@ class KeptFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         began = monotonic()
-        found = super().result(timeout)
+        found: Any = super().result(timeout)
         if isinstance(found, Later):
+            open_ = found.open
             with self._opening:
                 if self._result is found:
                     left = None if timeout is None else timeout - (monotonic() - began)
-                    self._result = found.open(left)
+                    self._result = open_(left)
                 found = self._result
         if type(found) is Raise:
             raise found.error

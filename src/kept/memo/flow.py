@@ -15,20 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
 from kept.caches.tier import FAILED, Entry
-from kept.errors import (
-    ConfigError,
-    DecodeError,
-    EncodeError,
-    KeptError,
-    NewerSchema,
-    NotKept,
-    StoreError,
-    Undigestible,
-)
+from kept.errors import ConfigError, DecodeError, EncodeError, NewerSchema, NotKept
 from kept.hashing import SCALARS
 from kept.memo.flights import Flight, current, flights
 from kept.memo.recorded import OPEN, metadata, record
-from kept.memo.troubles import TROUBLES
+from kept.memo.troubles import TROUBLES, kind_of
 from kept.memo.troubles import note as note_trouble
 from kept.memo.waits import Waiting
 from kept.records import Call, Digest
@@ -39,7 +30,7 @@ from kept.stores.leases import LOOKED
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
 
-__all__ = ["MISSING", "Flow", "Located", "Raise", "keeping", "kind_of", "look", "resolved", "store"]
+__all__ = ["MISSING", "Flow", "Located", "Raise", "keeping", "look", "resolved", "store"]
 
 Flow = Generator[tuple[Any, ...] | float, Any, Any]
 
@@ -364,14 +355,3 @@ def store(
     if TROUBLES:
         TROUBLES.pop(found.key, None)
     return call
-
-
-def kind_of(error: Exception) -> str:
-    """Which count of `Stats` a failure of caching goes to."""
-    if isinstance(error, Undigestible):
-        return "undigestible"
-    if isinstance(error, EncodeError):
-        return "unstorable"
-    if isinstance(error, (StoreError, KeptError, OSError)):
-        return "unavailable"
-    return "unstorable"

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from types import FunctionType
 from typing import Any
 
-__all__ = ["digested", "wear"]
+__all__ = ["digested", "followed", "wear"]
 
 _digesting: ContextVar[tuple[int, ...]] = ContextVar("kept.digesting", default=())
 
@@ -39,3 +39,11 @@ def digested(kept: Any) -> tuple[Any, ...]:
         return ("kept", *kept.locator.identity())
     finally:
         _digesting.reset(token)
+
+
+def followed(kept: Any) -> tuple[Callable[..., Any] | None, str]:
+    """For the identity of code that calls it: the function to follow, or what stands for it."""
+    options = kept.options
+    if options.version is None and options.code == "deep":
+        return kept.__wrapped__, ""
+    return None, f"{kept.__qualname__} {kept.code_tag}"

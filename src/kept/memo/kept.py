@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Generic,
-    Literal,
-    ParamSpec,
-    TypeVar,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
@@ -21,12 +12,13 @@ from kept.errors import NotKept, Undigestible, tell
 from kept.memo import recorded
 from kept.memo.bound import Bound, BoundCall, reduced
 from kept.memo.driving import drive, refresh
-from kept.memo.flow import MISSING, Located, Raise, kind_of, look, resolved
-from kept.memo.guise import digested, wear
+from kept.memo.flow import MISSING, Located, Raise, look, resolved
+from kept.memo.guise import digested, followed, wear
 from kept.memo.locator import Locator
 from kept.memo.options import Options
 from kept.memo.recorded import OPEN
 from kept.memo.stats import Stats
+from kept.memo.troubles import broke
 from kept.records import Call, Digest
 from kept.runs.collectors import parse
 
@@ -374,11 +366,7 @@ class Kept(Generic[P, R]):
         return found
 
     def __followed__(self) -> tuple[Callable[P, R] | None, str]:
-        """For the identity of code that calls this: the function to follow, or what stands for it."""
-        options = self.options
-        if options.version is None and options.code == "deep":
-            return self.__wrapped__, ""
-        return None, f"{self.__qualname__} {self.code_tag}"
+        return followed(self)
 
     def __digest__(self) -> Any:
         return digested(self)
@@ -387,12 +375,7 @@ class Kept(Generic[P, R]):
 
     def broke(self, error: Exception) -> bool:
         """Count and tell of a failure of caching; whether the caller is to get it (`strict`)."""
-        kind = kind_of(error)
-        setattr(self.counts, kind, getattr(self.counts, kind) + 1)
-        if not self.options.strict:
-            done = {"undigestible": "computed, not kept", "unstorable": "returned, not kept"}
-            self.warn(kind, f"{done.get(kind, 'computed without the cache')}: {error}")
-        return self.options.strict
+        return broke(self, error)
 
     def warn(self, kind: str, text: str) -> None:
         """Warn once a function and kind of trouble."""

@@ -80,7 +80,7 @@ def _elsewhere(
         with progress_bar(kept.__name__, len(items), progress) as advance:
             for future in futures if ordered else as_completed(futures):
                 result = future.result()
-                waiting.discard(future)  # type: ignore[arg-type]  # one of ours
+                waiting.discard(future)
                 yield result
                 advance()
     finally:

@@ -118,7 +118,8 @@ class Receipt:
     @staticmethod
     def of(error: BaseException) -> Receipt | None:
         """The one that came with an exception."""
-        return error.__dict__.pop(_MARK, None)
+        found: Receipt | None = getattr(error, "__dict__", {}).pop(_MARK, None)
+        return found
 
 
 class Task:
@@ -187,11 +188,13 @@ class _Desk:
         """Encoded bytes of the result, once it is kept where the caller looks."""
         self.other = False
         """Whether the worker runs other code than was sent, so that its key is another."""
-        self.real = kept = task.call.kept
-        self.kept = clone = object.__new__(type(kept))
+        self.real: Kept[..., Any] = task.call.kept
+        kept = self.real
+        self.kept: Any = object.__new__(type(kept))
+        clone = self.kept
         clone.__dict__ |= kept.__dict__
         clone.counts, clone._known = receipt.counts, {}
-        clone.warn, clone.hit, clone.locate = self._warn, self._hit, self._locate  # type: ignore[method-assign]  # noted here
+        clone.warn, clone.hit, clone.locate = self._warn, self._hit, self._locate
         if task.sent is not None:
             try:
                 self.other = is_global(kept) and kept.locator.identity() != task.sent.identity()
@@ -201,7 +204,7 @@ class _Desk:
                 text = "a worker runs other code than this process, and keeps under its own key"
                 receipt.told.append(("code", text))
             else:
-                clone.locator = task.sent.for_locator(kept.locator)  # type: ignore[assignment]  # see Sent
+                clone.locator = task.sent.for_locator(kept.locator)
 
     def _locate(self, values: tuple[Any, ...]) -> Located | None:
         task, sent = self.task, self.task.sent
@@ -212,7 +215,8 @@ class _Desk:
             self.cache = self.real.cache if task.call.cache is None else task.call.cache
         else:
             self.cache, self.place = _nowhere(), _Notes(self.receipt.notes)
-            self.note, self.noted = self.place.put, set()
+            self.note = self.place.put
+            self.noted: set[str] = set()
         return Located(self, sent.key, values, items)  # type: ignore[arg-type]  # a cache to the flow
 
     def _warn(self, kind: str, text: str) -> None:

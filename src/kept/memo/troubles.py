@@ -1,11 +1,16 @@
-"""Why calls of this process were not kept, the latest of them, for who asks."""
+"""Failures of caching: their kinds, how they are counted and told of, and the latest of them."""
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-__all__ = ["TROUBLES", "Trouble", "note"]
+from kept.errors import EncodeError, KeptError, Undigestible
+
+if TYPE_CHECKING:
+    from kept.memo.kept import Kept
+
+__all__ = ["TROUBLES", "Trouble", "broke", "kind_of", "note"]
 
 _MOST = 1_000
 
@@ -21,6 +26,25 @@ class Trouble(NamedTuple):
 
 TROUBLES: dict[bytes, Trouble] = {}
 """By key of the call."""
+
+
+def kind_of(error: Exception) -> str:
+    """Which count of `Stats` a failure of caching goes to."""
+    if isinstance(error, Undigestible):
+        return "undigestible"
+    if isinstance(error, EncodeError):
+        return "unstorable"
+    return "unavailable" if isinstance(error, (KeptError, OSError)) else "unstorable"
+
+
+def broke(kept: Kept[..., Any], error: Exception) -> bool:
+    """Count and tell of a failure of caching; whether the caller is to get it (`strict`)."""
+    kind = kind_of(error)
+    setattr(kept.counts, kind, getattr(kept.counts, kind) + 1)
+    if not kept.options.strict:
+        done = {"undigestible": "computed, not kept", "unstorable": "returned, not kept"}
+        kept.warn(kind, f"{done.get(kind, 'computed without the cache')}: {error}")
+    return kept.options.strict
 
 
 def note(key: bytes, kind: str, text: str) -> None:

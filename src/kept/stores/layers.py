@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from kept.errors import DecodeError, StoreError, tell
@@ -133,12 +134,8 @@ class Layers:
         found: dict[bytes, Found] = {}
         for i, place in enumerate(self.places):
             left = [key for key in keys if key not in found]
-            many = getattr(place, "fetch_many", None)
-            if many is None:
-                many = _one_by_one(place)
-            for key, row in (
-                self.ask(place, lambda many=many, left=left: many(left)) or {}
-            ).items():  # type: ignore[misc]  # bound now
+            many = getattr(place, "fetch_many", None) or _one_by_one(place)
+            for key, row in (self.ask(place, partial(many, left)) or {}).items():
                 source = place
                 if row.frame is not None:
                     if i and self._written:

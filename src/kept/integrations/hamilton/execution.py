@@ -17,10 +17,11 @@ from kept.integrations.hamilton.formats import FORMAT, Formats
 from kept.integrations.hamilton.shelf import commit
 from kept.memo import recorded
 from kept.memo.driving import drive
-from kept.memo.flow import Located, Raise, keeping, kind_of
+from kept.memo.flow import Located, Raise, keeping
 from kept.memo.options import Options
 from kept.memo.recorded import OPEN
 from kept.memo.stats import Stats
+from kept.memo.troubles import kind_of
 from kept.records import Arguments, Call, Digest
 from kept.runs.collectors import NOTHING, Collectors
 
