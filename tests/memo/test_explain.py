@@ -220,6 +220,28 @@ class TestCauses:
         found = f.explain(5000)
         assert (found.outcome, found.cause) == ("miss", "evicted")
 
+    def test_eviction_record_and_all(self, cache: kept.Cache) -> None:
+        f = Counted(cache).f
+        f([1])
+        f([2])
+        assert cache.evict(keys=[f.key([1])]).calls >= 1
+        found = f.explain([1])
+        assert (found.outcome, found.cause) == ("miss", "evicted")
+        assert "record and all" in str(found)
+        assert f.explain([3]).cause == "arguments"
+        cache.flush()
+        assert cache.place.notes.get(f"leaves/{f.key([1])}") is None, "it goes with the call"
+        assert cache.place.notes.get(f"leaves/{f.key([2])}") is not None
+        f([1])
+        assert f.explain([1]).hit
+
+    def test_eviction_by_a_limit(self, directory: kept.Cache) -> None:
+        limited = directory.limited(calls=5, policy="fifo")
+        f = kept.keep(cache=limited, name="many")(lambda n: n)
+        for n in range(8):
+            f(n)
+        assert f.explain(0).cause == "evicted"
+
     def test_damage(self, directory: kept.Cache) -> None:
         f = kept.keep(cache=directory, name="array")(lambda n: np.zeros(n))
         f(100_000)

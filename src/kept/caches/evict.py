@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from kept.caches.gc import trial
+from kept.caches.gone import remember
 from kept.caches.place import each_call, inner
 from kept.caches.sizes import parse_duration
 from kept.conditions import matches
@@ -140,10 +141,13 @@ def _embedded(store: Embedded, chosen: Choice, dry_run: bool) -> Evicted:
     where, values = _condition(store, chosen)
     counted: list[int] = []
     small = Collected(0, 0)
+    doomed: list[tuple[bytes]] = []
 
     def change(c: Any) -> Collected:
         nonlocal small
         small = Collected(*c.execute(_SMALL.format(where), values * 2).fetchone())
+        doomed[:] = c.execute(f"SELECT key FROM calls WHERE {where}", values).fetchall()
+        c.execute(_LEAVES.format(where), values)
         counted.append(c.execute(f"DELETE FROM calls WHERE {where}", values).rowcount)
         return without_values(c)
 
@@ -153,6 +157,7 @@ def _embedded(store: Embedded, chosen: Choice, dry_run: bool) -> Evicted:
         with database.writing() as c:
             freed = change(c)
         blobs = collect_blobs(store)
+        remember(store, (key for (key,) in doomed))
     count = small.items + freed.items
     size = small.bytes + freed.bytes + blobs.bytes
     return Evicted(counted[-1], count, blobs.items, size, dry_run)
@@ -162,6 +167,9 @@ def _embedded(store: Embedded, chosen: Choice, dry_run: bool) -> Evicted:
 _SMALL = """SELECT count(DISTINCT CASE WHEN value IS NULL AND result NOT IN
 (SELECT result FROM calls WHERE NOT ({0})) THEN result END), coalesce(sum(length(body)), 0)
 FROM calls WHERE {0}"""
+# What their arguments were made of goes with them.
+_LEAVES = """DELETE FROM notes WHERE key IN
+(SELECT 'leaves/' || lower(hex(key)) FROM calls WHERE {0})"""
 
 
 def _condition(store: Embedded, chosen: Choice) -> tuple[str, list[Any]]:
@@ -197,4 +205,7 @@ def _medium(place: Medium, chosen: Choice, dry_run: bool) -> Evicted:
     there = only & set(place.values.keys())
     size = sum(results[digest] for digest in there)
     blobs = free_with(place, doomed, only, dry_run=dry_run)
+    if not dry_run:
+        place.notes.delete_many([f"leaves/{key}" for key in doomed])
+        remember(place, (bytes.fromhex(key) for key in doomed))
     return Evicted(len(doomed), len(there), blobs, size, dry_run)

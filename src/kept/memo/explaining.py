@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kept.errors import StoreError, Undigestible
 from kept.memo.flow import Located
 from kept.memo.troubles import TROUBLES
-from kept.runs.causes import among_the_kept, kept_of, of_looks, states_of
+from kept.runs.causes import among_the_kept, kept_of, of_looks, of_the_gone, states_of
 from kept.runs.codes import Parts
 from kept.runs.explanation import Cause, Explanation, ago
 from kept.runs.looking import Look, layers, look
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 _FOUND = ("kept", "expired")
+_DECISIVE = ("hidden", "damaged", "evicted")
 
 
 def explain(kept: Kept[..., Any], values: tuple[Any, ...]) -> Explanation:
@@ -84,7 +85,9 @@ def _explained(kept: Kept[..., Any], found: Located, looks: list[Look]) -> Expla
         if late < kept.options.stale:
             return Explanation(outcome="stale", kept=there, causes=tuple(causes), **about)
     causes += _troubles(found.key)
-    if first is None and not any(cause.kind in ("hidden", "damaged") for cause in causes):
+    if first is None and not causes:
+        causes += of_the_gone((one.layer for one in looks), found.key)
+    if first is None and not any(cause.kind in _DECISIVE for cause in causes):
         asked = Asked.of(function, code, kept.locator.arguments(found))
         causes += among_the_kept(layers(found.cache), asked, lambda: _parts(kept, found))
     return Explanation(outcome="miss", kept=there, causes=tuple(causes), **about)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kept.caches import Cache
+from kept.caches.gone import evicted_at
 from kept.errors import KeptError
 from kept.records import Call
 from kept.runs.codes import PartChange, Parts, part_changes, parts_of
@@ -17,7 +18,15 @@ from kept.runs.looking import Layer, Look
 from kept.runs.nearest import Asked, Nearest, nearest, same_arguments
 from kept.runs.notes import LEAVES
 
-__all__ = ["among_the_kept", "code_cause", "kept_of", "of_looks", "states_of", "why_computed"]
+__all__ = [
+    "among_the_kept",
+    "code_cause",
+    "kept_of",
+    "of_looks",
+    "of_the_gone",
+    "states_of",
+    "why_computed",
+]
 
 _SHOWN = 20  # differences, and parts of code, in a text
 
@@ -40,6 +49,20 @@ def of_looks(looks: Sequence[Look]) -> list[Cause]:
             found.append(Cause("hidden", f"{name} has it, but this cache is filtered and hides it"))
         elif look.state == "unreachable":
             found.append(Cause("unreachable", f"{name} does not answer: {look.trouble}"))
+    return found
+
+
+def of_the_gone(layers: Iterable[Layer], key: bytes) -> list[Cause]:
+    """Whether a call of which no record is left was evicted."""
+    found = []
+    for layer in layers:
+        try:
+            at = evicted_at(layer.place, key)
+        except KeptError:  # it is told already that the layer does not answer
+            continue
+        if at is not None:
+            text = f"it was evicted from {layer.name} {ago(at)}, record and all"
+            found.append(Cause("evicted", text, data={"evicted": at}))
     return found
 
 
@@ -105,7 +128,9 @@ def among_the_kept(
             best = found
     if best is None:
         first = f"it was the first call of {asked.function} that is kept"
-        never = f"nothing is kept of {asked.function}: it was never called"
+        never = (
+            f"nothing is kept of {asked.function}: it was never called, or what was is forgotten"
+        )
         return (Cause("never called", never if asked.before is None else first),)
     causes = [arguments_cause(best, past=asked.before is not None)]
     if best.call.code != asked.code:
@@ -114,14 +139,12 @@ def among_the_kept(
 
 
 def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
-    """Never called with these arguments: what the nearest call had."""
+    """No call with these arguments: what the nearest call had."""
     call, changes = found.call, found.changes
     many = len(changes)
-    text = f"never called with these arguments; the nearest kept call differs in {_places(many)}"
+    text = f"nothing is kept of these arguments; the nearest kept call differs in {_places(many)}"
     if past:
-        text = (
-            f"never called with these arguments before; the nearest call differs in {_places(many)}"
-        )
+        text = f"the first call with these arguments; the nearest before differs in {_places(many)}"
     lines = [Line("", f"{change}") for change in changes[:_SHOWN]]
     if many > _SHOWN:
         lines.append(Line("", f"and {many - _SHOWN:,} more", "dim"))

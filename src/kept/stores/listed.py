@@ -51,6 +51,10 @@ def tidy(c: sqlite3.Connection) -> None:
         "l.function = t.function AND l.created = t.created AND l.call = t.call)"
     )
     c.execute("DELETE FROM links WHERE call NOT IN (SELECT id FROM calls)")
+    c.execute(
+        "DELETE FROM notes WHERE key >= 'leaves/' AND key < 'leaves0' AND key NOT IN "
+        "(SELECT 'leaves/' || lower(hex(key)) FROM calls)"
+    )
     c.execute("UPDATE tally SET gone = 0")
 
 
