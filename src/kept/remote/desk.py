@@ -202,6 +202,10 @@ class Desk:
         """Which of these blobs are there: sizes, in their order."""
         return [self.host.size(name) for name in keys_of(fields, "names", 10_000)]
 
+    def _mend(self, fields: Fields, owner: str) -> Any:
+        self.host.mend(Blob(int(fields["size"]), key_of(fields, "name")))
+        return {}
+
     def _found(self, fields: Fields, owner: str) -> Any:
         return self.place.found(read_query(fields["query"]))
 
@@ -293,7 +297,8 @@ def record_of(key: bytes, fields: Fields) -> tuple[Call, Frame | None]:
 
 def written(call: Call) -> list[Any]:
     """A record as it travels: its item, and that of its uses."""
-    return [str(call.key), pack_call(call, b""), pack_uses(call.uses, call.used or 0.0)]
+    uses = b"" if call.used is None else pack_uses(call.uses, call.used)
+    return [str(call.key), pack_call(call, b""), uses]
 
 
 def _framed(call: Call) -> bytes:
@@ -335,6 +340,7 @@ _VERBS: dict[str, tuple[str, Callable[[Desk, Fields, str], Any]]] = {
     "notes.create": (WRITE, Desk._notes_create),
     "notes.delete": (WRITE, Desk._notes_delete),
     "have": (READ, Desk._have),
+    "mend": (WRITE, Desk._mend),
     "found": (READ, Desk._found),
     "gc": (ADMIN, Desk._gc),
     "free": (ADMIN, Desk._free),

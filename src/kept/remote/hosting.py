@@ -163,6 +163,15 @@ class Host:
         found: Path | None = None if path is None else path(f"blobs/{name.hex()}")
         return found
 
+    def mend(self, blob: Blob) -> None:
+        """A client got other bytes than the name says: remove the blob if that is so here, or nobody
+        would send it again.
+        """
+        if self._index is not None:
+            self._index.blobs.doubt(blob.name.hex())
+        with contextlib.suppress(DamagedValue):
+            self.place.load(Frame("pickle", b"", (blob,)))
+
     # -- blobs on their way in --------------------------------------------------------------------
 
     def stage(self, owner: str, name: bytes, size: int) -> Staged:

@@ -6,11 +6,12 @@ lease too, and one to commit, which lets go of it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.codecs import LARGE, Blob, Frame
-from kept.errors import DamagedValue
+from kept.errors import DamagedValue, KeptError
 from kept.hashing import buffer_digest
 from kept.records import Buffer, Call, Value
 from kept.remote.locks import RemoteLocks
@@ -150,7 +151,12 @@ class RemotePlace:
         sent = frame.contents if isinstance(frame, Sent) else None
         buffers: list[Any] = []
         for i, blob in enumerate(frame.blobs):
-            buffers.append(self._blob(blob) if sent is None else _verified(blob, sent[i]))
+            try:
+                buffers.append(self._blob(blob) if sent is None else _verified(blob, sent[i]))
+            except DamagedValue:
+                with contextlib.suppress(KeptError):  # who may only read leaves it
+                    self.line.ask("mend", {"name": blob.name, "size": blob.size})
+                raise
         if frame.payload is None:
             return buffers.pop(), buffers
         return frame.payload, buffers

@@ -48,7 +48,7 @@ def records(parts: Iterable[bytes]) -> Iterator[tuple[str, Call | DecodeError]]:
         at += size + used
         key = head[:32].hex()
         try:
-            yield key, unpack_call(key, item, uses)
+            yield key, unpack_call(key, item, uses or None)
         except DecodeError as error:
             yield key, error
 
@@ -61,7 +61,7 @@ class RemoteCalls:
 
     def get(self, key: str) -> Call | None:
         found = self._place.line.ask("call.get", {"key": str(Digest(key))})
-        return None if found is None else unpack_call(found[0], found[1], found[2])
+        return None if found is None else unpack_call(found[0], found[1], found[2] or None)
 
     def put(self, key: str, item: Call) -> None:
         """Change a record, whose result must be kept already."""

@@ -130,6 +130,10 @@ class Blobs:
             at += n
         return content.toreadonly() if self._readonly else content
 
+    def doubt(self, name: str) -> None:
+        """Verify a blob again when it is loaded next."""
+        self._verified.pop(name, None)
+
     def delete(self, name: str) -> None:
         self._verified.pop(name, None)
         with contextlib.suppress(FileNotFoundError):

@@ -1,0 +1,86 @@
+"""A server in this process, and what reaches it over a real connection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+import kept
+from kept.remote.desk import Desk
+from kept.remote.ssh import Piped
+from kept.remote.stdio import serve_stream
+
+RELAY = Path(__file__).with_name("relay.py")
+
+
+class Served:
+    """Serves a cache to any number of clients, each in a thread."""
+
+    def __init__(self, url: str | Path, right: str = "admin", **options: Any) -> None:
+        self.cache = kept.open(url)
+        self.desk = Desk(self.cache, **options)
+        self.right = right
+        self._scratch = tempfile.TemporaryDirectory(prefix="kept-link-")
+        self.path = f"{self._scratch.name}/s"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen(50)
+        self._links: list[socket.socket] = []
+        self._pid = os.getpid()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def command(self) -> list[str]:
+        """What reaches it."""
+        return [sys.executable, "-I", "-S", str(RELAY), self.path]
+
+    def place(self, **options: Any) -> Piped:
+        """A client's place."""
+        return Piped(self.command, **options)
+
+    def client(self, *, memory: int | str = "256 MB", **options: Any) -> kept.Cache:
+        """A client's cache."""
+        return kept.Cache(place=self.place(**options), memory=memory)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                link = self._listener.accept()[0]
+                self._links.append(link)
+                threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+
+    def _serve(self, link: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            serve_stream(self.desk, link.fileno(), link.fileno(), self.right)
+        with contextlib.suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Break all connections."""
+        for link in self._links:
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+        self._links.clear()
+
+    def close(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        self.desk.close()
+        self.cache.close()
+        self._scratch.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
