@@ -302,6 +302,19 @@ def test_copyreg_is_respected() -> None:
         copyreg.dispatch_table.pop(Odd)
 
 
+def test_exceptions_are_what_they_are_whatever_registers_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Fault(Exception):
+        pass
+
+    before = digest(Fault("x"))
+    monkeypatch.setitem(
+        copyreg.dispatch_table, Fault, lambda error: (print, (error.__traceback__,))
+    )
+    assert digest(Fault("x")) == before
+
+
 def test_a_fitted_estimator_goes_by_what_it_learnt() -> None:
     rows = [[0.0], [1.0], [2.0], [3.0]]
     one = LogisticRegression().fit(rows, [0, 0, 1, 1])

@@ -181,9 +181,11 @@ def _pickled(kind: type) -> Reducer:
 
     name = class_name(kind)
     ordered = issubclass(kind, OrderedDict)
+    # tblib (dask loads it) registers all exceptions, so that their tracebacks are pickled too.
+    registered = {} if issubclass(kind, BaseException) else copyreg.dispatch_table
 
     def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
-        special = copyreg.dispatch_table.get(kind)
+        special = registered.get(kind)
         try:
             got = special(value) if special is not None else value.__reduce_ex__(4)
         except Exception as error:
