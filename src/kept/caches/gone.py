@@ -1,6 +1,7 @@
 """Which calls were thrown away, and when: remembered for who asks why one is computed again.
 
-A note `gone/<milliseconds>-<random>` has the keys of one eviction, cut to 12 bytes each. The latest are kept.
+A note `gone/<milliseconds>-<random>` has the keys of one eviction, cut to 12 bytes each. The latest are
+kept.
 """
 
 from __future__ import annotations

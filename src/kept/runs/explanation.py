@@ -54,8 +54,9 @@ class Explanation:
             of a call that has none.
         outcome: `hit`, `stale` (served while it is computed again), `miss`, or `unkept` (it is
             computed each time).
-        causes: why it is a miss, the decisive one first; of a hit, why it was once computed, where that
-            is known.
+        causes: why it is a miss, the decisive one first.
+        computed: why what is kept was once computed, where that was asked for: what told the call from
+            those that were kept before it.
         kept: what is kept of it, where something is: `layer`, `created`, `seconds`, `size`, `expires`, …
         layers: each place that was looked at: its `name` and `state`.
     """
@@ -69,12 +70,13 @@ class Explanation:
         code: str | None = None,
         key: str | None = None,
         causes: tuple[Cause, ...] = (),
+        computed: tuple[Cause, ...] = (),
         kept: Mapping[str, Any] | None = None,
         layers: tuple[Mapping[str, Any], ...] = (),
     ) -> None:
         self.call, self.function, self.outcome = call, function, outcome
         self.code, self.key = code, key
-        self.causes = causes
+        self.causes, self.computed = causes, computed
         self.kept = None if kept is None else dict(kept)
         self.layers = [dict(layer) for layer in layers]
 
@@ -98,6 +100,7 @@ class Explanation:
             "outcome": self.outcome,
             "kept": self.kept,
             "causes": [cause.to_dict() for cause in self.causes],
+            "computed": [cause.to_dict() for cause in self.computed],
             "layers": self.layers,
         }
 
@@ -107,10 +110,13 @@ class Explanation:
         words = said.get(self.outcome, f"a {self.outcome}")
         yield Line("", f"{self.call}: {words}", "good" if self.hit else "bad")
         for cause in self.causes:
-            yield Line("was computed" if self.hit else "why", cause.text)
+            yield Line("why", cause.text)
             yield from cause.lines
         if self.kept is not None:
             yield from _kept_lines(self.kept)
+        for cause in self.computed:
+            yield Line("computed as", cause.text)
+            yield from cause.lines
         if self.key is not None:
             yield Line("key", self.key, "dim")
         if len(self.layers) > 1:
