@@ -13,7 +13,7 @@ from kept.records import Arguments, Call, Event, Metadata
 from kept.runs.collectors import configured
 from kept.runs.costs import Began, seconds, taken
 from kept.runs.notes import ENVS, note_once
-from kept.runs.processes import environment
+from kept.runs.processes import environment, package
 from kept.runs.recording import OPEN, Hit, recorder
 from kept.runs.recording import current as run
 
@@ -106,7 +106,8 @@ def metadata(
         note_once(cache, ENVS + name, facts)
         cache.env = name
     kept.locator.note(found)
-    text = f'{taken(began)},"env":"{name}"'
+    of = package(getattr(kept.__wrapped__, "__module__", None))
+    text = f'{taken(began)},"env":"{name}"{of}'
     if caller is not None and caller.key is not None:
         text = f'{text},"parent":"{caller.key.hex()}"'
     if OPEN and (into := recorder()) is not None:

@@ -115,7 +115,11 @@ def argument(name: str, value: Any) -> Condition:
 
 def _metadata(path: tuple[str, ...], value: Any) -> list[Condition]:
     if isinstance(value, Mapping):
-        return [one for key, part in value.items() for one in _metadata((*path, _text(key)), part)]
+        return [
+            one
+            for key, part in value.items()
+            for one in _metadata((*path, _text(key)) if path else path_of(_text(key)), part)
+        ]
     if path == ("tags",) and not isinstance(value, TESTS) and value is not ANY:
         listed = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
         return [Condition("metadata", path, Has(item)) for item in listed]

@@ -64,7 +64,9 @@ class Collectors:
         return found
 
     def __or__(self, other: Collectors) -> Collectors:
-        return Collectors(self.by_name | other.by_name)
+        both = Collectors(self.by_name | other.by_name)
+        both._told = other._told  # made for one call; what was told is told
+        return both
 
 
 NOTHING = Collectors({})

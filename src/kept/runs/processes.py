@@ -14,7 +14,9 @@ from typing import Any
 from kept.hashing import buffer_digest
 from kept.stores.leases import began, host_name
 
-__all__ = ["environment", "is_alive", "owner", "user"]
+__all__ = ["environment", "is_alive", "owner", "package", "user"]
+
+_NO_PACKAGES = sys.stdlib_module_names | {"__main__", "__mp_main__"}
 
 
 def owner() -> dict[str, Any]:
@@ -76,3 +78,24 @@ def environment() -> tuple[str, bytes]:
     }
     text = json.dumps(facts, sort_keys=True).encode()
     return buffer_digest(text).hex()[:12], text
+
+
+def package(module: Any) -> str:
+    """The distribution that a function comes from, as a member of a JSON object after a comma:
+    `,"package":"pkg 1.2"`; nothing for a script, and for a module that has no version.
+    """
+    top = module.partition(".")[0] if type(module) is str else "__main__"
+    return "" if top in _NO_PACKAGES else _package(top)
+
+
+@functools.cache
+def _package(top: str) -> str:
+    version = getattr(sys.modules.get(top), "__version__", None)
+    if not isinstance(version, str):
+        from importlib import metadata  # few need it: most packages say their version themselves
+
+        try:
+            version = metadata.version(top)
+        except (metadata.PackageNotFoundError, ValueError):
+            return ""
+    return f',"package":{json.dumps(f"{top} {version}")}'
