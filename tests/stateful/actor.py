@@ -30,6 +30,7 @@ class Actor:
         self.memory = ""
         self.nonce = ""
         self.network = False
+        self.ssh: dict[str, str] = {}
         time.time = lambda: _real() + self.offset
 
         def body(name: str, i: int) -> Any:
@@ -60,6 +61,10 @@ class Actor:
     def do(self, what: str, *args: Any) -> Any:
         return getattr(self, "do_" + what)(*args)
 
+    def do_reach(self, url: str, options: dict[str, str]) -> None:
+        """From now on, caches are opened over ssh."""
+        self.ssh = {"url": url, **options}
+
     def do_reset(self, root: str, memory: str, network: bool, offset: float) -> None:
         if self.cache is not None:
             self.cache.close()
@@ -68,7 +73,12 @@ class Actor:
         self.do_open()
 
     def do_open(self) -> None:
-        self.cache = kept.open(self.root, memory=self.memory, network=self.network)
+        if self.ssh:
+            options: Any = dict(self.ssh)
+            url = options.pop("url") + self.root
+            self.cache = kept.open(url, memory=self.memory, **options)
+        else:
+            self.cache = kept.open(self.root, memory=self.memory, network=self.network)
 
     def do_reopen(self) -> None:
         assert self.cache is not None

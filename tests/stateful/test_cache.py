@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.faults.processes import Child
+from tests.services import Service, ssh_options_of
 from tests.stateful.actor import TTL, Actor
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -36,6 +37,7 @@ class Processes:
         place = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
         self.scratch = Path(tempfile.mkdtemp(prefix="kept-stateful-", dir=place))
         self.last: tuple[Any, ...] = ()
+        self.reach: tuple[Any, ...] = ()
         self.number = 0
 
     def do(self, actor: str, *command: Any) -> Any:
@@ -51,6 +53,8 @@ class Processes:
             main()
             """
             self.b = Child(source, ROOT)
+            if self.reach:
+                self.do("B", *self.reach)
             if command[0] != "reset":
                 self.do("B", *self.last)
         self.b.say(json.dumps(command))
@@ -65,6 +69,10 @@ class Processes:
         for actor in "AB":
             self.do(actor, *self.last)
         return root
+
+    def over_ssh(self, service: Service) -> None:
+        self.reach = "reach", service.url, ssh_options_of(service)
+        self.a.do(*self.reach)
 
     def kill(self) -> None:
         if self.b is not None:
@@ -215,3 +223,15 @@ def test_two_processes_and_a_dict(processes: Processes) -> None:
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_for_long(processes: Processes) -> None:
     run(150, 60)
+
+
+def test_two_processes_and_a_dict_over_ssh(processes: Processes, sshd: Service) -> None:
+    processes.over_ssh(sshd)
+    run(3, 12)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_two_processes_and_a_dict_over_ssh_for_long(processes: Processes, sshd: Service) -> None:
+    processes.over_ssh(sshd)
+    run(40, 40)

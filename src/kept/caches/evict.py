@@ -26,7 +26,7 @@ from kept.stores.sweep import free_with
 if TYPE_CHECKING:
     from kept.caches.cache import Cache
 
-__all__ = ["Choice", "Evicted", "evict", "matches"]
+__all__ = ["Choice", "Evicted", "evict", "evicted", "matches"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,11 @@ def evict(
     if chosen == Choice():
         raise ConfigError("nothing says what to evict: give function=, older= or keys=")
     cache.flush()
-    chosen = _seen_by(cache, chosen)
+    return evicted(cache, _seen_by(cache, chosen), dry_run)
+
+
+def evicted(cache: Cache, chosen: Choice, dry_run: bool) -> Evicted:
+    """Throw calls away; raises as `Cache.evict`."""
     done = _evict(inner(cache.place, write=True), chosen, dry_run)
     cache.tier.clear()
     return done
@@ -109,6 +113,8 @@ def _evict(place: Any, chosen: Choice, dry_run: bool) -> Evicted:
         return _embedded(place, chosen, dry_run)
     if isinstance(place, Medium):
         return _medium(place, chosen, dry_run)
+    if (away := getattr(place, "evict", None)) is not None:  # where it is
+        return Evicted(*away(chosen.function, chosen.before, chosen.keys, dry_run), dry_run)
     raise StoreError(f"can't evict from {type(place).__name__}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from kept.codecs import Blob, Frame
 from kept.errors import DamagedValue, DecodeError
 from kept.records import Call, Digest
+from kept.remote import caring
 from kept.remote.errors import Refused
 from kept.remote.fields import blobs_of, key_of, keys_of, text_of, uses_of
 from kept.remote.holding import Holding
@@ -211,15 +212,8 @@ class Desk:
 
     # -- looking after the whole ------------------------------------------------------------------
 
-    def _gc(self, fields: Fields, owner: str) -> Any:
-        done = self.cache.gc(grace=float(fields["grace"]), dry_run=bool(fields["dry_run"]))
-        return [done.items, done.bytes]
-
-    def _free(self, fields: Fields, owner: str) -> Any:
-        from kept.caches.gc import freed  # few ask for it
-
-        done = freed(self.cache, [key.hex() for key in keys_of(fields, "keys", 100_000)])
-        return [done.items, done.bytes]
+    def _verify(self, fields: Fields, owner: str) -> Any:
+        return caring.verify(self.cache, {"repair": False, "discard": False})
 
     # -- in parts ---------------------------------------------------------------------------------
 
@@ -342,8 +336,12 @@ _VERBS: dict[str, tuple[str, Callable[[Desk, Fields, str], Any]]] = {
     "have": (READ, Desk._have),
     "mend": (WRITE, Desk._mend),
     "found": (READ, Desk._found),
-    "gc": (ADMIN, Desk._gc),
-    "free": (ADMIN, Desk._free),
+    "totals": (READ, lambda desk, fields, owner: caring.totals(desk.cache, fields)),
+    "verify": (READ, Desk._verify),
+    "repair": (ADMIN, lambda desk, fields, owner: caring.verify(desk.cache, fields)),
+    "gc": (ADMIN, lambda desk, fields, owner: caring.collect(desk.cache, fields)),
+    "free": (ADMIN, lambda desk, fields, owner: caring.free(desk.cache, fields)),
+    "evict": (ADMIN, lambda desk, fields, owner: caring.evict(desk.cache, fields)),
 }
 _STREAMS: dict[str, Callable[[Desk, Fields], Iterator[bytes]]] = {
     "blob": Desk._blob,

@@ -20,6 +20,7 @@ from kept.remote.shelves import RemoteCalls, RemoteNotes, RemoteValues, records
 from kept.remote.spool import Download
 from kept.remote.wire import WireError, pack
 from kept.stores.body import Body
+from kept.stores.check import Problem
 from kept.stores.coder import pack_call
 from kept.stores.near import Near
 
@@ -271,6 +272,26 @@ class RemotePlace:
         """Throw results away, and what only they needed: items and bytes."""
         items, size = self.line.ask("free", {"keys": [bytes.fromhex(d) for d in digests]})
         return int(items), int(size)
+
+    def evict(
+        self, function: str | None, before: float | None, keys: Iterable[str] | None, dry_run: bool
+    ) -> list[int]:
+        """See `Cache.evict`: calls, values, blobs and bytes. Takes the right to administer."""
+        fields: dict[str, Any] = {"function": function, "before": before, "dry_run": dry_run}
+        if keys is not None:
+            fields["keys"] = [bytes.fromhex(key) for key in keys]
+        return [int(n) for n in self.line.ask("evict", fields)]
+
+    def verify(self, repair: bool, discard: bool) -> dict[str, Any]:
+        """See `Cache.verify`: what a report says. A repair takes the right to administer."""
+        fields = {"repair": repair, "discard": discard}
+        found = dict(self.line.ask("repair" if repair else "verify", fields))
+        found["problems"] = tuple(Problem(*one) for one in found["problems"])
+        return found
+
+    def totals(self) -> dict[str, Any]:
+        """See `Cache.size`."""
+        return dict(self.line.ask("totals", {}))
 
     def close(self) -> None:
         """End the connection; the next use makes a new one."""

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kept.errors import KeptError
+from kept.remote.caring import LONG
 from kept.remote.desk import Desk
 from kept.remote.errors import told
 from kept.remote.frames import (
@@ -28,7 +29,8 @@ from kept.remote.wire import WireError, pack, unpack
 
 __all__ = ["serve_stream"]
 
-_SLOW = frozenset(("commit", "value.put", "found", "gc", "free", "value.delete", "fetch_many"))
+_SLOW = LONG | {"commit", "value.put", "found", "fetch_many", "mend"}
+_TICK = 5.0  # seconds after which a client is told that its request is still at work
 _THREADS = 8
 _ABREAST = 64  # requests that wait for a thread; then the client has to
 
@@ -85,10 +87,19 @@ class _Stream:
             self._do(verb, fields, number)
 
     def _slow(self, verb: str, fields: Any, number: int) -> None:
+        done = threading.Event()
+        if verb in LONG:
+            threading.Thread(target=self._tick, args=(number, done), daemon=True).start()
         try:
             self._do(verb, fields, number)
         finally:
+            done.set()
             self._room.release()
+
+    def _tick(self, number: int, done: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while not done.wait(_TICK):
+                self._write(HEADER.pack(0, CHUNK, number))
 
     def _do(self, verb: str, fields: Any, number: int) -> None:
         try:
