@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kept.errors import NewerSchema, StoreError
-from kept.kv import journal
+from kept.kv import journal, state
 from kept.kv.entry import Name, Step
 from kept.kv.folded import Folded
 from kept.kv.journal import ItemsJournal
@@ -63,11 +65,11 @@ def test_who_slept_while_it_was_cut_reads_and_writes_no_old_place(items: Store[b
     assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
     sleeper = entries(items)
     sleeper.get(NAME, "k")
-    state = sleeper._state
+    then = sleeper._state
     for number in range(100, 200):
         put(awake, "k", str(number))
     # As if it fell asleep after it had looked for news: its next number is free, as it was deleted.
-    assert not sleeper._journal.write(state, state.plan(NAME, [Step("k", "lost")], 0.0)[1])  # type: ignore[union-attr]
+    assert not sleeper._journal.write(then, then.plan(NAME, [Step("k", "lost")], 0.0)[1])  # type: ignore[union-attr]
     assert put(sleeper, "k", "late") is not None
     assert awake.get(NAME, "k").data == "late"  # type: ignore[union-attr]
     assert awake.newest() == sleeper.newest() == 202
@@ -77,19 +79,89 @@ def test_who_slept_since_the_very_beginning_writes_no_first_change(items: Store[
     sleeper, reader = entries(items), entries(items)
     assert sleeper.get(NAME, "k") is None
     assert reader.get(NAME, "k") is None
-    state = sleeper._state
+    then = sleeper._state
     for number in range(100):
         put(entries(items) if number % 9 == 0 else reader, "k", str(number))
-    ops = state.plan(NAME, [Step("k", "lost")], 0.0)[1]
-    assert not sleeper._journal.write(state, ops)  # type: ignore[union-attr]
+    ops = then.plan(NAME, [Step("k", "lost")], 0.0)[1]
+    assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]
     # As if the writer was killed before it took back what it had written.
-    assert items.create(
-        "state/log/0000000000000001", journal._packed([journal._plain(op) for op in ops])
-    )
+    items.put("state/log/0000000000000001", journal._packed([journal._plain(op) for op in ops]))
     assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
 
 
+def test_what_is_about_to_be_taken_back_is_no_place_to_write_behind(items: Store[bytes]) -> None:
+    sleeper, awake = entries(items), entries(items)
+    put(awake, "k", "1")
+    assert sleeper.get(NAME, "k") is not None
+    then = sleeper._state
+    for number in range(100):
+        put(awake, "k", str(number))
+    ops = then.plan(NAME, [Step("k", "lost")], 0.0)[1]
+    # Another one that slept has put its change in the place of the one that was read last.
+    items.put("state/log/0000000000000001", journal._packed([], "another's"))
+    assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]
+    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("others", "tokens"), [(60, 1000), (60, 50)])
+def test_a_change_counts_once_though_its_writer_stood_still_when_it_had_written(
+    items: Store[bytes], monkeypatch: pytest.MonkeyPatch, others: int, tokens: int
+) -> None:
+    monkeypatch.setattr(state, "TOKENS", tokens)
+    sleeper, awake = entries(items), entries(items)
+    put(sleeper, "n", "0")
+    slept: list[str] = []
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(items, name)
+
+        def create(self, key: str, item: bytes) -> bool:
+            created: bool = items.create(key, item)  # type: ignore[attr-defined]  # each of them does
+            for _ in range(0 if slept else others):
+                add(awake)
+            slept.append(key)
+            return created
+
+    def add(of: Folded) -> Any:
+        found = of.get(NAME, "n")
+        assert found is not None
+        return put(of, "n", str(int(found.data) + 1), when=found.revision)
+
+    found = sleeper.get(NAME, "n")
+    assert found is not None
+    sleeper._journal._items = Slow()  # type: ignore[union-attr]
+    if tokens < others:
+        with pytest.raises(StoreError, match="can't tell whether"):
+            put(sleeper, "n", "1", when=found.revision)
+    else:
+        assert put(sleeper, "n", "1", when=found.revision) is not None
+    assert len(slept) == 1
+    for of in (sleeper, awake, entries(items)):
+        assert of.get(NAME, "n").data == str(others + 1)  # type: ignore[union-attr]
+
+
+@pytest.mark.long
+def test_writers_that_stand_still_now_and_then_lose_and_repeat_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = ItemsJournal.write
+
+    def slow(self: ItemsJournal, state: state.State, ops: Any) -> bool:
+        if random.random() < 0.05:
+            time.sleep(random.random() * 0.2)
+        return write(self, state, ops)
+
+    monkeypatch.setattr(ItemsJournal, "write", slow)
+    for number in range(20):
+        count_to_100(Files(tmp_path / str(number)))
+
+
 def test_many_writers_take_turns(items: Store[bytes]) -> None:
+    count_to_100(items)
+
+
+def count_to_100(items: Store[bytes]) -> None:
     def add() -> None:
         of = entries(items)
         for _ in range(25):

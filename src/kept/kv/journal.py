@@ -5,14 +5,19 @@ for all. Now and then the whole state is an item `state/snap/<number>`, and the 
 deleted, the oldest first.
 
 Who has read up to a number and finds no next one is up to date if the item of that number is still
-there: as long as it is, nothing after it was deleted. The same look tells a writer whether the number
-it created was free because it is new, or because it was deleted while the writer slept.
+there: as long as it is, nothing after it was deleted. The same look tells a writer that the number it
+created was free because it is new. If it is gone, the writer slept: before it created the number, so
+that its change counts for nothing and is taken back, or afterwards, so that it has counted.
+
+Each change has a token, and the latest of them stand in the state. They tell which it was, and a change
+from one that somebody who slept has put in its place and not yet taken back.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import secrets
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -53,13 +58,14 @@ class ItemsJournal:
         while True:
             if state.at == 0:
                 state = self._loaded(state.history)
-            begun = state.at
+            begun, token = state.at, state.token
             while (item := self._items.get(_log(state.at + 1))) is not None:
-                state.make([_op(op) for op in _unpacked(item, _log(state.at + 1))])
-                state.at += 1
+                ops, by = _unpacked(item, _log(state.at + 1))
+                state.make([_op(op) for op in ops])
+                state.moved(by)
             # What others are about to take back may be among those just read, and even follow
             # one another; but not where the one before them all is still there.
-            if state.at == 0 or self._there(begun):
+            if state.at == 0 or self._there(begun, token):
                 return state
             state = State(state.history)  # it slept while others went on, and deleted
 
@@ -70,20 +76,39 @@ class ItemsJournal:
                 return State(history)
             item = self._items.get(snapshots[-1])
             if item is not None:  # or a newer one has just replaced it
-                return _state(_unpacked(item, snapshots[-1]), history)
+                return _state(_unpacked(item, snapshots[-1])[0], history)
 
     def write(self, state: State, ops: Sequence[Op]) -> bool:
-        """Write a change down; False if another one came first. Raises as `read`."""
-        number = state.at + 1
-        if not self._items.create(_log(number), _packed([_plain(op) for op in ops])):
+        """Write a change down; False if another one came first.
+
+        Raises:
+            StoreError: as `read`; and if it can't be told whether it was written.
+        """
+        number, token = state.at + 1, secrets.token_urlsafe(6)
+        if not self._items.create(_log(number), _packed([_plain(op) for op in ops], token)):
             return False
-        if not self._there(state.at):
+        if not self._there(state.at, state.token) and not self._counted(
+            number, token, state.history
+        ):
             self._items.delete(_log(number))
             return False
         if state.at and state.at % _SNAPSHOT == 0:
             self._snapshot(state)
-        state.at = number
+        state.moved(token)
         return True
+
+    def _counted(self, number: int, token: str, history: int) -> bool:
+        """Whether the change of a writer that slept since is one of those that all have read."""
+        now = self.read(State(history))
+        back = now.at - number
+        if 0 <= back < len(now.tokens):
+            return now.tokens[-1 - back] == token
+        if back < 0:  # somebody cleared the medium
+            return False
+        raise StoreError(
+            f"can't tell whether a change of named state was written: this process stood still while "
+            f"{back} others were; look what is there, and write again if need be"
+        )
 
     def _snapshot(self, state: State) -> None:
         before = sorted(self._items.keys("state/snap/"))
@@ -96,29 +121,27 @@ class ItemsJournal:
         for snapshot in before[:-1]:  # somebody may be reading the last one
             self._items.delete(snapshot)
 
-    def _there(self, number: int) -> bool:
+    def _there(self, number: int, token: str) -> bool:
         """Whether nothing after a change was deleted; 0 is the beginning."""
         if number == 0:  # the first change is deleted only once there is a snapshot
             return next(iter(self._items.keys("state/snap/")), None) is None
-        path = getattr(self._items, "path", None)
-        if path is not None:
-            return path(_log(number)) is not None
-        return self._items.get(_log(number)) is not None
+        item = self._items.get(_log(number))
+        return item is not None and token in ("", _unpacked(item, _log(number))[1])
 
 
 def _log(number: int) -> str:
     return f"state/log/{number:016d}"
 
 
-def _packed(content: Any) -> bytes:
-    text = json.dumps({"version": _VERSION, "is": content}, separators=(",", ":"))
+def _packed(content: Any, token: str = "") -> bytes:
+    text = json.dumps({"version": _VERSION, "is": content, "token": token}, separators=(",", ":"))
     return seal(b"", zlib.compress(text.encode(), 1))
 
 
-def _unpacked(item: bytes, key: str) -> Any:
+def _unpacked(item: bytes, key: str) -> tuple[Any, str]:
     try:
         found = json.loads(zlib.decompress(unseal(b"", bytes(item))))
-        version, content = found["version"], found["is"]
+        version, content, token = found["version"], found["is"], found.get("token", "")
     except (DamagedValue, zlib.error, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"the journal of named state is damaged at {key}: restore that item from a backup, or "
@@ -129,7 +152,7 @@ def _unpacked(item: bytes, key: str) -> Any:
             f"a newer kept wrote the named state (format {version}; this one knows {_VERSION}): "
             "upgrade kept, or choose another place"
         )
-    return content
+    return content, token
 
 
 def _plain(op: Op) -> list[Any]:
@@ -155,6 +178,7 @@ def _whole(state: State) -> dict[str, Any]:
         "at": state.at,
         "revision": state.revision,
         "floor": state.floor,
+        "tokens": list(state.tokens),
         "names": list(names),
         "stores": [shelf.about for shelf in state.shelves.values()],
         "entries": [
@@ -178,6 +202,7 @@ def _state(whole: dict[str, Any], history: int) -> State:
     for number, revision, kind, key, data, at in whole["log"]:
         known = None if data is None else _data(data)
         state.log.append((names[number], Logged(revision, kind, key, known, at)))
+    state.tokens.extend(whole.get("tokens", ()))
     state.at, state.revision, state.floor = whole["at"], whole["revision"], whole["floor"]
     return state
 

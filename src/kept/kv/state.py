@@ -18,6 +18,9 @@ from kept.kv.entry import LOGGED, About, Entry, Logged, Name, Step, fits, made, 
 
 __all__ = ["Gone", "HistoryGone", "Op", "Put", "State", "full", "too_old"]
 
+TOKENS = 1000
+"""Changes of a journal whose tokens are known: so many may be written while a writer stands still."""
+
 
 class HistoryGone(StoreError):  # noqa: N818  it says what happened, as the others do
     """The log of changes no longer goes back so far."""
@@ -103,7 +106,19 @@ class State:
         """Changes after this revision are in the log."""
         self.at = 0
         """Where in a journal it stands."""
+        self.tokens: deque[str] = deque(maxlen=TOKENS)
+        """Those of the latest changes of the journal."""
         self._due: list[tuple[float, Name, str]] = []
+
+    @property
+    def token(self) -> str:
+        """That of the change it stands at."""
+        return self.tokens[-1] if self.tokens else ""
+
+    def moved(self, token: str) -> None:
+        """It stands behind one more change of the journal."""
+        self.at += 1
+        self.tokens.append(token)
 
     # -- what is there ----------------------------------------------------------------------------
 
