@@ -114,7 +114,8 @@ def _evict(place: Any, chosen: Choice, dry_run: bool) -> Evicted:
     if isinstance(place, Medium):
         return _medium(place, chosen, dry_run)
     if (away := getattr(place, "evict", None)) is not None:  # where it is
-        return Evicted(*away(chosen.function, chosen.before, chosen.keys, dry_run), dry_run=dry_run)
+        calls, values, blobs, size = away(chosen.function, chosen.before, chosen.keys, dry_run)
+        return Evicted(calls, values, blobs, size, dry_run)
     raise StoreError(f"can't evict from {type(place).__name__}")
 
 

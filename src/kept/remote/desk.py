@@ -70,7 +70,7 @@ class Desk:
             Refused: it may not.
             KeptError: what the place raises.
         """
-        needed, do = VERBS.get(verb) or (ADMIN, None)
+        needed, do = _VERBS.get(verb) or (ADMIN, None)
         if do is None or not isinstance(fields, dict):
             raise WireError(f"no such request as {str(verb)[:40]!r}")
         check(right, needed, verb)
@@ -219,7 +219,7 @@ class Desk:
 
     def stream(self, verb: str, fields: Any, right: str) -> Iterator[bytes] | None:
         """The parts of an answer that is too long for one message; None: `verb` has no such."""
-        do = STREAMS.get(verb)
+        do = _STREAMS.get(verb)
         if do is None:
             return None
         check(right, READ, verb)
@@ -227,7 +227,7 @@ class Desk:
 
     def streams(self, verb: str) -> bool:
         """Whether the answer to a verb comes in parts."""
-        return verb in STREAMS
+        return verb in _STREAMS
 
     def _blob(self, fields: Fields) -> Iterator[bytes]:
         blob = Blob(int(fields["size"]), key_of(fields, "name"))
@@ -314,7 +314,7 @@ def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(some)
 
 
-VERBS: dict[str, tuple[str, Callable[[Desk, Fields, str], Any]]] = {
+_VERBS: dict[str, tuple[str, Callable[[Desk, Fields, str], Any]]] = {
     "hello": (READ, Desk._hello),
     "fetch": (READ, Desk._fetch),
     "fetch_many": (READ, Desk._fetch_many),
@@ -343,10 +343,10 @@ VERBS: dict[str, tuple[str, Callable[[Desk, Fields, str], Any]]] = {
     "free": (ADMIN, lambda desk, fields, owner: caring.free(desk.cache, fields)),
     "evict": (ADMIN, lambda desk, fields, owner: caring.evict(desk.cache, fields)),
 }
-STREAMS: dict[str, Callable[[Desk, Fields], Iterator[bytes]]] = {
+_STREAMS: dict[str, Callable[[Desk, Fields], Iterator[bytes]]] = {
     "blob": Desk._blob,
     "keys": Desk._keys,
     "find": Desk._find,
 }
-VERBS = {verb: right for verb, (right, _) in VERBS.items()} | dict.fromkeys(STREAMS, READ)
+VERBS = {verb: right for verb, (right, _) in _VERBS.items()} | dict.fromkeys(_STREAMS, READ)
 """What can be asked, and the right that it takes."""
