@@ -1,8 +1,19 @@
 """Caches: a place for calls and results, the memory tier before it, and the one that is active."""
 
-from kept.caches.active import active, chosen, named, settings, use
+from kept.caches.active import active, chosen, named, settings, use, used
 from kept.caches.cache import Cache
 from kept.caches.opening import open_cache
 from kept.caches.stack import Pool, Stack
 
-__all__ = ["Cache", "Pool", "Stack", "active", "chosen", "named", "open_cache", "settings", "use"]
+__all__ = [
+    "Cache",
+    "Pool",
+    "Stack",
+    "active",
+    "chosen",
+    "named",
+    "open_cache",
+    "settings",
+    "use",
+    "used",
+]

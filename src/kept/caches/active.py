@@ -18,7 +18,7 @@ from kept.caches.spec import Spec
 from kept.caches.threads import inherited, reach_threads
 from kept.errors import ConfigError, StoreError
 
-__all__ = ["active", "chosen", "named", "reset", "settings", "use"]
+__all__ = ["active", "chosen", "named", "reset", "settings", "use", "used"]
 
 _current: ContextVar[Cache | None] = ContextVar("kept.cache", default=None)
 _default: Cache | None = None
@@ -40,6 +40,11 @@ def active() -> Cache:
     if cache is None:
         cache = inherited(_current) or _default
     return cache if cache is not None else _open_default()
+
+
+def used() -> Cache | None:
+    """What `use` says here; None: nothing."""
+    return inherited(_current)
 
 
 def _open_default() -> Cache:

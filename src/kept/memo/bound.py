@@ -6,15 +6,16 @@ import contextlib
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from kept.caches import Cache, use
+from kept.caches import Cache, use, used
+from kept.errors import tell
 from kept.memo.origin import Origin
 from kept.records import Call, Digest
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Executor, Future
 
     from kept.memo.kept import Kept
     from kept.memo.stats import Stats
@@ -81,13 +82,28 @@ class Bound(Generic[P, R]):
     def map(  # type: ignore[overload-overlap]  # a coroutine's own is told first
         self: Bound[..., Coroutine[Any, Any, T]],
         *iterables: Iterable[Any],
+        executor: Executor | None = ...,
         progress: bool | None = ...,
     ) -> Coroutine[Any, Any, list[T]]: ...
     @overload
-    def map(self, *iterables: Iterable[Any], progress: bool | None = ...) -> list[R]: ...
-    def map(self, *iterables: Iterable[Any], progress: bool | None = None) -> Any:
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[True] = ...,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[False],
+    ) -> Iterator[R]: ...
+    def map(self, *iterables: Iterable[Any], **how: Any) -> Any:
         first = (itertools.repeat(self.__self__),) if iterables else ()
-        return self._kept.map(*first, *iterables, progress=progress)
+        return self._kept.map(*first, *iterables, **how)
 
     def stats(self) -> Stats:
         return self._kept.stats()
@@ -132,8 +148,10 @@ class BoundCall(Generic[R]):
         self.kept, self.args, self.kwargs = kept, args, kwargs
         self.origin = Origin.here()
         self.cache: Cache | None = None
+        """The active one."""
+        self._packed: bytes | None = None
         try:
-            self.cache = kept.cache
+            self.cache = kept.cache if kept.options.cache is None else used()
         except Exception:  # noqa: BLE001  the call meets it too, and deals with it
             pass
 
@@ -152,6 +170,10 @@ class BoundCall(Generic[R]):
             return await kept(*self.args, **self.kwargs)
 
     def _cache(self) -> contextlib.AbstractContextManager[Any]:
+        if self.cache is None and self._packed is not None:
+            from kept.caches.parcels import opened
+
+            self.cache = opened(self._packed, self.kept.broke)
         return contextlib.nullcontext() if self.cache is None else use(self.cache)
 
     def key(self) -> Digest:
@@ -162,9 +184,11 @@ class BoundCall(Generic[R]):
         return f"<call of {self.kept!r}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        cache = self.cache
-        # One that was not opened by a URL can't be opened elsewhere: what is active there serves.
-        return self.__dict__ | {"cache": None if cache is None or cache.url is None else cache}
+        if self.cache is not None:
+            from kept.caches.parcels import pack
+
+            self._packed = pack(self.cache)
+        return self.__dict__ | {"cache": None}
 
 
 def is_global(kept: Any) -> bool:
@@ -180,11 +204,20 @@ def reduced(kept: Any) -> str | tuple[Any, ...]:
         return str(kept.__qualname__)
     if isinstance(found, Bound) and found._kept is kept:  # a classmethod
         return getattr, (found, "_kept")
-    return _rebuild, (type(kept), kept.__wrapped__, kept.options, kept._method)
+    options, packed = kept.options, None
+    if isinstance(options.cache, Cache):
+        from kept.caches.parcels import pack
+
+        options, packed = options._replace(cache=None), pack(options.cache)
+    return _rebuild, (type(kept), kept.__wrapped__, options, kept._method, packed)
 
 
-def _rebuild(kind: Any, function: Any, options: Any, method: str) -> Any:
+def _rebuild(kind: Any, function: Any, options: Any, method: str, packed: bytes | None) -> Any:
     """A kept function on the other side, from the parts of one that has no name there."""
+    if packed is not None:
+        from kept.caches.parcels import opened
+
+        options = options._replace(cache=opened(packed, lambda error: tell(str(error))))
     return kind(function, options, method)
 
 
