@@ -58,14 +58,17 @@ class Coding:
         self.comparable = self._cells is not None
         self.steady = self._cells == () and (self._deep is None or self._deep.guards.steady)
         self._classes: dict[type[Any], Deep] = {}
+        self.same: Callable[[], bool] = self._same
+        """Whether what can be compared at each call is what it was."""
+        if self._cells == () and self._deep is not None:
+            self.same = self._deep.guards.same  # a hit waits for it
 
     @property
     def deep(self) -> Deep | None:
         """What was reached by name, if that counts."""
         return self._deep
 
-    def same(self) -> bool:
-        """Whether what can be compared at each call is what it was."""
+    def _same(self) -> bool:
         if self._cells is None:
             if identify(self._function, "own").code != self._own:
                 return False
@@ -81,7 +84,7 @@ class Coding:
 
     def all_same(self) -> bool:
         """Whether everything that the identity was made from is what it was."""
-        return self.same() and (self._deep is None or self._deep.guards.all_same())
+        return self.same() and (self._deep is None or self._deep.guards.rest_same())
 
     def of_receiver(self, values: tuple[Any, ...]) -> str:
         """For a method: the digest of what it asks of the class of its receiver; "" for nothing."""

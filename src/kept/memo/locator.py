@@ -38,6 +38,8 @@ class Locator:
         self.known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
         self.steady = True
         """Whether nothing has to be compared before `known` may be believed."""
+        self.same: Callable[[], bool] = _unknown
+        """Whether the function runs the code that it ran when its identity was made."""
         self._function = function
         self._options = options
         self._binder = binder
@@ -53,7 +55,7 @@ class Locator:
         if coding is None or not (self.steady or coding.same()):
             coding = Coding(self._function, self._options)
             self.known.clear()
-            self.steady = coding.steady
+            self.steady, self.same = coding.steady, coding.same
             self._coding = coding
         return coding
 
@@ -62,15 +64,15 @@ class Locator:
         coding = self.coding()
         return coding.name, coding.tag
 
-    def same(self) -> bool:
-        """Whether the function runs the code that it ran when its identity was made."""
-        return self._coding is not None and self._coding.same()
+    def name(self) -> str:
+        """The name under which calls are kept, which no change of code changes."""
+        return (self._coding or self.coding()).name
 
     def settle(self) -> bool:
         """Compare also what is not compared at each call; whether the identity was still right."""
         if self._coding is None or self._coding.all_same():
             return True
-        self._coding = None
+        self._coding, self.same = None, _unknown
         self.known.clear()
         return False
 
@@ -83,7 +85,7 @@ class Locator:
 
     def key(self, values: tuple[Any, ...]) -> bytes | None:
         """The key, where nothing has to be hashed for it."""
-        self.identity()
+        self.coding()
         try:
             return self.known[tuple(map(type, values))].get(values)
         except (KeyError, TypeError):  # never seen; or a class that can't be hashed
@@ -101,7 +103,7 @@ class Locator:
         Raises:
             Undigestible: an argument has no identity.
         """
-        coding = self.coding()
+        coding = self._coding or self.coding()  # `key` compared, a moment ago
         items = self._digested(counted)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
         if self._quick and coding.comparable:
@@ -111,7 +113,7 @@ class Locator:
     def _digested(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
         """The arguments, and what counts beside them; the names of that begin with `@`."""
         items = self._arguments(values)
-        receiver = self.coding().of_receiver(values)
+        receiver = (self._coding or self.coding()).of_receiver(values)
         if receiver:
             items.append(("@class", receiver, digest_bytes(receiver)))
         if self._options.isolate:
@@ -192,6 +194,10 @@ def is_short(value: Any) -> bool:
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
     return kind is bool or value is None
+
+
+def _unknown() -> bool:
+    return False
 
 
 def _cwd() -> str:

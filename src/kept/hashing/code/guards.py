@@ -20,6 +20,14 @@ MISSING: Any = object()
 _EXACT = frozenset({FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, type(None)})
 """Types whose objects are equal only if nothing could tell them apart."""
 _SMALL, _LARGE = 1024, 256 * 1024  # bytes of a container that is compared at each call; at a miss
+_FEW = 3  # names of a namespace that are sooner compared one by one
+_SAME = """
+def same():
+ try:{lines}
+  return True
+ except Exception:
+  return False
+"""
 _MUTABLE = frozenset({list, dict, set, bytearray})
 
 Space = Mapping[str, Any]
@@ -39,6 +47,41 @@ def fingerprint(value: Any) -> Any:
     return found if len(found) <= _LARGE else None
 
 
+class _Check:
+    """A function that compares, made of terms: a hit waits for it, and loops take twice as long."""
+
+    def __init__(self) -> None:
+        self.terms: list[str] = []
+        self._held: dict[str, Any] = {"dumps": dumps, "all": all, "map": map, "is_": is_}
+
+    def add(self, term: str, *values: Any) -> None:
+        """A term, with the values that stand at its `{}`."""
+        names = [f"v{len(self._held) + at}" for at in range(len(values))]
+        self._held |= zip(names, values, strict=True)
+        self.terms.append(term.format(*names))
+
+    def space(self, group: list[tuple[Space, str, Any]]) -> None:
+        """That names of one namespace are bound to what they were."""
+        exact = [read for read in group if type(read[2]) in _EXACT]
+        other = [read for read in group if type(read[2]) not in _EXACT]
+        # `==` of tuples compares by `is` first, and these types are equal only if identical.
+        for reads, term in ((exact, "{}({}) == {}"), (other, "all(map(is_, {}({}), {}))")):
+            if len(reads) > _FEW:
+                names, values = [name for _, name, _ in reads], tuple(v for _, _, v in reads)
+                self.add(term, itemgetter(*names), reads[0][0], values)
+            else:
+                for space, name, value in reads:
+                    self.add("{}[{}] is {}", space, name, value)
+
+    def made(self) -> Callable[[], bool]:
+        """The function; what is gone, or can't be compared any more, is not the same."""
+        held = self._held
+        lines = "".join(f"\n  if not ({term}): return False" for term in self.terms)
+        exec(_SAME.format(lines=lines), held)  # noqa: S102  of names made here alone
+        same: Callable[[], bool] = held["same"]
+        return same
+
+
 class Guards:
     """What was read, and where.
 
@@ -51,62 +94,40 @@ class Guards:
     def __init__(
         self, reads: Iterable[tuple[Space, str, Any, bool]], containers: Iterable[Any]
     ) -> None:
+        check = _Check()
         near: dict[int, list[tuple[Space, str, Any]]] = {}
-        self._exact: list[tuple[Callable[[Any], Any], Space, Any]] = []
-        self._other: list[tuple[Space, str, Any]] = []
-        self._absent: list[tuple[Space, str]] = []
         self._far: list[tuple[Space, str, Any]] = []
         for space, name, value, each in reads:
             if not each:
                 self._far.append((space, name, value))
             elif value is MISSING:
-                self._absent.append((space, name))
-            elif type(value) in _EXACT:
-                near.setdefault(id(space), []).append((space, name, value))
+                check.add("{} not in {}", name, space)
             else:
-                self._other.append((space, name, value))
+                near.setdefault(id(space), []).append((space, name, value))
         for group in near.values():
-            names = [name for _, name, _ in group]
-            values: Any = tuple(value for _, _, value in group)
-            # `==` of tuples compares by `is` first, and these types are equal only if identical.
-            held = values if len(values) > 1 else values[0]
-            self._exact.append((itemgetter(*names), group[0][0], held))
-        self._small: list[tuple[Any, Any]] = []
+            check.space(group)
         self._large: list[tuple[Any, Any]] = []
         for value in containers:
             if type(value) in _MUTABLE:
                 print_ = fingerprint(value)
-                if print_ is not None:
-                    small = type(print_) is bytes and len(print_) <= _SMALL
-                    (self._small if small else self._large).append((value, print_))
-        self.steady = not (self._exact or self._other or self._absent or self._small)
+                if type(print_) is bytes and len(print_) <= _SMALL:
+                    check.add("dumps({}, 2) == {}", value, print_)
+                elif print_ is not None:
+                    self._large.append((value, print_))
+        self.same: Callable[[], bool] = check.made()
+        """Whether what can be seen at each call is as it was."""
+        self.steady = not check.terms
         """Whether there is nothing to compare at each call."""
         self.bare = self.steady and not (self._far or self._large)
         """Whether there is nothing to compare at all."""
 
-    def same(self) -> bool:
-        """Whether what can be seen at each call is as it was."""
-        try:
-            for take, space, held in self._exact:
-                if take(space) != held:
-                    return False
-            for space, name, value in self._other:
-                if space[name] is not value:
-                    return False
-            for space, name in self._absent:
-                if name in space:
-                    return False
-            for value, found in self._small:
-                if dumps(value, 2) != found:
-                    return False
-        except Exception:  # noqa: BLE001  gone, or what is there now can't be compared
-            return False
-        return True
+    def rest_same(self) -> bool:
+        """Whether what is not looked at at each call is as it was."""
+        for space, name, value in self._far:
+            if space.get(name, MISSING) is not value:
+                return False
+        return all(fingerprint(value) == found for value, found in self._large)
 
     def all_same(self) -> bool:
         """Whether all is as it was."""
-        return (
-            self.same()
-            and all(is_(space.get(name, MISSING), value) for space, name, value in self._far)
-            and all(fingerprint(value) == found for value, found in self._large)
-        )
+        return self.same() and self.rest_same()

@@ -138,7 +138,8 @@ class Reach:
             bases = _content(cells["__class__"]).__mro__[1:]
             node.append([self.node(base) for base in bases if self.project.owns_class(base)])
         module = sys.modules.get(function.__module__)
-        if module is not None and vars(module) is function.__globals__:
+        # What the root itself reads is compared in any case.
+        if function is not self.root and module and vars(module) is function.__globals__:
             self._reloaded(vars(module))
 
     def _foreign(self, node: list[Any], function: FunctionType, name: str) -> None:
