@@ -19,12 +19,34 @@ from kept.remote.stdio import serve_stream
 RELAY = Path(__file__).with_name("relay.py")
 
 
+class Counting(Desk):
+    """A desk that remembers what it was asked."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.asked: list[str] = []
+
+    def answer(self, verb: str, *args: Any) -> Any:
+        self.asked.append(verb)
+        return super().answer(verb, *args)
+
+    def stream(self, verb: str, *args: Any) -> Any:
+        found = super().stream(verb, *args)
+        if found is not None:
+            self.asked.append(verb)
+        return found
+
+    def upload(self, *args: Any) -> Any:
+        self.asked.append("blob.put")
+        return super().upload(*args)
+
+
 class Served:
     """Serves a cache to any number of clients, each in a thread."""
 
     def __init__(self, url: str | Path, right: str = "admin", **options: Any) -> None:
         self.cache = kept.open(url)
-        self.desk = Desk(self.cache, **options)
+        self.desk = Counting(self.cache, **options)
         self.right = right
         self._scratch = tempfile.TemporaryDirectory(prefix="kept-link-")
         self.path = f"{self._scratch.name}/s"
@@ -34,6 +56,12 @@ class Served:
         self._links: list[socket.socket] = []
         self._pid = os.getpid()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def since(self) -> list[str]:
+        """What it was asked since the last time, and had to answer: nobody waits for an answer to
+        notes."""
+        asked, self.desk.asked = self.desk.asked, []
+        return [verb for verb in asked if verb != "notes.put"]
 
     @property
     def command(self) -> list[str]:

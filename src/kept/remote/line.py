@@ -50,16 +50,17 @@ class ProcessLine:
         return self._try(
             lambda channel: channel.ask(verb, fields, sink, wait=wait),
             again=verb not in ONCE and sink is None,
+            trips=int(wait),
         )
 
     def send(self, fields: Any, content: memoryview) -> None:
         """Send a blob; raises as `ask`."""
-        self._try(lambda channel: channel.send(fields, content), again=True)
+        self._try(lambda channel: channel.send(fields, content), again=True, trips=1)
 
-    def _try(self, do: Callable[[Channel], Any], *, again: bool) -> Any:
+    def _try(self, do: Callable[[Channel], Any], *, again: bool, trips: int) -> Any:
         self.silence.check()
         began = time.monotonic()
-        self.trips += 1
+        self.trips += trips
         try:
             channel, fresh = self._connected()
             try:

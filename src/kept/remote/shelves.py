@@ -150,17 +150,24 @@ class RemoteNotes:
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
         """Keep each note. Others may see some of them before the rest is there."""
+        self._put(items, wait=True)
+
+    def put_unheard(self, items: Mapping[str, Buffer]) -> None:
+        """Keep each note, without waiting to hear of it: before anything that is asked later."""
+        self._put(items, wait=False)
+
+    def _put(self, items: Mapping[str, Buffer], *, wait: bool) -> None:
         some: dict[str, bytes] = {}
         size = 0
         for key, item in items.items():
             content = bytes(item)
             if some and (len(some) >= _MANY or size + len(content) > _BYTES):
-                self._place.line.ask("notes.put", {"items": some})
+                self._place.line.ask("notes.put", {"items": some}, wait=wait)
                 some, size = {}, 0
             some[check_key(key)] = content
             size += len(content)
         if some:
-            self._place.line.ask("notes.put", {"items": some})
+            self._place.line.ask("notes.put", {"items": some}, wait=wait)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         gone = iter([check_key(key) for key in keys])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -162,6 +164,10 @@ class _Stream:
     # -- answering --------------------------------------------------------------------------------
 
     def _fail(self, number: int, error: Exception) -> None:
+        if not isinstance(error, KeptError):  # where, for who looks after the server; not what
+            for at in traceback.extract_tb(error.__traceback__)[-3:]:
+                kind = type(error).__name__
+                print(f"{kind} in {at.name}, {at.filename}:{at.lineno}", file=sys.stderr)
         with contextlib.suppress(OSError):
             self._say(ERROR, number, told(error))
 

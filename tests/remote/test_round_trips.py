@@ -1,0 +1,115 @@
+"""How often a server is asked: counted where it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.caches.places import Counted
+from tests.remote.hosts import Served
+
+import kept
+
+
+@pytest.fixture
+def host(home: Path) -> Iterator[Served]:
+    with Served(home / "far") as made:
+        yield made
+
+
+def value(x: int) -> Any:
+    return {"x": x, "text": "a" * 50 * abs(x), "array": np.arange(30_000) + x}
+
+
+def test_a_miss_is_one_to_ask_and_one_to_commit_and_a_hit_is_one(host: Served) -> None:
+    with host.client() as cache:
+        f = Counted(value).into(cache, strict=True)
+        f(1)  # the first of a process writes down its environment
+        host.since()
+        trips = cache.place.line.trips
+        for x in (0, 3000):  # the second is too large for its call's row
+            f(x)
+            assert host.since() == ["fetch", "commit"]
+            for _ in range(3):
+                assert f(x)["array"][1] == x + 1
+            assert host.since() == ["fetch"] * 3
+            trips += 5
+            assert cache.place.line.trips == trips
+
+
+def test_what_is_larger_goes_on_its_own_and_only_where_it_is_not_yet(host: Served) -> None:
+    with host.client(memory=0) as cache:
+        counted = Counted(lambda x: [x, np.zeros(300_000)])
+        f = counted.into(cache, strict=True)
+        f(1)
+        assert host.since() == ["fetch", "have", "blob.put", "commit"]
+        f(2)
+        assert host.since() == ["fetch", "have", "commit"]
+        assert f(2)[1].shape == (300_000,)
+        assert host.since() == ["fetch", "blob"]
+
+
+def test_a_thousand_hits_by_map_are_a_few_trips(host: Served) -> None:
+    with host.client() as cache:
+        counted = Counted(lambda x: {"x": x})
+        f = counted.into(cache, strict=True)
+        list(f.map(range(1000)))
+        host.since()
+        assert [found["x"] for found in f.map(range(1000))] == list(range(1000))
+        asked = host.since()
+        assert set(asked) == {"fetch_many"}
+        assert len(asked) <= 2
+        assert counted.runs == 1000
+
+
+def test_what_nobody_computes_leaves_no_lease(host: Served) -> None:
+    """A look that takes the lease gives it back where the body is not run after all."""
+    with host.client() as cache, host.client() as other:
+        f = Counted(value).into(cache, strict=True)
+        key = f.key(1)
+        assert cache.claim(key.raw) is None
+        assert not other.place.locks.acquire(key.raw)
+        f(2)
+        deadline = time.monotonic() + 10
+        while not other.place.locks.acquire(key.raw):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        other.place.locks.release(key.raw)
+
+
+def test_many_keys_beyond_one_answer(host: Served) -> None:
+    """More than fits in one answer comes in others, and none is left out."""
+    with host.client() as cache:
+        f = Counted(lambda x: bytes([x]) * 60_000).into(cache, strict=True)
+        list(f.map(range(250)))  # 15 MB
+        g = Counted(lambda x: 1 / 0).into(cache, strict=True)
+        assert [found[0] for found in g.map(range(250))] == list(range(250))
+
+
+def test_batched_with_others_that_are_there(host: Served) -> None:
+    with host.client() as cache:
+        counted = Counted(lambda x: x * 2)
+        f = counted.into(cache, strict=True)
+        f(3)
+        assert list(f.map(range(6))) == [0, 2, 4, 6, 8, 10]
+        assert counted.runs == 6
+
+
+def test_hits_and_misses_of_coroutines(host: Served) -> None:
+    with host.client() as cache:
+
+        @kept.keep(cache=cache, strict=True)
+        async def f(x: int) -> int:
+            return x + 1
+
+        asyncio.run(f(0))  # the first of an identity writes down its source
+        host.since()
+        assert asyncio.run(f(1)) == 2
+        assert host.since() == ["fetch", "commit"]
+        assert asyncio.run(f(1)) == 2
+        assert host.since() == ["fetch"]
