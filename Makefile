@@ -61,6 +61,7 @@ bench: $(VENV)/.bench ## kept beside its peers, in one run
 	@$(VENV)/bin/python -m compileall -q src/kept
 	@$(VENV)/bin/python benchmarks/peers.py
 	@$(VENV)/bin/python benchmarks/queries.py
+	@$(VENV)/bin/python benchmarks/identity.py
 
 docs: $(VENV)/.docs ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
