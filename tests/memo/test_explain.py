@@ -331,6 +331,14 @@ class TestCauses:
         hidden = kept.keep(cache=far.filtered(lambda call: False), name="s")(f.__wrapped__)
         assert hidden.explain(1).cause == "hidden"
 
+    def test_caches_that_keep_nothing(self, directory: kept.Cache) -> None:
+        f = kept.keep(cache=kept.open("void:"), name="s")(lambda n: n)
+        f(1)
+        assert kinds(f.explain(1)) == ["void"]
+        g = kept.keep(cache=directory.readonly(), name="s")(lambda n: n)
+        g(1)
+        assert kinds(g.explain(1)) == ["read-only", "never called"]
+
     def test_digests_hide_values(self, directory: kept.Cache) -> None:
         f = kept.keep(cache=directory, name="d", arguments="digests")(lambda config, n=1: n)
         f({"token": "hunter2", "x": 1})

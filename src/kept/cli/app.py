@@ -18,9 +18,12 @@ from kept.cli import (
     importing,
     looking,
     moving,
+    profiling,
     querying,
     serving,
     state,
+    tokens,
+    tracing,
     using,
 )
 from kept.cli.urls import redacted
@@ -42,7 +45,10 @@ for command in (
     looking.show,
     looking.stats,
     querying.query,
+    tracing.runs,
+    tracing.lineage,
     explaining.explain,
+    profiling.profile,
     using.du,
     configuring.config,
     changing.evict,
@@ -55,6 +61,7 @@ for command in (
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo.demo)
 app.add_typer(state.app, name="store")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(importing.app, name="import")
 
 

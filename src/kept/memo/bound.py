@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kept.memo.stats import Stats
     from kept.query import Matches
     from kept.runs.explanation import Explanation
+    from kept.runs.profile import Profile
 
 __all__ = ["Bound", "BoundCall", "is_global", "reduced"]
 
@@ -59,6 +60,9 @@ class Bound(Generic[P, R]):
 
     def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         return self._kept.explain(self.__self__, *args, **kwargs)
+
+    def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
+        return self._kept.profile(self.__self__, *args, **kwargs)
 
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._kept.rerun(self.__self__, *args, **kwargs)
@@ -168,6 +172,12 @@ class BoundCall(Generic[R]):
     async def _await(self, kept: Any) -> Any:
         with self.origin.entered(), self._cache():
             return await kept(*self.args, **self.kwargs)
+
+    def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[R]:
+        """The same with other arguments."""
+        made: BoundCall[R] = object.__new__(type(self))
+        made.__dict__ |= self.__dict__ | {"args": args, "kwargs": kwargs}
+        return made
 
     def _cache(self) -> contextlib.AbstractContextManager[Any]:
         if self.cache is None and self._packed is not None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 from kept.errors import StoreError, Undigestible
 from kept.memo.flow import Located
 from kept.memo.troubles import TROUBLES
-from kept.runs.causes import among_the_kept, kept_of, of_looks, of_the_gone, states_of
+from kept.runs.causes import (
+    among_the_kept,
+    kept_of,
+    of_looks,
+    of_the_cache,
+    of_the_gone,
+    states_of,
+)
 from kept.runs.codes import Parts
 from kept.runs.explanation import Cause, Explanation, ago
 from kept.runs.looking import Look, layers, look
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 _FOUND = ("kept", "expired")
-_DECISIVE = ("hidden", "damaged", "evicted")
+_DECISIVE = ("hidden", "damaged", "evicted", "void")
 
 
 def explain(kept: Kept[..., Any], values: tuple[Any, ...]) -> Explanation:
@@ -84,8 +91,8 @@ def _explained(kept: Kept[..., Any], found: Located, looks: list[Look]) -> Expla
         late = time.time() - (first.call.expires or 0.0)
         if late < kept.options.stale:
             return Explanation(outcome="stale", kept=there, causes=tuple(causes), **about)
-    causes += _troubles(found.key)
-    if first is None and not causes:
+    causes += of_the_cache(found.cache) + _troubles(found.key)
+    if first is None and not any(cause.kind in _DECISIVE for cause in causes):
         causes += of_the_gone((one.layer for one in looks), found.key)
     if first is None and not any(cause.kind in _DECISIVE for cause in causes):
         asked = Asked.of(function, code, kept.locator.arguments(found))

@@ -7,7 +7,6 @@ caller's.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import time
 from collections.abc import Callable, Generator
@@ -15,22 +14,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
 from kept.caches.tier import FAILED, Entry
-from kept.errors import ConfigError, DecodeError, EncodeError, NewerSchema, NotKept
+from kept.errors import ConfigError, DecodeError, NewerSchema, NotKept
 from kept.hashing import SCALARS
 from kept.memo.flights import Flight, current, flights
-from kept.memo.recorded import OPEN, metadata, record
-from kept.memo.troubles import TROUBLES, kind_of
+from kept.memo.pending import PENDING, is_future, join
+from kept.memo.recorded import OPEN, record
+from kept.memo.storing import follow_up, store, store_error
 from kept.memo.troubles import note as note_trouble
 from kept.memo.waits import Waiting
 from kept.records import Call, Digest
-from kept.runs.costs import Began, begin, seconds
-from kept.runs.notes import LEAVES
+from kept.runs.costs import begin
 from kept.stores.leases import LOOKED
 
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
 
-__all__ = ["MISSING", "Flow", "Located", "Raise", "keeping", "look", "resolved", "store"]
+__all__ = ["MISSING", "Flow", "Located", "Raise", "given", "keeping", "look", "resolved"]
 
 Flow = Generator[tuple[Any, ...] | float, Any, Any]
 
@@ -69,6 +68,11 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
     values = resolved(kept, values)
     if found is None:
         return (yield from _compute(kept, None, values, flights.caller()))
+    if PENDING and not again:
+        future = PENDING.get((id(found.cache.place.locks), found.key))
+        if future is not None:
+            kept.counts.waited += 1
+            return join(future)
     return (yield from _miss(kept, found, values, again, seen))
 
 
@@ -112,6 +116,13 @@ class Raise:
         for error, cause in itertools.pairwise(chain):
             error.__cause__ = cause
         return cls(chain[0])
+
+
+def given(result: Any) -> Any:
+    """What a call gives: the result, unless that is a kept exception, which is raised."""
+    if type(result) is Raise:
+        raise result.error
+    return result
 
 
 def look(
@@ -267,12 +278,15 @@ def _compute(
             note_trouble(found.key, "raised", type(error).__qualname__)
         try:
             if found is not None and isinstance(error, kept.options.errors):
-                call = _store_error(kept, found, error, caller, began)
+                call = store_error(kept, found, error, caller, began)
         finally:
             if OPEN:
                 record(kept, found, caller, began, call, error)
         raise
     kept.counts.computed += 1
+    if found is not None and is_future(result):
+        follow_up(kept, found, result, caller, began)
+        return result
     try:
         if found is not None:
             call = store(kept, found, result, caller, began)
@@ -280,78 +294,3 @@ def _compute(
         if OPEN:
             record(kept, found, caller, began, call)
     return result
-
-
-def _store_error(
-    kept: Kept[..., Any],
-    found: Located,
-    error: BaseException,
-    caller: Flight | None,
-    began: Began,
-) -> Call | None:
-    try:
-        chain = chained(error)
-    except Exception as cause:
-        if kept.broke(EncodeError(f"a {type(error).__qualname__} can't be kept: {cause}")):
-            raise
-        return None
-    return store(kept, found, chain, caller, began, "failed")
-
-
-def chained(error: BaseException) -> list[BaseException]:
-    """An exception and its causes, if they can be made again.
-
-    Raises:
-        Exception: what making one from its arguments raised.
-    """
-    chain = [error]
-    while (cause := chain[-1].__cause__) is not None and cause not in chain:
-        chain.append(cause)
-    for link in chain:
-        copy.copy(link)
-    return chain
-
-
-def store(
-    kept: Kept[..., Any],
-    found: Located,
-    result: Any,
-    caller: Flight | None,
-    began: Began,
-    state: str = "done",
-) -> Call | None:
-    """Keep a result, unless `when` says no or it can't be kept; the record, if it is.
-
-    Args:
-        caller: the computation that made the call.
-        began: when the body did.
-    """
-    taken = seconds(began)
-    options = kept.options
-    try:
-        asked = result[0] if state == "items" else result
-        if options.when is not None and state != "failed" and not options.when(asked):
-            note_trouble(found.key, "declined", "")
-            return None
-        call = found.cache.keep(
-            found.key,
-            result,
-            function=kept.function_name,
-            code=kept.code_tag,
-            arguments=kept.locator.arguments(found),
-            state=state,
-            seconds=taken,
-            ttl=options.ttl,
-            codec="pickle" if state == "failed" else options.codec,
-            metadata=metadata(kept, found, caller, began),
-        )
-        if found.leaves is not None:
-            found.cache.note(LEAVES + found.key.hex(), found.leaves)
-    except Exception as error:
-        note_trouble(found.key, kind_of(error), str(error))
-        if kept.broke(error):
-            raise
-        return None
-    if TROUBLES:
-        TROUBLES.pop(found.key, None)
-    return call

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
-from kept.errors import NotKept, Undigestible, tell
+from kept.errors import Undigestible, tell
 from kept.memo import recorded
 from kept.memo.bound import Bound, BoundCall, reduced
 from kept.memo.driving import drive, refresh
-from kept.memo.flow import MISSING, Located, Raise, look, resolved
+from kept.memo.flow import MISSING, Located, Raise, given, look, resolved
 from kept.memo.guise import digested, followed, wear
 from kept.memo.locator import Locator
 from kept.memo.options import Options
 from kept.memo.recorded import OPEN
 from kept.memo.stats import Stats
-from kept.memo.troubles import broke
+from kept.memo.troubles import broke, not_kept
 from kept.records import Call, Digest
 from kept.runs.collectors import parse
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from kept.query import Matches
     from kept.runs.explanation import Explanation
+    from kept.runs.profile import Profile
 
 __all__ = ["BoundCall", "Kept"]
 
@@ -170,10 +171,8 @@ class Kept(Generic[P, R]):
         found = self._located(values)
         result = look(self, found.cache, found.key)
         if result is MISSING:
-            raise self._not_kept(found)
-        if type(result) is Raise:
-            raise result.error
-        return result
+            raise not_kept(self, found)
+        return given(result)
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         """The record of a kept call.
@@ -185,7 +184,7 @@ class Kept(Generic[P, R]):
         found.cache.flush()
         call = found.cache.calls.get(found.key.hex())
         if call is None:
-            raise self._not_kept(found)
+            raise not_kept(self, found)
         return call
 
     def query(self, /, *args: Any, **kwargs: Any) -> Matches:
@@ -209,9 +208,11 @@ class Kept(Generic[P, R]):
 
         return explain(self, self._bind(*args, **kwargs))
 
-    def _not_kept(self, found: Located) -> NotKept:
-        call = f"{self.__qualname__}{self.locator.shown(found)}"
-        return NotKept(f"{call} is not kept in {found.cache}")
+    def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
+        """Whether keeping this call pays, measured. It is made first, where it is not kept."""
+        from kept.memo.profiling import profile  # as above
+
+        return profile(self, self._bind(*args, **kwargs))
 
     def stats(self) -> Stats:
         """What this function did in this process."""
@@ -241,10 +242,7 @@ class Kept(Generic[P, R]):
 
     def gather(self, values: tuple[Any, ...]) -> Any:
         """Make a call and work it off: what `replayed` makes its result of, perhaps elsewhere."""
-        result = self._run(values)
-        if type(result) is Raise:
-            raise result.error
-        return result
+        return given(self._run(values))
 
     def replayed(self, gathered: Any) -> Any:
         """What a call gives, from what it is kept as."""
@@ -332,7 +330,7 @@ class Kept(Generic[P, R]):
     @property
     def function_name(self) -> str:
         """The name under which calls are kept."""
-        return self.locator.identity()[0]
+        return self.locator.name()
 
     @property
     def code_tag(self) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kept.errors import EncodeError, KeptError, Undigestible
+from kept.errors import EncodeError, KeptError, NotKept, Undigestible
 
 if TYPE_CHECKING:
+    from kept.memo.flow import Located
     from kept.memo.kept import Kept
 
-__all__ = ["TROUBLES", "Trouble", "broke", "kind_of", "note"]
+__all__ = ["TROUBLES", "Trouble", "broke", "kind_of", "not_kept", "note"]
 
 _MOST = 1_000
 
@@ -45,6 +46,12 @@ def broke(kept: Kept[..., Any], error: Exception) -> bool:
         done = {"undigestible": "computed, not kept", "unstorable": "returned, not kept"}
         kept.warn(kind, f"{done.get(kind, 'computed without the cache')}: {error}")
     return kept.options.strict
+
+
+def not_kept(kept: Kept[..., Any], found: Located) -> NotKept:
+    """What to raise where a call is not kept that has to be."""
+    call = f"{kept.__qualname__}{kept.locator.shown(found)}"
+    return NotKept(f"{call} is not kept in {found.cache}")
 
 
 def note(key: bytes, kind: str, text: str) -> None:

@@ -14,15 +14,17 @@ from kept.runs.codes import PartChange, Parts, part_changes, parts_of
 from kept.runs.explanation import Cause, Line, ago
 from kept.runs.labels import called
 from kept.runs.leaves import unpacked
-from kept.runs.looking import Layer, Look
+from kept.runs.looking import Layer, Look, layers
 from kept.runs.nearest import Asked, Nearest, nearest, same_arguments
 from kept.runs.notes import LEAVES
+from kept.stores.memory import Void
 
 __all__ = [
     "among_the_kept",
     "code_cause",
     "kept_of",
     "of_looks",
+    "of_the_cache",
     "of_the_gone",
     "states_of",
     "why_computed",
@@ -52,10 +54,26 @@ def of_looks(looks: Sequence[Look]) -> list[Cause]:
     return found
 
 
-def of_the_gone(layers: Iterable[Layer], key: bytes) -> list[Cause]:
+def of_the_cache(cache: Cache) -> list[Cause]:
+    """Whether it takes no results at all."""
+    if not getattr(cache.place, "writable", True):
+        return [Cause("read-only", f"{cache} is read-only: what is computed is not kept in it")]
+    if all(_is_void(layer.place) for layer in layers(cache)):
+        return [Cause("void", f"{cache} keeps nothing")]
+    return []
+
+
+def _is_void(place: Any) -> bool:
+    store = getattr(place, "values", None)
+    while (held := getattr(store, "items", None) or getattr(store, "store", None)) is not None:
+        store = held
+    return isinstance(store, Void)
+
+
+def of_the_gone(places: Iterable[Layer], key: bytes) -> list[Cause]:
     """Whether a call of which no record is left was evicted."""
     found = []
-    for layer in layers:
+    for layer in places:
         try:
             at = evicted_at(layer.place, key)
         except KeptError:  # it is told already that the layer does not answer
@@ -106,7 +124,7 @@ def why_computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
 
 
 def among_the_kept(
-    layers: Sequence[Layer], asked: Asked, now: Callable[[], Parts]
+    places: Sequence[Layer], asked: Asked, now: Callable[[], Parts]
 ) -> tuple[Cause, ...]:
     """Why nothing is kept under the key of a call: by what is kept of its function.
 
@@ -114,7 +132,7 @@ def among_the_kept(
         now: the parts of the code that it would be computed with.
     """
     best: Nearest | None = None
-    for layer in layers:
+    for layer in places:
         try:
             same = same_arguments(layer, asked)
             found = None if same is not None else nearest(layer, asked)

@@ -31,8 +31,8 @@ class Cause(NamedTuple):
 
     kind: str
     """`never called`, `arguments`, `code`, `version`, `dependency`, `expired`, `evicted`, `damaged`,
-    `hidden`, `unreachable`, `undigestible`, `required`, `unstorable`, `unavailable`, `declined` or
-    `raised`."""
+    `hidden`, `unreachable`, `undigestible`, `required`, `unstorable`, `unavailable`, `declined`,
+    `raised`, `read-only` or `void`."""
     text: str
     """A sentence."""
     lines: tuple[Line, ...] = ()
