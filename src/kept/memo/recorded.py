@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kept.caches.tier import Entry
@@ -62,11 +61,8 @@ def record(
     into = recorder()
     if into is None:
         return
-    items: Iterable[tuple[str, Any, bytes]] = ()
-    if call is not None and type(call.arguments) is Arguments:
-        items = call.arguments.items_given
-    elif found is not None and found.items is not None:
-        items = found.items
+    noted = _given(kept, found) if call is None else call.arguments
+    given = noted if type(noted) is Arguments else Arguments((), bool)
     event = Event(
         outcome="computed" if error is None else "failed",
         function=kept.function_name,
@@ -76,20 +72,23 @@ def record(
         seconds=seconds(began) if call is None else call.seconds,
         parent=None if caller is None or caller.key is None else caller.key.hex(),
         code=kept.code_tag,
-        arguments={name: raw.hex() for name, _, raw in items},
+        arguments={name: raw.hex() for name, _, raw in given.items_given},
         error=None if error is None else type(error).__qualname__,
-        shown={} if error is None or found is None else _shown(kept, found),
+        shown={name: value for name, value, _ in given.items_given if given.shown(value)}
+        if call is None
+        else {},
     )
     into.put(event)
 
 
-def _shown(kept: Kept[..., Any], found: Located) -> dict[str, Any]:
-    """The arguments of a failure that a record would show."""
+def _given(kept: Kept[..., Any], found: Located | None) -> Arguments | None:
+    """The arguments of a call that has no record."""
+    if found is None:
+        return None
     try:
-        given = kept.locator.arguments(found)
+        return kept.locator.arguments(found)
     except Exception:  # noqa: BLE001  the body may have changed one into what has no identity
-        return {}
-    return {name: value for name, value, _ in given.items_given if given.shown(value)}
+        return None
 
 
 def metadata(

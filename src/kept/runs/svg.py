@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "ranks"]
 
-_LETTER, _HEIGHT, _GAP, _BETWEEN, _MARGIN = 6.7, 30, 14, 70, 12  # pixels
+_LETTER, _HEIGHT, _GAP, _BETWEEN, _MARGIN = 7.2, 30, 14, 70, 12  # pixels
 _LONGEST = 48  # letters of a label
 _SWEEPS = 4
 _COLOURS = {"hit": "#e3f4e3", "computed": "#e3ecf8", "failed": "#fbe0e0", "": "#f4f4f4"}
@@ -73,12 +73,14 @@ def draw(graph: Graph) -> str:
     columns = _columns(graph, rank)
     labels = {node.id: _label(node) for node in graph.nodes.values()}
     tallest = max(map(len, columns), default=1)
-    height = 2 * _MARGIN + tallest * _HEIGHT + (tallest - 1) * _GAP
+    far = {edge for edge in graph.edges if rank[edge.target] - rank[edge.source] > 1}
+    above = _MARGIN + (_HEIGHT if far else 0)  # where these go around what lies between
+    height = above + _MARGIN + tallest * _HEIGHT + (tallest - 1) * _GAP
     boxes: dict[str, tuple[float, float, float]] = {}
     left = float(_MARGIN)
     for column in columns:
         width = max(len(labels[node]) for node in column) * _LETTER + 20
-        top = (height - len(column) * _HEIGHT - (len(column) - 1) * _GAP) / 2
+        top = above + (tallest - len(column)) * (_HEIGHT + _GAP) / 2
         for i, node in enumerate(column):
             boxes[node] = left, top + i * (_HEIGHT + _GAP), width
         left += width + _BETWEEN
@@ -89,7 +91,7 @@ def draw(graph: Graph) -> str:
         '<defs><marker id="kept-arrow" markerWidth="9" markerHeight="8" refX="8" refY="4" '
         'orient="auto"><path d="M0,0 L9,4 L0,8 z" fill="#666"/></marker></defs>',
     ]
-    parts += [_edge(edge, boxes) for edge in graph.edges]
+    parts += [_edge(edge, boxes, _HEIGHT * 1.6 if edge in far else 0) for edge in graph.edges]
     parts += [
         _box(node, labels[at], boxes[at], at in graph.focus) for at, node in graph.nodes.items()
     ]
@@ -112,21 +114,23 @@ def _box(node: Node, label: str, box: tuple[float, float, float], focus: bool) -
     )
 
 
-def _edge(edge: Edge, boxes: dict[str, tuple[float, float, float]]) -> str:
+def _edge(edge: Edge, boxes: dict[str, tuple[float, float, float]], lift: float) -> str:
     x, y, width = boxes[edge.source]
     to_x, to_y, _ = boxes[edge.target]
     x, y, to_y = x + width, y + _HEIGHT / 2, to_y + _HEIGHT / 2
     bend = max(30.0, abs(to_x - x) / 2)
     dash = ' stroke-dasharray="5 4"' if edge.kind == CALLED else ""
     line = (
-        f'<path d="M{x:.0f},{y:.0f} C{x + bend:.0f},{y:.0f} {to_x - bend:.0f},{to_y:.0f} '
+        f'<path d="M{x:.0f},{y:.0f} '
+        f"C{x + bend:.0f},{y - lift:.0f} {to_x - bend:.0f},{to_y - lift:.0f} "
         f'{to_x:.0f},{to_y:.0f}" fill="none" stroke="#666"{dash} marker-end="url(#kept-arrow)"/>'
     )
     if not edge.name:
         return line
+    middle = (y + to_y) / 2 - lift * 0.75 - 4
     return line + (
-        f'<text x="{(x + to_x) / 2:.0f}" y="{(y + to_y) / 2 - 4:.0f}" text-anchor="middle" '
-        f'font-size="10" fill="#555">{escaped(edge.name)}</text>'
+        f'<text x="{(x + to_x) / 2:.0f}" y="{middle:.0f}" text-anchor="middle" font-size="10" '
+        f'fill="#555">{escaped(edge.name)}</text>'
     )
 
 

@@ -14,7 +14,7 @@ __all__ = ["Column", "Table", "duration"]
 
 _WIDE = 160  # columns where there is no terminal to fit
 _SHOWN = 50  # rows of a text
-_LEAST = 12  # columns that a text is cut to, at the least
+_LEAST = 8  # columns that a text is cut to, at the least
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
@@ -50,24 +50,25 @@ class Table:
     def __getitem__(self, at: int) -> dict[str, Any]:
         return self.rows[at]
 
-    def text(self, width: int | None = None) -> str:
+    def text(self, width: int | None = None, rows: int = _SHOWN) -> str:
         """As text.
 
         Args:
             width: columns; those of the terminal by default.
+            rows: at most so many.
         """
         if width is None:
             width = shutil.get_terminal_size((_WIDE, 24)).columns
         titles = [title for title, _ in self._columns]
-        cells = [[_plain(show(row)) for _, show in self._columns] for row in self.rows[:_SHOWN]]
+        cells = [[_plain(show(row)) for _, show in self._columns] for row in self.rows[:rows]]
         widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
         at = titles.index(self._flexible)
         over = sum(widths) + 2 * (len(widths) - 1) - width
         if over > 0:
             widths[at] = max(min(widths[at], _LEAST), widths[at] - over)
         lines = [_line(line, widths, self._left) for line in (titles, *cells)]
-        if len(self.rows) > _SHOWN:
-            lines.append(f"{len(self.rows) - _SHOWN:,} more")
+        if len(self.rows) > rows:
+            lines.append(f"{len(self.rows) - rows:,} more")
         if self._summary:
             lines.append(self._summary)
         return "\n".join(_cut(line, width) for line in lines)
@@ -76,7 +77,7 @@ class Table:
     def _left(self) -> list[bool]:
         """Which columns are text; the others are numbers, to the right."""
         return [
-            not any(isinstance(row.get(title), (int, float)) for row in self.rows[:1])
+            not any(isinstance(row.get(title), (int, float)) for row in self.rows[:100])
             for title, _ in self._columns
         ]
 
