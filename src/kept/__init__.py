@@ -26,6 +26,7 @@ from kept.runs import runs
 
 if typing.TYPE_CHECKING:
     from kept.kv import store
+    from kept.memo.executor import executor
     from kept.query import (
         ANY,
         Match,
@@ -83,6 +84,7 @@ __all__ = [
     "below",
     "between",
     "digest",
+    "executor",
     "keep",
     "kv",
     "like",
@@ -102,6 +104,7 @@ _ROOMS = {
     "Graph": "kept.runs.graph",
     "Run": "kept.runs.run",
     "Runs": "kept.runs.listing",
+    "executor": "kept.memo.executor",
     "lineage": "kept.runs.lineage",
     "run": "kept.runs.run",
 }

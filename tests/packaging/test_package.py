@@ -42,6 +42,7 @@ NAMES = {
     "below",
     "between",
     "digest",
+    "executor",
     "keep",
     "kv",
     "like",

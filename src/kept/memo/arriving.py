@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import os
+import pickle
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
 from kept.errors import DecodeError
-from kept.memo.flow import Located, Raise, chained
+from kept.memo.flow import Located, Raise
+from kept.memo.origin import Origin
+from kept.memo.pending import copied, is_future
+from kept.memo.recorded import record
 from kept.memo.sending import Receipt, process
+from kept.records import Call
 from kept.runs.notes import ENVS, note_once
 
 if TYPE_CHECKING:
@@ -87,7 +93,7 @@ class Order:
         kept: the function.
         found: where it is kept; None: nowhere.
         name: what equal calls have in common.
-        keeps: whether this process keeps what the worker did not.
+        origin: where it was sent from.
         again: gets it from a worker once more, with its value.
     """
 
@@ -96,10 +102,10 @@ class Order:
         kept: Kept[..., Any],
         found: Located | None,
         name: Any,
-        keeps: bool,
+        origin: Origin,
         again: Callable[[float | None], Receipt],
     ) -> None:
-        self.kept, self.found, self.name, self.keeps = kept, found, name, keeps
+        self.kept, self.found, self.name, self.origin = kept, found, name, origin
         self._again = again
         self._futures: list[KeptFuture] = []
         self.inner: Future[Receipt] | None = None
@@ -191,38 +197,73 @@ class Order:
     def _take(self, receipt: Receipt, error: BaseException | None) -> None:
         """Count, warn and keep as if the call had been made here."""
         kept, made, found = self.kept, receipt.made, self.found
-        if receipt.process != process():
+        elsewhere = receipt.process != process()
+        if elsewhere:
             kept.counts.add(receipt.counts)
         for kind, text in receipt.told:
             kept.warn(kind, text)
-        if made is None or found is None or not self.keeps:
+        if found is None:
             return
-        state, seconds, metadata = made
-        env, facts = metadata.pop("_env", ("", b""))
+        if elsewhere and receipt.counts.computed and kept.collectors is not None:
+            with contextlib.suppress(Exception):  # sources are not worth an error
+                kept.locator.note(found)
+        call = None
         try:
-            if env:
-                note_once(found.cache, ENVS + env, facts)
-            value = receipt.value if error is None else chained(error)
-            found.cache.keep(
-                found.key,
-                value,
-                function=kept.function_name,
-                code=kept.code_tag,
-                arguments=kept.locator.arguments(found),
-                state=state,
-                seconds=seconds,
-                ttl=kept.options.ttl,
-                codec="pickle" if state == "failed" else kept.options.codec,
-                metadata=metadata,
-            )
+            if made is not None:
+                call = self._keep(found, receipt, made, error)
         except Exception as trouble:
             if kept.broke(trouble):
                 raise
+        finally:
+            if elsewhere:
+                self._record(found, receipt, call, error)
+
+    def _keep(
+        self,
+        found: Located,
+        receipt: Receipt,
+        made: tuple[str, float, dict[str, Any]],
+        error: BaseException | None,
+    ) -> Call:
+        kept, cache = self.kept, found.cache
+        state, seconds, metadata = made
+        for name, item in receipt.notes.items():
+            if not name.startswith(ENVS):
+                cache.note(name, item)
+            else:
+                note_once(cache, name, item)
+        value = receipt.value
+        if error is not None:
+            value = [error] if value is None else pickle.loads(value)  # noqa: S301  a worker's
+        return cache.keep(
+            found.key,
+            value,
+            function=kept.function_name,
+            code=kept.code_tag,
+            arguments=kept.locator.arguments(found),
+            state=state,
+            seconds=seconds,
+            ttl=kept.options.ttl,
+            codec="pickle" if state == "failed" or is_future(value) else kept.options.codec,
+            metadata=metadata,
+        )
+
+    def _record(
+        self, found: Located, receipt: Receipt, call: Call | None, error: BaseException | None
+    ) -> None:
+        """Record what a worker could not, because the run is of this process alone."""
+        run, counts = self.origin.run, receipt.counts
+        if run is None or run.travels or not (counts.computed or counts.failed):
+            return
+        taken = 0.0 if receipt.made is None else receipt.made[1]
+        began = time.time() - taken, perf_counter() - taken, None
+        with self.origin.entered():
+            record(self.kept, found, self.origin.caller, began, call, error)
 
     def _later(self, receipt: Receipt, own: bool) -> Any:
         """What a future holds; the last of them gets the value itself, the others copies."""
         if not receipt.elsewhere:
-            value = receipt.value if own else _copied(receipt.value)
+            value = receipt.value if own else copied(receipt.value)
             return self.kept.replayed(value)
 
         def open_(timeout: float | None) -> Any:
@@ -254,13 +295,6 @@ class Order:
 
 _MISSING: Any = object()
 _under_way: dict[Any, Order] = {}
-
-
-def _copied(value: Any) -> Any:
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001  what can't be copied is shared
-        return value
 
 
 def _after_fork() -> None:

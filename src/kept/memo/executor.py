@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 import inspect
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from time import monotonic
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from kept.caches import Cache, Pool, Stack
+from kept.caches import Cache, Pool
 from kept.caches.derived import Derived
-from kept.caches.place import inner as beneath
+from kept.caches.parcels import NEARBY, pack
 from kept.errors import ConfigError
 from kept.memo.arriving import KeptFuture, Later, Order
 from kept.memo.bound import Bound, BoundCall
-from kept.memo.flow import MISSING, Located
+from kept.memo.flow import MISSING, Located, Raise
 from kept.memo.kept import Kept
 from kept.memo.lookups import look_up, look_up_all
-from kept.memo.sending import Receipt, Sent, Task
-from kept.stores.memory import Memory, Void
+from kept.memo.sending import Receipt, Sent, Task, Way
+from kept.records import Digest
 
 __all__ = ["KeptExecutor", "executor", "wrapped"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-
-class Way(NamedTuple):
-    """How results of a worker come into a cache of this process."""
-
-    keeps: bool
-    """The worker keeps them in the cache, which is sent along."""
-    travels: bool
-    """Values come back, whatever their size."""
-    own: bool
-    """This process keeps what comes."""
-
-
-SHARED = Way(keeps=True, travels=False, own=False)
-THROUGH = Way(keeps=True, travels=True, own=False)
-OWN = Way(keeps=False, travels=True, own=True)
-LOST = Way(keeps=True, travels=True, own=True)
+OWN = Way(NEARBY, travels=True, own=True)
+ALONE = Way(NEARBY, travels=True, own=False)
+"""Of a call that has no key: the worker does as it can."""
 
 
 def executor(inner: Executor, *, shared: bool | None = None, **extra: Any) -> KeptExecutor:
@@ -85,7 +71,8 @@ class KeptExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """A future of the call: done at once if it is kept, else when a worker has made it.
 
-        Keywords that the inner executor's `submit` names are its own.
+        Keywords that the inner executor's `submit` names are its own, unless the function has
+        parameters of these names.
 
         Raises:
             RuntimeError: it was shut down.
@@ -95,7 +82,10 @@ class KeptExecutor(Executor):
             return self.inner.submit(fn, *args, **{**self._extra, **kwargs})  # type: ignore[no-any-return]  # any executor's
         self._check_open()
         given: dict[str, Any] = dict(kwargs)
-        extra = {name: given.pop(name) for name in self._taken() & given.keys()}
+        own: frozenset[str] = (
+            frozenset() if isinstance(fn, BoundCall) else frozenset(fn._binder.names)
+        )
+        extra = {name: given.pop(name) for name in (self._taken() - own) & given.keys()}
         call: Any = fn if isinstance(fn, BoundCall) else fn.bind(*args, **given)
         return self.send(call, extra)
 
@@ -146,7 +136,10 @@ class KeptExecutor(Executor):
         if result is MISSING:
             return self._order(call, found, extra)
         future = KeptFuture()
-        future.set_result(kept.replayed(result))
+        if type(result) is Raise:
+            future.set_exception(result.error)
+        else:
+            future.set_result(kept.replayed(result))
         return future
 
     def send_all(
@@ -173,7 +166,7 @@ class KeptExecutor(Executor):
     ) -> KeptFuture:
         future, extra = KeptFuture(), {**self._extra, **extra}
         if found is None:
-            way, name, sent = Way(keeps=True, travels=True, own=False), None, None
+            way, name, sent = ALONE, None, None
         else:
             name = id(self.inner), id(found.cache.place), found.key
             if Order.under_way(name, future):
@@ -183,17 +176,20 @@ class KeptExecutor(Executor):
         def again(timeout: float | None) -> Receipt:
             assert found is not None
             self._lost(call.kept, found.cache)
-            task = Task(call, sent, keeps=True, travels=True)
+            task = Task(call, sent, way._replace(travels=True, own=True))
             try:
                 inner = self.inner.submit(task, **extra)
             except RuntimeError:  # it was shut down meanwhile
                 return task()
             return inner.result(timeout)  # type: ignore[no-any-return]  # what a task returns
 
-        order = Order(call.kept, found, name, way.own, again)
+        def submit() -> Future[Receipt]:
+            task = Task(call if way.home else _with_values(call), sent, way)
+            return self.inner.submit(task, **extra)  # type: ignore[no-any-return]  # as above
+
+        order = Order(call.kept, found, name, call.origin, again)
         if order.begin(future):
-            task = Task(call, sent, way.keeps, way.travels)
-            order.send(lambda: self.inner.submit(task, **extra))
+            order.send(submit)
         return future
 
     def _way(self, cache: Cache) -> Way:
@@ -204,7 +200,8 @@ class KeptExecutor(Executor):
 
     def _lost(self, kept: Kept[..., Any], cache: Cache) -> None:
         """What a worker kept is not found by this process."""
-        self._ways[id(cache)] = cache, LOST
+        way = self._way(cache)
+        self._ways[id(cache)] = cache, way._replace(travels=True, own=True)
         kept.warn(
             "shared",
             f"what a worker kept is not in {cache}, as this process sees it: from now on results "
@@ -230,38 +227,27 @@ class KeptExecutor(Executor):
 
 
 def _way(cache: Cache, shared: bool | None) -> Way:
-    if shared is False or not _pickles(cache) or not _reachable(cache):
+    home = NEARBY if shared is False else pack(cache)
+    if home == NEARBY:
         return OWN
-    return SHARED if shared or not isinstance(cache, (Derived, Pool)) else THROUGH
+    # What these are given they need not have afterwards.
+    return Way(home, travels=isinstance(cache, (Derived, Pool)), own=False)
 
 
-def _pickles(cache: Cache) -> bool:
-    try:
-        pickle.dumps(cache)
-    except Exception:  # noqa: BLE001  a filter may be any function
-        return False
-    return True
+def _with_values(call: BoundCall[Any]) -> BoundCall[Any]:
+    """The same with the values that digests among its arguments name.
 
-
-def _reachable(cache: Cache) -> bool:
-    """Whether another process can reach the same place: memory is where it is."""
-    if isinstance(cache, Stack):
-        return any(map(_reachable, cache.caches if cache.write == "all" else cache.caches[:1]))
-    if isinstance(cache, Pool):
-        return any(map(_reachable, cache.caches))
-    if isinstance(cache, Derived):
-        return _reachable(cache.source)
-    place = beneath(cache.place, write=False)
-    return not any(
-        isinstance(_innermost(getattr(store, "items", None)), (Memory, Void))
-        for store in (place.calls, place.values)
-    )
-
-
-def _innermost(store: Any) -> Any:
-    while (held := getattr(store, "store", None)) is not None:
-        store = held
-    return store
+    Raises:
+        NotKept: there is no such value.
+        KeptError: it can't be loaded.
+    """
+    given = (*call.args, *call.kwargs.values())
+    if Digest not in map(type, given):
+        return call
+    load = call.kept.cache.load
+    values = [load(value) if type(value) is Digest else value for value in given]
+    many = len(call.args)
+    return call.replaced(tuple(values[:many]), dict(zip(call.kwargs, values[many:], strict=True)))
 
 
 def _in_order(futures: list[KeptFuture], end: float | None) -> Iterator[Any]:

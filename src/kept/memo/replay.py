@@ -13,9 +13,10 @@ from typing import Any
 
 from kept.errors import ConfigError, EncodeError, NewerSchema, NotKept
 from kept.memo.flights import flights
-from kept.memo.flow import MISSING, Located, look, resolved, store
+from kept.memo.flow import MISSING, Located, look, resolved
 from kept.memo.kept import Kept
 from kept.memo.recorded import OPEN, record
+from kept.memo.storing import store
 from kept.records import Call
 from kept.runs.costs import begin
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+import pickle
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
+from kept.caches.parcels import NEARBY, unpack
 from kept.caches.tier import Entry
 from kept.memo.bound import BoundCall, is_global
 from kept.memo.flow import Located
 from kept.memo.locator import is_short
+from kept.memo.pending import settled
 from kept.memo.recorded import OPEN, hit
 from kept.memo.stats import Stats
 from kept.records import Arguments, Call
@@ -23,12 +26,11 @@ from kept.records import Arguments, Call
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
 
-__all__ = ["SMALL", "Receipt", "Sent", "Task", "process"]
+__all__ = ["SMALL", "Receipt", "Sent", "Task", "Way", "process"]
 
 SMALL = 64 * 1024
 """Encoded results of at most so many bytes travel in the receipt: that is less than to read them."""
 
-_NOTHING: Any = object()
 _MARK = "_kept_receipt"
 _process: tuple[int, bytes] = (0, b"")
 _void: Cache | None = None
@@ -90,12 +92,23 @@ def _never(value: Any) -> bool:
     return False
 
 
+class Way(NamedTuple):
+    """How results of a worker come into a cache of this process."""
+
+    home: bytes
+    """What the worker opens the cache by, to keep them; `NEARBY`: it keeps none."""
+    travels: bool
+    """Values come back, whatever their size."""
+    own: bool
+    """This process keeps what comes."""
+
+
 class Receipt:
     """What came of a call elsewhere.
 
     Attributes:
-        value: the result; `Receipt.elsewhere` is true where it is to be read from the cache.
-        digest: of the result, where it is kept.
+        value: the result; of a failure that the caller is to keep, the pickled error and its causes.
+        elsewhere: whether the result is to be read from the cache instead.
         made: state, seconds and metadata of what the caller is to keep; None: nothing.
         notes: what is to be noted beside it.
         counts: what the worker's function did.
@@ -103,12 +116,11 @@ class Receipt:
         process: which one it was.
     """
 
-    __slots__ = ("counts", "digest", "elsewhere", "made", "notes", "process", "told", "value")
+    __slots__ = ("counts", "elsewhere", "made", "notes", "process", "told", "value")
 
     def __init__(self) -> None:
         self.value: Any = None
         self.elsewhere = False
-        self.digest: bytes | None = None
         self.made: tuple[str, float, dict[str, Any]] | None = None
         self.notes: dict[str, bytes] = {}
         self.counts = Stats()
@@ -128,13 +140,11 @@ class Task:
     Args:
         call: which.
         sent: where it is kept; None: it has no key, or none was found.
-        keeps: whether the worker keeps the result, in the cache that comes with the call.
-        travels: whether the value comes back whatever its size.
+        way: how its result comes back.
     """
 
-    def __init__(self, call: BoundCall[Any], sent: Sent | None, keeps: bool, travels: bool) -> None:
-        self.call, self.sent = call, sent
-        self.keeps, self.travels = keeps, travels
+    def __init__(self, call: BoundCall[Any], sent: Sent | None, way: Way) -> None:
+        self.call, self.sent, self.way = call, sent, way
         self.__name__ = call.kept.__name__  # what dashboards show
         self.ticket = os.urandom(16)
         self._here = True
@@ -155,12 +165,11 @@ class Task:
             value = call.through(_Gatherer(desk.kept))
         except Exception as error:
             desk.end()
-            receipt.value = None
             with contextlib.suppress(AttributeError):  # one without a __dict__ tells nothing more
                 error.__dict__[_MARK] = receipt
             raise
         desk.end()
-        if self.travels or desk.other or desk.size is None or desk.size <= SMALL:
+        if self.way.travels or desk.size is None or desk.size <= SMALL:
             receipt.value = value
         else:
             receipt.elsewhere = True
@@ -176,7 +185,7 @@ class _Gatherer:
         self.kept = kept
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.kept.gather(self.kept._bind(*args, **kwargs))
+        return settled(self.kept.gather(self.kept._bind(*args, **kwargs)))
 
 
 class _Desk:
@@ -184,14 +193,15 @@ class _Desk:
 
     def __init__(self, task: Task, receipt: Receipt) -> None:
         self.task, self.receipt = task, receipt
+        self.keeps = False
         self.size: int | None = None
         """Encoded bytes of the result, once it is kept where the caller looks."""
         self.other = False
         """Whether the worker runs other code than was sent, so that its key is another."""
-        self.real: Kept[..., Any] = task.call.kept
-        kept = self.real
-        self.kept: Any = object.__new__(type(kept))
-        clone = self.kept
+        kept: Kept[..., Any] = task.call.kept
+        self.real = kept
+        clone: Any = object.__new__(type(kept))
+        self.kept = clone
         clone.__dict__ |= kept.__dict__
         clone.counts, clone._known = receipt.counts, {}
         clone.warn, clone.hit, clone.locate = self._warn, self._hit, self._locate
@@ -207,17 +217,26 @@ class _Desk:
                 clone.locator = task.sent.for_locator(kept.locator)
 
     def _locate(self, values: tuple[Any, ...]) -> Located | None:
-        task, sent = self.task, self.task.sent
+        sent = self.task.sent
         if sent is None or self.other:
             return self.real.locate(values)
         items = sent.items(self.real, values)
-        if task.keeps:
-            self.cache = self.real.cache if task.call.cache is None else task.call.cache
-        else:
-            self.cache, self.place = _nowhere(), _Notes(self.receipt.notes)
-            self.note = self.place.put
-            self.noted: set[str] = set()
+        self._open()
         return Located(self, sent.key, values, items)  # type: ignore[arg-type]  # a cache to the flow
+
+    def _open(self) -> None:
+        home = self.task.way.home
+        if home != NEARBY:
+            try:
+                self.cache, self.keeps = unpack(home), True
+            except Exception as error:
+                if self.kept.broke(error):
+                    raise
+            else:
+                return
+        self.cache, self.place = _nowhere(), _Notes(self.receipt.notes)
+        self.note = self.place.put
+        self.noted: set[str] = set()
 
     def _warn(self, kind: str, text: str) -> None:
         self.receipt.told.append((kind, text))
@@ -226,18 +245,21 @@ class _Desk:
         if OPEN:
             hit(self.kept, key, entry)
         if not self.other:
-            self.size, self.receipt.digest = entry.body.size, entry.body.result
+            self.size = entry.body.size
         cache.used(key)
         self.receipt.counts.hits += 1
         self.receipt.counts.seconds_saved += entry.body.seconds
 
-    def keep(self, key: bytes, result: Any, **said: Any) -> Call:
+    def keep(self, key: bytes, result: Any, **said: Any) -> Call | None:
+        if self.task.way.own or not self.keeps:
+            self.receipt.made = said["state"], said["seconds"], dict(said["metadata"] or {})
+            if said["state"] == "failed":
+                with contextlib.suppress(Exception):  # then it comes without its causes
+                    self.receipt.value = pickle.dumps(result)
+        if not self.keeps:
+            return None
         call = self.cache.keep(key, result, **said)
-        self.receipt.digest = call.result.raw
-        if self.task.keeps:
-            self.size = call.size
-        if self.task.travels:
-            self.receipt.made = call.state, call.seconds, dict(call.metadata)
+        self.size = call.size
         return call
 
     def end(self) -> None:
@@ -246,7 +268,7 @@ class _Desk:
 
     @property
     def env(self) -> str:
-        return self.cache.env if self.task.keeps else ""  # or the caller would not hear of it
+        return self.cache.env if self.keeps else ""  # or the caller would not hear of it
 
     @env.setter
     def env(self, name: str) -> None:

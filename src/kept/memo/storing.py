@@ -1,0 +1,130 @@
+"""Keeping what a body gave: its result, its exception, or what its future gives later."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from kept.errors import EncodeError
+from kept.memo.flights import Flight
+from kept.memo.origin import Origin
+from kept.memo.pending import Done, follow
+from kept.memo.recorded import OPEN, metadata, record
+from kept.memo.troubles import TROUBLES, kind_of
+from kept.memo.troubles import note as note_trouble
+from kept.records import Call
+from kept.runs.costs import Began, seconds
+from kept.runs.notes import LEAVES
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from kept.memo.flow import Located
+    from kept.memo.kept import Kept
+
+__all__ = ["chained", "follow_up", "store", "store_error"]
+
+
+def follow_up(
+    kept: Kept[..., Any],
+    found: Located,
+    future: Future[Any],
+    caller: Flight | None,
+    began: Began,
+) -> None:
+    """Keep what a body returned a future of, when it is there."""
+
+    def keep(done: Done) -> None:
+        call, error = None, done.error
+        try:
+            if error is None:
+                call = store(kept, found, done, caller, began)
+            elif isinstance(error, kept.options.errors) and _chained(kept, error) is not None:
+                call = store(kept, found, done, caller, began, when=False)
+        finally:
+            if OPEN:
+                record(kept, found, caller, began, call, error)
+
+    follow((id(found.cache.place.locks), found.key), future, keep, Origin.here())
+
+
+def store_error(
+    kept: Kept[..., Any],
+    found: Located,
+    error: BaseException,
+    caller: Flight | None,
+    began: Began,
+) -> Call | None:
+    chain = _chained(kept, error)
+    return None if chain is None else store(kept, found, chain, caller, began, "failed", False)
+
+
+def _chained(kept: Kept[..., Any], error: BaseException) -> list[BaseException] | None:
+    try:
+        return chained(error)
+    except Exception as cause:
+        if kept.broke(EncodeError(f"a {type(error).__qualname__} can't be kept: {cause}")):
+            raise
+        return None
+
+
+def chained(error: BaseException) -> list[BaseException]:
+    """An exception and its causes, if they can be made again.
+
+    Raises:
+        Exception: what making one from its arguments raised.
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    for link in chain:
+        copy.copy(link)
+    return chain
+
+
+def store(
+    kept: Kept[..., Any],
+    found: Located,
+    result: Any,
+    caller: Flight | None,
+    began: Began,
+    state: str = "done",
+    when: bool = True,
+) -> Call | None:
+    """Keep a result, unless `when` says no or it can't be kept; the record, if it is.
+
+    Args:
+        caller: the computation that made the call.
+        began: when the body did.
+        when: whether `when` has a say.
+    """
+    taken = seconds(began)
+    options = kept.options
+    try:
+        future = type(result) is Done
+        asked = result.value if future else result[0] if state == "items" else result
+        if options.when is not None and when and not options.when(asked):
+            note_trouble(found.key, "declined", "")
+            return None
+        call = found.cache.keep(
+            found.key,
+            result,
+            function=kept.function_name,
+            code=kept.code_tag,
+            arguments=kept.locator.arguments(found),
+            state=state,
+            seconds=taken,
+            ttl=options.ttl,
+            codec="pickle" if future or state == "failed" else options.codec,
+            metadata=metadata(kept, found, caller, began),
+        )
+        if found.leaves is not None:
+            found.cache.note(LEAVES + found.key.hex(), found.leaves)
+    except Exception as error:
+        note_trouble(found.key, kind_of(error), str(error))
+        if kept.broke(error):
+            raise
+        return None
+    if TROUBLES:
+        TROUBLES.pop(found.key, None)
+    return call
