@@ -52,6 +52,17 @@ CASES = [
     ("pyarrow", 'keep(codec="arrow", version=1, strict=True)(abs)(1)', "pyarrow", "arrow"),
     ("numpy", 'keep(codec="npy", version=1, strict=True)(abs)(1)', "NumPy", "numpy"),
     ("numpy", 'kept.open("hdf5:x.h5")', "HDF5", "hdf5"),
+    ("httpx", 'kept.open("https://s3cret@h/team")', "httpx", "http"),
+    *(
+        (package, 'from kept.cli.serving import serve; serve(["./c"])', package, "server")
+        for package in ("starlette", "uvicorn")
+    ),
+    (
+        "networkx",
+        "from kept.runs.graph import Graph; Graph({}, []).to_networkx()",
+        "networkx",
+        "graph",
+    ),
     ("hamilton", "import kept.integrations.hamilton", "Hamilton", "hamilton"),
     ("zstandard", "Compressed(Memory())", "zstandard", "zstd"),
     ("zstandard", 'Compressed(Memory(), "gzip").put("a", b"x")', "", ""),

@@ -28,10 +28,12 @@ MEDIA = {
     "az": "kept.stores.objects:Objects",
     "hdf5": "kept.stores.hdf5:Hdf5",
     "ssh": "kept.remote.ssh:Ssh",
+    "https": "kept.remote.http:Http",
+    "http": "kept.remote.http:Http",
 }
 """Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
 
-_EXTRAS = {"redis": "redis", "objects": "s3", "hdf5": "hdf5", "sql": "sql"}
+_EXTRAS = {"redis": "redis", "objects": "s3", "hdf5": "hdf5", "sql": "sql", "http": "http"}
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 """Schemes whose rest is a path, and what such a URL begins with."""
 

@@ -1,0 +1,192 @@
+"""Who may do what in which namespace: tokens, of which a file holds digests and never themselves."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from kept.errors import ConfigError, NotKept
+from kept.remote.desk import RIGHTS
+
+__all__ = ["ANY", "NAMESPACE", "Grant", "Tokens", "usual_path"]
+
+ANY = "*"
+"""In place of a namespace: each of them."""
+NAMESPACE = re.compile(r"(?!v\d+\Z)[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
+_AGAIN = 0.5  # seconds between looks at whether the file has changed
+
+
+class Grant(NamedTuple):
+    """What the bearer of a token may."""
+
+    name: str
+    rights: Mapping[str, str]
+    """Namespace (or `*`) to `"read"`, `"write"` or `"admin"`."""
+    made: float
+    expires: float | None = None
+
+    def right(self, namespace: str) -> str | None:
+        """What it may in a namespace; None: nothing."""
+        if self.expires is not None and self.expires <= time.time():
+            return None
+        return self.rights.get(namespace) or self.rights.get(ANY)
+
+
+class Tokens:
+    """The tokens that a file knows; what is changed there counts within a second.
+
+    Args:
+        path: the file; one that is not there knows none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._known: dict[str, Grant] = {}
+        self._seen: Any = None
+        self._next = 0.0
+
+    def find(self, token: str) -> Grant | None:
+        """What a token grants; None: nobody knows it.
+
+        Raises:
+            ConfigError: the file can't be read, and nobody is let in.
+        """
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _AGAIN
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._known = {}  # whatever comes now, what was taken away is gone
+                self._known = self._read()
+                self._seen = stamp
+        # A token has 256 bits of chance: its digest can be looked up, and needs no salt.
+        return self._known.get(_digest(token))
+
+    def grants(self) -> list[Grant]:
+        """Every token's, in the order they were made; raises as `find`."""
+        return sorted(self._read().values(), key=lambda grant: grant.made)
+
+    def add(self, name: str, rights: Mapping[str, str], expires: float | None = None) -> str:
+        """Make a token. It is told this once.
+
+        Args:
+            rights: namespace (or `*`) to right.
+            expires: when it ends, in seconds since the epoch.
+
+        Raises:
+            ConfigError: there is one of that name, or a namespace or right can't be.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"not a token's name: {name!r}; use letters, digits and . _ @ -")
+        if not rights:
+            raise ConfigError(f"a token that may nothing: give {name} a right to a namespace")
+        for namespace, right in rights.items():
+            _check(namespace, right)
+        with self._changing() as known:
+            if any(grant.name == name for grant in known.values()):
+                raise ConfigError(f"there is a token {name} already: remove it, or take a new name")
+            token = "kept_" + secrets.token_urlsafe(32)
+            known[_digest(token)] = Grant(name, dict(rights), time.time(), expires)
+        return token
+
+    def remove(self, name: str) -> None:
+        """Take a token away.
+
+        Raises:
+            NotKept: there is none of that name.
+        """
+        with self._changing() as known:
+            gone = [digest for digest, grant in known.items() if grant.name == name]
+            if not gone:
+                raise NotKept(f"there is no token {name} in {self.path}")
+            for digest in gone:
+                del known[digest]
+
+    # -- the file ---------------------------------------------------------------------------------
+
+    def _stamp(self) -> Any:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"can't read the tokens in {self.path}: {error}") from error
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _read(self) -> dict[str, Grant]:
+        try:
+            said = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"can't read the tokens in {self.path}: {error}") from error
+        try:
+            if said["version"] != 1:
+                raise ConfigError(f"{self.path} was written by a newer version of kept")
+            return {str(one["digest"]): _grant(one) for one in said["tokens"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self.path} holds no tokens: {error!r}") from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Grant]]:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"can't write the tokens in {self.path}: {error}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = self._read()
+            yield known
+            said = [{"digest": digest, **grant._asdict()} for digest, grant in known.items()]
+            made = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            content = json.dumps({"version": 1, "tokens": said}, indent=1).encode()
+            fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+            made.replace(self.path)
+        except OSError as error:
+            raise ConfigError(f"can't write the tokens in {self.path}: {error}") from error
+        finally:
+            os.close(lock)
+
+
+def usual_path() -> Path:
+    """The file that is meant when none is named."""
+    from platformdirs import user_config_path  # few serve
+
+    return user_config_path("kept", appauthor=False) / "tokens.json"
+
+
+def _digest(token: str) -> str:
+    return blake3(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _grant(one: Mapping[str, Any]) -> Grant:
+    rights = {str(namespace): str(right) for namespace, right in one["rights"].items()}
+    for namespace, right in rights.items():
+        _check(namespace, right)
+    expires = one.get("expires")
+    return Grant(
+        str(one["name"]), rights, float(one["made"]), None if expires is None else float(expires)
+    )
+
+
+def _check(namespace: str, right: str) -> None:
+    if namespace != ANY and not NAMESPACE.fullmatch(namespace):
+        raise ConfigError(
+            f"not a namespace: {namespace!r}; use up to 64 of a-z, 0-9, - and _, or * for each"
+        )
+    if right not in RIGHTS:
+        raise ConfigError(f"not a right: {right!r}; there are {', '.join(RIGHTS)}")

@@ -1,0 +1,48 @@
+"""A cache that another process serves over http."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from tests.remote.webs import WebService
+
+import kept
+from kept import keep
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[WebService]:
+    made = WebService({"writer": {"default": "write"}})
+    yield made
+    made.close()
+
+
+def test_a_miss_a_commit_and_a_hit_of_another_client(service: WebService) -> None:
+    runs = []
+    for _ in range(2):
+        with service.open("writer") as cache:
+
+            @keep(cache=cache, name="f", version=1, strict=True)
+            def f(n: int) -> dict[str, object]:
+                runs.append(n)
+                return {"n": n, "array": np.arange(n)}
+
+            for n in (3, 200_000, 1_000_000):
+                found = f(n)
+                assert found["n"] == n
+                assert isinstance(found["array"], np.ndarray)
+                assert np.array_equal(found["array"], np.arange(n))
+                found["array"][0] = 7  # nobody else's
+            assert f.stats().unavailable == 0
+    assert runs == [3, 200_000, 1_000_000]
+
+
+def test_by_url_alone(service: WebService) -> None:
+    at = service.url.replace("http://", f"http://{service.tokens['writer']}@")
+    with kept.open(f"{at}/default") as cache:
+        f = keep(cache=cache, name="g", version=1, strict=True)(abs)
+        assert f(-5) == f(-5) == 5
+        assert service.tokens["writer"] not in repr(cache)
+        assert service.tokens["writer"] not in repr(cache.place)

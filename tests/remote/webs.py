@@ -1,0 +1,156 @@
+"""Servers of caches over http: one in this process that counts, and real ones."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from tests.remote.hosts import Counting
+from tests.services import Service
+
+import kept
+from kept.remote.http import Http
+from kept.remote.listening import listen, server
+from kept.remote.tokens import Tokens
+from kept.remote.web import Limits, Web
+
+
+class _One:
+    """In the place of `Namespaces`: one desk, that counts."""
+
+    def __init__(self, desk: Counting) -> None:
+        self._desk = desk
+
+    def __iter__(self) -> Any:
+        return iter(["default"])
+
+    def opened(self, name: str) -> Counting | None:
+        return self._desk if name == "default" else None
+
+    desk = opened
+
+
+class WebServed:
+    """Serves a cache over a real port of this host, in threads of this process."""
+
+    def __init__(
+        self,
+        url: str | Path,
+        right: str = "admin",
+        *,
+        limits: Limits | None = None,
+        secured: tuple[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.cache = kept.open(url)
+        self.desk = Counting(self.cache, **options)
+        self.tokens = Tokens(Path.cwd() / f"tokens-{id(self)}.json")
+        self.token = self.tokens.add("tests", {"default": right})
+        limits = limits or Limits()
+        web = Web(_One(self.desk), self.tokens, limits)  # type: ignore[arg-type]  # stands in for them
+        cert, key = secured or (None, None)
+        self._sock = listen("127.0.0.1", 0)
+        self._server = server(web.app, deadline=limits.deadline, cert=cert, key=key)
+        scheme = "http" if secured is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._sock.getsockname()[1]}"
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._sock]}, daemon=True
+        )
+        self._thread.start()
+
+    def since(self) -> list[str]:
+        """What it was asked since the last time, and had to answer."""
+        asked, self.desk.asked = self.desk.asked, []
+        return [verb for verb in asked if verb != "notes.put"]
+
+    def place(self, **options: Any) -> Http:
+        """A client's place."""
+        return Http(self.url, token=self.token, **options)
+
+    def client(self, *, memory: int | str = "256 MB", **options: Any) -> kept.Cache:
+        """A client's cache."""
+        return kept.open(self.url, token=self.token, memory=memory, **options)
+
+    def raw(self, token: str | None = None, **options: Any) -> httpx.Client:
+        """A client of the server that knows nothing of kept."""
+        headers = {"authorization": f"Bearer {self.token if token is None else token}"}
+        if token == "":
+            headers = {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0, **options)
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(20)
+        self._sock.close()
+        self.desk.close()
+        self.cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class WebService(Service):
+    """`kept serve`, a process of its own, that serves namespaces below its directory.
+
+    Args:
+        grants: names of tokens to what each may.
+        options: of `kept serve`.
+        served: namespaces to what is served; by default `default` in a directory.
+    """
+
+    def __init__(
+        self,
+        grants: Mapping[str, Mapping[str, str]],
+        *options: str,
+        served: Mapping[str, str] | None = None,
+        program: list[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.tokens: dict[str, str] = {}
+        self._grants = grants
+        self._more = dict(environment or {})
+        python = [sys.executable]
+        run = program or ["-m", "kept", "serve"]
+
+        def command(directory: Path, port: int) -> list[str | Path]:
+            places = [f"{name}={at}" for name, at in (served or {"default": "./cache"}).items()]
+            file = str(directory / "tokens.json")
+            listening = ["--listen", f"127.0.0.1:{port}", "--tokens", file]
+            return [*python, *run, *places, *listening, *options]
+
+        super().__init__(
+            "kept-serve", command, _answers, url="http://127.0.0.1:{port}", prepare=self._prepare
+        )
+
+    def _prepare(self, service: Service) -> None:
+        known = Tokens(service.directory / "tokens.json")
+        self.tokens = {name: known.add(name, rights) for name, rights in self._grants.items()}
+
+    def _environment(self) -> dict[str, str]:
+        source = str(Path(kept.__file__).parents[1])
+        return {**super()._environment(), "PYTHONPATH": source, **self._more}
+
+    def open(self, name: str, namespace: str = "default", **options: Any) -> kept.Cache:
+        """A cache of a client with that token."""
+        options = {"memory": 0, **options}
+        return kept.open(f"{self.url}/{namespace}", token=self.tokens[name], **options)
+
+
+def _answers(port: int) -> None:
+    httpx.get(f"http://127.0.0.1:{port}/health", timeout=5.0).raise_for_status()
+
+
+def until(true: Any, patience: float = 20.0) -> None:
+    """Wait for something to be so."""
+    deadline = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.01)
