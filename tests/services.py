@@ -398,7 +398,7 @@ def start_sshd() -> Service:
         (directory / "sshd").write_text(
             f"HostKey {directory / 'host'}\nAuthorizedKeysFile {directory / 'key.pub'}\n"
             "ListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\n"
-            "PasswordAuthentication no\nMaxStartups 100\nUseDNS no\n"
+            "PasswordAuthentication no\nMaxStartups 100\nUseDNS no\nSubsystem sftp internal-sftp\n"
         )
         if os.geteuid() == 0:  # where it gives up its rights: an empty directory of root's
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
