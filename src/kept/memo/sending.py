@@ -48,7 +48,7 @@ class Sent:
     """Where the caller keeps a call: stands in for a function's locator on the other side."""
 
     def __init__(self, kept: Kept[..., Any], found: Located) -> None:
-        self.name, self.tag = kept.locator.identity()
+        self._identity = kept.locator.identity()
         self.key = found.key
         own = kept.options.key is not None
         names = () if own else {name for name, _ in kept._binder.items(found.values)}
@@ -60,7 +60,10 @@ class Sent:
         self._shows = kept.options.arguments == "scalars"
 
     def identity(self) -> tuple[str, str]:
-        return self.name, self.tag
+        return self._identity
+
+    def name(self) -> str:
+        return self._identity[0]
 
     def settle(self) -> bool:
         return True  # the caller has compared
