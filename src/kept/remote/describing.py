@@ -37,6 +37,11 @@ _VERBS = {
     "notes.create": "Keep a note if there is none.",
     "notes.delete": "Forget notes.",
     "have": "Which blobs are there.",
+    "mend": "Drop a blob that is damaged there, so that it can be sent again.",
+    "totals": "How many calls and bytes there are.",
+    "verify": "Look for damage.",
+    "repair": "Look for damage, and forget what is damaged.",
+    "evict": "Forget the calls of a function, or old ones.",
     "found": "How many calls fit a query.",
     "find": "The calls that fit a query.",
     "keys": "The keys of calls, values or notes.",
@@ -57,9 +62,11 @@ def described() -> dict[str, Any]:
     """The OpenAPI description."""
     at = f"/{{namespace}}/v{VERSION}"
     paths: dict[str, Any] = {
-        f"{at}/{verb}": {"post": _operation(_VERBS[verb], right, body=_WIRE, answer=_WIRE)}
+        f"{at}/{verb}": {
+            "post": _operation(_VERBS.get(verb, verb), right, body=_WIRE, answer=_WIRE)
+        }
         for verb, right in VERBS.items()
-        if verb in _VERBS
+        if verb != "blob"  # which has a path of its own
     }
     name = _parameter("name", "64 hex digits: the BLAKE3 of the bytes")
     octets = "application/octet-stream"

@@ -38,8 +38,6 @@ class Grant(NamedTuple):
 
     def right(self, namespace: str) -> str | None:
         """What it may in a namespace; None: nothing."""
-        if self.expires is not None and self.expires <= time.time():
-            return None
         return self.rights.get(namespace) or self.rights.get(ANY)
 
 
@@ -57,7 +55,7 @@ class Tokens:
         self._next = 0.0
 
     def find(self, token: str) -> Grant | None:
-        """What a token grants; None: nobody knows it.
+        """What a token grants; None: nobody knows it, or it has ended.
 
         Raises:
             ConfigError: the file can't be read, and nobody is let in.
@@ -71,7 +69,10 @@ class Tokens:
                 self._known = self._read()
                 self._seen = stamp
         # A token has 256 bits of chance: its digest can be looked up, and needs no salt.
-        return self._known.get(_digest(token))
+        grant = self._known.get(_digest(token))
+        if grant is not None and grant.expires is not None and grant.expires <= time.time():
+            return None
+        return grant
 
     def grants(self) -> list[Grant]:
         """Every token's, in the order they were made; raises as `find`."""

@@ -164,7 +164,11 @@ class Web:
         return Response(answer, headers=HEADERS, media_type=MEDIA_TYPE)
 
     def _answered(self, asked: Asked, verb: str, content: bytes) -> bytes:
-        answer = asked.desk.answer(verb, unpack(content), asked.owner, asked.right)
+        fields, most = unpack(content), self._limits.largest
+        sent = fields.get("blobs") if isinstance(fields, dict) else None
+        if any(type(blob) is bytes and len(blob) > most for blob in sent or ()):
+            raise Refused(f"too large: an array or file of more than {most:,} bytes")
+        answer = asked.desk.answer(verb, fields, asked.owner, asked.right)
         if verb in ("fetch", "fetch_many"):
             for row in answer if isinstance(answer, list) else (answer,):
                 there = "hit" if "frame" in row else "miss"
