@@ -13,7 +13,7 @@ from kept.runs.collectors import configured
 from kept.runs.costs import Began, seconds, taken
 from kept.runs.notes import ENVS, note_once
 from kept.runs.processes import environment, package
-from kept.runs.recording import OPEN, Hit, recorder
+from kept.runs.recording import OPEN, recorder
 from kept.runs.recording import current as run
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ def hit(kept: Kept[..., Any], key: bytes, entry: Entry) -> None:
     at = key if parent is None else (key, parent)
     counted = found.hits.get(at)
     if counted is not None:
-        counted.count += 1
+        counted[0] += 1
     else:
-        body = entry.body
-        first = Hit(kept.function_name, kept.code_tag, key, parent, body.result, body.seconds)
-        found.first(at, first)
+        found.first(at, [1, 0, time.time(), kept.locator.identity(), entry.body])
 
 
 def record(

@@ -51,41 +51,30 @@ def recorder() -> Recorder | None:
     return found
 
 
-class Hit:
-    """Hits of one call by one parent; what they have in common as `Event` names it, but in bytes.
+Hit = list[Any]
+"""Hits of one call by one parent: how many, how many of them are written, since when, the function's
+name and code, and the body of the record.
 
-    An `Event` is made when it is written: who calls a thousand kept functions once each waits for none.
-    """
+A list, as it is made in a third of the time of an object: who calls a thousand kept functions once each
+waits for none. An `Event` is made when it is written.
+"""
 
-    __slots__ = ("at", "code", "count", "function", "key", "parent", "result", "seconds", "written")
 
-    def __init__(
-        self,
-        function: str,
-        code: str,
-        key: bytes,
-        parent: bytes | None,
-        result: bytes,
-        seconds: float,
-    ) -> None:
-        self.function, self.code, self.key, self.parent = function, code, key, parent
-        self.result, self.seconds = result, seconds
-        self.at = time.time()
-        self.count, self.written = 1, 0
-
-    def event(self, count: int) -> Event:
-        """So many of them."""
-        return Event(
-            outcome="hit",
-            function=self.function,
-            key=self.key.hex(),
-            result=self.result.hex(),
-            at=self.at,
-            seconds=self.seconds,
-            count=count,
-            parent=None if self.parent is None else self.parent.hex(),
-            code=self.code,
-        )
+def _event(at: Asked, hit: Hit, count: int) -> Event:
+    """So many of them."""
+    key, parent = at if isinstance(at, tuple) else (at, None)
+    _, _, since, (function, code), body = hit
+    return Event(
+        outcome="hit",
+        function=function,
+        key=key.hex(),
+        result=body.result.hex(),
+        at=since,
+        seconds=body.seconds,
+        count=count,
+        parent=None if parent is None else parent.hex(),
+        code=code,
+    )
 
 
 class Recorder:
@@ -138,7 +127,7 @@ class Recorder:
             self._wake.set()
         found = self.hits.setdefault(at, hit)
         if found is not hit:  # another thread was faster
-            found.count += 1
+            found[0] += 1
         if self._thread is None:
             self._start()
 
@@ -190,12 +179,12 @@ class Recorder:
         tables = [*self._older, *self._full, self.hits]
         self._older, self._full = self._full, []
         for table in tables:
-            for hit in list(table.values()):
-                new = hit.count - hit.written
+            for at, hit in list(table.items()):
+                new = hit[0] - hit[1]
                 if new:
-                    hit.written += new
-                    yield hit.event(new)
-                    hit.at = time.time()
+                    hit[1] += new
+                    yield _event(at, hit, new)
+                    hit[2] = time.time()
 
     def _write(self) -> None:
         totals = {f"{TOTALS}{self.record.id}/{self._writer}": pack_totals(self.totals)}

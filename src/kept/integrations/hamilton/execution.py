@@ -84,6 +84,9 @@ class Execution:
 
     # -- what the flow asks -----------------------------------------------------------------------
 
+    def identity(self) -> tuple[str, str]:
+        return self.function_name, self.code_tag
+
     def locate(self, values: tuple[Any, ...]) -> Located:
         return self._located
 
