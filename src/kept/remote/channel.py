@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import subprocess
@@ -91,6 +92,9 @@ class Channel:
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
+        for pipe in (self._in, self._out):
+            with contextlib.suppress(OSError, AttributeError):  # fewer turns for large content
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 2 * CHUNK_SIZE)
         self._writing = threading.Lock()
         self._asked: dict[int, _Asked] = {}
         self._guard = threading.Lock()
@@ -226,11 +230,12 @@ class Channel:
             )
         self._rest = seen[end + 1 :]
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, room: memoryview) -> int:
         if self._rest:
-            some, self._rest = self._rest[:size], self._rest[size:]
-            return some
-        return os.read(self._out, size)
+            some, self._rest = self._rest[: len(room)], self._rest[len(room) :]
+            room[: len(some)] = some
+            return len(some)
+        return os.readv(self._out, [room])
 
     def _listen(self) -> None:
         try:

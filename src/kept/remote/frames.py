@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from kept.remote.wire import WireError
 
@@ -38,35 +37,50 @@ REQUEST, ANSWER, ERROR, CHUNK, END = range(1, 6)
 LONGEST = 16 * 1024 * 1024
 """Bytes of the longest message."""
 CHUNK_SIZE = 512 * 1024
+_ROOM = CHUNK_SIZE
+_AHEAD = 64 * 1024  # bytes that are read before it is known how many are wanted
+_SHORT = "the connection ended inside a message"
 
 
-def messages(read: Callable[[int], bytes]) -> Iterator[tuple[int, int, Any]]:
-    """Kind, id and content of each message, until the stream ends.
+def messages(read: Callable[[memoryview], int]) -> Iterator[tuple[int, int, memoryview]]:
+    """Kind, id and content of each message, until the stream ends. The content is overwritten by the
+    next one.
 
     Args:
-        read: gives some bytes, at most as many as asked for; none at the end of the stream.
+        read: fills some of a buffer, and says how much; nothing at the end of the stream.
 
     Raises:
         WireError: these are no messages, or the stream ends inside one.
     """
+    room = memoryview(bytearray(_ROOM))
+    start = end = 0  # what was read ahead
     while True:
-        head = _exactly(read, HEADER.size, start=True)
-        if not head:
-            return
-        length, kind, number = HEADER.unpack(head)
+        while end - start < HEADER.size:
+            if start:
+                room[: end - start] = bytes(room[start:end])
+                start, end = 0, end - start
+            got = read(room[end:_AHEAD])
+            if not got:
+                if end > start:
+                    raise WireError(_SHORT)
+                return
+            end += got
+        length, kind, number = HEADER.unpack_from(room, start)
+        start += HEADER.size
         if length > LONGEST or not REQUEST <= kind <= END:
             raise WireError("what came over the wire is no message")
-        yield kind, number, _exactly(read, length)
-
-
-def _exactly(read: Callable[[int], bytes], size: int, *, start: bool = False) -> Any:
-    first = read(size) if size else b""
-    if len(first) == size or (start and not first):
-        return first
-    content = bytearray(first)
-    while len(content) < size:
-        more = read(size - len(content))
-        if not more:
-            raise WireError("the connection ended inside a message")
-        content += more
-    return memoryview(content)
+        have = min(length, end - start)
+        if have == length:
+            yield kind, number, room[start : start + length]
+            start += length
+            continue
+        # What was read ahead begins this one, and is all that was.
+        content = room[:length] if length <= _ROOM else memoryview(bytearray(length))
+        content[:have] = bytes(room[start:end])
+        start = end = 0
+        while have < length:
+            got = read(content[have:])
+            if not got:
+                raise WireError(_SHORT)
+            have += got
+        yield kind, number, content

@@ -70,8 +70,8 @@ class _Stream:
                         blob.drop()
                 self._desk.gone(self._owner)
 
-    def _read(self, size: int) -> bytes:
-        return os.read(self._source, size)
+    def _read(self, room: memoryview) -> int:
+        return os.readv(self._source, [room])
 
     def _request(self, pool: ThreadPoolExecutor, number: int, content: Any) -> None:
         said = unpack(content)
