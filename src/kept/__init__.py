@@ -25,7 +25,9 @@ from kept.records import Argument, Call, Digest
 from kept.runs import runs
 
 if typing.TYPE_CHECKING:
+    from kept.hashing.files import File
     from kept.kv import store
+    from kept.memo.depends import env, file, package, token
     from kept.memo.executor import executor
     from kept.query import (
         ANY,
@@ -59,6 +61,7 @@ __all__ = [
     "DecodeError",
     "Digest",
     "EncodeError",
+    "File",
     "Graph",
     "Ignored",
     "Kept",
@@ -84,7 +87,9 @@ __all__ = [
     "below",
     "between",
     "digest",
+    "env",
     "executor",
+    "file",
     "keep",
     "kv",
     "like",
@@ -92,21 +97,28 @@ __all__ = [
     "named",
     "one_of",
     "open",
+    "package",
     "register_digest",
     "run",
     "runs",
     "store",
+    "token",
     "use",
 ]
 
 
 _ROOMS = {
+    "File": "kept.hashing.files",
     "Graph": "kept.runs.graph",
     "Run": "kept.runs.run",
     "Runs": "kept.runs.listing",
+    "env": "kept.memo.depends",
     "executor": "kept.memo.executor",
+    "file": "kept.memo.depends",
     "lineage": "kept.runs.lineage",
+    "package": "kept.memo.depends",
     "run": "kept.runs.run",
+    "token": "kept.memo.depends",
 }
 
 

@@ -397,3 +397,46 @@ def test_an_unknown_cache_name_is_an_error_not_a_fallback() -> None:
         with pytest.raises(kept.ConfigError, match="nonesuch"):
             call(1)
     assert not list(itertools.chain(Path().glob("nonesuch*")))
+
+
+class TestVerify:
+    def test_hits_are_computed_again_and_drift_is_told(self) -> None:
+        world = [1]
+
+        @keep(verify=1.0, version=1)
+        def f(n: int) -> int:
+            return n + world[0]
+
+        assert [f(1), f(1)] == [2, 2]
+        assert (f.stats().computed, f.stats().drifted) == (2, 0)
+        world[0] = 2
+        with pytest.warns(kept.KeptWarning, match=r"f\(n=1\) depends on more"):
+            assert f(1) == 3
+        assert f.stats().drifted == 1
+        assert f.load(1) == 3  # what is true now is kept
+        assert f(1) == 3
+        assert f.stats().drifted == 1
+
+    def test_a_hit_is_a_hit_also_where_computing_fails(self) -> None:
+        broken: list[int] = []
+
+        @keep(verify=1.0, version=1)
+        def f(n: int) -> int:
+            if broken:
+                raise OSError("no longer there")
+            return n
+
+        assert f(1) == 1
+        broken.append(1)
+        with pytest.warns(kept.KeptWarning, match="raised OSError: no longer there"):
+            assert f(1) == 1
+
+    def test_no_share_no_work(self) -> None:
+        f = keep(verify=0, version=1)(lambda n: n)
+        assert [f(1), f(1), f(1)] == [1, 1, 1]
+        assert f.stats().computed == 1
+
+    @pytest.mark.parametrize("wrong", [True, -0.1, 1.1, "0.5", None])
+    def test_wrong(self, wrong: Any) -> None:
+        with pytest.raises(kept.ConfigError, match="verify="):
+            keep(verify=wrong)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Generator
+from random import random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
@@ -51,7 +52,10 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
             seen = found.cache.token()
             result = look(kept, found.cache, found.key, values, found.cache.claim)
             if result is not MISSING:
-                return result
+                share = kept.options.verify
+                if not share or type(result) is Raise or random() >= share:
+                    return result
+                return (yield from _verified(kept, found, values, result))
         if found is not None and not kept.locator.settle():
             # What the code reaches was bound anew where no call looks: its key is another.
             found = kept.locate(values)
@@ -162,6 +166,28 @@ def _current(kept: Kept[..., Any], entry: Entry, values: tuple[Any, ...] | None)
         kept.refresh(values)
         return True
     return False
+
+
+def _verified(kept: Kept[..., Any], found: Located, values: tuple[Any, ...], result: Any) -> Flow:
+    """Compute again what is kept, and tell if it is another."""
+    cache, key = found.cache, found.key
+    before = cache.find(key)
+    try:
+        fresh = yield from _miss(kept, found, resolved(kept, values), True, None)
+    except Exception as error:  # noqa: BLE001  a hit was asked for, and there is one
+        said = f"raised {type(error).__name__}: {error}"
+    else:
+        after = cache.find(key)
+        if not (before and after) or before.body.result == after.body.result:
+            return fresh
+        said, result = "gave another result", fresh
+    kept.counts.drifted += 1
+    kept.warn(
+        "drift",
+        f"a kept call was computed again and {said}: "
+        f"{kept.__qualname__}{kept.locator.shown(found)} depends on more than its arguments and code",
+    )
+    return result
 
 
 def resolved(

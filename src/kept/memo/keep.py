@@ -44,6 +44,8 @@ def keep(
     isolate: bool = ...,
     strict: bool = ...,
     meta: Any = ...,
+    depends: Iterable[Any] = ...,
+    verify: float = ...,
 ) -> _Decorator: ...
 def keep(
     function: Any = None,
@@ -65,6 +67,8 @@ def keep(
     isolate: bool = False,
     strict: bool = False,
     meta: Any = None,
+    depends: Iterable[Any] = (),
+    verify: float = 0.0,
 ) -> Any:
     """Make a function remember its results across processes.
 
@@ -93,6 +97,11 @@ def keep(
         isolate: keep apart by working directory.
         strict: raise what would otherwise be a warning: undigestible arguments, unstorable results,
             a store that does not work.
+        depends: what else has to be as it was: a list of `kept.file(path)`, `kept.env(name)`,
+            `kept.package(name)`, `kept.token(function)`, and functions that the code does not reach by
+            name.
+        verify: the share of hits, from 0 to 1, that are computed again and compared; a result that is
+            not what was kept is a warning and a count (`stats().drifted`), and replaces it.
         meta: what is recorded with each call beside what always is: names of collectors (`"git"`),
             functions that return a dict, or a dict of both by name, with what they take
             (`{"environment": ["OMP_NUM_THREADS"], "tags": {"for": "paper"}}`); False: nothing at all.
@@ -117,6 +126,8 @@ def keep(
         isolate=isolate,
         strict=strict,
         meta=meta,
+        depends=depends,
+        verify=verify,
     )
 
     def decorate(function: Any) -> Any:

@@ -353,7 +353,7 @@ class Kept(Generic[P, R]):
         counted = values
         if self._needs_values:
             counted = resolved(self, values, starred=self.options.key is None)
-        key, items = self.locator.items(values, counted)
+        key, items = self.locator.items(values, counted, cache)
         return Located(cache, key, counted, items)
 
     def _located(self, values: tuple[Any, ...]) -> Located:

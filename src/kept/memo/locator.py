@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from kept.memo.options import Options
 from kept.records import Arguments
 
 if TYPE_CHECKING:
+    from kept.caches import Cache
     from kept.memo.binder import Binder
 
 __all__ = ["Locator", "is_short"]
@@ -45,7 +47,8 @@ class Locator:
         self._binder = binder
         self._coding: Coding | None = None
         self._known_count = 0
-        self._quick = options.key is None and not options.isolate and not binder.require
+        unusual = options.key or options.isolate or options.depends or options.verify
+        self._quick = not (unusual or binder.require)
 
     # -- the function -----------------------------------------------------------------------------
 
@@ -92,18 +95,21 @@ class Locator:
             return None
 
     def items(
-        self, values: tuple[Any, ...], counted: tuple[Any, ...]
+        self, values: tuple[Any, ...], counted: tuple[Any, ...], cache: Cache | None = None
     ) -> tuple[bytes, list[tuple[str, Any, bytes]]]:
         """The key, and name, value and digest of each argument that counts.
 
         Args:
             values: the arguments as they were given.
             counted: the same, with the values in place of digests where they must be seen.
+            cache: where the digests of large files are noted.
 
         Raises:
             Undigestible: an argument has no identity.
         """
         coding = self._coding or self.coding()  # `key` compared, a moment ago
+        if cache is not None and (files := sys.modules.get("kept.hashing.files")) is not None:
+            files.remember_in(cache)
         items = self._digested(counted)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
         if self._quick and coding.comparable:
@@ -119,6 +125,7 @@ class Locator:
         if self._options.isolate:
             where = str(_cwd())
             items.append(("@directory", where, digest_bytes(where)))
+        items += [dependency.item() for dependency in self._options.depends]
         return items
 
     def _arguments(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:

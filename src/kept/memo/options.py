@@ -19,6 +19,8 @@ __all__ = ["Options"]
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from kept.memo.depends import Dependency
+
 Span = Union[float, str, "timedelta"]
 
 
@@ -41,6 +43,8 @@ class Options(NamedTuple):
     isolate: bool = False
     strict: bool = False
     meta: Any = None
+    depends: tuple[Dependency, ...] = ()
+    verify: float = 0.0
 
     @classmethod
     def of(
@@ -62,6 +66,8 @@ class Options(NamedTuple):
         isolate: bool,
         strict: bool,
         meta: Any = None,
+        depends: Any = (),
+        verify: float = 0.0,
     ) -> Options:
         """Check what a user gave.
 
@@ -79,6 +85,8 @@ class Options(NamedTuple):
         for label, function in (("key", key), ("when", when)):
             if function is not None and not callable(function):
                 raise ConfigError(f"{label}= takes a function, not {function!r}")
+        if isinstance(verify, bool) or not isinstance(verify, (int, float)) or not 0 <= verify <= 1:
+            raise ConfigError(f"verify= is a share of the hits, from 0 to 1, not {verify!r}")
         if code not in ("deep", "own", "off"):
             raise ConfigError(f"code= is 'deep', 'own' or 'off', not {code!r}")
         if arguments not in ("scalars", "digests"):
@@ -117,7 +125,17 @@ class Options(NamedTuple):
             isolate=isolate,
             strict=strict,
             meta=meta,
+            depends=_depends(depends),
+            verify=float(verify),
         )
+
+
+def _depends(given: Any) -> tuple[Dependency, ...]:
+    if not isinstance(given, (tuple, list)) or given:
+        from kept.memo.depends import parse  # most functions depend on nothing else
+
+        return parse(given)
+    return ()
 
 
 def _names(label: str, given: Iterable[str] | str | None) -> tuple[str, ...]:

@@ -27,12 +27,15 @@ class Stats:
     """Calls that found no working store, or results that it did not take."""
     damaged: int
     """Kept results that were damaged and were computed again."""
+    drifted: int
+    """Hits that were computed again (`verify`) and gave another result than what was kept."""
     seconds_saved: float
     """What the hits took to compute when they were kept."""
 
     __slots__ = (
         "computed",
         "damaged",
+        "drifted",
         "failed",
         "hits",
         "seconds_saved",
