@@ -14,6 +14,7 @@ from kept.caches.derived import Derived
 from kept.caches.keeper import close_all
 from kept.caches.place import inner
 from kept.caches.stack import Pool, Stack
+from kept.errors import StoreError
 from kept.stores.memory import Memory, Void
 
 __all__ = ["NEARBY", "opened", "pack", "unpack"]
@@ -40,7 +41,7 @@ def unpack(packed: bytes) -> Cache:
     """The cache, one for all who ask here.
 
     Raises:
-        Exception: it can't be opened here.
+        StoreError: it can't be opened here.
     """
     with _guard:
         found: Cache | None = _opened.get(packed)
@@ -49,12 +50,19 @@ def unpack(packed: bytes) -> Cache:
                 store: Memory[bytes] = Memory()
                 found = Cache(store, store)
             else:
-                found = pickle.loads(packed)  # noqa: S301  as trusted as the call it came with
+                found = _loaded(packed)
             while len(_opened) >= _MOST:
                 del _opened[next(iter(_opened))]
             _opened[packed] = found
             _close_at_exit()
         return found
+
+
+def _loaded(packed: bytes) -> Cache:
+    try:
+        return pickle.loads(packed)  # type: ignore[no-any-return]  # noqa: S301  as trusted as the call it came with
+    except Exception as error:
+        raise StoreError(f"can't open the cache that a call was sent with: {error!r}") from error
 
 
 def opened(packed: bytes, broke: Callable[[Exception], bool | None]) -> Cache:

@@ -166,11 +166,11 @@ class BoundCall(Generic[R]):
         """Make the call, by another function than `kept`."""
         if kept.awaits:
             return self._await(kept)
-        with self.origin.entered(), self._cache():
+        with self.origin.entered(), self._cache(kept):
             return kept(*self.args, **self.kwargs)
 
     async def _await(self, kept: Any) -> Any:
-        with self.origin.entered(), self._cache():
+        with self.origin.entered(), self._cache(kept):
             return await kept(*self.args, **self.kwargs)
 
     def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[R]:
@@ -179,11 +179,11 @@ class BoundCall(Generic[R]):
         made.__dict__ |= self.__dict__ | {"args": args, "kwargs": kwargs}
         return made
 
-    def _cache(self) -> contextlib.AbstractContextManager[Any]:
+    def _cache(self, kept: Any) -> contextlib.AbstractContextManager[Any]:
         if self.cache is None and self._packed is not None:
             from kept.caches.parcels import opened
 
-            self.cache = opened(self._packed, self.kept.broke)
+            self.cache = opened(self._packed, kept.broke)
         return contextlib.nullcontext() if self.cache is None else use(self.cache)
 
     def key(self) -> Digest:

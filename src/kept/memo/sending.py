@@ -22,6 +22,7 @@ from kept.memo.pending import settled
 from kept.memo.recorded import OPEN, hit
 from kept.memo.stats import Stats
 from kept.records import Arguments, Call
+from kept.stores.body import STATES
 
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
@@ -190,6 +191,9 @@ class _Gatherer:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return settled(self.kept.gather(self.kept._bind(*args, **kwargs)))
 
+    def broke(self, error: Exception) -> bool:
+        return self.kept.broke(error)
+
 
 class _Desk:
     """The cache as the flow sees it in a worker: it notes what is kept, found and told of."""
@@ -249,6 +253,10 @@ class _Desk:
             hit(self.kept, key, entry)
         if not self.other:
             self.size = entry.body.size
+            if self.task.way.own:
+                body, call = entry.body, cache.calls.get(key.hex())
+                metadata = {} if call is None else dict(call.metadata)
+                self.receipt.made = STATES[body.state], body.seconds, metadata
         cache.used(key)
         self.receipt.counts.hits += 1
         self.receipt.counts.seconds_saved += entry.body.seconds
