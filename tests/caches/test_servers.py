@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.caches.places import Counted, new
+from tests.remote.webs import Anywhere
 
 import kept
 from kept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
 from kept.stores import Sqlite
 
-KINDS = ["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3", "ssh"]
+KINDS = ["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3", "ssh", "http"]
 LARGE = 30_000
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +44,17 @@ def opened(request: pytest.FixtureRequest, kind: str, home: Path) -> Cache:
     if kind == "ssh":
         options = request.getfixturevalue("ssh_options")
         return kept.open(request.getfixturevalue("ssh_url"), **options)
+    if kind == "http":
+        anywhere = request.getfixturevalue("anywhere")
+        return kept.open(f"{anywhere.url}{home}/far", **anywhere.options)
     return kept.open(request.getfixturevalue(f"{kind}_url"))
+
+
+@pytest.fixture(scope="module")
+def anywhere() -> Iterator[Anywhere]:
+    made = Anywhere()
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=KINDS)
@@ -92,7 +103,7 @@ def test_moving_migrating_and_collecting(cache: Cache) -> None:
     assert cache.migrate().same == 6
     done = cache.transform(lambda call: None if call.arguments["x"].value == 3 else call)
     assert (done.calls, done.same) == (1, 5)
-    at_once = str(cache).startswith("ssh:")  # what changes a directory needs no grace
+    at_once = str(cache).startswith(("ssh:", "http:"))  # what changes a directory needs no grace
     assert at_once or cache.gc(grace=0).items >= 1
     assert cache.size().blobs == 3
     assert all(same(f(x), x) for x in range(-2, 3))

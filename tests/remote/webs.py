@@ -144,6 +144,19 @@ class WebService(Service):
         return kept.open(f"{self.url}/{namespace}", token=self.tokens[name], **options)
 
 
+class Anywhere(WebService):
+    """Serves every directory of this machine, at its own path; see `anywhere.py`."""
+
+    def __init__(self) -> None:
+        program = str(Path(__file__).with_name("anywhere.py"))
+        super().__init__({"all": {"*": "admin"}}, program=[program])
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What `kept.open` takes beside the URL, which is this one's and a path."""
+        return {"token": self.tokens["all"]}
+
+
 def _answers(port: int) -> None:
     httpx.get(f"http://127.0.0.1:{port}/health", timeout=5.0).raise_for_status()
 

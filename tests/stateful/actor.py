@@ -62,7 +62,7 @@ class Actor:
         return getattr(self, "do_" + what)(*args)
 
     def do_reach(self, url: str, options: dict[str, str]) -> None:
-        """From now on, caches are opened over ssh."""
+        """From now on, caches are opened at that server."""
         self.ssh = {"url": url, **options}
 
     def do_reset(self, root: str, memory: str, network: bool, offset: float) -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.faults.processes import Child
+from tests.remote.webs import Anywhere
 from tests.services import Service, ssh_options_of
 from tests.stateful.actor import TTL, Actor
 
@@ -72,6 +73,10 @@ class Processes:
 
     def over_ssh(self, service: Service) -> None:
         self.reach = "reach", service.url, ssh_options_of(service)
+        self.a.do(*self.reach)
+
+    def over_http(self, service: Anywhere) -> None:
+        self.reach = "reach", service.url, service.options
         self.a.do(*self.reach)
 
     def kill(self) -> None:
@@ -234,4 +239,25 @@ def test_two_processes_and_a_dict_over_ssh(processes: Processes, sshd: Service) 
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_over_ssh_for_long(processes: Processes, sshd: Service) -> None:
     processes.over_ssh(sshd)
+    run(40, 40)
+
+
+@pytest.fixture
+def anywhere() -> Iterator[Anywhere]:
+    made = Anywhere()
+    yield made
+    made.close()
+
+
+def test_two_processes_and_a_dict_over_http(processes: Processes, anywhere: Anywhere) -> None:
+    processes.over_http(anywhere)
+    run(3, 12)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_two_processes_and_a_dict_over_http_for_long(
+    processes: Processes, anywhere: Anywhere
+) -> None:
+    processes.over_http(anywhere)
     run(40, 40)

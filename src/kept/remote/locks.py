@@ -24,7 +24,8 @@ class RemoteLocks:
         line: what reaches the server.
     """
 
-    waits = None
+    waits: Any = None
+    """Where those who wait for long say so: see `kept.memo.waits`."""
     pause = _PAUSE
     """Seconds that a waiter sleeps at the most."""
 

@@ -22,6 +22,7 @@ from kept.remote.wire import WireError, pack
 from kept.stores.body import Body
 from kept.stores.check import Problem
 from kept.stores.coder import pack_call
+from kept.stores.itemlocks import WaitItems
 from kept.stores.near import Near
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class RemotePlace:
         self.values = RemoteValues(self)
         self.notes = RemoteNotes(self)
         self.locks = RemoteLocks(line)
+        self.locks.waits = WaitItems(self.notes)
         self._near: Near | None = None
 
     # -- one trip ---------------------------------------------------------------------------------
