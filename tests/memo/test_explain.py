@@ -379,6 +379,18 @@ class TestNotes:
         list(gen([1]))
         assert 'arguments["items"][0]: 1 -> 2' in str(gen.explain([2]))
 
+    def test_they_go_where_the_call_goes(self, directory: kept.Cache, tmp_path: Path) -> None:
+        def outer(n: Any) -> Any:
+            return helper(len(n))
+
+        kept.keep(cache=directory, name="moved")(outer)([1])
+        with kept.open(tmp_path / "other") as other:
+            directory.transfer(other, move=True)
+            f = kept.keep(cache=other, name="moved")(outer)
+            assert 'arguments["n"][0]: 1 -> 2' in str(f.explain([2]))
+            changed = kept.keep(cache=other, name="moved")(lambda n: helper(n[0]))
+            assert "-    return helper(len(n))" in str(changed.explain([1]))
+
     def test_not_where_nothing_is_to_be_recorded(self, directory: kept.Cache) -> None:
         f = kept.keep(cache=directory, name="n", meta=False)(lambda x: 0)
         f([1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import pickle
+import platform
 import subprocess
 import sys
 import time
@@ -297,6 +298,41 @@ class TestFilters:
         assert [value for value, _ in f.query().group_by("metadata.run")] == ["r1", "r2"]
         assert ns(f.query().order_by("-metadata.wall").limit(2)) == [2, 1]
 
+    def test_metadata_that_calls_have_in_common(self, cache: kept.Cache, tmp_path: Path) -> None:
+        """A record names the note that it stands in."""
+
+        def large() -> dict[str, Any]:
+            return {"numpy": {"version": "2.1"}, "rest": "x" * 3000}
+
+        def small() -> dict[str, Any]:
+            return {"numpy": {"version": "2.0"}}
+
+        g = kept.keep(name="asked.large", version=1, meta={"packages": large})(lambda n: n)
+        h = kept.keep(name="asked.small", version=1, meta={"packages": small})(lambda n: n)
+        g(1), h(2), f(3), g(4)
+        assert g.call(1).metadata["packages"].keys() == {"note"}
+        ask = {"packages": {"numpy": {"version": like("2*")}}}
+        found = cache.query(metadata=ask)
+        assert (found.count(), ns(found), found.exists()) == (3, [1, 2, 4], True)
+        assert ns(found.order_by("-n").limit(2)) == [4, 2]
+        assert ns(cache.query(metadata={"packages": {"numpy": {"version": "2.1"}}})) == [1, 4]
+        assert ns(cache.query(metadata="packages.numpy.version")) == [1, 2, 4]
+        assert cache.query(metadata="packages.scipy").count() == 0
+        here = platform.python_version()
+        assert ns(cache.query(metadata={"env": {"python": here}})) == [1, 2, 3, 4]
+        assert cache.query(metadata={"env": {"python": "2.7"}}).count() == 0
+        both = cache.query(metadata=ask | {"env": {"cpus": above(0)}})
+        assert ns(both) == [1, 2, 4]
+        assert ns(cache.filtered(both).query()) == [1, 2, 4]
+        table = found.to_pandas(metadata=["packages.numpy.version", "env.python"])
+        assert list(table["metadata.packages.numpy.version"]) == ["2.1", "2.0", "2.1"]
+        assert set(table["metadata.env.python"]) == {here}
+        with kept.open("memory:") as other:
+            assert found.transfer(other).calls == 3
+            assert ns(other.query(metadata=ask)) == [1, 2, 4]
+        assert found.evict().calls == 3
+        assert ns(cache.query()) == [3]
+
     def test_several_at_once(self, cache: kept.Cache) -> None:
         for n in range(20):
             f(n, n % 4)
@@ -527,6 +563,17 @@ class TestBadInput:
             f.query(1, 2, 3)
         with pytest.raises(ConfigError, match="said twice"):
             f.query(1, n=2)
+
+    def test_an_unknown_argument_of_a_function_that_is_named(self, cache: kept.Cache) -> None:
+        with pytest.raises(ConfigError, match=r"f has no argument 'size'; it has n, m"):
+            cache.query(f, arguments={"size": 1})
+
+        @kept.keep(name="asked.more", version=1)
+        def more(n: int, *rest: int, **named: int) -> int:
+            return n
+
+        more(1, 2, size=3)
+        assert cache.query(more, arguments={"size": 3, "*rest": (2,)}).count() == 1
 
     def test_one_that_does_not_count(self) -> None:
         g = kept.keep(name="asked.g", ignore="m")(lambda n, m: n)

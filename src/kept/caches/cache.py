@@ -235,7 +235,7 @@ class Cache(Keeper):
         from kept.caches import derived
         from kept.query import Matches
 
-        chosen: Any = where.query if isinstance(where, Matches) else where
+        chosen: Any = where.predicate() if isinstance(where, Matches) else where
         return derived.filtered(self, chosen)
 
     def limited(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kept.caches.belongings import Belongings
 from kept.caches.cache import Cache
 from kept.caches.gc import collect
 from kept.caches.place import each_call, inner
@@ -21,7 +22,7 @@ from kept.stores.layers import Layers, value_of
 if TYPE_CHECKING:
     from kept.query import Matches
 
-__all__ = ["Moved", "migrate", "transfer", "transform"]
+__all__ = ["Moved", "migrate", "rewritten", "transfer", "transform"]
 
 _GRACE = 3600.0  # seconds, where a collection needs one
 Progress = Callable[[int, int], None] | None
@@ -60,6 +61,7 @@ def transfer(
         # Moving ends with forgetting here, which would be there.
         raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
     gone: list[str] = []
+    notes = Belongings(source.place, target.place)
     chosen = (
         _each(source, progress) if where is None or callable(where) else _chosen(where, progress)
     )
@@ -70,8 +72,11 @@ def transfer(
             try:
                 if _copied(source, target, call, done, dry_run=dry_run, move=move):
                     gone.append(key)
+                    if not dry_run:
+                        notes.add(call)
             except DecodeError:
                 done.skipped += 1
+    notes.bring()
     target.tier.clear()
     if move and not dry_run and gone:
         source.evict(keys=gone)
@@ -172,7 +177,7 @@ def transform(
             done.same += 1
             continue
         try:
-            if new is not None and not _rewritten(cache, call, new, dry_run=dry_run):
+            if new is not None and not rewritten(cache, call, new, dry_run=dry_run):
                 done.skipped += 1
                 continue
         except DecodeError:
@@ -187,7 +192,7 @@ def transform(
     return done
 
 
-def _rewritten(cache: Cache, call: Call, new: Call, *, dry_run: bool) -> bool:
+def rewritten(cache: Cache, call: Call, new: Call, *, dry_run: bool) -> bool:
     """Whether the new record stands beside the old one, with the old one's result."""
     row = cache.place.fetch(call.key.raw)
     if row is None or row.frame is None or row.body.result != call.result.raw:

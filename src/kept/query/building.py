@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -61,6 +62,7 @@ def conditions(filters: Mapping[str, Any]) -> list[Condition]:
         Undigestible: a value has no identity.
     """
     found: list[Condition] = []
+    _check_names(filters.get("function"), filters.get("arguments"))
     for name, value in filters.items():
         if name not in FILTERS:
             raise ConfigError(
@@ -100,6 +102,23 @@ def _conditions(name: str, value: Any) -> list[Condition]:
     if name == "tags":
         return _metadata(("tags",), value)
     return _metadata((), value)
+
+
+def _check_names(function: Any, arguments: Any) -> None:
+    """Where it is said as a kept function whose calls are meant: it has to have such arguments."""
+    options = getattr(function, "options", None)
+    if options is None or not isinstance(arguments, Mapping) or options.key is not None:
+        return
+    parameters = inspect.signature(getattr(function, "_kept", function)).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return
+    for name in arguments:
+        bare = name.lstrip("*") if isinstance(name, str) else name
+        if bare not in parameters and not str(bare).startswith("@"):
+            raise ConfigError(
+                f"{function.__qualname__} has no argument {name!r}; it has "
+                f"{', '.join(parameters) or 'none'}"
+            )
 
 
 def argument(name: str, value: Any) -> Condition:

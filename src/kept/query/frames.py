@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kept.conditions import Order
 from kept.errors import ConfigError
+from kept.query import noted
 from kept.query.building import path_of
 from kept.query.match import Match
 from kept.stores.tables import read_metadata
@@ -40,9 +42,9 @@ def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict
     if quick is not None:
         found: dict[str, list[Any]] = quick.fields
         found |= {_title(name): column for name, column in quick.arguments.items()}
-        if metadata:
-            said = [read_metadata(text) for text in quick.metadata]
-            found |= {f"metadata.{t}": [_part(one, path_of(t)) for one in said] for t in metadata}
+        said = [read_metadata(text) for text in quick.metadata] if metadata else []
+        for name in metadata:
+            found[f"metadata.{name}"] = _parts(matches, said, name)
         return found
     calls = list(matches.calls())
     table: dict[str, list[Any]] = {
@@ -54,7 +56,7 @@ def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict
     for name in names:
         table[_title(name)] = [_argument(arguments, name) for arguments in held]
     for text in metadata:
-        table[f"metadata.{text}"] = [_part(call.metadata, path_of(text)) for call in calls]
+        table[f"metadata.{text}"] = _parts(matches, [call.metadata for call in calls], text)
     if results:
         table["result"] = [Match(matches.cache, call).result for call in calls]
     return table
@@ -71,10 +73,16 @@ def _argument(arguments: Any, name: str) -> Any:
     return found.value if found.shown else str(found.digest)
 
 
-def _part(found: Any, path: Sequence[str]) -> Any:
-    for key in path:
-        found = found.get(key) if hasattr(found, "get") else None
-    return found
+def _parts(matches: Matches, said: Sequence[Any], name: str) -> list[Any]:
+    path, notes = path_of(name), _Read(matches.cache.place.notes)
+    return [noted.part(notes, one, path) for one in said]
+
+
+class _Read:
+    """Notes, each read once."""
+
+    def __init__(self, notes: Any) -> None:
+        self.get = functools.cache(notes.get)
 
 
 def to_pandas(matches: Matches, *, results: bool, metadata: Sequence[str]) -> Any:

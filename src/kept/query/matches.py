@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +20,12 @@ from kept.conditions import (
     Query,
     Span,
     Test,
+    order_of,
 )
 from kept.errors import AmbiguousDigest, ConfigError, NotKept
 from kept.query import building
 from kept.query.match import LoadedArguments, Match
+from kept.query.noted import Either, predicate, resolved
 from kept.query.tests import is_value
 from kept.records import Call, Digest
 
@@ -84,19 +88,23 @@ class Matches:
             ConfigError: a comparison with an argument that no record shows.
             StoreError: the store can't be read.
         """
-        query = self._prepared()
-        some = query.limit == 0
-        for call in self.cache.place.find(query):
+        some = self.query.limit == 0
+        for call in self._found():
             some = True
             yield call
         if not some:
             self._check_shown()
 
+    def predicate(self) -> Query | Either:
+        """What tells of a record whether it is one of them."""
+        return predicate(self.cache.place.notes, self.query)
+
     def table(self) -> Any:
         """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
         None, and where there are none."""
         quick = getattr(self.cache.place, "table", None)
-        found = None if quick is None else quick(self._prepared())
+        asked = [] if quick is None else self._prepared()
+        found = quick(asked[0]) if quick is not None and len(asked) == 1 else None
         return None if found is None or not found.metadata else found
 
     def __iter__(self) -> Iterator[Match]:
@@ -131,11 +139,11 @@ class Matches:
 
     def count(self) -> int:
         """How many there are."""
-        query = self._prepared()
-        found: int | None = self.cache.place.found(query)
+        asked = self._prepared()
+        found: int | None = self.cache.place.found(asked[0]) if len(asked) == 1 else None
         if found is None:
-            found = sum(1 for _ in self.cache.place.find(query))
-        if not found and query.limit != 0:
+            found = sum(1 for _ in self._found())
+        if not found and self.query.limit != 0:
             self._check_shown()
         return found
 
@@ -215,16 +223,30 @@ class Matches:
 
     # -- before asking ----------------------------------------------------------------------------
 
-    def _prepared(self) -> Query:
-        """The query, whose shortened digests fit one each; counts of uses are written down first."""
+    def _prepared(self) -> list[Query]:
+        """The query, whose shortened digests fit one each; counts of uses are written down first. Where
+        it asks for metadata that is kept as notes, several, of which a call has to fit one.
+        """
         self.cache.flush()
-        query = self.query
-        for condition in query.conditions:
+        for condition in self.query.conditions:
             test = condition.test
             for one in test.tests if isinstance(test, Choice) else (test,):
                 if isinstance(one, Begins):
                     self._check_one(condition._replace(test=one))
-        return query
+        return resolved(self.cache.place.notes, self.query)
+
+    def _found(self) -> Iterator[Call]:
+        """The records that fit, in order."""
+        asked, place = self._prepared(), self.cache.place
+        if len(asked) == 1:
+            return iter(place.find(asked[0]))
+        order = self.query.order
+        found = [place.find(one) for one in asked]
+        merged = heapq.merge(
+            *found, key=lambda call: order_of(order, call), reverse=order.descending
+        )
+        once = (next(same) for _, same in itertools.groupby(merged, lambda call: call.key))
+        return itertools.islice(once, self.query.limit)
 
     def _check_one(self, condition: Condition) -> None:
         others = [one for one in self.query.conditions if one.field == "function"]
