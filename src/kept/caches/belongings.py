@@ -1,5 +1,6 @@
-"""The notes that belong to calls, which go where their calls go: what arguments were made of, the source of
-the code, what processes and collectors had in common."""
+"""The notes that belong to calls, and go where these go: what arguments were made of, the source of the
+code, what processes and collectors had in common.
+"""
 
 from __future__ import annotations
 
