@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import threading
 import time
@@ -102,6 +103,7 @@ class WebService(Service):
 
     Args:
         grants: names of tokens to what each may.
+        secured: the certificate, where `options` name one.
         options: of `kept serve`.
         served: namespaces to what is served; by default `default` in a directory.
     """
@@ -112,6 +114,7 @@ class WebService(Service):
         *options: str,
         served: Mapping[str, str] | None = None,
         program: list[str] | None = None,
+        secured: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.tokens: dict[str, str] = {}
@@ -126,8 +129,19 @@ class WebService(Service):
             listening = ["--listen", f"127.0.0.1:{port}", "--tokens", file]
             return [*python, *run, *places, *listening, *options]
 
+        scheme = "http" if secured is None else "https"
+
+        def answers(port: int) -> None:
+            check = ssl.create_default_context(cafile=secured)
+            url = f"{scheme}://127.0.0.1:{port}/health"
+            httpx.get(url, timeout=5.0, verify=check).raise_for_status()
+
         super().__init__(
-            "kept-serve", command, _answers, url="http://127.0.0.1:{port}", prepare=self._prepare
+            "kept-serve",
+            command,
+            answers,
+            url=scheme + "://127.0.0.1:{port}",
+            prepare=self._prepare,
         )
 
     def _prepare(self, service: Service) -> None:
@@ -155,10 +169,6 @@ class Anywhere(WebService):
     def options(self) -> dict[str, str]:
         """What `kept.open` takes beside the URL, which is this one's and a path."""
         return {"token": self.tokens["all"]}
-
-
-def _answers(port: int) -> None:
-    httpx.get(f"http://127.0.0.1:{port}/health", timeout=5.0).raise_for_status()
 
 
 def until(true: Any, patience: float = 20.0) -> None:

@@ -1,0 +1,281 @@
+"""What the server offers beside its verbs: TLS, ranges, conditions, limits, health, metrics, a page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from blake3 import blake3
+from tests.caches.places import Counted
+from tests.remote.webs import WebServed, WebService
+
+import kept
+from kept import KeptWarning, StoreError, keep
+from kept.remote.rates import Rates
+from kept.remote.web import Limits
+from kept.remote.wire import unpack
+
+BLOB = np.random.default_rng(0).bytes(3_000_000)
+NAME = blake3(BLOB).hexdigest()
+
+
+@pytest.fixture
+def host(home: Path) -> Iterator[WebServed]:
+    with WebServed(home / "far") as made:
+        yield made
+
+
+@pytest.fixture
+def raw(host: WebServed) -> Iterator[httpx.Client]:
+    with host.raw() as client:
+        yield client
+
+
+def keep_blob(host: WebServed) -> None:
+    with host.client() as cache:
+        made = np.frombuffer(BLOB, np.uint8)
+        keep(cache=cache, name="blob", version=1, strict=True)(lambda: made)()
+
+
+# -- TLS ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secured(home: Path) -> tuple[str, str]:
+    """A certificate of this host's own, and its key."""
+    cert, key = str(home / "cert.pem"), str(home / "key.pem")
+    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    make += ["-nodes", "-days", "2", "-keyout", key, "-out", cert, *name]
+    subprocess.run(make, check=True, capture_output=True)
+    return cert, key
+
+
+def test_over_tls(home: Path, secured: tuple[str, str]) -> None:
+    with WebServed(home / "far", secured=secured) as host:
+        with host.client(ca=secured[0]) as cache:
+            counted = Counted(lambda x: np.arange(x))
+            f = counted.into(cache, strict=True)
+            for _ in range(2):
+                assert f(1_000_000)[-1] == 999_999
+            assert counted.runs == 1
+        with host.client() as cache, pytest.raises(StoreError, match="certificate"):
+            cache.size()
+        plain = host.url.replace("https", "http")
+        with kept.open(plain, token="x") as cache, pytest.raises(StoreError):
+            cache.size()
+
+
+def test_a_served_process_over_tls(secured: tuple[str, str]) -> None:
+    options = ["--cert", secured[0], "--key", secured[1]]
+    service = WebService({"me": {"default": "write"}}, *options, secured=secured[0])
+    try:
+        with service.open("me", ca=secured[0]) as cache:
+            f = keep(cache=cache, name="f", version=1, strict=True)(abs)
+            assert f(-1) == f(-1) == 1
+    finally:
+        service.close()
+
+
+# -- ranges and conditions ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [
+        ("bytes=0-9", 0, 10),
+        ("bytes=2999990-", 2_999_990, 3_000_000),
+        ("bytes=-5", 2_999_995, 3_000_000),
+        ("bytes=100-99999999", 100, 3_000_000),
+        ("bytes=1000000-2000000", 1_000_000, 2_000_001),
+    ],
+)
+def test_a_range(host: WebServed, raw: httpx.Client, asked: str, start: int, stop: int) -> None:
+    keep_blob(host)
+    got = raw.get(f"/default/v1/blobs/{NAME}", headers={"range": asked})
+    assert got.status_code == 206
+    assert got.headers["content-range"] == f"bytes {start}-{stop - 1}/3000000"
+    assert got.content == BLOB[start:stop]
+
+
+def test_blobs_as_http_knows_them(host: WebServed, raw: httpx.Client) -> None:
+    path = f"/default/v1/blobs/{NAME}"
+    assert raw.get(path).status_code == 404
+    keep_blob(host)
+    assert raw.get(path).content == BLOB
+    for odd in ("bytes=5-2", "bytes=3000000-", "lines=1-2", "bytes=0-1,5-6", "bytes=-"):
+        got = raw.get(path, headers={"range": odd})
+        assert got.status_code in (200, 416)
+        assert got.status_code == 416 or got.content == BLOB
+    etag = raw.get(path).headers["etag"]
+    assert raw.get(path, headers={"if-none-match": etag}).status_code == 304
+    assert raw.get(path, headers={"range": "bytes=0-1", "if-range": '"x"'}).status_code == 200
+    head = raw.head(path)
+    assert (head.status_code, head.headers["content-length"]) == (200, "3000000")
+    put = {"if-none-match": "*"}
+    assert raw.put(path, content=BLOB, headers=put).status_code == 412
+    assert raw.put(path, content=BLOB).status_code == 201
+    wrong = raw.put(f"/default/v1/blobs/{'0' * 64}", content=BLOB)
+    assert (wrong.status_code, unpack(wrong.content)["kind"]) == (422, "DamagedValue")
+    assert raw.get(f"/default/v1/blobs/{'0' * 64}").status_code == 404
+
+
+def test_of_many_who_put_a_note_if_there_is_none_one_does(
+    host: WebServed, raw: httpx.Client
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def put(i: int) -> int:
+        return raw.put(
+            "/default/v1/notes/runs/x", content=b"%d" % i, headers={"if-none-match": "*"}
+        ).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(put, range(24)))
+    assert sorted(done) == [201] + [412] * 23
+    assert raw.get("/default/v1/notes/runs/x").content == b"%d" % done.index(201)
+    assert raw.put("/default/v1/notes/runs/x", content=b"new").status_code == 201
+    assert raw.get("/default/v1/notes/runs/x").content == b"new"
+    assert host.cache.place.notes.get("runs/x") == b"new"
+    odd = raw.put("/default/v1/notes/runs/x", content=b"", headers={"if-none-match": '"a"'})
+    assert odd.status_code == 400
+
+
+def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) -> None:
+    keep_blob(host)
+    from kept.remote import requests as module
+
+    broken: list[int] = []
+    real = httpx.Response.iter_raw
+
+    def breaking(response: httpx.Response, *args: Any) -> Any:
+        got = 0
+        for part in real(response, *args):
+            got += len(part)
+            if len(broken) < 3 and got > 500_000:
+                broken.append(got)
+                raise httpx.ReadError("it broke")
+            yield part
+
+    monkeypatch.setattr(module.httpx.Response, "iter_raw", breaking)
+    with host.client(memory=0) as cache:
+        found = keep(cache=cache, name="blob", version=1, strict=True)(lambda: None)()
+        assert found.tobytes() == BLOB
+    assert len(broken) == 3
+    assert host.since().count("blob") == 4
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def test_a_bucket_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("kept.remote.rates.time.monotonic", lambda: now)
+    rates = Rates(10.0)
+    assert [rates.wait("a") for _ in range(20)] == [0.0] * 20
+    assert rates.wait("a") == pytest.approx(0.1)
+    assert rates.wait("b") == 0.0
+    now += 0.11
+    assert rates.wait("a") == 0.0
+    assert rates.wait("a") > 0
+    now += 1000
+    assert [rates.wait("a") for _ in range(21)].count(0.0) == 20
+    assert Rates(0).wait("a") == 0.0
+
+
+def test_who_asks_too_often_is_slowed_and_nothing_is_lost(home: Path) -> None:
+    with WebServed(home / "far", limits=Limits(rate=40.0)) as host:
+        with host.raw() as raw:
+            found = [raw.get("/default/v1/notes/a") for _ in range(100)]
+            late = [one for one in found if one.status_code == 429]
+            assert late
+            assert 0 < float(late[0].headers["retry-after"]) <= 1
+        with host.client() as cache:
+            counted = Counted(lambda x: [x])
+            f = counted.into(cache, strict=True)
+            # Twice as many requests as may come at once.
+            assert [f(x) for x in range(50)] == [[x] for x in range(50)]
+            assert f.stats().unavailable == 0
+        with host.client(deadline=0.001) as cache:
+            f = Counted(lambda x: [x]).into(cache)
+            with pytest.warns(KeptWarning):
+                assert [f(x) for x in range(1000, 1100)] == [[x] for x in range(1000, 1100)]
+
+
+# -- about the server -----------------------------------------------------------------------------
+
+
+def test_health(host: WebServed, monkeypatch: pytest.MonkeyPatch) -> None:
+    with host.raw("") as anybody:
+        assert anybody.get("/health").json() == {"status": "ok"}
+
+
+def test_ill_health(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with WebServed(home / "far") as host, host.raw("") as anybody:
+
+        def failing(key: str) -> None:
+            raise StoreError("no disk")
+
+        monkeypatch.setattr(host.cache.place.notes, "get", failing)
+        found = anybody.get("/health")
+        assert (found.status_code, found.json()) == (503, {"status": "failing"})
+
+
+LINE = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.e+-]+', re.ASCII)
+
+
+def test_metrics(host: WebServed, raw: httpx.Client) -> None:
+    with host.client(memory=0) as cache:
+        f = Counted(lambda x: [x]).into(cache, strict=True)
+        for x in (1, 2, 1, 1):
+            f(x)
+    raw.post("/default/v1/" + "x" * 50)
+    with host.raw("kept_wrong") as nobody:
+        nobody.post("/default/v1/secretly")
+    text = raw.get("/metrics").text
+    for line in text.splitlines():
+        assert line.startswith("# ") or LINE.fullmatch(line), line
+    assert 'kept_lookups_total{namespace="default",found="hit"} 2' in text
+    assert 'kept_lookups_total{namespace="default",found="miss"} 2' in text
+    assert 'kept_requests_total{namespace="default",verb="commit",status="200"} 2' in text
+    assert 'kept_request_seconds_count{namespace="default",verb="fetch"} 4' in text
+    assert "secretly" not in text  # who may nothing names nothing
+    assert "xxx" not in text
+    resident = int(re.search(r"kept_memory_bytes (\d+)", text)[1])  # type: ignore[index]
+    assert resident > 10_000_000
+
+
+def test_metrics_are_for_who_may_administer(home: Path) -> None:
+    with WebServed(home / "far", "write") as host, host.raw() as raw:
+        assert raw.get("/metrics").status_code == 403
+        other = host.tokens.add("other", {"elsewhere": "admin", "default": "read"})
+        host.desk.host.size(b"\0" * 32)
+        with host.raw(other) as client:
+            deadline = time.monotonic() + 10
+            while (found := client.get("/metrics")).status_code == 401:
+                assert time.monotonic() < deadline
+            assert found.status_code == 200
+            assert 'namespace="default"' not in found.text
+
+
+def test_the_page_and_the_description(host: WebServed) -> None:
+    with host.raw("") as anybody:
+        page = anybody.get("/")
+        assert page.headers["content-type"].startswith("text/html")
+        assert "/{namespace}/v1/fetch_many" in page.text
+        assert "http" not in re.sub(r"application/\S+", "", page.text).replace("over http", "")
+        api = anybody.get("/openapi.json").json()
+    assert api["openapi"].startswith("3.")
+    commit = api["paths"]["/{namespace}/v1/commit"]["post"]
+    assert commit["description"] == "Takes the right to write."
+    assert set(commit["responses"]) >= {"200", "401", "403", "413", "429", "503"}
+    for path, item in api["paths"].items():
+        named = {one["name"] for one in item.get("parameters", [])}
+        assert set(re.findall(r"\{(\w+)\}", path)) == named
