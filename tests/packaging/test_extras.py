@@ -64,6 +64,10 @@ CASES = [
         "graph",
     ),
     ("hamilton", "import kept.integrations.hamilton", "Hamilton", "hamilton"),
+    ("dask", "import kept.integrations.dask", "Dask", "dask"),
+    ("ray", "import kept.integrations.ray", "Ray", "ray"),
+    ("executorlib", "import kept.integrations.executorlib", "executorlib", "executorlib"),
+    ("joblib", "import kept.integrations.joblib", "joblib", "joblib"),
     ("zstandard", "Compressed(Memory())", "zstandard", "zstd"),
     ("zstandard", 'Compressed(Memory(), "gzip").put("a", b"x")', "", ""),
 ]

@@ -18,7 +18,7 @@ from kept.caches.spec import Spec
 from kept.caches.threads import inherited, reach_threads
 from kept.errors import ConfigError, StoreError
 
-__all__ = ["active", "chosen", "named", "reset", "settings", "use", "used"]
+__all__ = ["active", "chosen", "install", "named", "reset", "settings", "use", "used"]
 
 _current: ContextVar[Cache | None] = ContextVar("kept.cache", default=None)
 _default: Cache | None = None
@@ -45,6 +45,14 @@ def active() -> Cache:
 def used() -> Cache | None:
     """What `use` says here; None: nothing."""
     return inherited(_current)
+
+
+def install(cache: Cache | None) -> Cache | None:
+    """Make a cache the default of this process; what was. None: as configured."""
+    global _default
+    with _lock:
+        before, _default = _default, cache
+    return before
 
 
 def _open_default() -> Cache:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from kept.caches import Cache, use, used
-from kept.errors import tell
+from kept.errors import KeptError, tell
+from kept.hashing import digest_bytes
 from kept.memo.origin import Origin
 from kept.records import Call, Digest
 
@@ -134,6 +136,12 @@ class Bound(Generic[P, R]):
     def __hash__(self) -> int:
         return hash((id(self._kept), id(self.__self__)))
 
+    def __dask_tokenize__(self) -> Any:
+        try:
+            return *self._kept.__dask_tokenize__(), digest_bytes(self.__self__).hex()
+        except KeptError:
+            return os.urandom(16).hex()  # like no other
+
     def __reduce__(self) -> tuple[Any, ...]:
         name = self._kept.__name__
         if name.startswith("__") and not name.endswith("__"):  # as the compiler mangles it
@@ -189,6 +197,12 @@ class BoundCall(Generic[R]):
     def key(self) -> Digest:
         """The digest that names the call."""
         return self.kept.key(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # a Kept
+
+    def __dask_tokenize__(self) -> Any:
+        try:
+            return str(self.key())
+        except KeptError:
+            return os.urandom(16).hex()  # like no other
 
     def __repr__(self) -> str:
         return f"<call of {self.kept!r}>"

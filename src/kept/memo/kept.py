@@ -369,6 +369,8 @@ class Kept(Generic[P, R]):
     def __digest__(self) -> Any:
         return digested(self)
 
+    __dask_tokenize__ = __digest__
+
     # -- trouble ----------------------------------------------------------------------------------
 
     def broke(self, error: Exception) -> bool:

@@ -27,7 +27,7 @@ from kept.stores.body import STATES
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
 
-__all__ = ["SMALL", "Receipt", "Sent", "Task", "Way", "process"]
+__all__ = ["SMALL", "Gatherer", "Receipt", "Sent", "Task", "Way", "process"]
 
 SMALL = 64 * 1024
 """Encoded results of at most so many bytes travel in the receipt: that is less than to read them."""
@@ -162,11 +162,11 @@ class Task:
     def __call__(self) -> Receipt:
         call, receipt = self.call, Receipt()
         if self._here:
-            receipt.value = call.through(_Gatherer(call.kept))
+            receipt.value = call.through(Gatherer(call.kept))
             return receipt
         desk = _Desk(self, receipt)
         try:
-            value = call.through(_Gatherer(desk.kept))
+            value = call.through(Gatherer(desk.kept))
         except Exception as error:
             desk.end()
             with contextlib.suppress(AttributeError):  # one without a __dict__ tells nothing more
@@ -180,7 +180,7 @@ class Task:
         return receipt
 
 
-class _Gatherer:
+class Gatherer:
     """A kept function that is worked off on the spot, whatever kind it is of."""
 
     awaits = False
