@@ -25,8 +25,11 @@ from kept.records import Argument, Call, Digest
 from kept.runs import runs
 
 if typing.TYPE_CHECKING:
+    from kept.codecs.plain import register_plain
     from kept.hashing.files import File
     from kept.kv import store
+    from kept.memo.blessing import bless
+    from kept.memo.certifying import verify
     from kept.memo.depends import env, file, package, token
     from kept.memo.executor import executor
     from kept.query import (
@@ -86,6 +89,7 @@ __all__ = [
     "at_most",
     "below",
     "between",
+    "bless",
     "digest",
     "env",
     "executor",
@@ -99,11 +103,13 @@ __all__ = [
     "open",
     "package",
     "register_digest",
+    "register_plain",
     "run",
     "runs",
     "store",
     "token",
     "use",
+    "verify",
 ]
 
 
@@ -112,13 +118,16 @@ _ROOMS = {
     "Graph": "kept.runs.graph",
     "Run": "kept.runs.run",
     "Runs": "kept.runs.listing",
+    "bless": "kept.memo.blessing",
     "env": "kept.memo.depends",
     "executor": "kept.memo.executor",
     "file": "kept.memo.depends",
     "lineage": "kept.runs.lineage",
     "package": "kept.memo.depends",
+    "register_plain": "kept.codecs.plain",
     "run": "kept.runs.run",
     "token": "kept.memo.depends",
+    "verify": "kept.memo.certifying",
 }
 
 

@@ -42,6 +42,7 @@ NAMES = {
     "at_most",
     "below",
     "between",
+    "bless",
     "digest",
     "env",
     "executor",
@@ -55,11 +56,13 @@ NAMES = {
     "open",
     "package",
     "register_digest",
+    "register_plain",
     "run",
     "runs",
     "store",
     "token",
     "use",
+    "verify",
 }
 
 HEAVY = ["asyncio", "numpy", "pandas", "rich", "sqlalchemy", "typer"]

@@ -11,11 +11,13 @@ import typer
 
 from kept import __version__
 from kept.cli import (
+    blessing,
     changing,
     configuring,
     demo,
     explaining,
     importing,
+    keys,
     looking,
     moving,
     profiling,
@@ -56,12 +58,14 @@ for command in (
     moving.transfer,
     moving.migrate,
     changing.verify,
+    blessing.bless,
     serving.serve,
 ):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo.demo)
 app.add_typer(state.app, name="store")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(keys.app, name="keys")
 app.add_typer(importing.app, name="import")
 
 

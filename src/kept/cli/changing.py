@@ -76,17 +76,35 @@ def verify(
     discard: Annotated[
         bool, typer.Option("--discard", help="With --repair: delete salvaged index files.")
     ] = False,
+    function: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FUNCTION",
+            help="Compute calls of this one again, and compare: module:name, or script.py:name.",
+        ),
+    ] = None,
+    sample: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Of its calls, from 0 to 1.", show_default="0.1"),
+    ] = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every row and every byte of a cache.
+    """Check every row and every byte of a cache, or that a function still gives what is kept.
 
-    The exit code is 1 if problems are left.
+    The exit code is 1 if problems are left, or if a result differs.
     """
     from kept.errors import ConfigError
 
     if discard and not repair:
         raise ConfigError("--discard goes with --repair")
+    if function is not None:
+        if repair:
+            raise ConfigError("--repair goes without --function: kept bless, or rerun, decides")
+        _verify_function(function, 0.1 if sample is None else sample, cache, as_json)
+        return
+    if sample is not None:
+        raise ConfigError("--sample goes with --function")
     with opened(cache, must=True) as (found, url), Bar() as bar:
         report = found.verify(repair=repair, discard=discard, progress=bar.advance)
     if as_json:
@@ -96,6 +114,31 @@ def verify(
     else:
         _print_report(report)
     if not report.ok:
+        raise typer.Exit(1)
+
+
+def _verify_function(function: str, sample: float, cache: str | None, as_json: bool) -> None:
+    from kept.cli.functions import imported
+    from kept.memo.certifying import verify as verified
+
+    with imported(function, cache) as (found, url):
+        done = verified(found, sample=sample)
+    if as_json:
+        checked = [one._asdict() for one in done.checked]
+        text.emit({"cache": url, "ok": not done.drifted} | done._asdict() | {"checked": checked})
+    else:
+        for one in done.drifted[:_LISTED]:
+            line = f"{one.key[:12]}  {one.call} {one.outcome}: {one.detail}"
+            print(text.plain(line, 400).replace("\n", " "))
+        unknown = next((one for one in done.checked if one.outcome == "unknown"), None)
+        outcomes = ("same", "differs", "raised", "unknown")
+        counts = {name: n for name in outcomes if (n := done.tally(name))}
+        said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        looked = f"{len(done.checked):,} of {_count(done.kept, 'call')} of {done.function}"
+        print(f"{looked}: {said or 'nothing to compare'}")
+        if unknown is not None:
+            print(f"unknown, such as {text.plain(unknown.call, 80)}: {unknown.detail}")
+    if done.drifted:
         raise typer.Exit(1)
 
 

@@ -125,8 +125,12 @@ class Locator:
         if self._options.isolate:
             where = str(_cwd())
             items.append(("@directory", where, digest_bytes(where)))
-        items += [dependency.item() for dependency in self._options.depends]
+        items += self.dependencies()
         return items
+
+    def dependencies(self) -> list[tuple[str, Any, bytes]]:
+        """What `depends` names, as it is now."""
+        return [dependency.item() for dependency in self._options.depends]
 
     def _arguments(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
         if self._options.key is not None:

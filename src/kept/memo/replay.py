@@ -77,6 +77,9 @@ def find(
         found = kept.locate(values)
         if found is not None and not again:
             result = look(kept, found.cache, found.key)
+            if result is MISSING and not kept.locator.settle():
+                found = kept.locate(values)  # see `flow.keeping`
+                result = look(kept, found.cache, found.key) if found is not None else MISSING
             if result is not MISSING:
                 return result, values, found
     except (ConfigError, NewerSchema, NotKept):
