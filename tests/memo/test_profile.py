@@ -173,7 +173,7 @@ def test_all_functions_of_a_cache(
     assert max(map(len, out.splitlines())) <= 100
     assert out.splitlines()[1].startswith("profiled.f ")
     assert "pays, 500 x" in out
-    assert "pays, 250 x, but never used" in out
+    assert "pays, 250 x, unused" in out
     assert "does not pay\n" in out
     assert "keep what calls the function" in out
 

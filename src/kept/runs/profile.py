@@ -13,7 +13,7 @@ from kept.runs.table import duration
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["EVEN", "Profile", "measured"]
+__all__ = ["EVEN", "Profile", "measured", "rounded"]
 
 _TIMES, _BUDGET = 9, 0.3  # measurements of one part, and the seconds after which there are no more
 EVEN = 0.8
@@ -111,7 +111,7 @@ class Profile:
     def _verdict(self) -> str:
         if self.unkept is not None:
             return f"not kept, {self.unkept}"
-        ratio = f"{self.ratio or 0.0:,.3g}"
+        ratio = rounded(self.ratio or 0.0)
         if self.pays:
             return f"keeping pays, computing takes {ratio} x as long as a hit"
         return f"keeping does not pay, computing takes {ratio} x as long as a hit"
@@ -126,6 +126,11 @@ class Profile:
 
     def _repr_html_(self) -> str:
         return html_of(self.lines())
+
+
+def rounded(ratio: float) -> str:
+    """A ratio to three digits: `13,200`, `1.35`."""
+    return f"{float(f'{ratio:.3g}'):,.10g}"
 
 
 def measured(work: Callable[[], Any]) -> float:

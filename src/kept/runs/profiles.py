@@ -17,15 +17,16 @@ from kept.hashing.keys import call_key
 from kept.records import Call
 from kept.runs.explanation import data_size
 from kept.runs.looking import Layer, layers
-from kept.runs.profile import EVEN, measured
+from kept.runs.profile import EVEN, measured, rounded
 from kept.runs.table import Column, Table, duration
 
 __all__ = ["profiles"]
 
 _SAMPLE = 7  # calls of a function
+_NARROW = 24  # characters of a name in a table
 _PARTS = ("key", "look up", "load")
 _COLUMNS: list[Column] = [
-    ("function", lambda row: row["function"]),
+    ("function", lambda row: _end(row["function"])),
     ("calls", lambda row: f"{row['calls']:,}"),
     ("size", lambda row: data_size(row["bytes"])),
     ("computing", lambda row: duration(row["recompute"])),
@@ -112,10 +113,15 @@ def _key(call: Call) -> bytes:
     return call_key(call.function, call.code, pairs)
 
 
+def _end(name: str) -> str:
+    """The end of a name says more than its beginning."""
+    return name if len(name) <= _NARROW else f"…{name[1 - _NARROW :]}"
+
+
 def _verdict(one: Any, hit: float | None, recompute: float) -> str:
     if hit is None:
         return "no result is left"
     if hit >= EVEN * recompute:
         return "does not pay"
-    times = f"pays, {recompute / hit:,.3g} x"
-    return times if one.uses else f"{times}, but never used"
+    times = f"pays, {rounded(recompute / hit)} x"
+    return times if one.uses else f"{times}, unused"
