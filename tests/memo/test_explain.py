@@ -202,6 +202,30 @@ class TestCauses:
         assert deep.cause == "code"
         assert "a version -> all that it reaches" in str(deep)
 
+    def test_dependencies(
+        self, cache: kept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data, said = tmp_path / "data.csv", {"rows": 1}
+        data.write_text("1")
+        monkeypatch.setenv("MODE", "fast")
+        depends = [kept.file(data), kept.env("MODE"), kept.token(lambda: said["rows"])]
+        f = kept.keep(cache=cache, name="d", version=1, depends=depends)(lambda n: n)
+        f([1])
+        f([2])
+        data.write_text("2")
+        found = f.explain([1])
+        assert kinds(found) == ["dependency"]
+        assert f"`file {data}`" in str(found)
+        said["rows"] = 2
+        monkeypatch.setenv("MODE", "slow")
+        changes = f.explain([1]).causes[0].to_dict()["differences"]
+        assert [(one["before"], one["after"]) for one in changes][2] == ("1", "2")
+        assert len(changes) == 3
+        assert "slow" not in str(f.explain([1]))
+        assert kinds(f.explain([9])) == ["arguments", "dependency"]
+        other = kept.keep(cache=cache, name="d", version=2, depends=depends)(lambda n: n)
+        assert kinds(other.explain([1])) == ["dependency", "version"]
+
     def test_expiry_and_stale(self, cache: kept.Cache) -> None:
         f = kept.keep(cache=cache, ttl=1e-6, name="e")(lambda n: n)
         f(1)

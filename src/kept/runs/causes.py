@@ -13,9 +13,9 @@ from kept.records import Call
 from kept.runs.codes import PartChange, Parts, part_changes, parts_of
 from kept.runs.explanation import Cause, Line, ago
 from kept.runs.labels import called
-from kept.runs.leaves import unpacked
+from kept.runs.leaves import Change, unpacked
 from kept.runs.looking import Layer, Look, layers
-from kept.runs.nearest import Asked, Nearest, nearest, same_arguments
+from kept.runs.nearest import Asked, Nearest, dependency_changes, nearest, same_arguments
 from kept.runs.notes import LEAVES
 from kept.stores.memory import Void
 
@@ -140,8 +140,6 @@ def among_the_kept(
             continue
         if same is not None:
             return (code_cause(layer, same, asked, now),)
-        if found is not None and not found.changes:  # a method whose class changed
-            return (code_cause(layer, found.call, asked, now),)
         if best is None or (found is not None and len(found.changes) < len(best.changes)):
             best = found
     if best is None:
@@ -150,10 +148,25 @@ def among_the_kept(
             f"nothing is kept of {asked.function}: it was never called, or what was is forgotten"
         )
         return (Cause("never called", never if asked.before is None else first),)
-    causes = [arguments_cause(best, past=asked.before is not None)]
-    if best.call.code != asked.code:
-        causes.append(code_cause(best.layer, best.call, asked, now))
+    call = best.call
+    causes = [arguments_cause(best, past=asked.before is not None)] if best.changes else []
+    if beside := dependency_changes(asked, call):
+        causes.append(dependency_cause(call, beside))
+    if call.code != asked.code or not causes:  # or a method whose class changed
+        causes.append(code_cause(best.layer, call, asked, now))
     return tuple(causes)
+
+
+def dependency_cause(call: Call, changes: Sequence[Change]) -> Cause:
+    """What `depends` names is not what it was."""
+    names = ", ".join(f"`{change.path}`" for change in changes)
+    text = f"what it depends on changed: {names} (last kept {ago(call.created)})"
+    lines = tuple(Line("", f"{change}") for change in changes[:_SHOWN])
+    data = {
+        "differences": [change._asdict() for change in changes],
+        "kept": {"key": str(call.key), "created": call.created},
+    }
+    return Cause("dependency", text, lines, data)
 
 
 def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:

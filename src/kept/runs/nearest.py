@@ -20,7 +20,15 @@ from kept.runs.notes import LEAVES
 from kept.stores.base import get_many
 from kept.stores.embedded import Embedded
 
-__all__ = ["Asked", "Nearest", "codes_of", "differences", "nearest", "same_arguments"]
+__all__ = [
+    "Asked",
+    "Nearest",
+    "codes_of",
+    "dependency_changes",
+    "differences",
+    "nearest",
+    "same_arguments",
+]
 
 _LATEST = 600
 _SHARING = 100
@@ -47,7 +55,7 @@ class Asked(NamedTuple):
         return cls(function, code, given, leaves)
 
     def plain(self) -> dict[str, Argument]:
-        """What the caller gave: not the class of a receiver, nor the directory."""
+        """What the caller gave: not the class of a receiver, nor what `depends` names."""
         return {name: one for name, one in self.arguments.items() if not name.startswith("@")}
 
 
@@ -142,7 +150,8 @@ def _likeness(asked: Asked, wanted: Mapping[str, Argument], call: Call) -> tuple
         else:
             apart += 1
     missing = len([name for name in there if name not in wanted and not name.startswith("@")])
-    return equal - missing, call.code == asked.code, -apart, call.created
+    beside = len(dependency_changes(asked, call))
+    return equal - missing, call.code == asked.code, -beside, -apart, call.created
 
 
 def differences(asked: Asked, call: Call, leaves: Mapping[str, list[Leaf]]) -> list[Change]:
@@ -165,6 +174,20 @@ def differences(asked: Asked, call: Call, leaves: Mapping[str, list[Leaf]]) -> l
         ):  # nothing was noted; or the order of a mapping, or what is too large to look at
             told = [Change(label, _named(old), _named(new))]
         found += told
+    return found
+
+
+def dependency_changes(asked: Asked, call: Call) -> list[Change]:
+    """What differs in what a call depends on beside its arguments and code, as `differences` has it."""
+    now, then = asked.arguments, call.arguments
+    names = [name for name in dict.fromkeys((*then, *now)) if name.startswith("@")]
+    found = []
+    for name in names:
+        new, old = now.get(name), then.get(name)
+        if name == "@class" or (new is not None and old is not None and new.digest == old.digest):
+            continue
+        label = "the working directory" if name == "@directory" else name[1:]
+        found.append(Change(label, _named(old), _named(new)))
     return found
 
 

@@ -122,6 +122,8 @@ def _said(cause: Cause) -> str:
     kind = cause.kind
     if kind == "never called":
         return "first call"
+    if kind == "dependency":
+        return ", ".join(change["path"] for change in cause.data["differences"])
     if kind == "arguments":
         changes = cause.data["differences"]
         one = changes[0]
