@@ -189,7 +189,7 @@ def _by_key(run: Run) -> dict[str, Event]:
 
 def _asked(event: Event, call: Call | None) -> tuple[Any, ...] | str:
     """A function and its arguments, whatever the code; the key, where the arguments are not known."""
-    if call is not None:
+    if call is not None and call.function == event.function:
         items = sorted((name, str(found.digest)) for name, found in call.arguments.items())
         return event.function, *items
     if event.arguments:

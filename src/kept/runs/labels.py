@@ -30,8 +30,11 @@ def called(function: str, call: Call) -> str:
 
 
 def event_label(event: Event, call: Call | None) -> str:
-    """What an event was about, in one line: by the record of the call, where there is one."""
-    if call is not None:
+    """What an event was about, in one line: by the record of the call, where there is one.
+
+    (What another engine keeps has a record under the engine's own name.)
+    """
+    if call is not None and call.function == event.function:
         return called(event.function, call)
     if not event.arguments:
         return short(event.function)

@@ -246,7 +246,7 @@ def of_run(run: Run) -> Graph:
     for at, event in events.items():
         call = known.get(event.key or "")
         arguments[at] = dict(event.arguments)
-        if call is not None and not event.arguments:
+        if call is not None and call.function == event.function and not event.arguments:
             arguments[at] = {name: str(item.digest) for name, item in call.arguments.items()}
         nodes.append(
             Node(

@@ -127,7 +127,7 @@ def test_kept_functions_that_a_node_calls_are_part_of_the_run(make: Make) -> Non
     assert len(outer.events()) == 5
 
 
-def test_a_bare_store_tells_of_what_was_computed() -> None:
+def test_a_bare_store_tells_of_what_was_computed_and_of_hits() -> None:
     flow = module(CHAIN)
     metadata = KeptMetadataStore("store")
     dr = (
@@ -135,15 +135,35 @@ def test_a_bare_store_tells_of_what_was_computed() -> None:
         .with_cache(metadata_store=metadata, result_store=KeptResultStore("store"))
         .build()
     )
-    for expected in (["a", "b", "c"], []):
+    for outcome in ("computed", "hit"):
         dr.execute(["c"], inputs={"x": 1})
-        assert list(by_node(metadata.kept_run())) == expected
+        events = by_node(metadata.kept_run())
+        assert [(name, event.outcome) for name, event in events.items()] == [
+            ("a", outcome),
+            ("b", outcome),
+            ("c", outcome),
+        ]
+        assert all(event.seconds > 0 and event.code for event in events.values())
+        assert events["c"].arguments == {"b": events["b"].result}
+        assert [node["node_name"] for node in metadata.get_run(metadata.last_run_id)] == (
+            ["a", "b", "c"] if outcome == "computed" else []
+        )
+    key = dr.cache.cache_keys[dr.cache.last_run_id]["c"]
+    metadata.get(key)
+    dr.cache.result_store.get(metadata.get(key))  # who looks by hand is no node
+    dr.cache.result_store.delete(metadata.get(key))
+    dr.execute(["c"], inputs={"x": 1})  # found, but its result is not
+    outcomes = {name: event.outcome for name, event in by_node(metadata.kept_run()).items()}
+    assert outcomes == {"a": "hit", "b": "hit", "c": "computed"}
     assert metadata.kept_run().state == "running"  # nobody says when it ends
     ids = metadata.get_run_ids()
     del metadata, dr
     gc.collect()
     again = KeptMetadataStore("store")
-    assert [again.kept_run(name).state for name in ids] == ["done", "done"]
+    assert [again.kept_run(name).state for name in ids] == ["done"] * 3
+    text = str(again.kept_run(ids[0]).table())
+    assert f"c(b=<{events['b'].result[:8]}>)" in text
+    assert "cache_key" not in text
 
 
 SCRIPT = """

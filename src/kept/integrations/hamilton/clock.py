@@ -6,13 +6,20 @@ is written in it, so the first waits for the second, or for the end of the node.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import NamedTuple
 
 from kept.caches import Cache
 from kept.records import Call, Value
 
-__all__ = ["CLOCK", "Span"]
+__all__ = ["CLOCK", "Bare", "Span"]
+
+_FRAMES = 5  # between the adapter's execution of a node and a store
 
 
 class Span:
@@ -36,6 +43,18 @@ class Span:
         """What is to be kept with the node's result, and where."""
 
 
+class Bare(NamedTuple):
+    """What a metadata store that nobody watches for was asked by Hamilton's adapter last."""
+
+    run_id: str
+    cache_key: str
+    found: str | None
+    """The data version, if there was one."""
+    record: Callable[[], None]
+    """Notes a hit in the run."""
+    began: float
+
+
 class Clock(threading.local):
     """The nodes under way in this thread, the innermost last.
 
@@ -45,6 +64,7 @@ class Clock(threading.local):
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self._bare: Bare | None = None
 
     def begin(self) -> None:
         """A node begins."""
@@ -78,12 +98,49 @@ class Clock(threading.local):
             span = self.spans[-1]
             span.asked, span.key, span.found, span.cost = cache_key, key, found, cost
 
-    def was_set(self) -> float:
-        """A data version was kept; the seconds since its node began, 0 where nobody said so."""
+    def alone(self, cache_key: str, found: str | None, record: Callable[[str], None]) -> None:
+        """A cache key was looked up, and nobody tells when nodes begin and end.
+
+        Args:
+            record: notes a hit in a run.
+        """
+        run_id = None if self.spans else _asker()
+        self._bare = (
+            None
+            if run_id is None
+            else Bare(run_id, cache_key, found, partial(record, run_id), time.perf_counter())
+        )
+
+    def answered(self, data_version: str) -> None:
+        """A result was loaded: a hit, if it is of the data version that was asked for."""
+        bare, self._bare = self._bare, None
+        if bare is not None and bare.found == data_version:
+            bare.record()
+
+    def was_set(self, cache_key: str | None = None) -> float:
+        """A data version was kept; the seconds since its node began, 0 where nobody can say."""
         if not self.spans:
-            return 0.0
+            bare, self._bare = self._bare, None
+            if bare is None or bare.cache_key != cache_key:
+                return 0.0
+            return time.perf_counter() - bare.began
         self.spans[-1].was_set = True
         return time.perf_counter() - self.spans[-1].began
+
+
+def _asker() -> str | None:
+    """The run for which Hamilton's adapter executes a node here: it does not tell a store when it asks
+    for a data version, but its own frame knows.
+    """
+    frame: FrameType | None = sys._getframe(3)
+    for _ in range(_FRAMES):
+        if frame is None:
+            return None
+        if frame.f_code.co_name == "do_node_execute":
+            run_id = frame.f_locals.get("run_id")
+            return run_id if isinstance(run_id, str) else None
+        frame = frame.f_back
+    return None
 
 
 CLOCK = Clock()

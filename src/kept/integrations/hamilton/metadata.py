@@ -85,6 +85,7 @@ class KeptMetadataStore(MetadataStore):
         entry = self._shelf.find(cache_key)
         if entry is None:
             CLOCK.asked(cache_key, b"", None)
+            CLOCK.alone(cache_key, None, _nothing)
             return None
         try:
             version = self.cache.value(b"", entry)
@@ -94,7 +95,13 @@ class KeptMetadataStore(MetadataStore):
         if type(version) is not str:
             return None
         CLOCK.asked(cache_key, self._shelf.key(cache_key), version, entry.body.seconds)
+        CLOCK.alone(cache_key, version, partial(self._hit, cache_key, version, entry.body.seconds))
         return version
+
+    def _hit(self, cache_key: str, version: str, seconds: float, run_id: str) -> None:
+        node = cache_key.split("-", 2)
+        event = self.event(cache_key, version, node[0], node[1], time.time(), seconds)
+        self.record(run_id, event._replace(outcome="hit"))
 
     def set(
         self,
@@ -118,7 +125,7 @@ class KeptMetadataStore(MetadataStore):
             decoded = _decoded(cache_key)
             node_name = decoded["node_name"] if node_name is None else node_name
             code_version = decoded["code_version"] if code_version is None else code_version
-        seconds = CLOCK.was_set()
+        seconds = CLOCK.was_set(cache_key)
         self._shelf.guarded("write", lambda: self._put(cache_key, data_version, seconds))
         if run_id is not None:
             self.record(
@@ -265,6 +272,10 @@ class KeptMetadataStore(MetadataStore):
         made = cls(**made_with)
         _copy(metadata_store, made)
         return made
+
+
+def _nothing(run_id: str) -> None:
+    """Where there was no hit, none is noted."""
 
 
 def _copy(source: MetadataStore, target: MetadataStore) -> None:

@@ -15,6 +15,7 @@ from hamilton.caching.stores.base import MetadataStore, ResultRetrievalError, Re
 from kept.caches import Cache, open_cache
 from kept.caches.tier import Entry
 from kept.errors import ConfigError, EncodeError, KeptError
+from kept.integrations.hamilton.clock import CLOCK
 from kept.integrations.hamilton.formats import FORMAT, Formats
 from kept.integrations.hamilton.shelf import Shelf, cache_of
 from kept.records import Digest, Value
@@ -98,6 +99,7 @@ class KeptResultStore(ResultStore):
                 f"the result {data_version} can't be loaded: {error}"
             ) from error
         self.cache.used(key)
+        CLOCK.answered(data_version)
         return value
 
     def _value(self, key: bytes, entry: Entry, data_version: str) -> Any:
