@@ -9,6 +9,7 @@ from kept.memo.bound import Bound, BoundCall
 from kept.memo.sending import Gatherer
 
 if TYPE_CHECKING:
+    from kept.caches import Cache
     from kept.memo.kept import Kept
 
 __all__ = ["Carried"]
@@ -47,6 +48,16 @@ class Carried:
     def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[Any]:
         """One call of it."""
         return self._call.replaced((*self._call.args, *args), kwargs)
+
+    @property
+    def cache(self) -> Cache:
+        """The one that calls go to here.
+
+        Raises:
+            ConfigError, StoreError: there is none.
+        """
+        kept = self._call.kept
+        return self._call.cache if self._call.cache is not None else kept.cache
 
     def __dask_tokenize__(self) -> Any:
         return self.function.__dask_tokenize__()
