@@ -17,6 +17,7 @@ FRAMES = st.builds(
     st.lists(
         st.builds(Blob, st.integers(0, 2**64 - 1), st.binary(min_size=32, max_size=32)), max_size=3
     ).map(tuple),
+    st.sampled_from([b"", bytes(range(40))]),
 )
 
 
@@ -47,8 +48,18 @@ def test_a_cut_frame_is_an_error_or_a_shorter_payload(frame: Frame, data: st.Dat
         return
     assert got.codec == frame.codec
     assert got.blobs == frame.blobs
+    assert got.signature == frame.signature
     assert frame.payload is not None
     assert frame.payload.startswith(bytes(got.payload or b""))
+
+
+def test_only_what_is_signed_is_of_the_second_version() -> None:
+    bare = Frame("pickle", b"x")
+    signed = bare._replace(signature=bytes(range(40)))
+    assert bare.pack()[2] == 1
+    assert signed.pack() == b"kv\x02\x02\x06pickle" + bytes(4) + bytes(range(40)) + b"x"
+    with pytest.raises(DamagedValue):
+        Frame.unpack(signed.pack()[:40])
 
 
 def test_sealed_a_frame_cut_or_flipped_anywhere_is_an_error() -> None:
@@ -68,7 +79,7 @@ def test_sealed_a_frame_cut_or_flipped_anywhere_is_an_error() -> None:
 
 def test_a_newer_frame_and_no_frame() -> None:
     packed = bytearray(Frame("pickle", b"").pack())
-    packed[2] = 2
+    packed[2] = 3
     with pytest.raises(DecodeError, match="newer"):
         Frame.unpack(bytes(packed))
     for junk in (

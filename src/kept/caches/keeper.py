@@ -15,14 +15,7 @@ from kept.caches.place import Place, inner
 from kept.caches.sizes import parse_size
 from kept.caches.tier import Entry, Tier
 from kept.codecs import decode, decoder
-from kept.errors import (
-    AmbiguousDigest,
-    DecodeError,
-    KeptError,
-    NotKept,
-    StoreError,
-    tell,
-)
+from kept.errors import AmbiguousDigest, DecodeError, KeptError, NotKept, StoreError, tell
 from kept.records import Argument, Call, Digest, Value
 from kept.stores.base import Store
 
@@ -161,7 +154,8 @@ class Keeper:
         """Something under this key can't be trusted: warn once, count, and compute it again."""
         self.counts["damaged"] += 1
         self.tier.clear()
-        self.warn("damage", f"a kept result is damaged and will be computed again: {error}")
+        what = getattr(error, "what", "damaged")
+        self.warn(what, f"a kept result is {what} and will be computed again: {error}")
 
     def load(self, digest: str) -> Any:
         """The value that a digest, or an unambiguous prefix of one, names.
