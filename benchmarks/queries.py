@@ -177,13 +177,18 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     lines = rows(asked.calls)
+    if asked.json:
+        asked.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
+    return shown(lines, check=asked.check)
+
+
+def shown(lines: list[Timed], *, check: bool) -> int:
+    """Print the lines; the exit code."""
     for line in lines:
         bound = "" if line.bound is None else f"  (at most {line.bound:g} ms)"
         mark = "" if line.met else "  NOT MET"
         print(f"{line.calls:>9,}  {line.name:32} {line.milliseconds:10.3f} ms{bound}{mark}")
-    if asked.json:
-        asked.json.write_text(json.dumps([line._asdict() for line in lines], indent=1) + "\n")
-    return 1 if asked.check and not all(line.met for line in lines) else 0
+    return 1 if check and not all(line.met for line in lines) else 0
 
 
 if __name__ == "__main__":
