@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -505,6 +506,32 @@ if pid := os.fork():
     for more in ("", "else: store.get('a')", "else: store.put('b', b'1')", damage.format(1)):
         done = subprocess.run([sys.executable, "-c", code + more, str(path)], timeout=60)
         assert done.returncode == 0
+
+
+def test_a_thread_that_writes_takes_nothing_from_one_that_reads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Hdf5(path)
+    store.put("a", b"1")
+    reads, closed = threading.Event(), threading.Event()
+    content, forget = Hdf5._content, Hdf5._forget_handle
+
+    def slowly(self: Hdf5, h5: Any, fd: int, key: str) -> bytes | None:
+        reads.set()
+        closed.wait(0.3)  # it never is, or else before the read
+        return content(self, h5, fd, key)
+
+    def forgetting(self: Hdf5) -> None:
+        forget(self)
+        closed.set()
+
+    monkeypatch.setattr(Hdf5, "_content", slowly)
+    reader = ThreadPoolExecutor(1).submit(store.get, "a")
+    assert reads.wait(20)
+    monkeypatch.setattr(Hdf5, "_forget_handle", forgetting)
+    store.put("b", b"2")
+    assert reader.result(20) == b"1"
+    assert store.get("b") == b"2"
 
 
 def test_forked_below_working_threads(path: Path) -> None:

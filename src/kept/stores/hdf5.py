@@ -246,10 +246,13 @@ class Hdf5:
         with self._file.reading() as (fd, generation):
             if fd < 0 or (end := _end(fd)) == 0:
                 return none
-            try:
-                return do(self._handle(fd, end, generation), fd)
-            except _DAMAGE as error:
-                damage = error
+            damage: BaseException
+            for _ in range(2):  # before it is called damaged: once more, opened anew
+                try:
+                    return do(self._handle(fd, end, generation), fd)
+                except _DAMAGE as error:
+                    damage = error
+                self._forget_handle()
         if isinstance(damage, OSError) and damage.errno:
             raise StoreError(f"can't read {self.path}: {damage}") from damage
         self._set_aside(damage, generation)
@@ -266,9 +269,8 @@ class Hdf5:
     def _change(self, do: Callable[[Any], T]) -> T:
         damage: BaseException
         for _ in range(2):
-            self._forget_handle()
             with self._file.reading() as (_, generation):
-                pass
+                self._forget_handle()
             try:
                 with self._file.changing() as change:
                     mode = "r+" if change.size else "w"
@@ -281,11 +283,11 @@ class Hdf5:
 
     def _set_aside(self, error: BaseException, generation: int) -> None:
         """A damaged file must not stop anybody's work: another one is begun."""
-        self._forget_handle()
         aside = f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}"
         with self._file.replacing() as (fd, now):
             if fd < 0 or now != generation:
                 return  # somebody was faster
+            self._forget_handle()
             try:
                 self.path.rename(aside)
             except OSError as failure:
@@ -302,6 +304,7 @@ class Hdf5:
         raise RuntimeError(damage)
 
     def _forget_handle(self) -> None:
+        """Close it; call this while no other thread can be reading."""
         if self._opened is not None:
             handle, self._opened = self._opened[0], None
             with contextlib.suppress(*_DAMAGE):
@@ -311,8 +314,9 @@ class Hdf5:
 
     def close(self) -> None:
         """Let go of the file; the next use opens it again."""
-        self._forget_handle()
-        self._file.close()
+        with self._file.turn:
+            self._forget_handle()
+            self._file.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.path, self.durable, self.trust, self.network)

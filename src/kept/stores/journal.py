@@ -76,7 +76,8 @@ class JournaledFile:
         self._end = end
         self._beside = f"{path}.journal"
         self._gate = self._file = -1
-        self._turn = threading.RLock()
+        self.turn = threading.RLock()
+        """Held by the thread that reads or changes it."""
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[tuple[int, int]]:
@@ -85,7 +86,7 @@ class JournaledFile:
         Raises:
             StoreError: it can't be read, or stays locked.
         """
-        with self._turn:
+        with self.turn:
             while True:
                 self._share()
                 header = self._header()
@@ -107,7 +108,7 @@ class JournaledFile:
         Raises:
             StoreError: it can't be written, or stays locked.
         """
-        with self._turn, self._exclusive() as generation:
+        with self.turn, self._exclusive() as generation:
             if self._file < 0:
                 self._find_file(create=True)
                 self._flock(self._file, fcntl.LOCK_EX)
@@ -134,7 +135,7 @@ class JournaledFile:
         """While another file is put in this one's place, or none: nobody else reads or writes.
         As `reading`, it gives the file and its generation.
         """
-        with self._turn, self._exclusive() as generation:
+        with self.turn, self._exclusive() as generation:
             yield self._file, generation
             self._write_header(_Header(generation=generation + 1))
             self._drop_file()
@@ -315,12 +316,12 @@ class JournaledFile:
 
     def close(self) -> None:
         """Let go of the descriptors; the next use opens them again."""
-        with self._turn:
+        with self.turn:
             self.forget()
 
     def forget(self) -> None:
         """In a forked child: its descriptors share the parent's locks."""
-        self._turn = threading.RLock()
+        self.turn = threading.RLock()
         self._drop_file()
         if self._gate >= 0:
             os.close(self._gate)
