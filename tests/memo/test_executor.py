@@ -406,6 +406,31 @@ def test_what_is_no_executor() -> None:
 plain_kept = keep(name="plain")(plain)
 
 
+def test_arguments_that_are_futures(pool: Executor) -> None:
+    with kept.use("./here"):
+        one = inner.submit(pool, 1)
+        two = nested.submit(pool, one)
+        assert two.result(30) == 101
+        assert nested.submit(pool, inner.submit(pool, 1)).result(30) == 101
+        plain_future = pool.submit(plain, 2, 3)
+        assert inner.map([plain_future, 6], executor=pool) == [50, 60]
+        failed = nested.submit(pool, fails.submit(pool, 3))
+        with pytest.raises(ValueError, match="3"):
+            failed.result(30)
+        waiting: Future[int] = Future()
+        cancelled, broken = inner.submit(pool, waiting), nested.submit(pool, waiting)
+        assert cancelled.cancel()
+        waiting.cancel()
+        waiting.set_running_or_notify_cancel()
+        with pytest.raises(CancelledError):
+            broken.result(30)
+    before = runs()
+    with kept.use("./here"):
+        assert (inner(1), nested(10), inner(5)) == (10, 101, 50)
+    assert runs() == before
+    assert len(before) == len(set(before)) == 6
+
+
 # -- what is sent ---------------------------------------------------------------------------------
 
 

@@ -22,9 +22,10 @@ from kept.records import Call
 from kept.runs.notes import ENVS, note_once
 
 if TYPE_CHECKING:
+    from kept.memo.bound import BoundCall
     from kept.memo.kept import Kept
 
-__all__ = ["KeptFuture", "Order"]
+__all__ = ["KeptFuture", "Order", "after"]
 
 _guard = threading.RLock()
 
@@ -291,6 +292,56 @@ class Order:
             if self.kept.broke(error):
                 raise
         return _MISSING
+
+
+def after(call: BoundCall[Any], send: Callable[[BoundCall[Any]], Future[Any]]) -> KeptFuture:
+    """The future of a call whose arguments are futures: it is sent when they are done.
+
+    Args:
+        send: sends the call with their results in their places.
+    """
+    future, given = KeptFuture(), (*call.args, *call.kwargs.values())
+    waited = [value for value in given if isinstance(value, Future)]
+    left = len(waited)
+
+    def ready(_: Future[Any]) -> None:
+        nonlocal left
+        with _guard:
+            left -= 1
+            if left:
+                return
+        if future.cancelled():
+            future.set_running_or_notify_cancel()
+            return
+        try:
+            values = [v.result() if isinstance(v, Future) else v for v in given]
+            many = len(call.args)
+            kwargs = dict(zip(call.kwargs, values[many:], strict=True))
+            sent = send(call.replaced(tuple(values[:many]), kwargs))
+        except BaseException as error:  # noqa: BLE001  whoever waits is to hear of it
+            _give(future, error=error)
+        else:
+            sent.add_done_callback(done)
+
+    def done(sent: Future[Any]) -> None:
+        if sent.cancelled():
+            future.drop()
+        else:
+            _give(future, Later(sent.result), Future.exception(sent))
+
+    for value in waited:
+        value.add_done_callback(ready)
+    return future
+
+
+def _give(future: KeptFuture, value: Any = None, error: BaseException | None = None) -> None:
+    """End a future, unless it was cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
 
 
 _MISSING: Any = object()

@@ -174,11 +174,11 @@ class BoundCall(Generic[R]):
         """Make the call, by another function than `kept`."""
         if kept.awaits:
             return self._await(kept)
-        with self.origin.entered(), self._cache(kept):
+        with self.entered(kept):
             return kept(*self.args, **self.kwargs)
 
     async def _await(self, kept: Any) -> Any:
-        with self.origin.entered(), self._cache(kept):
+        with self.entered(kept):
             return await kept(*self.args, **self.kwargs)
 
     def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[R]:
@@ -187,12 +187,20 @@ class BoundCall(Generic[R]):
         made.__dict__ |= self.__dict__ | {"args": args, "kwargs": kwargs}
         return made
 
-    def _cache(self, kept: Any) -> contextlib.AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def entered(self, kept: Any = None) -> Iterator[None]:
+        """Be where it was bound: in that run, with the cache that was active.
+
+        Args:
+            kept: is told of a cache that can't be opened.
+        """
         if self.cache is None and self._packed is not None:
             from kept.caches.parcels import opened
 
-            self.cache = opened(self._packed, kept.broke)
-        return contextlib.nullcontext() if self.cache is None else use(self.cache)
+            self.cache = opened(self._packed, (kept or self.kept).broke)
+        cache = contextlib.nullcontext() if self.cache is None else use(self.cache)
+        with self.origin.entered(), cache:
+            yield
 
     def key(self) -> Digest:
         """The digest that names the call."""

@@ -12,7 +12,7 @@ from kept.caches import Cache, Pool
 from kept.caches.derived import Derived
 from kept.caches.parcels import NEARBY, pack
 from kept.errors import ConfigError
-from kept.memo.arriving import KeptFuture, Later, Order
+from kept.memo.arriving import KeptFuture, Later, Order, after
 from kept.memo.bound import Bound, BoundCall
 from kept.memo.flow import MISSING, Located, Raise
 from kept.memo.kept import Kept
@@ -71,6 +71,8 @@ class KeptExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """A future of the call: done at once if it is kept, else when a worker has made it.
 
+        Arguments may be futures, of whatever executor: the function is given their results.
+
         Keywords that the inner executor's `submit` names are its own, unless the function has
         parameters of these names.
 
@@ -126,13 +128,17 @@ class KeptExecutor(Executor):
     # -- sending ----------------------------------------------------------------------------------
 
     def send(self, call: BoundCall[Any], extra: dict[str, Any]) -> KeptFuture:
-        """One call: looked up, joined to an equal one that is under way, or sent.
+        """One call: looked up, joined to an equal one that is under way, or sent. Where arguments are
+        futures, that is done when they are.
 
         Args:
             extra: what the inner `submit` takes for this call.
         """
+        if any(isinstance(value, Future) for value in (*call.args, *call.kwargs.values())):
+            return after(call, lambda ready: self.send(ready, extra))
         kept = call.kept
-        found, result = look_up(kept, kept._bind(*call.args, **call.kwargs))
+        with call.entered():
+            found, result = look_up(kept, kept._bind(*call.args, **call.kwargs))
         if result is MISSING:
             return self._order(call, found, extra)
         future = KeptFuture()
@@ -150,7 +156,10 @@ class KeptExecutor(Executor):
         futures = []
         for call, (found, opened) in zip(calls, look_up_all(calls), strict=True):
             if opened is None:
-                futures.append(self._order(call, found, extra))
+                unsure = found is None  # perhaps because arguments are futures
+                futures.append(
+                    self.send(call, extra) if unsure else self._order(call, found, extra)
+                )
                 continue
 
             def open_(timeout: float | None, call: Any = call, opened: Any = opened) -> Any:
