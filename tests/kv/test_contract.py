@@ -631,7 +631,7 @@ def test_a_subscription_is_told_until_it_ends(stores: Stores) -> None:
         store["bad"] = 1
         store["two"] = 2
         assert [told.get(timeout=20) for _ in range(3)] == ["one", "bad", "two"]
-    assert "failed at 'bad'" in str(warned[0].message)
+    assert any("failed at 'bad'" in str(warning.message) for warning in warned)
     elsewhere.clear()
     elsewhere.service.cleanup()
     store["three"] = 3
