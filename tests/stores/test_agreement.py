@@ -11,6 +11,8 @@ from kept.stores.memory import Void
 from kept.stores.openers import MEDIA
 
 HERE = Path(__file__).parent
+REMOTE = HERE.parent / "remote" / "test_agreement.py"
+WHERE = {"ssh": REMOTE, "http": REMOTE}
 
 
 def test_void_agrees_with_a_dict_that_keeps_nothing() -> None:
@@ -19,9 +21,10 @@ def test_void_agrees_with_a_dict_that_keeps_nothing() -> None:
 
 def test_none_is_skipped() -> None:
     modules = {target.partition(":")[0].rpartition(".")[2] for target in MEDIA.values()}
-    assert modules == {"memory", "files", "sqlite", "sql", "redis", "objects", "hdf5"}
+    assert modules == {"memory", "files", "sqlite", "sql", "redis", "objects", "hdf5", *WHERE}
     for module in modules:
-        assert "check_agreement(" in (HERE / f"test_{module}.py").read_text(), module
+        path = WHERE.get(module, HERE / f"test_{module}.py")
+        assert "check_agreement(" in path.read_text(), module
 
 
 def test_no_wrapper_is_skipped() -> None:
