@@ -21,7 +21,8 @@ from queries import Timed, shown, timed
 from tests.services import Service, start_postgresql
 
 import kept
-from kept.stores.coder import pack_call, terms_of
+from kept.stores.callterms import terms_of
+from kept.stores.coder import pack_call
 from kept.stores.sqlterms import encoded
 
 

@@ -10,7 +10,7 @@ import pytest
 import kept
 from kept import between, one_of
 from kept.query import Matches
-from kept.stores import Sqlite
+from kept.stores import Sql, Sqlite
 
 COUNT = 3_000
 
@@ -221,6 +221,36 @@ class TestItems:
         assert found
         assert len(found) <= items.read <= most
         assert len(items.finds) >= 1
+
+    @pytest.mark.parametrize(
+        "kind", ["sqlite", *(pytest.param(n, marks=pytest.mark.long) for n in ("pg", "maria"))]
+    )
+    def test_metadata_by_terms(self, kind: str, home: Any, request: pytest.FixtureRequest) -> None:
+        url = {"pg": "postgresql_url", "maria": "mariadb_url"}.get(kind)
+        store = Sqlite("items.db") if url is None else Sql(request.getfixturevalue(url))
+        items = Counting(store)
+        with kept.Cache(values=items, calls=items) as cache, kept.use(cache):  # type: ignore[arg-type]  # does for one
+            for n in range(30):
+                f(n)
+                call = f.call(n)
+                said = {"git": {"commit": f"c{n % 10}", "dirty": n == 3}, "run": f"r{n % 3}"}
+                said |= {"tags": {"n": n / 2, "none": None}, "wall": n, "\udcff": {"x": 1}}
+                cache.calls.put(call.key, call.replace(metadata=said))
+            for found, fits, most in (
+                (f.query().where(metadata={"git": {"commit": "c7"}}), [7, 17, 27], 3),
+                (f.query().where(metadata={"git": {"dirty": True}}), [3], 1),
+                (cache.query(run="r1", metadata={"git": {"commit": "c4"}}), [4], 1),
+                (cache.query(tags={"n": 2.0}), [4], 1),
+                (cache.query(tags={"n": 2}), [], 1),
+                (cache.query(tags={"n": kept.above(13)}), [27, 28, 29], 4),
+                (cache.query(tags={"none": None, "n": kept.at_most(0.5)}), [0, 1], 2),
+                (cache.query(metadata={"wall": 5}), [5], 30),
+                (cache.query(metadata={"\udcff": {"x": 1}}), list(range(30)), 30),
+            ):
+                items.read = 0
+                assert [match.arguments["n"] for match in found] == fits
+                assert items.read <= most, found
+            store.close()
 
     def test_not_without_terms(self, items: Counting) -> None:
         items.finds.clear()

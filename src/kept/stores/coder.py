@@ -25,6 +25,7 @@ from kept.hashing import buffer_digest
 from kept.records import Buffer, Call, Digest, Value
 from kept.stores.base import Store, delete_many, get_many, put_many
 from kept.stores.body import BODY_SIZE, STATES, Body, seal, unseal
+from kept.stores.callterms import terms_of
 from kept.stores.tables import arguments_text, read_arguments
 
 __all__ = [
@@ -32,7 +33,6 @@ __all__ = [
     "CodedCalls",
     "CodedValues",
     "is_evicted",
-    "is_term",
     "pack_call",
     "pack_uses",
     "unpack_body",
@@ -217,27 +217,6 @@ class CodedCalls:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return (key[6:] for key in self.items.keys(f"calls/{prefix}"))
-
-
-def terms_of(call: Call) -> dict[str, str | int | float | None]:
-    """What a call is found by: its function, its result, and each argument's digest."""
-    terms: dict[str, str | int | float | None] = {
-        "function": call.function,
-        "result": str(call.result),
-    }
-    for name, argument in call.arguments.items():
-        if is_term(name):
-            terms[f"argument.{name}"] = str(argument.digest)
-    return terms
-
-
-def is_term(text: str) -> bool:
-    """Whether a medium can have it in a term: it is UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class CodedValues:

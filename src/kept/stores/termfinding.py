@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from kept.conditions import Condition, Equal, Is, Query
+from kept.conditions import Query
 from kept.errors import ConfigError, DecodeError
 from kept.records import Call
 from kept.stores.base import get_many
-from kept.stores.coder import CodedCalls, is_term, unpack_call
+from kept.stores.callterms import terms_wanted
+from kept.stores.coder import CodedCalls, unpack_call
 from kept.stores.scanning import ordered, scan
 
-__all__ = ["find", "terms_wanted"]
+__all__ = ["find"]
 
 _PAGE = 200  # records that are read at once
 
@@ -35,27 +36,6 @@ def find(calls: CodedCalls, query: Query) -> Iterator[Call]:
     except ConfigError:  # such a term is none
         return scan(calls, query)
     return ordered((call for call in _read(calls, keys) if query(call)), query)
-
-
-def terms_wanted(query: Query) -> dict[str, str]:
-    """What of a query is a term of each call; see `terms_of`."""
-    found = {}
-    for condition in query.conditions:
-        term = _term(condition)
-        if term is not None:
-            found[term[0]] = term[1]
-    return found
-
-
-def _term(condition: Condition) -> tuple[str, str] | None:
-    field, path, test = condition
-    if field == "function" and isinstance(test, Equal) and is_term(str(test.value)):
-        return "function", str(test.value)
-    if field == "result" and isinstance(test, Is):
-        return "result", str(test.digest)
-    if field == "argument" and isinstance(test, Is) and is_term(path[0]):
-        return f"argument.{path[0]}", str(test.digest)
-    return None
 
 
 def _read(calls: CodedCalls, names: Iterator[str]) -> Iterator[Call]:
