@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from kept.errors import ConfigError, DamagedValue, NotKept, StoreError
 from kept.remote.desk import Desk
+from kept.remote.digests import digest
 from kept.remote.errors import Refused, told
 from kept.remote.frames import LONGEST, VERSION
 from kept.remote.wire import WireError, pack
 
-__all__ = ["HEADERS", "MEDIA_TYPE", "Asked", "Limits", "Turned", "failed", "log"]
+__all__ = ["HEADERS", "MEDIA_TYPE", "Asked", "Limits", "Turned", "failed", "log", "message"]
 
 MEDIA_TYPE = "application/x-kept"
 HEADERS = {"kept-wire": str(VERSION), "cache-control": "no-store"}
@@ -98,7 +99,10 @@ class Asked(NamedTuple):
 
     async def whole(self) -> bytes:
         """All that comes with it, which is one message; raises as `sent`."""
-        return b"".join([part async for part in self.sent(LONGEST)])
+        content = b"".join([part async for part in self.sent(LONGEST)])
+        if self.request.headers.get("kept-digest", said := digest(content)) != said:
+            raise Turned(400, WireError("the request was damaged on its way"))
+        return content
 
 
 def failed(error: Exception, status: int = 0, **headers: str) -> Response:
@@ -107,4 +111,10 @@ def failed(error: Exception, status: int = 0, **headers: str) -> Response:
         status = next((n for kind, n in _STATUS if isinstance(error, kind)), 500)
         if status == 500:
             log.error("a request failed", exc_info=error)
-    return Response(pack(told(error)), status, {**HEADERS, **headers}, MEDIA_TYPE)
+    return message(pack(told(error)), status, **headers)
+
+
+def message(content: bytes, status: int = 200, **headers: str) -> Response:
+    """An answer that is one message."""
+    headers = {**HEADERS, "kept-digest": digest(content), **headers}
+    return Response(content, status, headers, MEDIA_TYPE)

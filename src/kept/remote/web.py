@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from kept.errors import ConfigError, NotKept, StoreError
-from kept.remote.asked import HEADERS, MEDIA_TYPE, PACE, Asked, Limits, Turned, failed, log
+from kept.remote.asked import HEADERS, MEDIA_TYPE, PACE, Asked, Limits, Turned, failed, log, message
 from kept.remote.describing import described, page
 from kept.remote.desk import READ
 from kept.remote.errors import Refused
@@ -161,7 +161,7 @@ class Web:
             parts = await self._do(begun, asked.desk, verb, unpack(content), asked.right)
             return StreamingResponse(parts, headers=HEADERS, media_type=MEDIA_TYPE)
         answer = await self._do(self._answered, asked, verb, content)
-        return Response(answer, headers=HEADERS, media_type=MEDIA_TYPE)
+        return message(answer)
 
     def _answered(self, asked: Asked, verb: str, content: bytes) -> bytes:
         fields, most = unpack(content), self._limits.largest

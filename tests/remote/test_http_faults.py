@@ -1,0 +1,442 @@
+"""Whatever becomes of a server or of what leads to it: the result and a warning, or a `StoreError`."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from blake3 import blake3
+from tests.caches.places import Counted
+from tests.remote.cutting import Between
+from tests.remote.webs import WebServed, WebService, until
+
+import kept
+from kept import KeptWarning, StoreError, keep
+from kept.remote.digests import digest
+from kept.remote.web import Limits
+from kept.remote.wire import pack
+from kept.testing.together import in_fork
+
+SHORT = 0.4
+LARGE = np.arange(400_000)
+
+
+def value(x: int) -> Any:
+    return {"x": x, "array": LARGE + x} if x >= 0 else [x]
+
+
+def same(found: Any, x: int) -> bool:
+    if x < 0:
+        return bool(found == [x])
+    return bool(found["x"] == x and np.array_equal(found["array"], LARGE + x))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[WebService]:
+    made = WebService({"me": {"default": "write"}})
+    yield made
+    made.close()
+
+
+def opened(service: WebService, between: Between, **options: Any) -> kept.Cache:
+    options = {"memory": 0, "deadline": SHORT, **options}
+    return kept.open(f"http://127.0.0.1:{between.port}", token=service.tokens["me"], **options)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[list[str]]:
+    """What kept warns of."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield said
+    said += [str(one.message) for one in caught if issubclass(one.category, KeptWarning)]
+    assert len(said) == len(caught), [str(one.message) for one in caught]
+
+
+# -- the server -----------------------------------------------------------------------------------
+
+
+def test_killed_and_started_again(service: WebService) -> None:
+    with service.open("me") as cache:
+        f = Counted(value)
+        kept_f = f.into(cache)
+        assert all(same(kept_f(x), x) for x in (-1, 1))
+        service.kill()
+        with told() as said:
+            assert all(same(kept_f(x), x) for x in (-1, 1, -2, 2))
+        assert said
+        assert "can't connect" in said[0]
+        with pytest.raises(StoreError, match="can't connect"):
+            f.into(cache, strict=True)(1)
+        with pytest.raises(StoreError, match="can't connect"):
+            cache.size()
+        service.start()
+        runs = f.runs
+        with told() as said:
+            assert all(same(kept_f(x), x) for x in (-1, 1))
+        assert f.runs == runs
+        assert not said
+
+
+def test_restarted_behind_an_open_connection(service: WebService) -> None:
+    with service.open("me") as cache, told() as said:
+        f = Counted(value).into(cache, strict=True)
+        f(-3)
+        service.restart()
+        assert f(-3) == [-3]
+        f(-4)
+    assert not said
+
+
+def test_frozen(service: WebService) -> None:
+    with service.open("me", deadline=SHORT) as cache:
+        f = Counted(value)
+        kept_f = f.into(cache)
+        kept_f(-5)
+        service.freeze()
+        try:
+            with told() as said:
+                assert all(kept_f(x) == [x] for x in range(-60, -4))
+            assert "no answer" in said[0]
+            began = time.monotonic()
+            with pytest.raises(StoreError, match="no answer"):
+                cache.place.calls.get("0" * 64)  # it is not asked again for a moment
+            assert time.monotonic() - began < SHORT
+        finally:
+            service.thaw()
+        cache.place.line.silence.over()
+        runs = f.runs
+        assert kept_f(-5) == [-5]
+        assert f.runs == runs
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+from kept.cli import main
+main(["serve", *sys.argv[1:]])
+"""
+
+
+def test_out_of_disk() -> None:
+    service = WebService({"me": {"default": "write"}}, program=["-c", FULL])
+    try:
+        with service.open("me") as cache:
+            f = Counted(value)
+            with told() as said:
+                assert same(f.into(cache)(1), 1)
+            assert "can't write a blob" in said[0]
+            with pytest.raises(StoreError, match="can't write a blob"):
+                f.into(cache, strict=True)(2)
+            g = f.into(cache, strict=True)
+            assert [g(-1), g(-1)] == [[-1], [-1]]
+            assert f.runs == 3
+            assert list((service.directory / "cache" / "tmp").iterdir()) == []
+    finally:
+        service.close()
+
+
+# -- what leads to it -----------------------------------------------------------------------------
+
+
+BOTH = pytest.mark.parametrize("way", ["down", "up"])
+
+
+def cut_at(service: WebService, way: str, how: str, places: list[int]) -> None:
+    """Messages of either side are cut: each call has its result, and what was kept is right."""
+    for n, place in enumerate(places):
+        name = f"cut {way} {how} {place}"
+        with Between(service.port) as between, opened(service, between) as cache:
+            f = keep(cache=cache, name=name, version=1)(value)
+            between.how = how
+            setattr(between, way, place)
+            with told():
+                assert same(f(n), n)
+                assert same(f(n), n)
+                cache.place.line.silence.over()
+            setattr(between, way, -1)
+            assert same(f(n), n)
+        with service.open("me") as cache:
+            assert same(keep(cache=cache, name=name, version=1)(value)(n), n)
+    with service.open("me") as cache:
+        assert cache.verify().problems == ()
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["end", "hang"])
+def test_cut_off(service: WebService, way: str, how: str) -> None:
+    cut_at(service, way, how, [250, 1_000_000] if way == "up" else [1_000_000])
+
+
+@pytest.mark.long
+@BOTH
+@pytest.mark.parametrize("how", ["end", "reset", "hang"])
+def test_cut_off_anywhere(service: WebService, way: str, how: str) -> None:
+    random.seed(f"{way} {how}")
+    # Where the answer that grants a lease is lost, it is taken again when it has run out: seconds.
+    places = [0, 1, 9, 100, 200, 300, 400, 5000, 70_000, 3_000_000]
+    cut_at(service, way, how, places + [random.randrange(4_000_000) for _ in range(20)])
+
+
+@BOTH
+def test_garbled(service: WebService, way: str) -> None:
+    """A byte is changed on its way: never a wrong value, neither here nor there."""
+    random.seed(7)
+    places = [random.randrange(900) for _ in range(15)] + [3_100_000]
+    for place in places:
+        name, x = f"garbled {way} {place}", place if place > 900 else -place - 1
+        with service.open("me") as cache:
+            if way == "down":
+                keep(cache=cache, name=name, version=1, strict=True)(value)(x)
+        with Between(service.port) as between, opened(service, between) as cache:
+            between.how = "garble"
+            setattr(between, way, place)
+            with told():
+                assert same(keep(cache=cache, name=name, version=1)(value)(x), x)
+        with service.open("me") as cache:
+            assert same(keep(cache=cache, name=name, version=1)(value)(x), x)
+
+
+# -- what answers there ---------------------------------------------------------------------------
+
+
+def read_request(link: socket.socket) -> bytes:
+    got = b""
+    while b"\r\n\r\n" not in got:
+        more = link.recv(65536)
+        if not more:
+            raise OSError("gone")
+        got += more
+    return got
+
+
+def saying(
+    status: str, *headers: str, body: bytes = b"", length: int | None = None
+) -> Callable[[socket.socket], None]:
+    def answer(link: socket.socket) -> None:
+        while True:
+            read_request(link)
+            length_ = len(body) if length is None else length
+            lines = [f"HTTP/1.1 {status}", *headers, f"content-length: {length_}", "", ""]
+            link.sendall("\r\n".join(lines).encode() + body)
+            if length_ > len(body):
+                return
+
+    return answer
+
+
+def noise(link: socket.socket) -> None:
+    read_request(link)
+    link.sendall(random.Random(1).randbytes(5000))
+
+
+def silence(link: socket.socket) -> None:
+    while link.recv(65536):
+        pass
+
+
+def endless(link: socket.socket) -> None:
+    read_request(link)
+    link.sendall(b"HTTP/1.1 200 OK\r\nkept-wire: 1\r\n\r\n")
+    while True:
+        link.sendall(b"x" * 65536)
+
+
+def dripping(link: socket.socket) -> None:
+    read_request(link)
+    link.sendall(b"HTTP/1.1 200 OK\r\nkept-wire: 1\r\ncontent-length: 100000\r\n\r\n")
+    closed = threading.Event()
+    while not closed.wait(0.05):
+        link.sendall(b"x")
+
+
+def long_head(link: socket.socket) -> None:
+    read_request(link)
+    link.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        link.sendall(b"x: " + b"y" * 4000 + b"\r\n")
+
+
+WIRE = "kept-wire: 1"
+
+
+def with_digest(body: bytes) -> Callable[[socket.socket], None]:
+    return saying("200 OK", WIRE, f"kept-digest: {digest(body)}", body=body)
+
+
+ANSWERS = {
+    "nothing": (silence, "no answer"),
+    "an answer without its digest": (saying("200 OK", WIRE, body=pack({})), "damaged"),
+    "noise": (noise, "broke"),
+    "a page": (saying("200 OK", body=b"<html>"), "no `kept serve`"),
+    "a proxy's error": (saying("502 Bad Gateway", body=b"<html>"), "502"),
+    "elsewhere": (saying("302 Found", "location: http://127.0.0.1:1/"), "302"),
+    "another version": (saying("200 OK", "kept-wire: 2", body=pack({})), "upgrade the older"),
+    "no message": (with_digest(b"\xff\xff"), "no type of it|cut short"),
+    "another message": (with_digest(pack([1, 2])), "can't be read"),
+    "rows of nothing": (with_digest(pack({"body": b"x"})), "can't be read|damaged"),
+    "an error of its own": (saying("418 Teapot", WIRE, body=b"?"), "damaged"),
+    "less than it says": (saying("200 OK", WIRE, body=b"xx", length=9), "broke"),
+    "without an end": (endless, "longer than any message"),
+    "drop by drop": (dripping, "no answer"),
+    "a head without an end": (long_head, "broke"),
+    "packed": (saying("200 OK", WIRE, "content-encoding: gzip", body=b"\x1f\x8b"), "damaged"),
+    "later": (saying("429 Later", WIRE, "retry-after: 99999"), "too many requests"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_that_are_none(name: str) -> None:
+    answer, says = ANSWERS[name]
+    with Between(answer=answer) as between:
+        url = f"http://127.0.0.1:{between.port}"
+        with kept.open(url, token="t", deadline=SHORT, memory=0) as cache:
+            with pytest.raises((StoreError, kept.DecodeError), match=says):
+                cache.place.fetch(bytes(32))
+            cache.place.line.silence.over()
+            f = keep(cache=cache, version=1)(abs)
+            with told() as said:
+                assert f(-3) == 3
+            assert said
+
+
+# -- clients --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strict(home: Path) -> Iterator[WebServed]:
+    """A server with little patience."""
+    with WebServed(home / "far", limits=Limits(deadline=SHORT)) as made:
+        yield made
+
+
+def connected(host: WebServed) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", int(host.url.rpartition(":")[2])), timeout=20)
+
+
+def head(host: WebServed, line: str, *more: str) -> bytes:
+    lines = [f"{line} HTTP/1.1", "host: x", f"authorization: Bearer {host.token}", *more, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: x\r\nx"])
+def test_who_begins_no_request_is_let_go(strict: WebServed, sent: bytes) -> None:
+    with connected(strict) as link:
+        link.sendall(sent)
+        with contextlib.suppress(ConnectionError):
+            assert link.recv(1000) == b""
+
+
+def test_who_sends_half_a_request_is_let_go(strict: WebServed) -> None:
+    with connected(strict) as link:
+        link.sendall(head(strict, "POST /default/v1/fetch", "content-length: 1000") + b"xx")
+        assert link.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_sends_drop_by_drop_is_let_go(strict: WebServed) -> None:
+    with connected(strict) as link:
+        link.sendall(head(strict, "POST /default/v1/fetch", "content-length: 100000"))
+        link.settimeout(0.05)
+        got = b""
+        deadline = time.monotonic() + 20
+        while not got:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(ConnectionError):
+                link.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                got = link.recv(1000)
+        assert got.startswith(b"HTTP/1.1 408 ")
+
+
+def test_who_does_not_read_is_let_go(strict: WebServed) -> None:
+    with strict.client(memory=0) as cache:
+        made = np.random.default_rng(0).integers(0, 255, 60_000_000, np.uint8)
+        f = keep(cache=cache, name="f", version=1, strict=True)(lambda: made)
+        f()
+        name = blake3(made).hexdigest()
+    with connected(strict) as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.sendall(head(strict, f"GET /default/v1/blobs/{name}"))
+        assert link.recv(100)
+        until(lambda: not strict._server.server_state.connections)
+
+
+def test_a_client_that_vanishes_leaves_nothing(strict: WebServed, home: Path) -> None:
+    scratch = home / "far" / "tmp"
+
+    def staged() -> list[Path]:
+        return [path for path in scratch.iterdir() if path.is_file()] if scratch.exists() else []
+
+    with connected(strict) as link:
+        link.sendall(
+            head(strict, f"PUT /default/v1/blobs/{'0' * 64}", "content-length: 9000000")
+            + bytes(3_000_000)
+        )
+        until(lambda: staged())
+    until(lambda: not staged())
+    with strict.client() as cache:
+        assert keep(cache=cache, name="f", version=1, strict=True)(abs)(-1) == 1
+
+
+def test_a_client_that_vanishes_leaves_its_lease(home: Path) -> None:
+    with WebServed(home / "far", patience=0.3) as host, host.client() as cache:
+        f = keep(cache=cache, name="f", version=1, strict=True)(abs)
+        gone = host.place()
+        assert gone.locks.acquire(f.key(-1).raw)
+        gone.locks._stop.set()  # its heart beats no more
+        assert f(-1) == 1
+
+
+def test_the_server_ends_while_it_is_asked(home: Path) -> None:
+    service = WebService({"me": {"default": "write"}})
+    try:
+        with service.open("me", deadline=5.0) as cache:
+            f = keep(cache=cache, name="f", version=1)(value)
+            stop = threading.Timer(0.3, service.kill)
+            stop.start()
+            with told():
+                for x in range(60):
+                    assert same(f(x % 7), x % 7)
+            stop.join()
+            service.start()
+            with told() as said:
+                assert same(f(0), 0)
+            assert not said
+            assert cache.verify().problems == ()
+    finally:
+        service.close()
+
+
+def test_requests_that_break_are_not_done_twice_where_that_counts(service: WebService) -> None:
+    with Between(service.port) as between, opened(service, between) as cache:
+        assert not cache.place.notes.get("runs/one")
+        between.down, between.how = 0, "end"  # it is done, and the answer is lost
+        with pytest.raises(StoreError):
+            cache.place.notes.create("runs/one", b"x")
+        assert cache.place.notes.create("runs/one", b"y") is False
+        assert cache.place.notes.get("runs/one") == b"x"
+
+
+def test_after_a_fork_a_child_connects_by_itself(service: WebService) -> None:
+    with service.open("me") as cache:
+        f = keep(cache=cache, name="forked", version=1, strict=True)(value)
+        f(1)
+
+        def inside() -> None:
+            assert same(f(1), 1)
+            f(2)
+
+        assert in_fork(inside) == 0
+        assert same(f(2), 2)
+        assert httpx.get(f"{service.url}/health").status_code == 200
