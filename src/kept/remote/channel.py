@@ -101,6 +101,7 @@ class Channel:
         self._last = 0
         self.broken: Exception | None = None
         self._rest = b""
+        self._heard = time.monotonic()
         try:
             self._greet()
         except BaseException:
@@ -178,15 +179,17 @@ class Channel:
     def _send(self, *parts: Any) -> None:
         """All of it, or the connection is at an end: half a message can't be taken back."""
         with self._writing:
+            if (
+                self.broken is not None
+            ):  # while we waited; what came before us may be half a message
+                raise Broken(f"{self._where}: {self.broken}")
             views = [memoryview(part) for part in parts if len(part)]
             try:
                 while views:
                     try:
                         done = os.writev(self._in, views)
                     except BlockingIOError:
-                        waiting = select.poll()
-                        waiting.register(self._in, select.POLLOUT)
-                        if not waiting.poll(self._deadline * 1000):
+                        if not _ready(self._in, select.POLLOUT, self._deadline):
                             self._end(StoreError("nothing more is taken; is it cut off?"))
                             raise Unanswered(
                                 f"{self._where}: takes nothing for {self._deadline:g} s; is it "
@@ -212,8 +215,7 @@ class Channel:
             if at >= 0 and (end := seen.find(b"\n", at)) >= 0:
                 break
             left = deadline - time.monotonic()
-            ready = left > 0 and select.select([self._out], [], [], left)[0]
-            if not ready:
+            if left <= 0 or not _ready(self._out, select.POLLIN, left):
                 raise Unanswered(f"can't connect to {self._where}: it does not begin in time")
             more = os.read(self._out, 4096)
             if not more or len(seen) > _NOISE:
@@ -248,6 +250,7 @@ class Channel:
 
     def _hear(self, kind: int, number: int, content: Any) -> None:
         asked = self._asked.get(number)
+        self._heard = time.monotonic()
         if kind == ERROR and number == 0:
             raise raised(unpack(content), "the server ended it")
         if asked is None:  # nobody waits for it any more
@@ -297,15 +300,24 @@ class Channel:
                 return f"{what}: {said[-_LAST:]}"
         return what
 
-    def close(self) -> None:
-        """End the connection and the process that was begun for it."""
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was heard for as long as a request may take."""
+        return time.monotonic() - self._heard > 0.9 * self._deadline
+
+    def close(self, patience: float = 2.0) -> None:
+        """End the connection and the process that was begun for it.
+
+        Args:
+            patience: seconds that it has to end by itself.
+        """
         self._end(StoreError("the connection was closed"))
         process = self._process
         for pipe in (process.stdin,):
             with contextlib.suppress(OSError):
                 pipe.close()  # type: ignore[union-attr]  # it was asked for
         try:
-            process.wait(2.0)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -322,3 +334,9 @@ class Channel:
             with contextlib.suppress(OSError, ValueError):
                 pipe.close()  # type: ignore[union-attr]  # as above
         self._process.returncode = 0  # it is no child of this process
+
+
+def _ready(fd: int, event: int, seconds: float) -> bool:
+    waiting = select.poll()  # `select` takes no descriptors beyond 1023
+    waiting.register(fd, event)
+    return bool(waiting.poll(seconds * 1000))

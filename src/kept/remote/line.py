@@ -61,18 +61,27 @@ class ProcessLine:
         self.silence.check()
         began = time.monotonic()
         self.trips += trips
+        channel, fresh = self._connected()
         try:
-            channel, fresh = self._connected()
             try:
                 return do(channel)
             except Broken:
                 # One that broke while it was idle is not worth an error.
                 if not again or fresh:
                     raise
-            return do(self._connected()[0])
+            channel, _ = self._connected()
+            return do(channel)
         except Unanswered as error:
             self.silence.note(str(error), began)
+            if channel.silent:  # another may get through where this one is cut off
+                self._drop(channel)
             raise
+
+    def _drop(self, channel: Channel) -> None:
+        with self._guard:
+            if self._channel is channel:
+                self._channel = None
+        channel.close(patience=0)
 
     def _connected(self) -> tuple[Channel, bool]:
         channel = self._channel
@@ -82,13 +91,18 @@ class ProcessLine:
             if self._channel is not None:
                 if self._channel.broken is None:
                     return self._channel, False
-                self._channel.close()
+                self._channel.close(patience=0.2)
                 self._channel = None
-            made = Channel(self.command, self.where, self.deadline)
+            self.silence.check()  # somebody may have tried while we waited
             try:
-                made.ask("hello", {"owner": self.owner})
-            except StoreError:
-                made.close()
+                made = Channel(self.command, self.where, self.deadline)
+                try:
+                    made.ask("hello", {"owner": self.owner})
+                except StoreError:
+                    made.close(patience=0)
+                    raise
+            except StoreError as error:
+                self.silence.note(str(error))
                 raise
             self._channel = made
             return made, True

@@ -7,11 +7,12 @@ lease too, and one to commit, which lets go of it.
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kept.codecs import LARGE, Blob, Frame
-from kept.errors import DamagedValue, KeptError
+from kept.errors import DamagedValue, DecodeError, KeptError
 from kept.hashing import buffer_digest
 from kept.records import Buffer, Call, Value
 from kept.remote.locks import RemoteLocks
@@ -33,6 +34,8 @@ __all__ = ["Found", "RemotePlace", "Sent"]
 ROOM = 1024 * 1024
 """Bytes of blobs that travel with a row or a commit; larger ones go on their own, in parts."""
 _MANY = 500  # keys in a request
+_UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
+T = TypeVar("T")
 
 
 class Sent(NamedTuple):
@@ -73,6 +76,19 @@ class RemotePlace:
         self.locks.waits = WaitItems(self.notes)
         self._near: Near | None = None
 
+    def asked(self, verb: str, fields: Any, read: Callable[[Any], T]) -> T:
+        """What `read` makes of the answer to a request.
+
+        Raises:
+            WireError: it can make nothing of it.
+            StoreError: the server can't be reached, or refuses.
+        """
+        answer = self.line.ask(verb, fields)
+        try:
+            return read(answer)
+        except _UNREADABLE as error:
+            raise WireError(f"{self.line.where}: an answer to {verb} that can't be read") from error
+
     # -- one trip ---------------------------------------------------------------------------------
 
     def fetch(self, key: bytes) -> Found | None:
@@ -82,15 +98,18 @@ class RemotePlace:
             DamagedValue: an item is damaged there.
             StoreError: the server can't be reached, or refuses.
         """
-        return self._row(key, self.line.ask("fetch", {"key": key, "room": ROOM}))
+        return self.asked("fetch", {"key": key, "room": ROOM}, self._row)
 
     def claim(self, key: bytes) -> Found | None:
         """`fetch`, for a caller who computes what is not there: the lease comes with the answer."""
         self.locks.unclaimed()
-        row = self.line.ask("fetch", {"key": key, "room": ROOM, "lease": True})
-        if isinstance(row, dict) and row.get("leased") is True:
-            self.locks.granted(key)
-        return self._row(key, row)
+
+        def read(row: Any) -> Found | None:
+            if isinstance(row, dict) and row.get("leased") is True:
+                self.locks.granted(key)
+            return self._row(row)
+
+        return self.asked("fetch", {"key": key, "room": ROOM, "lease": True}, read)
 
     def glance(self, key: bytes) -> Found | None:
         """What is near: nothing."""
@@ -101,36 +120,40 @@ class RemotePlace:
         found: dict[bytes, Found] = {}
         for at in range(0, len(wanted), _MANY):
             some = wanted[at : at + _MANY]
-            rows = self.line.ask("fetch_many", {"keys": some, "room": 4 * ROOM})
-            if not isinstance(rows, list) or len(rows) != len(some):
-                raise WireError(f"{self.line.where}: another number of rows than were asked for")
-            for key, row in zip(some, rows, strict=True):
-                try:
+            fields = {"keys": some, "room": 4 * ROOM}
+
+            def read(rows: Any, some: Sequence[bytes] = some) -> list[tuple[bytes, Any]]:
+                return list(zip(some, rows, strict=True))
+
+            for key, row in self.asked("fetch_many", fields, read):
+                with contextlib.suppress(DecodeError):  # told when it is looked for by itself
                     late = isinstance(row, dict) and "later" in row  # too much for one answer
-                    made = self.fetch(key) if late else self._row(key, row)
-                except DamagedValue:  # told when it is looked for by itself
-                    continue
-                if made is not None:
-                    found[key] = made
+                    made = self.fetch(key) if late else self._read(row)
+                    if made is not None:
+                        found[key] = made
         return found
 
-    def _row(self, key: bytes, row: Any) -> Found | None:
+    def _read(self, row: Any) -> Found | None:
         try:
-            if "damaged" in row:
-                raise DamagedValue(str(row["damaged"]))
-            if "body" not in row:
-                return None
-            body = Body.unpack(row["body"])
-            if "frame" not in row:
-                return Found(body, None)
-            frame, sent = Frame.unpack(row["frame"]), row.get("blobs")
-            if sent is not None and not (
-                len(sent) == len(frame.blobs) and all(type(item) is bytes for item in sent)
-            ):
-                raise WireError(f"{self.line.where}: blobs that do not fit their frame")
-        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            return self._row(row)
+        except _UNREADABLE as error:
             raise WireError(f"{self.line.where}: a row that can't be read") from error
-        return Found(body, self.trusted(body.result, frame)._replace(contents=sent))
+
+    def _row(self, row: Any) -> Found | None:
+        if not isinstance(row, dict):
+            raise TypeError("a row is a mapping")
+        if "damaged" in row:
+            raise DamagedValue(str(row["damaged"]))
+        if "body" not in row:
+            return None
+        body = Body.unpack(_bytes(row["body"]))
+        if "frame" not in row:
+            return Found(body, None)
+        frame, sent = Frame.unpack(_bytes(row["frame"])), row.get("blobs")
+        if sent is not None and len(sent) != len(frame.blobs):
+            raise WireError(f"{self.line.where}: blobs that do not fit their frame")
+        contents = None if sent is None else [_bytes(item) for item in sent]
+        return Found(body, self.trusted(body.result, frame)._replace(contents=contents))
 
     def trusted(self, digest: bytes, frame: Frame) -> Sent:
         """A frame, with the codec by which it may be decoded here."""
@@ -215,8 +238,9 @@ class RemotePlace:
             sent.append(bytes(view) if fits else None)
         left = [i for i, item in enumerate(sent) if item is None]
         if left:
-            there = self.line.ask("have", {"names": [names[i] for i in left]})
-            for i, size in zip(left, there, strict=True):
+            wanted = {"names": [names[i] for i in left]}
+            there = self.asked("have", wanted, lambda sizes: list(zip(left, sizes, strict=True)))
+            for i, size in there:
                 if size != len(views[i]):
                     self.line.send({"name": names[i], "size": len(views[i])}, views[i])
         return frame, sent
@@ -247,8 +271,7 @@ class RemotePlace:
             pack(said)
         except WireError:
             return None
-        found = self.line.ask("found", {"query": said})
-        return None if found is None else int(found)
+        return self.asked("found", {"query": said}, lambda n: None if n is None else int(n))
 
     # -- what else a cache asks of a place --------------------------------------------------------
 
@@ -267,13 +290,14 @@ class RemotePlace:
 
     def collect(self, grace: float, dry_run: bool) -> tuple[int, int]:
         """See `Cache.gc`: items and bytes. Takes the right to administer."""
-        items, size = self.line.ask("gc", {"grace": grace, "dry_run": dry_run})
-        return int(items), int(size)
+        items, size = self.asked("gc", {"grace": grace, "dry_run": dry_run}, _numbers(2))
+        return items, size
 
     def free(self, digests: Sequence[str]) -> tuple[int, int]:
         """Throw results away, and what only they needed: items and bytes."""
-        items, size = self.line.ask("free", {"keys": [bytes.fromhex(d) for d in digests]})
-        return int(items), int(size)
+        fields = {"keys": [bytes.fromhex(digest) for digest in digests]}
+        items, size = self.asked("free", fields, _numbers(2))
+        return items, size
 
     def evict(
         self, function: str | None, before: float | None, keys: Iterable[str] | None, dry_run: bool
@@ -282,23 +306,41 @@ class RemotePlace:
         fields: dict[str, Any] = {"function": function, "before": before, "dry_run": dry_run}
         if keys is not None:
             fields["keys"] = [bytes.fromhex(key) for key in keys]
-        return [int(n) for n in self.line.ask("evict", fields)]
+        return self.asked("evict", fields, _numbers(4))
 
     def verify(self, repair: bool, discard: bool) -> dict[str, Any]:
         """See `Cache.verify`: what a report says. A repair takes the right to administer."""
         fields = {"repair": repair, "discard": discard}
-        found = dict(self.line.ask("repair" if repair else "verify", fields))
-        found["problems"] = tuple(Problem(*one) for one in found["problems"])
-        return found
+
+        def read(said: Any) -> dict[str, Any]:
+            return {**said, "problems": tuple(Problem(*one) for one in said["problems"])}
+
+        return self.asked("repair" if repair else "verify", fields, read)
 
     def totals(self) -> dict[str, Any]:
         """See `Cache.size`."""
-        return dict(self.line.ask("totals", {}))
+        return self.asked("totals", {}, dict)
 
     def close(self) -> None:
         """End the connection; the next use makes a new one."""
         self.locks.close()
         self.line.close()
+
+
+def _bytes(found: Any) -> bytes:
+    if type(found) is not bytes:
+        raise TypeError("not bytes")
+    return found
+
+
+def _numbers(count: int) -> Callable[[Any], list[int]]:
+    def read(found: Any) -> list[int]:
+        numbers = [int(n) for n in found]
+        if len(numbers) != count:
+            raise ValueError("another number of numbers")
+        return numbers
+
+    return read
 
 
 def _counts(uses: Mapping[bytes, int]) -> dict[str, int]:

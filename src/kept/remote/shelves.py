@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kept.codecs import Frame
 from kept.errors import DecodeError
@@ -60,8 +60,13 @@ class RemoteCalls:
         self._place = place
 
     def get(self, key: str) -> Call | None:
-        found = self._place.line.ask("call.get", {"key": str(Digest(key))})
-        return None if found is None else unpack_call(found[0], found[1], found[2] or None)
+        def read(found: Any) -> Call | None:
+            if found is None:
+                return None
+            _, item, uses = found
+            return unpack_call(str(Digest(key)), bytes(item), bytes(uses) or None)
+
+        return self._place.asked("call.get", {"key": str(Digest(key))}, read)
 
     def put(self, key: str, item: Call) -> None:
         """Change a record, whose result must be kept already."""
@@ -88,10 +93,13 @@ class RemoteValues:
         self._place = place
 
     def get(self, key: str) -> Value | None:
-        packed = self._place.line.ask("value.get", {"key": str(Digest(key))})
-        if packed is None:
+        def read(packed: Any) -> Frame | None:
+            return None if packed is None else Frame.unpack(bytes(packed))
+
+        found = self._place.asked("value.get", {"key": str(Digest(key))}, read)
+        if found is None:
             return None
-        frame = self._place.trusted(Digest(key).raw, Frame.unpack(packed))
+        frame = self._place.trusted(Digest(key).raw, found)
         payload, buffers = self._place.load(frame)
         return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
 
@@ -112,6 +120,12 @@ class RemoteValues:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter(listed(self._place, "values", prefix))
+
+
+def _notes(said: Any) -> dict[str, bytes]:
+    if not all(type(item) is bytes for item in said.values()):
+        raise TypeError("a note is bytes")
+    return dict(said)
 
 
 class RemoteNotes:
@@ -145,7 +159,7 @@ class RemoteNotes:
         wanted = iter([check_key(key) for key in keys])
         found: dict[str, bytes] = {}
         while some := list(islice(wanted, _MANY)):
-            found.update(self._place.line.ask("notes.get", {"keys": some}))
+            found.update(self._place.asked("notes.get", {"keys": some}, _notes))
         return found
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:

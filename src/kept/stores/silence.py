@@ -29,10 +29,11 @@ class Silence:
         if self._until and self._until > time.monotonic():
             raise StoreError(self._why)
 
-    def note(self, why: str, began: float) -> None:
-        """What began at that time (`time.monotonic`) ended without an answer."""
+    def note(self, why: str, began: float | None = None) -> None:
+        """What began at that time (`time.monotonic`) ended without an answer; None: so long ago that
+        it is not to be tried again at once."""
         now = time.monotonic()
-        if now - began > _LONG:
+        if began is None or now - began > _LONG:
             self._until, self._why = now + PAUSE, why
 
     def over(self) -> None:
