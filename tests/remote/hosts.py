@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any, Self
@@ -48,11 +47,8 @@ class Served:
         self.cache = kept.open(url)
         self.desk = Counting(self.cache, **options)
         self.right = right
-        self._scratch = tempfile.TemporaryDirectory(prefix="kept-link-")
-        self.path = f"{self._scratch.name}/s"
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.path)
-        self._listener.listen(50)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self.port: int = self._listener.getsockname()[1]
         self._links: list[socket.socket] = []
         self._pid = os.getpid()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -63,23 +59,20 @@ class Served:
         asked, self.desk.asked = self.desk.asked, []
         return [verb for verb in asked if verb != "notes.put"]
 
-    @property
-    def command(self) -> list[str]:
-        """What reaches it."""
-        return [sys.executable, "-I", "-S", str(RELAY), self.path]
-
-    def place(self, **options: Any) -> Piped:
-        """A client's place."""
-        return Piped(self.command, **options)
+    def place(self, port: int | None = None, **options: Any) -> Piped:
+        """A client's place; `port` is of what stands between."""
+        command = [sys.executable, "-I", "-S", str(RELAY), str(port or self.port)]
+        return Piped(command, **options)
 
     def client(self, *, memory: int | str = "256 MB", **options: Any) -> kept.Cache:
-        """A client's cache."""
+        """A client's cache; see `place`."""
         return kept.Cache(place=self.place(**options), memory=memory)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 link = self._listener.accept()[0]
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._links.append(link)
                 threading.Thread(target=self._serve, args=(link,), daemon=True).start()
 
@@ -88,6 +81,7 @@ class Served:
             serve_stream(self.desk, link.fileno(), link.fileno(), self.right)
         with contextlib.suppress(OSError):
             link.shutdown(socket.SHUT_RDWR)
+        link.close()
 
     def cut(self) -> None:
         """Break all connections."""
@@ -105,7 +99,6 @@ class Served:
         self.cut()
         self.desk.close()
         self.cache.close()
-        self._scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self

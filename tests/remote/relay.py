@@ -1,5 +1,5 @@
 """Carries bytes between its own input and output and a socket: stands in for ssh where a test serves
-by itself. Run with the path of the socket."""
+by itself. Run with its port."""
 
 import os
 import socket
@@ -16,8 +16,8 @@ def carry(source: int, target: int) -> None:
         pass
 
 
-with socket.socket(socket.AF_UNIX) as link:
-    link.connect(sys.argv[1])
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as link:
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def there() -> None:
         carry(0, link.fileno())

@@ -45,11 +45,9 @@ leaves = st.one_of(
     ),
     st.sampled_from([*KEYS, "calls", "values", "notes", pack_uses(1, 2.0)]),
 )
-names = st.sampled_from(
-    ["key", "keys", "record", "blobs", "uses", "frame", "body", "of", "prefix", "query", "name"]
-    + ["names", "size", "start", "stop", "room", "lease", "leased", "damaged", "later", "items"]
-    + ["item", "grace", "dry_run", "conditions", "order", "limit", "problems", "function", "before"]
-) | st.text(max_size=3)
+NAMES = """key keys record blobs uses frame body of prefix query name names size start stop room lease
+leased damaged later items item grace dry_run conditions order limit problems function before"""
+names = st.sampled_from(NAMES.split()) | st.text(max_size=3)
 values = st.recursive(
     leaves,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=5),
