@@ -398,6 +398,36 @@ def test_a_client_that_vanishes_leaves_its_lease(home: Path) -> None:
         assert f(-1) == 1
 
 
+def test_told_to_end_it_answers_what_it_was_asked_and_leaves_nothing(home: Path) -> None:
+    service = WebService({"me": {"default": "write"}})
+    try:
+        process = service._process
+        assert process is not None
+        link = socket.create_connection(("127.0.0.1", service.port), timeout=20)
+        with link, service.open("me") as cache:
+            f = keep(cache=cache, name="f", version=1)(value)
+            f(1)
+            lines = ["PUT /default/v1/blobs/" + "0" * 64 + " HTTP/1.1", "host: x"]
+            lines += [
+                f"authorization: Bearer {service.tokens['me']}",
+                "content-length: 100",
+                "",
+                "",
+            ]
+            link.sendall("\r\n".join(lines).encode())
+            scratch = service.directory / "cache" / "tmp"
+            until(lambda: any(scratch.iterdir()))
+            process.terminate()
+            link.sendall(bytes(100))
+            assert link.recv(1000).startswith(b"HTTP/1.1 422 ")
+            assert process.wait(20) == 0
+            assert not any(scratch.iterdir())
+            with told():
+                assert same(f(1), 1)
+    finally:
+        service.close()
+
+
 def test_the_server_ends_while_it_is_asked(home: Path) -> None:
     service = WebService({"me": {"default": "write"}})
     try:

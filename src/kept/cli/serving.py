@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -159,6 +160,8 @@ def _serve_http(
         scheme = "http" if secured[0] is None else "https"
         # It listens already: who connects now is answered in a moment.
         print(f"serving {', '.join(openers)} on {scheme}://{at}:{port}", flush=True)
+        # The server ends what is under way, and then has its signal again: to end what is ours.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with sock, contextlib.suppress(KeyboardInterrupt):
             ready.run(sockets=[sock])
 
