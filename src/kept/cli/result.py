@@ -28,6 +28,13 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
         if call.state == "failed" and isinstance(value, list) and value:
             value = value[0]  # its causes follow
         shown = _text(value)
+    elif frame.codec == "file":
+        from kept.codecs.filed import says
+
+        said = says(cache.place.load(frame)[0])
+        shown = (
+            f"a file of the format {said['format']}, read by {said['loader']}; --value does that"
+        )
     elif frame.codec == "json":  # nothing runs when JSON is read
         payload, _ = cache.place.load(frame)
         shown = _short(bytes(payload[: 4 * _CHARACTERS]).decode(errors="replace"))

@@ -24,6 +24,9 @@ _MODULES = {
 """Modules with `encode` and `decode`, imported by those who use them; `require`, where there is
 one, raises `ConfigError` if the codec's package is not installed."""
 
+_READ = {"plain": "kept.codecs.plain", "file": "kept.codecs.filed"}
+"""Not to be asked for: what a pickle from elsewhere is decoded by, and files of a format."""
+
 NAMES = ("pickle", "cloudpickle", *_MODULES)
 """The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself."""
 
@@ -64,8 +67,8 @@ def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:
     """
     if codec in ("pickle", "cloudpickle"):
         return pickled.decode
-    if codec == "plain":  # not to be asked for: what a pickle from elsewhere is decoded by
-        found: Callable[[Buffer, Sequence[Buffer]], Any] = import_module("kept.codecs.plain").decode
+    if codec in _READ:
+        found: Callable[[Buffer, Sequence[Buffer]], Any] = import_module(_READ[codec]).decode
         return found
     try:
         check(codec)

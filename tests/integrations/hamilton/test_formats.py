@@ -1,10 +1,21 @@
 """The names that files of formats have in a cache directory."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.integrations.hamilton.flows import builder, module
 
-from kept.integrations.hamilton import KeptResultStore, search_data_adapter_registry
+import kept
+from kept.cli.app import run
+from kept.codecs.filed import decode
+from kept.integrations.hamilton import (
+    KeptAdapter,
+    KeptResultStore,
+    search_data_adapter_registry,
+    with_kept,
+)
 
 SAVER, LOADER = search_data_adapter_registry("json", dict)
 
@@ -68,3 +79,36 @@ def test_elsewhere_the_copies_go_with_the_store() -> None:
     del store
     assert not path.exists()
     assert KeptResultStore("files:store").get("a") == {"n": 1}
+
+
+@pytest.mark.parametrize("make", [with_kept, lambda made, at: made.with_adapters(KeptAdapter(at))])
+def test_a_file_of_a_format_is_shown_and_loaded_as_any_result(
+    make: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = module(
+        '@cache(format="parquet")\n'
+        "def frame(n: int) -> pd.DataFrame:\n    return pd.DataFrame({'a': range(n), 'b': 'text'})\n"
+    )
+    dr = make(builder(flow), "store").build()
+    frame = dr.execute(["frame"], inputs={"n": 3})["frame"]
+    with kept.open("store") as cache:
+        (call,) = (call for call in cache.query().calls() if call.size > 500)
+        assert cache.load(call.result).to_dict() == frame.to_dict()
+        assert cache.query(key=call.key).one().result.to_dict() == frame.to_dict()
+    assert run(["show", call.key, "--cache", "./store"]) == 0
+    assert "a file of the format parquet, read by hamilton.plugins" in capsys.readouterr().out
+    assert run(["show", call.key, "--cache", "./store", "--value"]) == 0
+    assert "2  2  text" in capsys.readouterr().out
+    assert run(["verify", "--cache", "./store"]) == 0
+
+
+@pytest.mark.parametrize("head", [b"nonsense", b"[]", b'{"format": "json"}'])
+def test_a_head_that_says_nothing(head: bytes) -> None:
+    with pytest.raises(kept.DecodeError, match="does not say who reads it"):
+        decode(head, [b""])
+
+
+def test_a_loader_that_is_not_there() -> None:
+    head = json.dumps({"format": "json", "loader": "nowhere:Loader", "takes": "file"}).encode()
+    with pytest.raises(kept.DecodeError, match="nowhere:Loader can't read"):
+        decode(head, [b""])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import inspect
 import json
 import os
@@ -25,7 +24,8 @@ from typing import Any
 from kept.caches import Cache
 from kept.caches.place import inner
 from kept.codecs import Frame
-from kept.errors import DecodeError, EncodeError, Undigestible
+from kept.codecs.filed import read, says
+from kept.errors import EncodeError, Undigestible
 from kept.hashing import buffer_digest, digest_bytes
 from kept.records import Buffer, Digest, Value
 
@@ -103,12 +103,12 @@ class Formats:
             takes: how the loader takes its location.
             content: the digest of the result, where it has one.
         """
-        says = {
+        said = {
             "format": format_name,
             "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
             "takes": takes,
         }
-        head = json.dumps(says, sort_keys=True).encode()
+        head = json.dumps(said, sort_keys=True).encode()
         name = buffer_digest(data)
         # Not the digest of the result alone: kept without a format, it is another value.
         digest = Digest.of(digest_bytes((FORMAT, head, content or name)))
@@ -116,8 +116,7 @@ class Formats:
 
     def name(self, data_version: str, value: Value) -> None:
         """Give the bytes of a kept value the name of its data version."""
-        says = json.loads(value.head)
-        self._name(self.path(data_version, says["format"]), value.buffers[0])
+        self._name(self.path(data_version, says(value.head)["format"]), value.buffers[0])
 
     def _make_root(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -172,19 +171,7 @@ class Formats:
 
     def read(self, head: bytes, data: Buffer, data_version: str) -> Any:
         """What the loader that a head names makes of verified bytes; raises as `load`."""
-        says = json.loads(head)
-        named = self._name(self.path(data_version, says["format"]), data)
-        module, _, name = says["loader"].partition(":")
-        try:
-            loader: Any = importlib.import_module(module)
-            for part in name.split("."):
-                loader = getattr(loader, part)
-            result, _ = loader(**{says["takes"]: str(named)}).load_data(None)
-        except Exception as error:
-            raise DecodeError(
-                f"{says['loader']} can't read {named}: {type(error).__name__}: {error}"
-            ) from error
-        return result
+        return read(head, self._name(self.path(data_version, says(head)["format"]), data))
 
     # -- tidying ----------------------------------------------------------------------------------
 
