@@ -121,7 +121,7 @@ def test_one_warning_for_a_thousand_calls(host: Served) -> None:
         f(-1)
         between.how, between.down = "hang", 0
         with pytest.warns(KeptWarning) as told:
-            assert all([right(f(x), x) for x in range(-30, -1)])
+            assert all(right(f(x), x) for x in range(-30, -1))
         assert len(told) == 1
         assert f.stats().unavailable >= 29
         with pytest.raises(StoreError):
