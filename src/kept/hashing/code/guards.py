@@ -28,6 +28,7 @@ def same():
  except Exception:
   return False
 """
+_SOME = 64  # items of a container of functions and other objects that are compared at each call
 _MUTABLE = frozenset({list, dict, set, bytearray})
 
 Space = Mapping[str, Any]
@@ -38,13 +39,26 @@ def fingerprint(value: Any) -> Any:
     try:
         found: Any = dumps(value, 2)
     except ValueError:
-        if len(value) > 1000:
-            return None
         # By identity: objects inside that change themselves are not seen.
-        if type(value) is dict:
-            return [*value], [*map(id, value.values())]
-        return [*map(id, value)]
+        return _items(value) if len(value) <= 1000 else None
     return found if len(found) <= _LARGE else None
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    """What a container holds; held, so that nothing else can come to lie where it lay."""
+    return (*value, *value.values()) if type(value) is dict else (*value,)
+
+
+def _same_items(value: Any, held: tuple[Any, ...]) -> bool:
+    now = _items(value)
+    return len(now) == len(held) and all(map(is_, now, held))
+
+
+def _unchanged(value: Any, found: Any) -> bool:
+    """Whether a container still has a fingerprint."""
+    if type(found) is tuple:
+        return _same_items(value, found)
+    return bool(fingerprint(value) == found)
 
 
 class _Check:
@@ -52,7 +66,13 @@ class _Check:
 
     def __init__(self) -> None:
         self.terms: list[str] = []
-        self._held: dict[str, Any] = {"dumps": dumps, "all": all, "map": map, "is_": is_}
+        self._held: dict[str, Any] = {
+            "dumps": dumps,
+            "same_items": _same_items,
+            "all": all,
+            "map": map,
+            "is_": is_,
+        }
 
     def add(self, term: str, *values: Any) -> None:
         """A term, with the values that stand at its `{}`."""
@@ -118,6 +138,8 @@ class Guards:
                 print_ = fingerprint(value)
                 if type(print_) is bytes and len(print_) <= _SMALL:
                     check.add("dumps({}, 2) == {}", value, print_)
+                elif type(print_) is tuple and len(print_) <= _SOME:
+                    check.add("same_items({}, {})", value, print_)
                 elif print_ is not None:
                     self._large.append((value, print_))
         self.same: Callable[[], bool] = check.made()
@@ -132,7 +154,7 @@ class Guards:
         for space, name, value in self._far:
             if space.get(name, MISSING) is not value:
                 return False
-        return all(fingerprint(value) == found for value, found in self._large)
+        return all(_unchanged(value, found) for value, found in self._large)
 
     def all_same(self) -> bool:
         """Whether all is as it was."""

@@ -20,8 +20,8 @@ from .lazy import Imports
 from .normal import Normal
 from .project import Project
 from .scopes import Chain
-from .texts import assignments, class_text, function_text, functions_of
-from .values import object_node
+from .texts import assignments, class_text, function_text, functions_of, put_in
+from .values import code_in, is_code, object_node
 
 __all__ = ["Part", "Reach"]
 
@@ -149,11 +149,14 @@ class Reach:
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             node.append(self.node(wrapped))
-            return
         for cell in function.__closure__ or ():
             content = _content(cell)
-            if isinstance(content, (FunctionType, type)) or hasattr(content, "__wrapped__"):
+            if content is wrapped:
+                continue
+            if is_code(content):
                 node.append(self.node(content))
+            else:  # such as the implementations of `singledispatch`
+                node += [[name, self.node(item)] for name, item in code_in(content)]
 
     def _text(
         self,
@@ -231,17 +234,26 @@ class Reach:
             for label, function in sorted((f.__name__, f) for f in functions):
                 node.append([label, self.node(function)])
             node.append([self.node(base) for base in kind.__bases__])
+        for label, value in sorted(vars(kind).items()):
+            # From outside its body: methods, and subclasses that `__init_subclass__` registers.
+            if found := [pair for pair in put_in(kind, label, value) if self._owns(pair[1])]:
+                node.append([label, *([name, self.node(item)] for name, item in found)])
         self._reloaded(space)
         self._classes.append((node, kind))
 
     def _class_values(self, node: list[Any], kind: type[Any]) -> None:
         """Constants of a class as they are now, but those that code sets itself."""
         for name, value in sorted(vars(kind).items()):
-            if type(value) not in _DATA or (name[:2] == "__" and name[-2:] == "__"):
+            if type(value) not in _DATA or (name[0] == name[-1] == "_"):  # Python's own, and Enum's
                 continue
             if name not in self.set_on:
                 node += [name, value]
                 self._read(vars(kind), name, value, each=True)
+
+    def _owns(self, value: Any) -> bool:
+        if isinstance(value, type):
+            return self.project.owns_class(value)
+        return type(value) is not FunctionType or self.project.owns_function(value)
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -284,13 +296,17 @@ class Reach:
         own = f"{where.get('__name__')}:{name}"
         if (id(where), name) in self.state:
             texts = assignments(where.get("__file__"), name)
-            node = ["state", *texts]
+            # What code does itself is no state: a registry that decorators fill when modules load.
+            found = code_in(value)
+            node = ["state", *texts, *([name, self.node(item)] for name, item in found)]
             self._part(own, "state", node, texts)
+            if found and _interactive(where):
+                self._mutable(value)
             return ([node, *rest] if rest else node), full
-        is_code = isinstance(value, (FunctionType, type)) or hasattr(type(value), "__followed__")
-        self._read(where, name, value, each=direct or not is_code or _interactive(where))
+        code = is_code(value)
+        self._read(where, name, value, each=direct or not code or _interactive(where))
         node = self.node(value)
-        if not is_code:
+        if not code:
             self._part(own, "value", node, value)
             self._mutable(value)
         return ([node, *rest] if rest else node), full
@@ -307,6 +323,8 @@ class Reach:
             inner = vars(value).get(rest[0], MISSING)
             if inner is MISSING:
                 inner = sys.modules.get(f"{value.__name__}.{rest[0]}", MISSING)
+            if inner is MISSING and "__getattr__" in vars(value):
+                return vars(value), "__getattr__", vars(value)["__getattr__"], rest
             space, name, rest, value = vars(value), rest[0], rest[1:], inner
         return space, name, value, rest
 

@@ -15,6 +15,7 @@ from ..functions import reduce_code
 from ..source import definition, is_ours, lines_of, statement
 from .normal import Normal, normal
 from .project import module_file
+from .values import code_in
 
 __all__ = [
     "assigned",
@@ -23,6 +24,7 @@ __all__ = [
     "class_text",
     "function_text",
     "functions_of",
+    "put_in",
 ]
 
 _CLASS = re.compile(r"class\s")
@@ -103,6 +105,14 @@ def functions_of(kind: type[Any]) -> Iterator[FunctionType]:
             inner = getattr(inner, "__wrapped__", inner)
             if isinstance(inner, FunctionType) and inner.__module__ == kind.__module__:
                 yield inner
+
+
+def put_in(kind: type[Any], name: str, value: Any) -> list[tuple[Any, Any]]:
+    """The functions and classes that an attribute of a class holds, but for those of its body."""
+    if isinstance(value, FunctionType):
+        inside = value.__qualname__.startswith(f"{kind.__qualname__}.")
+        return [] if inside else [("", value)]
+    return [] if name[:2] == "__" else code_in(value)  # `__annotations__`, and others of Python's own
 
 
 def class_text(kind: type[Any]) -> tuple[Normal, ...]:

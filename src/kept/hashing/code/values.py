@@ -37,6 +37,28 @@ def digested(value: Any) -> list[Any]:
         return ["type", class_name(type(value))]
 
 
+def is_code(value: Any) -> bool:
+    """Whether something is a function, a class, or a wrapper of one."""
+    kind = type(value)
+    if kind is FunctionType or isinstance(value, type) or hasattr(kind, "__followed__"):
+        return True
+    return kind is MethodType or kind.__name__ == "_lru_cache_wrapper"
+
+
+def code_in(value: Any) -> list[tuple[Any, Any]]:
+    """The functions and classes that a container holds, with what tells them apart in it."""
+    kind = type(value)
+    if kind is dict and len(value) <= _MOST:
+        found = [(digested(key)[1], item) for key, item in value.items() if is_code(item)]
+    elif kind in _ORDERED and len(value) <= _MOST:
+        return [(at, item) for at, item in enumerate(value) if is_code(item)]
+    elif kind in _SETS and len(value) <= _MOST:
+        found = [(getattr(item, "__qualname__", ""), item) for item in value if is_code(item)]
+    else:
+        return []
+    return sorted(found, key=lambda pair: str(pair[0]))
+
+
 def object_node(reach: Reach, value: Any) -> list[Any]:
     """The node of anything but functions, classes and modules.
 
