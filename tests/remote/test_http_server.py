@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from blake3 import blake3
 from tests.caches.places import Counted
+from tests.faults.processes import Child
 from tests.remote.webs import WebServed, WebService
 
 import kept
@@ -279,3 +280,65 @@ def test_the_page_and_the_description(host: WebServed) -> None:
     for path, item in api["paths"].items():
         named = {one["name"] for one in item.get("parameters", [])}
         assert set(re.findall(r"\{(\w+)\}", path)) == named
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def test_a_server_holds_little_of_an_index_in_memory(host: WebServed) -> None:
+    database = host.cache.place.database
+    assert database.connection.execute("PRAGMA cache_size").fetchone() == (-32768,)
+    database.close()
+    assert database.connection.execute("PRAGMA cache_size").fetchone() == (-32768,)
+
+
+STREAMING = """
+import sys, threading
+import numpy as np, psutil
+import kept
+from kept import keep
+
+url, token, server, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+cache = kept.open(url, token=token, memory=0)
+f = keep(cache=cache, name="large", version=1, strict=True)(lambda: made)
+g = keep(cache=cache, name="small", version=1, strict=True)(abs)
+g(-1), g(-1)
+made = np.frombuffer(np.random.default_rng(0).bytes(size), np.uint8)
+both = psutil.Process(), psutil.Process(server)
+
+def held():
+    found = [one.memory_info() for one in both]
+    return [one.rss - one.shared for one in found]
+
+start, most, stop = held(), [0, 0], threading.Event()
+
+def watch():
+    while not stop.wait(0.01):
+        most[:] = map(max, most, held())
+
+thread = threading.Thread(target=watch)
+thread.start()
+f()
+found = f()
+stop.set()
+thread.join()
+assert f.stats().hits == 1 and np.array_equal(found, made)
+print(*(now - before for now, before in zip(most, start)))
+"""
+
+
+@pytest.mark.long
+def test_a_large_array_takes_little_memory_on_either_side() -> None:
+    service = WebService({"me": {"default": "write"}})
+    try:
+        process = service._process
+        assert process is not None
+        # setpriv becomes the server: it is the same process.
+        arguments = [service.url, service.tokens["me"], str(process.pid), str(256 << 20)]
+        with Child(STREAMING, *arguments) as child:
+            client, server = map(int, child.line(100).split())
+        print(f"client {client / 1e6:.0f} MB, server {server / 1e6:.0f} MB")
+        assert 0 <= client < 128e6
+        assert 0 <= server < 128e6
+    finally:
+        service.close()

@@ -27,6 +27,7 @@ from kept.stores.shelves import put_value
 
 __all__ = ["Host", "Staged"]
 
+_ROOM = 32 * 1024  # KiB of an index in memory: a server may have many, and should not grow
 _OLD = 3600.0  # seconds after which what nobody named is dropped
 
 
@@ -99,6 +100,8 @@ class Host:
             )
         self.place = place
         self._index = place if isinstance(place, Embedded) else None
+        if self._index is not None:
+            self._index.database.hold(_ROOM)
         self._items: Any = None if isinstance(place, Embedded) else place.values.items
         self._staged: dict[tuple[str, bytes], Staged] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None

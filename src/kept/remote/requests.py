@@ -60,6 +60,7 @@ class HttpLine:
         self.silence = Silence()
         self.trips = 0
         """How many answers were waited for."""
+        self._ends = 0  # how often it was closed
         self._forked()
         _all.add(self)
 
@@ -137,7 +138,7 @@ class HttpLine:
 
     def _try(self, request: _Request, trips: int = 1) -> Any:
         self.silence.check()
-        began = time.monotonic()
+        began, ends = time.monotonic(), self._ends
         again = request.verb not in ONCE and request.sink is None
         self.trips += trips
         while True:
@@ -149,7 +150,7 @@ class HttpLine:
                 time.sleep(later.seconds)
             except Broken:
                 # One that broke while it was idle is not worth an error.
-                if not again:
+                if not again or self._ends != ends:
                     raise
                 again = False
             except Unanswered as error:
@@ -249,6 +250,7 @@ class HttpLine:
     def close(self) -> None:
         """End the connections, when what nobody waits for has gone; the next use makes new ones."""
         with self._guard:
+            self._ends += 1
             behind, self._behind = self._behind, None
         if behind is not None:
             behind.shutdown()

@@ -66,6 +66,8 @@ class Database:
         self._watch: WalIndex | None = None
         self._identity: tuple[int, int] | None = None
         self.readonly = False
+        self.room = 327_680  # a million calls
+        """KiB of the file that are held in memory, as far as they are touched."""
         self.set_aside = 0
         """How many damaged files were set aside in this process."""
         _all.add(self)
@@ -108,6 +110,12 @@ class Database:
             self._tell()
             return self._connection
 
+    def hold(self, room: int) -> None:
+        """Hold no more than so many KiB of the file in memory; raises as `open`."""
+        self.room = room
+        with self.lock:
+            self.connection.execute(f"PRAGMA cache_size = -{room}")
+
     def _connect(self) -> sqlite3.Connection:
         self.readonly = not os.access(
             self.path if self.path.exists() else self.path.parent, os.W_OK
@@ -127,9 +135,7 @@ class Database:
         )
         c.text_factory = _text
         try:
-            c.execute(
-                "PRAGMA cache_size = -327680"
-            )  # KiB, as far as it is touched: a million calls
+            c.execute(f"PRAGMA cache_size = -{self.room}")
             if not self.readonly:
                 self._prepare(c)
             self._schema(c)
