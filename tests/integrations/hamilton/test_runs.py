@@ -13,8 +13,9 @@ from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
 import kept
 from kept.integrations.hamilton import KeptAdapter, KeptMetadataStore, KeptResultStore, with_kept
+from kept.integrations.hamilton.ending import ending
 from kept.records import Event
-from kept.runs.notes import HEADS, notes_of
+from kept.runs.notes import EVENTS, HEADS, notes_of
 from kept.runs.run import Run
 from kept.runs.run import run as begin_run
 
@@ -230,3 +231,22 @@ os._exit(0)
     subprocess.run([sys.executable, "-c", script], check=True)
     assert [node["node_name"] for node in metadata.get_run("run")] == ["node"]
     assert metadata.get_run_ids() == ["run"]
+
+
+def test_the_end_of_a_run_waits_for_a_store_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    dr = with_adapter(builder(module(CHAIN))).build()
+    store = type(dr.cache.kept.place.notes)
+    real = store.put_many
+
+    def refuse(self: Any, items: Any) -> None:
+        if any(key.startswith(EVENTS) for key in items):
+            raise kept.StoreError("busy")
+        real(self, items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "put_many", refuse)
+        dr.execute(["c"], inputs={"x": 1})
+        with pytest.warns(kept.KeptWarning, match="busy"):
+            ending.finish()
+    run = last(dr)
+    assert (run.state, len(run.events())) == ("done", 3)

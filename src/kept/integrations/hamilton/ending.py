@@ -17,6 +17,7 @@ from kept.runs.recording import Recorder
 __all__ = ["ending", "write_end"]
 
 _SOON = 0.25  # seconds
+_TRIES = 20  # how often a store that is busy is asked to take the end of a run
 
 
 class Ending:
@@ -28,6 +29,7 @@ class Ending:
     def forget(self) -> None:
         """Nothing is to be written: at first, and in a forked child, whose parent does it."""
         self._ended: deque[tuple[Recorder, str | None, float]] = deque()
+        self._tries = 0
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -50,22 +52,36 @@ class Ending:
             time.sleep(_SOON)
             with contextlib.suppress(Exception):  # warned of by the run; the next one still ends
                 self.finish()
+                if self._ended:  # what a busy store did not take is written later
+                    self._wake.set()
 
     def finish(self) -> None:
-        """Write all of them now."""
+        """Write all of them now; what the store does not take waits for the next time."""
         with self._lock:
+            left = []
             while self._ended:
-                recorder, error, at = self._ended.popleft()
-                write_end(recorder, error, at)
+                one = self._ended.popleft()
+                try:
+                    done = write_end(*one)
+                except Exception:  # noqa: BLE001  of one, which keeps no other from its end
+                    done = False
+                if not done:
+                    left.append(one)
+            self._tries = self._tries + 1 if left else 0
+            if self._tries < _TRIES:
+                self._ended.extendleft(reversed(left))
 
 
-def write_end(recorder: Recorder, error: str | None, at: float) -> None:
-    """Write what a run recorded, and when and how it ended."""
+def write_end(recorder: Recorder, error: str | None, at: float) -> bool:
+    """Write what a run recorded, and when and how it ended; whether the store took it."""
     recorder.close()
     record = recorder.record._replace(ended=at, error=error)
     if recorder.cache is not None:
-        with contextlib.suppress(KeptError):  # it then reads as one that crashed
+        try:
             recorder.notes.put(f"{HEADS}{record.id}", pack_record(record))
+        except KeptError:  # it reads as one that crashed, until it is written
+            return False
+    return not recorder.unwritten()
 
 
 ending = Ending()
