@@ -29,6 +29,22 @@ What carries it between two processes::
     line      the channel that there is, made when it is needed and again when it broke
     ssh       `ssh://…`: a line whose channel is the system's `ssh`
 
+What carries it over http::
+
+    web         the application: who is let in, and what is answered
+    asked       a request that was let in, and how one is refused
+    webblobs    blobs: ranges of them out, and in once
+    parts       answers in parts
+    namespaces  the caches that are served, by name
+    tokens      who may do what in which of them
+    rates       how often somebody may ask
+    metrics     what is counted, as Prometheus reads it
+    describing  all of it as OpenAPI, and as a page
+    listening   the application on a port, with deadlines for clients
+    digests     a message that was damaged on its way is told
+    requests    the client's end, in the place of a line
+    http        `https://…`: a place whose line that is
+
 A transport of another kind needs two things. On the client's side an object in the place of `line`,
 which `RemotePlace(line, trusts)` holds:
 
