@@ -182,3 +182,54 @@ def test_functions_and_classes_of_a_script(how: str) -> None:
         assert "Warning" not in done.stderr
         outputs.append(done.stdout.split("\n")[:-1])
     assert outputs == [["ran 3", "ran 4", "ran 3", "6"], ["6"]]
+
+
+SCRIPT = """
+import pickle, subprocess, sys
+import cloudpickle
+from kept import keep
+
+BY = 5
+
+@keep
+def f(x, y=2):
+    return x * y * BY + (f(x - 1) if x else 0)
+
+@keep(name="named")
+def g(x):
+    return x
+
+class Grid:
+    def __digest__(self):
+        return 1
+    @keep
+    def cell(self, x):
+        return x * BY
+
+if __name__ == "__main__":
+    assert pickle.loads(pickle.dumps(f)) is f
+    assert pickle.loads(pickle.dumps(Grid.cell)) is Grid.cell
+    print(f.key(2), g.key(2), f(2), Grid().cell(3), sep="\\n")
+    with open("sent", "wb") as file:
+        cloudpickle.dump((f, g, Grid().cell, f.bind(2)), file)
+"""
+
+OTHER = """
+import pickle
+with open("sent", "rb") as file:
+    f, g, cell, call = pickle.load(file)
+print(f.key(2), g.key(2), f(2), cell(3), sep="\\n")
+assert f.stats().hits == 1 and f.stats().computed == 0
+assert (call(), f.__name__, f.__qualname__) == (f(2), "f", "f")
+assert pickle.loads(__import__("cloudpickle").dumps(f)).key(1) == f.key(1)
+"""
+
+
+def test_functions_of_a_script_in_a_process_that_runs_another(home: Path) -> None:
+    said = []
+    for name, text in {"script.py": SCRIPT, "other.py": OTHER}.items():
+        (home / name).write_text(text)
+        done = subprocess.run([sys.executable, name], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert said[0] == said[1]

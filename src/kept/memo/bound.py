@@ -6,12 +6,11 @@ import contextlib
 import functools
 import itertools
 import os
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from kept.caches import Cache, use, used
-from kept.errors import KeptError, tell
+from kept.errors import KeptError
 from kept.hashing import digest_bytes
 from kept.memo.origin import Origin
 from kept.records import Call, Digest
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from kept.runs.explanation import Explanation
     from kept.runs.profile import Profile
 
-__all__ = ["Bound", "BoundCall", "is_global", "reduced"]
+__all__ = ["Bound", "BoundCall"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -221,41 +220,3 @@ class BoundCall(Generic[R]):
 
             self._packed = pack(self.cache)
         return self.__dict__ | {"cache": None}
-
-
-def is_global(kept: Any) -> bool:
-    """Whether a kept function is found under its name, and so travels as that name alone."""
-    found = _importable(kept.__module__, kept.__qualname__)
-    return found is kept or (isinstance(found, Bound) and found._kept is kept)
-
-
-def reduced(kept: Any) -> str | tuple[Any, ...]:
-    """How a kept function pickles: as the name of a global where it is one."""
-    found = _importable(kept.__module__, kept.__qualname__)
-    if found is kept:
-        return str(kept.__qualname__)
-    if isinstance(found, Bound) and found._kept is kept:  # a classmethod
-        return getattr, (found, "_kept")
-    options, packed = kept.options, None
-    if isinstance(options.cache, Cache):
-        from kept.caches.parcels import pack
-
-        options, packed = options._replace(cache=None), pack(options.cache)
-    return _rebuild, (type(kept), kept.__wrapped__, options, kept._method, packed)
-
-
-def _rebuild(kind: Any, function: Any, options: Any, method: str, packed: bytes | None) -> Any:
-    """A kept function on the other side, from the parts of one that has no name there."""
-    if packed is not None:
-        from kept.caches.parcels import opened
-
-        options = options._replace(cache=opened(packed, lambda error: tell(str(error))))
-    return kind(function, options, method)
-
-
-def _importable(module: str, qualname: str) -> Any:
-    """What a module has under a qualified name; None if nothing."""
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found

@@ -10,12 +10,13 @@ from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
 from kept.errors import Undigestible, tell
 from kept.memo import recorded
-from kept.memo.bound import Bound, BoundCall, reduced
+from kept.memo.bound import Bound, BoundCall
 from kept.memo.driving import drive, refresh
 from kept.memo.flow import MISSING, Located, Raise, given, look, resolved
 from kept.memo.guise import digested, followed, wear
 from kept.memo.locator import Locator
 from kept.memo.options import Options
+from kept.memo.pickling import body_of, reduced
 from kept.memo.recorded import OPEN
 from kept.memo.stats import Stats
 from kept.memo.troubles import broke, not_kept
@@ -363,13 +364,8 @@ class Kept(Generic[P, R]):
             raise Undigestible(f"{self.__qualname__} keeps no call without {needed}")
         return found
 
-    def __followed__(self) -> tuple[Callable[P, R] | None, str]:
-        return followed(self)
-
-    def __digest__(self) -> Any:
-        return digested(self)
-
-    __dask_tokenize__ = __digest__
+    __followed__ = followed
+    __digest__ = __dask_tokenize__ = digested
 
     # -- trouble ----------------------------------------------------------------------------------
 
@@ -394,5 +390,5 @@ class Kept(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        return reduced(self)
+    _body = property(body_of)  # a path to the function, by which it pickles
+    __reduce__ = reduced

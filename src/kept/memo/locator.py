@@ -62,6 +62,13 @@ class Locator:
             self._coding = coding
         return coding
 
+    def take(self, name: str, tag: str) -> None:
+        """Go by an identity that was found where the function came from."""
+        coding = Coding(self._function, self._options._replace(version=0, name=name))
+        coding.tag = tag
+        self.steady, self.same = coding.steady, coding.same
+        self._coding = coding
+
     def identity(self) -> tuple[str, str]:
         """The name under which calls are kept, and the code identity or version."""
         coding = self.coding()

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kept.caches import Cache
 from kept.caches.parcels import NEARBY, unpack
 from kept.caches.tier import Entry
-from kept.memo.bound import BoundCall, is_global
+from kept.memo.bound import BoundCall
 from kept.memo.flow import Located
 from kept.memo.locator import is_short
 from kept.memo.pending import settled
+from kept.memo.pickling import is_global
 from kept.memo.recorded import OPEN, hit
 from kept.memo.stats import Stats
 from kept.records import Arguments, Call
