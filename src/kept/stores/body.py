@@ -11,10 +11,12 @@ from blake3 import blake3
 from kept.errors import DamagedValue
 from kept.records import Call
 
-__all__ = ["BODY_SIZE", "INLINE", "STATES", "Body", "rowid", "seal", "unseal"]
+__all__ = ["BODY_SIZE", "INLINE", "STATES", "Body", "fields", "rowid", "seal", "unseal"]
 
 _BODY = struct.Struct("<32sBdddQ")
 BODY_SIZE = _BODY.size
+fields = _BODY.unpack_from
+"""What `Body.unpack` makes a body of, for who has many."""
 INLINE = 2048
 """Frames of at most this many bytes stand in the call's own row."""
 

@@ -168,8 +168,9 @@ class Statement:
         return self._rows(query, *bound, *values)
 
     def table(self, order: Order, limit: int | None) -> Iterator[tuple[Any, ...]]:
-        """Key, body, arguments, metadata, uses and last use, as they are stored."""
-        what = f"c.key, c.body, c.arguments, c.metadata, {COLUMNS['uses']}, {COLUMNS['used']}"
+        """Key, body, arguments and metadata as bytes, uses and last use."""
+        what = "c.key, c.body, CAST(c.arguments AS BLOB), CAST(c.metadata AS BLOB), "
+        what += f"{COLUMNS['uses']}, {COLUMNS['used']}"
         return self._select(what, *self._sorted(order, limit))
 
     def _rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.conditions import Query
 from kept.errors import DamagedValue
-from kept.stores.body import STATES, Body, rowid, unseal
+from kept.stores.body import STATES, fields, rowid, unseal
 from kept.stores.finding import ORDERS, Statement, statements_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Table(NamedTuple):
     """Of `Call`, keys as text."""
     arguments: dict[str, list[Any]]
     """By name: what the record shows, or else the digest as text; None where there is none."""
-    metadata: list[str | None]
+    metadata: list[bytes | None]
     """JSON."""
 
 
@@ -76,18 +76,17 @@ def _fill(made: Table, statement: Statement, query: Query) -> None:
     begin = len(keys)
     for key, sealed, text, metadata, count, last in statement.table(query.order, query.limit):
         try:
-            _, state, at, took, until, size = Body.unpack(unseal(key, sealed))
+            _, state, at, took, until, size = fields(unseal(key, sealed))
             name = STATES[state]
-            items = _scan(text, 0)[0]
+            items = _scan(str(text, "utf-8"), 0)[0]
             if [item[0] for item in items] != names:
                 names = [item[0] for item in items]
                 columns = [_column(made, name, len(keys)) for name in names]
             values = [item[-1] for item in items]
         except (DamagedValue, struct.error, LookupError, ValueError, TypeError, StopIteration):
+            names = []
             continue
-        for column, value in zip(columns, values, strict=True):
-            if len(column) < len(keys):
-                column.extend([None] * (len(keys) - len(column)))
+        for column, value in zip(columns, values, strict=False):  # as many as there are names
             column.append(value)
         keys.append(key.hex())
         states.append(name)
@@ -107,7 +106,9 @@ def _fill(made: Table, statement: Statement, query: Query) -> None:
 def _column(made: Table, name: Any, rows: int) -> list[Any]:
     if type(name) is not str:
         raise TypeError
-    return made.arguments.setdefault(name, [None] * rows)
+    found = made.arguments.setdefault(name, [])
+    found.extend([None] * (rows - len(found)))
+    return found
 
 
 def _sort(made: Table, query: Query) -> None:
