@@ -62,6 +62,7 @@ bench: $(VENV)/.bench ## kept beside its peers, in one run
 	@$(VENV)/bin/python benchmarks/peers.py
 	@$(VENV)/bin/python benchmarks/queries.py
 	@$(VENV)/bin/python benchmarks/identity.py
+	@$(VENV)/bin/python benchmarks/edits.py
 	@$(VENV)/bin/python benchmarks/runs.py
 
 docs: $(VENV)/.docs ## the documentation, into site/

@@ -10,7 +10,8 @@ python benchmarks/edits.py --markdown docs/explanation/what-counts-as-the-same-c
 Each edit is made to the files of a small project of its own. One process calls its function, the files
 are edited, and another process calls it again: the body has to run if, and only if, what it returns
 has changed. Whether it has is found out too, by running the same without any library. So an edit that
-is not seen is a stale result, and one that is seen for nothing is needless work.
+is not seen is a stale result, and one that is seen for nothing is needless work. Each library is set as
+it sees most: fleche with `hash_code=True`, which is not its default.
 """
 
 from __future__ import annotations
@@ -509,7 +510,8 @@ elif library == "fleche":
     import fleche
     from fleche.caches import BaseCache
     fleche.cache(BaseCache.from_config({"template": "pickle", "root": cache}))
-    keep = named = fleche.fleche
+    keep = fleche.fleche(hash_code=True)
+    named = fleche.fleche(hash_code=True, hash_module=False)
 """
 
 CHILD = """

@@ -138,7 +138,7 @@ class Guards:
                 print_ = fingerprint(value)
                 if type(print_) is bytes and len(print_) <= _SMALL:
                     check.add("dumps({}, 2) == {}", value, print_)
-                elif type(print_) is tuple and len(print_) <= _SOME:
+                elif type(print_) is tuple and len(value) <= _SOME:
                     check.add("same_items({}, {})", value, print_)
                 elif print_ is not None:
                     self._large.append((value, print_))

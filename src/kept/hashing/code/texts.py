@@ -112,7 +112,9 @@ def put_in(kind: type[Any], name: str, value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, FunctionType):
         inside = value.__qualname__.startswith(f"{kind.__qualname__}.")
         return [] if inside else [("", value)]
-    return [] if name[:2] == "__" else code_in(value)  # `__annotations__`, and others of Python's own
+    return (
+        [] if name[:2] == "__" else code_in(value)
+    )  # `__annotations__`, and others of Python's own
 
 
 def class_text(kind: type[Any]) -> tuple[Normal, ...]:
