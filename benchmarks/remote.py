@@ -1,10 +1,11 @@
 """A cache behind sshd, beside fleche's `SshCache` and `scp`: over a slow link, and with large arrays.
+The same with `--over http`.
 
-    python benchmarks/remote.py [--delay 20] [--size 1000] [--rows trips,large]
+    python benchmarks/remote.py [--over ssh] [--delay 20] [--size 1000] [--rows trips,large]
 
-Starts an sshd of its own on loopback. The slow link is a process that holds back what goes each way
-by half of `--delay` milliseconds, so that a round trip takes that long. Medians of five rounds; `--size`
-is in MB.
+Starts an sshd of its own on loopback, or `kept serve`. The slow link is a process that holds back what
+goes each way by half of `--delay` milliseconds, so that a round trip takes that long. Medians of five
+rounds; `--size` is in MB.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ import kept
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.services import Service, ssh_options_of, start_sshd  # noqa: E402  after the path
+from tests.remote.webs import Anywhere  # noqa: E402  after the path
+from tests.services import Service, ssh_options_of, start_sshd  # noqa: E402
 
 MANY = 1000
 
@@ -39,25 +41,35 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=20.0)
     parser.add_argument("--size", type=int, default=1000)
     parser.add_argument("--rows", default="trips,large")
+    parser.add_argument("--over", choices=["ssh", "http"], default="ssh")
     asked = parser.parse_args()
     sshd = start_sshd()
+    web = Anywhere() if asked.over == "http" else None
     try:
         with tempfile.TemporaryDirectory(prefix="kept-bench-") as made:
             if "trips" in asked.rows:
-                trips(sshd, Path(made), asked.delay / 1000)
+                trips(sshd, web, Path(made), asked.delay / 1000)
             if "large" in asked.rows:
-                large(sshd, Path(made), asked.size * 1_000_000)
+                large(sshd, web, Path(made), asked.size * 1_000_000)
     finally:
         sshd.close()
+        if web is not None:
+            web.close()
+
+
+def opened(sshd: Service, web: Anywhere | None, port: int, place: Path, **more: Any) -> kept.Cache:
+    if web is not None:
+        return kept.open(f"http://127.0.0.1:{port}{place}", **web.options, **more)
+    return kept.open(f"ssh://127.0.0.1:{port}{place}", **ssh_options_of(sshd), **more)
 
 
 # -- round trips ----------------------------------------------------------------------------------
 
 
-def trips(sshd: Service, place: Path, delay: float) -> None:
-    port = delayed(sshd.port, delay / 2)
+def trips(sshd: Service, web: Anywhere | None, place: Path, delay: float) -> None:
+    port = delayed((web or sshd).port, delay / 2)
     options = ssh_options_of(sshd)
-    cache = kept.open(f"ssh://127.0.0.1:{port}{place}/far", **options)
+    cache = opened(sshd, web, port, place / "far")
 
     @kept.keep(cache=cache, name="square", version=1)
     def square(x: int) -> dict[str, int]:
@@ -73,6 +85,8 @@ def trips(sshd: Service, place: Path, delay: float) -> None:
     print(f"  a hit               kept {one * 1000:8.1f} ms")
     print(f"  a miss              kept {miss * 1000:8.1f} ms")
     cache.close()
+    if web is not None:
+        return
     try:
         peer(port, options, place)
     except ImportError as error:
@@ -164,7 +178,7 @@ def delayed(target: int, delay: float) -> int:
 # -- large arrays ---------------------------------------------------------------------------------
 
 
-def large(sshd: Service, place: Path, size: int) -> None:
+def large(sshd: Service, web: Anywhere | None, place: Path, size: int) -> None:
     options = ssh_options_of(sshd)
     config = options["ssh"].split()[2]
     source = place / "array.bin"
@@ -179,7 +193,7 @@ def large(sshd: Service, place: Path, size: int) -> None:
     for path in (place / "copy", back):
         path.unlink()
 
-    cache = kept.open(f"ssh://127.0.0.1:{sshd.port}{place}/large", memory=0, **options)
+    cache = opened(sshd, web, (web or sshd).port, place / "large", memory=0)
     array = np.fromfile(source, dtype=np.int64)
     source.unlink()
 
@@ -189,7 +203,7 @@ def large(sshd: Service, place: Path, size: int) -> None:
         return array
 
     cache.calls.get("0" * 64)  # connected
-    server = the_server(f"{place}/large")
+    server = the_server(f"{place}/large") if web is None else psutil.Process(web.pid)
     for what, work in (("there", compute), ("back", None)):
         taken, client_peak, server_peak = [], 0, 0
         for n in range(3):
@@ -207,7 +221,8 @@ def large(sshd: Service, place: Path, size: int) -> None:
         rate = size / statistics.median(taken) / 1e6
         print(
             f"  kept    {what:5} {rate:6.0f} MB/s   {rate / (size / (up if work else down) / 1e6):.2f}"
-            f" x scp   memory added: client {client_peak / 1e6:.0f} MB, server {server_peak / 1e6:.0f} MB"
+            f" x scp   memory added: client {client_peak / 1e6:.0f} MB, "
+            f"server {server_peak / 1e6:.0f} MB"
         )
     cache.close()
 

@@ -389,6 +389,18 @@ def test_a_client_that_vanishes_leaves_nothing(strict: WebServed, home: Path) ->
         assert keep(cache=cache, name="f", version=1, strict=True)(abs)(-1) == 1
 
 
+def test_a_lease_whose_answer_was_lost_is_given_with_the_next(service: WebService) -> None:
+    with Between(service.port) as between, opened(service, between, deadline=5.0) as cache:
+        key = keep(cache=cache, name="lost", version=1)(abs).key(-1).raw
+        between.down, between.how = 100, "end"
+        assert cache.place.claim(key) is None
+        assert between.connections == 2
+        assert cache.place.locks.acquire(key)
+        with service.open("me") as other:
+            assert other.place.claim(key) is None
+            assert not other.place.locks.acquire(key)
+
+
 def test_a_client_that_vanishes_leaves_its_lease(home: Path) -> None:
     with WebServed(home / "far", patience=0.3) as host, host.client() as cache:
         f = keep(cache=cache, name="f", version=1, strict=True)(abs)
@@ -396,6 +408,7 @@ def test_a_client_that_vanishes_leaves_its_lease(home: Path) -> None:
         assert gone.locks.acquire(f.key(-1).raw)
         gone.locks._stop.set()  # its heart beats no more
         assert f(-1) == 1
+        gone.line.close()
 
 
 def test_told_to_end_it_answers_what_it_was_asked_and_leaves_nothing(home: Path) -> None:

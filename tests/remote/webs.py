@@ -152,6 +152,12 @@ class WebService(Service):
         source = str(Path(kept.__file__).parents[1])
         return {**super()._environment(), "PYTHONPATH": source, **self._more}
 
+    @property
+    def pid(self) -> int:
+        """Of the server: who starts it has become it."""
+        assert self._process is not None
+        return self._process.pid
+
     def open(self, name: str, namespace: str = "default", **options: Any) -> kept.Cache:
         """A cache of a client with that token."""
         options = {"memory": 0, **options}

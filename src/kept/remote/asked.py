@@ -44,7 +44,7 @@ class Limits(NamedTuple):
     deadline: float = 30.0
     """Seconds within which a client has to go on sending, or taking."""
     threads: int = 16
-    """Requests that are worked on at the same time."""
+    """Requests of a namespace that are worked on at the same time."""
     readonly: bool = False
     """Whatever a token grants, nothing is changed."""
 

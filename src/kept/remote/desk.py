@@ -89,7 +89,7 @@ class Desk:
         row = self._row(key, room)
         if "frame" in row or not lease:
             return row
-        if not self.holding.acquire(owner, key):
+        if not self.holding.acquire(owner, key, again=bool(fields.get("again"))):
             return row
         again = self._row(key, room)  # kept between the look and the lease
         if "frame" in again:

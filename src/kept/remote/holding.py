@@ -27,11 +27,17 @@ class Holding:
         self._held: dict[bytes, tuple[str, float]] = {}  # key: whose, and until when
         self._guard = threading.Lock()
 
-    def acquire(self, owner: str, key: bytes) -> bool:
-        """Whether the lease is the owner's now."""
+    def acquire(self, owner: str, key: bytes, *, again: bool = False) -> bool:
+        """Whether the lease is the owner's now.
+
+        Args:
+            again: the answer to this was lost, so that the owner may hold it already.
+        """
         now = time.monotonic()
         with self._guard:
             self._expire(now)
+            if again and self._held.get(key, ("", 0.0))[0] == owner:
+                return True
             if key in self._held:
                 return False
             if not self._locks.acquire(key):

@@ -153,6 +153,7 @@ class HttpLine:
                 if not again or self._ends != ends:
                     raise
                 again = False
+                request = request._replace(headers={**request.headers, "kept-again": "1"})
             except Unanswered as error:
                 self.silence.note(str(error), began)
                 raise

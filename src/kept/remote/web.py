@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -50,7 +51,7 @@ class Web:
         self._limits = limits = limits or Limits()
         self.metrics = Metrics()
         self._rates = Rates(limits.rate)
-        self._threads = anyio.CapacityLimiter(limits.threads)
+        self._threads: dict[str, anyio.CapacityLimiter] = {}
         self._large = asyncio.Semaphore(limits.threads)
         self._health: tuple[float, bool] = (0.0, False)
         at = f"/{{namespace}}/v{VERSION}"
@@ -130,7 +131,7 @@ class Web:
             raise Turned(403, Refused(f"the token {grant.name} is not for {namespace[:64]!r}"))
         desk = self._namespaces.opened(namespace)
         if desk is None:
-            desk = await self._do(self._namespaces.desk, namespace)
+            desk = await anyio.to_thread.run_sync(self._namespaces.desk, namespace)
         if desk is None:
             raise Turned(404, StoreError(f"there is no namespace {namespace[:64]!r}"))
         owner = request.headers.get("kept-owner", "")
@@ -140,10 +141,15 @@ class Web:
             right = READ
         # A client can't be taken for one with another token.
         owner = f"{grant.name} {owner}"
-        return Asked(request, desk, namespace, owner, right, self._limits, self._do)
+        do = self._do(namespace)
+        return Asked(request, desk, namespace, owner, right, self._limits, do)
 
-    async def _do(self, do: Callable[..., Any], *args: Any) -> Any:
-        return await anyio.to_thread.run_sync(do, *args, limiter=self._threads)
+    def _do(self, namespace: str) -> Callable[..., Awaitable[Any]]:
+        """Runs functions in threads of a namespace: one whose store hangs holds up no other."""
+        limiter = self._threads.get(namespace)
+        if limiter is None:
+            limiter = self._threads[namespace] = anyio.CapacityLimiter(self._limits.threads)
+        return partial(anyio.to_thread.run_sync, limiter=limiter)
 
     # -- verbs ------------------------------------------------------------------------------------
 
@@ -158,13 +164,15 @@ class Web:
     async def _answer(self, asked: Asked, verb: str) -> Response:
         content = await asked.whole()
         if asked.desk.streams(verb):
-            parts = await self._do(begun, asked.desk, verb, unpack(content), asked.right)
+            parts = await asked.do(begun, asked.desk, verb, unpack(content), asked.right)
             return StreamingResponse(parts, headers=HEADERS, media_type=MEDIA_TYPE)
-        answer = await self._do(self._answered, asked, verb, content)
+        answer = await asked.do(self._answered, asked, verb, content)
         return message(answer)
 
     def _answered(self, asked: Asked, verb: str, content: bytes) -> bytes:
         fields, most = unpack(content), self._limits.largest
+        if "kept-again" in asked.request.headers and isinstance(fields, dict):
+            fields["again"] = True
         sent = fields.get("blobs") if isinstance(fields, dict) else None
         if any(type(blob) is bytes and len(blob) > most for blob in sent or ()):
             raise Refused(f"too large: an array or file of more than {most:,} bytes")
@@ -183,7 +191,7 @@ class Web:
     async def _note(self, asked: Asked) -> Response:
         key = check_key(asked.request.path_params["key"])
         fields = {"keys": [key]}
-        found = await self._do(asked.desk.answer, "notes.get", fields, asked.owner, asked.right)
+        found = await asked.do(asked.desk.answer, "notes.get", fields, asked.owner, asked.right)
         if key not in found:
             raise Turned(404, NotKept(f"there is no note {key}"))
         return Response(found[key], headers=HEADERS, media_type="application/octet-stream")
@@ -197,7 +205,7 @@ class Web:
         fields: dict[str, Any] = {"items": {key: item}}
         if condition:
             verb, fields = "notes.create", {"key": key, "item": item}
-        made = await self._do(asked.desk.answer, verb, fields, asked.owner, asked.right)
+        made = await asked.do(asked.desk.answer, verb, fields, asked.owner, asked.right)
         return Response(status_code=412 if made is False else 201, headers=HEADERS)
 
     # -- about the server -------------------------------------------------------------------------
