@@ -351,7 +351,7 @@ def test_what_is_no_stack() -> None:
         (lambda: Pool(), "of which caches"),
         (lambda: Stack(cache, "memory:"), "not a cache: 'memory:'"),
         (lambda: Stack(cache, cache), "twice"),
-        (lambda: Stack(cache, write="none"), "write= is 'all' or 'first'"),
+        (lambda: Stack(cache, write="none"), "write= is 'all', 'first' or 'behind'"),
     ]:
         with pytest.raises(ConfigError, match=says):
             make()

@@ -59,7 +59,9 @@ class Keeper:
         self.env = ""
         """The name of the one that describes this process."""
         if getattr(place, "claim", None) is not None:
-            self.glance = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
+            self.again = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
+            if not hasattr(place, "places"):  # who has a near place too gives hits from there
+                self.glance = self.again  # type: ignore[method-assign]  # as above
             self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # as above
         place.listen(_Told(self))
         self._changed()
@@ -125,6 +127,8 @@ class Keeper:
 
     glance = find
     """`find`, but only what is near where the rest is far away: for who looks again with `claim`."""
+    again = find
+    """The same, for who was given a lease with the answer to `claim`."""
     claim = find
     """`find`, for who computes what is not there: a far place gives the lease with its answer."""
 

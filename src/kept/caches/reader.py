@@ -16,7 +16,7 @@ from kept.stores.openers import scheme_of
 
 __all__ = ["Reader", "key_at"]
 
-_WRITES = {"stack": ("all", "first", "none")}
+_WRITES = {"stack": ("all", "first", "behind", "none")}
 _MADE = ("url", "values", "calls", "stack", "pool", "of", "write", "limit")
 
 

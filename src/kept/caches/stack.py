@@ -16,7 +16,9 @@ class Stack(Cache):
 
     Args:
         caches: the nearest first.
-        write: `"all"` keeps results in every layer, `"first"` in the nearest only.
+        write: `"all"` keeps results in every layer, `"first"` in the nearest only, `"behind"` in the
+            nearest at once and in the others in the background: what these don't take is delivered
+            when they do, by a later program if need be.
         memory: see `kept.open`; of the stack, as the layers' own tiers are not used.
 
     A far layer that does not answer is a warning and a miss. Forgetting and evicting reach all.
@@ -26,13 +28,27 @@ class Stack(Cache):
     """
 
     def __init__(self, *caches: Cache, write: str = "all", memory: int | str = "256 MB") -> None:
-        if write not in ("all", "first"):
-            raise ConfigError(f"write= is 'all' or 'first', not {write!r}")
+        if write not in ("all", "first", "behind"):
+            raise ConfigError(f"write= is 'all', 'first' or 'behind', not {write!r}")
         self.caches = _checked(caches)
+        if write == "behind" and str(caches[0].url).startswith(("memory:", "void:")):
+            raise ConfigError(
+                "write='behind' needs a nearest cache that outlives the program, or what it could not "
+                "deliver would be lost: a directory, say"
+            )
         self.write = write
         places = [cache.place for cache in caches]
         super().__init__(place=Layers(places, write, [repr(c) for c in caches]), memory=memory)
         self.memory = memory
+
+    def delivered(self, seconds: float = 30.0) -> bool:
+        """Wait until the other layers have what is written behind; whether they do.
+
+        Args:
+            seconds: the longest wait. One that does not take it now is not waited for.
+        """
+        layers: Any = self.place
+        return not sum([behind.flush(seconds) for behind in layers.behind])
 
     def __repr__(self) -> str:
         return f"<kept.{type(self).__name__} {', '.join(map(repr, self.caches))}>"

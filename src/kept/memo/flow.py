@@ -140,7 +140,7 @@ def look(
 
     Args:
         values: what to call again in the background where a stale result is served; None: none is.
-        find: how it is looked for: `cache.find`, `claim` or `glance`.
+        find: how it is looked for: `cache.find`, `claim` or `again`.
     """
     entry = (find or cache.find)(key)
     if entry is None or not _current(kept, entry, values):
@@ -260,7 +260,7 @@ def _miss(
                     return result
             if leased and not again and (seen is None or cache.token() != seen):
                 # Kept between our look and our lock, unless both came in one answer.
-                find = cache.glance if leased == LOOKED else cache.find
+                find = cache.again if leased == LOOKED else cache.find
                 result = look(kept, cache, key, None, find)
                 if result is not MISSING:
                     return result

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from kept.errors import DecodeError, StoreError, tell
 from kept.records import Buffer, Call, Value
 from kept.stores.base import Store
+from kept.stores.layerlocks import LayerLocks
 from kept.stores.notes import LayeredNotes
 
 if TYPE_CHECKING:
     from kept.conditions import Query
+    from kept.stores.behind import Behind
 
 __all__ = ["PAUSE", "Layers", "value_of"]
 
@@ -52,7 +54,7 @@ class Layers:
 
     Args:
         places: two or more; the first is the near one.
-        write: `"first"`, `"all"` or `"none"`.
+        write: `"first"`, `"all"`, `"none"`, or `"behind"`: the first at once, the others later.
         names: how each is called in a warning.
     """
 
@@ -60,13 +62,21 @@ class Layers:
         self.places = list(places)
         self.write = write
         self.near = self.places[0]
-        self._written = {"first": self.places[:1], "all": self.places, "none": []}[write]
+        near = self.places[:1]
+        self._written = {"first": near, "all": self.places, "none": [], "behind": near}[write]
         self._names = {id(place): name for place, name in zip(places, names, strict=True)}
         self._down: dict[int, float] = {}
         self.calls: Store[Call] = Union(self, "calls")
         self.values: Store[Value] = Union(self, "values")
         self.notes = LayeredNotes(self)
-        self.locks = _Locks(self)
+        self.locks = LayerLocks(self)
+        self.behind: list[Behind] = []
+        if write == "behind":
+            from kept.stores.behind import Behind  # few do
+
+            for far in self.places[1:]:
+                deliver = partial(self._deliver, far)
+                self.behind.append(Behind(self.near, self._names[id(far)], deliver))
 
     @property
     def writable(self) -> bool:
@@ -113,14 +123,31 @@ class Layers:
         Raises:
             DecodeError: the near place's item is damaged, and no other has it.
         """
+        return self._fetch(key, None)
+
+    def claim(self, key: bytes) -> Found | None:
+        """`fetch`, for who computes what is not there: the farthest that is written to gives its
+        lease with the answer, if it can.
+        """
+        return self._fetch(key, self.locks.far)
+
+    def glance(self, key: bytes) -> Found | None:
+        """What is near."""
+        row = self.near.fetch(key)
+        return None if row is None or row.frame is None else _found(row, self.near, exact=True)
+
+    def _fetch(self, key: bytes, claimed: Any) -> Found | None:
         record, trouble = None, None
+        for behind in self.behind:
+            behind.begin()
         for i, place in enumerate(self.places):
             try:
-                row = self.ask(place, lambda place=place: place.fetch(key))  # type: ignore[misc]  # bound now
+                look = getattr(place, "claim", place.fetch) if place is claimed else place.fetch
+                row = self.ask(place, lambda look=look: look(key))  # type: ignore[misc]  # bound now
                 if row is not None and row.frame is not None:
                     if i and self._written:
                         row, place = self._fill(key, i, row)
-                    return Found(row.body, _held(row.frame, place), place is self.near)
+                    return _found(row, place, exact=place is self.near)
             except DecodeError as error:
                 trouble = error
                 continue
@@ -154,7 +181,7 @@ class Layers:
         except StoreError as error:
             self._missing(far, error)
             return row, far
-        for place in self._written if self.write == "first" else self.places[:found]:
+        for place in self.places[:found] if self.write == "all" else self._written:
             with contextlib.suppress(StoreError):  # it could not be kept there: it is here
                 self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
         with contextlib.suppress(StoreError, DecodeError):
@@ -217,7 +244,18 @@ class Layers:
                     done = step, body, _held(frame, place)
         if failed is not None:
             raise failed
+        for behind in self.behind:
+            behind.owe(call.key.raw)
         return done
+
+    def _deliver(self, far: Any, key: bytes) -> None:
+        """Commit to a far place what the near one has; nothing, if it was forgotten meanwhile."""
+        call, row = self.near.calls.get(key.hex()), self.near.fetch(key)
+        if call is None or row is None or row.frame is None or row.body.result != call.result.raw:
+            return
+        far.commit(call, value_of(self.near, row))
+        if self.near.calls.get(key.hex()) is None:  # or what was forgotten would come back
+            far.calls.delete(key.hex())
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         if self._written:
@@ -241,6 +279,8 @@ class Layers:
         return bool(self.near.stale())
 
     def close(self) -> None:
+        for behind in self.behind:
+            behind.close()
         for place in self.places:
             with contextlib.suppress(StoreError):
                 place.close()
@@ -272,6 +312,10 @@ def _one_by_one(place: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
         return rows
 
     return fetch
+
+
+def _found(row: Any, place: Any, *, exact: bool) -> Found:
+    return Found(row.body, _held(row.frame, place), exact)
 
 
 def _held(frame: Any, place: Any) -> Held:
@@ -316,44 +360,3 @@ class Union(Generic[V]):
                 if key not in seen:
                     seen.add(key)
                     yield key
-
-
-class _Locks:
-    """Leases of the near place, and of the farthest that is written to, where others meet us."""
-
-    def __init__(self, layers: Layers) -> None:
-        self._layers = layers
-        written = layers._written
-        self._near: Any = written[0].locks if written else None
-        self._far: Any = written[-1] if len(written) > 1 else None
-        self._held: set[bytes] = set()
-
-    @property
-    def waits(self) -> Any:
-        """See `Locks`: of the place where most meet."""
-        place = self._far.locks if self._far is not None else self._near
-        return getattr(place, "waits", None)
-
-    def acquire(self, key: bytes) -> bool:
-        if self._near is None:
-            return True  # what is written nowhere is computed by everybody
-        if not self._near.acquire(key):
-            return False
-        if self._far is not None:
-            got = None
-            with contextlib.suppress(StoreError):
-                got = self._layers.ask(self._far, lambda: self._far.locks.acquire(key))
-            if got is False:
-                self._near.release(key)
-                return False
-            if got:
-                self._held.add(key)
-        return True
-
-    def release(self, key: bytes) -> None:
-        if key in self._held:
-            self._held.discard(key)
-            with contextlib.suppress(StoreError):  # it runs out, or is tried again there
-                self._far.locks.release(key)
-        if self._near is not None:
-            self._near.release(key)
