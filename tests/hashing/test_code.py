@@ -145,3 +145,12 @@ def test_what_singledispatch_registers_is_followed(load: Any) -> None:
     )
     before = deep(load("dispatch_one", text).f).hex
     assert deep(load("dispatch_two", text.replace("return 1", "return 2")).f).hex != before
+
+
+def test_a_proxy_that_raises_is_a_value_like_others(load: Any) -> None:
+    module = load(
+        "proxy_of_all",
+        "class Proxy:\n    @property\n    def __class__(self):\n        raise RuntimeError('none')\n\n"
+        "request = Proxy()\n\ndef f(x):\n    return x or request\n",
+    )
+    assert deep(module.f).hex == deep(module.f).hex

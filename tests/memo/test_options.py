@@ -436,6 +436,13 @@ class TestVerify:
         assert [f(1), f(1), f(1)] == [1, 1, 1]
         assert f.stats().computed == 1
 
+    def test_generators_are_refused(self) -> None:
+        with pytest.raises(kept.ConfigError, match="not for generators"):
+
+            @keep(verify=0.5)
+            def each(n: int) -> Any:
+                yield n
+
     @pytest.mark.parametrize("wrong", [True, -0.1, 1.1, "0.5", None])
     def test_wrong(self, wrong: Any) -> None:
         with pytest.raises(kept.ConfigError, match="verify="):

@@ -101,7 +101,8 @@ def keep(
             `kept.package(name)`, `kept.token(function)`, and functions that the code does not reach by
             name.
         verify: the share of hits, from 0 to 1, that are computed again and compared; a result that is
-            not what was kept is a warning and a count (`stats().drifted`), and replaces it.
+            not what was kept is a warning and a count (`stats().drifted`), and replaces it. Not of
+            generators.
         meta: what is recorded with each call beside what always is: names of collectors (`"git"`),
             functions that return a dict, or a dict of both by name, with what they take
             (`{"environment": ["OMP_NUM_THREADS"], "tags": {"for": "paper"}}`); False: nothing at all.
@@ -140,7 +141,12 @@ def keep(
             raise ConfigError(f"{function!r} is kept already")
         if not callable(function):
             raise ConfigError(f"@keep goes on a function, not on {function!r}")
-        return _kind(function)(function, options, method)
+        kind = _kind(function)
+        if options.verify and kind in (KeptGenerator, KeptAsyncGenerator):
+            raise ConfigError(
+                f"verify= is not for generators, such as {function!r}: kept.verify is"
+            )
+        return kind(function, options, method)
 
     return decorate if function is None else decorate(function)
 

@@ -198,6 +198,7 @@ class Locator:
         inside = ", ".join(
             f"{name}={value!r}" if is_short(value) else f"{name}=<{raw.hex()[:8]}>"
             for name, value, raw in self.all_items(found)
+            if name[:1] != "@"
         )
         return f"({inside})"
 

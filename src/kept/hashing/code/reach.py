@@ -93,7 +93,7 @@ class Reach:
         kind = type(value)
         if kind is FunctionType:
             self._function(node, value, owner)
-        elif isinstance(value, type):
+        elif issubclass(kind, type):  # not `isinstance`, which asks a proxy
             self._class(node, value)
         elif kind is ModuleType:
             node += ["module", value.__name__]

@@ -40,7 +40,8 @@ def digested(value: Any) -> list[Any]:
 def is_code(value: Any) -> bool:
     """Whether something is a function, a class, or a wrapper of one."""
     kind = type(value)
-    if kind is FunctionType or isinstance(value, type) or hasattr(kind, "__followed__"):
+    # By its type alone: a proxy may say that it is of another, or raise.
+    if kind is FunctionType or issubclass(kind, type) or hasattr(kind, "__followed__"):
         return True
     return kind is MethodType or kind.__name__ == "_lru_cache_wrapper"
 
