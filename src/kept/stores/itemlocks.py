@@ -44,6 +44,9 @@ def locks_for(items: Store[bytes]) -> ProcessLocks | Locks | ItemLocks:
 class ItemLocks:
     """What a cache needs of leases, over the items of a medium."""
 
+    pause = 0.25
+    """Seconds between two looks of who waits for long: with a server, thousands may wait at once."""
+
     def __init__(self, items: Store[bytes], host: str | None = None) -> None:
         self.leases = Leases(ItemRecords(items), host)
         self.waits = WaitItems(items)
