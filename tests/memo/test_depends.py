@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,17 @@ def test_what_a_token_says_counts() -> None:
     assert not computed(f)
     said[0] = "b"
     assert computed(f)
+
+
+def test_two_of_one_name_both_count() -> None:
+    said = [1, 1]
+    f = counted(kept.token(lambda: said[0]), kept.token(lambda: said[1]))
+    assert computed(f)
+    for at in (0, 1):
+        said[at] = 2
+        assert computed(f)
+    assert not computed(f)
+    assert f.cache.verify().ok  # each record gives its key
 
 
 RATE = 2
@@ -199,6 +211,10 @@ class TestFile:
 
     def test_it_is_a_path(self, table: Path) -> None:
         found = kept.File(table)
+        assert pickle.loads(pickle.dumps(found)) == found
+        assert kept.File(bytes(table)) == found
+        with pytest.raises(kept.ConfigError, match="takes a path"):
+            kept.File(3)  # type: ignore[arg-type]  # what is wrong
         assert Path(found).read_text() == "1\n"
         assert repr(found) == f"kept.File({str(table)!r})"
 

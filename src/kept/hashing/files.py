@@ -18,7 +18,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ..errors import Undigestible
+from ..errors import ConfigError, Undigestible
 
 __all__ = ["File", "content_digest", "remember_in"]
 
@@ -45,12 +45,18 @@ class File(os.PathLike[str]):
 
     Attributes:
         path: as it was given.
+
+    Raises:
+        ConfigError: that is no path.
     """
 
     __slots__ = ("path",)
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
+        try:
+            self.path = os.fsdecode(path)
+        except TypeError:
+            raise ConfigError(f"kept.File takes a path, not {path!r}") from None
 
     def __fspath__(self) -> str:
         return self.path

@@ -14,7 +14,18 @@ from kept.errors import ConfigError, Undigestible
 from kept.hashing import digest_bytes
 from kept.hashing.files import File, content_digest
 
-__all__ = ["Dependency", "Env", "Package", "Token", "env", "file", "package", "parse", "token"]
+__all__ = [
+    "Dependency",
+    "Env",
+    "Package",
+    "Token",
+    "env",
+    "file",
+    "items",
+    "package",
+    "parse",
+    "token",
+]
 
 Item = tuple[str, Any, bytes]
 """As `Locator.items` has them: a name, what a record may show, and a digest."""
@@ -38,7 +49,8 @@ class _File:
         self.of = of
 
     def item(self) -> Item:
-        return f"@file {self.of.path}", _HIDDEN, content_digest(self.of.path)
+        name = self.of.path.encode("utf-8", "backslashreplace").decode()
+        return f"@file {name}", _HIDDEN, content_digest(self.of.path)
 
 
 class Env:
@@ -130,6 +142,22 @@ def _installed(name: str) -> str:
         raise ConfigError(
             f"kept.package({name!r}): no such distribution is installed{hint}"
         ) from None
+
+
+def items(depends: Iterable[Dependency]) -> list[Item]:
+    """How all of them are now, each under a name of its own.
+
+    Raises: as `Dependency.item`.
+    """
+    found: dict[str, Item] = {}
+    for dependency in depends:
+        base, value, raw = dependency.item()
+        name, count = base, 1
+        while name in found:  # two lambdas, say
+            count += 1
+            name = f"{base} {count}"
+        found[name] = name, value, raw
+    return list(found.values())
 
 
 def file(path: str | os.PathLike[str]) -> File:

@@ -137,7 +137,11 @@ class Locator:
 
     def dependencies(self) -> list[tuple[str, Any, bytes]]:
         """What `depends` names, as it is now."""
-        return [dependency.item() for dependency in self._options.depends]
+        if not self._options.depends:
+            return []
+        from kept.memo.depends import items  # loaded: it made them
+
+        return items(self._options.depends)
 
     def _arguments(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
         if self._options.key is not None:
