@@ -69,6 +69,8 @@ def test_a_password_in_a_file_is_warned_of_and_never_shown() -> None:
         ("redis://:x@h", True), ("redis://u:x@h/1", True), ("redis://u@h", False), ("redis://h", False),
         ("redis://:${X}@h", False), ("s3://b/p?secret_key=x", True), ("s3://b/p?secret_key=${X}", False),
         ("s3://b?region=x", False), ("/a/b:c@d", False), ("https://h/?access_token=t", True),
+        ("https://t0ken@h/x", True), ("HTTP://t0ken@h", True), ("https://${X}@h/x", False),
+        ("https://h/x@y", False), ("ssh://user@h/x", False),
     ],
 )  # fmt: skip
 def test_what_has_a_password(url: str, has: bool) -> None:

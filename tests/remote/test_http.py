@@ -11,18 +11,28 @@ from tests.remote.webs import WebService
 import kept
 from kept import keep
 
+PLACES = {
+    "default": "./{name}",
+    "files": "files:{name}",
+    "sqlite": "sqlite:///{name}.db",
+    "hdf5": "hdf5:{name}.h5",
+    "memory": "memory:",
+}
+
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[WebService]:
-    made = WebService({"writer": {"default": "write"}})
+    places = {name: place.format(name=name) for name, place in PLACES.items()}
+    made = WebService({"writer": {"*": "write"}}, served=places)
     yield made
     made.close()
 
 
-def test_a_miss_a_commit_and_a_hit_of_another_client(service: WebService) -> None:
+@pytest.mark.parametrize("name", PLACES)
+def test_a_miss_a_commit_and_a_hit_of_another_client(service: WebService, name: str) -> None:
     runs = []
     for _ in range(2):
-        with service.open("writer") as cache:
+        with service.open("writer", name) as cache:
 
             @keep(cache=cache, name="f", version=1, strict=True)
             def f(n: int) -> dict[str, object]:
@@ -36,6 +46,8 @@ def test_a_miss_a_commit_and_a_hit_of_another_client(service: WebService) -> Non
                 assert np.array_equal(found["array"], np.arange(n))
                 found["array"][0] = 7  # nobody else's
             assert f.stats().unavailable == 0
+            assert [len(found["array"]) for found in f.map([3, 200_000])] == [3, 200_000]
+            assert cache.verify().problems == ()
     assert runs == [3, 200_000, 1_000_000]
 
 

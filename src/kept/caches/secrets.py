@@ -14,7 +14,8 @@ _SECRET = re.compile(
     r"(?i)([?&;][^=&;\s]*(?:pass|pwd|secret|token|key|sig|auth)[^=&;\s]*=)[^&;\s'\"]*"
 )
 _NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_PASSWORD = re.compile(r"://[^/\s@]*:[^@\s]+@")
+_PASSWORD = re.compile(r"://[^/\s@:]*:([^@\s]+)@")
+_TOKEN = re.compile(r"(?i)\bhttps?://([^/\s@:]+)@")
 
 
 def redacted(text: str) -> str:
@@ -23,10 +24,10 @@ def redacted(text: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Whether a password stands in a URL as it was written."""
-    found = _PASSWORD.search(url)
+    """Whether a password, or a token, stands in a URL as it was written."""
+    found = _PASSWORD.search(url) or _TOKEN.search(url)
     if found is not None:
-        return not _NAME.search(found[0].partition("://")[2].partition(":")[2])
+        return not _NAME.search(found[1])
     said = _SECRET.search(url)
     return said is not None and not _NAME.search(said[0])
 

@@ -115,9 +115,9 @@ class Host:
                 return self._index.blobs.path(name.hex()).stat().st_size
             except OSError:
                 return None
-        path = getattr(self._items, "path", None)
-        if path is not None and (found := path(f"blobs/{name.hex()}")) is not None:
-            return int(found.stat().st_size)
+        path = self._path(name)
+        if path is not None:
+            return int(path.stat().st_size)
         item = self._items.get(f"blobs/{name.hex()}")
         return None if item is None else memoryview(item).nbytes
 
@@ -162,8 +162,8 @@ class Host:
     def _path(self, name: bytes) -> Path | None:
         if self._index is not None:
             return self._index.blobs.path(name.hex())
-        path = getattr(self._items, "path", None)
-        found: Path | None = None if path is None else path(f"blobs/{name.hex()}")
+        path = getattr(self._items, "path", None)  # of a store in one file it is that
+        found: Path | None = path(f"blobs/{name.hex()}") if callable(path) else None
         return found
 
     def mend(self, blob: Blob) -> None:
