@@ -13,7 +13,9 @@ __all__ = ["COLLECTORS", "RESERVED", "checked_names", "is_secret"]
 
 COLLECTORS = ("environment", "git", "packages", "tags")
 
-RESERVED = frozenset({"started", "cpu", "system", "memory", "env", "package", "parent", "run"})
+RESERVED = frozenset(
+    {"started", "cpu", "system", "memory", "env", "package", "parent", "run", "node", "carries"}
+)
 """Names that stand in a call's metadata anyway."""
 
 _SECRET = re.compile(r"(?i)token|secret|passw|key|credential|auth|private|cookie")

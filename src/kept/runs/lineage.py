@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from kept.caches import Cache, active, chosen
 from kept.errors import AmbiguousDigest, ConfigError, NotKept
 from kept.hashing import digest
-from kept.query import Match, Matches, named
+from kept.query import ANY, Match, Matches, named
 from kept.records import Call, Digest, Event
+from kept.runs.engines import carried, given, stands
 from kept.runs.graph import Graph
-from kept.runs.labels import called, event_label, records
+from kept.runs.labels import called, event_label, records, short
 from kept.runs.links import links_of, parent_of, scalar
 from kept.runs.nodes import CALLED, GAVE, Edge, Node
 from kept.runs.report import summed
@@ -77,6 +78,9 @@ class _Walk:
         self.calls: dict[str, Call] = {}
         self.values: dict[str, Any] = {}
         """Those that no kept call gave, by digest; None where the value is not known."""
+        self.versions: dict[str, set[str]] = {}
+        """Digests of values, and of the versions under which other engines have them."""
+        self._nodes: dict[str, list[Call]] | None = None
         self.cut = False
 
     # -- where it begins --------------------------------------------------------------------------
@@ -148,10 +152,7 @@ class _Walk:
         while front and (steps is None or steps > 0):
             steps = None if steps is None else steps - 1
             wanted = {
-                str(argument.digest)
-                for call in front
-                for argument in call.arguments.values()
-                if argument.digest not in _ANYBODYS
+                value for call in front for value in given(call).values() if value not in _ANYBODYS
             }
             parents = {parent for call in front if (parent := parent_of(call)) is not None}
             front = self._met(
@@ -169,10 +170,22 @@ class _Walk:
                 values[str(call.result)] = scalar(self.cache, call)
             taken = {at: value for at, value in values.items() if at not in _ANYBODYS}
             keys = {str(call.key) for call in front}
-            front = self._met(
-                (*self.links.took(taken, self._most), *self.links.made(keys, self._most))
-            )
-            values = {}
+            found = [*self._took(taken, front), *self.links.made(keys, self._most)]
+            values, front = {}, self._met(found)
+
+    def _took(self, taken: dict[str, Any], front: list[Call]) -> list[Call]:
+        """The calls that took values, also as nodes of another engine."""
+        found = self.links.took(taken, self._most)
+        if any(stands(call) for call in front):
+            if self._nodes is None:
+                self._nodes = {}
+                for call in self.cache.query(metadata={"node": ANY}).calls():
+                    for value in given(call).values():
+                        self._nodes.setdefault(value, []).append(call)
+            found += [call for value in taken for call in self._nodes.get(value, ())]
+            itself = {str(call.result): scalar(self.cache, call) for call in found if carried(call)}
+            found += self.links.took(itself, self._most)
+        return found
 
     @property
     def _most(self) -> int:
@@ -180,9 +193,16 @@ class _Walk:
         return 2 * self.limit + 1
 
     def _met(self, calls: Iterable[Call]) -> list[Call]:
-        """Those that are new."""
-        new = []
-        for call in calls:
+        """Those that are new; in place of one that carries a node's result, the node."""
+        new, todo = [], list(calls)
+        for call in todo:
+            version = carried(call)
+            if version is not None:
+                known = self.versions.setdefault(str(call.result), set())
+                if version not in known:
+                    known.add(version)
+                    todo += self.links.gave({version}, self._most)
+                continue
             if call.key in self.calls:
                 continue
             if len(self.calls) >= self.limit:
@@ -201,8 +221,7 @@ class _Walk:
         nodes += [
             Node(
                 str(call.key),
-                called(call.function, call),
-                call.function,
+                *_named(call),
                 "failed" if call.state == "failed" else "",
                 call.seconds,
                 str(call.result),
@@ -210,22 +229,31 @@ class _Walk:
             )
             for call in calls
         ]
-        given: dict[str, list[str]] = {value: [value] for value in self.values}
+        gave: dict[str, list[str]] = {value: [value] for value in self.values}
         for call in calls:
-            given.setdefault(str(call.result), []).append(str(call.key))
+            gave.setdefault(str(call.result), []).append(str(call.key))
+        for value, versions in self.versions.items():
+            gave.setdefault(value, []).extend(key for v in versions for key in gave.get(v, ()))
         edges: list[Edge] = []
         for call in calls:
-            arguments = {name: str(found.digest) for name, found in call.arguments.items()}
-            edges += _edges(str(call.key), arguments, given, parent_of(call))
+            edges += _edges(str(call.key), given(call), gave, parent_of(call))
         return Graph(nodes, edges, focus, self.cut)
 
 
+def _named(call: Call) -> tuple[str, str]:
+    """A label, and the function; of another engine's, the node."""
+    node = stands(call)
+    return (
+        (called(call.function, call), call.function) if node is None else (node.label(), node.name)
+    )
+
+
 def _edges(
-    node: str, arguments: dict[str, str], given: dict[str, list[str]], parent: Any
+    node: str, arguments: dict[str, str], gave: dict[str, list[str]], parent: Any
 ) -> Iterator[Edge]:
     for name, value in arguments.items():
         if value not in _ANYBODYS:
-            for source in given.get(value, ()):
+            for source in gave.get(value, ()):
                 if source != node:
                     yield Edge(source, node, GAVE, name)
     if isinstance(parent, str):
@@ -241,7 +269,7 @@ def of_run(run: Run) -> Graph:
     events = _ended(summed(run.events()))
     known = records(run.cache, [event.key for event in events.values()])
     nodes: list[Node] = []
-    given: dict[str, list[str]] = {}
+    gave: dict[str, list[str]] = {}
     arguments: dict[str, dict[str, str]] = {}
     for at, event in events.items():
         call = known.get(event.key or "")
@@ -260,13 +288,33 @@ def of_run(run: Run) -> Graph:
             )
         )
         if event.result is not None:
-            given.setdefault(event.result, []).append(at)
-    edges = [
-        edge
-        for at, event in events.items()
-        for edge in _edges(at, arguments[at], given, event.parent)
-    ]
+            gave.setdefault(event.result, []).append(at)
+    edges: list[Edge] = []
+    named = {} if run.record.engine == "kept" else _named_nodes(nodes)
+    for at, event in events.items():
+        flowed = {name: value for name, value in arguments[at].items() if name in named}
+        edges += _flowed(at, flowed, named)
+        rest = {name: value for name, value in arguments[at].items() if name not in named}
+        edges += _edges(at, rest, gave, event.parent)
     return Graph(nodes, edges)
+
+
+def _named_nodes(nodes: list[Node]) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
+    for node in nodes:
+        found.setdefault(short(node.function), []).append(node)
+    return found
+
+
+def _flowed(at: str, arguments: dict[str, str], named: dict[str, list[Node]]) -> Iterator[Edge]:
+    """In a flow an argument has the name of the node that gave it: of several, as tasks are, the one
+    with that result, and all of them where their results were collected.
+    """
+    for name, value in arguments.items():
+        same = [node for node in named[name] if node.result == value]
+        for node in same or named[name]:
+            if node.id != at:
+                yield Edge(node.id, at, GAVE, name)
 
 
 def _ended(events: list[Event]) -> dict[str, Event]:

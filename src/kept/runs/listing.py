@@ -15,7 +15,7 @@ from kept.records import RunRecord
 from kept.runs.beginning import checked_tags
 from kept.runs.events import Totals, unpack_record, unpack_totals
 from kept.runs.notes import HEADS, TOTALS, notes_of
-from kept.runs.recording import OPEN
+from kept.runs.recording import OPEN, flush_all
 from kept.runs.run import Run
 from kept.runs.table import Table, duration
 from kept.stores.base import get_many
@@ -46,6 +46,7 @@ class Runs:
         self.cache, self.name, self.tags = cache, name, checked_tags(tags)
 
     def _records(self) -> list[RunRecord]:
+        flush_all()
         notes = notes_of(self.cache)
         found = []
         for note in get_many(notes, list(notes.keys(HEADS))).values():
@@ -113,8 +114,7 @@ class Runs:
         Raises:
             StoreError: they can't be read.
         """
-        for recorder in list(OPEN):
-            recorder.flush()
+        flush_all()
         notes = notes_of(self.cache)
         found: dict[str, Totals] = {}
         for key, note in get_many(notes, list(notes.keys(TOTALS))).items():

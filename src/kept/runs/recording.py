@@ -26,7 +26,7 @@ from kept.runs.notes import EVENTS, TOTALS, notes_of, writer
 from kept.stores.base import Store, put_many
 from kept.stores.memory import Memory
 
-__all__ = ["OPEN", "Hit", "Recorder", "current", "recorder"]
+__all__ = ["OPEN", "Hit", "Recorder", "current", "flush_all", "recorder"]
 
 _FIRST, _LATER = 0.5, 5.0  # seconds between writes, of a young run and of an old one
 _MANY = 2_000  # events that are written sooner
@@ -246,6 +246,13 @@ class Recorder:
         return _rejoined, (self.record, self.cache)
 
 
+def flush_all() -> None:
+    """Write what this process has gathered, so that whoever reads the notes finds it there."""
+    for found in list(_all):
+        with contextlib.suppress(Exception):  # told of by the run itself
+            found.flush()
+
+
 def _rejoined(record: RunRecord, cache: Cache) -> Recorder:
     """The recorder of a run in this process."""
     for found in (*OPEN, *_elsewhere):
@@ -290,12 +297,7 @@ def _flush_one(reference: Any) -> None:
         found.flush()
 
 
-@atexit.register
-def _flush_all() -> None:
-    """Registered after the caches are, so it runs before they close."""
-    for found in list(OPEN):
-        with contextlib.suppress(Exception):  # too late for anybody to hear of it
-            found.flush()
+atexit.register(flush_all)  # after the caches are, so it runs before they close
 
 
 def _after_fork() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hamilton import driver
+from tests.integrations.hamilton import tasks
 from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
 import kept
@@ -250,3 +251,56 @@ def test_the_end_of_a_run_waits_for_a_store_that_is_busy(monkeypatch: pytest.Mon
             ending.finish()
     run = last(dr)
     assert (run.state, len(run.events())) == ("done", 3)
+
+
+def with_bare_stores(made: driver.Builder) -> driver.Builder:
+    return made.with_cache(
+        metadata_store=KeptMetadataStore("store"), result_store=KeptResultStore("store")
+    )
+
+
+def edges(graph: kept.Graph) -> set[tuple[str, str]]:
+    def name(node: str) -> str:
+        return graph.nodes[node].function.rpartition(":")[2]
+
+    return {(name(edge.source), name(edge.target)) for edge in graph.edges}
+
+
+@pytest.mark.parametrize("make", [with_stores, with_adapter, with_bare_stores])
+def test_lineage_shows_nodes(make: Make) -> None:
+    flow = module(
+        "def a(x: int) -> list:\n    return [x, 'a']\n"
+        "def b(a: list) -> list:\n    return [*a, 'b']\n"
+        "def c(a: list, b: list) -> list:\n    return [*a, *b]\n"
+    )
+    make(builder(flow)).build().execute(["c"], inputs={"x": 1})
+    expected = {("a", "b"), ("a", "c"), ("b", "c")}
+    with kept.open("store") as cache, kept.use(cache):
+        graph = kept.lineage([1, "a", "b"])  # by the value that a node gave
+        assert edges(graph) == expected
+        (focus,) = graph.focus
+        assert graph.nodes[focus].function.rpartition(":")[2] == "b"
+        assert edges(kept.lineage(focus)) == expected
+        assert edges(kept.lineage(focus, up=0)) == {("b", "c")}
+        assert "cache_key" not in str(graph)
+
+        after = kept.keep(name="after", version=1)(len)
+        after([1, "a", "b"])  # what a kept function made of it
+        assert ("b", "after") in edges(kept.lineage([1, "a"], down=2))
+        run = kept.runs()[0]
+        assert edges(run.graph()) == expected
+        assert {node.outcome for node in run.graph().nodes.values()} == {"computed"}
+
+
+def test_the_graph_of_a_run_of_tasks() -> None:
+    dr = (
+        driver.Builder()
+        .with_modules(tasks)
+        .with_adapters(KeptAdapter("store"))
+        .enable_dynamic_execution(allow_experimental_mode=True)
+        .build()
+    )
+    dr.execute(["final"], inputs={"size": 2})
+    found = edges(last(dr).graph())
+    assert {("square", "described"), ("total", "final")} <= found
+    assert any(target == "total" for _, target in found)  # what tasks gave, collected

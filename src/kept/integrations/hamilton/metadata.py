@@ -126,7 +126,8 @@ class KeptMetadataStore(MetadataStore):
             node_name = decoded["node_name"] if node_name is None else node_name
             code_version = decoded["code_version"] if code_version is None else code_version
         seconds = CLOCK.was_set(cache_key)
-        self._shelf.guarded("write", lambda: self._put(cache_key, data_version, seconds))
+        node = {"name": node_name, "code": code_version, "given": dict(dependencies(cache_key))}
+        self._shelf.guarded("write", lambda: self._put(cache_key, data_version, seconds, node))
         if run_id is not None:
             self.record(
                 run_id,
@@ -154,9 +155,12 @@ class KeptMetadataStore(MetadataStore):
             arguments=dependencies(cache_key),
         )
 
-    def _put(self, cache_key: str | None, data_version: str, seconds: float) -> None:
+    def _put(
+        self, cache_key: str | None, data_version: str, seconds: float, node: dict[str, Any]
+    ) -> None:
         if cache_key is not None:
-            self._shelf.put(cache_key, data_version, seconds, wait=True)
+            said = {"node": node}  # lineages go by it
+            self._shelf.put(cache_key, data_version, seconds, metadata=said, wait=True)
             return
         nonce = uuid.uuid4().hex
         raws = {_ARGUMENT: digest_bytes(None), "entry": digest_bytes(nonce)}

@@ -23,6 +23,8 @@ from kept.records import Digest, Value
 __all__ = ["InMemoryResultStore", "KeptResultStore"]
 
 _NAME = "hamilton:result"
+_CARRIES = {"carries": "data_version"}
+"""Lineages show the node in place of this record."""
 
 
 class KeptResultStore(ResultStore):
@@ -153,7 +155,7 @@ class KeptResultStore(ResultStore):
         """
         self._seen.last = None
         if saver_cls is None:
-            self._shelf.put(data_version, result)
+            self._shelf.put(data_version, result, metadata=_CARRIES)
         else:
             self._put(data_version, *self._formats.encoded(result, saver_cls, loader_cls))
 
@@ -173,7 +175,7 @@ class KeptResultStore(ResultStore):
 
     def _put(self, data_version: str, value: Value, digest: Digest) -> None:
         self._seen.last = None
-        self._shelf.put_encoded(data_version, value, digest)
+        self._shelf.put_encoded(data_version, value, digest, _CARRIES)
         self._formats.name(data_version, value)
 
     def delete(self, data_version: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from kept.stores.openers import scheme_of
 __all__ = ["Shelf", "cache_of", "commit"]
 
 T = TypeVar("T")
+_NOTHING: Mapping[str, Any] = {}
 _KNOWN = 20_000  # keys that are not made anew
 
 
@@ -117,11 +118,20 @@ class Shelf:
         """What the record says of its text."""
         return {self._argument: Argument(Digest.of(digest_bytes(text)), text, True)}
 
-    def put(self, text: str, result: Any, seconds: float = 0.0, *, wait: bool = False) -> None:
+    def put(
+        self,
+        text: str,
+        result: Any,
+        seconds: float = 0.0,
+        *,
+        metadata: Mapping[str, Any] = _NOTHING,
+        wait: bool = False,
+    ) -> None:
         """Keep a result under a text.
 
         Args:
             seconds: what it took.
+            metadata: of the record.
             wait: it may be kept together with the result of the node under way.
 
         Raises:
@@ -129,21 +139,30 @@ class Shelf:
             StoreError: it can't be written.
         """
         value, digest = encoded(result, "pickle")
-        call = self._call(text, value, Digest.of(digest), seconds)
+        call = self._call(text, value, Digest.of(digest), seconds, metadata)
         if not (
             wait and type(self.cache.place) is Embedded and CLOCK.wait(self.cache, call, value)
         ):
             commit(self.cache, value, call)
 
-    def put_encoded(self, text: str, value: Value, digest: Digest) -> None:
+    def put_encoded(
+        self, text: str, value: Value, digest: Digest, metadata: Mapping[str, Any] = _NOTHING
+    ) -> None:
         """Keep an encoded result under a text.
 
         Raises:
             StoreError: it can't be written.
         """
-        commit(self.cache, value, self._call(text, value, digest, 0.0))
+        commit(self.cache, value, self._call(text, value, digest, 0.0, metadata))
 
-    def _call(self, text: str, value: Value, digest: Digest, seconds: float) -> Call:
+    def _call(
+        self,
+        text: str,
+        value: Value,
+        digest: Digest,
+        seconds: float,
+        metadata: Mapping[str, Any],
+    ) -> Call:
         return Call(
             key=Digest.of(self.key(text)),
             function=self.function,
@@ -153,6 +172,7 @@ class Shelf:
             created=time.time(),
             seconds=seconds,
             size=value.size,
+            metadata=metadata,
         )
 
     def delete(self, text: str) -> None:
