@@ -377,6 +377,21 @@ def test_the_shut_down(forked: Executor) -> None:
     assert triple.submit(forked, 1).result()[0] == 3  # kept: nobody is asked
 
 
+def test_the_end_of_the_block_waits_for_calls_that_wait() -> None:
+    with kept.executor(ThreadPoolExecutor(1)) as executor:
+        one = executor.submit(gated, 1)
+        two = executor.submit(counted_of, executor.submit(counted_of, one))
+        until(runs)
+        threading.Timer(0.05, Path("go").touch).start()
+    assert two.done()
+    assert two.result() == 1
+
+
+@keep
+def counted_of(found: Any) -> int:
+    return found if isinstance(found, int) else len(found)
+
+
 def test_shut_down_with_futures_cancelled() -> None:
     executor = kept.executor(ThreadPoolExecutor(1))
     busy = executor.submit(gated, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 
@@ -66,6 +67,8 @@ class KeptExecutor(Executor):
         self._shared, self._extra = shared, extra
         self._ways: dict[int, tuple[Cache, Way]] = {}
         self._names: frozenset[str] | None = None
+        self._later: set[Future[Any]] = set()
+        """Of calls that wait for others before they are sent."""
         self._shut = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -118,11 +121,15 @@ class KeptExecutor(Executor):
         return _in_order(self.send_all(fn, list(zip(*iterables, strict=False)), more), end)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut the inner executor down."""
+        """Shut the inner executor down, with `wait` after the calls that wait for others are sent."""
         self._shut = True
         if cancel_futures:
+            for future in list(self._later):
+                future.cancel()
             self.inner.shutdown(wait=wait, cancel_futures=True)
         else:  # not every executor knows the other word
+            if wait:
+                wait_for(list(self._later))
             self.inner.shutdown(wait=wait)
 
     # -- sending ----------------------------------------------------------------------------------
@@ -135,7 +142,10 @@ class KeptExecutor(Executor):
             extra: what the inner `submit` takes for this call.
         """
         if any(isinstance(value, Future) for value in (*call.args, *call.kwargs.values())):
-            return after(call, lambda ready: self.send(ready, extra))
+            future = after(call, lambda ready: self.send(ready, extra))
+            self._later.add(future)
+            future.add_done_callback(self._later.discard)
+            return future
         kept = call.kept
         with call.entered():
             found, result = look_up(kept, kept._bind(*call.args, **call.kwargs))
