@@ -378,7 +378,7 @@ def start_s3() -> Service:
     )
 
 
-def start_sshd() -> Service:
+def start_sshd(address: str = "127.0.0.1") -> Service:
     """An sshd of its own, which lets in who has the key `key` of its directory: me; the caller closes
     it."""
     sshd, keygen = _program("sshd", "/usr/sbin", "/usr/local/sbin"), _program("ssh-keygen")
@@ -397,7 +397,7 @@ def start_sshd() -> Service:
         )
         (directory / "sshd").write_text(
             f"HostKey {directory / 'host'}\nAuthorizedKeysFile {directory / 'key.pub'}\n"
-            "ListenAddress 127.0.0.1\nPidFile none\nUsePAM no\nStrictModes no\n"
+            f"ListenAddress {address}\nPidFile none\nUsePAM no\nStrictModes no\n"
             "PasswordAuthentication no\nMaxStartups 100\nUseDNS no\nSubsystem sftp internal-sftp\n"
         )
         if os.geteuid() == 0:  # where it gives up its rights: an empty directory of root's
