@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.caches.places import Counted
+from tests.caches.places import Counted, new
 from tests.remote.hosts import Served
 
 import kept
+from kept import Stack
 
 
 @pytest.fixture
@@ -52,6 +53,28 @@ def test_what_is_larger_goes_on_its_own_and_only_where_it_is_not_yet(host: Serve
         assert host.since() == ["fetch", "have", "commit"]
         assert f(2)[1].shape == (300_000,)
         assert host.since() == ["fetch", "blob"]
+
+
+def test_a_miss_in_a_stack_asks_the_far_layer_once(host: Served) -> None:
+    with host.client() as far:
+        near = new("embedded")
+        counted = Counted(value)
+        f = counted.into(Stack(near, far), strict=True)
+        f(1)
+        host.since()
+        for x in (2, 3):
+            f(x)
+            assert host.since() == ["fetch", "commit"]
+        f(2)
+        near.tier.clear()
+        f(2)
+        assert host.since() == []
+        near.evict("counted")
+        assert host.since() == []
+        with Stack(near, far) as again:
+            counted.into(again, strict=True)(3)
+        assert host.since() == ["fetch", "call.get"], "once, and with it what the near one keeps"
+        assert counted.runs == 3
 
 
 def test_a_thousand_hits_by_map_are_a_few_trips(host: Served) -> None:

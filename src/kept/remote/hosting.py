@@ -269,9 +269,7 @@ class Host:
         name = blob.name.hex()
         try:
             if self._index is not None:
-                path = self._index.blobs.path(name)
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                blob.path.rename(path)
+                self._index.blobs.adopt(name, blob.path)
             elif (put_file := getattr(self._items, "put_file", None)) is not None:
                 put_file(f"blobs/{name}", blob.path)
             else:

@@ -85,7 +85,21 @@ class Blobs:
                 part.unlink()
             raise
         if self._durable:
-            _sync_directory(path.parent)
+            _sync(path.parent)
+
+    def adopt(self, name: str, file: Path) -> None:
+        """Make a file beside the blobs the one of this name, whose content was verified.
+
+        Raises:
+            OSError: it can't be.
+        """
+        path = self.path(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._durable:
+            _sync(file)
+        file.rename(path)
+        if self._durable:
+            _sync(path.parent)
 
     def get(self, name: str) -> Buffer | None:
         """The blob as a mapping (copy-on-write, or read-only), or None.
@@ -193,7 +207,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync_directory(path: Path) -> None:
+def _sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
