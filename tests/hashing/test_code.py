@@ -154,3 +154,14 @@ def test_a_proxy_that_raises_is_a_value_like_others(load: Any) -> None:
         "request = Proxy()\n\ndef f(x):\n    return x or request\n",
     )
     assert deep(module.f).hex == deep(module.f).hex
+
+
+def test_a_method_without_source_counts_with_all_of_its_class() -> None:
+    def made(rate: int) -> Any:
+        space: dict[str, Any] = {"__name__": "no_such_module"}
+        text = f"class A:\n    rate = {rate}\n    def f(self):\n        return self.rate\n"
+        exec(text, space)
+        return space["A"]
+
+    one, two = made(1), made(2)
+    assert deep(one.f, one).hex != deep(two.f, two).hex

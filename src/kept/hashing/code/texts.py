@@ -88,7 +88,8 @@ def _compiled_text(code: CodeType) -> Normal:
         waiting += [item for item in each.co_consts if isinstance(item, CodeType)]
     text = f"bytecode:{digest_bytes(reduce_code(code)).hex()}"
     nothing: frozenset[Any] = frozenset()
-    return Normal(text, tuple(chains), nothing, nothing, nothing, (), nothing, nothing)
+    # What it asks of a receiver is not told, so all of its class counts.
+    return Normal(text, tuple(chains), nothing, nothing, None, (), nothing, nothing)
 
 
 def _owner(function: FunctionType) -> str:
