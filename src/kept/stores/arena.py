@@ -7,12 +7,12 @@ nothing in it is wanted any more.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import mmap
 import os
 import tempfile
 import weakref
+from collections.abc import Callable
 from typing import NamedTuple
 
 from kept.records import Buffer
@@ -41,9 +41,11 @@ class Segment:
         self.size = 0
         self.number = next(_numbers)
 
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError, OSError):
-            os.close(self.fd)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        try:  # when the interpreter ends, modules may be gone before this is
+            close(self.fd)
+        except (AttributeError, OSError):
+            pass
 
 
 class Extent(NamedTuple):
