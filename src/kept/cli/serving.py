@@ -158,11 +158,11 @@ def _serve_http(
         host, port = sock.getsockname()[:2]
         at = f"[{host}]" if ":" in host else host
         scheme = "http" if secured[0] is None else "https"
-        # It listens already: who connects now is answered in a moment.
-        print(f"serving {', '.join(openers)} on {scheme}://{at}:{port}", flush=True)
         # The server ends what is under way, and then has its signal again: to end what is ours.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with sock, contextlib.suppress(KeyboardInterrupt):
+            # It listens already: who connects now is answered in a moment.
+            print(f"serving {', '.join(openers)} on {scheme}://{at}:{port}", flush=True)
             ready.run(sockets=[sock])
 
 
