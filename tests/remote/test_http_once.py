@@ -37,12 +37,12 @@ def anywhere() -> Iterator[Anywhere]:
 def child(home: Path, anywhere: Anywhere) -> Iterator[Callable[..., Child]]:
     made: list[Child] = []
 
-    def start(source: str, *args: object) -> Child:
+    def start(source: str, *args: object, here: bool = False) -> Child:
         environment = {
             "ROOT": str(Path(__file__).parents[2]),
             "LOG": str(home / "log"),
-            "STORE": f"{anywhere.url}{home}/store",
-            "OPTIONS": json.dumps(anywhere.options),
+            "STORE": f"{home}/store" if here else f"{anywhere.url}{home}/store",
+            "OPTIONS": "{}" if here else json.dumps(anywhere.options),
         }
         made.append(Child(START + textwrap.dedent(source), *args, **environment))
         return made[-1]
@@ -52,8 +52,10 @@ def child(home: Path, anywhere: Anywhere) -> Iterator[Callable[..., Child]]:
         one.__exit__()
 
 
-def test_processes_compute_each_call_once(child: Callable[..., Child], home: Path) -> None:
-    for one in [child(ALL, seed) for seed in range(4)]:
+def test_clients_and_who_has_the_directory_compute_each_call_once(
+    child: Callable[..., Child], home: Path
+) -> None:
+    for one in [child(ALL, seed, here=seed == 3) for seed in range(4)]:
         one.end(100)
     assert Counter(notes(home / "log")) == {str(i): 1 for i in range(150)}
 
