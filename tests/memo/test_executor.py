@@ -156,8 +156,8 @@ class Grid:
         ran(i)
         return self.n * i
 
-    @classmethod
     @keep
+    @classmethod
     def of(cls, n: int) -> str:
         ran(n)
         return f"{cls.__name__}{n}"
@@ -563,6 +563,12 @@ def test_a_worker_whose_cache_is_another(forked: Executor) -> None:
         assert array.contains(1)
         assert array.contains(2)
     assert runs() == ["1", "2"]
+
+
+def test_a_bar(forked: Executor, capsys: pytest.CaptureFixture[str]) -> None:
+    triple.map(range(3), executor=forked, progress=True)
+    assert list(triple.map(range(3), executor=forked, progress=True, ordered=False))
+    assert "3/3" in capsys.readouterr().err
 
 
 def test_stats_count_what_workers_did(forked: Executor) -> None:

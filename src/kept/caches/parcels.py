@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import threading
@@ -112,6 +113,15 @@ def _reachable(cache: Cache) -> bool:
         isinstance(_innermost(getattr(store, "items", None)), (Memory, Void))
         for store in (place.calls, place.values)
     )
+
+
+def _after_fork() -> None:
+    global _guard, _closes_at_exit
+    _guard, _closes_at_exit = threading.Lock(), False  # another thread may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _innermost(store: Any) -> Any:
