@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.remote.webs import WebService
+from tests.remote.webs import WebServed, WebService
 
 import kept
 from kept import keep
@@ -58,3 +59,18 @@ def test_by_url_alone(service: WebService) -> None:
         assert f(-5) == f(-5) == 5
         assert service.tokens["writer"] not in repr(cache)
         assert service.tokens["writer"] not in repr(cache.place)
+
+
+def test_a_bucket_is_served_in_pieces(s3_url: str, s3_bucket: str, home: Path) -> None:
+    keys = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
+    far = kept.open(f"s3://{s3_bucket}/kept", endpoint=s3_url, **keys)
+    with WebServed(far) as host, host.client(memory=0) as cache:
+        f = keep(cache=cache, name="f", version=1, strict=True)(lambda: np.arange(2_000_000))
+        asked: list[str] = []
+        items, get = far.place.values.items, type(far.place.values.items).get
+        for _ in range(2):
+            assert f()[-1] == 1_999_999
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(items), "get", lambda self, key: asked.append(key) or get(self, key))
+            assert f()[-1] == 1_999_999
+        assert not [key for key in asked if key.startswith("blobs/")]

@@ -41,14 +41,14 @@ class WebServed:
 
     def __init__(
         self,
-        url: str | Path,
+        url: str | Path | kept.Cache,
         right: str = "admin",
         *,
         limits: Limits | None = None,
         secured: tuple[str, str] | None = None,
         **options: Any,
     ) -> None:
-        self.cache = kept.open(url)
+        self.cache = url if isinstance(url, kept.Cache) else kept.open(url)
         self.desk = Counting(self.cache, **options)
         self.tokens = Tokens(Path.cwd() / f"tokens-{id(self)}.json")
         self.token = self.tokens.add("tests", {"default": right})

@@ -216,6 +216,7 @@ def test_ranges(url: str, store: Objects, tmp_path: Path) -> None:
     assert store.read_range("a", 10, 12) == store.read_range("a", 50, 60) == b""
     assert store.read_range("a", 3, 3) == store.read_range("empty", 0, 5) == b""
     assert store.read_range("none", 0, 1) is store.read_range("none", 0, 0) is None
+    assert [store.size_of(key) for key in ("a", "empty", "none")] == [10, 0, None]
     for start, end in ((-1, 2), (3, 2)):
         with pytest.raises(ConfigError, match="range"):
             store.read_range("a", start, end)

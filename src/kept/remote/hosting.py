@@ -118,6 +118,10 @@ class Host:
         path = self._path(name)
         if path is not None:
             return int(path.stat().st_size)
+        size_of = getattr(self._items, "size_of", None)
+        if size_of is not None:
+            size: int | None = size_of(f"blobs/{name.hex()}")
+            return size
         item = self._items.get(f"blobs/{name.hex()}")
         return None if item is None else memoryview(item).nbytes
 

@@ -124,7 +124,7 @@ class HttpLine:
             at += len(part)
             sink(part)
 
-        path = f"blobs/{fields['name'].hex()}"
+        path = f"blobs/{fields['name'].hex()}?size={fields['size']}"
         while True:
             began = at
             part = {"range": f"bytes={at}-{stop - 1}"} if at or stop != fields["size"] else {}

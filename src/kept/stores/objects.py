@@ -220,6 +220,11 @@ class Objects:
         else:
             self._abreast(self.delete, wanted)
 
+    def size_of(self, key: str) -> int | None:
+        """Bytes of an item, which is not read; None: no item, or no bucket: a HEAD does not tell."""
+        obs, store, path = driver(), self._stores()[0], self._path(key)
+        return self._missing_is_none("look at", key, lambda: int(obs.head(store, path)["size"]))
+
     def read_range(self, key: str, start: int, end: int) -> bytes | None:
         """The item's bytes from `start` to before `end`, as many as there are; None: no item."""
         if not 0 <= start <= end:
