@@ -184,6 +184,24 @@ def test_older_protocols_and_other_opcodes(tmp_path: Path) -> None:
     assert not (tmp_path / "was run").exists()
 
 
+ENDLESS = [
+    Reduces(collections.deque, (range(10**15),)),
+    Reduces(collections.Counter, (range(10**15),)),
+    Reduces(collections.OrderedDict, (range(10**15),)),
+    Reduces(fractions.Fraction, ("1e999999999",)),
+    Reduces(ExceptionGroup, ("x", range(10**15))),
+    Reduces(SystemExit, (1,)),
+    [np.arange(2), Reduces(pd.core.indexes.base._new_Index, (pd.Index, {"data": range(10**12)}))],
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("value", ENDLESS)
+def test_nothing_takes_for_ever(value: Any) -> None:
+    with pytest.raises(UntrustedSource):
+        plain.decode(pickle.dumps(value, 5), [])
+
+
 @pytest.mark.parametrize(
     "state",
     [

@@ -12,7 +12,8 @@ import dataclasses
 import enum
 import io
 import pickle
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
 
@@ -26,10 +27,8 @@ __all__ = ["decode", "register_plain"]
 T = TypeVar("T", bound=type)
 
 _NAMES = {
-    "collections": ("Counter", "OrderedDict", "deque"),
     "datetime": ("date", "datetime", "time", "timedelta", "timezone"),
     "decimal": ("Decimal",),
-    "fractions": ("Fraction",),
     "pathlib": ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "pathlib._local": ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath"),
     "uuid": ("SafeUUID", "UUID"),
@@ -37,9 +36,35 @@ _NAMES = {
 _BUILTINS = {"complex": complex, "range": range, "slice": slice} | {
     name: kind
     for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, BaseException)
+    if isinstance(kind, type)
+    and issubclass(kind, Exception)
+    and not issubclass(kind, BaseExceptionGroup)
 }
 _registered: dict[tuple[str, str], type] = {}
+
+
+def _only(module: str, name: str, fits: Callable[..., bool]) -> Callable[..., Any]:
+    """What makes an object of a class, from what its own pickle says: not from a range without end,
+    or a number that takes for ever."""
+
+    def make(*given: Any) -> Any:
+        if not fits(*given):
+            raise Refused(f"it makes a {name} of its own")
+        return getattr(import_module(module), name)(*given)
+
+    return make
+
+
+_NUMBER = re.compile(r"-?\d{1,4000}(/\d{1,4000})?").fullmatch
+_WARY: dict[tuple[str, str], Callable[..., bool]] = {
+    ("collections", "Counter"): lambda given={}: type(given) is dict,
+    ("collections", "OrderedDict"): lambda *given: not given,
+    ("collections", "deque"): lambda given=(), *_: type(given) in (list, tuple),
+    ("fractions", "Fraction"): lambda *given: all(
+        type(part) is int or (type(part) is str and _NUMBER(part)) for part in given
+    ),
+}
+_MADE = {name: _only(*name, fits) for name, fits in _WARY.items()}
 
 
 def register_plain(kind: T) -> T:
@@ -85,7 +110,7 @@ class _Arrays(Exception):  # noqa: N818  it is none
 
 
 def _find(module: str, name: str) -> Any:
-    found: Any = _registered.get((module, name))
+    found: Any = _registered.get((module, name)) or _MADE.get((module, name))
     if found is None and module == "builtins":
         found = _BUILTINS.get(name)
     if found is None and name in _NAMES.get(module, ()):

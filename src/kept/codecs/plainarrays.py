@@ -34,6 +34,7 @@ _FUNCTIONS = {
     ("pyarrow.lib", "py_buffer"),
     ("pyarrow.lib", "type_for_alias"),
 }
+_LONG = 10_000_000
 _SPEC = re.compile(r"[<>|=]?[a-zA-Z]\d{0,9}").fullmatch
 
 
@@ -129,6 +130,8 @@ def check_call(function: Any, given: Any) -> None:
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(given, tuple):
         return
+    if function is range and len(range(*given)) > _LONG:
+        raise Refused("it holds a range that could become an array")
     if isinstance(function, type) and issubclass(function, (numpy.ndarray, numpy.dtype)):
         raise Refused("it makes an array of its own")
     name = getattr(function, "__name__", "")
