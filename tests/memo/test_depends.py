@@ -86,6 +86,30 @@ def test_what_a_token_says_counts() -> None:
     assert computed(f)
 
 
+def test_who_calls_a_kept_function_depends_on_what_it_depends_on(table: Path) -> None:
+    @keep(depends=[kept.file(table)])
+    def rows() -> int:
+        return int(table.read_text())
+
+    @keep
+    def doubled() -> int:
+        return 2 * rows()
+
+    class Report:
+        def rows(self) -> int:
+            return doubled()
+
+        @keep(ignore="self")
+        def of(self) -> int:
+            return self.rows()
+
+    report = Report()
+    assert [doubled(), doubled(), report.of()] == [2, 2, 2]
+    assert doubled.stats().hits == 2
+    write(table, "7\n")
+    assert [doubled(), report.of()] == [14, 14]
+
+
 def test_two_of_one_name_both_count() -> None:
     said = [1, 1]
     f = counted(kept.token(lambda: said[0]), kept.token(lambda: said[1]))

@@ -14,6 +14,7 @@ from kept.runs.sources import note_sources
 if TYPE_CHECKING:
     from kept.hashing.code import Deep
     from kept.hashing.code.shown import Shown
+    from kept.memo.depends import Dependency
 
 __all__ = ["Coding"]
 
@@ -101,6 +102,19 @@ class Coding:
                 self._classes.clear()
             found = self._classes[kind] = deep(self._function, kind)
         return "" if found.hex == self._deep.hex else found.hex
+
+    def depends(self, values: tuple[Any, ...] = ()) -> tuple[Dependency, ...]:
+        """What kept functions that are reached depend on, and so this one does; those of the class of a
+        receiver too.
+        """
+        if self._deep is None:
+            return ()
+        found: tuple[Dependency, ...] = self._deep.depends
+        if self._classes and values:
+            kind = values[0] if isinstance(values[0], type) else type(values[0])
+            if (of_class := self._classes.get(kind)) is not None:
+                found = (*found, *of_class.depends)
+        return found
 
     def note(self, cache: Cache, values: tuple[Any, ...]) -> None:
         """Write down the source beside a call with these arguments; see `kept.runs.sources`."""

@@ -153,7 +153,7 @@ def items(depends: Iterable[Dependency]) -> list[Item]:
     for dependency in depends:
         base, value, raw = dependency.item()
         name, count = base, 1
-        while name in found:  # two lambdas, say
+        while name in found and found[name][2] != raw:  # two lambdas, say
             count += 1
             name = f"{base} {count}"
         found[name] = name, value, raw

@@ -119,7 +119,7 @@ class Locator:
             files.remember_in(cache)
         items = self._digested(counted)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
-        if self._quick and coding.comparable:
+        if self._quick and coding.comparable and not coding.depends(values):
             self._remember(values, key)
         return key, items
 
@@ -132,16 +132,17 @@ class Locator:
         if self._options.isolate:
             where = str(_cwd())
             items.append(("@directory", where, digest_bytes(where)))
-        items += self.dependencies()
+        items += self.dependencies(values)
         return items
 
-    def dependencies(self) -> list[tuple[str, Any, bytes]]:
-        """What `depends` names, as it is now."""
-        if not self._options.depends:
+    def dependencies(self, values: tuple[Any, ...] = ()) -> list[tuple[str, Any, bytes]]:
+        """What `depends` names, here and at kept functions that are called, as it is now."""
+        depends = (*self._options.depends, *(self._coding or self.coding()).depends(values))
+        if not depends:
             return []
         from kept.memo.depends import items  # loaded: it made them
 
-        return items(self._options.depends)
+        return items(depends)
 
     def _arguments(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
         if self._options.key is not None:

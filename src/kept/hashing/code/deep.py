@@ -25,15 +25,17 @@ class Deep:
         guards: whether it is still so.
         parts: what was reached, by name; the function itself first.
         names: see `Reach.names`.
+        depends: see `Reach.depends`.
     """
 
-    __slots__ = ("guards", "hex", "names", "parts")
+    __slots__ = ("depends", "guards", "hex", "names", "parts")
 
     def __init__(self, reach: Reach) -> None:
         self.hex = _digest(reach.top).hex()
         self.guards: Guards = reach.guards()
         self.parts: dict[str, Part] = reach.parts
         self.names = reach.names
+        self.depends = tuple(reach.depends)
 
 
 def _digest(node: list[Any]) -> bytes:

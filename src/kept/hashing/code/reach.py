@@ -59,6 +59,8 @@ class Reach:
         self.parts: dict[str, Part] = {}
         self.names: dict[tuple[int, int], str] = {}
         """What stands in a node (its address) at a position: a name that its text refers to."""
+        self.depends: list[Any] = []
+        """What kept functions that are reached say of themselves in `depends`."""
         self._nodes: dict[Any, tuple[list[Any], Any]] = {}
         self._reads: dict[tuple[int, str], tuple[Space, str, Any, bool]] = {}
         self._containers: dict[int, Any] = {}
@@ -109,6 +111,7 @@ class Reach:
     def _kept(self, node: list[Any], value: Any, owner: type[Any] | None) -> None:
         """A kept function: its code, or what its user said stands for it."""
         function, tag = value.__followed__()
+        self.depends += getattr(getattr(value, "options", None), "depends", ())
         if function is None:
             node += ["kept", tag]
             self._part(f"{value.__module__}:{value.__qualname__}", "external", node, value)
