@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -280,3 +282,49 @@ def test_what_is_damage(text: str, damage: bool) -> None:
 def test_where_file_systems_are_read_from() -> None:
     assert on_network(Path("/")) in (True, False)
     assert on_network(Path("/nowhere/at/all")) is False
+
+
+FORK = """
+import os, signal, sys, threading
+
+go, inside = threading.Event(), threading.Event()
+
+def hook():  # of somebody else; registered earlier, it runs later, just before the fork
+    go.set()
+    inside.wait(0.3)
+
+os.register_at_fork(before=hook)
+
+import kept
+
+notes = kept.open("cache").place.notes
+notes.put("env/a", b"a")
+database = notes._database
+
+def write():
+    go.wait(30)
+    with database.writing() as c:
+        inside.set()
+        done.wait(5)
+
+done = threading.Event()
+thread = threading.Thread(target=write)
+thread.start()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    notes.put("env/b", b"b")
+    os._exit(0)
+done.set()
+thread.join()
+assert os.waitpid(pid, 0)[1] == 0, "the child waited for a lock that nobody holds"
+assert bytes(notes.get("env/b")) == b"b"
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_no_transaction_begins_while_a_fork_is_under_way() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

@@ -312,13 +312,13 @@ class Database:
     def _before_fork(self) -> None:
         # SQLite's own tables say which locks this process holds. A child would believe them, not
         # take the locks, and lose its log when the parent closes: so there is nothing to inherit.
+        # Until the fork is over no thread may connect again: a child that was forked in the midst of
+        # its transaction would wait forever for a lock that its own tables say is held.
         if self.lock.acquire(timeout=_PATIENCE):
-            try:
-                c = self._connection
-                if c is not None and (self._reading or not c.in_transaction):
-                    self.close()
-            finally:
-                self.lock.release()
+            _forking.held.append(self.lock)
+            c = self._connection
+            if c is not None and (self._reading or not c.in_transaction):
+                self.close()
 
     def _forked(self) -> None:
         self.lock = threading.RLock()  # another thread may have held it at the fork
@@ -340,6 +340,16 @@ _opening = threading.RLock()
 _PATIENCE = 5.0  # seconds for which a fork waits for a thread that writes
 
 
+class _Forking(threading.local):
+    """What this thread holds while it forks."""
+
+    def __init__(self) -> None:
+        self.held: list[threading.RLock] = []
+
+
+_forking = _Forking()
+
+
 def _abandon(connection: sqlite3.Connection) -> None:
     # SQLite forbids using, and even closing, a connection that was carried across a fork
     # (https://www.sqlite.org/howtocorrupt.html, section 2.6), so it must outlive the interpreter.
@@ -350,19 +360,30 @@ def _abandon(connection: sqlite3.Connection) -> None:
 
 def _before_fork() -> None:
     for database in list(_all):
-        database._before_fork()
+        try:
+            database._before_fork()
+        except Exception as error:  # noqa: BLE001  a fork goes on, and its locks are released
+            tell(f"{database.path} could not be closed before a fork: {error}")
+
+
+def _after_fork_here() -> None:
+    while _forking.held:
+        _forking.held.pop().release()
 
 
 def _after_fork() -> None:
     global _opening
     _opening = threading.RLock()
+    _forking.held = []
     WalIndex.forget()
     for database in list(_all):
         database._forked()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork
+    )
 
 
 def _text(raw: bytes) -> str:
