@@ -215,3 +215,25 @@ def test_an_imported_module_and_the_same_file_as_a_script(monkeypatch: pytest.Mo
     key = run(path).split()[-1]
     Path("b.py").write_text("import a\n")
     assert run(Path("b.py")).split()[-1] != key  # __main__ is named by its path, a module by name
+
+
+LEVEL = 1
+
+
+def test_a_body_that_changes_what_it_reads_is_kept_under_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(globals(), "LEVEL", 1)
+
+    @keep
+    def f(n: int) -> int:
+        found = n * LEVEL
+        globals()["LEVEL"] = 2
+        return found
+
+    tag = f.code_tag
+    assert f(3) == 3
+    (call,) = f.query().calls()
+    assert call.code == tag
+    assert f.cache.verify().ok  # each record gives its key
+    assert f(3) == 6  # of another constant

@@ -90,6 +90,8 @@ class Located(NamedTuple):
     """Name, value and digest of each argument that counts; None where nothing had to be hashed."""
     leaves: bytes | None = None
     """What the arguments are made of, taken before the body may change them; see `runs.leaves`."""
+    code: str = ""
+    """The code identity or version that is part of the key; the body may make it another. "": ask."""
 
     def noted(self, kept: Kept[..., Any]) -> Located:
         """The same with `leaves`, if there are any that a record does not tell."""

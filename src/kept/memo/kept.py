@@ -350,12 +350,12 @@ class Kept(Generic[P, R]):
         cache = self.cache
         key = self.locator.key(values)
         if key is not None:
-            return Located(cache, key, values, None)
+            return Located(cache, key, values, None, None, self.locator.code_tag)
         counted = values
         if self._needs_values:
             counted = resolved(self, values, starred=self.options.key is None)
         key, items = self.locator.items(values, counted, cache)
-        return Located(cache, key, counted, items)
+        return Located(cache, key, counted, items, None, self.locator.code_tag)
 
     def _located(self, values: tuple[Any, ...]) -> Located:
         found = self.locate(values)

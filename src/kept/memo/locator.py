@@ -42,6 +42,8 @@ class Locator:
         """Whether nothing has to be compared before `known` may be believed."""
         self.same: Callable[[], bool] = _unknown
         """Whether the function runs the code that it ran when its identity was made."""
+        self.code_tag = ""
+        """The code identity or version that the last key was made with."""
         self._function = function
         self._options = options
         self._binder = binder
@@ -58,7 +60,7 @@ class Locator:
         if coding is None or not (self.steady or coding.same()):
             coding = Coding(self._function, self._options)
             self.known.clear()
-            self.steady, self.same = coding.steady, coding.same
+            self.steady, self.same, self.code_tag = coding.steady, coding.same, coding.tag
             self._coding = coding
         return coding
 

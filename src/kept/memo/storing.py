@@ -110,7 +110,7 @@ def store(
             found.key,
             result,
             function=kept.function_name,
-            code=kept.code_tag,
+            code=found.code or kept.code_tag,
             arguments=kept.locator.arguments(found),
             state=state,
             seconds=taken,
