@@ -94,6 +94,12 @@ def functions() -> None:
     assert_type(plain.map([1, 2]), list[list[float]])
     with ThreadPoolExecutor() as pool:
         assert_type(plain.submit(pool, 1, seed=2), Future[list[float]])
+        assert_type(plain.map([1], executor=pool), list[list[float]])
+        assert_type(plain.map([1], executor=pool, ordered=False), Iterator[list[float]])
+        with kept.executor(pool) as sending:
+            assert_type(sending.submit(plain, 1, seed=2), Future[list[float]])
+            assert_type(sending.map(plain, [1]), Iterator[list[float]])
+            sending.submit(plain, "1")  # type: ignore[arg-type]
     assert_type(told(1, verbose=True), str)
     assert_type(many(1, 2, a="b"), None)
     assert_type(marked([1]), int)
