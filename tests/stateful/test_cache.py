@@ -227,7 +227,7 @@ def test_two_processes_and_a_dict(processes: Processes) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_for_long(processes: Processes) -> None:
-    run(150, 60)
+    run(60, 60)
 
 
 def test_two_processes_and_a_dict_over_ssh(processes: Processes, sshd: Service) -> None:
@@ -239,7 +239,7 @@ def test_two_processes_and_a_dict_over_ssh(processes: Processes, sshd: Service) 
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_over_ssh_for_long(processes: Processes, sshd: Service) -> None:
     processes.over_ssh(sshd)
-    run(15, 40)
+    run(8, 40)
 
 
 @pytest.fixture
@@ -260,4 +260,4 @@ def test_two_processes_and_a_dict_over_http_for_long(
     processes: Processes, anywhere: Anywhere
 ) -> None:
     processes.over_http(anywhere)
-    run(15, 40)
+    run(8, 40)
