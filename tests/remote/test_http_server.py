@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from blake3 import blake3
 from tests.caches.places import Counted
@@ -337,5 +340,37 @@ def test_a_large_array_takes_little_memory_on_either_side() -> None:
         print(f"client {client / 1e6:.0f} MB, server {server / 1e6:.0f} MB")
         assert 0 <= client < 128e6
         assert 0 <= server < 128e6
+    finally:
+        service.close()
+
+
+@pytest.mark.long
+def test_clients_that_do_not_read_cost_little_memory_and_give_it_back() -> None:
+    service = WebService({"me": {"default": "write"}})
+    made = np.random.default_rng(0).integers(0, 255, 20_000_000, np.uint8)
+    lines = [f"GET /default/v1/blobs/{blake3(made).hexdigest()} HTTP/1.1", "host: x"]
+    lines += [f"authorization: Bearer {service.tokens['me']}", "", ""]
+
+    def held() -> int:
+        found = psutil.Process(service.pid).memory_info()
+        return int(found.rss - found.shared)
+
+    try:
+        with service.open("me") as cache:
+            keep(cache=cache, name="f", version=1, strict=True)(lambda: made)()
+        start, most = held(), []
+        for _ in range(4):
+            with contextlib.ExitStack() as stack:
+                for _ in range(100):
+                    link = socket.socket()
+                    stack.enter_context(link)
+                    link.settimeout(20)
+                    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    link.connect(("127.0.0.1", service.port))
+                    link.sendall("\r\n".join(lines).encode())
+                    assert link.recv(1)
+                most.append(held() - start)
+        assert max(most) < 80e6, most
+        assert most[-1] < most[0] + 20e6, most
     finally:
         service.close()

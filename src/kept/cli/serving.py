@@ -137,6 +137,7 @@ def _serve_http(
     from kept.remote.tokens import Tokens, usual_path
     from kept.remote.web import Web
 
+    _give_back()
     known = Tokens(tokens or usual_path())
     if not known.grants():
         print(f"kept: no tokens in {known.path}: nobody may do anything", file=sys.stderr)
@@ -164,6 +165,17 @@ def _serve_http(
             # It listens already: who connects now is answered in a moment.
             print(f"serving {', '.join(openers)} on {scheme}://{at}:{port}", flush=True)
             ready.run(sockets=[sock])
+
+
+def _give_back() -> None:
+    """Have large buffers be given back to the system when they are freed: otherwise glibc holds on to
+    more and more of them where many threads make and free them."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # another libc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 512 * 1024)  # M_MMAP_THRESHOLD: larger ones are given back at once
+        libc.mallopt(-8, 2)  # M_ARENA_MAX: not one heap a thread
 
 
 def _named(said: str) -> tuple[str, str]:

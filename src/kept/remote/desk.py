@@ -16,6 +16,7 @@ from kept.records import Call, Digest
 from kept.remote import caring
 from kept.remote.errors import Refused
 from kept.remote.fields import blobs_of, key_of, keys_of, text_of, uses_of
+from kept.remote.frames import CHUNK_SIZE
 from kept.remote.holding import Holding
 from kept.remote.hosting import Host, Staged
 from kept.remote.queries import read_query
@@ -235,8 +236,8 @@ class Desk:
 
     def _blob(self, fields: Fields) -> Iterator[bytes]:
         blob = Blob(int(fields["size"]), key_of(fields, "name"))
-        stop = fields.get("stop")
-        return self.host.read(blob, int(fields.get("start", 0)), stop)
+        stop, piece = fields.get("stop"), min(CHUNK_SIZE, int(fields.get("piece", CHUNK_SIZE)))
+        return self.host.read(blob, int(fields.get("start", 0)), stop, max(1, piece))
 
     def _keys(self, fields: Fields) -> Iterator[bytes]:
         stores = {"calls": self.place.calls, "values": self.place.values, "notes": self.place.notes}

@@ -125,8 +125,11 @@ class Host:
         item = self._items.get(f"blobs/{name.hex()}")
         return None if item is None else memoryview(item).nbytes
 
-    def read(self, blob: Blob, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """The bytes of a blob from `start` to `stop`, in chunks.
+    def read(
+        self, blob: Blob, start: int = 0, stop: int | None = None, piece: int = CHUNK_SIZE
+    ) -> Iterator[bytes]:
+        """The bytes of a blob from `start` to `stop`, in chunks, of `piece` bytes where they come
+        from a file.
 
         Raises:
             DamagedValue: it is missing, or not as long as it was.
@@ -142,7 +145,7 @@ class Host:
             raise DamagedValue(f"the blob {blob.name.hex()} is missing") from error
         try:
             while start < end:
-                chunk = os.pread(fd, min(CHUNK_SIZE, end - start), start)
+                chunk = os.pread(fd, min(piece, end - start), start)
                 if not chunk:
                     raise DamagedValue(f"the blob {blob.name.hex()} is cut short")
                 start += len(chunk)

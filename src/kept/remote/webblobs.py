@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from starlette.responses import Response, StreamingResponse
 
@@ -17,6 +18,9 @@ __all__ = ["get_blob", "put_blob"]
 _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})", re.ASCII)
 _SIZE = re.compile(r"\d{1,18}", re.ASCII)
+_CHUNK = (
+    128 * 1024
+)  # bytes that are read at once; of a client that does not take them, two are held
 _PIECE = 1024 * 1024  # bytes that are written at once
 
 
@@ -42,7 +46,8 @@ async def get_blob(asked: Asked) -> Response:
     headers["content-length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
-    fields = {"name": bytes.fromhex(name), "size": size, "start": start, "stop": stop}
+    fields: dict[str, Any] = {"name": bytes.fromhex(name), "size": size}
+    fields |= {"start": start, "stop": stop, "piece": _CHUNK}
     parts = await asked.do(begun, asked.desk, "blob", fields, asked.right)
     return StreamingResponse(parts, status, headers=headers, media_type=MEDIA_TYPE)
 
