@@ -151,7 +151,7 @@ ANSWERS: dict[str, tuple[bytes, str]] = {
     "garbage": (BANNER + b"\xff" * 1000, "no message"),
     "half a message": (BANNER + b"\x10\0\0\0\x02\x01\0\0\0abc", "inside a message|ended"),
     "half a banner": (b"\0kept-wire", "no `kept serve`"),
-    "an answer that is none": (BANNER + b"\x01\0\0\0\x02\x01\0\0\0q", "no type|ended"),
+    "an answer that is none": (BANNER + b"\x01\0\0\0\x02\x01\0\0\0q", "no type|ended|gone"),
 }
 
 
@@ -208,7 +208,8 @@ def test_no_kept_there(sshd: Service, ssh_url: str) -> None:
     with kept.open(ssh_url, **options) as cache:
         with pytest.raises(StoreError, match=r"kept-is-not-here.*not found"):
             cache.calls.get("0" * 64)
-        assert Counted(value).into(cache, strict=False)(-1) == {"x": -1}
+        with pytest.warns(KeptWarning, match="not found"):
+            assert Counted(value).into(cache)(-1) == {"x": -1}
 
 
 def test_no_ssh_here(ssh_url: str) -> None:

@@ -107,7 +107,8 @@ class Channel:
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._listen, name="kept-remote", daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, name="kept-remote", daemon=True)
+        self._listener.start()
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -201,6 +202,7 @@ class Channel:
                     if views:
                         views[0] = views[0][done:]
             except (OSError, ValueError) as error:
+                self._listener.join(0.2)  # who listens knows better why
                 self._end(StoreError(self._why("the connection is gone")))
                 raise Broken(f"{self._where}: {self.broken}") from error
 
