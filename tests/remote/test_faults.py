@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -239,6 +238,22 @@ def servers(sshd: Service) -> list[psutil.Process]:
     return [each for each in family if "--stdio" in each.cmdline() and "kept" in each.cmdline()]
 
 
+@pytest.fixture
+def freeze(sshd: Service) -> Iterator[Callable[[], None]]:
+    """Has the servers that there are stand still; they end with the test."""
+    frozen: list[psutil.Process] = []
+
+    def now() -> None:
+        frozen.extend(servers(sshd))
+        for process in frozen:
+            process.suspend()
+
+    yield now
+    for process in frozen:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def test_killed_and_back(sshd: Service, ssh_url: str, ssh_options: dict[str, Any]) -> None:
     with kept.open(ssh_url, **ssh_options) as cache:
         counted = Counted(value)
@@ -259,12 +274,11 @@ def test_killed_and_back(sshd: Service, ssh_url: str, ssh_options: dict[str, Any
         assert counted.runs == runs
 
 
-def test_frozen(sshd: Service, ssh_url: str, ssh_options: dict[str, Any]) -> None:
+def test_frozen(ssh_url: str, ssh_options: dict[str, Any], freeze: Callable[[], None]) -> None:
     with kept.open(ssh_url, deadline=SHORT, **ssh_options) as cache:
         f = Counted(value).into(cache)
         f(1)
-        for process in servers(sshd):
-            process.suspend()
+        freeze()
         began = time.monotonic()
         with pytest.warns(KeptWarning, match="no answer to fetch within 0.5 s"):
             assert right(f(2), 2)
@@ -345,7 +359,9 @@ def test_a_client_that_reads_slowly_holds_up_nobody(host: Served) -> None:
         slow.close()
 
 
-def test_a_program_ends_though_its_server_hangs(sshd: Service, ssh_url: str) -> None:
+def test_a_program_ends_though_its_server_hangs(
+    sshd: Service, ssh_url: str, freeze: Callable[[], None]
+) -> None:
     source = """
 import sys, kept, pickle
 options = pickle.loads(bytes.fromhex(sys.argv[2]))
@@ -359,8 +375,7 @@ sys.stdin.readline()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"ready\n"
-        for process in servers(sshd):
-            process.send_signal(signal.SIGSTOP)
+        freeze()
         client.communicate(b"\n", timeout=30)
         assert client.returncode == 0
 
