@@ -3,6 +3,7 @@
 import asyncio
 import copyreg
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -147,12 +148,30 @@ def test_two_callers_get_two_exceptions() -> None:
         f(1)
 
 
-def test_an_exception_that_cannot_be_made_again_is_not_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Whoever imports distributed gets tblib's way to make exceptions again without their arguments.
-    monkeypatch.delitem(copyreg.dispatch_table, Fussy, raising=False)
+@pytest.fixture(params=[False, True], ids=["", "tblib"])
+def tblib(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Once as it is, and once as in a process that has imported Dask."""
+    before = dict(copyreg.dispatch_table)
+    if request.param:
+        pytest.importorskip("tblib.pickling_support").install()
+    yield
+    copyreg.dispatch_table.clear()
+    copyreg.dispatch_table.update(before)
 
+
+@pytest.mark.usefixtures("tblib")
+def test_what_is_kept_of_an_exception_needs_no_other_library() -> None:
+    @keep(errors=LookupError)
+    def f(x: int) -> None:
+        raise KeyError(x)
+
+    with pytest.raises(KeyError):
+        f(1)
+    assert sum(call.size for call in f.query().calls()) < 200
+
+
+@pytest.mark.usefixtures("tblib")
+def test_an_exception_that_cannot_be_made_again_is_not_kept() -> None:
     @keep(errors=(Fussy, ValueError))
     def f(x: int) -> None:
         RAN.append(x)

@@ -6,10 +6,12 @@ value, so that they are written without a copy and come back memory-mapped (PEP 
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import sys
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -40,7 +42,14 @@ def encode(value: Any) -> Value:
         return _take(buffer, buffers)
 
     try:
-        head = pickle.dumps(value, 5, buffer_callback=callback)
+        if (own := _registered()) is None:
+            head = pickle.dumps(value, 5, buffer_callback=callback)
+        else:
+            file = io.BytesIO()
+            pickler = pickle.Pickler(file, 5, buffer_callback=callback)
+            pickler.dispatch_table = own
+            pickler.dump(value)
+            head = file.getvalue()
     except Exception:  # noqa: BLE001  any class may raise anything from its reduction
         return encode_cloud(value)
     if b"__main__" in head or b"__mp_main__" in head:
@@ -88,6 +97,28 @@ def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
     return False
 
 
+_seen: tuple[int, Mapping[type, Any] | None] = (-1, None)
+
+
+def _registered() -> Mapping[type, Any] | None:
+    """What `copyreg` has registered, without tblib's; None if tblib has registered nothing.
+
+    Dask imports tblib, which pickles every exception with its traceback: what is kept would depend
+    on what the process has imported, and could be read only where tblib is installed.
+    """
+    global _seen
+    table = copyreg.dispatch_table
+    if len(table) != _seen[0]:
+        own = {kind: reduce for kind, reduce in table.items() if not _of_tblib(reduce)}
+        _seen = len(table), own if len(own) < len(table) else None
+    return _seen[1]
+
+
+def _of_tblib(reduce: Any) -> bool:
+    function = getattr(reduce, "func", reduce)  # of a partial
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "tblib"
+
+
 def _script() -> str | None:
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return str(Path(file).resolve()) if file else None
@@ -115,6 +146,13 @@ def _cloud_pickler() -> Any:
         import cloudpickle  # 20 ms, for the few values that need it
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+            @property
+            def dispatch_table(self) -> Mapping[type, Any]:
+                """Asked for once, when a pickler is made."""
+                if (own := _registered()) is None:
+                    return super().dispatch_table  # type: ignore[no-any-return]  # as above
+                return ChainMap(cloudpickle.Pickler._dispatch_table, own)  # type: ignore[arg-type]
+
             def reducer_override(self, obj: Any) -> Any:
                 kind = type(obj)
                 if issubclass(kind, (io.TextIOWrapper, memoryview)):

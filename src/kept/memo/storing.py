@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 from kept.errors import EncodeError
@@ -78,7 +77,9 @@ def chained(error: BaseException) -> list[BaseException]:
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
     for link in chain:
-        copy.copy(link)
+        made = link.__reduce_ex__(4)  # `copy.copy` would ask tblib, see `kept.codecs.pickled`
+        if not isinstance(made, str):
+            made[0](*made[1])
     return chain
 
 
