@@ -12,7 +12,8 @@ import pytest
 from tests.faults.processes import Child, notes
 
 ROOT = Path(__file__).parents[2]
-KINDS = ["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3"]
+KINDS = ["files", "sqlite", "postgresql", "redis"]
+KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("hdf5", "mariadb", "s3")]
 PROCESSES, CALLS = 8, 150
 
 START = """

@@ -146,7 +146,10 @@ def make_bucket(url: str, name: str) -> None:
     direct.open(urllib.request.Request(f"{url}/{name}", method="PUT"), timeout=5).close()
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mariadb", "redis", "s3"])
+LONGER = [pytest.param(kind, marks=pytest.mark.long) for kind in ("mariadb", "redis", "s3")]
+
+
+@pytest.mark.parametrize("kind", ["postgresql", *LONGER])
 def test_killed_and_restarted_in_the_middle_of_1000_calls(
     request: pytest.FixtureRequest, kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

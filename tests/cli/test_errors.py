@@ -101,6 +101,7 @@ def test_a_cache_that_others_can_write_to(filled: Path, capsys: pytest.CaptureFi
     assert "chmod go-w" in complaint(capsys, "ls", code=1)
 
 
+@pytest.mark.long
 def test_a_read_only_directory(filled: Path) -> None:
     """Read by another user, if this one is a superuser, who can write anywhere."""
     shutil.copytree(filled, filled.parent / "other")

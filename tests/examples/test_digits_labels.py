@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import kept
 from kept.kv import Jobs
 
@@ -22,6 +24,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_a_killed_worker_s_batch_is_done_by_another_and_none_twice() -> None:
     state = kept.store("labels", scope="digits")
     jobs = Jobs(kept.store("jobs", scope="digits"))

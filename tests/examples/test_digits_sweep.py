@@ -101,6 +101,7 @@ def test_a_second_run_imports_nothing_heavy() -> None:
     assert "heavy: nothing" in told.stdout
 
 
+@pytest.mark.long
 def test_ctrl_c_says_one_line_and_the_next_run_goes_on(
     cache: Path, half_way: subprocess.Popen[str]
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_waiter_takes_over_from_a_killed_owner(child, network: bool, record_pr
 
 class TestOtherHost:
     @pytest.mark.parametrize("network", [True])
+    @pytest.mark.long
     def test_takes_over_when_the_heart_stops(self, child, network: bool, record_property) -> None:
         owner, waiter = owner_and_waiter(child, 600, HOST="elsewhere")
         with pytest.raises(TimeoutError):
@@ -128,6 +129,7 @@ class TestOtherHost:
         assert 2.0 < took < 5.0 + 1.5  # promised: 5
 
     @pytest.mark.parametrize("network", [True])
+    @pytest.mark.long
     def test_leaves_a_slow_owner_alone(self, child, home: Path, network: bool) -> None:
         owner, waiter = owner_and_waiter(child, 6.5, HOST="elsewhere")
         owner.expect("result 1 1", 30)
@@ -244,6 +246,7 @@ def test_three_processes_in_a_circle(child, home: Path) -> None:
     assert len(notes(home / "log")) == 4
 
 
+@pytest.mark.long
 def test_who_waits_for_long_is_not_taken_for_a_circle(child, home: Path) -> None:
     source = """
     @keep(cache=cache)

@@ -52,7 +52,7 @@ def processes(count: int, source: str, *args: str) -> list[str]:
             process.wait()
 
 
-@pytest.mark.parametrize("medium", ["sqlite", "redis"])
+@pytest.mark.parametrize("medium", ["sqlite", pytest.param("redis", marks=pytest.mark.long)])
 def test_increments_of_8_processes(medium: str, request: Any, tmp_path: Path) -> None:
     increments(place_of(request, medium, tmp_path), MANY)
 

@@ -330,6 +330,7 @@ def public(home: Path) -> Path:
     return home
 
 
+@pytest.mark.long
 def test_a_read_only_directory_serves_what_it_holds(public: Path) -> None:
     out = child(FULL.format(before=""))
     assert out.count("ran 10") == 1

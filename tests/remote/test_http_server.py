@@ -194,6 +194,7 @@ def test_a_bucket_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Rates(0).wait("a") == 0.0
 
 
+@pytest.mark.long
 def test_who_asks_too_often_is_slowed_and_nothing_is_lost(home: Path) -> None:
     with WebServed(home / "far", limits=Limits(rate=40.0)) as host:
         with host.raw() as raw:

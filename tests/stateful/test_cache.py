@@ -221,7 +221,7 @@ def run(examples: int, steps: int) -> None:
 
 
 def test_two_processes_and_a_dict(processes: Processes) -> None:
-    run(40, 25)
+    run(20, 25)
 
 
 @pytest.mark.long

@@ -290,6 +290,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_killed_again_and_again(path: Path) -> None:
     """What was acknowledged is there and right, whenever the writers were killed."""
     store = Hdf5(path)

@@ -250,6 +250,7 @@ READER = """if True:
 """
 
 
+@pytest.mark.long
 def test_a_directory_of_the_first_schema_that_can_only_be_read(home: Path) -> None:
     root = written.restored(1, home / "old")
     index = (root / "index.sqlite").read_bytes()

@@ -167,6 +167,7 @@ def test_memory_agrees_with_a_dict() -> None:
     check_agreement(lambda: Objects("memory:///"))
 
 
+@pytest.mark.long
 def test_one_winner_and_no_lost_increment(store: Objects) -> None:
     check_races(store, keys=20, times=15)
 
@@ -180,6 +181,7 @@ def test_the_bucket_itself_without_a_prefix(opened: Callable[..., Objects]) -> N
     assert other.get("calls/a") is None
 
 
+@pytest.mark.long
 def test_a_listing_asks_for_the_pages_it_needs(store: Objects, server: Service) -> None:
     log = server.directory / "log"
     keys = [f"calls/{n:04x}" for n in range(0, 0x10000, 27)]  # three pages
@@ -197,6 +199,7 @@ def test_a_listing_asks_for_the_pages_it_needs(store: Objects, server: Service) 
 
 
 @pytest.mark.parametrize("size", [8 * MIB, 8 * MIB + 1, 64 * MIB, 73 * MIB + 7])
+@pytest.mark.long
 def test_items_in_parts(store: Objects, size: int, tmp_path: Path) -> None:
     item = os.urandom(size)
     store.put("blobs/a", memoryview(item))
@@ -222,6 +225,7 @@ def test_ranges(url: str, store: Objects, tmp_path: Path) -> None:
             store.read_range("a", start, end)
 
 
+@pytest.mark.long
 def test_an_item_replaced_while_it_is_read_is_one_of_the_two(tmp_path: Path) -> None:
     store = Objects(tmp_path.as_uri())
     items = [bytes([n]) * (66 * MIB) for n in (1, 2)]
@@ -414,6 +418,7 @@ def test_an_endpoint_that_does_not_answer(server: Service, bucket: str) -> None:
     assert store.get("a") == b"1"
 
 
+@pytest.mark.long
 def test_killed_and_started_again(store: Objects, server: Service, bucket: str) -> None:
     store.put("a", b"1")
     server.kill()

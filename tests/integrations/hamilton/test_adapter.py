@@ -550,6 +550,7 @@ print(dr.execute(["slow"], inputs={{"x": 1}})["slow"])
 """
 
 
+@pytest.mark.long
 def test_one_process_computes_while_others_wait() -> None:
     module(SLOW, "slowflow")
     script = SCRIPT.format(root=str(Path(__file__).parents[3]))

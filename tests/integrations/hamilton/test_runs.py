@@ -219,6 +219,7 @@ def test_what_a_run_records_is_written_soon_by_itself() -> None:
     assert KeptMetadataStore(other).get_last_run()
 
 
+@pytest.mark.long
 def test_what_a_worker_tells_is_written_before_it_goes_on() -> None:
     metadata = KeptMetadataStore("store")
     metadata.initialize("run")

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
 
 SCRIPT = """
@@ -34,6 +36,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_32_processes_set_300_nodes_each() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=110, check=False
