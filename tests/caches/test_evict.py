@@ -244,6 +244,7 @@ with kept.open(sys.argv[1]) as cache, kept.use(cache):
 """
 
 
+@pytest.mark.long
 def test_evicting_while_another_process_writes_frees_what_is_free_and_nothing_else(
     store: Cache, home: Path
 ) -> None:

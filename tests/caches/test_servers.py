@@ -22,7 +22,8 @@ import kept
 from kept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
 from kept.stores import Sqlite
 
-KINDS = ["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3", "ssh", "http"]
+KINDS = ["files", "sqlite", "postgresql", "redis", "ssh", "http"]
+KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("hdf5", "mariadb", "s3")]
 LARGE = 30_000
 ROOT = Path(__file__).parents[2]
 

@@ -137,6 +137,7 @@ class TestOtherHost:
         assert len(notes(home / "log")) == 1
 
 
+@pytest.mark.long
 def test_a_stopped_owner_is_not_pre_empted(child, home: Path) -> None:
     owner, waiter = owner_and_waiter(child, 0.2)
     owner.kill(signal.SIGSTOP)

@@ -108,6 +108,7 @@ def test_cycles_through_sets_and_odd_keys() -> None:
     assert digest(other) != digest(make())
 
 
+@pytest.mark.long
 def test_depth_neither_overflows_nor_grows_quadratic() -> None:
     def nested(depth: int, leaf: Any) -> Any:
         for number in range(depth):

@@ -349,6 +349,7 @@ def test_a_read_only_directory_serves_what_it_holds(public: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+@pytest.mark.long
 def test_an_unwritable_home(public: Path) -> None:
     Path("nothing").mkdir()
     Path("nothing").chmod(0o555)

@@ -235,6 +235,7 @@ def test_garbage_for_a_message(service: WebService) -> None:
     assert verb(service, "writer", "hello") == 200
 
 
+@pytest.mark.long
 def test_a_token_is_taken_away_and_ends(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     service = WebService({"soon": {"default": "read"}})
     try:

@@ -23,10 +23,12 @@ class TestValues(OverHttp, test_contract.TestValues):
     pass
 
 
+@pytest.mark.long
 class TestCalls(OverHttp, test_contract.TestCalls):
     pass
 
 
+@pytest.mark.long
 class TestNotes(OverHttp, test_contract.TestNotes):
     pass
 

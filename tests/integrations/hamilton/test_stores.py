@@ -313,6 +313,7 @@ def test_persist_goes_to_the_active_cache_by_default(home: Path) -> None:
     assert KeptResultStore().get("v") == {"a": 1}
 
 
+@pytest.mark.long
 def test_persist_on_exit(home: Path) -> None:
     text = (
         "from kept.integrations.hamilton import InMemoryResultStore\n"
