@@ -188,7 +188,7 @@ class TestLeftByAKill:
     def test_the_log_and_its_index_densely(self, killed: Path, scratch: Path) -> None:
         damages = []
         for end in ("-wal", "-shm"):
-            damages += sampled_flips(INDEX + end, size_of(killed, INDEX + end), 1500, 5)
+            damages += sampled_flips(INDEX + end, size_of(killed, INDEX + end), 900, 5)
         check(sweep(killed, damages, scratch))
 
 

@@ -67,7 +67,7 @@ def test_increments_of_8_processes_on_each_medium(
 
 @pytest.mark.long
 def test_increments_of_8_processes_on_objects(request: Any, tmp_path: Path) -> None:
-    increments(place_of(request, "s3", tmp_path), MANY // 20)  # a change takes some requests
+    increments(place_of(request, "s3", tmp_path), MANY // 50)  # a change takes some requests
 
 
 def increments(url: str, each: int) -> None:

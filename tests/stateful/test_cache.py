@@ -239,7 +239,7 @@ def test_two_processes_and_a_dict_over_ssh(processes: Processes, sshd: Service) 
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_over_ssh_for_long(processes: Processes, sshd: Service) -> None:
     processes.over_ssh(sshd)
-    run(8, 40)
+    run(4, 40)
 
 
 @pytest.fixture
