@@ -164,6 +164,12 @@ class Page:
                 )
 
 
+def test_every_page_is_named_where_readers_begin() -> None:
+    begin = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert [page for page in sorted(pages - {"index.md"}) if f"]({page})" not in begin] == []
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_snippet_of_the_page_does_what_it_shows(
     path: Path, monkeypatch: pytest.MonkeyPatch
