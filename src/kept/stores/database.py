@@ -66,7 +66,7 @@ class Database:
         self._watch: WalIndex | None = None
         self._identity: tuple[int, int] | None = None
         self.readonly = False
-        self.room = 327_680  # a million calls
+        self.room = 524_288  # KiB: the rows of a million calls
         """KiB of the file that are held in memory, as far as they are touched."""
         self.set_aside = 0
         """How many damaged files were set aside in this process."""
