@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Tests change the working directory and HOME; what outlives a test stays with the clone.
 set_hypothesis_home_dir(ROOT / ".hypothesis")
+# A module that is written anew within a second, with as many bytes, would run as it was before.
+sys.dont_write_bytecode = True
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MPLCONFIGDIR"] = str(ROOT / ".pytest_cache" / "matplotlib")
 
