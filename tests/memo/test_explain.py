@@ -527,3 +527,13 @@ def test_an_argument_by_its_digest(directory: kept.Cache) -> None:
     f = Counted(directory).f
     f([1, 2])
     assert f.explain(kept.digest([1, 2])).hit
+
+
+def test_what_is_not_yet_written_down_of_a_call_is_known() -> None:
+    @kept.keep
+    def f(x: int, opts: dict[str, str]) -> int:
+        return x
+
+    for x in range(3):
+        f(x, {"a": "b"})
+    assert "arguments[\"opts\"][\"a\"]: 'b' -> 'c'" in str(f.explain(2, {"a": "c"}))

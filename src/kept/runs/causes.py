@@ -118,7 +118,7 @@ def why_computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
     Raises:
         StoreError: the layer can't be read.
     """
-    leaves = unpacked(layer.place.notes.get(LEAVES + call.key))
+    leaves = unpacked(layer.notes([LEAVES + call.key]).get(LEAVES + call.key))
     asked = Asked(call.function, call.code, call.arguments, leaves, call.created)
     return among_the_kept([layer], asked, lambda: _parts(layer, call))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kept.caches import Cache
@@ -12,6 +12,7 @@ from kept.conditions import Query
 from kept.errors import DecodeError, KeptError, StoreError
 from kept.hashing import buffer_digest
 from kept.records import Call
+from kept.stores.base import get_many
 from kept.stores.embedded import Embedded
 from kept.stores.medium import Medium
 from kept.stores.peeking import peek
@@ -30,6 +31,13 @@ class Layer(NamedTuple):
     place: Any
     where: tuple[Callable[[Call], bool], ...] = ()
     """What a filtered cache shows of it."""
+    owed: Mapping[str, bytes] = {}
+    """Notes that this process is about to write."""
+
+    def notes(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Those of these notes that there are; raises as `find`."""
+        mine = {key: self.owed[key] for key in keys if key in self.owed}
+        return {**get_many(self.place.notes, keys), **mine}
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit; nothing is written, not even what queries go by.
@@ -55,7 +63,8 @@ class Look(NamedTuple):
 
 def layers(cache: Cache) -> list[Layer]:
     """The places that a cache reads, in the order in which it does."""
-    return list(_layers(cache.place, str(cache), ()))
+    owed = dict(cache._notes)
+    return [layer._replace(owed=owed) for layer in _layers(cache.place, str(cache), ())]
 
 
 def _layers(place: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:

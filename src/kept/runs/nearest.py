@@ -17,7 +17,6 @@ from kept.records import Argument, Arguments, Call
 from kept.runs.leaves import Change, changes, packed, same, unpacked
 from kept.runs.looking import Layer
 from kept.runs.notes import LEAVES
-from kept.stores.base import get_many
 from kept.stores.embedded import Embedded
 
 __all__ = [
@@ -109,7 +108,7 @@ def nearest(layer: Layer, asked: Asked) -> Nearest | None:
         return None
     ranked = sorted(found.values(), key=lambda one: one[0], reverse=True)
     alike = [call for rank, call in ranked if rank[:2] == ranked[0][0][:2]][:_TIES]
-    notes = get_many(layer.place.notes, [LEAVES + call.key for call in alike])
+    notes = layer.notes([LEAVES + call.key for call in alike])
     leaves = {call.key: unpacked(notes.get(LEAVES + call.key)) for call in alike}
     best = max(alike, key=lambda call: same(asked.leaves, leaves[call.key]))  # of equals, the first
     return Nearest(best, layer, differences(asked, best, leaves[best.key]))
