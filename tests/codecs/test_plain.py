@@ -138,7 +138,7 @@ HOSTILE = {
     "beside an array": lambda path: [np.arange(3), Reduces(touch, (path,))],
     "in an array": lambda path: np.array([Reduces(touch, (path,)), None], dtype=object),
     "in a frame": lambda path: pd.DataFrame({"a": [Reduces(touch, (path,)), None]}),
-    "in a dataclass": lambda path: Point(Reduces(touch, (path,)), []),  # type: ignore[arg-type]
+    "in a dataclass": lambda path: Point(Reduces(touch, (path,)), []),  # type: ignore[arg-type]  # hostile
     "an attribute": lambda path: Reduces(getattr, (Path, "touch")),
     "an attribute beside an array": lambda path: [np.arange(3), Reduces(getattr, (Path, "touch"))],
     "numpy's own": lambda path: Reduces(np.load, (path,)),
@@ -234,4 +234,4 @@ def test_only_dataclasses_and_enumerations_can_be_registered() -> None:
 
     for kind in (Other, Own, 5):
         with pytest.raises(ConfigError):
-            plain.register_plain(kind)  # type: ignore[type-var]
+            plain.register_plain(kind)  # type: ignore[type-var]  # what is no dataclass is refused

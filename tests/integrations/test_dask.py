@@ -196,5 +196,5 @@ def test_a_cache_that_workers_can_t_share() -> None:
 
 def test_what_is_not_kept() -> None:
     with pytest.raises(ConfigError, match="not a kept function"):
-        on_dask.delayed(abs)  # type: ignore[arg-type]
+        on_dask.delayed(abs)  # type: ignore[arg-type]  # bad input
     assert on_dask.key(triple, object()) is None

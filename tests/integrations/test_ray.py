@@ -197,4 +197,4 @@ def test_a_cache_that_workers_can_t_share() -> None:
         assert triple.map([1, 2], executor=on_ray.executor())[1][0] == 6
         assert triple.contains(2)
     with pytest.raises(ConfigError, match="not a kept function"):
-        on_ray.remote(abs)  # type: ignore[arg-type]
+        on_ray.remote(abs)  # type: ignore[arg-type]  # bad input

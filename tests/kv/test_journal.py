@@ -62,16 +62,16 @@ def test_who_slept_while_it_was_cut_reads_and_writes_no_old_place(items: Store[b
     put(sleeper, "k", "1")
     for number in range(100):
         put(awake, "k", str(number))
-    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
+    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]  # it is there
     sleeper = entries(items)
     sleeper.get(NAME, "k")
     then = sleeper._state
     for number in range(100, 200):
         put(awake, "k", str(number))
     # As if it fell asleep after it had looked for news: its next number is free, as it was deleted.
-    assert not sleeper._journal.write(then, then.plan(NAME, [Step("k", "lost")], 0.0)[1])  # type: ignore[union-attr]
+    assert not sleeper._journal.write(then, then.plan(NAME, [Step("k", "lost")], 0.0)[1])  # type: ignore[union-attr]  # it is there
     assert put(sleeper, "k", "late") is not None
-    assert awake.get(NAME, "k").data == "late"  # type: ignore[union-attr]
+    assert awake.get(NAME, "k").data == "late"  # type: ignore[union-attr]  # it is there
     assert awake.newest() == sleeper.newest() == 202
 
 
@@ -83,10 +83,10 @@ def test_who_slept_since_the_very_beginning_writes_no_first_change(items: Store[
     for number in range(100):
         put(entries(items) if number % 9 == 0 else reader, "k", str(number))
     ops = then.plan(NAME, [Step("k", "lost")], 0.0)[1]
-    assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]
+    assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]  # it is there
     # As if the writer was killed before it took back what it had written.
     items.put("state/log/0000000000000001", journal._packed([journal._plain(op) for op in ops]))
-    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
+    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]  # it is there
 
 
 def test_what_is_about_to_be_taken_back_is_no_place_to_write_behind(items: Store[bytes]) -> None:
@@ -99,8 +99,8 @@ def test_what_is_about_to_be_taken_back_is_no_place_to_write_behind(items: Store
     ops = then.plan(NAME, [Step("k", "lost")], 0.0)[1]
     # Another one that slept has put its change in the place of the one that was read last.
     items.put("state/log/0000000000000001", journal._packed([], "another's"))
-    assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]
-    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]
+    assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]  # it is there
+    assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]  # it is there
 
 
 @pytest.mark.parametrize(("others", "tokens"), [(60, 1000), (60, 50)])
@@ -130,7 +130,7 @@ def test_a_change_counts_once_though_its_writer_stood_still_when_it_had_written(
 
     found = sleeper.get(NAME, "n")
     assert found is not None
-    sleeper._journal._items = Slow()  # type: ignore[union-attr]
+    sleeper._journal._items = Slow()  # type: ignore[union-attr]  # it is there
     if tokens < others:
         with pytest.raises(StoreError, match="can't tell whether"):
             put(sleeper, "n", "1", when=found.revision)
@@ -138,7 +138,7 @@ def test_a_change_counts_once_though_its_writer_stood_still_when_it_had_written(
         assert put(sleeper, "n", "1", when=found.revision) is not None
     assert len(slept) == 1
     for of in (sleeper, awake, entries(items)):
-        assert of.get(NAME, "n").data == str(others + 1)  # type: ignore[union-attr]
+        assert of.get(NAME, "n").data == str(others + 1)  # type: ignore[union-attr]  # it is there
 
 
 @pytest.mark.long
@@ -177,7 +177,7 @@ def count_to_100(items: Store[bytes]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert entries(items).get(NAME, "n").data == "100"  # type: ignore[union-attr]
+    assert entries(items).get(NAME, "n").data == "100"  # type: ignore[union-attr]  # it is there
 
 
 def test_damage_and_the_future_are_errors(items: Store[bytes]) -> None:

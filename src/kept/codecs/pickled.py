@@ -151,7 +151,7 @@ def _cloud_pickler() -> Any:
                 """Asked for once, when a pickler is made."""
                 if (own := _registered()) is None:
                     return super().dispatch_table  # type: ignore[no-any-return]  # as above
-                return ChainMap(cloudpickle.Pickler._dispatch_table, own)  # type: ignore[arg-type]
+                return ChainMap(cloudpickle.Pickler._dispatch_table, own)  # type: ignore[arg-type]  # untyped
 
             def reducer_override(self, obj: Any) -> Any:
                 kind = type(obj)
