@@ -145,6 +145,23 @@ class Service:
     def freeze(self) -> None:
         """Have it stop answering while its port and its connections stay open."""
         self._signal(signal.SIGSTOP)
+        # Of a process with many threads some run on for a moment, and may answer.
+        deadline = time.monotonic() + _PATIENCE
+        while not self._stands():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not stop")
+            time.sleep(0.002)
+
+    def _stands(self) -> bool:
+        assert self._process is not None, f"{self.name} does not run"
+        leader = psutil.Process(self._process.pid)
+        for process in [leader, *leader.children(recursive=True)]:
+            for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
+                with contextlib.suppress(OSError):  # a thread that ended
+                    state = status.read_text().partition("State:")[2].split(maxsplit=1)[0]
+                    if state not in ("T", "Z"):
+                        return False
+        return True
 
     def thaw(self) -> None:
         """Let it go on."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import threading
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,11 +121,16 @@ def test_changes_are_written_as_they_happen(capsys: pytest.CaptureFixture[str]) 
         "3 delete b",
         "",
     ]
-    writer = threading.Timer(0.2, lambda: store.set("later", [3]))
-    writer.start()
-    line = said(capsys, "watch", "s", "--timeout", "3", "--json")
-    writer.join()
-    change = json.loads(line)
+    command = [sys.executable, "-m", "kept", "store", "watch", "s", "--since", "2", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        try:
+            # It watches once it has written what happened before.
+            assert json.loads(watching.stdout.readline())["kind"] == "delete"
+            store.set("later", [3])
+            change = json.loads(watching.stdout.readline())
+        finally:
+            watching.terminate()
     assert (change["kind"], change["key"], change["value"]) == ("set", "later", [3])
 
 

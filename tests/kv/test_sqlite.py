@@ -16,6 +16,7 @@ import pytest
 
 import kept
 from kept.errors import NewerSchema, StoreError, UntrustedSource
+from kept.kv import sweeper
 from kept.kv.sql import SqlEntries
 
 
@@ -103,12 +104,28 @@ def test_a_damaged_file_is_an_error_and_stays_where_it_is(
     store.service.entries.close()
     file = place / "state.sqlite"
     content = bytearray(file.read_bytes())
-    content[4096:] = os.urandom(len(content) - 4096)
+    content[4096:] = b"\xff" * (len(content) - 4096)  # no page begins so
     file.write_bytes(content)
     with pytest.raises(StoreError, match=r"malformed|damaged"):
         kept.store("s", cache=kept.open(place)).get("1")
     assert file.read_bytes() == content
     assert [path.name for path in place.glob("state*damaged*")] == []
+
+
+def test_a_closed_store_is_not_opened_again_to_remove_what_expired(
+    place: Path, store: kept.kv.ExecutionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "_LOOK", 0.01)
+    sweeper._swept.clear()  # what other tests left
+    store.set("k", 1, ttl=0.001)
+    assert store.service.entries in sweeper._swept
+    store.service.entries.close()
+    deadline = time.monotonic() + 60
+    while sweeper._thread is not None:  # it ends when there is nothing left to look at
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [path.name for path in place.glob("state.sqlite*")] == ["state.sqlite"]
+    assert store.get("k") is None
 
 
 def test_it_works_in_a_forked_child(place: Path, store: kept.kv.ExecutionStore) -> None:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 MANY = 1000
 
 
-def processes(count: int, source: str, *args: str) -> list[str]:
-    """What so many processes print, that begin together."""
+def processes(count: int, source: str, *args: str, patience: float = 110) -> list[str]:
+    """What so many processes print that begin together; each may take `patience` seconds."""
     head = "import sys, kept\nstore = kept.store('s', cache=sys.argv[1])\n"
     head += "print('ready', flush=True)\ninput()\n"
     started = [
@@ -42,7 +42,7 @@ def processes(count: int, source: str, *args: str) -> list[str]:
             process.stdin.write("\n")
             process.stdin.flush()
         for process in started:
-            out, _ = process.communicate(timeout=110)
+            out, _ = process.communicate(timeout=patience)
             assert process.returncode == 0, out
             said.append(out.strip())
         return said
@@ -58,6 +58,7 @@ def test_increments_of_8_processes(medium: str, request: Any, tmp_path: Path) ->
 
 
 @pytest.mark.long
+@pytest.mark.timeout(620)  # on a busy machine a server commits some tens of changes a second
 @pytest.mark.parametrize("medium", ["file", "files", "postgresql", "mariadb"])
 def test_increments_of_8_processes_on_each_medium(
     medium: str, request: Any, tmp_path: Path
@@ -71,7 +72,7 @@ def test_increments_of_8_processes_on_objects(request: Any, tmp_path: Path) -> N
 
 
 def increments(url: str, each: int) -> None:
-    processes(8, f"for _ in range({each}): store.increment('n')", url)
+    processes(8, f"for _ in range({each}): store.increment('n')", url, patience=600)
     store = kept.store("s", cache=url)
     assert store["n"] == 8 * each
     seen = [change.value for change in store.watch(since=0, timeout=0)]
@@ -259,7 +260,12 @@ def test_a_killed_writer_loses_nothing_it_was_told(
             assert set(groups.values()) == {50}, "half a transaction"
             assert set(range(last + 1)) <= groups.keys()
         else:
-            first = 0 if point == "after it was said" else last - 2
-            assert {str(n) for n in range(first, last + 1)} <= set(store)
+            there = set(store)
+            first = 0 if point == "after it was said" else last - 1
+            assert {str(n) for n in range(first, last + 1)} <= there
+            # The writer may have been a step further than its last line says; what it deletes then
+            # goes after what it wrote.
+            if point == "while others are deleted":
+                assert str(last - 2) in there or str(last + 1) in there
         store["afterwards"] = 1
         assert store["afterwards"] == 1

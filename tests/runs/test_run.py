@@ -287,7 +287,7 @@ def test_a_run_whose_process_was_killed_has_crashed(home: Path) -> None:
     process.stdout.close()
     run = kept.runs()["doomed"]
     assert (run.id, run.state, run.seconds) == (name, "crashed", None)
-    assert outcomes(run) == [("", "computed", 1), ("", "hit", 1)] or run.totals().computed == 1
+    assert run.totals().computed == 1
     assert "crashed" in str(kept.runs())
     run.forget()
     assert not list(kept.runs())

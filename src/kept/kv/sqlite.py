@@ -19,6 +19,7 @@ from kept.kv.base import HISTORY
 from kept.kv.entry import Entry, Name, Step
 from kept.kv.sql import SqlEntries
 from kept.kv.sqlbase import Record, Session
+from kept.kv.sweeper import forget
 from kept.stores.database import Database
 from kept.stores.trust import private_file
 
@@ -235,6 +236,7 @@ class SqliteEntries(SqlEntries):
             pause = min(pause * 1.5, 0.02)
 
     def close(self) -> None:
+        forget(self)
         self.database.close()
         if self._sweeper is not None:
             self._sweeper.close()

@@ -15,7 +15,7 @@ import weakref
 from kept.errors import KeptError
 from kept.kv.base import Entries
 
-__all__ = ["BATCH", "sweep", "sweeping"]
+__all__ = ["BATCH", "forget", "sweep", "sweeping"]
 
 BATCH = 200
 """Entries that are removed at once."""
@@ -26,22 +26,21 @@ _PAUSE = 0.005  # seconds between batches, in which others write
 _swept: weakref.WeakKeyDictionary[Entries, float] = weakref.WeakKeyDictionary()
 """When to look at each again, by this process's clock."""
 _guard = threading.Lock()
+_working = threading.Lock()
+"""Held while a batch is removed, so that `forget` can wait for its end."""
 _thread: threading.Thread | None = None
 _stop = threading.Event()
 
 
-def sweep(entries: Entries, stop: threading.Event | None = None) -> int:
-    """Remove all that has expired by now, or until somebody says stop; how many."""
+def sweep(entries: Entries) -> int:
+    """Remove all that has expired by now; how many."""
     removed = 0
     while True:
         count = entries.remove(None, "expired", BATCH)
         removed += count
         if count < BATCH:
             return removed
-        if stop is None:
-            time.sleep(_PAUSE)
-        elif stop.wait(_PAUSE):
-            return removed
+        time.sleep(_PAUSE)
 
 
 def sweeping(entries: Entries) -> None:
@@ -51,6 +50,19 @@ def sweeping(entries: Entries) -> None:
     with _guard:
         _swept[entries] = 0.0
         _ensure_thread()
+
+
+def forget(entries: Entries) -> None:
+    """Sweep a medium no more until it is used again; returns when no sweep of it is under way.
+
+    A sweep after its `close()` would open the database again, and write to a file that its owner may be
+    about to move or replace.
+    """
+    with _guard:
+        _swept.pop(entries, None)
+    if threading.current_thread() is not _thread:
+        with _working:
+            pass
 
 
 def _ensure_thread() -> None:
@@ -75,18 +87,31 @@ def _run() -> None:
 
 def _look(entries: Entries) -> None:
     with _guard:
+        if entries not in _swept:
+            return
         _swept[entries] = time.monotonic() + _FAR  # unless somebody sets a TTL from here on
     # An error is no end: the server may be back at the next look.
     with contextlib.suppress(KeptError):
-        sweep(entries, _stop)  # a fork waits for no more than one batch
-        due = entries.due()
-        wait = None if due is None else max(0.0, due - entries.now())
+        # A fork, and a `forget`, wait for no more than one batch.
+        while _removed(entries) == BATCH and not _stop.wait(_PAUSE):
+            pass
+        with _working:
+            if entries not in _swept:
+                return
+            due = entries.due()
+            wait = None if due is None else max(0.0, due - entries.now())
         with _guard:
-            if _swept.get(entries) != 0.0:
+            if _swept.get(entries, 0.0) != 0.0:
                 if wait is None:
                     _swept.pop(entries, None)
                 else:
                     _swept[entries] = time.monotonic() + min(wait, _FAR)
+
+
+def _removed(entries: Entries) -> int:
+    """Remove one batch, unless the medium was closed meanwhile."""
+    with _working:
+        return entries.remove(None, "expired", BATCH) if entries in _swept else 0
 
 
 def _before_fork() -> None:
@@ -106,8 +131,9 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _thread, _guard, _stop
+    global _thread, _guard, _working, _stop
     _guard = threading.Lock()
+    _working = threading.Lock()
     _stop = threading.Event()
     _thread = None
     _swept.clear()
