@@ -1,12 +1,12 @@
 """What one does with a whole cache, on every medium that teams share."""
 
-import contextlib
 import os
 import pickle
 import subprocess
 import sys
 import threading
 import time
+import traceback
 import urllib.request
 import warnings
 from collections.abc import Iterator
@@ -230,11 +230,14 @@ def test_every_guise_in_another_process_and_in_a_fork(cache: Cache, home: Path) 
     child = os.fork()
     if child == 0:
         right = 0
-        with contextlib.suppress(BaseException):
+        try:
             for guise in guises:
                 call = guise.calls.get(str(f.key(-1)))
                 right += call is not None and guise.load(call.result) == [-1]
-        os._exit(right)
+        except BaseException:  # noqa: BLE001  the child must end here, whatever it was
+            traceback.print_exc()
+        finally:
+            os._exit(right)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(guises)
     assert f(-1) == [-1]
     assert f.stats().computed == 1
