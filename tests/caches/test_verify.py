@@ -185,7 +185,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str, int]] = {
     "a time": (change(f"UPDATE calls SET created = created + 1 {A_SMALL}"), "call", 1),
     "a size": (change(f"UPDATE calls SET size = size + 1 {A_SMALL}"), "call", 1),
     "a function's number": (change(f"UPDATE calls SET function = 99 {A_SMALL}"), "call", 1),
-    "a pointer to a value": (change(f"UPDATE calls SET value = 5 {A_TEXT}"), "call", 1),
+    "a pointer to a value": (change(f"UPDATE calls SET value = 5 {A_TEXT}"), "missing result", 1),
     "a head": (change(f'UPDATE "values" SET head = flip(head, 40) {A_VALUE}'), "value", 1),
     "a value's digest": (change(f"UPDATE \"values\" SET digest = x'00' {A_VALUE}"), "value", 1),
     "a value that is gone": (change(f'DELETE FROM "values" {A_VALUE}'), "missing result", 1),
@@ -238,13 +238,16 @@ def verify_open(cache: Any, root: Path, **options: Any) -> Report:
 
 
 def test_a_newer_format_is_listed_and_left_alone(root: Path) -> None:
-    from kept.stores.body import seal
+    from kept.stores.body import rowid, seal
 
     with index(root) as c:
         id_, digest, head = c.execute('SELECT id, digest, head FROM "values"').fetchone()
         newer = bytearray(head[16:])
         newer[2] = 200
-        c.execute('UPDATE "values" SET head = ? WHERE id = ?', (seal(digest, bytes(newer)), id_))
+        sealed, old = seal(digest, bytes(newer)), id_
+        id_ = rowid(sealed)
+        c.execute('UPDATE "values" SET head = ?, id = ? WHERE id = ?', (sealed, id_, old))
+        c.execute("UPDATE calls SET value = ? WHERE value = ?", (id_, old))
     found = verify(root, repair=True)
     assert [problem.repaired for problem in found.problems] == [False]
     assert "upgrade" in found.problems[0].detail

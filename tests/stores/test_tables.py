@@ -79,7 +79,7 @@ def test_a_row_is_found_by_its_first_eight_bytes() -> None:
 
 
 def first_schema(c: sqlite3.Connection) -> None:
-    for statement in tables._TABLES[0]:
+    for statement in tables._TABLES[1]:
         c.execute(statement)
     c.execute("INSERT INTO meta VALUES ('schema', '1')")
     c.execute("PRAGMA user_version = 1")
@@ -88,10 +88,10 @@ def first_schema(c: sqlite3.Connection) -> None:
 class TestMake:
     @pytest.mark.parametrize("place", ["PRAGMA user_version = {}", "UPDATE meta SET value = '{}'"])
     @pytest.mark.parametrize("bit", range(7))
-    @pytest.mark.parametrize("schema", [1, 2])
+    @pytest.mark.parametrize("schema", [1, SCHEMA])
     def test_a_flipped_bit_is_no_version(self, schema: int, bit: int, place: str) -> None:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as c:
-            make(c) if schema == 2 else first_schema(c)
+            make(c) if schema == SCHEMA else first_schema(c)
             wrong = schema ^ 1 << bit if "user" in place else chr(ord(str(schema)) ^ 1 << bit)
             c.execute(place.format(str(wrong).replace("'", "''")))
             make(c)

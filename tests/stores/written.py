@@ -47,6 +47,18 @@ def plain(i: int) -> list[int]:
     return [i, i + 1]
 
 
+@keep(name="written.turned", version=1)
+def turned(n: int) -> dict[str, int]:
+    """Equal dicts of another order, which have one digest."""
+    made = {f"key {i}": i for i in range(300)}
+    return made if n == 1 else dict(reversed(made.items()))
+
+
+@keep(name="written.alone", version=1)
+def alone(n: int) -> dict[str, int]:
+    return {f"another {i}": i + n for i in range(300)}
+
+
 def calls() -> Iterator[tuple[Any, tuple[Any, ...]]]:
     for i in range(2):
         yield small, (i, "naïve 名")
@@ -56,9 +68,9 @@ def calls() -> Iterator[tuple[Any, tuple[Any, ...]]]:
     yield long, (1,)
 
 
-def restored(schema: int, root: Path) -> Path:
+def restored(schema: int, root: Path, kind: str = "schema") -> Path:
     """A copy of the store that a schema wrote."""
-    shutil.copytree(PLACE / f"schema-{schema}", root)
+    shutil.copytree(PLACE / f"{kind}-{schema}", root)
     with closing(sqlite3.connect(root / "index.sqlite", isolation_level=None)) as c:
         c.executescript((root / "index.sql").read_text())
     (root / "index.sql").unlink()

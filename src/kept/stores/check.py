@@ -167,12 +167,12 @@ class Check:
             self._add("value", _name(row.digest, row.id), str(error))
 
     def _call(self, found: tuple[Any, ...]) -> None:
-        *columns, there = found
+        *columns, stored = found
         row = CallRow(*columns)
         self.calls += 1
         name = _name(row.key, row.id)
         try:
-            _, frame = row.read()
+            call, frame = row.read()
         except DamagedValue as error:
             gone = self._remove("calls", row.id, "body", row.body)
             self._add("call", name, str(error), gone)
@@ -183,7 +183,7 @@ class Check:
         if frame is not None:
             self.values += 1
             self._want(frame)
-        elif not there and row.value is not None:  # otherwise it was evicted
+        elif row.value is not None and stored != call.result.raw:  # otherwise it was evicted
             gone = self._remove("calls", row.id, "body", row.body)
             if row.value not in self._bad:  # that it is damaged was said already
                 self._add("missing result", name, "its result is not kept", gone)
@@ -275,7 +275,7 @@ class Check:
             self._add("leftover", path.name, "a write that was never finished", gone)
 
 
-_CALLS = CallRow.QUERY.replace("u.used\n", "u.used, v.id IS NOT NULL\n") + (
+_CALLS = CallRow.QUERY.replace("u.used\n", "u.used, v.digest\n") + (
     ' LEFT JOIN "values" v ON v.id = c.value'
 )
 

@@ -4,9 +4,11 @@ A call's item (sealed under its key, see `tables.seal`)::
 
     seal 16 | "kc" | version u8 | flags u8 | body | len(frame) u32 | frame | JSON of the rest
 
-A small result's frame stands in it, so that a hit is one trip. A larger one has an item of its own
-(flag 1; sealed under its digest), and large buffers are items named by their BLAKE3, as bare bytes.
-A call with neither had its result evicted.
+A small result's frame stands in it, so that a hit is one trip. A larger one has an item of its own,
+`values/<digest>.<seal>`, which is sealed under its digest; its seal, which the bytes are in, stands
+in the frame's stead (flag 2, version 2): results of one digest may differ in what digests leave out.
+Large buffers are items named by their BLAKE3, as bare bytes. A call with neither had its result
+evicted. `values/<digest>` was put by hand, or by an earlier kept (flag 1).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from kept.codecs import LARGE, Blob, Frame
@@ -32,27 +34,38 @@ __all__ = [
     "INLINE",
     "CodedCalls",
     "CodedValues",
-    "is_evicted",
     "pack_call",
     "pack_uses",
     "unpack_body",
     "unpack_call",
     "unpack_uses",
+    "value_key",
 ]
 
 INLINE = LARGE
 """Frames of at most this many bytes travel with their call."""
 
-_VERSION = 1
-_ELSEWHERE = 1  # the frame has an item of its own
+_VERSION = 2
+_ELSEWHERE = 1  # the frame has an item of its own, by its digest alone
+_NAMED = 2  # the frame has an item of its own, by its digest and seal
+_SEAL = 16
 _HEAD = struct.Struct("<2sBB")
 _LENGTH = struct.Struct("<I")
 _PAGE = 200  # records that are read at once
 _VERIFIED = 100_000  # blobs whose stamps are remembered
 
 
-def pack_call(call: Call, frame: bytes, *, elsewhere: bool = False) -> bytes:
-    """The item of a call, whose frame is empty where it has an item of its own, or none."""
+def pack_call(call: Call, frame: bytes, value: str = "") -> bytes:
+    """The item of a call, whose frame is empty where it has an item of its own, or none.
+
+    Args:
+        value: the key of that item.
+    """
+    version, flags = 1, 0
+    if value:
+        _, _, name = value.partition(".")
+        version, flags = (_VERSION, _NAMED) if name else (1, _ELSEWHERE)
+        frame = bytes.fromhex(name)
     rest = {
         "function": call.function,
         "code": call.code,
@@ -61,7 +74,7 @@ def pack_call(call: Call, frame: bytes, *, elsewhere: bool = False) -> bytes:
     }
     content = b"".join(
         (
-            _HEAD.pack(b"kc", _VERSION, _ELSEWHERE if elsewhere else 0),
+            _HEAD.pack(b"kc", version, flags),
             Body.of(call).pack(),
             _LENGTH.pack(len(frame)),
             frame,
@@ -80,7 +93,7 @@ def unpack_body(key: bytes, item: bytes) -> tuple[Body, Frame | None, bytes]:
     """
     content = unseal(key, bytes(item))
     try:
-        magic, version, _ = _HEAD.unpack_from(content)
+        magic, version, flags = _HEAD.unpack_from(content)
         if magic != b"kc":
             raise DamagedValue("an item is not a call's")
         if version > _VERSION:
@@ -91,16 +104,24 @@ def unpack_body(key: bytes, item: bytes) -> tuple[Body, Frame | None, bytes]:
     except struct.error as error:
         raise DamagedValue("a call's item is cut short") from error
     at += BODY_SIZE + _LENGTH.size
-    frame = Frame.unpack(content[at : at + length]) if length else None
+    held = length and not flags & _NAMED
+    frame = Frame.unpack(content[at : at + length]) if held else None
     return body, frame, content[at + length :]
 
 
-def is_evicted(item: bytes) -> bool:
-    """Whether a call's item says that its result was thrown away."""
-    item = bytes(decompress(item))
-    _, _, flags = _HEAD.unpack_from(item, 16)
-    (length,) = _LENGTH.unpack_from(item, 16 + _HEAD.size + BODY_SIZE)
-    return not length and not flags & _ELSEWHERE
+def value_key(item: bytes) -> str:
+    """The key of the item that has the result of a call, whose own item was verified; empty where
+    the result is in that, or was thrown away.
+    """
+    if item[_SEAL : _SEAL + 2] != b"kc":
+        item = bytes(decompress(item))
+    _, _, flags = _HEAD.unpack_from(item, _SEAL)
+    at = _SEAL + _HEAD.size
+    result = f"values/{item[at : at + 32].hex()}"
+    if not flags & _NAMED:
+        return result if flags & _ELSEWHERE else ""
+    at += BODY_SIZE + _LENGTH.size
+    return f"{result}.{item[at : at + _SEAL].hex()}"
 
 
 def unpack_call(key: str, item: bytes, counted: bytes | None = None) -> Call:
@@ -153,7 +174,7 @@ class CodedCalls:
     """
 
     def __init__(
-        self, items: Store[bytes], frame_of: Callable[[str], tuple[Frame, bool] | None]
+        self, items: Store[bytes], frame_of: Callable[[str], tuple[Frame, str] | None]
     ) -> None:
         self.items = items
         self._frame_of = frame_of
@@ -178,35 +199,37 @@ class CodedCalls:
                     except DecodeError as error:
                         yield key, error
 
-    def frames(self) -> Iterator[tuple[str, Body, Frame | None]]:
-        """Every readable key, its body, and its result's frame if that travels with it."""
+    def frames(self) -> Iterator[tuple[str, Body, Frame | None, str]]:
+        """Every readable key, its body, and its result's frame if that travels with it, or the key
+        of the item that it has.
+        """
         keys = self.keys()
         while some := list(islice(keys, _PAGE)):
             found = get_many(self.items, [f"calls/{key}" for key in some])
             for name, item in found.items():
                 with suppress(DecodeError):
                     body, frame, _ = unpack_body(bytes.fromhex(name[6:]), item)
-                    yield name[6:], body, frame
+                    yield name[6:], body, frame, "" if frame else value_key(bytes(item))
 
     def put(self, key: str, item: Call) -> None:
         old = self.items.get(f"calls/{key}")
-        frame = b""
+        frame, value = b"", ""
         if old is not None:
             body, found, _ = unpack_body(item.key.raw, old)
-            if found is not None and body.result == item.result.raw:
-                frame = found.pack()
-        if not frame:
+            if body.result == item.result.raw:
+                frame = b"" if found is None else found.pack()
+                value = "" if found is not None else value_key(bytes(old))
+        if not frame and not value:
             known = self._frame_of(item.result)
             if known is None:
                 raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
-            if not known[1]:
-                frame = known[0].pack()
-        self.write(item, frame, elsewhere=not frame)
+            frame, value = known[0].pack(), known[1]
+        self.write(item, frame, value)
 
-    def write(self, call: Call, frame: bytes, *, elsewhere: bool = False) -> None:
-        """Write a call's item; where the medium can find, with what it is found by."""
+    def write(self, call: Call, frame: bytes, value: str = "") -> None:
+        """Write a call's item; where the medium can find, with what it is found by. See `pack_call`."""
         put: Any = self.items.put
-        item = pack_call(call, frame, elsewhere=elsewhere)
+        item = pack_call(call, frame, value)
         if hasattr(self.items, "find"):
             put(f"calls/{call.key}", item, terms=terms_of(call))
         else:
@@ -220,7 +243,11 @@ class CodedCalls:
 
 
 class CodedValues:
-    """The values of a medium, as a `Store[Value]`: `values/<digest>` and `blobs/<name>`."""
+    """The values of a medium, as a `Store[Value]`: `values/<digest>…` and `blobs/<name>`.
+
+    Where several values have one digest, the one that was put under it by hand is what the digest
+    names, or any of those that calls gave.
+    """
 
     def __init__(self, items: Store[bytes], calls: Store[bytes]) -> None:
         self.items = items
@@ -234,18 +261,19 @@ class CodedValues:
         payload, buffers = self.load(found[0])
         return Value(found[0].codec, bytes(payload), buffers, (), found[0].signature)
 
-    def frame(self, key: str) -> tuple[Frame, bool] | None:
-        """The frame of a value, and whether it has an item of its own."""
+    def frame(self, key: str) -> tuple[Frame, str] | None:
+        """The frame of a value, and the key of the item that it has, if it has one."""
         raw = Digest(key).raw
-        item = self.items.get(f"values/{key}")
-        if item is not None:
-            return Frame.unpack(unseal(raw, bytes(item))), True
+        for own in chain((f"values/{key}",), self.items.keys(f"values/{key}.")):
+            item = self.items.get(own)
+            if item is not None:
+                return Frame.unpack(unseal(raw, bytes(item))), own
         for name in self._giving(key):
             call = self._calls.get(f"calls/{name}")
             if call is not None:
                 body, frame, _ = unpack_body(bytes.fromhex(name), call)
                 if frame is not None and body.result == raw:
-                    return frame, False
+                    return frame, ""
         return None
 
     def _giving(self, key: str) -> Iterator[str]:
@@ -255,17 +283,22 @@ class CodedValues:
             return (name[6:] for name in find({"result": str(key)}, prefix="calls/"))
         raw = Digest(key).raw
         calls = CodedCalls(self._calls, self.frame)
-        return (
-            name for name, body, frame in calls.frames() if frame is not None and body.result == raw
-        )
+        return (name for name, body, _, _ in calls.frames() if body.result == raw)
 
     def put(self, key: str, item: Value) -> None:
         frame = self.write_blobs(item)
         self.write(Digest(key).raw, frame.pack())
 
     def write(self, digest: bytes, frame: bytes) -> None:
-        """Write the item of a value whose blobs are there."""
+        """Put a value whose blobs are there under its digest by hand."""
         self.items.put(f"values/{digest.hex()}", seal(digest, frame))
+
+    def add(self, digest: bytes, frame: bytes) -> str:
+        """Write the item of a value that a call gave, whose blobs are there; its key."""
+        sealed = seal(digest, frame)
+        key = f"values/{digest.hex()}.{sealed[:_SEAL].hex()}"
+        self.items.put(key, sealed)
+        return key
 
     def write_blobs(self, value: Value) -> Frame:
         """Write a value's large parts; the frame that names them."""
@@ -337,21 +370,27 @@ class CodedValues:
         if hasattr(self._calls, "find"):
             giving = {name for digest in names for name in self._giving(digest)}
         else:
-            giving = {name for name, body, _ in calls.frames() if body.result.hex() in names}
+            giving = {name for name, body, _, _ in calls.frames() if body.result.hex() in names}
+        own = {f"values/{name}" for name in names}
         for name in giving:
             item = self._calls.get(f"calls/{name}")
             if item is not None:
                 call = unpack_call(name, item)
                 if call.result in names:
+                    own.add(value_key(bytes(item)))
                     calls.write(call, b"")
-        delete_many(self.items, [f"values/{name}" for name in names])
+        if len(names) == 1:  # what no call gives any more, too; of many, a collection finds it
+            own.update(self.items.keys(f"values/{next(iter(names))}."))
+        delete_many(self.items, own - {""})
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         seen = set()
         for key in self.items.keys(f"values/{prefix}"):
-            seen.add(key[7:])
-            yield key[7:]
-        for _, body, frame in CodedCalls(self._calls, self.frame).frames():
+            digest = key[7:71]
+            if digest not in seen:
+                seen.add(digest)
+                yield digest
+        for _, body, frame, _ in CodedCalls(self._calls, self.frame).frames():
             digest = body.result.hex()
             if frame is not None and digest.startswith(prefix) and digest not in seen:
                 seen.add(digest)

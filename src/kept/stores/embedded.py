@@ -26,7 +26,7 @@ from kept.stores.listing import Listing
 from kept.stores.locks import Locks
 from kept.stores.netlocks import NetworkLocks
 from kept.stores.notes import IndexNotes
-from kept.stores.shelves import Calls, Values, put_value
+from kept.stores.shelves import Calls, Values
 from kept.stores.tables import arguments_text, make
 
 if TYPE_CHECKING:
@@ -238,12 +238,12 @@ class Embedded:
         beside: tuple[Call, Frame] | None = None,
     ) -> tuple[Any, Body, Frame]:
         """Write a call and the frame of its result, whose blobs are there, in one transaction."""
-        body, row, head = _row(call, frame)
+        body, row, sealed = _row(call, frame)
         other = None if beside is None else _row(*beside)
         database = self.database
         with database.lock:
             with database.writing() as c:
-                self._insert(c, call, row, head)
+                self._insert(c, call, row, sealed)
                 if other is not None and beside is not None:
                     self._insert(c, beside[0], other[1], other[2])
                 if uses:
@@ -251,9 +251,13 @@ class Embedded:
             # Read under the lock: another thread's step would vouch for what it did not see.
             return database.step, body, frame
 
-    def _insert(self, c: sqlite3.Connection, call: Call, row: list[Any], head: bytes) -> None:
-        if row[3] is not None:
-            put_value(c, call.result.raw, head, call.size)
+    def _insert(
+        self, c: sqlite3.Connection, call: Call, row: list[Any], sealed: bytes | None
+    ) -> None:
+        if sealed is not None:
+            # Replaced where it is there: the same bytes, and damage is healed by it.
+            value = (row[3], call.result.raw, sealed, call.size)
+            c.execute('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', value)
         row[5] = self._function(c, call.function, call.code)
         c.execute("INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
         self.listing.add(c, row[0])
@@ -334,11 +338,11 @@ class Embedded:
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
 
 
-def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes]:
-    """The body, the row but for the function's number, and the packed frame."""
+def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes | None]:
+    """The body, the row but for the function's number, and the sealed frame if it stands apart."""
     key, body, head = call.key.raw, Body.of(call), frame.pack()
-    result = rowid(body.result)
     inline = len(head) <= INLINE
+    sealed = None if inline else seal(body.result, head)
     said = call.metadata
     if type(said) is Metadata:
         metadata: str | None = said.text
@@ -348,8 +352,10 @@ def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes]:
         rowid(key),
         key,
         seal(key, body.pack() + head if inline else body.pack()),
-        None if inline else result,
-        result,
+        # A value is found by its seal, which its bytes are in, and not by its digest: results of one
+        # digest may differ in what digests leave out, such as the order of a dict.
+        None if sealed is None else rowid(sealed),
+        rowid(body.result),
         None,
         arguments_text(call),
         call.created,
@@ -358,7 +364,7 @@ def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes]:
         call.expires,
         metadata,
     ]
-    return body, row, head
+    return body, row, sealed
 
 
 def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:

@@ -23,6 +23,7 @@ from kept.stores.coder import (
     pack_uses,
     unpack_body,
     unpack_uses,
+    value_key,
 )
 from kept.stores.itemlocks import locks_for
 from kept.stores.locks import Locks
@@ -94,7 +95,8 @@ class Medium:
             return known[1]
         body, frame, _ = unpack_body(key, item)
         if frame is None:
-            own = self.values.items.get(f"values/{body.result.hex()}")
+            name = value_key(bytes(item))
+            own = self.values.items.get(name) if name else None
             frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
         elif isinstance(
             self.calls.items, Memory
@@ -120,10 +122,9 @@ class Medium:
             with suppress(DecodeError):
                 body, frame, _ = unpack_body(key, item)
                 found[key] = Held(body, frame)
-                if frame is None:
-                    apart.setdefault(f"values/{body.result.hex()}", []).append((key, body))
-        own = get_many(self.values.items, apart) if apart else {}
-        for name, item in own.items():
+                if frame is None and (own := value_key(bytes(item))):
+                    apart.setdefault(own, []).append((key, body))
+        for name, item in (get_many(self.values.items, apart) if apart else {}).items():
             for key, body in apart[name]:
                 try:
                     frame = Frame.unpack(unseal(body.result, bytes(item)))
@@ -163,11 +164,10 @@ class Medium:
 
     def record(self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None = None) -> None:
         """Keep a call and the frame of its result, whose blobs are there; raises as `commit`."""
-        packed = frame.pack()
+        packed, value = frame.pack(), ""
         if len(packed) > self._inline:
-            self.values.write(call.result.raw, packed)
-            packed = b""
-        self.calls.write(call, packed, elsewhere=not packed)
+            value = self.values.add(call.result.raw, packed)
+        self.calls.write(call, packed, value)
         if uses:
             self.count(uses)
 

@@ -15,13 +15,15 @@ from kept.records import Digest
 from kept.stores.base import Store, get_many
 from kept.stores.body import unseal
 from kept.stores.check import Problem
-from kept.stores.coder import is_evicted, unpack_body, unpack_call
+from kept.stores.coder import unpack_body, unpack_call, value_key
 from kept.stores.medium import Medium
 
 __all__ = ["MediumCheck"]
 
 _PAGE = 100
-_NAME = re.compile(r"[0-9a-f]{64}").fullmatch  # what else is there is not ours to judge
+_NAME = re.compile(
+    r"[0-9a-f]{64}(\.[0-9a-f]{32})?"
+).fullmatch  # what else is there is not ours to judge
 
 
 class MediumCheck:
@@ -44,7 +46,7 @@ class MediumCheck:
         values: set[str] = set()
         for name, item in self._each(self._items, "values"):
             try:
-                frame = Frame.unpack(unseal(bytes.fromhex(name), item))
+                frame = Frame.unpack(unseal(bytes.fromhex(name[:64]), item))
             except DecodeError as error:
                 self._add("value", self._items, f"values/{name}", error)
             else:
@@ -56,7 +58,7 @@ class MediumCheck:
         for name, item in self._each(self._calls, "calls"):
             self.calls += 1
             try:
-                body, found, _ = unpack_body(Digest(name).raw, item)
+                _, found, _ = unpack_body(Digest(name).raw, item)
                 unpack_call(name, item)
             except DecodeError as error:
                 self._add("call", self._calls, f"calls/{name}", error)
@@ -65,7 +67,7 @@ class MediumCheck:
                 self.values += 1
                 if lack := self._lack(found, sizes):
                     self._add("missing blob", self._calls, f"calls/{name}", lack)
-            elif body.result.hex() not in values and not is_evicted(item):
+            elif (own := value_key(item)) and own[7:] not in values:
                 detail = "its result is not kept"
                 self._add("missing result", self._calls, f"calls/{name}", detail)
 

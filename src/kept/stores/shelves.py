@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kept.codecs import Frame
@@ -47,10 +48,18 @@ class Calls:
             StoreError: it can't be written, or the result is not there.
         """
         with self._store.locks.writing_blobs():  # nobody collects what the row is about to name
-            row = self._store.values.frame(item.result)
+            row = self._frame(item)
             if row is None:
                 raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
             self._store.record(item, row)
+
+    def _frame(self, call: Call) -> Frame | None:
+        """The frame that the call has now; where it has another result, or none, one of that digest."""
+        with suppress(DamagedValue):
+            found = self._store.fetch(call.key.raw)
+            if found is not None and found.body.result == call.result.raw:
+                return found.frame or self._store.values.frame(call.result)
+        return self._store.values.frame(call.result)
 
     def delete(self, key: str) -> None:
         row = (rowid(Digest(key).raw),)
@@ -80,6 +89,8 @@ class Values:
     """The values of an embedded store, as a `Store[Value]`.
 
     A large value has a row of its own; a small one stands in the rows of the calls that gave it.
+    Where several values have one digest, the one that was put under it by hand is what the digest
+    names, or any of those that calls gave.
     """
 
     def __init__(self, store: Embedded) -> None:
@@ -95,6 +106,9 @@ class Values:
         ):
             if digest == raw:
                 return Frame.unpack(unseal(raw, sealed))
+        self.index_results()
+        for (sealed,) in database.rows('SELECT head FROM "values" WHERE digest = ? LIMIT 1', raw):
+            return Frame.unpack(unseal(raw, sealed))
         for name, sealed in self._inline(raw):
             content = unseal(name, sealed)
             if Body.unpack(content).result == raw and len(content) > BODY_SIZE:
@@ -102,12 +116,13 @@ class Values:
         return None
 
     def index_results(self) -> None:
-        """Have calls found by their result."""
+        """Have calls found by their result, and values by their digest."""
         database = self._store.database
         if not database.readonly and not self._indexed:
             # Made when first needed: those who never ask for a value by its digest don't pay.
             with database.writing() as c:
                 c.execute("CREATE INDEX IF NOT EXISTS calls_result ON calls (result)")
+                c.execute('CREATE INDEX IF NOT EXISTS values_digest ON "values" (digest)')
             self._indexed = True
 
     def _inline(self, raw: bytes) -> Iterator[tuple[Any, ...]]:
@@ -139,7 +154,7 @@ class Values:
         inline = [row for raw in raws for row in self._inline(raw)]
         with self._store.database.writing() as c:
             for raw in raws:
-                c.execute('DELETE FROM "values" WHERE id = ?', (rowid(raw),))
+                c.execute('DELETE FROM "values" WHERE digest = ?', (raw,))
                 # A call with neither frame nor value had its result evicted, and is no damage.
                 c.execute("UPDATE calls SET value = NULL WHERE result = ?", (rowid(raw),))
             for name, sealed in inline:
@@ -149,12 +164,17 @@ class Values:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         database = self._store.database
-        large = list(keys_of(database, 'SELECT digest FROM "values"', "id", prefix))
-        seen = set(large)
-        yield from large
-        where, bounds = between("result", prefix)
+        seen = set()
+        bounds = (
+            [bytes.fromhex(prefix[:64].ljust(64, end)) for end in "0f"] if _digits(prefix) else []
+        )
+        query = 'SELECT DISTINCT digest FROM "values" WHERE digest BETWEEN ? AND ?'
+        for (digest,) in database.rows(query, *bounds) if bounds else ():
+            seen.add(digest.hex())
+            yield digest.hex()
+        where, numbers = between("result", prefix)
         query = f"SELECT key, body FROM calls WHERE value IS NULL AND {where}"
-        for name, sealed in database.rows(query, *bounds):
+        for name, sealed in database.rows(query, *numbers):
             content = unseal(name, sealed)
             key = Body.unpack(content).result.hex()
             if len(content) > BODY_SIZE and key not in seen and key.startswith(prefix):
@@ -163,11 +183,17 @@ class Values:
 
 
 def put_value(c: sqlite3.Connection, digest: bytes, head: bytes, size: int) -> None:
-    """Write a value's row. Replaced where it is there: equal content, and damage is healed by it."""
-    c.execute(
-        'INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)',
-        (rowid(digest), digest, seal(digest, head), size),
-    )
+    """Put a value under a digest by hand: what `Values` gives for it from then on."""
+    row, sealed = rowid(digest), seal(digest, head)
+    # Before schema 4 calls named their values so: what they gave stays theirs, under its seal.
+    old = c.execute('SELECT head FROM "values" WHERE id = ?', (row,)).fetchone()
+    if old is not None and type(old[0]) is bytes and old[0] != sealed:
+        given = c.execute("SELECT 1 FROM calls WHERE value = ? LIMIT 1", (row,)).fetchone()
+        if given is not None:
+            moved = (rowid(old[0]), row)
+            c.execute('UPDATE OR REPLACE "values" SET id = ? WHERE id = ?', moved)
+            c.execute("UPDATE calls SET value = ? WHERE value = ?", moved)
+    c.execute('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', (row, digest, sealed, size))
 
 
 def keys_of(database: Database, query: str, column: str, prefix: str) -> Iterator[str]:
@@ -181,7 +207,12 @@ def between(column: str, prefix: str) -> tuple[str, list[int]]:
     """A condition on a row number, which is the first eight bytes of a digest."""
     if not prefix:
         return "1", []
-    if set(prefix) - set("0123456789abcdef"):  # no digest begins so
+    if not _digits(prefix):
         return "0", []
     bounds = [rowid(bytes.fromhex(prefix[:16].ljust(16, end))) for end in "0f"]
     return f"{column} BETWEEN ? AND ?", bounds
+
+
+def _digits(prefix: str) -> bool:
+    """Whether a digest may begin so."""
+    return len(prefix) <= 64 and not set(prefix) - set("0123456789abcdef")

@@ -75,7 +75,7 @@ def free(place: Medium, digests: Iterable[str]) -> Collected:
         StoreError: the medium can't be read or written.
     """
     wanted = set(digests)
-    names, size = _parts(place, wanted)
+    names, size, _ = _parts(place, wanted)
     place.values.delete_many(wanted)
     blobs = _remove(place, names & loose(place)) if names else Collected(0, 0)
     return Collected(blobs.items, blobs.bytes + size)
@@ -92,31 +92,35 @@ def free_with(
     """
     doomed = set(calls)
     wanted = set(digests)
-    names, _ = _parts(place, wanted)
+    names, _, own = _parts(place, wanted)
     if not dry_run:
         for key in doomed:
             place.calls.delete(key)
-        delete_many(place.values.items, [f"values/{digest}" for digest in wanted])
+        delete_many(place.values.items, own)
     going = names & loose(place, without=doomed) if names else names
     return _remove(place, going, dry_run=dry_run).items
 
 
-def _parts(place: Medium, digests: set[str]) -> tuple[set[str], int]:
-    """The blobs of values, and the bytes beside them."""
+def _parts(place: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]:
+    """The blobs of values, the bytes beside them, and the items that they may have."""
     names: set[str] = set()
     size = 0
+    own = {f"values/{digest}" for digest in digests}
     if not digests:
-        return names, size
-    for _, body, frame in place.calls.frames():
-        if frame is not None and body.result.hex() in digests:
+        return names, size, own
+    for _, body, frame, value in place.calls.frames():
+        if body.result.hex() not in digests:
+            continue
+        if frame is not None:
             names |= _blobs(frame)
             size += len(frame.payload or b"")
-    own = get_many(place.values.items, [f"values/{digest}" for digest in digests])
-    for key, item in own.items():
+        elif value:
+            own.add(value)
+    for key, item in get_many(place.values.items, own).items():
         with contextlib.suppress(DecodeError):
-            names |= _blobs(Frame.unpack(unseal(bytes.fromhex(key[7:]), bytes(item))))
+            names |= _blobs(Frame.unpack(unseal(bytes.fromhex(key[7:71]), bytes(item))))
         size += len(item)
-    return names, size
+    return names, size, own
 
 
 def loose(place: Medium, without: Container[str] = ()) -> set[str]:
@@ -130,18 +134,19 @@ def loose(place: Medium, without: Container[str] = ()) -> set[str]:
     for at in range(0, len(values), _FEW):
         for name, item in get_many(items, values[at : at + _FEW]).items():
             with contextlib.suppress(DecodeError):
-                used |= _blobs(Frame.unpack(unseal(bytes.fromhex(name[7:]), bytes(item))))
+                used |= _blobs(Frame.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item))))
     return there - used
 
 
 def _named(place: Medium, without: Container[str] = ()) -> set[str]:
     """What calls name themselves: their values, and the blobs of those that travel with them."""
     used: set[str] = set()
-    for key, body, frame in place.calls.frames():
+    for key, _, frame, value in place.calls.frames():
         if key not in without:
-            used.add(f"values/{body.result.hex()}")
             if frame is not None:
                 used |= _blobs(frame)
+            elif value:
+                used.add(value)
     return used
 
 
@@ -194,7 +199,7 @@ def _needed(place: Medium, names: set[str]) -> set[str]:
                 item = items.get(name)
                 with contextlib.suppress(DecodeError):
                     used |= _blobs(
-                        Frame.unpack(unseal(bytes.fromhex(name[7:]), bytes(item or b"")))
+                        Frame.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item or b"")))
                     )
     return again | (blobs & used)
 

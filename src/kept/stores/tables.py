@@ -33,7 +33,7 @@ __all__ = [
     "read_metadata",
 ]
 
-SCHEMA = 2
+SCHEMA = 4
 """The version of the tables; kept in `PRAGMA user_version` and in the table `meta`."""
 
 _FIRST = """
@@ -66,6 +66,15 @@ CREATE TRIGGER calls_gone AFTER DELETE ON calls BEGIN
   DELETE FROM listed WHERE function = old.function AND created = old.created AND call = old.id;
   UPDATE tally SET calls = calls - changes(), gone = gone + 1 WHERE function = old.function;
 END;
+"""
+
+# Before, a value was named by its digest, which leaves out what digests leave out: the order of a
+# dict, the layout of an array. Of those that several calls gave, or that is not as long as its call
+# says, nobody can tell whose bytes it has: it is computed again. The others are found as they are.
+_FOURTH = """
+UPDATE calls SET value = NULL WHERE value IS NOT NULL AND (
+  value IN (SELECT value FROM calls WHERE value IS NOT NULL GROUP BY value HAVING count(*) > 1)
+  OR size <> (SELECT v.size FROM "values" v WHERE v.id = calls.value));
 """
 
 
@@ -185,8 +194,9 @@ def _add(c: sqlite3.Connection) -> None:
     """What is missing, in one transaction."""
     c.execute("BEGIN IMMEDIATE")
     try:
-        for since in _TABLES[_schema_of(c) :]:  # somebody may have been faster
-            for statement in since:
+        found = _schema_of(c)  # somebody may have been faster
+        for version, since in _TABLES.items():
+            for statement in since if version > found else ():
                 c.execute(statement)
         _mark(c)
         c.execute("COMMIT")
@@ -205,7 +215,7 @@ def _schema_of(c: sqlite3.Connection) -> int:
     text = _marked(c) if "meta" in tables else ""
     marked = int(text) if text.isascii() and text.isdigit() else 0
     # One flipped bit must not look like a version: the number stands in two places.
-    meant = next((n for n in range(SCHEMA, 0, -1) if _meant(version, text, n)), 0)
+    meant = next((n for n in reversed(_TABLES) if _meant(version, text, n)), 0)
     newest = max(version, marked)
     if newest > SCHEMA and not meant:
         raise NewerSchema(
@@ -215,7 +225,8 @@ def _schema_of(c: sqlite3.Connection) -> int:
     # Their text too: `id INTEGEr PRIMARY KEY` is the row's number, and `id INTEGES PRIMARY KEY` finds
     # no row that was there before.
     texts = {str(sql) for sql in tables.values()}
-    if not meant or not texts.issuperset(s for since in _TABLES[:meant] for s in since):
+    made = {s for n, since in _TABLES.items() if n <= meant for s in since if s[:6] == "CREATE"}
+    if not meant or not texts >= made:
         raise sqlite3.DatabaseError("malformed: the tables are not those of a kept index")
     if meant == SCHEMA and (version, text) != (SCHEMA, str(SCHEMA)):
         _mark(c)
@@ -246,11 +257,12 @@ def _one_bit(found: str, meant: str) -> bool:
 
 
 def _statements(text: str) -> list[str]:
-    return [part.strip() for part in re.split(r";\n(?=CREATE|$)", text) if part.strip()]
+    return [part.strip() for part in re.split(r";\n(?=CREATE|UPDATE|$)", text) if part.strip()]
 
 
-_TABLES = [_statements(_FIRST), _statements(_SECOND)]
-"""What each version added."""
+# There is no 3: one flipped bit would make it of 1 or of 2.
+_TABLES = {1: _statements(_FIRST), 2: _statements(_SECOND), 4: _statements(_FOURTH)}
+"""What each version added, or changed."""
 
 
 def call_row(row: tuple[Any, ...]) -> Call:
