@@ -10,9 +10,9 @@ import pytest
 
 import kept
 from kept import keep
-from kept.cli import demo
+from kept.cli import setup
 from kept.cli.app import run
-from kept.cli.urls import redacted
+from kept.cli.options import redacted
 
 
 @keep(name="one", version=1)
@@ -160,7 +160,7 @@ def test_a_newer_schema_is_refused(filled: Path, capsys: pytest.CaptureFixture[s
 def test_a_missing_extra_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "_NEEDS", ("no_such_module",))
+    monkeypatch.setattr(setup, "_NEEDS", ("no_such_module",))
     assert "pip install 'kept[demo]'" in complaint(capsys, "demo", code=2)
 
 

@@ -54,7 +54,7 @@ CASES = [
     ("numpy", 'kept.open("hdf5:x.h5")', "HDF5", "hdf5"),
     ("httpx", 'kept.open("https://s3cret@h/team")', "httpx", "http"),
     *(
-        (package, 'from kept.cli.serving import serve; serve(["./c"])', package, "server")
+        (package, 'from kept.cli.serve import serve; serve(["./c"])', package, "server")
         for package in ("starlette", "uvicorn")
     ),
     (

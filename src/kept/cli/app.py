@@ -11,24 +11,14 @@ import typer
 
 from kept import __version__
 from kept.cli import (
-    blessing,
-    changing,
-    configuring,
-    demo,
-    explaining,
-    importing,
-    keys,
-    looking,
-    moving,
-    profiling,
-    querying,
-    serving,
+    change,
+    inspect,
+    runs,
+    serve,
+    setup,
     state,
-    tokens,
-    tracing,
-    using,
 )
-from kept.cli.urls import redacted
+from kept.caches.secrets import redacted
 from kept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
 __all__ = ["app", "run"]
@@ -42,31 +32,31 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    looking.where,
-    looking.ls,
-    looking.show,
-    looking.stats,
-    querying.query,
-    tracing.runs,
-    tracing.lineage,
-    explaining.explain,
-    profiling.profile,
-    using.du,
-    configuring.config,
-    changing.evict,
-    moving.gc,
-    moving.transfer,
-    moving.migrate,
-    changing.verify,
-    blessing.bless,
-    serving.serve,
+    inspect.where,
+    inspect.ls,
+    inspect.show,
+    inspect.stats,
+    inspect.query,
+    runs.runs,
+    runs.lineage,
+    inspect.explain,
+    inspect.profile,
+    inspect.du,
+    setup.config,
+    change.evict,
+    change.gc,
+    change.transfer,
+    change.migrate,
+    change.verify,
+    change.bless,
+    serve.serve,
 ):
     app.command()(command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo.demo)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(setup.demo)
 app.add_typer(state.app, name="store")
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(keys.app, name="keys")
-app.add_typer(importing.app, name="import")
+app.add_typer(serve.tokens_app, name="tokens")
+app.add_typer(serve.keys_app, name="keys")
+app.add_typer(change.import_app, name="import")
 
 
 @app.callback(invoke_without_command=True)

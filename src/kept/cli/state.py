@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from kept.cli import text
-from kept.cli.urls import CacheOption, JsonOption, opened
+from kept.cli.options import CacheOption, JsonOption, opened
 
 __all__ = ["app"]
 

@@ -1,23 +1,102 @@
-"""`kept serve`: a cache for others."""
+"""Commands that share a cache over http and ssh: serve, tokens, keys."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kept.cli import text
+from kept.cli.options import JsonOption
 from kept.errors import ConfigError
 
 if TYPE_CHECKING:
     from kept.remote.web import Limits
 
-__all__ = ["TokensOption", "serve"]
+
+keys_app = typer.Typer(
+    name="keys",
+    help="Keys that sign what is sent to other machines, and tell which values may be unpickled.",
+    no_args_is_help=True,
+)
+Label = Annotated[str, typer.Option("--label", help="What the key is for, in your own words.")]
+
+
+@keys_app.command("make")
+def make_key(label: Label = "") -> None:
+    """Make the first key. Take its file to the other machines that are to trust it."""
+    from kept.remote.keyring import Keyring
+
+    ring = Keyring()
+    if ring.known():
+        raise ConfigError(
+            f"there is a key already in {ring.path}; `kept keys rotate` makes another that signs"
+        )
+    made = ring.make(label)
+    typer.echo(f"made key {made.key.name.hex()} in {ring.path}")
+
+
+@keys_app.command("rotate")
+def rotate_key(label: Label = "") -> None:
+    """Make a key that signs from now on; what older ones signed stays trusted until they are
+    dropped."""
+    from kept.remote.keyring import Keyring
+
+    ring = Keyring()
+    made = ring.make(label)
+    typer.echo(f"made key {made.key.name.hex()}, which signs now, in {ring.path}")
+
+
+@keys_app.command("list")
+def list_keys(json_: JsonOption = False) -> None:
+    """The keys by name, the one that signs first. Their secrets are not shown."""
+    from kept.remote.keyring import Keyring
+
+    known = Keyring().known()
+    if json_:
+        rows = [
+            {"name": one.key.name.hex(), "made": one.made, "label": one.label, "signs": i == 0}
+            for i, one in enumerate(known)
+        ]
+        typer.echo(json.dumps(rows))
+        return
+    for i, one in enumerate(known):
+        what = "signs" if i == 0 else "trusted"
+        typer.echo(f"{one.key.name.hex()}  {one.made}  {what:7}  {one.label}".rstrip())
+
+
+@keys_app.command("add")
+def add_key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of keys from elsewhere.")],
+) -> None:
+    """Trust the keys of another file."""
+    from kept.remote.keyring import Keyring
+
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"can't read keys from {file}: {error}") from error
+    for one in Keyring().add(text, str(file)):
+        typer.echo(f"trusts {one.key.name.hex()} {one.label}".rstrip())
+
+
+@keys_app.command("drop")
+def drop_key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The key, or how its name begins.")],
+) -> None:
+    """Trust a key no longer: values that only it signed are computed again."""
+    from kept.remote.keyring import Keyring
+
+    typer.echo(f"dropped {Keyring().drop(name).key.name.hex()}")
+
 
 TokensOption = Annotated[
     Path | None,
@@ -107,7 +186,7 @@ def serve(
 
 
 def _serve_stdio(cache: str | None, readonly: bool) -> None:
-    from kept.cli.urls import opened
+    from kept.cli.options import opened
     from kept.remote.desk import READ, Desk  # few serve
     from kept.remote.stdio import serve_stream
 
@@ -131,7 +210,7 @@ def _serve_http(
     tokens: Path | None,
     secured: tuple[str | None, str | None],
 ) -> None:
-    from kept.cli.urls import opened
+    from kept.cli.options import opened
     from kept.remote.listening import listen, server
     from kept.remote.namespaces import Namespaces
     from kept.remote.tokens import Tokens, usual_path
@@ -184,3 +263,69 @@ def _named(said: str) -> tuple[str, str]:
 
     found = re.fullmatch(r"([a-z0-9][a-z0-9_-]*)=(.+)", said, re.DOTALL)
     return (found[1], found[2]) if found else (DEFAULT, said)
+
+
+tokens_app = typer.Typer(help="Say who may do what at `kept serve`.")
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose token, or what for.")]
+
+
+@tokens_app.callback(invoke_without_command=True)
+def about_tokens(context: typer.Context) -> None:
+    """Say who may do what at `kept serve`."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@tokens_app.command("add")
+def add_token(
+    name: NameArgument,
+    rights: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RIGHT[:NAMESPACE]]...",
+            help="read, write or admin, in a namespace (`default` unless given; * for each).",
+            show_default="read",
+        ),
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(metavar="N", help="Days after which it ends.")
+    ] = None,
+    tokens: TokensOption = None,
+) -> None:
+    """Make a token, and print it: it is shown this once, and kept as a digest."""
+    from kept.remote.namespaces import DEFAULT
+    from kept.remote.tokens import Tokens, usual_path
+
+    given = {}
+    for said in rights or ["read"]:
+        right, _, namespace = said.partition(":")
+        given[namespace or DEFAULT] = right
+    expires = None if days is None else time.time() + days * 86400
+    typer.echo(Tokens(tokens or usual_path()).add(name, given, expires))
+
+
+@tokens_app.command("ls")
+def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> None:
+    """List the tokens: their names and rights."""
+    from kept.remote.tokens import Tokens, usual_path
+
+    grants = Tokens(tokens or usual_path()).grants()
+    if as_json:
+        text.emit([{**grant._asdict(), "rights": dict(grant.rights)} for grant in grants])
+        return
+    table = text.table("token", "rights", "made", "ends", left=("token", "rights"))
+    for grant in grants:
+        rights = " ".join(f"{right}:{namespace}" for namespace, right in grant.rights.items())
+        left = None if grant.expires is None else grant.expires - time.time()
+        ends = "never" if left is None else "ended" if left <= 0 else f"in {text.duration(left)}"
+        table.add_row(grant.name, rights, text.age(grant.made), ends)
+    if grants:
+        text.console().print(table)
+
+
+@tokens_app.command("remove")
+def remove_token(name: NameArgument, tokens: TokensOption = None) -> None:
+    """Take a token away: a server that runs knows it no more a moment later."""
+    from kept.remote.tokens import Tokens, usual_path
+
+    Tokens(tokens or usual_path()).remove(name)

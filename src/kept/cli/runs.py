@@ -9,10 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from kept.cli import text
-from kept.cli.urls import CacheOption, JsonOption, opened
+from kept.cli.options import CacheOption, JsonOption, opened
 from kept.errors import ConfigError
-
-__all__ = ["lineage", "runs"]
 
 
 class Form(StrEnum):
