@@ -10,6 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kept import __version__
+from kept.caches.secrets import redacted
 from kept.cli import (
     change,
     inspect,
@@ -18,7 +19,6 @@ from kept.cli import (
     setup,
     state,
 )
-from kept.caches.secrets import redacted
 from kept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
 __all__ = ["app", "run"]

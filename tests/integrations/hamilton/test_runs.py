@@ -14,7 +14,7 @@ from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
 import kept
 from kept.integrations.hamilton import KeptAdapter, KeptMetadataStore, KeptResultStore, with_kept
-from kept.integrations.hamilton.ending import ending
+from kept.integrations.hamilton.run_history import ending
 from kept.records import Event
 from kept.runs.notes import EVENTS, HEADS, notes_of
 from kept.runs.run import Run

@@ -12,7 +12,7 @@ from tests.integrations.hamilton.flows import builder, module, runs
 
 import kept
 from kept.integrations.hamilton import KeptAdapter, with_kept
-from kept.integrations.hamilton.ending import ending
+from kept.integrations.hamilton.run_history import ending
 
 FLOW = """
 def a(x: int) -> int:

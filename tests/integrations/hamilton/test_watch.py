@@ -7,8 +7,8 @@ import pytest
 
 import kept
 from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
-from kept.integrations.hamilton.clock import CLOCK
-from kept.integrations.hamilton.watch import Watch
+from kept.integrations.hamilton.building import Watch
+from kept.integrations.hamilton.run_history import CLOCK
 
 NODE = SimpleNamespace(name="node")
 

@@ -19,11 +19,11 @@ except ImportError as error:
     ) from error
 
 from kept.integrations.hamilton.adapter import KeptAdapter
-from kept.integrations.hamilton.awaiting import AsyncKeptAdapter
+from kept.integrations.hamilton.async_driver import AsyncKeptAdapter
 from kept.integrations.hamilton.building import with_kept
-from kept.integrations.hamilton.metadata import InMemoryMetadataStore, KeptMetadataStore
-from kept.integrations.hamilton.results import InMemoryResultStore, KeptResultStore
-from kept.integrations.hamilton.taking import Taken, take_over
+from kept.integrations.hamilton.importer import Taken, take_over
+from kept.integrations.hamilton.metadata_store import InMemoryMetadataStore, KeptMetadataStore
+from kept.integrations.hamilton.result_store import InMemoryResultStore, KeptResultStore
 
 __all__ = [
     "AsyncKeptAdapter",

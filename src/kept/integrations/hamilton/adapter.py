@@ -21,11 +21,10 @@ from hamilton.lifecycle.base import BasePostGraphExecute
 from kept.caches import Cache
 from kept.errors import Undigestible, tell
 from kept.hashing import digest_bytes
+from kept.integrations.hamilton.execution import Step
 from kept.integrations.hamilton.formats import Formats
-from kept.integrations.hamilton.nodes import NodeCode
-from kept.integrations.hamilton.plan import Planned
-from kept.integrations.hamilton.step import Step
-from kept.integrations.hamilton.views import NodeMetadata, NodeResults
+from kept.integrations.hamilton.node import NodeCode, Planned
+from kept.integrations.hamilton.store_views import NodeMetadata, NodeResults
 from kept.runs.recording import current
 
 __all__ = ["KeptAdapter"]

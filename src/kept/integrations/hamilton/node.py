@@ -1,10 +1,4 @@
-"""What a node is: the name under which its calls are kept, and the identity of its code.
-
-A node's callable is often not the function that somebody wrote: Hamilton's decorators put functions
-of their own around it, which hold what the decorator was told. So what a callable holds is followed
-to the functions of the project. These count by their deep identity, and the values beside them by
-their digests.
-"""
+"""A node of a dataflow: what it calls, its code identity, and what of that can be planned ahead."""
 
 from __future__ import annotations
 
@@ -15,14 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from hamilton.node import Node
+from hamilton.caching.adapter import CachingBehavior
+from hamilton.function_modifiers.metadata import cache as cache_decorator
+from hamilton.node import Node, NodeType
 
 from kept.errors import Undigestible
 from kept.hashing import digest_bytes, identify
 from kept.hashing.code import Guards, Project, deep
 from kept.hashing.code.project import module_file
-
-__all__ = ["NodeCode", "callable_of", "name_of"]
 
 _DEPTH = 12
 _known: weakref.WeakKeyDictionary[Any, dict[str, NodeCode]] = weakref.WeakKeyDictionary()
@@ -155,3 +149,75 @@ def _inside(function: FunctionType) -> list[Any]:
         except ValueError:  # not assigned yet
             found.append((name,))
     return found
+
+
+class Planned:
+    """What is to be done with one node.
+
+    Args:
+        node: of Hamilton.
+        code: its code identity.
+        behaviors: of all nodes.
+        saves: whether it saves data.
+    """
+
+    __slots__ = (
+        "behavior",
+        "behaviors",
+        "code_tag",
+        "collected",
+        "defaults",
+        "disabled",
+        "expands",
+        "format",
+        "function_name",
+        "ignored",
+        "name",
+        "run",
+        "saves",
+    )
+
+    def __init__(
+        self,
+        node: Any,
+        code: str,
+        behaviors: Mapping[str, CachingBehavior],
+        *,
+        saves: bool,
+    ) -> None:
+        self.name: str = node.name
+        self.function_name = name_of(node)
+        self.code_tag = code
+        self.behaviors = behaviors
+        self.behavior = behaviors[node.name]
+        self.defaults: dict[str, Any] = node.default_parameter_values
+        self.expands = node.node_role == NodeType.EXPAND
+        collects = node.node_role == NodeType.COLLECT
+        self.collected: str | None = node.collect_dependency if collects else None
+        self.saves = saves
+        self.format: str | None = node.tags.get(cache_decorator.FORMAT_KEY)
+        names = [*node.input_types]
+        self.ignored = {n for n in names if behaviors.get(n) == CachingBehavior.IGNORE}
+        self.disabled = {n for n in names if behaviors.get(n) == CachingBehavior.DISABLE}
+        self.run: Callable[..., Any] = callable_of(node)
+
+    @property
+    def locator(self) -> Planned:
+        """Itself: a hit is recorded as one of a kept function."""
+        return self
+
+    def identity(self) -> tuple[str, str]:
+        """The name under which its calls are kept, and its code identity."""
+        return self.function_name, self.code_tag
+
+    def role(self, task_id: str | None) -> str:
+        """Where its versions are noted: for the run (`"run"`), or for each task (`"task"`)."""
+        if task_id is None or task_id == self.name or self.expands or self.collected is not None:
+            return "run"
+        return "task"
+
+    def arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """What the node is called with, defaults included."""
+        if not self.defaults:
+            return kwargs
+        return {**{n: v for n, v in self.defaults.items() if n not in kwargs}, **kwargs}

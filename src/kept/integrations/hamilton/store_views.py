@@ -13,11 +13,9 @@ from kept.caches import Cache
 from kept.caches.place import each_call
 from kept.errors import ConfigError, DecodeError, NotKept
 from kept.integrations.hamilton.formats import FORMAT, Formats
-from kept.integrations.hamilton.metadata import KeptMetadataStore
-from kept.integrations.hamilton.shelf import cache_of
+from kept.integrations.hamilton.metadata_store import KeptMetadataStore
+from kept.integrations.hamilton.result_store import cache_of
 from kept.records import Call
-
-__all__ = ["NodeMetadata", "NodeResults", "node_calls"]
 
 
 def node_calls(cache: Cache) -> Iterator[Call]:

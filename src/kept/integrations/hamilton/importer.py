@@ -18,17 +18,15 @@ from hamilton.io.data_adapters import DataLoader
 
 from kept.caches import Cache
 from kept.errors import EncodeError, NotKept, StoreError, UntrustedSource
-from kept.integrations.hamilton.history import ENGINE
-from kept.integrations.hamilton.metadata import KeptMetadataStore
-from kept.integrations.hamilton.results import KeptResultStore
+from kept.integrations.hamilton.metadata_store import KeptMetadataStore
+from kept.integrations.hamilton.result_store import KeptResultStore
+from kept.integrations.hamilton.run_history import ENGINE
 from kept.records import Event, RunRecord
 from kept.runs.events import pack_record
 from kept.runs.notes import HEADS, new_id, notes_of
 from kept.runs.processes import owner
 from kept.runs.recording import Recorder
 from kept.stores.trust import refuse_untrusted
-
-__all__ = ["Taken", "take_over"]
 
 _NODES = "SELECT cache_key, data_version, node_name, code_version FROM cache_metadata"
 _RUNS = "SELECT run_id, created_at FROM run_ids ORDER BY id"

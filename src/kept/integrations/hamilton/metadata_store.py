@@ -15,14 +15,10 @@ from kept.caches import Cache, open_cache
 from kept.errors import KeptError
 from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
-from kept.integrations.hamilton.clock import CLOCK
-from kept.integrations.hamilton.dependencies import dependencies
-from kept.integrations.hamilton.history import History
-from kept.integrations.hamilton.shelf import Shelf, cache_of, commit
+from kept.integrations.hamilton.result_store import Shelf, cache_of, commit
+from kept.integrations.hamilton.run_history import CLOCK, History, dependencies
 from kept.records import Argument, Digest, Event
 from kept.runs.run import Run
-
-__all__ = ["InMemoryMetadataStore", "KeptMetadataStore"]
 
 _NAME = "hamilton:metadata"
 _ARGUMENT = "cache_key"

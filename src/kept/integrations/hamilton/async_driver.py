@@ -11,9 +11,7 @@ from hamilton.lifecycle.base import BasePostGraphExecute, BasePreGraphExecute
 
 from kept.caches import Cache
 from kept.integrations.hamilton.adapter import KeptAdapter
-from kept.integrations.hamilton.nodes import callable_of
-
-__all__ = ["AsyncKeptAdapter"]
+from kept.integrations.hamilton.node import callable_of
 
 _run: ContextVar[tuple[AsyncKeptAdapter, str] | None] = ContextVar("kept.hamilton", default=None)
 
