@@ -1,6 +1,6 @@
 """Results of nodes by their data versions: a Hamilton result store over a cache of this library.
 
-`Shelf` is what it shares with the metadata store: the cache that they are over, and records found by one text.
+`Shelf` is what it shares with the metadata store: their cache, and records found by one text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hamilton's runs as runs of this library: each node is an event, timed by a clock that the stores share."""
+"""Hamilton's runs as runs of this library: each node is an event, on a clock that the stores share."""
 
 from __future__ import annotations
 
