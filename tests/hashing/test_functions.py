@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kept.errors import Undigestible
 from kept.hashing import Identity, digest, identify
 
 
@@ -168,7 +169,32 @@ def test_a_cell_that_changes_is_seen() -> None:
 def test_values_without_a_digest_count_by_their_type() -> None:
     assert identify(closing(threading.Lock())) == identify(closing(threading.Lock()))
     assert identify(closing(threading.Lock())).code != identify(closing(i for i in [])).code
-    assert digest(closing(threading.Lock())) == digest(closing(threading.Lock()))
+
+
+def test_a_function_that_is_a_value_is_refused_by_the_path_to_what_has_no_digest() -> None:
+    class Handle:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    def preset(x: Any = 1, *, y: Any = None) -> Any:
+        return x, y
+
+    preset.__defaults__ = ([Handle()],)
+    with pytest.raises(Undigestible, match=r"value\.__defaults__\[0\]\[0\]\.lock: a lock"):
+        digest(preset)
+    preset.__defaults__, preset.__kwdefaults__ = (1,), {"y": (Handle(),)}
+    with pytest.raises(Undigestible, match=r"value\.y\[0\]\.lock: a lock"):
+        digest(preset)
+    for given, path in [
+        (closing(Handle()), r"value\.held\.lock"),
+        (closing(closing(Handle())), r"value\.held\.held\.lock"),
+        (functools.partial(closing([Handle()])), r"value\.func\.held\[0\]\.lock"),
+    ]:
+        with pytest.raises(Undigestible, match=path):
+            digest(given)
+    # a helper in the closure of what is called does not make it nameless
+    assert identify(closing(closing(Handle()))) == identify(closing(closing(Handle())))
+    assert identify(closing(closing(Handle()))) != identify(closing(closing(1)))
 
 
 def test_functions_that_reach_themselves() -> None:

@@ -2,14 +2,17 @@
 
 The code is the normalised source (`source`), or the byte code, tagged with the Python version,
 where there is no source. With it count the defaults and the values in the closure, by their
-digests; a value that has none counts by the name of its type. Attributes set on a function, and
-the globals that it reads, do not count.
+digests. Of a function that is called, one that has none counts by the name of its type; a function
+that is a value has no digest then either. Attributes set on a function, and the globals that it
+reads, do not count.
 """
 
 from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import local
 from types import (
@@ -88,7 +91,8 @@ def _digestible(value: Any) -> bool:
     from .digests import digest_bytes
 
     try:
-        digest_bytes(value)
+        with _of_identity():
+            digest_bytes(value)
     except Undigestible:
         return False
     return True
@@ -101,27 +105,48 @@ def _counted(value: Any) -> tuple[Any, ...]:
     return "type", class_name(type(value))
 
 
-def _cell(cell: Any) -> tuple[Any, ...]:
+def _given(value: Any) -> tuple[Any, ...]:
+    """The same of a function that is a value: what has no digest is refused, by its path."""
+    return (value,)
+
+
+def _cell(cell: Any, counted: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
     try:
         value = cell.cell_contents
     except ValueError:  # not assigned yet
         return ()
-    return _counted(value)
+    return counted(value)
 
 
 def _content(function: FunctionType) -> tuple[Any, ...]:
+    counted = _counted if _under_way.__dict__.get("identity") else _given
     code = _code_content(function)
     defaults = function.__defaults__
     named = function.__kwdefaults__
     cells = function.__closure__
     return (
         code,
-        None if defaults is None else tuple(map(_counted, defaults)),
-        None if named is None else {name: _counted(value) for name, value in named.items()},
+        None if defaults is None else tuple(map(counted, defaults)),
+        None if named is None else {name: counted(value) for name, value in named.items()},
         None
         if cells is None
-        else dict(zip(function.__code__.co_freevars, map(_cell, cells), strict=True)),
+        else dict(
+            zip(function.__code__.co_freevars, [_cell(c, counted) for c in cells], strict=True)
+        ),
     )
+
+
+@contextmanager
+def _of_identity() -> Iterator[None]:
+    """While the identity of a function that is called is worked out, a lock in a helper's closure is
+    no reason to refuse it."""
+    held = _under_way.__dict__
+    before = held.get("identity", False)
+    held["identity"] = True
+    try:
+        yield
+    finally:
+        held["identity"] = before
 
 
 def reduce_function(function: FunctionType) -> tuple[Any, ...]:
@@ -187,7 +212,8 @@ def _of_function(function: FunctionType) -> Identity:
             now = _values(function)
             if now is not None and len(now) == len(held) and all(map(_is, now, held)):
                 return found[5]  # type: ignore[no-any-return]
-    identity = Identity(function_name(function), _hex(_content_of(function)))
+    with _of_identity():
+        identity = Identity(function_name(function), _hex(_content_of(function)))
     held = _values(function)
     if held is not None:
         key = id(function)
@@ -280,4 +306,5 @@ def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
         name = class_name(kind)
         call = identify(kind.__call__, code).code
         content = ("callable", name, _counted(function), call)
-    return Identity(name, _hex(content) if code == "own" else "")
+    with _of_identity():
+        return Identity(name, _hex(content) if code == "own" else "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from types import FunctionType
 from typing import Any
 
@@ -11,7 +13,16 @@ from .buffers import Known
 from .names import class_name, module_of
 from .registry import Reducer, Refused
 
-__all__ = ["NOTHING_HELPS", "Fields", "fields_of", "generic"]
+__all__ = [
+    "NOTHING_HELPS",
+    "Fields",
+    "attributes",
+    "cached_names",
+    "fields_of",
+    "generic",
+    "slots_held",
+    "slots_of",
+]
 
 Fields = tuple[tuple[str, str, str], tuple[str, ...], bool]
 """Of a class: (tag, its name, field names joined by commas), the field names, whether all slots."""
@@ -75,27 +86,61 @@ def forget_fields() -> None:
     _declared_by.clear()
 
 
-def _extras(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    """Attributes beyond the fields, without what `functools.cached_property` left there."""
+_CACHING = re.compile(r"cached_?property|lazy_?property|memoized_?property|reify", re.IGNORECASE)
+"""Names of the decorators that put the value of a property into the instance's `__dict__`."""
+
+_KEPT_BY_LIBRARIES = frozenset({"_attrs_cached_hash", "__networkx_cache__"})
+"""Attributes in which libraries keep what they worked out, whatever the class."""
+
+
+def cached_names(kind: type) -> frozenset[str]:
+    """Return the attributes that reading an instance of a class leaves behind, which don't count.
+
+    They are known by their descriptors; an attribute that a program fills itself is its state.
+    """
+    found = set(_KEPT_BY_LIBRARIES)
+    looked_up: set[str] = set()
+    for base in kind.__mro__[:-1]:
+        for name, item in base.__dict__.items():
+            if name in looked_up:  # a class nearer to the instance says what it is
+                continue
+            looked_up.add(name)
+            if any(_CACHING.fullmatch(at.__name__.strip("_")) for at in type(item).__mro__):
+                # pandas keeps the values of all cached properties in one dict
+                pandas = type(item).__module__ == "pandas._libs.properties"
+                found.add("_cache" if pandas else name)
+    return frozenset(found)
+
+
+def _without(held: Any, names: frozenset[str]) -> Any:
+    """A dict of attributes without some of them; None if nothing is left."""
+    if not isinstance(held, dict) or names.isdisjoint(held):
+        return held
+    return {name: item for name, item in held.items() if name not in names} or None
+
+
+def _of_state(state: Any, cached: frozenset[str]) -> Any:
+    """The state of a pickle reduction as it was before the object was looked at."""
+    if type(state) is tuple and len(state) == 2 and isinstance(state[1], dict):
+        held, slots = _without(state[0], cached), _without(state[1], cached)
+        return held if slots is None else (held, slots)
+    return _without(state, cached)
+
+
+def _extras(value: Any, names: tuple[str, ...], cached: frozenset[str]) -> dict[str, Any]:
+    """Attributes beyond the fields."""
     held = getattr(value, "__dict__", None)
     if not held or held.keys() <= set(names):
         return {}
-    return {
-        name: item
-        for name, item in held.items()
-        if name not in names and not _is_cached(type(value), name)
-    }
+    return {name: item for name, item in held.items() if name not in names and name not in cached}
 
 
-def _is_cached(kind: type, name: str) -> bool:
-    return type(getattr(kind, name, None)).__name__ == "cached_property"
-
-
-def _declared(fields: Fields) -> Reducer:
+def _declared(kind: type, fields: Fields) -> Reducer:
     head, names, _ = fields
+    cached = cached_names(kind)
 
     def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
-        extras = _extras(value, names)
+        extras = _extras(value, names, cached)
         try:
             content = [getattr(value, name) for name in names]
         except AttributeError:
@@ -109,9 +154,10 @@ def _declared(fields: Fields) -> Reducer:
 
 def _namedtuple(kind: type) -> Reducer:
     head = ("namedtuple", class_name(kind), ",".join(kind._fields))  # type: ignore[attr-defined]
+    cached = cached_names(kind)
 
     def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
-        extras = getattr(value, "__dict__", None)
+        extras = _without(getattr(value, "__dict__", None), cached)
         return (*head, *tuple(value), dict(extras)) if extras else (*head, *tuple(value))
 
     return reduce
@@ -145,7 +191,7 @@ def generic(kind: type) -> Reducer:
         if len(_declared_by) > 4096:
             _declared_by.clear()
         _declared_by[kind] = fields
-        return _declared(fields)
+        return _declared(kind, fields)
     if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
         return _namedtuple(kind)
     if issubclass(kind, type):
@@ -164,25 +210,31 @@ def _refuse(reason: str) -> Reducer:
 
 def _set(kind: type) -> Reducer:
     """A subclass of set: pickle would list its elements in the order of their hashes."""
-    name = class_name(kind)
+    name, cached = class_name(kind), cached_names(kind)
     base: Callable[[Any], Any] = frozenset if issubclass(kind, frozenset) else set
 
     def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
-        state = value.__getstate__()
+        state = _of_state(value.__getstate__(), cached)
         plain = ("object", name, base(value))
         return plain if state is None else (*plain, state)
 
     return reduce
 
 
+_MOST_ITEMS = 100_000_000
+"""List or dict items that a reduction may give; an iterator of one may have no end."""
+
+
 def _pickled(kind: type) -> Reducer:
     import copyreg
     from collections import OrderedDict
 
-    name = class_name(kind)
+    name, cached = class_name(kind), cached_names(kind)
     ordered = issubclass(kind, OrderedDict)
+    is_error = issubclass(kind, BaseException)
     # tblib (dask loads it) registers all exceptions, so that their tracebacks are pickled too.
-    registered = {} if issubclass(kind, BaseException) else copyreg.dispatch_table
+    registered = {} if is_error else copyreg.dispatch_table
+    unknown = _unknown_to_reduction(kind)
 
     def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
         special = registered.get(kind)
@@ -206,17 +258,79 @@ def _pickled(kind: type) -> Reducer:
         elif function is kind:
             function = False
         if pairs is not None:
-            listed = list(pairs)
+            listed = _listed(pairs)
             pairs = listed if ordered else _as_dict(listed)
-        listing = None if items is None else list(items)
-        content: list[Any] = [function, arguments, state, listing, pairs, setter]
+        listing = None if items is None else _listed(items)
+        state = _of_state(state, cached)
+        content: list[Any] = [function, arguments, state or (None if is_error else state)]
+        content += [listing, pairs, setter]
         while content[-1] is None:
             content.pop()
             if not content:
                 break
-        return ("object", name, *content)
+        beyond = {} if unknown is None else _beyond(value, state, cached, unknown)
+        if is_error and (told := _told_with(value)) is not None:
+            beyond["told with"] = told
+        return ("k2:object", name, beyond, *content) if beyond else ("object", name, *content)
 
     return reduce
+
+
+def _listed(items: Any) -> list[Any]:
+    listed = list(islice(items, _MOST_ITEMS))
+    if len(listed) == _MOST_ITEMS:
+        raise Refused(f"its reduction gives {_MOST_ITEMS} items or more: {NOTHING_HELPS}")
+    return listed
+
+
+def _unknown_to_reduction(kind: type) -> tuple[str, ...] | None:
+    """The slots that the inherited `__reduce__` of another library's class can't know.
+
+    A subclass of `datetime`, `Fraction` or an exception may have attributes that its base leaves
+    out when it is pickled. None if the class is taken apart by itself, its own library, or pickle.
+    """
+    above: list[type] = []
+    for base in kind.__mro__[:-1]:
+        if "__reduce_ex__" in base.__dict__ or "__reduce__" in base.__dict__:
+            top = base.__module__.partition(".")[0]
+            if kind.__module__.partition(".")[0] == top:
+                return None
+            own = [each for each in above if each.__module__.partition(".")[0] != top]
+            return tuple(name for each in own for name in slots_of(each))
+        above.append(base)
+    return None
+
+
+def slots_of(kind: type) -> list[str]:
+    """The slots that a class itself adds, by the names that `getattr` takes."""
+    slots = kind.__dict__.get("__slots__", ())
+    names = [slots] if isinstance(slots, str) else [str(name) for name in slots]
+    within = kind.__name__.lstrip("_")
+    return [
+        f"_{within}{name}" if within and name[:2] == "__" and name[-2:] != "__" else name
+        for name in names
+        if name not in ("__dict__", "__weakref__")
+    ]
+
+
+def slots_held(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    """What is in an object's slots; one that nothing was put into is left out."""
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def _beyond(
+    value: Any, state: Any, cached: frozenset[str], slots: tuple[str, ...]
+) -> dict[str, Any]:
+    """What an object holds and its reduction does not give."""
+    held = {} if state is not None else _without(attributes(value), cached) or {}
+    return {**held, **slots_held(value, slots)}
+
+
+def _told_with(error: BaseException) -> tuple[Any, ...] | None:
+    """What an exception is shown with, and pickle leaves out: (cause, context, whether it is hidden)."""
+    hidden = error.__suppress_context__
+    told = error.__cause__, None if hidden else error.__context__, hidden
+    return None if told == (None, None, False) else told
 
 
 def _as_dict(pairs: list[Any]) -> Any:

@@ -34,6 +34,11 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
                 text += ".func"
             elif above == "method":
                 text += ".__self__"
+            elif above == "function" and number == 3:
+                text, above = f"{text}.__defaults__", "defaults"
+            continue
+        if above == "held":  # the tuple of one that tells an empty cell from a full one
+            above = ""
             continue
         if shape.kind in ("dict", "mapping"):
             half = len(children) // 2
@@ -48,7 +53,9 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
                 text += f"[{number}]"
         else:
             text += "{…}"
-        if shape.kind != "tuple" or above not in _STATES:
+        if above in ("function", "defaults"):
+            above = "held"
+        elif shape.kind != "tuple" or above not in _STATES:
             above = ""
     return text
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from .buffers import Known, buffer_digest
 from .names import class_name, module_of, type_key
-from .objects import attributes, generic
+from .objects import NOTHING_HELPS, attributes, cached_names, generic, slots_held, slots_of
 from .refusals import REFUSED
 from .registry import Reducer, Refused
 
@@ -69,7 +69,10 @@ def _path(value: Any, known: Known | None) -> tuple[Any, ...]:
     kind = type(value)
     if type_key(kind) in _PATHS:
         return "path", kind.__qualname__, str(value)
-    return "object", class_name(kind), str(value), attributes(value)
+    plain = ("object", class_name(kind), str(value), attributes(value))
+    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] != "pathlib"]
+    slots = slots_held(value, [name for base in own[:-1] for name in slots_of(base)])
+    return ("k2:object", *plain[1:], slots) if slots else plain
 
 
 _PATHS = {
@@ -100,7 +103,21 @@ def _timezone(value: Any, known: Known | None) -> tuple[Any, ...]:
 def _zone(value: Any, known: Known | None) -> tuple[Any, ...]:
     if value.key is None:
         raise Refused("a ZoneInfo made from a file has no key: make it with ZoneInfo(key)")
+    try:
+        value.__reduce__()
+    except Exception as error:  # PicklingError: the key is any text that its maker gave
+        raise Refused(f"{error}: make it with ZoneInfo(key), or {NOTHING_HELPS}") from error
     return "zoneinfo", value.key
+
+
+def _uuid(value: Any, known: Known | None) -> tuple[Any, ...]:
+    safe = value.is_safe.name
+    return ("uuid", value.int) if safe == "unknown" else ("k2:uuid", value.int, safe)
+
+
+def _mappingproxy(value: Any, known: Known | None) -> tuple[Any, ...]:
+    held = value.copy()
+    return ("mappingproxy", held) if type(held) is dict else ("k2:mappingproxy", held)
 
 
 def _memoryview(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -167,21 +184,79 @@ def _pydantic(value: Any, known: Known | None) -> tuple[Any, ...]:
     ):
         return generic(kind)(value, known)
     private = getattr(value, "__pydantic_private__", None)
-    return (
-        "pydantic",
+    cached = cached_names(kind) - set(kind.__pydantic_fields__)
+    content = (
         class_name(kind),
-        dict(value.__dict__),
+        {name: item for name, item in value.__dict__.items() if name not in cached},
         getattr(value, "__pydantic_extra__", None),
         None if private is None else dict(private),
     )
+    unset = sorted(set(kind.__pydantic_fields__) - value.__pydantic_fields_set__)
+    return ("k2:pydantic", *content, unset) if unset else ("pydantic", *content)
 
 
 def _generic_alias(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "alias", value.__origin__, value.__args__, getattr(value, "__metadata__", None)
+    name = getattr(value, "_name", None)
+    content = value.__origin__, value.__args__, getattr(value, "__metadata__", None)
+    # `typing.List[int]` is not `list[int]`, and `*tuple[int]` is not `tuple[int]`.
+    if type_key(type(value)) == "typing._GenericAlias" and name is not None:
+        return "k2:alias", name, *content
+    if getattr(value, "__unpacked__", False):
+        return "k2:alias", "*", *content
+    return "alias", *content
 
 
 def _union(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "union", value.__args__
+
+
+_OF_VARIABLES = (
+    "__bound__",
+    "__constraints__",
+    "__covariant__",
+    "__contravariant__",
+    "__infer_variance__",
+    "__default__",
+)
+
+
+def _type_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
+    held = {}
+    for name in _OF_VARIABLES:
+        try:
+            item = getattr(value, name, None)
+        except (
+            Exception
+        ) as error:  # a bound is an expression that is worked out when it is asked for
+            raise Refused(
+                f"the {name} of {value} can't be had ({error}): {NOTHING_HELPS}"
+            ) from error
+        # the value of `__default__` that says that there is none is new in Python 3.13
+        if item and getattr(type(item), "__name__", "") != "NoDefaultType":
+            held[name] = item
+    plain = ("global", module_of(value.__module__), value.__name__)
+    kind = type(value).__name__
+    return plain if kind == "TypeVar" and not held else ("k2:type variable", kind, *plain[1:], held)
+
+
+def _new_type(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return "k2:new type", module_of(value.__module__), value.__qualname__, value.__supertype__
+
+
+def _type_alias(value: Any, known: Known | None) -> tuple[Any, ...]:
+    return (
+        "k2:type alias",
+        module_of(value.__module__),
+        value.__name__,
+        value.__type_params__,
+        value.__value__,
+    )
+
+
+def _forward_reference(value: Any, known: Known | None) -> tuple[Any, ...]:
+    # what it was found to mean is kept in it by whoever asked first
+    module = getattr(value, "__forward_module__", None)
+    return "k2:forward reference", value.__forward_arg__, module
 
 
 def _special_form(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -211,7 +286,7 @@ EXACT: dict[str, Reducer] = {
     "builtins.getset_descriptor": _descriptor,
     "builtins.member_descriptor": _descriptor,
     "builtins.module": _module,
-    "builtins.mappingproxy": lambda value, known: ("mappingproxy", dict(value)),
+    "builtins.mappingproxy": _mappingproxy,
     "builtins.dict_keys": lambda value, known: ("dict_keys", list(value)),
     "builtins.dict_values": lambda value, known: ("dict_values", list(value)),
     "builtins.dict_items": lambda value, known: ("dict_items", list(value)),
@@ -227,6 +302,13 @@ EXACT: dict[str, Reducer] = {
     "typing._LiteralGenericAlias": _generic_alias,
     "typing._CallableGenericAlias": _generic_alias,
     "typing._AnnotatedAlias": _generic_alias,
+    "typing.TypeVar": _type_variable,
+    "typing.ParamSpec": _type_variable,
+    "typing.TypeVarTuple": _type_variable,
+    "typing.TypeAliasType": _type_alias,
+    "typing.NewType": _new_type,
+    "typing.ForwardRef": _forward_reference,
+    "annotationlib.ForwardRef": _forward_reference,
     "typing._SpecialForm": _special_form,
     "typing._AnyMeta": lambda value, known: ("global", "typing", "Any"),
     "typing._SpecialGenericAlias": _special_form,
@@ -242,7 +324,7 @@ EXACT: dict[str, Reducer] = {
     "datetime.timedelta": _fields("timedelta", "days", "seconds", "microseconds"),
     "datetime.timezone": _timezone,
     "zoneinfo.ZoneInfo": _zone,
-    "uuid.UUID": _fields("uuid", "int"),
+    "uuid.UUID": _uuid,
     "re.Pattern": _fields("pattern", "pattern", "flags"),
     "array.array": lambda value, known: (
         "array",
