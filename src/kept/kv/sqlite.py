@@ -182,23 +182,25 @@ class SqliteEntries(SqlEntries):
                     f"can't keep {len(step.data):,} bytes under {step.key!r}: SQLite holds less than "
                     "1 GB in a row; keep the value in a file, or with @keep, and its digest here"
                 )
-        with self.database.lock:
+        left: list[Entry | None] | None = None
+
+        def then(step: Any) -> None:
+            if left is not None and not self._evicted and step is not None:
+                self._follow(step, name, steps, left)
+
+        with self.database.writing(then) as c:
             self._evicted = False
-            with self.database.writing() as c:
-                left = self._apply(_Session(c, self.ahead), name, steps)
-            if left is not None and not self._evicted:
-                self._follow(name, steps, left)
+            left = self._apply(_Session(c, self.ahead), name, steps)
         return left
 
     def _keep_within(self, *arguments: Any) -> None:
         self._evicted = True  # others than the keys of the steps, it may be
         super()._keep_within(*arguments)
 
-    def _follow(self, name: Name, steps: Sequence[Step], left: Sequence[Entry | None]) -> None:
+    def _follow(
+        self, step: Any, name: Name, steps: Sequence[Step], left: Sequence[Entry | None]
+    ) -> None:
         """Bring the tier to after a commit of our own, which changed nothing but these keys."""
-        step = self.database.step  # under the lock: another thread's would vouch for other keys
-        if step is None:
-            return
         token, held = self._tier
         if token != step[0]:
             held = {}

@@ -10,12 +10,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from kept.errors import StoreError, tell
+from kept.guards import Guard, on_stack, settles
 from kept.stores.filesystem import alone, identity, on_network
 from kept.stores.snapshots import watch as watch_snapshot
-from kept.stores.transactions import DRIVER, Token, Writing, is_damage
+from kept.stores.transactions import DRIVER, Step, Token, Writing, is_damage
 from kept.stores.walindex import WalIndex
 
 __all__ = ["DRIVER", "Database", "Token", "is_damage", "on_network"]
@@ -47,13 +49,13 @@ class Database:
     ) -> None:
         self.path = path
         self.disposable = disposable
-        self.lock = threading.RLock()
+        self.lock = Guard()
         self.network = on_network(path.parent) if network is None else network
         self.changed: Callable[[], None] | None = None
         """Called whenever `words` has become another, or none: after opening, closing and forking."""
         self.rolled_back: Callable[[], None] | None = None
         """Called after a transaction was rolled back."""
-        self.step: tuple[Token, Token] | None = None
+        self.step: Step = None
         """The tokens just before and after this process's last commit."""
         self._schema = schema
         self.durable = durable
@@ -61,6 +63,8 @@ class Database:
         self._cursor: sqlite3.Cursor | None = None
         self._snapshot: Token | None = None  # what the open read transaction sees
         self._reading = False
+        self.writer: FrameType | None = None
+        """The call that has a write transaction open."""
         self._lately = False
         self._last: Token | None = None
         self._watch: WalIndex | None = None
@@ -71,6 +75,7 @@ class Database:
         self.set_aside = 0
         """How many damaged files were set aside in this process."""
         _all.add(self)
+        settles(self)
 
     # -- the connection ---------------------------------------------------------------------------
 
@@ -79,7 +84,35 @@ class Database:
         """The connection, outside any snapshot; call with `lock` held."""
         if self._reading:
             self._end_snapshot()
-        return self._connection or self.open()
+        c = self._connection
+        if c is None:
+            return self.open()
+        if c.in_transaction and not on_stack(self.writer):
+            self.roll_back()  # an exception came where nothing could see to it
+            self.writer = None
+            return self._connection or self.open()
+        return c
+
+    def roll_back(self) -> None:
+        """Undo the transaction that is open, if one is; call with `lock` held."""
+        if self.rolled_back is not None:
+            self.rolled_back()  # first: what was noted of it must not outlive it
+        c = self._connection
+        try:
+            if c is not None and c.in_transaction:
+                c.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.close()  # with its connection a transaction ends too
+
+    def settle(self) -> None:
+        """See `kept.guards.settle`."""
+        c = self._connection
+        if c is not None and c.in_transaction and self.lock.acquire(blocking=False):
+            try:
+                if not self._reading:
+                    self.connection  # noqa: B018  which looks
+            finally:
+                self.lock.release()
 
     @property
     def words(self) -> memoryview | None:
@@ -95,20 +128,21 @@ class Database:
         with self.lock, _opening, alone(self.path.parent):
             self.close()
             try:
-                self._connection = self._connect()
+                c = self._connect()
             except DRIVER as error:
                 if not is_damage(error) or not self.disposable:
                     raise StoreError(f"can't open {self.path}: {error}") from error
                 self._set_aside(error)
                 try:
-                    self._connection = self._connect()
+                    c = self._connect()
                 except DRIVER as again:
                     raise StoreError(f"can't open {self.path}: {again}") from again
             self._identity = identity(self.path)
             if not self.network:
                 self._watch = WalIndex.of(self.path)
+            self._connection = c  # last: it stands for the rest
             self._tell()
-            return self._connection
+            return c
 
     def hold(self, room: int) -> None:
         """Hold no more than so many KiB of the file in memory; raises as `open`."""
@@ -165,17 +199,21 @@ class Database:
     def close(self) -> None:
         with self.lock, _opening:
             # In this order: the mapping's descriptor must outlive the connection (see WalIndex).
-            if self._connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.close()
+            c = self._connection
             self._no_connection()
+            if c is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    c.close()
             if self._watch is not None:
                 watch, self._watch = self._watch, None
-                self._tell()
-                watch.close()
+                try:
+                    self._tell()
+                finally:
+                    del c  # so also where it could not be closed above
+                    watch.close()
 
     def _no_connection(self) -> None:
-        self._connection = self._cursor = self._snapshot = self._last = None
+        self._connection = self._cursor = self._snapshot = self._last = self.writer = None
         self._reading = False
 
     def _tell(self) -> None:
@@ -230,8 +268,8 @@ class Database:
             return c.execute(query, (row,)).fetchone()
         if self._cursor is None:
             self._cursor = c.cursor()
-        c.execute("BEGIN")
         self._reading = self._lately = True
+        c.execute("BEGIN")
         found = self._cursor.execute(query, (row,)).fetchone()
         if self.token() == now:
             self._snapshot = now
@@ -242,10 +280,10 @@ class Database:
 
     def _end_snapshot(self) -> None:
         self._snapshot = None
-        self._reading = False
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("COMMIT")
+        self._reading = False
 
     def end_if_idle(self) -> bool:
         """End the snapshot if nothing was read since the last call; whether none is open now."""
@@ -263,13 +301,17 @@ class Database:
 
     # -- transactions -----------------------------------------------------------------------------
 
-    def writing(self) -> Writing:
+    def writing(self, then: Callable[[Step], object] | None = None) -> Writing:
         """A write transaction: committed at the end, rolled back by an exception.
+
+        Args:
+            then: told of the tokens before and after the commit (see `Writing`), before another thread
+                can read or write here.
 
         Raises:
             StoreError: the disk is full, the file can't be written to, or stays locked.
         """
-        return Writing(self)
+        return Writing(self, then)
 
     def failed(self, what: str, error: Exception) -> StoreError:
         """The error to raise for a driver's; a damaged file is set aside first."""
@@ -321,7 +363,7 @@ class Database:
                 self.close()
 
     def _forked(self) -> None:
-        self.lock = threading.RLock()  # another thread may have held it at the fork
+        self.lock = Guard()  # another thread may have held it at the fork
         if self._connection is not None:
             _abandon(self._connection)
         self._no_connection()
@@ -335,7 +377,7 @@ class Database:
 
 _all: weakref.WeakSet[Database] = weakref.WeakSet()
 _leaked: list[Any] = []
-_opening = threading.RLock()
+_opening = Guard()
 """Held while a connection and its mapping come or go together; see `WalIndex`."""
 _PATIENCE = 5.0  # seconds for which a fork waits for a thread that writes
 
@@ -344,7 +386,7 @@ class _Forking(threading.local):
     """What this thread holds while it forks."""
 
     def __init__(self) -> None:
-        self.held: list[threading.RLock] = []
+        self.held: list[Guard] = []
 
 
 _forking = _Forking()
@@ -373,7 +415,7 @@ def _after_fork_here() -> None:
 
 def _after_fork() -> None:
     global _opening
-    _opening = threading.RLock()
+    _opening = Guard()
     _forking.held = []
     WalIndex.forget()
     for database in list(_all):

@@ -240,16 +240,14 @@ class Embedded:
         """Write a call and the frame of its result, whose blobs are there, in one transaction."""
         body, row, sealed = _row(call, frame)
         other = None if beside is None else _row(*beside)
-        database = self.database
-        with database.lock:
-            with database.writing() as c:
-                self._insert(c, call, row, sealed)
-                if other is not None and beside is not None:
-                    self._insert(c, beside[0], other[1], other[2])
-                if uses:
-                    _count(c, uses)
-            # Read under the lock: another thread's step would vouch for what it did not see.
-            return database.step, body, frame
+        writing = self.database.writing()
+        with writing as c:
+            self._insert(c, call, row, sealed)
+            if other is not None and beside is not None:
+                self._insert(c, beside[0], other[1], other[2])
+            if uses:
+                _count(c, uses)
+        return writing.step, body, frame
 
     def _insert(
         self, c: sqlite3.Connection, call: Call, row: list[Any], sealed: bytes | None

@@ -130,10 +130,8 @@ class Listing:
                 return True
         done = False
         while not done:
-            with database.lock:
-                with database.writing() as c:
-                    done = self._step(c)
-                self._noted(database.step)
+            with database.writing(self._noted) as c:
+                done = self._step(c)
         return True
 
     def lacking(self) -> list[int] | None:

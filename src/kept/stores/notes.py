@@ -109,11 +109,8 @@ class IndexNotes:
     def put_many(self, items: Mapping[str, Buffer]) -> None:
         """Keep each note, or none."""
         rows = [(key, sealed_note(key, item)) for key, item in items.items()]
-        database = self._database
-        with database.lock:  # another thread's step would vouch for what it did not see
-            with database.writing() as c:
-                c.executemany("INSERT OR REPLACE INTO notes VALUES (?,?)", rows)
-            self._noted(database.step)
+        with self._database.writing(self._noted) as c:
+            c.executemany("INSERT OR REPLACE INTO notes VALUES (?,?)", rows)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         rows = [(check_key(key),) for key in keys]

@@ -1,0 +1,135 @@
+"""Locks that an exception between two instructions does not leave held, and what else it may leave.
+
+An exception that a signal's handler raises, or another thread sends, comes after any instruction: also
+after a lock was taken and before the block begins that lets go of it. Python sees to it that none comes
+there for `with` on a lock that is written in C; a tracer's may, and no `try` of our own is without such
+gaps. So besides the blocks there is `settle`, which the outermost call of the library asks for when an
+exception leaves it that is none of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import weakref
+from types import FrameType
+from typing import Any, Protocol
+
+__all__ = ["Guard", "on_stack", "settle", "settles"]
+
+_HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
+_INNER = tuple(f"{_HERE}{room}{os.sep}" for room in ("stores", "kv", "caches"))
+
+RLock: Any = type(threading.RLock())
+
+
+class Guard(RLock):  # type: ignore[misc]  # the class has no public name, but may be derived from
+    """A reentrant lock. As fast as it is; whoever left it held lets go of it with `settle`."""
+
+    def __init__(self) -> None:
+        _guards.add(self)
+
+
+class Settles(Protocol):
+    """Something that may have to be repaired."""
+
+    def settle(self) -> None:
+        """Make right what this thread left. Raises nothing."""
+        ...
+
+
+_guards: weakref.WeakSet[Guard] = weakref.WeakSet()
+_others: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def settles(other: Settles) -> None:
+    """Have something repaired with the locks, once they are free."""
+    _others.add(other)
+
+
+def settle() -> None:
+    """Let go of all that this thread still holds of the library's, unless it is at work there: if a
+    signal's handler or a finalizer calls while that goes on, what is held is held with reason.
+    """
+    if _at_work():
+        return
+    with contextlib.suppress(RuntimeError):  # another thread makes one meanwhile
+        for guard in list(_guards):
+            while guard._is_owned():
+                guard.release()
+        for other in list(_others):
+            with contextlib.suppress(Exception):  # whoever uses it next meets that
+                other.settle()
+
+
+def on_stack(frame: FrameType | None) -> bool:
+    """Whether this thread is still inside the call with that frame."""
+    if frame is not None:
+        at: FrameType | None = sys._getframe(1)
+        while at is not None:
+            if at is frame:
+                return True
+            at = at.f_back
+    return False
+
+
+def _at_work() -> bool:
+    """Whether a frame that may hold something lies below the library's call that is being made."""
+    at: FrameType | None = sys._getframe(2)
+    while at is not None and _is_ours(at):
+        at = at.f_back
+    while at is not None:
+        if at.f_code.co_filename.startswith(_INNER):
+            return True
+        at = at.f_back
+    return False
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = frame.f_code.co_filename
+    return name.startswith(_HERE) or name == contextlib.__file__
+
+
+_PATIENCE = 5.0  # seconds for which a fork waits for an import
+_interval: list[float] = []
+
+
+def _importing() -> bool:
+    """Whether another thread is in the midst of an import that this library asked for."""
+    me = threading.get_ident()
+    for thread, frame in sys._current_frames().items():
+        at: FrameType | None = None if thread == me else frame
+        imports = False
+        while at is not None:
+            name = at.f_code.co_filename
+            if name.startswith(_HERE) and imports:
+                return True
+            imports = imports or name.startswith("<frozen importlib")
+            at = at.f_back
+    return False
+
+
+def _before_fork() -> None:
+    # The lock of a module that another thread imports would be held for ever in the child: the first
+    # call there that imports the same module would never return. This is registered before all else
+    # of the library, so it runs last, and no other thread is to run between the look and the fork.
+    deadline = time.monotonic() + _PATIENCE
+    _interval.append(sys.getswitchinterval())
+    sys.setswitchinterval(1.0)
+    time.sleep(0)
+    while _importing() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _after_fork() -> None:
+    while _interval:
+        sys.setswitchinterval(_interval.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
