@@ -43,7 +43,8 @@ def test_it_binds_as_python_does(signature: str, args: list[int], kwargs: dict[s
         return
     values = binder.bind(*args, **kwargs)
     assert dict(zip(binder.names, values, strict=True)) == expected
-    assert binder.call(function, values) == expected
+    spread, named = binder.spread(values)
+    assert function(*spread, **named) == expected
     bound = inspect.signature(function).bind(*args, **kwargs)
     bound.apply_defaults()
     assert dict(zip(binder.names, values, strict=True)) == dict(bound.arguments)
@@ -66,4 +67,4 @@ def test_names_are_checked() -> None:
 
 def test_a_callable_that_does_not_tell_its_signature() -> None:
     binder = Binder(dict, (), ())
-    assert binder.call(dict, binder.bind([(1, 2)], a=3)) == {1: 2, "a": 3}
+    assert binder.spread(binder.bind([(1, 2)], a=3)) == (([(1, 2)],), {"a": 3})

@@ -86,7 +86,7 @@ class Remote:
         call = self._carried.bound(args, kwargs)
         if _waits((args, kwargs)):
             return self._send(args, kwargs)
-        found, result = look_up(call.kept, call.kept._bind(*call.args, **call.kwargs))
+        found, result = look_up(call.kept, (call.args, call.kwargs))
         return self._reference(found, result, args, kwargs)
 
     def map(self, *iterables: Iterable[Any]) -> list[Any]:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any
 
-from kept.memo.flow import MISSING, Raise, keeping
+from kept.memo.driving import advance_async
+from kept.memo.flow import MISSING, Given, Raise, keeping
 from kept.memo.kept import Kept
 from kept.memo.replay import Recording, find
 
@@ -26,29 +27,24 @@ class KeptCoroutine(Kept[Any, Any]):
             inspect.markcoroutinefunction(self)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return self._await(self._bind(*args, **kwargs))
+        return self._await(self._bind(*args, **kwargs), (args, kwargs))
 
-    async def _await(self, values: tuple[Any, ...], again: bool = False) -> Any:
+    async def _await(self, values: tuple[Any, ...], given: Given, again: bool = False) -> Any:
         result = MISSING if again else self._glance(values)
         if result is MISSING:
-            import asyncio
-
-            flow = keeping(self, values, again)
+            flow = keeping(self, values, given, again)
             try:
-                step = next(flow)
-                while True:
-                    if type(step) is tuple:
-                        try:
-                            result = await self._binder.call(self.__wrapped__, step)
-                        except BaseException as error:  # noqa: BLE001  the flow raises it again
-                            step = flow.throw(error)
-                        else:
-                            step = flow.send(result)
+                step, result = await advance_async(flow)
+                while step is not None:
+                    try:
+                        result = await self.__wrapped__(*step[0], **step[1])
+                    except BaseException as error:
+                        step, result = await advance_async(flow, Raise(error))
+                        if type(result) is Raise and result.error is error:
+                            result = None  # see `drive`
+                            raise
                     else:
-                        await asyncio.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
-                        step = next(flow)
-            except StopIteration as stop:
-                result = stop.value
+                        step, result = await advance_async(flow, result)
             finally:
                 flow.close()
         if type(result) is Raise:
@@ -68,12 +64,12 @@ class KeptCoroutine(Kept[Any, Any]):
         return self._load(self._bind(*args, **kwargs))
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return self._await(self._bind(*args, **kwargs), again=True)
+        return self._await(self._bind(*args, **kwargs), (args, kwargs), again=True)
 
-    def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
         import asyncio  # in the thread that refreshes a stale result
 
-        return asyncio.run(self._await(values, again))
+        return asyncio.run(self._await(self._bind(*args, **kwargs), (args, kwargs), again))
 
     async def map(  # type: ignore[override]  # the overload of `Kept` for coroutines
         self, *iterables: Iterable[Any], executor: Any = None, progress: bool | None = None
@@ -88,18 +84,18 @@ class KeptAsyncGenerator(Kept[Any, Any]):
     """A kept async generator function; see `replay` for what is kept of it."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs))
+        return self._iterate(self._bind(*args, **kwargs), (args, kwargs))
 
     async def _iterate(
-        self, values: tuple[Any, ...], again: bool = False
+        self, values: tuple[Any, ...], given: Given, again: bool = False
     ) -> AsyncGenerator[Any, Any]:
-        recorded, values, found = find(self, values, again)
+        recorded, (args, kwargs), found = find(self, values, given, again)
         if recorded is not MISSING:
             for item in recorded[0]:
                 yield item
             return
         recording = Recording(self, found)
-        body = self._binder.call(self.__wrapped__, values)
+        body = self.__wrapped__(*args, **kwargs)
         try:
             item = await anext(body)
             while True:
@@ -128,11 +124,11 @@ class KeptAsyncGenerator(Kept[Any, Any]):
     def load(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         return self.replayed(self._load(self._bind(*args, **kwargs)))
 
-    def gather(self, values: tuple[Any, ...]) -> Any:
+    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         import asyncio
 
         async def gather() -> list[Any]:
-            return [item async for item in self._iterate(values)]
+            return [item async for item in self(*args, **kwargs)]
 
         return [asyncio.run(gather()), None]
 
@@ -141,4 +137,4 @@ class KeptAsyncGenerator(Kept[Any, Any]):
             yield item
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs), again=True)
+        return self._iterate(self._bind(*args, **kwargs), (args, kwargs), again=True)

@@ -52,9 +52,6 @@ class Binder:
         self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function)
         self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require)
         """Whether the values of `bind` are just the arguments that count."""
-        self._plain = all(
-            p.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD) for p in parameters
-        )
 
     def items(self, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
         """The arguments that count, by name, in the order of the signature.
@@ -85,10 +82,8 @@ class Binder:
             given |= given[self.var_kwargs]
         return all(given.get(name) is not None for name in self.require)
 
-    def call(self, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-        """Call a function with bound values."""
-        if self._plain:
-            return function(*values)
+    def spread(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments, by position and by keyword, that are bound to these values."""
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for parameter, value in zip(self.signature.parameters.values(), values, strict=True):
@@ -100,7 +95,7 @@ class Binder:
                 kwargs[parameter.name] = value
             else:
                 args.append(value)
-        return function(*args, **kwargs)
+        return tuple(args), kwargs
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

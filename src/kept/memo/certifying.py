@@ -101,7 +101,7 @@ def _checked(function: Kept[..., Any], cache: Cache, aside: Cache, call: Call) -
     if found is None or found.key != call.key.raw:
         return Checked(*about, "unknown", "what it depends on is not what it was")
     try:
-        result = other.gather(values)
+        result = other.gather(*other._binder.spread(values))
         if inspect.isawaitable(result):
             asyncio.run(_awaited(result))
     except Exception as error:  # noqa: BLE001  whatever the body raises is the answer

@@ -1,4 +1,4 @@
-"""The sync driver of a call's flow, and the thread that refreshes a stale result."""
+"""The sync drivers of a call's flow, and the thread that refreshes a stale result."""
 
 from __future__ import annotations
 
@@ -6,61 +6,83 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from kept.memo.flow import keeping
+from kept.memo.flow import Flow, Given, Raise, keeping, outcome
 
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
 
-__all__ = ["drive", "refresh"]
+__all__ = ["advance", "advance_async", "drive", "refresh"]
 
 
-def drive(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) -> Any:
-    """Run the flow of one call to its end; what it returns.
+def advance(flow: Flow, sent: Any = None) -> tuple[Given | None, Any]:
+    """Run a flow until the body is to be called: its arguments. At the end: None, and the outcome.
+
+    Args:
+        sent: what the body gave, or a `Raise` of what it raised.
+    """
+    try:
+        step = flow.send(sent)
+        while type(step) is not tuple:
+            time.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
+            step = next(flow)
+    except StopIteration as stop:
+        return None, stop.value
+    return step, None
+
+
+async def advance_async(flow: Flow, sent: Any = None) -> tuple[Given | None, Any]:
+    """The same in an event loop."""
+    try:
+        step = flow.send(sent)
+        while type(step) is not tuple:
+            import asyncio  # loaded: a loop runs
+
+            await asyncio.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
+            step = next(flow)
+    except StopIteration as stop:
+        return None, stop.value
+    return step, None
+
+
+def drive(kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bool = False) -> Any:
+    """Run the flow of one call to its end; what it gives. `Kept.__call__` does the same in its place.
 
     Args:
         again: compute even where a result is kept, and replace it.
     """
-    flow = keeping(kept, values, again)
-    stopped: StopIteration | None = None
+    flow = keeping(kept, values, given, again)
     try:
-        step = next(flow)
-        while True:
-            if type(step) is tuple:
-                try:
-                    result = kept._binder.call(kept.__wrapped__, step)
-                except BaseException as error:  # noqa: BLE001  the flow raises it again
-                    if isinstance(error, StopIteration):
-                        stopped = error
-                    step = flow.throw(error)
-                else:
-                    step = flow.send(result)
+        step, result = advance(flow)
+        while step is not None:
+            try:
+                result = kept.__wrapped__(*step[0], **step[1])
+            except BaseException as error:
+                step, result = advance(flow, Raise(error))
+                if type(result) is Raise and result.error is error:
+                    # Raised on from here, it has no frame of the flow, and its context stays.
+                    result = None
+                    raise
             else:
-                time.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
-                step = next(flow)
-    except StopIteration as stop:
-        return stop.value
-    except RuntimeError as error:
-        if stopped is not None and error.__cause__ is stopped:
-            raise stopped from None  # no generator, so neither our flow, lets one through
-        raise
+                step, result = advance(flow, result)
     finally:
         flow.close()
+    return outcome(result)
 
 
-def refresh(kept: Kept[..., Any], values: tuple[Any, ...]) -> None:
+def refresh(kept: Kept[..., Any], given: Given) -> None:
     """Compute a stale result again in the background, once at a time."""
-    found = kept._located(values)
+    found = kept._located(kept._bind(*given[0], **given[1]))
     locks = found.cache.place.locks
     if locks.acquire(found.key):  # a look whether somebody is at it already
         locks.release(found.key)
         thread = threading.Thread(
-            target=_refresh, args=(kept, values), name="kept-refresh", daemon=True
+            target=_refresh, args=(kept, given), name="kept-refresh", daemon=True
         )
         thread.start()
 
 
-def _refresh(kept: Kept[..., Any], values: tuple[Any, ...]) -> None:
+def _refresh(kept: Kept[..., Any], given: Given) -> None:
     try:
-        kept._run(values, again=True)
+        kept._run(*given, again=True)
     except Exception as error:  # noqa: BLE001  nobody else would hear of it
         kept.warn("refresh", f"refreshing a stale result failed: {error!r}")

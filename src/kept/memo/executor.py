@@ -148,7 +148,7 @@ class KeptExecutor(Executor):
             return future
         kept = call.kept
         with call.entered():
-            found, result = look_up(kept, kept._bind(*call.args, **call.kwargs))
+            found, result = look_up(kept, (call.args, call.kwargs))
         if result is MISSING:
             return self._order(call, found, extra)
         future = KeptFuture()

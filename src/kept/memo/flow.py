@@ -1,8 +1,8 @@
 """One kept call, as a generator that a sync and an async driver run.
 
-It yields a tuple of bound values where the body is to be called with them (and is sent the result,
-or thrown the exception), and a float where to wait for so many seconds. What it returns is the
-caller's.
+It yields the arguments as they were given where the body is to be called with them (and is sent the
+result, or a `Raise` of what the body raised), and a float where to wait for so many seconds. What it
+returns is the caller's; a `Raise` is to be raised.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Generator
-from random import random
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
@@ -30,18 +30,29 @@ from kept.stores.leases import LOOKED
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
 
-__all__ = ["MISSING", "Flow", "Located", "Raise", "given", "keeping", "look", "resolved"]
+__all__ = ["MISSING", "Flow", "Given", "Located", "Raise", "keeping", "look", "outcome", "resolved"]
 
-Flow = Generator[tuple[Any, ...] | float, Any, Any]
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+"""The arguments of a call as the caller gave them, by position and by keyword."""
+
+Flow = Generator[Given | float, Any, Any]
 
 MISSING: Any = object()
 _FIRST_WAIT, _LONGEST_WAIT = 0.0005, 0.02  # seconds between looks at a lock that somebody holds
 
 
-def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) -> Flow:
+# The program's own random numbers are left alone: it may have seeded them.
+_random = SystemRandom().random
+
+
+def keeping(
+    kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bool = False
+) -> Flow:
     """The flow of one call.
 
     Args:
+        values: the arguments by the names of the signature, which the key is made of.
+        given: the same as they were given, which the body is called with.
         again: compute even where a result is kept, and replace it.
     """
     found: Located | None = None
@@ -50,17 +61,17 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
         found = kept.locate(values)
         if found is not None and not again:
             seen = found.cache.token()
-            result = look(kept, found.cache, found.key, values, found.cache.claim)
+            result = look(kept, found.cache, found.key, given, found.cache.claim)
             if result is not MISSING:
                 share = kept.options.verify
-                if not share or type(result) is Raise or random() >= share:
+                if not share or type(result) is Raise or _random() >= share:
                     return result
-                return (yield from _verified(kept, found, values, result))
+                return (yield from _verified(kept, found, given, result))
         if found is not None and not kept.locator.settle():
             # What the code reaches was bound anew where no call looks: its key is another.
             found = kept.locate(values)
             if found is not None and not again:
-                result = look(kept, found.cache, found.key, values, found.cache.claim)
+                result = look(kept, found.cache, found.key, given, found.cache.claim)
                 if result is not MISSING:
                     return result
     except (ConfigError, NewerSchema, NotKept):
@@ -69,15 +80,15 @@ def keeping(kept: Kept[..., Any], values: tuple[Any, ...], again: bool = False) 
         if kept.broke(error):
             raise
         found = None
-    values = resolved(kept, values)
+    given = resolved(kept, given)
     if found is None:
-        return (yield from _compute(kept, None, values, flights.caller()))
+        return (yield from _compute(kept, None, given, flights.caller()))
     if PENDING and not again:
         future = PENDING.get((id(found.cache.place.locks), found.key))
         if future is not None:
             kept.counts.waited += 1
             return join(future)
-    return (yield from _miss(kept, found, values, again, seen))
+    return (yield from _miss(kept, found, given, again, seen))
 
 
 class Located(NamedTuple):
@@ -109,7 +120,7 @@ class Located(NamedTuple):
 
 
 class Raise:
-    """A kept exception on its way to be raised."""
+    """An exception on its way to be raised: a kept one, or what a body raised."""
 
     __slots__ = ("error",)
 
@@ -124,8 +135,8 @@ class Raise:
         return cls(chain[0])
 
 
-def given(result: Any) -> Any:
-    """What a call gives: the result, unless that is a kept exception, which is raised."""
+def outcome(result: Any) -> Any:
+    """What a call gives: the result, unless that is an exception, which is raised."""
     if type(result) is Raise:
         raise result.error
     return result
@@ -135,17 +146,17 @@ def look(
     kept: Kept[..., Any],
     cache: Cache,
     key: bytes,
-    values: tuple[Any, ...] | None = None,
+    given: Given | None = None,
     find: Callable[[bytes], Entry | None] | None = None,
 ) -> Any:
     """The kept result, or `MISSING`; a kept exception comes as a `Raise`.
 
     Args:
-        values: what to call again in the background where a stale result is served; None: none is.
+        given: what to call again with in the background where a stale result is served; None: none is.
         find: how it is looked for: `cache.find`, `claim` or `again`.
     """
     entry = (find or cache.find)(key)
-    if entry is None or not _current(kept, entry, values):
+    if entry is None or not _current(kept, entry, given):
         return MISSING
     try:
         value = cache.value(key, entry)
@@ -159,25 +170,29 @@ def look(
     return Raise.of(value) if entry.body.state == FAILED else value
 
 
-def _current(kept: Kept[..., Any], entry: Entry, values: tuple[Any, ...] | None) -> bool:
+def _current(kept: Kept[..., Any], entry: Entry, given: Given | None) -> bool:
     late = time.time() - entry.body.expires
     if late < 0:
         return True
-    if values is not None and late < kept.options.stale:
+    if given is not None and late < kept.options.stale:
         kept.counts.stale += 1
-        kept.refresh(values)
+        kept.refresh(given)
         return True
     return False
 
 
-def _verified(kept: Kept[..., Any], found: Located, values: tuple[Any, ...], result: Any) -> Flow:
+def _verified(kept: Kept[..., Any], found: Located, given: Given, result: Any) -> Flow:
     """Compute again what is kept, and tell if it is another."""
     cache, key = found.cache, found.key
     before = cache.find(key)
     try:
-        fresh = yield from _miss(kept, found, resolved(kept, values), True, None)
+        fresh = yield from _miss(kept, found, resolved(kept, given), True, None)
     except Exception as error:  # noqa: BLE001  a hit was asked for, and there is one
-        said = f"raised {type(error).__name__}: {error}"
+        fresh = Raise(error)
+    if type(fresh) is Raise:
+        if not isinstance(fresh.error, Exception):
+            return fresh
+        said = f"raised {type(fresh.error).__name__}: {fresh.error}"
     else:
         after = cache.find(key)
         if not (before and after) or before.body.result == after.body.result:
@@ -192,41 +207,27 @@ def _verified(kept: Kept[..., Any], found: Located, values: tuple[Any, ...], res
     return result
 
 
-def resolved(
-    kept: Kept[..., Any], values: tuple[Any, ...], *, starred: bool = False
-) -> tuple[Any, ...]:
+def resolved(kept: Kept[..., Any], given: Given) -> Given:
     """Arguments given as digests, replaced by the values that they name.
 
     No body may run on a name in place of a value, so what can't be loaded is an error here.
-
-    Args:
-        starred: only those among `*args` and `**kwargs`.
 
     Raises:
         NotKept: there is no such value.
         KeptError: it can't be loaded.
     """
-    for at in kept.stars:
-        value = values[at]
-        held = value.values() if isinstance(value, dict) else value
-        if any(type(item) is Digest for item in held):
-            load = kept.cache.load
-            new: Any = (
-                {name: load(v) if type(v) is Digest else v for name, v in value.items()}
-                if isinstance(value, dict)
-                else tuple(load(v) if type(v) is Digest else v for v in value)
-            )
-            values = (*values[:at], new, *values[at + 1 :])
-    if not starred and Digest in tuple(map(type, values)):
-        load = kept.cache.load
-        values = tuple(load(v) if type(v) is Digest else v for v in values)
-    return values
+    args, kwargs = given
+    if Digest in map(type, args):
+        args = kept.loaded(args)
+    if kwargs and Digest in map(type, kwargs.values()):
+        kwargs = dict(zip(kwargs, kept.loaded(tuple(kwargs.values())), strict=True))
+    return args, kwargs
 
 
 def _miss(
     kept: Kept[..., Any],
     found: Located,
-    values: tuple[Any, ...],
+    given: Given,
     again: bool,
     seen: tuple[int, int] | None,
 ) -> Flow:
@@ -279,7 +280,7 @@ def _miss(
             flights.begin(table, key, flight)
         token = current.set(flight)
         try:
-            return (yield from _compute(kept, found, values, caller))
+            return (yield from _compute(kept, found, given, caller))
         finally:
             try:
                 current.reset(token)
@@ -292,15 +293,15 @@ def _miss(
 
 
 def _compute(
-    kept: Kept[..., Any], found: Located | None, values: tuple[Any, ...], caller: Flight | None
+    kept: Kept[..., Any], found: Located | None, given: Given, caller: Flight | None
 ) -> Flow:
     if found is not None:
         found = found.noted(kept)
     began = begin()
     call: Call | None = None
-    try:
-        result = yield values
-    except BaseException as error:
+    result = yield given
+    if type(result) is Raise:
+        error = result.error
         kept.counts.failed += 1
         if found is not None:
             note_trouble(found.key, "raised", type(error).__qualname__)
@@ -310,7 +311,7 @@ def _compute(
         finally:
             if OPEN:
                 record(kept, found, caller, began, call, error)
-        raise
+        return result
     kept.counts.computed += 1
     if found is not None and is_future(result):
         follow_up(kept, found, result, caller, began)

@@ -11,8 +11,8 @@ from kept.caches.tier import Entry
 from kept.errors import Undigestible, tell
 from kept.memo import recorded
 from kept.memo.bound import Bound, BoundCall
-from kept.memo.driving import drive, refresh
-from kept.memo.flow import MISSING, Located, Raise, given, look, resolved
+from kept.memo.driving import advance, drive, refresh
+from kept.memo.flow import MISSING, Given, Located, Raise, keeping, look, outcome
 from kept.memo.guise import digested, followed, wear
 from kept.memo.locator import Locator
 from kept.memo.options import Options
@@ -71,12 +71,6 @@ class Kept(Generic[P, R]):
         self._known = self.locator.known
         self.collectors = parse(options.meta)
         self._told: set[str] = set()
-        self.stars = [
-            self._binder.names.index(name)
-            for name in (self._binder.var_args, self._binder.var_kwargs)
-            if name is not None
-        ]
-        self._needs_values = options.key is not None or self._binder.var_args is not None
 
     # -- calling ----------------------------------------------------------------------------------
 
@@ -84,7 +78,23 @@ class Kept(Generic[P, R]):
         values = self._bind(*args, **kwargs)
         result = self._glance(values)
         if result is MISSING:
-            result = self._run(values)
+            # As `drive` does, but here: a recursive function goes deeper, and the traceback of a
+            # body that fails shows this frame alone.
+            flow = keeping(self, values, (args, kwargs))
+            try:
+                step, result = advance(flow)
+                while step is not None:
+                    try:
+                        result = self.__wrapped__(*step[0], **step[1])
+                    except BaseException as error:
+                        step, result = advance(flow, Raise(error))
+                        if type(result) is Raise and result.error is error:
+                            result = None
+                            raise
+                    else:
+                        step, result = advance(flow, result)
+            finally:
+                flow.close()
         if type(result) is Raise:
             raise result.error
         return result  # type: ignore[no-any-return]  # what was kept is what the function returns
@@ -173,7 +183,7 @@ class Kept(Generic[P, R]):
         result = look(self, found.cache, found.key)
         if result is MISSING:
             raise not_kept(self, found)
-        return given(result)
+        return outcome(result)
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
         """The record of a kept call.
@@ -213,7 +223,7 @@ class Kept(Generic[P, R]):
         """Whether keeping this call pays, measured. It is made first, where it is not kept."""
         from kept.memo.profiling import profile  # as above
 
-        return profile(self, self._bind(*args, **kwargs))
+        return profile(self, self._bind(*args, **kwargs), (args, kwargs))
 
     def stats(self) -> Stats:
         """What this function did in this process."""
@@ -236,22 +246,32 @@ class Kept(Generic[P, R]):
 
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute again and replace what is kept."""
-        return self._run(self._bind(*args, **kwargs), again=True)  # type: ignore[no-any-return]  # as in __call__
+        return self._run(args, kwargs, again=True)  # type: ignore[no-any-return]  # as in __call__
 
-    def _run(self, values: tuple[Any, ...], again: bool = False) -> Any:
-        return drive(self, values, again)
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
+        return drive(self, self._bind(*args, **kwargs), (args, kwargs), again)
 
-    def gather(self, values: tuple[Any, ...]) -> Any:
+    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call and work it off: what `replayed` makes its result of, perhaps elsewhere."""
-        return given(self._run(values))
+        return self._run(args, kwargs)
 
     def replayed(self, gathered: Any) -> Any:
         """What a call gives, from what it is kept as."""
         return gathered
 
-    def refresh(self, values: tuple[Any, ...]) -> None:
+    def refresh(self, given: Given) -> None:
         """Compute a stale result again in the background, once at a time."""
-        refresh(self, values)
+        refresh(self, given)
+
+    def loaded(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The values, with those that digests among them name in their places.
+
+        Raises:
+            NotKept: there is no such value.
+            KeptError: it can't be loaded.
+        """
+        load = self.cache.load
+        return tuple(load(value) if type(value) is Digest else value for value in values)
 
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget one call; whether it was kept.
@@ -351,11 +371,27 @@ class Kept(Generic[P, R]):
         key = self.locator.key(values)
         if key is not None:
             return Located(cache, key, values, None, None, self.locator.code_tag)
-        counted = values
-        if self._needs_values:
-            counted = resolved(self, values, starred=self.options.key is None)
+        counted = self._counted(values)
         key, items = self.locator.items(values, counted, cache)
         return Located(cache, key, counted, items, None, self.locator.code_tag)
+
+    def _counted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments, with values in place of digests where the key is not made of their digests:
+        in a tuple of `*args`, and as arguments of `key=`.
+        """
+        binder, by_key = self._binder, self.options.key is not None
+        if by_key and Digest in map(type, values):
+            values = self.loaded(values)
+        if binder.var_args is not None:
+            at = binder.names.index(binder.var_args)
+            if Digest in map(type, values[at]):
+                values = (*values[:at], self.loaded(values[at]), *values[at + 1 :])
+        if by_key and binder.var_kwargs is not None:
+            named = values[-1]
+            if Digest in map(type, named.values()):
+                loaded = self.loaded(tuple(named.values()))
+                values = (*values[:-1], dict(zip(named, loaded, strict=True)))
+        return values
 
     def _located(self, values: tuple[Any, ...]) -> Located:
         found = self.locate(values)

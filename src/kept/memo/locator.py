@@ -148,7 +148,8 @@ class Locator:
 
     def _arguments(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
         if self._options.key is not None:
-            wanted = self._binder.call(self._options.key, values)
+            args, kwargs = self._binder.spread(values)
+            wanted = self._options.key(*args, **kwargs)
             return [("key", wanted, digest_bytes(wanted, label="key"))]
         try:
             items = [

@@ -10,7 +10,7 @@ from kept.caches import Cache
 from kept.caches.many import find_many
 from kept.caches.tier import FAILED, Entry
 from kept.errors import DecodeError
-from kept.memo.flow import MISSING, Located, Raise, look
+from kept.memo.flow import MISSING, Given, Located, Raise, look
 
 if TYPE_CHECKING:
     from kept.memo.bound import BoundCall
@@ -31,18 +31,22 @@ class Looked(NamedTuple):
     open: Callable[[Callable[[], Any]], Any] | None
 
 
-def look_up(kept: Kept[..., Any], values: tuple[Any, ...]) -> tuple[Located | None, Any]:
+def look_up(kept: Kept[..., Any], given: Given) -> tuple[Located | None, Any]:
     """Where one call is kept, and the kept result or `MISSING`; a failure comes as a `Raise`.
 
     What goes wrong is nobody's trouble yet: whoever makes the call meets it again.
+
+    Raises:
+        TypeError: the function takes no such arguments.
     """
+    values = kept._bind(*given[0], **given[1])
     try:
         found = kept.locate(values)
         if found is None:
             return None, MISSING
-        result = look(kept, found.cache, found.key, values)
+        result = look(kept, found.cache, found.key, given)
         if result is MISSING and not kept.locator.settle():
-            return look_up(kept, values)
+            return look_up(kept, given)
     except Exception:  # noqa: BLE001  see above
         return None, MISSING
     return found, result

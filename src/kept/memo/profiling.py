@@ -10,7 +10,7 @@ from kept.codecs import decoder
 from kept.errors import KeptError, NotKept, Undigestible
 from kept.hashing import digest_bytes
 from kept.memo.explaining import explain
-from kept.memo.flow import Located
+from kept.memo.flow import Given, Located
 from kept.records import Call
 from kept.runs.explanation import data_size
 from kept.runs.profile import Profile, measured
@@ -24,7 +24,7 @@ __all__ = ["profile"]
 _SLOW = 1e-3  # seconds of a look-up that is not that of a near store
 
 
-def profile(kept: Kept[..., Any], values: tuple[Any, ...]) -> Profile:
+def profile(kept: Kept[..., Any], values: tuple[Any, ...], given: Given) -> Profile:
     """See `Kept.profile`."""
     took = 0.0
     if not explain(kept, values).hit:
@@ -34,7 +34,7 @@ def profile(kept: Kept[..., Any], values: tuple[Any, ...]) -> Profile:
                 "await the call once, then profile it"
             )
         start = perf_counter()
-        kept.gather(values)
+        kept.gather(*given)
         took = perf_counter() - start
     said = explain(kept, values)
     name = said.call

@@ -13,7 +13,7 @@ from typing import Any
 
 from kept.errors import ConfigError, EncodeError, NewerSchema, NotKept
 from kept.memo.flights import flights
-from kept.memo.flow import MISSING, Located, look, resolved
+from kept.memo.flow import MISSING, Given, Located, look, resolved
 from kept.memo.kept import Kept
 from kept.memo.recorded import OPEN, record
 from kept.memo.storing import store
@@ -65,8 +65,8 @@ class Recording:
 
 
 def find(
-    kept: Kept[..., Any], values: tuple[Any, ...], again: bool
-) -> tuple[Any, tuple[Any, ...], Located | None]:
+    kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bool
+) -> tuple[Any, Given, Located | None]:
     """What is recorded, or `MISSING`; what to call the body with; and where it will be recorded.
 
     Raises:
@@ -81,29 +81,31 @@ def find(
                 found = kept.locate(values)  # see `flow.keeping`
                 result = look(kept, found.cache, found.key) if found is not None else MISSING
             if result is not MISSING:
-                return result, values, found
+                return result, given, found
     except (ConfigError, NewerSchema, NotKept):
         raise
     except Exception as error:
         if kept.broke(error):
             raise
-    return MISSING, resolved(kept, values), found
+    return MISSING, resolved(kept, given), found
 
 
 class KeptGenerator(Kept[Any, Any]):
     """A kept generator function."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs))
+        return self._iterate(self._bind(*args, **kwargs), (args, kwargs))
 
-    def _iterate(self, values: tuple[Any, ...], again: bool = False) -> Generator[Any, Any, Any]:
-        recorded, values, found = find(self, values, again)
+    def _iterate(
+        self, values: tuple[Any, ...], given: Given, again: bool = False
+    ) -> Generator[Any, Any, Any]:
+        recorded, (args, kwargs), found = find(self, values, given, again)
         if recorded is not MISSING:
             items, returned = recorded
             yield from items
             return returned
         recording = Recording(self, found)
-        body = self._binder.call(self.__wrapped__, values)
+        body = self.__wrapped__(*args, **kwargs)
         try:
             item = next(body)
             while True:
@@ -133,8 +135,8 @@ class KeptGenerator(Kept[Any, Any]):
     def load(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         return self.replayed(self._load(self._bind(*args, **kwargs)))
 
-    def gather(self, values: tuple[Any, ...]) -> Any:
-        items, iterator = [], self._iterate(values)
+    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items, iterator = [], self(*args, **kwargs)
         while True:
             try:
                 items.append(next(iterator))
@@ -147,4 +149,4 @@ class KeptGenerator(Kept[Any, Any]):
         return returned
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs), again=True)
+        return self._iterate(self._bind(*args, **kwargs), (args, kwargs), again=True)

@@ -190,7 +190,7 @@ class Gatherer:
         self.kept = kept
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return settled(self.kept.gather(self.kept._bind(*args, **kwargs)))
+        return settled(self.kept.gather(args, kwargs))
 
     def broke(self, error: Exception) -> bool:
         return self.kept.broke(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from kept.integrations.hamilton.formats import FORMAT, Formats
 from kept.integrations.hamilton.node import Planned
 from kept.integrations.hamilton.result_store import commit
 from kept.memo import recorded
-from kept.memo.driving import drive
-from kept.memo.flow import MISSING, Located, Raise, keeping
+from kept.memo.driving import advance_async, drive
+from kept.memo.flow import MISSING, Located, Raise, keeping, outcome
 from kept.memo.options import Options
 from kept.memo.recorded import OPEN
 from kept.memo.stats import Stats
@@ -61,7 +60,6 @@ class Execution:
     """
 
     options = Options()
-    stars = ()
     collectors: Collectors | None = NOTHING
 
     def __init__(
@@ -83,7 +81,7 @@ class Execution:
         self._desk = _Desk(cache, formats, self)
         self._located = Located(self._desk, key, (), items)  # type: ignore[arg-type]  # a cache to the flow
         self._warn = warn
-        self._binder = self.locator = self
+        self.locator = self
 
     # -- what the flow asks -----------------------------------------------------------------------
 
@@ -102,8 +100,8 @@ class Execution:
     def arguments(self, found: Located) -> Arguments:
         return Arguments(found.items or [], _shown)
 
-    def call(self, run: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-        return run(**values[0])
+    def loaded(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return values  # a node that is given a digest is meant to have that
 
     def hit(self, cache: Any, key: bytes, entry: Entry) -> None:
         if OPEN:
@@ -119,37 +117,28 @@ class Execution:
 
     def result(self, kwargs: dict[str, Any], again: bool) -> Any:
         """The node's result, kept or computed."""
-        result = drive(self, (kwargs,), again)  # type: ignore[arg-type]  # as in `hit`
-        if type(result) is Raise:
-            raise result.error
-        return result
+        return drive(self, (), ((), kwargs), again)  # type: ignore[arg-type]  # as in `hit`
 
     async def awaited(self, kwargs: dict[str, Any], again: bool) -> Any:
         """The same, where the node may be a coroutine function."""
-        flow = keeping(self, (kwargs,), again)  # type: ignore[arg-type]  # as in `hit`
-        result: Any
+        flow = keeping(self, (), ((), kwargs), again)  # type: ignore[arg-type]  # as in `hit`
         try:
-            step: Any = next(flow)
-            while True:
-                if type(step) is tuple:
-                    try:
-                        result = self.__wrapped__(**step[0])
-                        if inspect.isawaitable(result):
-                            result = await result
-                    except BaseException as error:  # noqa: BLE001  the flow raises it again
-                        step = flow.throw(error)
-                    else:
-                        step = flow.send(result)
+            step, result = await advance_async(flow)
+            while step is not None:
+                try:
+                    result = self.__wrapped__(**step[1])
+                    if inspect.isawaitable(result):
+                        result = await result
+                except BaseException as error:
+                    step, result = await advance_async(flow, Raise(error))
+                    if type(result) is Raise and result.error is error:
+                        result = None  # see `drive`
+                        raise
                 else:
-                    await asyncio.sleep(step)
-                    step = next(flow)
-        except StopIteration as stop:
-            result = stop.value
+                    step, result = await advance_async(flow, result)
         finally:
             flow.close()
-        if type(result) is Raise:
-            raise result.error
-        return result
+        return outcome(result)
 
 
 class _Desk:
