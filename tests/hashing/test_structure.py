@@ -241,8 +241,8 @@ def test_two_scripts_classes_differ(tmp_path: Any) -> None:
         )
         lines.append(done.stdout.split())
     assert lines[0][0] != lines[1][0]
-    assert lines[0][1].endswith("one.py:f")
-    assert lines[1][1].endswith("two.py:f")
+    assert lines[0][1] == "one:f"
+    assert lines[1][1] == "two:f"
     assert lines[0][2] == lines[1][2]
 
 

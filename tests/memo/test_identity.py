@@ -214,7 +214,7 @@ def test_an_imported_module_and_the_same_file_as_a_script(monkeypatch: pytest.Mo
     path = script(Path("a.py"))
     key = run(path).split()[-1]
     Path("b.py").write_text("import a\n")
-    assert run(Path("b.py")).split()[-1] != key  # __main__ is named by its path, a module by name
+    assert run(Path("b.py")).split()[-1] == key
 
 
 LEVEL = 1

@@ -12,9 +12,13 @@ import math
 import operator
 import pathlib
 import re
+import sys
 import types
 import uuid
 import zoneinfo
+
+# Where packages are installed, so that what is there counts by name and not by its code.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "site-packages"))
 
 import vector_types
 

@@ -126,7 +126,7 @@ def imported(said: str, cache: str | None) -> Iterator[tuple[Any, str]]:
 
 
 def looked_up(said: str) -> Any:
-    """A kept function from `module:name` or `script.py:name`, as `kept ls` shows them.
+    """A kept function from `module:name`, as `kept ls` shows it, or `script.py:name`.
 
     A script is run as a pool's worker runs it: what stands under `if __name__ == "__main__"` is not.
 

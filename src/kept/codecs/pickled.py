@@ -7,8 +7,10 @@ value, so that they are written without a copy and come back memory-mapped (PEP 
 from __future__ import annotations
 
 import copyreg
+import importlib.util
 import io
 import pickle
+import re
 import sys
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from types import FunctionType
 from typing import Any
 
 from kept.errors import DecodeError, EncodeError
+from kept.hashing.names import is_own, module_of
 from kept.records import Buffer, Value
 
 __all__ = ["LARGE", "decode", "encode", "encode_cloud"]
@@ -60,8 +63,9 @@ def encode(value: Any) -> Value:
 def encode_cloud(value: Any) -> Value:
     """By cloudpickle: lambdas, closures, and what `__main__` defines.
 
-    What `__main__` defines by name comes back as the running script's own object when that script
-    is the one that wrote it (so `isinstance` holds), and as a copy anywhere else.
+    What `__main__` defines by name comes back as the object of that name of the script that runs or
+    of the module that was imported, where that is the one that wrote it (so `isinstance` holds), and
+    as a copy anywhere else.
     """
     buffers: list[Buffer] = []
     file = io.BytesIO()
@@ -81,6 +85,8 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
         DecodeError: a class or module that it names is gone or has changed.
     """
     try:
+        if _names_main(payload):
+            return _Unpickler(io.BytesIO(payload), buffers=buffers).load()
         return pickle.loads(payload, buffers=buffers)  # noqa: S301  verified, and from a trusted place
     except Exception as error:
         raise DecodeError(f"can't decode a kept value: {type(error).__name__}: {error}") from error
@@ -95,6 +101,48 @@ def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
         return True
     into.append(view)
     return False
+
+
+_main: tuple[Any, str, re.Pattern[bytes]] = (None, "", re.compile(b""))
+
+
+def _names_main(payload: Buffer) -> bool:
+    """Whether a pickle may name the module that the running script would be, were it imported.
+
+    Unpickling would import it, a second time, and give objects of other classes than the script's.
+    """
+    global _main
+    main = sys.modules.get("__main__")
+    if main is not _main[0]:
+        file = getattr(main, "__file__", None)
+        name = module_of("__main__").rpartition(".")[2] if file else ""
+        # As protocols 4 and 5 write a text that ends so.
+        _main = main, name, re.compile(re.escape(name.encode()) + b"\x94")
+    return bool(_main[1]) and bool(_main[2].search(payload))
+
+
+class _Unpickler(pickle.Unpickler):
+    """Takes what the running script's module defines from the script."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.rpartition(".")[2] == _main[1] and module not in sys.modules and _is_main(module):
+            found = _find("__main__", name)
+            if found is not None:
+                return found
+        return super().find_class(module, name)
+
+
+def _is_main(module: str) -> bool:
+    """Whether importing a module would run the running script's file."""
+    try:
+        spec = importlib.util.find_spec(module)
+        return bool(
+            spec
+            and spec.origin
+            and Path(spec.origin).samefile(getattr(sys.modules["__main__"], "__file__", ""))
+        )
+    except (ImportError, ValueError, OSError):
+        return False
 
 
 _seen: tuple[int, Mapping[type, Any] | None] = (-1, None)
@@ -119,22 +167,25 @@ def _of_tblib(reduce: Any) -> bool:
     return str(getattr(function, "__module__", "")).partition(".")[0] == "tblib"
 
 
-def _script() -> str | None:
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return str(Path(file).resolve()) if file else None
-
-
-def _find(qualname: str) -> Any:
-    found: Any = sys.modules.get("__main__")
+def _find(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         found = getattr(found, part, None)
     return found
 
 
-def from_main(script: str | None, qualname: str, copy: bytes) -> Any:
-    """What `__main__` defined under a name: the object itself, or a copy in another program."""
-    found = _find(qualname) if script == _script() else None
-    return pickle.loads(copy) if found is None else found  # noqa: S301  part of a verified value
+def from_main(script: str, qualname: str, copy: bytes) -> Any:
+    """What `__main__` defined under a name: the object itself, or a copy in another program.
+
+    Args:
+        script: the name of its module (see `hashing.names`), which others may have imported.
+    """
+    for module in ("__main__", script, script.rpartition(".")[2]):
+        if module in sys.modules and module_of(module) == script:
+            found = _find(module, qualname)
+            if found is not None:
+                return found
+    return pickle.loads(copy)  # noqa: S301  part of a verified value
 
 
 _pickler: Any = None
@@ -158,11 +209,13 @@ def _cloud_pickler() -> Any:
                 if issubclass(kind, (io.TextIOWrapper, memoryview)):
                     # cloudpickle would bring back a StringIO, and bytes.
                     raise TypeError(f"a {kind.__qualname__} can't be pickled as what it is")
-                if isinstance(obj, (type, FunctionType)) and obj.__module__ in _MAIN:
-                    name = obj.__qualname__
-                    found = _find(name)
-                    if found is obj or getattr(found, "__wrapped__", None) is obj:
-                        return from_main, (_script(), name, cloudpickle.dumps(obj, 5))
+                if (
+                    isinstance(obj, (type, FunctionType))
+                    and obj.__module__ in _MAIN
+                    and is_own(obj)
+                ):
+                    script = module_of("__main__")
+                    return from_main, (script, obj.__qualname__, cloudpickle.dumps(obj, 5))
                 return super().reducer_override(obj)
 
         _pickler = Pickler

@@ -35,7 +35,7 @@ class Identity(NamedTuple):
     """Which function it is, and which code it runs."""
 
     name: str
-    """`module:qualname`; a function of a script has the script's path for its module."""
+    """`module:qualname`; the module of a script is called as it is where it is imported."""
     code: str
     """The digest of its code, defaults and closure in hex; "" if that does not count."""
 
@@ -81,7 +81,7 @@ def reduce_code(code: CodeType) -> tuple[Any, ...]:
 
 
 def function_name(function: Any) -> str:
-    """`module:qualname`, where a script's path stands for `__main__`."""
+    """`module:qualname`, with the module as `names` has it."""
     code = getattr(function, "__code__", None)
     file = code.co_filename if isinstance(code, CodeType) else None
     return f"{module_of(function.__module__, file)}:{function.__qualname__}"

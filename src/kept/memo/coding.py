@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kept.caches import Cache
 from kept.hashing import SCALARS, digest_bytes, identify
+from kept.hashing.names import RUN, meet, placed
 from kept.memo.options import Options
 from kept.runs.sources import note_sources
 
@@ -36,6 +37,8 @@ class Coding:
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
         self._function = function
+        if getattr(function, "__module__", None) in RUN:
+            meet(getattr(function, "__globals__", {}))
         self._deep: Deep | None = None
         self._own = ""
         self._cells: tuple[Any, ...] | None = ()
@@ -56,6 +59,8 @@ class Coding:
             self._deep = deep(function)
             self.tag = f"deep:{self._deep.hex}"
         self.name = options.name or identify(function, "off").name
+        if not (options.name or self._own or self._deep):
+            self.name = placed(self.name, function)
         self.comparable = self._cells is not None
         self.steady = self._cells == () and (self._deep is None or self._deep.guards.steady)
         self._classes: dict[type[Any], Deep] = {}

@@ -9,19 +9,16 @@ extension modules never belong to one, and neither does kept.
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from ..names import RUN, class_file, installed
+
 __all__ = ["Project", "module_file"]
 
-_INSTALLED = ("site-packages", "dist-packages")
-_STDLIB = os.path.realpath(os.path.dirname(os.__file__)) + os.sep  # noqa: PTH120  before any Path is needed
 _OURS = __name__.partition(".")[0]
-_outside: dict[str, bool] = {}
 
 
 def module_file(name: object) -> str | None:
@@ -29,19 +26,6 @@ def module_file(name: object) -> str | None:
     module = sys.modules.get(name) if isinstance(name, str) else None
     file = getattr(module, "__file__", None)
     return file if isinstance(file, str) else None
-
-
-def _installed(file: str) -> bool:
-    """Whether a file is the standard library's, or was installed by a package manager."""
-    found = _outside.get(file)
-    if found is None:
-        real = os.path.realpath(file)
-        parts = {*Path(file).parts, *Path(real).parts}
-        found = real.startswith(_STDLIB) or not parts.isdisjoint(_INSTALLED)
-        if len(_outside) > 10_000:
-            _outside.clear()
-        _outside[file] = found
-    return found
 
 
 def _uses_us(space: dict[str, Any]) -> bool:
@@ -69,7 +53,7 @@ class Project:
         module: Any = getattr(function, "__module__", None)
         self.top = module.partition(".")[0] if isinstance(module, str) else ""
         file = module_file(module)
-        if file is None or not _installed(file):
+        if file is None or not installed(file):
             return
         if not (_uses_us(vars(sys.modules[module])) if whole is None else whole):
             self.top = ""
@@ -87,14 +71,14 @@ class Project:
             return False
         if file is None or file.startswith("<"):
             # A prompt, `exec`, a method that `dataclasses` made: the module says more.
-            if top in ("__main__", "__mp_main__") or top == self.top:
+            if top in RUN or top == self.top:
                 return not (file or "").startswith("<frozen")
             file = module_file(module)
             if file is None:
                 return module not in sys.builtin_module_names and top not in sys.stdlib_module_names
         if file.endswith(tuple(EXTENSION_SUFFIXES)):
             return False
-        return (top == self.top and bool(top)) or not _installed(file)
+        return (top == self.top and bool(top)) or not installed(file)
 
     def owns_function(self, function: FunctionType) -> bool:
         """Whether a function belongs to it, wherever its module says that it is from."""
@@ -110,4 +94,4 @@ class Project:
     def owns_class(self, kind: type[Any]) -> bool:
         """Whether a class was defined in the project."""
         module = getattr(kind, "__module__", None)
-        return self.owns(module, module_file(module))
+        return self.owns(module, class_file(kind) if module in RUN else module_file(module))

@@ -12,6 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from ..functions import reduce_code
+from ..names import RUN, class_file
 from ..source import definition, is_ours, lines_of, statement
 from .normal import Normal, normal
 from .project import module_file
@@ -129,8 +130,8 @@ def class_text(kind: type[Any]) -> tuple[Normal, ...]:
 def class_nodes(kind: type[Any]) -> list[ast.ClassDef]:
     """The same, as trees."""
     file = module_file(kind.__module__)
-    if kind.__module__ in ("__main__", "__mp_main__") or file is None:
-        file = next((f.__code__.co_filename for f in functions_of(kind)), file)
+    if kind.__module__ in RUN or file is None:
+        file = class_file(kind) or file
     if file is None:
         return []
     codes = [f.__code__ for f in functions_of(kind) if f.__code__.co_filename == file]

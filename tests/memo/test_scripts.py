@@ -1,0 +1,239 @@
+"""Functions and classes of a script: one name, however it is run, by whom, and wherever it lies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import kept
+
+SRC = str(Path(kept.__path__[0]).parent)
+
+JOB = """
+import enum
+import sys
+from dataclasses import dataclass
+
+from kept import keep
+
+
+class Mode(enum.Enum):
+    FAST = 1
+
+
+@dataclass(frozen=True)
+class Size:
+    n: int
+
+
+class Plain:
+    def __init__(self, n):
+        self.n = n
+
+    def twice(self):
+        return helper(self.n)
+
+
+def helper(n):
+    return n * 2
+
+
+@keep
+def compute(x, *rest):
+    print("ran", x, flush=True)
+    return Plain(x), Mode.FAST
+
+
+def report():
+    arguments = [1, Mode.FAST, Size(1), Plain(2), Plain, helper, {"m": [Mode.FAST]}]
+    print(*[compute.key(0, each) for each in arguments])
+    made, mode = compute(3, Mode.FAST, Size(2))
+    print(compute.function_name, type(made) is Plain, mode is Mode.FAST)
+
+
+if __name__ == "__main__":
+    report()
+"""
+
+
+def project(top: Path, *, marker: str = "pyproject.toml", at: str = "scripts") -> Path:
+    """Lay out a project with a script in it; the script's path."""
+    script = top / at / "job.py"
+    script.parent.mkdir(parents=True)
+    if marker == ".git":
+        (top / marker).mkdir()
+    elif marker:
+        (top / marker).write_text("")
+    script.write_text(JOB)
+    return script
+
+
+def run(*arguments: str, cwd: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-B", "-W", "error", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": SRC},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ways(top: Path, script: Path) -> dict[str, str]:
+    """What a script prints, by how it is run."""
+    beside = script.parent
+    dotted = ".".join(script.relative_to(top).with_suffix("").parts)
+    path = str(script)
+    return {
+        "script": run(path, cwd=top),
+        "from beside": run("job.py", cwd=beside),
+        "-m": run("-m", dotted, cwd=top),
+        "-m from beside": run("-m", "job", cwd=beside),
+        "run_path": run(
+            "-c", f"import runpy; runpy.run_path({path!r}, run_name='__main__')", cwd=top
+        ),
+        "run_module": run(
+            "-c",
+            f"import runpy; runpy.run_module({dotted!r}, run_name='__main__', alter_sys=True)",
+            cwd=top,
+        ),
+        "import": run("-c", f"import {dotted} as job; job.report()", cwd=top),
+        "import from beside": run("-c", "import job; job.report()", cwd=beside),
+    }
+
+
+@pytest.mark.parametrize("marker", ["pyproject.toml", "setup.py", ".git", "kept.toml"])
+def test_one_name_however_it_is_run(tmp_path: Path, marker: str) -> None:
+    top = tmp_path / "one"
+    script = project(top, marker=marker)
+    said = ways(top, script)
+    first = said.pop("script").splitlines()
+    assert first[1:] == ["ran 3", "scripts.job:compute True True"]
+    for way, text in said.items():
+        lines = text.splitlines()
+        assert lines[0] == first[0], way
+        assert "ran 3" not in lines, way
+        assert lines[-1] == "scripts.job:compute True True", way
+    shutil.copytree(top, tmp_path / "elsewhere" / "two")
+    moved = run("scripts/job.py", cwd=tmp_path / "elsewhere" / "two").splitlines()
+    assert moved == [first[0], first[-1]]
+
+
+@pytest.mark.parametrize("at", ["pkg", "src/pkg", "deep/down/pkg"])
+def test_a_script_in_a_package(tmp_path: Path, at: str) -> None:
+    script = project(tmp_path, at=at)
+    (script.parent / "__init__.py").touch()
+    above = script.parent.parent
+    said = [
+        run(str(script), cwd=tmp_path),
+        run("-m", "pkg.job", cwd=above),
+        run("-c", "import pkg.job; pkg.job.report()", cwd=above),
+    ]
+    assert said[0].splitlines()[1:] == ["ran 3", "pkg.job:compute True True"]
+    assert said[1] == said[2] == said[0].replace("ran 3\n", "")
+
+
+def test_without_a_project_a_script_is_what_it_is_imported_as(tmp_path: Path) -> None:
+    script = project(tmp_path, marker="", at="here")
+    said = [
+        run(str(script), cwd=tmp_path),
+        run("-c", "import job; job.report()", cwd=script.parent),
+    ]
+    assert said[0].splitlines()[1:] == ["ran 3", "job:compute True True"]
+    assert said[1] == said[0].replace("ran 3\n", "")
+
+
+def test_without_its_code_a_script_is_told_from_others_of_its_name(tmp_path: Path) -> None:
+    """Two projects with a `main.py` each share a cache; a moved checkout keeps its hits."""
+    text = (
+        "import kept\n@kept.keep(version=1)\ndef f():\n    return {}\nprint(f(), f.function_name)\n"
+    )
+    for name, told in (("one", '[project]\nname = "a"\n'), ("two", '[project]\nname = "b"\n')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pyproject.toml").write_text(told)
+        (tmp_path / name / "main.py").write_text(text.format(repr(name)))
+    assert run("main.py", cwd=tmp_path / "one") == "one a/main:f\n"
+    assert run("main.py", cwd=tmp_path / "two") == "two b/main:f\n"
+    (tmp_path / "one").rename(tmp_path / "three")
+    (tmp_path / "three" / "main.py").write_text(text.format("'never computed'"))
+    assert run("main.py", cwd=tmp_path / "three") == "one a/main:f\n"
+    for name in ("four", "five"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "main.py").write_text(text.format(repr(name)))
+        assert run("main.py", cwd=tmp_path / name).startswith(
+            f"{name} {tmp_path.resolve()}/{name}/"
+        )
+
+
+def test_classes_of_a_script_that_is_imported_elsewhere(tmp_path: Path) -> None:
+    project(tmp_path, at="here")
+    here = tmp_path / "here"
+    other = "import job\nmade, mode = job.compute(3, job.Mode.FAST, job.Size(2))\n"
+    other += "print(type(made) is job.Plain, mode is job.Mode.FAST)"
+    (here / "other.py").write_text(other)
+    assert run("job.py", cwd=here).splitlines()[-2:] == ["ran 3", "here.job:compute True True"]
+    assert run("other.py", cwd=here) == "True True\n"
+    run("-c", "from kept.caches import active; active().evict(function='*')", cwd=here)
+    assert run("other.py", cwd=here) == "ran 3\nTrue True\n"  # and the other way round
+    assert run("job.py", cwd=here).splitlines()[1:] == ["here.job:compute True True"]
+
+
+WORKERS = """
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+{job}
+
+if __name__ == "__main__":
+    arguments = [1, Mode.FAST, Size(1), Plain(2), Plain, helper, {{"m": [Mode.FAST]}}]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
+        keys = [pool.submit(compute.key, 0, each).result() for each in arguments]
+        assert keys == [compute.key(0, each) for each in arguments]
+        made, mode = pool.submit(compute, 3, Mode.FAST).result()
+    assert type(made) is Plain and mode is Mode.FAST
+    made, mode = compute(3, Mode.FAST)
+    assert type(made) is Plain and mode is Mode.FAST
+"""
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
+def test_in_workers_of_multiprocessing(tmp_path: Path, how: str) -> None:
+    body = JOB.partition("def report")[0]
+    (tmp_path / "job.py").write_text(textwrap.dedent(WORKERS.format(job=body)))
+    assert run("job.py", how, cwd=tmp_path) == "ran 3\n"
+    assert run("job.py", how, cwd=tmp_path) == ""
+
+
+NOTEBOOK = """
+import sys
+sys.modules["__main__"].__dict__.update({names!r})
+import kept
+def f(): return 1
+print(kept.keep(f).function_name)
+"""
+
+
+def test_a_notebook_is_called_as_its_file_where_that_is_known(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "books").mkdir()
+
+    def name(**names: str) -> str:
+        return run("-c", NOTEBOOK.format(names=names), cwd=tmp_path / "books").strip()
+
+    one = str(tmp_path.resolve() / "books" / "one.ipynb")
+    assert name(__vsc_ipynb_file__=one) == "books/one.ipynb:f"
+    assert name(__session__=one) == "books/one.ipynb:f"
+    assert name(__session__="sub/one.ipynb") == "books/one.ipynb:f"
+    assert name(__session__="console-1") == f"{tmp_path.resolve()}/books/notebook:f"
+    assert name() == f"{tmp_path.resolve()}/books/notebook:f"
