@@ -6,6 +6,7 @@ from ..records import Digest
 from .buffers import READONLY_MAPS, address, buffer_digest
 from .digests import digest_bytes
 from .functions import Identity, identify
+from .loaded import watch
 from .registry import register_digest
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "is_scalar_type",
     "register_digest",
 ]
+
+watch()
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Exact types that are immutable, hold nothing, and digest without a walk."""

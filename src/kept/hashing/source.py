@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import ast
 import inspect
-import linecache
 import re
-import time
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
+
+from .loaded import Space, is_current, lines
 
 __all__ = [
     "constant",
@@ -29,14 +28,13 @@ __all__ = [
 ]
 
 _HEADER = re.compile(r"\s*(async\s+)?def\s")
-_STARTED = time.time()
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
 def normal_text(function: FunctionType) -> str | None:
     """The normalised source of a function; None where none is found that is surely its own."""
-    found = definition(function.__code__)
+    found = definition(function.__code__, function.__globals__)
     try:
         if isinstance(found, list):
             return " ".join(dump(node) for node in found)
@@ -45,18 +43,23 @@ def normal_text(function: FunctionType) -> str | None:
         return None
 
 
-def definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | list[ast.Lambda] | None:
+def definition(
+    code: CodeType, space: Space | None = None
+) -> ast.FunctionDef | ast.AsyncFunctionDef | list[ast.Lambda] | None:
     """The tree of the definition that code was compiled from; None where none is surely its own.
 
     A lambda that can't be told from others in its line is all of them.
+
+    Args:
+        space: the globals of the module that it is from.
     """
     try:
-        lines = lines_of(code)
-        if not lines:
+        found = lines_of(code, space)
+        if not found:
             return None
         if code.co_name == "<lambda>":
-            return _lambdas(code, lines) or None
-        node = statement(lines, code.co_firstlineno - 1)
+            return _lambdas(code, found) or None
+        node = statement(found, code.co_firstlineno - 1)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, IndexError):
         return None
     except inspect.EndOfBlock:
@@ -64,25 +67,25 @@ def definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | list[
     return node if isinstance(node, _FUNCTIONS) and node.name == code.co_name else None
 
 
-def lines_of(code: CodeType) -> list[str]:
-    """The file's lines, if the code object was made from them and not from an earlier version."""
+def lines_of(code: CodeType, space: Space | None = None) -> list[str]:
+    """The file's lines, if the code object was made from them and not from an earlier version.
+
+    Args:
+        space: the globals of the module that it is from.
+    """
     name = code.co_filename
-    linecache.checkcache(name)
-    lines = linecache.getlines(name)
-    if not lines:
+    own = space is not None and space.get("__file__") == name
+    found = lines(name, space if own else None)
+    if not found:
         return []
     if name.startswith("<"):
         # `python -c` and others share such names; a notebook's names are made from the cell.
-        if not name.startswith("<ipython") and not _matches(code, lines):
-            return []
-    elif "ipykernel_" not in name:
-        try:
-            changed = Path(name).stat().st_ctime
-        except OSError:
-            changed = 0.0  # from a zip file or another loader
-        if changed >= _STARTED - 2 and not _matches(code, lines):
-            return []
-    return lines
+        sure = name.startswith("<ipython")
+    elif space is not None and own:
+        sure = is_current(space)
+    else:
+        sure = "ipykernel_" in name or is_current({"__file__": name})
+    return found if sure or _matches(code, found) else []
 
 
 @lru_cache(maxsize=8)

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
+from ..loaded import is_current, token
 from ..names import class_name, module_of
 from .guards import MISSING, Guards, Space
-from .lazy import Imports
+from .lazy import STAMPS, Imports
+from .live import class_content
 from .normal import Normal
 from .project import Project
 from .scopes import Chain
 from .texts import assignments, class_text, function_text, functions_of, put_in
-from .values import code_in, is_code, object_node
+from .values import code_in, digested, is_code, object_node
 
 __all__ = ["Part", "Reach"]
 
@@ -66,6 +68,8 @@ class Reach:
         self._containers: dict[int, Any] = {}
         self._classes: list[tuple[list[Any], type[Any]]] = []
         self._waiting: list[tuple[list[Any], Any, type[Any] | None]] = []
+        self.tokens: dict[str, str] = {}
+        """What stands for the parts of modules that can't be told, by module."""
         self._imports = Imports(project)
         self.top = self.node(root, receiver)
         while self._waiting:
@@ -75,6 +79,10 @@ class Reach:
             self._class_values(node, kind)
         for name, node in self._imports.nodes.items():
             self._part(name, "module", node, None)
+        for file in self._imports.files:
+            self._read(STAMPS, file, STAMPS.get(file), each=False)
+        if self.tokens:
+            self.top += sorted(self.tokens.items())
 
     def guards(self) -> Guards:
         """What has to stay as it is for the identity to hold."""
@@ -172,9 +180,8 @@ class Reach:
     ) -> None:
         node += [tag, blake3(text.text.encode()).digest()]
         self.set_on |= text.set_on
-        sure = not text.text.startswith("bytecode:")  # which has attributes among its names
         for chain in text.chains:
-            ref, name = self._refer(chain, space, cells, direct, sure)
+            ref, name = self._refer(chain, space, cells, direct)
             self.names[id(node), len(node)] = name
             node.append(ref)
         for chain in text.written:
@@ -234,9 +241,7 @@ class Reach:
             self._text(node, "body", text, space, cells, direct=False)
             node += self._imports.of(text.imports, space)
         if not texts:
-            for label, function in sorted((f.__name__, f) for f in functions):
-                node.append([label, self.node(function)])
-            node.append([self.node(base) for base in kind.__bases__])
+            node.append(class_content(self, kind))
         for label, value in sorted(vars(kind).items()):
             # From outside its body: methods, and subclasses that `__init_subclass__` registers.
             if found := [pair for pair in put_in(kind, label, value) if self._owns(pair[1])]:
@@ -252,6 +257,12 @@ class Reach:
             if name not in self.set_on:
                 node += [name, value]
                 self._read(vars(kind), name, value, each=True)
+
+    def unsure(self, module: str) -> None:
+        """Something of a module can't be told: if its file was edited, nothing else tells it."""
+        found = sys.modules.get(module)
+        if found is not None and getattr(found, "__file__", None) and not is_current(vars(found)):
+            self.tokens[module] = token(vars(found))
 
     def _owns(self, value: Any) -> bool:
         if isinstance(value, type):
@@ -275,7 +286,7 @@ class Reach:
         self._containers[id(value)] = value
 
     def _refer(
-        self, chain: Chain, space: Space, cells: dict[str, Any], direct: bool, sure: bool
+        self, chain: Chain, space: Space, cells: dict[str, Any], direct: bool
     ) -> tuple[Any, str]:
         """What a name with attributes stands for, a node and what is asked of it; and its full name."""
         if chain[0] in cells:
@@ -290,17 +301,18 @@ class Reach:
         if value is MISSING:
             if where is space and len(rest) == len(chain) - 1 and hasattr(builtins, name):
                 return ["builtin", *chain], ".".join(chain)
-            if sure:
-                self._read(where, name, MISSING, each=True)
+            self._read(where, name, MISSING, each=True)
             return ["missing", *chain], full
         if type(value) is ModuleType:
             self._read(where, name, value, each=_interactive(where))
             return ["module", value.__name__, *rest], ".".join((value.__name__, *rest))
         own = f"{where.get('__name__')}:{name}"
         if (id(where), name) in self.state:
-            texts = assignments(where.get("__file__"), name)
+            texts = assignments(where, name)
             # What code does itself is no state: a registry that decorators fill when modules load.
             found = code_in(value)
+            if not texts:  # nobody knows what it was at first
+                texts = digested(value)
             node = ["state", *texts, *([name, self.node(item)] for name, item in found)]
             self._part(own, "state", node, texts)
             if found and _interactive(where):

@@ -104,7 +104,7 @@ def _cut(text: str | None) -> str | None:
 
 
 def _of_function(function: FunctionType) -> str | None:
-    found = definition(function.__code__)
+    found = definition(function.__code__, function.__globals__)
     if found is None:
         return None
     if isinstance(found, list):

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
+import sys
 import weakref
 from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
-from ..functions import reduce_code
+from ..loaded import Space, code_of, is_current, lines, token
 from ..names import RUN, class_file
 from ..source import definition, is_ours, lines_of, statement
+from .bytecode import compiled
 from .normal import Normal, normal
 from .project import module_file
 from .values import code_in
@@ -49,9 +51,9 @@ def function_text(function: FunctionType) -> Normal:
 
 
 def _function_text(function: FunctionType) -> Normal:
-    node = definition(function.__code__)
+    node = definition(function.__code__, function.__globals__)
     if node is None:
-        return _compiled_text(function.__code__)
+        return compiled(function.__code__)
     space, owner = function.__globals__, _owner(function)
     ours = lambda item: is_ours(item, space)  # noqa: E731  used once below
     try:
@@ -59,7 +61,7 @@ def _function_text(function: FunctionType) -> Normal:
             return normal(node, ours, owner)
         texts = [normal(item, ours, owner) for item in node]
     except RecursionError:
-        return _compiled_text(function.__code__)
+        return compiled(function.__code__)
     return texts[0] if len(texts) == 1 else _several(texts)
 
 
@@ -75,22 +77,6 @@ def _several(texts: list[Normal]) -> Normal:
         frozenset().union(*(text.parameters for text in texts)),
         frozenset().union(*(text.set_on for text in texts)),
     )
-
-
-def _compiled_text(code: CodeType) -> Normal:
-    from ..digests import digest_bytes
-
-    chains: dict[tuple[str, ...], None] = {}
-    waiting = [code]
-    while waiting:
-        each = waiting.pop()
-        # Names of attributes are among them; one that is a global too is followed in vain.
-        chains |= {(name,): None for name in (*each.co_names, *each.co_freevars)}
-        waiting += [item for item in each.co_consts if isinstance(item, CodeType)]
-    text = f"bytecode:{digest_bytes(reduce_code(code)).hex()}"
-    nothing: frozenset[Any] = frozenset()
-    # What it asks of a receiver is not told, so all of its class counts.
-    return Normal(text, tuple(chains), nothing, nothing, None, (), nothing, nothing)
 
 
 def _owner(function: FunctionType) -> str:
@@ -130,29 +116,32 @@ def class_text(kind: type[Any]) -> tuple[Normal, ...]:
 def class_nodes(kind: type[Any]) -> list[ast.ClassDef]:
     """The same, as trees."""
     file = module_file(kind.__module__)
+    module = sys.modules.get(kind.__module__)
+    space: Space = vars(module) if module is not None else {}
     if kind.__module__ in RUN or file is None:
         file = class_file(kind) or file
+        first = next((f for f in functions_of(kind) if f.__code__.co_filename == file), None)
+        space = space if first is None else first.__globals__
     if file is None:
         return []
     codes = [f.__code__ for f in functions_of(kind) if f.__code__.co_filename == file]
+    # What is beside its functions can be told of a whole text only.
+    cell = file.startswith("<") or "ipykernel_" in file
+    if space.get("__file__") != file:
+        space = {"__file__": file}
     try:
-        lines = lines_of(codes[0]) if codes else _lines(file)
-        if not lines or not all(lines_of(code) for code in codes):
+        text = lines(file, space)
+        if not (text and (codes if cell else is_current(space))):
             return []
-        nodes = _classes("".join(lines), kind.__qualname__)
+        if not all(lines_of(code, space) for code in codes):
+            return []
+        nodes = _classes("".join(text), kind.__qualname__)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     firsts = [code.co_firstlineno for code in codes]
     return [
         node for node in nodes if all(node.lineno <= at <= (node.end_lineno or 0) for at in firsts)
     ]
-
-
-def _lines(file: str) -> list[str]:
-    import linecache
-
-    linecache.checkcache(file)
-    return linecache.getlines(file)
 
 
 def _classes(text: str, qualname: str) -> list[ast.ClassDef]:
@@ -193,15 +182,15 @@ def _top_level(text: str, name: str) -> ast.ClassDef | None:
     found = list(re.finditer(rf"^class\s+{re.escape(name)}\b", text, re.MULTILINE))
     if len(found) != 1 or re.search(rf"^\s+class\s+{re.escape(name)}\b", text, re.MULTILINE):
         return None
-    lines = text.splitlines(keepends=True)
+    rows = text.splitlines(keepends=True)
     at = text.count("\n", 0, found[0].start())
     first = at
-    while first and (lines[first - 1][:1] in "@)]} \t#" and lines[first - 1].strip()):
+    while first and (rows[first - 1][:1] in "@)]} \t#" and rows[first - 1].strip()):
         first -= 1
-    while first < at and not lines[first].startswith("@"):
+    while first < at and not rows[first].startswith("@"):
         first += 1
     try:
-        node = statement(lines, first, _CLASS)
+        node = statement(rows, first, _CLASS)
     except (SyntaxError, ValueError):
         return None
     if not isinstance(node, ast.ClassDef) or node.name != name:
@@ -214,13 +203,18 @@ def assigned(file: str | None, name: str) -> Iterator[ast.stmt]:
     if file is None:
         return
     pattern = re.compile(rf"{re.escape(name)}\s*(?::[^=\n]*)?=(?!=)")
-    lines = _lines(file)
-    for at, line in enumerate(lines):
+    found = lines(file)
+    for at, line in enumerate(found):
         if pattern.match(line):
             with contextlib.suppress(SyntaxError, ValueError, OSError):
-                yield statement(lines, at, None)
+                yield statement(found, at, None)
 
 
-def assignments(file: str | None, name: str) -> list[str]:
-    """The same, normalised."""
-    return [normal(node, lambda _: False).text for node in assigned(file, name)]
+def assignments(space: Space, name: str) -> list[str]:
+    """The same of a module that is loaded, normalised; of one without source, all its code."""
+    file = space.get("__file__")
+    if not isinstance(file, str) or not lines(file, space):
+        code = code_of(space.get("__spec__"))
+        return [] if code is None else [compiled(code).text]
+    texts = [normal(node, lambda _: False).text for node in assigned(file, name)]
+    return texts if is_current(space) else [*texts, token(space)]

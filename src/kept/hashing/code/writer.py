@@ -9,13 +9,13 @@ from typing import Any
 from ..source import constant, merged
 from .scopes import CLASS, COMPREHENSION, FUNCTION, Chain, Scope, Use
 
-__all__ = ["DEFINITIONS", "Writer"]
+__all__ = ["CHANGING", "DEFINITIONS", "Writer"]
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _LOOKING = frozenset({"locals", "vars", "dir", "eval", "exec"})
 """Functions that can see the names of local variables."""
-_CHANGING = frozenset((
+CHANGING = frozenset((
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
     "insert", "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove",
     "reverse", "rotate", "setdefault", "sort", "subtract", "symmetric_difference_update", "update",
@@ -143,7 +143,7 @@ class Writer:
         target = node.func
         if (
             type(target) is ast.Attribute
-            and target.attr in _CHANGING
+            and target.attr in CHANGING
             and type(_base(target)) is ast.Name
         ):
             use = next(use for use in self.out[before:] if type(use) is Use)
