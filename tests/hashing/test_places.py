@@ -1,0 +1,31 @@
+"""Edits where code lies elsewhere than in a directory of files: prompts, archives, workers, IPython."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def places() -> Any:
+    """The corpus of edits in other places."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        return importlib.import_module("edits_places")
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.mark.long
+def test_every_edit_is_seen_in_every_place(places: Any) -> None:
+    pytest.importorskip("IPython")
+    pytest.importorskip("joblib")
+    assert len(places.ROWS) >= 100
+    found = zip(places.ROWS, places.of_places("kept"), strict=True)
+    assert {row.what: said for row, said in found if said != "right"} == {}
