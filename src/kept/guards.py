@@ -15,10 +15,14 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from contextvars import copy_context
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["Guard", "on_stack", "settle", "settles"]
+__all__ = ["Guard", "on_stack", "settle", "settles", "undisturbed"]
+
+R = TypeVar("R")
 
 _HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
 _INNER = tuple(f"{_HERE}{room}{os.sep}" for room in ("stores", "kv", "caches"))
@@ -63,6 +67,36 @@ def settle() -> None:
         for other in list(_others):
             with contextlib.suppress(Exception):  # whoever uses it next meets that
                 other.settle()
+
+
+def undisturbed(do: Callable[..., R], *arguments: Any, **options: Any) -> R:
+    """What `do(…)` gives, in a thread of its own, where no signal's handler interrupts it.
+
+    For what imports a driver: half of one can be imported neither again nor on, so that each later
+    call would fail. Who is interrupted meanwhile leaves that thread to its work.
+    """
+    results: list[R] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(context.run(do, *arguments, **options))
+        except BaseException as error:  # noqa: BLE001  raised below
+            errors.append(error)
+
+    context = copy_context()
+    thread = threading.Thread(target=run, name="kept-opening", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter ends and begins no threads
+        return do(*arguments, **options)
+    thread.join()
+    for error in errors:
+        try:
+            raise error
+        finally:
+            errors.clear()  # it has this frame, and would keep itself alive
+    return results[0]
 
 
 def on_stack(frame: FrameType | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from kept.caches.secrets import expanded
 from kept.caches.spec import Spec
 from kept.caches.threads import inherited, reach_threads
 from kept.errors import ConfigError, StoreError
+from kept.guards import Guard
 
 __all__ = ["active", "chosen", "install", "named", "reset", "settings", "use", "used"]
 
@@ -25,7 +25,7 @@ _default: Cache | None = None
 _failed: tuple[float, StoreError] | None = None
 _named: dict[str, Cache] = {}
 _settings: Settings | None = None
-_lock = threading.RLock()
+_lock = Guard()
 _RETRY = 5.0  # seconds after which a default cache that could not be opened is tried again
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from kept.caches.cache import Cache
 from kept.caches.secrets import redacted
 from kept.caches.sizes import parse_size
 from kept.errors import ConfigError
+from kept.guards import Guard, undisturbed
 from kept.stores.base import Store
 from kept.stores.openers import (
     MEDIA,
@@ -107,7 +107,7 @@ def _check_names(url: str, options: dict[str, Any]) -> None:
 
 def _opened(url: str, scheme: str, options: dict[str, Any]) -> Any:
     if _is_medium(scheme):
-        return open_medium(url, **options)
+        return undisturbed(open_medium, url, **options)
     return _entry_point(scheme, url)(url[len(scheme) + 1 :], **options)
 
 
@@ -141,7 +141,7 @@ def _difference(mine: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
 
 
 _reopened: dict[str, Cache] = {}
-_lock = threading.Lock()
+_lock = Guard()
 
 
 def reopen(url: str, options: dict[str, Any]) -> Cache:

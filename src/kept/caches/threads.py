@@ -10,11 +10,13 @@ import threading
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from kept.guards import Guard
+
 __all__ = ["inherited", "reach_threads"]
 
 T = TypeVar("T")
 _reaching: list[ContextVar[Any]] = []
-_guard = threading.Lock()
+_guard = Guard()
 
 
 def reach_threads(variable: ContextVar[Any]) -> None:

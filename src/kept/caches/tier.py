@@ -7,9 +7,9 @@ what the store's `words` show, and then nothing in it is served until it has bee
 from __future__ import annotations
 
 import sys
-import threading
 from typing import Any
 
+from kept.guards import Guard
 from kept.hashing import SCALARS
 from kept.stores.body import STATES, Body
 
@@ -66,7 +66,7 @@ class Tier:
         self.entries: dict[bytes, Entry] = {}
         self.seen: tuple[int, int] | None = None
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = Guard()
 
     def add(self, key: bytes, entry: Entry, token: tuple[int, int]) -> None:
         """Add what was fetched after `token` was read."""
@@ -85,13 +85,13 @@ class Tier:
         if entry is not None:
             entry.cost = entry.measure()
         with self._lock:
+            # In this order: wherever an exception comes in between, what is there is current.
+            self._drop(key)
             if step is None or step[0] != self.seen:
                 self._clear(step[1] if step else None)
             else:
                 self.seen = step[1]
-            if entry is None or entry.cost > self.limit or self.seen is None:
-                self._drop(key)
-            else:
+            if entry is not None and entry.cost <= self.limit and self.seen is not None:
                 self._put(key, entry)
 
     def clear(self) -> None:
@@ -99,6 +99,7 @@ class Tier:
             self._clear(None)
 
     def _clear(self, token: tuple[int, int] | None) -> None:
+        self.seen = None
         self.entries = {}
         self._bytes = 0
         self.seen = token
@@ -110,9 +111,9 @@ class Tier:
 
     def _put(self, key: bytes, entry: Entry) -> None:
         self._drop(key)
-        self.entries[key] = entry
         self._bytes += entry.cost
-        while self._bytes > self.limit:
+        self.entries[key] = entry
+        while self._bytes > self.limit and self.entries:
             oldest = next(iter(self.entries))
             candidate = self.entries.pop(oldest)
             if candidate.hot:  # a second chance

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from kept.guards import Guard
 from kept.kv.base import HISTORY
 from kept.kv.entry import About, Entry, Logged, Name, Step
 from kept.kv.state import Op, State
@@ -46,7 +47,7 @@ class Folded:
         self.ahead = 0.0
         self._journal = journal
         self._state = State(history)
-        self._lock = threading.RLock()
+        self._lock = Guard()
         self._news = threading.Condition(self._lock)
         _all.add(self)
 
@@ -144,7 +145,7 @@ class Folded:
         """Nothing is open."""
 
     def _forked(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = Guard()
         self._news = threading.Condition(self._lock)
 
 

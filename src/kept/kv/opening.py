@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any
 
 from kept.caches import Cache, Pool, Stack, active, chosen
 from kept.errors import ConfigError
+from kept.guards import Guard
 from kept.kv.base import Entries
 from kept.kv.folded import Folded
 from kept.kv.sweeper import sweeping
@@ -15,7 +15,7 @@ from kept.stores.base import Creates
 
 __all__ = ["entries_of"]
 
-_lock = threading.Lock()
+_lock = Guard()
 _HELD = "_kept_state"  # where a place has its entries
 
 

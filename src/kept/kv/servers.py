@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from kept.errors import KeptError, NewerSchema
+from kept.guards import Guard
 from kept.kv.base import HISTORY
 from kept.kv.sql import SqlEntries
 from kept.kv.sqlbase import Record, Session
@@ -97,7 +98,7 @@ class ServerEntries(SqlEntries):
         self._table = table
         self._texts: dict[str, str] = {}
         self._ready = False
-        self._making = threading.Lock()
+        self._making = Guard()
         self._local = threading.local()
 
     # -- the engine -------------------------------------------------------------------------------

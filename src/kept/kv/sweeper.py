@@ -13,6 +13,7 @@ import time
 import weakref
 
 from kept.errors import KeptError
+from kept.guards import Guard
 from kept.kv.base import Entries
 
 __all__ = ["BATCH", "forget", "sweep", "sweeping"]
@@ -25,8 +26,8 @@ _PAUSE = 0.005  # seconds between batches, in which others write
 
 _swept: weakref.WeakKeyDictionary[Entries, float] = weakref.WeakKeyDictionary()
 """When to look at each again, by this process's clock."""
-_guard = threading.Lock()
-_working = threading.Lock()
+_guard = Guard()
+_working = Guard()
 """Held while a batch is removed, so that `forget` can wait for its end."""
 _thread: threading.Thread | None = None
 _stop = threading.Event()
@@ -67,7 +68,7 @@ def forget(entries: Entries) -> None:
 
 def _ensure_thread() -> None:
     global _thread
-    if _thread is None:
+    if _thread is None or not _thread.is_alive():  # it may have been interrupted at its start
         _stop.clear()
         _thread = threading.Thread(target=_run, name="kept-sweeper", daemon=True)
         _thread.start()
@@ -119,7 +120,8 @@ def _before_fork() -> None:
     thread = _thread
     if thread is not None and thread is not threading.current_thread():
         _stop.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 def _after_fork_in_parent() -> None:
@@ -132,8 +134,8 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _thread, _guard, _working, _stop
-    _guard = threading.Lock()
-    _working = threading.Lock()
+    _guard = Guard()
+    _working = Guard()
     _stop = threading.Event()
     _thread = None
     _swept.clear()

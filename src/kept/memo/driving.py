@@ -6,7 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from kept.guards import settle
 from kept.memo.flow import Flow, Given, Raise, keeping, outcome
+from kept.stores.leases import Owner
 
 if TYPE_CHECKING:
     from kept.memo.kept import Kept
@@ -64,6 +66,11 @@ def drive(kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bo
                     raise
             else:
                 step, result = advance(flow, result)
+    except BaseException as error:
+        flow.close()
+        if not isinstance(error, Exception):
+            settle()  # it may have come between any two instructions
+        raise
     finally:
         flow.close()
     return outcome(result)
@@ -72,9 +79,14 @@ def drive(kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bo
 def refresh(kept: Kept[..., Any], given: Given) -> None:
     """Compute a stale result again in the background, once at a time."""
     found = kept._located(kept._bind(*given[0], **given[1]))
-    locks = found.cache.place.locks
-    if locks.acquire(found.key):  # a look whether somebody is at it already
-        locks.release(found.key)
+    locks, look = found.cache.place.locks, Owner()
+    taken = False
+    try:
+        taken = locks.acquire(found.key, look)  # whether somebody is at it already
+    finally:
+        look.over = True
+        locks.release(found.key, look)
+    if taken:
         thread = threading.Thread(
             target=_refresh, args=(kept, given), name="kept-refresh", daemon=True
         )

@@ -17,7 +17,7 @@ from kept.caches import Cache
 from kept.caches.tier import FAILED, Entry
 from kept.errors import ConfigError, DecodeError, NewerSchema, NotKept
 from kept.hashing import SCALARS
-from kept.memo.flights import Flight, current, flights
+from kept.memo.flights import Flight, Landing, flights, running_loop
 from kept.memo.pending import PENDING, is_future, join
 from kept.memo.recorded import OPEN, record
 from kept.memo.storing import follow_up, store, store_error
@@ -39,6 +39,8 @@ Flow = Generator[Given | float, Any, Any]
 
 MISSING: Any = object()
 _FIRST_WAIT, _LONGEST_WAIT = 0.0005, 0.02  # seconds between looks at a lock that somebody holds
+STANDING = 1.0
+"""Seconds for which a computation is waited for whose event loop does not run."""
 
 
 # The program's own random numbers are left alone: it may have seeded them.
@@ -233,22 +235,31 @@ def _miss(
 ) -> Flow:
     cache, key = found.cache, found.key
     locks = cache.place.locks
-    leased: int = False
     caller = flights.caller()
-    table = id(locks)
+    flight = Flight(caller, locks, key, running_loop() if kept.awaits else None)
+    landing = Landing(flight)  # an exception may come anywhere below, also where nothing ends it
     waiting: Waiting | None = None
     try:
         try:
-            delay = _FIRST_WAIT
+            delay, until = _FIRST_WAIT, None
             while True:
-                leased = locks.acquire(key)
+                leased: int = flight.take()
                 if leased or again:
                     break
+                holder = locks.holder(key)
                 try:
-                    holder = flights.wait(table, key, caller)
+                    noted = flights.wait(holder, caller)
                 except RuntimeError:  # the holder waits for us: better computed twice than never
                     break
                 try:
+                    if isinstance(holder, Flight):
+                        if holder.gone():
+                            holder.end()
+                            continue
+                        if holder.stands():
+                            until = until or time.monotonic() + STANDING
+                            if holder.thread == flight.thread or time.monotonic() > until:
+                                break  # it goes on, perhaps, but not while we wait
                     if waiting is None:
                         kept.counts.waited += 1
                         waiting = Waiting(caller, locks, key)
@@ -256,7 +267,7 @@ def _miss(
                         break
                     yield delay
                 finally:
-                    flights.done(caller, holder)
+                    flights.done(caller, noted)
                 delay = min(delay * 1.5, getattr(locks, "pause", _LONGEST_WAIT))
                 result = look(kept, cache, key)
                 if result is not MISSING:
@@ -275,21 +286,14 @@ def _miss(
         finally:
             if waiting is not None:
                 waiting.done()
-        flight = Flight(caller, (locks, key) if leased else None, key)
-        if leased:
-            flights.begin(table, key, flight)
-        token = current.set(flight)
+        flight.enter()
         try:
             return (yield from _compute(kept, found, given, caller))
         finally:
-            try:
-                current.reset(token)
-            except ValueError:  # closed from another context
-                pass
+            flight.leave()
     finally:
-        if leased:
-            flights.end(table, key)
-            locks.release(key)
+        flight.end()
+        del landing
 
 
 def _compute(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from kept.caches import Cache, active, named
 from kept.caches.tier import Entry
 from kept.errors import Undigestible, tell
+from kept.guards import settle
 from kept.memo import recorded
 from kept.memo.bound import Bound, BoundCall
 from kept.memo.driving import advance, drive, refresh
@@ -124,6 +125,9 @@ class Kept(Generic[P, R]):
             result = cache.value(key, entry)
         except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
             return MISSING
+        except BaseException:
+            settle()  # it may have come between any two instructions
+            raise
         if OPEN:
             recorded.hit(self, key, entry)
         uses = cache._uses

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kept.guards import Guard
 from kept.memo.origin import Origin
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = ["PENDING", "Done", "copied", "follow", "is_future", "join", "settled"
 
 PENDING: dict[tuple[int, bytes], Future[Any]] = {}
 """By lock table and key: what equal calls wait for meanwhile."""
-_guard = threading.Lock()
+_guard = Guard()
 
 
 class Done:
@@ -117,7 +117,7 @@ def copied(value: Any) -> Any:
 
 def _after_fork() -> None:
     global _guard
-    _guard = threading.Lock()  # another thread may have held it at the fork
+    _guard = Guard()  # another thread may have held it at the fork
     PENDING.clear()  # nobody in a child completes what the parent waits for
 
 

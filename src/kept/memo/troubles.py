@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.errors import EncodeError, KeptError, NotKept, Undigestible
+from kept.guards import settle
 
 if TYPE_CHECKING:
     from kept.memo.flow import Located
@@ -40,6 +41,8 @@ def kind_of(error: Exception) -> str:
 
 def broke(kept: Kept[..., Any], error: Exception) -> bool:
     """Count and tell of a failure of caching; whether the caller is to get it (`strict`)."""
+    if not isinstance(error, KeptError):
+        settle()  # a signal's handler may have raised it, between any two instructions
     kind = kind_of(error)
     setattr(kept.counts, kind, getattr(kept.counts, kind) + 1)
     if not kept.options.strict:

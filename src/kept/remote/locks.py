@@ -10,7 +10,8 @@ import weakref
 from typing import Any
 
 from kept.errors import KeptError
-from kept.stores.leases import BEAT, LOOKED
+from kept.guards import Guard
+from kept.stores.leases import BEAT, LOOKED, SOMEBODY, Owner
 
 __all__ = ["RemoteLocks"]
 
@@ -35,8 +36,8 @@ class RemoteLocks:
         _all.add(self)
 
     def _forked(self) -> None:
-        self._guard = threading.Lock()
-        self._held: set[bytes] = set()
+        self._guard = Guard()
+        self._held: dict[bytes, Owner] = {}
         self._granted: dict[bytes, int] = {}  # with a look, and for which thread
         self._again: dict[bytes, float] = {}
         self._stop: threading.Event | None = None
@@ -55,7 +56,7 @@ class RemoteLocks:
                 if self._granted.pop(key, None) is not None:
                     self._let_go(key)
 
-    def acquire(self, key: bytes) -> int:
+    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> int:
         """Try once, without waiting; `LOOKED` where nobody can have kept a result since the look.
 
         Raises:
@@ -63,15 +64,18 @@ class RemoteLocks:
         """
         with self._guard:
             if self._granted.get(key) == threading.get_ident():
+                self._held[key] = owner
                 del self._granted[key]
-                self._held.add(key)
                 return LOOKED
-            if key in self._held or time.monotonic() < self._again.get(key, 0.0):
+            held = self._held.get(key)
+            if (held is not None and not held.over) or time.monotonic() < self._again.get(key, 0.0):
                 return False
+        if held is not None:
+            self.release(key, held)
         got = bool(self._line.ask("acquire", {"key": key}))
         with self._guard:
             if got:
-                self._held.add(key)
+                self._held[key] = owner
                 self._again.pop(key, None)
                 self._beat_on()
             else:
@@ -86,15 +90,22 @@ class RemoteLocks:
 
     def released(self, key: bytes) -> None:
         """The server let go of it already."""
-        self._held.discard(key)
+        self._held.pop(key, None)
 
-    def release(self, key: bytes) -> None:
-        """Let go; nobody waits for that."""
+    def release(self, key: bytes, owner: Owner | None = None) -> None:
+        """Let go; nobody waits for that. See `Locks`."""
         with self._guard:
-            ours = key in self._held or self._granted.pop(key, None) is not None
-            self._held.discard(key)
-        if ours:
+            held = self._held.get(key)
+            ours = held is not None and (owner is None or held is owner)
+            granted = held is None and self._granted.pop(key, None) is not None
+        if ours or granted:
             self._let_go(key)
+            if ours:
+                self._held.pop(key, None)
+
+    def holder(self, key: bytes) -> Owner | None:
+        """See `Locks`."""
+        return self._held.get(key)
 
     def _let_go(self, key: bytes) -> None:
         with contextlib.suppress(KeptError):  # it runs out

@@ -52,6 +52,7 @@ class ItemLocks:
         self.waits = WaitItems(items)
         self.acquire = self.leases.acquire
         self.release = self.leases.release
+        self.holder = self.leases.holder
         self.close = self.leases.close
 
 

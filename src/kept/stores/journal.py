@@ -23,7 +23,6 @@ import errno
 import fcntl
 import os
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from kept.errors import StoreError
+from kept.guards import Guard
 from kept.stores.overlay import PAGE, Change, read_at, write_at
 
 __all__ = ["JournaledFile"]
@@ -76,7 +76,7 @@ class JournaledFile:
         self._end = end
         self._beside = f"{path}.journal"
         self._gate = self._file = -1
-        self.turn = threading.RLock()
+        self.turn = Guard()
         """Held by the thread that reads or changes it."""
 
     @contextlib.contextmanager
@@ -321,7 +321,7 @@ class JournaledFile:
 
     def forget(self) -> None:
         """In a forked child: its descriptors share the parent's locks."""
-        self.turn = threading.RLock()
+        self.turn = Guard()
         self._drop_file()
         if self._gate >= 0:
             os.close(self._gate)

@@ -19,8 +19,20 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from kept.errors import KeptError
+from kept.guards import Guard
 
-__all__ = ["BEAT", "DEAD", "LOOKED", "Lease", "LeaseRecords", "Leases", "began", "host_name"]
+__all__ = [
+    "BEAT",
+    "DEAD",
+    "LOOKED",
+    "SOMEBODY",
+    "Lease",
+    "LeaseRecords",
+    "Leases",
+    "Owner",
+    "began",
+    "host_name",
+]
 
 BEAT = 1.0
 """Seconds between the heartbeats of an owner."""
@@ -30,6 +42,21 @@ LOOKED = 2
 """What `acquire` gives in place of True where the lease came with the look before it: nobody can have
 kept a result since, so there is no need to look again."""
 _PAUSE = 0.05  # seconds between looks at the record of a lease that somebody else has
+
+
+class Owner:
+    """Who holds a lease in this process. Once it is over, the lease is whoever's in the process asks for
+    it: an exception may have come before it was let go of.
+    """
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over = False
+
+
+SOMEBODY = Owner()
+"""Who gives no name."""
 
 
 class Lease(NamedTuple):
@@ -77,13 +104,13 @@ class Leases:
         self._records = records
         self._host = host_name() if host is None else host
         self._name = os.urandom(6).hex()
-        self._held: dict[bytes, Lease] = {}
+        self._held: dict[bytes, tuple[Lease | None, Owner]] = {}  # None: while it is taken
         self._dropped: dict[bytes, Lease] = {}  # releases that failed, to be tried again
         self._watched: dict[
             bytes, tuple[Lease, float]
         ] = {}  # others' records, since when unchanged
         self._again: dict[bytes, float] = {}  # when to look again
-        self._guard = threading.Lock()
+        self._guard = Guard()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         _all.add(self)
@@ -92,32 +119,43 @@ class Leases:
     def owner(self) -> str:
         return f"{self._host}|{os.getpid()}|{began(os.getpid())}|{self._name}"
 
-    def acquire(self, key: bytes) -> bool:
-        """Try once, without waiting; whether the lease is ours now.
+    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
+        """Try once, without waiting; whether the lease is the owner's now.
 
         Raises:
             StoreError: the records can't be read or written.
         """
         with self._guard:
             now = time.monotonic()
-            if key in self._held or now < self._again.get(key, 0.0):
+            held = self._held.get(key)
+            if held is not None and not held[1].over:
                 return False
-            self._held[key] = _TAKING  # so that another thread does not try meanwhile
-        mine = None
+            if held is None and now < self._again.get(key, 0.0):
+                return False
+            # So that another thread does not try meanwhile; and before there is a record, so that the
+            # owner lets go of it whatever comes in between.
+            self._held[key] = None, owner
         try:
             mine = self._take(key, now)
-        finally:
-            with self._guard:
-                if mine is None:
-                    del self._held[key]
-                    self._again[key] = time.monotonic() + _PAUSE
-                else:
-                    self._held[key] = mine
-                    self._dropped.pop(key, None)
-                    self._watched.pop(key, None)
-                    self._again.pop(key, None)
-                    self._beat_on()
-        return mine is not None
+        except KeptError:
+            self._failed(key, owner)
+            raise
+        if mine is None:
+            self._failed(key, owner)
+            return False
+        with self._guard:
+            self._held[key] = mine, owner
+            self._dropped.pop(key, None)
+            self._watched.pop(key, None)
+            self._again.pop(key, None)
+            self._beat_on()
+        return True
+
+    def _failed(self, key: bytes, owner: Owner) -> None:
+        with self._guard:
+            if self._held.get(key) == (None, owner):
+                del self._held[key]
+            self._again[key] = time.monotonic() + _PAUSE
 
     def _take(self, key: bytes, now: float) -> Lease | None:
         found = self._records.read(key)
@@ -145,16 +183,37 @@ class Leases:
                 return False
             return now - since > DEAD
 
-    def release(self, key: bytes) -> None:
-        """Let go. Where the record can't be removed now, the heartbeat's thread tries on."""
+    def release(self, key: bytes, owner: Owner | None = None) -> None:
+        """Let go. Where the record can't be removed now, the heartbeat's thread tries on.
+
+        Args:
+            owner: nothing is done unless it has the lease; None: whoever has it.
+        """
         with self._guard:
-            mine = self._held.pop(key, None)
-        if mine is None or mine is _TAKING:
+            held = self._held.get(key)
+        if held is None or (owner is not None and held[1] is not owner):
             return
-        if not self._removed(key, mine):
+        mine = held[0]
+        if mine is None:
+            if owner is None:  # a thread is taking it
+                return
+            mine = self._taken(key)
+        if mine is not None and not self._removed(key, mine):
             with self._guard:
                 self._dropped[key] = mine
                 self._beat_on()
+        with self._guard:
+            now = self._held.get(key)
+            if now is not None and now[1] is held[1]:
+                del self._held[key]
+
+    def _taken(self, key: bytes) -> Lease | None:
+        """The record of a lease that is ours, and of which nothing was noted any more."""
+        with contextlib.suppress(KeptError):
+            found = self._records.read(key)
+            if found is not None and found.owner == self.owner:
+                return found
+        return None
 
     def _removed(self, key: bytes, mine: Lease) -> bool:
         try:
@@ -169,16 +228,21 @@ class Leases:
     def token(self, key: bytes) -> int | None:
         """The fencing token of a lease that is ours."""
         held = self._held.get(key)
-        return held.token if held else None
+        return None if held is None or held[0] is None else held[0].token
 
     def holds(self, key: bytes) -> bool:
         """Whether a lease is ours, so far as we know."""
         return key in self._held
 
+    def holder(self, key: bytes) -> Owner | None:
+        """Who has a lease in this process."""
+        held = self._held.get(key)
+        return None if held is None else held[1]
+
     # -- heartbeats -------------------------------------------------------------------------------
 
     def _beat_on(self) -> None:
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             self._stop = threading.Event()
             self._thread = threading.Thread(
                 target=self._beat, args=(self._stop,), name="kept-leases", daemon=True
@@ -188,7 +252,7 @@ class Leases:
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(BEAT):
             with self._guard:
-                held = [(key, mine) for key, mine in self._held.items() if mine is not _TAKING]
+                held = [(key, mine) for key, (mine, _) in self._held.items() if mine is not None]
                 dropped = list(self._dropped.items())
                 if not held and not dropped:
                     self._thread = None
@@ -206,9 +270,10 @@ class Leases:
         later = mine._replace(beat=mine.beat + 1, deadline=time.time() + DEAD)
         renewed = self._records.swap(key, mine, later)
         with self._guard:
-            if self._held.get(key) is mine:
+            held = self._held.get(key)
+            if held is not None and held[0] is mine:
                 if renewed:
-                    self._held[key] = later
+                    self._held[key] = later, held[1]
                 # Otherwise somebody took us for dead and computes too. The body goes on, and what it
                 # keeps is as right as theirs.
                 return
@@ -225,7 +290,7 @@ class Leases:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._stop.set()
-            if thread is not threading.current_thread():
+            if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(5.0)
 
     # -- fork -------------------------------------------------------------------------------------
@@ -239,13 +304,10 @@ class Leases:
                 self._beat_on()
 
     def _after_fork_in_child(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = Guard()
         self._name = os.urandom(6).hex()
         self._thread = None
         self._held, self._dropped, self._watched, self._again = {}, {}, {}, {}
-
-
-_TAKING = Lease("", 0, 0, 0.0)
 
 
 def began(pid: int) -> str:

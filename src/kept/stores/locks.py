@@ -14,7 +14,6 @@ import fcntl
 import os
 import struct
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from kept.errors import StoreError
+from kept.guards import Guard
+from kept.stores.leases import SOMEBODY, Owner
 
 __all__ = ["KIND", "Locks"]
 
@@ -48,36 +49,53 @@ class Locks:
         self.waits: Any = None
         """Where those who wait for long may say so: a directory, or `WaitItems`."""
         self._fd = -1
-        self._held: set[int] = set()
-        self._shared = 0
+        self._held: dict[int, Owner] = {}
+        self._sharing: set[object] = set()
         self._looked = 0.0
-        self._guard = threading.Lock()
+        self._guard = Guard()
         _all.add(self)
 
-    def acquire(self, key: bytes) -> bool:
-        """Try once, without waiting; whether the lock is ours now.
+    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
+        """Try once, without waiting; whether the lock is the owner's now.
 
         Raises:
             StoreError: the file system gives no locks.
         """
         at = _offset(key)
         with self._guard:
-            if at in self._held:
+            held = self._held.get(at)
+            if held is not None and not held.over:
                 return False
-            if not self._held and not self._shared:
+            if not self._held and not self._sharing:
                 self._follow()
-            if not self._set(fcntl.F_WRLCK, at):
-                return False
-            self._held.add(at)
-            return True
+            # Before the kernel is asked, so that the owner lets go of it whatever comes in between.
+            self._held[at] = owner
+            try:
+                if self._set(fcntl.F_WRLCK, at):
+                    return True
+            except StoreError:
+                del self._held[at]
+                raise
+            del self._held[at]
+            return False
 
-    def release(self, key: bytes) -> None:
+    def release(self, key: bytes, owner: Owner | None = None) -> None:
+        """Let go.
+
+        Args:
+            owner: nothing is done unless it has the lock; None: whoever has it.
+        """
         at = _offset(key)
         with self._guard:
-            if at in self._held:
-                self._held.discard(at)
+            held = self._held.get(at)
+            if held is not None and (owner is None or held is owner):
                 with contextlib.suppress(StoreError):  # the result is there; the call must not fail
                     self._set(fcntl.F_UNLCK, at)
+                del self._held[at]
+
+    def holder(self, key: bytes) -> Owner | None:
+        """Who has a lock in this process."""
+        return self._held.get(_offset(key))
 
     def _follow(self) -> None:
         # Somebody may have removed the file: others would lock another one. Once a second, and only
@@ -94,19 +112,24 @@ class Locks:
             os.close(self._fd)
             self._fd = -1
 
-    @contextlib.contextmanager
-    def writing_blobs(self) -> Iterator[None]:
+    def writing_blobs(self) -> _Sharing:
         """While blobs are written whose record is not committed yet: nobody collects."""
+        return _Sharing(self)
+
+    def share(self, token: object) -> None:
+        """See `writing_blobs`."""
         with self._guard:
-            if self._shared == 0:
+            first = not self._sharing
+            self._sharing.add(token)
+            if first:
                 self._wait(fcntl.F_RDLCK, 60.0)
-            self._shared += 1
-        try:
-            yield
-        finally:
-            with self._guard:
-                self._shared -= 1
-                if self._shared == 0:
+
+    def unshare(self, token: object) -> None:
+        """See `writing_blobs`."""
+        with self._guard:
+            self._sharing.discard(token)
+            if not self._sharing and self._fd >= 0:
+                with contextlib.suppress(StoreError):  # as of `release`
                     self._set(fcntl.F_UNLCK, _BLOBS)
 
     @contextlib.contextmanager
@@ -118,11 +141,11 @@ class Locks:
         """
         with self._guard:  # this process's own writers wait for the guard
             deadline = time.monotonic() + patience
-            while self._shared and time.monotonic() < deadline:
+            while self._sharing and time.monotonic() < deadline:
                 self._guard.release()
                 time.sleep(0.005)
                 self._guard.acquire()
-            if self._shared:
+            if self._sharing:
                 raise StoreError(f"{self.path}: writers are busy; try again later")
             self._wait(fcntl.F_WRLCK, patience)
             try:
@@ -172,13 +195,39 @@ class Locks:
     def _forked(self) -> None:
         # The child's descriptor shares the parent's locks; kept open, it would hold the parent's
         # leases after the parent's death.
-        self._guard = threading.Lock()
-        self._held = set()
-        self._shared = 0
+        self._guard = Guard()
+        self._held = {}
+        self._sharing = set()
         if self._fd >= 0:
             if KIND == "open-file-description":
                 os.close(self._fd)
             self._fd = -1
+
+
+class _Sharing:
+    """One writer of blobs. It ends with its block, or with whoever was in that."""
+
+    __slots__ = ("_locks", "_token")
+
+    def __init__(self, locks: Locks) -> None:
+        self._locks = locks
+        self._token: object = None
+
+    def __enter__(self) -> None:
+        self._token = object()
+        try:
+            self._locks.share(self._token)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._locks.unshare(self._token)
+        self._token = None
+
+    def __del__(self) -> None:
+        if self._token is not None:
+            self.__exit__()
 
 
 def _offset(key: bytes) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+from kept.guards import Guard
 from kept.records import Buffer
 from kept.stores.arena import Arena, Extent
 from kept.stores.base import check_key, check_prefix
@@ -27,7 +27,7 @@ class Memory(Generic[V]):
 
     def __init__(self) -> None:
         self._items: dict[str, Any] = {}
-        self._lock = threading.RLock()
+        self._lock = Guard()
         self._arena = Arena()
         self._used = 0
         _all.add(self)
@@ -139,7 +139,7 @@ class Memory(Generic[V]):
         self._arena = arena
 
     def _forked(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = Guard()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, ()

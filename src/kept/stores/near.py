@@ -6,12 +6,12 @@ is asked of the medium each time, before anything is taken from here.
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kept.codecs import Frame
+from kept.guards import Guard
 from kept.records import Buffer
 from kept.stores.memory import Memory
 
@@ -32,7 +32,7 @@ class Near:
         self._held: Memory[Any] = Memory()
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._total = 0
-        self._lock = threading.Lock()
+        self._lock = Guard()
 
     def load(self, frame: Frame, far: Callable[[Frame], Loaded]) -> Loaded:
         """Payload and buffers of a frame that has blobs, each free to be changed.

@@ -58,6 +58,7 @@ class NetworkLocks:
         """See `Locks`."""
         self.acquire = self.leases.acquire
         self.release = self.leases.release
+        self.holder = self.leases.holder
 
     @contextlib.contextmanager
     def writing_blobs(self) -> Iterator[None]:

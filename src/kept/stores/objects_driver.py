@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kept.errors import ConfigError
+from kept.guards import undisturbed
 
 __all__ = ["driver"]
 
@@ -36,18 +37,25 @@ def driver() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    global _loaded, _library
     if _loaded is None:
-        with _lock:
-            try:
-                with _copied(_library) if _inherited else contextlib.nullcontext():
-                    _loaded = importlib.import_module("obstore")
-                    importlib.import_module("obstore.store")
-                    importlib.import_module("obstore.exceptions")
-            except ImportError as error:
-                raise ConfigError("object stores need obstore: pip install 'kept[s3]'") from error
-            _library = _library or str(sys.modules[_NATIVE].__file__)
+        undisturbed(_load)
     return _loaded
+
+
+def _load() -> None:
+    global _loaded, _library
+    with _lock:
+        if _loaded is not None:
+            return
+        try:
+            with _copied(_library) if _inherited else contextlib.nullcontext():
+                loaded = importlib.import_module("obstore")
+                importlib.import_module("obstore.store")
+                importlib.import_module("obstore.exceptions")
+        except ImportError as error:
+            raise ConfigError("object stores need obstore: pip install 'kept[s3]'") from error
+        _library = _library or str(sys.modules[_NATIVE].__file__)
+        _loaded = loaded
 
 
 @contextlib.contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
+
+from kept.guards import Guard
+from kept.stores.leases import SOMEBODY, Owner
 
 __all__ = ["ProcessLocks"]
 
@@ -13,23 +15,32 @@ class ProcessLocks:
     """Leases among the threads and tasks of one process."""
 
     def __init__(self) -> None:
-        self._held: set[bytes] = set()
-        self._guard = threading.Lock()
+        self._held: dict[bytes, Owner] = {}
+        self._guard = Guard()
         _all.add(self)
 
-    def acquire(self, key: bytes) -> bool:
+    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
+        """See `Locks`."""
         with self._guard:
-            if key in self._held:
+            held = self._held.get(key)
+            if held is not None and not held.over:
                 return False
-            self._held.add(key)
+            self._held[key] = owner
             return True
 
-    def release(self, key: bytes) -> None:
-        self._held.discard(key)
+    def release(self, key: bytes, owner: Owner | None = None) -> None:
+        """See `Locks`."""
+        with self._guard:
+            if owner is None or self._held.get(key) is owner:
+                self._held.pop(key, None)
+
+    def holder(self, key: bytes) -> Owner | None:
+        """See `Locks`."""
+        return self._held.get(key)
 
     def _forked(self) -> None:
-        self._held = set()
-        self._guard = threading.Lock()
+        self._held = {}
+        self._guard = Guard()
 
 
 _all: weakref.WeakSet[ProcessLocks] = weakref.WeakSet()

@@ -11,6 +11,8 @@ import os
 import threading
 from typing import Protocol
 
+from kept.guards import Guard
+
 __all__ = ["PAUSE", "watch"]
 
 PAUSE = 0.1  # seconds without a read after which a snapshot ends; at most twice as long
@@ -25,7 +27,7 @@ class Reads(Protocol):
 
 
 _open: set[Reads] = set()
-_guard = threading.Lock()
+_guard = Guard()
 _stop = threading.Event()
 _thread: threading.Thread | None = None
 
@@ -39,7 +41,7 @@ def watch(reader: Reads) -> None:
 
 def _ensure_thread() -> None:
     global _thread
-    if _thread is None:
+    if _thread is None or not _thread.is_alive():  # it may have been interrupted at its start
         _stop.clear()
         _thread = threading.Thread(target=_run, name="kept-snapshots", daemon=True)
         _thread.start()
@@ -67,7 +69,8 @@ def _before_fork() -> None:
     thread = _thread
     if thread is not None and thread is not threading.current_thread():
         _stop.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 def _after_fork_in_parent() -> None:
@@ -80,7 +83,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _thread, _guard, _stop
-    _guard = threading.Lock()
+    _guard = Guard()
     _stop = threading.Event()
     _thread = None
     _open.clear()

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from kept.errors import ConfigError, NewerSchema, StoreError
+from kept.guards import Guard
 from kept.stores.silence import Silence
 from kept.stores.sqldialects import DIALECTS, Dialect
 from kept.stores.sqltrouble import Trouble, trouble
@@ -44,7 +45,7 @@ class Connections:
         self.errors = (self._error, *_also(), OSError, EOFError)
         self._gone: Callable[..., bool] = self._engine.dialect.is_disconnect
         self._ready = False
-        self._making = threading.Lock()
+        self._making = Guard()
         self.silence = Silence()
         _all.add(self)
 
@@ -190,7 +191,7 @@ class Connections:
             self.close()  # SQLite forbids carrying a connection across a fork
 
     def _forked(self) -> None:
-        self._making = threading.Lock()
+        self._making = Guard()
         self._permits = threading.Semaphore(2 * self._most)
         _inherited.append(self._idle)  # never closed here: they are the parent's
         self._idle = []
