@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any
 
-from kept.guards import settle
 from kept.memo.driving import advance_async
 from kept.memo.flow import MISSING, Given, Raise, keeping
 from kept.memo.kept import Kept
@@ -46,11 +45,6 @@ class KeptCoroutine(Kept[Any, Any]):
                             raise
                     else:
                         step, result = await advance_async(flow, result)
-            except BaseException as error:
-                flow.close()
-                if not isinstance(error, Exception):
-                    settle()  # see `drive`
-                raise
             finally:
                 flow.close()
         if type(result) is Raise:

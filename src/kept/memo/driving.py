@@ -29,6 +29,10 @@ def advance(flow: Flow, sent: Any = None) -> tuple[Given | None, Any]:
             step = next(flow)
     except StopIteration as stop:
         return None, stop.value
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            settle()  # it may have come between any two instructions
+        raise
     return step, None
 
 
@@ -43,6 +47,10 @@ async def advance_async(flow: Flow, sent: Any = None) -> tuple[Given | None, Any
             step = next(flow)
     except StopIteration as stop:
         return None, stop.value
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            settle()  # it may have come between any two instructions
+        raise
     return step, None
 
 
@@ -66,11 +74,6 @@ def drive(kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bo
                     raise
             else:
                 step, result = advance(flow, result)
-    except BaseException as error:
-        flow.close()
-        if not isinstance(error, Exception):
-            settle()  # it may have come between any two instructions
-        raise
     finally:
         flow.close()
     return outcome(result)
