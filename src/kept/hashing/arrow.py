@@ -9,6 +9,7 @@ from typing import Any
 from blake3 import blake3
 
 from .buffers import PARALLEL, Known, buffer_digest, known_digest, new_hasher
+from .names import class_name
 from .registry import Reducer
 
 __all__ = ["EXACT", "FAMILIES", "column"]
@@ -18,22 +19,58 @@ _MANY = 1 << 20
 """Rows whose offsets or validity are worked out at a time."""
 
 
-def column(data: Any, known: Known | None) -> tuple[Any, ...]:
-    """What an Array or ChunkedArray holds: (type, rows, nulls, content)."""
+def column(data: Any, known: Known | None, *, codes: bool = True) -> tuple[Any, ...]:
+    """What an Array or ChunkedArray holds: (type, rows, nulls, content).
+
+    Args:
+        codes: whether it counts in which order the values of a dictionary are, and which are unused.
+    """
     pa = sys.modules["pyarrow"]
     chunks = data.chunks if isinstance(data, pa.ChunkedArray) else [data]
-    chunks = [chunk for chunk in chunks if len(chunk)]
-    return (str(data.type), len(data), *_chunks(data.type, chunks, known))
+    return (_described(data.type), len(data), *_part(data.type, chunks, known, codes))
 
 
-def _chunks(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...]:
+def _described(kind: Any) -> Any:
+    """A type: its text, with what that leaves out: metadata of fields, parameters of extensions."""
+    found = _more(kind)
+    return str(kind) if found is None else ("k2:type", str(kind), found)
+
+
+def _more(kind: Any) -> Any:
+    pa = sys.modules["pyarrow"]
+    if isinstance(kind, pa.BaseExtensionType):
+        told = getattr(kind, "__arrow_ext_serialize__", None)
+        own = None if told is None else bytes(told())
+        # the text of a type of Arrow's own says all of it
+        name = "" if own is None else class_name(type(kind))
+        return kind.extension_name, name, own, _described(kind.storage_type)
+    types = pa.types
+    fields: list[Any] = []
+    if types.is_struct(kind) or types.is_union(kind):
+        fields = [kind.field(number) for number in range(kind.num_fields)]
+    elif types.is_map(kind):
+        fields = [kind.key_field, kind.item_field]
+    elif hasattr(kind, "value_field"):
+        fields = [kind.value_field]
+    elif hasattr(kind, "value_type"):  # a dictionary, or runs
+        return _more(kind.value_type)
+    found = [(dict(field.metadata or {}), _more(field.type)) for field in fields]
+    return found if any(each != ({}, None) for each in found) else None
+
+
+def _part(kind: Any, chunks: list[Any], known: Known | None, codes: bool) -> tuple[Any, ...]:
+    return _chunks(kind, [chunk for chunk in chunks if len(chunk)], known, codes)
+
+
+def _chunks(kind: Any, chunks: list[Any], known: Known | None, codes: bool) -> tuple[Any, ...]:
     """(nulls, content) of chunks of one type, none empty."""
     types = sys.modules["pyarrow"].types
     nulls = _validity(chunks)
     if types.is_null(kind):
         return (nulls, None)
     if isinstance(kind, sys.modules["pyarrow"].BaseExtensionType):
-        return (nulls, _chunks(kind.storage_type, [chunk.storage for chunk in chunks], known))
+        storage = [chunk.storage for chunk in chunks]
+        return (nulls, _chunks(kind.storage_type, storage, known, codes))
     if str(kind) in _OF_BYTES:
         return (nulls, *_texts(kind, chunks, known))
     if types.is_boolean(kind):
@@ -50,7 +87,9 @@ def _chunks(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...
         for number in range(kind.num_fields):
             # `field` keeps what lies under null structs; `flatten` makes it null
             parts = [chunk.flatten()[number] for chunk in chunks]
-            fields.append((kind.field(number).name, _chunks(kind.field(number).type, parts, known)))
+            fields.append(
+                (kind.field(number).name, _chunks(kind.field(number).type, parts, known, codes))
+            )
         return (nulls, fields)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         hasher = new_hasher()
@@ -59,11 +98,37 @@ def _chunks(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...
             raw = memoryview(lengths.buffers()[1]).cast("B")
             hasher.update(raw[lengths.offset * 8 :][: 8 * len(lengths)])
         parts = [part for part in (chunk.flatten() for chunk in chunks) if len(part)]
-        return (nulls, hasher.digest(), _chunks(kind.value_type, parts, known))
+        return (nulls, hasher.digest(), _chunks(kind.value_type, parts, known, codes))
     if types.is_dictionary(kind):
+        if codes:
+            return (nulls, _dictionary(kind, chunks, known))
         values = [chunk.dictionary_decode() for chunk in chunks]
-        return (nulls, _chunks(kind.value_type, values, known))
+        return (nulls, _chunks(kind.value_type, values, known, codes))
+    if types.is_union(kind):
+        which = [bytes(memoryview(c.buffers()[1])[c.offset :][: len(c)]) for c in chunks]
+        held = [item for chunk in chunks for item in chunk.to_pylist()]
+        return (nulls, ("k2:union", b"".join(which), held))
     return (nulls, [item for chunk in chunks for item in chunk.to_pylist()])
+
+
+def _dictionary(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...]:
+    """The values and the codes: of all chunks together where they share the values."""
+    made: list[tuple[Any, Any]] = []  # dictionaries, and what they hold
+    runs: list[tuple[Any, list[Any]]] = []
+    for chunk in chunks:
+        held = chunk.dictionary
+        found = next((content for other, content in made if other.equals(held)), None)
+        if found is None:
+            found = _part(kind.value_type, [held], known, True), len(held)
+            made.append((held, found))
+        if not runs or runs[-1][0] != found:
+            runs.append((found, []))
+        runs[-1][1].append(chunk.indices)
+    coded = [
+        (values, sum(map(len, codes)), _chunks(kind.index_type, codes, known, True))
+        for values, codes in runs
+    ]
+    return ("k2:dictionary", *coded)
 
 
 def _width(kind: Any) -> int | None:
@@ -149,7 +214,7 @@ def _texts(kind: Any, chunks: list[Any], known: Known | None) -> tuple[bytes, by
 
 def _array(value: Any, known: Known | None) -> tuple[Any, ...]:
     if type(value).__name__ == "DictionaryArray":
-        return "arrow dictionary", column(value, known)
+        return "k2:arrow dictionary", column(value, known)
     return "arrow array", column(value, known)
 
 
@@ -158,7 +223,7 @@ def _chunked(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _schema(value: Any, known: Known | None) -> tuple[Any, ...]:
-    fields = [(f.name, str(f.type), f.nullable, dict(f.metadata or {})) for f in value]
+    fields = [(f.name, _described(f.type), f.nullable, dict(f.metadata or {})) for f in value]
     return "arrow schema", fields, dict(value.metadata or {})
 
 
@@ -175,11 +240,12 @@ def _scalar(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _type(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "arrow type", str(value)
+    return "arrow type", _described(value)
 
 
 def _field(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "arrow field", value.name, str(value.type), value.nullable, dict(value.metadata or {})
+    described = _described(value.type)
+    return "arrow field", value.name, described, value.nullable, dict(value.metadata or {})
 
 
 def _buffer(value: Any, known: Known | None) -> tuple[Any, ...]:

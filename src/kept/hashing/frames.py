@@ -9,7 +9,7 @@ from .arrow import column
 from .buffers import Known
 from .names import class_name, library_name
 from .numeric import content, dtype_text
-from .objects import NOTHING_HELPS, generic
+from .objects import NOTHING_HELPS, generic, library_of
 from .registry import Reducer, Refused
 from .texts import joined
 
@@ -21,19 +21,44 @@ def _dtype(value: Any) -> Any:
     numpy = sys.modules["numpy"]
     if isinstance(value, numpy.dtype):
         return dtype_text(value)
+    if not _is_pandas(type(value)):
+        # what tells two of its dtypes apart is for its author to say
+        held = {name: getattr(value, name, None) for name in getattr(value, "_metadata", ())}
+        return (library_name(type(value)), str(value), *([held] if held else ()))
     storage = getattr(value, "storage", None)
     if storage is not None:
         return library_name(type(value)), str(value), storage, value.na_value
     return library_name(type(value)), str(value)
 
 
+def _is_pandas(kind: type) -> bool:
+    return library_of(kind) == "pandas"
+
+
+_ORDINARY = frozenset({"Day", "Hour", "Minute", "Second", "Milli", "Micro", "Nano"})
+"""Frequencies that are nothing but their text."""
+
+
+def _frequency(freq: Any) -> Any:
+    """The text of a frequency; itself where the text leaves something out, such as holidays."""
+    if freq is None or type(freq).__name__ in _ORDINARY:
+        return None if freq is None else freq.freqstr
+    try:
+        known = sys.modules["pandas"].tseries.frequencies.to_offset(freq.freqstr)
+    except Exception:  # noqa: BLE001  an offset of another library says what it likes
+        known = None
+    return freq.freqstr if known is not None and known == freq else freq
+
+
 def _values(array: Any, known: Known | None) -> Any:
-    """The elements of a column: a numpy array, or one of pandas' own."""
+    """The elements of a column: a numpy array, one of pandas' own, or one of another library."""
     numpy = sys.modules["numpy"]
     if isinstance(array, numpy.ndarray):
         return dtype_text(array.dtype), content(array, known)
     kind = type(array).__name__
     dtype = _dtype(array.dtype)
+    if not _is_pandas(type(array)):
+        return "k2:extension", dtype, generic(type(array))(array, known)
     if hasattr(array, "_pa_array") and hasattr(array, "__arrow_array__"):
         return dtype, column(array.__arrow_array__(), known)
     if kind == "Categorical":
@@ -45,8 +70,7 @@ def _values(array: Any, known: Known | None) -> Any:
     if kind in ("DatetimeArray", "TimedeltaArray"):
         freq = getattr(array, "freq", None)
         raw = array.view("i8") if hasattr(array, "view") else array.asi8
-        freq = None if freq is None else freq.freqstr
-        return dtype, _zone(array), freq, content(numpy.asarray(raw), known)
+        return dtype, _zone(array), _frequency(freq), content(numpy.asarray(raw), known)
     if kind == "PeriodArray":
         return dtype, content(numpy.asarray(array.asi8), known)
     if kind == "IntervalArray":
@@ -83,10 +107,66 @@ def _extra(value: Any) -> Any:
     return [*known, {name: getattr(value, name, None) for name in names}]
 
 
+_OWN = frozenset(
+    (
+        "_mgr",
+        "_attrs",
+        "_flags",
+        "_name",
+        "_item_cache",
+        "_is_copy",
+        "_cacher",
+        "_cache",
+        "_id",
+        "_data",
+        "_codes",
+        "_levels",
+        "_names",
+        "_references",
+        "_range",
+        "_typ",
+        "sortorder",
+        "_index",
+        "_engine",
+        "_freq",
+        "_tz",
+        "_dtype",
+        "_cached_data",
+        "name",
+    )
+)
+"""What pandas keeps in the `__dict__` of frames, series and indexes."""
+
+
+def _whole(value: Any, tag: str, *content: Any) -> tuple[Any, ...]:
+    """The reduction of a frame, series or index, with attributes that a program gave it."""
+    kind = type(value)
+    declared = getattr(kind, "_metadata", ())
+    added = {
+        name: item
+        for name, item in value.__dict__.items()
+        if name not in _OWN
+        and name not in declared
+        and not type(vars_of(kind, name)).__name__.endswith("Accessor")
+    }
+    if added:
+        tag, content = _second(tag), (*content, added)
+    return tag, library_name(kind), *content
+
+
+def vars_of(kind: type, name: str) -> Any:
+    """What a class or one of its bases holds under a name, as it is; None if nothing."""
+    return next((base.__dict__[name] for base in kind.__mro__ if name in base.__dict__), None)
+
+
+def _second(tag: str) -> str:
+    return tag if tag.startswith("k2:") else f"k2:{tag}"
+
+
 def _frame(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return (
+    return _whole(
+        value,
         "pandas frame",
-        library_name(type(value)),
         value.columns,
         value.index,
         [_values(array, known) for array in _columns(value)],
@@ -99,9 +179,9 @@ def _series(value: Any, known: Known | None) -> tuple[Any, ...]:
     data = value.array
     if type(data).__name__ in ("NumpyExtensionArray", "PandasArray"):
         data = value.to_numpy() if isinstance(value.dtype, numpy.dtype) else data
-    return (
+    return _whole(
+        value,
         "pandas series",
-        library_name(type(value)),
         value.name,
         value.index,
         _values(data, known),
@@ -110,18 +190,24 @@ def _series(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _index(value: Any, known: Known | None) -> tuple[Any, ...]:
-    kind = library_name(type(value))
     name = type(value).__name__
     if name == "RangeIndex":
-        return "pandas index", kind, value.name, value.start, value.stop, value.step
-    if name == "MultiIndex":
-        parts = [
-            _values(_plain(value.get_level_values(number)), known)
-            for number in range(value.nlevels)
-        ]
-        return "pandas index", kind, tuple(value.names), len(value), parts
-    freq = getattr(value, "freqstr", None) if name in ("DatetimeIndex", "TimedeltaIndex") else None
-    return "pandas index", kind, value.name, freq, _values(_plain(value), known)
+        return _whole(value, "pandas index", value.name, value.start, value.stop, value.step)
+    if isinstance(value, sys.modules["pandas"].MultiIndex):
+        return _whole(
+            value,
+            "k2:pandas index",
+            tuple(value.names),
+            list(value.levels),
+            [content(codes.astype("<i8"), known) for codes in value.codes],
+            value.sortorder,
+        )
+    freq = _frequency(getattr(value, "freq", None)) if name in _TIMES else None
+    tag = "pandas index" if freq is None or type(freq) is str else "k2:pandas index"
+    return _whole(value, tag, value.name, freq, _values(_plain(value), known))
+
+
+_TIMES = ("DatetimeIndex", "TimedeltaIndex")
 
 
 def _plain(index: Any) -> Any:
@@ -152,9 +238,10 @@ def _pandas_dtype(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _polars_series(data: Any, known: Known | None) -> Any:
+    # The codes of a categorical depend on what else the process has met, so they don't count.
     kind = str(data.dtype)
     try:
-        return kind, column(data.to_arrow(), known)
+        return kind, column(data.to_arrow(), known, codes=False)
     except Exception as error:
         if "Object" not in kind:
             raise Refused(
@@ -179,45 +266,104 @@ def _lazy(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _variable(value: Any, known: Known | None) -> Any:
-    data = value._data if hasattr(value, "_data") else value.data
-    if not isinstance(data, sys.modules["numpy"].ndarray):
+    """(dimensions, data, attributes), and what those leave out."""
+    held = value._data if hasattr(value, "_data") else value.data
+    numpy = sys.modules["numpy"]
+    more: dict[str, Any] = {}
+    data = held
+    if isinstance(held, numpy.ndarray):
+        pass
+    elif library_of(type(held)) != "xarray":
+        if hasattr(held, "__dask_graph__"):
+            more["chunks"], data = (library_name(type(held)), held.chunks), value.values
+    elif _is_special(getattr(held, "array", None)):
+        data = held.array
+    else:
         data = value.values
-    return tuple(value.dims), data, dict(value.attrs)
+    if data is not held and not isinstance(data, numpy.ndarray):
+        more["data"] = library_name(type(data))
+    if value.encoding:
+        more["encoding"] = dict(value.encoding)
+    return tuple(value.dims), data, dict(value.attrs), *([more] if more else ())
 
 
-def _indexes(value: Any) -> list[tuple[str, str]]:
-    """Which coordinates are indexed, and how; what they hold is among the coordinates."""
-    found = value.xindexes.items()
-    return sorted((repr(name), library_name(type(index))) for name, index in found)
+def _is_special(data: Any) -> bool:
+    """Whether a pandas array or index is more than the values that it has as a numpy array."""
+    pandas = sys.modules["pandas"]
+    kind = type(data).__name__
+    if isinstance(data, pandas.MultiIndex) or not _is_pandas(type(data)):
+        return False
+    if isinstance(data, pandas.Index) and (
+        kind not in ("Index", *_TIMES) or getattr(data, "freq", None) is not None
+    ):
+        return kind != "RangeIndex"
+    dtype = getattr(data, "dtype", None)
+    extension = isinstance(dtype, pandas.api.extensions.ExtensionDtype)
+    return extension and not isinstance(dtype, (pandas.StringDtype, pandas.DatetimeTZDtype))
+
+
+def _indexes(value: Any) -> list[tuple[Any, ...]]:
+    """Which coordinates are indexed, and how; and the index, where the coordinates don't say all."""
+    found: list[tuple[Any, ...]] = []
+    pandas = sys.modules["pandas"]
+    for name, index in value.xindexes.items():
+        held = getattr(index, "index", None)
+        plain = type(index).__name__ == "PandasIndex" and not (
+            _is_special(held) or isinstance(held, (pandas.MultiIndex, pandas.RangeIndex))
+        )
+        what = () if plain else (index if held is None else held,)
+        found.append((repr(name), library_name(type(index)), *what))
+    return sorted(found, key=lambda each: each[0])
 
 
 def _xarray_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "xarray variable", library_name(type(value)), _variable(value, known)
+    variable = _variable(value, known)
+    tag = "xarray variable" if len(variable) == 3 else "k2:xarray variable"
+    return tag, library_name(type(value)), variable
+
+
+def _of_xarray(tag: str, variables: Any, indexes: list[tuple[Any, ...]]) -> str:
+    exact = all(len(each) == 3 for each in variables) and all(len(each) == 2 for each in indexes)
+    return tag if exact else f"k2:{tag}"
 
 
 def _data_array(value: Any, known: Known | None) -> tuple[Any, ...]:
     coords = {name: _variable(held.variable, known) for name, held in value.coords.items()}
-    indexed = _indexes(value)
+    variable, indexed = _variable(value.variable, known), _indexes(value)
     return (
-        "xarray array",
+        _of_xarray("xarray array", (variable, *coords.values()), indexed),
         library_name(type(value)),
         value.name,
-        _variable(value.variable, known),
+        variable,
         coords,
         indexed,
     )
 
 
 def _dataset(value: Any, known: Known | None) -> tuple[Any, ...]:
-    names = list(value.variables)
-    return (
-        "xarray dataset",
+    variables = {name: _variable(held, known) for name, held in value.variables.items()}
+    indexed = _indexes(value)
+    tag, encoding = _of_xarray("xarray dataset", variables.values(), indexed), dict(value.encoding)
+    plain = (
         library_name(type(value)),
-        {name: _variable(value.variables[name], known) for name in names},
+        variables,
         list(map(str, value.data_vars)),
         dict(value.attrs),
-        _indexes(value),
+        indexed,
     )
+    return (_second(tag), *plain, encoding) if encoding else (tag, *plain)
+
+
+def _tree(value: Any, known: Known | None) -> tuple[Any, ...]:
+    name = library_name(type(value))
+    if value.parent is not None:  # the others of its tree can be reached from it
+        return "k2:xarray tree", name, value.root, value.path
+    return "k2:xarray tree", name, value.name, _nodes(value, known)
+
+
+def _nodes(tree: Any, known: Known | None) -> tuple[Any, ...]:
+    inside = [(name, _nodes(child, known)) for name, child in tree.children.items()]
+    return _dataset(tree.to_dataset(inherit=False), known), inside
 
 
 def _by_pickle(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -256,4 +402,5 @@ FAMILIES: dict[str, Reducer] = {
     "xarray.core.dataarray.DataArray": _data_array,
     "xarray.core.dataset.Dataset": _dataset,
     "xarray.core.variable.Variable": _xarray_variable,
+    "xarray.core.datatree.DataTree": _tree,
 }

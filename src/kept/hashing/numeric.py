@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from .buffers import PARALLEL, READONLY_MAPS, Known, buffer_digest, new_hasher, threads
 from .names import class_name, library_name, type_key
-from .objects import NOTHING_HELPS, attributes
+from .objects import NOTHING_HELPS, generic, own_attributes, slots_beside, slots_held
 from .registry import Reducer, Refused
 from .texts import joined
 
@@ -27,8 +27,12 @@ def dtype_text(dtype: np.dtype[Any]) -> Any:
     """What an array's dtype is, without its layout in memory: a text, or a tuple for fields."""
     if dtype.names is not None:
         fields: Any = dtype.fields
-        parts = tuple((name, dtype_text(fields[name][0])) for name in dtype.names)
-        found: Any = ("fields", dtype.type.__name__, parts)
+        # a field's title, where it has one, is another name for it
+        parts = tuple(
+            (name, dtype_text(fields[name][0]), *fields[name][2:]) for name in dtype.names
+        )
+        tag = "fields" if all(len(part) == 2 for part in parts) else "k2:fields"
+        found: Any = (tag, dtype.type.__name__, parts)
     elif dtype.subdtype is not None:
         found = ("array", dtype_text(dtype.subdtype[0]), dtype.subdtype[1])
     elif dtype.kind == "T":
@@ -127,10 +131,16 @@ def _ndarray(value: Any, known: Known | None) -> tuple[Any, ...]:
 def _subclass(value: Any, known: Known | None) -> tuple[Any, ...]:
     kind = type(value)
     plain = value.view(np.ndarray)
-    state = attributes(value)
+    state = own_attributes(value)
     if type_key(kind) == "numpy.memmap":  # where it is mapped from is not its content
         state = {key: item for key, item in state.items() if key not in _MAPPED}
-    return "ndarray subclass", library_name(kind), _ndarray(plain, known), state
+    content = library_name(kind), _ndarray(plain, known), state
+    slots = slots_held(value, _own_slots(kind))
+    return ("k2:ndarray subclass", *content, slots) if slots else ("ndarray subclass", *content)
+
+
+def _own_slots(kind: type) -> list[str]:
+    return slots_beside(kind.__mro__, "numpy")
 
 
 _MAPPED = {"_mmap", "filename", "offset", "mode"}
@@ -143,15 +153,35 @@ def _masked(value: Any, known: Known | None) -> tuple[Any, ...]:
     fill = value._fill_value  # the property of that name would write it
     filling = np.ma.default_fill_value(value) if fill is None else fill
     plain = _blanked(value.data, mask)
-    return (
-        "masked",
+    state = own_attributes(value)
+    content = (
         library_name(type(value)),
         _ndarray(plain, known),
         _ndarray(mask, known),
         _ndarray(np.asarray(filling, value.dtype), known),
         bool(value.hardmask),
-        {key: item for key, item in attributes(value).items() if key[:1] != "_"},
+        {key: item for key, item in state.items() if key[:1] != "_"},
     )
+    private = {key: item for key, item in state.items() if key[:1] == "_" and key not in _OF_MASKED}
+    if state.get("_optinfo"):
+        private["_optinfo"] = state["_optinfo"]
+    private |= slots_held(value, _own_slots(type(value)))
+    return ("k2:masked", *content, private) if private else ("masked", *content)
+
+
+_OF_MASKED = frozenset(
+    (
+        "_fill_value",
+        "_hardmask",
+        "_sharedmask",
+        "_isfield",
+        "_baseclass",
+        "_optinfo",
+        "_basedict",
+        "_mask",
+    )
+)
+"""What numpy keeps in the `__dict__` of masked arrays."""
 
 
 def _blanked(data: Any, mask: Any) -> Any:
@@ -178,7 +208,9 @@ def _scalar(value: Any, known: Known | None) -> tuple[Any, ...]:
         raw = content(np.asarray(value), known)
     # numpy's own types have names that differ between systems for one dtype (long, longlong).
     name = None if kind.__module__ == "numpy" else library_name(kind)
-    state = attributes(value) if kind.__dictoffset__ else None
+    state = own_attributes(value) if kind.__dictoffset__ else {}
+    if kind.__module__ != "numpy":
+        state |= slots_held(value, _own_slots(kind))
     if state:
         return "numpy scalar", name, dtype_text(dtype), raw, state
     return "numpy scalar", name, dtype_text(dtype), raw
@@ -215,6 +247,14 @@ def _seed_sequence(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 def _random_state(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "random state", library_name(type(value)), value.get_state(legacy=False)
+
+
+def _vectorize(value: Any, known: Known | None) -> tuple[Any, ...]:
+    kept = value._ufunc
+    tag, name, *content = generic(type(value))(value, known)
+    fresh: Any = {} if isinstance(kept, dict) else None
+    state = {**value.__dict__, "_ufunc": fresh}  # made anew by the first call
+    return (tag, name, *(state if item is value.__dict__ else item for item in content))
 
 
 def _dispatched(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -278,6 +318,7 @@ EXACT: dict[str, Reducer] = {
     "numpy.ndarray": _ndarray,
     "numpy.ufunc": _ufunc,
     "numpy._ArrayFunctionDispatcher": _dispatched,
+    "numpy.vectorize": _vectorize,
     "torch.dtype": _named("torch dtype"),
     "torch.device": _named("torch device"),
     "torch.Size": lambda value, known: ("torch size", tuple(value)),

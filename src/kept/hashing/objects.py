@@ -20,8 +20,10 @@ __all__ = [
     "cached_names",
     "fields_of",
     "generic",
+    "library_of",
+    "own_attributes",
+    "slots_beside",
     "slots_held",
-    "slots_of",
 ]
 
 Fields = tuple[tuple[str, str, str], tuple[str, ...], bool]
@@ -292,11 +294,10 @@ def _unknown_to_reduction(kind: type) -> tuple[str, ...] | None:
     above: list[type] = []
     for base in kind.__mro__[:-1]:
         if "__reduce_ex__" in base.__dict__ or "__reduce__" in base.__dict__:
-            top = base.__module__.partition(".")[0]
-            if kind.__module__.partition(".")[0] == top:
+            top = library_of(base)
+            if library_of(kind) == top:
                 return None
-            own = [each for each in above if each.__module__.partition(".")[0] != top]
-            return tuple(name for each in own for name in slots_of(each))
+            return tuple(slots_beside(above, top))
         above.append(base)
     return None
 
@@ -311,6 +312,16 @@ def slots_of(kind: type) -> list[str]:
         for name in names
         if name not in ("__dict__", "__weakref__")
     ]
+
+
+def library_of(kind: type) -> str:
+    """The first part of the name of a class's module."""
+    return str(kind.__module__).partition(".")[0]
+
+
+def slots_beside(kinds: Iterable[type], library: str) -> list[str]:
+    """The slots that classes add which are not of a library."""
+    return [name for kind in kinds if library_of(kind) != library for name in slots_of(kind)]
 
 
 def slots_held(value: Any, names: Iterable[str]) -> dict[str, Any]:
@@ -341,3 +352,9 @@ def _as_dict(pairs: list[Any]) -> Any:
 def attributes(value: Any) -> dict[str, Any]:
     """An instance's `__dict__` as a plain dict; empty if it has none."""
     return dict(getattr(value, "__dict__", None) or {})
+
+
+def own_attributes(value: Any) -> dict[str, Any]:
+    """The same, without what reading the object left there."""
+    held = attributes(value)
+    return held and (_without(held, cached_names(type(value))) or {})

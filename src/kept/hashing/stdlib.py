@@ -7,7 +7,7 @@ from typing import Any
 
 from .buffers import Known, buffer_digest
 from .names import class_name, module_of, type_key
-from .objects import NOTHING_HELPS, attributes, cached_names, generic, slots_held, slots_of
+from .objects import NOTHING_HELPS, attributes, cached_names, generic, slots_beside, slots_held
 from .refusals import REFUSED
 from .registry import Reducer, Refused
 
@@ -70,8 +70,7 @@ def _path(value: Any, known: Known | None) -> tuple[Any, ...]:
     if type_key(kind) in _PATHS:
         return "path", kind.__qualname__, str(value)
     plain = ("object", class_name(kind), str(value), attributes(value))
-    own = [base for base in kind.__mro__ if base.__module__.partition(".")[0] != "pathlib"]
-    slots = slots_held(value, [name for base in own[:-1] for name in slots_of(base)])
+    slots = slots_held(value, slots_beside(kind.__mro__[:-1], "pathlib"))
     return ("k2:object", *plain[1:], slots) if slots else plain
 
 
@@ -263,6 +262,34 @@ def _special_form(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "global", "typing", value._name
 
 
+_OF_IMAGES = frozenset(
+    {"_im", "im", "_mode", "mode", "_size", "size", "palette", "info", "_readonly", "readonly"}
+    | {"_exif", "_category", "category", "pyaccess"}
+)
+"""What Pillow keeps in the `__dict__` of an image."""
+
+
+def _image(value: Any, known: Known | None) -> tuple[Any, ...]:
+    opened = hasattr(value, "tile")  # from a file, whose bytes it may not have read yet
+    if opened and getattr(value, "is_animated", False):
+        raise Refused(
+            f"an opened image of several frames has no identity, since it can be turned to any of "
+            f"them: pass its path or a copy() of one frame, or {NOTHING_HELPS}"
+        )
+    value.load()
+    tag, *content = generic(type(value))(value, known)
+    held = {} if opened else attributes(value)
+    added = {name: item for name, item in held.items() if name not in _OF_IMAGES}
+    return ("k2:image", *content, added) if added else (tag, *content)
+
+
+def _undefined_function(value: Any, known: Known | None) -> tuple[Any, ...]:
+    """A function of sympy without a definition, which is a class; or where it is applied."""
+    if isinstance(value, type):
+        return "k2:sympy function", value.__name__, dict(getattr(value, "_kwargs", {}))
+    return "k2:sympy applied", type(value), value.args
+
+
 def _random(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "random", class_name(type(value)), value.getstate(), attributes(value)
 
@@ -350,6 +377,9 @@ FAMILIES: dict[str, Reducer] = {
     "pydantic.main.BaseModel": _pydantic,
     "functools.partial": _partial,
     "random.Random": _random,
+    "PIL.Image.Image": _image,
+    "sympy.core.function.AppliedUndef": _undefined_function,
+    "sympy.core.function.UndefinedFunction": _undefined_function,
     **REFUSED,
 }
 """`module.qualname` -> the reducer for objects of that type and its subclasses."""
