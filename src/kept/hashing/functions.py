@@ -258,6 +258,12 @@ def _of_class(kind: type) -> tuple[Any, ...]:
     return "class", class_name(kind), held
 
 
+def _has_call(function: Any) -> bool:
+    """Whether it is an object of a class that is written in Python, and so has a state of its own."""
+    found = (vars(base).get("__call__") for base in type(function).__mro__)
+    return isinstance(next(filter(None, found), None), FunctionType)
+
+
 def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
     """The identity of something that can be called.
 
@@ -297,7 +303,7 @@ def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
             tuple(map(_counted, function.args)),
             {key: _counted(value) for key, value in function.keywords.items()},
         )
-    elif isinstance(getattr(function, "__qualname__", None), str):
+    elif isinstance(getattr(function, "__qualname__", None), str) and not _has_call(function):
         # Functions of extension modules, method descriptors, numpy's dispatchers.
         name = f"{module_of(getattr(function, '__module__', None))}:{function.__qualname__}"
         content = ("builtin", name)
@@ -306,5 +312,7 @@ def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
         name = class_name(kind)
         call = identify(kind.__call__, code).code
         content = ("callable", name, _counted(function), call)
+        if isinstance(named := getattr(function, "__qualname__", None), str):  # as decorators say
+            name = f"{module_of(getattr(function, '__module__', None))}:{named}"
     with _of_identity():
         return Identity(name, _hex(content) if code == "own" else "")

@@ -27,11 +27,17 @@ class KeptCoroutine(Kept[Any, Any]):
             inspect.markcoroutinefunction(self)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return self._await(self._bind(*args, **kwargs), (args, kwargs))
+        try:
+            values = self._bind(*args, **kwargs)
+        except TypeError:
+            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a coroutine function's
+        return self._await(values, (args, kwargs))
 
     async def _await(self, values: tuple[Any, ...], given: Given, again: bool = False) -> Any:
         result = MISSING if again else self._glance(values)
         if result is MISSING:
+            if not self._binder.same():
+                values = self._values(*given)
             flow = keeping(self, values, given, again)
             try:
                 step, result = await advance_async(flow)
@@ -52,7 +58,7 @@ class KeptCoroutine(Kept[Any, Any]):
         return result
 
     def load(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        values = self._bind(*args, **kwargs)
+        values = self._values(args, kwargs)
 
         async def load() -> Any:
             return self._load(values)
@@ -61,15 +67,15 @@ class KeptCoroutine(Kept[Any, Any]):
 
     def load_now(self, /, *args: Any, **kwargs: Any) -> Any:
         """What `load` gives when it is awaited."""
-        return self._load(self._bind(*args, **kwargs))
+        return self._load(self._values(args, kwargs))
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return self._await(self._bind(*args, **kwargs), (args, kwargs), again=True)
+        return self._await(self._values(args, kwargs), (args, kwargs), again=True)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
         import asyncio  # in the thread that refreshes a stale result
 
-        return asyncio.run(self._await(self._bind(*args, **kwargs), (args, kwargs), again))
+        return asyncio.run(self._await(self._values(args, kwargs), (args, kwargs), again))
 
     async def map(  # type: ignore[override]  # the overload of `Kept` for coroutines
         self, *iterables: Iterable[Any], executor: Any = None, progress: bool | None = None
@@ -84,7 +90,11 @@ class KeptAsyncGenerator(Kept[Any, Any]):
     """A kept async generator function; see `replay` for what is kept of it."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs), (args, kwargs))
+        try:
+            values = self._values(args, kwargs)
+        except TypeError:
+            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
+        return self._iterate(values, (args, kwargs))
 
     async def _iterate(
         self, values: tuple[Any, ...], given: Given, again: bool = False
@@ -122,7 +132,7 @@ class KeptAsyncGenerator(Kept[Any, Any]):
             await body.aclose()
 
     def load(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        return self.replayed(self._load(self._bind(*args, **kwargs)))
+        return self.replayed(self._load(self._values(args, kwargs)))
 
     def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         import asyncio
@@ -137,4 +147,4 @@ class KeptAsyncGenerator(Kept[Any, Any]):
             yield item
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs), (args, kwargs), again=True)
+        return self._iterate(self._values(args, kwargs), (args, kwargs), again=True)

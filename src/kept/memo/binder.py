@@ -1,17 +1,31 @@
-"""Arguments to names: a function compiled once from a signature, a tenth of `Signature.bind`."""
+"""Arguments to names: a function compiled once from a signature, a tenth of `Signature.bind`.
+
+The names are for the key alone: the body is called with what the caller gave.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from kept.errors import ConfigError
 from kept.memo.marks import Ignored, Required
+from kept.memo.signatures import ANYTHING, Accepted
 
-__all__ = ["Binder"]
+__all__ = ["LEFT", "Binder", "Left"]
 
 _KINDS = inspect.Parameter
+
+
+class Left:
+    """What stands for an argument that was left out, where that is another call than its default."""
+
+    __slots__ = ()
+
+
+LEFT = Left()
 
 
 class Binder:
@@ -25,32 +39,49 @@ class Binder:
     Raises:
         ConfigError: a name is none of the function's.
 
-    `bind(*args, **kwargs)` returns the values in the order of `names`, defaults applied; it raises
-    the TypeError that the function would.
+    `bind(*args, **kwargs)` returns the values in the order of `names`, defaults applied, or `LEFT`
+    where a default can't stand for what is left out; it raises the TypeError that the function would.
     """
 
     def __init__(
         self, function: Callable[..., Any], ignore: tuple[str, ...], require: tuple[str, ...]
     ) -> None:
-        signature = _signature(function)
-        self.signature = signature
-        parameters = list(signature.parameters.values())
-        self.names = [p.name for p in parameters]
-        self.var_args = next((p.name for p in parameters if p.kind is _KINDS.VAR_POSITIONAL), None)
-        self.var_kwargs = next((p.name for p in parameters if p.kind is _KINDS.VAR_KEYWORD), None)
-        marked = _marked(function, parameters)
-        self.ignore = frozenset(ignore) | marked[Ignored]
-        self.require = frozenset(require) | marked[Required]
+        self._about = function, ignore, require
+        self._read(Accepted(function))
         if self.var_kwargs is None:
             for name in (*ignore, *require):
                 if name not in self.names:
                     raise ConfigError(
                         f"{function!r} has no parameter {name!r}; it has {', '.join(self.names)}"
                     )
+
+    def renew(self) -> None:
+        """Read the signature anew: the function has changed, or else accepts what it does not tell."""
+        self._read(Accepted(self._about[0]) if not self.same() else None)
+
+    def _read(self, accepted: Accepted | None) -> None:
+        function, ignore, require = self._about
+        self.same = accepted.same if accepted is not None else _always
+        """Whether the function accepts what it accepted when it was read."""
+        signature = ANYTHING if accepted is None else accepted.signature
+        parameters = list(signature.parameters.values())
+        if accepted is not None and not accepted.defaults:
+            parameters = [
+                p if p.default is p.empty else p.replace(default=LEFT) for p in parameters
+            ]
+        self.signature = signature.replace(parameters=parameters)
+        self.names = [p.name for p in parameters]
+        self.var_args = next((p.name for p in parameters if p.kind is _KINDS.VAR_POSITIONAL), None)
+        self.var_kwargs = next((p.name for p in parameters if p.kind is _KINDS.VAR_KEYWORD), None)
+        # What `**kwargs` gathers may have names that a decorator keeps to itself.
+        marked = _marked(function, self.names if self.var_kwargs is None else None)
+        self.ignore = frozenset(ignore) | marked[Ignored]
+        self.require = frozenset(require) | marked[Required]
         self.sentinels = {p.name: p.default for p in parameters if type(p.default) is object}
         """Parameters whose default is a bare `object()`: it says that nothing was given."""
         self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function)
-        self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require)
+        left = any(p.default is LEFT for p in parameters)
+        self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require or left)
         """Whether the values of `bind` are just the arguments that count."""
 
     def items(self, values: tuple[Any, ...]) -> list[tuple[str, Any]]:
@@ -63,7 +94,7 @@ class Binder:
             return list(zip(self.names, values, strict=True))
         found = []
         for name, value in zip(self.names, values, strict=True):
-            if name in self.ignore:
+            if name in self.ignore or value is LEFT:
                 continue
             if name == self.var_kwargs:
                 for key, item in sorted(value.items()):
@@ -80,38 +111,46 @@ class Binder:
         given = dict(zip(self.names, values, strict=True))
         if self.var_kwargs:
             given |= given[self.var_kwargs]
-        return all(given.get(name) is not None for name in self.require)
+        if not self.require <= given.keys() and self.var_args:
+            # Which of the arguments by position it is, only the function's own word tells.
+            with contextlib.suppress(TypeError, ValueError):
+                args, kwargs = self.spread(values)
+                bound = inspect.signature(self._about[0]).bind_partial(*args, **kwargs)
+                given = bound.arguments | given
+        found = (given.get(name) for name in self.require)
+        return not any(value is None or value is LEFT for value in found)
+
+    def keywords(self) -> frozenset[str]:
+        """Names that the function has for its arguments, by its own word too."""
+        with contextlib.suppress(TypeError, ValueError):
+            return frozenset((*self.names, *inspect.signature(self._about[0]).parameters))
+        return frozenset(self.names)
 
     def spread(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments, by position and by keyword, that are bound to these values."""
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
+        by_name = False
         for parameter, value in zip(self.signature.parameters.values(), values, strict=True):
-            if parameter.kind is _KINDS.VAR_POSITIONAL:
+            if value is LEFT:
+                by_name = True
+            elif parameter.kind is _KINDS.VAR_POSITIONAL:
                 args += value
             elif parameter.kind is _KINDS.VAR_KEYWORD:
                 kwargs |= value
-            elif parameter.kind is _KINDS.KEYWORD_ONLY:
+            elif parameter.kind is _KINDS.KEYWORD_ONLY or by_name:
                 kwargs[parameter.name] = value
             else:
                 args.append(value)
         return tuple(args), kwargs
 
 
-def _signature(function: Callable[..., Any]) -> inspect.Signature:
-    try:
-        return inspect.signature(function)
-    except (ValueError, TypeError):  # some builtins do not tell
-        return inspect.Signature(
-            [
-                inspect.Parameter("args", _KINDS.VAR_POSITIONAL),
-                inspect.Parameter("kwargs", _KINDS.VAR_KEYWORD),
-            ]
-        )
+def _always() -> bool:
+    return True
 
 
 def _marked(
-    function: Callable[..., Any], parameters: list[inspect.Parameter]
+    function: Callable[..., Any], names: Iterable[str] | None
 ) -> dict[type, frozenset[str]]:
     hints = getattr(function, "__annotations__", None) or {}
     if any(isinstance(hint, str) for hint in hints.values()):  # from __future__ import annotations
@@ -120,13 +159,13 @@ def _marked(
         except Exception:  # noqa: BLE001  an annotation may be any expression, and fail in any way
             hints = _each(function, hints)
     found: dict[type, set[str]] = {Ignored: set(), Required: set()}
-    for parameter in parameters:
-        hint = hints.get(parameter.name)
+    for name in hints if names is None else names:
+        hint = hints.get(name)
         if get_origin(hint) is Annotated:
             for mark in get_args(hint)[1:]:
                 kind = mark if isinstance(mark, type) else type(mark)
                 if kind in found:
-                    found[kind].add(parameter.name)
+                    found[kind].add(name)
     return {kind: frozenset(names) for kind, names in found.items()}
 
 

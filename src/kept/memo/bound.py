@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from kept.caches import Cache, use, used
@@ -114,8 +114,12 @@ class Bound(Generic[P, R]):
         return self._kept.stats()
 
     @property
+    def __func__(self) -> Kept[..., R]:
+        return self._kept
+
+    @property
     def __wrapped__(self) -> Callable[P, R]:
-        return functools.partial(self._kept.__wrapped__, self.__self__)
+        return MethodType(self._kept.__wrapped__, self.__self__)
 
     @property
     def __doc__(self) -> str | None:  # type: ignore[override]  # the function's, not this class's

@@ -81,7 +81,7 @@ def drive(kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bo
 
 def refresh(kept: Kept[..., Any], given: Given) -> None:
     """Compute a stale result again in the background, once at a time."""
-    found = kept._located(kept._bind(*given[0], **given[1]))
+    found = kept._located(kept._values(*given))
     locks, look = found.cache.place.locks, Owner()
     taken = False
     try:

@@ -87,9 +87,7 @@ class KeptExecutor(Executor):
             return self.inner.submit(fn, *args, **{**self._extra, **kwargs})  # type: ignore[no-any-return]  # any executor's
         self._check_open()
         given: dict[str, Any] = dict(kwargs)
-        own: frozenset[str] = (
-            frozenset() if isinstance(fn, BoundCall) else frozenset(fn._binder.names)
-        )
+        own: frozenset[str] = frozenset() if isinstance(fn, BoundCall) else fn._binder.keywords()
         extra = {name: given.pop(name) for name in (self._taken() - own) & given.keys()}
         call: Any = fn if isinstance(fn, BoundCall) else fn.bind(*args, **given)
         return self.send(call, extra)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
-__all__ = ["digested", "followed", "wear"]
+__all__ = ["binds", "digested", "followed", "wear"]
 
 _digesting: ContextVar[tuple[int, ...]] = ContextVar("kept.digesting", default=())
 
@@ -21,13 +22,21 @@ def wear(kept: Any, function: Callable[..., Any]) -> None:
     kept.__module__ = type(inner).__module__
     functools.update_wrapper(kept, function, updated=())
     # inspect (and so frameworks) takes an object with these for a function of its kind.
-    for name in ("__code__", "__defaults__", "__kwdefaults__"):
+    for name in ("__code__", "__defaults__", "__kwdefaults__", "__globals__"):
         if hasattr(function, name):
             setattr(kept, name, getattr(function, name))
     if isinstance(function, FunctionType):
         for name, value in vars(function).items():
             if not hasattr(type(kept), name):  # an attribute must not hide a method of ours
                 kept.__dict__[name] = value
+
+
+def binds(function: Callable[..., Any]) -> bool:
+    """Whether what is found in a class is a method, as functions are; not so a class or a callable."""
+    kind = type(function)
+    if kind is functools.partial:
+        return sys.version_info >= (3, 14)
+    return hasattr(kind, "__get__") and not issubclass(kind, (MethodType, type))
 
 
 def digested(kept: Any) -> tuple[Any, ...]:

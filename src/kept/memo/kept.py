@@ -14,7 +14,7 @@ from kept.memo import recorded
 from kept.memo.bound import Bound, BoundCall
 from kept.memo.driving import advance, drive, refresh
 from kept.memo.flow import MISSING, Given, Located, Raise, keeping, look, outcome
-from kept.memo.guise import digested, followed, wear
+from kept.memo.guise import binds, digested, followed, wear
 from kept.memo.locator import Locator
 from kept.memo.options import Options
 from kept.memo.pickling import body_of, reduced
@@ -40,6 +40,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _NEVER = float("inf")
+_UNBOUND: Any = object()
 
 
 class Kept(Generic[P, R]):
@@ -62,7 +63,7 @@ class Kept(Generic[P, R]):
         self.__wrapped__ = function
         self.options = options
         self.counts = Stats()
-        self._method = method
+        self._method = method or ("" if binds(function) else "static")
         from kept.memo.binder import Binder  # imports inspect
 
         self._binder = Binder(function, options.ignore, options.require)
@@ -76,9 +77,15 @@ class Kept(Generic[P, R]):
     # -- calling ----------------------------------------------------------------------------------
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        values = self._bind(*args, **kwargs)
-        result = self._glance(values)
+        try:
+            values = self._bind(*args, **kwargs)
+        except TypeError:
+            result = _UNBOUND
+        else:
+            result = self._glance(values)
         if result is MISSING:
+            if not self._binder.same():
+                values = self._values(args, kwargs)
             # As `drive` does, but here: a recursive function goes deeper, and the traceback of a
             # body that fails shows this frame alone.
             flow = keeping(self, values, (args, kwargs))
@@ -96,9 +103,35 @@ class Kept(Generic[P, R]):
                         step, result = advance(flow, result)
             finally:
                 flow.close()
+        elif result is _UNBOUND:
+            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # the function's own
         if type(result) is Raise:
             raise result.error
         return result  # type: ignore[no-any-return]  # what was kept is what the function returns
+
+    def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The arguments by the names that the function has for them now.
+
+        Raises:
+            TypeError: it takes no such arguments.
+        """
+        if not self._binder.same():
+            self._renew()
+        return self._bind(*args, **kwargs)
+
+    def _renew(self) -> None:
+        self._binder.renew()
+        self._bind = self._binder.bind
+        self._known.clear()
+
+    def _unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call whose arguments have no names: the function itself is to say what is wrong."""
+        if not self._binder.same():
+            self._renew()
+            return self(*args, **kwargs)
+        result = self.__wrapped__(*args, **kwargs)
+        self._renew()  # it takes more than it tells: later keys are made of what is given
+        return result
 
     def _glance(self, values: tuple[Any, ...]) -> Any:
         """The result, if it is kept and nothing has to be hashed to find it; otherwise `MISSING`.
@@ -166,11 +199,11 @@ class Kept(Generic[P, R]):
         Raises:
             Undigestible: an argument has no identity, or a required one is missing.
         """
-        return Digest.of(self._located(self._bind(*args, **kwargs)).key)
+        return Digest.of(self._located(self._values(args, kwargs)).key)
 
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Whether a call is kept and has not expired. Nothing runs, nothing is loaded."""
-        found = self._located(self._bind(*args, **kwargs))
+        found = self._located(self._values(args, kwargs))
         entry = found.cache.find(found.key)
         return entry is not None and entry.body.expires > time.time()
 
@@ -180,7 +213,7 @@ class Kept(Generic[P, R]):
         Raises:
             NotKept: there is none.
         """
-        return self._load(self._bind(*args, **kwargs))  # type: ignore[no-any-return]  # as in __call__
+        return self._load(self._values(args, kwargs))  # type: ignore[no-any-return]  # as in __call__
 
     def _load(self, values: tuple[Any, ...]) -> Any:
         found = self._located(values)
@@ -195,7 +228,7 @@ class Kept(Generic[P, R]):
         Raises:
             NotKept: there is none.
         """
-        found = self._located(self._bind(*args, **kwargs))
+        found = self._located(self._values(args, kwargs))
         found.cache.flush()
         call = found.cache.calls.get(found.key.hex())
         if call is None:
@@ -221,13 +254,13 @@ class Kept(Generic[P, R]):
         """Why this call would be a hit or a miss now. Nothing is computed, written or counted."""
         from kept.memo.explaining import explain  # as above
 
-        return explain(self, self._bind(*args, **kwargs))
+        return explain(self, self._values(args, kwargs))
 
     def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
         """Whether keeping this call pays, measured. It is made first, where it is not kept."""
         from kept.memo.profiling import profile  # as above
 
-        return profile(self, self._bind(*args, **kwargs), (args, kwargs))
+        return profile(self, self._values(args, kwargs), (args, kwargs))
 
     def stats(self) -> Stats:
         """What this function did in this process."""
@@ -253,7 +286,7 @@ class Kept(Generic[P, R]):
         return self._run(args, kwargs, again=True)  # type: ignore[no-any-return]  # as in __call__
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
-        return drive(self, self._bind(*args, **kwargs), (args, kwargs), again)
+        return drive(self, self._values(args, kwargs), (args, kwargs), again)
 
     def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call and work it off: what `replayed` makes its result of, perhaps elsewhere."""
@@ -283,12 +316,12 @@ class Kept(Generic[P, R]):
         Raises:
             StoreError: the store can't be written.
         """
-        found = self._located(self._bind(*args, **kwargs))
+        found = self._located(self._values(args, kwargs))
         return found.cache.forget(found.key)
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
         """This call, to be made later or elsewhere: it pickles."""
-        self._bind(*args, **kwargs)  # a wrong call fails here, not on the other machine
+        self._values(args, kwargs)  # a wrong call fails here, not on the other machine
         return BoundCall(self, args, kwargs)
 
     @overload

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kept.errors import Undigestible
 from kept.hashing import SCALARS, digest_bytes
 from kept.hashing.keys import call_key, default_digest
+from kept.memo.binder import Left
 from kept.memo.coding import Coding
 from kept.memo.flow import Located
 from kept.memo.options import Options
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Locator", "is_short"]
 
 _KNOWN_LIMIT = 20_000
+_HASHED = SCALARS | {Left}
 
 
 class Locator:
@@ -172,7 +174,7 @@ class Locator:
     def _remember(self, values: tuple[Any, ...], key: bytes) -> None:
         types = tuple(map(type, values))
         try:
-            if not SCALARS.issuperset(types):
+            if not _HASHED.issuperset(types):
                 return
         except TypeError:  # a class that can't be hashed
             return

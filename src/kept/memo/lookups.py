@@ -39,7 +39,7 @@ def look_up(kept: Kept[..., Any], given: Given) -> tuple[Located | None, Any]:
     Raises:
         TypeError: the function takes no such arguments.
     """
-    values = kept._bind(*given[0], **given[1])
+    values = kept._values(*given)
     try:
         found = kept.locate(values)
         if found is None:
@@ -62,7 +62,7 @@ def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
         found = None
         try:
             settled = settled or kept.locator.settle() or True
-            found = kept.locate(kept._bind(*call.args, **call.kwargs))
+            found = kept.locate(kept._values(call.args, call.kwargs))
         except Exception:  # noqa: BLE001  as above
             pass
         where.append(found)

@@ -51,7 +51,8 @@ def _done(value: Any, error: BaseException | None) -> Future[Any]:
 def is_future(result: Any) -> bool:
     """Whether it is one of `concurrent.futures`, or of a library that makes its own of them."""
     futures: Any = sys.modules.get("concurrent.futures")
-    return futures is not None and isinstance(result, futures.Future)
+    # Its type, and not what it says of itself: a proxy may raise for want of what it stands for.
+    return futures is not None and issubclass(type(result), futures.Future)
 
 
 def settled(result: Any) -> Any:

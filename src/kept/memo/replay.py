@@ -94,7 +94,11 @@ class KeptGenerator(Kept[Any, Any]):
     """A kept generator function."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs), (args, kwargs))
+        try:
+            values = self._values(args, kwargs)
+        except TypeError:
+            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
+        return self._iterate(values, (args, kwargs))
 
     def _iterate(
         self, values: tuple[Any, ...], given: Given, again: bool = False
@@ -133,7 +137,7 @@ class KeptGenerator(Kept[Any, Any]):
             body.close()
 
     def load(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return self.replayed(self._load(self._bind(*args, **kwargs)))
+        return self.replayed(self._load(self._values(args, kwargs)))
 
     def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         items, iterator = [], self(*args, **kwargs)
@@ -149,4 +153,4 @@ class KeptGenerator(Kept[Any, Any]):
         return returned
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return self._iterate(self._bind(*args, **kwargs), (args, kwargs), again=True)
+        return self._iterate(self._values(args, kwargs), (args, kwargs), again=True)
