@@ -25,8 +25,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from edits_kinds import CASES
+
 HERE = Path(__file__).resolve().parent
-LIBRARIES = ("kept", "joblib", "cachau", "fleche")
+LIBRARIES = ("kept", "joblib", "cachau", "fleche", "checkpointer")
 START, END = "<!-- edits -->", "<!-- /edits -->"
 
 
@@ -40,17 +42,21 @@ class Edit(NamedTuple):
     """In which file what becomes what. A file `old>new` is moved; one that is not there is written."""
     entry: str = "app"
     """The module of the function, or `app>other` where it is another afterwards."""
+    explained: str = ""
+    """Why kept computes again after an edit that makes no difference here."""
 
 
-def edited(what: str, *changes: str, seen: bool = True, entry: str = "app") -> Edit:
+def edited(
+    what: str, *changes: str, seen: bool = True, entry: str = "app", explained: str = ""
+) -> Edit:
     """An edit, from file, old text, new text, and so on."""
     triples = tuple(zip(changes[::3], changes[1::3], changes[2::3], strict=True))
-    return Edit(what, seen, triples, entry)
+    return Edit(what, seen, triples, entry, explained)
 
 
-def same(what: str, *changes: str, entry: str = "app") -> Edit:
+def same(what: str, *changes: str, entry: str = "app", explained: str = "") -> Edit:
     """An edit that makes no difference."""
-    return edited(what, *changes, seen=False, entry=entry)
+    return edited(what, *changes, seen=False, entry=entry, explained=explained)
 
 
 PROJECT = {
@@ -375,7 +381,7 @@ EDITS = [
     same("a constant written as a sum", "constants.py", "RATE = 3", "RATE = 1 + 2"),
     same("a number in other digits", "constants.py", "RATE = 3", "RATE = 0x3"),
     same("brackets that do nothing", "app.py", "return z * 3", "return (z * 3)"),
-    same("a dict's items reordered", "constants.py", "{'a': 1, 'b': [1, 2]}", "{'b': [1, 2], 'a': 1}"),
+    same("a dict's items reordered", "constants.py", "{'a': 1, 'b': [1, 2]}", "{'b': [1, 2], 'a': 1}", explained="the order of a dict that is part of the program counts"),
     same("a helper moved to another module", "deep.py", "def exported(x):\n    return x + 100\n\n\n", "", "moved.py", "", "def exported(x):\n    return x + 100\n", "__init__.py", "PKG.deep", "PKG.moved"),
     same("a file moved, with name=", "app.py", "@keep", "@keep", "app.py>inside/app.py", "", "", entry="named>inside.named"),
     edited("its own body", "app.py", "range(x)", "range(x + 1)"),
@@ -500,6 +506,8 @@ if library == "kept":
     import kept
     keep = kept.keep(cache=cache)
     named = kept.keep(cache=cache, name="lab.work")
+    def versioned(version):
+        return kept.keep(cache=cache, version=version)
 elif library == "joblib":
     from joblib import Memory
     keep = named = Memory(cache, verbose=0).cache
@@ -512,6 +520,9 @@ elif library == "fleche":
     fleche.cache(BaseCache.from_config({"template": "pickle", "root": cache}))
     keep = fleche.fleche(hash_code=True)
     named = fleche.fleche(hash_code=True, hash_module=False)
+elif library == "checkpointer":
+    from checkpointer import checkpoint
+    keep = named = checkpoint(directory=cache)
 """
 
 CHILD = """
@@ -520,9 +531,12 @@ import keeping
 said = {}
 for module in json.load(sys.stdin):
     out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        result = importlib.import_module(module).work(3)
-    said[module.partition(".")[0]] = ["ran" in out.getvalue(), repr(result)]
+    try:
+        with contextlib.redirect_stdout(out):
+            result = repr(importlib.import_module(module).work(3))
+    except Exception as error:
+        result = f"raised {error!r:.200}"
+    said[module.partition(".")[0]] = ["ran" in out.getvalue(), result]
 print(json.dumps(said))
 """
 
@@ -628,6 +642,50 @@ def of_edits(library: str, pythons: tuple[str, str] = (sys.executable,) * 2) -> 
     return found
 
 
+def of_cases(library: str, pythons: tuple[str, str] = (sys.executable,) * 2) -> list[str]:
+    """The same of each project of `edits_kinds`; `error`: the library can't do it at all.
+
+    Raises:
+        RuntimeError: the corpus itself is wrong.
+    """
+    names = [f"e{number}" for number in range(len(CASES))]
+    modules = json.dumps([f"{name}.app" for name in names])
+
+    def ran(library: str, python: str) -> dict[str, tuple[bool, str]]:
+        out = started(library, room, [python, "-c", CHILD], modules)
+        said: dict[str, tuple[bool, str]] = json.loads(out.splitlines()[-1])
+        return said
+
+    with tempfile.TemporaryDirectory(prefix="kept-edits-") as made:
+        room = Path(made)
+        for name, case in zip(names, CASES, strict=True):
+            for file, text in {"__init__.py": "", **case.files}.items():
+                path = room / name / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text.replace("PKG", name))
+        first, plain = ran(library, pythons[0]), ran("none", pythons[0])
+        again = ran(library, pythons[0])
+        for name, case in zip(names, CASES, strict=True):
+            for file, old, new in case.edits:
+                path = room / name / file
+                text = path.read_text()
+                if old not in text:
+                    raise RuntimeError(f"the corpus is wrong: {case.what!r}, {old!r}")
+                path.write_text(text.replace(old, new))
+        second, truth = ran(library, pythons[1]), ran("none", pythons[1])
+    found = []
+    for name, case in zip(names, CASES, strict=True):
+        if (plain[name][1] != truth[name][1]) is not case.seen or "raised" in plain[name][1]:
+            raise RuntimeError(f"the corpus is wrong about {case.what!r}")
+        if first[name][1] != plain[name][1] or "raised" in second[name][1]:
+            found.append("error")
+        elif again[name][0] or (second[name][0] and not case.seen):
+            found.append("needless")
+        else:
+            found.append("right" if second[name][1] == truth[name][1] else "stale")
+    return found
+
+
 def of_programs(library: str) -> list[str]:
     """The same of each script and notebook."""
     found = []
@@ -660,8 +718,8 @@ def verdict(computed: bool, seen: bool) -> str:
 
 
 def verdicts(library: str) -> list[str]:
-    """What a library does with each of `EDITS`, then of `PROGRAMS`."""
-    return of_edits(library) + of_programs(library)
+    """What a library does with each of `EDITS`, `CASES` and `PROGRAMS`."""
+    return of_edits(library) + of_cases(library) + of_programs(library)
 
 
 def row(*cells: str) -> str:
@@ -670,14 +728,26 @@ def row(*cells: str) -> str:
 
 def table(found: dict[str, list[str]]) -> str:
     """As markdown: the sums, then each edit."""
-    shown = {"right": "right", "stale": "**stale**", "needless": "needless"}
+    shown = {
+        "right": "right",
+        "stale": "**stale**",
+        "needless": "needless",
+        "error": "an error",
+    }
     head = ["an edit", "must be", *found]
     lines = [row(*head), "|" + "---|" * len(head)]
-    every = [*EDITS, *PROGRAMS]
+    every = [*EDITS, *CASES, *PROGRAMS]
+    kind = ""
     for number, edit in enumerate(every):
+        if getattr(edit, "kind", "") != kind:
+            kind = getattr(edit, "kind", "")
+            heading = kind.partition(" ")[2] or "scripts and notebooks"
+            lines.append(row(f"*{heading}*", "", *("" for _ in found)))
         cells = [shown[each[number]] for each in found.values()]
-        lines.append(row(edit.what, "computed" if edit.seen else "a hit", *cells))
-    for name in ("stale", "needless"):
+        why = getattr(edit, "explained", "")
+        what = f"{edit.what} ({why})" if why else edit.what
+        lines.append(row(what, "computed" if edit.seen else "a hit", *cells))
+    for name in ("stale", "needless", "error"):
         sums = [str(each.count(name)) for each in found.values()]
         lines.append(row(f"{name}, of {len(every)}", "0", *sums))
     return "\n".join(lines)
@@ -705,7 +775,7 @@ def main() -> int:
         asked.markdown.write_text(
             f"{before}{START}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8"
         )
-    return int(set(found.get("kept", ["right"])) != {"right"})
+    return int(not set(found.get("kept", ["right"])) <= {"right", "needless"})
 
 
 if __name__ == "__main__":

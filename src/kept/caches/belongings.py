@@ -54,7 +54,7 @@ class Belongings:
 
 def _shared(call: Call) -> Iterator[str]:
     kind, _, identity = call.code.partition(":")
-    if kind in ("deep", "code"):
+    if kind in ("deep", "deep2", "code"):
         yield f"code/{identity}"
     receiver = call.arguments.get("@class")
     if receiver is not None and receiver.shown:

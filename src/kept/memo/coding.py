@@ -57,7 +57,7 @@ class Coding:
             if self._cells is None:
                 self._own = identify(function, "own").code
             self._deep = deep(function)
-            self.tag = f"deep:{self._deep.hex}"
+            self.tag = f"deep2:{self._deep.hex}"
         self.name = options.name or identify(function, "off").name
         if not (options.name or self._own or self._deep):
             self.name = placed(self.name, function)

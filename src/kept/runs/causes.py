@@ -240,7 +240,8 @@ def _parts(layer: Layer, call: Call) -> dict[str, tuple[str, str | None]]:
 
 def _way(kind: str) -> str:
     return {
-        "deep": "all that it reaches",
+        "deep": "what it reaches, as far as was followed before",
+        "deep2": "all that it reaches",
         "code": "its own source",
         "version": "a version",
         "none": "nothing",

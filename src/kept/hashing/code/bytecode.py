@@ -15,7 +15,7 @@ from typing import Any
 from ..functions import reduce_code
 from .normal import Normal
 from .scopes import Chain
-from .writer import CHANGING
+from .writer import CHANGING, TELLING
 
 __all__ = ["compiled"]
 
@@ -169,13 +169,16 @@ def compiled(code: CodeType) -> Normal:
     # What it asks of a receiver is not told, so all of its class counts; and a parameter that it
     # rebinds counts by its default.
     nothing: frozenset[Any] = frozenset()
+    looked = (name for chain in walk.chains for name in chain)
     return Normal(
         text=f"bytecode:{digest_bytes(reduce_code(code)).hex()}",
         chains=tuple(walk.chains),
+        early=nothing,
         written=frozenset(walk.written),
         called=frozenset(walk.called),
         receiver=None,
         imports=tuple(walk.imports),
         parameters=nothing,
         set_on=frozenset(walk.set_on),
+        tells=frozenset(item for name in looked for item in TELLING.get(name, ())),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from ..cycles import cyclic_digest
 from ..encoding import Cyclic, reference_digest
 from .guards import Guards
 from .project import Project
-from .reach import Part, Reach
+from .reach import Learned, Part, Reach
 
 __all__ = ["Deep", "deep"]
 
@@ -26,12 +27,15 @@ class Deep:
         parts: what was reached, by name; the function itself first.
         names: see `Reach.names`.
         depends: see `Reach.depends`.
+        widened: see `Reach.widened`.
     """
 
-    __slots__ = ("depends", "guards", "hex", "names", "parts")
+    __slots__ = ("depends", "guards", "hex", "names", "parts", "widened")
 
     def __init__(self, reach: Reach) -> None:
-        self.hex = _digest(reach.top).hex()
+        level = sys.flags.optimize  # `-O` leaves out assertions
+        self.hex = _digest([f"-O{level}", reach.top] if level else reach.top).hex()
+        self.widened = {name: tuple(why) for name, why in sorted(reach.widened.items())}
         self.guards: Guards = reach.guards()
         self.parts: dict[str, Part] = reach.parts
         self.names = reach.names
@@ -67,11 +71,10 @@ def deep(
 
 def _deep(function: Callable[..., Any], receiver: type[Any] | None, whole: bool | None) -> Deep:
     project = Project(function, whole)
-    state: set[tuple[int, str]] = set()
-    # What code writes is state, and not followed; so what is written is found first.
+    learned = Learned()
+    # What code changes does not count by what it is now; so what is changed is found first.
     for _ in range(_ROUNDS):
-        reach = Reach(function, project, receiver, state)
-        if reach.written <= state:
+        reach = Reach(function, project, receiver, learned)
+        if not reach.learn():
             break
-        state |= reach.written
     return Deep(reach)

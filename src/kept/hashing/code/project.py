@@ -53,6 +53,8 @@ class Project:
         module: Any = getattr(function, "__module__", None)
         self.top = module.partition(".")[0] if isinstance(module, str) else ""
         file = module_file(module)
+        if self.top in sys.builtin_module_names:
+            self.top = ""
         if file is None or not installed(file):
             return
         if not (_uses_us(vars(sys.modules[module])) if whole is None else whole):
@@ -81,8 +83,12 @@ class Project:
         return (top == self.top and bool(top)) or not installed(file)
 
     def owns_function(self, function: FunctionType) -> bool:
-        """Whether a function belongs to it, wherever its module says that it is from."""
-        module, file = function.__module__, function.__code__.co_filename
+        """Whether a function belongs to it, wherever its module says that it is from: a wrapper takes
+        over the name of the module of what it wraps.
+        """
+        module, file = function.__globals__.get("__name__"), function.__code__.co_filename
+        if module is None:
+            module = function.__module__
         if file.startswith("<") and not file.startswith("<frozen") and module in (None, "builtins"):
             return True  # made by `exec` in a namespace without a name
         return self.owns(module, file)
@@ -94,4 +100,24 @@ class Project:
     def owns_class(self, kind: type[Any]) -> bool:
         """Whether a class was defined in the project."""
         module = getattr(kind, "__module__", None)
-        return self.owns(module, class_file(kind) if module in RUN else module_file(module))
+        file = class_file(kind) if module in RUN else module_file(module)
+        return self.owns(module, file) or _is_made(kind, module)
+
+
+_MAKERS = frozenset({"attr", "attrs", "pydantic", *sys.stdlib_module_names})
+
+
+def _is_made(kind: type[Any], module: object) -> bool:
+    """Whether a class that says that it is a library's was made by one of its functions."""
+    if not kind.__flags__ & (1 << 9) or not isinstance(module, str):
+        return False
+    found: Any = sys.modules.get(module)
+    if found is None or module.partition(".")[0] not in _MAKERS or "<locals>" in kind.__qualname__:
+        return False
+    for name in kind.__qualname__.split("."):
+        found = vars(found).get(name) if hasattr(found, "__dict__") else None
+    return (
+        found is None
+        and not any(kind is each for each in vars(sys.modules[module]).values())
+        and "__module__" in vars(kind)
+    )

@@ -3,32 +3,39 @@
 A node is a list: a tag, then content and nodes. It holds no name of a function, a module or a file,
 so a helper may be moved, and the digest of a graph with cycles is that of its unfolding (see
 `cycles`), so it is the same whichever function is asked first.
+
+A name is understood if all that it can stand for is followed. What is not understood never counts
+less: all of the module where it is bound counts instead, see `Reach.widen`.
 """
 
 from __future__ import annotations
 
 import builtins
 import sys
-from types import FunctionType, ModuleType
+from collections.abc import Iterable
+from importlib import import_module
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from ..loaded import is_current, token
 from ..names import class_name, module_of
+from .classes import class_parts, hint_level
 from .guards import MISSING, Guards, Space
-from .lazy import STAMPS, Imports
-from .live import class_content
+from .lazy import STAMPS, Imports, source_in
 from .normal import Normal
 from .project import Project
 from .scopes import Chain
-from .texts import assignments, class_text, function_text, functions_of, put_in
-from .values import code_in, digested, is_code, object_node
+from .texts import class_nodes, class_space, class_text, function_text
+from .values import SCALARS, code_in, digested, is_code, object_node
+from .writer import BLIND, TELLING
 
-__all__ = ["Part", "Reach"]
+__all__ = ["Learned", "Part", "Reach"]
 
-_CONTAINERS = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDict", "Counter"})
-_DATA = frozenset({bool, int, float, complex, str, bytes})
+_CHANGED = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDict", "Counter"})
+_AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
+"""What code that is reached may look at, and then counts everywhere."""
+_MOST_RUN = 2000
 
 
 class Part(NamedTuple):
@@ -40,6 +47,23 @@ class Part(NamedTuple):
     value: Any
 
 
+class Learned:
+    """What one walk finds out that the next has to know from the beginning.
+
+    Attributes:
+        state: names (with their namespace), cells and objects that the code reached changes.
+        set_on: attributes that it sets.
+        tells: what it looks at besides, see `Normal.tells`.
+    """
+
+    def __init__(self) -> None:
+        self.state: set[Any] = set()
+        self.set_on: set[str] = set()
+        self.tells: set[str] = set()
+        self.held: list[Any] = []
+        """Objects whose ids are in `state`: no other may come to have them."""
+
+
 class Reach:
     """One walk from a function to all that it reaches.
 
@@ -47,46 +71,102 @@ class Reach:
         root: what is called.
         project: whose code is followed.
         receiver: the class whose method it is called as; None: it is no method.
-        state: names that are written by the code reached, found by an earlier walk.
+        learned: what an earlier walk found out.
     """
 
     def __init__(
-        self, root: Any, project: Project, receiver: type[Any] | None, state: set[tuple[int, str]]
+        self, root: Any, project: Project, receiver: type[Any] | None, learned: Learned
     ) -> None:
         self.project = project
         self.root = root
-        self.state = state
-        self.written: set[tuple[int, str]] = set()
-        self.set_on: set[str] = set()
+        self.learned = learned
         self.parts: dict[str, Part] = {}
         self.names: dict[tuple[int, int], str] = {}
         """What stands in a node (its address) at a position: a name that its text refers to."""
         self.depends: list[Any] = []
         """What kept functions that are reached say of themselves in `depends`."""
+        self.widened: dict[str, list[str]] = {}
+        """Modules that count as a whole, and why."""
         self._nodes: dict[Any, tuple[list[Any], Any]] = {}
+        self._spaces: dict[int, dict[int, Space]] = {}
+        self._blind: dict[int, tuple[list[Any], str]] = {}
         self._reads: dict[tuple[int, str], tuple[Space, str, Any, bool]] = {}
         self._containers: dict[int, Any] = {}
-        self._classes: list[tuple[list[Any], type[Any]]] = []
-        self._waiting: list[tuple[list[Any], Any, type[Any] | None]] = []
-        self.tokens: dict[str, str] = {}
-        """What stands for the parts of modules that can't be told, by module."""
-        self._imports = Imports(project)
-        self.top = self.node(root, receiver)
-        while self._waiting:
-            node, value, owner = self._waiting.pop()
-            self._fill(node, value, owner)
-        for node, kind in self._classes:
-            self._class_values(node, kind)
+        self._ordinals: dict[Any, int] = {}
+        self._early: set[tuple[int, int]] = set()
+        self._texts: dict[int, list[tuple[Normal, Space, dict[str, Any]]]] = {}
+        self._asked: set[str] = set()
+        self._wide: dict[int, Space] = {}
+        self._extra: list[list[Any]] = []
+        self._later: dict[int, Any] = {}
+        self._classes: list[type[Any]] = []
+        self._tells: set[str] = set()
+        self._proxies: dict[int, Space] = {}
+        self._waiting: list[tuple[list[Any], Any, type[Any] | None, Space]] = []
+        self._at: Space = {}
+        self._imports = Imports(project, bool(learned.tells & {"doc", "hints"}))
+        self._inner = self.node(root, receiver)
+        self._walk()
+        self.top = ["deep", self._inner, *self._extra, *self._modules()]
         for name, node in self._imports.nodes.items():
             self._part(name, "module", node, None)
         for file in self._imports.files:
             self._read(STAMPS, file, STAMPS.get(file), each=False)
-        if self.tokens:
-            self.top += sorted(self.tokens.items())
 
     def guards(self) -> Guards:
         """What has to stay as it is for the identity to hold."""
         return Guards(self._reads.values(), self._containers.values())
+
+    def learn(self) -> bool:
+        """Note what this walk found out; whether another has to be made that knows it."""
+        learned, again = self.learned, False
+        for at in self._running():
+            for text, space, cells in self._texts.get(at, ()):
+                for chain in text.written:
+                    again |= self._writes(chain, space, cells, always=True)
+                for chain in text.called:
+                    again |= self._writes(chain, space, cells, always=False)
+                if text.set_on - learned.set_on:
+                    again |= bool((text.set_on - learned.set_on) & self._asked)
+                    learned.set_on |= text.set_on
+        tells = (self._tells | self._imports.tells) & _AGAIN
+        again |= bool(tells - learned.tells)
+        learned.tells |= tells
+        return again
+
+    def _walk(self) -> None:
+        while True:
+            while self._waiting:
+                node, value, owner, self._at = self._waiting.pop()
+                self._fill(node, value, owner)
+            # What state holds that no code names.
+            found = [code for key, code in self._later.items() if key not in self._nodes]
+            self._later.clear()
+            if "subclasses" in self.learned.tells:
+                for kind in tuple(self._classes):
+                    found += [
+                        each
+                        for each in type.__subclasses__(kind)
+                        if id(each) not in self._nodes and self.project.owns_class(each)
+                    ]
+            if not found:
+                return
+            found.sort(key=lambda code: (code.__module__, getattr(code, "__qualname__", "")))
+            self._extra += [["held", self.node(code)] for code in found]
+
+    def _running(self) -> Iterable[int]:
+        """The nodes of what runs when the function is called, not only when a module is loaded."""
+        seen = {id(self.top)}
+        waiting = [self.top]
+        while waiting:
+            node = waiting.pop()
+            yield id(node)
+            for at, item in enumerate(node):
+                if type(item) is list and id(item) not in seen:
+                    if (id(node), at) in self._early:
+                        continue
+                    seen.add(id(item))
+                    waiting.append(item)
 
     # -- nodes ------------------------------------------------------------------------------------
 
@@ -96,38 +176,143 @@ class Reach:
         found = self._nodes.get(key)
         if found is None:
             found = self._nodes[key] = [], (value, owner)  # held, so that no other has its id
-            self._waiting.append((found[0], value, owner))
+            self._waiting.append((found[0], value, owner, self._at))
+        elif type(value) not in SCALARS and not is_code(value):
+            if id(found[0]) in self._blind:
+                self.widen(self._at, self._blind[id(found[0])][1])
+            else:
+                self._spaces.setdefault(id(found[0]), {})[id(self._at)] = self._at
         return found[0]
 
     def _fill(self, node: list[Any], value: Any, owner: type[Any] | None) -> None:
         kind = type(value)
+        self._filling = node
         if kind is FunctionType:
             self._function(node, value, owner)
         elif issubclass(kind, type):  # not `isinstance`, which asks a proxy
             self._class(node, value)
         elif kind is ModuleType:
-            node += ["module", value.__name__]
-            self._part(value.__name__, "module", node, value)
+            self._module(node, value)
         elif hasattr(kind, "__followed__"):
             self._kept(node, value, owner)
+        elif owner is not None and kind in (staticmethod, classmethod, property):
+            inner = (value.fget, value.fset) if kind is property else (value.__func__,)
+            handed = None if kind is staticmethod else owner
+            node += [kind.__name__, *(self.node(f, handed) for f in inner if f is not None)]
         else:
             try:
                 node += object_node(self, value)
-            except Exception:  # noqa: BLE001  an attribute of somebody's object may do anything
-                node[:] = ["type", class_name(kind)]
+            except Exception as error:  # noqa: BLE001  an attribute of somebody's object may do anything
+                self.not_understood(value, False, f"raised {type(error).__name__}")
+                node[:] = ["type", class_name(kind), self.ordinal(value)]
 
     def _kept(self, node: list[Any], value: Any, owner: type[Any] | None) -> None:
         """A kept function: its code, or what its user said stands for it."""
         function, tag = value.__followed__()
         self.depends += getattr(getattr(value, "options", None), "depends", ())
+        name = f"{value.__module__}:{value.__qualname__}"
         if function is None:
-            node += ["kept", tag]
-            self._part(f"{value.__module__}:{value.__qualname__}", "external", node, value)
+            node += ["kept", tag, name]
+            self._part(name, "external", node, value)
         else:
             node += ["kept", self.node(function, owner)]
 
     def _part(self, name: str, kind: str, node: list[Any], value: Any) -> None:
         self.parts.setdefault(name, Part(kind, node, value))
+
+    def ordinal(self, key: Any) -> int:
+        """A number that tells an object from others of equal content, in this walk."""
+        return self._ordinals.setdefault(
+            key if type(key) is tuple else id(key), len(self._ordinals)
+        )
+
+    # -- what is not understood -------------------------------------------------------------------
+
+    def widen(self, space: Space, why: str) -> None:
+        """Let all of a module count, as something that is bound in it is not understood."""
+        self._wide.setdefault(id(space), space)
+        reasons = self.widened.setdefault(str(space.get("__name__")), [])
+        if why not in reasons:
+            reasons.append(why)
+
+    def not_understood(self, value: Any, large: bool, why: str = "") -> None:
+        """An object hides what it holds."""
+        name = class_name(type(value))
+        why = why or ("refers to too much" if large else "does not show what it holds")
+        why = f"a {name} {why}"
+        node = self._filling
+        self._blind[id(node)] = node, why
+        for space in (self._at, *self._spaces.get(id(node), {}).values()):
+            self.widen(space, why)
+
+    def names_module(self, text: str) -> None:
+        """A text may name something in a module of the project: `app.models.Net`."""
+        if "." not in text and ":" not in text:
+            return
+        parts = text.replace(":", ".").split(".")
+        first = sys.modules.get(parts[0])
+        if first is None or not all(map(str.isidentifier, parts)):
+            return
+        if not self.project.owns_module(first):
+            return
+        for at in range(len(parts) - 1, 0, -1):
+            module = ".".join(parts[:at])
+            loaded = sys.modules.get(module)
+            if loaded is not None and not hasattr(loaded, parts[at]):
+                return
+            if self._imports.whole(module) is not None:
+                self._extra.append(["named", self._imports.nodes[module]])
+                reasons = self.widened.setdefault(module, [])
+                why = f"the text {text!r} names it"
+                if why not in reasons:
+                    reasons.append(why)
+                return
+
+    def _modules(self) -> list[list[Any]]:
+        """The nodes of the modules that count as a whole."""
+        found = []
+        done: set[int] = set()
+        while len(done) < len(self._wide):
+            for key, space in sorted(
+                self._wide.items(), key=lambda pair: str(pair[1].get("__name__"))
+            ):
+                if key in done:
+                    continue
+                done.add(key)
+                name = str(space.get("__name__"))
+                node = self._imports.whole(name)
+                if node is None:
+                    node = ["names"]
+                    self._part(name, "module", node, None)
+                    self._named(node, space)
+                    self._walk()
+                found.append(node)
+        return found
+
+    def _module(self, node: list[Any], module: ModuleType) -> None:
+        """A module that is used as a value: all in it may be asked for."""
+        node += ["module", module.__name__]
+        self._part(module.__name__, "module", node, module)
+        if self.project.owns_module(module):
+            node.remove(module.__name__)
+            self.widen(vars(module), "it is used as a value")
+            self._named(node, vars(module))
+
+    def _named(self, node: list[Any], space: Space) -> None:
+        """What is bound in a module by the names that it has now."""
+        self._at = space
+        name = space.get("__name__")
+        for label, value in sorted(space.items()):
+            if label[:1] == "_" and (label[:2] == "__" or _interactive(space)):
+                continue
+            if label in ("In", "Out", "exit", "quit", "get_ipython") or type(value) is ModuleType:
+                continue
+            owned = self._owns(value) if is_code(value) else not _interactive(space)
+            if (id(space), label) in self.learned.state or id(value) in self.learned.state:
+                continue
+            if owned and getattr(value, "__module__", name) is not None:
+                self._read(space, label, value, each=False)
+                node += [label, self.node(value)]
 
     # -- functions --------------------------------------------------------------------------------
 
@@ -135,39 +320,67 @@ class Reach:
         code = function.__code__
         name = f"{function.__module__}:{function.__qualname__}"
         if function is not self.root and not self.project.owns_function(function):
-            self._foreign(node, function, name)
+            self._foreign(node, function)
             return
         text = function_text(function)
+        space = self._at = function.__globals__
         self._part(name, "function", node, function)
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-        self._text(node, "function", text, function.__globals__, cells, function is self.root)
+        self._text(node, "function", text, space, cells, function is self.root)
+        self._told(node, function, text, self._reading(text, space, cells))
         self._defaults(node, function, text)
-        node += self._imports.of(text.imports, function.__globals__)
+        for label, value in vars(function).items():
+            if label != "__wrapped__" and not label.startswith("__"):
+                node += [label, self.attribute(function, label, value)]
         if owner is not None:
             self._receiver(node, text, owner)
         if ("super",) in text.chains and "__class__" in cells:
-            bases = _content(cells["__class__"]).__mro__[1:]
+            defining = _content(cells["__class__"])
+            bases = defining.__mro__[1:]
+            if owner is not None and defining in owner.__mro__:
+                bases = owner.__mro__[owner.__mro__.index(defining) + 1 :]
             node.append([self.node(base) for base in bases if self.project.owns_class(base)])
         module = sys.modules.get(function.__module__)
         # What the root itself reads is compared in any case.
-        if function is not self.root and module and vars(module) is function.__globals__:
+        if function is not self.root and module and vars(module) is space:
             self._reloaded(vars(module))
 
-    def _foreign(self, node: list[Any], function: FunctionType, name: str) -> None:
+    def _foreign(self, node: list[Any], function: FunctionType) -> None:
         """A function of a library: by its name, and what it holds of the project."""
-        node += ["external", f"{module_of(function.__module__)}:{function.__qualname__}"]
+        own = str(function.__globals__.get("__name__"))
+        name = f"{own}:{function.__code__.co_qualname}"
+        node += ["external", f"{module_of(own)}:{function.__code__.co_qualname}"]
         self._part(name, "external", node, function)
         wrapped = getattr(function, "__wrapped__", None)
         if wrapped is not None:
             node.append(self.node(wrapped))
-        for cell in function.__closure__ or ():
-            content = _content(cell)
-            if content is wrapped:
+        stands = isinstance(wrapped, FunctionType) and self.is_decorated(wrapped)
+        held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        given = [(label, _content(cell)) for label, cell in held]
+        given += [("", item) for item in function.__defaults__ or ()]
+        given += (function.__kwdefaults__ or {}).items()
+        for label, content in given:
+            kind = type(content)
+            if content is wrapped or content is MISSING or kind is ModuleType:
                 continue
             if is_code(content):
-                node.append(self.node(content))
-            else:  # such as the implementations of `singledispatch`
-                node += [[name, self.node(item)] for name, item in code_in(content)]
+                if kind is not FunctionType or code_in(content, self.project):
+                    node += [label, self.node(content)]
+            elif kind in SCALARS:
+                node += [label, content]
+            elif "weak" not in kind.__module__.lower() and not kind.__name__.startswith("Weak"):
+                inside = code_in(content, self.project)
+                if inside and kind in (dict, list, tuple):
+                    node += [label, self.node(content)]
+                elif inside:
+                    inside.sort(key=lambda item: (item.__module__, item.__qualname__))
+                    node += [label, *map(self.node, inside)]
+                if wrapped is not None and not stands and kind not in (dict, tuple):
+                    self.not_understood(function, False, "holds a value of its own")
+
+    def is_decorated(self, function: FunctionType) -> bool:
+        """Whether what wraps a function is part of its definition."""
+        return self.project.owns_function(function) and bool(function_text(function).decorators)
 
     def _text(
         self,
@@ -179,15 +392,78 @@ class Reach:
         direct: bool,
     ) -> None:
         node += [tag, blake3(text.text.encode()).digest()]
-        self.set_on |= text.set_on
+        self._found = set(text.tells)
         for chain in text.chains:
             ref, name = self._refer(chain, space, cells, direct)
             self.names[id(node), len(node)] = name
+            if chain in text.early:
+                self._early.add((id(node), len(node)))
             node.append(ref)
-        for chain in text.written:
-            self._writes(chain, space, cells, always=True)
-        for chain in text.called:
-            self._writes(chain, space, cells, always=False)
+        self._texts.setdefault(id(node), []).append((text, space, cells))
+        node += self._imports.of(text.imports, space)
+        self._tells |= self._found
+        if self._found & {"namespace", "import", "modules"}:
+            self._dynamic(node, text, space, self._found)
+        for item in text.texts:
+            self.names_module(item)
+
+    def _dynamic(self, node: list[Any], text: Normal, space: Space, tells: set[str]) -> None:
+        """Code that finds names or modules by texts."""
+        modules = any(chain[:2] == ("sys", "modules") for chain in text.chains)
+        if "namespace" in tells or modules:
+            self.widen(space, "names of it are looked up by text")
+            inner: list[Any] = ["names"]
+            node.append(inner)
+            self._named(inner, space)
+        if "import" in tells or modules:
+            self.widen(space, "it imports modules by names that are made when it runs")
+            node.append(self._imports.package(space))
+
+    def _reading(self, text: Normal, space: Space, cells: dict[str, Any]) -> bool:
+        """Whether a decorator may read annotations and docstrings: one of another library."""
+        for chain in text.decorators:
+            if not chain:
+                return True
+            if chain[-1] in BLIND or chain[0] in cells:
+                continue
+            _, _, value, _ = self._looked_up(chain, space)
+            if value is MISSING:
+                continue
+            module = (
+                value.__name__ if type(value) is ModuleType else getattr(value, "__module__", "")
+            )
+            if hint_level(str(module)) and not (is_code(value) and self._owns(value)):
+                return True
+        return False
+
+    def _told(
+        self, node: list[Any], value: Any, text: Normal, reading: bool, hints: int = 0
+    ) -> None:
+        """Name, docstring and annotations, where something reads them."""
+        tells = self.learned.tells
+        if reading or "name" in tells:
+            node += ["name", value.__qualname__]
+        if "module" in tells:
+            node += ["module", module_of(value.__module__)]
+        if reading or "doc" in tells:
+            node += ["doc", *text.docs]
+        if reading or hints or "hints" in tells:
+            node += ["hints", blake3(text.hints.encode()).digest()]
+        if reading or "hints" in tells:
+            space = self._at
+            for chain in text.noted:
+                where, name, found, rest = self._looked_up(chain, space)
+                if found is not MISSING and type(found) is not ModuleType:
+                    self._read(where, name, found, each=False)
+                    node += [self.node(found), *rest]
+                self._at = space
+        if "source" in tells:
+            import inspect
+
+            try:
+                node.append(inspect.getsource(value))
+            except (OSError, TypeError):
+                node.append("")
 
     def _defaults(self, node: list[Any], function: FunctionType, text: Normal) -> None:
         code = function.__code__
@@ -195,31 +471,64 @@ class Reach:
         given = dict(zip(names[::-1], (function.__defaults__ or ())[::-1], strict=False)) | (
             function.__kwdefaults__ or {}
         )
+        literals = dict(text.given)
         for name in sorted(given):
-            if name in text.parameters:
-                node.append([name, "state"])
+            value = given[name]
+            if name in text.parameters and type(value) not in SCALARS and not is_code(value):
+                # It is filled from call to call: what it was at first counts.
+                written = literals.get(name)
+                if written is None:
+                    self.widen(
+                        function.__globals__, f"a default of {function.__qualname__} is changed"
+                    )
+                node.append([name, "state", written, self.ordinal(value)])
+                self._hold(value, function.__globals__)
             else:
-                node.append([name, self.node(given[name])])
-                self._mutable(given[name])
+                node.append([name, self.node(value)])
 
     def _receiver(self, node: list[Any], text: Normal, owner: type[Any]) -> None:
         """What a method asks of the object that it is called on, as far as its class has it."""
         kinds = [kind for kind in owner.__mro__ if self.project.owns_class(kind)]
-        if text.receiver is None:
+        meta = type(owner)
+        if text.receiver is None or not self._asks(node, text.receiver, kinds, owner):
             node.append([self.node(kind) for kind in kinds])
-            return
-        for name in sorted(text.receiver):
+            if self.project.owns_class(meta):
+                node.append(self.node(meta))
+
+    def _asks(
+        self, node: list[Any], names: Iterable[str], kinds: list[type[Any]], owner: type[Any]
+    ) -> bool:
+        """Whether all attributes are found that an object is asked for, or are its own."""
+        catching = [
+            kind for kind in kinds if {"__getattr__", "__getattribute__"} & vars(kind).keys()
+        ]
+        strict = bool(catching) or self.project.owns_class(type(owner))
+        for name in sorted(names):
+            if name[:2] == "__" and name[-2:] == "__":
+                return False
             for kind in kinds:
                 if name in vars(kind):
                     value = vars(kind)[name]
-                    self._read(vars(kind), name, value, each=False)
-                    value = getattr(value, "__func__", value)
-                    if isinstance(value, property):
-                        inner = [self.node(f, owner) for f in (value.fget, value.fset) if f]
-                        node.append([name, *inner])
-                    else:
+                    self._read(self._attributes(kind), name, value, each=False)
+                    inner = getattr(value, "__func__", value)
+                    inner = getattr(inner, "fget", inner)
+                    known = (
+                        type(value) in (FunctionType, staticmethod, classmethod, property)
+                        and type(inner) is FunctionType
+                        and self.project.owns_function(inner)
+                    )
+                    if known or hasattr(type(value), "__followed__"):
                         node.append([name, self.node(value, owner)])
+                    elif type(value) in SCALARS:
+                        self._at = class_space(kind)
+                        node.append([name, self.attribute(kind, name, value)])
+                    else:
+                        return False
                     break
+            else:
+                if strict:
+                    return False
+        return True
 
     # -- classes ----------------------------------------------------------------------------------
 
@@ -227,47 +536,165 @@ class Reach:
         name = f"{kind.__module__}:{kind.__qualname__}"
         if not self.project.owns_class(kind):
             node += ["external", f"{module_of(kind.__module__)}:{kind.__qualname__}"]
+            node += self._virtual(kind, all_=False)
             return
         self._part(name, "class", node, kind)
-        functions = list(functions_of(kind))
-        module = sys.modules.get(kind.__module__)
-        space: Space = functions[0].__globals__ if functions else vars(module) if module else {}
-        cells: dict[str, Any] = {}
-        for function in functions:
-            cells |= zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        texts = class_text(kind)
+        self._classes.append(kind)
+        space = class_space(kind)
         node += ["class", kind.__qualname__.rpartition(".")[2]]
+        nodes = class_nodes(kind)
+        texts = class_text(kind, nodes)
+        local = "<locals>" in kind.__qualname__
+        parts = class_parts(kind, nodes, self.project)
+        self._at = space
         for text in texts:
-            self._text(node, "body", text, space, cells, direct=False)
-            node += self._imports.of(text.imports, space)
+            self._text(node, "body", text, space, parts.cells, direct=False)
+            reading = parts.hints > 1 or self._reading(text, space, parts.cells)
+            self._told(node, kind, text, reading, parts.hints)
         if not texts:
-            node.append(class_content(self, kind))
-        for label, value in sorted(vars(kind).items()):
-            # From outside its body: methods, and subclasses that `__init_subclass__` registers.
-            if found := [pair for pair in put_in(kind, label, value) if self._owns(pair[1])]:
-                node.append([label, *([name, self.node(item)] for name, item in found)])
+            node.append([self.node(base) for base in kind.__bases__])
+            if type(kind) is not type:
+                node.append(self.node(type(kind)))
+            hints = getattr(kind, "__annotations__", None)  # worked out when asked for, since 3.14
+            if isinstance(hints, dict) and hints:
+                node += ["hints", self.node(dict(hints))]
+        for label, value in parts.attributes:
+            if local or not texts or not parts.inside(label):
+                self._at = space
+                node += [label, self.attribute(kind, label, value)]
+        for label in parts.hidden:
+            self.widen(space, f"{kind.__qualname__}.{label} is not understood")
+        node += self._virtual(kind, all_=True)
         self._reloaded(space)
-        self._classes.append((node, kind))
 
-    def _class_values(self, node: list[Any], kind: type[Any]) -> None:
-        """Constants of a class as they are now, but those that code sets itself."""
-        for name, value in sorted(vars(kind).items()):
-            if type(value) not in _DATA or (name[0] == name[-1] == "_"):  # Python's own, and Enum's
-                continue
-            if name not in self.set_on:
-                node += [name, value]
-                self._read(vars(kind), name, value, each=True)
+    def _virtual(self, kind: type[Any], all_: bool) -> list[Any]:
+        """Classes that were registered with an abstract one."""
+        if "_abc_impl" not in vars(kind):
+            return []
+        try:
+            dump: Any = import_module("_abc")._get_dump  # the same that `ABC._dump_registry` asks
+            found = [ref() for ref in dump(kind)[0]]
+        except (TypeError, AttributeError):
+            return []
+        kinds = [each for each in found if each is not None]
+        if not all_:
+            kinds = [each for each in kinds if self.project.owns_class(each)]
+        kinds.sort(key=lambda each: (each.__module__, each.__qualname__))
+        return [["virtual", *map(self.node, kinds)]] if kinds else []
 
-    def unsure(self, module: str) -> None:
-        """Something of a module can't be told: if its file was edited, nothing else tells it."""
-        found = sys.modules.get(module)
-        if found is not None and getattr(found, "__file__", None) and not is_current(vars(found)):
-            self.tokens[module] = token(vars(found))
+    def attribute(self, holder: Any, name: str, value: Any) -> list[Any]:
+        """The node of an attribute: what it holds, or state if code that is reached sets it."""
+        self._asked.add(name)
+        if isinstance(holder, type):
+            self._read(self._attributes(holder), name, value, each=type(value) in SCALARS)
+        if name not in self.learned.set_on or is_code(value):
+            return self.node(value)
+        kind = holder if isinstance(holder, type) else type(holder)
+        why = f"attributes {name!r} are set when it runs"
+        self.widen(self._at, why)
+        if self.project.owns_class(kind):
+            self.widen(class_space(kind), why)
+        node = ["state", self.ordinal((id(holder), name))]
+        self._hold(value, self._at)
+        return node
+
+    def _attributes(self, kind: type[Any]) -> Space:
+        return self._proxies.setdefault(id(kind), vars(kind))
 
     def _owns(self, value: Any) -> bool:
         if isinstance(value, type):
             return self.project.owns_class(value)
         return type(value) is not FunctionType or self.project.owns_function(value)
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def _hold(self, value: Any, space: Space) -> None:
+        """What an object that changes as code runs holds of code, beside that which code names."""
+        found = code_in(value, self.project)
+        if found is None:
+            self.widen(space, f"a {class_name(type(value))} refers to too much")
+        for code in found or ():
+            self._later[id(code)] = code
+
+    def _state(self, where: Space, name: str, value: Any) -> list[Any]:
+        own = f"{where.get('__name__')}:{name}"
+        node: list[Any] = ["state", self.ordinal((id(where), name))]
+        source = source_in(where)
+        written = source.literals.get(name) if source is not None else None
+        touching = self._touching(where, name, value)
+        if written is not None and not touching:
+            node.append(written)
+        else:
+            self.widen(where, f"`{name}` changes when it runs, and is more than a literal")
+            for space in touching:
+                self.widen(
+                    space, f"it changes `{name}` of {where.get('__name__')} when it is loaded"
+                )
+        if source is None and self._imports.whole(str(where.get("__name__"))) is None:
+            node += digested(value) or []  # nobody knows what it was at first
+        if type(value) not in SCALARS:
+            node.append(self.ordinal(value))
+        self._hold(value, where)
+        self._part(own, "state", node, written)
+        return node
+
+    def _touching(self, where: Space, name: str, value: Any) -> list[Space]:
+        """Modules that may change a name of another, or of themselves, when they are loaded."""
+        found: list[Space] = []
+        for module in tuple(sys.modules.values()):
+            if type(module) is not ModuleType or not self.project.owns_module(module):
+                continue
+            space = vars(module)
+            source = source_in(space)
+            if source is None:
+                if space is not where and _uses(space, where):
+                    found.append(space)
+            elif any(
+                self._touches(chain, space, where, name, value, deep)
+                for chains, deep in ((source.effects, True), (source.scripted, False))
+                for chain in chains
+            ):
+                found.append(space)
+        return found
+
+    def _touches(
+        self, chain: Chain, space: Space, where: Space, name: str, value: Any, deep: bool
+    ) -> bool:
+        at, own, found, _ = self._looked_up(chain, space)
+        if own == name and at is where:
+            return space is not where or deep
+        if found is value and type(value) not in SCALARS:
+            return True
+        if type(found) is ModuleType:
+            return vars(found) is where
+        waiting: list[Any] = [found]
+        seen: set[int] = set()
+        while waiting and len(seen) < _MOST_RUN:
+            item = waiting.pop()
+            if id(item) in seen or hasattr(type(item), "__followed__"):
+                continue
+            seen.add(id(item))
+            inner = getattr(item, "__func__", item)
+            if issubclass(type(inner), type):
+                if self.project.owns_class(inner):
+                    waiting += vars(inner).values()
+                continue
+            if type(inner) is not FunctionType:
+                continue
+            if not self.project.owns_function(inner):
+                continue
+            waiting += [_content(cell) for cell in inner.__closure__ or ()]
+            inside = inner.__globals__
+            names = _names_in(inner)
+            if name in names and (
+                inside is where or any(vars(found) is where for found in _modules_of(inside, names))
+            ):
+                return True
+            if any(inside.get(each) is value for each in names) and type(value) not in SCALARS:
+                return True
+            if deep:
+                waiting += [inside[each] for each in names if each in inside]
+        return False
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -282,19 +709,28 @@ class Reach:
         if space.get("__spec__") is not None:
             self._read(space, "__spec__", space["__spec__"], each=True)
 
-    def _mutable(self, value: Any) -> None:
+    def changes(self, value: Any) -> None:
+        """A value counts by what it holds now, which may change in place."""
         self._containers[id(value)] = value
 
     def _refer(
         self, chain: Chain, space: Space, cells: dict[str, Any], direct: bool
     ) -> tuple[Any, str]:
         """What a name with attributes stands for, a node and what is asked of it; and its full name."""
+        state = self.learned.state
+        self._at = space
         if chain[0] in cells:
-            content = _content(cells[chain[0]])
+            cell = cells[chain[0]]
+            content = _content(cell)
             full = ".".join(chain)
             if content is MISSING:
                 return "empty", full
-            inner = self.node(content)
+            if id(cell) in state or id(content) in state:
+                self.widen(space, f"`{chain[0]}` of a closure changes when it runs")
+                self._hold(content, space)
+                inner = ["state", self.ordinal((id(cell), "cell"))]
+            else:
+                inner = self.node(content)
             return ([inner, *chain[1:]] if len(chain) > 1 else inner), full
         where, name, value, rest = self._looked_up(chain, space)
         full = ".".join((f"{where.get('__name__')}:{name}", *rest))
@@ -303,28 +739,42 @@ class Reach:
                 return ["builtin", *chain], ".".join(chain)
             self._read(where, name, MISSING, each=True)
             return ["missing", *chain], full
+        self._at = where
         if type(value) is ModuleType:
             self._read(where, name, value, each=_interactive(where))
-            return ["module", value.__name__, *rest], ".".join((value.__name__, *rest))
+            if self.project.owns_module(value):
+                return self.node(value), ".".join((value.__name__, *rest))
+            node: list[Any] = ["module", value.__name__, *rest]
+            patched = self._put_into(value, rest)
+            if patched is not None:
+                node.append(self.node(patched))
+            return node, ".".join((value.__name__, *rest))
         own = f"{where.get('__name__')}:{name}"
-        if (id(where), name) in self.state:
-            texts = assignments(where, name)
-            # What code does itself is no state: a registry that decorators fill when modules load.
-            found = code_in(value)
-            if not texts:  # nobody knows what it was at first
-                texts = digested(value)
-            node = ["state", *texts, *([name, self.node(item)] for name, item in found)]
-            self._part(own, "state", node, texts)
-            if found and _interactive(where):
-                self._mutable(value)
+        if (id(where), name) in state or id(value) in state:
+            node = self._state(where, name, value)
             return ([node, *rest] if rest else node), full
+        if type(value) in (FunctionType, BuiltinFunctionType) and value.__name__ in TELLING:
+            self._found.update(TELLING[value.__name__])  # under whatever name
         code = is_code(value)
         self._read(where, name, value, each=direct or not code or _interactive(where))
         node = self.node(value)
         if not code:
             self._part(own, "value", node, value)
-            self._mutable(value)
         return ([node, *rest] if rest else node), full
+
+    def _put_into(self, module: ModuleType, names: Chain) -> Any:
+        """What the project put into a module of a library."""
+        value: Any = module
+        for name in names:
+            if type(value) is not ModuleType:
+                return None
+            value = vars(value).get(name)
+        return value if is_code(value) and self._mine(value) else None
+
+    def _mine(self, value: Any) -> bool:
+        if isinstance(value, type):
+            return self.project.owns_class(value)
+        return type(value) is FunctionType and self.project.owns_function(value)
 
     def _looked_up(self, chain: Chain, space: Space) -> tuple[Space, str, Any, Chain]:
         """Through modules of the project to the binding of something that is none.
@@ -340,19 +790,37 @@ class Reach:
                 inner = sys.modules.get(f"{value.__name__}.{rest[0]}", MISSING)
             if inner is MISSING and "__getattr__" in vars(value):
                 return vars(value), "__getattr__", vars(value)["__getattr__"], rest
+            if inner is MISSING and hasattr(ModuleType, rest[0]):
+                break  # `__dict__`: any name of it may be asked for
             space, name, rest, value = vars(value), rest[0], rest[1:], inner
         return space, name, value, rest
 
-    def _writes(self, chain: Chain, space: Space, cells: dict[str, Any], always: bool) -> None:
+    def _writes(self, chain: Chain, space: Space, cells: dict[str, Any], always: bool) -> bool:
+        """Note that code changes what a name stands for; whether that is news."""
+        state = self.learned.state
+        before = len(state)
         if chain[0] in cells:
-            return
+            cell = cells[chain[0]]
+            value = _content(cell)
+            if not is_code(value) and (always or type(value).__name__ in _CHANGED):
+                state.add(id(cell))
+                if type(value) not in SCALARS and value is not MISSING and type(value) is not tuple:
+                    state.add(id(value))
+                self.learned.held += [cell, value]
+            return len(state) > before
         where, name, value, rest = self._looked_up(chain, space)
         if type(value) is ModuleType or (value is MISSING and not always):
-            return
+            return False
         if isinstance(value, type) and rest:
-            return  # what is set on a class is known by `set_on`
-        if always or type(value).__name__ in _CONTAINERS:
-            self.written.add((id(where), name))
+            return False  # what is set on a class is known by `set_on`
+        if type(value) is FunctionType and rest:
+            return False  # and on a function
+        if always or type(value).__name__ in _CHANGED:
+            state.add((id(where), name))
+            if type(value) not in SCALARS and not is_code(value) and type(value) is not tuple:
+                state.add(id(value))
+                self.learned.held.append(value)
+        return len(state) > before
 
 
 def _content(cell: Any) -> Any:
@@ -364,3 +832,27 @@ def _content(cell: Any) -> Any:
 
 def _interactive(space: Space) -> bool:
     return space.get("__name__") == "__main__"
+
+
+def _uses(space: Space, where: Space) -> bool:
+    """Whether a module has another, or something of it, among its globals."""
+    name = where.get("__name__")
+    return any(
+        (type(value) is ModuleType and vars(value) is where)
+        or (is_code(value) and getattr(value, "__module__", None) == name)
+        for value in tuple(space.values())
+    )
+
+
+def _names_in(function: FunctionType) -> set[str]:
+    names: set[str] = set()
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        names.update(code.co_names)
+        waiting += [item for item in code.co_consts if type(item) is type(code)]
+    return names
+
+
+def _modules_of(space: Space, names: set[str]) -> list[ModuleType]:
+    return [space[name] for name in names if type(space.get(name)) is ModuleType]

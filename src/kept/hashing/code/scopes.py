@@ -20,13 +20,15 @@ class Scope:
         elsewhere: names declared `nonlocal` here.
         shared: names declared `global` here.
         owner: in a class or a method of it, the class's name, for private names.
+        made: the first parameter of a constructor, which is an object that nobody else has yet.
     """
 
-    __slots__ = ("bound", "elsewhere", "kept", "kind", "owner", "parent", "shared")
+    __slots__ = ("bound", "elsewhere", "kept", "kind", "made", "owner", "parent", "shared")
 
     def __init__(self, kind: str, parent: Scope | None, owner: str = "") -> None:
         self.kind = kind
         self.parent = parent
+        self.made = ""
         self.owner: str = owner or (parent.owner if parent is not None else "")
         self.bound: set[str] = set()
         self.kept: set[str] = set()
@@ -68,11 +70,16 @@ class Scope:
 
 
 class Use:
-    """A name, with attributes, whose meaning is known once the whole definition was read."""
+    """A name, with attributes, whose meaning is known once the whole definition was read.
 
-    __slots__ = ("attributes", "name", "scope")
+    Attributes:
+        early: it is read when the definition is made, not when what was defined runs.
+    """
 
-    def __init__(self, scope: Scope, name: str, attributes: Chain) -> None:
+    __slots__ = ("attributes", "early", "name", "scope")
+
+    def __init__(self, scope: Scope, name: str, attributes: Chain, early: bool = False) -> None:
         self.scope = scope
         self.name = name
         self.attributes = attributes
+        self.early = early

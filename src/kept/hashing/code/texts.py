@@ -12,22 +12,20 @@ from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
 
-from ..loaded import Space, code_of, is_current, lines, token
+from ..loaded import Space, is_current, lines
 from ..names import RUN, class_file
 from ..source import definition, is_ours, lines_of, statement
 from .bytecode import compiled
 from .normal import Normal, normal
 from .project import module_file
-from .values import code_in
 
 __all__ = [
     "assigned",
-    "assignments",
     "class_nodes",
+    "class_space",
     "class_text",
     "function_text",
     "functions_of",
-    "put_in",
 ]
 
 _CLASS = re.compile(r"class\s")
@@ -70,12 +68,15 @@ def _several(texts: list[Normal]) -> Normal:
     return Normal(
         "|".join(text.text for text in texts),
         tuple(chain for text in texts for chain in text.chains),
+        frozenset(),
         frozenset().union(*(text.written for text in texts)),
         frozenset().union(*(text.called for text in texts)),
         None,
         tuple(item for text in texts for item in text.imports),
         frozenset().union(*(text.parameters for text in texts)),
         frozenset().union(*(text.set_on for text in texts)),
+        frozenset().union(*(text.tells for text in texts)),
+        tuple(item for text in texts for item in text.texts),
     )
 
 
@@ -86,31 +87,42 @@ def _owner(function: FunctionType) -> str:
 
 def functions_of(kind: type[Any]) -> Iterator[FunctionType]:
     """The functions in the body of a class, out of what they are wrapped in."""
-    for item in vars(kind).values():
+    inside = f"{kind.__qualname__}."
+    for item in tuple(vars(kind).values()):
         for held in (item, *(getattr(item, name, None) for name in ("fget", "fset", "fdel"))):
-            inner = getattr(held, "__func__", held)
-            inner = getattr(inner, "func", inner)
-            inner = getattr(inner, "__wrapped__", inner)
-            if isinstance(inner, FunctionType) and inner.__module__ == kind.__module__:
-                yield inner
+            for _ in range(10):
+                if isinstance(held, FunctionType) and held.__code__.co_qualname.startswith(inside):
+                    yield held
+                    break
+                for name in ("__func__", "__wrapped__", "func"):
+                    inner = getattr(held, name, None)
+                    if inner is not None:
+                        held = inner
+                        break
+                else:
+                    break
 
 
-def put_in(kind: type[Any], name: str, value: Any) -> list[tuple[Any, Any]]:
-    """The functions and classes that an attribute of a class holds, but for those of its body."""
-    if isinstance(value, FunctionType):
-        inside = value.__qualname__.startswith(f"{kind.__qualname__}.")
-        return [] if inside else [("", value)]
-    return (
-        [] if name[:2] == "__" else code_in(value)
-    )  # `__annotations__`, and others of Python's own
+def class_space(kind: type[Any]) -> dict[str, Any]:
+    """The globals of the module that defines a class."""
+    module = sys.modules.get(kind.__module__)
+    found: Any = module
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if module is not None and found is kind:
+        return vars(module)
+    # A local class; or one of a script that another process unpickled.
+    for function in functions_of(kind):
+        return function.__globals__
+    return vars(module) if module is not None else {}
 
 
-def class_text(kind: type[Any]) -> tuple[Normal, ...]:
+def class_text(kind: type[Any], nodes: list[ast.ClassDef]) -> tuple[Normal, ...]:
     """The normalised definition of a class; several, where its source has several of its name, and
     none where there is no source that is surely its own.
     """
-    space = next((f.__globals__ for f in functions_of(kind)), {})
-    return tuple(normal(node, lambda item: is_ours(item, space)) for node in class_nodes(kind))
+    space = class_space(kind)
+    return tuple(normal(node, lambda item: is_ours(item, space)) for node in nodes)
 
 
 def class_nodes(kind: type[Any]) -> list[ast.ClassDef]:
@@ -208,13 +220,3 @@ def assigned(file: str | None, name: str) -> Iterator[ast.stmt]:
         if pattern.match(line):
             with contextlib.suppress(SyntaxError, ValueError, OSError):
                 yield statement(found, at, None)
-
-
-def assignments(space: Space, name: str) -> list[str]:
-    """The same of a module that is loaded, normalised; of one without source, all its code."""
-    file = space.get("__file__")
-    if not isinstance(file, str) or not lines(file, space):
-        code = code_of(space.get("__spec__"))
-        return [] if code is None else [compiled(code).text]
-    texts = [normal(node, lambda _: False).text for node in assigned(file, name)]
-    return texts if is_current(space) else [*texts, token(space)]

@@ -1,14 +1,24 @@
-"""Constants, containers and objects that code reaches, as nodes of its identity."""
+"""Constants, containers and objects that code reaches, as nodes of its identity.
+
+What they hold is followed: by position, key or attribute where it is known how the object holds it.
+Of anything else, the code that it refers to counts, and all of the module where it is bound.
+"""
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections import OrderedDict, deque
 from types import (
     BuiltinFunctionType,
+    CellType,
     FunctionType,
     GetSetDescriptorType,
+    MappingProxyType,
     MemberDescriptorType,
     MethodType,
     ModuleType,
+    SimpleNamespace,
 )
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +26,40 @@ from ...errors import Undigestible
 from ..names import class_name, library_name, module_of
 
 if TYPE_CHECKING:
+    from .project import Project
     from .reach import Reach
 
-__all__ = ["SCALARS", "digested", "object_node"]
+__all__ = ["SCALARS", "code_in", "digested", "is_code", "object_node", "slots_of"]
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
-_ORDERED = frozenset({list, tuple})
-_SETS = frozenset({set, frozenset})
-_MOST = 10_000  # items of a container that are looked at one by one
-_DESCRIPTORS = (MemberDescriptorType, GetSetDescriptorType)
+_SEQUENCES = (list, tuple, deque)
+_SETS = (set, frozenset)
+_MAPPINGS = (dict, MappingProxyType)
+_MOST = 200_000  # objects that are looked at for code that they may hold
+_STATELESS = frozenset(
+    {
+        *("_thread:lock", "_thread:RLock", "threading:_RLock", "threading:Condition"),
+        *("threading:Event", "logging:Logger", "logging:RootLogger"),
+        *("logging:LoggerAdapter", "_abc:_abc_data"),
+    }
+)
+"""Types whose objects hold nothing that a result could depend on, as far as it is reproducible."""
+_ATTRIBUTES = {
+    "collections.defaultdict": ("default_factory",),
+    "collections.deque": ("maxlen",),
+    "builtins.BaseException": ("args",),
+}
+"""What objects hold besides their items, of types that keep it out of `__dict__`."""
 
 
-def digested(value: Any) -> list[Any]:
-    """A value by its digest, or by the name of its type if it has none."""
+def digested(value: Any) -> list[Any] | None:
+    """A value by its digest; None: it has none."""
     from ..digests import digest_bytes
 
     try:
         return ["value", digest_bytes(value)]
     except Undigestible:
-        return ["type", class_name(type(value))]
+        return None
 
 
 def is_code(value: Any) -> bool:
@@ -46,29 +71,78 @@ def is_code(value: Any) -> bool:
     return kind is MethodType or kind.__name__ == "_lru_cache_wrapper"
 
 
-def code_in(value: Any) -> list[tuple[Any, Any]]:
-    """The functions and classes that a container holds, with what tells them apart in it."""
+def code_in(value: Any, project: Project, most: int = _MOST) -> list[Any] | None:
+    """The functions, classes and modules of a project that an object refers to, in whatever way.
+
+    Returns None if it refers to more objects than can be looked at.
+    """
+    found: dict[int, Any] = {}
+    seen = {id(value)}
+    waiting = deque([value])
+    while waiting:
+        item = waiting.popleft()
+        kind = type(item)
+        if kind in SCALARS:
+            continue
+        if kind is FunctionType:
+            if project.owns_function(item):
+                found[id(item)] = item
+                continue
+            inner: Any = [*(item.__closure__ or ()), *(item.__defaults__ or ())]
+            inner += [*(item.__kwdefaults__ or {}).values(), *vars(item).values()]
+        elif issubclass(kind, type):
+            if project.owns_class(item):
+                found[id(item)] = item
+            continue
+        elif kind is ModuleType:
+            if project.owns_module(item):
+                found[id(item)] = item
+            continue
+        elif hasattr(kind, "__followed__"):
+            found[id(item)] = item
+            continue
+        elif issubclass(kind, weakref.ref):
+            inner = [item()]
+        elif f"{kind.__module__}:{kind.__qualname__}" in _STATELESS:
+            continue
+        else:
+            if project.owns_class(kind):
+                found[id(kind)] = kind
+            inner = _referred(item)
+        for each in inner:
+            if type(each) not in SCALARS and id(each) not in seen:
+                seen.add(id(each))
+                waiting.append(each)
+        if len(seen) > most:
+            return None
+    return list(found.values())
+
+
+def _referred(value: Any) -> list[Any]:
     kind = type(value)
-    if kind is dict and len(value) <= _MOST:
-        found = [(digested(key)[1], item) for key, item in value.items() if is_code(item)]
-    elif kind in _ORDERED and len(value) <= _MOST:
-        return [(at, item) for at, item in enumerate(value) if is_code(item)]
-    elif kind in _SETS and len(value) <= _MOST:
-        found = [(getattr(item, "__qualname__", ""), item) for item in value if is_code(item)]
-    else:
-        return []
-    return sorted(found, key=lambda pair: str(pair[0]))
+    if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "hasobject", False):
+        return list(value.ravel().tolist()) if kind.__name__ == "ndarray" else []
+    return [item for item in gc.get_referents(value) if item is not kind]
+
+
+def slots_of(kind: type[Any]) -> list[str]:
+    """The names of the slots of a class and of its bases."""
+    return [
+        name
+        for base in reversed(kind.__mro__)
+        for name, item in vars(base).items()
+        if type(item) is MemberDescriptorType and base.__flags__ & (1 << 9)
+    ]
 
 
 def object_node(reach: Reach, value: Any) -> list[Any]:
-    """The node of anything but functions, classes and modules.
-
-    What it holds is followed as far as it may hold code: containers and objects of the project.
-    """
+    """The node of anything but functions, classes and modules."""
     kind = type(value)
     if kind in SCALARS:
-        return digested(value)
-    if kind in _ORDERED or kind is dict or kind in _SETS:
+        if kind is str:
+            reach.names_module(value)
+        return digested(value) or []
+    if kind in (dict, list, tuple, set, frozenset):
         return _container(reach, value)
     held = _held(value)
     if held is not None:
@@ -79,85 +153,289 @@ def object_node(reach: Reach, value: Any) -> list[Any]:
         if owner is None or isinstance(owner, ModuleType):
             return ["external", f"{module_of(value.__module__)}:{value.__qualname__}"]
         return ["bound", value.__name__, reach.node(owner)]
-    wrapped = getattr(value, "__wrapped__", None) if callable(value) else None
-    if wrapped is not None and wrapped is not value:
-        return ["wrapped", class_name(kind), reach.node(wrapped)]
-    if not reach.project.owns_class(kind):
-        for name in ("py_func", "callback", "func"):  # of numba, click, and others like them
-            inner = getattr(value, name, None) if callable(value) else None
-            if isinstance(inner, FunctionType):
-                return ["wrapped", library_name(kind), reach.node(inner)]
-        if callable(value) and isinstance(getattr(value, "__qualname__", None), str):
-            module = module_of(getattr(value, "__module__", None))
-            return ["external", f"{module}:{value.__qualname__}"]
-        return digested(value)
-    return ["object", reach.node(kind), _state(reach, value)]
+    if isinstance(value, (MemberDescriptorType, GetSetDescriptorType)):
+        return ["slot", value.__name__]
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if name in _STATELESS or name == "builtins:object":
+        return ["type", name, reach.ordinal(value)]
+    if kind is CellType:
+        return ["cell", *map(reach.node, _cell(value))]
+    if reach.project.owns_class(kind):
+        return ["object", reach.ordinal(value), reach.node(kind), *_of_object(reach, value)]
+    return _of_library(reach, value)
+
+
+def _cell(value: Any) -> list[Any]:
+    try:
+        return [value.cell_contents]
+    except ValueError:
+        return []
 
 
 def _held(value: Any) -> tuple[Any, ...] | None:
     """What a wrapper of the standard library holds, after its tag."""
     from functools import cached_property, partial, partialmethod
 
-    if isinstance(value, (staticmethod, classmethod)):
-        return type(value).__name__, value.__func__
-    if isinstance(value, property):
+    kind = type(value)
+    if kind in (staticmethod, classmethod):
+        return kind.__name__, value.__func__
+    if kind is property:
         return "property", value.fget, value.fset, value.fdel
-    if isinstance(value, (partial, partialmethod)):
-        return "partial", value.func, value.args, value.keywords
-    if isinstance(value, MethodType):
+    if kind in (partial, partialmethod):
+        return "partial", value.func, value.args, value.keywords, vars(value) or None
+    if kind is MethodType:
         return "method", value.__func__, value.__self__
-    if isinstance(value, cached_property):
+    if kind is cached_property:
         return "property", value.func
     return None
 
 
+# -- containers ------------------------------------------------------------------------------------
+
+
 def _container(reach: Reach, value: Any) -> list[Any]:
+    """A container of Python's own; the order of a dict counts, as it is part of the program."""
     kind = type(value)
-    if len(value) > _MOST or _plain(value):
-        return digested(value)
-    if kind is dict:
-        keys = [(digested(key)[1], key) for key in value]
-        try:
-            keys.sort(key=lambda pair: pair[0])
-        except TypeError:  # one without a digest, beside others
-            return digested(value)
-        return ["dict", *(item for d, key in keys for item in (d, reach.node(value[key])))]
-    if kind in _SETS:
-        return digested(value)
-    return [kind.__name__, *map(reach.node, value)]
+    if isinstance(value, _SETS):
+        return [kind.__name__, reach.ordinal(value), *_unordered(reach, value)]
+    plain = _plain(reach, value)
+    if kind is tuple:
+        return plain or ["tuple", *map(reach.node, value)]
+    reach.changes(value)
+    if plain is not None:
+        return [*plain, reach.ordinal(value)]
+    return [kind.__name__, reach.ordinal(value), *_items(reach, value)]
 
 
-def _plain(value: Any) -> bool:
+def _plain(reach: Reach, value: Any) -> list[Any] | None:
+    """A list, tuple or dict of scalars, by one digest."""
     if type(value) is dict:
-        return SCALARS.issuperset(map(type, value.values()))
-    return SCALARS.issuperset(map(type, value))
+        inner: Any = [*value, *value.values()]
+    else:
+        inner = value
+    if not SCALARS.issuperset(map(type, inner)):
+        return None
+    for item in inner:
+        if type(item) is str and len(item) < 200:
+            reach.names_module(item)
+    found = digested(list(value.items()) if type(value) is dict else value)
+    return None if found is None else [type(value).__name__, *found]
 
 
-def _state(reach: Reach, value: Any) -> Any:
+def _items(reach: Reach, value: Any) -> list[Any]:
+    if isinstance(value, _MAPPINGS):
+        return [part for key, item in value.items() for part in (reach.node(key), reach.node(item))]
+    return list(map(reach.node, value))
+
+
+def _unordered(reach: Reach, value: Any) -> list[Any]:
+    """The items of a set: in the order of their digests or, of code, of their names."""
+    plain = [item for item in value if type(item) in SCALARS]
+    others = [item for item in value if type(item) not in SCALARS]
+    found = digested(frozenset(plain)) or []
+    return [*found, *map(reach.node, sorted(others, key=_sorting))]
+
+
+def _sorting(value: Any) -> tuple[str, str]:
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):
+        return name, str(getattr(value, "__module__", ""))
+    found = digested(value)
+    return class_name(type(value)), found[1].hex() if found else ""
+
+
+# -- objects ---------------------------------------------------------------------------------------
+
+
+def _of_object(reach: Reach, value: Any) -> list[Any]:
     """What an object of a project's class holds."""
     from enum import Enum
 
     kind: Any = type(value)  # mypy takes the reductions of all classes for object's
     if isinstance(value, Enum):
-        return value.name
+        return [value.name]
     if any("__digest__" in base.__dict__ for base in kind.__mro__):
-        return digested(value)
-    plain = (
-        kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__reduce__ is object.__reduce__
-        and not hasattr(kind, "__slots__")
-        and isinstance(getattr(value, "__dict__", None), dict)
-    )
-    if not plain:
-        return digested(value)
-    # Not by its digest, which has the name of the module in it, and so would not survive a move.
+        found = digested(value)
+        return found if found is not None else _not_understood(reach, value)
+    known = _contents(reach, value)
+    if known is not None:
+        return [*known, *_beside(reach, value)]
+    return _not_understood(reach, value)
+
+
+_SHOWN = frozenset({object, dict, OrderedDict, list, tuple, set, frozenset, deque, int, float})
+_SHOWN |= {complex, str, bytes, BaseException}
+
+
+def _beside(reach: Reach, value: Any) -> list[Any]:
+    """What a base class of a library may keep where no attribute shows it."""
+    kind = type(value)
+    for base in kind.__mro__:
+        below: Any = base.__base__
+        if base in _SHOWN or below is None or issubclass(base, BaseException):
+            continue
+        own = sum(type(item) is MemberDescriptorType for item in vars(base).values())
+        if base.__itemsize__ or base.__basicsize__ > below.__basicsize__ + 8 * (own + 2):
+            found = digested(value)
+            return found if found is not None else _not_understood(reach, value)
+    return []
+
+
+def _contents(reach: Reach, value: Any) -> list[Any] | None:
+    """Items and attributes of an object; None: it may hold what neither of them shows."""
     from functools import cached_property
 
-    return _container(
-        reach,
-        {
-            name: item
-            for name, item in vars(value).items()
-            if not isinstance(getattr(kind, name, None), cached_property)
-        },
-    )
+    kind = type(value)
+    out: list[Any] = []
+    if isinstance(value, _SETS):
+        base: Any = frozenset if isinstance(value, frozenset) else set
+        out += ["items", *_unordered(reach, base(value))]
+    elif isinstance(value, OrderedDict):
+        out += ["items", *_items(reach, OrderedDict(value))]
+    elif isinstance(value, dict):
+        out += ["items", *_items(reach, dict.copy(value))]
+    elif isinstance(value, MappingProxyType):
+        out += ["items", *_items(reach, value)]
+    elif isinstance(value, deque):
+        out += ["items", *_items(reach, deque(value))]
+    elif isinstance(value, (list, tuple)):
+        plain: Any = list if isinstance(value, list) else tuple
+        out += ["items", *_items(reach, [*plain.__iter__(value)])]
+    for base in kind.__mro__:
+        for scalar in (int, float, complex, str, bytes):
+            if base is scalar:
+                out += [
+                    "is",
+                    *(digested(scalar.__str__(value) if scalar is str else scalar(value)) or []),
+                ]
+        for name in _ATTRIBUTES.get(f"{base.__module__}.{base.__qualname__}", ()):
+            out += [name, reach.node(getattr(value, name))]
+    held = getattr(value, "__dict__", None)
+    if type(held) is dict:
+        reach.changes(held)
+        for name, item in held.items():
+            if not isinstance(getattr(kind, name, None), cached_property):
+                out += [name, reach.attribute(value, name, item)]
+    for name in slots_of(kind):
+        if name not in ("__weakref__", "__dict__"):
+            try:
+                item = object.__getattribute__(value, name)
+            except AttributeError:
+                continue
+            out += [name, reach.attribute(value, name, item)]
+    if not out and not _empty(kind):
+        return None
+    return ["contents", *out]
+
+
+def _empty(kind: type[Any]) -> bool:
+    """Whether objects of a class have only what its own code gives them."""
+    return all(base.__flags__ & (1 << 9) for base in kind.__mro__[:-1])
+
+
+def _of_library(reach: Reach, value: Any) -> list[Any]:
+    """An object of a library's class."""
+    kind = type(value)
+    name = library_name(kind)
+    if kind.__name__ == "ContextVar":
+        import contextvars
+
+        return [
+            "variable",
+            value.name,
+            reach.ordinal(value),
+            *map(reach.node, _default(contextvars, value)),
+        ]
+    if kind.__module__ in ("typing", "types") and (special := _special(value)) is not None:
+        return [name, *map(reach.node, special)]
+    if kind is SimpleNamespace or isinstance(value, (dict, deque, MappingProxyType)):
+        inner = _contents(reach, value) or []
+        return [name, reach.ordinal(value), *inner]
+    for attribute in ("__wrapped__", "py_func", "callback", "func"):  # numba, click and others
+        wrapped = getattr(value, attribute, None) if callable(value) else None
+        if isinstance(wrapped, FunctionType) or (is_code(wrapped) and attribute == "__wrapped__"):
+            return ["wrapped", name, reach.node(wrapped), *_settings(reach, value, wrapped)]
+    if issubclass(kind, weakref.ref):
+        return ["weak", reach.node(value())]
+    if kind.__module__ == "_struct":
+        return [name, value.format]
+    held = code_in(value, reach.project)
+    if held == []:
+        if callable(value) and isinstance(getattr(value, "__qualname__", None), str):
+            module = module_of(getattr(value, "__module__", None))
+            return ["external", f"{module}:{value.__qualname__}"]
+        found = digested(value)
+        if found is not None:
+            reach.changes(value)
+            return found
+    elif held is not None:
+        known = _contents(reach, value)
+        if known is not None:
+            # The code once more, as it may be where no attribute shows it.
+            inside = map(reach.node, sorted(held, key=_sorting))
+            return [name, reach.ordinal(value), *known, *inside, *_beside(reach, value)]
+        reduced = _reduced(value)
+        if reduced is not None:
+            return [name, *map(reach.node, reduced)]
+    return [name, *_not_understood(reach, value, held)]
+
+
+def _default(contextvars: Any, value: Any) -> list[Any]:
+    try:
+        return [contextvars.Context().run(value.get)]
+    except LookupError:
+        return []
+
+
+def _special(value: Any) -> list[Any] | None:
+    """What a type that is written with brackets, or a variable of types, is made of."""
+    if hasattr(value, "__supertype__"):
+        return [value.__name__, value.__supertype__]
+    if hasattr(value, "__bound__"):
+        return [value.__name__, value.__bound__, *getattr(value, "__constraints__", ())]
+    if hasattr(value, "__forward_arg__"):
+        return [value.__forward_arg__]
+    if hasattr(value, "__args__"):
+        return [
+            getattr(value, "__origin__", None),
+            *value.__args__,
+            *getattr(value, "__metadata__", ()),
+        ]
+    return None
+
+
+def _settings(reach: Reach, value: Any, wrapped: Any) -> list[Any]:
+    """What a wrapper was told besides the function that it wraps."""
+    told = getattr(value, "cache_parameters", None)
+    if told is not None:
+        return [reach.node(told())]
+    # As a decorator, it stands with what it was told in the definition of what it wraps.
+    if isinstance(wrapped, FunctionType) and reach.is_decorated(wrapped):
+        return []
+    return _not_understood(reach, value)
+
+
+def _reduced(value: Any) -> list[Any] | None:
+    kind = type(value)
+    if "__reduce__" not in vars(kind) and "__reduce_ex__" not in vars(kind):
+        return None
+    try:
+        got = value.__reduce_ex__(4)
+    except Exception:  # noqa: BLE001  somebody's object may do anything
+        return None
+    if not isinstance(got, tuple) or len(got) > 3:
+        return None
+    return [item for item in got if item is not value]
+
+
+def _not_understood(reach: Reach, value: Any, held: list[Any] | None = None) -> list[Any]:
+    """All of the module where the value is bound counts, and the code that it refers to."""
+    if held is None:
+        held = code_in(value, reach.project)
+    reach.not_understood(value, held is None)
+    return [
+        "type",
+        class_name(type(value)),
+        reach.ordinal(value),
+        *map(reach.node, sorted(held or (), key=_sorting)),
+    ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from typing import Any
 
 from ..source import constant, merged
 from .scopes import CLASS, COMPREHENSION, FUNCTION, Chain, Scope, Use
 
-__all__ = ["CHANGING", "DEFINITIONS", "Writer"]
+__all__ = ["BLIND", "CHANGING", "DEFINITIONS", "TELLING", "Writer"]
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
@@ -21,7 +22,7 @@ CHANGING = frozenset((
     "reverse", "rotate", "setdefault", "sort", "subtract", "symmetric_difference_update", "update",
 ))  # fmt: skip
 """Methods that change a container."""
-_BLIND = frozenset(
+BLIND = frozenset(
     {
         *("abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod"),
         *("contextmanager", "deleter", "final", "getter", "lru_cache", "override", "property"),
@@ -29,6 +30,38 @@ _BLIND = frozenset(
     }
 )
 """Decorators that do not read annotations."""
+
+_BUILDING = frozenset((
+    "__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__", "__init_subclass__",
+    "__set_name__", "__class_getitem__",
+))  # fmt: skip
+"""Methods that fill an object, or a class, that nobody else has yet."""
+TELLING = {
+    **dict.fromkeys(("__doc__", "getdoc"), ("doc",)),
+    **dict.fromkeys(("__name__", "__qualname__"), ("name",)),
+    "__module__": ("module",),
+    "__subclasses__": ("subclasses",),
+    **dict.fromkeys(
+        ("__annotations__", "get_type_hints", "get_annotations", "signature", "getfullargspec",
+         "TypeAdapter", "__type_params__", "__signature__", "__code__"), ("hints",)
+    ),
+    **dict.fromkeys(
+        ("model_json_schema", "json_schema", "schema_json", "schema", "getmembers", "__dict__"),
+        ("hints", "doc"),
+    ),
+    **dict.fromkeys(
+        ("getsource", "getsourcelines", "findsource", "getcomments"), ("source", "hints", "doc")
+    ),
+    **dict.fromkeys(("globals", "eval", "exec", "getmodule"), ("namespace",)),
+    "modules": ("modules",),
+    **dict.fromkeys(
+        ("import_module", "__import__", "run_module", "run_path", "walk_packages", "iter_modules",
+         "resolve_name", "spec_from_file_location"), ("import",)
+    ),
+}  # fmt: skip
+"""Names that say that a function looks at more than it names: at what else."""
+BLINDLY = frozenset({"eval", "exec", "globals"})
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:[.:][A-Za-z_]\w*)+\Z", re.ASCII)
 
 _Fields = tuple[str, tuple[tuple[str, str], ...]]
 _fields: dict[type, _Fields] = {}
@@ -48,7 +81,19 @@ class Writer:
         self.stored: list[Use] = []
         self.called: list[Use] = []
         self.imports: list[tuple[int, str, str]] = []
+        self.changed: list[Use] = []
+        """What has an item or attribute set, or is added to in place."""
+        self.tells: set[str] = set()
+        self.texts: list[str] = []
+        """Texts that may name a module."""
+        self.docs: list[str] = []
+        self.hints: list[str] = []
+        self.noted: list[Use] = []
+        """What annotations name."""
+        self.decorators: list[Chain] = []
+        self.early = False
         self.looking = False
+        self._known: set[int] = set()
         self.outside = Scope(FUNCTION, None, owner)
 
     # -- any node ---------------------------------------------------------------------------------
@@ -109,18 +154,25 @@ class Writer:
         else:
             if name in _LOOKING:
                 self.looking = True
-            self.out.append(Use(scope, name, ()))
+            if name in TELLING and id(node) not in self._known:
+                self.tells.update(TELLING[name])
+            self.out.append(Use(scope, name, (), self.early))
 
     def use(self, scope: Scope, name: str, attributes: Chain, *, stored: bool = False) -> None:
-        use = Use(scope, name, attributes)
+        use = Use(scope, name, attributes, self.early)
         self.out.append(use)
         if stored:
             self.stored.append(use)
+            if attributes:
+                self.changed.append(use)
 
     def attribute(self, node: ast.Attribute, scope: Scope) -> None:
         names = []
         inner: Any = node
         while type(inner) is ast.Attribute:
+            # `model.eval()` is no `eval`.
+            if inner.attr in TELLING and id(inner) not in self._known and inner.attr not in BLINDLY:
+                self.tells.update(TELLING[inner.attr])
             names.append(scope.mangled(inner.attr))
             inner = inner.value
         if type(inner) is not ast.Name:
@@ -135,12 +187,28 @@ class Writer:
         self.plain(node, scope)
         if type(node.ctx) is not ast.Load and type(_base(node)) is ast.Name:
             # The base is the first use that was written for this node.
-            self.stored.append(next(use for use in self.out[before:] if type(use) is Use))
+            use = next(use for use in self.out[before:] if type(use) is Use)
+            self.stored.append(use)
+            self.changed.append(use)
+
+    def added(self, node: ast.AugAssign, scope: Scope) -> None:
+        before = len(self.out)
+        self.plain(node, scope)
+        if type(node.target) is ast.Name:  # a list that is added to stays the same list
+            self.changed.append(next(use for use in self.out[before:] if type(use) is Use))
 
     def call(self, node: ast.Call, scope: Scope) -> None:
         before = len(self.out)
-        self.plain(node, scope)
         target = node.func
+        named = target.attr if type(target) is ast.Attribute else getattr(target, "id", "")
+        given = [item.value if type(item) is ast.Constant else None for item in node.args[:2]]
+        if named in ("import_module", "__import__") and given and type(given[0]) is str:
+            self._known.add(id(target))
+            name = given[0].lstrip(".")
+            self.imports.append((len(given[0]) - len(name), name, ""))
+        self.plain(node, scope)
+        if named in ("getattr", "hasattr", "setattr", "delattr") and len(given) == 2:
+            self._by_text(node, scope, named, given[1])
         if (
             type(target) is ast.Attribute
             and target.attr in CHANGING
@@ -148,7 +216,25 @@ class Writer:
         ):
             use = next(use for use in self.out[before:] if type(use) is Use)
             names = use.attributes[:-1] if _is_chain(target) else use.attributes
-            self.called.append(Use(use.scope, use.name, names))
+            self.called.append(Use(use.scope, use.name, names, self.early))
+
+    def _by_text(self, node: ast.Call, scope: Scope, named: str, name: Any) -> None:
+        """`getattr(module, "name")` and its like: as if it stood there as an attribute."""
+        inner: Any = node.args[0]
+        names: list[str] = [name] if type(name) is str else []
+        if names and name in TELLING:
+            self.tells.update(TELLING[name])
+        while type(inner) is ast.Attribute:
+            names.append(scope.mangled(inner.attr))
+            inner = inner.value
+        if type(inner) is not ast.Name:
+            return
+        use = Use(scope, scope.mangled(inner.id), tuple(reversed(names)), self.early)
+        if named in ("setattr", "delattr"):
+            self.stored.append(use)
+            self.changed.append(use)
+        elif type(name) is str:
+            self.out.append(use)
 
     # -- statements -------------------------------------------------------------------------------
 
@@ -177,10 +263,13 @@ class Writer:
         self.plain(node, scope)
 
     def annotated(self, node: ast.AnnAssign, scope: Scope) -> None:
+        self.hint(
+            node.annotation, scope, shown=scope.kind == CLASS and scope.parent is not self.outside
+        )
         if scope.kind == CLASS:  # fields of dataclasses and models
             self.out.append("AnnAssign(")
             self.write(node.target, scope)
-            self.out.append(f",annotation={_annotation(node.annotation)},simple={node.simple},")
+            self.out.append(f",simple={node.simple},")
             if node.value is not None:
                 self.write(node.value, scope)
             self.out.append(")")
@@ -201,7 +290,39 @@ class Writer:
         empty = isinstance(spec, ast.JoinedStr) and not merged(spec.values)
         self.plain(node, scope, without=("format_spec",) if empty else ())
 
+    def hint(self, node: ast.AST, scope: Scope, *, shown: bool = False) -> None:
+        """An annotation: it counts where something reads it.
+
+        Args:
+            shown: something may read it that is made each time when the definition runs.
+        """
+        text = _annotation(node)
+        (self.out if shown else self.hints).append(f"{text},")
+        self._note(node, scope)
+
+    def _note(self, node: ast.AST, scope: Scope) -> None:
+        names: list[str] = []
+        inner: Any = node
+        while type(inner) is ast.Attribute:
+            names.append(inner.attr)
+            inner = inner.value
+        if type(inner) is ast.Name:
+            self.noted.append(Use(scope, scope.mangled(inner.id), tuple(reversed(names))))
+            return
+        if type(inner) is ast.Constant and type(inner.value) is str:
+            try:
+                inner = ast.parse(inner.value, mode="eval").body
+            except (SyntaxError, ValueError):
+                return
+            if not isinstance(inner, ast.Constant):
+                self._note(inner, scope)
+            return
+        for item in ast.iter_child_nodes(inner):
+            self._note(item, scope)
+
     def literal(self, node: ast.Constant, scope: Scope) -> None:
+        if type(node.value) is str and _DOTTED.match(node.value):
+            self.texts.append(node.value)
         self.out.append(f"Constant({constant(node.value)})")
 
     def handler(self, node: ast.ExceptHandler, scope: Scope) -> None:
@@ -256,21 +377,30 @@ class Writer:
     def function(self, node: Any, scope: Scope, *, root: bool = False) -> Scope:
         """A definition; its own name is bound where it stands, and counts there."""
         others = [item for item in node.decorator_list if not self.ours(item)]
-        reads = not all(_is_blind(item) for item in others)
+        member = scope.kind == CLASS and scope.parent is self.outside
+        reads = not (root or member or all(map(_is_blind, others)))
         out = self.out
         out.append(type(node).__name__)
         if not root:
             scope.bind(scope.mangled(node.name), kept=True)
             out.append(f" {node.name}")
         out.append("(")
+        early, self.early = self.early, self.early or root
         if others:
             self.field("decorator_list", others, scope)
+            if root or member:
+                self.decorators += map(_decorator, others)
         inner = Scope(FUNCTION, scope)
         self.types(node, inner, shown=False)
         self.arguments(node.args, scope, inner, annotations=reads, defaults=not root)
-        if reads and node.returns is not None:
-            out.append(f"->{_annotation(node.returns)}")
-        self.field("body", _without_docstring(node.body), inner)
+        if node.returns is not None:
+            self.hint(node.returns, scope, shown=reads)
+        self.early = False
+        given = [*node.args.posonlyargs, *node.args.args]
+        if node.name in _BUILDING and given:
+            inner.made = given[0].arg
+        self.field("body", self._without_docstring(node.body), inner)
+        self.early = early
         out.append(")")
         return inner
 
@@ -278,7 +408,9 @@ class Writer:
         inner = Scope(FUNCTION, scope)
         self.out.append("Lambda(")
         self.arguments(node.args, scope, inner, annotations=False, defaults=not root)
+        early, self.early = self.early, False
         self.write(node.body, inner)
+        self.early = early
         self.out.append(")")
         return inner
 
@@ -287,10 +419,14 @@ class Writer:
             scope.bind(scope.mangled(node.name), kept=True)
         inner = Scope(CLASS, scope, owner=node.name)
         self.out.append(f"ClassDef {node.name}(")
+        early, self.early = self.early, self.early or root
         for field in ("decorator_list", "bases", "keywords"):
             self.field(field, getattr(node, field), scope)
+        if root:
+            self.decorators += map(_decorator, node.decorator_list)
         self.types(node, inner, shown=True)
-        self.field("body", _without_docstring(node.body), inner)
+        self.field("body", self._without_docstring(node.body), inner)
+        self.early = early
         self.out.append(")")
         return inner
 
@@ -315,17 +451,32 @@ class Writer:
         for group, found in groups:
             if found:
                 out.append(f"{group}=")
-            for each in found:
+            # Their order makes no difference to a call.
+            for each in sorted(found, key=_parameter) if group == "kwonlyargs" else found:
                 inner.bind(inner.mangled(each.arg), kept=True)
                 out.append(f"{each.arg},")
-                if annotations and each.annotation is not None:
-                    out.append(f"{_annotation(each.annotation)},")
+                if each.annotation is not None:
+                    self.hint(each.annotation, scope, shown=annotations)
+        named = sorted(
+            zip(node.kwonlyargs, node.kw_defaults, strict=True), key=lambda pair: pair[0].arg
+        )
         if defaults:
             self.field("defaults", node.defaults, scope)
-            self.field("kw_defaults", node.kw_defaults, scope)
+            self.field("kw_defaults", [default for _, default in named], scope)
         else:
-            given = [default is not None for default in node.kw_defaults]
+            given = [default is not None for _, default in named]
             out.append(f"{len(node.defaults)},{given},")
+
+    def _without_docstring(self, body: list[Any]) -> list[Any]:
+        first = body[0] if body else None
+        if (
+            isinstance(first, ast.Expr)
+            and isinstance(first.value, ast.Constant)
+            and isinstance(first.value.value, str)
+        ):
+            self.docs.append(first.value.value)
+            return body[1:]
+        return body
 
 
 _HANDLERS: dict[type, Callable[..., Any]] = {
@@ -333,6 +484,7 @@ _HANDLERS: dict[type, Callable[..., Any]] = {
     ast.Attribute: Writer.attribute,
     ast.Subscript: Writer.subscript,
     ast.Call: Writer.call,
+    ast.AugAssign: Writer.added,
     ast.Constant: Writer.literal,
     ast.Global: Writer.shared,
     ast.Nonlocal: Writer.elsewhere,
@@ -370,10 +522,24 @@ def _base(node: Any) -> Any:
     return node
 
 
+def _parameter(node: ast.arg) -> str:
+    return node.arg
+
+
+def _decorator(node: ast.expr) -> Chain:
+    """The name of a decorator; empty: it is no name."""
+    target: Any = node.func if isinstance(node, ast.Call) else node
+    names: list[str] = []
+    while type(target) is ast.Attribute:
+        names.append(target.attr)
+        target = target.value
+    return (target.id, *reversed(names)) if type(target) is ast.Name else ()
+
+
 def _is_blind(node: ast.expr) -> bool:
     target = node.func if isinstance(node, ast.Call) else node
     name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
-    return name in _BLIND
+    return name in BLIND
 
 
 def _annotation(node: ast.AST) -> str:
@@ -381,14 +547,3 @@ def _annotation(node: ast.AST) -> str:
     from ..source import dump
 
     return dump(node)
-
-
-def _without_docstring(body: list[Any]) -> list[Any]:
-    first = body[0] if body else None
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        return body[1:]
-    return body
