@@ -191,7 +191,7 @@ class TestFile:
         self, table: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         os.utime(table, (1, 1))
-        monkeypatch.setattr(files, "_TICK", -(10**18))  # however soon after it was written
+        monkeypatch.setattr(files, "TICK", -(10**18))  # however soon after it was written
         found = kept.digest(kept.File(table))
         monkeypatch.setattr(files, "blake3", None)
         assert kept.digest(kept.File(table)) == found
@@ -218,7 +218,7 @@ class TestFile:
     def test_the_digest_of_a_large_file_lasts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(files, "_TICK", -(10**18))
+        monkeypatch.setattr(files, "TICK", -(10**18))
         path = tmp_path / "large"
         path.write_bytes(bytes(files._LARGE))
         f = counted(kept.file(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kept.codecs import encode
+from kept.codecs.paths import stamped
 from kept.errors import Undigestible
 from kept.hashing import address, buffer_digest, digest_bytes
 from kept.records import Value
@@ -23,9 +24,10 @@ def encoded(result: Any, codec: str) -> tuple[Value, bytes]:
     value = encode(result, codec)
     if not value.buffers:
         try:
-            return value, digest_bytes(result)
+            digest = digest_bytes(result)
         except Undigestible:
-            return value, buffer_digest(value.codec.encode() + b"\0" + value.head)
+            digest = buffer_digest(value.codec.encode() + b"\0" + value.head)
+        return stamped(result, value), digest
     names = [buffer_digest(buffer) for buffer in value.buffers]
     known = {
         (address(buffer), memoryview(buffer).nbytes): name
@@ -35,4 +37,4 @@ def encoded(result: Any, codec: str) -> tuple[Value, bytes]:
         digest = digest_bytes(result, known=known)
     except Undigestible:
         digest = buffer_digest(value.codec.encode() + b"\0" + value.head + b"".join(names))
-    return Value(value.codec, value.head, value.buffers, names), digest
+    return stamped(result, value._replace(names=names)), digest

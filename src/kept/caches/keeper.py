@@ -15,12 +15,14 @@ from kept.caches.place import Place, inner
 from kept.caches.sizes import parse_size
 from kept.caches.tier import Entry, Tier
 from kept.codecs import decode, decoder
+from kept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
 from kept.errors import AmbiguousDigest, DecodeError, KeptError, NotKept, StoreError, tell
 from kept.records import Argument, Call, Digest, Value
 from kept.stores.base import Store
 
 __all__ = ["Keeper"]
 
+_NAMING = (PATHS, PLAIN_PATHS)
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
 _LOOK = 1.0  # seconds between looks whether the place was removed or replaced under us
 _MANY = 2000  # counts that are flushed sooner
@@ -132,11 +134,15 @@ class Keeper:
     claim = find
     """`find`, for who computes what is not there: a far place gives the lease with its answer."""
 
-    def value(self, key: bytes, entry: Entry) -> Any:
+    def value(self, key: bytes, entry: Entry, *, hit: bool = True) -> Any:
         """The result of an entry.
 
+        Args:
+            hit: it is to stand for a computation, so the files that it names must be what they were.
+
         Raises:
-            DecodeError: it is missing, damaged, or can't be decoded here.
+            DecodeError: it is missing, damaged, or can't be decoded here; or a file that it names is
+                gone, or has changed.
             StoreError: it can't be read.
         """
         entry.hot = True
@@ -144,6 +150,8 @@ class Keeper:
         if frame is None:  # read once: another thread may fix the entry meanwhile
             return entry.value
         payload, buffers = self.place.load(frame)
+        if hit and frame.codec in _NAMING:
+            look(payload)
         value = decoder(frame.codec)(payload, buffers)
         entry.fix(value)
         return value
@@ -154,12 +162,16 @@ class Keeper:
         if len(self._uses) > _MANY and time.monotonic() - self._flushed > _FLUSH:
             self.flush()
 
-    def damage(self, key: bytes, error: KeptError) -> None:
-        """Something under this key can't be trusted: warn once, count, and compute it again."""
-        self.counts["damaged"] += 1
+    def damage(self, key: bytes, error: KeptError) -> int:
+        """Something under this key can't be trusted: warn once, and compute it again; 1 if that is
+        damage, and counted as such.
+        """
+        damaged = int(not isinstance(error, OutOfDateError))
+        self.counts["damaged"] += damaged
         self.tier.clear()
         what = getattr(error, "what", "damaged")
         self.warn(what, f"a kept result is {what} and will be computed again: {error}")
+        return damaged
 
     def load(self, digest: str) -> Any:
         """The value that a digest, or an unambiguous prefix of one, names.

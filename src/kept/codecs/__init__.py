@@ -24,8 +24,15 @@ _MODULES = {
 """Modules with `encode` and `decode`, imported by those who use them; `require`, where there is
 one, raises `ConfigError` if the codec's package is not installed."""
 
-_READ = {"plain": "kept.codecs.plain", "file": "kept.codecs.filed"}
-"""Not to be asked for: what a pickle from elsewhere is decoded by, and files of a format."""
+_READ = {
+    "plain": ("kept.codecs.plain", "decode"),
+    "file": ("kept.codecs.filed", "decode"),
+    "paths": ("kept.codecs.paths", "decode"),
+    "plain paths": ("kept.codecs.paths", "decode_plain"),
+}
+"""Not to be asked for: what a pickle from elsewhere is decoded by, files of a format, and what names
+files.
+"""
 
 NAMES = ("pickle", "cloudpickle", *_MODULES)
 """The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself."""
@@ -68,7 +75,8 @@ def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:
     if codec in ("pickle", "cloudpickle"):
         return pickled.decode
     if codec in _READ:
-        found: Callable[[Buffer, Sequence[Buffer]], Any] = import_module(_READ[codec]).decode
+        module, name = _READ[codec]
+        found: Callable[[Buffer, Sequence[Buffer]], Any] = getattr(import_module(module), name)
         return found
     try:
         check(codec)

@@ -20,10 +20,11 @@ from blake3 import blake3
 
 from ..errors import ConfigError, Undigestible
 
-__all__ = ["File", "content_digest", "remember_in"]
+__all__ = ["TICK", "File", "content_digest", "remember_in"]
 
 NOTES = "files/"
-_TICK = 2_000_000_000  # nanoseconds: FAT's, the coarsest clock of a file system
+TICK = 2_000_000_000
+"""Nanoseconds of the coarsest clock of a file system, which is FAT's."""
 _LARGE = 1 << 20  # bytes from which a digest is worth a note
 _MOST = 10_000  # files whose digests a process remembers
 
@@ -93,7 +94,7 @@ def content_digest(path: str) -> bytes:
         except OSError as error:
             raise _unreadable(path, error) from error
         found = before, digest
-        if _stamp(path) != before or max(before[2:]) > began - _TICK:
+        if _stamp(path) != before or max(before[2:]) > began - TICK:
             return digest  # it is being written, or may be within the tick
         _note(where, found)
     if len(_known) >= _MOST:

@@ -285,7 +285,7 @@ class Order:
         try:
             entry = cache.find(key)
             if entry is not None:
-                return cache.value(key, entry)
+                return cache.value(key, entry, hit=False)
         except DecodeError as error:
             cache.damage(key, error)
         except Exception as error:

@@ -165,8 +165,7 @@ def look(
     except DecodeError as error:
         cache.tier.clear()
         if cache.find(key) is not None:  # otherwise it was evicted between finding and loading
-            cache.damage(key, error)
-            kept.counts.damaged += 1
+            kept.counts.damaged += cache.damage(key, error)
         return MISSING
     kept.hit(cache, key, entry)
     return Raise.of(value) if entry.body.state == FAILED else value

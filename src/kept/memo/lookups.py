@@ -93,8 +93,7 @@ def _opening(
         try:
             value = cache.value(key, entry)
         except DecodeError as error:
-            cache.damage(key, error)
-            kept.counts.damaged += 1
+            kept.counts.damaged += cache.damage(key, error)
             return call()
         except Exception as error:
             if kept.broke(error):

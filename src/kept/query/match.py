@@ -16,7 +16,7 @@ class Loads(Protocol):
 
     def load(self, digest: str) -> Any: ...
     def find(self, key: bytes) -> Any: ...
-    def value(self, key: bytes, entry: Any) -> Any: ...
+    def value(self, key: bytes, entry: Any, *, hit: bool = True) -> Any: ...
 
 
 class Match:
@@ -67,7 +67,7 @@ class Match:
         key = self.call.key.raw
         entry = self._cache.find(key)
         if entry is not None and entry.body.result == self.call.result.raw:
-            return self._cache.value(key, entry)
+            return self._cache.value(key, entry, hit=False)
         return self._cache.load(self.call.result)
 
     @property
