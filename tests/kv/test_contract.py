@@ -378,6 +378,40 @@ def test_a_store_s_policy_is_that_of_its_keys(stores: Stores) -> None:
     assert store.list_keys() == ["p"]
 
 
+def test_what_is_held_stays_until_its_ttl_has_passed(stores: Stores) -> None:
+    stores.service().create_store("full", max_keys=4)
+    store = stores("full")
+    assert store.set_if_absent("lock", "mine", ttl=60)
+    store.set("lease", "mine", ttl=60, policy="held")
+    for i in range(20):
+        store.set_cache(f"x{i}", i)
+    store.clear_cache()
+    assert (store.get("lock"), store.get("lease"), len(store)) == ("mine", "mine", 2)
+    assert store.get_metadata("lock")["policy"] is KeyPolicy.HELD  # type: ignore[index]  # it is there
+    assert store.compare_and_set("lock", "mine", "mine still", ttl=120), "a lock that is renewed"
+    store.set("a", 1)
+    store.set("b", 1)
+    with pytest.raises(StoreError, match="full"):
+        store.set_cache("c", 1)
+    assert store.get("lock") == "mine still"
+    stores.later(90)
+    store.set_cache("c", 1)
+    assert "lease" not in store
+    assert store.get("lock") == "mine still"
+    stores.later(90)
+    assert store.set_if_absent("lock", "another's", ttl=60)
+    store.update_policy("lock", "evict")
+    store.clear_cache()
+    assert "lock" not in store
+
+
+def test_a_policy_of_a_store_holds_for_locks_too(stores: Stores) -> None:
+    store = stores("cached", policy="evict")
+    store.set_if_absent("x", 1, ttl=60)
+    store.clear_cache()
+    assert "x" not in store
+
+
 def test_limits_evict_what_may_go_the_longest_unchanged_first(stores: Stores) -> None:
     stores.service().create_store("few", max_keys=3)
     store = stores("few")

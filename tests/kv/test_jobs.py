@@ -192,3 +192,23 @@ def test_old_jobs_go(url: str) -> None:
     assert len(store) == 1
     with pytest.raises(StoreError, match="not a job"):
         list(Jobs(store).list())
+
+
+def test_jobs_with_a_ttl_make_room_for_nothing_until_they_are_over(jobs: Jobs) -> None:
+    jobs.store.service.create_store("full", max_keys=5)
+    store = kept.kv.ExecutionStore("full", jobs.store.service)
+    some = Jobs(store, "job/", ttl="1 h")
+    running, waiting = some.create({"w": 1}), some.create({"w": 2})
+    job = some.claim()
+    assert job is not None
+    for i in range(30):
+        store.set_cache(f"x{i}", i)
+    store.clear_cache()
+    assert some.get(waiting)["state"] == "requested"
+    job.progress(0.5)
+    job.complete(1)
+    assert some.get(running)["result"] == 1
+    for i in range(30):
+        store.set_cache(f"x{i}", i)
+    assert some.get(waiting)["state"] == "requested"
+    some.close()

@@ -19,6 +19,8 @@ class KeyPolicy(str, Enum):  # noqa: UP042  as FiftyOne's is: `str()` of it tell
     """It stays until it is deleted."""
     EVICT = "evict"
     """It may be removed: by `clear_cache`, when its TTL has passed, when its store is full."""
+    HELD = "held"
+    """It stays until it is deleted or its TTL has passed: a lock, or a job."""
 
 
 def _now() -> datetime:
@@ -91,7 +93,7 @@ def policy_of(policy: Any) -> KeyPolicy:
     try:
         return KeyPolicy(policy)
     except ValueError:
-        raise ConfigError(f"a policy is 'persist' or 'evict', not {policy!r:.80}") from None
+        raise ConfigError(f"a policy is 'persist', 'evict' or 'held', not {policy!r:.80}") from None
 
 
 def utc(seconds: float | None) -> datetime | None:

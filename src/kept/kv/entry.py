@@ -147,7 +147,7 @@ def made(step: Step, found: Entry | None, now: float, revision: int) -> Entry:
             expires = None  # what is to persist is never removed by itself
     else:
         expires = None if ttl is None else now + ttl
-    if expires is not None:
+    if expires is not None and policy != "held":
         policy = "evict"
     created = found.created if found else now
     return Entry(step.key, data, revision, created, now, expires, policy)

@@ -164,8 +164,8 @@ class ExecutionStore:
 
         Args:
             ttl: after how many seconds (or text such as `"12 h"`) it is gone. It may be evicted
-                then, whatever the policy says.
-            policy: `"persist"` or `"evict"`; the store's default policy.
+                before that, unless it is held.
+            policy: `"persist"`, `"evict"` or `"held"`; the store's default policy.
 
         Raises:
             ConfigError: the key, the TTL or the policy is none.
@@ -198,7 +198,12 @@ class ExecutionStore:
         ttl: float | str | timedelta | None = None,
         policy: str | None = None,
     ) -> bool:
-        """Set a key if it is not there, atomically; whether it was not. Raises as `set`."""
+        """Set a key if it is not there, atomically; whether it was not. Raises as `set`.
+
+        With a TTL and no policy it is held: it stands for somebody who relies on it until then.
+        """
+        if ttl is not None and policy is None and self._policy == "persist":
+            policy = "held"
         return self._put(check_key(key), value, ttl, policy, ABSENT) is not None
 
     def setdefault(self, key: str, default: Any = None) -> Any:

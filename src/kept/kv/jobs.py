@@ -76,7 +76,8 @@ class Jobs:
             "result": None,
             "error": None,
         }
-        if not self.store.set_if_absent(check_key(self._prefix + number), job, self._ttl):
+        key = check_key(self._prefix + number)
+        if not self.store.set_if_absent(key, job, self._ttl, "held"):
             raise ConfigError(f"there is a job {number!r} already: choose another id")
         return number
 
@@ -187,8 +188,16 @@ class Jobs:
             if changed is None:
                 return False
             changed["updated"] = service.entries.now()
-            options: dict[str, Any] = {"ttl": self._ttl, "revision": found.revision}
-            if self.store.compare_and_set(key, None, changed, **options):
+            # Until it is over somebody waits for it, or works at it: it makes room for nothing.
+            over = changed["state"] in _OVER and self._ttl is not None
+            if self.store.compare_and_set(
+                key,
+                None,
+                changed,
+                self._ttl,
+                "evict" if over else "held",
+                revision=found.revision,
+            ):
                 return True
 
     def close(self) -> None:

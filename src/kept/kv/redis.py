@@ -280,7 +280,7 @@ def _entry(key: str, about: bytes, value: Any) -> Entry:
         _time(begun),
         _time(changed),
         None if ends == b"-" else float(ends),
-        "evict" if policy == b"evict" else "persist",
+        policy.decode() if policy in (b"evict", b"held") else "persist",
     )
 
 

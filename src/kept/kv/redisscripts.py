@@ -99,17 +99,19 @@ if limits and (limits.max_keys or limits.max_bytes) then
     end
   end
   local most, bytes = limits.max_keys or math.huge, limits.max_bytes or math.huge
-  local at, victims = 0, {}
+  local at, victims, taken = 0, {}, {}
   while sets and (count > most or used > bytes) do
     local keys = call('ZRANGE', P .. 'v:' .. n, at, at + 99)
-    if #keys == 0 then return count > most and 'keys' or 'bytes' end
+    local last = #keys == 0
+    if last then keys = call('ZRANGEBYSCORE', P .. 'x:' .. n, '-inf', stamp) end
     for _, key in ipairs(keys) do
-      if not mine[key] and (count > most or used > bytes) then
-        victims[#victims + 1] = key
+      if not mine[key] and not taken[key] and (count > most or used > bytes) then
+        victims[#victims + 1], taken[key] = key, true
         count, used = count - 1, used - call('HSTRLEN', E .. key, 'value') - #key
       end
     end
     at = at + 100
+    if last and (count > most or used > bytes) then return count > most and 'keys' or 'bytes' end
   end
   for _, key in ipairs(victims) do
     local kind = expired(n, key) and 'expire' or 'evict'
@@ -140,7 +142,7 @@ for i = 2, #ARGV, 3 do
     elseif ttl ~= '-' then
       expires = string.format('%.6f', now + tonumber(ttl))
     end
-    if expires ~= '-' then policy = 'evict' end
+    if expires ~= '-' and policy ~= 'held' then policy = 'evict' end
     local data, kind, kept = ARGV[i + 2], 'set', ask.keep
     if kept then data, kind = call('HGET', E .. key, 'value'), 'touch' end
     local rev = log(n, kind, key, data)

@@ -340,6 +340,13 @@ class SqlEntries:
             )
             names = {f"{number}/{key}" for key in but}
             rows = [row for row in s.rows(query, number) if text_of(row[0]) not in names]
+            if not rows:  # but for what was held, until it expired
+                query = (
+                    "SELECT name, size, expires FROM {entries} WHERE store = ? AND policy = 'held' "
+                    f"AND expires <= ? LIMIT {len(but) + 20}"
+                )
+                found = s.rows(query, number, s.now())
+                rows = [row for row in found if text_of(row[0]) not in names]
             if not rows:
                 raise StoreError(over)
             victims: list[Any] = []

@@ -243,7 +243,12 @@ class State:
         if not over or all(entry is None for entry in seen.values()):
             return
         evictable = sorted(
-            (e for e in shelf.entries.values() if e.policy == "evict" and e.key not in seen),
+            (
+                e
+                for e in shelf.entries.values()
+                if e.key not in seen
+                and (e.policy == "evict" or (e.expires is not None and e.expires <= now))
+            ),
             key=lambda entry: entry.revision,
         )
         for entry in evictable:
