@@ -22,7 +22,7 @@ import kept
 KEYS = st.sampled_from(["a", "a/b", "a/c", "b", "__store__", "é"])
 VALUES = st.sampled_from([None, 0, 1, True, "text", [1, 2], (1, 2), {"n": 1.5}, b"raw", "x" * 2000])
 TTLS = st.sampled_from([None, None, 5.0, 50.0])
-POLICIES = st.sampled_from(["persist", "evict"])
+POLICIES = st.sampled_from(["persist", "evict", "held"])
 SCOPES = st.sampled_from([None, "scope"])
 
 
@@ -62,7 +62,7 @@ class Machine(RuleBasedStateMachine):
 
     def put(self, scope: str | None, key: str, value: Any, expires: Any, policy: str) -> None:
         self.expire(scope, key)
-        policy = "persist" if expires is None and policy == "persist" else "evict"
+        policy = "evict" if expires is not None and policy == "persist" else policy
         self.models[scope].held[key] = (value, expires, policy)
         self.told[scope].append(("set", key))
 
@@ -78,8 +78,9 @@ class Machine(RuleBasedStateMachine):
     def set_if_absent(self, scope: Any, key: str, value: Any, ttl: Any) -> None:
         absent = key not in self.live(scope)
         assert self.stores[scope].set_if_absent(key, value, ttl) == absent
+        policy = "persist" if ttl is None else "held"
         if absent:
-            self.put(scope, key, value, self.until(ttl), "persist")
+            self.put(scope, key, value, self.until(ttl), policy)
 
     @rule(scope=SCOPES, key=KEYS, expected=VALUES, value=VALUES)
     def compare_and_set(self, scope: Any, key: str, expected: Any, value: Any) -> None:
@@ -109,7 +110,7 @@ class Machine(RuleBasedStateMachine):
         found = self.live(scope).get(key)
         self.stores[scope].update_ttl(key, ttl)
         if found is not None:
-            policy = "evict" if ttl is not None else found[2]
+            policy = "evict" if ttl is not None and found[2] == "persist" else found[2]
             self.models[scope].held[key] = (found[0], self.until(ttl), policy)
             self.told[scope].append(("touch", key))
 
@@ -118,7 +119,7 @@ class Machine(RuleBasedStateMachine):
         found = self.live(scope).get(key)
         self.stores[scope].update_policy(key, policy)
         if found is not None:
-            expires = found[1] if policy == "evict" else None
+            expires = found[1] if policy != "persist" else None
             self.models[scope].held[key] = (found[0], expires, policy)
             self.told[scope].append(("touch", key))
 
