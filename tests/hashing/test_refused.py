@@ -203,3 +203,59 @@ def test_paths_in_cycles() -> None:
     loop += [loop, {"a": iter([])}]
     with pytest.raises(Undigestible, match=r'^value\[2\]\["a"\]: '):
         digest(loop)
+
+
+class Endless:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Endless, (), {"inner": Endless()}
+
+
+class Wide:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Wide, ([Wide() for _ in range(100)],)
+
+
+class Standing:
+    def __digest__(self) -> Any:
+        return [1, {"inner": Standing()}]
+
+
+class Fresh:
+    """Its state is made anew each time, of what is there."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getstate__(self) -> Any:
+        return {"held": [dict(self.__dict__)]}
+
+
+class Looped:
+    def __init__(self, inner: Any) -> None:
+        self.first, self.second = self, inner
+
+
+@pytest.mark.parametrize("kind", [Endless, Wide, Standing])
+@pytest.mark.parametrize("around", [lambda value: value, lambda value: {"a": [value]}, Looped])
+def test_a_value_without_an_end_is_refused(kind: Any, around: Any) -> None:
+    with pytest.raises(Undigestible, match="new objects without end") as caught:
+        digest(around(kind()))
+    assert len(str(caught.value)) < 700
+
+
+def test_a_value_that_is_deep_has_an_end() -> None:
+    value: Any = None
+    for _ in range(3000):
+        value = Fresh(value)
+    assert digest(value) == digest(Fresh(value.inner))
+    assert digest(value) != digest(value.inner)
+    assert digest(Looped(value)) == digest(Looped(value))
+
+
+def test_what_a_reduction_raises_is_told_with_the_path() -> None:
+    class Pair(collections.namedtuple("Pair", "a b")):
+        def __iter__(self) -> Any:
+            raise KeyError("c")
+
+    with pytest.raises(Undigestible, match=r"""value\["a"\]: a .*Pair can't be.*KeyError: 'c'"""):
+        digest({"a": Pair(1, 2)})

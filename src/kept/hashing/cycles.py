@@ -14,7 +14,19 @@ from blake3 import blake3
 
 from ..errors import Undigestible
 from .buffers import Known
-from .encoding import Part, Shape, assemble, expand, pack, stand_in, tagged, weigh
+from .encoding import (
+    ENDLESS,
+    NO_END,
+    Part,
+    Shape,
+    assemble,
+    expand,
+    makes_its_kind,
+    pack,
+    stand_in,
+    tagged,
+    weigh,
+)
 from .paths import path_of
 from .registry import Refused
 
@@ -33,17 +45,31 @@ class _Node:
         self.part: Part | None = None
 
 
-def _explore(root: Any, known: Known | None, label: str) -> list[_Node]:
+_MANY = 10_000
+"""Nodes at which it is looked, first, whether there will be an end of them."""
+
+
+def _look_for_end(value: Any, known: Known | None) -> None:
+    if makes_its_kind(value, known, ENDLESS):
+        raise Refused(NO_END)
+
+
+def _explore(root: Any, known: Known | None, label: str, ordered: bool) -> list[_Node]:
     """Every node that can be reached, each object once, the root first."""
     nodes: dict[int, _Node] = {}
     ways: dict[int, tuple[_Node, int]] = {}
+    many = _MANY
 
     def enter(value: Any, parent: _Node | None, number: int) -> _Node | Part:
+        nonlocal many
         node = nodes.get(id(value))
         if node is not None:
             return node
         try:
-            shape = expand(value, known)
+            shape = expand(value, known, ordered)
+            if len(nodes) > many and isinstance(shape, Shape) and shape.kind == "tagged":
+                many *= 2
+                _look_for_end(value, known)
         except Refused as refused:
             steps = []
             while parent is not None:
@@ -89,13 +115,15 @@ def _settle(nodes: list[_Node]) -> None:
                 ready.append(parent)
 
 
-def cyclic_digest(root: Any, known: Known | None = None, label: str = "value") -> bytes:
+def cyclic_digest(
+    root: Any, known: Known | None = None, label: str = "value", ordered: bool = False
+) -> bytes:
     """The digest of a value that contains itself, 32 bytes.
 
     Raises:
         Undigestible: a part has no identity; the message names the path to it, from `label`.
     """
-    nodes = _explore(root, known, label)
+    nodes = _explore(root, known, label, ordered)
     _settle(nodes)
     cyclic = [node for node in nodes if node.part is None]
     labels: dict[_Node, bytes] = dict.fromkeys(cyclic, b"")

@@ -8,24 +8,29 @@ not the interpreter's stack, and each object is visited once however often it is
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import Undigestible
 from ..records import Digest
 from .buffers import Known, buffer_digest
+from .objects import NOTHING_HELPS
 from .paths import path_of
 from .registry import Refused, reducer_of
 
 __all__ = [
     "ATOMS",
+    "ENDLESS",
     "MAX_BYTES",
     "MAX_HEIGHT",
     "MAX_NODES",
+    "NO_END",
     "Cyclic",
     "Shape",
     "assemble",
     "expand",
+    "makes_its_kind",
     "pack",
     "reference_digest",
     "reference_encoding",
@@ -128,8 +133,11 @@ class Cyclic(Exception):  # noqa: N818 - a signal from the walk, not an error
     """The value contains itself."""
 
 
-def expand(value: Any, known: Known | None) -> Shape | bytes:
+def expand(value: Any, known: Known | None, ordered: bool = False) -> Shape | bytes:
     """One level of a value: its encoding if it is an atom, else its shape.
+
+    Args:
+        ordered: whether the order of a plain dict counts.
 
     Raises:
         Refused: it has no identity.
@@ -142,6 +150,8 @@ def expand(value: Any, known: Known | None) -> Shape | bytes:
     if kind is list:
         return Shape("list", tuple(value))
     if kind is dict:
+        if ordered:
+            return Shape("tagged", ("k2:ordered dict", list(value.items())))
         if all(type(key) is str for key in value):
             keys = sorted(value)
             return Shape("dict", (*keys, *map(value.__getitem__, keys)))
@@ -150,7 +160,101 @@ def expand(value: Any, known: Known | None) -> Shape | bytes:
         return Shape(kind.__name__, tuple(value))
     if kind is Digest:
         return stand_in(value.raw)
-    return Shape("tagged", reducer_of(kind)(value, known))
+    try:
+        return Shape("tagged", reducer_of(kind)(value, known))
+    except (Refused, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        raise Refused(
+            f"a {kind.__qualname__} can't be taken apart ({type(error).__name__}: {error}); "
+            f"{NOTHING_HELPS}"
+        ) from error
+
+
+Way = list[tuple[Any, Shape, int]]
+"""From the root down: a value, what it was taken apart into, and the number of the child taken."""
+
+ENDLESS = 200
+"""Objects, each made anew by the reduction of the one that holds it, that are one in the other."""
+
+
+def _look_for_end(way: Way, known: Known | None) -> None:
+    """Refuse a value if the last objects of a way were all made by the reductions of those above.
+
+    Such a value can have no end; one that has an end is there as a whole before it is read. Pickle
+    gives up at fewer. A reduction is asked again: what was there before is the same object then.
+    """
+    links = 0
+    below: Any = None  # the reduced object under which the way was followed so far
+    steps: list[int] = []
+    for value, shape, number in reversed(way):
+        steps.append(number)
+        if len(steps) > _APART:
+            return
+        if shape.kind != "tagged":
+            continue
+        if below is not None:
+            if _reached(value, steps[::-1], known) is below:
+                return
+            links += 1
+            if links >= ENDLESS:
+                raise Refused(NO_END)
+        below, steps = value, []
+
+
+_APART = 500
+"""Levels between two reduced objects from which what lies between is what makes the value deep."""
+
+
+def makes_its_kind(value: Any, known: Known | None, times: int = 8) -> bool:
+    """Whether a reduction makes an object of its own kind, which makes one, so many times over.
+
+    After a few times that is a guess; after `ENDLESS` times there is no end.
+    """
+    kind = type(value)
+    for _ in range(times):
+        found = _same_kind_in(value, kind, known)
+        if found is None or _reached(value, found[1], known) is found[0]:
+            return False
+        value = found[0]
+    return True
+
+
+def _same_kind_in(value: Any, kind: type, known: Known | None) -> tuple[Any, list[int]] | None:
+    """An object of a kind among the first parts of a value, and the way to it."""
+    waiting: deque[tuple[Any, list[int]]] = deque([(value, [])])
+    for _ in range(100):
+        if not waiting:
+            return None
+        part, steps = waiting.popleft()
+        if steps and type(part) is kind:
+            return part, steps
+        try:
+            shape = expand(part, known)
+        except Refused:
+            return None
+        if isinstance(shape, Shape):
+            waiting += [(child, [*steps, n]) for n, child in enumerate(shape.children[:20])]
+    return None
+
+
+def _reached(value: Any, steps: list[int], known: Known | None) -> Any:
+    """What lies there in a value when it is taken apart again; None where nothing does."""
+    for number in steps:
+        try:
+            shape = expand(value, known)
+        except Refused:
+            return None
+        if not isinstance(shape, Shape) or number >= len(shape.children):
+            return None
+        value = shape.children[number]
+    return value
+
+
+NO_END = (
+    "taking it apart makes new objects without end: its __reduce__, __getstate__ or __digest__ "
+    "returns an object of the same kind each time"
+)
 
 
 def assemble(shape: Shape, parts: list[bytes]) -> bytes:
@@ -190,6 +294,10 @@ def weigh(encoded: bytes, nodes: int, height: int, value: Any = None) -> Part:
     return encoded, nodes, height
 
 
+_DEEP = 1000
+"""Levels at which it is looked, first, whether a value has an end."""
+
+
 class _Frame:
     __slots__ = ("heights", "nodes", "parts", "shape", "value")
 
@@ -201,17 +309,21 @@ class _Frame:
         self.heights = 0
 
 
-def reference_digest(root: Any, known: Known | None = None, label: str = "value") -> bytes:
+def reference_digest(
+    root: Any, known: Known | None = None, label: str = "value", ordered: bool = False
+) -> bytes:
     """The digest of a value, 32 bytes, by the definition.
 
     Raises: as `reference_encoding`.
     """
-    return (
-        root.raw if type(root) is Digest else buffer_digest(reference_encoding(root, known, label))
-    )
+    if type(root) is Digest:
+        return root.raw
+    return buffer_digest(reference_encoding(root, known, label, ordered))
 
 
-def reference_encoding(root: Any, known: Known | None = None, label: str = "value") -> bytes:
+def reference_encoding(
+    root: Any, known: Known | None = None, label: str = "value", ordered: bool = False
+) -> bytes:
     """The encoding of a value.
 
     Raises:
@@ -221,6 +333,7 @@ def reference_encoding(root: Any, known: Known | None = None, label: str = "valu
     stack: list[_Frame] = []
     memo: dict[int, tuple[Part, Any]] = {}
     open_ids: set[int] = set()
+    deep = _DEEP
     value = root
     while True:
         # Down: `value` is to be encoded, for the frame on top of the stack.
@@ -231,7 +344,11 @@ def reference_encoding(root: Any, known: Known | None = None, label: str = "valu
             if id(value) in open_ids:
                 raise Cyclic
             try:
-                shape = expand(value, known)
+                shape = expand(value, known, ordered)
+                if len(stack) > deep and isinstance(shape, Shape):
+                    deep *= 2
+                    way = [(frame.value, frame.shape, len(frame.parts)) for frame in stack]
+                    _look_for_end(way, known)
             except Refused as refused:
                 steps = [(frame.shape, len(frame.parts)) for frame in stack]
                 raise Undigestible(f"{path_of(label, steps)}: {refused}") from refused.__cause__

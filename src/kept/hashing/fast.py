@@ -27,6 +27,7 @@ from .encoding import (
     MAX_HEIGHT,
     MAX_LENGTH,
     MAX_NODES,
+    makes_its_kind,
 )
 from .objects import fields_of
 from .registry import Reducer, reducer_of
@@ -38,6 +39,9 @@ MARK = StopIteration
 
 _BUDGET = 500_000
 """Values laid out between two looks at whether most of them are the same few objects."""
+
+_MANY = 1000
+"""Objects that lie in objects from which it is looked whether reductions make them without end."""
 
 SIZED = frozenset({list, tuple, dict})
 _TEXT = {str}
@@ -190,6 +194,8 @@ class _Pass:
             column = self.records(values, fields, level)
             if column is not None:
                 return column
+        if level > 3 and len(values) >= _MANY and makes_its_kind(values[0], self.task.known):
+            raise Unfit
         contents = [self.task.reduce(value, reduce) for value in values]
         inner = list(chain.from_iterable(contents))
         done, nodes = self.column(inner, level + 1)

@@ -57,7 +57,12 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
             above = "held"
         elif shape.kind != "tuple" or above not in _STATES:
             above = ""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 4 :]}"
     return text
+
+
+_LONGEST = 400  # characters
 
 
 _STATES = frozenset(
