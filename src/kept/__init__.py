@@ -20,7 +20,7 @@ from kept.errors import (
     UntrustedSource,
 )
 from kept.hashing import digest, register_digest
-from kept.memo import BoundCall, Ignored, Kept, Required, Stats, keep
+from kept.memo import BoundCall, Ignored, Kept, Ordered, Required, Stats, keep
 from kept.records import Argument, Call, Digest
 from kept.runs import runs
 
@@ -74,6 +74,7 @@ __all__ = [
     "Matches",
     "NewerSchema",
     "NotKept",
+    "Ordered",
     "Pool",
     "Required",
     "Run",

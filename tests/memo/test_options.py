@@ -6,12 +6,13 @@ import datetime
 import itertools
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
 
 import kept
-from kept import Ignored, Required, keep
+from kept import Ignored, Ordered, Required, keep
 from kept.memo.kept import Kept
 
 RAN: list[Any] = []
@@ -157,6 +158,49 @@ def test_markers_in_a_signature_of_strings() -> None:
     assert annotated.key(1, [2]) == annotated.key(1, [2], True) != annotated.key(1, [3])
     assert [annotated(1), annotated(1), annotated(1, [2]), annotated(1, [2], True)] == [1] * 4
     assert len(RAN) == 3
+
+
+@keep
+def stepped(
+    steps: Annotated[dict[str, Any], Ordered], options: dict[str, Any] | None = None
+) -> list[str]:
+    RAN.append(steps)
+    return list(steps)
+
+
+def test_the_order_of_a_dict_counts_where_a_function_says_so() -> None:
+    @keep(ordered=["steps"])
+    def named(steps: Any, options: Any = None) -> Any:
+        RAN.append(steps)
+        return repr(steps)
+
+    one, other = {"a": 1, "b": {"c": 1, "d": 2}}, {"b": {"c": 1, "d": 2}, "a": 1}
+    inside = {"a": 1, "b": {"d": 2, "c": 1}}
+    assert [stepped(one), stepped(other), stepped(one)] == [["a", "b"], ["b", "a"], ["a", "b"]]
+    assert stepped.key(one, {"x": 1, "y": 2}) == stepped.key(one, {"y": 2, "x": 1})
+    for given in (one, other, inside):
+        for around in (lambda d: d, lambda d: [d], lambda d: ({1: (d,)},), SimpleNamespace):
+            value = around(given) if around is not SimpleNamespace else SimpleNamespace(held=given)
+            assert named(value) == repr(value) == named(value)
+    assert len(RAN) == 2 + 3 * 4
+    # a record is found by the value, and the value by its digest
+    assert [found.result for found in stepped.query(one)] == [["a", "b"]]
+    kept_steps = keep(name="given")(lambda: one)
+    kept_steps()
+    assert stepped.key(kept_steps.call().result) == stepped.key(one) != stepped.key(other)
+    # elsewhere it does not
+    assert annotated.key(1, [{"a": 1, "b": 2}]) == annotated.key(1, [{"b": 2, "a": 1}])
+
+
+def test_the_order_of_what_keywords_gather() -> None:
+    @keep(ordered="options")
+    def f(x: int = 0, /, **options: Any) -> Any:
+        RAN.append(options)
+        return list(options)
+
+    assert [f(a=1, b=2), f(b=2, a=1), f(a=1, b=2)] == [["a", "b"], ["b", "a"], ["a", "b"]]
+    assert f.key(a={"x": 1, "y": 2}) != f.key(a={"y": 2, "x": 1})
+    assert len(RAN) == 2
 
 
 def test_a_key_function_stands_for_the_arguments() -> None:
@@ -334,6 +378,9 @@ WRONG: list[dict[str, Any]] = [
     {"ignore": 5},
     {"ignore": [5]},
     {"ignore": "nonesuch"},
+    {"ordered": 5},
+    {"ordered": "nonesuch"},
+    {"ordered": "x", "key": len},
     {"require": "nonesuch"},
     {"require": [None]},
     {"key": "x"},

@@ -30,6 +30,7 @@ NAMES = {
     "Kept",
     "Match",
     "Matches",
+    "Ordered",
     "Pool",
     "Required",
     "Run",

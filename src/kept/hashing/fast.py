@@ -84,7 +84,7 @@ class Task:
         return found[1]
 
 
-_HEAVY = frozenset(f"{__package__}.{name}" for name in ("numeric", "frames", "arrow"))
+_HEAVY = frozenset(f"{__package__}.{name}" for name in ("numeric", "frames", "labelled", "arrow"))
 
 
 class _Pass:

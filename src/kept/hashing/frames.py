@@ -1,4 +1,4 @@
-"""Frames: pandas, polars and xarray, by columns, dtypes, index, categories and order."""
+"""Frames: pandas and polars, by columns, dtypes, index, categories and order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .objects import NOTHING_HELPS, generic, library_of
 from .registry import Reducer, Refused
 from .texts import joined
 
-__all__ = ["EXACT", "FAMILIES"]
+__all__ = ["EXACT", "FAMILIES", "TIMES", "is_pandas", "second_scheme"]
 
 
 def _dtype(value: Any) -> Any:
@@ -21,7 +21,7 @@ def _dtype(value: Any) -> Any:
     numpy = sys.modules["numpy"]
     if isinstance(value, numpy.dtype):
         return dtype_text(value)
-    if not _is_pandas(type(value)):
+    if not is_pandas(type(value)):
         # what tells two of its dtypes apart is for its author to say
         held = {name: getattr(value, name, None) for name in getattr(value, "_metadata", ())}
         return (library_name(type(value)), str(value), *([held] if held else ()))
@@ -31,7 +31,8 @@ def _dtype(value: Any) -> Any:
     return library_name(type(value)), str(value)
 
 
-def _is_pandas(kind: type) -> bool:
+def is_pandas(kind: type) -> bool:
+    """Whether a class is pandas' own."""
     return library_of(kind) == "pandas"
 
 
@@ -57,7 +58,7 @@ def _values(array: Any, known: Known | None) -> Any:
         return dtype_text(array.dtype), content(array, known)
     kind = type(array).__name__
     dtype = _dtype(array.dtype)
-    if not _is_pandas(type(array)):
+    if not is_pandas(type(array)):
         return "k2:extension", dtype, generic(type(array))(array, known)
     if hasattr(array, "_pa_array") and hasattr(array, "__arrow_array__"):
         return dtype, column(array.__arrow_array__(), known)
@@ -150,7 +151,7 @@ def _whole(value: Any, tag: str, *content: Any) -> tuple[Any, ...]:
         and not type(vars_of(kind, name)).__name__.endswith("Accessor")
     }
     if added:
-        tag, content = _second(tag), (*content, added)
+        tag, content = second_scheme(tag), (*content, added)
     return tag, library_name(kind), *content
 
 
@@ -159,7 +160,8 @@ def vars_of(kind: type, name: str) -> Any:
     return next((base.__dict__[name] for base in kind.__mro__ if name in base.__dict__), None)
 
 
-def _second(tag: str) -> str:
+def second_scheme(tag: str) -> str:
+    """A tag with the prefix of what the scheme k1 left out."""
     return tag if tag.startswith("k2:") else f"k2:{tag}"
 
 
@@ -202,12 +204,12 @@ def _index(value: Any, known: Known | None) -> tuple[Any, ...]:
             [content(codes.astype("<i8"), known) for codes in value.codes],
             value.sortorder,
         )
-    freq = _frequency(getattr(value, "freq", None)) if name in _TIMES else None
+    freq = _frequency(getattr(value, "freq", None)) if name in TIMES else None
     tag = "pandas index" if freq is None or type(freq) is str else "k2:pandas index"
     return _whole(value, tag, value.name, freq, _values(_plain(value), known))
 
 
-_TIMES = ("DatetimeIndex", "TimedeltaIndex")
+TIMES = ("DatetimeIndex", "TimedeltaIndex")
 
 
 def _plain(index: Any) -> Any:
@@ -265,111 +267,6 @@ def _lazy(value: Any, known: Known | None) -> tuple[Any, ...]:
     raise Refused(f"a LazyFrame is a plan, not data: collect() it, or {NOTHING_HELPS}")
 
 
-def _variable(value: Any, known: Known | None) -> Any:
-    """(dimensions, data, attributes), and what those leave out."""
-    held = value._data if hasattr(value, "_data") else value.data
-    numpy = sys.modules["numpy"]
-    more: dict[str, Any] = {}
-    data = held
-    if isinstance(held, numpy.ndarray):
-        pass
-    elif library_of(type(held)) != "xarray":
-        if hasattr(held, "__dask_graph__"):
-            more["chunks"], data = (library_name(type(held)), held.chunks), value.values
-    elif _is_special(getattr(held, "array", None)):
-        data = held.array
-    else:
-        data = value.values
-    if data is not held and not isinstance(data, numpy.ndarray):
-        more["data"] = library_name(type(data))
-    if value.encoding:
-        more["encoding"] = dict(value.encoding)
-    return tuple(value.dims), data, dict(value.attrs), *([more] if more else ())
-
-
-def _is_special(data: Any) -> bool:
-    """Whether a pandas array or index is more than the values that it has as a numpy array."""
-    pandas = sys.modules["pandas"]
-    kind = type(data).__name__
-    if isinstance(data, pandas.MultiIndex) or not _is_pandas(type(data)):
-        return False
-    if isinstance(data, pandas.Index) and (
-        kind not in ("Index", *_TIMES) or getattr(data, "freq", None) is not None
-    ):
-        return kind != "RangeIndex"
-    dtype = getattr(data, "dtype", None)
-    extension = isinstance(dtype, pandas.api.extensions.ExtensionDtype)
-    return extension and not isinstance(dtype, (pandas.StringDtype, pandas.DatetimeTZDtype))
-
-
-def _indexes(value: Any) -> list[tuple[Any, ...]]:
-    """Which coordinates are indexed, and how; and the index, where the coordinates don't say all."""
-    found: list[tuple[Any, ...]] = []
-    pandas = sys.modules["pandas"]
-    for name, index in value.xindexes.items():
-        held = getattr(index, "index", None)
-        plain = type(index).__name__ == "PandasIndex" and not (
-            _is_special(held) or isinstance(held, (pandas.MultiIndex, pandas.RangeIndex))
-        )
-        what = () if plain else (index if held is None else held,)
-        found.append((repr(name), library_name(type(index)), *what))
-    return sorted(found, key=lambda each: each[0])
-
-
-def _xarray_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
-    variable = _variable(value, known)
-    tag = "xarray variable" if len(variable) == 3 else "k2:xarray variable"
-    return tag, library_name(type(value)), variable
-
-
-def _of_xarray(tag: str, variables: Any, indexes: list[tuple[Any, ...]]) -> str:
-    exact = all(len(each) == 3 for each in variables) and all(len(each) == 2 for each in indexes)
-    return tag if exact else f"k2:{tag}"
-
-
-def _data_array(value: Any, known: Known | None) -> tuple[Any, ...]:
-    coords = {name: _variable(held.variable, known) for name, held in value.coords.items()}
-    variable, indexed = _variable(value.variable, known), _indexes(value)
-    return (
-        _of_xarray("xarray array", (variable, *coords.values()), indexed),
-        library_name(type(value)),
-        value.name,
-        variable,
-        coords,
-        indexed,
-    )
-
-
-def _dataset(value: Any, known: Known | None) -> tuple[Any, ...]:
-    variables = {name: _variable(held, known) for name, held in value.variables.items()}
-    indexed = _indexes(value)
-    tag, encoding = _of_xarray("xarray dataset", variables.values(), indexed), dict(value.encoding)
-    plain = (
-        library_name(type(value)),
-        variables,
-        list(map(str, value.data_vars)),
-        dict(value.attrs),
-        indexed,
-    )
-    return (_second(tag), *plain, encoding) if encoding else (tag, *plain)
-
-
-def _tree(value: Any, known: Known | None) -> tuple[Any, ...]:
-    name = library_name(type(value))
-    if value.parent is not None:  # the others of its tree can be reached from it
-        return "k2:xarray tree", name, value.root, value.path
-    return "k2:xarray tree", name, value.name, _nodes(value, known)
-
-
-def _nodes(tree: Any, known: Known | None) -> tuple[Any, ...]:
-    inside = [(name, _nodes(child, known)) for name, child in tree.children.items()]
-    return _dataset(tree.to_dataset(inherit=False), known), inside
-
-
-def _by_pickle(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return generic(type(value))(value, known)
-
-
 EXACT: dict[str, Reducer] = {
     "pandas._libs.tslibs.nattype.NaTType": lambda value, known: ("global", "pandas", "NaT"),
     "pandas.NaT": lambda value, known: ("global", "pandas", "NaT"),
@@ -399,8 +296,4 @@ FAMILIES: dict[str, Reducer] = {
     "polars.series.series.Series": _polars,
     "polars.lazyframe.frame.LazyFrame": _lazy,
     "polars.datatypes.classes.DataType": _polars_type,
-    "xarray.core.dataarray.DataArray": _data_array,
-    "xarray.core.dataset.Dataset": _dataset,
-    "xarray.core.variable.Variable": _xarray_variable,
-    "xarray.core.datatree.DataTree": _tree,
 }

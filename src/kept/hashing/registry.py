@@ -33,7 +33,7 @@ _PROVIDERS = {
     "pandas": "frames",
     "pyarrow": "arrow",
     "polars": "frames",
-    "xarray": "frames",
+    "xarray": "labelled",
 }
 """The first part of a type's module -> the module of this package that knows its types."""
 

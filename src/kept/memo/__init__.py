@@ -2,7 +2,7 @@
 
 from kept.memo.keep import keep
 from kept.memo.kept import BoundCall, Kept
-from kept.memo.marks import Ignored, Required
+from kept.memo.marks import Ignored, Ordered, Required
 from kept.memo.stats import Stats
 
-__all__ = ["BoundCall", "Ignored", "Kept", "Required", "Stats", "keep"]
+__all__ = ["BoundCall", "Ignored", "Kept", "Ordered", "Required", "Stats", "keep"]

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from kept.conditions import ANY, Condition, Equal, Is, Query, Span
 from kept.errors import ConfigError
+from kept.hashing import digest_bytes
 from kept.hashing.keys import default_digest
 from kept.query import Matches, building
+from kept.query.tests import TESTS
 from kept.records import Digest
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ def query(kept: Kept[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     """See `Kept.query`."""
     conditions = [Condition("function", (), Equal(kept.function_name))]
     for name, value in _named(kept, args, kwargs):
-        condition = _sentinel(kept, name, value) or building.argument(name, value)
+        condition = _sentinel(kept, name, value) or building.argument(
+            name, _in_order(kept, name, value)
+        )
         if isinstance(condition.test, Span) and kept.options.arguments == "digests":
             raise ConfigError(
                 f"the argument {name} can't be compared: {kept.__qualname__} was kept with "
@@ -77,6 +81,13 @@ def _named(
                 f"the argument {name} of {kept.__qualname__} is ignored, so no call has it"
             )
     return found
+
+
+def _in_order(kept: Kept[..., Any], name: str, value: Any) -> Any:
+    """A value by its digest, where the order of dicts in it counts for the function."""
+    if not kept._binder.in_order(name) or value is ANY or isinstance(value, (*TESTS, Digest)):
+        return value
+    return Digest.of(digest_bytes(value, label=f'arguments["{name}"]', ordered=True))
 
 
 def _sentinel(kept: Kept[..., Any], name: str, value: Any) -> Condition | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from kept.errors import ConfigError
-from kept.memo.marks import Ignored, Required
+from kept.memo.marks import Ignored, Ordered, Required
 from kept.memo.signatures import ANYTHING, Accepted
 
 __all__ = ["LEFT", "Binder", "Left"]
@@ -35,6 +35,7 @@ class Binder:
         function: what is called.
         ignore: names of parameters that do not count.
         require: names of parameters that must be there and not None for the call to be kept.
+        ordered: names of parameters in which the order of dicts counts.
 
     Raises:
         ConfigError: a name is none of the function's.
@@ -44,12 +45,16 @@ class Binder:
     """
 
     def __init__(
-        self, function: Callable[..., Any], ignore: tuple[str, ...], require: tuple[str, ...]
+        self,
+        function: Callable[..., Any],
+        ignore: tuple[str, ...],
+        require: tuple[str, ...],
+        ordered: tuple[str, ...] = (),
     ) -> None:
-        self._about = function, ignore, require
+        self._about = function, ignore, require, ordered
         self._read(Accepted(function))
         if self.var_kwargs is None:
-            for name in (*ignore, *require):
+            for name in (*ignore, *require, *ordered):
                 if name not in self.names:
                     raise ConfigError(
                         f"{function!r} has no parameter {name!r}; it has {', '.join(self.names)}"
@@ -60,7 +65,7 @@ class Binder:
         self._read(Accepted(self._about[0]) if not self.same() else None)
 
     def _read(self, accepted: Accepted | None) -> None:
-        function, ignore, require = self._about
+        function, ignore, require, ordered = self._about
         self.same = accepted.same if accepted is not None else _always
         """Whether the function accepts what it accepted when it was read."""
         signature = ANYTHING if accepted is None else accepted.signature
@@ -77,6 +82,7 @@ class Binder:
         marked = _marked(function, self.names if self.var_kwargs is None else None)
         self.ignore = frozenset(ignore) | marked[Ignored]
         self.require = frozenset(require) | marked[Required]
+        self.ordered = frozenset(ordered) | marked[Ordered]
         self.sentinels = {p.name: p.default for p in parameters if type(p.default) is object}
         """Parameters whose default is a bare `object()`: it says that nothing was given."""
         self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function)
@@ -103,6 +109,17 @@ class Binder:
             else:
                 found.append((f"*{name}" if name == self.var_args else name, value))
         return found
+
+    def in_order(self, name: str) -> bool:
+        """Whether the order of dicts counts in an argument of `items`."""
+        if not self.ordered:
+            return False
+        of = name.lstrip("*")
+        if of in self.ordered:
+            return True
+        if of == self.var_args:  # which may hold what the signature no longer names
+            return not self.ordered <= {*self.names}
+        return self.var_kwargs in self.ordered and (name[:2] == "**" or of not in self.names)
 
     def keepable(self, values: tuple[Any, ...]) -> bool:
         """Whether every required argument is there and not None."""
@@ -158,7 +175,7 @@ def _marked(
             hints = inspect.get_annotations(function, eval_str=True)
         except Exception:  # noqa: BLE001  an annotation may be any expression, and fail in any way
             hints = _each(function, hints)
-    found: dict[type, set[str]] = {Ignored: set(), Required: set()}
+    found: dict[type, set[str]] = {Ignored: set(), Ordered: set(), Required: set()}
     for name in hints if names is None else names:
         hint = hints.get(name)
         if get_origin(hint) is Annotated:

@@ -33,6 +33,7 @@ def keep(
     name: str | None = ...,
     ignore: Iterable[str] | str | None = ...,
     require: Iterable[str] | str | None = ...,
+    ordered: Iterable[str] | str | None = ...,
     key: Callable[..., Any] | None = ...,
     when: Callable[[Any], bool] | None = ...,
     ttl: Span | None = ...,
@@ -56,6 +57,7 @@ def keep(
     name: str | None = None,
     ignore: Iterable[str] | str | None = (),
     require: Iterable[str] | str | None = (),
+    ordered: Iterable[str] | str | None = (),
     key: Callable[..., Any] | None = None,
     when: Callable[[Any], bool] | None = None,
     ttl: Span | None = None,
@@ -84,6 +86,8 @@ def keep(
         name: an identity that survives renaming and moving the function.
         ignore: names of parameters that do not count.
         require: names of parameters without which (or with None) a call is computed, not kept.
+        ordered: names of parameters in which the order of dicts counts, at any depth; elsewhere two
+            dicts of the same items in another order are one argument.
         key: a function of the arguments; what it returns stands for them.
         when: a function of the result (of the list of items, for a generator): keep this one?
         ttl: seconds, a timedelta, or text such as `"12 h"`, after which a result expires.
@@ -116,6 +120,7 @@ def keep(
         name=name,
         ignore=ignore,
         require=require,
+        ordered=ordered,
         key=key,
         when=when,
         ttl=ttl,

@@ -66,7 +66,7 @@ class Kept(Generic[P, R]):
         self._method = method or ("" if binds(function) else "static")
         from kept.memo.binder import Binder  # imports inspect
 
-        self._binder = Binder(function, options.ignore, options.require)
+        self._binder = Binder(function, options.ignore, options.require, options.ordered)
         self._bind = self._binder.bind
         self._cache = options.cache if isinstance(options.cache, Cache) else None
         self.locator = Locator(function, options, self._binder)
@@ -414,9 +414,10 @@ class Kept(Generic[P, R]):
 
     def _counted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, with values in place of digests where the key is not made of their digests:
-        in a tuple of `*args`, and as arguments of `key=`.
+        in a tuple of `*args`, as arguments of `key=`, and where the order of dicts counts.
         """
-        binder, by_key = self._binder, self.options.key is not None
+        binder = self._binder
+        by_key = self.options.key is not None or bool(binder.ordered)
         if by_key and Digest in map(type, values):
             values = self.loaded(values)
         if binder.var_args is not None:

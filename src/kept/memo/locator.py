@@ -136,6 +136,10 @@ class Locator:
         if self._options.isolate:
             where = str(_cwd())
             items.append(("@directory", where, digest_bytes(where)))
+        binder = self._binder
+        if binder.ordered and binder.var_kwargs in binder.ordered:
+            names = list(values[-1])
+            items.append(("@order", names, digest_bytes(names)))
         items += self.dependencies(values)
         return items
 
@@ -153,21 +157,27 @@ class Locator:
             args, kwargs = self._binder.spread(values)
             wanted = self._options.key(*args, **kwargs)
             return [("key", wanted, digest_bytes(wanted, label="key"))]
+        binder = self._binder
         try:
-            items = [
-                (name, value, digest_bytes(value)) for name, value in self._binder.items(values)
-            ]
+            if binder.ordered:
+                return [
+                    (name, value, digest_bytes(value, ordered=binder.in_order(name)))
+                    for name, value in binder.items(values)
+                ]
+            items = [(name, value, digest_bytes(value)) for name, value in binder.items(values)]
         except Undigestible:  # a sentinel; or once more, with a label that tells which it is
-            sentinels = self._binder.sentinels
+            sentinels = binder.sentinels
             items = [
                 (
                     name,
                     value,
                     default_digest(name)
                     if type(value) is object and value is sentinels.get(name)
-                    else digest_bytes(value, label=f'arguments["{name}"]'),
+                    else digest_bytes(
+                        value, label=f'arguments["{name}"]', ordered=binder.in_order(name)
+                    ),
                 )
-                for name, value in self._binder.items(values)
+                for name, value in binder.items(values)
             ]
         return items
 

@@ -32,6 +32,7 @@ class Options(NamedTuple):
     name: str | None = None
     ignore: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
+    ordered: tuple[str, ...] = ()
     key: Callable[..., Any] | None = None
     when: Callable[[Any], bool] | None = None
     ttl: float | None = None
@@ -55,6 +56,7 @@ class Options(NamedTuple):
         name: str | None,
         ignore: Iterable[str] | str | None,
         require: Iterable[str] | str | None,
+        ordered: Iterable[str] | str | None = (),
         key: Callable[..., Any] | None,
         when: Callable[[Any], bool] | None,
         ttl: Span | None,
@@ -98,8 +100,12 @@ class Options(NamedTuple):
         if name is not None and (not isinstance(name, str) or not name):
             raise ConfigError(f"name= takes text, not {name!r}")
         ignored = _names("ignore", ignore)
-        if key is not None and ignored:
-            raise ConfigError("ignore= says nothing beside key=, which alone names what counts")
+        in_order = _names("ordered", ordered)
+        for label, names in (("ignore", ignored), ("ordered", in_order)):
+            if key is not None and names:
+                raise ConfigError(
+                    f"{label}= says nothing beside key=, which alone names what counts"
+                )
         if isinstance(cache, os.PathLike):
             cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
         elif cache == "":
@@ -114,6 +120,7 @@ class Options(NamedTuple):
             name=name,
             ignore=ignored,
             require=_names("require", require),
+            ordered=in_order,
             key=key,
             when=when,
             ttl=None if ttl is None else parse_duration(ttl),
