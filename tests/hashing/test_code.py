@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -87,9 +88,17 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         sys.modules.pop(name, None)
 
 
-def test_what_reaches_nothing_of_its_project_is_never_compared(load: Any) -> None:
+def test_what_a_test_puts_into_a_library_is_noticed(load: Any, monkeypatch: Any) -> None:
     module = load("alone_of_all", "import math\n\ndef f(x):\n    return math.sqrt(abs(x))\n")
-    assert deep(module.f).guards.steady
+    found = deep(module.f)
+    assert found.guards.same()
+    with monkeypatch.context() as patch:
+        patch.setattr(math, "sqrt", lambda x: x)
+        assert not found.guards.same()
+        assert deep(module.f).hex != found.hex
+    assert found.guards.same()
+    monkeypatch.setattr(module, "abs", lambda x: x, raising=False)
+    assert not found.guards.same()
 
 
 def test_a_table_of_functions_is_compared_at_each_call(load: Any) -> None:

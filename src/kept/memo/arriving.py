@@ -240,7 +240,7 @@ class Order:
             found.key,
             value,
             function=kept.function_name,
-            code=kept.code_tag,
+            code=found.code or kept.code_tag,
             arguments=kept.locator.arguments(found),
             state=state,
             seconds=seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from kept.caches import Cache
@@ -30,9 +30,11 @@ class Coding:
     Attributes:
         name: under which calls are kept.
         tag: the code identity or version: the `code` of a call's record.
-        steady: whether nothing has to be compared before a key may be believed that was found
-            with this identity.
-        comparable: whether what the function holds can be compared in no time.
+        same: whether what can be compared at each call is what it was; None: nothing can change.
+        all_same: the same of all that the identity was made from.
+        known: keys that were found with this identity; see `Locator`.
+        mocked: whether a test has put something into its place that stands for no code, so that
+            nothing may be kept.
     """
 
     def __init__(self, function: Callable[..., Any], options: Options) -> None:
@@ -41,33 +43,31 @@ class Coding:
             meet(getattr(function, "__globals__", {}))
         self._deep: Deep | None = None
         self._own = ""
-        self._cells: tuple[Any, ...] | None = ()
+        self.same: Callable[[], bool] | None = None
+        self.all_same: Callable[[], bool] | None = None
+        self.mocked = False
+        self.known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
         if options.version is not None:
             self.tag = f"version:{_version(options.version)}"
         elif options.code == "off":
             self.tag = "none"
         elif options.code == "own":
-            self._cells = _snapshot(function)
             self._own = identify(function, "own").code
             self.tag = f"code:{self._own}"
+            self.same = self.all_same = _plain_same(function) or self._same
         else:
             from kept.hashing.code import deep  # parses; most imports of kept need none
 
-            self._cells = _snapshot(function)
-            if self._cells is None:
-                self._own = identify(function, "own").code
             self._deep = deep(function)
             self.tag = f"deep2:{self._deep.hex}"
+            self.mocked = self._deep.mocked
+            if not self._deep.guards.steady:
+                self.same = self._deep.guards.same  # a hit waits for it
+                self.all_same = self._deep.guards.all_same
         self.name = options.name or identify(function, "off").name
         if not (options.name or self._own or self._deep):
             self.name = placed(self.name, function)
-        self.comparable = self._cells is not None
-        self.steady = self._cells == () and (self._deep is None or self._deep.guards.steady)
         self._classes: dict[type[Any], Deep] = {}
-        self.same: Callable[[], bool] = self._same
-        """Whether what can be compared at each call is what it was."""
-        if self._cells == () and self._deep is not None:
-            self.same = self._deep.guards.same  # a hit waits for it
 
     @property
     def deep(self) -> Deep | None:
@@ -75,22 +75,7 @@ class Coding:
         return self._deep
 
     def _same(self) -> bool:
-        if self._cells is None:
-            if identify(self._function, "own").code != self._own:
-                return False
-        elif self._cells:
-            cells = getattr(self._function, "__closure__", None) or ()
-            try:
-                for cell, content in zip(cells, self._cells, strict=True):
-                    if cell.cell_contents is not content:
-                        return False
-            except ValueError:
-                return False
-        return self._deep is None or self._deep.guards.same()
-
-    def all_same(self) -> bool:
-        """Whether everything that the identity was made from is what it was."""
-        return self.same() and (self._deep is None or self._deep.guards.rest_same())
+        return identify(self._function, "own").code == self._own
 
     def of_receiver(self, values: tuple[Any, ...]) -> str:
         """For a method: the digest of what it asks of the class of its receiver; "" for nothing."""
@@ -108,6 +93,24 @@ class Coding:
             found = self._classes[kind] = deep(self._function, kind)
         return "" if found.hex == self._deep.hex else found.hex
 
+    def same_for(self, values: tuple[Any, ...]) -> Callable[[], bool] | None:
+        """`all_same`, also of the class of a receiver."""
+        found = self._of_class(values)
+        if found is None or found.guards.steady:
+            return self.all_same
+        same, of_class = self.all_same, found.guards.all_same
+        return of_class if same is None else lambda: same() and of_class()
+
+    def mocked_for(self, values: tuple[Any, ...]) -> bool:
+        """`mocked`, also of the class of a receiver."""
+        found = self._of_class(values)
+        return self.mocked or (found is not None and found.mocked)
+
+    def _of_class(self, values: tuple[Any, ...]) -> Deep | None:
+        if not (self._classes and values):
+            return None
+        return self._classes.get(values[0] if isinstance(values[0], type) else type(values[0]))
+
     def depends(self, values: tuple[Any, ...] = ()) -> tuple[Dependency, ...]:
         """What kept functions that are reached depend on, and so this one does; those of the class of a
         receiver too.
@@ -115,10 +118,8 @@ class Coding:
         if self._deep is None:
             return ()
         found: tuple[Dependency, ...] = self._deep.depends
-        if self._classes and values:
-            kind = values[0] if isinstance(values[0], type) else type(values[0])
-            if (of_class := self._classes.get(kind)) is not None:
-                found = (*found, *of_class.depends)
+        if (of_class := self._of_class(values)) is not None:
+            found = (*found, *of_class.depends)
         return found
 
     def note(self, cache: Cache, values: tuple[Any, ...]) -> None:
@@ -128,25 +129,21 @@ class Coding:
             return
         if f"code/{identity}" not in cache.noted:
             note_sources(cache, identity, self.name, self._shown)
-        if self._classes and values:
-            kind = values[0] if isinstance(values[0], type) else type(values[0])
-            found = self._classes.get(kind)
-            if found is not None and f"code/{found.hex}" not in cache.noted:
-                from kept.hashing.code.shown import shown
+        found = self._of_class(values)
+        if found is not None and f"code/{found.hex}" not in cache.noted:
+            from kept.hashing.code.shown import shown
 
-                note_sources(cache, found.hex, self.name, lambda: shown(found))
+            note_sources(cache, found.hex, self.name, lambda: shown(found))
 
     def parts(self, values: tuple[Any, ...] = ()) -> Mapping[str, Shown]:
         """The functions, classes and constants that count, as they are written down; with those of the
         class of a receiver.
         """
         found = dict(self._shown()) if self._own or self._deep else {}
-        if self._classes and values:
-            kind = values[0] if isinstance(values[0], type) else type(values[0])
-            if (of_class := self._classes.get(kind)) is not None:
-                from kept.hashing.code.shown import shown
+        if (of_class := self._of_class(values)) is not None:
+            from kept.hashing.code.shown import shown
 
-                found |= shown(of_class)
+            found |= shown(of_class)
         return found
 
     def _shown(self) -> Mapping[str, Shown]:
@@ -168,23 +165,18 @@ def _has(kind: type[Any], function: FunctionType) -> bool:
     return False
 
 
-def _snapshot(function: Any) -> tuple[Any, ...] | None:
-    """The closure's contents if they can be compared by `is`; None: they have to be identified."""
-    if not isinstance(function, (FunctionType, type)):
-        # A partial, a method or a callable object holds what can change at any time.
-        owner = getattr(function, "__self__", None)
-        builtin = isinstance(function, BuiltinFunctionType)
-        return () if builtin and isinstance(owner, ModuleType | None) else None
-    found = []
-    for cell in getattr(function, "__closure__", None) or ():
-        try:
-            content = cell.cell_contents
-        except ValueError:
-            return None
-        if type(content) not in SCALARS and not isinstance(content, type):
-            return None
-        found.append(content)
-    return tuple(found)
+def _plain_same(function: Any) -> Callable[[], bool] | None:
+    """Whether a function that holds nothing which could change in place is what it was."""
+    if type(function) is not FunctionType or function.__closure__:
+        return None
+    code, defaults, named = function.__code__, function.__defaults__, function.__kwdefaults__
+    if not SCALARS.issuperset(map(type, defaults or ())) or named:
+        return None
+    return lambda: (
+        function.__code__ is code
+        and function.__defaults__ is defaults
+        and function.__kwdefaults__ is named
+    )
 
 
 def _version(version: Any) -> str:

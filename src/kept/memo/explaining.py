@@ -42,12 +42,12 @@ def explain(kept: Kept[..., Any], values: tuple[Any, ...]) -> Explanation:
     except StoreError as error:
         return _unkept(kept, name, Cause("unavailable", f"the cache can't be opened: {error}"))
     if found is None:
-        needed = ", ".join(sorted(kept._binder.require))
-        text = f"no call is kept without {needed}, and with None for it"
+        text = f"no call is kept {kept.without()}"
         return _unkept(kept, name, Cause("required", text))
     looks = _looks(found)
-    if not _served(looks) and not kept.locator.settle():
-        # As a call does: what the code reaches was bound anew, so its key is another.
+    if not _served(looks) and not found.holds():
+        # As a call does: what the code rests on has changed where no hit looks, so its key is another.
+        kept.locator.renew()
         again = kept.locate(values)
         if again is not None:
             found, looks = again, _looks(again)
@@ -110,6 +110,7 @@ def _troubles(key: bytes) -> list[Cause]:
         "unavailable": "the store did not take its result",
         "declined": "when= said not to keep its result",
         "raised": "the body raised",
+        "changed": "what it reads was changed while it ran",
     }[trouble.kind]
     text = f"it was computed {ago(trouble.at)}, but {said}"
     data = {"at": trouble.at, "message": trouble.text}

@@ -23,6 +23,7 @@ from kept.memo.recorded import OPEN, record
 from kept.memo.storing import follow_up, store, store_error
 from kept.memo.troubles import note as note_trouble
 from kept.memo.waits import Waiting
+from kept.memo.watch import Watch
 from kept.records import Call, Digest
 from kept.runs.costs import begin
 from kept.stores.leases import LOOKED
@@ -38,6 +39,9 @@ Given = tuple[tuple[Any, ...], dict[str, Any]]
 Flow = Generator[Given | float, Any, Any]
 
 MISSING: Any = object()
+_CHANGED: Any = object()
+"""In place of a result: the key was no longer right when the body was about to run."""
+_TRIES = 5  # for keys that are no longer right when the body is about to run
 _FIRST_WAIT, _LONGEST_WAIT = 0.0005, 0.02  # seconds between looks at a lock that somebody holds
 STANDING = 1.0
 """Seconds for which a computation is waited for whose event loop does not run."""
@@ -57,40 +61,39 @@ def keeping(
         given: the same as they were given, which the body is called with.
         again: compute even where a result is kept, and replace it.
     """
-    found: Located | None = None
-    seen = None
-    try:
-        found = kept.locate(values)
-        if found is not None and not again:
-            seen = found.cache.token()
-            result = look(kept, found.cache, found.key, given, found.cache.claim)
-            if result is not MISSING:
-                share = kept.options.verify
-                if not share or type(result) is Raise or _random() >= share:
-                    return result
-                return (yield from _verified(kept, found, given, result))
-        if found is not None and not kept.locator.settle():
-            # What the code reaches was bound anew where no call looks: its key is another.
+    for _ in range(_TRIES):
+        found: Located | None = None
+        seen = None
+        try:
             found = kept.locate(values)
             if found is not None and not again:
+                seen = found.cache.token()
                 result = look(kept, found.cache, found.key, given, found.cache.claim)
                 if result is not MISSING:
-                    return result
-    except (ConfigError, NewerSchema, NotKept):
-        raise
-    except Exception as error:
-        if kept.broke(error):
+                    share = kept.options.verify
+                    if not share or type(result) is Raise or _random() >= share:
+                        return result
+                    return (yield from _verified(kept, found, given, result))
+        except (ConfigError, NewerSchema, NotKept):
             raise
-        found = None
-    given = resolved(kept, given)
-    if found is None:
-        return (yield from _compute(kept, None, given, flights.caller()))
-    if PENDING and not again:
-        future = PENDING.get((id(found.cache.place.locks), found.key))
-        if future is not None:
-            kept.counts.waited += 1
-            return join(future)
-    return (yield from _miss(kept, found, given, again, seen))
+        except Exception as error:
+            if kept.broke(error):
+                raise
+            found = None
+        if found is None:
+            break
+        if PENDING and not again:
+            future = PENDING.get((id(found.cache.place.locks), found.key))
+            if future is not None:
+                kept.counts.waited += 1
+                return join(future)
+        result = yield from _miss(kept, found, resolved(kept, given), again, seen)
+        if result is not _CHANGED:
+            return result
+        kept.locator.renew()
+    else:
+        kept.warn("changed", "what it reads is another at each look, so nothing is kept of it")
+    return (yield from _compute(kept, None, resolved(kept, given), flights.caller()))
 
 
 class Located(NamedTuple):
@@ -105,6 +108,12 @@ class Located(NamedTuple):
     """What the arguments are made of, taken before the body may change them; see `runs.leaves`."""
     code: str = ""
     """The code identity or version that is part of the key; the body may make it another. "": ask."""
+    same: Callable[[], bool] | None = None
+    """Whether all that the code identity rests on is what it was; None: nothing of it can change."""
+
+    def holds(self) -> bool:
+        """Whether the key is still that of the call, as far as the code goes."""
+        return self.same is None or self.same()
 
     def noted(self, kept: Kept[..., Any]) -> Located:
         """The same with `leaves`, if there are any that a record does not tell."""
@@ -195,6 +204,8 @@ def _verified(kept: Kept[..., Any], found: Located, given: Given, result: Any) -
             return fresh
         said = f"raised {type(fresh.error).__name__}: {fresh.error}"
     else:
+        if fresh is _CHANGED:
+            return result  # of what was there when it was asked for
         after = cache.find(key)
         if not (before and after) or before.body.result == after.body.result:
             return fresh
@@ -285,6 +296,8 @@ def _miss(
         finally:
             if waiting is not None:
                 waiting.done()
+        if not found.holds():
+            return _CHANGED
         flight.enter()
         try:
             return (yield from _compute(kept, found, given, caller))
@@ -302,6 +315,7 @@ def _compute(
         found = found.noted(kept)
     began = begin()
     call: Call | None = None
+    watch = None if found is None or found.same is None else Watch(kept, found)
     result = yield given
     if type(result) is Raise:
         error = result.error
@@ -309,7 +323,8 @@ def _compute(
         if found is not None:
             note_trouble(found.key, "raised", type(error).__qualname__)
         try:
-            if found is not None and isinstance(error, kept.options.errors):
+            wanted = isinstance(error, kept.options.errors)
+            if found is not None and wanted and (watch is None or watch.ended()):
                 call = store_error(kept, found, error, caller, began)
         finally:
             if OPEN:
@@ -317,10 +332,10 @@ def _compute(
         return result
     kept.counts.computed += 1
     if found is not None and is_future(result):
-        follow_up(kept, found, result, caller, began)
+        follow_up(kept, found, result, caller, began, watch)
         return result
     try:
-        if found is not None:
+        if found is not None and (watch is None or watch.ended()):
             call = store(kept, found, result, caller, began)
     finally:
         if OPEN:

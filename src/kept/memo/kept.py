@@ -70,7 +70,6 @@ class Kept(Generic[P, R]):
         self._bind = self._binder.bind
         self._cache = options.cache if isinstance(options.cache, Cache) else None
         self.locator = Locator(function, options, self._binder)
-        self._known = self.locator.known
         self.collectors = parse(options.meta)
         self._told: set[str] = set()
 
@@ -122,7 +121,7 @@ class Kept(Generic[P, R]):
     def _renew(self) -> None:
         self._binder.renew()
         self._bind = self._binder.bind
-        self._known.clear()
+        self.locator.renew()
 
     def _unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call whose arguments have no names: the function itself is to say what is wrong."""
@@ -138,14 +137,15 @@ class Kept(Generic[P, R]):
 
         The short way of a hit. Whatever is unusual is left to the flow, which looks again.
         """
+        all_known, same = self.locator.current
         try:
-            known = self._known.get(tuple(map(type, values)))
+            known = all_known.get(tuple(map(type, values)))
         except TypeError:  # a metaclass may make its classes unhashable
             return MISSING
         if known is None:
             return MISSING
         key = known.get(values)
-        if key is None or not (self.locator.steady or self.locator.same()):
+        if key is None or not (same is None or same()):
             return MISSING
         try:
             cache = self._cache or self.cache
@@ -404,13 +404,7 @@ class Kept(Generic[P, R]):
         """
         if self._binder.require and not self._binder.keepable(values):
             return None
-        cache = self.cache
-        key = self.locator.key(values)
-        if key is not None:
-            return Located(cache, key, values, None, None, self.locator.code_tag)
-        counted = self._counted(values)
-        key, items = self.locator.items(values, counted, cache)
-        return Located(cache, key, counted, items, None, self.locator.code_tag)
+        return self.locator.locate(values, self.cache, self._counted)
 
     def _counted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, with values in place of digests where the key is not made of their digests:
@@ -434,9 +428,13 @@ class Kept(Generic[P, R]):
     def _located(self, values: tuple[Any, ...]) -> Located:
         found = self.locate(values)
         if found is None:
-            needed = ", ".join(sorted(self._binder.require))
-            raise Undigestible(f"{self.__qualname__} keeps no call without {needed}")
+            raise Undigestible(f"{self.__qualname__} keeps no call {self.without()}")
         return found
+
+    def without(self) -> str:
+        """Without what no call is kept, or while what stands in the place of code."""
+        needed = ", ".join(sorted(self._binder.require))
+        return f"without {needed}" if needed else "while a mock stands for something that it calls"
 
     __followed__ = followed
     __digest__ = __dask_tokenize__ = digested

@@ -25,6 +25,8 @@ __all__ = ["Locator", "is_short"]
 _KNOWN_LIMIT = 20_000
 _HASHED = SCALARS | {Left}
 
+_Known = dict[tuple[type, ...], dict[tuple[Any, ...], bytes]]
+
 
 class Locator:
     """Keys for one function.
@@ -34,23 +36,21 @@ class Locator:
         options: what `keep` was told.
         binder: of its arguments.
 
-    `known` maps types and values of arguments that are all exact immutable scalars to keys that
-    were found before, so that a repeat hashes nothing. Types count, as 1 == 1.0 == True.
+    `current` is what a hit needs of the function's `Coding`, taken at once, since another thread may
+    see it change: `known`, which maps types and values of arguments that are all exact immutable
+    scalars to keys that were found before, so that a repeat hashes nothing (types count, as
+    1 == 1.0 == True), and what says whether they may be believed; None: they may.
     """
 
     def __init__(self, function: Callable[..., Any], options: Options, binder: Binder) -> None:
-        self.known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
-        self.steady = True
-        """Whether nothing has to be compared before `known` may be believed."""
-        self.same: Callable[[], bool] = _unknown
-        """Whether the function runs the code that it ran when its identity was made."""
-        self.code_tag = ""
-        """The code identity or version that the last key was made with."""
+        self.current: tuple[_Known, Callable[[], bool] | None] = {}, None
         self._function = function
         self._options = options
         self._binder = binder
         self._coding: Coding | None = None
         self._known_count = 0
+        self.taken = False
+        """Whether the identity is one that the function had where it came from."""
         unusual = options.key or options.isolate or options.depends or options.verify
         self._quick = not (unusual or binder.require)
 
@@ -59,19 +59,29 @@ class Locator:
     def coding(self) -> Coding:
         """Which code the function runs now."""
         coding = self._coding
-        if coding is None or not (self.steady or coding.same()):
+        if coding is None or not (coding.same is None or coding.same()):
             coding = Coding(self._function, self._options)
-            self.known.clear()
-            self.steady, self.same, self.code_tag = coding.steady, coding.same, coding.tag
-            self._coding = coding
+            self._known_count = 0
+            self._set(coding)
         return coding
+
+    def _set(self, coding: Coding) -> None:
+        self._coding = coding
+        self.current = coding.known, coding.same
+
+    def renew(self) -> None:
+        """Find out anew which code the function runs: what is not compared at each call has changed."""
+        if self.taken and self._coding is not None:
+            self._coding.known.clear()  # that is all that can be out of date
+        else:
+            self._coding, self.current = None, ({}, None)
 
     def take(self, name: str, tag: str) -> None:
         """Go by an identity that was found where the function came from."""
         coding = Coding(self._function, self._options._replace(version=0, name=name))
         coding.tag = tag
-        self.steady, self.same = coding.steady, coding.same
-        self._coding = coding
+        self.taken = True
+        self._set(coding)
 
     def identity(self) -> tuple[str, str]:
         """The name under which calls are kept, and the code identity or version."""
@@ -82,31 +92,51 @@ class Locator:
         """The name under which calls are kept, which no change of code changes."""
         return (self._coding or self.coding()).name
 
-    def settle(self) -> bool:
-        """Compare also what is not compared at each call; whether the identity was still right."""
-        if self._coding is None or self._coding.all_same():
-            return True
-        self._coding, self.same = None, _unknown
-        self.known.clear()
-        return False
-
     def note(self, found: Located) -> None:
         """Write down the source of what computed a call, once an identity, process and cache."""
-        if self._coding is not None:
-            self._coding.note(found.cache, found.values)
+        coding = self._coding
+        if coding is not None and coding.tag == found.code:
+            coding.note(found.cache, found.values)
 
     # -- a call -----------------------------------------------------------------------------------
 
-    def key(self, values: tuple[Any, ...]) -> bytes | None:
-        """The key, where nothing has to be hashed for it."""
-        self.coding()
-        try:
-            return self.known[tuple(map(type, values))].get(values)
-        except (KeyError, TypeError):  # never seen; or a class that can't be hashed
+    def locate(
+        self,
+        values: tuple[Any, ...],
+        cache: Cache,
+        counted: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+    ) -> Located | None:
+        """Where a call is kept; None while a test has replaced what it calls.
+
+        Args:
+            values: the arguments as they were given.
+            counted: gives them with values in place of digests, where they must be seen.
+
+        Raises:
+            Undigestible: an argument has no identity.
+        """
+        coding = self.coding()
+        if coding.mocked:
             return None
+        key = None
+        try:
+            key = coding.known[tuple(map(type, values))].get(values)
+        except (KeyError, TypeError):  # never seen; or a class that can't be hashed
+            pass
+        if key is not None:
+            return Located(cache, key, values, None, None, coding.tag, coding.all_same)
+        seen = counted(values)
+        key, items = self.items(values, seen, cache, coding)
+        if coding.mocked_for(values):
+            return None
+        return Located(cache, key, seen, items, None, coding.tag, coding.same_for(values))
 
     def items(
-        self, values: tuple[Any, ...], counted: tuple[Any, ...], cache: Cache | None = None
+        self,
+        values: tuple[Any, ...],
+        counted: tuple[Any, ...],
+        cache: Cache | None = None,
+        coding: Coding | None = None,
     ) -> tuple[bytes, list[tuple[str, Any, bytes]]]:
         """The key, and name, value and digest of each argument that counts.
 
@@ -114,23 +144,24 @@ class Locator:
             values: the arguments as they were given.
             counted: the same, with the values in place of digests where they must be seen.
             cache: where the digests of large files are noted.
+            coding: which code the function runs.
 
         Raises:
             Undigestible: an argument has no identity.
         """
-        coding = self._coding or self.coding()  # `key` compared, a moment ago
+        coding = coding or self.coding()
         if cache is not None and (files := sys.modules.get("kept.hashing.files")) is not None:
             files.remember_in(cache)
-        items = self._digested(counted)
+        items = self._digested(counted, coding)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
-        if self._quick and coding.comparable and not coding.depends(values):
-            self._remember(values, key)
+        if self._quick and not coding.depends(values):
+            self._remember(values, key, coding.known)
         return key, items
 
-    def _digested(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
+    def _digested(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
         """The arguments, and what counts beside them; the names of that begin with `@`."""
         items = self._arguments(values)
-        receiver = (self._coding or self.coding()).of_receiver(values)
+        receiver = coding.of_receiver(values)
         if receiver:
             items.append(("@class", receiver, digest_bytes(receiver)))
         if self._options.isolate:
@@ -140,12 +171,14 @@ class Locator:
         if binder.ordered and binder.var_kwargs in binder.ordered:
             names = list(values[-1])
             items.append(("@order", names, digest_bytes(names)))
-        items += self.dependencies(values)
+        items += self.dependencies(values, coding)
         return items
 
-    def dependencies(self, values: tuple[Any, ...] = ()) -> list[tuple[str, Any, bytes]]:
+    def dependencies(
+        self, values: tuple[Any, ...] = (), coding: Coding | None = None
+    ) -> list[tuple[str, Any, bytes]]:
         """What `depends` names, here and at kept functions that are called, as it is now."""
-        depends = (*self._options.depends, *(self._coding or self.coding()).depends(values))
+        depends = (*self._options.depends, *(coding or self.coding()).depends(values))
         if not depends:
             return []
         from kept.memo.depends import items  # loaded: it made them
@@ -181,7 +214,7 @@ class Locator:
             ]
         return items
 
-    def _remember(self, values: tuple[Any, ...], key: bytes) -> None:
+    def _remember(self, values: tuple[Any, ...], key: bytes, known: _Known) -> None:
         types = tuple(map(type, values))
         try:
             if not _HASHED.issuperset(types):
@@ -199,14 +232,14 @@ class Locator:
             elif (kind is str or kind is bytes) and len(value) > 256:
                 return
         if self._known_count >= _KNOWN_LIMIT:
-            self.known.clear()
+            known.clear()
             self._known_count = 0
         self._known_count += 1
-        self.known.setdefault(types, {})[values] = key
+        known.setdefault(types, {})[values] = key
 
     def all_items(self, found: Located) -> list[tuple[str, Any, bytes]]:
         """Name, value and digest of each argument that counts."""
-        return self._digested(found.values) if found.items is None else found.items
+        return self._digested(found.values, self.coding()) if found.items is None else found.items
 
     def arguments(self, found: Located) -> Arguments:
         """The arguments as a call record has them."""
@@ -233,10 +266,6 @@ def is_short(value: Any) -> bool:
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
     return kind is bool or value is None
-
-
-def _unknown() -> bool:
-    return False
 
 
 def _cwd() -> str:

@@ -45,8 +45,10 @@ def look_up(kept: Kept[..., Any], given: Given) -> tuple[Located | None, Any]:
         if found is None:
             return None, MISSING
         result = look(kept, found.cache, found.key, given)
-        if result is MISSING and not kept.locator.settle():
-            return look_up(kept, given)
+        if result is MISSING and not found.holds():
+            kept.locator.renew()
+            found = kept.locate(values)
+            result = MISSING if found is None else look(kept, found.cache, found.key, given)
     except Exception:  # noqa: BLE001  see above
         return None, MISSING
     return found, result
@@ -56,12 +58,12 @@ def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
     """The same of many calls of one function, without reading any result."""
     where: list[Located | None] = []
     keys: dict[int, tuple[Cache, list[bytes]]] = {}
-    settled = False
     for call in calls:
         kept = call.kept
         found = None
         try:
-            settled = settled or kept.locator.settle() or True
+            if not where and (coding := kept.locator.coding()).all_same and not coding.all_same():
+                kept.locator.renew()
             found = kept.locate(kept._values(call.args, call.kwargs))
         except Exception:  # noqa: BLE001  as above
             pass
@@ -90,6 +92,8 @@ def _opening(
     cache, key = found.cache, found.key
 
     def open_(call: Callable[[], Any]) -> Any:
+        if not found.holds():  # what was read before this one may have changed what counts
+            return call()
         try:
             value = cache.value(key, entry)
         except DecodeError as error:

@@ -69,7 +69,7 @@ def record(
         at=time.time(),
         seconds=seconds(began) if call is None else call.seconds,
         parent=None if caller is None or caller.key is None else caller.key.hex(),
-        code=kept.code_tag,
+        code=kept.code_tag if found is None else found.code or kept.code_tag,
         arguments={name: raw.hex() for name, _, raw in given.items_given},
         error=None if error is None else type(error).__qualname__,
         shown={name: value for name, value, _ in given.items_given if given.shown(value)}

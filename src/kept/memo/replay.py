@@ -17,6 +17,7 @@ from kept.memo.flow import MISSING, Given, Located, look, resolved
 from kept.memo.kept import Kept
 from kept.memo.recorded import OPEN, record
 from kept.memo.storing import store
+from kept.memo.watch import Watch
 from kept.records import Call
 from kept.runs.costs import begin
 
@@ -26,7 +27,7 @@ __all__ = ["KeptGenerator", "Recording", "find"]
 class Recording:
     """What a generator yielded, item by item, and what it returned."""
 
-    __slots__ = ("began", "caller", "found", "items", "kept", "whole")
+    __slots__ = ("began", "caller", "found", "items", "kept", "watch", "whole")
 
     def __init__(self, kept: Kept[..., Any], found: Located | None) -> None:
         self.kept = kept
@@ -35,6 +36,7 @@ class Recording:
         self.whole = found is not None
         self.began = begin()
         self.caller = flights.caller()
+        self.watch = None if found is None or found.same is None else Watch(kept, found)
 
     def add(self, item: Any) -> None:
         """Note an item, as it is now: the consumer may change it."""
@@ -53,6 +55,8 @@ class Recording:
         try:
             if self.whole and self.found is not None:
                 self.kept.counts.computed += 1
+                if self.watch is not None and not self.watch.ended():
+                    return
                 result = [self.items, returned]
                 call = store(self.kept, self.found, result, self.caller, self.began, "items")
         finally:
@@ -77,7 +81,8 @@ def find(
         found = kept.locate(values)
         if found is not None and not again:
             result = look(kept, found.cache, found.key)
-            if result is MISSING and not kept.locator.settle():
+            if result is MISSING and not found.holds():
+                kept.locator.renew()
                 found = kept.locate(values)  # see `flow.keeping`
                 result = look(kept, found.cache, found.key) if found is not None else MISSING
             if result is not MISSING:

@@ -16,7 +16,7 @@ from kept.caches import Cache
 from kept.caches.parcels import NEARBY, unpack
 from kept.caches.tier import Entry
 from kept.memo.bound import BoundCall
-from kept.memo.flow import Located
+from kept.memo.flow import MISSING, Located
 from kept.memo.locator import is_short
 from kept.memo.pending import settled
 from kept.memo.pickling import is_global
@@ -50,7 +50,7 @@ class Sent:
     """Where the caller keeps a call: stands in for a function's locator on the other side."""
 
     def __init__(self, kept: Kept[..., Any], found: Located) -> None:
-        self._identity = kept.locator.identity()
+        self._identity = kept.locator.name(), found.code
         self.key = found.key
         own = kept.options.key is not None
         names = () if own else {name for name, _ in kept._binder.items(found.values)}
@@ -66,9 +66,6 @@ class Sent:
 
     def name(self) -> str:
         return self._identity[0]
-
-    def settle(self) -> bool:
-        return True  # the caller has compared
 
     def note(self, found: Located) -> None:
         """The caller writes down the sources, which it surely has."""
@@ -211,11 +208,12 @@ class _Desk:
         clone: Any = object.__new__(type(kept))
         self.kept = clone
         clone.__dict__ |= kept.__dict__
-        clone.counts, clone._known = receipt.counts, {}
+        clone.counts, clone._glance = receipt.counts, _no_glance
         clone.warn, clone.hit, clone.locate = self._warn, self._hit, self._locate
         if task.sent is not None:
             try:
-                self.other = is_global(kept) and kept.locator.identity() != task.sent.identity()
+                own = is_global(kept) or kept.locator.taken
+                self.other = own and kept.locator.identity() != task.sent.identity()
             except Exception:  # noqa: BLE001  its code has no identity here: so not the caller's
                 self.other = True
             if self.other:
@@ -290,6 +288,11 @@ class _Desk:
         if name == "cache":
             raise AttributeError(name)
         return getattr(self.cache, name)
+
+
+def _no_glance(values: tuple[Any, ...]) -> Any:
+    """A worker's hits are told to its caller, so it takes no short way."""
+    return MISSING
 
 
 class _Notes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from kept.memo.flow import Located
     from kept.memo.kept import Kept
+    from kept.memo.watch import Watch
 
 __all__ = ["chained", "follow_up", "store", "store_error"]
 
@@ -30,13 +31,20 @@ def follow_up(
     future: Future[Any],
     caller: Flight | None,
     began: Began,
+    watch: Watch | None = None,
 ) -> None:
-    """Keep what a body returned a future of, when it is there."""
+    """Keep what a body returned a future of, when it is there.
+
+    Args:
+        watch: over what the body reads.
+    """
 
     def keep(done: Done) -> None:
         call, error = None, done.error
         try:
-            if error is None:
+            if watch is not None and not watch.ended():
+                pass
+            elif error is None:
                 call = store(kept, found, done, caller, began)
             elif isinstance(error, kept.options.errors) and _chained(kept, error) is not None:
                 call = store(kept, found, done, caller, began, when=False)

@@ -10,6 +10,7 @@ from typing import Any
 from ..cycles import cyclic_digest
 from ..encoding import Cyclic, reference_digest
 from .guards import Guards
+from .opaque import tell_apart
 from .project import Project
 from .reach import Learned, Part, Reach
 
@@ -28,11 +29,13 @@ class Deep:
         names: see `Reach.names`.
         depends: see `Reach.depends`.
         widened: see `Reach.widened`.
+        mocked: whether a test has put something into its place that stands for no code.
     """
 
-    __slots__ = ("depends", "guards", "hex", "names", "parts", "widened")
+    __slots__ = ("depends", "guards", "hex", "mocked", "names", "parts", "widened")
 
     def __init__(self, reach: Reach) -> None:
+        tell_apart(reach.root, reach.opaque)
         level = sys.flags.optimize  # `-O` leaves out assertions
         self.hex = _digest([f"-O{level}", reach.top] if level else reach.top).hex()
         self.widened = {name: tuple(why) for name, why in sorted(reach.widened.items())}
@@ -40,6 +43,7 @@ class Deep:
         self.parts: dict[str, Part] = reach.parts
         self.names = reach.names
         self.depends = tuple(reach.depends)
+        self.mocked = bool(reach.mocks)
 
 
 def _digest(node: list[Any]) -> bytes:

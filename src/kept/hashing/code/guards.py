@@ -1,25 +1,57 @@
 """Whether all that an identity was made from is still what it was.
 
-A call may only be answered by a key that was found before if nothing was bound anew since. So what
-can be compared in tens of nanoseconds is compared before each such answer (`same`), and the rest
-before a result is computed and kept (`all_same`).
+A key may only be believed, and a result only be kept under it, while nothing is bound anew or has
+changed in place since. Bindings, functions and classes are compared by what they consist of, plain
+containers by their bytes, containers of other objects item by item, and what has no such test is
+digested again, as an argument is.
 """
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import fractions
+import pathlib
+import re
+import sys
+import uuid
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from marshal import dumps
 from operator import is_, itemgetter
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["MISSING", "Guards", "fingerprint"]
+from .texts import functions_of
+from .values import slots_of
+
+__all__ = ["MISSING", "Guards", "Space", "content_of", "variable_of"]
 
 MISSING: Any = object()
 
-_EXACT = frozenset({FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, type(None)})
+_EXACT = frozenset(
+    {FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, type(None)}
+    | {staticmethod, classmethod, property}
+)
 """Types whose objects are equal only if nothing could tell them apart."""
-_SMALL, _LARGE = 1024, 256 * 1024  # bytes of a container that is compared at each call; at a miss
+_FLAT = frozenset({type(None), bool, int, float, complex, str, type(Ellipsis)})
+"""What `marshal` writes in a way that tells it from everything else: a buffer looks like bytes."""
+_STILL = (
+    _FLAT
+    | {bytes, range, object, BuiltinFunctionType, MethodType, ModuleType, re.Pattern, uuid.UUID}
+    | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone}
+    | {decimal.Decimal, fractions.Fraction, pathlib.PurePosixPath, pathlib.PureWindowsPath}
+    | {type(pathlib.Path()), type(NotImplemented)}
+)
+"""Types whose objects don't change; what they hold is looked at by itself."""
+_FOLLOWED = frozenset(
+    {
+        *("external", "method", "partial", "property", "staticmethod", "classmethod", "bound"),
+        *("wrapped", "module", "slot", "type", "mock", "variable", "cell"),
+    }
+)
+"""Tags of nodes of objects that hold nothing but what has nodes, and nothing else in its place."""
+_LARGE = 256 * 1024  # bytes up to which the bytes of a container are held, and no digest of them
 _FEW = 3  # names of a namespace that are sooner compared one by one
 _SAME = """
 def same():
@@ -28,20 +60,8 @@ def same():
  except Exception:
   return False
 """
-_SOME = 64  # items of a container of functions and other objects that are compared at each call
-_MUTABLE = frozenset({list, dict, set, bytearray})
 
 Space = Mapping[str, Any]
-
-
-def fingerprint(value: Any) -> Any:
-    """What tells whether a container has changed; None: it is too large, or can't be compared."""
-    try:
-        found: Any = dumps(value, 2)
-    except ValueError:
-        # By identity: objects inside that change themselves are not seen.
-        return _items(value) if len(value) <= 1000 else None
-    return found if len(found) <= _LARGE else None
 
 
 def _items(value: Any) -> tuple[Any, ...]:
@@ -54,11 +74,95 @@ def _same_items(value: Any, held: tuple[Any, ...]) -> bool:
     return len(now) == len(held) and all(map(is_, now, held))
 
 
-def _unchanged(value: Any, found: Any) -> bool:
-    """Whether a container still has a fingerprint."""
-    if type(found) is tuple:
-        return _same_items(value, found)
-    return bool(fingerprint(value) == found)
+def _items_of(value: Any) -> tuple[Any, ...]:
+    """The items of an object of a container's subclass, whatever its class makes of them."""
+    if isinstance(value, dict):
+        return (*dict.keys(value), *dict.values(value))
+    if isinstance(value, MappingProxyType):
+        return (*value, *value.values())
+    for base in (list, tuple, set, frozenset, deque):
+        if isinstance(value, base):
+            plain: Any = base
+            return (*plain.__iter__(value),)
+    return ()
+
+
+def _slots(value: Any, names: list[str]) -> list[Any]:
+    found = []
+    for name in names:
+        try:
+            found.append(object.__getattribute__(value, name))
+        except AttributeError:
+            found.append(MISSING)
+    return found
+
+
+def _same_slots(value: Any, names: list[str], held: list[Any]) -> bool:
+    return all(map(is_, _slots(value, names), held))
+
+
+def _same_names(now: dict[str, Any], held: dict[str, Any], changing: frozenset[str]) -> bool:
+    return all(now.get(name, MISSING) is item for name, item in held.items()) and all(
+        name in held or name in changing for name in now
+    )
+
+
+def content_of(cell: Any) -> Any:
+    """What a cell of a closure holds, or `MISSING`."""
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return MISSING
+
+
+def variable_of(variable: Any) -> Any:
+    """What a context variable is in the context of the caller, or `MISSING`."""
+    try:
+        return variable.get()
+    except LookupError:
+        return MISSING
+
+
+def _digest(value: Any) -> bytes | None:
+    from ..digests import digest_bytes
+
+    try:
+        return digest_bytes(value)
+    except Exception:  # noqa: BLE001  what can't be read is not what it was
+        return None
+
+
+def _flat(value: Any, inside: list[Any]) -> bool:
+    """Whether `marshal` tells all that a container holds; the containers in it are added to a list."""
+    kind = type(value)
+    if kind in _FLAT:
+        return True
+    if kind is dict:
+        parts: Iterable[Any] = _items(value)
+    elif kind in (list, tuple, set, frozenset):
+        parts = value
+    else:
+        return False
+    inside.append(value)
+    if _FLAT.issuperset(map(type, parts)):
+        return True
+    return len(inside) < 10_000 and all(_flat(part, inside) for part in parts)
+
+
+def _readonly(array: Any) -> bool:
+    """Whether an array is one that nobody can write to, as far as numpy knows."""
+    while True:
+        if array.flags.writeable:
+            return False
+        base = array.base
+        if base is None:
+            return True
+        if not hasattr(base, "flags"):
+            try:
+                return memoryview(base).readonly
+            except TypeError:
+                return False
+        array = base
 
 
 class _Check:
@@ -66,42 +170,86 @@ class _Check:
 
     def __init__(self) -> None:
         self.terms: list[str] = []
+        self._late: list[str] = []
+        self._functions: set[int] = set()
         self._held: dict[str, Any] = {
             "dumps": dumps,
             "same_items": _same_items,
+            "same_slots": _same_slots,
+            "same_names": _same_names,
+            "items": _items_of,
+            "digest": _digest,
+            "len": len,
+            "type": type,
+            "vars": vars,
             "all": all,
             "map": map,
             "is_": is_,
         }
 
-    def add(self, term: str, *values: Any) -> None:
-        """A term, with the values that stand at its `{}`."""
+    def add(self, term: str, *values: Any, late: bool = False) -> None:
+        """A term, with the values that stand at its `{}`.
+
+        Args:
+            late: it takes long, so it is looked at after the others.
+        """
         names = [f"v{len(self._held) + at}" for at in range(len(values))]
         self._held |= zip(names, values, strict=True)
-        self.terms.append(term.format(*names))
+        (self._late if late else self.terms).append(term.format(*names))
 
-    def space(self, group: list[tuple[Space, str, Any]]) -> None:
+    def space(self, space: Space, found: dict[str, Any]) -> None:
         """That names of one namespace are bound to what they were."""
-        exact = [read for read in group if type(read[2]) in _EXACT]
-        other = [read for read in group if type(read[2]) not in _EXACT]
+        gone = frozenset(name for name, value in found.items() if value is MISSING)
+        if len(gone) > 1:
+            self.add("{}.isdisjoint({})", space.keys(), gone)
+        for name in gone if len(gone) == 1 else ():
+            self.add("{} not in {}", name, space)
+        exact = {name: v for name, v in found.items() if type(v) in _EXACT}
+        other = {n: v for n, v in found.items() if n not in exact and v is not MISSING}
         # `==` of tuples compares by `is` first, and these types are equal only if identical.
         for reads, term in ((exact, "{}({}) == {}"), (other, "all(map(is_, {}({}), {}))")):
             if len(reads) > _FEW:
-                names, values = [name for _, name, _ in reads], tuple(v for _, _, v in reads)
-                self.add(term, itemgetter(*names), reads[0][0], values)
+                self.add(term, itemgetter(*reads), space, (*reads.values(),))
             else:
-                for space, name, value in reads:
+                for name, value in reads.items():
                     self.add("{}[{}] is {}", space, name, value)
+
+    def function(self, function: FunctionType) -> None:
+        """That a function is what it was: nothing but its closure can't be given another."""
+        if id(function) in self._functions:
+            return
+        self._functions.add(id(function))
+        same = "{0}.__code__ is {1} and {0}.__defaults__ is {2} and {0}.__kwdefaults__ is {3}"
+        parts = function.__code__, function.__defaults__, function.__kwdefaults__
+        self.add(same, function, *parts)
+
+    def table(self, kind: type[Any], left_out: Iterable[str]) -> None:
+        """That a class has the attributes that it had, but for some, and the same bases."""
+        table = vars(kind)
+        found = {name: value for name, value in table.items() if name not in left_out}
+        self.add("{}.__bases__ is {} and len({}) == {}", kind, kind.__bases__, table, len(table))
+        if len(found) == len(table) and _EXACT.issuperset(map(type, table.values())):
+            self.add("{} == {}", table, found)
+        else:
+            self.space(table, found)
+
+    def items(self, container: Any) -> None:
+        """That a container holds the objects that it held."""
+        self.add("same_items({}, {})", container, _items(container))
 
     def made(self) -> Callable[[], bool]:
         """The function; what is gone, or can't be compared any more, is not the same."""
-        if not self.terms:
+        held, terms = self._held, [*self.terms, *self._late]
+        if not terms:
             return _steady
-        held = self._held
-        lines = "".join(f"\n  if not ({term}): return False" for term in self.terms)
+        lines = "".join(f"\n  if not ({term}): return False" for term in terms)
         exec(_SAME.format(lines=lines), held)  # noqa: S102  of names made here alone
         same: Callable[[], bool] = held["same"]
         return same
+
+    def digest(self, value: Any, raw: bytes | None) -> None:
+        """That something still has a digest."""
+        self.add("digest({}) == {}", value, raw, late=True)
 
 
 def _steady() -> bool:
@@ -112,50 +260,144 @@ class Guards:
     """What was read, and where.
 
     Args:
-        reads: namespace, name, what was found there (or `MISSING`), and whether it is to be
-            compared at each call.
-        containers: objects that may change in place.
+        reads: namespaces, and what was found in them by name.
+        found: functions that look something up, what they take, and what they gave.
+        held: the nodes of the walk, with the objects that they were made of.
+        scanned: classes whose subclasses count.
+        changing: names of attributes that the code itself sets.
+        late: namespaces, names and values that take too long to be compared at each call.
     """
 
     def __init__(
-        self, reads: Iterable[tuple[Space, str, Any, bool]], containers: Iterable[Any]
+        self,
+        reads: Iterable[tuple[Space, dict[str, Any]]],
+        found: Iterable[tuple[Callable[[Any], Any], Any, Any]],
+        held: Iterable[tuple[list[Any], Any]],
+        scanned: Iterable[type[Any]],
+        changing: Iterable[str],
+        late: Iterable[tuple[Space, str, Any]],
     ) -> None:
-        check = _Check()
-        near: dict[int, list[tuple[Space, str, Any]]] = {}
-        self._far: list[tuple[Space, str, Any]] = []
-        for space, name, value, each in reads:
-            if not each:
-                self._far.append((space, name, value))
-            elif value is MISSING:
-                check.add("{} not in {}", name, space)
-            else:
-                near.setdefault(id(space), []).append((space, name, value))
-        for group in near.values():
-            check.space(group)
-        self._large: list[tuple[Any, Any]] = []
-        for value in containers:
-            if type(value) in _MUTABLE:
-                print_ = fingerprint(value)
-                if type(print_) is bytes and len(print_) <= _SMALL:
-                    check.add("dumps({}, 2) == {}", value, print_)
-                elif type(print_) is tuple and len(value) <= _SOME:
-                    check.add("same_items({}, {})", value, print_)
-                elif print_ is not None:
-                    self._large.append((value, print_))
+        self._check = check = _Check()
+        self._covered: set[int] = set()
+        self._changing = frozenset(changing)
+        for space, names in reads:
+            check.space(space, names)
+        for look, at, value in found:
+            check.add("{}({}) is {}", look, at, value)
+        for node, value in held:
+            self._watch(node, value)
+        for kind in scanned:
+            check.add("same_items({}.__subclasses__(), {})", kind, (*type.__subclasses__(kind),))
         self.same: Callable[[], bool] = check.made()
-        """Whether what can be seen at each call is as it was."""
-        self.steady = not check.terms
-        """Whether there is nothing to compare at each call."""
-        self.bare = self.steady and not (self._far or self._large)
-        """Whether there is nothing to compare at all."""
-
-    def rest_same(self) -> bool:
-        """Whether what is not looked at at each call is as it was."""
-        for space, name, value in self._far:
-            if space.get(name, MISSING) is not value:
-                return False
-        return all(_unchanged(value, found) for value, found in self._large)
+        """Whether all that is compared at each call is as it was."""
+        self._late = list(late)
+        self.steady = self.same is _steady and not self._late
+        """Whether there is nothing to compare."""
+        del self._check, self._covered
 
     def all_same(self) -> bool:
         """Whether all is as it was."""
-        return self.same() and self.rest_same()
+        return self.same() and all(space.get(name) is value for space, name, value in self._late)
+
+    def _watch(self, node: list[Any], value: Any) -> None:
+        """Compare what an object consists of, as far as it may change and its node tells of it."""
+        check, kind, tag = self._check, type(value), node[0] if node else ""
+        if kind in _STILL or id(value) in self._covered:
+            return
+        if kind is FunctionType:
+            if tag != "external":
+                check.function(value)
+                if vars(value).keys() - {"__wrapped__"}:
+                    self._attributes(value, vars(value))
+        elif issubclass(kind, type):
+            if tag != "external":
+                self._class(value)
+        elif kind in (list, tuple, dict, set, frozenset):
+            if not self._plain("{}", value, value) and kind not in (tuple, frozenset):
+                check.items(value)
+        elif tag == "value":
+            self._data(value, node[1])
+        elif tag == "environ":
+            check.add("{}._data == {}", value, dict(value._data))
+        elif tag == "weak":
+            check.add("{}() is {}", value, value())
+        elif tag == "kept":
+            if type(node[1]) is str:
+                check.add("{}.__followed__()[1] == {}", value, node[1])
+        elif "contents" in node or (tag == "object" and "value" in node):
+            self._contents(node, value)
+        elif tag not in _FOLLOWED and "type" not in node and tag != "object":
+            self._digest(value)
+
+    def _plain(self, place: str, value: Any, container: Any) -> bool:
+        """Compare a container of plain values; whether it is one.
+
+        Args:
+            place: how it is found from a value.
+        """
+        inside: list[Any] = []
+        if not _flat(container, inside):
+            return False
+        try:
+            raw = dumps(container, 2)
+        except ValueError:  # nested too deeply
+            return False
+        self._covered.update(map(id, inside))
+        if {type(part) for part in inside} <= {tuple, frozenset}:
+            return True
+        if len(raw) <= _LARGE:
+            self._check.add(f"dumps({place}, 2) == {{}}", value, raw)
+        else:
+            self._check.add(f"digest({place}) == {{}}", value, _digest(container), late=True)
+        return True
+
+    def _digest(self, value: Any) -> None:
+        if (raw := _digest(value)) is not None:
+            self._check.digest(value, raw)
+
+    def _class(self, kind: type[Any]) -> None:
+        left_out = {
+            name
+            for name, value in vars(kind).items()
+            if name in self._changing and type(value) not in _EXACT
+        }
+        self._check.table(kind, left_out)
+        for function in functions_of(kind):
+            self._check.function(function)
+
+    def _contents(self, node: list[Any], value: Any) -> None:
+        """Compare items and attributes of an object, by identity: each is looked at by itself."""
+        check, kind = self._check, type(value)
+        check.add("type({}) is {}", value, kind)
+        held = getattr(value, "__dict__", None)
+        if type(held) is dict:
+            self._attributes(value, held)
+        slots = [name for name in slots_of(kind) if name not in ("__weakref__", "__dict__")]
+        if slots := [name for name in slots if name not in self._changing]:
+            check.add("same_slots({}, {}, {})", value, slots, _slots(value, slots))
+        if isinstance(value, (dict, list, tuple, set, frozenset, deque, MappingProxyType)):
+            check.add("same_items(items({}), {})", value, _items_of(value))
+        if isinstance(value, defaultdict):
+            check.add("{}.default_factory is {}", value, value.default_factory)
+        if "value" in node:
+            self._digest(value)
+
+    def _attributes(self, value: Any, held: dict[str, Any]) -> None:
+        """Compare the attributes of an object, but for those that the code sets."""
+        changing = self._changing & held.keys()
+        left_out = {name for name in changing if type(held[name]) is not FunctionType}
+        if left_out:
+            kept = {name: item for name, item in held.items() if name not in left_out}
+            self._check.add("same_names({}.__dict__, {}, {})", value, kept, self._changing)
+        elif not self._plain("{}.__dict__", value, held):
+            self._check.add("same_items({}.__dict__, {})", value, _items(held))
+
+    def _data(self, value: Any, raw: bytes) -> None:
+        numpy: Any = sys.modules.get("numpy")
+        if numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ndarray)):
+            if not isinstance(value, (numpy.ndarray, numpy.void)):
+                return
+            if type(value) is numpy.ndarray and _readonly(value):
+                self._check.add("not {}.flags.writeable", value)
+                return
+        self._check.digest(value, raw)

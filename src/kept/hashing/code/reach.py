@@ -11,8 +11,9 @@ less: all of the module where it is bound counts instead, see `Reach.widen`.
 from __future__ import annotations
 
 import builtins
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -21,13 +22,13 @@ from blake3 import blake3
 
 from ..names import class_name, module_of
 from .classes import class_parts, hint_level
-from .guards import MISSING, Guards, Space
+from .guards import MISSING, Guards, Space, content_of, variable_of
 from .lazy import STAMPS, Imports, source_in
 from .normal import Normal
 from .project import Project
 from .scopes import Chain
-from .texts import class_nodes, class_space, class_text, function_text
-from .values import SCALARS, code_in, digested, is_code, object_node
+from .texts import class_nodes, class_space, class_text, function_text, functions_of
+from .values import SCALARS, code_in, digested, is_code, is_mock, object_node
 from .writer import BLIND, TELLING
 
 __all__ = ["Learned", "Part", "Reach"]
@@ -36,6 +37,8 @@ _CHANGED = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDic
 _AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
 """What code that is reached may look at, and then counts everywhere."""
 _MOST_RUN = 2000
+_firsts: dict[tuple[str, Chain], Any] = {}
+"""What was met first in a library, by module and attributes."""
 
 
 class Part(NamedTuple):
@@ -87,11 +90,15 @@ class Reach:
         """What kept functions that are reached say of themselves in `depends`."""
         self.widened: dict[str, list[str]] = {}
         """Modules that count as a whole, and why."""
+        self.opaque: list[tuple[list[Any], Any]] = []
+        """Objects that hide what they hold, with their nodes."""
+        self.mocks: list[Any] = []
+        """What tests have put into the place of code."""
         self._nodes: dict[Any, tuple[list[Any], Any]] = {}
         self._spaces: dict[int, dict[int, Space]] = {}
         self._blind: dict[int, tuple[list[Any], str]] = {}
-        self._reads: dict[tuple[int, str], tuple[Space, str, Any, bool]] = {}
-        self._containers: dict[int, Any] = {}
+        self._reads: dict[int, tuple[Space, dict[str, Any]]] = {}
+        self._looked: dict[int, tuple[Callable[[Any], Any], Any, Any]] = {}
         self._ordinals: dict[Any, int] = {}
         self._early: set[tuple[int, int]] = set()
         self._texts: dict[int, list[tuple[Normal, Space, dict[str, Any]]]] = {}
@@ -110,12 +117,17 @@ class Reach:
         self.top = ["deep", self._inner, *self._extra, *self._modules()]
         for name, node in self._imports.nodes.items():
             self._part(name, "module", node, None)
-        for file in self._imports.files:
-            self._read(STAMPS, file, STAMPS.get(file), each=False)
 
     def guards(self) -> Guards:
         """What has to stay as it is for the identity to hold."""
-        return Guards(self._reads.values(), self._containers.values())
+        return Guards(
+            self._reads.values(),
+            self._looked.values(),
+            [(node, value) for node, (value, _) in self._nodes.values()],
+            self._classes if "subclasses" in self.learned.tells else (),
+            self.learned.set_on,
+            [(STAMPS, file, STAMPS.get(file)) for file in self._imports.files],
+        )
 
     def learn(self) -> bool:
         """Note what this walk found out; whether another has to be made that knows it."""
@@ -195,6 +207,11 @@ class Reach:
             self._module(node, value)
         elif hasattr(kind, "__followed__"):
             self._kept(node, value, owner)
+        elif is_mock(kind):
+            self.mocks.append(value)
+            node += ["mock"]
+        elif value is os.environ:
+            node += ["environ", *(digested(dict(os.environ)) or ())]
         elif owner is not None and kind in (staticmethod, classmethod, property):
             inner = (value.fget, value.fset) if kind is property else (value.__func__,)
             handed = None if kind is staticmethod else owner
@@ -242,6 +259,8 @@ class Reach:
         why = f"a {name} {why}"
         node = self._filling
         self._blind[id(node)] = node, why
+        if type(value) is not FunctionType:
+            self.opaque.append((node, value))
         for space in (self._at, *self._spaces.get(id(node), {}).values()):
             self.widen(space, why)
 
@@ -311,7 +330,7 @@ class Reach:
             if (id(space), label) in self.learned.state or id(value) in self.learned.state:
                 continue
             if owned and getattr(value, "__module__", name) is not None:
-                self._read(space, label, value, each=False)
+                self._read(space, label, value)
                 node += [label, self.node(value)]
 
     # -- functions --------------------------------------------------------------------------------
@@ -322,11 +341,13 @@ class Reach:
         if function is not self.root and not self.project.owns_function(function):
             self._foreign(node, function)
             return
+        if is_mock(type(mock := vars(function).get("mock"))):  # of `create_autospec`
+            self.mocks.append(mock)
         text = function_text(function)
         space = self._at = function.__globals__
         self._part(name, "function", node, function)
         cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
-        self._text(node, "function", text, space, cells, function is self.root)
+        self._text(node, "function", text, space, cells)
         self._told(node, function, text, self._reading(text, space, cells))
         self._defaults(node, function, text)
         for label, value in vars(function).items():
@@ -335,7 +356,7 @@ class Reach:
         if owner is not None:
             self._receiver(node, text, owner)
         if ("super",) in text.chains and "__class__" in cells:
-            defining = _content(cells["__class__"])
+            defining = content_of(cells["__class__"])
             bases = defining.__mro__[1:]
             if owner is not None and defining in owner.__mro__:
                 bases = owner.__mro__[owner.__mro__.index(defining) + 1 :]
@@ -356,7 +377,7 @@ class Reach:
             node.append(self.node(wrapped))
         stands = isinstance(wrapped, FunctionType) and self.is_decorated(wrapped)
         held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        given = [(label, _content(cell)) for label, cell in held]
+        given = [(label, content_of(cell)) for label, cell in held]
         given += [("", item) for item in function.__defaults__ or ()]
         given += (function.__kwdefaults__ or {}).items()
         for label, content in given:
@@ -389,12 +410,11 @@ class Reach:
         text: Normal,
         space: Space,
         cells: dict[str, Any],
-        direct: bool,
     ) -> None:
         node += [tag, blake3(text.text.encode()).digest()]
         self._found = set(text.tells)
         for chain in text.chains:
-            ref, name = self._refer(chain, space, cells, direct)
+            ref, name = self._refer(chain, space, cells)
             self.names[id(node), len(node)] = name
             if chain in text.early:
                 self._early.add((id(node), len(node)))
@@ -454,7 +474,7 @@ class Reach:
             for chain in text.noted:
                 where, name, found, rest = self._looked_up(chain, space)
                 if found is not MISSING and type(found) is not ModuleType:
-                    self._read(where, name, found, each=False)
+                    self._read(where, name, found)
                     node += [self.node(found), *rest]
                 self._at = space
         if "source" in tells:
@@ -486,6 +506,13 @@ class Reach:
             else:
                 node.append([name, self.node(value)])
 
+    def _given(self, node: list[Any], function: FunctionType) -> None:
+        """Plain defaults of a method as they are now; the text of its class tells of the others."""
+        given = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        if given:
+            plain = [v if type(v) in SCALARS else class_name(type(v)) for v in given]
+            node.append([function.__name__, *plain])
+
     def _receiver(self, node: list[Any], text: Normal, owner: type[Any]) -> None:
         """What a method asks of the object that it is called on, as far as its class has it."""
         kinds = [kind for kind in owner.__mro__ if self.project.owns_class(kind)]
@@ -509,7 +536,7 @@ class Reach:
             for kind in kinds:
                 if name in vars(kind):
                     value = vars(kind)[name]
-                    self._read(self._attributes(kind), name, value, each=False)
+                    self._read(self._attributes(kind), name, value)
                     inner = getattr(value, "__func__", value)
                     inner = getattr(inner, "fget", inner)
                     known = (
@@ -548,7 +575,7 @@ class Reach:
         parts = class_parts(kind, nodes, self.project)
         self._at = space
         for text in texts:
-            self._text(node, "body", text, space, parts.cells, direct=False)
+            self._text(node, "body", text, space, parts.cells)
             reading = parts.hints > 1 or self._reading(text, space, parts.cells)
             self._told(node, kind, text, reading, parts.hints)
         if not texts:
@@ -565,6 +592,8 @@ class Reach:
         for label in parts.hidden:
             self.widen(space, f"{kind.__qualname__}.{label} is not understood")
         node += self._virtual(kind, all_=True)
+        for function in functions_of(kind):
+            self._given(node, function)
         self._reloaded(space)
 
     def _virtual(self, kind: type[Any], all_: bool) -> list[Any]:
@@ -585,9 +614,9 @@ class Reach:
     def attribute(self, holder: Any, name: str, value: Any) -> list[Any]:
         """The node of an attribute: what it holds, or state if code that is reached sets it."""
         self._asked.add(name)
-        if isinstance(holder, type):
-            self._read(self._attributes(holder), name, value, each=type(value) in SCALARS)
         if name not in self.learned.set_on or is_code(value):
+            if isinstance(holder, type) and id(holder) not in self._nodes:
+                self._read(self._attributes(holder), name, value)
             return self.node(value)
         kind = holder if isinstance(holder, type) else type(holder)
         why = f"attributes {name!r} are set when it runs"
@@ -683,7 +712,7 @@ class Reach:
                 continue
             if not self.project.owns_function(inner):
                 continue
-            waiting += [_content(cell) for cell in inner.__closure__ or ()]
+            waiting += [content_of(cell) for cell in inner.__closure__ or ()]
             inside = inner.__globals__
             names = _names_in(inner)
             if name in names and (
@@ -698,56 +727,57 @@ class Reach:
 
     # -- names ------------------------------------------------------------------------------------
 
-    def _read(self, space: Space, name: str, value: Any, each: bool) -> None:
-        key = id(space), name
-        found = self._reads.get(key)
-        if found is None or (each and not found[3]):
-            self._reads[key] = space, name, value, each
+    def _read(self, space: Space, name: str, value: Any) -> None:
+        self._reads.setdefault(id(space), (space, {}))[1].setdefault(name, value)
+
+    def look(self, look: Callable[[Any], Any], at: Any) -> Any:
+        """What is found somewhere else than in a namespace, such as a cell; or `MISSING`."""
+        found = look(at)
+        self._looked[id(at)] = look, at, found
+        return found
+
+    def current(self, variable: Any) -> list[Any]:
+        """What a context variable is for the caller, in a list that is empty if it is nothing."""
+        found = self.look(variable_of, variable)
+        return [] if found is MISSING else [found]
 
     def _reloaded(self, space: Space) -> None:
         """A reloaded module has another spec; what was taken out of it before is out of date."""
         if space.get("__spec__") is not None:
-            self._read(space, "__spec__", space["__spec__"], each=True)
+            self._read(space, "__spec__", space["__spec__"])
 
-    def changes(self, value: Any) -> None:
-        """A value counts by what it holds now, which may change in place."""
-        self._containers[id(value)] = value
-
-    def _refer(
-        self, chain: Chain, space: Space, cells: dict[str, Any], direct: bool
-    ) -> tuple[Any, str]:
+    def _refer(self, chain: Chain, space: Space, cells: dict[str, Any]) -> tuple[Any, str]:
         """What a name with attributes stands for, a node and what is asked of it; and its full name."""
         state = self.learned.state
         self._at = space
         if chain[0] in cells:
             cell = cells[chain[0]]
-            content = _content(cell)
+            content = content_of(cell)
             full = ".".join(chain)
             if content is MISSING:
+                self.look(content_of, cell)
                 return "empty", full
             if id(cell) in state or id(content) in state:
                 self.widen(space, f"`{chain[0]}` of a closure changes when it runs")
                 self._hold(content, space)
                 inner = ["state", self.ordinal((id(cell), "cell"))]
             else:
+                self.look(content_of, cell)
                 inner = self.node(content)
             return ([inner, *chain[1:]] if len(chain) > 1 else inner), full
         where, name, value, rest = self._looked_up(chain, space)
         full = ".".join((f"{where.get('__name__')}:{name}", *rest))
         if value is MISSING:
+            self._read(where, name, MISSING)
             if where is space and len(rest) == len(chain) - 1 and hasattr(builtins, name):
-                return ["builtin", *chain], ".".join(chain)
-            self._read(where, name, MISSING, each=True)
+                return ["builtin", *chain, *self._put_into(builtins, (name,))], ".".join(chain)
             return ["missing", *chain], full
         self._at = where
         if type(value) is ModuleType:
-            self._read(where, name, value, each=_interactive(where))
+            self._read(where, name, value)
             if self.project.owns_module(value):
                 return self.node(value), ".".join((value.__name__, *rest))
-            node: list[Any] = ["module", value.__name__, *rest]
-            patched = self._put_into(value, rest)
-            if patched is not None:
-                node.append(self.node(patched))
+            node: list[Any] = ["module", value.__name__, *rest, *self._put_into(value, rest)]
             return node, ".".join((value.__name__, *rest))
         own = f"{where.get('__name__')}:{name}"
         if (id(where), name) in state or id(value) in state:
@@ -755,21 +785,31 @@ class Reach:
             return ([node, *rest] if rest else node), full
         if type(value) in (FunctionType, BuiltinFunctionType) and value.__name__ in TELLING:
             self._found.update(TELLING[value.__name__])  # under whatever name
-        code = is_code(value)
-        self._read(where, name, value, each=direct or not code or _interactive(where))
+        self._read(where, name, value)
         node = self.node(value)
-        if not code:
+        if not is_code(value):
             self._part(own, "value", node, value)
         return ([node, *rest] if rest else node), full
 
-    def _put_into(self, module: ModuleType, names: Chain) -> Any:
-        """What the project put into a module of a library."""
+    def _put_into(self, module: ModuleType, names: Chain) -> list[Any]:
+        """What somebody, such as the project or a test, has put into a library in place of its own.
+
+        What is met there first in a process is taken for the library's, unless it is the project's.
+        """
         value: Any = module
         for name in names:
-            if type(value) is not ModuleType:
-                return None
-            value = vars(value).get(name)
-        return value if is_code(value) and self._mine(value) else None
+            inner = vars(value).get(name, MISSING)
+            if inner is not MISSING:
+                self._read(vars(value), name, inner)
+                value = inner
+            if inner is MISSING or not isinstance(value, (ModuleType, type)):
+                break
+        if type(value) is ModuleType:
+            return []
+        first = _firsts.setdefault((module.__name__, names), value)
+        if first is not value or self._mine(value) or is_mock(type(value)):
+            return [self.node(value)]
+        return []
 
     def _mine(self, value: Any) -> bool:
         if isinstance(value, type):
@@ -784,7 +824,7 @@ class Reach:
         name, rest = chain[0], chain[1:]
         value = space.get(name, MISSING)
         while type(value) is ModuleType and rest and self.project.owns_module(value):
-            self._read(space, name, value, each=_interactive(space))
+            self._read(space, name, value)
             inner = vars(value).get(rest[0], MISSING)
             if inner is MISSING:
                 inner = sys.modules.get(f"{value.__name__}.{rest[0]}", MISSING)
@@ -801,7 +841,7 @@ class Reach:
         before = len(state)
         if chain[0] in cells:
             cell = cells[chain[0]]
-            value = _content(cell)
+            value = content_of(cell)
             if not is_code(value) and (always or type(value).__name__ in _CHANGED):
                 state.add(id(cell))
                 if type(value) not in SCALARS and value is not MISSING and type(value) is not tuple:
@@ -821,13 +861,6 @@ class Reach:
                 state.add(id(value))
                 self.learned.held.append(value)
         return len(state) > before
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return MISSING
 
 
 def _interactive(space: Space) -> bool:

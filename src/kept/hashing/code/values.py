@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .project import Project
     from .reach import Reach
 
-__all__ = ["SCALARS", "code_in", "digested", "is_code", "object_node", "slots_of"]
+__all__ = ["SCALARS", "code_in", "digested", "is_code", "is_mock", "object_node", "slots_of"]
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _SEQUENCES = (list, tuple, deque)
@@ -69,6 +69,11 @@ def is_code(value: Any) -> bool:
     if kind is FunctionType or issubclass(kind, type) or hasattr(kind, "__followed__"):
         return True
     return kind is MethodType or kind.__name__ == "_lru_cache_wrapper"
+
+
+def is_mock(kind: type[Any]) -> bool:
+    """Whether objects of a class stand in for others in tests."""
+    return any(base.__module__ in ("unittest.mock", "mock.mock") for base in kind.__mro__)
 
 
 def code_in(value: Any, project: Project, most: int = _MOST) -> list[Any] | None:
@@ -201,7 +206,6 @@ def _container(reach: Reach, value: Any) -> list[Any]:
     plain = _plain(reach, value)
     if kind is tuple:
         return plain or ["tuple", *map(reach.node, value)]
-    reach.changes(value)
     if plain is not None:
         return [*plain, reach.ordinal(value)]
     return [kind.__name__, reach.ordinal(value), *_items(reach, value)]
@@ -312,7 +316,6 @@ def _contents(reach: Reach, value: Any) -> list[Any] | None:
             out += [name, reach.node(getattr(value, name))]
     held = getattr(value, "__dict__", None)
     if type(held) is dict:
-        reach.changes(held)
         for name, item in held.items():
             if not isinstance(getattr(kind, name, None), cached_property):
                 out += [name, reach.attribute(value, name, item)]
@@ -338,14 +341,8 @@ def _of_library(reach: Reach, value: Any) -> list[Any]:
     kind = type(value)
     name = library_name(kind)
     if kind.__name__ == "ContextVar":
-        import contextvars
-
-        return [
-            "variable",
-            value.name,
-            reach.ordinal(value),
-            *map(reach.node, _default(contextvars, value)),
-        ]
+        now = map(reach.node, reach.current(value))
+        return ["variable", value.name, reach.ordinal(value), *now]
     if kind.__module__ in ("typing", "types") and (special := _special(value)) is not None:
         return [name, *map(reach.node, special)]
     if kind is SimpleNamespace or isinstance(value, (dict, deque, MappingProxyType)):
@@ -366,7 +363,6 @@ def _of_library(reach: Reach, value: Any) -> list[Any]:
             return ["external", f"{module}:{value.__qualname__}"]
         found = digested(value)
         if found is not None:
-            reach.changes(value)
             return found
     elif held is not None:
         known = _contents(reach, value)
@@ -378,13 +374,6 @@ def _of_library(reach: Reach, value: Any) -> list[Any]:
         if reduced is not None:
             return [name, *map(reach.node, reduced)]
     return [name, *_not_understood(reach, value, held)]
-
-
-def _default(contextvars: Any, value: Any) -> list[Any]:
-    try:
-        return [contextvars.Context().run(value.get)]
-    except LookupError:
-        return []
 
 
 def _special(value: Any) -> list[Any] | None:

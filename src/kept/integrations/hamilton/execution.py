@@ -91,9 +91,6 @@ class Execution:
     def locate(self, values: tuple[Any, ...]) -> Located:
         return self._located
 
-    def settle(self) -> bool:
-        return True  # the adapter has compared, when the run began
-
     def note(self, found: Located) -> None:
         """A node's code is a graph's; its sources are not written down."""
 

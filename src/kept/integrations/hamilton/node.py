@@ -76,7 +76,7 @@ class NodeCode:
 
     def same(self) -> bool:
         """Whether nothing that it was made from has changed since."""
-        return all(guards.bare or guards.all_same() for guards in self._guards)
+        return all(guards.all_same() for guards in self._guards)
 
     def _function(self, function: Callable[..., Any]) -> str:
         """The identity of a function or class of the project; others go by their names."""
