@@ -10,6 +10,7 @@ exception leaves it that is none of its own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import threading
@@ -20,8 +21,9 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Guard", "on_stack", "settle", "settles", "undisturbed"]
+__all__ = ["Guard", "on_stack", "settle", "settles", "settling", "undisturbed"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 
 _HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
@@ -67,6 +69,21 @@ def settle() -> None:
         for other in list(_others):
             with contextlib.suppress(Exception):  # whoever uses it next meets that
                 other.settle()
+
+
+def settling(function: F) -> F:
+    """The function, followed by `settle` when an exception leaves it that is no `Exception`."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                settle()
+            raise
+
+    return run  # type: ignore[return-value]  # of the same signature
 
 
 def undisturbed(do: Callable[..., R], *arguments: Any, **options: Any) -> R:

@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from kept.guards import Guard
+from kept.errors import KeptError
+from kept.guards import Guard, settling
 from kept.kv.base import HISTORY
 from kept.kv.entry import About, Entry, Logged, Name, Step
 from kept.kv.state import Op, State
@@ -49,16 +50,31 @@ class Folded:
         self._state = State(history)
         self._lock = Guard()
         self._news = threading.Condition(self._lock)
+        self._begun: Sequence[Op] | None = None
+        """The change that is being taken; still there afterwards if an exception came in between."""
         _all.add(self)
 
     def now(self) -> float:
         return time.time() + self.ahead
 
     def _fresh(self) -> State:
+        if self._begun is not None:
+            if self._journal is None:
+                self._state.remake(self._begun)
+            else:
+                self._state = State(self._state.history)
+            self._begun = None
         if self._journal is not None:
-            self._state = self._journal.read(self._state)
+            self._begun = ()
+            try:
+                self._state = self._journal.read(self._state)
+            except KeptError:
+                self._begun = None  # what was read is whole
+                raise
+            self._begun = None
         return self._state
 
+    @settling
     def _change(self, plan: Callable[[State, float], tuple[R, Sequence[Op]]]) -> R:
         tries = 0
         while True:
@@ -67,15 +83,19 @@ class Folded:
                 result, ops = plan(state, self.now())
                 if not ops:
                     return result
+                self._begun = ops
                 if self._journal is None or self._journal.write(state, ops):
                     state.make(ops)
+                    self._begun = None
                     self._news.notify_all()
                     return result
+                self._begun = None
             tries += 1  # the others go on, so one of all gets through each time
             time.sleep(random.random() * min(0.0005 * tries, 0.02))
 
     # -- the verbs --------------------------------------------------------------------------------
 
+    @settling
     def get(self, name: Name, key: str) -> Entry | None:
         with self._lock:
             return self._fresh().live(name, key, self.now())
@@ -83,12 +103,14 @@ class Folded:
     def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
         return self._change(lambda state, now: state.plan(name, steps, now))
 
+    @settling
     def page(
         self, name: Name, prefix: str, after: str | None, limit: int, data: bool
     ) -> list[Entry]:
         with self._lock:
             return list(self._fresh().page(name, prefix, after, limit, self.now()))
 
+    @settling
     def count(self, name: Name, prefix: str) -> int:
         with self._lock:
             return self._fresh().count(name, prefix, self.now())
@@ -100,6 +122,7 @@ class Folded:
 
         return self._change(plan)
 
+    @settling
     def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
         with self._lock:
             return list(self._fresh().abouts(collection, scope, store, self.now()))
@@ -122,14 +145,17 @@ class Folded:
 
         return self._change(plan)
 
+    @settling
     def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
         with self._lock:
             return self._fresh().changes(name, since, limit)
 
+    @settling
     def newest(self) -> int:
         with self._lock:
             return self._fresh().revision
 
+    @settling
     def due(self) -> float | None:
         with self._lock:
             return self._fresh().due()

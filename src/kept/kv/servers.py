@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from kept.errors import KeptError, NewerSchema
-from kept.guards import Guard
+from kept.guards import Guard, settling
 from kept.kv.base import HISTORY
 from kept.kv.sql import SqlEntries
 from kept.kv.sqlbase import Record, Session
@@ -120,6 +120,7 @@ class ServerEntries(SqlEntries):
         found: float = self.reading("the time", _Session.now)
         return found
 
+    @settling
     def reading(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
         done: R = self._connections.run("read", on, self._reading, do, arguments)
         return done
@@ -132,6 +133,7 @@ class ServerEntries(SqlEntries):
             self._noted(error)
             raise
 
+    @settling
     def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
         done, error = self._connections.run("replace", on, self._transaction, do, arguments)
         if error is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kept.errors import DamagedValue, NewerSchema, StoreError
+from kept.guards import settling
 from kept.kv.base import HISTORY
 from kept.kv.entry import Entry, Name, Step
 from kept.kv.sql import SqlEntries
@@ -120,6 +121,7 @@ class SqliteEntries(SqlEntries):
     def clock(self) -> float:
         return time.time() + self.ahead
 
+    @settling
     def reading(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
         try:
             with self.database.lock:
@@ -127,6 +129,7 @@ class SqliteEntries(SqlEntries):
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self.database.failed("read", error) from error
 
+    @settling
     def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
         with self.database.writing() as c:
             return do(_Session(c, self.ahead), *arguments)
@@ -168,13 +171,18 @@ class SqliteEntries(SqlEntries):
             raise DamagedValue(f"the entry {key!r} is damaged: it has no value")
         entry = Entry(key, data, revision, created, updated, expires, policy)
         if token is not None and len(data) <= _SMALL and len(tier[1]) < _TIER:
-            with self.database.lock:  # or a commit that the dict follows could come in between
-                if self._tier is tier:
-                    tier[1][name, key] = entry
+            self._hold(tier, (name, key), entry)
         if expires is not None and expires <= self.now():
             return None
         return entry
 
+    @settling
+    def _hold(self, tier: tuple[Any, dict[Any, Entry]], key: Any, entry: Entry) -> None:
+        with self.database.lock:  # or a commit that the dict follows could come in between
+            if self._tier is tier:
+                tier[1][key] = entry
+
+    @settling
     def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
         for step in steps:
             if isinstance(step.data, (str, bytes)) and len(step.data) > _LARGEST:
@@ -211,6 +219,7 @@ class SqliteEntries(SqlEntries):
                 held[name, each.key] = entry
         self._tier = (step[1], held)
 
+    @settling
     def remove(self, name: Name | None, which: str, limit: int | None) -> int:
         if name is not None:
             return super().remove(name, which, limit)

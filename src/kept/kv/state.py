@@ -78,6 +78,14 @@ class Shelf:
             self.expiring.pop(key, None)
             self._ghosts.add(key)
 
+    def recount(self) -> None:
+        """Make all that follows from the entries anew."""
+        self.used = sum(size_of(key, entry.data) for key, entry in self.entries.items())
+        self.expiring = {
+            key: entry.expires for key, entry in self.entries.items() if entry.expires is not None
+        }
+        self._fresh, self._ghosts, self._order = [], set(), sorted(self.entries)
+
     def order(self) -> list[str]:
         """The keys in order, and some that are gone."""
         if self._fresh:
@@ -307,6 +315,18 @@ class State:
             else:
                 self._shelf(op.name).gone(op.key)
                 self._told(op.name, op.revision, op.kind, op.key, None, op.at)
+
+    def remake(self, ops: Sequence[Op]) -> None:
+        """Take a planned change of which some was taken before an exception came."""
+        for op in ops:
+            if isinstance(op, Put) and self.log and self.log[-1][1].revision >= op.entry.revision:
+                self._shelf(op.name).put(op.entry)
+            elif isinstance(op, Gone) and self.log and self.log[-1][1].revision >= op.revision:
+                self._shelf(op.name).gone(op.key)
+            else:
+                self.make([op])
+        for name in {op.name for op in ops}:
+            self._shelf(name).recount()
 
     def _shelf(self, name: Name) -> Shelf:
         return self.shelves.setdefault(name, Shelf())

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any
@@ -20,7 +21,17 @@ __all__ = ["Flight", "Flights", "Landing", "current", "flights", "running_loop"]
 class Flight(Owner):
     """One computation: its key, the computation that called it, and the lease that it may have."""
 
-    __slots__ = ("_entered", "key", "locks", "loop", "lost", "parent", "thread", "waits_for")
+    __slots__ = (
+        "_entered",
+        "_landing",
+        "key",
+        "locks",
+        "loop",
+        "lost",
+        "parent",
+        "thread",
+        "waits_for",
+    )
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class Flight(Owner):
         self.lost = False
         """Whether it ended without a word to its context, which may still name it."""
         self._entered: Any = None
+        self._landing: weakref.ref[Landing] | None = None
 
     @property
     def lease(self) -> tuple[Any, bytes] | None:
@@ -48,6 +60,12 @@ class Flight(Owner):
         if self.locks is not None and self.key is not None and self.locks.holder(self.key) is self:
             return self.locks, self.key
         return None
+
+    def landing(self) -> Landing:
+        """Keep it as long as you compute."""
+        made = Landing()
+        self._landing = weakref.ref(made, lambda _: self.end())
+        return made
 
     def take(self) -> int:
         """Try to take the lease; see `Locks.acquire`."""
@@ -74,6 +92,7 @@ class Flight(Owner):
         if self in _leased:
             self.locks.release(self.key, self)
             _leased.discard(self)
+        self._landing = None
 
     def line(self) -> list[Flight]:
         """Itself and all that called it."""
@@ -105,15 +124,11 @@ class Flight(Owner):
 
 
 class Landing:
-    """Ends a flight when the frame that has it is gone, whatever way."""
+    """What the frame of a computation has and nobody else: when it is gone, whatever way, the flight is
+    over. No `__del__`, which would run at each end, and swallow the interrupt that comes there.
+    """
 
-    __slots__ = ("_flight",)
-
-    def __init__(self, flight: Flight) -> None:
-        self._flight = flight
-
-    def __del__(self) -> None:
-        self._flight.end()
+    __slots__ = ("__weakref__",)
 
 
 _leased: set[Flight] = set()

@@ -17,7 +17,7 @@ from kept.caches import Cache
 from kept.caches.tier import FAILED, Entry
 from kept.errors import ConfigError, DecodeError, NewerSchema, NotKept
 from kept.hashing import SCALARS
-from kept.memo.flights import Flight, Landing, flights, running_loop
+from kept.memo.flights import Flight, flights, running_loop
 from kept.memo.pending import PENDING, is_future, join
 from kept.memo.recorded import OPEN, record
 from kept.memo.storing import follow_up, store, store_error
@@ -247,7 +247,7 @@ def _miss(
     locks = cache.place.locks
     caller = flights.caller()
     flight = Flight(caller, locks, key, running_loop() if kept.awaits else None)
-    landing = Landing(flight)  # an exception may come anywhere below, also where nothing ends it
+    landing = flight.landing()  # an exception may come anywhere below, also where nothing ends it
     waiting: Waiting | None = None
     try:
         try:

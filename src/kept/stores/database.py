@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from kept.errors import StoreError, tell
-from kept.guards import Guard, on_stack, settles
+from kept.guards import Guard, on_stack, settle, settles
 from kept.stores.filesystem import alone, identity, on_network
 from kept.stores.snapshots import watch as watch_snapshot
 from kept.stores.transactions import DRIVER, Step, Token, Writing, is_damage
@@ -260,6 +260,10 @@ class Database:
                 return self._fetch_anew(query, row, now)
         except DRIVER as error:
             raise self.failed("read", error) from error
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                settle()
+            raise
 
     def _fetch_anew(self, query: str, row: int, now: Token) -> Any:
         c = self.connection

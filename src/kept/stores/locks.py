@@ -50,7 +50,7 @@ class Locks:
         """Where those who wait for long may say so: a directory, or `WaitItems`."""
         self._fd = -1
         self._held: dict[int, Owner] = {}
-        self._sharing: set[object] = set()
+        self._sharing: set[weakref.ref[_Sharing]] = set()
         self._looked = 0.0
         self._guard = Guard()
         _all.add(self)
@@ -116,18 +116,18 @@ class Locks:
         """While blobs are written whose record is not committed yet: nobody collects."""
         return _Sharing(self)
 
-    def share(self, token: object) -> None:
+    def share(self, sharing: weakref.ref[_Sharing]) -> None:
         """See `writing_blobs`."""
         with self._guard:
             first = not self._sharing
-            self._sharing.add(token)
+            self._sharing.add(sharing)
             if first:
                 self._wait(fcntl.F_RDLCK, 60.0)
 
-    def unshare(self, token: object) -> None:
+    def unshare(self, sharing: weakref.ref[_Sharing]) -> None:
         """See `writing_blobs`."""
         with self._guard:
-            self._sharing.discard(token)
+            self._sharing.discard(sharing)
             if not self._sharing and self._fd >= 0:
                 with contextlib.suppress(StoreError):  # as of `release`
                     self._set(fcntl.F_UNLCK, _BLOBS)
@@ -207,27 +207,21 @@ class Locks:
 class _Sharing:
     """One writer of blobs. It ends with its block, or with whoever was in that."""
 
-    __slots__ = ("_locks", "_token")
+    __slots__ = ("__weakref__", "_locks", "_noted")
 
     def __init__(self, locks: Locks) -> None:
         self._locks = locks
-        self._token: object = None
+        self._noted = weakref.ref(self, locks.unshare)
 
     def __enter__(self) -> None:
-        self._token = object()
         try:
-            self._locks.share(self._token)
+            self._locks.share(self._noted)
         except BaseException:
-            self.__exit__()
+            self._locks.unshare(self._noted)
             raise
 
     def __exit__(self, *_: object) -> None:
-        self._locks.unshare(self._token)
-        self._token = None
-
-    def __del__(self) -> None:
-        if self._token is not None:
-            self.__exit__()
+        self._locks.unshare(self._noted)
 
 
 def _offset(key: bytes) -> int:

@@ -195,11 +195,19 @@ class Redis:
         # What the client does around the two takes longer than they do: statistics and hooks.
         pool = self._client.connection_pool
         connection = pool.get_connection(*self._asking)
+        answered = False
         try:
             connection.send_command(*words)
-            return connection.read_response()
+            answer = connection.read_response()
+            answered = True
+        except self._errors.ResponseError:
+            answered = True
+            raise
         finally:
+            if not answered:  # or whoever asks next would be given what this one asked for
+                connection.disconnect()
             pool.release(connection)
+        return answer
 
     # -- the border -------------------------------------------------------------------------------
 
@@ -222,12 +230,26 @@ class Redis:
         try:
             return do(*args, **options)
         except self._failures as error:
+            if not isinstance(error, self._errors.RedisError):
+                self._renew()
             if not again or not self._may_heal(error):
                 raise self._translated(verb, what, error, began) from error
+        except BaseException:
+            self._renew()
+            raise
         try:
             return do(*args, **options)
         except self._failures as error:
             raise self._translated(verb, what, error, began) from error
+        except BaseException:
+            self._renew()
+            raise
+
+    def _renew(self) -> None:
+        # An exception that is none of the driver's may have come between a command and its answer,
+        # or have lost a connection that the pool counts for ever.
+        before, self._client = self._client, self._connect()
+        before.connection_pool.disconnect(inuse_connections=False)
 
     def _may_heal(self, error: BaseException) -> bool:
         redis = self._errors

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -45,7 +44,7 @@ class Connections:
         self.errors = (self._error, *_also(), OSError, EOFError)
         self._gone: Callable[..., bool] = self._engine.dialect.is_disconnect
         self._ready = False
-        self._making = Guard()
+        self._making, self._guard = Guard(), Guard()
         self.silence = Silence()
         _all.add(self)
 
@@ -54,7 +53,9 @@ class Connections:
         self._idle: list[Any] = []
         """Connections that nobody uses, the last one used at the end. A pool of SQLAlchemy's own
         would add a quarter to the time of a hit."""
-        self._permits = threading.Semaphore(2 * pool)
+        self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        """One of each open connection. Who loses a connection, wherever an exception comes, loses its
+        slot too."""
 
     def close(self) -> None:
         """Close what is open; it is opened again when it is needed."""
@@ -117,8 +118,10 @@ class Connections:
                 connection = self._idle.pop()
             except IndexError:
                 # Whoever gives one back puts it there, and tells nobody: so it is looked for again.
-                if self._permits.acquire(timeout=0.01 if deadline else 0):
-                    return self._opened()
+                if (slot := self._slot()) is not None:
+                    return self._opened(slot)
+                if deadline:
+                    time.sleep(0.01)
                 deadline = deadline or time.monotonic() + self._timeout
                 if time.monotonic() > deadline:
                     raise StoreError(
@@ -130,14 +133,17 @@ class Connections:
                 return connection
             self._drop(connection)
 
-    def _opened(self) -> Any:
-        try:
-            opened = self._engine.raw_connection()
-            connection = opened.dbapi_connection
-            opened.detach()
-        except BaseException:
-            self._permits.release()
-            raise
+    def _slot(self) -> _Slot | None:
+        with self._guard:
+            if len(self._slots) >= 2 * self._most:
+                return None
+            slot = _Slot()
+            self._slots.add(slot)
+            return slot
+
+    def _opened(self, slot: _Slot) -> Any:
+        connection = self.apart()
+        connection.kept_slot = slot
         return connection
 
     def apart(self) -> Any:
@@ -148,7 +154,7 @@ class Connections:
         return connection
 
     def _drop(self, connection: Any) -> None:
-        self._permits.release()
+        connection.kept_slot = None
         with contextlib.suppress(Exception):  # it is most often dead already
             connection.close()
 
@@ -191,11 +197,17 @@ class Connections:
             self.close()  # SQLite forbids carrying a connection across a fork
 
     def _forked(self) -> None:
-        self._making = Guard()
-        self._permits = threading.Semaphore(2 * self._most)
+        self._making, self._guard = Guard(), Guard()
+        self._slots = weakref.WeakSet()
         _inherited.append(self._idle)  # never closed here: they are the parent's
         self._idle = []
         self._engine.dispose(close=False)
+
+
+class _Slot:
+    """The room for one connection."""
+
+    __slots__ = ("__weakref__",)
 
 
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()

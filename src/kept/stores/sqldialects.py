@@ -348,7 +348,10 @@ CREATE TABLE IF NOT EXISTS {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL)""
     def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
         import sqlite3
 
-        options |= {"isolation_level": None, "check_same_thread": False}
+        class Connection(sqlite3.Connection):
+            """One that takes attributes."""
+
+        options |= {"isolation_level": None, "check_same_thread": False, "factory": Connection}
         options.setdefault("timeout", self.timeout)
         made = sqlite3.connect(*arguments, **options)
         try:
