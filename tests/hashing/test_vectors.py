@@ -118,3 +118,18 @@ def test_equal_values_agree() -> None:
     finally:
         sys.path.remove(str(VECTORS))
     assert [pair for pair in EQUAL if found[pair[0]] != found[pair[1]]] == []
+
+
+def test_values_of_a_project_as_the_second_scheme_has_them() -> None:
+    done = subprocess.run(
+        [sys.executable, str(VECTORS / "k2.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found = json.loads(done.stdout)
+    assert found == json.loads((VECTORS / "k2.json").read_text())
+    first = {item["expr"]: item["digest"] for item in KEPT}
+    for text, item in found.items():  # what says itself what it is counts without code
+        assert (item["digest"] == first.get(text)) == (text == "Standing(1)")

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..records import Digest
 from .buffers import READONLY_MAPS, address, buffer_digest
+from .definitions import Receiver
 from .digests import digest_bytes
 from .functions import Identity, identify
 from .loaded import watch
@@ -13,6 +14,7 @@ __all__ = [
     "READONLY_MAPS",
     "SCALARS",
     "Identity",
+    "Receiver",
     "address",
     "buffer_digest",
     "digest",

@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from ..records import Digest
 from .buffers import Known
+from .definitions import begin
 from .encoding import ATOMS, Cyclic, reference_digest
 from .fast import SIZED, Task, fast_digest
 
@@ -40,6 +41,7 @@ def digest_bytes(
         return value.raw  # type: ignore[no-any-return]
     if kind in ATOMS and (kind not in _SIZED_ATOMS or len(value) < _SHORT):
         return blake3(dumps(value, 2)).digest()  # most arguments: no walk, and no second thread
+    begin()
     if ordered:
         return _by_reference(value, known, label, ordered)
     # A walk makes many tuples and no garbage; each some hundreds would start a collection.

@@ -26,6 +26,7 @@ from types import (
 from typing import Any, Literal, NamedTuple
 
 from ..errors import Undigestible
+from .definitions import TAG, function_code
 from .names import class_name, module_of
 
 __all__ = ["Identity", "identify", "reduce_code", "reduce_function"]
@@ -161,9 +162,15 @@ def reduce_function(function: FunctionType) -> tuple[Any, ...]:
         return "function", function_name(function)
     open_now.add(id(function))
     try:
-        return "function", function_name(function), *_content(function)
+        content = "function", function_name(function), *_content(function)
     finally:
         open_now.discard(id(function))
+    # Of a function that is called, what it reaches counts elsewhere.
+    code = None if _under_way.__dict__.get("identity") else function_code(function)
+    if code is None:
+        return content
+    attributes = dict(vars(function))
+    return (TAG, code, *content, attributes) if attributes else (TAG, code, *content)
 
 
 def _values(function: FunctionType, seen: set[int] | None = None) -> list[Any] | None:

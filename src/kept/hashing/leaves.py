@@ -9,9 +9,10 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from .definitions import TAG
 from .digests import digest_bytes
 from .encoding import Shape, expand
-from .names import module_of, type_key
+from .names import class_name, type_key
 
 __all__ = ["MOST", "Leaf", "leaves_of"]
 
@@ -63,6 +64,12 @@ def leaves_of(value: Any, raw: bytes | None = None, *, shown: bool = True) -> li
     return walk.found
 
 
+class _Code(str):
+    """The text of a leaf that is the code of a class."""
+
+    __slots__ = ()
+
+
 class _Walk:
     def __init__(self, shown: bool) -> None:
         self.found: list[Leaf] = []
@@ -72,6 +79,9 @@ class _Walk:
 
     def visit(self, path: str, value: Any, depth: int, raw: bytes | None = None) -> None:
         kind = type(value)
+        if kind is _Code:
+            self.found.append((path, str(value)))
+            return
         if self._shown:
             if kind in _PLAIN or (kind in (str, bytes) and len(value) <= _LONGEST):
                 self.found.append((path, repr(value)))
@@ -145,8 +155,18 @@ def _taken_apart(value: Any, kind: type) -> _Parts | None:
     shape = expand(value, None)
     if not isinstance(shape, Shape) or shape.kind != "tagged":
         return None
-    tag, *rest = shape.children
-    name = f"{module_of(kind.__module__)}:{kind.__qualname__}"
+    name = class_name(kind)
+    if shape.children[0] != TAG:
+        return _content(value, name, shape.children)
+    parts = _content(value, name, shape.children[2:])
+    if parts is None:
+        return None
+    code = _Code(f"the code of {name} <{shape.children[1][:_DIGITS]}>")
+    return name, [(".__class__", code), *parts[1]]
+
+
+def _content(value: Any, name: str, content: tuple[Any, ...]) -> _Parts | None:
+    tag, *rest = content
     if tag in ("dataclass", "attrs", "namedtuple"):
         fields = rest[1].split(",") if rest[1] else []
         made = [(f".{field}", item) for field, item in zip(fields, rest[2:], strict=False)]

@@ -10,8 +10,9 @@ from types import FunctionType
 from typing import Any
 
 from .buffers import Known
+from .definitions import TAG, class_code
 from .names import class_name, module_of
-from .registry import Reducer, Refused
+from .registry import HEAP, Reducer, Refused
 
 __all__ = [
     "NOTHING_HELPS",
@@ -22,19 +23,19 @@ __all__ = [
     "generic",
     "library_of",
     "own_attributes",
+    "reduce_class",
     "slots_beside",
     "slots_held",
 ]
 
-Fields = tuple[tuple[str, str, str], tuple[str, ...], bool]
-"""Of a class: (tag, its name, field names joined by commas), the field names, whether all slots."""
+Fields = tuple[tuple[Any, ...], tuple[str, ...], bool]
+"""Of a class: (tag, its name, field names joined by commas), the field names, whether all slots. Of
+one of a project, its code and the tag that says so stand before the tag.
+"""
 
 NOTHING_HELPS = (
     "leave the argument out with `ignore`, or say what stands for it with register_digest"
 )
-
-_HEAP = 1 << 9
-"""`Py_TPFLAGS_HEAPTYPE`: the class was made at run time, by Python or by a C module's spec."""
 
 _GENERATED = ("dataclasses", "attr._make")
 """Modules whose decorators write `__getstate__` into slotted classes; it says nothing new."""
@@ -45,7 +46,7 @@ _declared_by: dict[type, Fields] = {}
 def _is_plain(kind: type) -> bool:
     """Whether instances hold nothing but attributes, and pickle as attributes."""
     for base in kind.__mro__[:-1]:
-        if not base.__flags__ & _HEAP:
+        if not base.__flags__ & HEAP:
             return False
         for name in ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__"):
             method = base.__dict__.get(name)
@@ -80,7 +81,11 @@ def _find_fields(kind: type) -> Fields | None:
 
 def fields_of(kind: type) -> Fields | None:
     """The fields of a class whose reducer goes by them alone; asked after `reducer_of(kind)`."""
-    return _declared_by.get(kind)
+    fields = _declared_by.get(kind)
+    if fields is None:
+        return None
+    code = class_code(kind)
+    return fields if code is None else ((TAG, code, *fields[0]), *fields[1:])
 
 
 def forget_fields() -> None:
@@ -197,10 +202,17 @@ def generic(kind: type) -> Reducer:
     if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
         return _namedtuple(kind)
     if issubclass(kind, type):
-        return lambda value, known: ("class", class_name(value))
+        return reduce_class
     if issubclass(kind, (set, frozenset)):
         return _set(kind)
     return _pickled(kind)
+
+
+def reduce_class(value: Any, known: Known | None) -> tuple[Any, ...]:
+    """The reducer for classes: the name, and of those of a project the code."""
+    code = class_code(value)
+    content = "class", class_name(value)
+    return content if code is None else (TAG, code, *content)
 
 
 def _refuse(reason: str) -> Reducer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .definitions import TAG
+
 __all__ = ["path_of"]
 
 _NAMED = {"dataclass": 3, "attrs": 3, "namedtuple": 3}
@@ -27,6 +29,8 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
     for shape, number in steps:
         children = shape.children
         if shape.kind == "tagged":
+            if children[0] == TAG:
+                children, number = children[2:], number - 2
             above = children[0]
             if above in _NAMED and number >= _NAMED[above]:
                 text += "." + children[2].split(",")[number - _NAMED[above]]

@@ -46,6 +46,9 @@ _registered: dict[type, Callable[[Any], Any]] = {}
 _found: dict[type, Reducer] = {}
 _entry_points = "unread"
 
+HEAP = 1 << 9
+"""`Py_TPFLAGSHEAPTYPE`: the class was made at run time, by Python or by a C module's spec."""
+
 _MOST_TYPES = 4096
 """Types remembered; a program that makes classes without end must not fill memory."""
 
@@ -136,10 +139,7 @@ def _installed(kind: type) -> Reducer | None:
     return None
 
 
-def _find(kind: type) -> Reducer:
-    own = _own(kind)
-    if own is not None:
-        return own
+def _tabled(kind: type) -> Reducer | None:
     for base in kind.__mro__[:-1]:
         key = type_key(base)
         top = key.partition(".")[0]
@@ -150,12 +150,40 @@ def _find(kind: type) -> Reducer:
             reducer = tables.FAMILIES.get(key)
         if reducer is not None:
             return reducer
-    installed = _installed(kind)
-    if installed is not None:
-        return installed
-    from .objects import generic
+    return None
 
-    return generic(kind)
+
+def _find(kind: type) -> Reducer:
+    told = _own(kind)
+    if told is not None:
+        return told
+    reducer = _tabled(kind)
+    if reducer is None:
+        told = _installed(kind)
+        if told is not None:
+            return told
+        from .objects import generic
+
+        reducer = generic(kind)
+    return _of_project(kind, reducer)
+
+
+def _of_project(kind: type, reducer: Reducer) -> Reducer:
+    """A reducer that adds the code of a project's class to what another one gives."""
+    if not kind.__flags__ & HEAP or issubclass(kind, type):
+        return reducer
+    from .definitions import TAG, class_code
+
+    if class_code(kind) is None:
+        return reducer
+
+    def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
+        content = reducer(value, known)
+        return TAG, class_code(kind), *content
+
+    reduce.__module__ = reducer.__module__
+    reduce.__wrapped__ = reducer  # type: ignore[attr-defined]  # functions have what they are given
+    return reduce
 
 
 def reducer_of(kind: type) -> Reducer:

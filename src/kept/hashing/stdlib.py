@@ -6,10 +6,19 @@ import sys
 from typing import Any
 
 from .buffers import Known, buffer_digest
+from .definitions import TAG, Receiver, module_code
 from .names import class_name, module_of, type_key
-from .objects import NOTHING_HELPS, attributes, cached_names, generic, slots_beside, slots_held
+from .objects import (
+    NOTHING_HELPS,
+    attributes,
+    cached_names,
+    generic,
+    reduce_class,
+    slots_beside,
+    slots_held,
+)
 from .refusals import REFUSED
-from .registry import Reducer, Refused
+from .registry import Reducer, Refused, reducer_of
 
 __all__ = ["EXACT", "FAMILIES"]
 
@@ -17,10 +26,6 @@ __all__ = ["EXACT", "FAMILIES"]
 def _fields(tag: str, *names: str) -> Reducer:
     """Exactly these attributes; a subclass is for its pickle reduction."""
     return lambda value, known: (tag, *(getattr(value, name) for name in names))
-
-
-def _class(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "class", class_name(value)
 
 
 def _function(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -51,7 +56,9 @@ def _bound(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _module(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "module", module_of(value.__name__, getattr(value, "__file__", None))
+    code = module_code(value)
+    content = "module", module_of(value.__name__, getattr(value, "__file__", None))
+    return content if code is None else (TAG, code, *content)
 
 
 def _descriptor(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -294,8 +301,18 @@ def _random(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "random", class_name(type(value)), value.getstate(), attributes(value)
 
 
+def _receiver(value: Receiver, known: Known | None) -> tuple[Any, ...]:
+    inner = value.value
+    if isinstance(inner, type):
+        return "class", class_name(inner)
+    reducer: Any = reducer_of(type(inner))
+    content: tuple[Any, ...] = getattr(reducer, "__wrapped__", reducer)(inner, known)
+    return content
+
+
 EXACT: dict[str, Reducer] = {
-    "builtins.type": _class,
+    f"{Receiver.__module__}.Receiver": _receiver,
+    "builtins.type": reduce_class,
     "builtins.NotImplementedType": lambda value, known: ("NotImplemented",),
     "builtins.range": _fields("range", "start", "stop", "step"),
     "builtins.slice": _fields("slice", "start", "stop", "step"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kept.conditions import ANY, Condition, Equal, Is, Query, Span
 from kept.errors import ConfigError
-from kept.hashing import digest_bytes
+from kept.hashing import Receiver, digest_bytes
 from kept.hashing.keys import default_digest
 from kept.query import Matches, building
 from kept.query.tests import TESTS
@@ -26,7 +26,7 @@ def query(kept: Kept[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     """See `Kept.query`."""
     conditions = [Condition("function", (), Equal(kept.function_name))]
     for name, value in _named(kept, args, kwargs):
-        condition = _sentinel(kept, name, value) or building.argument(
+        condition = _special(kept, name, value) or building.argument(
             name, _in_order(kept, name, value)
         )
         if isinstance(condition.test, Span) and kept.options.arguments == "digests":
@@ -90,8 +90,13 @@ def _in_order(kept: Kept[..., Any], name: str, value: Any) -> Any:
     return Digest.of(digest_bytes(value, label=f'arguments["{name}"]', ordered=True))
 
 
-def _sentinel(kept: Kept[..., Any], name: str, value: Any) -> Condition | None:
-    """A default that says that nothing was given has an identity by its name."""
+def _special(kept: Kept[..., Any], name: str, value: Any) -> Condition | None:
+    """The object that a method is called on counts without the code of its class, and a default that
+    says that nothing was given by its name.
+    """
+    if name == next(iter(kept._binder.names), "") and kept.locator.coding().receives((value,)):
+        raw = digest_bytes(Receiver(value), ordered=kept._binder.in_order(name))
+        return Condition("argument", (name,), Is(Digest.of(raw)))
     if type(value) is object and value is kept._binder.sentinels.get(name):
         return Condition("argument", (name,), Is(Digest.of(default_digest(name))))
     return None

@@ -68,6 +68,7 @@ class Coding:
         if not (options.name or self._own or self._deep):
             self.name = placed(self.name, function)
         self._classes: dict[type[Any], Deep] = {}
+        self._receivers: dict[type[Any], bool] = {}
 
     @property
     def deep(self) -> Deep | None:
@@ -92,6 +93,18 @@ class Coding:
                 self._classes.clear()
             found = self._classes[kind] = deep(self._function, kind)
         return "" if found.hex == self._deep.hex else found.hex
+
+    def receives(self, values: tuple[Any, ...]) -> bool:
+        """Whether the first argument is what the function is called on, as a method of its class."""
+        if not values or not isinstance(self._function, FunctionType):
+            return False
+        kind = values[0] if isinstance(values[0], type) else type(values[0])
+        found = self._receivers.get(kind)
+        if found is None:
+            if len(self._receivers) > 1000:
+                self._receivers.clear()
+            found = self._receivers[kind] = _has(kind, self._function)
+        return found
 
     def same_for(self, values: tuple[Any, ...]) -> Callable[[], bool] | None:
         """`all_same`, also of the class of a receiver."""
@@ -154,14 +167,19 @@ class Coding:
         return {self.name: of_function(self._function, self._own)}
 
 
+_WRAPPERS = 5  # `classmethod` above `@keep` above decorators
+
+
 def _has(kind: type[Any], function: FunctionType) -> bool:
     """Whether a class, or one of its bases, has a function for its method."""
     if kind in SCALARS or not function.__code__.co_argcount:
         return False
     for base in kind.__mro__:
         item = vars(base).get(function.__name__)
-        if item is not None and function in (item, getattr(item, "__wrapped__", None)):
-            return True
+        for _ in range(_WRAPPERS):
+            if item is function:
+                return True
+            item = getattr(item, "__wrapped__", None)
     return False
 
 

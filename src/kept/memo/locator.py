@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kept.errors import Undigestible
-from kept.hashing import SCALARS, digest_bytes
+from kept.hashing import SCALARS, Receiver, digest_bytes
 from kept.hashing.keys import call_key, default_digest
 from kept.memo.binder import Left
 from kept.memo.coding import Coding
@@ -160,7 +160,7 @@ class Locator:
 
     def _digested(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
         """The arguments, and what counts beside them; the names of that begin with `@`."""
-        items = self._arguments(values)
+        items = self._arguments(values, coding)
         receiver = coding.of_receiver(values)
         if receiver:
             items.append(("@class", receiver, digest_bytes(receiver)))
@@ -185,19 +185,29 @@ class Locator:
 
         return items(depends)
 
-    def _arguments(self, values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
+    def _arguments(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
         if self._options.key is not None:
             args, kwargs = self._binder.spread(values)
             wanted = self._options.key(*args, **kwargs)
             return [("key", wanted, digest_bytes(wanted, label="key"))]
         binder = self._binder
+        given = binder.items(values)
+        if given and given[0][0] == binder.names[0] and coding.receives(values):
+            name, value = given.pop(0)
+            label, ordered = f'arguments["{name}"]', binder.in_order(name)
+            raw = digest_bytes(Receiver(value), label=label, ordered=ordered)
+            return [(name, value, raw), *self._counted(given)]
+        return self._counted(given)
+
+    def _counted(self, given: list[tuple[str, Any]]) -> list[tuple[str, Any, bytes]]:
+        binder = self._binder
         try:
             if binder.ordered:
                 return [
                     (name, value, digest_bytes(value, ordered=binder.in_order(name)))
-                    for name, value in binder.items(values)
+                    for name, value in given
                 ]
-            items = [(name, value, digest_bytes(value)) for name, value in binder.items(values)]
+            items = [(name, value, digest_bytes(value)) for name, value in given]
         except Undigestible:  # a sentinel; or once more, with a label that tells which it is
             sentinels = binder.sentinels
             items = [
@@ -210,7 +220,7 @@ class Locator:
                         value, label=f'arguments["{name}"]', ordered=binder.in_order(name)
                     ),
                 )
-                for name, value in binder.items(values)
+                for name, value in given
             ]
         return items
 

@@ -175,7 +175,8 @@ class Reach:
             yield id(node)
             for at, item in enumerate(node):
                 if type(item) is list and id(item) not in seen:
-                    if (id(node), at) in self._early:
+                    # A base is looked up early, and its methods run all the same.
+                    if (id(node), at) in self._early and item[:1] != ["class"]:
                         continue
                     seen.add(id(item))
                     waiting.append(item)

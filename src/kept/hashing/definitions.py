@@ -1,0 +1,184 @@
+"""What a value brings of its project: the code of its class, or of the function or module that it is.
+
+The code is the deep identity (see `code`), worked out once and looked at again in each walk: it is
+made anew when a method was replaced, a helper bound to another function, a class given other bases.
+"""
+
+from __future__ import annotations
+
+from threading import local
+from types import CellType, CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
+
+from .registry import HEAP, Refused
+
+if TYPE_CHECKING:
+    from .code import Deep
+
+__all__ = ["TAG", "Receiver", "begin", "class_code", "function_code", "made_here", "module_code"]
+
+TAG = "k2:project"
+"""Tag of what is of the project: its code, then what the value would be without."""
+
+_MOST = 4096
+
+
+class Receiver:
+    """Stands for the object that a method is called on: what the method asks of its class counts with
+    the method, so the object counts by content and the name of its class.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Thread(local):
+    inside = 0
+    """How many identities are being worked out: what they hold is followed by them."""
+
+
+_thread = _Thread()
+_walks = 0
+
+
+def begin() -> None:
+    """Begin a walk: what was known of classes and functions is to be looked at again."""
+    global _walks
+    _walks += 1
+
+
+class _Known:
+    """The code of one definition, and whether it still is that."""
+
+    __slots__ = ("_code", "_deep", "_of", "_walk")
+
+    def __init__(self, of: Any) -> None:
+        self._of = of
+        self._make()
+
+    def _make(self) -> None:
+        from .code import deep  # parses; most values need none
+
+        walk = _walks
+        _thread.inside += 1
+        try:
+            self._deep: Deep = deep(self._of)
+        except RecursionError:
+            raise
+        except Exception as error:
+            raise Refused(
+                f"the code of {self._of!r} can't be followed ({type(error).__name__}: {error})"
+            ) from error
+        finally:
+            _thread.inside -= 1
+        if self._deep.mocked:
+            raise Refused(f"a test has replaced a part of {self._of!r}")
+        self._code = self._deep.hex
+        self._walk = walk
+
+    def now(self) -> str:
+        """Return the code: 64 hex digits."""
+        walk = _walks
+        if self._walk != walk:
+            _thread.inside += 1
+            try:
+                same = self._deep.guards.all_same()
+            finally:
+                _thread.inside -= 1
+            if same:
+                self._walk = walk
+            else:
+                self._make()
+        return self._code
+
+
+_classes: dict[type, _Known | None] = {}
+_functions: dict[tuple[int, int], tuple[CodeType, dict[str, Any], _Known | None]] = {}
+_modules: dict[str, tuple[ModuleType, _Known | None]] = {}
+
+
+def made_here(kind: type) -> bool:
+    """Return whether a class is of a project."""
+    if not kind.__flags__ & HEAP:
+        return False
+    from .code import Project
+
+    return Project(kind).owns_class(kind)
+
+
+def class_code(kind: type) -> str | None:
+    """Return the code of a class, with that of its bases; None if none of them is of a project.
+
+    Raises:
+        Refused: it can't be followed.
+    """
+    try:
+        known = _classes[kind]
+    except KeyError:
+        if len(_classes) > _MOST:
+            _classes.clear()
+        owned = next((base for base in kind.__mro__[:-1] if made_here(base)), None)
+        if owned is not None and _thread.inside:
+            return _text_of(kind)
+        known = _classes[kind] = None if owned is None else _Known(owned)
+    if known is None:
+        return None
+    return _text_of(kind) if _thread.inside else known.now()
+
+
+def _text_of(kind: type) -> str:
+    """The source of a class, for a walk that follows what it reaches itself."""
+    from .code.texts import class_nodes, class_text
+
+    bases = [base for base in kind.__mro__[:-1] if made_here(base)]
+    texts = [text for base in bases for text in class_text(base, class_nodes(base))]
+    return blake3(repr([(text.text, text.chains) for text in texts]).encode()).hexdigest()
+
+
+def function_code(function: FunctionType) -> str | None:
+    """Return the code of a function, without what it holds; None if it is of a library.
+
+    Raises:
+        Refused: it can't be followed.
+    """
+    if _thread.inside:
+        return None
+    code, space = function.__code__, function.__globals__
+    found = _functions.get((id(code), id(space)))
+    if found is None or found[0] is not code or found[1] is not space:
+        from .code import Project
+
+        if len(_functions) > _MOST:
+            _functions.clear()
+        known = None
+        if Project(function).owns_function(function):
+            # Empty, since what it holds is in its digest, and differs from one made by it to the next.
+            cells = tuple(CellType() for _ in code.co_freevars)
+            bare = FunctionType(code, space, function.__name__, None, cells)
+            bare.__module__, bare.__qualname__ = function.__module__, function.__qualname__
+            known = _Known(bare)
+        found = _functions[id(code), id(space)] = code, space, known
+    return None if found[2] is None else found[2].now()
+
+
+def module_code(module: ModuleType) -> str | None:
+    """Return the code of a module; None if it is of a library.
+
+    Raises:
+        Refused: it can't be followed.
+    """
+    if _thread.inside:
+        return None
+    found = _modules.get(module.__name__)
+    if found is None or found[0] is not module:
+        from .code import Project
+
+        if len(_modules) > _MOST:
+            _modules.clear()
+        known = _Known(module) if Project().owns_module(module) else None
+        found = _modules[module.__name__] = module, known
+    return None if found[1] is None else found[1].now()
