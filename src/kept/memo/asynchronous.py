@@ -33,6 +33,9 @@ class KeptCoroutine(Kept[Any, Any]):
             return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a coroutine function's
         return self._await(values, (args, kwargs))
 
+    def _through(self, values: tuple[Any, ...], given: Given) -> Any:
+        return self._await(values, given)
+
     async def _await(self, values: tuple[Any, ...], given: Given, again: bool = False) -> Any:
         result = MISSING if again else self._glance(values)
         if result is MISSING:
@@ -90,11 +93,10 @@ class KeptAsyncGenerator(Kept[Any, Any]):
     """A kept async generator function; see `replay` for what is kept of it."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        try:
-            values = self._values(args, kwargs)
-        except TypeError:
-            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
-        return self._iterate(values, (args, kwargs))
+        return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
+
+    def _through(self, values: tuple[Any, ...], given: Given) -> Any:
+        return self._iterate(values, given)
 
     async def _iterate(
         self, values: tuple[Any, ...], given: Given, again: bool = False

@@ -11,21 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, get_args, get_origin
 
 from kept.errors import ConfigError
-from kept.memo.marks import Ignored, Ordered, Required
-from kept.memo.signatures import ANYTHING, Accepted
+from kept.memo.marks import GIVEN, LEFT, Ignored, Ordered, Required
+from kept.memo.signatures import Accepted
 
-__all__ = ["LEFT", "Binder", "Left"]
+__all__ = ["Binder"]
 
 _KINDS = inspect.Parameter
-
-
-class Left:
-    """What stands for an argument that was left out, where that is another call than its default."""
-
-    __slots__ = ()
-
-
-LEFT = Left()
 
 
 class Binder:
@@ -42,6 +33,7 @@ class Binder:
 
     `bind(*args, **kwargs)` returns the values in the order of `names`, defaults applied, or `LEFT`
     where a default can't stand for what is left out; it raises the TypeError that the function would.
+    Unless the signature is `exact`, the function may take other arguments all the same.
     """
 
     def __init__(
@@ -61,20 +53,18 @@ class Binder:
                     )
 
     def renew(self) -> None:
-        """Read the signature anew: the function has changed, or else accepts what it does not tell."""
-        self._read(Accepted(self._about[0]) if not self.same() else None)
+        """Read the signature anew: the function has changed."""
+        self._read(Accepted(self._about[0]))
 
-    def _read(self, accepted: Accepted | None) -> None:
+    def _read(self, accepted: Accepted) -> None:
         function, ignore, require, ordered = self._about
-        self.same = accepted.same if accepted is not None else _always
-        """Whether the function accepts what it accepted when it was read."""
-        signature = ANYTHING if accepted is None else accepted.signature
-        parameters = list(signature.parameters.values())
-        if accepted is not None and not accepted.defaults:
+        self.same, self.exact = accepted.same, accepted.exact
+        parameters = list(accepted.signature.parameters.values())
+        if not self.exact:
             parameters = [
                 p if p.default is p.empty else p.replace(default=LEFT) for p in parameters
             ]
-        self.signature = signature.replace(parameters=parameters)
+        self.signature = accepted.signature.replace(parameters=parameters)
         self.names = [p.name for p in parameters]
         self.var_args = next((p.name for p in parameters if p.kind is _KINDS.VAR_POSITIONAL), None)
         self.var_kwargs = next((p.name for p in parameters if p.kind is _KINDS.VAR_KEYWORD), None)
@@ -96,6 +86,9 @@ class Binder:
         A parameter `*rest` is one argument named `*rest`; what `**options` gathers counts each by
         its own name (by `**name` where a parameter is called so too).
         """
+        if values and values[0] is GIVEN:
+            named = [item for item in sorted(values[2].items()) if item[0] not in self.ignore]
+            return [("*args", values[1]), *named]
         if self.simple:
             return list(zip(self.names, values, strict=True))
         found = []
@@ -115,7 +108,7 @@ class Binder:
         if not self.ordered:
             return False
         of = name.lstrip("*")
-        if of in self.ordered:
+        if of in self.ordered or (name == "*args" and not self.exact):  # it may hold any of them
             return True
         if of == self.var_args:  # which may hold what the signature no longer names
             return not self.ordered <= {*self.names}
@@ -125,13 +118,12 @@ class Binder:
         """Whether every required argument is there and not None."""
         if not self.require:
             return True
-        given = dict(zip(self.names, values, strict=True))
-        if self.var_kwargs:
-            given |= given[self.var_kwargs]
-        if not self.require <= given.keys() and self.var_args:
+        args, kwargs = self.spread(values)
+        given = {} if values and values[0] is GIVEN else dict(zip(self.names, values, strict=True))
+        given |= kwargs
+        if not self.require <= given.keys():
             # Which of the arguments by position it is, only the function's own word tells.
             with contextlib.suppress(TypeError, ValueError):
-                args, kwargs = self.spread(values)
                 bound = inspect.signature(self._about[0]).bind_partial(*args, **kwargs)
                 given = bound.arguments | given
         found = (given.get(name) for name in self.require)
@@ -145,6 +137,8 @@ class Binder:
 
     def spread(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments, by position and by keyword, that are bound to these values."""
+        if values and values[0] is GIVEN:
+            return values[1], values[2]
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         by_name = False
@@ -160,10 +154,6 @@ class Binder:
             else:
                 args.append(value)
         return tuple(args), kwargs
-
-
-def _always() -> bool:
-    return True
 
 
 def _marked(

@@ -13,9 +13,10 @@ from kept.guards import settle
 from kept.memo import recorded
 from kept.memo.bound import Bound, BoundCall
 from kept.memo.driving import advance, drive, refresh
-from kept.memo.flow import MISSING, Given, Located, Raise, keeping, look, outcome
+from kept.memo.flow import MISSING, Given, Located, Raise, keeping, look, outcome, resolved
 from kept.memo.guise import binds, digested, followed, wear
 from kept.memo.locator import Locator
+from kept.memo.marks import GIVEN
 from kept.memo.options import Options
 from kept.memo.pickling import body_of, reduced
 from kept.memo.recorded import OPEN
@@ -114,23 +115,30 @@ class Kept(Generic[P, R]):
         Raises:
             TypeError: it takes no such arguments.
         """
-        if not self._binder.same():
-            self._renew()
-        return self._bind(*args, **kwargs)
-
-    def _renew(self) -> None:
-        self._binder.renew()
-        self._bind = self._binder.bind
-        self.locator.renew()
+        binder = self._binder
+        if not binder.same():
+            binder.renew()
+            self._bind = binder.bind
+            self.locator.renew()
+        try:
+            return self._bind(*args, **kwargs)
+        except TypeError:
+            if binder.exact:
+                raise
+            return GIVEN, args, kwargs  # perhaps it takes more than it tells
 
     def _unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call whose arguments have no names: the function itself is to say what is wrong."""
-        if not self._binder.same():
-            self._renew()
-            return self(*args, **kwargs)
-        result = self.__wrapped__(*args, **kwargs)
-        self._renew()  # it takes more than it tells: later keys are made of what is given
-        return result
+        """Make a call whose arguments could not be bound."""
+        try:
+            values = self._values(args, kwargs)
+        except TypeError:
+            pass
+        else:
+            return self._through(values, (args, kwargs))
+        return self.__wrapped__(*args, **kwargs)  # which says what is wrong, in its own words
+
+    def _through(self, values: tuple[Any, ...], given: Given) -> Any:
+        return drive(self, values, given)
 
     def _glance(self, values: tuple[Any, ...]) -> Any:
         """The result, if it is kept and nothing has to be hashed to find it; otherwise `MISSING`.
@@ -410,6 +418,8 @@ class Kept(Generic[P, R]):
         """The arguments, with values in place of digests where the key is not made of their digests:
         in a tuple of `*args`, as arguments of `key=`, and where the order of dicts counts.
         """
+        if values and values[0] is GIVEN:
+            return GIVEN, *resolved(self, values[1:])
         binder = self._binder
         by_key = self.options.key is not None or bool(binder.ordered)
         if by_key and Digest in map(type, values):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from kept.errors import Undigestible
 from kept.hashing import SCALARS, Receiver, digest_bytes
 from kept.hashing.keys import call_key, default_digest
-from kept.memo.binder import Left
 from kept.memo.coding import Coding
 from kept.memo.flow import Located
+from kept.memo.marks import Left
 from kept.memo.options import Options
 from kept.records import Arguments
 

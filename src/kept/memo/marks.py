@@ -1,8 +1,10 @@
-"""What a signature may say of a parameter, inside `Annotated`."""
+"""What a signature may say of a parameter, inside `Annotated`, and what stands for an argument."""
 
 from __future__ import annotations
 
-__all__ = ["Ignored", "Ordered", "Required"]
+from typing import Any
+
+__all__ = ["GIVEN", "LEFT", "Ignored", "Left", "Ordered", "Required"]
 
 
 class Ignored:
@@ -15,3 +17,15 @@ class Ordered:
 
 class Required:
     """Marks what a call is not kept without: `data: Annotated[Data, kept.Required]`."""
+
+
+class Left:
+    """What stands for an argument that was left out, where that is another call than its default."""
+
+    __slots__ = ()
+
+
+LEFT = Left()
+
+GIVEN: Any = object()
+"""Before arguments by position and by keyword, in place of values: of a call that can't be bound."""

@@ -99,11 +99,10 @@ class KeptGenerator(Kept[Any, Any]):
     """A kept generator function."""
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        try:
-            values = self._values(args, kwargs)
-        except TypeError:
-            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
-        return self._iterate(values, (args, kwargs))
+        return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
+
+    def _through(self, values: tuple[Any, ...], given: Given) -> Any:
+        return self._iterate(values, given)
 
     def _iterate(
         self, values: tuple[Any, ...], given: Given, again: bool = False

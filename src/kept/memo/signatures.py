@@ -24,9 +24,9 @@ from types import (
 )
 from typing import Any
 
-__all__ = ["ANYTHING", "Accepted"]
+__all__ = ["Accepted"]
 
-ANYTHING = Signature(
+_ANYTHING = Signature(
     [Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)]
 )
 _ROUTINES = (
@@ -54,11 +54,12 @@ class Accepted:
 
     Attributes:
         signature: their names; `*args` and `**kwargs` where nothing can be trusted.
-        defaults: whether a call that leaves a default out is the same as one that gives it.
+        exact: whether it accepts these alone, and a call that leaves a default out is the same as one
+            that gives it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.defaults = True
+        self.exact = True
         self._checks: list[Callable[[], bool]] = []
         self.signature = self._of(function)
         checks = self._checks
@@ -79,7 +80,7 @@ class Accepted:
             inner = function.__dict__.get("__wrapped__")
             # `update_wrapper` may have put another one there than it calls.
             held = any(one is inner for one in gc.get_referents(function))
-            return self._of(inner) if held and callable(inner) else ANYTHING
+            return self._of(inner) if held and callable(inner) else _ANYTHING
         if issubclass(kind, type):
             return self._of_class(function)
         if kind in _ROUTINES:
@@ -88,7 +89,7 @@ class Accepted:
         if type(call) is FunctionType:
             self._checks.append(lambda: _static(type(function), "__call__") is call)
             return _without_first(self._of(call))
-        return ANYTHING
+        return _ANYTHING
 
     def _of_function(self, function: FunctionType) -> Signature:
         code, defaults = function.__code__, function.__defaults__
@@ -110,7 +111,7 @@ class Accepted:
             if _fits(function, found):
                 return found
             del self._checks[kept:]
-            self.defaults = True
+            self.exact = True
         bare = FunctionType(code, {}, function.__name__, defaults, function.__closure__)
         bare.__kwdefaults__ = named
         found = inspect.signature(bare)
@@ -134,14 +135,14 @@ class Accepted:
         try:
             return inspect.signature(functools.partial(inner, *args, **function.keywords))
         except (TypeError, ValueError):  # it can't be called
-            return ANYTHING
+            return _ANYTHING
 
     def _of_class(self, kind: type[Any]) -> Signature:
         call = _static(type(kind), "__call__")
         if type(call) is FunctionType:  # of a metaclass
             return _without_first(self._of(call))
         if call is not type.__call__:
-            return ANYTHING
+            return _ANYTHING
         new, init = _static(kind, "__new__"), _static(kind, "__init__")
         self._checks.append(
             lambda: _static(kind, "__new__") is new and _static(kind, "__init__") is init
@@ -151,15 +152,15 @@ class Accepted:
             return _without_first(self._of(init))
         if type(made) is FunctionType and init is object.__init__:
             return _without_first(self._of(made))
-        return ANYTHING  # both are given them; or they are kept beside, as an exception's are
+        return _ANYTHING  # both are given them; or they are kept beside, as an exception's are
 
     def _of_routine(self, function: Any) -> Signature:
         """One of C. What a default stands for there is not always what is passed when it is left out."""
         try:
             found = inspect.signature(function)
         except (TypeError, ValueError):  # it does not tell
-            return ANYTHING
-        self.defaults = False
+            return _ANYTHING
+        self.exact = False
         return found
 
 
