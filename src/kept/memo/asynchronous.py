@@ -112,14 +112,17 @@ class KeptAsyncGenerator(Kept[Any, Any]):
             item = await anext(body)
             while True:
                 recording.add(item)
+                recording.rest()
                 try:
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # noqa: BLE001  thrown in by the consumer
                     recording.whole = False
+                    recording.resume()
                     item = await body.athrow(error)
                 else:
+                    recording.resume()
                     if sent is not None:
                         recording.whole = False
                     item = await body.asend(sent)
@@ -132,6 +135,7 @@ class KeptAsyncGenerator(Kept[Any, Any]):
             raise
         finally:
             await body.aclose()
+            recording.rest()
 
     def load(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         return self.replayed(self._load(self._values(args, kwargs)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from kept.caches import Cache
 from kept.hashing import SCALARS, digest_bytes, identify
 from kept.hashing.names import RUN, meet, placed
+from kept.memo.observed import called
 from kept.memo.options import Options
 from kept.runs.sources import note_sources
 
@@ -26,6 +27,7 @@ class Coding:
     Args:
         function: the function itself.
         options: what `keep` was told.
+        wider: modules that count as a whole besides; see `observed`.
 
     Attributes:
         name: under which calls are kept.
@@ -33,16 +35,19 @@ class Coding:
         same: whether what can be compared at each call is what it was; None: nothing can change.
         all_same: the same of all that the identity was made from.
         known: keys that were found with this identity; see `Locator`.
+        base: the deep identity, without what it was widened by.
         mocked: whether a test has put something into its place that stands for no code, so that
             nothing may be kept.
     """
 
-    def __init__(self, function: Callable[..., Any], options: Options) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: Options, wider: frozenset[str] = frozenset()
+    ) -> None:
         self._function = function
         if getattr(function, "__module__", None) in RUN:
             meet(getattr(function, "__globals__", {}))
         self._deep: Deep | None = None
-        self._own = ""
+        self._own = self.base = ""
         self.same: Callable[[], bool] | None = None
         self.all_same: Callable[[], bool] | None = None
         self.mocked = False
@@ -58,12 +63,20 @@ class Coding:
         else:
             from kept.hashing.code import deep  # parses; most imports of kept need none
 
-            self._deep = deep(function)
+            found = deep(function)
+            self.base = found.hex
+            if wider:
+                from kept.hashing.code.wider import widened  # few functions are
+
+                found = widened(found, function, wider)
+            self._deep = found
             self.tag = f"deep2:{self._deep.hex}"
             self.mocked = self._deep.mocked
             if not self._deep.guards.steady:
                 self.same = self._deep.guards.same  # a hit waits for it
                 self.all_same = self._deep.guards.all_same
+            if wider:
+                self.same = _calling(self.same, wider)
         self.name = options.name or identify(function, "off").name
         if not (options.name or self._own or self._deep):
             self.name = placed(self.name, function)
@@ -74,6 +87,13 @@ class Coding:
     def deep(self) -> Deep | None:
         """What was reached by name, if that counts."""
         return self._deep
+
+    def covers(self, code: CodeType, values: tuple[Any, ...]) -> bool:
+        """Whether the identity covers a code object that a call ran."""
+        if self._deep is None or self._deep.covered.holds(code):
+            return True
+        found = self._of_class(values)
+        return found is not None and found.covered.holds(code)
 
     def _same(self) -> bool:
         return identify(self._function, "own").code == self._own
@@ -92,7 +112,7 @@ class Coding:
             if len(self._classes) > 1000:
                 self._classes.clear()
             found = self._classes[kind] = deep(self._function, kind)
-        return "" if found.hex == self._deep.hex else found.hex
+        return "" if found.hex == self.base else found.hex
 
     def receives(self, values: tuple[Any, ...]) -> bool:
         """Whether the first argument is what the function is called on, as a method of its class."""
@@ -168,6 +188,16 @@ class Coding:
 
 
 _WRAPPERS = 5  # `classmethod` above `@keep` above decorators
+
+
+def _calling(same: Callable[[], bool] | None, wider: frozenset[str]) -> Callable[[], bool]:
+    """`same`, which also tells a body that is under way that it calls something wider."""
+
+    def told() -> bool:
+        called(wider)
+        return same is None or same()
+
+    return told
 
 
 def _has(kind: type[Any], function: FunctionType) -> bool:

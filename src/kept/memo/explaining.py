@@ -45,9 +45,8 @@ def explain(kept: Kept[..., Any], values: tuple[Any, ...]) -> Explanation:
         text = f"no call is kept {kept.without()}"
         return _unkept(kept, name, Cause("required", text))
     looks = _looks(found)
-    if not _served(looks) and not found.holds():
+    if not _served(looks) and not kept.locator.settled(found):
         # As a call does: what the code rests on has changed where no hit looks, so its key is another.
-        kept.locator.renew()
         again = kept.locate(values)
         if again is not None:
             found, looks = again, _looks(again)

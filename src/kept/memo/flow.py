@@ -11,12 +11,14 @@ import itertools
 import time
 from collections.abc import Callable, Generator
 from random import SystemRandom
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.caches import Cache
 from kept.caches.tier import FAILED, Entry
 from kept.errors import ConfigError, DecodeError, NewerSchema, NotKept
 from kept.hashing import SCALARS
+from kept.memo import observed
 from kept.memo.flights import Flight, flights, running_loop
 from kept.memo.pending import PENDING, is_future, join
 from kept.memo.recorded import OPEN, record
@@ -82,6 +84,8 @@ def keeping(
             found = None
         if found is None:
             break
+        if kept.locator.followed and kept.locator.learn(found.cache):
+            continue
         if PENDING and not again:
             future = PENDING.get((id(found.cache.place.locks), found.key))
             if future is not None:
@@ -195,10 +199,13 @@ def _verified(kept: Kept[..., Any], found: Located, given: Given, result: Any) -
     """Compute again what is kept, and tell if it is another."""
     cache, key = found.cache, found.key
     before = cache.find(key)
+    kept.locator.asked = True
     try:
         fresh = yield from _miss(kept, found, resolved(kept, given), True, None)
     except Exception as error:  # noqa: BLE001  a hit was asked for, and there is one
         fresh = Raise(error)
+    finally:
+        kept.locator.asked = False
     if type(fresh) is Raise:
         if not isinstance(fresh.error, Exception):
             return fresh
@@ -316,7 +323,17 @@ def _compute(
     began = begin()
     call: Call | None = None
     watch = None if found is None or found.same is None else Watch(kept, found)
-    result = yield given
+    looked = None
+    started = perf_counter()
+    try:
+        looked = observed.begin(kept)
+        result = yield given
+    finally:
+        kept.locator.spent = perf_counter() - started
+        if looked is not None:
+            looked.leave()
+    if looked is not None and found is not None and not is_future(result):
+        found = looked.located(found)
     if type(result) is Raise:
         error = result.error
         kept.counts.failed += 1

@@ -47,6 +47,7 @@ def keep(
     meta: Any = ...,
     depends: Iterable[Any] = ...,
     verify: float = ...,
+    observe: bool | None = ...,
 ) -> _Decorator: ...
 def keep(
     function: Any = None,
@@ -71,6 +72,7 @@ def keep(
     meta: Any = None,
     depends: Iterable[Any] = (),
     verify: float = 0.0,
+    observe: bool | None = None,
 ) -> Any:
     """Make a function remember its results across processes.
 
@@ -107,6 +109,10 @@ def keep(
         verify: the share of hits, from 0 to 1, that are computed again and compared; a result that is
             not what was kept is a warning and a count (`stats().drifted`), and replaces it. Not of
             generators.
+        observe: whether the code that bodies run is compared with what the identity covers; what is
+            missing counts from then on (`stats().widened`). None: where Python can tell at no cost
+            (3.12 and later), of the first bodies in a process and of those that take milliseconds;
+            True: of each, also where that makes them slow; False: never.
         meta: what is recorded with each call beside what always is: names of collectors (`"git"`),
             functions that return a dict, or a dict of both by name, with what they take
             (`{"environment": ["OMP_NUM_THREADS"], "tags": {"for": "paper"}}`); False: nothing at all.
@@ -134,6 +140,7 @@ def keep(
         meta=meta,
         depends=depends,
         verify=verify,
+        observe=observe,
     )
 
     def decorate(function: Any) -> Any:

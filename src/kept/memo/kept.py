@@ -439,6 +439,8 @@ class Kept(Generic[P, R]):
         found = self.locate(values)
         if found is None:
             raise Undigestible(f"{self.__qualname__} keeps no call {self.without()}")
+        if self.locator.followed and self.locator.learn(found.cache):
+            return self._located(values)
         return found
 
     def without(self) -> str:

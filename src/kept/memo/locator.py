@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from kept.errors import Undigestible
@@ -13,6 +14,7 @@ from kept.hashing.keys import call_key, default_digest
 from kept.memo.coding import Coding
 from kept.memo.flow import Located
 from kept.memo.marks import Left
+from kept.memo.observed import WIDER, known_wider, note_wider
 from kept.memo.options import Options
 from kept.records import Arguments
 
@@ -51,6 +53,15 @@ class Locator:
         self._known_count = 0
         self.taken = False
         """Whether the identity is one that the function had where it came from."""
+        self.wider: frozenset[str] = frozenset()
+        """Modules that count as a whole besides, as bodies were seen to run code of them."""
+        self.looked = 0
+        """How many bodies were looked at."""
+        self.spent = 0.0
+        """Seconds that the last body took."""
+        self.asked = False
+        """Whether the next bodies are looked at in any case."""
+        self.followed = options.version is None and options.code == "deep"
         unusual = options.key or options.isolate or options.depends or options.verify
         self._quick = not (unusual or binder.require)
 
@@ -60,7 +71,7 @@ class Locator:
         """Which code the function runs now."""
         coding = self._coding
         if coding is None or not (coding.same is None or coding.same()):
-            coding = Coding(self._function, self._options)
+            coding = Coding(self._function, self._options, self.wider)
             self._known_count = 0
             self._set(coding)
         return coding
@@ -82,6 +93,51 @@ class Locator:
         coding.tag = tag
         self.taken = True
         self._set(coding)
+
+    def learn(self, cache: Cache) -> bool:
+        """Ask a cache, once, by what other processes have widened the identity; whether it is new."""
+        coding = self._coding
+        if coding is None or not coding.base or self.taken:
+            return False
+        note = WIDER + coding.base
+        if note in cache.noted:
+            return False
+        cache.noted.add(note)
+        known = known_wider(cache, note)
+        if known <= self.wider:
+            return False
+        self.wider |= known
+        self.renew()
+        return True
+
+    def settled(self, found: Located) -> bool:
+        """Whether a call that is kept nowhere is looked for under the right key."""
+        if not found.holds():
+            self.renew()
+            return False
+        return not (self.followed and self.learn(found.cache))
+
+    def widen(self, found: Located, modules: Iterable[str]) -> Located | None:
+        """Where the result of a call goes that ran code of other modules; None if that is not known."""
+        before = self._coding
+        if before is None or before.tag != found.code:
+            self.wider |= frozenset(modules)
+            self.renew()
+            return None
+        items = self.all_items(found)
+        self.wider |= frozenset(modules)
+        coding = Coding(self._function, self._options, self.wider)
+        if coding.base != before.base:
+            self.renew()
+            return None
+        self._set(coding)
+        note_wider(found.cache, WIDER + coding.base, self.wider)
+        key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
+        return found._replace(key=key, code=coding.tag, items=items)
+
+    def covers(self, code: CodeType, values: tuple[Any, ...]) -> bool:
+        """Whether the identity covers a code object that a call ran."""
+        return self._coding is None or self._coding.covers(code, values)
 
     def identity(self) -> tuple[str, str]:
         """The name under which calls are kept, and the code identity or version."""

@@ -45,8 +45,7 @@ def look_up(kept: Kept[..., Any], given: Given) -> tuple[Located | None, Any]:
         if found is None:
             return None, MISSING
         result = look(kept, found.cache, found.key, given)
-        if result is MISSING and not found.holds():
-            kept.locator.renew()
+        if result is MISSING and not kept.locator.settled(found):
             found = kept.locate(values)
             result = MISSING if found is None else look(kept, found.cache, found.key, given)
     except Exception:  # noqa: BLE001  see above

@@ -46,6 +46,7 @@ class Options(NamedTuple):
     meta: Any = None
     depends: tuple[Dependency, ...] = ()
     verify: float = 0.0
+    observe: bool | None = None
 
     @classmethod
     def of(
@@ -70,6 +71,7 @@ class Options(NamedTuple):
         meta: Any = None,
         depends: Any = (),
         verify: float = 0.0,
+        observe: bool | None = None,
     ) -> Options:
         """Check what a user gave.
 
@@ -84,6 +86,8 @@ class Options(NamedTuple):
         for label, flag in (("isolate", isolate), ("strict", strict)):
             if not isinstance(flag, bool):
                 raise ConfigError(f"{label}= is True or False, not {flag!r}")
+        if observe is not None and not isinstance(observe, bool):
+            raise ConfigError(f"observe= is True, False or None, not {observe!r}")
         for label, function in (("key", key), ("when", when)):
             if function is not None and not callable(function):
                 raise ConfigError(f"{label}= takes a function, not {function!r}")
@@ -134,6 +138,7 @@ class Options(NamedTuple):
             meta=meta,
             depends=_depends(depends),
             verify=float(verify),
+            observe=observe,
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 from kept.errors import ConfigError, EncodeError, NewerSchema, NotKept
+from kept.memo import observed
 from kept.memo.flights import flights
 from kept.memo.flow import MISSING, Given, Located, look, resolved
 from kept.memo.kept import Kept
@@ -19,7 +20,7 @@ from kept.memo.recorded import OPEN, record
 from kept.memo.storing import store
 from kept.memo.watch import Watch
 from kept.records import Call
-from kept.runs.costs import begin
+from kept.runs.costs import begin, seconds
 
 __all__ = ["KeptGenerator", "Recording", "find"]
 
@@ -27,7 +28,7 @@ __all__ = ["KeptGenerator", "Recording", "find"]
 class Recording:
     """What a generator yielded, item by item, and what it returned."""
 
-    __slots__ = ("began", "caller", "found", "items", "kept", "watch", "whole")
+    __slots__ = ("began", "caller", "found", "items", "kept", "looked", "watch", "whole")
 
     def __init__(self, kept: Kept[..., Any], found: Located | None) -> None:
         self.kept = kept
@@ -36,6 +37,7 @@ class Recording:
         self.whole = found is not None
         self.began = begin()
         self.caller = flights.caller()
+        self.looked = observed.begin(kept)
         self.watch = None if found is None or found.same is None else Watch(kept, found)
 
     def add(self, item: Any) -> None:
@@ -49,14 +51,31 @@ class Recording:
                 if self.kept.broke(cause):
                     raise cause from error
 
+    def rest(self) -> None:
+        """The consumer goes on."""
+        if self.looked is not None:
+            self.looked.leave()
+
+    def resume(self) -> None:
+        """The body goes on."""
+        if self.looked is not None:
+            self.looked.enter()
+
     def end(self, returned: Any = None) -> None:
         """The generator has ended: keep what it gave."""
         call: Call | None = None
         try:
             if self.whole and self.found is not None:
                 self.kept.counts.computed += 1
+                self.kept.locator.spent = seconds(self.began)
                 if self.watch is not None and not self.watch.ended():
                     return
+                found = self.found
+                if self.looked is not None:
+                    self.looked.leave()
+                    if (wider := self.looked.located(found)) is None:
+                        return
+                    self.found = found = wider
                 result = [self.items, returned]
                 call = store(self.kept, self.found, result, self.caller, self.began, "items")
         finally:
@@ -81,8 +100,7 @@ def find(
         found = kept.locate(values)
         if found is not None and not again:
             result = look(kept, found.cache, found.key)
-            if result is MISSING and not found.holds():
-                kept.locator.renew()
+            if result is MISSING and not kept.locator.settled(found):
                 found = kept.locate(values)  # see `flow.keeping`
                 result = look(kept, found.cache, found.key) if found is not None else MISSING
             if result is not MISSING:
@@ -118,14 +136,17 @@ class KeptGenerator(Kept[Any, Any]):
             item = next(body)
             while True:
                 recording.add(item)
+                recording.rest()
                 try:
                     sent = yield item
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # noqa: BLE001  thrown in by the consumer
                     recording.whole = False
+                    recording.resume()
                     item = body.throw(error)
                 else:
+                    recording.resume()
                     if sent is not None:
                         recording.whole = False
                     item = body.send(sent)
@@ -139,6 +160,7 @@ class KeptGenerator(Kept[Any, Any]):
             raise
         finally:
             body.close()
+            recording.rest()
 
     def load(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         return self.replayed(self._load(self._values(args, kwargs)))

@@ -29,6 +29,8 @@ class Stats:
     """Kept results that were damaged and were computed again."""
     drifted: int
     """Hits that were computed again (`verify`) and gave another result than what was kept."""
+    widened: int
+    """Bodies that ran code of the project which their identity did not cover, and so was widened."""
     seconds_saved: float
     """What the hits took to compute when they were kept."""
 
@@ -44,6 +46,7 @@ class Stats:
         "undigestible",
         "unstorable",
         "waited",
+        "widened",
     )
 
     def __init__(self, **counts: float) -> None:

@@ -16,7 +16,7 @@ from kept.testing.outcomes import Outcome, outcome
 
 __all__ = ["assert_faithful", "assert_invalidates"]
 
-_ASKED = ("explain", "key", "rerun", "stats", "cache", "function_name")
+_ASKED = ("explain", "key", "rerun", "stats", "cache", "function_name", "locator")
 
 
 def assert_faithful(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +33,12 @@ def assert_faithful(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None
     _check(f)
     before = _arguments(f, args, kwargs)
     key = _key(f, args, kwargs)
-    first = _computed(f, key, args, kwargs)
+    locator = f.locator  # type: ignore[attr-defined]  # by _check
+    locator.asked = True
+    try:
+        first = _computed(f, key, args, kwargs)
+    finally:
+        locator.asked = False
     changed = [name for name, was in before.items() if _arguments(f, args, kwargs)[name] != was]
     if changed or _key(f, args, kwargs) != key:
         what = ", ".join(changed) or "what its key is made from"
@@ -129,11 +134,17 @@ def _ran(f: Any) -> int:
 
 def _computed(f: Any, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
     """Run the body, whatever is kept, and see that what it gave is kept then."""
-    ran, start = _ran(f), time.time()
+    ran, start, wider = _ran(f), time.time(), f.locator.wider
     found = outcome(lambda: f.rerun(*args, **kwargs))
-    call = f.cache.calls.get(key)
     if _ran(f) == ran:
         _fail(f, f"its body does not run, and the call comes to {found}")
+    if more := sorted(f.locator.wider - wider):
+        _fail(
+            f,
+            f"its body runs code of {', '.join(more)} that its identity does not cover, so an edit "
+            "of that is not seen before it ran: name it in depends=",
+        )
+    call = f.cache.calls.get(key)
     if call is None or call.created < start:
         if found.error is not None:
             text = f"{f.__qualname__}: the body raised {found.error!r}, and that is not kept"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..cycles import cyclic_digest
 from ..encoding import Cyclic, reference_digest
+from .covered import Covered
 from .guards import Guards
 from .opaque import tell_apart
 from .project import Project
@@ -29,24 +30,27 @@ class Deep:
         names: see `Reach.names`.
         depends: see `Reach.depends`.
         widened: see `Reach.widened`.
+        covered: the code objects of what was reached.
         mocked: whether a test has put something into its place that stands for no code.
     """
 
-    __slots__ = ("depends", "guards", "hex", "mocked", "names", "parts", "widened")
+    __slots__ = ("covered", "depends", "guards", "hex", "mocked", "names", "parts", "widened")
 
     def __init__(self, reach: Reach) -> None:
         tell_apart(reach.root, reach.opaque)
         level = sys.flags.optimize  # `-O` leaves out assertions
-        self.hex = _digest([f"-O{level}", reach.top] if level else reach.top).hex()
+        self.hex = digested([f"-O{level}", reach.top] if level else reach.top).hex()
         self.widened = {name: tuple(why) for name, why in sorted(reach.widened.items())}
         self.guards: Guards = reach.guards()
         self.parts: dict[str, Part] = reach.parts
         self.names = reach.names
         self.depends = tuple(reach.depends)
         self.mocked = bool(reach.mocks)
+        self.covered = Covered(reach.met, reach.whole)
 
 
-def _digest(node: list[Any]) -> bytes:
+def digested(node: list[Any]) -> bytes:
+    """The digest of a node, which may have cycles."""
     try:
         return reference_digest(node)
     except Cyclic:

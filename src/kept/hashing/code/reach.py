@@ -13,7 +13,7 @@ from __future__ import annotations
 import builtins
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -117,6 +117,16 @@ class Reach:
         self.top = ["deep", self._inner, *self._extra, *self._modules()]
         for name, node in self._imports.nodes.items():
             self._part(name, "module", node, None)
+
+    @property
+    def met(self) -> Iterator[Any]:
+        """All that was reached."""
+        return (value for _, (value, _) in self._nodes.values())
+
+    @property
+    def whole(self) -> Iterable[str]:
+        """Modules of which all counts."""
+        return self._imports.nodes
 
     def guards(self) -> Guards:
         """What has to stay as it is for the identity to hold."""

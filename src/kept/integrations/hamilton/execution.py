@@ -60,6 +60,9 @@ class Execution:
     """
 
     options = Options()
+    followed = asked = False
+    """Its code is a graph's, so what it runs is compared with nothing."""
+    spent = 0.0
     collectors: Collectors | None = NOTHING
 
     def __init__(
@@ -74,6 +77,7 @@ class Execution:
         self.node = node
         self.function_name, self.code_tag = node.function_name, node.code_tag
         self.__wrapped__ = node.run
+        self.awaits = inspect.iscoroutinefunction(node.run)
         self.counts = Stats()
         self.digest: str | None = None
         """The digest of the result, once it is kept or found."""
