@@ -77,10 +77,10 @@ def _flushing(cache: Cache) -> Callable[[], None]:
 class _NoLocks:
     """Leases where nothing is kept: waiting for another's result would be in vain."""
 
-    def acquire(self, key: bytes) -> bool:
+    def acquire(self, key: bytes, owner: object = None) -> bool:
         return True
 
-    def release(self, key: bytes) -> None:
+    def release(self, key: bytes, owner: object = None) -> None:
         """Nobody waits."""
 
 
