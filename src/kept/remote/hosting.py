@@ -22,6 +22,7 @@ from kept.hashing import buffer_digest
 from kept.records import Call, Digest
 from kept.remote.frames import CHUNK_SIZE
 from kept.stores.embedded import Embedded
+from kept.stores.filesystem import open_regular
 from kept.stores.medium import Medium
 from kept.stores.shelves import put_value
 
@@ -140,7 +141,7 @@ class Host:
             yield from self._read_items(blob, start, end)
             return
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_regular(path)
         except OSError as error:
             raise DamagedValue(f"the blob {blob.name.hex()} is missing") from error
         try:

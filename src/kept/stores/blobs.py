@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,13 +111,15 @@ class Blobs:
         """
         path = f"{self._root}/{name[:2]}/{name}"  # no Path: it costs as much as opening the file
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StoreError(f"can't read {path}: {error}") from error
         try:
             found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):  # a pipe or a device, which may never end
+                raise DamagedValue(f"{path} is no regular file")
             content = self._map(fd, found.st_size)
         except (OSError, ValueError) as error:
             raise StoreError(f"can't read {path}: {error}") from error

@@ -15,7 +15,7 @@ from typing import Any
 
 from kept.errors import StoreError, tell
 from kept.guards import Guard, on_stack, settle, settles
-from kept.stores.filesystem import alone, identity, on_network
+from kept.stores.filesystem import alone, identity, on_network, refuse_irregular
 from kept.stores.snapshots import watch as watch_snapshot
 from kept.stores.transactions import DRIVER, Step, Token, Writing, is_damage
 from kept.stores.walindex import WalIndex
@@ -151,6 +151,7 @@ class Database:
             self.connection.execute(f"PRAGMA cache_size = -{room}")
 
     def _connect(self) -> sqlite3.Connection:
+        refuse_irregular(self.path)
         self.readonly = not os.access(
             self.path if self.path.exists() else self.path.parent, os.W_OK
         )

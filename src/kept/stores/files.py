@@ -21,7 +21,7 @@ from typing import Any
 from kept.errors import ConfigError, StoreError
 from kept.records import Buffer
 from kept.stores.base import check_key, check_prefix
-from kept.stores.filesystem import on_network
+from kept.stores.filesystem import on_network, open_regular
 from kept.stores.mapping import map_file
 from kept.stores.parts import Parts, sync_directory
 from kept.stores.trust import refuse_untrusted
@@ -128,7 +128,7 @@ class Files:
         path = self._path(key)
         for attempt in range(_STALE):
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = open_regular(path)
                 try:
                     return take(fd, os.fstat(fd))
                 finally:
@@ -227,7 +227,7 @@ class Files:
         try:
             if path.stat().st_size != view.nbytes:
                 return False
-            with path.open("rb", 0) as file:
+            with os.fdopen(open_regular(path), "rb", 0) as file:
                 at = 0
                 while at < view.nbytes:
                     part = file.read(_CHUNK)

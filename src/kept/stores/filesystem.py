@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["alone", "identity", "on_network"]
+from kept.errors import StoreError
+
+__all__ = ["alone", "identity", "on_network", "open_regular", "refuse_irregular"]
 
 _PATIENCE = 5.0  # seconds for which an opening waits for another
 _NETWORK = (
@@ -38,6 +42,43 @@ def alone(directory: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 fcntl.flock(fd, fcntl.LOCK_UN)  # a fork meanwhile has carried the descriptor off
             os.close(fd)
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+    """Open a file and return its descriptor.
+
+    Raises:
+        OSError: it can't be opened, or is a pipe, a device or a directory: opening one or reading from
+            it might never end.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _irregular(path)
+    return fd
+
+
+def refuse_irregular(path: Path) -> None:
+    """See that a file which a library opens is no pipe and no device, nor those that SQLite has beside
+    it; one that is not there is none.
+
+    Raises:
+        StoreError: one is, or can't be looked at.
+    """
+    for end in ("", "-wal", "-shm", "-journal"):
+        one = f"{path}{end}"
+        try:
+            found = os.stat(one)  # noqa: PTH116  the text is at hand
+            if not stat.S_ISREG(found.st_mode):
+                raise _irregular(one)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(f"can't open {one}: {error}") from error
+
+
+def _irregular(path: str | os.PathLike[str]) -> OSError:
+    return OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kept.errors import ConfigError, StoreError, UntrustedSource, tell
+from kept.errors import ConfigError, StoreError, tell
 from kept.records import Buffer
 from kept.stores.base import check_key, check_prefix
-from kept.stores.filesystem import on_network
+from kept.stores.filesystem import on_network, refuse_irregular
 from kept.stores.journal import JournaledFile
 from kept.stores.overlay import Change, read_at
+from kept.stores.trust import refuse_untrusted
 
 __all__ = ["Hdf5"]
 
@@ -79,15 +80,13 @@ class Hdf5:
     def _check_trust(self) -> None:
         if self.path.is_dir():
             raise StoreError(f"{self.path} is a directory; name a file")
-        with contextlib.suppress(FileNotFoundError):
-            found = self.path.stat()
-            mine = not hasattr(os, "getuid") or found.st_uid in (os.getuid(), 0)
-            if not self.trust and (found.st_mode & 0o022 or not mine):
-                raise UntrustedSource(
-                    f"others can write to {self.path} (mode {stat.S_IMODE(found.st_mode):04o}, "
-                    f"owner {found.st_uid}), and kept values can run code: `chmod go-w` it, or "
-                    "open it with trust=True"
-                )
+        refuse_irregular(self.path)
+        if (
+            not self.trust
+        ):  # its directory, where it could be replaced, and what is yet to be written
+            for path in (self.path.parent, self.path, Path(self._file.beside)):
+                with contextlib.suppress(FileNotFoundError):
+                    refuse_untrusted(path)
 
     # -- the four verbs ---------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ from blake3 import blake3
 
 from kept.errors import StoreError
 from kept.guards import Guard
+from kept.stores.filesystem import open_regular
 from kept.stores.overlay import PAGE, Change, read_at, write_at
 
 __all__ = ["JournaledFile"]
@@ -74,7 +75,7 @@ class JournaledFile:
     ) -> None:
         self.path, self.durable, self.patience = path, durable, patience
         self._end = end
-        self._beside = f"{path}.journal"
+        self.beside = f"{path}.journal"
         self._gate = self._file = -1
         self.turn = Guard()
         """Held by the thread that reads or changes it."""
@@ -209,7 +210,7 @@ class JournaledFile:
         try:
             raw = b"" if self._gate < 0 else os.pread(self._gate, _HEADER.size, 0)
         except OSError as error:
-            raise StoreError(f"can't read {self._beside}: {error}") from error
+            raise StoreError(f"can't read {self.beside}: {error}") from error
         if len(raw) < _HEADER.size or raw[:8] != _MAGIC:
             return _Header()
         return _Header(*_HEADER.unpack(raw))
@@ -278,12 +279,12 @@ class JournaledFile:
         if self._gate >= 0 and fcntl.fcntl(self._gate, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR:
             return
         try:
-            self._gate = os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._gate = open_regular(self.beside, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             if create or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise StoreError(f"can't write {self._beside}: {error}") from error
+                raise StoreError(f"can't write {self.beside}: {error}") from error
             with contextlib.suppress(OSError):  # without one, nobody writes either
-                self._gate = os.open(self._beside, os.O_RDONLY | os.O_CLOEXEC)
+                self._gate = open_regular(self.beside)
 
     def _find_file(self, create: bool = False) -> None:
         """Open the file that has the name now. Callers hold the companion's lock."""
@@ -299,7 +300,7 @@ class JournaledFile:
         self._drop_file()
         for flags in (os.O_RDWR | (os.O_CREAT if create else 0), os.O_RDONLY):
             try:
-                self._file = os.open(self.path, flags | os.O_CLOEXEC, 0o600)
+                self._file = open_regular(self.path, flags)
             except FileNotFoundError:
                 if create:
                     raise StoreError(f"can't make {self.path}: no such directory") from None

@@ -22,6 +22,7 @@ from typing import Any
 
 from kept.errors import StoreError
 from kept.guards import Guard
+from kept.stores.filesystem import open_regular
 from kept.stores.leases import SOMEBODY, Owner
 
 __all__ = ["KIND", "Locks"]
@@ -176,10 +177,10 @@ class Locks:
         return True
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CLOEXEC
+        flags = os.O_RDWR
         with contextlib.suppress(FileNotFoundError):
-            return os.open(self.path, flags)
-        fd = os.open(self.path, flags | os.O_CREAT, self._mode)
+            return open_regular(self.path, flags)
+        fd = open_regular(self.path, flags | os.O_CREAT, self._mode)
         with contextlib.suppress(PermissionError):  # another user was faster
             os.fchmod(fd, self._mode)  # the umask may be stricter
         return fd

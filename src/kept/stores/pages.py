@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from kept.errors import StoreError
+from kept.stores.filesystem import open_regular
 
 __all__ = ["Pages", "Row"]
 
@@ -45,10 +46,10 @@ class Pages:
         self._log: dict[int, int] = {}
         self._fd = self._log_fd = -1
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = open_regular(path)
             log = Path(f"{path}-wal")
             if log.is_file():
-                self._log_fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+                self._log_fd = open_regular(log)
             self._begin()
         except OSError as error:
             self.close()

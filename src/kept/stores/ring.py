@@ -17,6 +17,8 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from kept.stores.filesystem import open_regular
+
 __all__ = ["CAPACITY", "Ring"]
 
 CAPACITY = 16_384
@@ -39,7 +41,7 @@ class Ring:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
             if os.fstat(fd).st_size != _SIZE or os.pread(fd, 8, 0) != b"keptring":
                 os.ftruncate(fd, 0)
@@ -92,7 +94,7 @@ class Ring:
     def look(path: Path) -> tuple[int, int] | None:
         """Identity and count of a file that can only be read; None where there is none."""
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 magic, identity, count = _START.unpack(file.read(_START.size))
         except (OSError, struct.error):
             return None
@@ -104,7 +106,8 @@ class Ring:
         another one, or they are no longer there.
         """
         try:
-            content = path.read_bytes()
+            with os.fdopen(open_regular(path), "rb") as file:
+                content = file.read()
             magic, found, now = _START.unpack_from(content)
         except (OSError, struct.error):
             return None

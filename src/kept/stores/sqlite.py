@@ -14,6 +14,7 @@ from kept.errors import DamagedValue, NewerSchema, StoreError
 from kept.records import Buffer
 from kept.stores.base import Term, Where, check_key, check_prefix
 from kept.stores.database import Database, Token
+from kept.stores.filesystem import refuse_irregular
 from kept.stores.sqliterows import (
     ALL_INDEXED,
     BEHIND,
@@ -74,6 +75,7 @@ class Sqlite:
 
     def _prepare(self, trust: bool) -> None:
         private_file(self.file, trust)
+        refuse_irregular(self.file)
         try:
             uri = f"{self.file.resolve().as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as c:

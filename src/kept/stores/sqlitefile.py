@@ -14,6 +14,7 @@ from typing import Any
 
 from kept.errors import ConfigError, StoreError
 from kept.stores.embedded import Embedded
+from kept.stores.filesystem import refuse_irregular
 from kept.stores.medium import Medium
 from kept.stores.sqlite import APPLICATION, Sqlite
 from kept.stores.trust import private_file
@@ -61,6 +62,7 @@ def _what(file: Path, ours: bool) -> tuple[frozenset[str], int]:
 
     Through SQLite: closing a descriptor of our own would drop the locks of who has it open.
     """
+    refuse_irregular(file)
     query = (
         "SELECT group_concat(name, '/'), (SELECT application_id FROM pragma_application_id) "
         "FROM sqlite_master WHERE type = 'table'"

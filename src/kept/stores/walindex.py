@@ -11,6 +11,8 @@ import mmap
 import os
 from pathlib import Path
 
+from kept.stores.filesystem import open_regular
+
 __all__ = ["WalIndex"]
 
 
@@ -45,7 +47,7 @@ class WalIndex:
             identity = (found.st_dev, found.st_ino)
             self = cls._open.get(identity)
             if self is None:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                fd = open_regular(path)
                 self = cls._open[identity] = cls(fd, identity)
         except (OSError, ValueError):
             return None

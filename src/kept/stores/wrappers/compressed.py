@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from kept.codecs import compression
 from kept.errors import StoreError
 from kept.records import Buffer
 from kept.stores.base import Store
+from kept.stores.filesystem import open_regular
 from kept.stores.wrappers.abilities import close, lend
 
 __all__ = ["Compressed"]
@@ -108,7 +110,7 @@ class Compressed:
         if path is None:
             return None
         try:
-            with path.open("rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 return path if compression.is_plain(file.read(8)) else None
         except OSError as error:
             raise StoreError(f"can't read {path}: {error}") from error

@@ -1,0 +1,160 @@
+"""A pipe or a device in place of a file of a store: nobody waits for what never comes, or never ends."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kept
+from kept import Cache, StoreError, UntrustedSource, keep
+from kept.stores import Hdf5
+from kept.stores.filesystem import open_regular
+
+pytestmark = [
+    pytest.mark.timeout(30),
+    pytest.mark.filterwarnings("ignore::kept.KeptWarning"),  # told once a function
+]
+
+KINDS: dict[str, Callable[[Path], None]] = {
+    "pipe": lambda path: os.mkfifo(path),
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "link to a pipe": lambda path: _linked(path),
+    "directory": lambda path: path.mkdir(),
+}
+
+
+def _linked(path: Path) -> None:
+    pipe = Path(tempfile.mkdtemp()) / "pipe"
+    os.mkfifo(pipe)
+    path.symlink_to(pipe)
+
+
+every = pytest.mark.parametrize("kind", KINDS)
+
+
+def instead(path: Path, kind: str) -> None:
+    path.unlink(missing_ok=True)
+    KINDS[kind](path)
+
+
+@keep(name="large", version=1)
+def large(n: int) -> Any:
+    return bytearray(100_000 + n), n
+
+
+def fresh(url: str) -> Cache:
+    return kept.open(url, memory=0)
+
+
+@every
+def test_a_blob(home: Path, kind: str) -> None:
+    with fresh(str(home / "c")) as cache, kept.use(cache):
+        large(1)
+    (blob,) = (home / "c" / "blobs").rglob("*/*")
+    instead(blob, kind)
+    with fresh(str(home / "c")) as cache, kept.use(cache):
+        assert not cache.verify().ok
+        if kind == "directory":
+            return
+        assert large(1)[1] == 1
+        assert large(1)[1] == 1
+        assert cache.verify().ok, "it was made anew"
+
+
+@every
+@pytest.mark.parametrize("part", ["calls", "blobs"])
+def test_an_item_in_files(home: Path, kind: str, part: str) -> None:
+    with fresh(f"files:{home / 'c'}") as cache, kept.use(cache):
+        large(1)
+    item = max(path for path in (home / "c" / part).rglob("*") if path.is_file())
+    instead(item, kind)
+    with fresh(f"files:{home / 'c'}") as cache, kept.use(cache):
+        assert large(1)[1] == 1
+
+
+@every
+@pytest.mark.parametrize("end", ["", "-wal", "-journal"])
+@pytest.mark.parametrize("url", ["{}/c", "sqlite:///{}/c.db"])
+def test_an_index(home: Path, url: str, end: str, kind: str) -> None:
+    with fresh(url.format(home)) as cache, kept.use(cache):
+        large(1)
+    index = home / "c.db" if "sqlite" in url else home / "c" / "index.sqlite"
+    instead(Path(f"{index}{end}"), kind)
+    with pytest.raises(StoreError, match=r"no regular file|is a directory|can't"):
+        fresh(url.format(home))
+
+
+@every
+def test_locks(home: Path, kind: str) -> None:
+    fresh(str(home / "c")).close()
+    instead(home / "c" / "locks", kind)
+    with fresh(str(home / "c")) as cache, kept.use(cache):
+        assert large(1)[1] == 1
+
+
+@every
+def test_what_is_pending(home: Path, kind: str) -> None:
+    with fresh(str(home / "c")) as cache, kept.use(cache):
+        large(1)
+    instead(home / "c" / "pending", kind)
+    with fresh(str(home / "c")) as cache, kept.use(cache):
+        try:
+            assert large(2)[1] == 2
+            assert large.query().count() >= 1
+        except StoreError as error:
+            assert "pending" in str(error)  # noqa: PT017  it may do without
+
+
+@every
+@pytest.mark.parametrize("end", ["", ".journal", ".locks"])
+def test_hdf5(home: Path, end: str, kind: str) -> None:
+    pytest.importorskip("h5py")
+    store = Hdf5(home / "c.h5")
+    store.put("calls/x", b"content")
+    store._file.close()
+    instead(Path(f"{home / 'c.h5'}{end}"), kind)
+    if end == ".locks":
+        with fresh(f"hdf5:{home / 'c.h5'}") as cache, kept.use(cache):
+            assert large(1)[1] == 1
+        return
+    with pytest.raises(StoreError):
+        Hdf5(home / "c.h5").get("calls/x")
+
+
+@every
+def test_named_state(home: Path, kind: str) -> None:
+    with fresh(str(home / "c")) as cache:
+        kept.store("jobs", cache=cache).set("x", 1)
+    instead(home / "c" / "state.sqlite", kind)
+    with fresh(str(home / "c")) as cache, pytest.raises(StoreError):
+        kept.store("jobs", cache=cache).get("x")
+
+
+def test_a_file_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    fd = open_regular(tmp_path / "file")
+    assert os.read(fd, 10) == b"content"
+    os.close(fd)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")
+
+
+@pytest.mark.parametrize("path", ["c.h5", "c.h5.journal", "."])
+@pytest.mark.parametrize("mode", [0o722, 0o707])
+def test_an_hdf5_file_that_others_can_write_to(home: Path, path: str, mode: int) -> None:
+    pytest.importorskip("h5py")
+    where = home / "own" / path
+    where.parent.mkdir(exist_ok=True, mode=0o700)
+    (home / "own").mkdir(exist_ok=True, mode=0o700)
+    Hdf5(home / "own" / "c.h5").put("calls/x", b"content")
+    where.chmod(mode)
+    with pytest.raises(UntrustedSource, match="others can write"):
+        Hdf5(home / "own" / "c.h5")
+    with pytest.raises(UntrustedSource, match="others can write"):
+        kept.open(f"hdf5:{home / 'own' / 'c.h5'}")
+    assert Hdf5(home / "own" / "c.h5", trust=True).get("calls/x") == b"content"
