@@ -448,3 +448,18 @@ def test_what_a_function_holds_counts_by_value() -> None:
     before = digest(told)
     told.by = 3  # type: ignore[attr-defined]
     assert digest(told) != before
+
+
+def test_what_has_no_digest_in_a_function_is_named_by_its_path() -> None:
+    import threading
+
+    def holding(lock: Any) -> Any:
+        return lambda: lock
+
+    def defaulting(lock: Any = threading.Lock()) -> Any:  # noqa: B008  what it is for
+        return lock
+
+    with pytest.raises(kept.Undigestible, match=r'value\["f"\]\.lock: a lock'):
+        digest({"f": holding(threading.Lock())})
+    with pytest.raises(kept.Undigestible, match=r"value\.__defaults__\[0\]: a lock"):
+        digest(defaulting)

@@ -265,3 +265,4 @@ def test_what_a_test_has_replaced_is_not_kept() -> None:
         with mock.patch.object(Scale, "scale", return_value="fake"):
             assert scale(Scale(2), 3) == "fake"
     assert scale(Scale(2), 3) == 6
+    assert scale.query().count() == 1

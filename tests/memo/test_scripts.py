@@ -237,3 +237,71 @@ def test_a_notebook_is_called_as_its_file_where_that_is_known(tmp_path: Path) ->
     assert name(__session__="sub/one.ipynb") == "books/one.ipynb:f"
     assert name(__session__="console-1") == f"{tmp_path.resolve()}/books/notebook:f"
     assert name() == f"{tmp_path.resolve()}/books/notebook:f"
+
+
+ENGINE = """
+import os
+import sys
+from joblib import Parallel, delayed
+
+{job}
+    open("log", "a").write("ran\\n")
+    return Plain(x), Mode.FAST
+
+if __name__ == "__main__":
+    arguments = [1, "a", Mode.FAST, Size(1), Plain(1), Plain, helper, {{"m": Mode.FAST}}]
+    Parallel(n_jobs=2)(delayed(compute)(1, each) for each in arguments)
+    for each in arguments:
+        compute(1, each)
+        compute(2, each)
+    Parallel(n_jobs=2)(delayed(compute)(2, each) for each in arguments)
+    print(open("log").read().count("ran"))
+"""
+
+
+def test_in_workers_that_get_classes_by_value(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    body = JOB.partition('    print("ran", x, flush=True)')[0]
+    (tmp_path / "job.py").write_text(ENGINE.format(job=body))
+    assert run("job.py", cwd=tmp_path) == "16\n"
+    assert run("job.py", cwd=tmp_path) == "16\n"
+
+
+SENDER = """
+import cloudpickle
+{job}
+    return 1
+
+def edited(n):
+    return {edited}
+
+class Later:
+    def method(self):
+        return edited(1)
+
+if __name__ == "__main__":
+    arguments = [1, Mode.FAST, Size(1), Plain(1), Plain, helper, {{"m": Mode.FAST}}, Later()]
+    print(*[compute.key(0, each) for each in arguments], sep="\\n")
+    with open("sent", "wb") as file:
+        cloudpickle.dump((compute, arguments), file)
+"""
+RECEIVER = """
+import pickle
+with open("sent", "rb") as file:
+    compute, arguments = pickle.load(file)
+print(*[compute.key(0, each) for each in arguments], sep="\\n")
+"""
+
+
+def test_in_a_process_that_has_no_such_script(tmp_path: Path) -> None:
+    pytest.importorskip("cloudpickle")
+    body = JOB.partition('    print("ran", x, flush=True)')[0]
+    said = []
+    for edited in ("n", "n + 1"):
+        (tmp_path / "sender.py").write_text(SENDER.format(job=body, edited=edited))
+        (tmp_path / "receiver.py").write_text(RECEIVER)
+        said.append(run("sender.py", cwd=tmp_path))
+        (tmp_path / "sender.py").unlink()
+        assert run("receiver.py", cwd=tmp_path) == said[-1]
+    first, second = said[0].splitlines(), said[1].splitlines()
+    assert [a == b for a, b in zip(first, second, strict=True)] == [True] * 7 + [False]

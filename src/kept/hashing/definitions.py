@@ -6,18 +6,31 @@ made anew when a method was replaced, a helper bound to another function, a clas
 
 from __future__ import annotations
 
+import sys
 from threading import local
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
+from . import names
+from .names import RUN, is_own, module_of
 from .registry import HEAP, Refused
 
 if TYPE_CHECKING:
     from .code import Deep
 
-__all__ = ["TAG", "Receiver", "begin", "class_code", "function_code", "made_here", "module_code"]
+__all__ = [
+    "TAG",
+    "Receiver",
+    "arrive",
+    "begin",
+    "class_code",
+    "function_code",
+    "made_here",
+    "module_code",
+    "sent",
+]
 
 TAG = "k2:project"
 """Tag of what is of the project: its code, then what the value would be without."""
@@ -62,11 +75,12 @@ class _Known:
 
     def _make(self) -> None:
         from .code import deep  # parses; most values need none
+        from .code.values import is_mock
 
         walk = _walks
         _thread.inside += 1
         try:
-            self._deep: Deep = deep(self._of)
+            found = deep(self._of)
         except RecursionError:
             raise
         except Exception as error:
@@ -75,9 +89,11 @@ class _Known:
             ) from error
         finally:
             _thread.inside -= 1
-        if self._deep.mocked:
+        held = [each for base in getattr(self._of, "__mro__", ()) for each in vars(base).values()]
+        if found.mocked or any(is_mock(type(each)) for each in held):
             raise Refused(f"a test has replaced a part of {self._of!r}")
-        self._code = self._deep.hex
+        self._deep: Deep = found
+        self._code = found.hex
         self._walk = walk
 
     def now(self) -> str:
@@ -101,6 +117,85 @@ _functions: dict[tuple[int, int], tuple[CodeType, dict[str, Any], _Known | None]
 _modules: dict[str, tuple[ModuleType, _Known | None]] = {}
 
 
+_sent: dict[str, tuple[str, str]] = {}
+"""By qualified name, what the script that sends us functions defines: a mark, and the code."""
+
+
+_marks: dict[int, tuple[Any, str, str]] = {}
+_taken: dict[int, tuple[Any, str | None]] = {}
+
+
+def sent() -> tuple[str, dict[str, tuple[str, str]]]:
+    """Return what a process that runs another script has to know of this one: its name, and of the
+    functions and classes that it defines the code.
+
+    Cloudpickle sends them by value, without all that their definitions name.
+    """
+    begin()
+    found: dict[str, tuple[str, str]] = {}
+    for item in list(vars(sys.modules.get("__main__", sys)).values()):
+        kind = type(item)
+        if not (kind is FunctionType or issubclass(kind, type)):
+            continue
+        if getattr(item, "__module__", None) not in RUN or not is_own(item):
+            continue
+        try:
+            code = function_code(item) if kind is FunctionType else class_code(item)
+            if code is not None:
+                made = _marks.get(id(item))
+                if made is None or made[0] is not item or made[1] != code:
+                    made = _marks[id(item)] = item, code, _mark(item)
+                found[item.__qualname__] = made[2], code
+        except Exception:  # noqa: BLE001  who is given such a value meets it again
+            continue
+    return module_of("__main__"), found
+
+
+def arrive(main: str, found: dict[str, tuple[str, str]]) -> None:
+    """Take note of what was `sent`."""
+    names.arrive(main)
+    if any(_sent.get(name) != told for name, told in found.items()):
+        _sent.update(found)
+        _taken.clear()
+
+
+def _of_sender(item: Any) -> str | None:
+    """The code of a function or class of the script that sends us functions, if it is what was sent."""
+    if not _sent or item.__module__ not in RUN or is_own(item):
+        return None
+    key = item.__code__ if type(item) is FunctionType else item
+    found = _taken.get(id(key))
+    if found is None or found[0] is not key:
+        mark, code = _sent.get(item.__qualname__, ("", ""))
+        told = code if mark and mark == _mark(item) else None
+        if len(_taken) > _MOST:
+            _taken.clear()
+        found = _taken[id(key)] = key, told
+    return found[1]
+
+
+def _mark(item: Any) -> str:
+    """What tells a function or class from another of its name, in this process and in any other."""
+    from .digests import digest_bytes
+    from .functions import reduce_code
+
+    if type(item) is FunctionType:
+        return digest_bytes(reduce_code(item.__code__)).hex()
+    held: list[Any] = [[base.__qualname__ for base in item.__mro__]]
+    for name, value in sorted(vars(item).items()):
+        inner = getattr(value, "__func__", value)
+        if type(inner) is FunctionType and inner.__module__ == item.__module__:
+            held.append([name, reduce_code(inner.__code__)])
+        elif type(value) in _SCALARS and name[:1] != "_":
+            held.append([name, value])
+    members = vars(item).get("_member_map_") or {}
+    held += [[name, each._value_] for name, each in members.items()]
+    return digest_bytes(held).hex()
+
+
+_SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
 def made_here(kind: type) -> bool:
     """Return whether a class is of a project."""
     if not kind.__flags__ & HEAP:
@@ -116,6 +211,8 @@ def class_code(kind: type) -> str | None:
     Raises:
         Refused: it can't be followed.
     """
+    if _sent and (code := _of_sender(kind)) is not None:
+        return code
     try:
         known = _classes[kind]
     except KeyError:
@@ -147,6 +244,8 @@ def function_code(function: FunctionType) -> str | None:
     """
     if _thread.inside:
         return None
+    if _sent and (told := _of_sender(function)) is not None:
+        return told
     code, space = function.__code__, function.__globals__
     found = _functions.get((id(code), id(space)))
     if found is None or found[0] is not code or found[1] is not space:

@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import Undigestible
 from .definitions import TAG, function_code
-from .names import class_name, module_of
+from .names import class_name, module_of, script_or_module
 
 __all__ = ["Identity", "identify", "reduce_code", "reduce_function"]
 
@@ -85,7 +85,7 @@ def function_name(function: Any) -> str:
     """`module:qualname`, with the module as `names` has it."""
     code = getattr(function, "__code__", None)
     file = code.co_filename if isinstance(code, CodeType) else None
-    return f"{module_of(function.__module__, file)}:{function.__qualname__}"
+    return f"{script_or_module(function, file)}:{function.__qualname__}"
 
 
 def _digestible(value: Any) -> bool:
@@ -169,8 +169,10 @@ def reduce_function(function: FunctionType) -> tuple[Any, ...]:
     code = None if _under_way.__dict__.get("identity") else function_code(function)
     if code is None:
         return content
+    # The code says what the function does itself, too, and is the same where its source is not.
+    told = TAG, code, *content[:2], *content[3:]
     attributes = dict(vars(function))
-    return (TAG, code, *content, attributes) if attributes else (TAG, code, *content)
+    return (*told, attributes) if attributes else told
 
 
 def _values(function: FunctionType, seen: set[int] | None = None) -> list[Any] | None:

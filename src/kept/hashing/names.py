@@ -24,6 +24,7 @@ __all__ = [
     "module_of",
     "placed",
     "script_of",
+    "script_or_module",
     "type_key",
 ]
 
@@ -287,12 +288,20 @@ def class_file(kind: Any) -> str | None:
     return None
 
 
+def script_or_module(item: Any, file: str | None) -> str:
+    """Return the name of the module of a function or class.
+
+    Args:
+        file: where it is defined, if that is known. It need not be here, if the item was sent to us.
+    """
+    if _arrived and item.__module__ in RUN and _real(file) is None and not is_own(item):
+        return _arrived
+    return module_of(item.__module__, file)
+
+
 def class_name(kind: Any) -> str:
     """`module:qualname` of a class."""
     module = getattr(kind, "__module__", None)
     if module not in RUN:
         return f"{module_of(module)}:{kind.__qualname__}"
-    file = class_file(kind)
-    if file is None and _arrived and not is_own(kind):
-        return f"{_arrived}:{kind.__qualname__}"
-    return f"{module_of(module, file)}:{kind.__qualname__}"
+    return f"{script_or_module(kind, class_file(kind))}:{kind.__qualname__}"

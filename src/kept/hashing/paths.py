@@ -31,6 +31,8 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
         if shape.kind == "tagged":
             if children[0] == TAG:
                 children, number = children[2:], number - 2
+                if children[0] == "function":  # whose source is left out
+                    number += 1
             above = children[0]
             if above in _NAMED and number >= _NAMED[above]:
                 text += "." + children[2].split(",")[number - _NAMED[above]]

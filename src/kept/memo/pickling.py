@@ -8,6 +8,7 @@ from typing import Any
 
 from kept.caches import Cache
 from kept.errors import tell
+from kept.hashing.definitions import arrive, sent
 from kept.memo.bound import Bound
 
 __all__ = ["body_of", "is_global", "reduced"]
@@ -41,7 +42,7 @@ def reduced(kept: Any) -> str | tuple[Any, ...]:
 
         options, packed = options._replace(cache=None), pack(options.cache)
     # A function may hold what is kept of it, so that is made before, and filled afterwards.
-    state = function, options, kept._method, packed, _identity(kept)
+    state = function, options, kept._method, packed, _identity(kept), _told(kept)
     return _shell, (type(kept), name), state, None, None, _fill
 
 
@@ -77,6 +78,21 @@ def _identity(kept: Any) -> tuple[str, str] | None:
     return found
 
 
+_BY_VALUE = (
+    "cloudpickle",
+    "joblib.externals.cloudpickle",
+    "ray.cloudpickle",
+    "pyspark.cloudpickle",
+)
+
+
+def _told(kept: Any) -> Any:
+    """What a process that runs another script has to know of this one."""
+    if kept.__module__ != "__main__" or sys.modules.keys().isdisjoint(_BY_VALUE):
+        return None
+    return sent()
+
+
 def _name(kept: Any) -> str | None:
     try:
         found: str = kept.locator.name()
@@ -97,7 +113,7 @@ def _shell(kind: Any, name: tuple[str, str | None] | None) -> Any:
 def _fill(made: Any, state: tuple[Any, ...]) -> None:
     if made.__dict__:
         return  # it was there
-    function, options, method, packed, identity = state
+    function, options, method, packed, identity, told = state
     qualname = getattr(function, "__qualname__", "")
     by_name = _importable(getattr(function, "__module__", ""), qualname) is function
     if qualname.endswith(_BODY):
@@ -111,7 +127,11 @@ def _fill(made: Any, state: tuple[Any, ...]) -> None:
 
         options = options._replace(cache=opened(packed, lambda error: tell(str(error))))
     made.__init__(function, options, method)
-    if identity is not None and not by_name:
+    if by_name:
+        return
+    if told is not None:
+        arrive(*told)
+    if identity is not None:
         made.locator.take(*identity)
 
 
