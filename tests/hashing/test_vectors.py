@@ -133,3 +133,20 @@ def test_values_of_a_project_as_the_second_scheme_has_them() -> None:
     first = {item["expr"]: item["digest"] for item in KEPT}
     for text, item in found.items():  # what says itself what it is counts without code
         assert (item["digest"] == first.get(text)) == (text == "Standing(1)")
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_library_types_keep_their_digests(seed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(VECTORS / "libraries.py"), str(SRC)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["digests"]
+    kept = json.loads((VECTORS / "libraries.json").read_text())
+    assert {text: digest for text, digest in found.items() if kept.get(text) != digest} == {}
+    assert len(found) > 25

@@ -14,6 +14,7 @@ import pathlib
 import re
 import sys
 import types
+import typing
 import uuid
 import zoneinfo
 
@@ -28,7 +29,7 @@ NAMESPACE = {
         module.__name__: module
         for module in (array, collections, datetime, decimal, fractions, functools, math, operator)
     },
-    **{module.__name__: module for module in (pathlib, re, types, uuid, zoneinfo)},
+    **{module.__name__: module for module in (pathlib, re, types, typing, uuid, zoneinfo)},
 }
 
 DISTINCT = """
@@ -323,6 +324,39 @@ b"x" * 65537
 [{"a": 1}, {1: "a"}, {(1,): ["a"]}]
 [Point(1), Point(2), Other(1), Slotted(1), None, "a", [Point(3)]]
 [Colour.RED, 1, "a", decimal.Decimal(1), (Pair(1, [2]),)]
+typing.List[int]
+typing.List[str]
+typing.Dict[str, int]
+typing.Optional[int]
+typing.Literal[1]
+typing.Literal[True]
+typing.Annotated[int, 1]
+typing.ForwardRef("int")
+Variable
+Bound
+Otherwise
+Constrained
+Covariant
+Parameters
+Number_
+Text_
+list[Bound]
+list[Otherwise]
+uuid.UUID(int=1, is_safe=uuid.SafeUUID.safe)
+types.MappingProxyType(collections.OrderedDict(a=1, b=2))
+types.MappingProxyType(collections.OrderedDict(b=2, a=1))
+ValueError(1)
+told(ValueError(1), KeyError(2))
+told(ValueError(1), KeyError(2), hidden=True)
+told(ValueError(1), None, KeyError(2))
+told(ValueError(1), None, KeyError(2), True)
+[told(ValueError(1), told(KeyError(2), OSError(3)))]
+Cached(1)
+Cached(2)
+Moment(2020, 1, 1)
+labelled(Moment(2020, 1, 1), 1)
+labelled(Moment(2020, 1, 1), 2)
+labelled(Cached(1), 1)
 """.strip().splitlines()
 
 EQUAL = [
@@ -340,6 +374,10 @@ EQUAL = [
     ("{float('nan'): 1, float('nan'): 2}", "{float('nan'): 2, float('nan'): 1}"),
     ("recursive()", "recursive()"),
     ("closing([1])", "closing([1])"),
+    ("typing.Optional[int]", "int | None"),
+    ("looked_at(ValueError(1))", "ValueError(1)"),
+    ("looked_at(Cached(1))", "Cached(1)"),
+    ("[looked_at(Cached(1)), Cached(2)]", "[Cached(1), looked_at(Cached(2))]"),
     ("uuid.UUID(int=1)", "uuid.UUID(str(uuid.UUID(int=1)))"),
     ("Stated(1)", "Stated(1)"),
     ("(lambda p: (p.norm, p)[1])(Point(1))", "Point(1)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kept.caches.surviving import survives
 from kept.codecs import encode
 from kept.codecs.paths import stamped
 from kept.errors import Undigestible
@@ -13,13 +14,16 @@ from kept.records import Value
 __all__ = ["encoded"]
 
 
-def encoded(result: Any, codec: str) -> tuple[Value, bytes]:
+def encoded(result: Any, codec: str, *, compared: bool = False) -> tuple[Value, bytes]:
     """The encoded result and its digest (32 bytes); each large buffer is hashed once for both.
 
     A result that has no digest is named by the digest of its bytes.
 
+    Args:
+        compared: whether it is seen to that the result is the same when it is decoded.
+
     Raises:
-        EncodeError: it can't be encoded.
+        EncodeError: it can't be encoded, or would come back as another value.
     """
     value = encode(result, codec)
     if not value.buffers:
@@ -27,6 +31,9 @@ def encoded(result: Any, codec: str) -> tuple[Value, bytes]:
             digest = digest_bytes(result)
         except Undigestible:
             digest = buffer_digest(value.codec.encode() + b"\0" + value.head)
+        else:
+            if compared:
+                survives(result, value, digest)
         return stamped(result, value), digest
     names = [buffer_digest(buffer) for buffer in value.buffers]
     known = {
@@ -37,4 +44,7 @@ def encoded(result: Any, codec: str) -> tuple[Value, bytes]:
         digest = digest_bytes(result, known=known)
     except Undigestible:
         digest = buffer_digest(value.codec.encode() + b"\0" + value.head + b"".join(names))
+    else:
+        if compared:
+            survives(result, value, digest)
     return stamped(result, value._replace(names=names)), digest

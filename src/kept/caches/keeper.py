@@ -256,10 +256,11 @@ class Keeper:
             metadata: what else the record says; plain data for JSON.
 
         Raises:
-            EncodeError: the result can't be encoded.
+            EncodeError: the result can't be encoded, or would come back as another one.
             StoreError: it can't be written.
         """
-        value, digest = encoded(result, codec)
+        # An exception is kept with its causes beside it, which pickle leaves out.
+        value, digest = encoded(result, codec, compared=state != "failed")
         before = self._evicted.pop(key, digest)
         if before != digest:
             self.counts["drifted"] += 1

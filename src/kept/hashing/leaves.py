@@ -173,15 +173,20 @@ def _content(value: Any, name: str, content: tuple[Any, ...]) -> _Parts | None:
         if len(rest) > 2 + len(fields):
             made += [(f".{key}", item) for key, item in rest[-1].items()]
         return name, made
-    if tag in ("namespace", "pydantic"):
+    if tag in ("namespace", "pydantic", "k2:pydantic"):
         held = rest[0] if tag == "namespace" else rest[1]
-        return name, [(f".{key}", item) for key, item in held.items()]
+        made = [(f".{key}", item) for key, item in held.items()]
+        if tag == "k2:pydantic":
+            made.append((" (fields that were not set)", rest[4]))
+        return name, made
     if tag in ("OrderedDict", "Counter", "defaultdict", "deque"):
         held = value if tag == "deque" else dict(value)
         steps = [(f"[{n}]", x) for n, x in enumerate(held)] if tag == "deque" else _items(held)
         return name, steps
     if tag == "object":
         return _reduced(name, rest[1:])
+    if tag == "k2:object" and (found := _reduced(name, rest[2:])) is not None:
+        return name, [*found[1], *((f".{key}", item) for key, item in rest[1].items())]
     return None
 
 

@@ -73,5 +73,6 @@ _LONGEST = 400  # characters
 
 _STATES = frozenset(
     {"object", "dataclass", "attrs", "pydantic", "state", "namespace", "exception", "function"}
+    | {"k2:object", "k2:pydantic"}
 )
 """Tags under which a dict holds attributes."""

@@ -227,7 +227,7 @@ _OF_VARIABLES = (
 
 
 def _type_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
-    held = {}
+    kind, held = type(value).__name__, {}
     for name in _OF_VARIABLES:
         try:
             item = getattr(value, name, None)
@@ -237,11 +237,12 @@ def _type_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
             raise Refused(
                 f"the {name} of {value} can't be had ({error}): {NOTHING_HELPS}"
             ) from error
-        # the value of `__default__` that says that there is none is new in Python 3.13
-        if item and getattr(type(item), "__name__", "") != "NoDefaultType":
+        # there is no default by a value that is new in Python 3.13, no bound of a `ParamSpec` by one
+        # that is another since 3.12
+        none = type(item).__name__ == "NoDefaultType" or (item is type(None) and kind != "TypeVar")
+        if item and not none:
             held[name] = item
     plain = ("global", module_of(value.__module__), value.__name__)
-    kind = type(value).__name__
     return plain if kind == "TypeVar" and not held else ("k2:type variable", kind, *plain[1:], held)
 
 

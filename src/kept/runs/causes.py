@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -179,6 +180,8 @@ def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
     lines = [Line("", f"{change}") for change in changes[:_SHOWN]]
     if many > _SHOWN:
         lines.append(Line("", f"and {many - _SHOWN:,} more", "dim"))
+    if all(_looks_alike(change) for change in changes):
+        lines.append(Line("", _ALIKE, "dim"))
     label = called(call.function, call)
     lines.append(Line("nearest", f"{label}, key {call.key[:12]}, computed {ago(call.created)}"))
     data = {
@@ -191,6 +194,19 @@ def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
         },
     }
     return Cause("arguments", text, tuple(lines), data)
+
+
+_DIGITS = re.compile(r"<[0-9a-f?]+>")
+_ALIKE = (
+    "they look alike: they differ in what is not shown, or the digest of their type takes in more than "
+    "it did when the call was kept, so that it is computed again (`kept migrate` re-keys what it can)"
+)
+
+
+def _looks_alike(change: Change) -> bool:
+    """Whether all that a change shows to be different is a digest."""
+    before, after = change.before or "", change.after or ""
+    return "<" in before and _DIGITS.sub("", before) == _DIGITS.sub("", after)
 
 
 def _places(count: int) -> str:
