@@ -1,16 +1,25 @@
 """A body is called as its caller called it, and fails as it would if it were not kept."""
 
 import copy
+import functools
 import inspect
+import math
+import operator
 import random
 import re
+import sys
+import threading
 import traceback
+import typing
+import warnings
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any
 
 import pytest
 from tests.memo.callables import CALLABLES
 
+import kept
 from kept import keep
 
 GIVEN: list[Any] = []
@@ -134,6 +143,175 @@ def test_a_recursive_function_goes_deep() -> None:
 
     assert down(250) == 250
     assert down.stats().computed == 251
+
+
+# -- what changes in place -------------------------------------------------------------------------
+
+
+def test_defaults_that_are_replaced() -> None:
+    def f(a: int, b: int = 2, *, c: int = 3) -> Any:
+        return a, b, c
+
+    function: Any = keep(f)
+    assert function(1) == (1, 2, 3)
+    f.__defaults__ = (5,)
+    assert [function(1), function(1, 2), function(1)] == [(1, 5, 3), (1, 2, 3), (1, 5, 3)]
+    assert f.__kwdefaults__ is not None
+    f.__kwdefaults__["c"] = 7
+    assert [function(1), function(1, c=3), function(1)] == [(1, 5, 7), (1, 5, 3), (1, 5, 7)]
+    f.__defaults__ = None
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'b'"):
+        function(1)
+    f.__defaults__ = (8, 9)
+    assert [function(), function()] == [(8, 9, 7)] * 2
+
+
+def test_code_that_is_replaced_by_code_with_other_parameters() -> None:
+    def one(a: Any, b: Any) -> Any:
+        return "a", a, "b", b
+
+    def two(b: Any, a: Any) -> Any:
+        return "a", a, "b", b
+
+    def three(x: Any, y: Any = 3) -> Any:
+        return x, y
+
+    function: Any = keep(one)
+    assert function(1, 2) == ("a", 1, "b", 2)
+    one.__code__ = two.__code__
+    assert [function(1, 2), function(a=1, b=2), function(1, 2)] == [
+        ("a", 2, "b", 1), ("a", 1, "b", 2), ("a", 2, "b", 1),
+    ]  # fmt: skip
+    one.__code__, one.__defaults__ = three.__code__, three.__defaults__
+    assert [function(1), function(x=1), function(1, y=4), function(1)] == [
+        (1, 3), (1, 3), (1, 4), (1, 3),
+    ]  # fmt: skip
+    assert function.stats().computed == 5
+
+
+def test_a_partials_keywords() -> None:
+    partial = functools.partial(lambda a, b=1: (a, b), b=2)
+    function: Any = keep(partial)
+    assert function(1) == (1, 2)
+    partial.keywords["b"] = 3
+    assert [function(1), function(1, b=2), function(1, b=3)] == [(1, 3), (1, 2), (1, 3)]
+
+
+# -- decorators that are not seen through -----------------------------------------------------------
+
+
+def counted(function: Any) -> Any:
+    @functools.wraps(function)
+    def inner(*args: Any, **kwargs: Any) -> Any:
+        return len(args), function(*args, **kwargs)
+
+    return inner
+
+
+class Held:
+    """A receiver without a digest."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    @keep(ignore=["self"])
+    @counted
+    def double(self, x: int, how: Annotated[str, kept.Ignored] = "") -> int:
+        GIVEN.append(x)
+        return 2 * x
+
+
+def test_its_receiver_and_its_keywords_can_be_ignored() -> None:
+    held: Any = Held()
+    assert [held.double(2), Held().double(2)] == [(2, 4)] * 2
+    assert [held.double(2, how="a"), held.double(2, how="b")] == [(2, 4)] * 2
+    assert GIVEN == [2]
+    assert held.double(2, "a") == (3, 4)
+
+
+def test_what_it_requires_may_come_by_position() -> None:
+    @keep(require=["data"])
+    @counted
+    def f(x: int, data: Any = None) -> int:
+        GIVEN.append(x)
+        return x
+
+    f(1, 2), f(1, 2), f(1), f(1)
+    assert GIVEN == [1, 1, 1]
+
+
+def test_many_calls_are_made_as_they_are_given() -> None:
+    @keep
+    @counted
+    def f(x: int, y: int = 2) -> Any:
+        return x, y
+
+    assert f.map([1, 2]) == [(1, (1, 2)), (1, (2, 2))]
+    assert f.map([1, 2], [2, 2]) == [(2, (1, 2)), (2, (2, 2))]
+    with ThreadPoolExecutor(2) as pool:
+        assert f.submit(pool, 1, y=2).result() == (1, (1, 2))
+        assert f.submit(pool, 1, 2).result() == (2, (1, 2))
+        assert f.map([1, 3], executor=pool) == [(1, (1, 2)), (1, (3, 2))]
+    assert f.stats().computed == 6
+
+
+def test_digests_among_arguments_without_names() -> None:
+    @keep
+    def numbers() -> list[int]:
+        return [7]
+
+    numbers()
+    name = numbers.call().result
+    f: Any = keep(counted(lambda x, y=2: (x, y)))
+    assert [f(name), f([7]), f(1, y=name), f(1, y=[7])] == [(1, ([7], 2))] * 2 + [(1, (1, [7]))] * 2
+    assert f.stats().computed == 2
+
+
+# -- in a class ---------------------------------------------------------------------------------------
+
+
+class Holder:
+    root = keep(math.sqrt)
+    plus = keep(functools.partial(operator.add, 1))
+    number = keep(int)
+    cached = keep(functools.lru_cache(lambda self, x: x))
+
+
+def test_what_is_no_method_in_a_class_is_none_when_it_is_kept() -> None:
+    holder: Any = Holder()
+    assert [holder.root(4), holder.number("7"), holder.cached(5)] == [2.0, 7, 5]
+    if sys.version_info < (3, 14):
+        assert holder.plus(1) == 2
+
+
+def test_a_bound_method_has_what_frameworks_ask_for() -> None:
+    method: Any = Held().double
+    assert method.__func__ is Held.double
+    assert method.__globals__ is globals()
+    assert inspect.ismethod(method.__wrapped__)
+    assert typing.get_type_hints(method)["x"] is int
+
+
+class Unbound:
+    """A proxy that stands for nothing yet."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("outside of a context")
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("outside of a context")
+
+
+def test_a_proxy_that_stands_for_nothing_is_given_and_returned() -> None:
+    import concurrent.futures  # a result may be a future
+
+    proxy = Unbound()
+    assert concurrent.futures
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert keep(lambda: proxy)() is proxy
+        assert keep(lambda x: x)(proxy) is proxy
 
 
 # -- the corpus -----------------------------------------------------------------------------------

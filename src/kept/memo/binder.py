@@ -75,7 +75,7 @@ class Binder:
         self.ordered = frozenset(ordered) | marked[Ordered]
         self.sentinels = {p.name: p.default for p in parameters if type(p.default) is object}
         """Parameters whose default is a bare `object()`: it says that nothing was given."""
-        self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function)
+        self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function, accepted.named)
         left = any(p.default is LEFT for p in parameters)
         self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require or left)
         """Whether the values of `bind` are just the arguments that count."""
@@ -188,7 +188,9 @@ def _each(function: Callable[..., Any], hints: dict[str, Any]) -> dict[str, Any]
 
 
 def _compile(
-    parameters: list[inspect.Parameter], function: Callable[..., Any]
+    parameters: list[inspect.Parameter],
+    function: Callable[..., Any],
+    named: dict[str, Any] | None,
 ) -> Callable[..., tuple[Any, ...]]:
     scope: dict[str, Any] = {}
     parts: list[str] = []
@@ -214,6 +216,8 @@ def _compile(
     source = f"def bind({', '.join(parts)}): return ({values})"
     exec(source, scope)  # noqa: S102  made of a signature's own names
     bind: Any = scope["bind"]
+    if named and named.keys() == (bind.__kwdefaults__ or {}).keys():
+        bind.__kwdefaults__ = named  # so that a change in place is seen here too
     # The TypeError of a wrong call names the function, as Python itself would.
     bind.__qualname__ = getattr(function, "__qualname__", None) or type(function).__qualname__
     return bind  # type: ignore[no-any-return]  # see the line above

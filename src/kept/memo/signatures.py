@@ -56,10 +56,13 @@ class Accepted:
         signature: their names; `*args` and `**kwargs` where nothing can be trusted.
         exact: whether it accepts these alone, and a call that leaves a default out is the same as one
             that gives it.
+        named: the defaults of its parameters by keyword, where they are those of a function, which may
+            be changed in place.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.exact = True
+        self.named: dict[str, Any] | None = None
         self._checks: list[Callable[[], bool]] = []
         self.signature = self._of(function)
         checks = self._checks
@@ -114,6 +117,7 @@ class Accepted:
             self.exact = True
         bare = FunctionType(code, {}, function.__name__, defaults, function.__closure__)
         bare.__kwdefaults__ = named
+        self.named = named
         found = inspect.signature(bare)
         parameters = list(found.parameters.values())
         if (
@@ -132,6 +136,7 @@ class Accepted:
         def inner() -> None: ...
 
         inner.__signature__ = self._of(function.func)  # type: ignore[attr-defined]  # `inspect` asks for it
+        self.named = None
         try:
             return inspect.signature(functools.partial(inner, *args, **function.keywords))
         except (TypeError, ValueError):  # it can't be called
