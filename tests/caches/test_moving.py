@@ -79,6 +79,42 @@ def test_transfer_moves_what_is_wanted(kinds: tuple[str, str]) -> None:
     assert not f.contains(LARGE)
 
 
+@pytest.mark.parametrize("move", [False, True])
+@pairs
+def test_another_result_of_the_same_call_stays(kinds: tuple[str, str], move: bool) -> None:
+    source, target = new(kinds[0]), new(kinds[1])
+    numbers = iter(range(100))
+
+    @keep(name="drifting", version=1)
+    def drifting(x: int) -> int:
+        return next(numbers) * 1000
+
+    with kept.use(source):
+        old = drifting(1)
+    with kept.use(target):
+        newer = drifting(1)
+        key = drifting.key(1)
+    done = source.transfer(target, move=move)
+    assert (done.calls, done.same, done.skipped, done.other) == (0, 0, 0, 1)
+    with kept.use(target):
+        assert drifting(1) == newer
+    with kept.use(source):
+        assert drifting(1) == old, "nor is it gone here"
+    assert source.transfer(target, move=move, overwrite="older", dry_run=True).other == 1
+    back = target.transfer(source, move=move, overwrite="older")
+    assert (back.calls, back.other) == (1, 0)
+    with kept.use(source):
+        assert drifting(1) == newer
+    assert (target.calls.get(key) is None) is move
+    with kept.use(target):
+        drifting.rerun(1)
+    assert source.transfer(target, overwrite=True).calls == 1
+    with kept.use(target):
+        assert drifting(1) == newer
+    with pytest.raises(ConfigError, match="overwrite="):
+        source.transfer(target, overwrite="always")
+
+
 @every
 def test_what_cannot_be_transferred_is_skipped_and_stays(kind: str) -> None:
     source, target = new(kind), new(kind)

@@ -680,3 +680,42 @@ def test_versions_are_written_as_keys_have_them(cache: kept.Cache) -> None:
 
 def test_a_digest_is_one_whatever_it_stands_for() -> None:
     assert isinstance(named(kept.digest(1)).digest, Digest)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"metadata": {"x": {}}},
+        {"metadata": {"x": {"y": {}}}},
+        {"metadata": {"x": []}},
+        {"metadata": {"tags": []}},
+        {"metadata": {"tags": {}}},
+        {"metadata": {"": {}}},
+        {"metadata": {}},
+        {"metadata": []},
+        {"tags": {}},
+        {"tags": []},
+        {"tags": {"a": {}}},
+        {"arguments": {}},
+        {"function": ""},
+        {"run": ""},
+        {"key": ""},
+        {"since": None},
+    ],
+    ids=str,
+)
+def test_no_empty_condition_widens(filters: dict[str, Any], home: Path) -> None:
+    with kept.open(home / "c") as cache, kept.use(cache):
+
+        @kept.keep(name="f", version=1)
+        def f(x: int) -> int:
+            return x
+
+        f(1)
+        try:
+            found = cache.query(**filters)
+        except ConfigError:
+            return
+        assert found.count() == 0
+        found.evict()
+        assert cache.query().count() == 1

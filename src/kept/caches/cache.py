@@ -160,6 +160,7 @@ class Cache(Keeper):
         where: Callable[[Call], bool] | Matches | None = None,
         *,
         move: bool = False,
+        overwrite: bool | str = False,
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Moved:
@@ -168,6 +169,8 @@ class Cache(Keeper):
         Args:
             where: which: a function of a call, or the answer to a query; all by default.
             move: forget them here, once all are there.
+            overwrite: what becomes of another result that the target has of the same call: it stays
+                (False), goes (True), or goes if it is `"older"`. Where it stays, so does the one here.
             dry_run: only say what would be done.
             progress: called with how many calls were looked at, and of how many.
 
@@ -177,7 +180,15 @@ class Cache(Keeper):
         """
         from kept.caches import moving
 
-        return moving.transfer(self, target, where, move=move, dry_run=dry_run, progress=progress)
+        return moving.transfer(
+            self,
+            target,
+            where,
+            move=move,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def transform(
         self,

@@ -38,6 +38,8 @@ class Moved:
     """Already there, or already right."""
     skipped: int = 0
     """Damaged, or without a result to move."""
+    other: int = 0
+    """The target has another result of the same call, which stayed, and so did the one here."""
     bytes: int = 0
 
 
@@ -47,10 +49,13 @@ def transfer(
     where: Callable[[Call], bool] | Matches | None = None,
     *,
     move: bool = False,
+    overwrite: bool | str = False,
     dry_run: bool = False,
     progress: Progress = None,
 ) -> Moved:
     """See `Cache.transfer`."""
+    if overwrite not in (False, True, "older"):
+        raise ConfigError(f"overwrite= is False, True or 'older', not {overwrite!r:.80}")
     done = Moved()
     source.flush()
     if move:
@@ -70,7 +75,7 @@ def transfer(
             done.skipped += 1
         elif where is None or not callable(where) or where(call):
             try:
-                if _copied(source, target, call, done, dry_run=dry_run, move=move):
+                if _copied(source, target, call, done, overwrite, dry_run=dry_run, move=move):
                     gone.append(key)
                     if not dry_run:
                         notes.add(call)
@@ -122,7 +127,14 @@ def _identity(store: Any) -> object:
 
 
 def _copied(
-    source: Cache, target: Cache, call: Call, done: Moved, *, dry_run: bool, move: bool
+    source: Cache,
+    target: Cache,
+    call: Call,
+    done: Moved,
+    overwrite: bool | str,
+    *,
+    dry_run: bool,
+    move: bool,
 ) -> bool:
     """Whether the target has the call with its result now."""
     key = call.key.raw
@@ -133,6 +145,14 @@ def _copied(
     if there is not None and there.frame is not None and there.body.result == call.result.raw:
         done.same += 1
         return True
+    if (
+        there is not None
+        and there.frame is not None
+        and overwrite is not True
+        and (overwrite is False or there.body.created >= call.created)
+    ):
+        done.other += 1
+        return False
     row = source.place.fetch(key)
     if row is None or row.frame is None or row.body.result != call.result.raw:
         done.skipped += 1  # its result was evicted; or just now, somebody kept another

@@ -208,6 +208,12 @@ def transfer(
         typer.Option(metavar="GLOB", help="Calls of this function; * and ? stand for any text."),
     ] = None,
     move: Annotated[bool, typer.Option("--move", help="Forget them in SRC afterwards.")] = False,
+    overwrite: Annotated[
+        str,
+        typer.Option(
+            metavar="WHEN", help="What of other results in DST goes: never, older, always."
+        ),
+    ] = "never",
     dry_run: DryRun = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -220,6 +226,10 @@ def transfer(
             f"{scheme}: has nothing left when this command ends: name a place that has"
         )
 
+    choices: dict[str, bool | str] = {"never": False, "older": "older", "always": True}
+    if (when := choices.get(overwrite, "")) == "":
+        raise ConfigError(f"--overwrite is one of {', '.join(choices)}, not {overwrite!r}")
+
     def wanted(call: Any) -> bool:
         return function is None or matches(call.function, function)
 
@@ -229,7 +239,9 @@ def transfer(
         Bar() as bar,
     ):
         progress = _told(bar, "calls")
-        done = found.transfer(other, wanted, move=move, dry_run=dry_run, progress=progress)
+        done = found.transfer(
+            other, wanted, move=move, overwrite=when, dry_run=dry_run, progress=progress
+        )
     if as_json:
         said = {"source": url, "target": there, "move": move, "dry_run": dry_run}
         text.emit(said | asdict(done))
@@ -272,6 +284,8 @@ def _rest(done: Any) -> str:
         said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
     if done.skipped:
         said += f"; {done.skipped:,} left: damaged, or without a result"
+    if done.other:
+        said += f"; {done.other:,} left: another result is there (see --overwrite)"
     return said
 
 

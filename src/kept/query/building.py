@@ -51,6 +51,7 @@ FILTERS = (
 """What calls are chosen by."""
 
 _NUMBERS = ("created", "seconds", "size", "uses", "used", "expires")
+_MAPPINGS = ("arguments", "metadata", "tags")
 _STATES = ("done", "failed", "items")
 
 
@@ -69,7 +70,12 @@ def conditions(filters: Mapping[str, Any]) -> list[Condition]:
                 f"calls are not chosen by {name!r}; there are {', '.join(FILTERS)}. A call's own "
                 f"arguments are given as arguments={{{name!r}: …}}"
             )
-        found += _conditions(name, value)
+        made = _conditions(name, value)
+        if not made or (name in _MAPPINGS and isinstance(value, Mapping) and not value):
+            raise ConfigError(
+                f"{name}={value!r:.80} names nothing, so it would choose every call: leave it out"
+            )
+        found += made
     return found
 
 
@@ -133,7 +139,7 @@ def argument(name: str, value: Any) -> Condition:
 
 
 def _metadata(path: tuple[str, ...], value: Any) -> list[Condition]:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and (value or not path):
         return [
             one
             for key, part in value.items()
@@ -141,7 +147,8 @@ def _metadata(path: tuple[str, ...], value: Any) -> list[Condition]:
         ]
     if path == ("tags",) and not isinstance(value, TESTS) and value is not ANY:
         listed = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
-        return [Condition("metadata", path, Has(item)) for item in listed]
+        if listed:
+            return [Condition("metadata", path, Has(item)) for item in listed]
     if not path:
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, Iterable):

@@ -189,9 +189,16 @@ class Matches:
         """Throw them away, and what only they referenced; see `Cache.evict`."""
         return self.cache.evict(keys=[call.key for call in self.calls()], dry_run=dry_run)
 
-    def transfer(self, target: Any, *, move: bool = False, dry_run: bool = False) -> Any:
+    def transfer(
+        self,
+        target: Any,
+        *,
+        move: bool = False,
+        overwrite: bool | str = False,
+        dry_run: bool = False,
+    ) -> Any:
         """Copy (or move) them with their results to another cache; see `Cache.transfer`."""
-        return self.cache.transfer(target, self, move=move, dry_run=dry_run)
+        return self.cache.transfer(target, self, move=move, overwrite=overwrite, dry_run=dry_run)
 
     # -- tables -----------------------------------------------------------------------------------
 
