@@ -1,0 +1,44 @@
+"""Signals whose handlers raise, at any instant, by the thousand: nothing is lost, held or falsified."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.faults import storming
+
+PROGRAM = Path(storming.__file__)
+ROOT = Path(__file__).parents[2]
+LOCAL = ("{}/c", "memory:", "files:{}/f", "sqlite:///{}/x.db")
+SERVERS = ("redis", "postgresql")
+MANY = int(os.environ.get("KEPT_STORM", "5000"))
+"""Signals on each medium. The promise was tried with 20,000."""
+
+
+def storm(url: str, signals: int) -> None:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, PROGRAM, url, str(signals), "1"],
+        capture_output=True,
+        text=True,
+        timeout=1000,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    print(done.stdout)
+    assert " 0 wrong" in done.stdout, f"{done.stdout[-1000:]} {done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("medium", LOCAL, ids=["embedded", "memory", "files", "sqlite"])
+def test_a_few_signals(medium: str, home: Path) -> None:
+    storm(medium.format(home), 150)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "medium", [*LOCAL, *SERVERS], ids=["embedded", "memory", "files", "sqlite", *SERVERS]
+)
+def test_a_storm(medium: str, home: Path, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(f"{medium}_url") if medium in SERVERS else medium.format(home)
+    storm(url, MANY)
