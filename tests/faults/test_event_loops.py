@@ -1,4 +1,4 @@
-"""An event loop that ends, stops or is left in mid-call: the same call elsewhere does not wait for it."""
+"""An event loop that ends or stops in mid-call: the same call elsewhere does not wait for it."""
 
 import asyncio
 import threading

@@ -1,13 +1,30 @@
 """An exception at any instruction: what comes after it is computed and kept, here and elsewhere."""
 
+import contextlib
 import os
 import random
+import signal
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from tests.faults import interrupting
+from tests.faults.interrupting import Interrupt, elsewhere, interrupted, points
+
+import kept
+from kept.errors import StoreError
+from kept.guards import Guard, settle, undisturbed
+from kept.memo.flights import Flight
+from kept.stores.embedded import Embedded
+from kept.stores.leases import Owner
+from kept.stores.transactions import Writing
 
 PROGRAM = Path(interrupting.__file__)
 KINDS = ("miss", "hit", "disk-hit", "set", "batch")
@@ -49,3 +66,235 @@ def test_each_instruction(
     # All of them at once with KEPT_EACH_INSTRUCTION=1; otherwise in turn, a few each time.
     step = 1 if os.environ.get("KEPT_EACH_INSTRUCTION") else 8 if medium in SERVERS else 4
     run(what, url_of(medium, home, request), step, random.randrange(step))
+
+
+# -- transactions ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(home: Path) -> Iterator[kept.Cache]:
+    made = kept.open(home / "c")
+    yield made
+    made.close()
+
+
+def left_open(cache: kept.Cache, held: list[object]) -> None:
+    """A write transaction whose end was interrupted before it began, as nothing can prevent."""
+    writing = Writing(cache.place.database, None)
+    c = writing.__enter__()
+    c.execute("INSERT OR REPLACE INTO meta VALUES ('left', '1')")
+    held.append(writing)
+
+
+def written_by_another(cache: kept.Cache) -> bool:
+    with contextlib.closing(sqlite3.connect(cache.place.database.path, timeout=0.05)) as c:
+        try:
+            c.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
+def test_a_transaction_that_nobody_is_in_is_undone_by_the_next_use(cache: kept.Cache) -> None:
+    held: list[object] = []
+    left_open(cache, held)
+    assert not written_by_another(cache)
+    f = kept.keep(cache=cache, version=1)(interrupting.body)
+    assert f(1) == interrupting.body(1)
+    assert f.contains(1)
+    assert f.stats().unavailable == 0
+    assert written_by_another(cache)
+    assert not any(cache.place.database.rows("SELECT 1 FROM meta WHERE name = 'left'"))
+    assert elsewhere(lambda: str(f(2) == interrupting.body(2))) == "True", "its lock is free"
+
+
+def test_it_is_undone_at_once_where_the_exception_leaves_the_library(cache: kept.Cache) -> None:
+    held: list[object] = []
+    left_open(cache, held)
+    settle()
+    assert written_by_another(cache)
+    assert elsewhere(lambda: str(cache.place.database.token() is not None)) == "True"
+
+
+def test_a_handler_that_calls_in_the_midst_of_a_write_leaves_it_whole(
+    cache: kept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f = kept.keep(cache=cache, version=1)(interrupting.body)
+    inside = Embedded._insert
+    seen = []
+
+    def insert(self: Embedded, *arguments: Any) -> None:
+        monkeypatch.setattr(Embedded, "_insert", inside)
+        inside(self, *arguments)
+        with pytest.warns(kept.KeptWarning, match="in the midst of a write"):
+            assert f(1) == interrupting.body(1)
+        settle()
+        seen.append(written_by_another(cache))
+
+    monkeypatch.setattr(Embedded, "_insert", insert)
+    assert f(2) == interrupting.body(2)
+    assert seen == [False], "it went on"
+    assert f.contains(2)
+    assert f(1) == interrupting.body(1)
+    assert f.contains(1)
+    assert written_by_another(cache)
+
+
+def test_a_signal_in_the_midst_of_state_leaves_no_lock(home: Path) -> None:
+    store = kept.store("s", cache=home / "c")
+    store.set("a", 1)
+    todo = points(lambda: store.increment("a"))
+    for at in random.sample(todo, min(60, len(todo))):
+        interrupted(lambda: store.increment("a"), at)
+        assert isinstance(store.increment("a"), int)
+    other = (
+        "import kept, sys; kept.store('s', cache=sys.argv[1]).set('b', 2); print('set', flush=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", other, home / "c"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "set", done.stderr
+
+
+# -- leases ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("medium", LOCAL, ids=["embedded", "memory", "files", "sqlite"])
+@pytest.mark.parametrize("thread", ["the same", "another"])
+def test_a_lease_that_nobody_computes_under_is_taken_over(
+    medium: str, thread: str, home: Path
+) -> None:
+    f = kept.keep(cache=medium.format(home), version=1)(interrupting.body)
+    locks, key = f.cache.place.locks, f.key(1).raw
+    dead = Flight(None, locks, key)
+    assert dead.take()
+    assert not locks.acquire(key)
+    if thread == "another":  # which can tell once this one does no call of ours
+        assert elsewhere(lambda: str(f(1) == interrupting.body(1))) == "True"
+    else:
+        assert f(1) == interrupting.body(1)
+    assert f.contains(1)
+
+
+def test_a_lease_ends_with_the_frame_that_had_it(home: Path) -> None:
+    f = kept.keep(cache=home / "c", version=1)(interrupting.body)
+    locks, key = f.cache.place.locks, f.key(1).raw
+    flight = Flight(None, locks, key)
+    landing = flight.landing()
+    assert flight.take()
+    del landing
+    assert locks.holder(key) is None
+
+
+def test_an_owner_that_is_over_holds_nothing(home: Path) -> None:
+    locks = kept.open(home / "c").place.locks
+    one, other = Owner(), Owner()
+    key = b"k" * 32
+    assert locks.acquire(key, one)
+    assert not locks.acquire(key, other)
+    one.over = True
+    assert locks.acquire(key, other)
+    locks.release(key, one)
+    assert locks.holder(key) is other, "what is another's is not let go"
+    locks.release(key, other)
+    assert locks.holder(key) is None
+
+
+# -- guards and imports ---------------------------------------------------------------------------
+
+
+def test_settle_lets_go_of_a_guard() -> None:
+    guard = Guard()
+    guard.acquire()
+    guard.acquire()
+    settle()
+    assert elsewhere(lambda: str(guard.acquire(blocking=False))) == "True"
+
+
+def test_no_signal_interrupts_what_is_undisturbed() -> None:
+    entered, ended = threading.Event(), threading.Event()
+
+    def long() -> int:
+        entered.set()
+        time.sleep(0.05)
+        ended.set()
+        return 1
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, handle)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(Interrupt):
+            undisturbed(long)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert ended.wait(30)
+    assert undisturbed(long) == 1
+    with pytest.raises(StoreError):
+        undisturbed(raising)
+
+
+def raising() -> None:
+    raise StoreError("as it is")
+
+
+IMPORTING = """
+import sys, warnings, signal
+warnings.simplefilter("ignore")
+import kept
+
+@kept.keep(cache=sys.argv[1], version=1)
+def f(n):
+    return n
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+try:
+    signal.setitimer(signal.ITIMER_REAL, float(sys.argv[2]))
+    f(1)
+except KeyboardInterrupt:
+    pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(f(1), f(2))
+"""
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:1/0", "postgresql://kept@127.0.0.1:1/kept"], ids=SERVERS
+)
+def test_a_driver_is_imported_whole(url: str) -> None:
+    for at in (0.03, 0.1, 0.2):
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORTING, url, str(at)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout == "1 2\n", (at, done.stderr)
+
+
+# -- servers --------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_nobody_waited_for_is_given_to_nobody(redis_url: str) -> None:
+    store = kept.stores.Redis(redis_url)
+    store.put("a", b"1")
+    store.put("b", b"2")
+    for at in points(lambda: store.get("a")):
+        for _ in range(3):
+            interrupted(lambda: store.get("a"), at)
+            assert store.get("b") == b"2"
+    pool = store._client.connection_pool
+    assert len(pool._in_use_connections) == 0
+
+
+def test_lost_connections_take_no_room(postgresql_url: str) -> None:
+    store = kept.stores.Sql(postgresql_url, pool=1, timeout=5.0)
+    store.put("a", b"1")
+    todo = points(lambda: store.get("a"))
+    for at in random.sample(todo, 25):
+        for _ in range(3):
+            interrupted(lambda: store.get("a"), at)
+        assert store.get("a") == b"1"

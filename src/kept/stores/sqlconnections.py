@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import time
@@ -122,7 +123,9 @@ class Connections:
                     return self._opened(slot)
                 if deadline:
                     time.sleep(0.01)
-                deadline = deadline or time.monotonic() + self._timeout
+                else:
+                    gc.collect()  # one that was lost and its cursor have each other
+                    deadline = time.monotonic() + self._timeout
                 if time.monotonic() > deadline:
                     raise StoreError(
                         f"all {2 * self._most} connections to {self.place} are in use by threads "

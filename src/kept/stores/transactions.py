@@ -97,7 +97,7 @@ class Writing:
                     database.roll_back()
                 database.writer = None
         finally:
-            if self._mine or (not self._held and database.lock._is_owned()):
+            if database.lock._is_owned() and (self._mine or not self._held):
                 self._mine = False
                 database.lock.release()
 
