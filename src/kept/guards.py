@@ -180,7 +180,14 @@ def _after_fork() -> None:
         sys.setswitchinterval(_interval.pop())
 
 
+def _after_fork_in_child() -> None:
+    _after_fork()
+    for guard in list(_guards):
+        if not guard._is_owned():  # another thread, which is not here, may have held it
+            guard._at_fork_reinit()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
     )

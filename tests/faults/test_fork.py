@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,3 +83,47 @@ def test_a_forked_child_keeps_what_its_parent_closed(home: Path) -> None:
     assert [f.contains(i) for i in range(1, 30)] == [True] * 29
     for end in (*ready, *go):
         os.close(end)
+
+
+FIRST = """
+import os, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+import kept
+
+cache = kept.open(sys.argv[1])
+
+@kept.keep(cache=cache, version=1)
+def f(n):
+    return n
+
+threads = [threading.Thread(target=f, args=((k, 1),)) for k in range(2)]
+for thread in threads:
+    thread.start()
+time.sleep(float(sys.argv[2]))
+pid = os.fork()
+if pid == 0:
+    f(("child", 1))
+    os._exit(0)
+end = time.monotonic() + 30
+while not os.waitpid(pid, os.WNOHANG)[0]:
+    if time.monotonic() > end:
+        os.kill(pid, 9)
+        print("the child is stuck", flush=True)
+        os._exit(1)
+    time.sleep(0.005)
+for thread in threads:
+    thread.join()
+print("fine", flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.002, 0.005, 0.01, 0.02])
+def test_a_fork_in_the_midst_of_the_first_calls(home: Path, after: float) -> None:
+    # Another thread then imports, and reads the configuration: what it locks is not the child's.
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST, home / "c", str(after)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout == "fine\n", done.stderr
