@@ -56,6 +56,7 @@ def test_some_instructions(medium: str, home: Path, request: pytest.FixtureReque
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("what", KINDS)
 @pytest.mark.parametrize(
     "medium", [*LOCAL, *SERVERS], ids=["embedded", "memory", "files", "sqlite", *SERVERS]
