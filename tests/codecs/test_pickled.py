@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept.codecs import LARGE, decode, decoder, encode
+from kept.codecs import LARGE, decode, decoder, encode, pickled
 from kept.errors import ConfigError, DecodeError, EncodeError
 
 
@@ -228,3 +228,44 @@ def test_encoding_changes_nothing() -> None:
     value = decode(encode([array]))
     assert pickle.dumps(array) == before
     assert np.shares_memory(value[0], array)  # out of band: copies are the store's business
+
+
+class TestSlices:
+    """Of a slice of an Arrow table its own rows are kept, and they are what they were."""
+
+    def shapes(self) -> dict[str, Any]:
+        pa = pytest.importorskip("pyarrow")
+        many = 200_000
+        table = pa.table(
+            {
+                "n": pa.array(range(many)),
+                "s": [f"row {i}" for i in range(many)],
+                "maybe": pa.array([None if i % 3 else i for i in range(many)]),
+                "list": pa.array([[i, i + 1] for i in range(many)]),
+                "kind": pa.array(["a", "b"] * (many // 2)).dictionary_encode(),
+                "struct": pa.array([{"x": i} for i in range(many)]),
+            }
+        )
+        return {
+            "table": table.slice(500, 10),
+            "array": table["s"].chunk(0).slice(500, 10),
+            "of a slice": table["s"].chunk(0).slice(500, 1000).slice(3, 7),
+            "chunked": table["s"].slice(500, 10),
+            "batch": table.to_batches()[0].slice(500, 10),
+            "held": {"x": table.slice(500, 10), "y": [table["list"].slice(1, 2)]},
+            "none": table.slice(500, 0),
+        }
+
+    def test_size_and_content(self) -> None:
+        for name, value in self.shapes().items():
+            made = pickled.encode(value)
+            assert made.size < 50_000, name
+            found = pickled.decode(made.head, [bytearray(buffer) for buffer in made.buffers])
+            assert type(found) is type(value), name
+            assert found == value, name
+
+    def test_what_is_whole_is_as_it_was(self) -> None:
+        pa = pytest.importorskip("pyarrow")
+        whole = pa.table({"n": range(100_000)})
+        assert pickled.encode(whole).head == pickled.encode(whole).head
+        assert len(pickled.encode(whole).buffers) == 1

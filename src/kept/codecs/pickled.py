@@ -57,6 +57,9 @@ def encode(value: Any) -> Value:
         return encode_cloud(value)
     if b"__main__" in head or b"__mp_main__" in head:
         return encode_cloud(value)
+    arrow = b"pyarrow.lib" in head and "pyarrow" in sys.modules
+    if arrow and (whole := _without_the_rest(value, own)) is not None:
+        return whole
     return Value("pickle", head, buffers)
 
 
@@ -90,6 +93,43 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
         return pickle.loads(payload, buffers=buffers)  # noqa: S301  verified, and from a trusted place
     except Exception as error:
         raise DecodeError(f"can't decode a kept value: {type(error).__name__}: {error}") from error
+
+
+def _without_the_rest(value: Any, own: Any) -> Value | None:
+    """The value with the rows that its slices of Arrow arrays show, and not those beside them, which
+    Arrow pickles too; None where nothing lies beside.
+    """
+    arrow = sys.modules["pyarrow"]
+    found = False
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            nonlocal found
+            if isinstance(obj, arrow.Array) and obj.get_total_buffer_size() > obj.nbytes + LARGE:
+                alone = _alone(arrow, obj)
+                if alone.get_total_buffer_size() < obj.get_total_buffer_size():
+                    found = True
+                    return alone.__reduce__()
+            return NotImplemented
+
+    buffers: list[Buffer] = []
+    file = io.BytesIO()
+    pickler = Pickler(file, 5, buffer_callback=lambda buffer: _take(buffer, buffers))
+    if own is not None:
+        pickler.dispatch_table = own
+    pickler.dump(value)
+    return Value("pickle", file.getvalue(), buffers) if found else None
+
+
+def _alone(arrow: Any, array: Any) -> Any:
+    """The same rows in buffers of their own, as a stream of them is written."""
+    batch = arrow.RecordBatch.from_arrays([array], ["rows"])
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    with arrow.ipc.open_stream(sink.getvalue()) as reader:
+        found = reader.read_next_batch().column(0)
+    return found if found.type == array.type else array
 
 
 def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
