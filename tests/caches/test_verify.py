@@ -128,6 +128,7 @@ def stray(root: Path) -> None:
     name = "ab" + "0" * 62
     (root / "blobs" / "ab").mkdir(exist_ok=True)
     (root / "blobs" / "ab" / name).write_bytes(b"stray")
+    os.utime(root / "blobs" / "ab" / name, (0, 0))  # of long ago
 
 
 def misplaced(root: Path) -> None:
@@ -494,3 +495,18 @@ def test_a_key_is_given_back_by_its_record(home: Path) -> None:
             items = [(name, argument.digest.raw) for name, argument in call.arguments.items()]
             assert call_key(call.function, call.code, items) == call.key.raw
         assert cache.verify().ok
+
+
+def test_what_was_forgotten_just_now_is_no_problem(home: Path) -> None:
+    with kept.open(home / "c") as cache, kept.use(cache):
+
+        @kept.keep(name="f", version=1)
+        def f() -> bytearray:
+            return bytearray(100_000)
+
+        f()
+        f.forget()
+        assert cache.verify().ok
+        assert cache.size().blobs == 1
+        assert {problem.kind for problem in cache.verify(repair=True).problems} == {"stray"}
+        assert cache.size().blobs == 0

@@ -123,6 +123,8 @@ def _without_the_rest(value: Any, own: Any) -> Value | None:
 
 def _alone(arrow: Any, array: Any) -> Any:
     """The same rows in buffers of their own, as a stream of them is written."""
+    if not len(array) and not arrow.types.is_dictionary(array.type):
+        return arrow.nulls(0, array.type)  # a stream may hold on to what is before no rows
     batch = arrow.RecordBatch.from_arrays([array], ["rows"])
     sink = arrow.BufferOutputStream()
     with arrow.ipc.new_stream(sink, batch.schema) as writer:

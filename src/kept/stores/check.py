@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from kept.stores.salvage import put_away, salvage
 
 __all__ = ["Check", "Problem"]
 
+_YOUNG = 3600.0  # seconds for which a blob that nothing references is no problem
 _CHUNK = 8 * 1024 * 1024
 _MESSAGES = 20  # of SQLite's own check
 
@@ -257,6 +259,9 @@ class Check:
             if self.repair:
                 raise
             names = set()  # a writer that is at work can't be told from one that has died
+        if not self.repair:
+            # What somebody forgot just now, or replaced, is no problem: a collection takes it away.
+            names = {name for name in names if _age(store.blobs.path(name)) > _YOUNG}
         removed = self.repair and bool(names) and collect_blobs(store) is not None
         for name in sorted(names):
             gone = removed and not store.blobs.path(name).exists()
@@ -301,6 +306,14 @@ def _wrong(path: Path, name: str, size: int) -> str:
     except OSError as error:
         return f"it can't be read: {error.strerror}"
     return "" if hasher.hexdigest() == name else "its content is not what its name says"
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; none where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _misplaced(root: Path) -> Iterator[Path]:
