@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def run(asked: argparse.Namespace, place: Path) -> None:
-    from kept.remote.tokens import Tokens
+    from kept.remote.auth import Tokens
 
     token = Tokens(place / "tokens.json").add("load", {"default": "admin"})
     serve = [sys.executable, "-m", "kept", "serve", str(place / "cache"), "--listen", "127.0.0.1:0"]

@@ -6,7 +6,7 @@ import re
 import sys
 
 import kept
-from kept.remote import namespaces, web
+from kept.remote import auth, server
 
 _PATH = re.compile(r"(/.+)/v1/(.+)")
 _openers = {}
@@ -25,21 +25,21 @@ def _any(app):
     return answer
 
 
-class _Namespaces(namespaces.Namespaces):
+class _Namespaces(auth.Namespaces):
     def __init__(self, openers):
         super().__init__(openers)
         _openers.update(self._openers)
         self._openers = _openers
 
 
-class _Web(web.Web):
+class _Web(server.Web):
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
         self.app = _any(self.app)
 
 
-namespaces.Namespaces = _Namespaces
-web.Web = _Web
+auth.Namespaces = _Namespaces
+server.Web = _Web
 
 if __name__ == "__main__":
     from kept.cli import main

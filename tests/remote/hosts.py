@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import kept
-from kept.remote.desk import Desk
+from kept.remote.handlers import Desk
 from kept.remote.ssh import Piped
 from kept.remote.stdio import serve_stream
 

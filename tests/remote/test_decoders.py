@@ -18,13 +18,24 @@ import kept
 from kept.codecs import Frame
 from kept.conditions import Query
 from kept.errors import KeptError
-from kept.remote.desk import VERBS, Desk
-from kept.remote.errors import raised, told
-from kept.remote.frames import CHUNK, END, HEADER, LONGEST, REQUEST, messages
-from kept.remote.place import RemotePlace
+from kept.remote.backend import RemotePlace
+from kept.remote.handlers import VERBS, Desk
+from kept.remote.keyring import Trusts
 from kept.remote.stdio import serve_stream
-from kept.remote.trust import Trusts
-from kept.remote.wire import DEPTH, WireError, pack, unpack
+from kept.remote.wire import (
+    CHUNK,
+    DEPTH,
+    END,
+    HEADER,
+    LONGEST,
+    REQUEST,
+    WireError,
+    messages,
+    pack,
+    raised,
+    told,
+    unpack,
+)
 from kept.stores.body import Body, seal
 from kept.stores.coder import pack_call, pack_uses
 from kept.testing import items

@@ -28,10 +28,9 @@ from tests.services import Service, ssh_options_of
 import kept
 from kept import KeptWarning, StoreError
 from kept.records import Call
-from kept.remote import channel
-from kept.remote.frames import HEADER, REQUEST
+from kept.remote import ssh
 from kept.remote.ssh import Piped
-from kept.remote.wire import pack
+from kept.remote.wire import HEADER, REQUEST, pack
 from kept.stores import silence
 from kept.stores.coder import pack_call
 
@@ -43,7 +42,7 @@ ARRAY = np.arange(400_000)
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence, "PAUSE", 0.1)
-    monkeypatch.setattr(channel, "_CONNECT", 3.0)
+    monkeypatch.setattr(ssh, "_CONNECT", 3.0)
 
 
 @pytest.fixture
@@ -168,7 +167,7 @@ def test_what_answers_is_no_server(name: str) -> None:
 
 
 def test_what_answers_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "_CONNECT", SHORT)
+    monkeypatch.setattr(ssh, "_CONNECT", SHORT)
     refused_by_any_name(Between(answer=lambda link: time.sleep(60)), "does not begin in time")
 
 
@@ -317,7 +316,8 @@ def test_the_disk_here_is_full(host: Served, disk: Path, monkeypatch: pytest.Mon
 def test_a_client_that_vanishes_leaves_nothing(home: Path) -> None:
     source = """
 import sys, numpy as np, kept
-from kept.remote.frames import HEADER, REQUEST
+from kept.remote.wire import HEADER, REQUEST
+from kept.remote import ssh
 from kept.remote.ssh import Piped
 from kept.remote.wire import pack
 place = Piped([sys.executable, "-m", "kept", "serve", "--stdio", sys.argv[1]])

@@ -12,7 +12,7 @@ from tests.remote.hosts import Served
 
 import kept
 from kept import ConfigError, DamagedValue, Stack, StoreError
-from kept.remote.desk import Desk
+from kept.remote.handlers import Desk
 from kept.stores import Sqlite
 
 LARGE = np.arange(400_000)

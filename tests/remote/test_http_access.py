@@ -19,9 +19,9 @@ from tests.remote.webs import WebService, until
 import kept
 from kept import ConfigError, KeptWarning, NotKept, StoreError, keep
 from kept.cli import main
-from kept.remote.describing import described
-from kept.remote.desk import VERBS
-from kept.remote.tokens import Tokens
+from kept.remote.auth import Tokens
+from kept.remote.handlers import VERBS
+from kept.remote.observability import described
 from kept.remote.wire import pack, unpack
 
 NAMESPACES = {"one": "./one", "two": "./two"}

@@ -22,9 +22,8 @@ from tests.remote.webs import WebServed, WebService, until
 
 import kept
 from kept import KeptWarning, StoreError, keep
-from kept.remote.digests import digest
-from kept.remote.web import Limits
-from kept.remote.wire import pack
+from kept.remote.server import Limits
+from kept.remote.wire import digest, pack
 from kept.testing.together import in_fork
 
 SHORT = 0.4

@@ -22,8 +22,8 @@ from tests.remote.webs import WebServed, WebService
 
 import kept
 from kept import KeptWarning, StoreError, keep
-from kept.remote.rates import Rates
-from kept.remote.web import Limits
+from kept.remote.auth import Rates
+from kept.remote.server import Limits
 from kept.remote.wire import unpack
 
 BLOB = np.random.default_rng(0).bytes(3_000_000)
@@ -154,7 +154,7 @@ def test_of_many_who_put_a_note_if_there_is_none_one_does(
 
 def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) -> None:
     keep_blob(host)
-    from kept.remote import requests as module
+    from kept.remote import client as module
 
     broken: list[int] = []
     real = httpx.Response.iter_raw
@@ -181,7 +181,7 @@ def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) ->
 
 def test_a_bucket_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("kept.remote.rates.time.monotonic", lambda: now)
+    monkeypatch.setattr("kept.remote.auth.time.monotonic", lambda: now)
     rates = Rates(10.0)
     assert [rates.wait("a") for _ in range(20)] == [0.0] * 20
     assert rates.wait("a") == pytest.approx(0.1)

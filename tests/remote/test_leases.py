@@ -15,7 +15,7 @@ from tests.remote.hosts import Served
 from tests.services import Service, ssh_options_of
 
 import kept
-from kept.remote import locks as locks_module
+from kept.remote import lease_requests as locks_module
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 PATIENCE = 0.5

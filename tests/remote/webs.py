@@ -15,10 +15,9 @@ from tests.remote.hosts import Counting
 from tests.services import Service
 
 import kept
-from kept.remote.http import Http
-from kept.remote.listening import listen, server
-from kept.remote.tokens import Tokens
-from kept.remote.web import Limits, Web
+from kept.remote.auth import Tokens
+from kept.remote.client import Http
+from kept.remote.server import Limits, Web, listen, server
 
 
 class _One:

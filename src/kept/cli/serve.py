@@ -19,7 +19,7 @@ from kept.cli.options import JsonOption
 from kept.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kept.remote.web import Limits
+    from kept.remote.server import Limits
 
 
 keys_app = typer.Typer(
@@ -162,8 +162,8 @@ def serve(
     from kept.caches.sizes import parse_size
 
     try:
-        import kept.remote.listening  # noqa: F401  what it needs is told before anything is opened
-        from kept.remote.web import Limits
+        import kept.remote.server  # noqa: F401  what it needs is told before anything is opened
+        from kept.remote.server import Limits
     except ImportError as error:
         raise ConfigError(
             f"kept serve needs {error.name}, which is not installed: pip install 'kept[server]'"
@@ -187,7 +187,7 @@ def serve(
 
 def _serve_stdio(cache: str | None, readonly: bool) -> None:
     from kept.cli.options import opened
-    from kept.remote.desk import READ, Desk  # few serve
+    from kept.remote.handlers import READ, Desk  # few serve
     from kept.remote.stdio import serve_stream
 
     # Whatever is printed in this process must not get between the messages.
@@ -211,10 +211,8 @@ def _serve_http(
     secured: tuple[str | None, str | None],
 ) -> None:
     from kept.cli.options import opened
-    from kept.remote.listening import listen, server
-    from kept.remote.namespaces import Namespaces
-    from kept.remote.tokens import Tokens, usual_path
-    from kept.remote.web import Web
+    from kept.remote.auth import Namespaces, Tokens, usual_path
+    from kept.remote.server import Web, listen, server
 
     _give_back()
     known = Tokens(tokens or usual_path())
@@ -259,7 +257,7 @@ def _give_back() -> None:
 
 def _named(said: str) -> tuple[str, str]:
     """Namespace and cache."""
-    from kept.remote.namespaces import DEFAULT
+    from kept.remote.auth import DEFAULT
 
     found = re.fullmatch(r"([a-z0-9][a-z0-9_-]*)=(.+)", said, re.DOTALL)
     return (found[1], found[2]) if found else (DEFAULT, said)
@@ -293,8 +291,7 @@ def add_token(
     tokens: TokensOption = None,
 ) -> None:
     """Make a token, and print it: it is shown this once, and kept as a digest."""
-    from kept.remote.namespaces import DEFAULT
-    from kept.remote.tokens import Tokens, usual_path
+    from kept.remote.auth import DEFAULT, Tokens, usual_path
 
     given = {}
     for said in rights or ["read"]:
@@ -307,7 +304,7 @@ def add_token(
 @tokens_app.command("ls")
 def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> None:
     """List the tokens: their names and rights."""
-    from kept.remote.tokens import Tokens, usual_path
+    from kept.remote.auth import Tokens, usual_path
 
     grants = Tokens(tokens or usual_path()).grants()
     if as_json:
@@ -326,6 +323,6 @@ def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> Non
 @tokens_app.command("remove")
 def remove_token(name: NameArgument, tokens: TokensOption = None) -> None:
     """Take a token away: a server that runs knows it no more a moment later."""
-    from kept.remote.tokens import Tokens, usual_path
+    from kept.remote.auth import Tokens, usual_path
 
     Tokens(tokens or usual_path()).remove(name)

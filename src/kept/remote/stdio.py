@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from kept.errors import KeptError
-from kept.remote.caring import LONG
-from kept.remote.desk import Desk
-from kept.remote.errors import told
-from kept.remote.frames import (
+from kept.remote.handlers import LONG, Desk
+from kept.remote.staging import Staged
+from kept.remote.wire import (
     ANSWER,
     BANNER,
     CHUNK,
@@ -24,10 +23,12 @@ from kept.remote.frames import (
     LONGEST,
     REQUEST,
     VERSION,
+    WireError,
     messages,
+    pack,
+    told,
+    unpack,
 )
-from kept.remote.hosting import Staged
-from kept.remote.wire import WireError, pack, unpack
 
 __all__ = ["serve_stream"]
 

@@ -17,11 +17,26 @@ Nothing is ever unpickled.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from kept.errors import StoreError
+from blake3 import blake3
 
-__all__ = ["DEPTH", "WireError", "pack", "unpack"]
+from kept import conditions
+from kept.codecs import Frame
+from kept.conditions import Choice, Condition, Is, Order, Query
+from kept.errors import (
+    AmbiguousDigest,
+    ConfigError,
+    DamagedValue,
+    DecodeError,
+    KeptError,
+    NewerSchema,
+    NotKept,
+    StoreError,
+    UntrustedSource,
+)
+from kept.records import Digest
 
 DEPTH = 16
 """How deep values may be nested."""
@@ -146,3 +161,216 @@ def _stop(view: memoryview, at: int) -> int:
     if stop > len(view):
         raise WireError("a message on the wire is cut short")
     return stop
+
+
+def digest(content: bytes) -> str:
+    """What goes with a message, and is not the same for any other."""
+    return blake3(content).hexdigest(16)
+
+
+class Refused(StoreError):  # noqa: N818  says what happened, as kept's errors do
+    """The server does not let this client do that."""
+
+
+_KINDS: dict[str, type[KeptError]] = {
+    kind.__name__: kind
+    for kind in (
+        DamagedValue,
+        DecodeError,
+        NewerSchema,
+        UntrustedSource,
+        Refused,
+        StoreError,
+        ConfigError,
+        AmbiguousDigest,
+        NotKept,
+    )
+}
+
+
+def told(error: Exception) -> dict[str, Any]:
+    """An error as it goes over the wire: its kind and its message, nothing of where it was raised."""
+    for name, kind in _KINDS.items():
+        if isinstance(error, kind):
+            return {"kind": name, "text": str(error)[:2000]}
+    return {"kind": "StoreError", "text": f"the server failed: {type(error).__name__}"}
+
+
+def raised(said: Any, where: str) -> KeptError:
+    """The error that a server told of."""
+    known = isinstance(said, dict) and isinstance(said.get("text"), str)
+    kind = _KINDS.get(str(said.get("kind")), StoreError) if known else StoreError
+    text = said["text"] if known else "an answer that can't be read"
+    return kind(f"{where}: {text}")
+
+
+VERSION = 1
+BANNER = b"\0kept-wire %d\n"
+HEADER = struct.Struct("<IBI")
+REQUEST, ANSWER, ERROR, CHUNK, END = range(1, 6)
+LONGEST = 16 * 1024 * 1024
+"""Bytes of the longest message."""
+CHUNK_SIZE = 512 * 1024
+_ROOM = CHUNK_SIZE
+_AHEAD = 64 * 1024  # bytes that are read before it is known how many are wanted
+_SHORT = "the connection ended inside a message"
+
+
+def messages(read: Callable[[memoryview], int]) -> Iterator[tuple[int, int, memoryview]]:
+    """Kind, id and content of each message, until the stream ends. The content is overwritten by the
+    next one.
+
+    Args:
+        read: fills some of a buffer, and says how much; nothing at the end of the stream.
+
+    Raises:
+        WireError: these are no messages, or the stream ends inside one.
+    """
+    room = memoryview(bytearray(_ROOM))
+    start = end = 0  # what was read ahead
+    while True:
+        while end - start < HEADER.size:
+            if start:
+                room[: end - start] = bytes(room[start:end])
+                start, end = 0, end - start
+            got = read(room[end:_AHEAD])
+            if not got:
+                if end > start:
+                    raise WireError(_SHORT)
+                return
+            end += got
+        length, kind, number = HEADER.unpack_from(room, start)
+        start += HEADER.size
+        if length > LONGEST or not REQUEST <= kind <= END:
+            raise WireError("what came over the wire is no message")
+        have = min(length, end - start)
+        if have == length:
+            yield kind, number, room[start : start + length]
+            start += length
+            continue
+        # What was read ahead begins this one, and is all that was.
+        content = room[:length] if length <= _ROOM else memoryview(bytearray(length))
+        content[:have] = bytes(room[start:end])
+        start = end = 0
+        while have < length:
+            got = read(content[have:])
+            if not got:
+                raise WireError(_SHORT)
+            have += got
+        yield kind, number, content
+
+
+def key_of(fields: Any, name: str) -> bytes:
+    """A field of 32 bytes.
+
+    Raises:
+        WireError: it is none.
+    """
+    found = fields.get(name)
+    if type(found) is not bytes or len(found) != 32:
+        raise WireError(f"a request without {name}, which is 32 bytes")
+    return found
+
+
+def keys_of(fields: Any, name: str, most: int) -> list[bytes]:
+    """A field of so many keys at the most; raises as `key_of`."""
+    found = fields.get(name)
+    if not isinstance(found, list) or len(found) > most:
+        raise WireError(f"a request without {name}, or with more than {most:,} of them")
+    if not all(type(key) is bytes and len(key) == 32 for key in found):
+        raise WireError(f"a request whose {name} are not 32 bytes each")
+    return found
+
+
+def text_of(fields: Any, name: str) -> str:
+    """A field of text; raises as `key_of`."""
+    found = fields.get(name)
+    if not isinstance(found, str) or len(found) > 1000:
+        raise WireError(f"a request without {name}, which is text")
+    return found
+
+
+def uses_of(said: Any) -> dict[bytes, int]:
+    """Counts of uses by key; raises as `key_of`."""
+    if not said:
+        return {}
+    try:
+        found = {bytes.fromhex(key): int(n) for key, n in said.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WireError("counts of uses on the wire can't be read") from error
+    if not all(len(key) == 32 and 0 <= n < 1 << 40 for key, n in found.items()):
+        raise WireError("counts of uses on the wire can't be right")
+    return found
+
+
+def blobs_of(fields: Any, frame: Frame) -> dict[bytes, bytes]:
+    """The blobs that came with a frame; raises as `key_of`."""
+    sent = fields.get("blobs") or []
+    if len(sent) > len(frame.blobs) or not all(s is None or type(s) is bytes for s in sent):
+        raise WireError("blobs on the wire can't be read")
+    named = zip(frame.blobs, sent, strict=False)
+    return {blob.name: content for blob, content in named if content is not None}
+
+
+_TESTS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (
+        conditions.Present,
+        conditions.Equal,
+        conditions.Is,
+        conditions.Begins,
+        conditions.Span,
+        conditions.Like,
+        conditions.Has,
+        conditions.Choice,
+    )
+}
+
+
+def write_query(query: Query) -> dict[str, Any]:
+    """A query as what the wire carries; what it does not carry is told when it is packed."""
+    return {
+        "conditions": [[c.field, list(c.path), _write(c.test)] for c in query.conditions],
+        "order": [query.order.field, list(query.order.path), query.order.descending],
+        "limit": query.limit,
+    }
+
+
+def _write(test: Any) -> list[Any]:
+    name = type(test).__name__
+    if name not in _TESTS:
+        raise WireError(f"the wire does not carry a {name}")
+    if isinstance(test, Choice):
+        return [name, [_write(one) for one in test.tests]]
+    return [name, *test]
+
+
+def read_query(said: Any) -> Query:
+    """The query that a client sent.
+
+    Raises:
+        WireError: it is none.
+    """
+    try:
+        field, path, descending = said["order"]
+        found = tuple(
+            Condition(str(field), tuple(map(str, path)), _read(test, 0))
+            for field, path, test in said["conditions"]
+        )
+        limit = said["limit"]
+        order = Order(str(field), tuple(map(str, path)), bool(descending))
+        return Query(found, order, None if limit is None else int(limit))
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError("a query on the wire can't be read") from error
+
+
+def _read(said: Any, depth: int) -> Any:
+    name, *fields = said
+    kind = _TESTS[name]
+    if kind is Choice:
+        if depth > 4:
+            raise WireError("a query on the wire is too deep")
+        return Choice(tuple(_read(one, depth + 1) for one in fields[0]))
+    if kind is Is:
+        return Is(Digest(fields[0]), *fields[1:])
+    return kind(*fields)

@@ -28,8 +28,8 @@ MEDIA = {
     "az": "kept.stores.objects:Objects",
     "hdf5": "kept.stores.hdf5:Hdf5",
     "ssh": "kept.remote.ssh:Ssh",
-    "https": "kept.remote.http:Http",
-    "http": "kept.remote.http:Http",
+    "https": "kept.remote.client:Http",
+    "http": "kept.remote.client:Http",
 }
 """Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
 

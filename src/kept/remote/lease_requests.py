@@ -13,8 +13,6 @@ from kept.errors import KeptError
 from kept.guards import Guard
 from kept.stores.leases import BEAT, LOOKED, SOMEBODY, Owner
 
-__all__ = ["RemoteLocks"]
-
 _PAUSE = 0.05  # seconds between requests for a lease that somebody else has
 
 

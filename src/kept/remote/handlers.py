@@ -1,30 +1,109 @@
-"""What a server answers: one verb after the other, for whoever may.
+"""Request handlers of the cache server, with access checks, and the leases that it holds for clients.
 
-Records travel as the items that a medium keeps (see `kept.stores.coder`), so a server looks at their
-seals and at nothing that a caller computed: it never unpickles.
+A lease lasts as long as its client's heartbeats come, by the server's own clock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from kept.codecs import Blob, Frame
-from kept.errors import DamagedValue, DecodeError
+from kept.errors import DamagedValue, DecodeError, KeptError
 from kept.records import Call, Digest
-from kept.remote import caring
-from kept.remote.errors import Refused
-from kept.remote.fields import blobs_of, key_of, keys_of, text_of, uses_of
-from kept.remote.frames import CHUNK_SIZE
-from kept.remote.holding import Holding
-from kept.remote.hosting import Host, Staged
-from kept.remote.queries import read_query
-from kept.remote.wire import WireError
+from kept.remote.staging import Host, Staged
+from kept.remote.wire import (
+    CHUNK_SIZE,
+    Refused,
+    WireError,
+    blobs_of,
+    key_of,
+    keys_of,
+    read_query,
+    text_of,
+    uses_of,
+)
 from kept.stores.coder import pack_call, pack_uses, unpack_body, unpack_call
 from kept.stores.each import each_call
+from kept.stores.leases import DEAD
 
-__all__ = ["READ", "RIGHTS", "VERBS", "WRITE", "Desk"]
+
+class Holding:
+    """What clients hold of a place's own leases, so that they meet its local users too.
+
+    Args:
+        locks: the place's.
+        patience: seconds without a heartbeat after which a client's leases are free.
+    """
+
+    def __init__(self, locks: Any, patience: float = DEAD) -> None:
+        self._locks, self._patience = locks, patience
+        self._held: dict[bytes, tuple[str, float]] = {}  # key: whose, and until when
+        self._guard = threading.Lock()
+
+    def acquire(self, owner: str, key: bytes, *, again: bool = False) -> bool:
+        """Whether the lease is the owner's now.
+
+        Args:
+            again: the answer to this was lost, so that the owner may hold it already.
+        """
+        now = time.monotonic()
+        with self._guard:
+            self._expire(now)
+            if again and self._held.get(key, ("", 0.0))[0] == owner:
+                return True
+            if key in self._held:
+                return False
+            if not self._locks.acquire(key):
+                return False
+            self._held[key] = owner, now + self._patience
+            return True
+
+    def release(self, owner: str, key: bytes) -> None:
+        """Let go of what is the owner's."""
+        with self._guard:
+            if self._held.get(key, ("", 0.0))[0] == owner:
+                del self._held[key]
+                self._locks.release(key)
+
+    def beat(self, owner: str, keys: Iterable[bytes]) -> list[bytes]:
+        """The owner lives; which of these leases are its own still, or again."""
+        now, own = time.monotonic(), []
+        with self._guard:
+            self._expire(now)
+            for key in keys:
+                holder = self._held.get(key)
+                if holder is None and not self._locks.acquire(key):
+                    continue
+                if holder is None or holder[0] == owner:
+                    self._held[key] = owner, now + self._patience
+                    own.append(key)
+        return own
+
+    def tick(self) -> None:
+        """Free what nobody's heart beats for; local users wait for it too."""
+        with self._guard:
+            self._expire(time.monotonic())
+
+    def drop(self, owner: str | None = None) -> None:
+        """Release all that an owner (or anybody) holds."""
+        with self._guard:
+            for key, (holder, _) in list(self._held.items()):
+                if owner is None or holder == owner:
+                    del self._held[key]
+                    with contextlib.suppress(KeptError):
+                        self._locks.release(key)
+
+    def _expire(self, now: float) -> None:
+        for key, (_, until) in list(self._held.items()):
+            if until < now:
+                del self._held[key]
+                with contextlib.suppress(KeptError):
+                    self._locks.release(key)
+
 
 READ, WRITE, ADMIN = "read", "write", "admin"
 RIGHTS = {READ: 0, WRITE: 1, ADMIN: 2}
@@ -218,7 +297,7 @@ class Desk:
     # -- looking after the whole ------------------------------------------------------------------
 
     def _verify(self, fields: Fields, owner: str) -> Any:
-        return caring.verify(self.cache, {"repair": False, "discard": False})
+        return verify(self.cache, {"repair": False, "discard": False})
 
     # -- in parts ---------------------------------------------------------------------------------
 
@@ -341,12 +420,12 @@ _VERBS: dict[str, tuple[str, Callable[[Desk, Fields, str], Any]]] = {
     "have": (READ, Desk._have),
     "mend": (WRITE, Desk._mend),
     "found": (READ, Desk._found),
-    "totals": (READ, lambda desk, fields, owner: caring.totals(desk.cache, fields)),
+    "totals": (READ, lambda desk, fields, owner: totals(desk.cache, fields)),
     "verify": (READ, Desk._verify),
-    "repair": (ADMIN, lambda desk, fields, owner: caring.verify(desk.cache, fields)),
-    "gc": (ADMIN, lambda desk, fields, owner: caring.collect(desk.cache, fields)),
-    "free": (ADMIN, lambda desk, fields, owner: caring.free(desk.cache, fields)),
-    "evict": (ADMIN, lambda desk, fields, owner: caring.evict(desk.cache, fields)),
+    "repair": (ADMIN, lambda desk, fields, owner: verify(desk.cache, fields)),
+    "gc": (ADMIN, lambda desk, fields, owner: collect(desk.cache, fields)),
+    "free": (ADMIN, lambda desk, fields, owner: free(desk.cache, fields)),
+    "evict": (ADMIN, lambda desk, fields, owner: evict(desk.cache, fields)),
 }
 _STREAMS: dict[str, Callable[[Desk, Fields], Iterator[bytes]]] = {
     "blob": Desk._blob,
@@ -355,3 +434,50 @@ _STREAMS: dict[str, Callable[[Desk, Fields], Iterator[bytes]]] = {
 }
 VERBS = {verb: right for verb, (right, _) in _VERBS.items()} | dict.fromkeys(_STREAMS, READ)
 """What can be asked, and the right that it takes."""
+
+
+LONG = frozenset(("evict", "free", "gc", "repair", "totals", "value.delete", "verify"))
+"""Verbs whose answer may take minutes; a transport tells its client meanwhile that it goes on."""
+_MANY = 100_000  # keys in a request
+_PROBLEMS = 10_000  # that are told one by one
+
+
+def collect(cache: Any, fields: Any) -> Any:
+    done = cache.gc(grace=float(fields["grace"]), dry_run=bool(fields["dry_run"]))
+    return [done.items, done.bytes]
+
+
+def free(cache: Any, fields: Any) -> Any:
+    from kept.caches.gc import freed  # few ask for it
+
+    done = freed(cache, [key.hex() for key in keys_of(fields, "keys", _MANY)])
+    return [done.items, done.bytes]
+
+
+def evict(cache: Any, fields: Any) -> Any:
+    from kept.caches.evict import Choice, evicted  # as above
+
+    function, before = fields.get("function"), fields.get("before")
+    if not isinstance(function, str | None) or not isinstance(before, float | None):
+        raise WireError("a choice of calls on the wire can't be read")
+    keys = None if fields.get("keys") is None else keys_of(fields, "keys", _MANY)
+    chosen = Choice(function, before, None if keys is None else frozenset(k.hex() for k in keys))
+    if chosen == Choice():
+        raise WireError("a choice of calls on the wire that chooses none")
+    done = evicted(cache, chosen, bool(fields["dry_run"]))
+    return [done.calls, done.values, done.blobs, done.bytes]
+
+
+def verify(cache: Any, fields: Any) -> Any:
+    found = cache.verify(repair=bool(fields["repair"]), discard=bool(fields["discard"]))
+    said = vars(found) | {
+        "problems": [
+            [one.kind, one.what, one.detail[:500], one.repaired]
+            for one in found.problems[:_PROBLEMS]
+        ]
+    }
+    return dict(said)
+
+
+def totals(cache: Any, fields: Any) -> Any:
+    return cache.size().to_dict()

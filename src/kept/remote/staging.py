@@ -20,13 +20,11 @@ from kept.codecs import Blob, Frame
 from kept.errors import ConfigError, DamagedValue, StoreError
 from kept.hashing import buffer_digest
 from kept.records import Call, Digest
-from kept.remote.frames import CHUNK_SIZE
+from kept.remote.wire import CHUNK_SIZE
 from kept.stores.embedded import Embedded
 from kept.stores.filesystem import open_regular
 from kept.stores.medium import Medium
 from kept.stores.shelves import put_value
-
-__all__ = ["Host", "Staged"]
 
 _ROOM = 32 * 1024  # KiB of an index in memory: a server may have many, and should not grow
 _OLD = 3600.0  # seconds after which what nobody named is dropped

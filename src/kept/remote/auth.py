@@ -1,4 +1,4 @@
-"""Who may do what in which namespace: tokens, of which a file holds digests and never themselves."""
+"""Access to the cache server: tokens (a file holds digests of them alone), namespaces, rate limits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import json
 import os
 import re
 import secrets
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from kept.errors import ConfigError, NotKept
-from kept.remote.desk import RIGHTS
-
-__all__ = ["ANY", "NAMESPACE", "Grant", "Tokens", "usual_path"]
+from kept.errors import ConfigError, KeptError, NotKept
+from kept.remote.handlers import RIGHTS, Desk
 
 ANY = "*"
 """In place of a namespace: each of them."""
@@ -191,3 +190,94 @@ def _check(namespace: str, right: str) -> None:
         )
     if right not in RIGHTS:
         raise ConfigError(f"not a right: {right!r}; there are {', '.join(RIGHTS)}")
+
+
+DEFAULT = "default"
+"""What a URL without a namespace means."""
+
+
+class Namespaces:
+    """Desks by name, each opened with the first who asks for it.
+
+    Args:
+        openers: name to what opens the cache; the cache is closed in `close`.
+
+    Raises:
+        ConfigError: a name that no URL can have.
+    """
+
+    def __init__(self, openers: Mapping[str, Callable[[], Any]]) -> None:
+        for name in openers:
+            if not NAMESPACE.fullmatch(name):
+                raise ConfigError(
+                    f"not a namespace: {name!r}; use up to 64 of a-z, 0-9, - and _, and no v1"
+                )
+        self._openers = openers
+        self._desks: dict[str, Desk] = {}
+        self._opening = threading.Lock()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._openers)
+
+    def opened(self, name: str) -> Desk | None:
+        """The desk, if it is open."""
+        return self._desks.get(name)
+
+    def desk(self, name: str) -> Desk | None:
+        """The desk of a namespace; None: there is no such.
+
+        Raises:
+            KeptError: its cache can't be opened, for now or at all.
+        """
+        found = self._desks.get(name)
+        if found is not None:
+            return found
+        opener = self._openers.get(name)
+        if opener is None:
+            return None
+        with self._opening:
+            if name not in self._desks:
+                cache = opener()
+                try:
+                    self._desks[name] = Desk(cache)
+                except KeptError:
+                    cache.close()
+                    raise
+            return self._desks[name]
+
+    def close(self) -> None:
+        """Close all that is open."""
+        with self._opening:
+            desks, self._desks = self._desks, {}
+        for desk in desks.values():
+            desk.close()
+            desk.cache.close()
+
+
+_BURST = 2.0  # seconds whose requests may come at once
+
+
+class Rates:
+    """A bucket of requests for each name, which fills at a rate.
+
+    Args:
+        rate: requests a second; 0: any.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._full = max(1.0, rate * _BURST)
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def wait(self, name: str) -> float:
+        """Take one request; seconds to wait for it, or 0.0 and it may be answered."""
+        if not self._rate:
+            return 0.0
+        now = time.monotonic()
+        left, since = self._left.get(name, (self._full, now))
+        left = min(self._full, left + (now - since) * self._rate)
+        if left < 1.0:
+            self._left[name] = left, now
+            return max(0.001, (1.0 - left) / self._rate)
+        self._left[name] = left - 1.0, now
+        return 0.0
