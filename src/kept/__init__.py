@@ -20,6 +20,7 @@ from kept.errors import (
     UntrustedSource,
 )
 from kept.hashing import digest, register_digest
+from kept.hashing.constant import constant
 from kept.memo import BoundCall, Ignored, Kept, Ordered, Required, Stats, keep
 from kept.records import Argument, Call, Digest
 from kept.runs import runs
@@ -91,6 +92,7 @@ __all__ = [
     "below",
     "between",
     "bless",
+    "constant",
     "digest",
     "env",
     "executor",

@@ -44,6 +44,7 @@ NAMES = {
     "below",
     "between",
     "bless",
+    "constant",
     "digest",
     "env",
     "executor",

@@ -51,6 +51,7 @@ class Coding:
         self.same: Callable[[], bool] | None = None
         self.all_same: Callable[[], bool] | None = None
         self.mocked = False
+        self._ignored: frozenset[str] = frozenset()
         self.known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
         if options.version is not None:
             self.tag = f"version:{_version(options.version)}"
@@ -63,7 +64,8 @@ class Coding:
         else:
             from kept.hashing.code import deep  # parses; most imports of kept need none
 
-            found = deep(function)
+            self._ignored = frozenset(options.ignore_globals)
+            found = deep(function, ignored=self._ignored)
             self.base = found.hex
             if wider:
                 from kept.hashing.code.wider import widened  # few functions are
@@ -111,7 +113,7 @@ class Coding:
 
             if len(self._classes) > 1000:
                 self._classes.clear()
-            found = self._classes[kind] = deep(self._function, kind)
+            found = self._classes[kind] = deep(self._function, kind, ignored=self._ignored)
         return "" if found.hex == self.base else found.hex
 
     def receives(self, values: tuple[Any, ...]) -> bool:

@@ -34,6 +34,7 @@ def keep(
     ignore: Iterable[str] | str | None = ...,
     require: Iterable[str] | str | None = ...,
     ordered: Iterable[str] | str | None = ...,
+    ignore_globals: Iterable[str] | str | None = ...,
     key: Callable[..., Any] | None = ...,
     when: Callable[[Any], bool] | None = ...,
     ttl: Span | None = ...,
@@ -59,6 +60,7 @@ def keep(
     ignore: Iterable[str] | str | None = (),
     require: Iterable[str] | str | None = (),
     ordered: Iterable[str] | str | None = (),
+    ignore_globals: Iterable[str] | str | None = (),
     key: Callable[..., Any] | None = None,
     when: Callable[[Any], bool] | None = None,
     ttl: Span | None = None,
@@ -90,6 +92,8 @@ def keep(
         require: names of parameters without which (or with None) a call is computed, not kept.
         ordered: names of parameters in which the order of dicts counts, at any depth; elsewhere two
             dicts of the same items in another order are one argument.
+        ignore_globals: names of globals that do not count, such as connections, where the function or
+            what it calls reads them: `"client"`, or `"app.db.client"` for the one of that module.
         key: a function of the arguments; what it returns stands for them.
         when: a function of the result (of the list of items, for a generator): keep this one?
         ttl: seconds, a timedelta, or text such as `"12 h"`, after which a result expires.
@@ -127,6 +131,7 @@ def keep(
         ignore=ignore,
         require=require,
         ordered=ordered,
+        ignore_globals=ignore_globals,
         key=key,
         when=when,
         ttl=ttl,

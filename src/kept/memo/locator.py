@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-from kept.errors import Undigestible
+from kept.errors import Undigestible, tell
 from kept.hashing import SCALARS, Receiver, digest_bytes
 from kept.hashing.keys import call_key, default_digest
 from kept.memo.coding import Coding
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Locator", "is_short"]
 
+_HIDDEN = (
+    "{}: what it reads of {} can't be compared. In one process another object counts as another; "
+    "between processes only its type counts, and the text of its module. Name what a result does not "
+    "depend on in ignore_globals=, and what it does depend on in depends=, or give it as an argument"
+)
 _KNOWN_LIMIT = 20_000
 _HASHED = SCALARS | {Left}
 
@@ -51,6 +56,7 @@ class Locator:
         self._binder = binder
         self._coding: Coding | None = None
         self._known_count = 0
+        self._told = False
         self.taken = False
         """Whether the identity is one that the function had where it came from."""
         self.wider: frozenset[str] = frozenset()
@@ -74,6 +80,9 @@ class Locator:
             coding = Coding(self._function, self._options, self.wider)
             self._known_count = 0
             self._set(coding)
+            if coding.deep is not None and coding.deep.hidden and not self._told:
+                self._told = True
+                tell(_HIDDEN.format(coding.name, ", ".join(coding.deep.hidden)))
         return coding
 
     def _set(self, coding: Coding) -> None:

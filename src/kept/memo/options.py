@@ -33,6 +33,7 @@ class Options(NamedTuple):
     ignore: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
     ordered: tuple[str, ...] = ()
+    ignore_globals: tuple[str, ...] = ()
     key: Callable[..., Any] | None = None
     when: Callable[[Any], bool] | None = None
     ttl: float | None = None
@@ -58,6 +59,7 @@ class Options(NamedTuple):
         ignore: Iterable[str] | str | None,
         require: Iterable[str] | str | None,
         ordered: Iterable[str] | str | None = (),
+        ignore_globals: Iterable[str] | str | None = (),
         key: Callable[..., Any] | None,
         when: Callable[[Any], bool] | None,
         ttl: Span | None,
@@ -125,6 +127,7 @@ class Options(NamedTuple):
             ignore=ignored,
             require=_names("require", require),
             ordered=in_order,
+            ignore_globals=_names("ignore_globals", ignore_globals, "globals"),
             key=key,
             when=when,
             ttl=None if ttl is None else parse_duration(ttl),
@@ -150,7 +153,9 @@ def _depends(given: Any) -> tuple[Dependency, ...]:
     return ()
 
 
-def _names(label: str, given: Iterable[str] | str | None) -> tuple[str, ...]:
+def _names(
+    label: str, given: Iterable[str] | str | None, what: str = "parameters"
+) -> tuple[str, ...]:
     if given is None:
         return ()
     try:
@@ -158,7 +163,7 @@ def _names(label: str, given: Iterable[str] | str | None) -> tuple[str, ...]:
     except TypeError:
         names = (None,)  # type: ignore[assignment]  # what is told below
     if not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{label}= takes names of parameters, not {given!r}")
+        raise ConfigError(f"{label}= takes names of {what}, not {given!r}")
     return names
 
 

@@ -21,7 +21,8 @@ class Covered:
     """
 
     def __init__(self, values: Iterable[Any], modules: Iterable[str]) -> None:
-        self._values = [value for value in values if isinstance(value, (FunctionType, type))]
+        # By their types alone: a proxy may say that it is of another, or raise.
+        self._values = [v for v in values if issubclass(type(v), (FunctionType, type))]
         self._modules = list(modules)
         self._codes: dict[int, CodeType] | None = None
         self._bodies: set[tuple[str, str]] = set()

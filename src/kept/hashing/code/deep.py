@@ -31,10 +31,13 @@ class Deep:
         depends: see `Reach.depends`.
         widened: see `Reach.widened`.
         covered: the code objects of what was reached.
+        hidden: names of globals, with their types, that can't be looked into.
         mocked: whether a test has put something into its place that stands for no code.
     """
 
-    __slots__ = ("covered", "depends", "guards", "hex", "mocked", "names", "parts", "widened")
+    __slots__ = (
+        *("covered", "depends", "guards", "hex", "hidden", "mocked", "names", "parts", "widened"),
+    )
 
     def __init__(self, reach: Reach) -> None:
         tell_apart(reach.root, reach.opaque)
@@ -47,6 +50,7 @@ class Deep:
         self.depends = tuple(reach.depends)
         self.mocked = bool(reach.mocks)
         self.covered = Covered(reach.met, reach.whole)
+        self.hidden = reach.hidden()
 
 
 def digested(node: list[Any]) -> bytes:
@@ -58,7 +62,10 @@ def digested(node: list[Any]) -> bytes:
 
 
 def deep(
-    function: Callable[..., Any], receiver: type[Any] | None = None, whole: bool | None = None
+    function: Callable[..., Any],
+    receiver: type[Any] | None = None,
+    whole: bool | None = None,
+    ignored: frozenset[str] = frozenset(),
 ) -> Deep:
     """Follow a function by name through the code of its project.
 
@@ -66,23 +73,29 @@ def deep(
         function: anything that can be called.
         receiver: the class of the object that a method is called on.
         whole: see `Project`.
+        ignored: names of globals that do not count, with or without their modules.
     """
     pause = gc.isenabled()  # a walk makes many lists and no garbage
     if pause:
         gc.disable()
     try:
-        return _deep(function, receiver, whole)
+        return _deep(function, receiver, whole, ignored)
     finally:
         if pause:
             gc.enable()
 
 
-def _deep(function: Callable[..., Any], receiver: type[Any] | None, whole: bool | None) -> Deep:
+def _deep(
+    function: Callable[..., Any],
+    receiver: type[Any] | None,
+    whole: bool | None,
+    ignored: frozenset[str],
+) -> Deep:
     project = Project(function, whole)
     learned = Learned()
     # What code changes does not count by what it is now; so what is changed is found first.
     for _ in range(_ROUNDS):
-        reach = Reach(function, project, receiver, learned)
+        reach = Reach(function, project, receiver, learned, ignored)
         if not reach.learn():
             break
     return Deep(reach)

@@ -8,42 +8,35 @@ digested again, as an argument is.
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import fractions
-import pathlib
-import re
 import sys
-import uuid
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from marshal import dumps
-from operator import is_, itemgetter
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import FunctionType, MappingProxyType
 from typing import Any
 
+from ..constant import is_constant
+from .comparing import (
+    EXACT,
+    MISSING,
+    STILL,
+    Check,
+    Space,
+    content_of,
+    digest_of,
+    held_in,
+    in_slots,
+    is_flat,
+    is_readonly,
+    items_of,
+    steady,
+    variable_of,
+)
 from .texts import functions_of
 from .values import slots_of
 
 __all__ = ["MISSING", "Guards", "Space", "content_of", "variable_of"]
 
-MISSING: Any = object()
-
-_EXACT = frozenset(
-    {FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, type(None)}
-    | {staticmethod, classmethod, property}
-)
-"""Types whose objects are equal only if nothing could tell them apart."""
-_FLAT = frozenset({type(None), bool, int, float, complex, str, type(Ellipsis)})
-"""What `marshal` writes in a way that tells it from everything else: a buffer looks like bytes."""
-_STILL = (
-    _FLAT
-    | {bytes, range, object, BuiltinFunctionType, MethodType, ModuleType, re.Pattern, uuid.UUID}
-    | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone}
-    | {decimal.Decimal, fractions.Fraction, pathlib.PurePosixPath, pathlib.PureWindowsPath}
-    | {type(pathlib.Path()), type(NotImplemented)}
-)
-"""Types whose objects don't change; what they hold is looked at by itself."""
 _FOLLOWED = frozenset(
     {
         *("external", "method", "partial", "property", "staticmethod", "classmethod", "bound"),
@@ -52,208 +45,18 @@ _FOLLOWED = frozenset(
 )
 """Tags of nodes of objects that hold nothing but what has nodes, and nothing else in its place."""
 _LARGE = 256 * 1024  # bytes up to which the bytes of a container are held, and no digest of them
-_FEW = 3  # names of a namespace that are sooner compared one by one
-_SAME = """
-def same():
- try:{lines}
-  return True
- except Exception:
-  return False
-"""
-
-Space = Mapping[str, Any]
 
 
-def _items(value: Any) -> tuple[Any, ...]:
-    """What a container holds; held, so that nothing else can come to lie where it lay."""
-    return (*value, *value.values()) if type(value) is dict else (*value,)
-
-
-def _same_items(value: Any, held: tuple[Any, ...]) -> bool:
-    now = _items(value)
-    return len(now) == len(held) and all(map(is_, now, held))
-
-
-def _items_of(value: Any) -> tuple[Any, ...]:
-    """The items of an object of a container's subclass, whatever its class makes of them."""
-    if isinstance(value, dict):
-        return (*dict.keys(value), *dict.values(value))
-    if isinstance(value, MappingProxyType):
-        return (*value, *value.values())
-    for base in (list, tuple, set, frozenset, deque):
-        if isinstance(value, base):
-            plain: Any = base
-            return (*plain.__iter__(value),)
-    return ()
-
-
-def _slots(value: Any, names: list[str]) -> list[Any]:
-    found = []
-    for name in names:
-        try:
-            found.append(object.__getattribute__(value, name))
-        except AttributeError:
-            found.append(MISSING)
-    return found
-
-
-def _same_slots(value: Any, names: list[str], held: list[Any]) -> bool:
-    return all(map(is_, _slots(value, names), held))
-
-
-def _same_names(now: dict[str, Any], held: dict[str, Any], changing: frozenset[str]) -> bool:
-    return all(now.get(name, MISSING) is item for name, item in held.items()) and all(
-        name in held or name in changing for name in now
-    )
-
-
-def content_of(cell: Any) -> Any:
-    """What a cell of a closure holds, or `MISSING`."""
-    try:
-        return cell.cell_contents
-    except ValueError:  # not assigned yet
-        return MISSING
-
-
-def variable_of(variable: Any) -> Any:
-    """What a context variable is in the context of the caller, or `MISSING`."""
-    try:
-        return variable.get()
-    except LookupError:
-        return MISSING
-
-
-def _digest(value: Any) -> bytes | None:
-    from ..digests import digest_bytes
-
-    try:
-        return digest_bytes(value)
-    except Exception:  # noqa: BLE001  what can't be read is not what it was
-        return None
-
-
-def _flat(value: Any, inside: list[Any]) -> bool:
-    """Whether `marshal` tells all that a container holds; the containers in it are added to a list."""
-    kind = type(value)
-    if kind in _FLAT:
-        return True
-    if kind is dict:
-        parts: Iterable[Any] = _items(value)
-    elif kind in (list, tuple, set, frozenset):
-        parts = value
-    else:
-        return False
-    inside.append(value)
-    if _FLAT.issuperset(map(type, parts)):
-        return True
-    return len(inside) < 10_000 and all(_flat(part, inside) for part in parts)
-
-
-def _readonly(array: Any) -> bool:
-    """Whether an array is one that nobody can write to, as far as numpy knows."""
-    while True:
-        if array.flags.writeable:
-            return False
-        base = array.base
-        if base is None:
-            return True
-        if not hasattr(base, "flags"):
-            try:
-                return memoryview(base).readonly
-            except TypeError:
-                return False
-        array = base
-
-
-class _Check:
-    """A function that compares, made of terms: a hit waits for it, and loops take twice as long."""
-
-    def __init__(self) -> None:
-        self.terms: list[str] = []
-        self._late: list[str] = []
-        self._functions: set[int] = set()
-        self._held: dict[str, Any] = {
-            "dumps": dumps,
-            "same_items": _same_items,
-            "same_slots": _same_slots,
-            "same_names": _same_names,
-            "items": _items_of,
-            "digest": _digest,
-            "len": len,
-            "type": type,
-            "vars": vars,
-            "all": all,
-            "map": map,
-            "is_": is_,
-        }
-
-    def add(self, term: str, *values: Any, late: bool = False) -> None:
-        """A term, with the values that stand at its `{}`.
-
-        Args:
-            late: it takes long, so it is looked at after the others.
-        """
-        names = [f"v{len(self._held) + at}" for at in range(len(values))]
-        self._held |= zip(names, values, strict=True)
-        (self._late if late else self.terms).append(term.format(*names))
-
-    def space(self, space: Space, found: dict[str, Any]) -> None:
-        """That names of one namespace are bound to what they were."""
-        gone = frozenset(name for name, value in found.items() if value is MISSING)
-        if len(gone) > 1:
-            self.add("{}.isdisjoint({})", space.keys(), gone)
-        for name in gone if len(gone) == 1 else ():
-            self.add("{} not in {}", name, space)
-        exact = {name: v for name, v in found.items() if type(v) in _EXACT}
-        other = {n: v for n, v in found.items() if n not in exact and v is not MISSING}
-        # `==` of tuples compares by `is` first, and these types are equal only if identical.
-        for reads, term in ((exact, "{}({}) == {}"), (other, "all(map(is_, {}({}), {}))")):
-            if len(reads) > _FEW:
-                self.add(term, itemgetter(*reads), space, (*reads.values(),))
-            else:
-                for name, value in reads.items():
-                    self.add("{}[{}] is {}", space, name, value)
-
-    def function(self, function: FunctionType) -> None:
-        """That a function is what it was: nothing but its closure can't be given another."""
-        if id(function) in self._functions:
-            return
-        self._functions.add(id(function))
-        same = "{0}.__code__ is {1} and {0}.__defaults__ is {2} and {0}.__kwdefaults__ is {3}"
-        parts = function.__code__, function.__defaults__, function.__kwdefaults__
-        self.add(same, function, *parts)
-
-    def table(self, kind: type[Any], left_out: Iterable[str]) -> None:
-        """That a class has the attributes that it had, but for some, and the same bases."""
-        table = vars(kind)
-        found = {name: value for name, value in table.items() if name not in left_out}
-        self.add("{}.__bases__ is {} and len({}) == {}", kind, kind.__bases__, table, len(table))
-        if len(found) == len(table) and _EXACT.issuperset(map(type, table.values())):
-            self.add("{} == {}", table, found)
-        else:
-            self.space(table, found)
-
-    def items(self, container: Any) -> None:
-        """That a container holds the objects that it held."""
-        self.add("same_items({}, {})", container, _items(container))
-
-    def made(self) -> Callable[[], bool]:
-        """The function; what is gone, or can't be compared any more, is not the same."""
-        held, terms = self._held, [*self.terms, *self._late]
-        if not terms:
-            return _steady
-        lines = "".join(f"\n  if not ({term}): return False" for term in terms)
-        exec(_SAME.format(lines=lines), held)  # noqa: S102  of names made here alone
-        same: Callable[[], bool] = held["same"]
-        return same
-
-    def digest(self, value: Any, raw: bytes | None) -> None:
-        """That something still has a digest."""
-        self.add("digest({}) == {}", value, raw, late=True)
-
-
-def _steady() -> bool:
-    return True
+def _inside(nodes: Iterable[list[Any]]) -> set[int]:
+    """The addresses of nodes, and of all that is below them, but of code."""
+    waiting, seen = [*nodes], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            below = (item for item in node if type(item) is list and item)
+            waiting += [item for item in below if item[0] not in ("function", "class")]
+    return seen
 
 
 class Guards:
@@ -277,21 +80,24 @@ class Guards:
         changing: Iterable[str],
         late: Iterable[tuple[Space, str, Any]],
     ) -> None:
-        self._check = check = _Check()
+        self._check = check = Check()
         self._covered: set[int] = set()
         self._changing = frozenset(changing)
         for space, names in reads:
             check.space(space, names)
         for look, at, value in found:
             check.add("{}({}) is {}", look, at, value)
-        for node, value in held:
-            self._watch(node, value)
+        nodes = list(held)
+        constant = _inside(node for node, value in nodes if is_constant(value))
+        for node, value in nodes:
+            if id(node) not in constant:
+                self._watch(node, value)
         for kind in scanned:
             check.add("same_items({}.__subclasses__(), {})", kind, (*type.__subclasses__(kind),))
         self.same: Callable[[], bool] = check.made()
         """Whether all that is compared at each call is as it was."""
         self._late = list(late)
-        self.steady = self.same is _steady and not self._late
+        self.steady = self.same is steady and not self._late
         """Whether there is nothing to compare."""
         del self._check, self._covered
 
@@ -302,7 +108,7 @@ class Guards:
     def _watch(self, node: list[Any], value: Any) -> None:
         """Compare what an object consists of, as far as it may change and its node tells of it."""
         check, kind, tag = self._check, type(value), node[0] if node else ""
-        if kind in _STILL or id(value) in self._covered:
+        if kind in STILL or id(value) in self._covered:
             return
         if kind is FunctionType:
             if tag != "external":
@@ -336,7 +142,7 @@ class Guards:
             place: how it is found from a value.
         """
         inside: list[Any] = []
-        if not _flat(container, inside):
+        if not is_flat(container, inside):
             return False
         try:
             raw = dumps(container, 2)
@@ -348,18 +154,18 @@ class Guards:
         if len(raw) <= _LARGE:
             self._check.add(f"dumps({place}, 2) == {{}}", value, raw)
         else:
-            self._check.add(f"digest({place}) == {{}}", value, _digest(container), late=True)
+            self._check.add(f"digest({place}) == {{}}", value, digest_of(container), late=True)
         return True
 
     def _digest(self, value: Any) -> None:
-        if (raw := _digest(value)) is not None:
+        if (raw := digest_of(value)) is not None:
             self._check.digest(value, raw)
 
     def _class(self, kind: type[Any]) -> None:
         left_out = {
             name
             for name, value in vars(kind).items()
-            if name in self._changing and type(value) not in _EXACT
+            if name in self._changing and type(value) not in EXACT
         }
         self._check.table(kind, left_out)
         for function in functions_of(kind):
@@ -374,9 +180,9 @@ class Guards:
             self._attributes(value, held)
         slots = [name for name in slots_of(kind) if name not in ("__weakref__", "__dict__")]
         if slots := [name for name in slots if name not in self._changing]:
-            check.add("same_slots({}, {}, {})", value, slots, _slots(value, slots))
+            check.add("same_slots({}, {}, {})", value, slots, in_slots(value, slots))
         if isinstance(value, (dict, list, tuple, set, frozenset, deque, MappingProxyType)):
-            check.add("same_items(items({}), {})", value, _items_of(value))
+            check.add("same_items(items({}), {})", value, items_of(value))
         if isinstance(value, defaultdict):
             check.add("{}.default_factory is {}", value, value.default_factory)
         if "value" in node:
@@ -390,14 +196,14 @@ class Guards:
             kept = {name: item for name, item in held.items() if name not in left_out}
             self._check.add("same_names({}.__dict__, {}, {})", value, kept, self._changing)
         elif not self._plain("{}.__dict__", value, held):
-            self._check.add("same_items({}.__dict__, {})", value, _items(held))
+            self._check.add("same_items({}.__dict__, {})", value, held_in(held))
 
     def _data(self, value: Any, raw: bytes) -> None:
         numpy: Any = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ndarray)):
             if not isinstance(value, (numpy.ndarray, numpy.void)):
                 return
-            if type(value) is numpy.ndarray and _readonly(value):
+            if type(value) is numpy.ndarray and is_readonly(value):
                 self._check.add("not {}.flags.writeable", value)
                 return
         self._check.digest(value, raw)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
+from ..constant import is_constant
 from ..names import class_name, module_of
 from .classes import class_parts, hint_level
 from .guards import MISSING, Guards, Space, content_of, variable_of
@@ -37,6 +38,8 @@ _CHANGED = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDic
 _AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
 """What code that is reached may look at, and then counts everywhere."""
 _MOST_RUN = 2000
+_BY_TEXT = frozenset({"getattr", "attrgetter", "methodcaller", "eval", "exec", "vars"})
+"""Functions that find methods by names that no code has."""
 _firsts: dict[tuple[str, Chain], Any] = {}
 """What was met first in a library, by module and attributes."""
 
@@ -75,14 +78,21 @@ class Reach:
         project: whose code is followed.
         receiver: the class whose method it is called as; None: it is no method.
         learned: what an earlier walk found out.
+        ignored: names of globals that do not count.
     """
 
     def __init__(
-        self, root: Any, project: Project, receiver: type[Any] | None, learned: Learned
+        self,
+        root: Any,
+        project: Project,
+        receiver: type[Any] | None,
+        learned: Learned,
+        ignored: frozenset[str],
     ) -> None:
         self.project = project
         self.root = root
         self.learned = learned
+        self._ignored = ignored
         self.parts: dict[str, Part] = {}
         self.names: dict[tuple[int, int], str] = {}
         """What stands in a node (its address) at a position: a name that its text refers to."""
@@ -103,6 +113,7 @@ class Reach:
         self._early: set[tuple[int, int]] = set()
         self._texts: dict[int, list[tuple[Normal, Space, dict[str, Any]]]] = {}
         self._asked: set[str] = set()
+        self._bodies: dict[int, type[Any]] = {}
         self._wide: dict[int, Space] = {}
         self._extra: list[list[Any]] = []
         self._later: dict[int, Any] = {}
@@ -139,22 +150,70 @@ class Reach:
             [(STAMPS, file, STAMPS.get(file)) for file in self._imports.files],
         )
 
+    def hidden(self) -> list[str]:
+        """Globals that can't be looked into, with their types; what is none, by its type."""
+        names = {id(part.value): name for name, part in self.parts.items() if part.kind == "value"}
+        found = []
+        for _, value in self.opaque:
+            if not is_constant(value) and not hasattr(type(value), "__wrapped__"):
+                kind = class_name(type(value))
+                name = names.get(id(value), "").rpartition(":")[2]
+                found.append(f"`{name}` (a {kind})" if name else f"a {kind}")
+        return sorted(set(found))
+
+    def _ignores(self, space: Space, name: str) -> bool:
+        ignored = self._ignored
+        return bool(ignored) and (name in ignored or f"{space.get('__name__')}.{name}" in ignored)
+
     def learn(self) -> bool:
         """Note what this walk found out; whether another has to be made that knows it."""
         learned, again = self.learned, False
-        for at in self._running():
+        running = set(self._running())
+        for at in running:
             for text, space, cells in self._texts.get(at, ()):
                 for chain in text.written:
                     again |= self._writes(chain, space, cells, always=True)
                 for chain in text.called:
                     again |= self._writes(chain, space, cells, always=False)
-                if text.set_on - learned.set_on:
+                if at not in self._bodies and text.set_on - learned.set_on:
                     again |= bool((text.set_on - learned.set_on) & self._asked)
                     learned.set_on |= text.set_on
+        news = self._set_by_methods(running) - learned.set_on
+        again |= bool(news & self._asked)
+        learned.set_on |= news
         tells = (self._tells | self._imports.tells) & _AGAIN
         again |= bool(tells - learned.tells)
         learned.tells |= tells
         return again
+
+    def _set_by_methods(self, running: set[int]) -> set[str]:
+        """The attributes that methods set whose names are asked for by code that runs."""
+        found: set[str] = set()
+        waiting: list[FunctionType] = []
+        for at in running & self._bodies.keys():
+            kind = self._bodies[at]
+            named = frozenset().union(*(text.set_on for text, _, _ in self._texts.get(at, ())))
+            if named & self._asked:
+                own = {function: function_text(function).set_on for function in functions_of(kind)}
+                found |= named.difference(*own.values())
+                if all(self._owns(base) or base is object for base in kind.__mro__):
+                    waiting += own
+                else:  # a library's base class may call any of them
+                    found |= named
+        names: set[str] = set()
+        for node, (value, _) in self._nodes.values():
+            if type(value) is FunctionType and id(node) in running:
+                names |= _names_in(value)
+        while waiting:
+            blind = not names.isdisjoint(_BY_TEXT)
+            now = [f for f in waiting if blind or f.__name__ in names or f.__name__[:2] == "__"]
+            if not now:
+                break
+            waiting = [function for function in waiting if function not in now]
+            for function in now:
+                found |= function_text(function).set_on
+                names |= _names_in(function)
+        return found
 
     def _walk(self) -> None:
         while True:
@@ -336,6 +395,8 @@ class Reach:
             if label[:1] == "_" and (label[:2] == "__" or _interactive(space)):
                 continue
             if label in ("In", "Out", "exit", "quit", "get_ipython") or type(value) is ModuleType:
+                continue
+            if self._ignores(space, label):
                 continue
             owned = self._owns(value) if is_code(value) else not _interactive(space)
             if (id(space), label) in self.learned.state or id(value) in self.learned.state:
@@ -578,6 +639,7 @@ class Reach:
             return
         self._part(name, "class", node, kind)
         self._classes.append(kind)
+        self._bodies[id(node)] = kind
         space = class_space(kind)
         node += ["class", kind.__qualname__.rpartition(".")[2]]
         nodes = class_nodes(kind)
@@ -596,6 +658,8 @@ class Reach:
             hints = getattr(kind, "__annotations__", None)  # worked out when asked for, since 3.14
             if isinstance(hints, dict) and hints:
                 node += ["hints", self.node(dict(hints))]
+        else:
+            node.append([self.node(base) for base in kind.__bases__ if self._owns(base)])
         for label, value in parts.attributes:
             if local or not texts or not parts.inside(label):
                 self._at = space
@@ -762,6 +826,8 @@ class Reach:
         state = self.learned.state
         self._at = space
         if chain[0] in cells:
+            if chain[0] in self._ignored:
+                return ["ignored", *chain[1:]], ".".join(chain)
             cell = cells[chain[0]]
             content = content_of(cell)
             full = ".".join(chain)
@@ -778,6 +844,8 @@ class Reach:
             return ([inner, *chain[1:]] if len(chain) > 1 else inner), full
         where, name, value, rest = self._looked_up(chain, space)
         full = ".".join((f"{where.get('__name__')}:{name}", *rest))
+        if self._ignores(where, name):
+            return ["ignored", *rest], full
         if value is MISSING:
             self._read(where, name, MISSING)
             if where is space and len(rest) == len(chain) - 1 and hasattr(builtins, name):
