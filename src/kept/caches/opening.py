@@ -30,7 +30,11 @@ OPTIONS = ("memory", "durability", "trust", "readonly", "network")
 
 
 def open_cache(
-    url: str | os.PathLike[str], *, memory: int | str = "256 MB", **options: Any
+    url: str | os.PathLike[str],
+    *,
+    memory: int | str = "256 MB",
+    signed: bool = False,
+    **options: Any,
 ) -> Cache:
     """Open a cache.
 
@@ -40,6 +44,9 @@ def open_cache(
             `memory:`, `void:`, and what installed packages add through the entry point group
             `kept.stores`.
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
+        signed: whoever can write there is not trusted: results are signed with the user's key, and of
+            those that no trusted key signed only plain ones are decoded. So it always is over ssh and
+            http.
         options: of a directory: `durability="process"|"power"`, `trust=False`, `readonly=False`
             (map arrays read-only instead of copy-on-write), `network=None` (found out). Of any other
             place: what its class in `kept.stores` takes, and where all are items, as in files,
@@ -56,7 +63,8 @@ def open_cache(
     scheme = scheme_of(text)
     text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())
     path = local_path(text) if scheme else Path(text)
-    shared = None if path is None else _Shared(str(path.resolve()), options)
+    how = {**options, "signed": True} if signed else options
+    shared = None if path is None else _Shared(str(path.resolve()), how)
     place: Any
     if not scheme:
         _check_names(text, options)
@@ -74,10 +82,22 @@ def open_cache(
             from kept.stores.medium import Medium  # as above
 
             place = Medium(place)
-    cache = Cache(place=place, memory=memory, url=text, options={"memory": memory, **options})
+    if signed:
+        _sign(place)
+    cache = Cache(place=place, memory=memory, url=text, options={"memory": memory, **how})
     if shared is not None:
         shared.add(cache)
     return cache
+
+
+def _sign(place: Any) -> None:
+    if not hasattr(type(place), "trusts"):
+        return  # a server's, whose results are signed anyhow
+    from kept.remote.keyring import Trusts  # with the first that is asked for
+
+    place.trusts = Trusts()
+    if hasattr(place.values, "trusts"):
+        place.values.trusts = place.trusts
 
 
 def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:

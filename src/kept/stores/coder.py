@@ -253,13 +253,15 @@ class CodedValues:
         self.items = items
         self._calls = calls
         self._verified: dict[bytes, Any] = {}  # blob: the stamp that its verified bytes had
+        self.trusts: Any = None  # as of the medium
 
     def get(self, key: str) -> Value | None:
         found = self.frame(key)
         if found is None:
             return None
-        payload, buffers = self.load(found[0])
-        return Value(found[0].codec, bytes(payload), buffers, (), found[0].signature)
+        frame = found[0] if self.trusts is None else self.trusts.read(Digest(key).raw, found[0])
+        payload, buffers = self.load(frame)
+        return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
 
     def frame(self, key: str) -> tuple[Frame, str] | None:
         """The frame of a value, and the key of the item that it has, if it has one."""
@@ -286,8 +288,8 @@ class CodedValues:
         return (name for name, body, _, _ in calls.frames() if body.result == raw)
 
     def put(self, key: str, item: Value) -> None:
-        frame = self.write_blobs(item)
-        self.write(Digest(key).raw, frame.pack())
+        frame, raw = self.write_blobs(item), Digest(key).raw
+        self.write(raw, (frame if self.trusts is None else self.trusts.signed(raw, frame)).pack())
 
     def write(self, digest: bytes, frame: bytes) -> None:
         """Put a value whose blobs are there under its digest by hand."""

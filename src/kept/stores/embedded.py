@@ -66,6 +66,11 @@ class Embedded:
         StoreError: the directory can't be made or read, or a newer kept made it.
     """
 
+    trusts: Any = None
+    """Who signs what is kept, and whose signatures are believed: `kept.remote.keyring.Trusts`. None: who
+    can write to the directory is trusted.
+    """
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -121,8 +126,12 @@ class Embedded:
         content = unseal(key, sealed)
         body = Body.unpack(content)
         if len(content) > BODY_SIZE:
-            return Row(body, Frame.unpack(content[BODY_SIZE:]))
-        return Row(body, None if head is None else Frame.unpack(unseal(body.result, head)))
+            frame = Frame.unpack(content[BODY_SIZE:])
+        elif head is None:
+            return Row(body, None)
+        else:
+            frame = Frame.unpack(unseal(body.result, head))
+        return Row(body, frame if self.trusts is None else self.trusts.read(body.result, frame))
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit, in the order that is asked for, read as they are asked for.
@@ -238,6 +247,10 @@ class Embedded:
         beside: tuple[Call, Frame] | None = None,
     ) -> tuple[Any, Body, Frame]:
         """Write a call and the frame of its result, whose blobs are there, in one transaction."""
+        if self.trusts is not None:
+            frame = self.trusts.signed(call.result.raw, frame)
+            if beside is not None:
+                beside = beside[0], self.trusts.signed(beside[0].result.raw, beside[1])
         body, row, sealed = _row(call, frame)
         other = None if beside is None else _row(*beside)
         writing = self.database.writing()

@@ -60,6 +60,10 @@ class Medium:
     """
 
     words: memoryview | None = None
+    trusts: Any = None
+    """Who signs what is kept, and whose signatures are believed: `kept.remote.keyring.Trusts`. None: who
+    can write to the medium is trusted.
+    """
 
     def __init__(
         self,
@@ -94,6 +98,8 @@ class Medium:
         if known is not None and known[0] is item:
             return known[1]
         body, frame, _ = unpack_body(key, item)
+        if self.trusts is not None:
+            return self._trusted(item, body, frame)
         if frame is None:
             name = value_key(bytes(item))
             own = self.values.items.get(name) if name else None
@@ -105,6 +111,13 @@ class Medium:
                 self._unpacked.clear()
             self._unpacked[key] = item, Held(body, frame)
         return Held(body, frame)
+
+    def _trusted(self, item: bytes, body: Body, frame: Frame | None) -> Held:
+        """What was found, with the codec by which it may be decoded; raises as `fetch`."""
+        if frame is None and (name := value_key(bytes(item))):
+            own = self.values.items.get(name)
+            frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
+        return Held(body, None if frame is None else self.trusts.read(body.result, frame))
 
     def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         """What is under those keys that have a call, in two trips where the medium has `get_many`.
@@ -121,6 +134,8 @@ class Medium:
             key = names[name]
             with suppress(DecodeError):
                 body, frame, _ = unpack_body(key, item)
+                if frame is not None and self.trusts is not None:
+                    frame = self.trusts.read(body.result, frame)
                 found[key] = Held(body, frame)
                 if frame is None and (own := value_key(bytes(item))):
                     apart.setdefault(own, []).append((key, body))
@@ -128,6 +143,8 @@ class Medium:
             for key, body in apart[name]:
                 try:
                     frame = Frame.unpack(unseal(body.result, bytes(item)))
+                    if self.trusts is not None:
+                        frame = self.trusts.read(body.result, frame)
                 except DecodeError:
                     del found[key]
                 else:
@@ -164,6 +181,8 @@ class Medium:
 
     def record(self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None = None) -> None:
         """Keep a call and the frame of its result, whose blobs are there; raises as `commit`."""
+        if self.trusts is not None:
+            frame = self.trusts.signed(call.result.raw, frame)
         packed, value = frame.pack(), ""
         if len(packed) > self._inline:
             value = self.values.add(call.result.raw, packed)

@@ -135,6 +135,8 @@ class Values:
         frame = self.frame(key)
         if frame is None:
             return None
+        if self._store.trusts is not None:
+            frame = self._store.trusts.read(Digest(key).raw, frame)
         payload, buffers = self._store.load(frame)
         return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
 
@@ -142,6 +144,8 @@ class Values:
         store = self._store
         with store.locks.writing_blobs():
             frame = store.write_blobs(item)
+            if store.trusts is not None:
+                frame = store.trusts.signed(Digest(key).raw, frame)
             with store.database.writing() as c:
                 put_value(c, Digest(key).raw, frame.pack(), item.size)
 
