@@ -32,8 +32,8 @@ __all__ = [
     "sent",
 ]
 
-TAG = "k2:project"
-"""Tag of what is of the project: its code, then what the value would be without."""
+TAG = "k2:project "
+"""What the tag of what is of a project begins with; then come its code, and what it would be without."""
 
 _MOST = 4096
 
@@ -215,6 +215,8 @@ def class_code(kind: type) -> str | None:
         return code
     try:
         known = _classes[kind]
+        if known is None:
+            return None
     except KeyError:
         if len(_classes) > _MOST:
             _classes.clear()
@@ -222,8 +224,8 @@ def class_code(kind: type) -> str | None:
         if owned is not None and _thread.inside:
             return _text_of(kind)
         known = _classes[kind] = None if owned is None else _Known(owned)
-    if known is None:
-        return None
+        if known is None:
+            return None
     return _text_of(kind) if _thread.inside else known.now()
 
 

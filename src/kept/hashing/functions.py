@@ -170,7 +170,7 @@ def reduce_function(function: FunctionType) -> tuple[Any, ...]:
     if code is None:
         return content
     # The code says what the function does itself, too, and is the same where its source is not.
-    told = TAG, code, *content[:2], *content[3:]
+    told = f"{TAG}{code}", *content[:2], *content[3:]
     attributes = dict(vars(function))
     return (*told, attributes) if attributes else told
 

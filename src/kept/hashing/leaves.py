@@ -156,12 +156,12 @@ def _taken_apart(value: Any, kind: type) -> _Parts | None:
     if not isinstance(shape, Shape) or shape.kind != "tagged":
         return None
     name = class_name(kind)
-    if shape.children[0] != TAG:
+    if not shape.children[0].startswith(TAG):
         return _content(value, name, shape.children)
-    parts = _content(value, name, shape.children[2:])
+    parts = _content(value, name, shape.children[1:])
     if parts is None:
         return None
-    code = _Code(f"the code of {name} <{shape.children[1][:_DIGITS]}>")
+    code = _Code(f"the code of {name} <{shape.children[0].removeprefix(TAG)[:_DIGITS]}>")
     return name, [(".__class__", code), *parts[1]]
 
 

@@ -85,7 +85,7 @@ def fields_of(kind: type) -> Fields | None:
     if fields is None:
         return None
     code = class_code(kind)
-    return fields if code is None else ((TAG, code, *fields[0]), *fields[1:])
+    return fields if code is None else ((f"{TAG}{code}", *fields[0]), *fields[1:])
 
 
 def forget_fields() -> None:
@@ -212,7 +212,7 @@ def reduce_class(value: Any, known: Known | None) -> tuple[Any, ...]:
     """The reducer for classes: the name, and of those of a project the code."""
     code = class_code(value)
     content = "class", class_name(value)
-    return content if code is None else (TAG, code, *content)
+    return content if code is None else (f"{TAG}{code}", *content)
 
 
 def _refuse(reason: str) -> Reducer:

@@ -29,8 +29,8 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
     for shape, number in steps:
         children = shape.children
         if shape.kind == "tagged":
-            if children[0] == TAG:
-                children, number = children[2:], number - 2
+            if children[0].startswith(TAG):
+                children, number = children[1:], number - 1
                 if children[0] == "function":  # whose source is left out
                     number += 1
             above = children[0]

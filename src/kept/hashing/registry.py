@@ -179,7 +179,7 @@ def _of_project(kind: type, reducer: Reducer) -> Reducer:
 
     def reduce(value: Any, known: Known | None) -> tuple[Any, ...]:
         content = reducer(value, known)
-        return TAG, class_code(kind), *content
+        return f"{TAG}{class_code(kind)}", *content
 
     reduce.__module__ = reducer.__module__
     reduce.__wrapped__ = reducer  # type: ignore[attr-defined]  # functions have what they are given

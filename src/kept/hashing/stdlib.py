@@ -58,7 +58,7 @@ def _bound(value: Any, known: Known | None) -> tuple[Any, ...]:
 def _module(value: Any, known: Known | None) -> tuple[Any, ...]:
     code = module_code(value)
     content = "module", module_of(value.__name__, getattr(value, "__file__", None))
-    return content if code is None else (TAG, code, *content)
+    return content if code is None else (f"{TAG}{code}", *content)
 
 
 def _descriptor(value: Any, known: Known | None) -> tuple[Any, ...]:

@@ -103,7 +103,9 @@ class Guards:
 
     def all_same(self) -> bool:
         """Whether all is as it was."""
-        return self.same() and all(space.get(name) is value for space, name, value in self._late)
+        return self.same() and (
+            not self._late or all(space.get(name) is value for space, name, value in self._late)
+        )
 
     def _watch(self, node: list[Any], value: Any) -> None:
         """Compare what an object consists of, as far as it may change and its node tells of it."""
