@@ -175,6 +175,7 @@ def main(what: str, url: str, step: int, seed: int) -> None:
             text=True,
         )
     wrong = []
+    points(do)  # from Python 3.12 on, the first time may show only some
     todo = points(do)[seed % step :: step]
     for count, at in enumerate(todo):
         where = f"{Path(at[0].co_filename).name}:{at[0].co_qualname}+{at[1]}"
