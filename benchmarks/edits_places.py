@@ -196,7 +196,7 @@ RUNNERS: dict[str, Runner] = {
 
 Steps = tuple[str | tuple[str, str], ...]
 SHELL = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
@@ -212,6 +212,9 @@ for step in json.load(sys.stdin):
         at = file.stat().st_mtime + later
         os.utime(file, (at, at))
         later += 5
+        # No one edits a file and runs a cell within a tick of the file system's clock.
+        while time.time_ns() < file.stat().st_ctime_ns + 20_000_000:
+            pass
 """
 LIB = "K = 1\ndef h(x):\n    return x + K\nclass C:\n    by = [1]\n    def of(self, x):\n        return x + self.by[0]\ndef unused(x):\n    return x\n"
 AUTO = "%load_ext autoreload\n%autoreload 2"

@@ -311,3 +311,21 @@ def test_what_is_known_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_process_is_older_than_what_it_has_loaded() -> None:
     assert loaded._began() < time.time_ns()
     assert loaded.is_current(vars(loaded))
+
+
+def test_a_function_that_was_compiled_by_itself(tmp_path: Path) -> None:
+    # As IPython's autoreload puts the new code of a function into the old one.
+    from kept.hashing.code import deep
+
+    text = "LIMIT = 2\n\n\ndef h(x):\n    return [y + x for y in (1, LIMIT)]\n"
+    file = tmp_path / "h.py"
+    file.write_text(text)
+    space: dict[str, Any] = {"__name__": "__main__", "__file__": str(file)}
+    exec(compile(text, str(file), "exec"), space)
+    before = deep(space["h"]).hex
+    alone = text.partition("\n\n\n")[2]
+    exec(compile(alone, str(file), "exec"), space)
+    assert space["h"].__code__.co_firstlineno == 1
+    assert deep(space["h"]).hex == before
+    exec(compile(alone.replace("y + x", "y - x"), str(file), "exec"), space)
+    assert deep(space["h"]).hex != before  # the file does not say that

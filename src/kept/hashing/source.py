@@ -54,12 +54,12 @@ def definition(
         space: the globals of the module that it is from.
     """
     try:
-        found = lines_of(code, space)
-        if not found:
+        found, first = _placed(code, space)
+        if not first:
             return None
         if code.co_name == "<lambda>":
-            return _lambdas(code, found) or None
-        node = statement(found, code.co_firstlineno - 1)
+            return (_lambdas(code, found) or None) if first == code.co_firstlineno else None
+        node = statement(found, first - 1)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, IndexError):
         return None
     except inspect.EndOfBlock:
@@ -73,11 +73,17 @@ def lines_of(code: CodeType, space: Space | None = None) -> list[str]:
     Args:
         space: the globals of the module that it is from.
     """
+    found, first = _placed(code, space)
+    return found if first == code.co_firstlineno else []
+
+
+def _placed(code: CodeType, space: Space | None) -> tuple[list[str], int]:
+    """The file's lines and the first of a definition, counted from 1; 0: it is surely in none."""
     name = code.co_filename
     own = space is not None and space.get("__file__") == name
     found = lines(name, space if own else None)
     if not found:
-        return []
+        return [], 0
     if name.startswith("<"):
         # `python -c` and others share such names; a notebook's names are made from the cell.
         sure = name.startswith("<ipython")
@@ -85,7 +91,7 @@ def lines_of(code: CodeType, space: Space | None = None) -> list[str]:
         sure = is_current(space)
     else:
         sure = "ipykernel_" in name or is_current({"__file__": name})
-    return found if sure or _matches(code, found) else []
+    return found, code.co_firstlineno if sure else _matching(code, found)
 
 
 @lru_cache(maxsize=8)
@@ -106,13 +112,35 @@ def _parsed(text: str) -> ast.Module:
     return ast.parse(text)
 
 
-def _matches(code: CodeType, lines: list[str]) -> bool:
-    """Whether compiling the lines gives this code (the file may have been edited since)."""
+def _matching(code: CodeType, lines: list[str]) -> int:
+    """The line where compiling the lines gives this code (the file may have been edited since), or 0.
+
+    IPython's `%autoreload` compiles a function by itself, and so has it begin in the first line.
+    """
     try:
         found = _compiled("".join(lines), code.co_filename)
     except (SyntaxError, ValueError):
-        return False
-    return code in found.get((code.co_name, code.co_firstlineno), ())
+        return 0
+    if code in found.get((code.co_name, code.co_firstlineno), ()):
+        return code.co_firstlineno
+    if code.co_firstlineno != 1:
+        return 0
+    bare = _bare(code)
+    places = [
+        each.co_firstlineno
+        for (name, _), codes in found.items()
+        for each in codes
+        if name == code.co_name and _bare(each) == bare
+    ]
+    return places[0] if len(places) == 1 else 0
+
+
+def _bare(code: CodeType) -> CodeType:
+    """A code object without its place."""
+    consts = tuple(_bare(item) if isinstance(item, CodeType) else item for item in code.co_consts)
+    return code.replace(
+        co_firstlineno=1, co_linetable=b"", co_qualname=code.co_name, co_consts=consts
+    )
 
 
 def _definition_text(function: FunctionType, node: Any) -> str:
