@@ -298,18 +298,21 @@ def _brought_by(values: Iterable[Any]) -> list[Any]:
             continue
         seen.add(id(value))
         for each in (value, kind):
-            code = isinstance(each, (type, FunctionType)) or hasattr(type(each), "__followed__")
+            code = issubclass(type(each), (type, FunctionType)) or hasattr(
+                type(each), "__followed__"
+            )
             if code and id(each) not in found and _owned(project, each):
                 found[id(each)] = deep(each).covered
-        if isinstance(value, dict):
+        # By its type alone: a proxy may say that it is of another, or raise.
+        if issubclass(kind, dict):
             waiting += [*value, *value.values()]
-        elif isinstance(value, (list, tuple, set, frozenset)):
+        elif issubclass(kind, (list, tuple, set, frozenset)):
             waiting += value
-        else:
-            for name in ("__dict__", "func", "args", "keywords", "__self__", "__func__"):
-                inner = getattr(value, name, None) if name in _held(kind) else None
-                if inner is not None:
-                    waiting.append(inner)
+        for name in _held(kind):
+            try:
+                waiting.append(getattr(value, name))
+            except Exception:  # noqa: BLE001  an attribute of somebody's object may do anything
+                continue
     return list(found.values())
 
 
@@ -327,7 +330,7 @@ def _held(kind: type[Any]) -> tuple[str, ...]:
 
 
 def _owned(project: Any, value: Any) -> bool:
-    if isinstance(value, type):
+    if issubclass(type(value), type):
         return bool(project.owns_class(value))
     return type(value) is not FunctionType or bool(project.owns_function(value))
 
