@@ -142,6 +142,8 @@ _OWN = frozenset(
 def _whole(value: Any, tag: str, *content: Any) -> tuple[Any, ...]:
     """The reduction of a frame, series or index, with attributes that a program gave it."""
     kind = type(value)
+    if value.__dict__.keys() <= _OWN:
+        return tag, library_name(kind), *content
     declared = getattr(kind, "_metadata", ())
     added = {
         name: item

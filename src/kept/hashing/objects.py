@@ -275,9 +275,12 @@ def _pickled(kind: type) -> Reducer:
             listed = _listed(pairs)
             pairs = listed if ordered else _as_dict(listed)
         listing = None if items is None else _listed(items)
-        state = _of_state(state, cached)
-        content: list[Any] = [function, arguments, state or (None if is_error else state)]
-        content += [listing, pairs, setter]
+        if type(state) is not dict or not cached.isdisjoint(state):
+            state = None if state is None else _of_state(state, cached)
+        # The `__dict__` of an exception is made when it is looked at.
+        if is_error and type(state) is dict and not state:
+            state = None
+        content: list[Any] = [function, arguments, state, listing, pairs, setter]
         while content[-1] is None:
             content.pop()
             if not content:

@@ -52,9 +52,10 @@ _OWN = frozenset(
 """Attributes that Python and its libraries give to classes, out of what the body says."""
 
 
-def hint_level(module: str) -> int:
+def hint_level(module: object) -> int:
     """Whether a library may read annotations and docstrings of what it is given: 0, or 2."""
-    top = module.partition(".")[0]
+    # the classes of functions that Cython made have a descriptor there
+    top = module.partition(".")[0] if isinstance(module, str) else ""
     return 0 if top in sys.stdlib_module_names or top in _BLIND or not top else 2
 
 
