@@ -206,7 +206,8 @@ def _written(function: FunctionType, kind: type[Any], name: str) -> bool:
 def _generated(function: FunctionType) -> bool:
     """Whether `dataclasses`, `attrs` or `collections` made a method."""
     file = function.__code__.co_filename
-    if file.endswith(("collections/__init__.py", "dataclasses.py")):
+    # Since 3.13 `dataclasses` takes what guards a `__repr__` from `reprlib`.
+    if file.endswith(("collections/__init__.py", "dataclasses.py", "reprlib.py")):
         return True
     name = function.__name__
     return file.startswith("<") and (name[:2] == "__" or name in ("_make", "_replace", "_asdict"))
