@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import importlib
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 import kept
 from kept.errors import StoreError
+from kept.runs.why import explain_key
 
 RATE = 3
 
@@ -537,3 +540,31 @@ def test_what_is_not_yet_written_down_of_a_call_is_known() -> None:
     for x in range(3):
         f(x, {"a": "b"})
     assert "arguments[\"opts\"][\"a\"]: 'b' -> 'c'" in str(f.explain(2, {"a": "c"}))
+
+
+def test_what_counts_as_a_whole_is_told_with_the_reason(
+    cache: kept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "import io\n\nSTREAM = io.StringIO('2')\n\n"
+        "def f(x):\n    return x * int(STREAM.getvalue())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "whole_of_all.py").write_text(text)
+    f = kept.keep(cache=cache)(importlib.import_module("whole_of_all").f)
+    f(2)
+    said = f.explain(2)
+    [why] = said.widened["whole_of_all"]
+    assert "StringIO" in why
+    assert f"all of whole_of_all: {why}" in str(said)
+    assert said.to_dict()["widened"] == {"whole_of_all": [why]}
+    cache.flush()
+    assert explain_key(cache, f.key(2)).widened == said.widened
+    # The same, when it has changed.
+    monkeypatch.delitem(sys.modules, "whole_of_all")
+    (tmp_path / "whole_of_all.py").write_text(text.replace("'2'", "'30'"))
+    importlib.invalidate_caches()
+    again = kept.keep(cache=cache)(importlib.import_module("whole_of_all").f)
+    assert again.explain(2).cause == "code"
+    assert f"all of it counts: {why}" in str(again.explain(2))
+    monkeypatch.delitem(sys.modules, "whole_of_all")

@@ -71,7 +71,9 @@ def _served(looks: Sequence[Look]) -> Look | None:
 def _explained(kept: Kept[..., Any], found: Located, looks: list[Look]) -> Explanation:
     call = f"{kept.__qualname__}{kept.locator.shown(found)}"
     function, code = kept.locator.identity()
+    deep = kept.locator.coding().deep
     about: dict[str, Any] = {
+        "widened": {} if deep is None else deep.widened,
         "call": call,
         "function": function,
         "code": code,

@@ -11,7 +11,7 @@ from kept.caches import Cache
 from kept.caches.gone import evicted_at
 from kept.errors import KeptError
 from kept.records import Call
-from kept.runs.codes import PartChange, Parts, part_changes, parts_of
+from kept.runs.codes import PartChange, Parts, part_changes, parts_of, widened
 from kept.runs.explanation import Cause, Line, ago
 from kept.runs.labels import called
 from kept.runs.leaves import Change, unpacked
@@ -237,7 +237,9 @@ def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts])
     names = ", ".join(f"`{part}`" for part in changed[:_SHOWN])
     data["parts"] = [part._asdict() for part in changed]
     if changed:
-        return Cause("code", f"code changed: {names} ({when})", tuple(_diff_lines(changed)), data)
+        whole = {**widened(before), **widened(after)}
+        lines = tuple(_diff_lines(changed, whole))
+        return Cause("code", f"code changed: {names} ({when})", lines, data)
     if not before:
         why = "its source was not written down then, so it can't be shown what"
     else:
@@ -264,9 +266,11 @@ def _way(kind: str) -> str:
     }.get(kind, kind)
 
 
-def _diff_lines(changed: Sequence[PartChange]) -> Iterable[Line]:
+def _diff_lines(changed: Sequence[PartChange], whole: dict[str, list[str]]) -> Iterable[Line]:
     for part in changed[:_SHOWN]:
         yield Line("", str(part), "dim")
+        for why in whole.get(part.name, ()):
+            yield Line("", f"all of it counts: {why}", "dim")
         for line in part.diff.splitlines():
             style = {"+": "added", "-": "removed"}.get(line[:1], "dim")
             yield Line("", line, style)

@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kept.hashing.code.shown import WIDENED
 from kept.runs.sources import recorded, sources
 
-__all__ = ["PartChange", "Parts", "part_changes", "parts_of"]
+__all__ = ["PartChange", "Parts", "part_changes", "parts_of", "widened"]
 
 _LINES = 200  # of a diff
 
@@ -43,6 +44,20 @@ def parts_of(place: Any, identity: str) -> Parts:
         return {}
     texts = sources(place, identity)
     return {name: (digest, texts.get(name)) for name, digest in found.parts.items()}
+
+
+def widened(parts: Parts) -> dict[str, list[str]]:
+    """Which modules count as a whole, and why."""
+    found = {}
+    for name, (_, text) in parts.items():
+        reasons = []
+        for line in (text or "").split("\n"):
+            if not line.startswith(WIDENED):
+                break
+            reasons.append(line.removeprefix(WIDENED))
+        if reasons:
+            found[name] = reasons
+    return found
 
 
 def part_changes(before: Parts, after: Parts) -> list[PartChange]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kept.runs.table import duration
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cause", "Explanation", "Line", "ago", "data_size", "html_of", "rich_of", "text_of"]
 
+_REASONS = 3  # why all of a module counts, in a text
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -59,6 +60,7 @@ class Explanation:
             those that were kept before it.
         kept: what is kept of it, where something is: `layer`, `created`, `seconds`, `size`, `expires`, …
         layers: each place that was looked at: its `name` and `state`.
+        widened: modules of which all counts, as something in them is not understood, and why.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Explanation:
         computed: tuple[Cause, ...] = (),
         kept: Mapping[str, Any] | None = None,
         layers: tuple[Mapping[str, Any], ...] = (),
+        widened: Mapping[str, Sequence[str]] = {},
     ) -> None:
         self.call, self.function, self.outcome = call, function, outcome
         self.code, self.key = code, key
         self.causes, self.computed = causes, computed
         self.kept = None if kept is None else dict(kept)
         self.layers = [dict(layer) for layer in layers]
+        self.widened = {name: list(why) for name, why in widened.items()}
 
     @property
     def hit(self) -> bool:
@@ -102,6 +106,7 @@ class Explanation:
             "causes": [cause.to_dict() for cause in self.causes],
             "computed": [cause.to_dict() for cause in self.computed],
             "layers": self.layers,
+            "widened": self.widened,
         }
 
     def lines(self) -> Iterator[Line]:
@@ -117,6 +122,9 @@ class Explanation:
         for cause in self.computed:
             yield Line("computed as", cause.text)
             yield from cause.lines
+        for name, reasons in self.widened.items():
+            for why in reasons[:_REASONS]:
+                yield Line("counts too", f"all of {name}: {why}", "dim")
         if self.key is not None:
             yield Line("key", self.key, "dim")
         if len(self.layers) > 1:

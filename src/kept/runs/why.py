@@ -12,6 +12,7 @@ from kept.conditions import Condition, Equal, Like, Order, Query
 from kept.errors import KeptError, NotKept
 from kept.records import Call, Digest
 from kept.runs.causes import kept_of, of_looks, of_the_gone, states_of, why_computed
+from kept.runs.codes import parts_of, widened
 from kept.runs.explanation import Cause, Explanation, ago
 from kept.runs.labels import called, short
 from kept.runs.looking import Layer, Look, layers, look
@@ -53,8 +54,16 @@ def explain_key(cache: Cache, key: Digest) -> Explanation:
         causes=tuple(causes),
         computed=_computed(there.layer, call),
         kept=kept_of(there, cache),
+        widened=_widened(there.layer, call),
         **about,
     )
+
+
+def _widened(layer: Layer, call: Call) -> dict[str, list[str]]:
+    try:
+        return widened(parts_of(layer.place, call.code))
+    except KeptError:
+        return {}
 
 
 def _outcome(looks: list[Look]) -> str:

@@ -24,12 +24,7 @@ from kept.stores.tables import read_arguments
 
 __all__ = ["CallRow", "ValueRow", "scan"]
 
-_KEYED = (
-    "deep:",
-    "deep2:",
-    "code:",
-    "version:",
-)  # codes that the keys of functions carry; `none` is another
+_KEYED = ("deep:", "deep2:", "code:", "version:")  # codes that keys carry; `none` is another
 _PAGE = 500  # rows a statement: no row is larger than about 64 KiB
 
 

@@ -25,7 +25,7 @@ from .project import Project
 __all__ = ["STAMPS", "Imports", "file_of", "source_in"]
 
 _MOST = 200
-"""Files of a package that are parsed; of others the bytes count."""
+"""Modules that are normalised; of others the text counts as it is."""
 
 _Waiting = list[tuple[list[Any], Source, str, str]]
 
@@ -167,7 +167,7 @@ class Imports:
         file = file or file_of(full)
         if file is None or not self._project.owns(full, file):
             return False
-        source = _source(full, file)
+        source = _source(full, file, len(self.nodes) >= _MOST)
         if source is None:
             return False
         if full not in sys.modules:
@@ -189,15 +189,19 @@ def source_in(space: Space) -> Source | None:
     return None if now is None else read_source(file, now)
 
 
-def _source(name: str, file: str) -> Source | None:
-    """What stands for a module: its source, or its byte code."""
+def _source(name: str, file: str, plain: bool = False) -> Source | None:
+    """What stands for a module: its source, or its byte code.
+
+    Args:
+        plain: its text as it is, as too many are normalised already.
+    """
     module = sys.modules.get(name)
     if module is not None and file.endswith(".py") and not is_current(vars(module)):
         # What was loaded is gone, with all that it imported.
         return _unnamed(token(vars(module)))
     now = stamp(file)
     if now is not None and file.endswith(".py"):
-        return read_source(file, now)
+        return read_source(file, now, plain)
     spec: Any = _spec_of(name) if module is None else module.__spec__
     try:
         text = spec.loader.get_source(spec.name) if spec is not None else None

@@ -23,7 +23,7 @@ from .project import module_file
 from .reach import Part
 from .texts import assigned, class_nodes
 
-__all__ = ["Shown", "of_function", "shown"]
+__all__ = ["WIDENED", "Shown", "of_function", "shown"]
 
 _LONGEST = 100_000  # characters of a text
 _NUMBERS = (bool, int, float, complex, type(None))
@@ -42,10 +42,22 @@ def shown(found: Deep) -> dict[str, Shown]:
     """The functions, classes, constants and modules that were reached, by `module:qualname`."""
     code = {id(part.node): name for name, part in found.parts.items() if part.kind in _CODE}
     return {
-        name: Shown(_digest(part, name, found, code), _cut(_text(name, part)))
+        name: Shown(_digest(part, name, found, code), _cut(_said(name, part, found)))
         for name, part in found.parts.items()
         if part.kind != "external" or part.node[0] == "kept"
     }
+
+
+def _said(name: str, part: Part, found: Deep) -> str | None:
+    """The text of a part; before that of a module, why all of it counts."""
+    text = _text(name, part)
+    if part.kind != "module" or name not in found.widened:
+        return text
+    return "\n".join([*(f"{WIDENED}{why}" for why in found.widened[name]), text or ""])
+
+
+WIDENED = "# all of it counts: "
+"""What stands before the reason why a module counts as a whole."""
 
 
 _CODE = frozenset({"function", "class", "module"})
