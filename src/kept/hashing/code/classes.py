@@ -205,6 +205,7 @@ def _written(function: FunctionType, kind: type[Any], name: str) -> bool:
 
 def _generated(function: FunctionType) -> bool:
     """Whether `dataclasses`, `attrs` or `collections` made a method."""
+    function = getattr(function, "__wrapped__", function)  # `__repr__` is wrapped, since 3.13
     file = function.__code__.co_filename
     # Since 3.13 `dataclasses` takes what guards a `__repr__` from `reprlib`.
     if file.endswith(("collections/__init__.py", "dataclasses.py", "reprlib.py")):

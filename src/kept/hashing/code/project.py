@@ -91,6 +91,8 @@ class Project:
             module = function.__module__
         if file.startswith("<") and not file.startswith("<frozen") and module in (None, "builtins"):
             return True  # made by `exec` in a namespace without a name
+        if not isinstance(module, str):  # made for a namespace of its own
+            return not installed(file)
         return self.owns(module, file)
 
     def owns_module(self, module: ModuleType) -> bool:
@@ -110,6 +112,8 @@ _MAKERS = frozenset({"attr", "attrs", "pydantic", *sys.stdlib_module_names})
 def _is_made(kind: type[Any], module: object) -> bool:
     """Whether a class that says that it is a library's was made by one of its functions."""
     if not kind.__flags__ & (1 << 9) or not isinstance(module, str):
+        return False
+    if not {"__dict__", "__slots__", "__weakref__"} & vars(kind).keys():  # an extension module's
         return False
     found: Any = sys.modules.get(module)
     if found is None or module.partition(".")[0] not in _MAKERS or "<locals>" in kind.__qualname__:

@@ -11,6 +11,7 @@ less: all of the module where it is bound counts instead, see `Reach.widen`.
 from __future__ import annotations
 
 import builtins
+import copyreg
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -669,6 +670,9 @@ class Reach:
         node += self._virtual(kind, all_=True)
         for function in functions_of(kind):
             self._given(node, function)
+        reducer = copyreg.dispatch_table.get(kind)
+        if reducer is not None:
+            node += ["pickled by", self.node(reducer)]
         self._reloaded(space)
 
     def _virtual(self, kind: type[Any], all_: bool) -> list[Any]:
@@ -696,8 +700,13 @@ class Reach:
         kind = holder if isinstance(holder, type) else type(holder)
         why = f"attributes {name!r} are set when it runs"
         self.widen(self._at, why)
+        spaces = [self._at]
         if self.project.owns_class(kind):
-            self.widen(class_space(kind), why)
+            spaces.append(class_space(kind))
+            self.widen(spaces[1], why)
+        for where in spaces:
+            for space in self._touching(where, "", holder):
+                self.widen(space, f"it may set {name!r} when it is loaded")
         node = ["state", self.ordinal((id(holder), name))]
         self._hold(value, self._at)
         return node
@@ -766,7 +775,7 @@ class Reach:
     ) -> bool:
         at, own, found, _ = self._looked_up(chain, space)
         if own == name and at is where:
-            return space is not where or deep
+            return space is not where  # of its own module, the text of the name is looked at
         if found is value and type(value) not in SCALARS:
             return True
         if type(found) is ModuleType:
@@ -888,7 +897,7 @@ class Reach:
         first = _firsts.setdefault((module.__name__, names), value)
         if first is not value or self._mine(value) or is_mock(type(value)):
             return [self.node(value)]
-        return []
+        return self._virtual(value, all_=False) if isinstance(value, type) else []
 
     def _mine(self, value: Any) -> bool:
         if isinstance(value, type):

@@ -273,16 +273,24 @@ _SHOWN |= {complex, str, bytes, BaseException}
 
 def _beside(reach: Reach, value: Any) -> list[Any]:
     """What a base class of a library may keep where no attribute shows it."""
-    kind = type(value)
+    if not _hides(type(value)):
+        return []
+    found = digested(value)
+    return found if found is not None else _not_understood(reach, value)
+
+
+def _hides(kind: type[Any]) -> bool:
+    """Whether objects have more room than their attributes and items take."""
     for base in kind.__mro__:
         below: Any = base.__base__
         if base in _SHOWN or below is None or issubclass(base, BaseException):
             continue
-        own = sum(type(item) is MemberDescriptorType for item in vars(base).values())
-        if base.__itemsize__ or base.__basicsize__ > below.__basicsize__ + 8 * (own + 2):
-            found = digested(value)
-            return found if found is not None else _not_understood(reach, value)
-    return []
+        own = vars(base)
+        slots = sum(type(item) is MemberDescriptorType for item in own.values())
+        slots += ("__dict__" in own) + ("__weakref__" in own)
+        if base.__itemsize__ or base.__basicsize__ > below.__basicsize__ + 8 * slots:
+            return True
+    return False
 
 
 def _contents(reach: Reach, value: Any) -> list[Any] | None:
@@ -326,14 +334,9 @@ def _contents(reach: Reach, value: Any) -> list[Any] | None:
             except AttributeError:
                 continue
             out += [name, reach.attribute(value, name, item)]
-    if not out and not _empty(kind):
+    if not out and _hides(kind):
         return None
     return ["contents", *out]
-
-
-def _empty(kind: type[Any]) -> bool:
-    """Whether objects of a class have only what its own code gives them."""
-    return all(base.__flags__ & (1 << 9) for base in kind.__mro__[:-1])
 
 
 def _of_library(reach: Reach, value: Any) -> list[Any]:

@@ -15,6 +15,7 @@ __all__ = ["BLIND", "CHANGING", "DEFINITIONS", "TELLING", "Writer"]
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _LOOKING = frozenset({"locals", "vars", "dir", "eval", "exec"})
+_FRAMES = frozenset({"f_locals", "co_varnames", "getargvalues"})
 """Functions that can see the names of local variables."""
 CHANGING = frozenset((
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
@@ -38,7 +39,7 @@ _BUILDING = frozenset((
 """Methods that fill an object, or a class, that nobody else has yet."""
 TELLING = {
     **dict.fromkeys(("__doc__", "getdoc"), ("doc",)),
-    **dict.fromkeys(("__name__", "__qualname__"), ("name",)),
+    **dict.fromkeys(("__name__", "__qualname__", "co_name", "co_qualname"), ("name",)),
     "__module__": ("module",),
     "__subclasses__": ("subclasses",),
     **dict.fromkeys(
@@ -173,6 +174,8 @@ class Writer:
             # `model.eval()` is no `eval`.
             if inner.attr in TELLING and id(inner) not in self._known and inner.attr not in BLINDLY:
                 self.tells.update(TELLING[inner.attr])
+            if inner.attr in _FRAMES:
+                self.looking = True
             names.append(scope.mangled(inner.attr))
             inner = inner.value
         if type(inner) is not ast.Name:
