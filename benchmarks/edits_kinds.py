@@ -1207,3 +1207,841 @@ same(
     "Scale(base, 2)",
     "Scale(\n    base,\n    2,\n)",
 )
+
+kind("1 defaults, in other forms")
+case(
+    "default: star-unpacked",
+    "def helper(x, k=(2,)):\n    a, *k = k\n    return x * a\n",
+    "(2,)",
+    "(3,)",
+)
+case(
+    "default: global swap in loop",
+    "def helper(x, ks=(1,2)):\n    for ks in ks:\n        pass\n    return x * ks\n",
+    "(1,2)",
+    "(1,3)",
+)
+case(
+    "default: set default add",
+    "def helper(x, k={2}):\n    k |= {0}\n    return x * max(k)\n",
+    "{2}",
+    "{3}",
+)
+case(
+    "default from function call",
+    "def mk():\n    return {'r': 2}\ndef helper(x, k=mk()):\n    k['n'] = 1\n    return x * k['r']\n",
+    "'r': 2",
+    "'r': 3",
+)
+case(
+    "default of nested fn param",
+    "def helper(x):\n    def inner(y, k=2):\n        k = k * 1\n        return y * k\n    return inner(x)\n",
+    "k=2",
+    "k=3",
+)
+case(
+    "default object mutated",
+    "class S:\n    def __init__(self, r): self.r = r\ndef helper(x, s=S(2)):\n    s.n = 1\n    return x * s.r\n",
+    "S(2)",
+    "S(3)",
+)
+case(
+    "kwonly default popped",
+    "def helper(x, *, k=[2, 3]):\n    k = list(k)\n    return x * k.pop()\n",
+    "[2, 3]",
+    "[2, 4]",
+)
+case(
+    "partial default state",
+    "import functools\ndef f(x, t):\n    t['n'] = 1\n    return x * t['r']\nhelper = functools.partial(f, t={'r': 2})\n",
+    "'r': 2",
+    "'r': 3",
+)
+
+kind("2 state, in other forms")
+case(
+    "global list extended lazily through alias",
+    "T = [2]\ndef helper(x):\n    t = T\n    t.append(x)\n    return x * t[0]\n",
+    "[2]",
+    "[3]",
+)
+case(
+    "state written in a method only",
+    "T = {'r': 2 + 0}\nR = 2\nT2 = {'r': R}\nclass C:\n    def put(self, x):\n        T2['n'] = x\ndef helper(x):\n    C().put(x)\n    return x * T2['r']\n",
+    "R = 2",
+    "R = 3",
+)
+case(
+    "state: list of lists",
+    "R = 2\nT = [[R]]\ndef helper(x):\n    T[0].append(x)\n    return x * T[0][0]\n",
+    "R = 2",
+    "R = 3",
+)
+case(
+    "state: del item",
+    "R = 2\nT = {'r': R, 'z': 0}\ndef helper(x):\n    T.pop('z', None)\n    return x * T['r']\n",
+    "R = 2",
+    "R = 3",
+)
+case(
+    "state by global in for",
+    "R = 2\nI = R\ndef helper(x):\n    global I\n    y = I * x\n    for I in [I]:\n        pass\n    return y\n",
+    "R = 2",
+    "R = 3",
+)
+case(
+    "state: import as in function",
+    "R = 2\nm = R\ndef helper(x):\n    global m\n    y = m * x\n    m = y // x\n    return y\n",
+    "R = 2",
+    "R = 3",
+)
+case(
+    "state imported with star",
+    "from PKG.c import *\ndef helper(x):\n    T['n'] = x\n    return x * T['r']\n",
+    "R = 2",
+    "R = 3",
+    file="c.py",
+    c="R = 2\nT = {'r': R}\n",
+)
+case(
+    "state via attribute of module alias",
+    "import PKG.c as cc\ndef helper(x):\n    cc.T['n'] = x\n    return x * cc.T['r']\n",
+    "R = 2",
+    "R = 3",
+    file="c.py",
+    c="R = 2\nT = {'r': R}\n",
+)
+case(
+    "state set by module attribute assignment in function",
+    "import PKG.c as cc\ndef helper(x):\n    y = cc.K\n    cc.K = y\n    return x * y\n",
+    "R = 2",
+    "R = 3",
+    file="c.py",
+    c="R = 2\nK = R\n",
+)
+case(
+    "class counter",
+    "R = 2\nclass C:\n    n = R\n    @classmethod\n    def up(cls):\n        cls.n += 0\n        return cls.n\ndef helper(x):\n    return x * C.up()\n",
+    "R = 2",
+    "R = 3",
+)
+case(
+    "singleton instance",
+    "class C:\n    inst = None\n    @classmethod\n    def get(cls):\n        if cls.inst is None:\n            cls.inst = cls()\n            cls.inst.k = K\n        return cls.inst\nK = 2\ndef helper(x):\n    return x * C.get().k\n",
+    "K = 2",
+    "K = 3",
+)
+case(
+    "registry function called in main of other module",
+    "REG = {}\ndef reg(n, v):\n    REG[n] = v\ndef helper(x):\n    reg('t', 0)\n    return x * REG['a']\n",
+    "reg('a', 2)",
+    "reg('a', 3)",
+    file="p.py",
+    p="from PKG.h import reg\ndef setup():\n    reg('a', 2)\nsetup()\n",
+    app=APP.replace("\n\n", "\nimport PKG.p\n\n", 1),
+)
+case(
+    "registry through a class instance's method",
+    "class Reg:\n    def __init__(self): self.d = {}\n    def add(self, n):\n        def deco(f):\n            self.d[n] = f\n            return f\n        return deco\n    def get(self, n): return self.d[n]\nreg = Reg()\ndef helper(x):\n    return reg.get('a')(x)\n",
+    "x + 2",
+    "x + 3",
+    file="p.py",
+    p="from PKG.h import reg\ndef leaf(x):\n    return x + 2\n@reg.add('a')\ndef f(x):\n    return leaf(x)\n",
+    app=APP.replace("\n\n", "\nimport PKG.p\n\n", 1),
+)
+case(
+    "registry of numbers through an object's method",
+    "class Reg:\n    def __init__(self): self.d = {}\n    def add(self, n, v): self.d[n] = v\n    def get(self, n): return self.d[n]\nreg = Reg()\ndef helper(x):\n    return reg.get('a') * x\n",
+    "add('a', 2)",
+    "add('a', 3)",
+    file="p.py",
+    p="from PKG.h import reg\nreg.add('a', 2)\n",
+    app=APP.replace("\n\n", "\nimport PKG.p\n\n", 1),
+)
+case(
+    "config object filled at import by another module",
+    "class Cfg:\n    pass\ncfg = Cfg()\ndef helper(x):\n    cfg.last = x\n    return cfg.k * x\n",
+    "cfg.k = 2",
+    "cfg.k = 3",
+    file="p.py",
+    p="from PKG.h import cfg\ncfg.k = 2\n",
+    app=APP.replace("\n\n", "\nimport PKG.p\n\n", 1),
+)
+case(
+    "config dict swapped by another module",
+    "T = {'k': 1}\ndef helper(x):\n    T['n'] = x\n    return T['k'] * x\n",
+    "'k': 2",
+    "'k': 3",
+    file="p.py",
+    p="import PKG.h\nPKG.h.T = {'k': 2}\n",
+    app=APP.replace("\n\n", "\nimport PKG.p\n\n", 1),
+)
+case(
+    "config loaded by function in own module under if",
+    "import os\nT = {}\ndef load(k):\n    T.update(k=k)\nif os.name:\n    load(2)\ndef helper(x):\n    T['n'] = x\n    return T['k'] * x\n",
+    "load(2)",
+    "load(3)",
+)
+case(
+    "closure shared by two functions",
+    "def make(k):\n    t = [k]\n    def get(x): return t[0] * x\n    def put(v): t.append(v)\n    return get, put\nget, put = make(2)\ndef helper(x):\n    put(x)\n    return get(x)\n",
+    "make(2)",
+    "make(3)",
+)
+case(
+    "counter in itertools.count",
+    "import itertools\nC = itertools.count(2)\ndef helper(x):\n    return next(C) * x\n",
+    "count(2)",
+    "count(3)",
+)
+case(
+    "collections.Counter prefilled",
+    "import collections\nC = collections.Counter(a=2)\ndef helper(x):\n    C['n'] += 1\n    return C['a'] * x\n",
+    "a=2",
+    "a=3",
+)
+
+kind("13 other ways")
+case(
+    "functools.reduce of list",
+    LEAF
+    + "import functools\nL = [f]\ndef helper(x):\n    return functools.reduce(lambda a, g: g(a), L, x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "nested dataclass factory default",
+    LEAF
+    + "from dataclasses import dataclass, field\n@dataclass\nclass D:\n    g: object = field(default_factory=lambda: f)\ndef helper(x):\n    return D().g(x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "dict in closure in object in list",
+    LEAF
+    + "def mk(d):\n    return lambda x: d['f'](x)\nclass O:\n    def __init__(self): self.g = mk({'f': f})\nL = [O()]\ndef helper(x):\n    return L[0].g(x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "itertools.starmap arg",
+    LEAF + "import itertools\ndef helper(x):\n    return list(itertools.starmap(f, [(x,)]))\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "class with __class_getitem__",
+    LEAF
+    + "class C:\n    def __class_getitem__(cls, k):\n        return f\ndef helper(x):\n    return C[1](x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "coroutine helper",
+    LEAF
+    + "import asyncio\nasync def g(x):\n    return f(x)\ndef helper(x):\n    return asyncio.run(g(x))\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "async generator helper",
+    LEAF
+    + "import asyncio\nasync def g(x):\n    yield f(x)\nasync def h(x):\n    return [y async for y in g(x)]\ndef helper(x):\n    return asyncio.run(h(x))\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "ExitStack callback",
+    LEAF
+    + "import contextlib\ndef helper(x):\n    out = []\n    with contextlib.ExitStack() as s:\n        s.callback(lambda: out.append(f(x)))\n    return out\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "weakref.ref global",
+    LEAF + "import weakref\nR = weakref.ref(f)\ndef helper(x):\n    return R()(x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "UserList",
+    LEAF
+    + "import collections\nL = collections.UserList([f])\ndef helper(x):\n    return L[0](x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "dict subclass with attribute",
+    LEAF + "class D(dict):\n    pass\nd = D()\nd.g = f\ndef helper(x):\n    return d.g(x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "int subclass with attribute",
+    "class I(int):\n    pass\ni = I(2)\ni.k = 5\ndef helper(x):\n    return x * i * i.k\n",
+    "I(2)",
+    "I(3)",
+)
+case(
+    "str subclass value",
+    "class I(str):\n    pass\ni = I('2')\ndef helper(x):\n    return x * i\n",
+    "I('2')",
+    "I('3')",
+)
+case(
+    "tuple subclass value",
+    "class I(tuple):\n    pass\ni = I((2,))\ndef helper(x):\n    return x * i[0]\n",
+    "(2,)",
+    "(3,)",
+)
+case(
+    "ndarray subclass value",
+    "import numpy as np\nclass A(np.ndarray):\n    pass\na = np.array([2]).view(A)\ndef helper(x):\n    return int(x * a[0])\n",
+    "[2]",
+    "[3]",
+)
+case(
+    "datetime subclass value",
+    "import datetime\nclass D(datetime.date):\n    pass\nd = D(2020, 1, 2)\ndef helper(x):\n    return x * d.day\n",
+    "1, 2",
+    "1, 3",
+)
+case(
+    "Decimal subclass value",
+    "import decimal\nclass D(decimal.Decimal):\n    pass\nd = D('2')\ndef helper(x):\n    return int(x * d)\n",
+    "'2'",
+    "'3'",
+)
+case(
+    "Struct subclass",
+    "import struct\nclass S(struct.Struct):\n    pass\ns = S('<I')\ndef helper(x):\n    return s.pack(x)\n",
+    "<I",
+    ">I",
+)
+case(
+    "thread subclass args",
+    "import threading\nt = threading.Thread(target=print, args=(2,))\ndef helper(x):\n    return x * t._args[0]\n",
+    "(2,)",
+    "(3,)",
+)
+case(
+    "logging handler of the project",
+    "import logging\nclass H(logging.Handler):\n    out = []\n    def emit(self, r):\n        self.out.append(r.getMessage() + 'two')\nL = logging.getLogger('xx' + __name__)\nL.addHandler(H())\ndef helper(x):\n    L.warning('a')\n    return H.out[-1]\n",
+    "'two'",
+    "'three'",
+)
+case(
+    "numpy structured dtype constant",
+    "import numpy as np\nD = np.dtype([('a', 'i4')])\ndef helper(x):\n    return D.itemsize * x\n",
+    "'i4'",
+    "'i8'",
+)
+case(
+    "functools.cmp_to_key",
+    "import functools\ndef c(a, b):\n    return a - b\nK = functools.cmp_to_key(c)\ndef helper(x):\n    return sorted([1, x], key=K)\n",
+    "a - b",
+    "b - a",
+)
+case(
+    "functools.total_ordering class",
+    "import functools\n@functools.total_ordering\nclass C:\n    def __init__(self, k): self.k = k\n    def __eq__(self, o): return self.k == o.k\n    def __lt__(self, o): return self.k < o.k\ndef helper(x):\n    return C(1) >= C(x)\n",
+    "self.k < o.k",
+    "self.k > o.k",
+)
+case(
+    "enum with function members",
+    LEAF
+    + "import enum\nclass E(enum.Enum):\n    A = enum.member(f)\ndef helper(x):\n    return E.A.value(x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "enum functional mixin",
+    "import enum\nclass B(enum.Enum):\n    @property\n    def twice(self): return self.value * 2\nE = B('E', {'A': 1})\ndef helper(x):\n    return E.A.twice\n",
+    "* 2",
+    "* 3",
+)
+case(
+    "string Template subclass",
+    "import string\nclass T(string.Template):\n    delimiter = '%'\nt = T('%x $x')\ndef helper(x):\n    return t.substitute(x=x) if T.delimiter == '%' else t.safe_substitute(x=x)\n",
+    "'%'\nt",
+    "'$'\nt",
+)
+case(
+    "json encoder class",
+    "import json\nclass E(json.JSONEncoder):\n    def default(self, o): return 'two'\ndef helper(x):\n    return json.dumps({1j: 1} if False else [1j], cls=E)\n",
+    "two",
+    "three",
+)
+case(
+    "copyreg / pickle reduce",
+    "import pickle\ndef mk(k): return [k * 2]\nclass C:\n    def __reduce__(self): return mk, (1,)\ndef helper(x):\n    return pickle.loads(pickle.dumps(C()))\n",
+    "k * 2",
+    "k * 3",
+)
+case(
+    "operator overloading via functions set in class dict",
+    "def add(self, o): return 2\nclass C:\n    __add__ = add\ndef helper(x):\n    return C() + 1\n",
+    "return 2",
+    "return 3",
+)
+case(
+    "descriptor class from other module",
+    "from PKG.d import D\nclass C:\n    a = D(2)\ndef helper(x):\n    return C().a * x\n",
+    "self.k\n",
+    "self.k + 1\n",
+    file="d.py",
+    d="class D:\n    def __init__(self, k): self.k = k\n    def __get__(self, o, t): return self.k\n",
+)
+case(
+    "module-level __getattr__ constant",
+    "import PKG.d as d\ndef helper(x):\n    return d.zzz * x\n",
+    "'zzz': 2",
+    "'zzz': 3",
+    file="d.py",
+    d="_T = {'zzz': 2}\ndef __getattr__(n):\n    return _T[n]\n",
+)
+case(
+    "conditional import fallback",
+    "try:\n    import not_there_x as impl\nexcept ImportError:\n    from PKG import d as impl\ndef helper(x):\n    return impl.run(x)\n",
+    "x + 2",
+    "x + 3",
+    file="d.py",
+    d="def run(x):\n    return x + 2\n",
+)
+case(
+    "reexport via __all__ star twice",
+    "from PKG.d import *\ndef helper(x):\n    return run(x)\n",
+    "x + 2",
+    "x + 3",
+    file="e.py",
+    d="from PKG.e import *\n",
+    e="def run(x):\n    return x + 2\n",
+)
+case(
+    "relative lazy import, transitively",
+    "def helper(x):\n    from . import d\n    return d.run(x)\n",
+    "x + 2",
+    "x + 3",
+    file="e.py",
+    d="from .e import leaf\ndef run(x):\n    return leaf(x)\n",
+    e="def leaf(x):\n    return x + 2\n",
+)
+case(
+    "lazy import of package whose init patches",
+    "def helper(x):\n    import PKG.sub.b\n    return PKG.sub.b.top(x)\n",
+    "K = 2",
+    "K = 3",
+    file="sub/patch.py",
+    sub__INIT="from PKG.sub import patch\n",
+    sub__patch="from PKG.sub import b\nb.K = 2\n",
+    sub__b="K = 1\ndef top(x):\n    return x + K\n",
+)
+case(
+    "class body loop",
+    "class C:\n    for i in range(3):\n        locals()[f'k{i}'] = i * 2\ndef helper(x):\n    return C.k2 * x\n",
+    "i * 2",
+    "i * 3",
+)
+case(
+    "vars()[...] at module level",
+    "for n in ('a', 'b'):\n    globals()[n] = 2\ndef helper(x):\n    return a * x\n",
+    "= 2",
+    "= 3",
+)
+case(
+    "exec at module level",
+    "exec('def f(x):\\n    return x + 2')\ndef helper(x):\n    return f(x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "exec'd function with helper",
+    "def leaf(x):\n    return x + 2\nexec('def f(x):\\n    return leaf(x)')\ndef helper(x):\n    return f(x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "ns exec",
+    "def leaf(x):\n    return x + 2\nNS = {'leaf': leaf}\nexec('def f(x):\\n    return leaf(x)', NS)\ndef helper(x):\n    return NS['f'](x)\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "types.FunctionType clone with other globals",
+    "import types\ndef f(x):\n    return x * K\nK = 1\ng = types.FunctionType(f.__code__, {'K': 2})\ndef helper(x):\n    return g(x)\n",
+    "'K': 2",
+    "'K': 3",
+)
+case(
+    "functools.singledispatch registered by other module",
+    "import functools\n@functools.singledispatch\ndef helper(x):\n    return 0\n",
+    "x + 2",
+    "x + 3",
+    file="p.py",
+    p="from PKG.h import helper\ndef leaf(x):\n    return x + 2\n@helper.register(int)\ndef _(x):\n    return leaf(x)\n",
+    app=APP.replace("\n\n", "\nimport PKG.p\n\n", 1),
+)
+case(
+    "abc registration changes isinstance (library ABC)",
+    "import numbers\nclass N:\n    pass\nclass M:\n    pass\nnumbers.Number.register(N)\ndef helper(x):\n    return isinstance(N(), numbers.Number)\n",
+    "register(N)",
+    "register(M)",
+)
+case(
+    "copyreg.pickle",
+    "import copyreg, pickle\nclass C:\n    pass\ndef mk(): return 2\ndef red(o): return mk, ()\ncopyreg.pickle(C, red)\ndef helper(x):\n    return pickle.loads(pickle.dumps(C()))\n",
+    "return 2",
+    "return 3",
+)
+case(
+    "atexit/hook list",
+    "HOOKS = []\ndef hook(f):\n    HOOKS.append(f)\n    return f\n@hook\ndef one(x): return x + 2\ndef helper(x):\n    for h in HOOKS: x = h(x)\n    return x\n",
+    "x + 2",
+    "x + 3",
+)
+case(
+    "two hooks swapped",
+    "HOOKS = []\ndef hook(f):\n    HOOKS.append(f)\n    return f\n@hook\ndef one(x): return x + 2\n@hook\ndef two(x): return x * 2\ndef helper(x):\n    for h in HOOKS: x = h(x)\n    return x\n",
+    "@hook\ndef one(x): return x + 2\n@hook\ndef two(x): return x * 2",
+    "@hook\ndef two(x): return x * 2\n@hook\ndef one(x): return x + 2",
+)
+case(
+    "hook priorities",
+    "HOOKS = {}\ndef hook(p):\n    def d(f):\n        HOOKS[p] = f\n        return f\n    return d\n@hook(1)\ndef one(x): return x + 2\n@hook(2)\ndef two(x): return x * 2\ndef helper(x):\n    for h in sorted(HOOKS): x = HOOKS[h](x)\n    return x\n",
+    "@hook(1)",
+    "@hook(3)",
+)
+case(
+    "init_subclass registry order",
+    "class B:\n    R = []\n    def __init_subclass__(cls): B.R.append(cls)\nclass C(B):\n    k = 2\nclass D(B):\n    k = 3\ndef helper(x):\n    return [c.k for c in B.R]\n",
+    "class C(B):\n    k = 2\nclass D(B):\n    k = 3",
+    "class D(B):\n    k = 3\nclass C(B):\n    k = 2",
+)
+case(
+    "metaclass registry",
+    "class M(type):\n    R = {}\n    def __new__(m, n, b, d):\n        c = super().__new__(m, n, b, d)\n        M.R[n] = c\n        return c\nclass C(metaclass=M):\n    k = 2\ndef helper(x):\n    return M.R['C'].k\n",
+    "k = 2",
+    "k = 3",
+)
+case(
+    "metaclass __call__",
+    "class M(type):\n    def __call__(cls, *a):\n        return 2\nclass C(metaclass=M):\n    pass\ndef helper(x):\n    return C()\n",
+    "return 2",
+    "return 3",
+)
+case(
+    "__prepare__",
+    "class M(type):\n    @classmethod\n    def __prepare__(m, n, b): return {'k': 2}\nclass C(metaclass=M):\n    pass\ndef helper(x):\n    return C.k\n",
+    "'k': 2",
+    "'k': 3",
+)
+case(
+    "class body reads a function",
+    "def k(): return 2\nclass C:\n    v = k()\ndef helper(x):\n    return C.v\n",
+    "return 2",
+    "return 3",
+)
+case(
+    "enum _generate_next_value_",
+    "import enum\nclass B(enum.Enum):\n    @staticmethod\n    def _generate_next_value_(n, s, c, l): return n + 'two'\nclass E(B):\n    A = enum.auto()\ndef helper(x):\n    return E.A.value\n",
+    "'two'",
+    "'three'",
+)
+case(
+    "class __slots__ order",
+    "class C:\n    __slots__ = ('a', 'b')\ndef helper(x):\n    return C.__slots__\n",
+    "('a', 'b')",
+    "('b', 'a')",
+)
+case(
+    "closure over loop variable",
+    "FS = []\nfor k in (2, 3):\n    def f(x, k=k):\n        return x * k\n    FS.append(f)\ndef helper(x):\n    return FS[0](x)\n",
+    "(2, 3)",
+    "(4, 3)",
+)
+case(
+    "global read late-bound in comprehension",
+    "K = 2\nL = [lambda x: x * K for _ in range(1)]\ndef helper(x):\n    return L[0](x)\n",
+    "K = 2",
+    "K = 3",
+)
+case(
+    "assert message / __debug__",
+    "def helper(x):\n    assert x, 'no'\n    return x if __debug__ else 0\n",
+    "x if",
+    "x + 1 if",
+)
+case("f-string debug specifier", "K = 2\ndef helper(x):\n    return f'{K=}'\n", "K = 2", "K = 3")
+case(
+    "nested f-string variable name", "def helper(x):\n    aa = x\n    return f'{aa=}'\n", "aa", "bb"
+)
+case("locals() names", "def helper(x):\n    aa = x\n    return sorted(locals())\n", "aa", "bb")
+case(
+    "inspect.currentframe names",
+    "import inspect\ndef helper(x):\n    aa = x\n    return sorted(inspect.currentframe().f_locals)\n",
+    "aa",
+    "bb",
+)
+case(
+    "sys._getframe name",
+    "import sys\ndef two():\n    return sys._getframe().f_code.co_name\ndef helper(x):\n    return two()\n",
+    "two",
+    "three",
+)
+case(
+    "kwargs to dataclass replace",
+    "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass C:\n    a: int = 2\nc = C()\ndef helper(x):\n    return dataclasses.replace(c).a\n",
+    "a: int = 2",
+    "a: int = 3",
+)
+case(
+    "dataclass fields order",
+    "import dataclasses\n@dataclasses.dataclass\nclass C:\n    a: int = 1\n    b: int = 2\ndef helper(x):\n    return dataclasses.astuple(C())\n",
+    "    a: int = 1\n    b: int = 2\n",
+    "    b: int = 2\n    a: int = 1\n",
+)
+case(
+    "typeddict from class via hints",
+    "import typing\nclass T(typing.TypedDict):\n    a: int\ndef helper(x):\n    return list(typing.get_type_hints(T))\n",
+    "a: int",
+    "b: int",
+)
+case(
+    "Literal args",
+    "import typing\nL = typing.Literal['a', 'b']\ndef helper(x):\n    return typing.get_args(L)\n",
+    "'a', 'b'",
+    "'a', 'c'",
+)
+case(
+    "Annotated metadata object",
+    "import typing\nclass M:\n    def __init__(self, k): self.k = k\nA = typing.Annotated[int, M(2)]\ndef helper(x):\n    return A.__metadata__[0].k\n",
+    "M(2)",
+    "M(3)",
+)
+case(
+    "TypeVar default/bound",
+    "import typing\nclass M: k = 2\nT = typing.TypeVar('T', bound=M)\ndef helper(x):\n    return T.__bound__.k\n",
+    "k = 2",
+    "k = 3",
+)
+case(
+    "Union alias",
+    "import typing\nclass M: k = 2\nU = typing.Union[M, int]\ndef helper(x):\n    return U.__args__[0].k\n",
+    "k = 2",
+    "k = 3",
+)
+case(
+    "X | Y alias",
+    "class M: k = 2\nU = M | int\ndef helper(x):\n    return U.__args__[0].k\n",
+    "k = 2",
+    "k = 3",
+)
+case(
+    "list[M] alias",
+    "class M: k = 2\nU = list[M]\ndef helper(x):\n    return U.__args__[0].k\n",
+    "k = 2",
+    "k = 3",
+)
+
+kind("14 what makes no difference, beside each of these")
+same(
+    "deque history beside others",
+    "import collections\nH = collections.deque(maxlen=5)\ndef helper(x):\n    H.append(x)\n    return x\nOTHER = 1\n",
+    "OTHER = 1",
+    "OTHER = 2",
+)
+same(
+    "lock beside others",
+    "import threading\nL = threading.Lock()\ndef helper(x):\n    with L:\n        return x\nOTHER = 1\n",
+    "OTHER = 1",
+    "OTHER = 2",
+)
+same(
+    "logger beside others",
+    "import logging\nL = logging.getLogger(__name__)\ndef helper(x):\n    L.info('x')\n    return x\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "lru_cache helper beside others",
+    "import functools\n@functools.lru_cache(maxsize=None)\ndef helper(x):\n    return x\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "instance cache beside others",
+    "class C:\n    def __init__(self): self.memo = {}\n    def of(self, x):\n        return x\nc = C()\ndef helper(x):\n    return c.of(x)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "dataclass with many methods: unrelated function",
+    "from dataclasses import dataclass\n@dataclass\nclass D:\n    a: int = 1\ndef helper(x):\n    return D().a\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "pydantic model: unrelated function",
+    "from pydantic import BaseModel\nclass D(BaseModel):\n    a: int = 1\ndef helper(x):\n    return D().a\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "enum, namedtuple, typeddict, protocol: unrelated",
+    "import enum, typing, abc, collections\nclass E(enum.Enum):\n    A = 1\nclass N(typing.NamedTuple):\n    a: int\nP2 = collections.namedtuple('P2', 'a b')\nclass T(typing.TypedDict):\n    a: int\nclass P(typing.Protocol):\n    def f(self): ...\nclass A(abc.ABC):\n    @abc.abstractmethod\n    def f(self): ...\nclass B(A):\n    def f(self): return 1\ndef helper(x):\n    t: T = T(a=1)\n    return E.A.value, N(1), t, B().f(), P2(1, 2)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "numpy and pandas constants: unrelated",
+    "import numpy as np, pandas as pd\nA = np.arange(3)\nF = pd.DataFrame({'a': ['x', 'y']})\nS = pd.Series(['a', None], dtype=object)\ndef helper(x):\n    return len(A) + len(F) + len(S)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "re, Path, Decimal, datetime constants",
+    "import re, pathlib, decimal, datetime, uuid, fractions\nR = re.compile('a')\nP = pathlib.Path('x')\nD = decimal.Decimal('1')\nT = datetime.date(2020,1,1)\nTD = datetime.timedelta(1)\nU = uuid.UUID(int=1)\nF = fractions.Fraction(1,2)\ndef helper(x):\n    return str((R.pattern, P, D, T, TD, U, F))\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "sklearn estimator constant: unrelated",
+    "from sklearn.linear_model import LinearRegression\nfrom sklearn.pipeline import make_pipeline\nM = make_pipeline(LinearRegression())\ndef helper(x):\n    return len(M.steps)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "type(self).__name__ in a repr and docstring edit",
+    "class C:\n    def __repr__(self): return type(self).__name__\n    def f(self, x):\n        'doc'\n        return x\ndef helper(x):\n    return C().f(x)\n",
+    "'doc'",
+    "'dock'",
+)
+same(
+    "click-like argparse main",
+    "import argparse\ndef main():\n    p = argparse.ArgumentParser()\n    return p\ndef helper(x):\n    return x\n",
+    "return p\n",
+    "return p, 1\n",
+)
+same(
+    "method reordered in unrelated class",
+    "class A:\n    def f(self): return 1\nclass B:\n    def f(self): return 1\n    def g(self): return 2\ndef helper(x):\n    return A().f()\n",
+    "    def f(self): return 1\n    def g(self): return 2\n",
+    "    def g(self): return 2\n    def f(self): return 1\n",
+)
+same(
+    "typing-only import added",
+    "def helper(x):\n    return x\n",
+    "def helper",
+    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import decimal\ndef helper",
+)
+same(
+    "unrelated module-level print",
+    "def helper(x):\n    return x\n",
+    "def helper",
+    "Z = [1]\nZ.append(2)\ndef helper",
+)
+same(
+    "lazy import: comment in it",
+    "def helper(x):\n    from PKG.late import f\n    return f(x)\n",
+    "# c",
+    "# d",
+    file="late.py",
+    late="def f(x):\n    'doc'\n    return x  # c\n",
+)
+same(
+    "lazy import of stdlib",
+    "def helper(x):\n    import json\n    return json.dumps(x)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "getattr on an argument",
+    "def helper(x):\n    return getattr(x, 'real')\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "getattr by name on an argument",
+    "def helper(x, n='real'):\n    return getattr(x, n)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "wraps decorator copying name; docstring",
+    "import functools\ndef d(f):\n    @functools.wraps(f)\n    def i(*a):\n        return f(*a)\n    return i\n@d\ndef helper(x):\n    'doc'\n    return x\n",
+    "'doc'",
+    "'dock'",
+)
+same(
+    "timing decorator that reads __name__; body of other",
+    "import functools, time\ndef d(f):\n    @functools.wraps(f)\n    def i(*a):\n        n = f.__name__\n        return f(*a)\n    return i\n@d\ndef helper(x):\n    'doc'\n    return x\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "exception hierarchy unrelated",
+    "class E(Exception):\n    pass\nclass F(E):\n    def __init__(self, a):\n        super().__init__(a)\n        self.a = a\ndef helper(x):\n    try:\n        raise F(x)\n    except E as e:\n        return e.a\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "contextvar unrelated",
+    "from contextvars import ContextVar\nV = ContextVar('v', default=1)\ndef helper(x):\n    return V.get()\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "thread-local connection",
+    "import threading\nL = threading.local()\ndef helper(x):\n    if not hasattr(L, 'c'):\n        L.c = 1\n    return L.c\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "global model cache None",
+    "MODEL = None\ndef load():\n    global MODEL\n    if MODEL is None:\n        MODEL = [1, 2]\n    return MODEL\ndef helper(x):\n    return len(load())\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "generic class and typevar",
+    "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass B(Generic[T]):\n    def f(self, x): return x\ndef helper(x):\n    return B[int]().f(x)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "attrs unrelated",
+    "import attrs\n@attrs.define\nclass B:\n    a: int = 1\ndef helper(x):\n    return B().a\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "partial of builtin",
+    "import functools\nf = functools.partial(int, base=2)\ndef helper(x):\n    return f('11')\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "operator and itertools constants",
+    "import operator, itertools\ng = operator.itemgetter(0)\ndef helper(x):\n    return g([x])\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "thread pool constant",
+    "from concurrent.futures import ThreadPoolExecutor\nP = ThreadPoolExecutor(1)\ndef helper(x):\n    return P.submit(abs, x).result()\n# c\n",
+    "# c",
+    "# d",
+)
+same(
+    "random default_rng constant, comment",
+    "import numpy as np\nR = np.random.default_rng(1)\ndef helper(x):\n    return x\n# c\n",
+    "# c",
+    "# d",
+)
+same(
+    "a module-level logger name text",
+    "import logging\nL = logging.getLogger('PKG.h')\ndef helper(x):\n    L.debug('PKG.h.x')\n    return x\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
