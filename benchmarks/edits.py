@@ -22,10 +22,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from edits_kinds import CASES
+from edits_kinds import CASES, Case
 
 HERE = Path(__file__).resolve().parent
 LIBRARIES = ("kept", "joblib", "cachau", "fleche", "checkpointer")
@@ -642,13 +643,17 @@ def of_edits(library: str, pythons: tuple[str, str] = (sys.executable,) * 2) -> 
     return found
 
 
-def of_cases(library: str, pythons: tuple[str, str] = (sys.executable,) * 2) -> list[str]:
+def of_cases(
+    library: str,
+    pythons: tuple[str, str] = (sys.executable,) * 2,
+    cases: Sequence[Case] = CASES,
+) -> list[str]:
     """The same of each project of `edits_kinds`; `error`: the library can't do it at all.
 
     Raises:
         RuntimeError: the corpus itself is wrong.
     """
-    names = [f"e{number}" for number in range(len(CASES))]
+    names = [f"e{number}" for number in range(len(cases))]
     modules = json.dumps([f"{name}.app" for name in names])
 
     def ran(library: str, python: str) -> dict[str, tuple[bool, str]]:
@@ -658,14 +663,14 @@ def of_cases(library: str, pythons: tuple[str, str] = (sys.executable,) * 2) -> 
 
     with tempfile.TemporaryDirectory(prefix="kept-edits-") as made:
         room = Path(made)
-        for name, case in zip(names, CASES, strict=True):
+        for name, case in zip(names, cases, strict=True):
             for file, text in {"__init__.py": "", **case.files}.items():
                 path = room / name / file
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text.replace("PKG", name))
         first, plain = ran(library, pythons[0]), ran("none", pythons[0])
         again = ran(library, pythons[0])
-        for name, case in zip(names, CASES, strict=True):
+        for name, case in zip(names, cases, strict=True):
             for file, old, new in case.edits:
                 path = room / name / file
                 text = path.read_text()
@@ -674,7 +679,7 @@ def of_cases(library: str, pythons: tuple[str, str] = (sys.executable,) * 2) -> 
                 path.write_text(text.replace(old, new))
         second, truth = ran(library, pythons[1]), ran("none", pythons[1])
     found = []
-    for name, case in zip(names, CASES, strict=True):
+    for name, case in zip(names, cases, strict=True):
         if (plain[name][1] != truth[name][1]) is not case.seen or "raised" in plain[name][1]:
             raise RuntimeError(f"the corpus is wrong about {case.what!r}")
         if first[name][1] != plain[name][1] or "raised" in second[name][1]:
@@ -718,8 +723,21 @@ def verdict(computed: bool, seen: bool) -> str:
 
 
 def verdicts(library: str) -> list[str]:
-    """What a library does with each of `EDITS`, `CASES` and `PROGRAMS`."""
-    return of_edits(library) + of_cases(library) + of_programs(library)
+    """What a library does with each of `EDITS`, `CASES`, `PROGRAMS` and the rows of `edits_places`."""
+    from edits_places import of_places  # which takes functions from here
+
+    found = of_edits(library) + of_cases(library) + of_programs(library)
+    try:
+        return found + of_places(library)
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return found + ["error"] * len(_places())
+
+
+def _places() -> Sequence[Any]:
+    from edits_places import ROWS
+
+    return ROWS
 
 
 def row(*cells: str) -> str:
@@ -736,12 +754,12 @@ def table(found: dict[str, list[str]]) -> str:
     }
     head = ["an edit", "must be", *found]
     lines = [row(*head), "|" + "---|" * len(head)]
-    every = [*EDITS, *CASES, *PROGRAMS]
+    every: list[Any] = [*EDITS, *CASES, *PROGRAMS, *_places()]
     kind = ""
     for number, edit in enumerate(every):
         if getattr(edit, "kind", "") != kind:
             kind = getattr(edit, "kind", "")
-            heading = kind.partition(" ")[2] or "scripts and notebooks"
+            heading = kind.partition(" ")[2] or "scripts, notebooks, archives, workers, prompts"
             lines.append(row(f"*{heading}*", "", *("" for _ in found)))
         cells = [shown[each[number]] for each in found.values()]
         why = getattr(edit, "explained", "")

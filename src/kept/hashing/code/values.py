@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import OrderedDict, deque
+from marshal import dumps
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -21,6 +22,8 @@ from types import (
     SimpleNamespace,
 )
 from typing import TYPE_CHECKING, Any
+
+from blake3 import blake3
 
 from ...errors import Undigestible
 from ..names import class_name, library_name, module_of
@@ -35,6 +38,7 @@ SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ell
 _SEQUENCES = (list, tuple, deque)
 _SETS = (set, frozenset)
 _MAPPINGS = (dict, MappingProxyType)
+_LARGE = 1000  # items from which a container without code is digested as a whole
 _MOST = 200_000  # objects that are looked at for code that they may hold
 _STATELESS = frozenset(
     {
@@ -52,12 +56,16 @@ _ATTRIBUTES = {
 """What objects hold besides their items, of types that keep it out of `__dict__`."""
 
 
-def digested(value: Any) -> list[Any] | None:
-    """A value by its digest; None: it has none."""
+def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
+    """A value by its digest; None: it has none.
+
+    Args:
+        ordered: whether the order of dicts in it counts.
+    """
     from ..digests import digest_bytes
 
     try:
-        return ["value", digest_bytes(value)]
+        return ["value", digest_bytes(value, ordered=ordered)]
     except Undigestible:
         return None
 
@@ -208,6 +216,10 @@ def _container(reach: Reach, value: Any) -> list[Any]:
         return plain or ["tuple", *map(reach.node, value)]
     if plain is not None:
         return [*plain, reach.ordinal(value)]
+    if len(value) > _LARGE:
+        found = _as_a_whole(reach, value)
+        if found is not None:
+            return [kind.__name__, *found, reach.ordinal(value)]
     return [kind.__name__, reach.ordinal(value), *_items(reach, value)]
 
 
@@ -224,6 +236,25 @@ def _plain(reach: Reach, value: Any) -> list[Any] | None:
             reach.names_module(item)
     found = digested(list(value.items()) if type(value) is dict else value)
     return None if found is None else [type(value).__name__, *found]
+
+
+def _as_a_whole(reach: Reach, value: Any) -> list[Any] | None:
+    """A large container without code, by one digest in which the order of dicts counts."""
+    waiting, flat = [value], True
+    while waiting and flat:
+        item = waiting.pop()
+        for part in (*item, *item.values()) if type(item) is dict else item:
+            if type(part) not in SCALARS:
+                flat = type(part) in (list, tuple, dict)
+                if not flat:
+                    break
+                waiting.append(part)
+    if flat:  # `marshal` tells all of these apart, and writes them the same in every Python
+        try:
+            return ["value", blake3(dumps(value, 2)).digest()]
+        except ValueError:  # nested too deeply
+            pass
+    return digested(value, ordered=True) if code_in(value, reach.project) == [] else None
 
 
 def _items(reach: Reach, value: Any) -> list[Any]:
