@@ -6,6 +6,7 @@ import importlib
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,8 +83,12 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made: list[str] = []
 
     def load(name: str, text: str) -> ModuleType:
-        (tmp_path / f"{name}.py").write_text(text)
+        file = tmp_path / f"{name}.py"
+        file.write_text(text)
         made.append(name)
+        # A text that is as young as its import is not taken for what was loaded.
+        while time.time_ns() - file.stat().st_ctime_ns < 50_000_000:
+            time.sleep(0.01)
         importlib.invalidate_caches()
         return importlib.import_module(name)
 
