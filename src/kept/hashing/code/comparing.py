@@ -219,8 +219,9 @@ class Check:
         same = "{0}.__code__ is {1} and {0}.__defaults__ is {2} and {0}.__kwdefaults__ is {3}"
         parts = function.__code__, function.__defaults__, function.__kwdefaults__
         self.add(same, function, *parts)
-        if function.__kwdefaults__:
-            self.items(function.__kwdefaults__)
+        if named := function.__kwdefaults__:
+            self.add("len({}) == {}", named, len(named))
+            self.space(named, dict(named))
 
     def table(self, kind: type[Any], left_out: Iterable[str]) -> None:
         """That a class has the attributes that it had, but for some, and the same bases."""
