@@ -404,6 +404,10 @@ def test_values_of_libraries_bring_no_code() -> None:
         *(types.SimpleNamespace(a=1), collections.namedtuple, pydantic.BaseModel, attrs.define),
     ):
         assert TAG.encode() not in _encoding(value)
+    pandas = pytest.importorskip("pandas")  # whose functions are of a module that is none
+    from kept.hashing.definitions import made_here
+
+    assert not made_here(type(pandas._libs.lib.is_scalar))
 
 
 def _encoding(value: Any) -> bytes:

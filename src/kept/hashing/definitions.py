@@ -196,9 +196,25 @@ def _mark(item: Any) -> str:
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
+_TRACES = ("__dict__", "__weakref__", "__slots__")
+
+
+def _by_python(kind: type) -> bool:
+    """Whether a class was made by Python: the module of one of C may be none that is loaded."""
+    if not kind.__flags__ & HEAP:
+        return False
+    held = vars(kind)
+    if any(type(item) is FunctionType for item in held.values()):
+        return True
+    if kind.__module__ not in sys.modules:
+        return False
+    traces = any(name in held for name in _TRACES)
+    return traces or any(map(_by_python, kind.__bases__))
+
+
 def made_here(kind: type) -> bool:
     """Return whether a class is of a project."""
-    if not kind.__flags__ & HEAP:
+    if not _by_python(kind):
         return False
     from .code import Project
 
