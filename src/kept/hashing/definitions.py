@@ -206,7 +206,8 @@ def _by_python(kind: type) -> bool:
     held = vars(kind)
     if any(type(item) is FunctionType for item in held.values()):
         return True
-    if kind.__module__ not in sys.modules:
+    # Cython's own types are of a module that it makes up.
+    if kind.__module__ not in sys.modules or kind.__module__.startswith("_cython_"):
         return False
     traces = any(name in held for name in _TRACES)
     return traces or any(map(_by_python, kind.__bases__))
