@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LOCAL = ("{}/c", "memory:", "files:{}/f", "sqlite:///{}/x.db")
 SERVERS = ("redis", "postgresql")
 ALL = int(os.environ.get("KEPT_STORM", "0"))
-"""Signals on each medium. The promise was tried with 20,000, which takes 17 minutes."""
+"""Signals on each medium. The promise was tried with 20,000, which takes half an hour."""
 
 
 def storm(url: str, signals: int) -> None:
