@@ -380,6 +380,7 @@ class Working:
 worker = Working()
 """
 
+OLD = 1_700_000_000
 MAIN = """
 import asyncio, importlib, json, sys, warnings
 warnings.simplefilter("ignore")
@@ -434,6 +435,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         json.dumps({name: step for name, (_, step) in CHANGES.items()})
     )
     (room / "main.py").write_text(MAIN)
+    for file in room.glob("*.py"):
+        os.utime(file, (OLD, OLD))  # or they may look as if they were edited after they were loaded
     env = {**os.environ, "KEPT_TEST_CACHE": str(room / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
     both: list[dict[str, Any]] = []
     for mode in ("changed", "fresh"):
@@ -459,7 +462,9 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made: list[str] = []
 
     def load(name: str, text: str) -> Any:
-        (tmp_path / f"{name}.py").write_text(text)
+        file = tmp_path / f"{name}.py"
+        file.write_text(text)
+        os.utime(file, (OLD, OLD))  # or it may look as if it was edited after it was loaded
         monkeypatch.syspath_prepend(str(tmp_path))
         importlib.invalidate_caches()
         made.append(name)
