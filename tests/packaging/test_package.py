@@ -191,10 +191,10 @@ def test_the_wheel_holds_the_package_and_the_examples() -> None:
     assert files(Path(kept.__file__).parent) == files(SOURCE) | examples
 
 
-def test_no_file_holds_more_than_one_room() -> None:
+def test_no_file_is_longer_than_a_subject() -> None:
     lengths = {
         path.relative_to(SOURCE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
         for path in SOURCE.rglob("*.py")
     }
     assert lengths
-    assert {name: length for name, length in lengths.items() if length > 400} == {}
+    assert {name: length for name, length in lengths.items() if length > 700} == {}
