@@ -693,8 +693,8 @@ def test_a_log_that_no_longer_goes_back_says_so(stores: Stores) -> None:
 
 
 def test_a_damaged_value_is_an_error_and_not_nothing(stores: Stores, monkeypatch: Any) -> None:
-    from kept.kv import execution as module
-    from kept.kv.values import dump
+    from kept.kv import execution_store as module
+    from kept.kv.entry import dump
 
     store = stores()
     damaged = bytearray(dump((1, 2)))

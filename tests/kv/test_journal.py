@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from kept.errors import NewerSchema, StoreError
-from kept.kv import journal, state
+from kept.kv import journal, memory_state
 from kept.kv.entry import Name, Step
-from kept.kv.folded import Folded
 from kept.kv.journal import ItemsJournal
+from kept.kv.memory_state import Folded
 from kept.stores import Files, Memory, Objects, Store
 
 NAME = Name("c", "", "s")
@@ -107,7 +107,7 @@ def test_what_is_about_to_be_taken_back_is_no_place_to_write_behind(items: Store
 def test_a_change_counts_once_though_its_writer_stood_still_when_it_had_written(
     items: Store[bytes], monkeypatch: pytest.MonkeyPatch, others: int, tokens: int
 ) -> None:
-    monkeypatch.setattr(state, "TOKENS", tokens)
+    monkeypatch.setattr(memory_state, "TOKENS", tokens)
     sleeper, awake = entries(items), entries(items)
     put(sleeper, "n", "0")
     slept: list[str] = []
@@ -147,7 +147,7 @@ def test_writers_that_stand_still_now_and_then_lose_and_repeat_nothing(
 ) -> None:
     write = ItemsJournal.write
 
-    def slow(self: ItemsJournal, state: state.State, ops: Any) -> bool:
+    def slow(self: ItemsJournal, state: memory_state.State, ops: Any) -> bool:
         if random.random() < 0.05:
             time.sleep(random.random() * 0.2)
         return write(self, state, ops)

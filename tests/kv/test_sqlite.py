@@ -17,7 +17,7 @@ import pytest
 import kept
 from kept.errors import NewerSchema, StoreError, UntrustedSource
 from kept.kv import sweeper
-from kept.kv.sql import SqlEntries
+from kept.kv.sql_state import SqlEntries
 
 
 @pytest.fixture
@@ -187,10 +187,10 @@ def test_killed_at_each_statement_of_a_change(place: Path) -> None:
     """Whatever statement a process dies before, a change is whole or not there."""
     source = """
 import os, signal, sys, kept
-from kept.kv import sqlite
+from kept.kv import sqlite_state
 store = kept.store("s", cache=sys.argv[1])
 at, seen = int(sys.argv[2]), 0
-class Session(sqlite._Session):
+class Session(sqlite_state._Session):
     def run(self, *args):
         self.step()
         return super().run(*args)
@@ -202,7 +202,7 @@ class Session(sqlite._Session):
         if seen == at:
             os.kill(os.getpid(), signal.SIGKILL)
         seen += 1
-sqlite._Session = Session
+sqlite_state._Session = Session
 store.update({"a": 2, "b": 2, "new": 2})
 """
     outcomes = []

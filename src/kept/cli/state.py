@@ -270,7 +270,7 @@ def export(
     cache: CacheOption = None,
 ) -> None:
     """Write a store as lines of JSON: a key each, with its value, policy and expiry."""
-    from kept.kv.paging import each_entry
+    from kept.kv.entry import each_entry
 
     with (
         _store(store, scope, collection, cache) as found,
@@ -304,8 +304,7 @@ def import_(
     """Set the keys that `kept store export` wrote; what has expired since is left out."""
     from kept.errors import ConfigError, UntrustedSource
     from kept.kv.documents import policy_of
-    from kept.kv.entry import Step, check_key
-    from kept.kv.values import dump
+    from kept.kv.entry import Step, check_key, dump
 
     steps: list[Step] = []
     with file.open(encoding="utf-8") if file else contextlib.nullcontext(sys.stdin) as source:

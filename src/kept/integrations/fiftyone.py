@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kept.kv.documents import KeyDocument, StoreDocument
 from kept.kv.entry import KEEP, PRESENT, Step, check_key
 from kept.kv.service import COLLECTION, ExecutionStoreService, seconds_of
-from kept.kv.watching import Change, subscribe
+from kept.kv.watch import Change, subscribe
 
 if TYPE_CHECKING:
     from kept.caches import Cache
@@ -154,7 +154,7 @@ class KeptExecutionStoreRepo:
         exclude_fields: list[str] | None = None,
     ) -> list[Any]:
         """The values under a prefix; of those that are dicts, without some fields."""
-        from kept.kv.execution import ExecutionStore
+        from kept.kv.execution_store import ExecutionStore
 
         gone = set(exclude_fields or ())
         values = ExecutionStore(store_name, self._service).values(key_prefix or "")

@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kept.kv.cache_decorator import cached
     from kept.kv.documents import KeyDocument, KeyPolicy, StoreDocument
-    from kept.kv.execution import ExecutionStore, store
-    from kept.kv.functions import cached
+    from kept.kv.execution_store import ExecutionStore, store
     from kept.kv.jobs import Job, Jobs
+    from kept.kv.memory_state import HistoryGone
     from kept.kv.service import ExecutionStoreService
-    from kept.kv.state import HistoryGone
-    from kept.kv.watching import Change
+    from kept.kv.watch import Change
 
 __all__ = [
     "Change",
@@ -32,17 +32,17 @@ __all__ = [
 ]
 
 _WHERE = {
-    "HistoryGone": "state",
-    "Change": "watching",
-    "ExecutionStore": "execution",
+    "HistoryGone": "memory_state",
+    "Change": "watch",
+    "ExecutionStore": "execution_store",
     "ExecutionStoreService": "service",
     "Job": "jobs",
     "Jobs": "jobs",
     "KeyDocument": "documents",
     "KeyPolicy": "documents",
     "StoreDocument": "documents",
-    "cached": "functions",
-    "store": "execution",
+    "cached": "cache_decorator",
+    "store": "execution_store",
 }
 
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from kept.errors import ConfigError, NotKept, StoreError
 from kept.kv.entry import check_key
-from kept.kv.execution import ExecutionStore
+from kept.kv.execution_store import ExecutionStore
 from kept.kv.service import seconds_of
 from kept.stores.leases import Lease, Leases
 

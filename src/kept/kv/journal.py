@@ -24,7 +24,7 @@ from typing import Any
 
 from kept.errors import DamagedValue, NewerSchema, StoreError
 from kept.kv.entry import About, Data, Entry, Logged, Name
-from kept.kv.state import Gone, Op, Put, State
+from kept.kv.memory_state import Gone, Op, Put, State
 from kept.stores.base import Creates, Store
 from kept.stores.body import seal, unseal
 

@@ -9,29 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 from kept.caches.sizes import parse_duration, parse_size
 from kept.errors import ConfigError
-from kept.kv.base import Entries
+from kept.kv.backends import entries_of
 from kept.kv.documents import KeyDocument, KeyPolicy, StoreDocument, policy_of, utc
 from kept.kv.entry import (
     ABSENT,
     KEEP,
     PRESENT,
     About,
+    Entries,
     Entry,
     Name,
     Step,
     check_key,
+    dump,
+    load,
     name_of,
     scope_of,
 )
-from kept.kv.opening import entries_of
 from kept.kv.sweeper import sweeping
-from kept.kv.values import dump, load
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from kept.caches import Cache
-    from kept.kv.watching import Change
+    from kept.kv.watch import Change
 
 __all__ = ["COLLECTION", "ExecutionStoreService", "seconds_of"]
 
@@ -276,7 +277,7 @@ class ExecutionStoreService:
 
     def list_keys(self, store_name: str, prefix: str = "") -> list[str]:
         """A store's keys that begin with `prefix`, in the order of their letters."""
-        from kept.kv.paging import each_entry
+        from kept.kv.entry import each_entry
 
         found = each_entry(self.entries, self.name(store_name), prefix, data=False)
         return [entry.key for entry in found]
@@ -319,13 +320,13 @@ class ExecutionStoreService:
     def subscribe(self, store_name: str, callback: Callable[[Change], object]) -> str:
         """Have `callback` called with each change of a store from now on, in their order, in a
         thread of its own; the subscription's id. An exception of it is a warning."""
-        from kept.kv.watching import subscribe
+        from kept.kv.watch import subscribe
 
         return subscribe(self.entries, self.name(store_name), callback)
 
     def unsubscribe(self, subscription_id: str) -> bool:
         """End a subscription; whether there was one. No call of it begins afterwards."""
-        from kept.kv.watching import unsubscribe
+        from kept.kv.watch import unsubscribe
 
         return unsubscribe(subscription_id)
 

@@ -14,7 +14,7 @@ import weakref
 
 from kept.errors import KeptError
 from kept.guards import Guard
-from kept.kv.base import Entries
+from kept.kv.entry import Entries
 
 __all__ = ["BATCH", "forget", "sweep", "sweeping"]
 

@@ -16,15 +16,11 @@ from typing import Any, TypeVar
 
 from kept.errors import DamagedValue, NewerSchema, StoreError
 from kept.guards import settling
-from kept.kv.base import HISTORY
-from kept.kv.entry import Entry, Name, Step
-from kept.kv.sql import SqlEntries
-from kept.kv.sqlbase import Record, Session
+from kept.kv.entry import HISTORY, Entry, Name, Step
+from kept.kv.sql_state import Record, Session, SqlEntries
 from kept.kv.sweeper import forget
 from kept.stores.database import Database
 from kept.stores.trust import private_file
-
-__all__ = ["SqliteEntries"]
 
 R = TypeVar("R")
 

@@ -8,12 +8,10 @@ from typing import Any
 from kept.caches import Cache, Pool, Stack, active, chosen
 from kept.errors import ConfigError
 from kept.guards import Guard
-from kept.kv.base import Entries
-from kept.kv.folded import Folded
+from kept.kv.entry import Entries
+from kept.kv.memory_state import Folded
 from kept.kv.sweeper import sweeping
 from kept.stores.base import Creates
-
-__all__ = ["entries_of"]
 
 _lock = Guard()
 _HELD = "_kept_state"  # where a place has its entries
@@ -60,14 +58,14 @@ def _entries(place: Any) -> Entries:
 def _made(place: Any) -> Entries:
     kind = type(place).__name__
     if kind == "Embedded":
-        from kept.kv.sqlite import SqliteEntries  # SQLite, for those who have a file
+        from kept.kv.sqlite_state import SqliteEntries  # SQLite, for those who have a file
 
         how = {"durable": place.database.durable, "network": place.database.network}
         return SqliteEntries(place.root / "state.sqlite", trust=place.trust, **how)
     if kind == "Memory":
         return Folded()
     if kind == "Sqlite":
-        from kept.kv.sqlite import SqliteEntries
+        from kept.kv.sqlite_state import SqliteEntries
 
         database = place.database
         how = {"durable": database.durable, "network": database.network}
@@ -75,12 +73,12 @@ def _made(place: Any) -> Entries:
             place.file.with_name(f"{place.file.name}.state"), trust=place.trust, **how
         )
     if kind == "Sql":
-        from kept.kv.servers import ServerEntries  # SQLAlchemy and a driver
+        from kept.kv.server_state import ServerEntries  # SQLAlchemy and a driver
 
         if place.connections.dialect.name != "sqlite":
             return ServerEntries(place)
     if kind == "Redis":
-        from kept.kv.redis import RedisEntries
+        from kept.kv.redis_state import RedisEntries
 
         return RedisEntries(place)
     if kind == "Void" or not isinstance(place, Creates):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from kept.errors import ConfigError, KeptError, tell
 from kept.hashing import digest_bytes
-from kept.kv.execution import ExecutionStore
+from kept.kv.execution_store import ExecutionStore
 from kept.kv.service import seconds_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from kept.caches import Cache
 
-__all__ = ["cached"]
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)

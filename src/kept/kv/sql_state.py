@@ -1,21 +1,103 @@
-"""Named state in tables: what SQLite, PostgreSQL and MariaDB have in common.
-
-A write is one transaction, and one at a time, so that revisions are in the order of commits. An entry's
-`name` is `<number of its store>/<key>`; names are compared byte by byte.
-"""
+"""Named state in SQL: the rules of a change, run in a transaction, over what differs between databases."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from kept.errors import StoreError
-from kept.kv.entry import LOGGED, About, Entry, Logged, Name, Step, fits, made, size_of
-from kept.kv.sqlbase import Engine, Record, Session, above, data_of, entry_of, slices, text_of
-from kept.kv.state import full, too_old
+from kept.errors import DamagedValue, StoreError
+from kept.kv.entry import LOGGED, About, Data, Entry, Logged, Name, Step, fits, made, size_of
+from kept.kv.memory_state import full, too_old
 
-__all__ = ["SqlEntries"]
+R = TypeVar("R")
+Record = tuple[int, str, str, Data | None]
+"""Store, kind, key, data: what the log is told."""
+
+_SOME = 500  # rows in one statement
+
+
+class Session(Protocol):
+    """A connection, in a transaction or outside."""
+
+    def rows(self, text: str, *values: Any) -> list[Any]:
+        """What a statement gives."""
+        ...
+
+    def run(self, text: str, *values: Any) -> int:
+        """Run a statement; how many rows it met."""
+        ...
+
+    def now(self) -> float:
+        """The clock; in a transaction that writes it stands still."""
+        ...
+
+    def record(self, changes: Sequence[Record], at: float) -> list[int]:
+        """Write changes to the log; their revisions."""
+        ...
+
+
+class Engine(Protocol):
+    """What differs between the databases."""
+
+    def reading(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        """`do(session, …)`, which only reads."""
+        ...
+
+    def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        """The same as one transaction that writes."""
+        ...
+
+    @property
+    def clock(self) -> float:
+        """The value that `{now}` in a statement takes."""
+        ...
+
+    def head(self, session: Session) -> int:
+        """The last revision."""
+        ...
+
+
+def above(prefix: str) -> str:
+    """The least text that is above all that begin with `prefix`, which has an ASCII letter."""
+    for at in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[at])
+        if code < 0x10FFFF:
+            after = 0xE000 if code == 0xD7FF else code + 1  # surrogates are no letters
+            return prefix[:at] + chr(after)
+    raise ValueError(prefix)
+
+
+def slices(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (rows[at : at + _SOME] for at in range(0, len(rows), _SOME))
+
+
+def entry_of(row: Sequence[Any], data: Data | None = None) -> Entry:
+    name, text, item, revision, created, updated, expires, policy = row
+    return Entry(
+        text_of(name).partition("/")[2],
+        data_of(text, item) if data is None else data,
+        revision,
+        created,
+        updated,
+        expires,
+        text_of(policy),
+    )
+
+
+def data_of(text: Any, item: Any, *, missing: bool = False) -> Any:
+    if text is not None:
+        return text_of(text)
+    if item is not None:
+        return bytes(item)
+    if missing:
+        return None
+    raise DamagedValue("an entry is damaged: it has no value")
+
+
+def text_of(value: Any) -> str:
+    return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
+
 
 _PRUNED = 1000  # changes after which the log is cut
 _LIVE = "(expires IS NULL OR expires > {now})"

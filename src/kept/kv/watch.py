@@ -11,14 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from kept.errors import ConfigError, KeptError, NewerSchema, StoreError, UntrustedSource, tell
-from kept.kv.base import Entries
 from kept.kv.documents import utc
-from kept.kv.entry import Logged, Name
-from kept.kv.state import HistoryGone
+from kept.kv.entry import Entries, Logged, Name, load
+from kept.kv.memory_state import HistoryGone
 from kept.kv.sweeper import sweep
-from kept.kv.values import load
-
-__all__ = ["Change", "subscribe", "unsubscribe", "watch"]
 
 _MANY = 500  # changes that are read at once
 _SWEEP = 0.25  # seconds between looks for what has expired

@@ -16,13 +16,10 @@ from typing import Any, TypeVar
 
 from kept.errors import KeptError, NewerSchema
 from kept.guards import Guard, settling
-from kept.kv.base import HISTORY
-from kept.kv.sql import SqlEntries
-from kept.kv.sqlbase import Record, Session
+from kept.kv.entry import HISTORY
+from kept.kv.sql_state import Record, Session, SqlEntries
 from kept.stores.sql import Sql
 from kept.stores.sqltrouble import trouble
-
-__all__ = ["ServerEntries"]
 
 R = TypeVar("R")
 

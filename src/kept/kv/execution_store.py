@@ -1,27 +1,24 @@
-"""One store: its keys as a mapping, and by FiftyOne's names."""
+"""One store of named state: its keys as a mapping, by FiftyOne's names, and as coroutines."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kept.errors import ConfigError, NotKept
 from kept.kv.documents import KeyPolicy, policy_of, utc
-from kept.kv.entry import ABSENT, ANY, KEEP, Entry, Name, Step, check_key
-from kept.kv.paging import each_entry
+from kept.kv.entry import ABSENT, ANY, KEEP, Entry, Name, Step, check_key, dump, each_entry, load
 from kept.kv.service import COLLECTION, ExecutionStoreService, seconds_of
 from kept.kv.sweeper import sweep, sweeping
-from kept.kv.values import dump, load
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from kept.caches import Cache
-    from kept.kv.asynchronous import AsyncStore
-    from kept.kv.watching import Change
-
-__all__ = ["ExecutionStore", "store"]
+    from kept.kv.watch import Change
 
 
 class ExecutionStore:
@@ -347,7 +344,7 @@ class ExecutionStore:
         Raises:
             StoreError: the log does not go back to `since`, or the medium stayed away.
         """
-        from kept.kv.watching import watch
+        from kept.kv.watch import watch
 
         check_key(prefix)
         return watch(self._entries, self._name, prefix, since, timeout=timeout, patience=patience)
@@ -363,7 +360,6 @@ class ExecutionStore:
     @property
     def aio(self) -> AsyncStore:
         """The same, to be awaited."""
-        from kept.kv.asynchronous import AsyncStore
 
         return AsyncStore(self)
 
@@ -394,3 +390,60 @@ def store(
         StoreError: the medium can't be opened.
     """
     return ExecutionStore.create(name, scope, policy, collection, cache=cache)
+
+
+_LISTS = ("keys", "items", "values")
+_PLAIN = (
+    *("get", "get_many", "has", "count", "list_keys", "get_metadata", "set", "set_cache"),
+    *("set_if_absent", "setdefault", "compare_and_set", "modify", "increment", "update", "delete"),
+    *("pop", "clear", "clear_cache", "update_ttl", "update_policy", "sweep", "list_stores"),
+    *("subscribe", "unsubscribe"),
+)
+
+
+class AsyncStore:
+    """`await store.aio.get(key)` and so on, in threads: of each method of the store that reads or
+    writes, with the same arguments and errors. `keys`, `items` and `values` give lists."""
+
+    def __init__(self, store: ExecutionStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _PLAIN and name not in _LISTS:
+            raise AttributeError(f"a store has no {name!r} to await")
+        method = getattr(self._store, name)
+
+        async def call(*args: Any, **options: Any) -> Any:
+            if name in _LISTS:
+                return await asyncio.to_thread(lambda: list(method(*args, **options)))
+            return await asyncio.to_thread(method, *args, **options)
+
+        return call
+
+    async def watch(
+        self,
+        prefix: str = "",
+        since: int | None = None,
+        *,
+        timeout: float | None = None,
+        patience: float = 60.0,
+    ) -> AsyncIterator[Change]:
+        """See `ExecutionStore.watch`; cancelling the task ends it."""
+        from kept.kv.watch import watch
+
+        store, stop = self._store, threading.Event()
+        begun = await asyncio.to_thread(
+            watch,
+            *(store._entries, store._name, prefix, since),
+            timeout=timeout,
+            patience=patience,
+            stop=stop,
+        )
+        try:
+            while True:
+                change = await asyncio.to_thread(next, begun, None)
+                if change is None:
+                    return
+                yield change
+        finally:
+            stop.set()
