@@ -29,7 +29,7 @@ from kept.conditions import (
 )
 from kept.hashing import digest_bytes
 from kept.hashing.keys import call_key
-from kept.query.tests import is_value
+from kept.query.operators import is_value
 from kept.records import Argument, Call, Digest, Value
 
 KINDS = ["embedded", "network", "power", "files", "sqlite", "items", "memory", "stack", "limited"]

@@ -1,4 +1,4 @@
-"""Entries of named state, their values as they are written, steps of a change, and a medium's protocol."""
+"""Entries of named state, their values as written, steps of a change, and the protocol of a medium."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named state in SQL: the rules of a change, run in a transaction, over what differs between databases."""
+"""Named state in SQL: the rules of a change, run in a transaction; what differs between databases."""
 
 from __future__ import annotations
 

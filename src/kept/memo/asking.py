@@ -11,7 +11,7 @@ from kept.errors import ConfigError
 from kept.hashing import Receiver, digest_bytes
 from kept.hashing.keys import default_digest
 from kept.query import Matches, building
-from kept.query.tests import TESTS
+from kept.query.operators import TESTS
 from kept.records import Digest
 
 if TYPE_CHECKING:

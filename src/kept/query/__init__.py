@@ -1,9 +1,8 @@
 """Asking which calls are kept: conditions, and the lazy answer."""
 
 from kept.conditions import ANY, Query
-from kept.query.match import Match
-from kept.query.matches import Matches
-from kept.query.tests import above, at_least, at_most, below, between, like, named, one_of
+from kept.query.matches import Match, Matches
+from kept.query.operators import above, at_least, at_most, below, between, like, named, one_of
 
 __all__ = [
     "ANY",

@@ -22,7 +22,7 @@ from kept.conditions import (
 )
 from kept.errors import ConfigError
 from kept.hashing import digest_bytes
-from kept.query.tests import TESTS, is_value, moment, named, same
+from kept.query.operators import TESTS, is_value, moment, named, same
 
 __all__ = ["FILTERS", "argument", "conditions", "group", "order", "path_of"]
 

@@ -1,11 +1,12 @@
-"""The answer to a query: lazy, and as often as one asks."""
+"""The answer to a query: lazy matches of kept calls, and the notes that many records share."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from kept.conditions import (
     Begins,
@@ -22,14 +23,217 @@ from kept.conditions import (
     Test,
     order_of,
 )
-from kept.errors import AmbiguousDigest, ConfigError, NotKept
+from kept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 from kept.query import building
-from kept.query.match import LoadedArguments, Match
-from kept.query.noted import Either, predicate, resolved
-from kept.query.tests import is_value
+from kept.query.operators import is_value
 from kept.records import Call, Digest
+from kept.stores.base import Store, get_many
 
-__all__ = ["Matches"]
+
+class Loads(Protocol):
+    """What loads values: a cache."""
+
+    def load(self, digest: str) -> Any: ...
+    def find(self, key: bytes) -> Any: ...
+    def value(self, key: bytes, entry: Any, *, hit: bool = True) -> Any: ...
+
+
+class Match:
+    """One call of an answer.
+
+    Attributes:
+        call: its record. `key`, `function`, `code`, `state`, `created`, `seconds`, `size`, `expires`,
+            `uses`, `used` and `metadata` are the record's, too.
+    """
+
+    __slots__ = ("_cache", "call")
+
+    def __init__(self, cache: Loads, call: Call) -> None:
+        self._cache = cache
+        self.call = call
+
+    @property
+    def key(self) -> Digest:
+        """The digest that names the call."""
+        return self.call.key
+
+    @property
+    def digest(self) -> Digest:
+        """The result's digest."""
+        return self.call.result
+
+    @property
+    def result(self) -> Any:
+        """The result, loaded now; of a recorded generator the list of its items. A kept exception is
+        raised.
+
+        Raises:
+            NotKept: it was evicted.
+            DecodeError: it is damaged.
+            StoreError: it can't be read.
+        """
+        value = self._load()
+        if self.call.state == "failed":
+            raise value[0]
+        return value[0] if self.call.state == "items" else value
+
+    @property
+    def error(self) -> BaseException | None:
+        """The kept exception, loaded now; None where the call returned. Raises as `result` does."""
+        return self._load()[0] if self.call.state == "failed" else None
+
+    def _load(self) -> Any:
+        key = self.call.key.raw
+        entry = self._cache.find(key)
+        if entry is not None and entry.body.result == self.call.result.raw:
+            return self._cache.value(key, entry, hit=False)
+        return self._cache.load(self.call.result)
+
+    @property
+    def arguments(self) -> LoadedArguments:
+        """The arguments by name; one that the record does not show is loaded when it is looked at,
+        which works if it is a kept result."""
+        return LoadedArguments(self._cache, self.call)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FIELDS:
+            return getattr(self.call, name)
+        raise AttributeError(f"a match has no {name}")
+
+    def __repr__(self) -> str:
+        return f"<{self.call.function.rpartition(':')[2]}({self.arguments!r})>"
+
+
+_FIELDS = frozenset(Call._fields) - {"key", "result", "arguments"}
+
+
+class LoadedArguments(Mapping[str, Any]):
+    """The values of a call's arguments."""
+
+    __slots__ = ("_cache", "_call")
+
+    def __init__(self, cache: Loads, call: Call) -> None:
+        self._cache, self._call = cache, call
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._call.arguments[name]
+        return found.value if found.shown else self._cache.load(found.digest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._call.arguments)
+
+    def __len__(self) -> int:
+        return len(self._call.arguments)
+
+    def digest(self, name: str) -> Digest:
+        """The digest of an argument, without loading it."""
+        return self._call.arguments[name].digest
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or `default` where there is none or it is not kept."""
+        try:
+            return self[name]
+        except (KeyError, KeptError):
+            return default
+
+    def __repr__(self) -> str:
+        return ", ".join(
+            f"{name}={found.value!r}" if found.shown else f"{name}=<{found.digest[:8]}>"
+            for name, found in self._call.arguments.items()
+        )
+
+
+_NOTES = "env/"
+
+
+def resolved(notes: Store[bytes], query: Query) -> list[Query]:
+    """Queries of which a call has to fit one, to fit this one.
+
+    Raises:
+        StoreError: the notes can't be read.
+    """
+    deep = [one for one in query.conditions if one.field == "metadata" and len(one.path) > 1]
+    deep = [one for one in deep if one.path[0] not in ("tags", "run")]
+    if not deep:
+        return [query]
+    said = dict(_said(notes))
+    ways = [
+        _ways(one, said) if any(one is other for other in deep) else [one]
+        for one in query.conditions
+    ]
+    return [query._replace(conditions=chosen) for chosen in itertools.product(*ways)]
+
+
+def _ways(condition: Condition, said: Mapping[str, Any]) -> list[Condition]:
+    """A condition as it is, and of what a note says, if one fits."""
+    first, *rest = condition.path
+    below = Condition("metadata", tuple(rest), condition.test)
+    names = tuple(Equal(name) for name, found in said.items() if _fits(below, found))
+    if first == "env":
+        return [Condition("metadata", ("env",), Choice(names))]
+    return (
+        [condition, Condition("metadata", (first, "note"), Choice(names))] if names else [condition]
+    )
+
+
+def _fits(condition: Condition, found: Any) -> bool:
+    for key in condition.path:
+        if not isinstance(found, Mapping) or key not in found:
+            return False
+        found = found[key]
+    return bool(condition.test.holds(found))
+
+
+def _said(notes: Store[bytes]) -> Iterator[tuple[str, Any]]:
+    for key, item in get_many(notes, list(notes.keys(_NOTES))).items():
+        try:
+            yield key.removeprefix(_NOTES), json.loads(item)
+        except ValueError:
+            continue
+
+
+class Either(NamedTuple):
+    """Calls that fit one of several queries."""
+
+    queries: tuple[Query, ...]
+
+    def __call__(self, call: Call) -> bool:
+        return any(query(call) for query in self.queries)
+
+
+def predicate(notes: Store[bytes], query: Query) -> Query | Either:
+    """What tells of a record whether it fits, by the notes that there are now. Raises as `resolved`."""
+    found = resolved(notes, query)
+    return found[0] if len(found) == 1 else Either(tuple(found))
+
+
+class Reads(Protocol):
+    """What notes are read from, one by one."""
+
+    @property
+    def get(self) -> Callable[[str], bytes | None]: ...
+
+
+def part(notes: Reads, metadata: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """What a record says under some keys, itself or by a note; None where it does not."""
+    found: Any = metadata
+    for i, key in enumerate(path):
+        if i == 1:
+            found = _noted(notes, path[0], found)
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _noted(notes: Reads, first: str, found: Any) -> Any:
+    name = found if first == "env" else found.get("note") if isinstance(found, Mapping) else None
+    if not isinstance(name, str) or (first != "env" and len(found) > 1):
+        return found
+    try:
+        item = notes.get(_NOTES + name)
+        return found if item is None else json.loads(item)
+    except (ConfigError, ValueError):  # such a name is no key; or the note is no JSON
+        return found
+
 
 _ALL = Query()
 _LOOKED_AT = 200  # calls by which it is found out whether an argument is shown at all
@@ -212,21 +416,21 @@ class Matches:
         Raises:
             ConfigError: pandas is not there.
         """
-        from kept.query import frames  # who asks for no table has no need of it
+        from kept.query import exports  # who asks for no table has no need of it
 
-        return frames.to_pandas(self, results=results, metadata=metadata)
+        return exports.to_pandas(self, results=results, metadata=metadata)
 
     def to_polars(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
         """The same as a `polars.DataFrame`."""
-        from kept.query import frames  # as above
+        from kept.query import exports  # as above
 
-        return frames.to_polars(self, results=results, metadata=metadata)
+        return exports.to_polars(self, results=results, metadata=metadata)
 
     def to_arrow(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
         """The same as a `pyarrow.Table`."""
-        from kept.query import frames  # as above
+        from kept.query import exports  # as above
 
-        return frames.to_arrow(self, results=results, metadata=metadata)
+        return exports.to_arrow(self, results=results, metadata=metadata)
 
     # -- before asking ----------------------------------------------------------------------------
 
@@ -298,9 +502,9 @@ class Matches:
         return f"<kept.Matches {', '.join(said) or 'all calls'}>"
 
     def _repr_html_(self) -> str:
-        from kept.query import frames  # as above
+        from kept.query import exports  # as above
 
-        return frames.to_html(self)
+        return exports.to_html(self)
 
 
 def _value(call: Call, by: Order) -> tuple[bool, Any]:
@@ -326,10 +530,10 @@ def _shown(condition: Condition) -> str:
     name = ".".join((condition.field, *condition.path)) if condition.path else condition.field
     if condition.field == "argument":
         name = condition.path[0]
-    return f"{name}={_said(condition.test)}"
+    return f"{name}={_told(condition.test)}"
 
 
-def _said(test: Test) -> str:
+def _told(test: Test) -> str:
     if isinstance(test, Is):
         return repr(test.value) if test.scalar else f"<{test.digest[:12]}>"
     if isinstance(test, Equal):
@@ -347,4 +551,4 @@ def _said(test: Test) -> str:
         return f"<{test.prefix}…>"
     if isinstance(test, Has):
         return f"has {test.item!r}"
-    return " or ".join(_said(one) for one in test.tests)
+    return " or ".join(_told(one) for one in test.tests)

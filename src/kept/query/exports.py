@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from kept.conditions import Order
 from kept.errors import ConfigError
-from kept.query import noted
 from kept.query.building import path_of
-from kept.query.match import Match
+from kept.query.matches import Match, part
 from kept.stores.tables import read_metadata
 
 if TYPE_CHECKING:
     from kept.query.matches import Matches
 
-__all__ = ["columns", "to_arrow", "to_html", "to_pandas", "to_polars"]
 
 _TIMES = ("created", "used", "expires")
 _FIELDS = (
@@ -75,7 +73,7 @@ def _argument(arguments: Any, name: str) -> Any:
 
 def _parts(matches: Matches, said: Sequence[Any], name: str) -> list[Any]:
     path, notes = path_of(name), _Read(matches.cache.place.notes)
-    return [noted.part(notes, one, path) for one in said]
+    return [part(notes, one, path) for one in said]
 
 
 class _Read:

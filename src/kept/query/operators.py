@@ -12,21 +12,6 @@ from kept.errors import ConfigError
 from kept.hashing import digest_bytes
 from kept.records import Digest
 
-__all__ = [
-    "TESTS",
-    "above",
-    "at_least",
-    "at_most",
-    "below",
-    "between",
-    "is_value",
-    "like",
-    "moment",
-    "named",
-    "one_of",
-    "same",
-]
-
 TESTS = (Present, Equal, Is, Begins, Span, Like, Has, Choice)
 _SCALARS = (int, float, bool, str, type(None))
 
