@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -189,3 +190,66 @@ def test_a_method_without_source_counts_with_all_of_its_class() -> None:
 
     one, two = made(1), made(2)
     assert deep(one.f, one).hex != deep(two.f, two).hex
+
+
+HOLDS = (
+    "import types\n\nclass Data:\n    pass\n\nDATA = [Data()]\n\ndef other(x):\n    return 1\n\n"
+    "def f(x):\n    return HELD.space['other'](x)\n\nHELD = types.SimpleNamespace(space=globals())\n"
+)
+
+
+def test_a_namespace_that_an_object_holds_counts_by_the_text_of_its_module(load: Any) -> None:
+    module = load("holds_one", HOLDS)
+    found = deep(module.f)
+    assert list(found.widened) == ["holds_one"]
+    assert "holds_one:other" not in found.parts
+    assert deep(load("holds_two", HOLDS).f).hex == found.hex
+    assert deep(load("holds_three", HOLDS.replace("return 1", "return 2")).f).hex != found.hex
+
+
+def test_what_is_bound_anew_in_a_namespace_that_an_object_holds_is_followed(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("holds_anew", HOLDS)
+    helper = load("holds_helper", "def other(x):\n    return 2\n")
+    found = deep(module.f)
+    assert found.guards.same()
+    made = []
+    with monkeypatch.context() as patch:
+        for value in (helper.other, lambda x: 3, lambda x: 4, module.Data):
+            patch.setattr(module, "other", value)
+            assert not found.guards.same()
+            made.append(deep(module.f).hex)
+        assert len({found.hex, *made}) == 5
+        patch.setattr(module, "other", mock.Mock())
+        assert deep(module.f).mocked
+    assert found.guards.same()
+    assert deep(module.f).hex == found.hex
+    importlib.reload(module)
+    assert not found.guards.same()
+
+
+def test_what_pydantic_validates_does_not_reach_all_of_its_module(load: Any) -> None:
+    pytest.importorskip("pydantic")
+    text = "from pydantic import validate_call\n\n@validate_call\ndef f(x: int):\n    return x\n"
+    text += "".join(
+        f"\nclass A{n}:\n    pass\n\ndef f{n}(x, by=A{n}()):\n    return x\n" for n in range(30)
+    )
+    found = deep(load("validated_one", text).f)
+    assert list(found.widened) == ["validated_one"]
+    assert not [name for name in found.parts if name.startswith("validated_one:f1")]
+    assert not found.hidden
+
+
+def test_classes_and_lambdas_of_one_name_or_line_are_told_apart(load: Any) -> None:
+    text = (
+        "if 1:\n\n    class A:\n        class A:\n            x = 1\n\n        def m(self):\n"
+        "            return 1\n\nclass B:\n    '''\nclass C:\n    x = 3\n'''\n\n"
+        "C = type('C', (), {'x': 4})\n\nBOTH = [lambda x: 1, lambda x: 2]\n\n"
+        "def f(x):\n    return A.A.x, A().m(), B, C.x, BOTH[0](x)\n"
+    )
+    before = deep(load("apart_one", text).f).hex
+    assert deep(load("apart_two", text + "\n\nclass D:\n    pass\n").f).hex == before
+    for at, edit in enumerate(("x = 1", "return 1", "'x': 4", "lambda x: 1")):
+        other = text.replace(edit, edit[:-1] + "9")
+        assert deep(load(f"apart_other_{at}", other).f).hex != before

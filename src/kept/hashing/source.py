@@ -107,9 +107,13 @@ def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
 
 
 @lru_cache(maxsize=2)
-def _parsed(text: str) -> ast.Module:
-    """A whole file, only to be read: the functions of a file are mostly asked for together."""
-    return ast.parse(text)
+def _lambdas_of(text: str) -> dict[int, list[ast.Lambda]]:
+    """All lambdas of a file by their lines, only to be read: they are mostly asked for together."""
+    found: dict[int, list[ast.Lambda]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Lambda):
+            found.setdefault(node.lineno, []).append(node)
+    return found
 
 
 def _matching(code: CodeType, lines: list[str]) -> int:
@@ -188,12 +192,7 @@ def statement(lines: list[str], first: int, header: re.Pattern[str] | None = _HE
 
 
 def _lambdas(code: CodeType, lines: list[str]) -> list[ast.Lambda]:
-    tree = _parsed("".join(lines))
-    found = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
-    ]
+    found = _lambdas_of("".join(lines)).get(code.co_firstlineno, [])
     if len(found) > 1:
         spans = [
             span

@@ -110,7 +110,7 @@ class Guards:
     def _watch(self, node: list[Any], value: Any) -> None:
         """Compare what an object consists of, as far as it may change and its node tells of it."""
         check, kind, tag = self._check, type(value), node[0] if node else ""
-        if kind in STILL or id(value) in self._covered:
+        if kind in STILL or id(value) in self._covered or tag == "namespace":
             return
         if kind is FunctionType:
             if tag != "external":

@@ -99,6 +99,12 @@ class Project:
         """Whether a module belongs to it."""
         return self.owns(module.__name__, getattr(module, "__file__", None))
 
+    def owns_space(self, space: dict[Any, Any]) -> bool:
+        """Whether a dict is the namespace of one of its modules, and so no data."""
+        name = space.get("__name__") if "__spec__" in space else None
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        return type(module) is ModuleType and vars(module) is space and self.owns_module(module)
+
     def owns_class(self, kind: type[Any]) -> bool:
         """Whether a class was defined in the project."""
         module = getattr(kind, "__module__", None)

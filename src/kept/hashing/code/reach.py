@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from blake3 import blake3
@@ -30,7 +30,7 @@ from .normal import Normal
 from .project import Project
 from .scopes import Chain
 from .texts import class_nodes, class_space, class_text, function_text, functions_of
-from .values import SCALARS, code_in, digested, is_code, is_mock, object_node
+from .values import SCALARS, code_in, digested, is_code, is_mock, object_node, sorting
 from .writer import BLIND, TELLING
 
 __all__ = ["Learned", "Part", "Reach"]
@@ -233,7 +233,7 @@ class Reach:
                     ]
             if not found:
                 return
-            found.sort(key=lambda code: (code.__module__, getattr(code, "__qualname__", "")))
+            found.sort(key=sorting)
             self._extra += [["held", self.node(code)] for code in found]
 
     def _running(self) -> Iterable[int]:
@@ -388,6 +388,33 @@ class Reach:
             self.widen(vars(module), "it is used as a value")
             self._named(node, vars(module))
 
+    def namespace(self, space: Space) -> list[Any]:
+        """A namespace that an object holds: its module's text counts, and the code that is bound there
+        otherwise than the text says.
+
+        It is no data: of a large module, all would be followed that no one asks for.
+        """
+        self.widen(space, "an object holds its namespace")
+        self._reloaded(space)
+        found: list[Any] = []
+        for label, value in sorted(space.items()):
+            if is_mock(type(value)):
+                self.mocks.append(value)
+            elif not is_code(value) or self._ignores(space, label):
+                continue
+            elif not _interactive(space):
+                self._read(space, label, value)
+            if type(value) is not MethodType and is_code(value) and self._owns(value):
+                found += [label, self._bound(value)]
+        return found
+
+    def _bound(self, value: Any) -> list[Any]:
+        """Code of the project by its name, with the text of its module; else followed."""
+        name = getattr(value, "__qualname__", "")
+        own = vars(sys.modules.get(value.__module__, builtins))
+        text = self._imports.whole(value.__module__) if own.get(name) is value else None
+        return self.node(value) if text is None else ["named", name, text]
+
     def _named(self, node: list[Any], space: Space) -> None:
         """What is bound in a module by the names that it has now."""
         self._at = space
@@ -467,7 +494,7 @@ class Reach:
                 if inside and kind in (dict, list, tuple):
                     node += [label, self.node(content)]
                 elif inside:
-                    inside.sort(key=lambda item: (item.__module__, item.__qualname__))
+                    inside.sort(key=sorting)
                     node += [label, *map(self.node, inside)]
                 if wrapped is not None and not stands and kind not in (dict, tuple):
                     self.not_understood(function, False, "holds a value of its own")

@@ -28,7 +28,6 @@ __all__ = [
     "functions_of",
 ]
 
-_CLASS = re.compile(r"class\s")
 _texts: dict[int, tuple[weakref.ref[CodeType], Normal]] = {}
 
 
@@ -158,56 +157,31 @@ def class_nodes(kind: type[Any]) -> list[ast.ClassDef]:
 
 def _classes(text: str, qualname: str) -> list[ast.ClassDef]:
     """The definitions of a class in a module's text."""
-    if "." not in qualname:
-        block = _top_level(text, qualname)
-        if block is not None:
-            return [block]
-    found: list[Any] = [_tree(text)]
-    for name in qualname.split("."):
-        if name == "<locals>":
-            continue
-        inner: list[Any] = []
-        for node in found:
-            inner += [item for item in _within(node) if getattr(item, "name", None) == name]
-        found = inner
+    names = qualname.replace(".<locals>", "").split(".")
+    found: list[ast.AST] = _outermost(text).get(names[0], [])
+    for name in names[1:]:
+        found = [item for node in found for item in _within(node) if item.name == name]
     return [node for node in found if isinstance(node, ast.ClassDef)]
 
 
-@lru_cache(maxsize=4)
-def _tree(text: str) -> ast.Module:
-    return ast.parse(text)
+@lru_cache(maxsize=8)
+def _outermost(text: str) -> dict[str, list[ast.AST]]:
+    """The definitions of a module by their names, but for those within definitions."""
+    found: dict[str, list[ast.AST]] = {}
+    for item in _within(ast.parse(text)):
+        found.setdefault(item.name, []).append(item)
+    return found
 
 
-def _within(node: ast.AST) -> Iterator[ast.AST]:
+def _within(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     """The definitions in a body, in whatever statement, but not in definitions there."""
-    waiting = [*ast.iter_child_nodes(node)]
+    waiting = [*ast.iter_child_nodes(node)][::-1]
     while waiting:
-        item = waiting.pop(0)
+        item = waiting.pop()
         if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield item
         elif isinstance(item, (ast.stmt, ast.ExceptHandler)) or type(item).__name__ == "match_case":
-            waiting[:0] = ast.iter_child_nodes(item)
-
-
-def _top_level(text: str, name: str) -> ast.ClassDef | None:
-    """The one class of a name that stands at the margin, without parsing the rest of the file."""
-    found = list(re.finditer(rf"^class\s+{re.escape(name)}\b", text, re.MULTILINE))
-    if len(found) != 1 or re.search(rf"^\s+class\s+{re.escape(name)}\b", text, re.MULTILINE):
-        return None
-    rows = text.splitlines(keepends=True)
-    at = text.count("\n", 0, found[0].start())
-    first = at
-    while first and (rows[first - 1][:1] in "@)]} \t#" and rows[first - 1].strip()):
-        first -= 1
-    while first < at and not rows[first].startswith("@"):
-        first += 1
-    try:
-        node = statement(rows, first, _CLASS)
-    except (SyntaxError, ValueError):
-        return None
-    if not isinstance(node, ast.ClassDef) or node.name != name:
-        return None
-    return ast.increment_lineno(node, first)
+            waiting += [*ast.iter_child_nodes(item)][::-1]
 
 
 def assigned(file: str | None, name: str) -> Iterator[ast.stmt]:

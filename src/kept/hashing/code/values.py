@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from marshal import dumps
 from types import (
     BuiltinFunctionType,
@@ -32,7 +33,16 @@ if TYPE_CHECKING:
     from .project import Project
     from .reach import Reach
 
-__all__ = ["SCALARS", "code_in", "digested", "is_code", "is_mock", "object_node", "slots_of"]
+__all__ = [
+    "SCALARS",
+    "code_in",
+    "digested",
+    "is_code",
+    "is_mock",
+    "object_node",
+    "slots_of",
+    "sorting",
+]
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _SEQUENCES = (list, tuple, deque)
@@ -85,7 +95,8 @@ def is_mock(kind: type[Any]) -> bool:
 
 
 def code_in(value: Any, project: Project, most: int = _MOST) -> list[Any] | None:
-    """The functions, classes and modules of a project that an object refers to, in whatever way.
+    """The functions, classes, modules and namespaces of modules of a project that an object refers to,
+    in whatever way.
 
     Returns None if it refers to more objects than can be looked at.
     """
@@ -111,7 +122,7 @@ def code_in(value: Any, project: Project, most: int = _MOST) -> list[Any] | None
             if project.owns_module(item):
                 found[id(item)] = item
             continue
-        elif hasattr(kind, "__followed__"):
+        elif hasattr(kind, "__followed__") or (kind is dict and project.owns_space(item)):
             found[id(item)] = item
             continue
         elif issubclass(kind, weakref.ref):
@@ -209,6 +220,8 @@ def _held(value: Any) -> tuple[Any, ...] | None:
 def _container(reach: Reach, value: Any) -> list[Any]:
     """A container of Python's own; the order of a dict counts, as it is part of the program."""
     kind = type(value)
+    if kind is dict and reach.project.owns_space(value):
+        return ["namespace", *reach.namespace(value)]
     if isinstance(value, _SETS):
         return [kind.__name__, reach.ordinal(value), *_unordered(reach, value)]
     plain = _plain(reach, value)
@@ -268,10 +281,15 @@ def _unordered(reach: Reach, value: Any) -> list[Any]:
     plain = [item for item in value if type(item) in SCALARS]
     others = [item for item in value if type(item) not in SCALARS]
     found = digested(frozenset(plain)) or []
-    return [*found, *map(reach.node, sorted(others, key=_sorting))]
+    return [*found, *map(reach.node, sorted(others, key=sorting))]
 
 
-def _sorting(value: Any) -> tuple[str, str]:
+def sorting(value: Any) -> tuple[str, str]:
+    """What a set, or what `code_in` found, is put in order by."""
+    if type(value) is ModuleType:
+        return "", value.__name__
+    if type(value) is dict:  # the namespace of a module: no set has a dict
+        return "", str(value["__name__"])
     name = getattr(value, "__qualname__", None)
     if isinstance(name, str):
         return name, str(getattr(value, "__module__", ""))
@@ -302,11 +320,12 @@ _SHOWN = frozenset({object, dict, OrderedDict, list, tuple, set, frozenset, dequ
 _SHOWN |= {complex, str, bytes, BaseException}
 
 
-def _beside(reach: Reach, value: Any) -> list[Any]:
+def _beside(reach: Reach, value: Any, held: Iterable[Any] = ()) -> list[Any]:
     """What a base class of a library may keep where no attribute shows it."""
     if not _hides(type(value)):
         return []
-    found = digested(value)
+    spaces = any(type(item) is dict for item in held)
+    found = None if spaces else digested(value)  # it would be of all that is bound there
     return found if found is not None else _not_understood(reach, value)
 
 
@@ -319,7 +338,8 @@ def _hides(kind: type[Any]) -> bool:
         own = vars(base)
         slots = sum(type(item) is MemberDescriptorType for item in own.values())
         slots += ("__dict__" in own) + ("__weakref__" in own)
-        if base.__itemsize__ or base.__basicsize__ > below.__basicsize__ + 8 * slots:
+        items = base.__itemsize__ != below.__itemsize__
+        if items or base.__basicsize__ > below.__basicsize__ + 8 * slots:
             return True
     return False
 
@@ -402,8 +422,8 @@ def _of_library(reach: Reach, value: Any) -> list[Any]:
         known = _contents(reach, value)
         if known is not None:
             # The code once more, as it may be where no attribute shows it.
-            inside = map(reach.node, sorted(held, key=_sorting))
-            return [name, reach.ordinal(value), *known, *inside, *_beside(reach, value)]
+            inside = map(reach.node, sorted(held, key=sorting))
+            return [name, reach.ordinal(value), *known, *inside, *_beside(reach, value, held)]
         reduced = _reduced(value)
         if reduced is not None:
             return [name, *map(reach.node, reduced)]
@@ -460,5 +480,5 @@ def _not_understood(reach: Reach, value: Any, held: list[Any] | None = None) -> 
         "type",
         class_name(type(value)),
         reach.ordinal(value),
-        *map(reach.node, sorted(held or (), key=_sorting)),
+        *map(reach.node, sorted(held or (), key=sorting)),
     ]
