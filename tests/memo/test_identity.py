@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kept import keep
+from kept.memo import watch
 
 RAN: list[Any] = []
 
@@ -223,6 +224,7 @@ LEVEL = 1
 def test_a_body_that_changes_what_it_reads_is_kept_under_what_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(watch, "_alone", lambda: True)  # whatever threads other tests have left
     monkeypatch.setitem(globals(), "LEVEL", 1)
 
     @keep

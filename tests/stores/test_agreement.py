@@ -12,7 +12,7 @@ from kept.stores.openers import MEDIA
 
 HERE = Path(__file__).parent
 REMOTE = HERE.parent / "remote" / "test_agreement.py"
-WHERE = {"ssh": REMOTE, "http": REMOTE}
+WHERE = {"ssh": REMOTE, "client": REMOTE}
 
 
 def test_void_agrees_with_a_dict_that_keeps_nothing() -> None:

@@ -47,8 +47,11 @@ def survives(result: Any, value: Value, digest: bytes) -> None:
     kind = type(result)
     if kind in SCALARS or kind.__module__.startswith("kept."):  # some stand for what comes back
         return
-    new = {kind for kind in _kinds(result) if kind not in _same}
-    if not new or not all(map(_is_found, new)):
+    kinds, code = _kinds(result)
+    new = {kind for kind in kinds if kind not in _same}
+    # A copy of a function or class that no name leads to has an identity of its own: it can't be
+    # told by its digest whether such a result came back whole.
+    if not new or not all(_is_found(found) for found in (*(kind for kind, _ in new), *code)):
         return
     try:
         buffers = [memoryview(buffer).toreadonly() for buffer in value.buffers]
@@ -71,14 +74,17 @@ def survives(result: Any, value: Value, digest: bytes) -> None:
     _same.update(new)
 
 
-def _kinds(result: Any) -> set[_Kind]:
-    """What there is in a result, among its first parts, of what may not survive."""
+def _kinds(result: Any) -> tuple[set[_Kind], list[Any]]:
+    """What there is in a result, among its first parts, of what may not survive, and its functions."""
     found = set()
+    code: list[Any] = []
     waiting = [result]
     for value in waiting:
         kind = type(value)
         parts: Iterable[Any] = ()
         if kind in SCALARS or isinstance(value, _CODE):
+            if isinstance(value, (type, FunctionType)):
+                code.append(value)
             continue
         if kind is dict:
             parts = value.values()
@@ -96,15 +102,15 @@ def _kinds(result: Any) -> set[_Kind]:
             found.add((kind, frozenset(given)))
             parts = held.values()
         waiting += islice(parts, max(0, min(_WIDEST, _MOST - len(waiting))))
-    return found
+    return found, code
 
 
-def _is_found(kind: _Kind) -> bool:
-    """Whether a class is had by its name; a copy of another may differ in more than it holds."""
-    found: Any = sys.modules.get(kind[0].__module__)
-    for name in kind[0].__qualname__.split("."):
+def _is_found(code: Any) -> bool:
+    """Whether a class or function is had by its name; a copy may differ in more than it holds."""
+    found: Any = sys.modules.get(code.__module__)
+    for name in code.__qualname__.split("."):
         found = getattr(found, name, None)
-    return found is kind[0]
+    return found is code
 
 
 def _named(kinds: set[_Kind]) -> str:

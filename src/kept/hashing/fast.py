@@ -194,7 +194,9 @@ class _Pass:
             column = self.records(values, fields, level)
             if column is not None:
                 return column
-        if level > 3 and len(values) >= _MANY and makes_its_kind(values[0], self.task.known):
+        # The reducers of large data make no object of their own kind, and would hash all of it again.
+        probed = level > 3 and len(values) >= _MANY and reduce.__module__ not in _HEAVY
+        if probed and makes_its_kind(values[0], self.task.known):
             raise Unfit
         contents = [self.task.reduce(value, reduce) for value in values]
         inner = list(chain.from_iterable(contents))

@@ -33,7 +33,7 @@ MEDIA = {
 }
 """Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
 
-_EXTRAS = {"redis": "redis", "objects": "s3", "hdf5": "hdf5", "sql": "sql", "http": "http"}
+_EXTRAS = {"redis": "redis", "objects": "s3", "hdf5": "hdf5", "sql": "sql", "client": "http"}
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 """Schemes whose rest is a path, and what such a URL begins with."""
 
