@@ -16,6 +16,7 @@ from kept.caches.sizes import parse_size
 from kept.caches.tier import Entry, Tier
 from kept.codecs import decode, decoder
 from kept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
+from kept.codecs.pickled import decode as decode_pickle
 from kept.errors import AmbiguousDigest, DecodeError, KeptError, NotKept, StoreError, tell
 from kept.records import Argument, Call, Digest, Value
 from kept.stores.base import Store
@@ -106,10 +107,16 @@ class Keeper:
             self._look = now + _LOOK
             if place.stale():
                 place.close()  # it opens anew, and the memory tier is emptied
-        if self.tier.limit:
-            entry = self.fresh(key)
-            if entry is not None:
-                return entry
+        tier = self.tier
+        if tier.limit:
+            try:  # as `fresh`, in the way of every hit
+                words = self._words
+                if words is not None and (words[1], words[5]) == tier.seen:
+                    entry = tier.entries.get(key)
+                    if entry is not None:
+                        return entry
+            except ValueError:
+                pass
             token = place.token()
         try:
             row = (fetch or place.fetch)(key)
@@ -124,7 +131,7 @@ class Keeper:
             return None
         entry = Entry(row.body, row.frame)
         if token is not None and row.exact:
-            self.tier.add(key, entry, token)
+            tier.add(key, entry, token)
         return entry
 
     glance = find
@@ -150,9 +157,13 @@ class Keeper:
         if frame is None:  # read once: another thread may fix the entry meanwhile
             return entry.value
         payload, buffers = self.place.load(frame)
-        if hit and frame.codec in _NAMING:
-            look(payload)
-        value = decoder(frame.codec)(payload, buffers)
+        codec = frame.codec
+        if codec == "pickle":  # most are
+            value = decode_pickle(payload, buffers)
+        else:
+            if hit and codec in _NAMING:
+                look(payload)
+            value = decoder(codec)(payload, buffers)
         entry.fix(value)
         return value
 

@@ -22,6 +22,7 @@ from typing import Any
 from kept.codecs import pickled
 from kept.codecs.untrusted import Refused
 from kept.errors import DecodeError, KeptError
+from kept.hashing import SCALARS
 from kept.hashing.files import TICK, File, content_digest
 from kept.records import Buffer, Value
 
@@ -45,6 +46,8 @@ class OutOfDateError(DecodeError):
 def stamped(result: Any, value: Value) -> Value:
     """The encoded result, with what the files that it names are now, if it names some."""
     if value.codec in _NONE:
+        return value
+    if type(result) in SCALARS:
         return value
     if value.codec in ("pickle", "cloudpickle") and not any(mark in value.head for mark in _MARKS):
         return value

@@ -88,7 +88,9 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
         DecodeError: a class or module that it names is gone or has changed.
     """
     try:
-        if _names_main(payload):
+        if sys.modules.get("__main__") is not _main[0]:
+            _meet_main()
+        if _main[1] and _main[2].search(payload):
             return _Unpickler(io.BytesIO(payload), buffers=buffers).load()
         return pickle.loads(payload, buffers=buffers)  # noqa: S301  verified, and from a trusted place
     except Exception as error:
@@ -148,19 +150,17 @@ def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
 _main: tuple[Any, str, re.Pattern[bytes]] = (None, "", re.compile(b""))
 
 
-def _names_main(payload: Buffer) -> bool:
-    """Whether a pickle may name the module that the running script would be, were it imported.
+def _meet_main() -> None:
+    """Find out how pickles name the module that the running script would be, were it imported.
 
     Unpickling would import it, a second time, and give objects of other classes than the script's.
     """
     global _main
     main = sys.modules.get("__main__")
-    if main is not _main[0]:
-        file = getattr(main, "__file__", None)
-        name = module_of("__main__").rpartition(".")[2] if file else ""
-        # As protocols 4 and 5 write a text that ends so.
-        _main = main, name, re.compile(re.escape(name.encode()) + b"\x94")
-    return bool(_main[1]) and bool(_main[2].search(payload))
+    file = getattr(main, "__file__", None)
+    name = module_of("__main__").rpartition(".")[2] if file else ""
+    # As protocols 4 and 5 write a text that ends so.
+    _main = main, name, re.compile(re.escape(name.encode()) + b"\x94")
 
 
 class _Unpickler(pickle.Unpickler):

@@ -43,6 +43,9 @@ _BUDGET = 500_000
 _MANY = 1000
 """Objects that lie in objects from which it is looked whether reductions make them without end."""
 
+_FEW = 20
+"""Parts that are looked at one by one."""
+
 SIZED = frozenset({list, tuple, dict})
 _TEXT = {str}
 _PLAIN = ATOMS - {bytes}
@@ -319,6 +322,24 @@ def _long_bytes(value: bytes) -> bytes:
     return hasher.update(value).digest()
 
 
+def _stands(content: tuple[Any, ...]) -> bool:
+    """Whether the few parts of an object stand for themselves: those of an array are its dtype, its
+    shape, and the digest of its bytes.
+    """
+    if len(content) > _FEW:
+        return False
+    for part in content:
+        kind = type(part)
+        if kind in _PLAIN:
+            continue
+        if kind is tuple:
+            if len(part) > _FEW or not _PLAIN.issuperset(map(type, part)):
+                return False
+        elif kind is not bytes or len(part) > MAX_BYTES:
+            return False
+    return True
+
+
 def _column(values: list[Any], task: Task, depth: int) -> list[Any]:
     """The stand-ins of the root's children, large ones replaced by their digests."""
     try:
@@ -384,5 +405,6 @@ def fast_digest(root: Any, task: Task, depth: int = 0) -> bytes:
         parts = sorted(map(dumps, _column(list(root), task, depth), repeat(2)))
         written = (MARK, kind.__name__.encode(), *parts)
     else:
-        written = (MARK, *_column(list(task.reduce(root, reducer_of(kind))), task, depth))
+        content = task.reduce(root, reducer_of(kind))
+        written = (MARK, *(content if _stands(content) else _column(list(content), task, depth)))
     return buffer_digest(dumps(written, 2))

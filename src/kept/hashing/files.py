@@ -124,7 +124,8 @@ def remember_in(cache: Any) -> None:
     call that is looked for. It is not kept alive by this.
     """
     global _cache
-    _cache = weakref.ref(cache)
+    if _cache is None or _cache() is not cache:
+        _cache = weakref.ref(cache)
 
 
 def _name(where: str) -> str:

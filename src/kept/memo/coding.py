@@ -36,6 +36,7 @@ class Coding:
         all_same: the same of all that the identity was made from.
         known: keys that were found with this identity; see `Locator`.
         base: the deep identity, without what it was widened by.
+        classes: of receivers, with what the function asks of each; empty of what is no method.
         mocked: whether a test has put something into its place that stands for no code, so that
             nothing may be kept.
     """
@@ -82,7 +83,7 @@ class Coding:
         self.name = options.name or identify(function, "off").name
         if not (options.name or self._own or self._deep):
             self.name = placed(self.name, function)
-        self._classes: dict[type[Any], Deep] = {}
+        self.classes: dict[type[Any], Deep] = {}
         self._receivers: dict[type[Any], bool] = {}
 
     @property
@@ -105,15 +106,15 @@ class Coding:
         if self._deep is None or not values or not isinstance(self._function, FunctionType):
             return ""
         kind = values[0] if isinstance(values[0], type) else type(values[0])
-        found = self._classes.get(kind)
+        found = self.classes.get(kind) if self.classes else None
         if found is None or not found.guards.all_same():
             if not _has(kind, self._function):
                 return ""
             from kept.hashing.code import deep
 
-            if len(self._classes) > 1000:
-                self._classes.clear()
-            found = self._classes[kind] = deep(self._function, kind, ignored=self._ignored)
+            if len(self.classes) > 1000:
+                self.classes.clear()
+            found = self.classes[kind] = deep(self._function, kind, ignored=self._ignored)
         return "" if found.hex == self.base else found.hex
 
     def receives(self, values: tuple[Any, ...]) -> bool:
@@ -142,9 +143,9 @@ class Coding:
         return self.mocked or (found is not None and found.mocked)
 
     def _of_class(self, values: tuple[Any, ...]) -> Deep | None:
-        if not (self._classes and values):
+        if not (self.classes and values):
             return None
-        return self._classes.get(values[0] if isinstance(values[0], type) else type(values[0]))
+        return self.classes.get(values[0] if isinstance(values[0], type) else type(values[0]))
 
     def depends(self, values: tuple[Any, ...] = ()) -> tuple[Dependency, ...]:
         """What kept functions that are reached depend on, and so this one does; those of the class of a
@@ -206,9 +207,12 @@ def _has(kind: type[Any], function: FunctionType) -> bool:
     """Whether a class, or one of its bases, has a function for its method."""
     if kind in SCALARS or not function.__code__.co_argcount:
         return False
+    name = function.__name__
     for base in kind.__mro__:
-        item = vars(base).get(function.__name__)
+        item = vars(base).get(name)
         for _ in range(_WRAPPERS):
+            if item is None:
+                break
             if item is function:
                 return True
             item = getattr(item, "__wrapped__", None)

@@ -40,7 +40,7 @@ class Flight(Owner):
         key: bytes | None = None,
         loop: Any = None,
     ) -> None:
-        super().__init__()
+        self.over = False
         self.parent = parent
         self.key = key
         self.locks = locks

@@ -163,7 +163,12 @@ class Kept(Generic[P, R]):
             body = entry.body
             if body.state or (body.expires != _NEVER and body.expires <= time.time()):
                 return MISSING
-            result = cache.value(key, entry)
+            if (
+                entry.frame is None
+            ):  # decoded already; read first, as another thread may do that now
+                entry.hot, result = True, entry.value
+            else:
+                result = cache.value(key, entry)
         except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
             return MISSING
         except BaseException:

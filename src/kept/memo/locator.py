@@ -190,8 +190,12 @@ class Locator:
             pass
         if key is not None:
             return Located(cache, key, values, None, None, coding.tag, coding.all_same)
-        seen = counted(values)
+        binder = self._binder
+        usual = self._quick and binder.simple and binder.exact and not binder.ordered
+        seen = values if usual else counted(values)
         key, items = self.items(values, seen, cache, coding)
+        if not coding.classes:
+            return Located(cache, key, seen, items, None, coding.tag, coding.all_same)
         if coding.mocked_for(values):
             return None
         return Located(cache, key, seen, items, None, coding.tag, coding.same_for(values))
@@ -219,8 +223,8 @@ class Locator:
             files.remember_in(cache)
         items = self._digested(counted, coding)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
-        if self._quick and not coding.depends(values):
-            self._remember(values, key, coding.known)
+        if self._quick:
+            self._remember(values, key, coding)
         return key, items
 
     def _digested(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
@@ -289,12 +293,14 @@ class Locator:
             ]
         return items
 
-    def _remember(self, values: tuple[Any, ...], key: bytes, known: _Known) -> None:
+    def _remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
         types = tuple(map(type, values))
         try:
             if not _HASHED.issuperset(types):
                 return
         except TypeError:  # a class that can't be hashed
+            return
+        if coding.depends(values):
             return
         for value in values:
             kind = type(value)
@@ -306,6 +312,7 @@ class Locator:
                     return
             elif (kind is str or kind is bytes) and len(value) > 256:
                 return
+        known = coding.known
         if self._known_count >= _KNOWN_LIMIT:
             known.clear()
             self._known_count = 0

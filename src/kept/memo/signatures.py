@@ -97,14 +97,23 @@ class Accepted:
     def _of_function(self, function: FunctionType) -> Signature:
         code, defaults = function.__code__, function.__defaults__
         named = function.__kwdefaults__
-        items = None if named is None else list(named.items())
-        self._checks.append(
-            lambda: (
-                function.__code__ is code
-                and function.__defaults__ is defaults
-                and _same_items(function.__kwdefaults__, items)
+        if named is None:
+            self._checks.append(
+                lambda: (
+                    function.__code__ is code
+                    and function.__defaults__ is defaults
+                    and function.__kwdefaults__ is None
+                )
             )
-        )
+        else:
+            items = list(named.items())
+            self._checks.append(
+                lambda: (
+                    function.__code__ is code
+                    and function.__defaults__ is defaults
+                    and _same_items(function.__kwdefaults__, items)
+                )
+            )
         inner = _passed_on(function)
         if inner is not None:
             cells = function.__closure__ or ()
@@ -176,11 +185,11 @@ def _static(kind: type[Any], name: str) -> Any:
     return None
 
 
-def _same_items(now: dict[str, Any] | None, before: list[tuple[str, Any]] | None) -> bool:
-    if now is None or before is None:
-        return now is None and before is None
-    return len(now) == len(before) and all(
-        name in now and now[name] is value for name, value in before
+def _same_items(now: dict[str, Any] | None, before: list[tuple[str, Any]]) -> bool:
+    return (
+        now is not None
+        and len(now) == len(before)
+        and all(name in now and now[name] is value for name, value in before)
     )
 
 

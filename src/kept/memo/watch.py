@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kept.memo.troubles import note as note_trouble
@@ -30,12 +31,14 @@ class Watch:
 
     def __init__(self, kept: Kept[..., object], found: Located) -> None:
         self._kept, self._found = kept, found
-        self._alone = not kept.awaits and _alone()
+        self._threads = None if kept.awaits else threading.enumerate()
 
     def ended(self) -> bool:
         """Whether the result may be kept. Tells of it if not."""
         found = self._found
-        if found.holds() or (self._alone and _alone()):
+        # Those that ran at the start are looked at only here: most bodies change nothing.
+        threads = self._threads
+        if found.holds() or (threads and _alone((*threads, *threading.enumerate()))):
             return True
         note_trouble(found.key, "changed", "")
         self._kept.warn(
@@ -46,7 +49,7 @@ class Watch:
         return False
 
 
-def _alone() -> bool:
-    """Whether no thread of others is there that could change something."""
+def _alone(threads: Iterable[threading.Thread]) -> bool:
+    """Whether none of these threads is another's, which could change something."""
     me = threading.current_thread()
-    return all(thread is me or thread.name in _OURS for thread in threading.enumerate())
+    return all(thread is me or thread.name in _OURS for thread in threads)

@@ -46,7 +46,7 @@ class Body(NamedTuple):
     @classmethod
     def unpack(cls, raw: bytes) -> Body:
         """From the beginning of `raw`."""
-        return cls._make(_BODY.unpack_from(raw))
+        return tuple.__new__(cls, _BODY.unpack_from(raw))  # as `_make`, in a third of the time
 
 
 def rowid(digest: bytes) -> int:

@@ -97,15 +97,14 @@ class Guards:
         self.same: Callable[[], bool] = check.made()
         """Whether all that is compared at each call is as it was."""
         self._late = list(late)
+        self.all_same = self._all_same if self._late else self.same
+        """Whether all is."""
         self.steady = self.same is steady and not self._late
         """Whether there is nothing to compare."""
         del self._check, self._covered
 
-    def all_same(self) -> bool:
-        """Whether all is as it was."""
-        return self.same() and (
-            not self._late or all(space.get(name) is value for space, name, value in self._late)
-        )
+    def _all_same(self) -> bool:
+        return self.same() and all(space.get(name) is value for space, name, value in self._late)
 
     def _watch(self, node: list[Any], value: Any) -> None:
         """Compare what an object consists of, as far as it may change and its node tells of it."""
