@@ -1844,7 +1844,92 @@ case(
     "k = 3",
 )
 
+case(
+    "a curried function that was called with an argument",
+    "import toolz\n@toolz.curry\ndef a(k, x): return x * k\nA = a(2)\ndef helper(x):\n    return A(x)\n",
+    "a(2)",
+    "a(3)",
+)
+case(
+    "a curried function of a factory",
+    "import toolz\ndef make(k):\n    @toolz.curry\n    def a(j, x): return x * k * j\n    return a\nA = make(2)(1)\ndef helper(x):\n    return A(x)\n",
+    "make(2)(1)",
+    "make(2)(3)",
+)
+case(
+    "a command that a decorated group holds",
+    "import click\n@click.group()\ndef g(): pass\n@g.command('a')\n@click.option('--n', type=int)\ndef a(n): return n * 5\ndef helper(x):\n    return g.main(['a', '--n', str(x)], standalone_mode=False)\n",
+    "n * 5",
+    "n * 6",
+)
+case(
+    "a command that was added to a decorated group",
+    "import click\ndef a(n): return n * 5\n@click.group()\ndef g(): pass\ng.add_command(click.Command('a', params=[click.Option(['--n'], default=3)], callback=a))\ndef helper(x):\n    return g.main(['a'], standalone_mode=False)\n",
+    "default=3",
+    "default=4",
+)
+case(
+    "a module that is asked for by find_spec",
+    "from importlib.util import find_spec\ndef helper(x):\n    return x + (find_spec('PKG.optional') is not None)\n",
+    "",
+    "K = 1\n",
+    file="optional.py",
+)
+case(
+    "a function in an expression of polars",
+    "import polars as pl\ndef g(s): return s * 2\nE = pl.col('a').map_batches(g, return_dtype=pl.Int64)\ndef helper(x):\n    return pl.DataFrame({'a': [x]}).select(E)['a'].to_list()\n",
+    "s * 2",
+    "s * 3",
+)
+case(
+    "an accessor that is registered with a library's class",
+    "import pandas as pd\nK = 2\n@pd.api.extensions.register_dataframe_accessor('PKG_by')\nclass By:\n    def __init__(self, df): self.df = df\n    def get(self): return len(self.df) * K\ndef helper(x):\n    return pd.DataFrame({'a': [x]}).PKG_by.get()\n",
+    "K = 2",
+    "K = 3",
+)
+case(
+    "a method that another module puts into a library's class",
+    "import fractions\nimport PKG.patch\ndef helper(x):\n    return fractions.Fraction(x).PKG_twice()\n",
+    "* 2",
+    "* 3",
+    file="patch.py",
+    patch="from fractions import Fraction\ndef times(f): return f * 2\nFraction.PKG_twice = lambda self: times(self).numerator\n",
+)
+case(
+    "an attribute of an enum's members, set beside it",
+    "import enum\nclass E(enum.Enum):\n    A = 1\nfor m in E: m.label = 'x' + m.name\ndef helper(x):\n    return E.A.label * x\n",
+    "'x' +",
+    "'y' +",
+)
+case(
+    "an attribute of an enum's member, set by another module",
+    "import enum\nimport PKG.labels\nfrom PKG.kinds import E\ndef helper(x):\n    return E.A.label * x\n",
+    "'x'",
+    "'y'",
+    file="labels.py",
+    kinds="import enum\nclass E(enum.Enum):\n    A = 1\n",
+    labels="from PKG.kinds import E\nE.A.label = 'x'\n",
+)
+
 kind("14 what makes no difference, beside each of these")
+same(
+    "a type adapter of two models",
+    "from typing import Annotated, Literal\nfrom pydantic import BaseModel, Field, TypeAdapter\nclass A(BaseModel):\n    k: Literal['a']\nclass B(BaseModel):\n    k: Literal['b']\nT = TypeAdapter(Annotated[A | B, Field(discriminator='k')])\ndef helper(x):\n    return T.validate_python({'k': 'b'}).k * x\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "a parser's constant",
+    "import configparser\nC = configparser.ConfigParser()\nC.read_string('[a]\\nb=1')\ndef helper(x):\n    return C['a']['b'] * x\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
+same(
+    "a command of click",
+    "import click\n@click.command()\n@click.option('--n', default=2)\ndef cmd(n): return n\ndef helper(x):\n    return cmd.main(['--n', str(x)], standalone_mode=False)\ndef other(): pass\n",
+    "def other(): pass",
+    "def other(): return 1",
+)
 same(
     "deque history beside others",
     "import collections\nH = collections.deque(maxlen=5)\ndef helper(x):\n    H.append(x)\n    return x\nOTHER = 1\n",

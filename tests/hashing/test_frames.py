@@ -314,3 +314,13 @@ def test_nothing_is_refused_by_a_frame_of_objects() -> None:
     assert digest(frame) != digest(pd.DataFrame({"a": [{"x": 1}, [1, 3]]}))
     with pytest.raises(Undigestible, match="generator"):
         digest(pd.DataFrame({"a": [(i for i in []), 1]}))
+
+
+def test_an_expression_that_calls_a_function_of_python_is_refused() -> None:
+    assert digest(pl.col("a") + 1) != digest(pl.col("a") + 2)
+    for hiding in (
+        pl.col("a").map_batches(with_attrs, return_dtype=pl.Int64),
+        (pl.col("a") + pl.col("b").map_batches(lambda s: s, return_dtype=pl.Int64)).alias("c"),
+    ):
+        with pytest.raises(Undigestible, match="hides its code"):
+            digest(hiding)

@@ -345,3 +345,14 @@ def test_the_room_is_light() -> None:
     assert loaded & (heavy - {"pathlib"}) == set()
     assert not any(name.startswith("importlib.metadata") for name in loaded)
     assert {"kept.hashing.source", "kept.hashing.numeric", "kept.hashing.frames"} & loaded == set()
+
+
+def test_a_statement_of_sqlalchemy_is_the_same_after_it_was_compiled() -> None:
+    sa = pytest.importorskip("sqlalchemy")
+    table = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Integer))
+    statement = sa.select(table).where(table.c.a == 1)
+    before = digest(table), digest(statement)
+    assert "WHERE" in str(statement)
+    assert statement.subquery().c.a is not None
+    assert (digest(table), digest(statement)) == before
+    assert digest(statement) != digest(statement.where(table.c.a == 2))

@@ -361,6 +361,53 @@ CHANGES: dict[str, tuple[str, str]] = {
         "def get(x): return x * s.get_k()",
         "h.s = h.S(5)",
     ),
+    # What others put into classes, and what few objects show.
+    "a method of a library's class": (
+        "from fractions import Fraction\n"
+        "def get(x): return x * (Fraction(5, 2).limit_denominator(1).numerator)",
+        "from fractions import Fraction; real = Fraction.limit_denominator; "
+        "Fraction.limit_denominator = lambda self, n: Fraction(5); "
+        "undo = lambda: setattr(Fraction, 'limit_denominator', real)",
+    ),
+    "a patched method of a library's object": (
+        "import fractions\nF = fractions.Fraction(5, 2)\n"
+        "def get(x): return x * F.limit_denominator(1).numerator",
+        "from unittest import mock; import fractions; p = mock.patch.object("
+        "fractions.Fraction, 'limit_denominator', return_value=fractions.Fraction(7))\n"
+        "p.start(); undo = p.stop",
+    ),
+    "a class registered with an abstract one": (
+        "import abc\nclass B(abc.ABC): pass\nclass A: pass\n"
+        "def get(x): return x * (2 + isinstance(A(), B))",
+        "h.B.register(h.A)",
+    ),
+    "a class that registers itself in state": (
+        "R = {}\nclass B:\n    def __init_subclass__(c): R[c.__name__] = c\nclass A(B): pass\n"
+        "def get(x): return x * len(R)",
+        "h.Z = type('Z', (h.B,), {'__module__': 'h'})",
+    ),
+    "an attribute of an enum's member": (
+        "import enum\nclass E(enum.Enum):\n    A = 1\nE.A.k = 2\ndef get(x): return x * E.A.k",
+        "h.E.A.k = 5",
+    ),
+    "the state of a partial": (
+        "import functools\ndef f(x, k): return x * k\nget = functools.partial(f, k=2)",
+        "h.get.__setstate__((h.f, (), {'k': 5}, {}))",
+    ),
+    "an array of ctypes": (
+        "import ctypes\nA = (ctypes.c_int * 1)(2)\ndef get(x): return x * A[0]",
+        "h.A[0] = 5",
+    ),
+    "a section of a parser": (
+        "import configparser\nC = configparser.ConfigParser()\nC.read_string('[a]\\nk=2')\n"
+        "def get(x): return x * C.getint('a', 'k')",
+        "h.C.set('a', 'k', '5')",
+    ),
+    "the shape of a read-only array": (
+        "import numpy as np\nA = np.zeros(4)\nA.flags.writeable = False\n"
+        "def get(x): return x * len(A)",
+        "h.A.shape = (2, 2)",
+    ),
 }
 
 APP = """

@@ -269,6 +269,20 @@ def _lazy(value: Any, known: Known | None) -> tuple[Any, ...]:
     raise Refused(f"a LazyFrame is a plan, not data: collect() it, or {NOTHING_HELPS}")
 
 
+def _expression(value: Any, known: Known | None) -> tuple[Any, ...]:
+    # A function of Python stands in it as cloudpickle writes it: by its name, or by its byte code.
+    if b"PLPYFN" in value.__getstate__():
+        raise Refused(
+            f"a polars expression that calls a function of Python hides its code: {NOTHING_HELPS}"
+        )
+    reduce = _expressions.get(type(value))
+    if reduce is None:
+        reduce = _expressions[type(value)] = generic(type(value))
+    return reduce(value, known)
+
+
+_expressions: dict[type[Any], Reducer] = {}
+
 EXACT: dict[str, Reducer] = {
     "pandas._libs.tslibs.nattype.NaTType": lambda value, known: ("global", "pandas", "NaT"),
     "pandas.NaT": lambda value, known: ("global", "pandas", "NaT"),
@@ -297,5 +311,6 @@ FAMILIES: dict[str, Reducer] = {
     "polars.dataframe.frame.DataFrame": _polars,
     "polars.series.series.Series": _polars,
     "polars.lazyframe.frame.LazyFrame": _lazy,
+    "polars.expr.expr.Expr": _expression,
     "polars.datatypes.classes.DataType": _polars_type,
 }

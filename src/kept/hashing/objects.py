@@ -93,10 +93,12 @@ def forget_fields() -> None:
     _declared_by.clear()
 
 
-_CACHING = re.compile(r"cached_?property|lazy_?property|memoized_?property|reify", re.IGNORECASE)
+_CACHING = re.compile(
+    r"cached_?property|lazy_?property|memoized_?(?:property|attribute)|reify", re.IGNORECASE
+)
 """Names of the decorators that put the value of a property into the instance's `__dict__`."""
 
-_KEPT_BY_LIBRARIES = frozenset({"_attrs_cached_hash", "__networkx_cache__"})
+_KEPT_BY_LIBRARIES = frozenset({"_attrs_cached_hash", "__networkx_cache__", "_memoized_keys"})
 """Attributes in which libraries keep what they worked out, whatever the class."""
 
 

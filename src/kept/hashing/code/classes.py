@@ -12,7 +12,7 @@ from .project import Project
 from .texts import functions_of
 from .values import SCALARS
 
-__all__ = ["ClassParts", "class_parts", "hint_level"]
+__all__ = ["ClassParts", "class_parts", "hint_level", "set_on_member"]
 
 _BLIND = frozenset(
     {
@@ -93,6 +93,8 @@ def class_parts(kind: type[Any], nodes: list[ast.ClassDef], project: Project) ->
         parts.attributes.append(
             ("@members", [(name, item._value_) for name, item in members.items()])
         )
+        for label, item in members.items():
+            parts.attributes += [(f"@{label}.{n}", v) for n, v in set_on_member(item).items()]
     if not nodes:
         parts.attributes += _made(kind)
     generated = _is_generated(kind)
@@ -124,6 +126,12 @@ def class_parts(kind: type[Any], nodes: list[ast.ClassDef], project: Project) ->
             continue
         parts.attributes.append((name, value))
     return parts
+
+
+def set_on_member(member: Any) -> dict[str, Any]:
+    """What somebody has set on a member of an enum."""
+    held = getattr(member, "__dict__", None) or {}
+    return {name: item for name, item in held.items() if name[:1] != "_" and name != "name"}
 
 
 def _hints(kind: type[Any], project: Project) -> int:

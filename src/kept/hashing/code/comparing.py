@@ -8,6 +8,7 @@ import fractions
 import pathlib
 import re
 import uuid
+from abc import get_cache_token
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from marshal import dumps
@@ -20,6 +21,7 @@ __all__ = [
     "MISSING",
     "STILL",
     "Check",
+    "Codes",
     "Space",
     "content_of",
     "digest_of",
@@ -29,6 +31,7 @@ __all__ = [
     "is_readonly",
     "items_of",
     "steady",
+    "token_of",
     "variable_of",
 ]
 
@@ -102,6 +105,43 @@ def _same_names(now: dict[str, Any], held: dict[str, Any], changing: frozenset[s
     return all(now.get(name, MISSING) is item for name, item in held.items()) and all(
         name in held or name in changing for name in now
     )
+
+
+_MORE = 100
+
+
+class Codes:
+    """Looks at the functions and classes in a container that changes as code runs: at whether they
+    are those that it held.
+
+    One that has come to hold much else, such as results, is not gone through at each call.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._held = _codes_in(container)
+        self._most = len(container) + _MORE
+
+    def __call__(self, container: Any) -> Any:
+        if len(container) > self._most:
+            return self
+        now = _codes_in(container)
+        return self if len(now) == len(self._held) and all(map(is_, now, self._held)) else None
+
+
+def _codes_in(container: Any) -> list[Any]:
+    items = container.values() if type(container) is dict else container
+    return [item for item in items if type(item) is FunctionType or issubclass(type(item), type)]
+
+
+_token = [get_cache_token()]
+
+
+def token_of(kind: type[Any]) -> Any:
+    """What tells, by its identity, whether classes were registered with abstract ones since."""
+    now, last = get_cache_token(), _token[0]
+    if now != last:
+        _token[0] = last = now
+    return last
 
 
 def content_of(cell: Any) -> Any:

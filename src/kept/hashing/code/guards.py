@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from marshal import dumps
 from types import FunctionType, MappingProxyType
 from typing import Any
 
 from ..constant import is_constant
+from .classes import set_on_member
 from .comparing import (
     EXACT,
     MISSING,
@@ -126,6 +128,9 @@ class Guards:
             self._data(value, node[1])
         elif tag == "environ":
             check.add("{}._data == {}", value, dict(value._data))
+        elif tag == "partial" and type(value) is partial:
+            same = "{0}.func is {1} and {0}.args is {2} and {0}.keywords is {3}"
+            check.add(same, value, value.func, value.args, value.keywords)
         elif tag == "weak":
             check.add("{}() is {}", value, value())
         elif tag == "kept":
@@ -169,6 +174,10 @@ class Guards:
             if name in self._changing and type(value) not in EXACT
         }
         self._check.table(kind, left_out)
+        members: Any = vars(kind).get("_member_map_")
+        for member in members.values() if isinstance(members, dict) else ():
+            if set_on_member(member):
+                self._attributes(member, member.__dict__)
         for function in functions_of(kind):
             self._check.function(function)
 
@@ -202,9 +211,11 @@ class Guards:
     def _data(self, value: Any, raw: bytes) -> None:
         numpy: Any = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ndarray)):
-            if not isinstance(value, (numpy.ndarray, numpy.void)):
+            names = getattr(value, "names", None)  # those of a dtype can be set
+            if not isinstance(value, (numpy.ndarray, numpy.void)) and names is None:
                 return
             if type(value) is numpy.ndarray and is_readonly(value):
-                self._check.add("not {}.flags.writeable", value)
+                same = "not {0}.flags.writeable and {0}.dtype is {1} and {0}.shape == {2}"
+                self._check.add(same, value, value.dtype, value.shape)
                 return
         self._check.digest(value, raw)

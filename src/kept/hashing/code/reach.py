@@ -23,7 +23,9 @@ from blake3 import blake3
 
 from ..constant import is_constant
 from ..names import class_name, module_of
+from ..registry import HEAP
 from .classes import class_parts, hint_level
+from .comparing import Codes, token_of
 from .guards import MISSING, Guards, Space, content_of, variable_of
 from .lazy import STAMPS, Imports, source_in
 from .normal import Normal
@@ -39,6 +41,7 @@ _CHANGED = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDic
 _AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
 """What code that is reached may look at, and then counts everywhere."""
 _MOST_RUN = 2000
+_FIXED = 1 << 8  # `Py_TPFLAGS_IMMUTABLETYPE`
 _BY_TEXT = frozenset({"getattr", "attrgetter", "methodcaller", "eval", "exec", "vars"})
 """Functions that find methods by names that no code has."""
 _firsts: dict[tuple[str, Chain], Any] = {}
@@ -121,11 +124,15 @@ class Reach:
         self._classes: list[type[Any]] = []
         self._tells: set[str] = set()
         self._proxies: dict[int, Space] = {}
+        self._put: set[tuple[int, str]] = set()
+        self._asked_of: dict[int, type[Any]] = {}
         self._waiting: list[tuple[list[Any], Any, type[Any] | None, Space]] = []
         self._at: Space = {}
         self._imports = Imports(project, bool(learned.tells & {"doc", "hints"}))
         self._inner = self.node(root, receiver)
         self._walk()
+        while self._borrowed():
+            self._walk()
         self.top = ["deep", self._inner, *self._extra, *self._modules()]
         for name, node in self._imports.nodes.items():
             self._part(name, "module", node, None)
@@ -235,6 +242,58 @@ class Reach:
                 return
             found.sort(key=sorting)
             self._extra += [["held", self.node(code)] for code in found]
+
+    def _borrowed(self) -> bool:
+        """What the project or a test has put into classes of libraries, under names that code asks
+        for; whether there was more of it than before.
+        """
+        names: set[str] = set()
+        kinds: dict[int, type[Any]] = {}
+        for value in self.met:
+            if type(value) is FunctionType:
+                if self.project.owns_function(value):
+                    names |= _names_in(value)
+                continue
+            kind = value if issubclass(type(value), type) else type(value)
+            if kind not in SCALARS and id(kind) not in kinds:
+                kinds |= ((id(base), base) for base in kind.__mro__)
+        for kind in self._asked_of.values():
+            kinds |= ((id(base), base) for base in kind.__mro__)
+        before = len(self._extra)
+        for kind in kinds.values():
+            table = self._attributes(kind)
+            asked = names & table.keys()
+            if not asked or kind.__flags__ & _FIXED or not kind.__flags__ & HEAP:
+                continue
+            if self.project.owns_class(kind):
+                continue
+            for name in sorted(asked):
+                value = table[name]
+                if not (hasattr(type(value), "__get__") or callable(value)):
+                    continue  # data of a library's own
+                self._read(table, name, value)
+                ours = is_mock(type(value)) or self._is_ours(value)
+                at = kind.__module__, (kind.__qualname__, name)
+                first = value if ours else _firsts.setdefault(at, value)
+                if (ours or first is not value) and (id(kind), name) not in self._put:
+                    self._put.add((id(kind), name))
+                    self._extra.append(["put", class_name(kind), name, self.node(value)])
+        return len(self._extra) > before
+
+    def _is_ours(self, value: Any) -> bool:
+        """Whether an attribute of a class is the project's, or holds something that is."""
+        kind = type(value)
+        if kind in (staticmethod, classmethod):
+            value = value.__func__
+        elif kind is property:
+            value = value.fget
+        elif kind is not FunctionType and not issubclass(kind, type):
+            if kind in SCALARS or kind.__module__ == "builtins":
+                return False
+            held = getattr(value, "__dict__", None)
+            inside = held.values() if type(held) is dict else ()
+            return self.project.owns_class(kind) or any(map(self._mine, inside))
+        return self._mine(value)
 
     def _running(self) -> Iterable[int]:
         """The nodes of what runs when the function is called, not only when a module is loaded."""
@@ -694,6 +753,8 @@ class Reach:
                 node += [label, self.attribute(kind, label, value)]
         for label in parts.hidden:
             self.widen(space, f"{kind.__qualname__}.{label} is not understood")
+        if "_abc_impl" in vars(kind):
+            self._looked[id(kind)] = token_of, kind, token_of(kind)
         node += self._virtual(kind, all_=True)
         for function in functions_of(kind):
             self._given(node, function)
@@ -774,6 +835,9 @@ class Reach:
             node += digested(value) or []  # nobody knows what it was at first
         if type(value) not in SCALARS:
             node.append(self.ordinal(value))
+        if type(value) in (list, dict, set):
+            look = Codes(value)
+            self._looked[id(value)] = look, value, look
         self._hold(value, where)
         self._part(own, "state", node, written)
         return node
@@ -917,12 +981,15 @@ class Reach:
             if inner is not MISSING:
                 self._read(vars(value), name, inner)
                 value = inner
+                if isinstance(inner, type):
+                    self._asked_of[id(inner)] = inner
             if inner is MISSING or not isinstance(value, (ModuleType, type)):
                 break
         if type(value) is ModuleType:
             return []
-        first = _firsts.setdefault((module.__name__, names), value)
-        if first is not value or self._mine(value) or is_mock(type(value)):
+        ours = self._mine(value) or is_mock(type(value))
+        first = value if ours else _firsts.setdefault((module.__name__, names), value)
+        if ours or first is not value:
             return [self.node(value)]
         return self._virtual(value, all_=False) if isinstance(value, type) else []
 

@@ -49,6 +49,7 @@ _SEQUENCES = (list, tuple, deque)
 _SETS = (set, frozenset)
 _MAPPINGS = (dict, MappingProxyType)
 _LARGE = 1000  # items from which a container without code is digested as a whole
+_MOST_DECORATORS = 20
 _MOST = 200_000  # objects that are looked at for code that they may hold
 _STATELESS = frozenset(
     {
@@ -64,6 +65,13 @@ _ATTRIBUTES = {
     "builtins.BaseException": ("args",),
 }
 """What objects hold besides their items, of types that keep it out of `__dict__`."""
+_PARSER = ("_sections", "_defaults", "_dict", "_interpolation", "_delimiters")
+_MADE_FROM = {
+    "pydantic.type_adapter:TypeAdapter": ("_type", "_config"),
+    "configparser:ConfigParser": _PARSER,
+    "configparser:RawConfigParser": _PARSER,
+}
+"""Attributes that all others are made from, of types whose others hold addresses or bare objects."""
 
 
 def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
@@ -313,7 +321,8 @@ def _of_object(reach: Reach, value: Any) -> list[Any]:
     known = _contents(reach, value)
     if known is not None:
         return [*known, *_beside(reach, value)]
-    return _not_understood(reach, value)
+    found = digested(value)
+    return found if found is not None else _not_understood(reach, value)
 
 
 _SHOWN = frozenset({object, dict, OrderedDict, list, tuple, set, frozenset, deque, int, float})
@@ -406,10 +415,14 @@ def _of_library(reach: Reach, value: Any) -> list[Any]:
         wrapped = getattr(value, attribute, None) if callable(value) else None
         if isinstance(wrapped, FunctionType) or (is_code(wrapped) and attribute == "__wrapped__"):
             return ["wrapped", name, reach.node(wrapped), *_settings(reach, value, wrapped)]
+    if name in _MADE_FROM:
+        return [name, *(reach.node(getattr(value, each, None)) for each in _MADE_FROM[name])]
     if issubclass(kind, weakref.ref):
         return ["weak", reach.node(value())]
     if kind.__module__ == "_struct":
         return [name, value.format]
+    if name == "_thread:_local":
+        return [name, reach.ordinal(value), *(_contents(reach, value) or [])]
     held = code_in(value, reach.project)
     if held == []:
         if callable(value) and isinstance(getattr(value, "__qualname__", None), str):
@@ -452,10 +465,27 @@ def _settings(reach: Reach, value: Any, wrapped: Any) -> list[Any]:
     told = getattr(value, "cache_parameters", None)
     if told is not None:
         return [reach.node(told())]
-    # As a decorator, it stands with what it was told in the definition of what it wraps.
+    # As a decorator, it stands with what it was told in the definition of what it wraps; not if it
+    # was called for another one, or something was added to it.
     if isinstance(wrapped, FunctionType) and reach.is_decorated(wrapped):
-        return []
+        held = code_in(value, reach.project)
+        if held is not None and all(each is wrapped for each in held) and _stands(wrapped, value):
+            return []
+        return _not_understood(reach, value, held)
     return _not_understood(reach, value)
+
+
+def _stands(wrapped: FunctionType, value: Any) -> bool:
+    """Whether a wrapper is what its function's name stands for."""
+    found: Any = wrapped.__globals__
+    for name in wrapped.__qualname__.split("."):
+        held = found if type(found) is dict else getattr(found, "__dict__", {})
+        found = held.get(name)
+    for _ in range(_MOST_DECORATORS):
+        if found is value or found is None:
+            break
+        found = getattr(found, "__wrapped__", None)
+    return found is value
 
 
 def _reduced(value: Any) -> list[Any] | None:

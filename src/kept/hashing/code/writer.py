@@ -57,7 +57,8 @@ TELLING = {
     "modules": ("modules",),
     **dict.fromkeys(
         ("import_module", "__import__", "run_module", "run_path", "walk_packages", "iter_modules",
-         "resolve_name", "spec_from_file_location"), ("import",)
+         "resolve_name", "find_spec", "spec_from_file_location", "exec_module", "load_module",
+         "SourceFileLoader", "import_string", "locate"), ("import",)
     ),
 }  # fmt: skip
 """Names that say that a function looks at more than it names: at what else."""
