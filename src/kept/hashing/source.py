@@ -94,7 +94,9 @@ def _placed(code: CodeType, space: Space | None) -> tuple[list[str], int]:
     return found, code.co_firstlineno if sure else _matching(code, found)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(
+    maxsize=64
+)  # the functions of a project are met one module after another, again and again
 def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
     """All code in a text by its name and first line."""
     waiting = [compile(text, name, "exec", dont_inherit=True)]

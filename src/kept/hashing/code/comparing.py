@@ -11,9 +11,17 @@ import uuid
 from abc import get_cache_token
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from marshal import dumps
 from operator import is_, itemgetter
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 __all__ = [
@@ -283,13 +291,21 @@ class Check:
         if not terms:
             return steady
         lines = "".join(f"\n  if not ({term}): return False" for term in terms)
-        exec(_SAME.format(lines=lines), held)  # noqa: S102  of names made here alone
+        exec(_compiled(_SAME.format(lines=lines)), held)  # noqa: S102  of names made here alone
         same: Callable[[], bool] = held["same"]
         return same
 
     def digest(self, value: Any, raw: bytes | None) -> None:
         """That something still has a digest."""
         self.add("digest({}) == {}", value, raw, late=True)
+
+
+@lru_cache(maxsize=64)
+def _compiled(text: str) -> CodeType:
+    """A code identity that is made anew mostly compares what it did before: it takes as long to compile
+    that of some hundred functions as to follow them.
+    """
+    return compile(text, "<string>", "exec")
 
 
 def steady() -> bool:
