@@ -123,7 +123,7 @@ def _of_function(function: FunctionType) -> str | None:
         return _joined(found)
     space = function.__globals__
     found.decorator_list = [node for node in found.decorator_list if not is_ours(node, space)]
-    return _joined([found])  # a tree of its own
+    return _written([found])  # a tree of its own
 
 
 def _of_module(name: str) -> str | None:
@@ -133,7 +133,7 @@ def _of_module(name: str) -> str | None:
     if file is None:
         return None
     with open(file, "rb") as source:  # noqa: PTH123  before any Path is needed
-        return _joined([ast.parse(source.read())])
+        return _written([ast.parse(source.read())])
 
 
 def _of_name(name: str, part: Part) -> str | None:
@@ -153,11 +153,15 @@ def _of_name(name: str, part: Part) -> str | None:
 
 
 def _joined(nodes: list[Any]) -> str | None:
-    copies = copy.deepcopy(nodes)  # trees are read again elsewhere
-    for node in copies:
+    return _written(copy.deepcopy(nodes))  # trees are read again elsewhere
+
+
+def _written(nodes: list[Any]) -> str | None:
+    """Trees that nobody else reads, as text without docstrings."""
+    for node in nodes:
         for each in _documented(node):
             each.body = each.body[1:] or [ast.Pass()]
-    return "\n".join(ast.unparse(node) for node in copies) or None
+    return "\n".join(ast.unparse(node) for node in nodes) or None
 
 
 def _documented(node: ast.AST) -> Iterator[Any]:
