@@ -673,10 +673,10 @@ def of_cases(
         for name, case in zip(names, cases, strict=True):
             for file, old, new in case.edits:
                 path = room / name / file
-                text = path.read_text()
+                text = path.read_text() if old else ""  # a file that is new has no text before
                 if old not in text:
                     raise RuntimeError(f"the corpus is wrong: {case.what!r}, {old!r}")
-                path.write_text(text.replace(old, new))
+                path.write_text(text.replace(old, new) if old else new)
         second, truth = ran(library, pythons[1]), ran("none", pythons[1])
     found = []
     for name, case in zip(names, cases, strict=True):

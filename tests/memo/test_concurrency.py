@@ -191,7 +191,9 @@ print(slow(1) if what == "slow" else (ping if what == "ping" else pong)(1, 0))
 
 
 def start(*args: str) -> subprocess.Popen[str]:
-    Path("child.py").write_text(textwrap.dedent(CHILD))
+    # Written once: a file that changes under a process does not tell what that process runs.
+    if not Path("child.py").exists():
+        Path("child.py").write_text(textwrap.dedent(CHILD))
     return subprocess.Popen([sys.executable, "child.py", *args], stdout=subprocess.PIPE, text=True)
 
 
@@ -205,7 +207,7 @@ def test_processes_that_ask_for_one_key_compute_once() -> None:
 
 def test_a_waiter_takes_over_from_a_killed_owner() -> None:
     owner = start("slow")
-    until(Path("ran").exists)
+    until(lambda: Path("ran").exists() and Path("ran").read_text() == "x")  # it computes
     waiter = start("slow")
     owner.send_signal(signal.SIGKILL)
     owner.communicate(timeout=60)
