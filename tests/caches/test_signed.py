@@ -14,7 +14,7 @@ import kept
 from kept import Cache, keep
 from kept.codecs.signing import Key
 from kept.records import Value
-from kept.remote.keyring import Keyring
+from kept.stores.keyring import Keyring
 
 pytestmark = pytest.mark.filterwarnings("ignore::kept.KeptWarning")  # that it is not trusted
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kept.cli.app import run
-from kept.remote.keyring import Keyring
+from kept.stores.keyring import Keyring
 
 
 def test_a_life_of_keys(capsys: pytest.CaptureFixture[str], home: Path) -> None:

@@ -20,7 +20,6 @@ from kept.conditions import Query
 from kept.errors import KeptError
 from kept.remote.backend import RemotePlace
 from kept.remote.handlers import VERBS, Desk
-from kept.remote.keyring import Trusts
 from kept.remote.stdio import serve_stream
 from kept.remote.wire import (
     CHUNK,
@@ -38,6 +37,7 @@ from kept.remote.wire import (
 )
 from kept.stores.body import Body, seal
 from kept.stores.coder import pack_call, pack_uses
+from kept.stores.keyring import Trusts
 from kept.testing import items
 
 KEYS = [items.key(n) for n in range(3)]

@@ -18,7 +18,7 @@ import kept
 from kept import KeptWarning, Stack, StoreError, UntrustedSource
 from kept.codecs import Frame
 from kept.records import Value
-from kept.remote.keyring import Keyring, keys_path
+from kept.stores.keyring import Keyring, keys_path
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def open_cache(
 def _sign(place: Any) -> None:
     if not hasattr(type(place), "trusts"):
         return  # a server's, whose results are signed anyhow
-    from kept.remote.keyring import Trusts  # with the first that is asked for
+    from kept.stores.keyring import Trusts  # with the first that is asked for
 
     place.trusts = Trusts()
     if hasattr(place.values, "trusts"):

@@ -33,7 +33,7 @@ Label = Annotated[str, typer.Option("--label", help="What the key is for, in you
 @keys_app.command("make")
 def make_key(label: Label = "") -> None:
     """Make the first key. Take its file to the other machines that are to trust it."""
-    from kept.remote.keyring import Keyring
+    from kept.stores.keyring import Keyring
 
     ring = Keyring()
     if ring.known():
@@ -48,7 +48,7 @@ def make_key(label: Label = "") -> None:
 def rotate_key(label: Label = "") -> None:
     """Make a key that signs from now on; what older ones signed stays trusted until they are
     dropped."""
-    from kept.remote.keyring import Keyring
+    from kept.stores.keyring import Keyring
 
     ring = Keyring()
     made = ring.make(label)
@@ -58,7 +58,7 @@ def rotate_key(label: Label = "") -> None:
 @keys_app.command("list")
 def list_keys(json_: JsonOption = False) -> None:
     """The keys by name, the one that signs first. Their secrets are not shown."""
-    from kept.remote.keyring import Keyring
+    from kept.stores.keyring import Keyring
 
     known = Keyring().known()
     if json_:
@@ -78,7 +78,7 @@ def add_key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of keys from elsewhere.")],
 ) -> None:
     """Trust the keys of another file."""
-    from kept.remote.keyring import Keyring
+    from kept.stores.keyring import Keyring
 
     try:
         text = file.read_text()
@@ -93,7 +93,7 @@ def drop_key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The key, or how its name begins.")],
 ) -> None:
     """Trust a key no longer: values that only it signed are computed again."""
-    from kept.remote.keyring import Keyring
+    from kept.stores.keyring import Keyring
 
     typer.echo(f"dropped {Keyring().drop(name).key.name.hex()}")
 

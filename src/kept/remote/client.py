@@ -19,9 +19,9 @@ import httpx
 from kept.errors import ConfigError, KeptError, StoreError
 from kept.remote.auth import DEFAULT, NAMESPACE
 from kept.remote.backend import RemotePlace
-from kept.remote.keyring import Trusts
 from kept.remote.ssh import ONCE, Broken, Unanswered
 from kept.remote.wire import LONGEST, VERSION, WireError, digest, pack, raised, unpack
+from kept.stores.keyring import Trusts
 from kept.stores.silence import Silence
 
 _CONNECT = 15.0  # seconds

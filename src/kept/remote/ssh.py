@@ -18,7 +18,6 @@ from urllib.parse import unquote, urlsplit
 
 from kept.errors import ConfigError, StoreError
 from kept.remote.backend import RemotePlace
-from kept.remote.keyring import Trusts
 from kept.remote.wire import (
     ANSWER,
     CHUNK,
@@ -35,6 +34,7 @@ from kept.remote.wire import (
     raised,
     unpack,
 )
+from kept.stores.keyring import Trusts
 from kept.stores.silence import Silence
 
 _NOISE = 64 * 1024  # bytes that a login script may write before the banner

@@ -67,7 +67,7 @@ class Embedded:
     """
 
     trusts: Any = None
-    """Who signs what is kept, and whose signatures are believed: `kept.remote.keyring.Trusts`. None: who
+    """Who signs what is kept, and whose signatures are believed: `kept.stores.keyring.Trusts`. None: who
     can write to the directory is trusted.
     """
 

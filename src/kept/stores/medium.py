@@ -61,7 +61,7 @@ class Medium:
 
     words: memoryview | None = None
     trusts: Any = None
-    """Who signs what is kept, and whose signatures are believed: `kept.remote.keyring.Trusts`. None: who
+    """Who signs what is kept, and whose signatures are believed: `kept.stores.keyring.Trusts`. None: who
     can write to the medium is trusted.
     """
 
