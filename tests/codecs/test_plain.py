@@ -208,6 +208,8 @@ def test_nothing_takes_for_ever(value: Any) -> None:
     [
         (3, "<", None, ("a",), {"a": (np.dtype("f8"), 1000)}, 8, 1, 16),
         (3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 1, 0),
+        (3, "|", None, ("a",), {"a": (np.dtype("O"), 2**31 - 1)}, 8, 1, 27),
+        (3, "|", None, ("a",), {"a": (np.dtype("f8"), -8)}, 8, 1, 16),
         (3, "|", None, None, None, 1 << 40, 1, 0),
         (3, "|", (np.dtype("f8"), (1000,)), None, None, 8, 1, 0),
         "none",

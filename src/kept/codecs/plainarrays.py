@@ -89,9 +89,19 @@ def _is_state(numpy: Any, made: Any, state: Any) -> bool:
         if subarray is not None:
             if not _is_shape(subarray[1]) or not isinstance(subarray[0], numpy.dtype):
                 return False
+            if math.prod(subarray[1]) * subarray[0].itemsize != made.itemsize:
+                return False
             wanted = numpy.dtype((subarray[0], subarray[1]))
         else:
             parts = [fields[name] for name in names]
+            # numpy adds an offset and a size in 32 bits, so a large offset passes its own check.
+            if not all(
+                isinstance(part[0], numpy.dtype)
+                and type(part[1]) is int
+                and 0 <= part[1] <= made.itemsize - part[0].itemsize
+                for part in parts
+            ):
+                return False
             wanted = numpy.dtype(
                 {
                     "names": list(names),
