@@ -224,7 +224,8 @@ LEVEL = 1
 def test_a_body_that_changes_what_it_reads_is_kept_under_what_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watch, "_alone", lambda: True)  # whatever threads other tests have left
+    # Whatever threads other tests have left.
+    monkeypatch.setattr(watch, "_alone", lambda threads: True)
     monkeypatch.setitem(globals(), "LEVEL", 1)
 
     @keep

@@ -554,9 +554,8 @@ def test_what_another_thread_changes_meanwhile_is_not_kept(load: Any) -> None:
 def test_what_a_body_changes_itself_is_kept_under_what_it_began_with(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        watch, "_alone", lambda threads: True
-    )  # whatever threads other tests have left
+    # Whatever threads other tests have left.
+    monkeypatch.setattr(watch, "_alone", lambda threads: True)
     module = load(
         "changes_itself",
         f"{HEAD}L = [2]\ndef put(to, item): to.__setitem__(0, item)\n"
