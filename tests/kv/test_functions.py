@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import warnings
 from typing import Any
 
@@ -138,3 +139,15 @@ def test_caching_never_breaks_the_caller(monkeypatch: pytest.MonkeyPatch) -> Non
     away = counted()
     with pytest.warns(KeptWarning, match="is not cached"):
         assert away(1) == (1, 2, None)
+
+
+def test_a_wrapper_s_own_default_is_not_its_function_s() -> None:
+    def inner(x: int = 1) -> int:
+        return x
+
+    @functools.wraps(inner)
+    def outer(x: int = 2) -> int:
+        return inner(x)
+
+    f = cached(outer)
+    assert (f(1), f(), f(x=1), f()) == (1, 2, 1, 2)

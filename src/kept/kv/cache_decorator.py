@@ -227,8 +227,14 @@ class _Cached:
             counts = self.key(*args, **kwargs)
         else:
             bound = self.signature.bind(*args, **kwargs)
-            bound.apply_defaults()
+            # A wrapper may have defaults of its own, and tell a position from a keyword: what its inner
+            # function says of itself is no answer. There a call counts as it was given.
+            wrapped = hasattr(self.function, "__wrapped__")
+            if not wrapped:
+                bound.apply_defaults()
             counts = {name: v for name, v in bound.arguments.items() if name not in self.ignored}
+            if wrapped:
+                return digest_bytes((self.version, counts, len(args))).hex()
         return digest_bytes((self.version, counts)).hex()
 
     def _read(self, place: tuple[ExecutionStore, str]) -> Any:
