@@ -8,7 +8,7 @@ PYTHON = $(wordlist 2,99,$(FOUND))
 FOUND := $(if $(filter command,$(origin PYTHON)),,$(shell scripts/pythons --first))
 MINOR := $(if $(PYTHON),$(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 
-NEW_ENOUGH = case "$(MINOR)" in 3.1[1-9]) ;; "") exit 1;; *) echo "kept needs CPython 3.11 or newer; PYTHON=$(PYTHON) is $(MINOR)" >&2; exit 1;; esac
+NEW_ENOUGH = case "$(MINOR)" in 3.1[1-9]) ;; "") exit 1;; *) echo "wellkept needs CPython 3.11 or newer; PYTHON=$(PYTHON) is $(MINOR)" >&2; exit 1;; esac
 
 VENV = .venv
 TEST_VENV = .venv-test-$(MINOR)
@@ -28,7 +28,7 @@ help: ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## a real job, kept: run it twice
-	@$(VENV)/bin/kept demo
+	@$(VENV)/bin/wellkept demo
 
 demo-env: $(VENV)/.demo ## only installs what `make demo` runs in
 
@@ -56,9 +56,9 @@ check: $(TEST_VENV)/.wheel $(TEST_VENV)/.check ## lint, format, types, and which
 	run lint-imports --no-logo; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
-bench: $(VENV)/.bench ## kept beside its peers, in one run
+bench: $(VENV)/.bench ## wellkept beside its peers, in one run
 	@# pip compiled the peers when it installed them; an editable install compiles nothing.
-	@$(VENV)/bin/python -m compileall -q src/kept
+	@$(VENV)/bin/python -m compileall -q src/wellkept
 	@$(VENV)/bin/python benchmarks/peers.py
 	@$(VENV)/bin/python benchmarks/queries.py
 	@$(VENV)/bin/python benchmarks/identity.py
@@ -85,12 +85,12 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml
-	@echo "installing kept and what the demo needs (once)"
+	@echo "installing wellkept and what the demo needs (once)"
 	@$(VENV)/$(PIP) --editable ".[demo]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
-	@echo "installing kept and its peers (once)"
+	@echo "installing wellkept and its peers (once)"
 	@$(VENV)/$(PIP) --editable . --group bench
 	@touch $@
 

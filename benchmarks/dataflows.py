@@ -120,16 +120,16 @@ class Flow:
     def _driver(self, entrant: str, room: Room) -> Any:
         from hamilton import driver
 
-        from kept.integrations.hamilton import KeptAdapter, with_kept
+        from wellkept.integrations.hamilton import KeptAdapter, with_kept
 
         directory = room.new()
         builder = driver.Builder().with_modules(module(directory, self._text))
         store = directory / "store"
         if entrant == "hamilton":
             builder = builder.with_cache(path=store)
-        elif entrant == "kept" and self._adapter:
+        elif entrant == "wellkept" and self._adapter:
             builder = builder.with_adapters(KeptAdapter(store))
-        elif entrant == "kept":
+        elif entrant == "wellkept":
             builder = with_kept(builder, store)
         return builder.build()
 
@@ -149,18 +149,18 @@ def rows() -> tuple[Row, ...]:
 
     def row(name: str, title: str, work: Any, must: float, **more: Any) -> Row:
         limit = Limit(must, must, "hamilton")
-        return Row(name, title, work, ("kept", "hamilton"), (limit,), **more)
+        return Row(name, title, work, ("wellkept", "hamilton"), (limit,), **more)
 
     return (
         row(
             "flow-stores-warm",
-            "a kept node of Hamilton's, kept's stores",
+            "a kept node of Hamilton's, wellkept's stores",
             small(adapter=False, cold=False),
             0.85,
         ),
         row(
             "flow-stores-cold",
-            "a computed node of Hamilton's, kept's stores",
+            "a computed node of Hamilton's, wellkept's stores",
             small(adapter=False, cold=True),
             0.35,
         ),

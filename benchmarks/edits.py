@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from edits_kinds import CASES, Case
 
 HERE = Path(__file__).resolve().parent
-LIBRARIES = ("kept", "joblib", "cachau", "fleche", "checkpointer")
+LIBRARIES = ("wellkept", "joblib", "cachau", "fleche", "checkpointer")
 START, END = "<!-- edits -->", "<!-- /edits -->"
 
 
@@ -503,12 +503,12 @@ def keep(function):
     return function
 
 named = keep
-if library == "kept":
-    import kept
-    keep = kept.keep(cache=cache)
-    named = kept.keep(cache=cache, name="lab.work")
+if library == "wellkept":
+    import wellkept
+    keep = wellkept.keep(cache=cache)
+    named = wellkept.keep(cache=cache, name="lab.work")
     def versioned(version):
-        return kept.keep(cache=cache, version=version)
+        return wellkept.keep(cache=cache, version=version)
 elif library == "joblib":
     from joblib import Memory
     keep = named = Memory(cache, verbose=0).cache
@@ -622,7 +622,7 @@ def of_edits(library: str, pythons: tuple[str, str] = (sys.executable,) * 2) -> 
     Raises:
         RuntimeError: it fails, or the corpus itself is wrong.
     """
-    with tempfile.TemporaryDirectory(prefix="kept-edits-") as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-edits-") as made:
         room = Path(made)
         for number in range(len(EDITS)):
             write(room, number)
@@ -661,7 +661,7 @@ def of_cases(
         said: dict[str, tuple[bool, str]] = json.loads(out.splitlines()[-1])
         return said
 
-    with tempfile.TemporaryDirectory(prefix="kept-edits-") as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-edits-") as made:
         room = Path(made)
         for name, case in zip(names, cases, strict=True):
             for file, text in {"__init__.py": "", **case.files}.items():
@@ -695,7 +695,7 @@ def of_programs(library: str) -> list[str]:
     """The same of each script and notebook."""
     found = []
     for program in PROGRAMS:
-        with tempfile.TemporaryDirectory(prefix="kept-edits-") as made:
+        with tempfile.TemporaryDirectory(prefix="wellkept-edits-") as made:
             room = Path(made)
             first = program_ran(library, room, program.before, program.script.partition(">")[0])
             second = program_ran(library, room, program.after, program.script.partition(">")[2])
@@ -793,7 +793,7 @@ def main() -> int:
         asked.markdown.write_text(
             f"{before}{START}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8"
         )
-    return int(not set(found.get("kept", ["right"])) <= {"right", "needless"})
+    return int(not set(found.get("wellkept", ["right"])) <= {"right", "needless"})
 
 
 if __name__ == "__main__":

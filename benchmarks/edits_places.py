@@ -274,7 +274,7 @@ def _answers(said: str) -> tuple[dict[str, int], set[str]]:
 
 def _of_place(library: str, place: str) -> dict[str, str]:
     """What a library does with each change in a place."""
-    with tempfile.TemporaryDirectory(prefix="kept-edits-") as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-edits-") as made:
         room = Path(made)
         run = RUNNERS[place]
         first = _answers(run(library, room, False))
@@ -295,7 +295,7 @@ def _of_place(library: str, place: str) -> dict[str, str]:
 def _of_shell(library: str, steps: Steps) -> str:
     said = []
     for one in (library, "none"):
-        with tempfile.TemporaryDirectory(prefix="kept-edits-") as made:
+        with tempfile.TemporaryDirectory(prefix="wellkept-edits-") as made:
             room = Path(made)
             (room / "lib.py").write_text(LIB)
             out = started(one, room, [sys.executable, "-c", SHELL], json.dumps(steps))
@@ -317,7 +317,7 @@ def of_places(library: str) -> list[str]:
 
 def main() -> int:
     """Print what is not right."""
-    answers = of_places(sys.argv[1] if len(sys.argv) > 1 else "kept")
+    answers = of_places(sys.argv[1] if len(sys.argv) > 1 else "wellkept")
     bad = [(row, said) for row, said in zip(ROWS, answers, strict=True) if said != "right"]
     for row, said in bad:
         print(f"{said:10} {row.what}")

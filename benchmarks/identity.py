@@ -45,7 +45,7 @@ import json, sys, timeit
 from time import perf_counter
 sys.path.insert(0, ".")
 import root
-from kept.hashing.code import deep
+from wellkept.hashing.code import deep
 began = perf_counter()
 found = deep(root.work)
 first = perf_counter() - began
@@ -62,14 +62,14 @@ import json, sys, tempfile
 from statistics import median
 from time import perf_counter
 sys.path.insert(0, ".")
-import few, kept
+import few, wellkept
 found = {}
 kinds = [(code, tier, memory) for code in ("own", "deep")
          for tier, memory in (("memory", 1 << 26), ("disk", 0))]
 entrants = []
 for code, tier, memory in kinds:
-    cache = kept.open(tempfile.mkdtemp(dir="."), memory=memory)
-    entrants.append((code, tier, kept.keep(cache=cache, code=code)(few.work)))
+    cache = wellkept.open(tempfile.mkdtemp(dir="."), memory=memory)
+    entrants.append((code, tier, wellkept.keep(cache=cache, code=code)(few.work)))
     entrants[-1][2](-1, 2, 3.5)
 for turn in range(ROUNDS):
     for code, tier, work in entrants:
@@ -115,18 +115,18 @@ GLOBALS = """
 import json, sys, tempfile, timeit
 from types import SimpleNamespace
 sys.path.insert(0, ".")
-import kept
+import wellkept
 import readers
 found = {}
-cache = kept.open(tempfile.mkdtemp(dir="."))
-entrants = {name: kept.keep(cache=cache, name=name)(f) for name, f in readers.READERS.items()}
+cache = wellkept.open(tempfile.mkdtemp(dir="."))
+entrants = {name: wellkept.keep(cache=cache, name=name)(f) for name, f in readers.READERS.items()}
 for work in entrants.values():
     work(1)
 for turn in range(ROUNDS):
     for name, work in entrants.items():
         took = timeit.timeit(lambda: work(1), number=2000) / 2000
         found[name] = min(took, found.get(name, 1.0))
-digest = min(timeit.repeat(lambda: kept.digest(readers.ARRAY), number=200, repeat=5)) / 200
+digest = min(timeit.repeat(lambda: wellkept.digest(readers.ARRAY), number=200, repeat=5)) / 200
 print(json.dumps(found | {"hashing": digest}))
 """
 
@@ -208,7 +208,7 @@ def measure(rounds: int = 9) -> dict[str, float]:
     """Medians: `first` and `again` (seconds to work it out), `after` (seconds a call), and of each
     kind of call (`hit memory own`, …) seconds.
     """
-    with tempfile.TemporaryDirectory(prefix="kept-identity-") as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-identity-") as made:
         place = Path(made)
         write(place)
         time.sleep(2.1)  # or the files would look as if edited while the process runs

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from measure import CannotDoError, Room, quiet_collector, same
 
-import kept
+import wellkept
 
 if TYPE_CHECKING:
     from works import Row
@@ -69,8 +69,8 @@ class Verbs:
         return sample
 
     def _sides(self, entrant: str, room: Room) -> tuple[Do, Do]:
-        if entrant == "kept":
-            store = kept.store("bench", cache=kept.open(room.new()))
+        if entrant == "wellkept":
+            store = wellkept.store("bench", cache=wellkept.open(room.new()))
             return lambda key: store.set(key, VALUE), store.get
         import diskcache
 
@@ -90,8 +90,8 @@ class InRedis(Verbs):
         import redis
 
         url = self._url = self._url or self._served(room)
-        if entrant == "kept":
-            store = kept.store("bench", cache=kept.open(url))
+        if entrant == "wellkept":
+            store = wellkept.store("bench", cache=wellkept.open(url))
             return lambda key: store.set(key, VALUE), store.get
         bare = redis.Redis.from_url(url)
         self._ends.insert(0, bare.close)
@@ -133,7 +133,7 @@ class ManyKeys:
     def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
         many = 50_000 if quick else 1_000_000
         self.notes[entrant] = f"among {many:,} keys"
-        store = kept.store("many", cache=kept.open(room.new()))
+        store = wellkept.store("many", cache=wellkept.open(room.new()))
         for begin in range(0, many, 10_000):
             store.update({f"{n // 100:05}/{n % 100:02}": n for n in range(begin, begin + 10_000)})
         prefixes = itertools.cycle(f"{number:05}/" for number in range(0, many // 100, 311))
@@ -163,7 +163,7 @@ class Sweep:
         many = 10_000 if quick else 100_000
 
         def sample() -> float:
-            store = kept.store("swept", cache=kept.open(room.new()))
+            store = wellkept.store("swept", cache=wellkept.open(room.new()))
             store["stays"] = 1
             for begin in range(0, many, 5_000):
                 store.update({f"t{n}": n for n in range(begin, begin + 5_000)}, ttl=3600)
@@ -196,7 +196,7 @@ def rows() -> tuple[Row, ...]:
             f"state-{verb}",
             f"named state: {title}",
             lambda verb=verb: Verbs(verb),  # type: ignore[misc]  # bound in each round
-            ("kept", "diskcache"),
+            ("wellkept", "diskcache"),
             (Limit(0.8, 0.7, "diskcache"),),
         )
         for verb, title in (("set", "set"), ("get", "get"), ("mixed", "a set and 2 gets"))
@@ -207,12 +207,12 @@ def rows() -> tuple[Row, ...]:
                 f"state-redis-{verb}",
                 f"named state in Redis: {verb}",
                 lambda verb=verb: InRedis(verb),  # type: ignore[misc]  # the same
-                ("kept", "bare redis"),
+                ("wellkept", "bare redis"),
                 (Limit(1.5, 1.2, "bare redis"),),
             )
             for verb in ("set", "get")
         ]
-    alone = ("kept",)
+    alone = ("wellkept",)
     prefix = "named state: list 100 of 1,000,000 keys by prefix"
     sweep = "named state: slowest read while 100,000 expired keys are swept"
     return (

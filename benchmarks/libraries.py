@@ -33,17 +33,17 @@ class _Session:
 
 class Kept(_Session):
     def __init__(self, directory: Path, configuration: str) -> None:
-        import kept
+        import wellkept
 
         # kept warns and goes on where it can't keep; here that is a failure, with its cause.
-        warnings.simplefilter("error", kept.KeptWarning)
-        self._keep = kept.keep
+        warnings.simplefilter("error", wellkept.KeptWarning)
+        self._keep = wellkept.keep
         scheme, _, codec = configuration.partition(" ")
         self._codec = codec or "pickle"
         where = url_of(scheme, directory) if scheme.endswith(":") else directory
         # On disk for other processes too; a medium is opened as everybody does.
         memory = 0 if configuration == "disk" else "256 MB"
-        self._cache = kept.open(where, memory=memory)
+        self._cache = wellkept.open(where, memory=memory)
 
     def keep(self, function: Function) -> Function:
         return self._keep(cache=self._cache, codec=self._codec)(function)
@@ -141,14 +141,14 @@ class Cachau(_Session):
 
 # The name of an entrant -> the library (and distribution), its adapter, its configuration.
 ENTRANTS: dict[str, tuple[str, Callable[[Path, str], Session], str]] = {
-    "kept": ("kept", Kept, "disk"),
-    "kept memory": ("kept", Kept, "memory"),
-    "kept memory:": ("kept", Kept, "memory:"),
-    "kept files:": ("kept", Kept, "files:"),
-    "kept files: cloudpickle": ("kept", Kept, "files: cloudpickle"),
-    "kept files: dill": ("kept", Kept, "files: dill"),
-    "kept hdf5:": ("kept", Kept, "hdf5:"),
-    "kept sqlite:": ("kept", Kept, "sqlite:"),
+    "wellkept": ("wellkept", Kept, "disk"),
+    "wellkept memory": ("wellkept", Kept, "memory"),
+    "wellkept memory:": ("wellkept", Kept, "memory:"),
+    "wellkept files:": ("wellkept", Kept, "files:"),
+    "wellkept files: cloudpickle": ("wellkept", Kept, "files: cloudpickle"),
+    "wellkept files: dill": ("wellkept", Kept, "files: dill"),
+    "wellkept hdf5:": ("wellkept", Kept, "hdf5:"),
+    "wellkept sqlite:": ("wellkept", Kept, "sqlite:"),
     "joblib": ("joblib", Joblib, "disk"),
     "joblib mmap": ("joblib", Joblib, "mmap"),
     "diskcache": ("diskcache", DiskCache, "disk"),
@@ -163,11 +163,11 @@ ENTRANTS: dict[str, tuple[str, Callable[[Path, str], Session], str]] = {
     "cachau": ("cachau", Cachau, "disk"),
     "cachau memory": ("cachau", Cachau, "memory"),
 }
-ON_DISK = ("kept", "joblib", "diskcache", "cachier", "fleche SQL", "fleche file", "cachau")
+ON_DISK = ("wellkept", "joblib", "diskcache", "cachier", "fleche SQL", "fleche file", "cachau")
 
 # What a program writes to get the decorator; the import row times these lines.
 IMPORTS = {
-    "kept": "from kept import keep",
+    "wellkept": "from wellkept import keep",
     "joblib": "from joblib import Memory",
     "diskcache": "from diskcache import Cache",
     "cachier": "from cachier import cachier",

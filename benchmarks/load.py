@@ -1,4 +1,4 @@
-"""Many clients of one `kept serve` at once: whether anything fails or is lost, how long calls take, and
+"""Many clients of one `wellkept serve` at once: whether anything fails or is lost, how long calls take, and
 what the server holds in memory.
 
     python benchmarks/load.py [--seconds 600] [--clients 200] [--processes 4] [--writes 0.3]
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-import kept
+import wellkept
 
 SIZES = [2_000] * 189 + [100_000] * 10 + [2_000_000]
 
@@ -40,12 +40,12 @@ def body(seed: int) -> Any:
     return {"seed": seed, "array": made}
 
 
-def opened(url: str, token: str) -> kept.Cache:
-    return kept.open(url, token=token, memory=0, deadline=60.0)
+def opened(url: str, token: str) -> wellkept.Cache:
+    return wellkept.open(url, token=token, memory=0, deadline=60.0)
 
 
-def function(cache: kept.Cache) -> Any:
-    return kept.keep(cache=cache, name="load", version=1, strict=True)(body)
+def function(cache: wellkept.Cache) -> Any:
+    return wellkept.keep(cache=cache, name="load", version=1, strict=True)(body)
 
 
 # -- clients --------------------------------------------------------------------------------------
@@ -106,15 +106,23 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--writes", type=float, default=0.3)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kept-load-") as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-load-") as made:
         run(asked, Path(made))
 
 
 def run(asked: argparse.Namespace, place: Path) -> None:
-    from kept.remote.auth import Tokens
+    from wellkept.remote.auth import Tokens
 
     token = Tokens(place / "tokens.json").add("load", {"default": "admin"})
-    serve = [sys.executable, "-m", "kept", "serve", str(place / "cache"), "--listen", "127.0.0.1:0"]
+    serve = [
+        sys.executable,
+        "-m",
+        "wellkept",
+        "serve",
+        str(place / "cache"),
+        "--listen",
+        "127.0.0.1:0",
+    ]
     server = subprocess.Popen(
         [*serve, "--tokens", str(place / "tokens.json")], stdout=subprocess.PIPE, text=True
     )

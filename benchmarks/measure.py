@@ -63,7 +63,7 @@ class Room:
     """The temporary directories of a run; all of it is gone at the end."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="kept-bench-"))
+        self.path = Path(tempfile.mkdtemp(prefix="wellkept-bench-"))
 
     def new(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.path))

@@ -107,11 +107,11 @@ class MediumKeep:
 
 
 MATCHING = {
-    "memory": ("kept memory:", "fleche memory"),
-    "files, pickle": ("kept files:", "fleche file"),
-    "files, cloudpickle": ("kept files: cloudpickle", "fleche cloudpickle"),
-    "files, dill": ("kept files: dill", "fleche dill"),
-    "hdf5": ("kept hdf5:", "fleche HDF5"),
-    "sqlite": ("kept sqlite:", "fleche SQL"),
+    "memory": ("wellkept memory:", "fleche memory"),
+    "files, pickle": ("wellkept files:", "fleche file"),
+    "files, cloudpickle": ("wellkept files: cloudpickle", "fleche cloudpickle"),
+    "files, dill": ("wellkept files: dill", "fleche dill"),
+    "hdf5": ("wellkept hdf5:", "fleche HDF5"),
+    "sqlite": ("wellkept sqlite:", "fleche SQL"),
 }
 """A medium: kept in it, and fleche's matching storage."""

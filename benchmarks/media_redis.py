@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import redis
 
-import kept
-from kept.stores.redis import Redis
+import wellkept
+from wellkept.stores.redis import Redis
 
 ROUNDS, EACH = 30, 300
 
@@ -48,8 +48,8 @@ def main(url: str) -> None:
         name = f"bench:{key}"
         compare(f"put {size:,}", lambda: store.put(key, item), lambda: bare.set(name, item))  # noqa: B023  called at once
         compare(f"get {size:,}", lambda: store.get(key), lambda: bare.get(name))  # noqa: B023  called at once
-    with kept.open(url, prefix="bench:") as cache:
-        f = kept.keep(cache=cache, strict=True)(result)
+    with wellkept.open(url, prefix="bench:") as cache:
+        f = wellkept.keep(cache=cache, strict=True)(result)
         f(800)
         name = f"bench:calls/{f.key(800)}"
         assert bare.get(name) is not None

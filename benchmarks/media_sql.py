@@ -24,9 +24,9 @@ import pymysql
 from blake3 import blake3
 from tests.services import PASSWORD, Service, start_mariadb, start_postgresql
 
-import kept
-from kept.stores.sql import Sql
-from kept.stores.sqlite import Sqlite
+import wellkept
+from wellkept.stores.sql import Sql
+from wellkept.stores.sqlite import Sqlite
 
 _KEY = f"calls/{'ab' * 32}"
 _ITEM = blake3(b"item").digest(1000)
@@ -63,9 +63,9 @@ def bare_mariadb(service: Service) -> tuple[Callable[..., Any], Callable[[], Any
     connection = pymysql.connect(
         host="127.0.0.1",
         port=service.port,
-        user="kept",
+        user="wellkept",
         password=PASSWORD,
-        database="kept",
+        database="wellkept",
         autocommit=True,
     )
     write = "INSERT INTO bare VALUES (%s, %s) ON DUPLICATE KEY UPDATE item = VALUES(item)"
@@ -90,17 +90,17 @@ def points(name: str, service: Service, bare: Any) -> None:
     store.put(_KEY, _ITEM, terms=_TERMS)
     read, write = bare(service)
     assert store.get(_KEY) == read()[0] == _ITEM
-    reads = best({"bare": read, "kept": lambda: store.get(_KEY)})
+    reads = best({"bare": read, "wellkept": lambda: store.get(_KEY)})
     writes = best(
         {
             "bare": write,
-            "kept": lambda: store.put("values/x", _ITEM),
+            "wellkept": lambda: store.put("values/x", _ITEM),
             "kept, 3 terms": lambda: store.put(_KEY, _ITEM, terms=_TERMS),
         },
         rounds=40,
     )
-    with kept.open(service.url) as cache:
-        f = kept.keep(cache=cache, strict=True)(result)
+    with wellkept.open(service.url) as cache:
+        f = wellkept.keep(cache=cache, strict=True)(result)
         f(800)
         row_name = f"calls/{f.key(800)}"
         assert read(row_name) is not None
@@ -116,7 +116,7 @@ def million(service: Service, number: int = 1_000_000) -> None:
     """Print what finding 10 of a million calls costs."""
     store = Sql(service.url, table="many")
     store.get("none")  # makes the tables
-    from kept.stores.sqlterms import encoded
+    from wellkept.stores.sqlterms import encoded
 
     began = time.perf_counter()
     with psycopg.connect(service.url) as connection, connection.cursor() as cursor:

@@ -51,9 +51,9 @@ def timed(work: Callable[[], Any], check: Callable[[Any], bool], rounds: int = R
 
 def fill(cache: Any, calls: int) -> Any:
     """Keep so many calls of one function; the function."""
-    import kept
+    import wellkept
 
-    @kept.keep(name="bench:sample", version=1, cache=cache)
+    @wellkept.keep(name="bench:sample", version=1, cache=cache)
     def sample(n: int, seed: int = 0, rate: float = 0.5) -> int:
         return n
 
@@ -63,10 +63,10 @@ def fill(cache: Any, calls: int) -> Any:
 
 
 def of_kept(root: Path, calls: int) -> list[Timed]:
-    """kept's lines; every answer is checked."""
-    import kept
+    """wellkept's lines; every answer is checked."""
+    import wellkept
 
-    with kept.open(root, memory=0) as cache:
+    with wellkept.open(root, memory=0) as cache:
         start = time.perf_counter()
         sample = fill(cache, calls)
         each = (time.perf_counter() - start) / calls * 1e3
@@ -86,7 +86,7 @@ def of_kept(root: Path, calls: int) -> list[Timed]:
             return len(sample.query().limit(many).to_pandas())
 
         def between() -> int:
-            return len(list(sample.query(n=kept.between(some[5], some[5] + 9))))
+            return len(list(sample.query(n=wellkept.between(some[5], some[5] + 9))))
 
         lines = [
             Timed("keep one call", calls, each),
@@ -155,10 +155,12 @@ def _when(call: Any) -> Any:
 
 def rows(calls: int) -> list[Timed]:
     """Every line, for who shows them elsewhere."""
-    room = Path(tempfile.mkdtemp(prefix="kept-queries-"))
+    room = Path(tempfile.mkdtemp(prefix="wellkept-queries-"))
     try:
         found = of_kept(room / "million", calls)
-        few = [line._replace(name=f"kept: {line.name}") for line in of_kept(room / "few", FEW)[2:6]]
+        few = [
+            line._replace(name=f"wellkept: {line.name}") for line in of_kept(room / "few", FEW)[2:6]
+        ]
         try:
             few += of_fleche(room)
         except Exception as error:  # noqa: BLE001 - whatever it raises becomes a line

@@ -20,16 +20,16 @@ import psycopg
 from queries import Timed, shown, timed
 from tests.services import Service, start_postgresql
 
-import kept
-from kept.stores.callterms import terms_of
-from kept.stores.coder import pack_call
-from kept.stores.sqlterms import encoded
+import wellkept
+from wellkept.stores.callterms import terms_of
+from wellkept.stores.coder import pack_call
+from wellkept.stores.sqlterms import encoded
 
 
-def fill(service: Service, cache: kept.Cache, calls: int) -> Any:
+def fill(service: Service, cache: wellkept.Cache, calls: int) -> Any:
     """Load so many calls of one function, in bulk; the function."""
 
-    @kept.keep(name="bench:sample", version=1, cache=cache, strict=True)
+    @wellkept.keep(name="bench:sample", version=1, cache=cache, strict=True)
     def sample(n: int, seed: int = 0, rate: float = 0.5) -> int:
         return n
 
@@ -41,13 +41,13 @@ def fill(service: Service, cache: kept.Cache, calls: int) -> Any:
     def made(n: int) -> Any:
         found = sample.locate((n, n // 10, n / 2))
         return like.replace(
-            key=kept.Digest.of(found.key),
+            key=wellkept.Digest.of(found.key),
             arguments=dict(sample.locator.arguments(found)),
             created=first + n,
         )
 
     with psycopg.connect(service.url) as connection, connection.cursor() as cursor:
-        name = "kept"
+        name = "wellkept"
         cursor.execute(f"ALTER TABLE {name}_terms DISABLE TRIGGER ALL")
         terms = []
         with cursor.copy(f"COPY {name} (name, item) FROM STDIN (FORMAT BINARY)") as copy:
@@ -72,7 +72,7 @@ def rows(calls: int) -> list[Timed]:
     """Every line; every answer is checked."""
     service = start_postgresql()
     try:
-        with kept.open(service.url) as cache:
+        with wellkept.open(service.url) as cache:
             sample = fill(service, cache, calls)
             some = calls // 20 + 3  # ten calls have it
 

@@ -3,7 +3,7 @@ The same with `--over http`.
 
     python benchmarks/remote.py [--over ssh] [--delay 20] [--size 1000] [--rows trips,large]
 
-Starts an sshd of its own on loopback, or `kept serve`. The slow link is a process that holds back what
+Starts an sshd of its own on loopback, or `wellkept serve`. The slow link is a process that holds back what
 goes each way by half of `--delay` milliseconds, so that a round trip takes that long. Medians of five
 rounds; `--size` is in MB.
 """
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-import kept
+import wellkept
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -46,7 +46,7 @@ def main() -> None:
     sshd = start_sshd()
     web = Anywhere() if asked.over == "http" else None
     try:
-        with tempfile.TemporaryDirectory(prefix="kept-bench-") as made:
+        with tempfile.TemporaryDirectory(prefix="wellkept-bench-") as made:
             if "trips" in asked.rows:
                 trips(sshd, web, Path(made), asked.delay / 1000)
             if "large" in asked.rows:
@@ -57,10 +57,12 @@ def main() -> None:
             web.close()
 
 
-def opened(sshd: Service, web: Anywhere | None, port: int, place: Path, **more: Any) -> kept.Cache:
+def opened(
+    sshd: Service, web: Anywhere | None, port: int, place: Path, **more: Any
+) -> wellkept.Cache:
     if web is not None:
-        return kept.open(f"http://127.0.0.1:{port}{place}", **web.options, **more)
-    return kept.open(f"ssh://127.0.0.1:{port}{place}", **ssh_options_of(sshd), **more)
+        return wellkept.open(f"http://127.0.0.1:{port}{place}", **web.options, **more)
+    return wellkept.open(f"ssh://127.0.0.1:{port}{place}", **ssh_options_of(sshd), **more)
 
 
 # -- round trips ----------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ def trips(sshd: Service, web: Anywhere | None, place: Path, delay: float) -> Non
     options = ssh_options_of(sshd)
     cache = opened(sshd, web, port, place / "far")
 
-    @kept.keep(cache=cache, name="square", version=1)
+    @wellkept.keep(cache=cache, name="square", version=1)
     def square(x: int) -> dict[str, int]:
         return {"x": x * x}
 
@@ -197,7 +199,7 @@ def large(sshd: Service, web: Anywhere | None, place: Path, size: int) -> None:
     array = np.fromfile(source, dtype=np.int64)
     source.unlink()
 
-    @kept.keep(cache=cache, name="large", version=1)
+    @wellkept.keep(cache=cache, name="large", version=1)
     def compute(n: int) -> np.ndarray:
         array[0] = n  # another content each time
         return array
@@ -230,7 +232,7 @@ def large(sshd: Service, web: Anywhere | None, place: Path, size: int) -> None:
 def the_server(directory: str) -> psutil.Process:
     for process in psutil.process_iter(["cmdline"]):
         command = process.info["cmdline"] or []
-        if "--stdio" in command and directory in command and "kept" in command:
+        if "--stdio" in command and directory in command and "wellkept" in command:
             return process
     raise RuntimeError("no server runs")
 

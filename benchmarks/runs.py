@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import kept
+import wellkept
 
 MUST = 1.3
 CALLS = 2_000
 
 
-@kept.keep(name="bench:work", version=1)
+@wellkept.keep(name="bench:work", version=1)
 def work(n: int, scale: float = 1.5) -> float:
     return n * scale
 
@@ -52,16 +52,16 @@ def measure(rounds: int = 41) -> dict[str, float]:
     run.
     """
     found: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="kept-runs-") as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-runs-") as made:
         for where, memory in (("memory", "256 MB"), ("disk", 0)):
-            with kept.open(Path(made) / "cache", memory=memory) as cache, kept.use(cache):
+            with wellkept.open(Path(made) / "cache", memory=memory) as cache, wellkept.use(cache):
                 each()
                 for name, hits in (("again", again), ("each", each)):
                     hits()
                     pairs = []
                     for _ in range(rounds):
                         outside = sample(hits)
-                        with kept.run("bench"):
+                        with wellkept.run("bench"):
                             if name == "again":
                                 work(7)  # a run that has begun
                             pairs.append((outside, sample(hits)))
@@ -71,7 +71,7 @@ def measure(rounds: int = 41) -> dict[str, float]:
                     found[f"{at}: ratio"] = statistics.median(b / a for a, b in pairs)
                 began = time.perf_counter()
                 for _ in range(20):
-                    with kept.run("empty"):
+                    with wellkept.run("empty"):
                         pass
                 found[f"{where}: run"] = (time.perf_counter() - began) / 20
     return found

@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 OUT = Path(__file__).parent / "out" / "scale.json"
 BEAT = 1.0
-"""Seconds between the heartbeats of a lease: `kept.stores.leases.BEAT`."""
+"""Seconds between the heartbeats of a lease: `wellkept.stores.leases.BEAT`."""
 
 PAUSE = 0.25
-"""Seconds between the looks of who waits for a lease: `kept.stores.itemlocks.ItemLocks.pause`."""
+"""Seconds between the looks of who waits for a lease: `wellkept.stores.itemlocks.ItemLocks.pause`."""
 
 # What is not measured but published, or a choice of who runs the servers.
 S3_PUTS, S3_GETS = 3_500, 5_500
@@ -50,12 +50,12 @@ def measure(times: int) -> dict[str, Any]:
     import psycopg
     from tests.services import start_postgresql, start_s3
 
-    import kept
-    from kept.stores import Sql
-    from kept.stores.leases import Leases
-    from kept.stores.objects import Objects
+    import wellkept
+    from wellkept.stores import Sql
+    from wellkept.stores.leases import Leases
+    from wellkept.stores.objects import Objects
 
-    with tempfile.TemporaryDirectory(prefix="kept-scale-") as home:
+    with tempfile.TemporaryDirectory(prefix="wellkept-scale-") as home:
         postgresql, s3 = start_postgresql(), start_s3()
         try:
             watch = psycopg.connect(postgresql.url, autocommit=True)
@@ -102,15 +102,15 @@ def measure(times: int) -> dict[str, Any]:
                 access_key_id="a",
                 secret_access_key="b",
             )
-            cache = kept.Cache(values=values, calls=Sql(postgresql.url), memory=0)
-            whole = kept.open(postgresql.url, memory=0)
+            cache = wellkept.Cache(values=values, calls=Sql(postgresql.url), memory=0)
+            whole = wellkept.open(postgresql.url, memory=0)
             body = random.Random(0).randbytes(1024)
 
-            @kept.keep(version=1, cache=cache, name="mixed")
+            @wellkept.keep(version=1, cache=cache, name="mixed")
             def mixed(i: int) -> bytes:
                 return body + i.to_bytes(8, "little")
 
-            @kept.keep(version=1, cache=whole, name="whole")
+            @wellkept.keep(version=1, cache=whole, name="whole")
             def small(i: int) -> bytes:
                 return body + i.to_bytes(8, "little")
 

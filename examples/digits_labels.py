@@ -18,19 +18,19 @@ import sys
 import time
 from typing import Any
 
-import kept
-from kept.kv import Jobs
+import wellkept
+from wellkept.kv import Jobs
 
 BATCH = 100
 
 
-def stores(cache: str | None, run: str) -> tuple[kept.kv.ExecutionStore, Jobs]:
+def stores(cache: str | None, run: str) -> tuple[wellkept.kv.ExecutionStore, Jobs]:
     """The run's state and its jobs; the scope keeps runs apart."""
-    state = kept.store("labels", scope=run, cache=cache)
-    return state, Jobs(kept.store("jobs", scope=run, cache=cache), ttl="7 d")
+    state = wellkept.store("labels", scope=run, cache=cache)
+    return state, Jobs(wellkept.store("jobs", scope=run, cache=cache), ttl="7 d")
 
 
-@kept.kv.cached(ttl="1 h", store="told", ignore=["cache"], scope=lambda run, cache: run)
+@wellkept.kv.cached(ttl="1 h", store="told", ignore=["cache"], scope=lambda run, cache: run)
 def settings(run: str, cache: str | None) -> dict[str, Any]:
     """What all workers are told: read once an hour by each host."""
     state, _ = stores(cache, run)
@@ -67,7 +67,7 @@ def work(run: str, cache: str | None) -> None:
             state.increment("batches")
 
 
-def ask(state: kept.kv.ExecutionStore, jobs: Jobs, neighbors: int) -> int:
+def ask(state: wellkept.kv.ExecutionStore, jobs: Jobs, neighbors: int) -> int:
     """Ask for what is not asked for yet; how many images there are to label."""
     from sklearn.datasets import load_digits
 
@@ -109,7 +109,7 @@ def main() -> int:
     return report(state, jobs, wanted, seen)
 
 
-def report(state: kept.kv.ExecutionStore, jobs: Jobs, wanted: int, seen: int) -> int:
+def report(state: wellkept.kv.ExecutionStore, jobs: Jobs, wanted: int, seen: int) -> int:
     """Compare the labels with the truth."""
     from sklearn.datasets import load_digits
 

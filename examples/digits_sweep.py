@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 FEATURES = ("pixels", "gradients", "components")
 
@@ -49,7 +49,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 
 
 # A `name` is the identity under which results are kept. Without one it would hold the path of this
-# script, and `kept demo` runs another copy of it.
+# script, and `wellkept demo` runs another copy of it.
 @keep(name="digits_sweep.scans")
 def scans() -> dict[str, Any]:
     """The scans, 8 x 8 pixels of 0 to 1, and the digit that each shows."""
@@ -212,7 +212,7 @@ class Imports:
             for name in ("sklearn.ensemble", "sklearn.neural_network", "matplotlib.pyplot"):
                 import_module(name)
         except ImportError as error:
-            sys.exit(f"{error}; this demo needs it: pip install 'kept[demo]'")
+            sys.exit(f"{error}; this demo needs it: pip install 'wellkept[demo]'")
         cls.done = True
         cls.seconds = time.perf_counter() - began
 
@@ -224,7 +224,7 @@ def digest_of(function: Any, *args: Any) -> Any:
     """
     try:
         return function.call(*args).result
-    except kept.KeptError:
+    except wellkept.KeptError:
         Imports.need()
         return function(*args)
 
@@ -256,7 +256,7 @@ def sweep(
             bar.update(task, description=f"{model}, {label(options)}, {kind}")
             try:
                 result = evaluate.load(model, inputs[kind], source, folds, **options)
-            except kept.KeptError:  # not kept, or damaged
+            except wellkept.KeptError:  # not kept, or damaged
                 Imports.need()
                 images = scans()
                 result = evaluate(model, features(kind, images), images, folds, **options)
@@ -302,7 +302,7 @@ def plot(
     ]
     try:
         picture = draw.load(rows, results[best], digest_of(scans))
-    except kept.KeptError:
+    except wellkept.KeptError:
         Imports.need()
         picture = draw(rows, results[best], scans())
     if not path.is_file() or path.read_bytes() != picture:
@@ -321,7 +321,7 @@ def run(asked: argparse.Namespace, console: Console) -> None:
     settings = settings[: asked.settings]
     try:
         where = f"kept in {evaluate.cache}"
-    except kept.StoreError as error:
+    except wellkept.StoreError as error:
         where = f"not kept: {error}"
     console.print(f"{len(settings)} model settings, {asked.folds} folds each; {where}")
     began = time.perf_counter()

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 SIZES = (16, 24, 32)
 TEMPERATURES = tuple(round(2.1 + 0.03 * step, 2) for step in range(12))
@@ -80,7 +80,7 @@ def dask(workers: int) -> Iterator[Executor]:
 def ray(workers: int) -> Iterator[Executor]:
     import ray
 
-    from kept.integrations.ray import executor
+    from wellkept.integrations.ray import executor
 
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
@@ -115,7 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
     points = [(size, temperature) for size in SIZES for temperature in TEMPERATURES]
     print(f"{len(points)} points on {asked.workers} workers ({asked.on}), kept in {measure.cache}")
     began = time.perf_counter()
-    with ENGINES[asked.on](asked.workers) as pool, kept.run("ising", tags={"on": asked.on}) as run:
+    with (
+        ENGINES[asked.on](asked.workers) as pool,
+        wellkept.run("ising", tags={"on": asked.on}) as run,
+    ):
         sizes, temperatures = zip(*points, strict=True)
         results = measure.map(
             sizes, temperatures, [asked.sweeps] * len(points), executor=pool, progress=None
@@ -126,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{counts.computed} computed, {counts.hits} from the cache: {taken:.1f} s in place of "
         f"{sum(match.call.seconds for match in measure.query(sweeps=asked.sweeps)):.1f} s of work; "
-        f"kept runs show {run.id}"
+        f"wellkept runs show {run.id}"
     )
     return 0
 

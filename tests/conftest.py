@@ -34,22 +34,22 @@ settings.load_profile(
 
 
 def pytest_report_header() -> str:
-    import kept
+    import wellkept  # a plugin that measures imports has to come first
 
-    return f"kept: {Path(kept.__file__).parent}"
+    return f"wellkept: {Path(wellkept.__file__).parent}"
 
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home, which is the working directory too, and in it an empty default cache."""
-    with tempfile.TemporaryDirectory(prefix="kept-test-", ignore_cleanup_errors=True) as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-test-", ignore_cleanup_errors=True) as made:
         place = Path(made).resolve()
         for name in [name for name in os.environ if name.startswith("KEPT_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HOME", str(place))
         monkeypatch.setenv("XDG_CACHE_HOME", str(place / ".cache"))
         monkeypatch.setenv("XDG_CONFIG_HOME", str(place / ".config"))
-        monkeypatch.setenv("KEPT_CACHE", str(place / "cache"))
+        monkeypatch.setenv("WELLKEPT_CACHE", str(place / "cache"))
         monkeypatch.chdir(place)
         forget_the_default_cache()
         yield place
@@ -59,5 +59,5 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget_the_default_cache() -> None:
     """Close the default cache, so that the next call opens one by the present environment."""
-    if active := sys.modules.get("kept.caches.active"):
+    if active := sys.modules.get("wellkept.caches.active"):
         active.reset()

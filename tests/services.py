@@ -3,14 +3,14 @@
 Each is started on a free loopback port in a temporary directory, from whatever the machine has, by
 the first test of a process that asks for it, and stopped with that process: so no two xdist workers
 share one, and a test may kill the one it has. `scripts/install-services` installs what is missing.
-A test that asks for a server that is not there is skipped, or fails under KEPT_REQUIRE_SERVICES=1.
+A test that asks for a server that is not there is skipped, or fails under WELLKEPT_REQUIRE_SERVICES=1.
 
 | fixture | gives |
 |---|---|
 | `postgresql_url`, `mariadb_url` | the URL of an empty database of its own |
 | `redis_url` | the URL of an emptied database |
 | `s3_url`, `s3_bucket` | the endpoint's URL, the name of a new bucket in it |
-| `ssh_url`, `ssh_options` | the URL of an empty directory there, and what `kept.open` takes beside it |
+| `ssh_url`, `ssh_options` | the URL of an empty directory there, and what `wellkept.open` takes beside it |
 | `postgresql`, `mariadb`, `redis`, `s3`, `sshd` | the `Service`: `url kill start restart freeze thaw` |
 
 A test that stops a server need not start it again: the fixtures look after that.
@@ -43,7 +43,7 @@ import pytest
 
 PASSWORD = "s3cret-word"
 _REQUIRED = (
-    os.environ.get("KEPT_REQUIRE_SERVICES") == "1"
+    os.environ.get("WELLKEPT_REQUIRE_SERVICES") == "1"
 )  # read before a test clears its environment
 _PATIENCE = 30.0
 _numbers = count(1)
@@ -72,7 +72,7 @@ class Service:
     ) -> None:
         self.name = name
         self.user = user if os.geteuid() == 0 else None
-        self.directory = Path(tempfile.mkdtemp(prefix=f"kept-{name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"wellkept-{name}-"))
         self._command, self._answers = command, answers
         self._process: subprocess.Popen[bytes] | None = None
         self._url = url
@@ -299,7 +299,7 @@ def start_postgresql() -> Service:
         (directory / "password").write_text(PASSWORD)
         (directory / "password").chmod(0o644)  # the directory is its user's alone
         service.run(
-            *(initdb, "-D", directory / "data", "--username=kept", "--no-sync"),
+            *(initdb, "-D", directory / "data", "--username=wellkept", "--no-sync"),
             *("--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"),
             f"--pwfile={directory / 'password'}",
         )
@@ -335,15 +335,15 @@ def start_mariadb() -> Service:
 
     def answers(port: int) -> None:
         pymysql.connect(
-            host="127.0.0.1", port=port, user="kept", password=PASSWORD, connect_timeout=2
+            host="127.0.0.1", port=port, user="wellkept", password=PASSWORD, connect_timeout=2
         ).close()
 
     def prepare(service: Service) -> None:
         directory = service.directory
         (directory / "init.sql").write_text(
-            f"CREATE USER IF NOT EXISTS kept@'%' IDENTIFIED BY '{PASSWORD}';\n"
-            "GRANT ALL ON *.* TO kept@'%' WITH GRANT OPTION;\n"
-            "CREATE DATABASE IF NOT EXISTS kept;\n"
+            f"CREATE USER IF NOT EXISTS wellkept@'%' IDENTIFIED BY '{PASSWORD}';\n"
+            "GRANT ALL ON *.* TO wellkept@'%' WITH GRANT OPTION;\n"
+            "CREATE DATABASE IF NOT EXISTS wellkept;\n"
         )
         service.run(
             *(install, "--no-defaults", f"--datadir={directory / 'data'}", "--skip-test-db"),
@@ -363,7 +363,7 @@ def start_mariadb() -> Service:
             *("--innodb-log-file-size=96M", "--max-allowed-packet=256M"),
         ],
         answers,
-        url=_dsn("mariadb", "{port}", "kept"),
+        url=_dsn("mariadb", "{port}", "wellkept"),
         prepare=prepare,
         user=user,
     )
@@ -435,7 +435,7 @@ def _ssh_answers(port: int) -> None:
 
 
 def _dsn(scheme: str, port: int | str, database: str) -> str:
-    return f"{scheme}://kept:{PASSWORD}@127.0.0.1:{port}/{database}"
+    return f"{scheme}://wellkept:{PASSWORD}@127.0.0.1:{port}/{database}"
 
 
 def _redis(port: int, command: str) -> bytes:
@@ -554,7 +554,7 @@ def _mariadb_run(service: Service, statement: str) -> None:
             pymysql.connect(
                 host="127.0.0.1",
                 port=service.port,
-                user="kept",
+                user="wellkept",
                 password=PASSWORD,
                 autocommit=True,
                 connect_timeout=10,
@@ -595,14 +595,14 @@ def ssh_url(sshd: Service, home: Path) -> str:
 
 @pytest.fixture
 def ssh_options(sshd: Service) -> dict[str, Any]:
-    """How that is reached: with this sshd's key, and the kept that is tested."""
+    """How that is reached: with this sshd's key, and the library that is tested."""
     return ssh_options_of(sshd)
 
 
 def ssh_options_of(service: Service) -> dict[str, Any]:
     """How a directory behind an sshd is reached."""
     paths = os.environ.get("PYTHONPATH", "")
-    command = [*(["env", f"PYTHONPATH={paths}"] if paths else []), sys.executable, "-m", "kept"]
+    command = [*(["env", f"PYTHONPATH={paths}"] if paths else []), sys.executable, "-m", "wellkept"]
     return {
         "ssh": f"ssh -F {service.directory / 'config'}",
         "command": " ".join(shlex.quote(word) for word in command),

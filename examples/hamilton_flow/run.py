@@ -17,7 +17,7 @@ import tumours
 from hamilton import driver
 from hamilton.execution.executors import MultiThreadingExecutor
 
-from kept.integrations.hamilton import KeptAdapter
+from wellkept.integrations.hamilton import KeptAdapter
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import Cache
+import wellkept
+from wellkept import Cache
 
 SHARED = ["embedded", "files", "sqlite"]
 """Those that other processes see."""
@@ -35,7 +35,7 @@ def url_of(kind: str) -> str:
 
 def new(kind: str, **options: Any) -> Cache:
     """A new cache of a kind."""
-    return kept.open(url_of(kind), **options)
+    return wellkept.open(url_of(kind), **options)
 
 
 class Counted:
@@ -52,4 +52,4 @@ class Counted:
             self.runs += 1
             return self.function(x)
 
-        return kept.keep(cache=cache, name="counted", version=1, **options)(body)
+        return wellkept.keep(cache=cache, name="counted", version=1, **options)(body)

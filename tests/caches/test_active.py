@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
-from kept.caches import active
+import wellkept
+from wellkept import keep
+from wellkept.caches import active
 
 
 @keep
@@ -37,40 +37,43 @@ def in_thread(work: Any) -> Any:
 def test_the_default_is_opened_once(home: Path) -> None:
     assert active() is active()
     assert active().url == str(home / "cache")
-    with kept.use("./a"):
+    with wellkept.use("./a"):
         assert here() == "a"
     assert here() == "cache"
 
 
 def test_it_nests_and_ends_with_an_exception() -> None:
-    with kept.use("./a") as a:
+    with wellkept.use("./a") as a:
         assert active() is a
-        with contextlib.suppress(RuntimeError), kept.use("./b"):
+        with contextlib.suppress(RuntimeError), wellkept.use("./b"):
             assert here() == "b"
             raise RuntimeError
         assert here() == "a"
-        with kept.use(a):
+        with wellkept.use(a):
             assert active() is a
     assert here() == "cache"
 
 
 def test_the_same_place_is_the_same_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    with kept.use("./a") as one, kept.use(Path("a")) as two:
+    with wellkept.use("./a") as one, wellkept.use(Path("a")) as two:
         assert one is two
     Path("there").mkdir()
     monkeypatch.chdir("there")
-    with kept.use("./a") as other:
+    with wellkept.use("./a") as other:
         assert other is not one
 
 
 @pytest.mark.parametrize("wrong", [3, None, b"x", ["a"]])
 def test_what_is_no_cache(wrong: Any) -> None:
-    with pytest.raises(kept.ConfigError, match="a cache, a name, a path or a URL"), kept.use(wrong):
+    with (
+        pytest.raises(wellkept.ConfigError, match="a cache, a name, a path or a URL"),
+        wellkept.use(wrong),
+    ):
         pass
 
 
 def test_it_reaches_threads_started_inside() -> None:
-    with kept.use("./a"):
+    with wellkept.use("./a"):
         assert in_thread(here) == "a"
         assert in_thread(lambda: in_thread(here)) == "a"
         with ThreadPoolExecutor(1) as pool:
@@ -87,7 +90,7 @@ def test_it_does_not_reach_threads_started_before() -> None:
     ask, told = threading.Event(), []
     started = threading.Thread(target=lambda: (ask.wait(20), told.append(here())))
     started.start()
-    with kept.use("./a"):
+    with wellkept.use("./a"):
         ask.set()
         started.join()
     assert told == ["cache"]
@@ -98,12 +101,12 @@ def test_a_thread_may_use_another_and_outlive_the_block() -> None:
 
     def work() -> None:
         told.append(here())
-        with kept.use("./b"):
+        with wellkept.use("./b"):
             told.append(here())
         go.wait(20)
         told.append(here())
 
-    with kept.use("./a"):
+    with wellkept.use("./a"):
         thread = threading.Thread(target=work)
         thread.start()
     go.set()
@@ -115,7 +118,7 @@ def test_two_threads_with_two_caches() -> None:
     both = threading.Barrier(2)
 
     def work(name: str) -> list[str]:
-        with kept.use(f"./{name}"):
+        with wellkept.use(f"./{name}"):
             seen = []
             for i in range(5):
                 both.wait(20)
@@ -126,7 +129,7 @@ def test_two_threads_with_two_caches() -> None:
     with ThreadPoolExecutor(2) as pool:
         assert [set(found) for found in pool.map(work, "ab")] == [{"a"}, {"b"}]
     for name in "ab":
-        with kept.use(f"./{name}") as cache:
+        with wellkept.use(f"./{name}") as cache:
             assert len(list(cache.calls.keys())) == 5
 
 
@@ -144,7 +147,7 @@ def test_it_reaches_tasks_started_inside() -> None:
 
         outside = asyncio.create_task(late())
         await asyncio.sleep(0)
-        with kept.use("./a"):
+        with wellkept.use("./a"):
             inside = asyncio.create_task(late())
             assert await asyncio.gather(where(), where()) == ["a", "a"]
             assert await asyncio.to_thread(here) == "a"
@@ -157,7 +160,7 @@ def test_it_reaches_tasks_started_inside() -> None:
 def test_two_tasks_with_two_caches() -> None:
     async def work(name: str) -> set[str]:
         seen = set()
-        with kept.use(f"./{name}"):
+        with wellkept.use(f"./{name}"):
             for _ in range(5):
                 await asyncio.sleep(0)
                 seen.add(here())
@@ -171,35 +174,37 @@ def test_two_tasks_with_two_caches() -> None:
 
 def test_a_kept_call_goes_to_what_is_active() -> None:
     f(1)
-    with kept.use("./a"):
+    with wellkept.use("./a"):
         assert not f.contains(1)
         f(1)
         assert f.contains(1)
         f.forget(1)
     assert f.contains(1)
-    with kept.use("memory:") as memory:
+    with wellkept.use("memory:") as memory:
         f(2)
         assert f.contains(2)
     assert not f.contains(2)
-    with kept.use(memory):
+    with wellkept.use(memory):
         assert f.contains(2)
 
 
 def test_reset_reads_everything_anew(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     f(1)
-    monkeypatch.setenv("KEPT_CACHE", str(home / "other"))
+    monkeypatch.setenv("WELLKEPT_CACHE", str(home / "other"))
     assert f.contains(1)  # the environment is read once
-    sys.modules["kept.caches.active"].reset()
+    sys.modules["wellkept.caches.active"].reset()
     assert not f.contains(1)
     assert here() == "other"
 
 
 def test_kept_cache_in_a_real_process(home: Path) -> None:
-    Path("a.py").write_text("from kept import keep\nprint(keep(len)([1]), keep(len).cache.url)\n")
+    Path("a.py").write_text(
+        "from wellkept import keep\nprint(keep(len)([1]), keep(len).cache.url)\n"
+    )
     for value, expected in [("./env", home / "env"), ("~/env2", home / "env2"), ("void:", "void:")]:
         done = subprocess.run(
             [sys.executable, "a.py"],
-            env=os.environ | {"KEPT_CACHE": value, "HOME": str(home)},
+            env=os.environ | {"WELLKEPT_CACHE": value, "HOME": str(home)},
             capture_output=True,
             text=True,
             check=True,
@@ -211,8 +216,8 @@ def test_kept_cache_in_a_real_process(home: Path) -> None:
 def test_fork_keeps_what_is_active() -> None:
     import multiprocessing
 
-    with kept.use("./a"), multiprocessing.get_context("fork").Pool(1) as pool:
+    with wellkept.use("./a"), multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(here) == "a"
         assert pool.apply(f, (7,)) == 7
-    with kept.use("./a"):
+    with wellkept.use("./a"):
         assert f.contains(7)

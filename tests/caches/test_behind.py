@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from tests.caches.places import Counted, new
 
-import kept
-from kept import ConfigError, KeptWarning, Stack, StoreError
-from kept.caches.active import reset
-from kept.stores import behind as behind_module
-from kept.stores import layers as layers_module
+import wellkept
+from wellkept import ConfigError, KeptWarning, Stack, StoreError
+from wellkept.caches.active import reset
+from wellkept.stores import behind as behind_module
+from wellkept.stores import layers as layers_module
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ class Flaky:
         return found
 
 
-def stack() -> tuple[Stack, kept.Cache, Flaky]:
+def stack() -> tuple[Stack, wellkept.Cache, Flaky]:
     near, far = new("embedded"), new("files")
     flaky = Flaky(far.place)
     far.place = flaky  # type: ignore[assignment]  # it is one, as far as a stack asks
@@ -74,7 +74,7 @@ def value(x: int) -> Any:
     return {"x": x, "array": np.arange(20_000) + x}
 
 
-def there(f: Any, far: kept.Cache, xs: range) -> bool:
+def there(f: Any, far: wellkept.Cache, xs: range) -> bool:
     return all(far.place.place.fetch(f.key(x).raw) is not None for x in xs)
 
 
@@ -166,10 +166,10 @@ def test_a_fork() -> None:
 
 
 RUN = """
-import os, sys, kept
+import os, sys, wellkept
 near, far, how = sys.argv[1:]
-both = kept.Stack(kept.open(near), kept.open(far), write="behind")
-f = kept.keep(cache=both, name="f", version=1)(lambda x: {"x": x})
+both = wellkept.Stack(wellkept.open(near), wellkept.open(far), write="behind")
+f = wellkept.keep(cache=both, name="f", version=1)(lambda x: {"x": x})
 for x in range(20):
     f(x)
 print("ready", flush=True)
@@ -191,11 +191,11 @@ def test_the_next_program_delivers_what_one_could_not(home: Path, how: str) -> N
     )
     assert done.stdout == "ready\n", done.stderr
     assert ("wait to be delivered" in done.stderr) is (how == "ended"), done.stderr
-    with kept.open(near) as cache:
+    with wellkept.open(near) as cache:
         assert len(list(cache.place.notes.keys("behind/"))) == 20
         # The same far cache, by the name that it has, is there now.
         layers = layers_module.Layers(
-            [cache.place, new("files").place], "behind", ["", f"<kept.Cache {url}>"]
+            [cache.place, new("files").place], "behind", ["", f"<wellkept.Cache {url}>"]
         )
         layers.behind[0].begin()
         assert layers.behind[0].flush() == 0
@@ -206,7 +206,7 @@ def test_exit_waits_for_the_last_deliveries(home: Path) -> None:
     near, far = home / "near", home / "far"
     command = [sys.executable, "-c", RUN, str(near), str(far), "ended"]
     subprocess.run(command, check=True, capture_output=True)
-    with kept.open(far) as cache:
+    with wellkept.open(far) as cache:
         assert cache.size().calls == 20
 
 
@@ -214,16 +214,16 @@ def test_configured_pickled_and_refused(home: Path) -> None:
     both = Stack(new("embedded"), new("files"), write="behind")
     assert pickle.loads(pickle.dumps(both)).write == "behind"
     with pytest.raises(ConfigError, match="outlives the program"):
-        Stack(kept.open("memory:"), new("files"), write="behind")
-    (home / "kept.toml").write_text(
+        Stack(wellkept.open("memory:"), new("files"), write="behind")
+    (home / "wellkept.toml").write_text(
         'cache = "both"\n[caches]\nnear = "./n"\nfar = "files:./f"\n'
         'both = { stack = ["near", "far"], write = "behind" }\n'
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("KEPT_CACHE")
+        patch.delenv("WELLKEPT_CACHE")
         reset()
 
-        @kept.keep(version=1)
+        @wellkept.keep(version=1)
         def f(x: int) -> int:
             return x
 
@@ -231,5 +231,5 @@ def test_configured_pickled_and_refused(home: Path) -> None:
             warnings.simplefilter("error", KeptWarning)
             f(1)
         reset()
-    with kept.open("files:./f") as far:
+    with wellkept.open("files:./f") as far:
         until(lambda: far.size().calls == 1)

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.caches.config import find, read
-from kept.caches.spec import Spec
+import wellkept
+from wellkept.caches.config import find, read
+from wellkept.caches.spec import Spec
 
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KEPT_CACHE")
+    monkeypatch.delenv("WELLKEPT_CACHE")
 
 
 def write(path: str, text: str) -> Path:
@@ -25,15 +25,15 @@ def write(path: str, text: str) -> Path:
 def test_the_default(home: Path) -> None:
     found = find()
     assert (found.url, found.source, dict(found.options)) == (
-        str(home / ".cache/kept"),
+        str(home / ".cache/wellkept"),
         "default",
         {},
     )
 
 
 def test_the_nearest_file_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outer = write("kept.toml", 'cache = "./outer"')
-    inner = write("a/kept.toml", 'cache = "./inner"')
+    outer = write("wellkept.toml", 'cache = "./outer"')
+    inner = write("a/wellkept.toml", 'cache = "./inner"')
     Path("a/b/c").mkdir(parents=True)
     assert (find().url, find().source) == (str(home / "outer"), str(outer))
     monkeypatch.chdir("a/b/c")
@@ -41,19 +41,20 @@ def test_the_nearest_file_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_pyproject_counts_if_it_has_the_table(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("pyproject.toml", '[tool.kept]\ncache = "./outer"\n')
+    write("pyproject.toml", '[tool.wellkept]\ncache = "./outer"\n')
     write("a/pyproject.toml", '[project]\nname = "x"\n')
     monkeypatch.chdir("a")
     assert find().url == str(home / "outer")
     write(
-        "pyproject.toml", '[project]\nname = "x"\n[tool.kept]\ncache = "./here"\nmemory = "1 MB"\n'
+        "pyproject.toml",
+        '[project]\nname = "x"\n[tool.wellkept]\ncache = "./here"\nmemory = "1 MB"\n',
     )
     assert (find().url, find().options) == (str(home / "a/here"), {"memory": "1 MB"})
 
 
 def test_kept_toml_goes_before_pyproject(home: Path) -> None:
-    write("pyproject.toml", '[tool.kept]\ncache = "./p"\n')
-    write("kept.toml", 'cache = "./k"\n')
+    write("pyproject.toml", '[tool.wellkept]\ncache = "./p"\n')
+    write("wellkept.toml", 'cache = "./k"\n')
     assert find().url == str(home / "k")
 
 
@@ -63,8 +64,8 @@ def test_another_tools_broken_pyproject_is_not_ours(home: Path) -> None:
 
 
 def test_an_empty_kept_toml_is_the_default_place(home: Path) -> None:
-    path = write("kept.toml", "")
-    assert (find().url, find().source) == (str(home / ".cache/kept"), str(path))
+    path = write("wellkept.toml", "")
+    assert (find().url, find().source) == (str(home / ".cache/wellkept"), str(path))
 
 
 NAMED = """
@@ -86,7 +87,7 @@ url = "~/far"
 
 
 def test_named_caches(home: Path) -> None:
-    write("a/kept.toml", NAMED)
+    write("a/wellkept.toml", NAMED)
     found = find(Path("a"))
     assert found.url == str(home / "a/sub/fast")
     assert found.options == {"memory": "2 MB", "durability": "power"}
@@ -94,50 +95,51 @@ def test_named_caches(home: Path) -> None:
     assert found.named("gone") == Spec("void:")
     assert found.named("far away").url == str(home / "far")
     with pytest.raises(
-        kept.ConfigError, match="no cache is named 'slow'; there are far away, fast, gone, plain"
+        wellkept.ConfigError,
+        match="no cache is named 'slow'; there are far away, fast, gone, plain",
     ):
         found.named("slow")
 
 
 def test_a_named_cache_in_use(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("a/kept.toml", NAMED)
+    write("a/wellkept.toml", NAMED)
     monkeypatch.chdir("a")
-    f = kept.keep(cache="plain")(lambda x: x)
+    f = wellkept.keep(cache="plain")(lambda x: x)
     f(1)
     assert (home / "a/plain/index.sqlite").exists()
-    with kept.use("fast") as cache:
+    with wellkept.use("fast") as cache:
         assert cache.tier.limit == 2_000_000
-        assert cache is kept.keep(len).cache
-    assert kept.keep(len).cache.url == str(home / "a/sub/fast")
+        assert cache is wellkept.keep(len).cache
+    assert wellkept.keep(len).cache.url == str(home / "a/sub/fast")
     with (
-        pytest.raises(kept.ConfigError, match=r"kept\.toml.*no cache is named 'slow'"),
-        kept.use("slow"),
+        pytest.raises(wellkept.ConfigError, match=r"wellkept\.toml.*no cache is named 'slow'"),
+        wellkept.use("slow"),
     ):
         pass
 
 
 def test_kept_cache_goes_before_the_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("kept.toml", NAMED)
+    write("wellkept.toml", NAMED)
     for value, url in [
         ("~/x", home / "x"),
         ("./y", home / "y"),
         ("/z/z", "/z/z"),
         ("memory:", "memory:"),
     ]:
-        monkeypatch.setenv("KEPT_CACHE", value)
-        assert (find().url, find().source) == (str(url), "KEPT_CACHE")
+        monkeypatch.setenv("WELLKEPT_CACHE", value)
+        assert (find().url, find().source) == (str(url), "WELLKEPT_CACHE")
         assert not find().options
-    monkeypatch.setenv("KEPT_CACHE", "fast")
+    monkeypatch.setenv("WELLKEPT_CACHE", "fast")
     assert find().options == {"memory": "2 MB", "durability": "power"}
-    monkeypatch.setenv("KEPT_CACHE", "")
-    assert find().source.endswith("kept.toml")
+    monkeypatch.setenv("WELLKEPT_CACHE", "")
+    assert find().source.endswith("wellkept.toml")
 
 
 def test_an_unknown_name_in_kept_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    write("kept.toml", NAMED)
-    monkeypatch.setenv("KEPT_CACHE", "fats")
+    write("wellkept.toml", NAMED)
+    monkeypatch.setenv("WELLKEPT_CACHE", "fats")
     with pytest.raises(
-        kept.ConfigError, match=r"KEPT_CACHE.*no cache is named 'fats'.*fast.*\./fats"
+        wellkept.ConfigError, match=r"WELLKEPT_CACHE.*no cache is named 'fats'.*fast.*\./fats"
     ):
         find()
 
@@ -177,17 +179,17 @@ WRONG: list[tuple[str, int, str]] = [
 
 
 @pytest.mark.parametrize(("text", "line", "key"), WRONG)
-@pytest.mark.parametrize("name", ["kept.toml", "pyproject.toml"])
+@pytest.mark.parametrize("name", ["wellkept.toml", "pyproject.toml"])
 def test_a_wrong_file_is_told_with_file_line_and_key(
     name: str, text: str, line: int, key: str
 ) -> None:
     if name == "pyproject.toml":
-        text = "[project]\nmemory = 1\n[tool.kept]\n" + text.replace(
-            "[caches", "[tool.kept.caches"
-        ).replace("[stores]", "[tool.kept.stores]")
+        text = "[project]\nmemory = 1\n[tool.wellkept]\n" + text.replace(
+            "[caches", "[tool.wellkept.caches"
+        ).replace("[stores]", "[tool.wellkept.stores]")
         line += 3
     path = write(name, text)
-    with pytest.raises(kept.ConfigError) as caught:
+    with pytest.raises(wellkept.ConfigError) as caught:
         find()
     assert str(caught.value).startswith(f"{path}:{line}: "), caught.value
     assert key in str(caught.value)
@@ -203,53 +205,53 @@ def test_a_wrong_file_is_told_with_file_line_and_key(
     ],
 )
 def test_what_is_no_toml(text: str, line: int, key: str) -> None:
-    path = write("kept.toml", text)
-    with pytest.raises(kept.ConfigError) as caught:
+    path = write("wellkept.toml", text)
+    with pytest.raises(wellkept.ConfigError) as caught:
         find()
     assert str(caught.value).startswith(f"{path}:{line}: ")
     assert key in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read() -> None:
-    Path("kept.toml").write_bytes(b"cache = '\xff'\n")
-    with pytest.raises(kept.ConfigError, match=r"kept\.toml.*can't be read"):
+    Path("wellkept.toml").write_bytes(b"cache = '\xff'\n")
+    with pytest.raises(wellkept.ConfigError, match=r"wellkept\.toml.*can't be read"):
         find()
 
 
 def test_a_table_that_is_none() -> None:
-    write("pyproject.toml", "tool.kept = 3\n[tool.kept_not]\n")
-    with pytest.raises(kept.ConfigError, match=r"pyproject\.toml:1: tool\.kept"):
+    write("pyproject.toml", "tool.wellkept = 3\n[tool.wellkept_not]\n")
+    with pytest.raises(wellkept.ConfigError, match=r"pyproject\.toml:1: tool\.wellkept"):
         find()
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_wrong_configuration_is_never_a_silent_fallback(home: Path, strict: bool) -> None:
-    write("kept.toml", 'memory = "lots"\n')
+    write("wellkept.toml", 'memory = "lots"\n')
     ran = Path("ran")
 
-    @kept.keep(strict=strict)
+    @wellkept.keep(strict=strict)
     def f(x: int) -> int:
         ran.touch()
         return x
 
     calls: list[Any] = [f, f.key, f.contains, f.load, f.rerun]
     for call in calls:
-        with pytest.raises(kept.ConfigError, match=r"kept\.toml:1: memory"):
+        with pytest.raises(wellkept.ConfigError, match=r"wellkept\.toml:1: memory"):
             call(1)
     assert not ran.exists()
     assert not (home / ".cache").exists()
-    write("kept.toml", 'memory = "1 MB"\n')
+    write("wellkept.toml", 'memory = "1 MB"\n')
     assert f(1) == 1  # read again once it is right
 
 
 def test_options_that_do_not_go_with_the_place() -> None:
-    write("kept.toml", 'cache = "memory:"\ndurability = "power"\n')
-    with pytest.raises(kept.ConfigError, match=r"kept\.toml.*durability"):
-        kept.keep(len).contains([])
+    write("wellkept.toml", 'cache = "memory:"\ndurability = "power"\n')
+    with pytest.raises(wellkept.ConfigError, match=r"wellkept\.toml.*durability"):
+        wellkept.keep(len).contains([])
 
 
 def test_read_is_for_one_file() -> None:
     assert read(write("pyproject.toml", "[project]\n")) is None
-    found = read(write("kept.toml", "memory = 0\n"))
+    found = read(write("wellkept.toml", "memory = 0\n"))
     assert found is not None
     assert found.options == {"memory": 0}

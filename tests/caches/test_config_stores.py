@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import ConfigError, Pool, Stack
-from kept.caches import named, settings
-from kept.caches.active import reset
-from kept.caches.config import Settings, find, read
-from kept.caches.spec import Spec
-from kept.stores import Files, Memory, Sqlite
+import wellkept
+from wellkept import ConfigError, Pool, Stack
+from wellkept.caches import named, settings
+from wellkept.caches.active import reset
+from wellkept.caches.config import Settings, find, read
+from wellkept.caches.spec import Spec
+from wellkept.stores import Files, Memory, Sqlite
 
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KEPT_CACHE")
+    monkeypatch.delenv("WELLKEPT_CACHE")
 
 
-def write(text: str, path: str = "kept.toml") -> Path:
+def write(text: str, path: str = "wellkept.toml") -> Path:
     made = Path(path)
     made.parent.mkdir(parents=True, exist_ok=True)
     made.write_text(text)
@@ -67,21 +67,21 @@ limit = { bytes = 5000 }
 """
 
 
-def use(cache: kept.Cache, x: int = 1) -> Any:
-    f = kept.keep(cache=cache, name="f", version=1)(lambda x: [x])
+def use(cache: wellkept.Cache, x: int = 1) -> Any:
+    f = wellkept.keep(cache=cache, name="f", version=1)(lambda x: [x])
     f(x)
     return f
 
 
 def test_all_kinds_of_caches_are_configured(home: Path) -> None:
-    write(ALL, "a/kept.toml")
+    write(ALL, "a/wellkept.toml")
     Path("a/b").mkdir()
     import os
 
     os.chdir("a/b")
     found = settings()
     assert (found.name, found.url) == ("team", "stack of local, shared, write = first")
-    team = kept.keep(len).cache
+    team = wellkept.keep(len).cache
     assert isinstance(team, Stack)
     assert (team.write, team.tier.limit) == ("first", 2_000_000)
     assert team.caches == (named("local"), named("shared"))
@@ -113,9 +113,9 @@ def test_all_kinds_of_caches_are_configured(home: Path) -> None:
 
 
 def test_settings_are_written_and_read_again(home: Path) -> None:
-    found = read(write(ALL, "a/kept.toml"))
+    found = read(write(ALL, "a/wellkept.toml"))
     assert found is not None
-    again = read(write(found.to_toml(), "elsewhere/kept.toml"))
+    again = read(write(found.to_toml(), "elsewhere/wellkept.toml"))
     assert again is not None
     assert again._replace(source=found.source) == found
     assert again.to_toml() == found.to_toml()
@@ -133,16 +133,16 @@ def test_settings_are_written_and_read_again(home: Path) -> None:
     ],
 )
 def test_any_settings_come_back(text: str) -> None:
-    found = read(write(text, "a/kept.toml"))
+    found = read(write(text, "a/wellkept.toml"))
     assert found is not None
-    again = read(write(found.to_toml(), "b/kept.toml"))
+    again = read(write(found.to_toml(), "b/wellkept.toml"))
     assert again is not None
     assert again.active == found.active
     assert {**found.caches, "": ""}.items() <= {**again.caches, "": ""}.items()
 
 
 def test_caches_that_there_are_become_a_configuration() -> None:
-    local, far = kept.open("local", memory="1 MB"), kept.open("files:far")
+    local, far = wellkept.open("local", memory="1 MB"), wellkept.open("files:far")
     caches = {
         "main": Stack(local, far, write="first").limited(bytes="1 GB", policy="lfu"),
         "far": far,
@@ -158,7 +158,7 @@ def test_caches_that_there_are_become_a_configuration() -> None:
         assert repr(named(name)) == repr(cache)
     for cache, says in [
         (far.filtered(lambda call: True), "filtered.* can't be written"),
-        (kept.Cache(Memory(), Memory()), "can't be written"),
+        (wellkept.Cache(Memory(), Memory()), "can't be written"),
     ]:
         with pytest.raises(ConfigError, match=says):
             Settings.of({"x": cache}, "x")
@@ -229,15 +229,15 @@ def test_what_does_not_go_with_a_place_is_told_when_it_is_opened(text: str, says
 )
 def test_media_are_opened_by_url(home: Path, url: str) -> None:
     url = url.replace("/{home}", str(home))
-    with kept.open(url) as cache:
+    with wellkept.open(url) as cache:
         assert use(cache).contains(1)
     assert (home / "x").exists()
-    with kept.open(url, durability="power") as cache:
+    with wellkept.open(url, durability="power") as cache:
         assert use(cache).contains(1)
         copy = pickle.loads(pickle.dumps(cache))
         assert use(copy).call(1)
         copy.close()
-    with kept.open("files:~/y"):
+    with wellkept.open("files:~/y"):
         assert (home / "y").exists()
 
 
@@ -258,7 +258,7 @@ def test_media_are_opened_by_url(home: Path, url: str) -> None:
 )
 def test_wrong_urls(url: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        kept.open(url, **options)
+        wellkept.open(url, **options)
     assert list(Path().iterdir()) == []
 
 
@@ -266,8 +266,8 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[redis\]'"):
-        kept.open("redis://localhost")
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[redis\]'"):
+        wellkept.open("redis://localhost")
 
 
 @pytest.mark.parametrize("scheme", ["", "files:", "sqlite:"])
@@ -282,23 +282,23 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_caches_on_one_path_agree(
     scheme: str, first: dict[str, Any], second: dict[str, Any], says: str
 ) -> None:
-    one = kept.open(f"{scheme}x", **first)
+    one = wellkept.open(f"{scheme}x", **first)
     Path("link").symlink_to("x")
     for url in ("x", "./x", "link"):
         with pytest.raises(ConfigError, match=says):
-            kept.open(f"{scheme}{url}", **second)
-    same = kept.open(f"{scheme}link", memory=0, **first)
+            wellkept.open(f"{scheme}{url}", **second)
+    same = wellkept.open(f"{scheme}link", memory=0, **first)
     assert use(one).contains(1)
     assert use(same).contains(1)
     one.close()
     same.close()
-    with kept.open(f"{scheme}x", **second) as other:
+    with wellkept.open(f"{scheme}x", **second) as other:
         assert use(other).contains(1)
 
 
 def test_two_caches_on_one_server_may_differ() -> None:
     for prefix in ("a:", "b:"):
-        assert kept.open("redis://localhost:1", prefix=prefix).options["prefix"] == prefix
+        assert wellkept.open("redis://localhost:1", prefix=prefix).options["prefix"] == prefix
 
 
 def test_a_cache_of_any_two_stores(home: Path) -> None:
@@ -307,8 +307,8 @@ def test_a_cache_of_any_two_stores(home: Path) -> None:
         ("v", "sqlite:///c.db"),
         (home / "v", Sqlite("c.db")),
     ]:
-        with kept.Cache(values=values, calls=calls) as cache:
-            f = kept.keep(cache=cache, name="f", version=1)(lambda x: bytes(x))
+        with wellkept.Cache(values=values, calls=calls) as cache:
+            f = wellkept.keep(cache=cache, name="f", version=1)(lambda x: bytes(x))
             assert [len(f(5)), len(f(100_000))] == [5, 100_000]
             assert cache.verify().ok
             copy = pickle.loads(pickle.dumps(cache))
@@ -318,12 +318,12 @@ def test_a_cache_of_any_two_stores(home: Path) -> None:
     assert "Files" in repr(cache)
     for wrong, says in [
         (3, "not a store: 3"),
-        (kept.open("here").values, "is a store of Values; a cache holds stores of bytes"),
-        (kept.open("memory:").calls, "is a store of Calls"),
+        (wellkept.open("here").values, "is a store of Values; a cache holds stores of bytes"),
+        (wellkept.open("memory:").calls, "is a store of Calls"),
         ("nosuch:x", "no such scheme"),
     ]:
         with pytest.raises(ConfigError, match=says):
-            kept.Cache(values=wrong, calls=Memory())  # type: ignore[arg-type]  # wrong on purpose
+            wellkept.Cache(values=wrong, calls=Memory())  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_importing_the_stores_imports_no_driver() -> None:
@@ -331,11 +331,11 @@ def test_importing_the_stores_imports_no_driver() -> None:
     import sys
 
     code = (
-        "import sys, kept.stores; from kept.stores import Files, Sqlite\n"
+        "import sys, wellkept.stores; from wellkept.stores import Files, Sqlite\n"
         "print(sorted({'sqlalchemy', 'redis', 'obstore', 'h5py', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        kept.stores.Nothing
+        wellkept.stores.Nothing
     assert Spec("x").shown == "x"

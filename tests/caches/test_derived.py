@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.caches.places import Counted, every, new, shared
 
-import kept
-from kept import AmbiguousDigest, Call, NotKept, StoreError
+import wellkept
+from wellkept import AmbiguousDigest, Call, NotKept, StoreError
 
 
 def even(call: Call) -> bool:
@@ -113,8 +113,8 @@ def test_derived_caches_pickle(kind: str) -> None:
         cache.filtered(even),
         cache.limited(bytes="1 MB", calls=5, policy="lfu"),
         cache.filtered(even).readonly(),
-        kept.Stack(cache.limited(calls=3), new("memory")),
-        kept.Cache(values=kept.stores.Files("v"), calls=kept.stores.Sqlite("c.db")),
+        wellkept.Stack(cache.limited(calls=3), new("memory")),
+        wellkept.Cache(values=wellkept.stores.Files("v"), calls=wellkept.stores.Sqlite("c.db")),
     ):
         copy = pickle.loads(pickle.dumps(made))
         assert repr(copy) == repr(made)
@@ -191,7 +191,7 @@ def test_a_key_that_is_no_digest(kind: str) -> None:
     cache = new(kind)
     for bad in ("", "abc", "Z" * 64, "../../etc/passwd", "0" * 63 + "\n"):
         for ask in (cache.calls.get, cache.values.get, cache.calls.delete, cache.values.delete):
-            with pytest.raises(kept.KeptError, match="not a digest"):
+            with pytest.raises(wellkept.KeptError, match="not a digest"):
                 ask(bad)
 
 
@@ -203,7 +203,7 @@ def test_equal_arrays_inside_different_results_are_one_blob(kind: str) -> None:
     cache = new(kind)
     array = np.arange(50_000)
     f = Counted(lambda x: {"x": x, "array": array + 0}).into(cache)
-    g = kept.keep(cache=cache, name="g", version=1)(lambda array: [array, "again"])
+    g = wellkept.keep(cache=cache, name="g", version=1)(lambda array: [array, "again"])
     for x in range(5):
         f(x)
     g(f(1)["array"])

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from tests.stores import written
 
-import kept
-from kept import Cache, keep
-from kept.stores.memory import Memory
+import wellkept
+from wellkept import Cache, keep
+from wellkept.stores.memory import Memory
 
 
 def _dict(n: int) -> Any:
@@ -60,11 +60,11 @@ KINDS: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
 def opened(request: pytest.FixtureRequest, home: Path) -> Callable[[], Cache]:
     kind = request.param
     if kind == "directory":
-        return lambda: kept.open(home / "c")
+        return lambda: wellkept.open(home / "c")
     if kind == "sqlite":
-        return lambda: kept.open(f"sqlite:///{home}/c.db")
+        return lambda: wellkept.open(f"sqlite:///{home}/c.db")
     if kind in ("files", "hdf5"):
-        return lambda: kept.open(f"{kind}:{home}/c")
+        return lambda: wellkept.open(f"{kind}:{home}/c")
     calls: Memory[bytes] = Memory()
     if kind == "memory":
         return lambda: Cache(calls=calls, values=calls)
@@ -80,11 +80,11 @@ def test_each_call_gives_its_own(opened: Callable[[], Cache], what: str) -> None
     def f(n: int) -> Any:
         return made(n)
 
-    with opened() as cache, kept.use(cache):
+    with opened() as cache, wellkept.use(cache):
         f(1), f(2), f(1)
         assert cache.calls.get(f.key(1)).result == cache.calls.get(f.key(2)).result  # type: ignore[union-attr]  # kept above
     for _ in range(2):
-        with opened() as cache, kept.use(cache):
+        with opened() as cache, wellkept.use(cache):
             assert told(f(1)) == told(made(1))
             assert told(f(2)) == told(made(2))
             assert f.stats().computed == 2
@@ -97,7 +97,7 @@ def test_a_record_that_is_changed_keeps_its_result(opened: Callable[[], Cache]) 
     def f(n: int) -> Any:
         return _dict(n)
 
-    with opened() as cache, kept.use(cache):
+    with opened() as cache, wellkept.use(cache):
         f(1), f(2)
         for n in (2, 1):
             call = cache.calls.get(f.key(n))
@@ -113,7 +113,7 @@ def test_what_one_call_gave_goes_alone(opened: Callable[[], Cache]) -> None:
     def f(n: int) -> Any:
         return _nested(n)
 
-    with opened() as cache, kept.use(cache):
+    with opened() as cache, wellkept.use(cache):
         f(1), f(2)
         f.forget(1)
         cache.gc()
@@ -127,7 +127,7 @@ def test_a_value_put_by_hand_changes_no_call(opened: Callable[[], Cache]) -> Non
     def f(n: int) -> Any:
         return _dict(n)
 
-    with opened() as cache, kept.use(cache):
+    with opened() as cache, wellkept.use(cache):
         f(1)
         result = f.call(1).result
         value = cache.values.get(result)
@@ -136,7 +136,7 @@ def test_a_value_put_by_hand_changes_no_call(opened: Callable[[], Cache]) -> Non
         cache.values.put(result, value)
         assert cache.values.get(result) == value
         assert list(cache.values.keys()) == [result]
-        with opened() as again, kept.use(again):
+        with opened() as again, wellkept.use(again):
             assert list(f(2)) == list(_dict(2))
         cache.values.delete(result)
         assert cache.values.get(result) is None
@@ -147,7 +147,7 @@ class TestWrittenBefore:
 
     def test_what_nobody_can_tell_is_computed_again(self, home: Path) -> None:
         root = written.restored(2, home / "store", kind="shared")
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             for n in (1, 2):
                 assert list(written.turned(n)) == list(written.turned.__wrapped__(n))
             assert written.turned.stats().computed == 2
@@ -157,7 +157,7 @@ class TestWrittenBefore:
 
     def test_a_value_put_by_hand_changes_no_call(self, home: Path) -> None:
         root = written.restored(2, home / "store", kind="shared")
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             result = written.alone.call(1).result
             value = cache.values.get(result)
             assert value is not None

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import kept
-from kept import Cache, ConfigError, NotKept, StoreError, keep
-from kept.caches.evict import Evicted, matches
-from kept.stores.collect import collect_blobs, references, unreferenced
+import wellkept
+from wellkept import Cache, ConfigError, NotKept, StoreError, keep
+from wellkept.caches.evict import Evicted, matches
+from wellkept.stores.collect import collect_blobs, references, unreferenced
 
 
 @keep(version=1)
@@ -36,25 +36,25 @@ FUNCTIONS = (blob, small, text)
 
 @pytest.fixture(params=["directory", "memory"])
 def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[Cache]:
-    with kept.open("memory:" if request.param == "memory" else home / "evicting") as made:
+    with wellkept.open("memory:" if request.param == "memory" else home / "evicting") as made:
         yield made
 
 
 @pytest.fixture
 def store(home: Path) -> Iterator[Cache]:
-    with kept.open(home / "evicting") as made:
+    with wellkept.open(home / "evicting") as made:
         yield made
 
 
 def fill(cache: Cache, n: int = 4) -> None:
-    with kept.use(cache):
+    with wellkept.use(cache):
         for i in range(n):
             for function in FUNCTIONS:
                 function(i)
 
 
 def left(cache: Cache) -> dict[str, int]:
-    with kept.use(cache):
+    with wellkept.use(cache):
         return {f.__name__: sum(f.contains(i) for i in range(10)) for f in FUNCTIONS}
 
 
@@ -103,7 +103,7 @@ def test_by_age(cache: Cache) -> None:
 
 def test_by_key_and_prefix(cache: Cache) -> None:
     fill(cache)
-    with kept.use(cache):
+    with wellkept.use(cache):
         keys = [blob.key(0), small.key(1)[:12]]
         assert cache.evict(keys=keys).calls == 2
         assert not blob.contains(0)
@@ -113,7 +113,7 @@ def test_by_key_and_prefix(cache: Cache) -> None:
 
 def test_all_that_is_said_must_fit(cache: Cache) -> None:
     fill(cache)
-    with kept.use(cache):
+    with wellkept.use(cache):
         assert cache.evict("small", keys=[blob.key(0)]).calls == 0
         assert cache.evict("small", older="1 d").calls == 0
         assert cache.evict("small", keys=[small.key(0), blob.key(0)]).calls == 1
@@ -132,7 +132,7 @@ def test_what_makes_no_sense_is_refused(cache: Cache, what: dict[str, object]) -
 @pytest.mark.parametrize("key", ["0" * 64, "00000000", "zz", "z" * 64])
 def test_an_unknown_key_is_refused_and_nothing_goes(cache: Cache, key: str) -> None:
     fill(cache, 1)
-    with kept.use(cache), pytest.raises(NotKept):
+    with wellkept.use(cache), pytest.raises(NotKept):
         cache.evict(keys=[blob.key(0), key])
     assert left(cache) == {"blob": 1, "small": 1, "text": 1}
 
@@ -150,7 +150,7 @@ def test_a_result_that_another_call_gave_stays(cache: Cache) -> None:
     def again(i: int) -> bytearray:
         return blob.__wrapped__(0)
 
-    with kept.use(cache):
+    with wellkept.use(cache):
         assert again(1) == blob(0)
         done = cache.evict("blob")
         assert (done.calls, done.values, done.blobs) == (1, 0, 0)
@@ -159,7 +159,7 @@ def test_a_result_that_another_call_gave_stays(cache: Cache) -> None:
 
 def test_what_was_forgotten_and_replaced_before_is_freed(store: Cache) -> None:
     fill(store)
-    with kept.use(store):
+    with wellkept.use(store):
         blob.forget(0)
         assert len(blobs(store)) == 4
         assert store.evict("small").blobs == 1
@@ -168,7 +168,7 @@ def test_what_was_forgotten_and_replaced_before_is_freed(store: Cache) -> None:
 
 def test_evicted_is_evicted_in_memory_too(cache: Cache) -> None:
     fill(cache)
-    with kept.use(cache):
+    with wellkept.use(cache):
         before = small.counts.computed
         small(1)
         assert small.counts.computed == before
@@ -216,8 +216,8 @@ def test_blobs_of_an_index_that_was_set_aside_wait_for_their_salvage(store: Cach
     store.close()
     root = store.place.root
     (root / "index.sqlite").rename(root / f"index.damaged-{time.time_ns()}.sqlite")
-    with kept.open(root) as cache:
-        with kept.use(cache):
+    with wellkept.open(root) as cache:
+        with wellkept.use(cache):
             blob(8)
             blob(9)
         assert cache.evict("blob").calls == 2
@@ -227,14 +227,14 @@ def test_blobs_of_an_index_that_was_set_aside_wait_for_their_salvage(store: Cach
 
 
 WRITER = """
-import sys, time, kept
-from kept import keep
+import sys, time, wellkept
+from wellkept import keep
 
 @keep(version=1)
 def made(i):
     return bytearray(b"%06d" % i) * 20_000
 
-with kept.open(sys.argv[1]) as cache, kept.use(cache):
+with wellkept.open(sys.argv[1]) as cache, wellkept.use(cache):
     i, end = 0, time.monotonic() + float(sys.argv[2])
     while time.monotonic() < end:
         got = made(i % 25)
@@ -281,7 +281,7 @@ def test_evicting_while_another_process_writes_frees_what_is_free_and_nothing_el
 def test_a_blob_that_is_about_to_be_named_is_not_collected(store: Cache) -> None:
     """The window between a blob's writing and its record's commit, opened wide."""
     content = b"x" * 100_000
-    name = kept.hashing.buffer_digest(content).hex()
+    name = wellkept.hashing.buffer_digest(content).hex()
     with store.place.locks.writing_blobs():
         store.place.blobs.put(name, content)
         with pytest.raises(StoreError, match="busy"):

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tests.caches.places import Counted, every, new, shared, url_of
 
-import kept
-from kept import Cache, StoreError
-from kept.stores import sweep
+import wellkept
+from wellkept import Cache, StoreError
+from wellkept.stores import sweep
 
 LARGE = 50_000
 
@@ -111,14 +111,14 @@ def test_leases_are_respected() -> None:
 def test_leases_of_the_dead_go() -> None:
     url = url_of("files")
     code = (
-        f"import kept, os, json, time; c = kept.open({url!r}, network=True); "
+        f"import wellkept, os, json, time; c = wellkept.open({url!r}, network=True); "
         "items = c.place.calls.items; "
         "c.place.locks.acquire(bytes(32)); key, = items.keys('leases/'); "
         "lease = json.loads(items.get(key)); lease[3] -= 3600; "  # as if it were long ago
         "items.put(key, json.dumps(lease).encode()); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    cache = kept.open(url, network=True)
+    cache = wellkept.open(url, network=True)
     items = cache.place.calls.items
     assert len(list(items.keys("leases/"))) == 1
     assert cache.place.locks.acquire(bytes([1]) * 32)
@@ -156,11 +156,11 @@ def test_what_a_call_came_to_name_in_that_moment_is_put_back(
 WRITER = """
 import sys, time
 import numpy as np
-import kept
+import wellkept
 
-cache = kept.open(sys.argv[1])
+cache = wellkept.open(sys.argv[1])
 
-@kept.keep(cache=cache, name="write", version=1, strict=True)
+@wellkept.keep(cache=cache, name="write", version=1, strict=True)
 def write(i: int) -> list[np.ndarray]:
     # Some parts are new, and some are what others have had and lost.
     return [np.full(9000, i), np.full(9000, i % 7), np.full(9000, -(i // 10))]
@@ -179,7 +179,7 @@ print("written", flush=True)
 def test_nothing_is_lost_while_another_process_writes(kind: str) -> None:
     count = 1500 if kind == "embedded" else 600
     url = url_of(kind)
-    cache = kept.open(url)
+    cache = wellkept.open(url)
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, url, str(count)], stdout=subprocess.PIPE, text=True
     ) as writer:
@@ -195,7 +195,7 @@ def test_nothing_is_lost_while_another_process_writes(kind: str) -> None:
         assert writer.returncode == 0
     assert removed > 0
 
-    @kept.keep(cache=cache, name="write", version=1, strict=True)
+    @wellkept.keep(cache=cache, name="write", version=1, strict=True)
     def write(i: int) -> Any:
         raise AssertionError(f"{i} was lost")
 
@@ -210,7 +210,7 @@ def test_nothing_is_lost_while_another_process_writes(kind: str) -> None:
 
 def test_a_stack_is_collected_layer_by_layer() -> None:
     near, far = new("embedded"), new("files")
-    counted, f = fill(kept.Stack(near, far))
+    counted, f = fill(wellkept.Stack(near, far))
     for cache in (near, far):
         cache.calls.delete(f.key(LARGE))
     assert f.cache.gc(grace=0).items == 2
@@ -230,6 +230,6 @@ def test_a_directory_that_is_not_ours_to_write(home: Path) -> None:
     root.chmod(0o500)
     try:
         with pytest.raises(StoreError, match="read-only"):
-            kept.open(root).gc()
+            wellkept.open(root).gc()
     finally:
         root.chmod(0o700)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.caches.places import Counted, every, new, shared
 
-import kept
-from kept import ConfigError, KeptWarning
-from kept.records import Argument, Digest
+import wellkept
+from wellkept import ConfigError, KeptWarning
+from wellkept.records import Argument, Digest
 
 KB = 1000
 
@@ -114,11 +114,11 @@ def test_cost_keeps_what_is_expensive_per_byte(kind: str) -> None:
 
     def keep_one(i: int, seconds: float, size: int) -> Digest:
         call = limited.keep(
-            kept.digest(i).raw,
+            wellkept.digest(i).raw,
             random.Random(i).randbytes(size),
             function="work",
             code="none",
-            arguments={"i": Argument(kept.digest(i), i, True)},
+            arguments={"i": Argument(wellkept.digest(i), i, True)},
             seconds=seconds,
         )
         return call.result

@@ -9,9 +9,20 @@ import numpy as np
 import pytest
 from tests.caches.places import Counted
 
-import kept
-from kept import Cache, ConfigError
-from kept.stores import Compressed, Files, Hdf5, Locked, Logged, Memory, Prefix, Retry, Sql, Sqlite
+import wellkept
+from wellkept import Cache, ConfigError
+from wellkept.stores import (
+    Compressed,
+    Files,
+    Hdf5,
+    Locked,
+    Logged,
+    Memory,
+    Prefix,
+    Retry,
+    Sql,
+    Sqlite,
+)
 
 MEDIA: dict[str, Callable[[Path], Any]] = {
     "memory": lambda home: Memory(),
@@ -76,8 +87,8 @@ def test_no_way_changes_a_digest_and_each_reads_all(store: Any) -> None:
             cache = on(Prefix(way(store), _room(name)))
             f = counted.into(cache, strict=True)
             for n, result in enumerate(RESULTS):
-                assert kept.digest(f(n)) == kept.digest(result)
-                assert kept.digest(cache.load(f.call(n).result)) == kept.digest(result)
+                assert wellkept.digest(f(n)) == wellkept.digest(result)
+                assert wellkept.digest(cache.load(f.call(n).result)) == wellkept.digest(result)
             assert digests(cache) == wanted
             assert cache.verify().problems == ()
             assert not cache.gc(grace=0).items
@@ -117,23 +128,23 @@ def test_no_codec_changes_a_digest(codec: str, home: Path) -> None:
         for n, result in enumerate(some):
             f = Counted(lambda n: some[n]).into(cache, codec=codec, strict=True)
             f(n)
-            assert f.call(n).result == kept.digest(result)
-            assert kept.digest(f(n)) == kept.digest(result)
+            assert f.call(n).result == wellkept.digest(result)
+            assert wellkept.digest(f(n)) == wellkept.digest(result)
 
 
 @pytest.mark.parametrize("url", ["files:c", "hdf5:c.h5", "memory:"])
 def test_a_cache_is_told_to_compress_where_it_is_opened(url: str) -> None:
     counted = Counted(lambda n: RESULTS[n])
-    with kept.open(url, compression="gzip:9") as cache:
+    with wellkept.open(url, compression="gzip:9") as cache:
         f = counted.into(cache, strict=True)
         f(3)
         inside = cache.place.values.items.store
         assert sum(len(inside.get(key)) for key in inside.keys()) < 9000  # noqa: SIM118  as above
     if url != "memory:":
         for how in ({}, {"compression": "zstd"}):
-            with kept.open(url, **how) as cache:
+            with wellkept.open(url, **how) as cache:
                 assert (counted.into(cache, strict=True)(3) == 0).all()
         assert counted.runs == 1
     for bad in ("lzma", "zstd:99", "zstd:x", ""):
         with pytest.raises(ConfigError, match=r"compression|level"):
-            kept.open(url, compression=bad)
+            wellkept.open(url, compression=bad)

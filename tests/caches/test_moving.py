@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from tests.caches.places import KINDS, Counted, every, new
 
-import kept
-from kept import Call, ConfigError, StoreError, keep
-from kept.caches.moving import Moved
+import wellkept
+from wellkept import Call, ConfigError, StoreError, keep
+from wellkept.caches.moving import Moved
 
 pairs = pytest.mark.parametrize("kinds", [(a, b) for a in KINDS for b in KINDS])
 LARGE = 50_000
 
 
-def fill(cache: kept.Cache) -> tuple[Counted, Any]:
+def fill(cache: wellkept.Cache) -> tuple[Counted, Any]:
     counted = Counted(lambda x: np.arange(x) if x > 10 else [x])
     f = counted.into(cache)
     for x in (1, 2, 3, LARGE, LARGE + 1):
@@ -89,27 +89,27 @@ def test_another_result_of_the_same_call_stays(kinds: tuple[str, str], move: boo
     def drifting(x: int) -> int:
         return next(numbers) * 1000
 
-    with kept.use(source):
+    with wellkept.use(source):
         old = drifting(1)
-    with kept.use(target):
+    with wellkept.use(target):
         newer = drifting(1)
         key = drifting.key(1)
     done = source.transfer(target, move=move)
     assert (done.calls, done.same, done.skipped, done.other) == (0, 0, 0, 1)
-    with kept.use(target):
+    with wellkept.use(target):
         assert drifting(1) == newer
-    with kept.use(source):
+    with wellkept.use(source):
         assert drifting(1) == old, "nor is it gone here"
     assert source.transfer(target, move=move, overwrite="older", dry_run=True).other == 1
     back = target.transfer(source, move=move, overwrite="older")
     assert (back.calls, back.other) == (1, 0)
-    with kept.use(source):
+    with wellkept.use(source):
         assert drifting(1) == newer
     assert (target.calls.get(key) is None) is move
-    with kept.use(target):
+    with wellkept.use(target):
         drifting.rerun(1)
     assert source.transfer(target, overwrite=True).calls == 1
-    with kept.use(target):
+    with wellkept.use(target):
         assert drifting(1) == newer
     with pytest.raises(ConfigError, match="overwrite="):
         source.transfer(target, overwrite="always")
@@ -128,18 +128,18 @@ def test_what_cannot_be_transferred_is_skipped_and_stays(kind: str) -> None:
 
 @pytest.mark.parametrize("url", ["here", "files:here", "sqlite:///here"])
 def test_nothing_is_moved_to_where_it_is(url: str) -> None:
-    source = kept.open(url)
+    source = wellkept.open(url)
     _, f = fill(source)
     Path("link").symlink_to("here")
     near = new("memory")
-    for target in (kept.open(url), kept.open(url.replace("here", "link"))):
+    for target in (wellkept.open(url), wellkept.open(url.replace("here", "link"))):
         with pytest.raises(ConfigError, match="not to itself"):
             source.transfer(target, move=True)
-        stack = kept.Stack(near, target)
+        stack = wellkept.Stack(near, target)
         for a, b in ((stack, source), (source, stack)):
             with pytest.raises(ConfigError, match="a part of it"):
                 a.transfer(b, move=True)
-        assert source.transfer(kept.Stack(near, target)).skipped == 0
+        assert source.transfer(wellkept.Stack(near, target)).skipped == 0
     assert f.contains(LARGE)
     assert source.size().calls == 5
 
@@ -169,10 +169,10 @@ def test_transfer_to_a_stack_and_from_one() -> None:
     source = new("embedded")
     counted, _ = fill(source)
     near, far = new("files"), new("sqlite")
-    assert source.transfer(kept.Stack(near, far)).calls == 5
+    assert source.transfer(wellkept.Stack(near, far)).calls == 5
     assert near.size().calls == far.size().calls == 5
     copy = new("memory")
-    assert kept.Stack(near, far).transfer(copy).calls == 5
+    assert wellkept.Stack(near, far).transfer(copy).calls == 5
     assert len(counted.into(copy)(LARGE)) == LARGE
     assert counted.runs == 5
 
@@ -274,8 +274,8 @@ def test_results_whose_digest_changed_migrate_without_recomputing(kind: str) -> 
         move(make(x), 1)
     assert shape(cache.migrate()) == (0, 10, 0)
     old = make.call(1).result
-    kept.register_digest(Point, lambda point: point.x)
-    assert kept.digest(Point(1)) != old
+    wellkept.register_digest(Point, lambda point: point.x)
+    assert wellkept.digest(Point(1)) != old
     assert not move.contains(make(1), 1)
     steps: list[tuple[int, int]] = []
     would = cache.migrate(dry_run=True)
@@ -287,7 +287,7 @@ def test_results_whose_digest_changed_migrate_without_recomputing(kind: str) -> 
     for x in range(5):
         assert move(make(x), 1) == [Point(x + 1), Point(x)]
     assert runs == [5, 5]
-    assert make.call(1).result == kept.digest(Point(1))
+    assert make.call(1).result == wellkept.digest(Point(1))
     assert cache.load(make.call(1).result) == Point(1)
     assert shape(cache.migrate()) == (0, 10, 0)
     assert cache.size().calls == 10
@@ -299,7 +299,7 @@ def test_migrate_leaves_what_it_cannot_read(kind: str) -> None:
     cache = new(kind)
     counted, f = fill(cache)
     cache.keep(
-        kept.digest("odd").raw, b"x", function="odd", code="none", arguments={}, codec="pickle"
+        wellkept.digest("odd").raw, b"x", function="odd", code="none", arguments={}, codec="pickle"
     )
     assert shape(cache.migrate()) == (1, 5, 0)  # under the key that its record gives
     assert f(1) == [1]

@@ -20,15 +20,15 @@ START = """
 import json, os, sys, time, random, warnings
 from pathlib import Path
 sys.path.insert(0, os.environ["ROOT"])
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
 if os.environ["STORE"]:
     options = json.loads(os.environ["OPTIONS"])
     if os.environ.get("SHARED") and os.environ["STORE"].startswith(("files", "sqlite", "hdf5")):
         options["network"] = True  # by hosts: leases are records there
-    cache = kept.open(os.environ["STORE"], **options)
+    cache = wellkept.open(os.environ["STORE"], **options)
 if os.environ.get("HOST"):
     cache.place.locks.leases._host = os.environ["HOST"]
 """
@@ -40,7 +40,7 @@ def work(i):
     time.sleep(0.002)
     return {"i": i, "data": list(range(i % 50))}
 
-warnings.simplefilter("error", kept.KeptWarning)
+warnings.simplefilter("error", wellkept.KeptWarning)
 keys = list(range(int(sys.argv[2])))
 random.Random(int(sys.argv[1])).shuffle(keys)
 print("ready", flush=True)
@@ -94,7 +94,7 @@ def start(request: pytest.FixtureRequest, home: Path) -> Iterator[Start]:
         url = f"sqlite:///{home / 'items.db'}"
     elif kind == "s3":
         endpoint = request.getfixturevalue("s3_url")
-        url = f"s3://{request.getfixturevalue('s3_bucket')}/kept"
+        url = f"s3://{request.getfixturevalue('s3_bucket')}/wellkept"
         options = {"endpoint": endpoint, "region": "us-east-1"}
         options |= {"access_key_id": "test", "secret_access_key": "test"}
     else:
@@ -120,7 +120,7 @@ def test_eight_processes_compute_each_call_once(start: Start, home: Path) -> Non
 
 def test_eight_stacks_on_one_shared_cache_compute_each_call_once(home: Path) -> None:
     start = Start("", home, OPTIONS="{}")
-    stacked = 'cache = kept.Stack(kept.open(f"./near{sys.argv[1]}"), kept.open("files:./far"))\n'
+    stacked = 'cache = wellkept.Stack(wellkept.open(f"./near{sys.argv[1]}"), wellkept.open("files:./far"))\n'
     try:
         for seed in range(PROCESSES):
             start.made.append(Child(START + stacked + ALL, seed, 50, **start.environment))

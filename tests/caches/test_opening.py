@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.caches.sizes import parse_duration, parse_size
-from kept.stores.memory import Memory
+import wellkept
+from wellkept.caches.sizes import parse_duration, parse_size
+from wellkept.stores.memory import Memory
 
 
-def use_it(cache: kept.Cache) -> None:
-    @kept.keep(cache=cache)
+def use_it(cache: wellkept.Cache) -> None:
+    @wellkept.keep(cache=cache)
     def f(x: int) -> int:
         return x
 
@@ -26,7 +26,7 @@ def use_it(cache: kept.Cache) -> None:
 @pytest.mark.parametrize("place", ["a", "./a/b", "~/c", "é ü", "with:colon"])
 def test_paths(home: Path, place: str) -> None:
     for made in (place, Path(place)) if ":" not in place else (f"./{place}",):
-        with kept.open(made) as cache:
+        with wellkept.open(made) as cache:
             use_it(cache)
             root = home / place.replace("~/", "")
             assert (root / "index.sqlite").exists()
@@ -34,7 +34,7 @@ def test_paths(home: Path, place: str) -> None:
 
 
 def test_what_a_new_directory_is_like() -> None:
-    kept.open("a/b").close()
+    wellkept.open("a/b").close()
     root = Path("a/b")
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
     assert (
@@ -45,10 +45,10 @@ def test_what_a_new_directory_is_like() -> None:
 
 
 def test_memory_and_void() -> None:
-    with kept.open("memory:") as cache:
+    with wellkept.open("memory:") as cache:
         use_it(cache)
-    with kept.open("void:") as cache:
-        f = kept.keep(cache=cache)(lambda x: x)
+    with wellkept.open("void:") as cache:
+        f = wellkept.keep(cache=cache)(lambda x: x)
         assert [f(1), f(1)] == [1, 1]
         assert f.stats().hits == 0
     assert list(Path().iterdir()) == []
@@ -71,16 +71,16 @@ def test_memory_and_void() -> None:
     ],
 )
 def test_wrong_urls_and_options(url: str, options: dict[str, Any], says: str) -> None:
-    with pytest.raises(kept.ConfigError, match=says):
-        kept.open(url, **options)
+    with pytest.raises(wellkept.ConfigError, match=says):
+        wellkept.open(url, **options)
     assert list(Path().iterdir()) == []
 
 
 def test_places_that_cannot_be_used() -> None:
     Path("file").write_text("x")
     for place in ("file", "file/below"):
-        with pytest.raises(kept.StoreError, match="file"):
-            kept.open(place)
+        with pytest.raises(wellkept.StoreError, match="file"):
+            wellkept.open(place)
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_places_that_cannot_be_used() -> None:
 )
 def test_options_that_work(options: dict[str, Any]) -> None:
     for _ in range(2):
-        with kept.open("a", **options) as cache:
-            f = kept.keep(cache=cache, name="f")(lambda x: x)
+        with wellkept.open("a", **options) as cache:
+            f = wellkept.keep(cache=cache, name="f")(lambda x: x)
             assert f(1) == f(1) == 1
             assert f.contains(1)
 
 
 def test_a_cache_opens_again_after_it_was_closed() -> None:
-    cache = kept.open("a")
+    cache = wellkept.open("a")
     use_it(cache)
     cache.close()
     cache.close()
@@ -104,7 +104,7 @@ def test_a_cache_opens_again_after_it_was_closed() -> None:
 
 
 def test_a_cache_pickles_as_how_to_open_it() -> None:
-    with kept.open("a", memory="1 MB") as cache:
+    with wellkept.open("a", memory="1 MB") as cache:
         copy = pickle.loads(pickle.dumps(cache))
         assert copy.url == cache.url
         assert copy.tier.limit == 1_000_000
@@ -114,8 +114,8 @@ def test_a_cache_pickles_as_how_to_open_it() -> None:
 
 
 def test_a_cache_needs_both_stores() -> None:
-    with pytest.raises(kept.ConfigError, match="values=…, calls=…"):
-        kept.Cache(values=Memory())
+    with pytest.raises(wellkept.ConfigError, match="values=…, calls=…"):
+        wellkept.Cache(values=Memory())
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_sizes(size: Any, expected: int) -> None:
     "size", ["", "MB", "-1 MB", "1 XB", "1 MB 2", "1e3", "½ MB", "\u0661 MB", None, 1.0, True, -5]
 )
 def test_no_sizes(size: Any) -> None:
-    with pytest.raises(kept.ConfigError, match=r"not a size.*256 MB"):
+    with pytest.raises(wellkept.ConfigError, match=r"not a size.*256 MB"):
         parse_size(size)
 
 
@@ -149,7 +149,7 @@ def test_durations(span: Any, expected: float) -> None:
 
 @pytest.mark.parametrize("span", ["", "soon", "-5 s", "1 y", None, True, -1, float("nan"), [1]])
 def test_no_durations(span: Any) -> None:
-    with pytest.raises(kept.ConfigError, match="not a duration"):
+    with pytest.raises(wellkept.ConfigError, match="not a duration"):
         parse_duration(span)
 
 
@@ -158,6 +158,6 @@ def test_a_directory_of_somebody_else() -> None:
         pytest.skip("giving a directory away needs root")
     Path("a").mkdir()
     os.chown("a", 12345, 12345)
-    with pytest.raises(kept.UntrustedSource, match="owner 12345"):
-        kept.open("a")
-    kept.open("a", trust=True).close()
+    with pytest.raises(wellkept.UntrustedSource, match="owner 12345"):
+        wellkept.open("a")
+    wellkept.open("a", trust=True).close()

@@ -5,25 +5,25 @@ from typing import Any
 import pytest
 from tests.caches.places import KINDS, new
 
-import kept
-from kept import ConfigError, NotKept
+import wellkept
+from wellkept import ConfigError, NotKept
 
 NONE = ["nothex", "ab", "z" * 64, "a" * 65, "", None, 5, b"ab" * 32, "AB" * 32 + "\n"]
 
 
 @pytest.fixture(params=[*KINDS, "void", "readonly", "stack"])
-def cache(request: pytest.FixtureRequest) -> kept.Cache:
+def cache(request: pytest.FixtureRequest) -> wellkept.Cache:
     if request.param == "void":
-        return kept.open("void:")
+        return wellkept.open("void:")
     if request.param == "readonly":
         return new("memory").readonly()
     if request.param == "stack":
-        return kept.Stack(new("embedded"), new("files"))
+        return wellkept.Stack(new("embedded"), new("files"))
     return new(request.param)
 
 
 @pytest.mark.parametrize("bad", NONE)
-def test_what_is_no_digest(cache: kept.Cache, bad: Any) -> None:
+def test_what_is_no_digest(cache: wellkept.Cache, bad: Any) -> None:
     for ask in (cache.load, cache.expand, cache.shrink):
         with pytest.raises(NotKept, match="is no digest: 4 to 64 hex digits"):
             ask(bad)
@@ -33,6 +33,6 @@ def test_what_is_no_digest(cache: kept.Cache, bad: Any) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["nothex", "z" * 64, "a" * 65, "Ab"])
-def test_nothing_begins_with_what_is_no_digest(cache: kept.Cache, prefix: str) -> None:
+def test_nothing_begins_with_what_is_no_digest(cache: wellkept.Cache, prefix: str) -> None:
     assert list(cache.calls.keys(prefix)) == []
     assert list(cache.values.keys(prefix)) == []

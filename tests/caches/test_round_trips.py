@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tests.caches.places import Counted
 
-import kept
+import wellkept
 
 
 class Wire:
@@ -70,7 +70,7 @@ def wired(request: pytest.FixtureRequest) -> Iterator[tuple[str, Wire]]:
 
 def test_a_hit_is_one_round_trip(wired: tuple[str, Wire]) -> None:
     url, wire = wired
-    with kept.open(url, memory=0) as cache:  # or a blob that was read once is near
+    with wellkept.open(url, memory=0) as cache:  # or a blob that was read once is near
         counted = Counted(lambda x: np.zeros(30_000) if x < 0 else {"x": x, "text": "a" * 50 * x})
         f = counted.into(cache, strict=True)
         for x in (0, 1000, -1):

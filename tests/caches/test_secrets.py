@@ -5,50 +5,53 @@ from pathlib import Path
 
 import pytest
 
-import kept
-from kept import ConfigError, KeptWarning, Stack
-from kept.caches import named, settings
-from kept.caches.active import reset
-from kept.caches.config import find
-from kept.caches.secrets import expanded, has_password, redacted
+import wellkept
+from wellkept import ConfigError, KeptWarning, Stack
+from wellkept.caches import named, settings
+from wellkept.caches.active import reset
+from wellkept.caches.config import find
+from wellkept.caches.secrets import expanded, has_password, redacted
 
 SECRET = "pass/word@1"
 
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KEPT_CACHE")
+    monkeypatch.delenv("WELLKEPT_CACHE")
 
 
 def write(text: str) -> Path:
-    made = Path("kept.toml")
+    made = Path("wellkept.toml")
     made.write_text(text)
     return made.absolute()
 
 
 def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(
-        '[caches.db]\nurl = "postgresql://kept:${KEPT_DB_PASSWORD}@db.invalid/kept"\n'
-        '[caches.disk]\nurl = "${KEPT_SCRATCH}/kept"\n'
-        '[caches.deep]\nurl = "files:${KEPT_SCRATCH}/files"\n'
+        '[caches.db]\nurl = "postgresql://wellkept:${WELLKEPT_DB_PASSWORD}@db.invalid/wellkept"\n'
+        '[caches.disk]\nurl = "${WELLKEPT_SCRATCH}/wellkept"\n'
+        '[caches.deep]\nurl = "files:${WELLKEPT_SCRATCH}/files"\n'
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = find()
-    assert found.caches["db"].url == "postgresql://kept:${KEPT_DB_PASSWORD}@db.invalid/kept"
-    for name, variable in [("db", "KEPT_DB_PASSWORD"), ("disk", "KEPT_SCRATCH")]:
-        with pytest.raises(ConfigError, match=rf"kept\.toml.*variable {variable} is not set"):
+    assert (
+        found.caches["db"].url
+        == "postgresql://wellkept:${WELLKEPT_DB_PASSWORD}@db.invalid/wellkept"
+    )
+    for name, variable in [("db", "WELLKEPT_DB_PASSWORD"), ("disk", "WELLKEPT_SCRATCH")]:
+        with pytest.raises(ConfigError, match=rf"wellkept\.toml.*variable {variable} is not set"):
             named(name)
-    monkeypatch.setenv("KEPT_DB_PASSWORD", SECRET)
-    monkeypatch.setenv("KEPT_SCRATCH", "scratch")
+    monkeypatch.setenv("WELLKEPT_DB_PASSWORD", SECRET)
+    monkeypatch.setenv("WELLKEPT_SCRATCH", "scratch")
     reset()
     db = named("db")
-    assert db.url == "postgresql://kept:pass%2Fword%401@db.invalid/kept"
-    assert named("disk").url == str(path.parent / "scratch/kept")
+    assert db.url == "postgresql://wellkept:pass%2Fword%401@db.invalid/wellkept"
+    assert named("disk").url == str(path.parent / "scratch/wellkept")
     assert named("deep").url == f"files:{path.parent}/scratch/files"
     for said in (repr(db), repr(Stack(named("disk"), db)), settings().to_toml()):
         assert "word" not in said.replace("PASSWORD", "")
-    with pytest.raises(kept.StoreError) as caught:
+    with pytest.raises(wellkept.StoreError) as caught:
         db.calls.get("0" * 64)
     assert SECRET not in str(caught.value)
     assert "word" not in str(caught.value).replace("password", "")

@@ -18,9 +18,9 @@ import pytest
 from tests.caches.places import Counted, new
 from tests.remote.webs import Anywhere
 
-import kept
-from kept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
-from kept.stores import Sqlite
+import wellkept
+from wellkept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
+from wellkept.stores import Sqlite
 
 KINDS = ["files", "sqlite", "postgresql", "redis", "ssh", "http"]
 KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("hdf5", "mariadb", "s3")]
@@ -30,13 +30,13 @@ ROOT = Path(__file__).parents[2]
 
 def opened(request: pytest.FixtureRequest, kind: str, home: Path) -> Cache:
     if kind in ("files", "hdf5"):
-        return kept.open(f"{kind}:{home / kind}")
+        return wellkept.open(f"{kind}:{home / kind}")
     if kind == "sqlite":
         Sqlite(home / "items.db").close()  # of items: what is opened is a medium
-        return kept.open(f"sqlite:///{home / 'items.db'}")
+        return wellkept.open(f"sqlite:///{home / 'items.db'}")
     if kind == "s3":
-        return kept.open(
-            f"s3://{request.getfixturevalue('s3_bucket')}/kept",
+        return wellkept.open(
+            f"s3://{request.getfixturevalue('s3_bucket')}/wellkept",
             endpoint=request.getfixturevalue("s3_url"),
             region="us-east-1",
             access_key_id="test",
@@ -44,11 +44,11 @@ def opened(request: pytest.FixtureRequest, kind: str, home: Path) -> Cache:
         )
     if kind == "ssh":
         options = request.getfixturevalue("ssh_options")
-        return kept.open(request.getfixturevalue("ssh_url"), **options)
+        return wellkept.open(request.getfixturevalue("ssh_url"), **options)
     if kind == "http":
         anywhere = request.getfixturevalue("anywhere")
-        return kept.open(f"{anywhere.url}{home}/far", **anywhere.options)
-    return kept.open(request.getfixturevalue(f"{kind}_url"))
+        return wellkept.open(f"{anywhere.url}{home}/far", **anywhere.options)
+    return wellkept.open(request.getfixturevalue(f"{kind}_url"))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ LONGER = [pytest.param(kind, marks=pytest.mark.long) for kind in ("mariadb", "re
 def test_killed_and_restarted_in_the_middle_of_1000_calls(
     request: pytest.FixtureRequest, kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kept.stores import silence
+    from wellkept.stores import silence
 
     monkeypatch.setattr(silence, "PAUSE", 0.2)
     service = request.getfixturevalue(kind)
@@ -194,7 +194,7 @@ def test_killed_and_restarted_in_the_middle_of_1000_calls(
     assert counted.runs == runs
 
 
-def anything(call: kept.Call) -> bool:
+def anything(call: wellkept.Call) -> bool:
     return True
 
 
@@ -246,10 +246,10 @@ def test_every_guise_in_another_process_and_in_a_fork(cache: Cache, home: Path) 
 WRITE = """
 import pickle, sys
 from pathlib import Path
-import kept
+import wellkept
 from tests.caches.test_servers import parts
 cache, count = pickle.loads(Path(sys.argv[1]).read_bytes())
-write = kept.keep(cache=cache, name="parts", version=1, strict=True)(parts)
+write = wellkept.keep(cache=cache, name="parts", version=1, strict=True)(parts)
 for i in range(count):
     write(i)
     if i % 3 == 0:
@@ -274,7 +274,7 @@ def test_collecting_while_another_process_writes_loses_nothing(cache: Cache, hom
             time.sleep(0.01)
     assert writer.returncode == 0
     assert cache.gc(grace=0).items + removed > 0
-    f = kept.keep(cache=cache, name="parts", version=1, strict=True)(parts)
+    f = wellkept.keep(cache=cache, name="parts", version=1, strict=True)(parts)
     for i in range(count):
         if i % 3:
             assert [int(part[0]) for part in f(i)] == [i, i % 7, -(i // 10)]
@@ -287,7 +287,7 @@ def test_collecting_while_another_process_writes_loses_nothing(cache: Cache, hom
 def test_a_far_server_that_dies_and_comes_back(
     request: pytest.FixtureRequest, kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kept.stores import layers
+    from wellkept.stores import layers
 
     monkeypatch.setattr(layers, "PAUSE", 0.2)
     service = request.getfixturevalue(kind)
@@ -325,6 +325,6 @@ def test_wrong_credentials_are_one_error_without_the_password(
     parts = urlsplit(request.getfixturevalue(f"{kind}_url"))
     url = parts._replace(netloc=f"nobody:wr0ng@{parts.hostname}:{parts.port}").geturl()
     with pytest.raises((StoreError, ConfigError)) as caught:
-        kept.open(url).calls.get("0" * 64)
+        wellkept.open(url).calls.get("0" * 64)
     assert "wr0ng" not in str(caught.value)
     assert "password" in str(caught.value) or "credential" in str(caught.value)

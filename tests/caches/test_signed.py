@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import Cache, keep
-from kept.codecs.signing import Key
-from kept.records import Value
-from kept.stores.keyring import Keyring
+import wellkept
+from wellkept import Cache, keep
+from wellkept.codecs.signing import Key
+from wellkept.records import Value
+from wellkept.stores.keyring import Keyring
 
-pytestmark = pytest.mark.filterwarnings("ignore::kept.KeptWarning")  # that it is not trusted
+pytestmark = pytest.mark.filterwarnings("ignore::wellkept.KeptWarning")  # that it is not trusted
 
 
 class Evil:
@@ -33,7 +33,7 @@ def opened(
 ) -> Callable[..., Cache]:
     kind = request.param
     options: dict[str, Any] = {}
-    monkeypatch.setenv("KEPT_KEYS", str(home / "keys"))
+    monkeypatch.setenv("WELLKEPT_KEYS", str(home / "keys"))
     urls = {
         "directory": str(home / "c"),
         "sqlite": f"sqlite:///{home}/c.db",
@@ -44,7 +44,7 @@ def opened(
     if kind == "redis":
         url = request.getfixturevalue("redis_url")
     elif kind == "s3":
-        url = f"s3://{request.getfixturevalue('s3_bucket')}/kept"
+        url = f"s3://{request.getfixturevalue('s3_bucket')}/wellkept"
         options = {
             "endpoint": request.getfixturevalue("s3_url"),
             "region": "us-east-1",
@@ -55,7 +55,7 @@ def opened(
         url = urls[kind]
     if kind == "items":
         options["compression"] = "gzip"
-    return lambda **more: kept.open(url, memory=0, **options, **more)
+    return lambda **more: wellkept.open(url, memory=0, **options, **more)
 
 
 def key_of(home: Path) -> None:
@@ -92,7 +92,7 @@ def test_what_a_key_signed_is_a_hit_and_else_only_what_is_plain(
 ) -> None:
     key_of(home)
     for _ in range(2):
-        with opened(signed=True) as cache, kept.use(cache):
+        with opened(signed=True) as cache, wellkept.use(cache):
             before = made.stats().computed
             assert [made(n) for n in (1, 9)] == [
                 [Own(1), bytearray(10)],
@@ -103,7 +103,7 @@ def test_what_a_key_signed_is_a_hit_and_else_only_what_is_plain(
     assert made.stats().computed == before, "hits, in another cache object"
     (home / "keys").unlink()
     key_of(home)  # another one: nobody's signature is believed
-    with opened(signed=True) as cache, kept.use(cache):
+    with opened(signed=True) as cache, wellkept.use(cache):
         was = plain.stats().computed
         assert made(1) == [Own(1), bytearray(10)]
         assert plain(1) == {"n": 1}
@@ -114,7 +114,7 @@ def test_what_a_key_signed_is_a_hit_and_else_only_what_is_plain(
 def test_nothing_hostile_runs(opened: Callable[..., Cache], home: Path) -> None:
     key_of(home)
     evil = pickle.dumps(Evil(str(home / "ran")))
-    with opened(signed=True) as cache, kept.use(cache):
+    with opened(signed=True) as cache, wellkept.use(cache):
         plain(1)
         key = plain.key(1)
     with opened() as stranger:  # who has no key, and writes what he likes
@@ -122,13 +122,13 @@ def test_nothing_hostile_runs(opened: Callable[..., Cache], home: Path) -> None:
         assert call is not None
         stranger.place.commit(call, Value("pickle", evil))
         stranger.values.put(call.result, Value("pickle", evil))
-    with opened(signed=True) as cache, kept.use(cache):
+    with opened(signed=True) as cache, wellkept.use(cache):
         assert plain(1) == {"n": 1}
         assert list(plain.map([1])) == [{"n": 1}]
-        with pytest.raises(kept.DecodeError):
+        with pytest.raises(wellkept.DecodeError):
             cache.load(call.result)
     assert not (home / "ran").exists()
-    with opened() as cache, kept.use(cache):
+    with opened() as cache, wellkept.use(cache):
         cache.place.commit(call, Value("pickle", evil))
         plain(1)
     assert (home / "ran").exists(), "as whoever does not sign must trust them"

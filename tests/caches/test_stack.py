@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tests.caches.places import KINDS, Counted, every, new
 
-import kept
-from kept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
-from kept.stores import layers
+import wellkept
+from wellkept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
+from wellkept.stores import layers
 
 pairs = pytest.mark.parametrize("kinds", [(a, b) for a in KINDS for b in KINDS])
 
@@ -126,15 +126,15 @@ def test_forgetting_and_evicting_reach_all(kinds: tuple[str, str]) -> None:
 
 
 FORGET = """
-import sys, kept
-with kept.open(sys.argv[1]) as cache:
+import sys, wellkept
+with wellkept.open(sys.argv[1]) as cache:
     for key in list(cache.calls.keys()):
         cache.calls.delete(key)
 """
 
 
 def test_what_another_process_forgets_in_the_near_layer_is_not_served() -> None:
-    near, far = kept.open("near"), kept.open("far")
+    near, far = wellkept.open("near"), wellkept.open("far")
     counted = Counted(lambda x: x)
     f = counted.into(Stack(near, far, write="first"))
     assert [f(1), f(1), f(1)] == [1, 1, 1]
@@ -146,7 +146,7 @@ def test_what_another_process_forgets_in_the_near_layer_is_not_served() -> None:
 
 
 def test_what_is_only_in_the_far_layer_is_never_in_memory() -> None:
-    near, far = kept.open("near"), kept.open("far")
+    near, far = wellkept.open("near"), wellkept.open("far")
     counted = Counted(lambda x: x)
     counted.into(far)(1)
     pool = Pool(near, far)
@@ -164,7 +164,7 @@ class Flaky:
     """A store that can be switched off."""
 
     def __init__(self) -> None:
-        self.store: Any = kept.stores.Memory()
+        self.store: Any = wellkept.stores.Memory()
         self.down = False
         self.asked = 0
 
@@ -359,7 +359,7 @@ def test_what_is_no_stack() -> None:
 
 @every
 def test_stacks_and_pools_pickle(kind: str) -> None:
-    near, far = new(kind), kept.open("far")
+    near, far = new(kind), wellkept.open("far")
     counted = Counted(value)
     counted.into(far)(1)
     for cache in (Stack(near, far, write="first"), Pool(near, far), Stack(Pool(far), near)):
@@ -384,7 +384,7 @@ def test_a_stack_survives_a_fork() -> None:
     import os
 
     counted = Counted(value)
-    f = counted.into(Stack(kept.open("near"), kept.open("files:far")))
+    f = counted.into(Stack(wellkept.open("near"), wellkept.open("files:far")))
     f(1)
     child = os.fork()
     if child == 0:

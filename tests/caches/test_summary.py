@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import kept
-from kept import Cache, NotKept, keep
-from kept.caches import summary
+import wellkept
+from wellkept import Cache, NotKept, keep
+from wellkept.caches import summary
 
 
 @keep(name="one", version=1)
@@ -21,7 +21,7 @@ def two(i: int) -> str:
 
 
 def fill(cache: Cache) -> None:
-    with kept.use(cache):
+    with wellkept.use(cache):
         for i in range(20):
             one(i)
             two(i)
@@ -29,7 +29,7 @@ def fill(cache: Cache) -> None:
 
 
 def test_sql_and_scan_give_the_same(home: Path) -> None:
-    with kept.open(home / "sql") as sql, kept.open("memory:") as scan:
+    with wellkept.open(home / "sql") as sql, wellkept.open("memory:") as scan:
         fill(sql)
         fill(scan)
         for a, b in zip(summary.functions(sql), summary.functions(scan), strict=True):
@@ -55,7 +55,7 @@ def test_sql_and_scan_give_the_same(home: Path) -> None:
 
 
 def test_uses_count_with_what_they_saved(home: Path) -> None:
-    with kept.open(home / "uses") as cache, kept.use(cache):
+    with wellkept.open(home / "uses") as cache, wellkept.use(cache):
         for _ in range(4):
             one(1)
         cache.flush()
@@ -68,13 +68,13 @@ def test_uses_count_with_what_they_saved(home: Path) -> None:
 
 
 def test_damaged_columns_break_no_sum(home: Path) -> None:
-    with kept.open(home / "damaged") as cache:
+    with wellkept.open(home / "damaged") as cache:
         fill(cache)
     with sqlite3.connect(home / "damaged" / "index.sqlite") as c:
         c.execute("UPDATE calls SET size = 'x', seconds = x'00ff', created = 'y' WHERE id < 0")
         c.execute("UPDATE functions SET name = CAST(x'ff' AS TEXT) WHERE name = 'one'")
     c.close()
-    with kept.open(home / "damaged") as cache:
+    with wellkept.open(home / "damaged") as cache:
         rows = summary.functions(cache)
         assert sum(row.calls for row in rows) == 41
         assert {row.function for row in rows} == {"pkg:two", "\ufffd"}

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import kept
-from kept.caches import surviving
-from kept.errors import EncodeError, KeptWarning
+import wellkept
+from wellkept.caches import surviving
+from wellkept.errors import EncodeError, KeptWarning
 
 RAN: list[Any] = []
 
@@ -81,7 +81,7 @@ def caused() -> Any:
 def anew(tmp_path: Any) -> Any:
     RAN.clear()
     surviving._same.clear()
-    with kept.use(kept.open(tmp_path / "c")):
+    with wellkept.use(wellkept.open(tmp_path / "c")):
         yield
 
 
@@ -102,19 +102,19 @@ LOST = {
 
 @pytest.mark.parametrize("name", LOST)
 def test_what_would_come_back_otherwise_is_not_kept(name: str) -> None:
-    @kept.keep(name=name, version=1)
+    @wellkept.keep(name=name, version=1)
     def f() -> Any:
         RAN.append(name)
         return LOST[name]()
 
-    with pytest.warns(KeptWarning, match="returned, not kept.*(another value|decoded again)"):
+    with pytest.warns(KeptWarning, match="returned, not wellkept.*(another value|decoded again)"):
         first = f()
     second = f()
-    assert kept.digest(first) == kept.digest(second) == kept.digest(LOST[name]())
+    assert wellkept.digest(first) == wellkept.digest(second) == wellkept.digest(LOST[name]())
     assert len(RAN) == 2
     assert f.stats().unstorable == 2
     with pytest.raises(EncodeError):
-        kept.keep(name="strict", version=1, strict=True)(LOST[name])()
+        wellkept.keep(name="strict", version=1, strict=True)(LOST[name])()
 
 
 WHOLE = {
@@ -140,7 +140,7 @@ def test_what_comes_back_whole_is_kept_and_compared_once(
     real = surviving.decoder
     monkeypatch.setattr(surviving, "decoder", lambda codec: asked.append(codec) or real(codec))
 
-    @kept.keep(name=name, version=1, strict=True)
+    @wellkept.keep(name=name, version=1, strict=True)
     def f(n: int) -> Any:
         RAN.append(name)
         return WHOLE[name]()
@@ -153,7 +153,7 @@ def test_what_comes_back_whole_is_kept_and_compared_once(
 
 
 def test_a_second_object_of_a_type_may_hold_more() -> None:
-    @kept.keep(version=1)
+    @wellkept.keep(version=1)
     def f(units: Any) -> Any:
         return Units([1.0], units)
 

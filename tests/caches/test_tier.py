@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
-from kept.caches.tier import Tier
+import wellkept
+from wellkept import keep
+from wellkept.caches.tier import Tier
 
 RAN: list[Any] = []
 STAMP = ["a"]  # what the body returns now
@@ -30,8 +30,8 @@ def f(x: int) -> Any:
 
 CHILD = """
 import sys
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 STAMP = ["?"]
 
@@ -40,7 +40,7 @@ def f(x):
     value = f"{x} {STAMP[0]}"
     return [value] if x % 2 else value
 
-with kept.use("./here"):
+with wellkept.use("./here"):
     for line in sys.stdin:
         what, x, STAMP[0] = line.split()
         print(repr(getattr(f, what)(int(x)) if what != "ask" else f(int(x))), flush=True)
@@ -73,10 +73,10 @@ def child() -> Iterator[Child]:
 
 
 @pytest.fixture(autouse=True)
-def cache() -> Iterator[kept.Cache]:
+def cache() -> Iterator[wellkept.Cache]:
     RAN.clear()
     STAMP[0] = "a"
-    with kept.open("here") as made, kept.use(made):
+    with wellkept.open("here") as made, wellkept.use(made):
         yield made
 
 
@@ -111,10 +111,13 @@ def test_two_processes_and_a_dict(child: Child, seed: int) -> None:
         what = rng.choice(["ask", "ask", "ask", "ask", "rerun", "forget", "contains"])
         x = rng.randrange(4)
         stamp = STAMP[0] = f"s{step}"
-        if rng.random() < 0.4:
-            got = child(what, x, stamp)
-        else:
-            got = f(x) if what == "ask" else getattr(f, what)(x)
+        got = (
+            child(what, x, stamp)
+            if rng.random() < 0.4
+            else f(x)
+            if what == "ask"
+            else getattr(f, what)(x)
+        )
         if what == "forget":
             expected: Any = model.pop(x, None) is not None
         elif what == "contains":
@@ -155,15 +158,15 @@ def test_a_forked_child_and_its_parent_see_each_other() -> None:
 
 
 def test_two_caches_of_one_process() -> None:
-    with kept.open("here") as other:
+    with wellkept.open("here") as other:
         assert f(0) == f(0) == value(0, "a")
         STAMP[0] = "b"
-        with kept.use(other):
+        with wellkept.use(other):
             assert f(0) == value(0, "a")
             f.rerun(0)
         assert f(0) == value(0, "b")
         f.forget(0)
-        with kept.use(other):
+        with wellkept.use(other):
             assert not f.contains(0)
 
 
@@ -200,12 +203,12 @@ def test_an_index_that_is_removed_under_a_running_process(how: str, child: Child
         time.sleep(0.02)
 
 
-def held(cache: kept.Cache) -> int:
+def held(cache: wellkept.Cache) -> int:
     return sum(entry.measure() for entry in cache.tier.entries.values())
 
 
 def test_it_is_bounded() -> None:
-    with kept.open("small", memory="100 kB") as cache, kept.use(cache):
+    with wellkept.open("small", memory="100 kB") as cache, wellkept.use(cache):
         big = keep(lambda n: bytes(n) * 1000)
         many = keep(lambda n: "x" * 500 + str(n))
         for i in range(40):
@@ -220,17 +223,17 @@ def test_it_is_bounded() -> None:
 
 
 def test_it_is_bounded_when_it_is_filled_by_hits() -> None:
-    with kept.open("small", memory=0) as cache, kept.use(cache):
+    with wellkept.open("small", memory=0) as cache, wellkept.use(cache):
         for i in range(100):
             keep(str.upper)("x" * 2000 + str(i))
-    with kept.open("small", memory="50 kB") as cache, kept.use(cache):
+    with wellkept.open("small", memory="50 kB") as cache, wellkept.use(cache):
         for i in [*range(100), *range(100)]:
             assert keep(str.upper)("x" * 2000 + str(i)) == "X" * 2000 + str(i)
             assert held(cache) <= 52_500
 
 
 def test_one_that_is_too_large_is_not_held() -> None:
-    with kept.open("small", memory="10 kB") as cache, kept.use(cache):
+    with wellkept.open("small", memory="10 kB") as cache, wellkept.use(cache):
         large = keep(lambda n: "x" * n)
         assert len(large(50_000)) == len(large(50_000)) == 50_000
         assert not cache.tier.entries
@@ -238,7 +241,7 @@ def test_one_that_is_too_large_is_not_held() -> None:
 
 
 def test_it_can_be_switched_off() -> None:
-    with kept.open("here", memory=0) as cache, kept.use(cache):
+    with wellkept.open("here", memory=0) as cache, wellkept.use(cache):
         assert f(0) == f(0) == f(0)
         assert RAN == [0]
         assert not cache.tier.entries
@@ -285,8 +288,8 @@ def test_expiry_is_seen_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_notes_of_our_own_leave_the_tier_as_it_is() -> None:
-    cache, other = kept.open("here"), kept.open("here")
-    with kept.use(cache):
+    cache, other = wellkept.open("here"), wellkept.open("here")
+    with wellkept.use(cache):
         f(0)
         f(2)
         key = f.key(2).raw
@@ -299,7 +302,7 @@ def test_notes_of_our_own_leave_the_tier_as_it_is() -> None:
         assert cache.fresh(key) is None
         f(2)
         assert cache.fresh(key) is not None
-        with kept.use(other):
+        with wellkept.use(other):
             f.forget(0)
         cache.place.notes.put("env/e", b"note")
         assert cache.fresh(key) is None

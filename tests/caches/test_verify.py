@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import Cache, KeptWarning, StoreError, keep
-from kept.caches.verify import Report
-from kept.hashing.keys import call_key
-from kept.stores import pages
-from kept.stores.pages import BadPageError, Pages
+import wellkept
+from wellkept import Cache, KeptWarning, StoreError, keep
+from wellkept.caches.verify import Report
+from wellkept.hashing.keys import call_key
+from wellkept.stores import pages
+from wellkept.stores.pages import BadPageError, Pages
 
 N = 12
 
@@ -54,7 +54,7 @@ def call_all() -> int:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole") / "cache"
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         call_all()
     return root
 
@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
 
 
 def verify(root: Path, **options: Any) -> Report:
-    with quiet(), kept.open(root) as cache:
+    with quiet(), wellkept.open(root) as cache:
         return cache.verify(**options)
 
 
@@ -83,7 +83,7 @@ def kinds(report: Report) -> set[str]:
 
 
 def recomputed(root: Path) -> int:
-    with warnings.catch_warnings(), kept.open(root) as cache, kept.use(cache):
+    with warnings.catch_warnings(), wellkept.open(root) as cache, wellkept.use(cache):
         warnings.simplefilter("error", KeptWarning)  # nothing damaged may be left to be met
         return call_all()
 
@@ -213,7 +213,7 @@ def test_a_whole_store_has_no_problems(root: Path) -> None:
 def test_damage_is_listed_and_repaired_and_the_rest_is_whole(root: Path, name: str) -> None:
     damage, kind, lost = DAMAGES[name]
     if name == "a leftover":
-        cache = kept.open(root)  # opening sweeps what is there
+        cache = wellkept.open(root)  # opening sweeps what is there
         damage(root)
     else:
         cache = contextlib.nullcontext()  # type: ignore[assignment]  # only its end matters
@@ -239,7 +239,7 @@ def verify_open(cache: Any, root: Path, **options: Any) -> Report:
 
 
 def test_a_newer_format_is_listed_and_left_alone(root: Path) -> None:
-    from kept.stores.body import rowid, seal
+    from wellkept.stores.body import rowid, seal
 
     with index(root) as c:
         id_, digest, head = c.execute('SELECT id, digest, head FROM "values"').fetchone()
@@ -308,8 +308,8 @@ def test_salvage_without_the_first_page(root: Path) -> None:
 
 
 def test_salvage_reads_the_log_too(root: Path) -> None:
-    cache = kept.open(root)
-    with kept.use(cache):
+    cache = wellkept.open(root)
+    with wellkept.use(cache):
         small(100)
     aside = root / f"index.damaged-{time.time_ns()}.sqlite"
     assert (root / "index.sqlite-wal").stat().st_size > 4096
@@ -320,25 +320,25 @@ def test_salvage_reads_the_log_too(root: Path) -> None:
         path.unlink()
     assert verify(root, repair=True, discard=True).salvaged_calls == 3 * N + 1
     assert not list(root.glob("*damaged*")) + list(root.glob("*salvaged*"))
-    with kept.open(root) as again, kept.use(again):
+    with wellkept.open(root) as again, wellkept.use(again):
         assert small.contains(100)
 
 
 def test_salvage_takes_no_row_that_was_deleted_or_replaced(root: Path) -> None:
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         for i in range(N):
             text.forget(i)
         small.rerun(0)
         new = small.call(0).created
     damaged_copy(root, [0])
     verify(root, repair=True)
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         assert not any(text.contains(i) for i in range(N))
         assert small.call(0).created == new
 
 
 def test_salvage_takes_no_row_of_a_page_that_was_emptied(root: Path) -> None:
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         for i in range(100, 500):
             small(i)
         keys = [small.key(i) for i in range(100, 500)]
@@ -347,7 +347,7 @@ def test_salvage_takes_no_row_of_a_page_that_was_emptied(root: Path) -> None:
         assert cache.evict(keys=keys).calls == 400
     damaged_copy(root, [root_page(root, "calls")])
     assert verify(root, repair=True).salvaged_calls <= 3 * N
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         assert not any(small.contains(i) for i in range(100, 500))
         assert sum(f.contains(i) for f in FUNCTIONS for i in range(N)) > N
 
@@ -355,23 +355,23 @@ def test_salvage_takes_no_row_of_a_page_that_was_emptied(root: Path) -> None:
 def test_what_the_present_index_has_is_newer_and_stays(root: Path) -> None:
     damaged_copy(root, [0])
     with pytest.warns(KeptWarning, match="verify --repair"):
-        cache = kept.open(root)
+        cache = wellkept.open(root)
     with cache:
-        with kept.use(cache):
+        with wellkept.use(cache):
             small(3)
             new = small.call(3).created
         assert cache.verify(repair=True).salvaged_calls == 3 * N - 1
-        with kept.use(cache):
+        with wellkept.use(cache):
             assert small.call(3).created == new
 
 
 def test_uses_are_salvaged(root: Path) -> None:
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         small(1)
         small(1)
     damaged_copy(root, [0])
     verify(root, repair=True)
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         assert small.call(1).uses == 2
 
 
@@ -389,7 +389,7 @@ def test_no_damage_of_an_index_breaks_the_check_or_its_repair(root: Path, seed: 
     verify(root)
     verify(root, repair=True)
     assert verify(root).ok
-    with quiet(), kept.open(root) as cache, kept.use(cache):
+    with quiet(), wellkept.open(root) as cache, wellkept.use(cache):
         call_all()
 
 
@@ -421,7 +421,7 @@ def test_files_that_are_no_index_are_salvaged_of_nothing(root: Path) -> None:
 
 def test_a_read_only_store_can_be_verified_and_not_repaired(root: Path) -> None:
     the_blob(root).unlink()
-    with kept.open(root) as cache:
+    with wellkept.open(root) as cache:
         cache.place.database.readonly = True  # a directory's mode does not stop a superuser
         assert kinds(cache.verify()) == {"missing blob"}
         with pytest.raises(StoreError, match="read-only"):
@@ -438,7 +438,7 @@ def test_progress_is_told(root: Path) -> None:
 
 
 def test_a_medium_is_verified_item_by_item() -> None:
-    with kept.open("memory:") as cache, kept.use(cache):
+    with wellkept.open("memory:") as cache, wellkept.use(cache):
         call_all()
         assert cache.verify().ok
         items = cache.place.calls.items
@@ -460,7 +460,7 @@ def test_a_medium_is_verified_item_by_item() -> None:
 
 @pytest.mark.parametrize("place", ["memory:", "here"])
 def test_a_result_that_was_evicted_is_no_damage(place: str) -> None:
-    with kept.open(place) as cache, kept.use(cache):
+    with wellkept.open(place) as cache, wellkept.use(cache):
         call_all()
         for function in FUNCTIONS:
             cache.values.delete(function.call(1).result)
@@ -482,11 +482,11 @@ def test_a_key_is_given_back_by_its_record(home: Path) -> None:
     def alone(x: object) -> int:
         return 2
 
-    with kept.open(home / "keys") as cache, kept.use(cache):
+    with wellkept.open(home / "keys") as cache, wellkept.use(cache):
         every(1, [2], 3, 4, é="\ud800", c=1e300)
         keyed(7)
         alone("x")
-        alone(kept.digest("x"))
+        alone(wellkept.digest("x"))
         keys = list(cache.calls.keys())
         made = [cache.calls.get(key) for key in keys]
         assert len(made) == 3
@@ -498,9 +498,9 @@ def test_a_key_is_given_back_by_its_record(home: Path) -> None:
 
 
 def test_what_was_forgotten_just_now_is_no_problem(home: Path) -> None:
-    with kept.open(home / "c") as cache, kept.use(cache):
+    with wellkept.open(home / "c") as cache, wellkept.use(cache):
 
-        @kept.keep(name="f", version=1)
+        @wellkept.keep(name="f", version=1)
         def f() -> bytearray:
             return bytearray(100_000)
 

@@ -1,4 +1,4 @@
-"""`kept bless` and `kept verify --function`: of a script that ran as such, and of a module."""
+"""`wellkept bless` and `wellkept verify --function`: of a script that ran as such, and of a module."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from kept.cli.app import run
+from wellkept.cli.app import run
 
 SCRIPT = """
 import sys
 
-import kept
+import wellkept
 
 LIMIT = 10
 
 
-@kept.keep
+@wellkept.keep
 def square(n):
     return min(n * n, LIMIT)
 
@@ -34,7 +34,7 @@ if __name__ == "__main__":
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "__mp_main__", raising=False)
-    monkeypatch.setenv("KEPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WELLKEPT_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "squares.py"
     path.write_text(SCRIPT)
     assert ran(path) == "[4, 9] 2"

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
-from kept.cli.app import run
-from kept.stores.tables import SCHEMA
+import wellkept
+from wellkept import keep
+from wellkept.cli.app import run
+from wellkept.stores.tables import SCHEMA
 
 Kept = Callable[..., Any]
 
@@ -58,7 +58,7 @@ def loud() -> Loud:
 def root(home: Path) -> Path:
     """A filled cache, which is the default one."""
     root = home / "cache"
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         for i in range(5):
             simulate(i)
             report(i)
@@ -96,7 +96,7 @@ def test_where_says_which_and_why_and_makes_nothing(shell: Kept, home: Path) -> 
     assert f"{home / 'cache'}  (nothing is kept there yet)" in shell("where")
     assert shell("where", "--json") == {
         "cache": str(home / "cache"),
-        "source": "KEPT_CACHE",
+        "source": "WELLKEPT_CACHE",
         "exists": False,
         "options": {},
         "caches": {},
@@ -107,14 +107,14 @@ def test_where_says_which_and_why_and_makes_nothing(shell: Kept, home: Path) -> 
 def test_where_reads_the_configuration(
     shell: Kept, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("KEPT_CACHE")
-    (home / "kept.toml").write_text(
+    monkeypatch.delenv("WELLKEPT_CACHE")
+    (home / "wellkept.toml").write_text(
         'cache = "main"\n[caches.main]\nurl = "data"\nmemory = "1 MB"\n'
         '[caches.far]\nurl = "redis://me:secret@host/1?token=secret&db=2"\n'
     )
     found = shell("where", "--json")
     assert found["cache"] == str(home / "data")
-    assert found["source"] == str(home / "kept.toml")
+    assert found["source"] == str(home / "wellkept.toml")
     assert found["options"] == {"memory": "1 MB"}
     assert found["caches"]["far"] == "redis://***@host/1?token=***&db=2"
     assert shell("where", "--cache", "far", "--json")["exists"] is None
@@ -182,14 +182,14 @@ def test_an_empty_cache_and_one_that_is_not_there(shell: Kept, home: Path) -> No
     assert shell("stats", "--json")["calls"] == 0
     assert shell("verify", "--json")["ok"] is True
     assert not (home / "nowhere").exists()
-    with kept.open(home / "cache"):
+    with wellkept.open(home / "cache"):
         pass
     assert "nothing is kept in" in shell("ls")
     assert shell("stats", "--json")["schema"] == SCHEMA
 
 
 def test_what_a_name_holds_does_nothing_to_the_terminal(shell: Kept, root: Path) -> None:
-    with kept.open(root) as cache:
+    with wellkept.open(root) as cache:
         odd = keep(name="odd\x1b[31m\n[red]name[/red]", version=1, cache=cache)(lambda x: x)
         odd("\x1b]0;title\x07\ud800")
     text = shell("ls") + shell("ls", "odd*") + shell("show", odd.key("\x1b]0;title\x07\ud800"))
@@ -212,7 +212,7 @@ def test_show_takes_a_prefix_and_shows_json_results(shell: Kept, root: Path) -> 
     found = shell("show", key.upper()[:10], "--json")
     assert found["key"] == key
     assert found["function"] == "weather.report"
-    assert found["arguments"]["i"] == {"digest": str(kept.digest(2)), "value": 2}
+    assert found["arguments"]["i"] == {"digest": str(wellkept.digest(2)), "value": 2}
     assert found["kept"] == {
         "codec": "json",
         "blobs": 0,
@@ -223,7 +223,11 @@ def test_show_takes_a_prefix_and_shows_json_results(shell: Kept, root: Path) -> 
 
 def test_show_unpickles_nothing_unless_asked(shell: Kept, root: Path) -> None:
     # What is kept first is decoded once, to see that it comes back as it was.
-    with kept.open(root) as cache, kept.use(cache), contextlib.redirect_stdout(io.StringIO()):
+    with (
+        wellkept.open(root) as cache,
+        wellkept.use(cache),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
         loud()
     key = key_of(loud)
     text = shell("show", key)
@@ -292,7 +296,7 @@ def test_verify_finds_and_repairs(shell: Kept, root: Path) -> None:
     next(iter(root.glob("blobs/*/*"))).unlink()
     text = shell("verify", code=1)
     assert "missing blob" in text
-    assert "1 problem: kept verify --repair" in text
+    assert "1 problem: wellkept verify --repair" in text
     found = shell("verify", "--json", code=1)
     assert found["ok"] is False
     assert found["calls"] == 11
@@ -308,10 +312,10 @@ def test_verify_of_a_corrupt_index(shell: Kept, root: Path) -> None:
     path = root / "index.sqlite"
     path.write_bytes(b"nothing of the kind" + path.read_bytes()[19:])
     text = shell("verify", code=1)
-    assert "kept: warning: " in text
+    assert "wellkept: warning: " in text
     assert "set aside" in text
     assert shell("stats", "--json")["damaged_files"] == 1
-    assert "1 damaged: kept verify --repair" in shell("stats")
+    assert "1 damaged: wellkept verify --repair" in shell("stats")
     found = shell("verify", "--repair", "--json")
     assert found["salvaged_calls"] == 11
     assert shell("ls", "--json")["functions"][0]["calls"] == 5
@@ -323,7 +327,7 @@ def test_verify_of_a_corrupt_index(shell: Kept, root: Path) -> None:
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "kept", *arguments],
+        [sys.executable, "-m", "wellkept", *arguments],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -333,7 +337,11 @@ def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 def test_as_a_module_and_with_its_version() -> None:
     done = process("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"kept {kept.__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"wellkept {wellkept.__version__}\n",
+        "",
+    )
 
 
 def test_without_a_command_it_says_what_it_can() -> None:
@@ -352,7 +360,7 @@ def test_no_colours_where_there_is_no_terminal(root: Path) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error(root: Path) -> None:
-    command = f"{sys.executable} -m kept ls --calls --json | head -n 1"
+    command = f"{sys.executable} -m wellkept ls --calls --json | head -n 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "{\n"
     assert done.stderr == ""
@@ -360,7 +368,7 @@ def test_a_reader_that_leaves_early_is_no_error(root: Path) -> None:
 
 def test_where_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from kept.cli.app import run; run(['where']); "
+        "import sys; from wellkept.cli.app import run; run(['where']); "
         "print(sorted({'numpy', 'pandas', 'rich.console', 'asyncio'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-import kept
-from kept import keep
-from kept.cli import setup
-from kept.cli.app import run
-from kept.cli.options import redacted
+import wellkept
+from wellkept import keep
+from wellkept.cli import setup
+from wellkept.cli.app import run
+from wellkept.cli.options import redacted
 
 
 @keep(name="one", version=1)
@@ -22,7 +22,7 @@ def one(i: int) -> int:
 
 @pytest.fixture
 def filled(home: Path) -> Path:
-    with kept.open(home / "cache") as cache, kept.use(cache):
+    with wellkept.open(home / "cache") as cache, wellkept.use(cache):
         for i in range(300):
             one(i)
     return home / "cache"
@@ -32,7 +32,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int | N
     assert run(list(arguments)) in ((1, 2) if code is None else (code,))
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("kept: ")
+    assert err.startswith("wellkept: ")
     assert err.count("\n") == 1
     return err
 
@@ -44,17 +44,17 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int | N
         (["show", "00000000"], 1, "nothing that begins with 00000000"),
         (["show", "xyz"], 1, "no digest"),
         (["show", "x" * 64], 1, "no digest"),
-        (["show"], 2, "kept show --help"),
+        (["show"], 2, "wellkept show --help"),
         (["ls", "won"], 1, "there is one"),
         (["ls", "nothing*like"], 1, "no function nothing*like"),
-        (["ls", "--limit", "-1"], 2, "kept ls --help"),
-        (["ls", "--limit", "many"], 2, "kept ls --help"),
+        (["ls", "--limit", "-1"], 2, "wellkept ls --help"),
+        (["ls", "--limit", "many"], 2, "wellkept ls --help"),
         (["evict"], 2, "say what to evict"),
         (["evict", "--older", "soon"], 2, "not a duration: 'soon'"),
         (["evict", "--older", "-3d"], 2, "not a duration"),
         (["evict", "0" * 64], 1, "no call"),
         (["verify", "--discard"], 2, "--repair"),
-        (["verify", "--no-such"], 2, "kept verify --help"),
+        (["verify", "--no-such"], 2, "wellkept verify --help"),
         (["nosuch"], 2, "kept --help"),
         (["ls", "--cache", "nosuch"], 2, "no cache is named 'nosuch'"),
         (["ls", "--cache", ""], 2, "empty path"),
@@ -75,7 +75,7 @@ def test_bad_input(
 
 
 def test_an_ambiguous_prefix(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with kept.open(home / "cache") as cache:
+    with wellkept.open(home / "cache") as cache:
         for i in range(2):
             key = bytes([0xAB, 0xCD, i]) + b"\0" * 29
             cache.keep(key, i, function="f", code="none", arguments={})
@@ -86,9 +86,9 @@ def test_an_ambiguous_prefix(home: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_malformed_configuration(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (home / "kept.toml").write_text("cache = \n")
+    (home / "wellkept.toml").write_text("cache = \n")
     for command in ("where", "ls", "stats", "verify"):
-        assert "kept.toml:1" in complaint(capsys, command, code=2)
+        assert "wellkept.toml:1" in complaint(capsys, command, code=2)
 
 
 def test_a_cache_that_is_a_file(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,9 +110,9 @@ def test_a_read_only_directory(filled: Path) -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     # Another user may not be able to read the interpreter's modules: first all are imported.
     script = """if True:
-        import contextlib, importlib, io, os, pathlib, platformdirs, sys, kept
-        from kept.cli.app import run
-        root = pathlib.Path(kept.__file__).parent
+        import contextlib, importlib, io, os, pathlib, platformdirs, sys, wellkept
+        from wellkept.cli.app import run
+        root = pathlib.Path(wellkept.__file__).parent
         for path in root.rglob("*.py"):
             module = path.relative_to(root.parent).with_suffix("").parts
             if module[1] not in ("integrations", "examples") and module[-1] != "__main__":
@@ -154,14 +154,14 @@ def test_a_newer_schema_is_refused(filled: Path, capsys: pytest.CaptureFixture[s
         c.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
         c.execute("PRAGMA user_version = 99")
     c.close()
-    assert "upgrade kept" in complaint(capsys, "ls", code=1)
+    assert "upgrade wellkept" in complaint(capsys, "ls", code=1)
 
 
 def test_a_missing_extra_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(setup, "_NEEDS", ("no_such_module",))
-    assert "pip install 'kept[demo]'" in complaint(capsys, "demo", code=2)
+    assert "pip install 'wellkept[demo]'" in complaint(capsys, "demo", code=2)
 
 
 def test_secrets_are_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,11 +197,11 @@ def test_asks_before_it_deletes_on_a_terminal(
 
     monkeypatch.setattr("typer.confirm", confirm)
     assert "nothing was thrown away" in complaint(capsys, "evict", "--function", "one", code=1)
-    with kept.open(filled) as cache:
+    with wellkept.open(filled) as cache:
         assert len(list(cache.calls.keys())) == 300
     assert run(["evict", "--function", "one"]) == 0
     assert asked[0].startswith("Throw away 300 calls")
-    with kept.open(filled) as cache:
+    with wellkept.open(filled) as cache:
         assert not list(cache.calls.keys())
     assert run(["evict", "--older", "0", "--yes"]) == 0
     assert len(asked) == 2

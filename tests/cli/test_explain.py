@@ -1,4 +1,4 @@
-"""`kept explain`: a key, a function, JSON, a narrow terminal, and what goes wrong."""
+"""`wellkept explain`: a key, a function, JSON, a narrow terminal, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.cli.app import run
+import wellkept
+from wellkept.cli.app import run
 
 Shell = Callable[..., Any]
 
 
-@kept.keep(name="weather:report", version=1, arguments="scalars")
+@wellkept.keep(name="weather:report", version=1, arguments="scalars")
 def report(day: int, place: str = "Rome", mesh: Any = None) -> list[Any]:
     return [day, place]
 
 
-@kept.keep(name="weather:report", version=2)
+@wellkept.keep(name="weather:report", version=2)
 def again(day: int, place: str = "Rome", mesh: Any = None) -> list[Any]:
     return [place, day]
 
 
 @pytest.fixture(autouse=True)
 def cache(home: Path) -> Any:
-    with kept.open(home / "cache") as cache, kept.use(cache):
+    with wellkept.open(home / "cache") as cache, wellkept.use(cache):
         report(1), report(2), report(2, "Oslo", {"dtype": "float32"})
         report(2, "Oslo", {"dtype": "float64"}), again(1)
         cache.flush()
@@ -63,7 +63,7 @@ def test_a_function(shell: Shell) -> None:
     assert calls[1]["causes"][0]["differences"][0]["after"] == "'float64'"
 
 
-def test_a_key(shell: Shell, cache: kept.Cache) -> None:
+def test_a_key(shell: Shell, cache: wellkept.Cache) -> None:
     key = report.key(2, "Oslo", {"dtype": "float64"})
     said = shell(key[:12])
     assert "report(day=2, place='Oslo', mesh=<" in said
@@ -73,7 +73,7 @@ def test_a_key(shell: Shell, cache: kept.Cache) -> None:
     assert (data["outcome"], data["computed"][0]["kind"]) == ("hit", "arguments")
 
 
-def test_what_has_become_of_a_call(shell: Shell, cache: kept.Cache) -> None:
+def test_what_has_become_of_a_call(shell: Shell, cache: wellkept.Cache) -> None:
     key = report.key(1)
     call = report.call(1)
     cache.calls.put(key, call.replace(expires=call.created))
@@ -86,7 +86,7 @@ def test_what_has_become_of_a_call(shell: Shell, cache: kept.Cache) -> None:
     assert "record and all" in shell(key)
 
 
-def test_nothing_is_written(shell: Shell, cache: kept.Cache) -> None:
+def test_nothing_is_written(shell: Shell, cache: wellkept.Cache) -> None:
     before = {key: cache.place.notes.get(key) for key in cache.place.notes.keys("")}
     shell("report"), shell(report.key(1))
     assert {key: cache.place.notes.get(key) for key in cache.place.notes.keys("")} == before

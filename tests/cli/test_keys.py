@@ -1,4 +1,4 @@
-"""`kept keys`: made, listed, rotated, added and dropped, and never shown."""
+"""`wellkept keys`: made, listed, rotated, added and dropped, and never shown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kept.cli.app import run
-from kept.stores.keyring import Keyring
+from wellkept.cli.app import run
+from wellkept.stores.keyring import Keyring
 
 
 def test_a_life_of_keys(capsys: pytest.CaptureFixture[str], home: Path) -> None:

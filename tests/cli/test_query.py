@@ -1,4 +1,4 @@
-"""`kept query`: filters, order, limit, a table that fits, JSON, and what goes wrong."""
+"""`wellkept query`: filters, order, limit, a table that fits, JSON, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.cli.app import run
+import wellkept
+from wellkept.cli.app import run
 
 Shell = Callable[..., Any]
 
 
-@kept.keep(name="weather:report", version=1)
+@wellkept.keep(name="weather:report", version=1)
 def report(day: int, place: str = "Rome", data: Any = None) -> dict[str, Any]:
     return {"day": day, "place": place}
 
 
-@kept.keep(name="weather:fail", version=2, errors=ValueError)
+@wellkept.keep(name="weather:fail", version=2, errors=ValueError)
 def fail(day: int) -> None:
     raise ValueError(day)
 
 
 @pytest.fixture(autouse=True)
 def filled(home: Path) -> None:
-    with kept.open(home / "cache") as cache, kept.use(cache):
+    with wellkept.open(home / "cache") as cache, wellkept.use(cache):
         for day in range(8):
             report(day, "Rome" if day % 2 else "Oslo, in the far and cold north of the continent")
         report(9, "5"), report(1.5, "Rome", [1, 2])
@@ -73,7 +73,7 @@ def days(found: Any) -> list[Any]:
         (["report", "-a", 'place="5"'], [9]),
         (["report", "-a", "place=5"], []),
         (["report", "-a", "data=[1, 2]"], [1.5]),
-        (["report", "-a", f"data=@{kept.digest([1, 2])[:12]}"], [1.5]),
+        (["report", "-a", f"data=@{wellkept.digest([1, 2])[:12]}"], [1.5]),
         (["report", "-a", "data=null", "-a", "day=9"], [9]),
         (["report", "-a", "data", "--limit", "2"], [1.5, 9]),
         (["report", "--order", "day", "--limit", "3"], [0, 1, 1.5]),
@@ -105,7 +105,7 @@ def test_filters(shell: Shell, arguments: list[str], expected: list[Any]) -> Non
 def test_keys_and_results(shell: Shell) -> None:
     key = report.key(3, "Rome")
     assert days(shell("--key", key[:10], "--json")) == [3]
-    digest = kept.digest({"day": 3, "place": "Rome"})
+    digest = wellkept.digest({"day": 3, "place": "Rome"})
     assert days(shell("--result", f"@{digest[:16]}", "--json")) == [3]
     assert days(shell("--result", '{"day": 3, "place": "Rome"}', "--json")) == [3]
 
@@ -146,19 +146,19 @@ def test_none(shell: Shell) -> None:
         (["-a", "data>1"], 2, "data can't be compared"),
         (["--since", "lately"], 2, "not a duration"),
         (["--where", "day=1"], 2, "not chosen by 'day'"),
-        (["--limit", "-1"], 2, "kept query --help"),
+        (["--limit", "-1"], 2, "wellkept query --help"),
     ],
 )
 def test_mistakes(
     capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, says: str
 ) -> None:
-    with kept.open("cache") as cache, kept.use(cache):
+    with wellkept.open("cache") as cache, wellkept.use(cache):
         cache.evict("fail")
     for call in report.query(data=None).calls():
         report.cache.calls.delete(call.key)
     assert run(["query", "--cache", "./cache", *arguments]) == code
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("kept: ")
+    assert err.startswith("wellkept: ")
     assert err.count("\n") == 1
     assert says in err

@@ -1,4 +1,4 @@
-"""What `kept serve` refuses before it serves."""
+"""What `wellkept serve` refuses before it serves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kept.cli import main
+from wellkept.cli import main
 
 
 def refused(*arguments: str) -> int:
@@ -45,7 +45,7 @@ def refused(*arguments: str) -> int:
 def test_what_can_not_be_served(
     arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
-    (home / "kept.toml").write_text(
+    (home / "wellkept.toml").write_text(
         '[caches]\nnear = "./near"\n[caches.both]\nstack = ["near", "./far"]\n'
     )
     assert refused(*arguments) == 2
@@ -61,7 +61,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_and_ends(number: signal.Signals, home: Path) -> None:
-    command = [sys.executable, "-m", "kept", "serve", "a=./x", "b=memory:"]
+    command = [sys.executable, "-m", "wellkept", "serve", "a=./x", "b=memory:"]
     with subprocess.Popen(
         [*command, "--listen", "127.0.0.1:0"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`kept store`, as it is run."""
+"""`wellkept store`, as it is run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import kept
-from kept.cli.app import run
+import wellkept
+from wellkept.cli.app import run
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
@@ -25,8 +25,8 @@ def test_keys_are_set_read_and_deleted(capsys: pytest.CaptureFixture[str]) -> No
     said(capsys, "set", "s", "k", '{"n": [1, 2.0]}')
     said(capsys, "set", "s", "t", "plain text", "--ttl", "1h")
     said(capsys, "set", "s", "n", "5", "--text")
-    assert kept.store("s")["k"] == {"n": [1, 2.0]}
-    assert kept.store("s")["n"] == "5"
+    assert wellkept.store("s")["k"] == {"n": [1, 2.0]}
+    assert wellkept.store("s")["n"] == "5"
     assert said(capsys, "get", "s", "k") == '{"n":[1,2.0]}\n'
     assert said(capsys, "ttl", "s", "k") == "never\n"
     assert " min" in said(capsys, "ttl", "s", "t")
@@ -49,8 +49,8 @@ def test_keys_are_set_read_and_deleted(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_scopes_are_listed_and_apart(capsys: pytest.CaptureFixture[str]) -> None:
-    kept.store("s", "one")["k"] = 1
-    kept.store("s")["k"] = 2
+    wellkept.store("s", "one")["k"] = 1
+    wellkept.store("s")["k"] = 2
     assert said(capsys, "get", "s", "k") == "2\n"
     assert said(capsys, "get", "s", "k", "--scope", "one") == "1\n"
     stores = json.loads(said(capsys, "ls", "--json"))["stores"]
@@ -62,8 +62,8 @@ def test_scopes_are_listed_and_apart(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_collection_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    kept.store("s", collection="mine")["k"] = 1
-    kept.store("s")["k"] = 2
+    wellkept.store("s", collection="mine")["k"] = 1
+    wellkept.store("s")["k"] = 2
     mine = ("--collection", "mine")
     assert said(capsys, "get", "s", "k", *mine) == "1\n"
     assert [row["keys"] for row in json.loads(said(capsys, "ls", "--json", *mine))["stores"]] == [1]
@@ -71,11 +71,11 @@ def test_a_collection_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "rm", "s", "--store", *mine) == "deleted the store s\n"
     stores = json.loads(said(capsys, "ls", "--json", *mine))["stores"]
     assert [row["store"] for row in stores] == ["other"]
-    assert kept.store("s")["k"] == 2
+    assert wellkept.store("s")["k"] == 2
 
 
 def test_what_is_not_json_is_decoded_only_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    kept.store("s")["k"] = (1, 2)
+    wellkept.store("s")["k"] = (1, 2)
     assert "--load" in said(capsys, "get", "s", "k")
     assert said(capsys, "get", "s", "k", "--load") == "(1, 2)\n"
 
@@ -83,14 +83,14 @@ def test_what_is_not_json_is_decoded_only_when_asked(capsys: pytest.CaptureFixtu
 def test_a_store_is_written_to_a_file_and_read_again(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = kept.store("s")
+    store = wellkept.store("s")
     store["a"] = {"x": [None, "é\n"]}
     store.set("b", 1, ttl="1 h")
     store.set_cache("c", "x")
     file = tmp_path / "store.jsonl"
     said(capsys, "export", "s", str(file))
     assert said(capsys, "import", "other", str(file), "--scope", "x") == "set 3 keys\n"
-    other = kept.store("other", "x")
+    other = wellkept.store("other", "x")
     assert dict(other.items()) == dict(store.items())
     for key in store:
         mine, theirs = store.get_metadata(key), other.get_metadata(key)
@@ -102,16 +102,16 @@ def test_a_store_is_written_to_a_file_and_read_again(
     text = said(capsys, "export", "s")
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert "--trust" in said(capsys, "import", "third", code=1)
-    assert len(kept.store("third")) == 0
+    assert len(wellkept.store("third")) == 0
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert said(capsys, "import", "third", "--trust") == "set 4 keys\n"
-    assert kept.store("third")["tuple"] == (1, 2)
+    assert wellkept.store("third")["tuple"] == (1, 2)
     monkeypatch.setattr("sys.stdin", io.StringIO('{"key": "k"}\n'))
     assert "line 1" in said(capsys, "import", "third", code=2)
 
 
 def test_changes_are_written_as_they_happen(capsys: pytest.CaptureFixture[str]) -> None:
-    store = kept.store("s")
+    store = wellkept.store("s")
     store["a\n"] = (1,)
     store["b"] = 2
     del store["b"]
@@ -121,7 +121,7 @@ def test_changes_are_written_as_they_happen(capsys: pytest.CaptureFixture[str]) 
         "3 delete b",
         "",
     ]
-    command = [sys.executable, "-m", "kept", "store", "watch", "s", "--since", "2", "--json"]
+    command = [sys.executable, "-m", "wellkept", "store", "watch", "s", "--since", "2", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         try:

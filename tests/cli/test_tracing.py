@@ -1,4 +1,4 @@
-"""`kept runs` and `kept lineage`: tables that fit, JSON, graphs, and what goes wrong."""
+"""`wellkept runs` and `wellkept lineage`: tables that fit, JSON, graphs, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.cli.app import run
+import wellkept
+from wellkept.cli.app import run
 
 Shell = Callable[..., Any]
 LONG = "from the far and cold north of the whole continent, and further than that"
 
 
-@kept.keep(name="mill:grind", version=1)
+@wellkept.keep(name="mill:grind", version=1)
 def grind(grain: str) -> list[str]:
     return [grain, "flour"]
 
 
-@kept.keep(name="mill:bake", version=1)
+@wellkept.keep(name="mill:bake", version=1)
 def bake(flour: list[str], minutes: int = 40) -> list[Any]:
     return [*flour, minutes]
 
 
 @pytest.fixture(autouse=True)
 def filled(home: Path) -> None:
-    with kept.open(home / "cache") as cache, kept.use(cache):
-        with kept.run("monday", tags={"oven": 1, "by": "me"}):
+    with wellkept.open(home / "cache") as cache, wellkept.use(cache):
+        with wellkept.run("monday", tags={"oven": 1, "by": "me"}):
             bake(grind(LONG)), bake(grind(LONG))
-        with kept.run("tuesday", tags={"oven": 2}):
+        with wellkept.run("tuesday", tags={"oven": 2}):
             bake(grind(LONG), 50), grind("rye")
 
 
@@ -115,8 +115,8 @@ def test_runs_are_forgotten(shell: Shell) -> None:
 
 
 def test_a_lineage(shell: Shell, home: Path) -> None:
-    with kept.use(kept.open(home / "cache")) as cache:
-        key, flour = str(bake.key(grind.load(LONG))), str(kept.digest(grind.load(LONG)))
+    with wellkept.use(wellkept.open(home / "cache")) as cache:
+        key, flour = str(bake.key(grind.load(LONG))), str(wellkept.digest(grind.load(LONG)))
         cache.close()
     text = shell("lineage", key[:10])
     assert "came from" in text
@@ -155,5 +155,5 @@ def test_a_lineage(shell: Shell, home: Path) -> None:
 def test_what_goes_wrong(shell: Shell, arguments: list[str], code: int, message: str) -> None:
     said = shell(*arguments, code=code)
     assert message in said
-    assert said.startswith("kept: ")
+    assert said.startswith("wellkept: ")
     assert len(said.splitlines()) == 1

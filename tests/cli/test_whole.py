@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
-from kept.cli.app import run
+import wellkept
+from wellkept import keep
+from wellkept.cli.app import run
 
 Shell = Callable[..., Any]
 
@@ -25,7 +25,7 @@ def small(i: int) -> list[int]:
 
 
 def fill(url: str) -> None:
-    with kept.open(url) as cache, kept.use(cache):
+    with wellkept.open(url) as cache, wellkept.use(cache):
         for i in range(4):
             big(i)
             small(i)
@@ -68,7 +68,7 @@ def test_du_has_a_row_a_function(shell: Shell, url: str) -> None:
 
 def test_gc_collects(shell: Shell, url: str) -> None:
     assert "nothing in" in shell("gc", "--grace", "0", "--cache", url)
-    with kept.open(url) as cache:
+    with wellkept.open(url) as cache:
         cache.calls.delete(big.key(1))
     would = shell("gc", "--grace", "0", "--dry-run", "--json", "--cache", url)
     assert would["dry_run"]
@@ -111,7 +111,7 @@ cache = "team"
 url = "data"
 memory = "1 MB"
 [caches.db]
-url = "postgresql://me:${KEPT_DB}@host/db"
+url = "postgresql://me:${WELLKEPT_DB}@host/db"
 [caches.old]
 url = "redis://:s3cret@host/0?token=s3cret"
 [caches.team]
@@ -123,29 +123,32 @@ limit = { bytes = "1 GB" }
 def test_config_shows_what_is_in_force_and_whence(
     shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("KEPT_CACHE")
-    assert shell("config") == f'# from default\ncache = "{home}/.cache/kept"\n'
-    (home / "kept.toml").write_text(CONFIG)
-    from kept.caches.active import reset
+    monkeypatch.delenv("WELLKEPT_CACHE")
+    assert shell("config") == f'# from default\ncache = "{home}/.cache/wellkept"\n'
+    (home / "wellkept.toml").write_text(CONFIG)
+    from wellkept.caches.active import reset
 
     reset()
     shown = shell("config")
-    assert shown.startswith(f"# from {home}/kept.toml\n") or f"# from {home}/kept.toml\n" in shown
+    assert (
+        shown.startswith(f"# from {home}/wellkept.toml\n")
+        or f"# from {home}/wellkept.toml\n" in shown
+    )
     assert "s3cret" not in shown
     assert 'cache = "team"' in shown
     assert f'url = "{home}/data"' in shown
     assert f'stack = ["local", "files:{home}/shared"]' in shown
     assert 'limit = { bytes = "1 GB" }' in shown
     found = shell("config", "--json")
-    assert (found["cache"], found["source"]) == ("team", str(home / "kept.toml"))
+    assert (found["cache"], found["source"]) == ("team", str(home / "wellkept.toml"))
     assert found["caches"]["old"]["url"] == "redis://***@host/0?token=***"
     assert not shell("config", "--toml").startswith("#")
     assert "stack of local, files:" in shell("where")
     assert shell("where", "--json")["cache"].startswith("stack of local")
     assert "nothing is kept" in shell("ls")
-    monkeypatch.setenv("KEPT_CACHE", "local")
+    monkeypatch.setenv("WELLKEPT_CACHE", "local")
     reset()
-    assert "# from KEPT_CACHE" in shell("config")
+    assert "# from WELLKEPT_CACHE" in shell("config")
 
 
 @pytest.mark.parametrize("command", ["du", "gc", "migrate", "verify"])
@@ -161,7 +164,7 @@ def test_nothing_is_moved_to_where_nothing_stays(shell: Shell, url: str) -> None
     for place in ("void:", "memory:"):
         for options in (["--move"], []):
             assert "nothing left" in shell("transfer", url, place, *options, code=2)
-    with kept.open(url) as cache, kept.open("void:") as void:
+    with wellkept.open(url) as cache, wellkept.open("void:") as void:
         done = cache.transfer(void, move=True)
         assert (done.calls, done.skipped) == (0, 8)
         assert cache.size().calls == 8

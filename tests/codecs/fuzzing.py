@@ -1,6 +1,6 @@
 """Streams that a stranger might send, made by grammar; decoded under a watch: `main(seed, count)`.
 
-Each is decoded by `kept.codecs.plain`. Whatever it is, the process lives, takes no more than its share
+Each is decoded by `wellkept.codecs.plain`. Whatever it is, the process lives, takes no more than its share
 of memory and time, and what it had before (class attributes, function defaults, globals of modules,
 files, environment) is what it has afterwards.
 """
@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kept.codecs import pickled, plain
-from kept.errors import DecodeError
+from wellkept.codecs import pickled, plain
+from wellkept.errors import DecodeError
 
 MEMORY = 3 * 2**30
 
@@ -283,7 +283,10 @@ def streams(seed: int, count: int) -> Iterator[tuple[bytes, list[bytes]]]:
 def things() -> dict[str, Any]:
     """What nothing may change: by name, what it holds."""
     found: dict[str, Any] = {"environment": dict(os.environ), "modules": sorted(sys.modules)}
-    for name in {module for module, _ in NAMES} | {"kept.codecs.plain", "kept.codecs.plainobjects"}:
+    for name in {module for module, _ in NAMES} | {
+        "wellkept.codecs.plain",
+        "wellkept.codecs.plainobjects",
+    }:
         with contextlib.suppress(ImportError):
             module = importlib.import_module(name)
             found[f"module {name}"] = {k: id(v) for k, v in vars(module).items()}

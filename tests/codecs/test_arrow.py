@@ -10,10 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from kept import digest
-from kept.codecs import decode, decoder, encode
-from kept.errors import ConfigError, DecodeError, EncodeError
-from kept.records import Value
+from wellkept import digest
+from wellkept.codecs import decode, decoder, encode
+from wellkept.errors import ConfigError, DecodeError, EncodeError
+from wellkept.records import Value
 
 DAYS = pd.date_range("2020", periods=3)
 
@@ -165,7 +165,7 @@ def test_what_is_no_frame(payload: bytes) -> None:
 def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     value = encode(EXACT["table"], "arrow")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[arrow\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[arrow\]'"):
         encode(EXACT["integers"], "arrow")
-    with pytest.raises(DecodeError, match=r"pip install 'kept\[arrow\]'"):
+    with pytest.raises(DecodeError, match=r"pip install 'wellkept\[arrow\]'"):
         decode(value)

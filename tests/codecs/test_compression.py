@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept.codecs import compression
-from kept.codecs.compression import check, compress, decompress, is_plain
-from kept.errors import ConfigError, DamagedValue, DecodeError
+from wellkept.codecs import compression
+from wellkept.codecs.compression import check, compress, decompress, is_plain
+from wellkept.errors import ConfigError, DamagedValue, DecodeError
 
 TEXT = b"what compresses well " * 500
 
@@ -145,7 +145,7 @@ def test_a_limit() -> None:
 
 def test_what_a_newer_kept_wrote() -> None:
     for item in (header(1, 5, version=2), header(3, 5)):
-        with pytest.raises(DecodeError, match="upgrade kept"):
+        with pytest.raises(DecodeError, match="upgrade wellkept"):
             decompress(item + b"12345")
 
 
@@ -171,8 +171,8 @@ def test_without_zstandard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compression, "_found", None)
     for name in ("zstandard", "compression", "compression.zstd"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[zstd\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[zstd\]'"):
         compress(TEXT, "zstd")
-    with pytest.raises(DecodeError, match=r"pip install 'kept\[zstd\]'"):
+    with pytest.raises(DecodeError, match=r"pip install 'wellkept\[zstd\]'"):
         decompress(item)
     assert decompress(compress(TEXT, "gzip")) == TEXT

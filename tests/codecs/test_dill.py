@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kept import digest
-from kept.codecs import check, decode, decoder, encode
-from kept.errors import ConfigError, DecodeError, EncodeError
+from wellkept import digest
+from wellkept.codecs import check, decode, decoder, encode
+from wellkept.errors import ConfigError, DecodeError, EncodeError
 
 
 def make_class() -> Any:
@@ -63,13 +63,13 @@ def test_without_dill(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = encode(1, "dill")
     monkeypatch.setitem(sys.modules, "dill", None)
     for attempt in (lambda: encode(1, "dill"), lambda: check("dill")):
-        with pytest.raises(ConfigError, match=r"pip install 'kept\[dill\]'"):
+        with pytest.raises(ConfigError, match=r"pip install 'wellkept\[dill\]'"):
             attempt()
-    with pytest.raises(DecodeError, match=r"pip install 'kept\[dill\]'"):
+    with pytest.raises(DecodeError, match=r"pip install 'wellkept\[dill\]'"):
         decode(kept)
 
 
-@pytest.mark.parametrize("name", ["", "no such", "PICKLE", "kept.codecs.dilled"])
+@pytest.mark.parametrize("name", ["", "no such", "PICKLE", "wellkept.codecs.dilled"])
 def test_no_such_codec(name: str) -> None:
     for attempt in (lambda: encode(1, name), lambda: check(name)):
         with pytest.raises(ConfigError, match="there is no codec"):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept.codecs import Blob, Frame
-from kept.errors import DamagedValue, DecodeError
-from kept.stores.body import seal, unseal
+from wellkept.codecs import Blob, Frame
+from wellkept.errors import DamagedValue, DecodeError
+from wellkept.stores.body import seal, unseal
 
 FRAMES = st.builds(
     Frame,

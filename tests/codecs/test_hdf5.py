@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kept import digest
-from kept.codecs import decode, decoder, encode
-from kept.errors import ConfigError, DecodeError, EncodeError
+from wellkept import digest
+from wellkept.codecs import decode, decoder, encode
+from wellkept.errors import ConfigError, DecodeError, EncodeError
 
 EXACT: list[Any] = [
     *(None, True, 1, 2**70, -(2**63), 1.5, -0.0, float("nan"), 1j, "", "é", "\ud800"),
@@ -90,7 +90,7 @@ def test_nothing_is_left_on_disk(home: Any, monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_its_packages(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = encode(1, "hdf5")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[hdf5\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[hdf5\]'"):
         encode(1, "hdf5")
-    with pytest.raises(DecodeError, match=r"pip install 'kept\[hdf5\]'"):
+    with pytest.raises(DecodeError, match=r"pip install 'wellkept\[hdf5\]'"):
         decode(kept)

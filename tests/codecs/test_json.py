@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept.codecs import decode, encode
-from kept.errors import DecodeError, EncodeError
+from wellkept.codecs import decode, encode
+from wellkept.errors import DecodeError, EncodeError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -91,7 +91,7 @@ def test_huge_integers() -> None:
 
 
 def test_damaged_text_is_a_decode_error() -> None:
-    from kept.codecs import decoder
+    from wellkept.codecs import decoder
 
     for head in (b"", b"{", b'"a', b"\xff", b"[1,]"):
         with pytest.raises(DecodeError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 SCRIPT = """
 import dataclasses, enum
-from kept import keep
+from wellkept import keep
 
 class Colour(enum.Enum):
     RED = 1
@@ -56,14 +56,14 @@ if __name__ == "__main__":
 """
 
 OTHER = """
-from kept import keep
+from wellkept import keep
 
 @keep(name="make", version=1)
 def make():
     raise SystemExit("not loaded")
 
-import kept
-cache = kept.open("cache")
+import wellkept
+cache = wellkept.open("cache")
 (call,) = [cache.calls.get(key) for key in cache.calls.keys()]
 got = cache.load(call.result)
 assert got["point"].x == 4 and got["point"].twice() == 8

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 N = 100_000
 
@@ -73,7 +73,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/map
 
 @pytest.fixture(params=["256 MB", 0], ids=["tier", "no tier"], autouse=True)
 def cache(request: pytest.FixtureRequest) -> Any:
-    with kept.open("here", memory=request.param) as made, kept.use(made):
+    with wellkept.open("here", memory=request.param) as made, wellkept.use(made):
         yield made
 
 
@@ -121,7 +121,7 @@ def test_in_estimators() -> None:
 
 @linux
 def test_readonly_maps() -> None:
-    with kept.open("there", readonly=True) as cache, kept.use(cache):
+    with wellkept.open("there", readonly=True) as cache, wellkept.use(cache):
         arrays(1)
         got = arrays(1)["a"]
         assert mapped(got)
@@ -142,7 +142,7 @@ def test_empty_and_small_arrays() -> None:
     assert f()[1][0] == 0
 
 
-def test_a_result_outlives_its_cache_and_its_file(cache: kept.Cache) -> None:
+def test_a_result_outlives_its_cache_and_its_file(cache: wellkept.Cache) -> None:
     arrays(1)
     got = arrays(1)
     cache.close()
@@ -154,7 +154,7 @@ def test_a_result_outlives_its_cache_and_its_file(cache: kept.Cache) -> None:
 
 MANY = """
 import resource, numpy as np
-from kept import keep
+from wellkept import keep
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
 
 @keep

@@ -11,10 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from kept import digest
-from kept.codecs import decode, decoder, encode
-from kept.errors import ConfigError, DecodeError, EncodeError
-from kept.records import Value
+from wellkept import digest
+from wellkept.codecs import decode, decoder, encode
+from wellkept.errors import ConfigError, DecodeError, EncodeError
+from wellkept.records import Value
 
 DTYPES = st.one_of(
     npst.scalar_dtypes(),
@@ -119,7 +119,7 @@ def test_what_is_no_array(payload: bytes) -> None:
 def test_without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     value = encode(np.arange(3), "npy")
     monkeypatch.setitem(sys.modules, "numpy", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[numpy\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[numpy\]'"):
         encode([1], "npy")
-    with pytest.raises(DecodeError, match=r"pip install 'kept\[numpy\]'"):
+    with pytest.raises(DecodeError, match=r"pip install 'wellkept\[numpy\]'"):
         decode(value)

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept.codecs import LARGE, decode, decoder, encode, pickled
-from kept.errors import ConfigError, DecodeError, EncodeError
+from wellkept.codecs import LARGE, decode, decoder, encode, pickled
+from wellkept.errors import ConfigError, DecodeError, EncodeError
 
 
 class Colour(enum.Enum):

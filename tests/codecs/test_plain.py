@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kept import ConfigError, DecodeError, UntrustedSource
-from kept.codecs import pickled, plain
+from wellkept import ConfigError, DecodeError, UntrustedSource
+from wellkept.codecs import pickled, plain
 
 
 def there_and_back(value: Any) -> Any:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept.codecs import Blob, Frame
-from kept.codecs.signing import Key, sign, signed_by
+from wellkept.codecs import Blob, Frame
+from wellkept.codecs.signing import Key, sign, signed_by
 
 KEY = Key(bytes(range(32)))
 DIGEST = b"d" * 32

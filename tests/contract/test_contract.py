@@ -12,11 +12,11 @@ from typing import Any
 
 from blake3 import blake3
 
-from kept.records import Call, Value
-from kept.stores.arena import Extent
-from kept.stores.embedded import Embedded
-from kept.stores.memory import Memory, Void
-from kept.testing import Accessor, StoreContract
+from wellkept.records import Call, Value
+from wellkept.stores.arena import Extent
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.memory import Memory, Void
+from wellkept.testing import Accessor, StoreContract
 
 
 class InDict:
@@ -222,7 +222,5 @@ class TestEmbeddedCallsOnANetwork(TestEmbeddedCalls):
 
 
 def test_kept_itself_needs_no_pytest() -> None:
-    code = (
-        "import sys, kept; assert 'pytest' not in sys.modules and 'kept.testing' not in sys.modules"
-    )
+    code = "import sys, wellkept; assert 'pytest' not in sys.modules and 'wellkept.testing' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

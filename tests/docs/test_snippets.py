@@ -175,7 +175,7 @@ def test_every_snippet_of_the_page_does_what_it_shows(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The reader has set nothing: the default cache is below the test's empty home.
-    monkeypatch.delenv("KEPT_CACHE")
+    monkeypatch.delenv("WELLKEPT_CACHE")
     page = Page(path.relative_to(ROOT).as_posix())
     try:
         for fence in fences(path.read_text(encoding="utf-8")):
@@ -219,7 +219,7 @@ hello from ...
 $ make demo
 ```
 
-```toml title="kept.toml"
+```toml title="wellkept.toml"
 [caches]
 ```
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import kept
-from kept.kv import Jobs
+import wellkept
+from wellkept.kv import Jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "digits_labels.py"
@@ -26,8 +26,8 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.long
 def test_a_killed_worker_s_batch_is_done_by_another_and_none_twice() -> None:
-    state = kept.store("labels", scope="digits")
-    jobs = Jobs(kept.store("jobs", scope="digits"))
+    state = wellkept.store("labels", scope="digits")
+    jobs = Jobs(wellkept.store("jobs", scope="digits"))
     program = start("--workers", "2")
     deadline = time.monotonic() + 60
     while not (at_work := state.list_keys("workers/")):

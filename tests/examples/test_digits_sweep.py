@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import kept
+import wellkept
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "digits_sweep.py"
@@ -35,17 +35,17 @@ def sweep(*arguments: str, **environment: str) -> str:
     return said
 
 
-def evaluations(cache: Path) -> list[kept.Call]:
+def evaluations(cache: Path) -> list[wellkept.Call]:
     if not (cache / "index.sqlite").exists():
         return []
-    with kept.open(cache) as found:
+    with wellkept.open(cache) as found:
         calls = (found.calls.get(key) for key in list(found.calls.keys()))
         return [call for call in calls if call and call.function == "digits_sweep.evaluate"]
 
 
 @pytest.fixture
 def cache(home: Path) -> Path:
-    return home / "cache"  # what KEPT_CACHE says
+    return home / "cache"  # what WELLKEPT_CACHE says
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_missing_library_is_named_with_what_installs_it() -> None:
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "Traceback" not in said
-    assert "pip install 'kept[demo]'" in said
+    assert "pip install 'wellkept[demo]'" in said
 
 
 @pytest.mark.long

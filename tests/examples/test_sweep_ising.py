@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import kept
+import wellkept
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "sweep_ising.py"
@@ -43,7 +43,7 @@ def run(engine: str) -> tuple[int, int, str]:
 def points(cache: Path) -> int:
     if not (cache / "index.sqlite").exists():
         return 0
-    with kept.open(cache) as found:
+    with wellkept.open(cache) as found:
         return found.query("sweep_ising.measure").count()
 
 
@@ -71,5 +71,5 @@ def test_killed_half_way(home: Path, first: str, second: str) -> None:
     assert computed + hits == POINTS
     assert hits >= there
     assert run("processes") == (0, POINTS, found)
-    with kept.open(home / "cache") as cache:
+    with wellkept.open(home / "cache") as cache:
         assert cache.verify().ok

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import kept
-from kept import keep
-from kept.errors import KeptWarning
+import wellkept
+from wellkept import keep
+from wellkept.errors import KeptWarning
 
 
 @keep(version=1)
@@ -58,7 +58,7 @@ def call_all(numbers: Iterable[int] = range(N)) -> int:
 
 def make_store(root: Path) -> None:
     """A closed store that holds it all, with a row that was replaced and one that was forgotten."""
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         call_all()
         small(100)
         small.forget(100)
@@ -86,19 +86,19 @@ def judge(name: str, root: Path, while_open: Callable[[Path], None] | None = Non
     try:
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
-            cache = kept.open(root, memory=0)
+            cache = wellkept.open(root, memory=0)
             if while_open is not None:
-                with kept.use(cache):
+                with wellkept.use(cache):
                     call_all()
                 while_open(root)
-            with kept.use(cache):
+            with wellkept.use(cache):
                 out.computed = call_all()
                 call_all(new)
             out.counted = cache.counts["damaged"]
             cache.close()
             rounds = [out.computed]
             while len(rounds) < 5:  # what is damaged may be met late, by a write of a later run
-                with kept.open(root) as cache, kept.use(cache):
+                with wellkept.open(root) as cache, wellkept.use(cache):
                     rounds.append(call_all() + call_all(new))
                 if rounds[-1] == 0:
                     break

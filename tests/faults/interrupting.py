@@ -23,11 +23,11 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-import kept
+import wellkept
 
-ROOT = f"{Path(kept.__file__).parent}{os.sep}"
+ROOT = f"{Path(wellkept.__file__).parent}{os.sep}"
 PATIENCE = 25.0
-EACH = int(os.environ.get("KEPT_OTHER_EACH", "25"))  # how often the other process is asked
+EACH = int(os.environ.get("WELLKEPT_OTHER_EACH", "25"))  # how often the other process is asked
 Point = tuple[CodeType, int]
 numbers = itertools.count(1)
 
@@ -102,11 +102,11 @@ class Calls:
     """A kept function on a medium, and named state there."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        self.cache = kept.open(url, **options)
-        self.f = kept.keep(cache=self.cache, version=1, name="interrupted")(body)
+        self.cache = wellkept.open(url, **options)
+        self.f = wellkept.keep(cache=self.cache, version=1, name="interrupted")(body)
         self.state = None
-        with contextlib.suppress(kept.ConfigError):
-            self.state = kept.store("interrupted", cache=self.cache)
+        with contextlib.suppress(wellkept.ConfigError):
+            self.state = wellkept.store("interrupted", cache=self.cache)
         self.last = 0
 
     def miss(self) -> None:

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import kept
+import wellkept
 
 SIGNALS = (signal.SIGINT, signal.SIGALRM, signal.SIGTERM)
 PATIENCE = 40.0
@@ -75,11 +75,11 @@ def body(n: int) -> tuple[int, str]:
 
 def main(url: str, wanted: int, seed: int) -> None:
     warnings.simplefilter("ignore")
-    cache = kept.open(url)
-    f = kept.keep(cache=cache, version=1, name="storm")(body)
+    cache = wellkept.open(url)
+    f = wellkept.keep(cache=cache, version=1, name="storm")(body)
     state = None
-    with contextlib.suppress(kept.ConfigError):
-        state = kept.store("storm", cache=cache)
+    with contextlib.suppress(wellkept.ConfigError):
+        state = wellkept.store("storm", cache=cache)
     f(0)
     n, wrong = 0, []
 
@@ -123,8 +123,8 @@ def main(url: str, wanted: int, seed: int) -> None:
             wrong.append("a count is wrong")
     if not url.startswith("memory:"):
         code = (
-            "import kept, sys; from tests.faults.storming import body\n"
-            "f = kept.keep(cache=sys.argv[1], version=1, name='storm')(body); n = int(sys.argv[2])\n"
+            "import wellkept, sys; from tests.faults.storming import body\n"
+            "f = wellkept.keep(cache=sys.argv[1], version=1, name='storm')(body); n = int(sys.argv[2])\n"
             "print(all(f(k) == body(k) for k in range(max(0, n - 200), n + 60)), f.stats().unavailable)"
         )
         done = subprocess.run(

@@ -28,8 +28,8 @@ from tests.faults.damaging import (
     zero,
 )
 
-import kept
-from kept.errors import KeptWarning, NewerSchema
+import wellkept
+from wellkept.errors import KeptWarning, NewerSchema
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="copies are judged in forks")
 
@@ -41,7 +41,7 @@ def fast() -> Iterator[Path]:
     """Scratch space in memory where there is some: the copies are thousands."""
     shm = Path("/dev/shm")
     place = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="kept-damage-", dir=place) as made:
+    with tempfile.TemporaryDirectory(prefix="wellkept-damage-", dir=place) as made:
         yield Path(made)
 
 
@@ -59,8 +59,8 @@ def killed(fast: Path) -> Path:
     pid = os.fork()
     if pid == 0:
         try:
-            cache = kept.open(root)
-            with kept.use(cache):
+            cache = wellkept.open(root)
+            with wellkept.use(cache):
                 damaging.call_all()
         finally:
             os._exit(0)
@@ -282,8 +282,8 @@ class TestSchema:
             f"UPDATE meta SET value = '{version}' WHERE name = 'schema'",
         )
         names = sorted(path.name for path in root.iterdir())
-        with pytest.raises(NewerSchema, match=r"upgrade kept"):
-            kept.open(root)
+        with pytest.raises(NewerSchema, match=r"upgrade wellkept"):
+            wellkept.open(root)
         assert (root / INDEX).read_bytes() == before
         assert sorted(path.name for path in root.iterdir()) == names
 
@@ -292,7 +292,7 @@ class TestSchema:
         copy(good, root)
         before = self._set(root, "PRAGMA user_version = 99")
         with pytest.raises(NewerSchema, match=r"schema 99"):
-            kept.open(root)
+            wellkept.open(root)
         assert (root / INDEX).read_bytes() == before
 
     @pytest.mark.parametrize("bit", range(32))
@@ -318,7 +318,7 @@ class TestSchema:
         copy(good, root)
         self._set(root, "PRAGMA user_version = 99")
 
-        @kept.keep(cache=str(root))
+        @wellkept.keep(cache=str(root))
         def f() -> int:
             return 1
 
@@ -333,8 +333,8 @@ class TestSetAside:
         garbage(INDEX, 0, 4096, 1)[1](root)
         broken = (root / INDEX).read_bytes()
         with pytest.warns(KeptWarning, match="kept as"):
-            cache = kept.open(root)
-        with kept.use(cache):
+            cache = wellkept.open(root)
+        with wellkept.use(cache):
             damaging.call_all()
         cache.close()
         (aside,) = root.glob("index.damaged-*.sqlite")
@@ -351,7 +351,7 @@ class TestSetAside:
                 status = 1
                 try:
                     warnings.simplefilter("ignore")
-                    with kept.open(root) as cache, kept.use(cache):
+                    with wellkept.open(root) as cache, wellkept.use(cache):
                         damaging.call_all()
                     status = 0
                 except BaseException as error:  # noqa: BLE001  the parent sees the status
@@ -370,7 +370,7 @@ class TestOnANetwork:
 
     @pytest.fixture
     def there(self, good: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr("kept.stores.database.on_network", lambda directory: True)
+        monkeypatch.setattr("wellkept.stores.database.on_network", lambda directory: True)
         return good
 
     def test_index(self, there: Path, scratch: Path) -> None:
@@ -416,7 +416,7 @@ def test_as_whole_processes(good: Path, scratch: Path) -> None:
         for again in (False, True):
             run = subprocess.run(
                 [sys.executable, "-c", WHOLE],
-                env={**os.environ, "KEPT_CACHE": str(root)},
+                env={**os.environ, "WELLKEPT_CACHE": str(root)},
                 cwd=Path(__file__).parents[2],
                 capture_output=True,
                 text=True,

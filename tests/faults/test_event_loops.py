@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import kept
+import wellkept
 
 BOTH = pytest.mark.parametrize("medium", ["{}/c", "memory:", "files:{}/f"])
 PATIENCE = 30.0
@@ -20,7 +20,7 @@ class Work:
         self.hold = True
         self.inside = threading.Event()
 
-        @kept.keep(cache=url, version=1)
+        @wellkept.keep(cache=url, version=1)
         async def work(n: int) -> int:
             self.ran += 1
             self.inside.set()

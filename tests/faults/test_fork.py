@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import kept
+import wellkept
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -40,20 +40,20 @@ def forked(do: Callable[[], None], patience: float = 20.0) -> int:
 
 def test_a_forked_child_digests_large_buffers() -> None:
     data = bytes(8_000_000)
-    digest = kept.digest(data)
+    digest = wellkept.digest(data)
 
     def child() -> None:
-        assert kept.digest(data) == digest
-        assert kept.digest(bytearray(data)) != digest
+        assert wellkept.digest(data) == digest
+        assert wellkept.digest(bytearray(data)) != digest
 
     assert forked(child) == 0
 
 
 def test_a_forked_child_keeps_what_its_parent_closed(home: Path) -> None:
     # The index must not be taken from under the child when the parent closes it.
-    cache = kept.open(home / "c")
+    cache = wellkept.open(home / "c")
 
-    @kept.keep(cache=cache)
+    @wellkept.keep(cache=cache)
     def f(i: int) -> int:
         return i
 
@@ -88,11 +88,11 @@ def test_a_forked_child_keeps_what_its_parent_closed(home: Path) -> None:
 FIRST = """
 import os, sys, threading, time, warnings
 warnings.simplefilter("ignore")
-import kept
+import wellkept
 
-cache = kept.open(sys.argv[1])
+cache = wellkept.open(sys.argv[1])
 
-@kept.keep(cache=cache, version=1)
+@wellkept.keep(cache=cache, version=1)
 def f(n):
     return n
 

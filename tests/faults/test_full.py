@@ -11,9 +11,9 @@ import pytest
 from tests.faults.test_fork import forked
 from tests.faults.test_kill import audit
 
-import kept
-from kept import keep
-from kept.errors import KeptWarning
+import wellkept
+from wellkept import keep
+from wellkept.errors import KeptWarning
 
 BYTES = 300_000
 
@@ -78,7 +78,7 @@ def told(do: Callable[[], None]) -> str:
 @pytest.mark.parametrize("network", [False, True], ids=["local", "network"])
 def test_a_disk_that_becomes_full(disk: Path, leave: int, network: bool) -> None:
     root = disk / "store"
-    with kept.open(root, network=network) as cache, kept.use(cache):
+    with wellkept.open(root, network=network) as cache, wellkept.use(cache):
         right(range(2))
         filler = fill(disk, leave)
         heard = told(lambda: right(range(2, 6)))
@@ -98,7 +98,7 @@ def test_a_disk_that_becomes_full(disk: Path, leave: int, network: bool) -> None
 @pytest.mark.parametrize("leave", [0, 4096, 20_000, 60_000])
 def test_opening_on_a_full_disk(disk: Path, leave: int) -> None:
     root = disk / "store"
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         right(range(2))
     filler = fill(disk, leave)
 
@@ -110,7 +110,7 @@ def test_opening_on_a_full_disk(disk: Path, leave: int) -> None:
     assert heard == "" or "can't" in heard
     filler.unlink()
     assert not list(root.glob("*damaged*")), "a full disk is no damage"
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         assert large.contains(1)
         assert small.contains(1)
         small(5)
@@ -123,11 +123,11 @@ def test_a_new_cache_on_a_full_disk(
 ) -> None:
     filler = fill(disk, leave)
     root = disk / "store"
-    monkeypatch.setenv("KEPT_CACHE", str(root))
+    monkeypatch.setenv("WELLKEPT_CACHE", str(root))
     heard = told(lambda: right(range(2)))
     assert "can't" in heard
     filler.unlink()
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         right(range(2))
         assert large.contains(1)
     audit(root)
@@ -136,7 +136,7 @@ def test_a_new_cache_on_a_full_disk(
 @pytest.mark.parametrize("limit", [20_000, 100_000, 150_000, 250_000])
 def test_files_that_may_not_grow(home: Path, limit: int) -> None:
     root = home / "store"
-    with kept.open(root) as cache, kept.use(cache):
+    with wellkept.open(root) as cache, wellkept.use(cache):
         right(range(1))
 
     def child() -> None:
@@ -144,7 +144,7 @@ def test_files_that_may_not_grow(home: Path, limit: int) -> None:
         assert "can't write" in heard, heard
 
     def use() -> None:
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             right(range(40))
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
@@ -161,24 +161,24 @@ def test_files_that_may_not_grow(home: Path, limit: int) -> None:
 class TestReadOnly:
     def test_a_read_only_file_system(self, disk: Path) -> None:
         root = disk / "store"
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             right(range(2))
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         try:
-            with kept.open(root) as cache, kept.use(cache):
+            with wellkept.open(root) as cache, wellkept.use(cache):
                 assert large.contains(1)
                 right(range(2))
                 heard = told(lambda: right(range(2, 4)))
                 assert "can't" in heard
         finally:
             subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             right(range(2, 4))
             assert large.contains(3)
 
     def test_that_becomes_so_while_open(self, disk: Path) -> None:
         root = disk / "store"
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             right(range(2))
             # What is open for writing keeps a file system from that; so it is closed, and used again.
             cache.close()
@@ -194,6 +194,6 @@ class TestReadOnly:
 
     def test_an_unwritable_home(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (home / "file").write_text("no directory")
-        monkeypatch.setenv("KEPT_CACHE", str(home / "file" / "cache"))
+        monkeypatch.setenv("WELLKEPT_CACHE", str(home / "file" / "cache"))
         heard = told(lambda: right(range(2)))
         assert "can't" in heard

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 from tests.services import Service, _mariadb_run
 
-import kept
-from kept import Cache, KeptWarning, StoreError, keep
+import wellkept
+from wellkept import Cache, KeptWarning, StoreError, keep
 
 BYTES = 200_000
 
@@ -93,7 +93,7 @@ def postgresql(service: Service, url: str) -> Iterator[Small]:
             admin.execute(f"CREATE TABLESPACE small LOCATION '{place}'")
             admin.execute(f"ALTER DATABASE {name} SET default_tablespace = small")
         try:
-            with kept.open(url) as cache:
+            with wellkept.open(url) as cache:
                 yield Small(cache, place, service)
         finally:
             with psycopg.connect(service.url, autocommit=True) as admin:
@@ -109,7 +109,7 @@ def small(request: pytest.FixtureRequest, home: Path) -> Iterator[Small]:
             url = (
                 f"sqlite:///{place / 'items.db'}" if kind == "sqlite" else f"{kind}:{place / 'in'}"
             )
-            with kept.open(url) as cache:
+            with wellkept.open(url) as cache:
                 yield Small(cache, place, None)
         return
     service = request.getfixturevalue(kind)
@@ -121,10 +121,10 @@ def small(request: pytest.FixtureRequest, home: Path) -> Iterator[Small]:
     if kind in ("redis", "mariadb"):
         url = request.getfixturevalue(f"{kind}_url")
     else:
-        url = f"s3://{request.getfixturevalue('s3_bucket')}/kept"
+        url = f"s3://{request.getfixturevalue('s3_bucket')}/wellkept"
         options = {"endpoint": service.url, "region": "us-east-1", "access_key_id": "test"}
         options["secret_access_key"] = "test"
-    with kept.open(url, **options) as cache:
+    with wellkept.open(url, **options) as cache:
         yield Small(cache, None, service, url.rpartition("/")[2])
 
 

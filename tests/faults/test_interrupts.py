@@ -18,13 +18,13 @@ import pytest
 from tests.faults import interrupting
 from tests.faults.interrupting import Interrupt, elsewhere, interrupted, points
 
-import kept
-from kept.errors import StoreError
-from kept.guards import Guard, settle, undisturbed
-from kept.memo.flights import Flight
-from kept.stores.embedded import Embedded
-from kept.stores.leases import Owner
-from kept.stores.transactions import Writing
+import wellkept
+from wellkept.errors import StoreError
+from wellkept.guards import Guard, settle, undisturbed
+from wellkept.memo.flights import Flight
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.leases import Owner
+from wellkept.stores.transactions import Writing
 
 PROGRAM = Path(interrupting.__file__)
 KINDS = ("miss", "hit", "disk-hit", "set", "batch")
@@ -64,8 +64,8 @@ def test_some_instructions(medium: str, home: Path, request: pytest.FixtureReque
 def test_each_instruction(
     medium: str, what: str, home: Path, request: pytest.FixtureRequest
 ) -> None:
-    # All of them at once with KEPT_EACH_INSTRUCTION=1; otherwise in turn, a few each time.
-    step = 1 if os.environ.get("KEPT_EACH_INSTRUCTION") else 8 if medium in SERVERS else 4
+    # All of them at once with WELLKEPT_EACH_INSTRUCTION=1; otherwise in turn, a few each time.
+    step = 1 if os.environ.get("WELLKEPT_EACH_INSTRUCTION") else 8 if medium in SERVERS else 4
     run(what, url_of(medium, home, request), step, random.randrange(step))
 
 
@@ -73,13 +73,13 @@ def test_each_instruction(
 
 
 @pytest.fixture
-def cache(home: Path) -> Iterator[kept.Cache]:
-    made = kept.open(home / "c")
+def cache(home: Path) -> Iterator[wellkept.Cache]:
+    made = wellkept.open(home / "c")
     yield made
     made.close()
 
 
-def left_open(cache: kept.Cache, held: list[object]) -> None:
+def left_open(cache: wellkept.Cache, held: list[object]) -> None:
     """A write transaction whose end was interrupted before it began, as nothing can prevent."""
     writing = Writing(cache.place.database, None)
     c = writing.__enter__()
@@ -87,7 +87,7 @@ def left_open(cache: kept.Cache, held: list[object]) -> None:
     held.append(writing)
 
 
-def written_by_another(cache: kept.Cache) -> bool:
+def written_by_another(cache: wellkept.Cache) -> bool:
     with contextlib.closing(sqlite3.connect(cache.place.database.path, timeout=0.05)) as c:
         try:
             c.execute("BEGIN IMMEDIATE")
@@ -96,11 +96,11 @@ def written_by_another(cache: kept.Cache) -> bool:
         return True
 
 
-def test_a_transaction_that_nobody_is_in_is_undone_by_the_next_use(cache: kept.Cache) -> None:
+def test_a_transaction_that_nobody_is_in_is_undone_by_the_next_use(cache: wellkept.Cache) -> None:
     held: list[object] = []
     left_open(cache, held)
     assert not written_by_another(cache)
-    f = kept.keep(cache=cache, version=1)(interrupting.body)
+    f = wellkept.keep(cache=cache, version=1)(interrupting.body)
     assert f(1) == interrupting.body(1)
     assert f.contains(1)
     assert f.stats().unavailable == 0
@@ -109,7 +109,7 @@ def test_a_transaction_that_nobody_is_in_is_undone_by_the_next_use(cache: kept.C
     assert elsewhere(lambda: str(f(2) == interrupting.body(2))) == "True", "its lock is free"
 
 
-def test_it_is_undone_at_once_where_the_exception_leaves_the_library(cache: kept.Cache) -> None:
+def test_it_is_undone_at_once_where_the_exception_leaves_the_library(cache: wellkept.Cache) -> None:
     held: list[object] = []
     left_open(cache, held)
     settle()
@@ -118,16 +118,16 @@ def test_it_is_undone_at_once_where_the_exception_leaves_the_library(cache: kept
 
 
 def test_a_handler_that_calls_in_the_midst_of_a_write_leaves_it_whole(
-    cache: kept.Cache, monkeypatch: pytest.MonkeyPatch
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    f = kept.keep(cache=cache, version=1)(interrupting.body)
+    f = wellkept.keep(cache=cache, version=1)(interrupting.body)
     inside = Embedded._insert
     seen = []
 
     def insert(self: Embedded, *arguments: Any) -> None:
         monkeypatch.setattr(Embedded, "_insert", inside)
         inside(self, *arguments)
-        with pytest.warns(kept.KeptWarning, match="in the midst of a write"):
+        with pytest.warns(wellkept.KeptWarning, match="in the midst of a write"):
             assert f(1) == interrupting.body(1)
         settle()
         seen.append(written_by_another(cache))
@@ -142,15 +142,13 @@ def test_a_handler_that_calls_in_the_midst_of_a_write_leaves_it_whole(
 
 
 def test_a_signal_in_the_midst_of_state_leaves_no_lock(home: Path) -> None:
-    store = kept.store("s", cache=home / "c")
+    store = wellkept.store("s", cache=home / "c")
     store.set("a", 1)
     todo = points(lambda: store.increment("a"))
     for at in random.sample(todo, min(60, len(todo))):
         interrupted(lambda: store.increment("a"), at)
         assert isinstance(store.increment("a"), int)
-    other = (
-        "import kept, sys; kept.store('s', cache=sys.argv[1]).set('b', 2); print('set', flush=True)"
-    )
+    other = "import wellkept, sys; wellkept.store('s', cache=sys.argv[1]).set('b', 2); print('set', flush=True)"
     done = subprocess.run(
         [sys.executable, "-c", other, home / "c"], capture_output=True, text=True, timeout=60
     )
@@ -165,7 +163,7 @@ def test_a_signal_in_the_midst_of_state_leaves_no_lock(home: Path) -> None:
 def test_a_lease_that_nobody_computes_under_is_taken_over(
     medium: str, thread: str, home: Path
 ) -> None:
-    f = kept.keep(cache=medium.format(home), version=1)(interrupting.body)
+    f = wellkept.keep(cache=medium.format(home), version=1)(interrupting.body)
     locks, key = f.cache.place.locks, f.key(1).raw
     dead = Flight(None, locks, key)
     assert dead.take()
@@ -178,7 +176,7 @@ def test_a_lease_that_nobody_computes_under_is_taken_over(
 
 
 def test_a_lease_ends_with_the_frame_that_had_it(home: Path) -> None:
-    f = kept.keep(cache=home / "c", version=1)(interrupting.body)
+    f = wellkept.keep(cache=home / "c", version=1)(interrupting.body)
     locks, key = f.cache.place.locks, f.key(1).raw
     flight = Flight(None, locks, key)
     landing = flight.landing()
@@ -188,7 +186,7 @@ def test_a_lease_ends_with_the_frame_that_had_it(home: Path) -> None:
 
 
 def test_an_owner_that_is_over_holds_nothing(home: Path) -> None:
-    locks = kept.open(home / "c").place.locks
+    locks = wellkept.open(home / "c").place.locks
     one, other = Owner(), Owner()
     key = b"k" * 32
     assert locks.acquire(key, one)
@@ -245,9 +243,9 @@ def raising() -> None:
 IMPORTING = """
 import sys, warnings, signal
 warnings.simplefilter("ignore")
-import kept
+import wellkept
 
-@kept.keep(cache=sys.argv[1], version=1)
+@wellkept.keep(cache=sys.argv[1], version=1)
 def f(n):
     return n
 
@@ -263,7 +261,7 @@ print(f(1), f(2))
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://127.0.0.1:1/0", "postgresql://kept@127.0.0.1:1/kept"], ids=SERVERS
+    "url", ["redis://127.0.0.1:1/0", "postgresql://wellkept@127.0.0.1:1/wellkept"], ids=SERVERS
 )
 def test_a_driver_is_imported_whole(url: str) -> None:
     for at in (0.03, 0.1, 0.2):
@@ -280,7 +278,7 @@ def test_a_driver_is_imported_whole(url: str) -> None:
 
 
 def test_an_answer_that_nobody_waited_for_is_given_to_nobody(redis_url: str) -> None:
-    store = kept.stores.Redis(redis_url)
+    store = wellkept.stores.Redis(redis_url)
     store.put("a", b"1")
     store.put("b", b"2")
     for at in points(lambda: store.get("a")):
@@ -292,7 +290,7 @@ def test_an_answer_that_nobody_waited_for_is_given_to_nobody(redis_url: str) -> 
 
 
 def test_lost_connections_take_no_room(postgresql_url: str) -> None:
-    store = kept.stores.Sql(postgresql_url, pool=1, timeout=5.0)
+    store = wellkept.stores.Sql(postgresql_url, pool=1, timeout=5.0)
     store.put("a", b"1")
     todo = points(lambda: store.get("a"))
     for at in random.sample(todo, 25):

@@ -15,13 +15,13 @@ import pytest
 from blake3 import blake3
 from tests.stores import written
 
-import kept
-from kept import keep
-from kept.stores import embedded, tables
-from kept.stores.blobs import Blobs
-from kept.stores.database import Database
-from kept.stores.embedded import Embedded
-from kept.stores.locks import Locks
+import wellkept
+from wellkept import keep
+from wellkept.stores import embedded, tables
+from wellkept.stores.blobs import Blobs
+from wellkept.stores.database import Database
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.locks import Locks
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -76,7 +76,7 @@ def audit(root: Path, network: bool = False) -> None:
 
 def works(root: Path, network: bool = False) -> None:
     """Calls are answered, and kept."""
-    with kept.open(root, network=network) as cache, kept.use(cache):
+    with wellkept.open(root, network=network) as cache, wellkept.use(cache):
         for function in (large, small):
             assert function(1) == function.__wrapped__(1)
             assert function(2) == function.__wrapped__(2)
@@ -209,12 +209,12 @@ POINTS = [
 def test_killed(home: Path, point: Callable[[Patch], None], empty: bool, network: bool) -> None:
     root = home / "store"
     if not empty:
-        with kept.open(root, network=network) as cache, kept.use(cache):
+        with wellkept.open(root, network=network) as cache, wellkept.use(cache):
             small(1)
             large(3)
 
     def child() -> None:
-        with kept.open(root, network=network) as cache, kept.use(cache):
+        with wellkept.open(root, network=network) as cache, wellkept.use(cache):
             point(setattr)
             large(1)
             large(1)
@@ -239,11 +239,11 @@ def test_killed_with_the_lease_and_in_the_body(home: Path, network: bool) -> Non
     parent = os.getpid()
 
     def child() -> None:
-        with kept.open(root, network=network) as cache, kept.use(cache):
+        with wellkept.open(root, network=network) as cache, wellkept.use(cache):
             deadly(1)
 
     until_killed(child)
-    with kept.open(root, network=network) as cache, kept.use(cache):
+    with wellkept.open(root, network=network) as cache, wellkept.use(cache):
         began = time.monotonic()
         assert deadly(1) == 1
         assert time.monotonic() - began < 1.0
@@ -286,7 +286,7 @@ def test_killed_while_the_index_is_made(home: Path, number: int, network: bool) 
 
     def child() -> None:
         killed_after_statement(setattr, number)
-        kept.open(root, network=network)
+        wellkept.open(root, network=network)
 
     until_killed(child)
     works(root, network)
@@ -300,19 +300,19 @@ def test_killed_while_the_index_is_migrated(home: Path, number: int, network: bo
 
     def child() -> None:
         killed_after_statement(setattr, number)
-        kept.open(root, network=network)
+        wellkept.open(root, network=network)
 
     until_killed(child)
     with closing(sqlite3.connect(root / "index.sqlite")) as c:
         (version,) = c.execute("PRAGMA user_version").fetchone()
         assert version == (tables.SCHEMA if number == SINCE_1 else 1)
-    with kept.open(root, network=network) as cache, kept.use(cache):
+    with wellkept.open(root, network=network) as cache, wellkept.use(cache):
         for function, arguments in written.calls():
             before = function.stats().computed
             assert function(*arguments) == function.__wrapped__(*arguments)
             assert function.stats().computed == before
     works(root, network)
-    assert kept.open(root, network=network).verify().ok
+    assert wellkept.open(root, network=network).verify().ok
 
 
 @pytest.mark.parametrize("after", ["connect", "mode"])
@@ -324,7 +324,7 @@ def test_killed_while_the_index_is_opened(home: Path, after: str) -> None:
             Database._prepare = lambda *_: die()  # type: ignore[method-assign]  # only in the child
         else:
             embedded.make = lambda *_: die()  # type: ignore[assignment]  # as above
-        kept.open(root)
+        wellkept.open(root)
 
     until_killed(child)
     works(root)
@@ -334,7 +334,7 @@ def test_killed_while_the_index_is_opened(home: Path, after: str) -> None:
 def busy(root: Path, seed: int, network: bool) -> None:
     rnd = random.Random(seed)
     while True:
-        with kept.open(root, network=network) as cache, kept.use(cache):
+        with wellkept.open(root, network=network) as cache, wellkept.use(cache):
             for _ in range(rnd.randrange(1, 12)):
                 function = rnd.choice((large, small))
                 i = rnd.randrange(400)

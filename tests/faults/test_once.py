@@ -13,12 +13,12 @@ ANY = pytest.mark.parametrize("network", [False, True], ids=["local", "network"]
 START = """
 import os, sys, time, random, warnings
 from pathlib import Path
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 sys.path.insert(0, os.environ["ROOT"])
 from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
-cache = kept.open(os.environ["STORE"], network=os.environ["NETWORK"] == "1")
+cache = wellkept.open(os.environ["STORE"], network=os.environ["NETWORK"] == "1")
 if os.environ.get("HOST"):
     cache.place.locks.leases._host = os.environ["HOST"]
 """

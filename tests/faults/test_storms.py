@@ -12,7 +12,7 @@ PROGRAM = Path(storming.__file__)
 ROOT = Path(__file__).parents[2]
 LOCAL = ("{}/c", "memory:", "files:{}/f", "sqlite:///{}/x.db")
 SERVERS = ("redis", "postgresql")
-ALL = int(os.environ.get("KEPT_STORM", "0"))
+ALL = int(os.environ.get("WELLKEPT_STORM", "0"))
 """Signals on each medium. The promise was tried with 20,000, which takes half an hour."""
 
 

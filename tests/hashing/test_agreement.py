@@ -12,10 +12,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from kept.hashing import digest, digest_bytes, fast
-from kept.hashing import encoding as enc
-from kept.hashing.cycles import cyclic_digest
-from kept.hashing.encoding import Cyclic, pack, reference_digest
+from wellkept.hashing import digest, digest_bytes, fast
+from wellkept.hashing import encoding as enc
+from wellkept.hashing.cycles import cyclic_digest
+from wellkept.hashing.encoding import Cyclic, pack, reference_digest
 
 
 @dataclasses.dataclass

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from kept.hashing import READONLY_MAPS, address, buffer_digest, buffers, digest_bytes
+from wellkept.hashing import READONLY_MAPS, address, buffer_digest, buffers, digest_bytes
 
 LARGE = np.arange(200_000.0)
 
@@ -52,7 +52,7 @@ def test_buffers(view: Any) -> None:
 
 def test_addresses_without_numpy() -> None:
     script = (
-        "import sys, ctypes; from kept.hashing import address\n"
+        "import sys, ctypes; from wellkept.hashing import address\n"
         "assert 'numpy' not in sys.modules\n"
         "raw = b'0123456789'; view = memoryview(raw)\n"
         "assert ctypes.string_at(address(view[3:]), 4) == b'3456'\n"
@@ -143,7 +143,7 @@ def test_threads_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_forked_child_hashes_too() -> None:
     """BLAKE3's threads stay behind in the parent; a child that waited for them would hang."""
     script = (
-        "import os, signal; from kept.hashing import buffer_digest, digest_bytes\n"
+        "import os, signal; from wellkept.hashing import buffer_digest, digest_bytes\n"
         "raw = bytes(50_000_000); expected = buffer_digest(raw), digest_bytes(raw)\n"
         "child = os.fork()\n"
         "if not child:\n"

@@ -11,8 +11,8 @@ from types import CodeType
 
 import pytest
 
-import kept
-from kept.hashing.code.bytecode import compiled
+import wellkept
+from wellkept.hashing.code.bytecode import compiled
 
 TEXT = """
 def chain(x):
@@ -114,14 +114,14 @@ def test_what_is_written() -> None:
 PROGRAM = """
 import sys, os
 import lib
-import kept
-@kept.keep(cache=os.environ["ROOM"])
+import wellkept
+@wellkept.keep(cache=os.environ["ROOM"])
 def f(x):
     return lib.h(x)
-@kept.keep(cache=os.environ["ROOM"])
+@wellkept.keep(cache=os.environ["ROOM"])
 def g(x):
     return lib.sub.K + x
-@kept.keep(cache=os.environ["ROOM"])
+@wellkept.keep(cache=os.environ["ROOM"])
 def late(x):
     import deep.inner as d
     return d.k + x
@@ -129,10 +129,10 @@ class Scale:
     by = [1]
     def of(self, x):
         return lib.h(x) * self.by[0]
-@kept.keep(cache=os.environ["ROOM"])
+@wellkept.keep(cache=os.environ["ROOM"])
 def method(x):
     return Scale().of(x)
-@kept.keep(cache=os.environ["ROOM"])
+@wellkept.keep(cache=os.environ["ROOM"])
 def through(x):
     return sum(map(lib.h, [x]))
 all = [f, g, late, method, through]
@@ -152,7 +152,7 @@ def write(room: Path, n: int) -> None:
 
 def started(room: Path, command: list[str], given: str = "") -> str:
     env = {"ROOM": str(room / f"cache{command[0]}"), "PYTHONDONTWRITEBYTECODE": "1"}
-    path = [str(room), str(Path(kept.__file__).parents[1])]
+    path = [str(room), str(Path(wellkept.__file__).parents[1])]
     done = subprocess.run(
         [sys.executable, *command],
         input=given,

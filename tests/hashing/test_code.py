@@ -14,7 +14,7 @@ from unittest import mock
 
 import pytest
 
-from kept.hashing.code import deep
+from wellkept.hashing.code import deep
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ def wrong(corpus: list[Any], verdicts: list[str]) -> dict[str, str]:
 @pytest.mark.timeout(600)
 def test_every_edit_is_seen_that_changes_a_result_and_no_other(edits: Any) -> None:
     assert len(edits.EDITS) >= 80
-    assert wrong(edits.EDITS, edits.of_edits("kept")) == {}
+    assert wrong(edits.EDITS, edits.of_edits("wellkept")) == {}
 
 
 @pytest.mark.timeout(600)
@@ -48,12 +48,12 @@ def test_every_edit_is_seen_that_changes_a_result_and_no_other(edits: Any) -> No
 def test_so_is_each_way_in_which_code_can_depend_on_something(edits: Any, step: int) -> None:
     assert len(edits.CASES) >= 300
     cases = edits.CASES[::step]
-    assert wrong(cases, edits.of_cases("kept", cases=cases)) == {}
+    assert wrong(cases, edits.of_cases("wellkept", cases=cases)) == {}
 
 
 @pytest.mark.long
 def test_the_same_of_scripts_and_notebooks(edits: Any) -> None:
-    assert wrong(edits.PROGRAMS, edits.of_programs("kept")) == {}
+    assert wrong(edits.PROGRAMS, edits.of_programs("wellkept")) == {}
 
 
 @pytest.mark.long
@@ -68,12 +68,14 @@ def test_the_same_when_python_is_another_afterwards(
             "the tests' environments of two CPythons are needed; `make test-all` makes them"
         )
     for before, after in zip(pythons, [*pythons[1:], pythons[0]], strict=True):
-        assert wrong(edits.EDITS, edits.of_edits("kept", (before, after))) == {}
-        assert wrong(edits.CASES, edits.of_cases("kept", (before, after))) == {}
+        assert wrong(edits.EDITS, edits.of_edits("wellkept", (before, after))) == {}
+        assert wrong(edits.CASES, edits.of_cases("wellkept", (before, after))) == {}
 
 
 def works(python: Path) -> bool:
-    done = subprocess.run([python, "-c", "import kept, blake3"], capture_output=True, check=False)
+    done = subprocess.run(
+        [python, "-c", "import wellkept, blake3"], capture_output=True, check=False
+    )
     return done.returncode == 0
 
 

@@ -17,9 +17,9 @@ import pytest
 import xarray as xr
 from hypothesis import given
 
-from kept.errors import Undigestible
-from kept.hashing import digest, digest_bytes
-from kept.hashing.encoding import reference_digest
+from wellkept.errors import Undigestible
+from wellkept.hashing import digest, digest_bytes
+from wellkept.hashing.encoding import reference_digest
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": [1.0, 2.0, np.nan], "c": ["x", None, "z"]})
 

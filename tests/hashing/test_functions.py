@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kept.errors import Undigestible
-from kept.hashing import Identity, digest, identify
+from wellkept.errors import Undigestible
+from wellkept.hashing import Identity, digest, identify
 
 
 @pytest.fixture
@@ -58,11 +58,18 @@ def f(x, y=1):
         "\ndef f(x: int, y: 'str' = 1) -> list[int]:\n    z: int = x + y\n    return z\n",
         "\nif True:\n    def f(x, y=1):\n        z = x + y\n        return z\n",
         "\nimport os\n\nother = 1\n\ndef f(x, y=1):\n    z = x + y; return z\n",
-        "\nfrom kept import keep\nkeep_ = lambda **k: (lambda g: g)\n"
-        "keep_.__module__ = 'kept.memo'\n"
+        "\nfrom wellkept import keep\nkeep_ = lambda **k: (lambda g: g)\n"
+        "keep_.__module__ = 'wellkept.memo'\n"
         "@keep_(version=1)\ndef f(x, y=1):\n    z = x + y\n    return z\n",
     ],
-    ids=["docstring", "comments", "annotations", "indented", "elsewhere", "kept's own decorator"],
+    ids=[
+        "docstring",
+        "comments",
+        "annotations",
+        "indented",
+        "elsewhere",
+        "wellkept's own decorator",
+    ],
 )
 def test_what_does_not_count(load: Any, source: str) -> None:
     assert code(load, source) == code(load, BASE)
@@ -106,7 +113,7 @@ def test_constants_of_equal_value_and_other_type(load: Any) -> None:
 def test_annotations_count_where_a_decorator_may_read_them(load: Any) -> None:
     plain = "def d(g): return g\n@d\ndef f(x: {}): return x\n"
     assert code(load, plain.format("int")) != code(load, plain.format("str"))
-    kept = "from kept import keep\n@keep\ndef g(x: {}): return x\nf = g.__wrapped__\n"
+    kept = "from wellkept import keep\n@keep\ndef g(x: {}): return x\nf = g.__wrapped__\n"
     assert code(load, kept.format("int")) == code(load, kept.format("str"))
     assert code(load, kept.format("int")) == code(load, "def f(x): return x\n")
     fields = "def f():\n    class A:\n        x: {} = 1\n    return A\n"
@@ -336,7 +343,7 @@ def test_a_source_that_was_edited_after_it_was_loaded_is_not_taken(tmp_path: Pat
 
 def test_python_c_has_no_source_and_no_script(tmp_path: Path) -> None:
     text = (
-        "from kept.hashing import identify\n"
+        "from wellkept.hashing import identify\n"
         "def f(): return {}\n"
         "exec('def g():\\n return 7')\n"
         "print(identify(f).name, identify(f).code, identify(g).code)"

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-import kept
-from kept.hashing.leaves import MOST, leaves_of
+import wellkept
+from wellkept.hashing.leaves import MOST, leaves_of
 
 
 @dataclasses.dataclass
@@ -154,12 +154,12 @@ def test_a_deep_or_cyclic_value_ends() -> None:
 
 
 def test_a_root_that_is_known_is_not_hashed_again() -> None:
-    raw = kept.digest("anything").raw
+    raw = wellkept.digest("anything").raw
     assert leaves_of(np.zeros(3), raw) == [("", f"float64 (3,) <{raw.hex()[:20]}>")]
 
 
 def test_large_arrays_are_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kept.hashing.leaves._BYTES", 100)
+    monkeypatch.setattr("wellkept.hashing.leaves._BYTES", 100)
     found = leaves_of([np.zeros(10), np.zeros(10)])
     assert found[1][1] != "float64 (10,) <?>"
     assert found[2][1] == "float64 (10,) <?>"

@@ -57,8 +57,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils import Bunch
 
-from kept.hashing import digest
 from tests.hashing import library_types
+from wellkept.hashing import digest
 
 MODULES = [argparse, array, calendar, collections, datetime, decimal, email, fractions, functools]
 MODULES += [http, inspect, ipaddress, operator, pathlib, random, re, statistics, string, types]

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.hashing import loaded
+import wellkept
+from wellkept.hashing import loaded
 
-SOURCE = str(Path(kept.__file__).parents[1])
+SOURCE = str(Path(wellkept.__file__).parents[1])
 
 KINDS = {
     "default of a named tuple": (
@@ -117,9 +117,9 @@ KINDS = {
 }
 
 APP = """
-import os, kept
+import os, wellkept
 from {name} import *
-@kept.keep(cache=os.environ["ROOM"])
+@wellkept.keep(cache=os.environ["ROOM"])
 def work(x):
     return {body} * x
 """
@@ -219,8 +219,8 @@ def test_byte_code_that_python_takes_for_that_of_another_text(tmp_path: Path) ->
 
 
 LAZY = """
-import os, kept
-@kept.keep(cache=os.environ["ROOM"])
+import os, wellkept
+@wellkept.keep(cache=os.environ["ROOM"])
 def work(x):
     if x > 1:
         import lazy
@@ -315,7 +315,7 @@ def test_the_process_is_older_than_what_it_has_loaded() -> None:
 
 def test_a_function_that_was_compiled_by_itself(tmp_path: Path) -> None:
     # As IPython's autoreload puts the new code of a function into the old one.
-    from kept.hashing.code import deep
+    from wellkept.hashing.code import deep
 
     text = "LIMIT = 2\n\n\ndef h(x):\n    return [y + x for y in (1, LIMIT)]\n"
     file = tmp_path / "h.py"

@@ -16,9 +16,9 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given
 
-from kept.errors import Undigestible
-from kept.hashing import digest, digest_bytes
-from kept.hashing.encoding import reference_digest
+from wellkept.errors import Undigestible
+from wellkept.hashing import digest, digest_bytes
+from wellkept.hashing.encoding import reference_digest
 
 
 class Tagged(np.ndarray):
@@ -182,7 +182,7 @@ def test_layout_does_not_count(array: Any, random: Any) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_slabs_give_the_bytes_of_the_whole(monkeypatch: pytest.MonkeyPatch, order: Any) -> None:
-    from kept.hashing import numeric
+    from wellkept.hashing import numeric
 
     rng = np.random.default_rng(0)
     arrays = [
@@ -266,7 +266,7 @@ def test_arrays_of_objects_go_by_their_elements() -> None:
 
 
 def test_an_array_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kept.hashing import numeric
+    from wellkept.hashing import numeric
 
     calls = []
     real = numeric.array_digest
@@ -309,7 +309,7 @@ def test_ufuncs_that_are_not_found_by_name_are_refused() -> None:
 MEMORY = """
 import resource, sys
 import numpy as np
-from kept.hashing import digest_bytes
+from wellkept.hashing import digest_bytes
 n = 11_000
 base = np.zeros((n, n))  # 968 MB
 base += 1.0

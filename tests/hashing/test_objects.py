@@ -18,9 +18,9 @@ import pydantic
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from kept.errors import KeptWarning, Undigestible
-from kept.hashing import digest, digest_bytes, register_digest, registry
-from kept.hashing.encoding import reference_digest
+from wellkept.errors import KeptWarning, Undigestible
+from wellkept.hashing import digest, digest_bytes, register_digest, registry
+from wellkept.hashing.encoding import reference_digest
 
 
 @pytest.fixture(autouse=True)
@@ -285,7 +285,7 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(KeptWarning, match="broken"):
         assert digest(Foreign(1)) == digest(Foreign(1)) != digest(Foreign(2))
     assert digest(Point3(1)) != digest(Point3(2))
-    assert asked == ["kept.digest"]
+    assert asked == ["wellkept.digest"]
     registry._found.clear()
     assert digest(range(3)) == before
 
@@ -325,16 +325,16 @@ def test_a_fitted_estimator_goes_by_what_it_learnt() -> None:
 def test_the_room_is_light() -> None:
     """No library of numbers, and nothing that is only needed for a type that has not come."""
     script = (
-        "import sys, types; package = types.ModuleType('kept');"
-        "package.__path__ = [sys.argv[1]]; sys.modules['kept'] = package;"
+        "import sys, types; package = types.ModuleType('wellkept');"
+        "package.__path__ = [sys.argv[1]]; sys.modules['wellkept'] = package;"
         "before = set(sys.modules);"
-        "import kept.hashing as h; h.digest({'a': [1, 2.0, {3}]});"
+        "import wellkept.hashing as h; h.digest({'a': [1, 2.0, {3}]});"
         "print(*sorted(set(sys.modules) - before))"
     )
-    import kept
+    import wellkept
 
     done = subprocess.run(
-        [sys.executable, "-c", script, kept.__path__[0]],
+        [sys.executable, "-c", script, wellkept.__path__[0]],
         capture_output=True,
         text=True,
         check=True,
@@ -344,7 +344,11 @@ def test_the_room_is_light() -> None:
     heavy = {"numpy", "pandas", "decimal", "uuid", "datetime", "pathlib", "sqlite3", "asyncio"}
     assert loaded & (heavy - {"pathlib"}) == set()
     assert not any(name.startswith("importlib.metadata") for name in loaded)
-    assert {"kept.hashing.source", "kept.hashing.numeric", "kept.hashing.frames"} & loaded == set()
+    assert {
+        "wellkept.hashing.source",
+        "wellkept.hashing.numeric",
+        "wellkept.hashing.frames",
+    } & loaded == set()
 
 
 def test_a_statement_of_sqlalchemy_is_the_same_after_it_was_compiled() -> None:

@@ -27,5 +27,5 @@ def test_every_edit_is_seen_in_every_place(places: Any) -> None:
     pytest.importorskip("IPython")
     pytest.importorskip("joblib")
     assert len(places.ROWS) >= 100
-    found = zip(places.ROWS, places.of_places("kept"), strict=True)
+    found = zip(places.ROWS, places.of_places("wellkept"), strict=True)
     assert {row.what: said for row, said in found if said != "right"} == {}

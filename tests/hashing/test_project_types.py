@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import digest
-from kept.hashing.definitions import TAG
-from kept.hashing.encoding import reference_digest
-from kept.hashing.fast import Task, fast_digest
+import wellkept
+from wellkept import digest
+from wellkept.hashing.definitions import TAG
+from wellkept.hashing.encoding import reference_digest
+from wellkept.hashing.fast import Task, fast_digest
 
 attrs = pytest.importorskip("attrs")
 pydantic = pytest.importorskip("pydantic")
@@ -382,7 +382,7 @@ def test_a_change_in_the_process_is_seen(load: Callable[[str], Any]) -> None:
     thing, many = module.Plain(), [module.Data(i) for i in range(5)]
     values = [thing, many, module.function, module.Plain, functools.partial(module.function)]
 
-    def digests() -> list[kept.Digest]:
+    def digests() -> list[wellkept.Digest]:
         return [digest(value) for value in values]
 
     first = digests()
@@ -405,13 +405,13 @@ def test_values_of_libraries_bring_no_code() -> None:
     ):
         assert TAG.encode() not in _encoding(value)
     pandas = pytest.importorskip("pandas")  # whose functions are of a module that is none
-    from kept.hashing.definitions import made_here
+    from wellkept.hashing.definitions import made_here
 
     assert not made_here(type(pandas._libs.lib.is_scalar))
 
 
 def _encoding(value: Any) -> bytes:
-    from kept.hashing.encoding import reference_encoding
+    from wellkept.hashing.encoding import reference_encoding
 
     return reference_encoding(value)
 
@@ -463,7 +463,7 @@ def test_what_has_no_digest_in_a_function_is_named_by_its_path() -> None:
     def defaulting(lock: Any = threading.Lock()) -> Any:  # noqa: B008  what it is for
         return lock
 
-    with pytest.raises(kept.Undigestible, match=r'value\["f"\]\.lock: a lock'):
+    with pytest.raises(wellkept.Undigestible, match=r'value\["f"\]\.lock: a lock'):
         digest({"f": holding(threading.Lock())})
-    with pytest.raises(kept.Undigestible, match=r"value\.__defaults__\[0\]: a lock"):
+    with pytest.raises(wellkept.Undigestible, match=r"value\.__defaults__\[0\]: a lock"):
         digest(defaulting)

@@ -25,8 +25,8 @@ from typing import Any
 
 import pytest
 
-from kept.errors import Undigestible
-from kept.hashing import digest, digest_bytes
+from wellkept.errors import Undigestible
+from wellkept.hashing import digest, digest_bytes
 
 
 class Reader:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from kept.hashing import digest, digest_bytes
-from kept.hashing.encoding import reference_digest
+from wellkept.hashing import digest, digest_bytes
+from wellkept.hashing.encoding import reference_digest
 
 
 class Node:
@@ -84,7 +84,7 @@ def test_a_reduction_is_asked_for_once_an_object() -> None:
     # once by the fast walk on each of its levels, once by each of the two that follow it
     assert Counted.calls < 200
     Counted.calls = 0
-    from kept.hashing.cycles import cyclic_digest
+    from wellkept.hashing.cycles import cyclic_digest
 
     cyclic_digest([value, value, {"again": value}])
     assert Counted.calls == 1
@@ -227,7 +227,7 @@ def test_classes_of_one_bare_name() -> None:
 
 def test_two_scripts_classes_differ(tmp_path: Any) -> None:
     source = (
-        "from kept.hashing import digest, identify\n"
+        "from wellkept.hashing import digest, identify\n"
         "class A: pass\n"
         "def f(): return 1\n"
         "print(digest(A()), identify(f).name, identify(f).code)\n"

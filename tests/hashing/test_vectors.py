@@ -33,7 +33,7 @@ def _works(python: str) -> str:
 
 def _interpreters() -> dict[str, str]:
     """Version -> path, of every CPython from 3.11 that is here (once a minor version)."""
-    asked = os.environ.get("KEPT_PYTHONS", "")
+    asked = os.environ.get("WELLKEPT_PYTHONS", "")
     paths = asked.split(os.pathsep) if asked else []
     if not asked:
         minors = range(11, 20)
@@ -84,14 +84,14 @@ def test_at_least_three_minor_versions_ran(record_property: Any) -> None:
     ran = ", ".join(PYTHONS)
     record_property("interpreters", ran)
     if len(PYTHONS) < 3:
-        pytest.skip(f"only CPython {ran} is here; set KEPT_PYTHONS to the paths of others")
+        pytest.skip(f"only CPython {ran} is here; set WELLKEPT_PYTHONS to the paths of others")
 
 
 def test_vectors_are_of_all_expressions_and_show_their_encoding() -> None:
     script = (
         "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]; import json;"
         "from expressions import DISTINCT, NAMESPACE;"
-        "from kept.hashing.encoding import Cyclic, reference_encoding;"
+        "from wellkept.hashing.encoding import Cyclic, reference_encoding;"
         "import blake3\n"
         "for item in json.load(open(sys.argv[1] + '/k1.json')):\n"
         "    assert item['expr'] in DISTINCT, item\n"

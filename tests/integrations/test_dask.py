@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import ConfigError, keep
+import wellkept
+from wellkept import ConfigError, keep
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 from dask.base import tokenize  # noqa: E402  only where there is Dask
 
-from kept.integrations import dask as on_dask  # noqa: E402  the same
+from wellkept.integrations import dask as on_dask  # noqa: E402  the same
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_keys_agree() -> None:
 
 
 def test_graphs_without_a_cluster(home: Path) -> None:
-    with kept.use("./here") as cache:
+    with wellkept.use("./here") as cache:
         lazy = on_dask.delayed(triple)
         parts = [lazy(i, where=str(home / "ran")) for i in range(3)]
         done = on_dask.delayed(total)(parts)
@@ -116,16 +116,16 @@ def test_graphs_without_a_cluster(home: Path) -> None:
 
 def test_a_digest_of_a_collection_is_its_token() -> None:
     lazy = dask.delayed(abs, pure=True)
-    assert kept.digest(lazy(-1)) == kept.digest(lazy(-1))
-    assert kept.digest(lazy(-1)) != kept.digest(lazy(-2))
+    assert wellkept.digest(lazy(-1)) == wellkept.digest(lazy(-1))
+    assert wellkept.digest(lazy(-1)) != wellkept.digest(lazy(-2))
     array = pytest.importorskip("dask.array")
-    assert kept.digest(array.ones(10, chunks=5)) == kept.digest(array.ones(10, chunks=5))
-    assert kept.digest(array.ones(10, chunks=5)) != kept.digest(array.zeros(10, chunks=5))
+    assert wellkept.digest(array.ones(10, chunks=5)) == wellkept.digest(array.ones(10, chunks=5))
+    assert wellkept.digest(array.ones(10, chunks=5)) != wellkept.digest(array.zeros(10, chunks=5))
 
 
 @pytest.mark.long
 def test_a_graph(client: Any, home: Path) -> None:
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         lazy = on_dask.delayed(triple)
         parts = [lazy(i, where=str(home / "ran")) for i in range(4)]
         done = on_dask.delayed(total)(parts)
@@ -140,7 +140,7 @@ def test_a_graph(client: Any, home: Path) -> None:
 
 @pytest.mark.long
 def test_submit_and_map(client: Any, home: Path) -> None:
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         first = on_dask.submit(client, triple, 5, where=str(home / "ran"))
         again = on_dask.submit(client, triple, 5)
         assert first.key == again.key == on_dask.key(triple, 5)
@@ -169,7 +169,7 @@ def test_a_cluster_that_uses_a_cache(client: Any, home: Path) -> None:
         assert client.submit(outer, 3).result(30) == 31
         assert client.gather(client.map(outer, range(3))) == [1, 11, 21]
         assert client.compute(dask.delayed(outer)(7)).result(30) == 71
-        with kept.use("./shared") as cache:
+        with wellkept.use("./shared") as cache:
             assert outer.contains(3)
             assert inner.contains(3)
             cache.flush()
@@ -177,21 +177,21 @@ def test_a_cluster_that_uses_a_cache(client: Any, home: Path) -> None:
     finally:
         client.unregister_worker_plugin("kept")
     assert client.submit(outer, 4).result(30) == 41
-    with kept.use("./shared"):
+    with wellkept.use("./shared"):
         assert not outer.contains(4)
 
 
 @pytest.mark.long
 def test_a_run_reaches_the_workers(client: Any) -> None:
-    with kept.use("./here"):
-        with kept.run("sweep") as run:
+    with wellkept.use("./here"):
+        with wellkept.run("sweep") as run:
             client.gather(on_dask.map(client, outer, range(3)))
         assert len([event for event in run.events() if event.outcome == "computed"]) == 6
 
 
 def test_a_cache_that_workers_can_t_share() -> None:
     with pytest.raises(ConfigError, match="memory of this process"):
-        on_dask.use(None, kept.open("memory:"))  # type: ignore[arg-type]  # not asked
+        on_dask.use(None, wellkept.open("memory:"))  # type: ignore[arg-type]  # not asked
 
 
 def test_what_is_not_kept() -> None:

@@ -1,15 +1,15 @@
-"""kept's executors of executorlib, with two worker processes."""
+"""wellkept's executors of executorlib, with two worker processes."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from kept import keep
+from wellkept import keep
 
 pytest.importorskip("executorlib")
 
-from kept.integrations import executorlib as kept_executorlib
+from wellkept.integrations import executorlib as kept_executorlib
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from kept.integrations.fiftyone import KeptExecutionStoreRepo
-from kept.kv import KeyDocument
+from wellkept.integrations.fiftyone import KeptExecutionStoreRepo
+from wellkept.kv import KeyDocument
 
 # What the service of FiftyOne 1.22 calls, with these arguments.
 VERBS = {

@@ -1,4 +1,4 @@
-"""`joblib.Memory` over a cache of kept, in one process and in several."""
+"""`joblib.Memory` over a cache of wellkept, in one process and in several."""
 
 import datetime
 import subprocess
@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept.integrations import joblib as kept_joblib
-from kept.stores import Memory as Held
+import wellkept
+from wellkept.integrations import joblib as kept_joblib
+from wellkept.stores import Memory as Held
 
 joblib = pytest.importorskip("joblib")
 
@@ -23,7 +23,7 @@ RAN: list[Any] = []
 def memory() -> Any:
     kept_joblib.register()
     RAN.clear()
-    return joblib.Memory("./here", backend="kept", verbose=0)
+    return joblib.Memory("./here", backend="wellkept", verbose=0)
 
 
 def double(x: Any, y: Any = None) -> Any:
@@ -41,7 +41,7 @@ def test_hits_and_misses(memory: Any) -> None:
     assert [cached(1), cached(1), cached(2)] == [2, 2, 4]
     assert cached.check_call_in_cache(1)
     assert not cached.check_call_in_cache(3)
-    again = joblib.Memory("./here", backend="kept", verbose=0).cache(double)
+    again = joblib.Memory("./here", backend="wellkept", verbose=0).cache(double)
     assert again(2) == 4
     assert RAN == [1, 2]
     arrays = memory.cache(slow)
@@ -55,7 +55,7 @@ def test_kept_lists_them(memory: Any) -> None:
     cached(5, y=1)
     cached(5, y=2)
     assert RAN == [5]
-    with kept.open("./here") as cache:
+    with wellkept.open("./here") as cache:
         (match,) = cache.query("*:double")
         call = match.call
         assert call.metadata["joblib"]["input_args"] == {"x": "5"}
@@ -81,9 +81,9 @@ def test_a_changed_function_is_computed_again(home: Path) -> None:
         (home / "script.py").write_text(
             textwrap.dedent(f"""
                 import joblib
-                import kept.integrations.joblib as store
+                import wellkept.integrations.joblib as store
                 store.register()
-                memory = joblib.Memory("here", backend="kept", verbose=0)
+                memory = joblib.Memory("here", backend="wellkept", verbose=0)
                 @memory.cache
                 def f(x):
                     print("ran", x)
@@ -99,14 +99,14 @@ def test_a_changed_function_is_computed_again(home: Path) -> None:
     assert run("x + 1") == "2 3\n"
     assert run("x + 2") == "ran 1\nran 2\n3 4\n"
     assert run("x + 2") == "3 4\n"
-    with kept.open("here") as cache:
+    with wellkept.open("here") as cache:
         assert cache.query().count() == 2  # those of the old source went
 
 
 def test_clearing(memory: Any) -> None:
     cached, arrays = memory.cache(double), memory.cache(slow)
 
-    @kept.keep(version=1, cache=kept.open("./here"), name="other")
+    @wellkept.keep(version=1, cache=wellkept.open("./here"), name="other")
     def other(x: int) -> int:
         return x
 
@@ -133,7 +133,7 @@ def test_limits(memory: Any) -> None:
 
 def test_a_cache_that_is_open() -> None:
     RAN.clear()
-    cache = kept.Cache(store := Held(), store)
+    cache = wellkept.Cache(store := Held(), store)
     cached = joblib.Memory(kept_joblib.KeptStore(cache), verbose=0).cache(double)
     assert [cached(1), cached(1)] == [2, 2]
     assert RAN == [1]
@@ -157,7 +157,7 @@ def test_a_damaged_result_is_computed_again(memory: Any) -> None:
     (blob,) = (path for path in Path("here/blobs").rglob("*") if path.is_file())
     blob.chmod(0o600)
     blob.write_bytes(blob.read_bytes()[:-8] + b"deadbeef")
-    fresh = joblib.Memory("./here", backend="kept", verbose=0).cache(slow)
+    fresh = joblib.Memory("./here", backend="wellkept", verbose=0).cache(slow)
     with pytest.warns(Warning, match="damaged|Exception while loading"):
         assert (fresh(1) == 1).all()
     assert RAN == [1, 1]
@@ -173,7 +173,7 @@ def test_validation(memory: Any) -> None:
 
 def test_what_is_printed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept_joblib.register()
-    cached = joblib.Memory("./here", backend="kept", verbose=2).cache(double)
+    cached = joblib.Memory("./here", backend="wellkept", verbose=2).cache(double)
     cached(1)
     capsys.readouterr()
     cached(1)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import ConfigError, keep
+import wellkept
+from wellkept import ConfigError, keep
 
 if sys.version_info >= (3, 13):
     pytest.skip("Ray has no wheels for this Python", allow_module_level=True)
 ray = pytest.importorskip("ray")
 
-from kept.integrations import ray as on_ray  # noqa: E402  only where there is Ray
+from wellkept.integrations import ray as on_ray  # noqa: E402  only where there is Ray
 
 pytestmark = pytest.mark.long
 
@@ -98,7 +98,7 @@ class Grid:
 
 def test_tasks(home: Path) -> None:
     where = str(home / "ran")
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         mine = triple(1)
         task = on_ray.remote(triple, num_cpus=1)
         first, again = task.remote(2, where=where), task.remote(2, where=where)
@@ -120,7 +120,7 @@ def test_tasks(home: Path) -> None:
 
 def test_large_results_go_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = str(home / "ran")
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         make, add = on_ray.remote(array), on_ray.remote(total)
         reference = make.remote(3, where=where)
         # The reference is passed on: the value goes from worker to worker.
@@ -139,7 +139,7 @@ def test_large_results_go_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_failures() -> None:
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         task = on_ray.remote(fails, max_retries=0)
         for _ in range(2):
             with pytest.raises(ValueError, match="5"):
@@ -148,8 +148,8 @@ def test_failures() -> None:
 
 
 def test_nested_calls_and_the_run() -> None:
-    with kept.use("./here"):
-        with kept.run("sweep") as run:
+    with wellkept.use("./here"):
+        with wellkept.run("sweep") as run:
             assert ray.get(on_ray.remote(outer).remote(3)) == 31
         assert inner.contains(3)
         assert sum(event.outcome == "computed" for event in run.events()) == 2
@@ -157,7 +157,7 @@ def test_nested_calls_and_the_run() -> None:
 
 def test_actors(home: Path) -> None:
     where = str(home / "ran")
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         actor = on_ray.actor(Grid, num_cpus=0).remote(4)
         n, process = ray.get(actor.plain.remote())
         assert (n, process != os.getpid()) == (4, True)
@@ -176,7 +176,7 @@ def test_actors(home: Path) -> None:
 
 def test_an_executor(home: Path) -> None:
     where = str(home / "ran")
-    with kept.use("./here"), on_ray.executor(num_cpus=1) as pool:
+    with wellkept.use("./here"), on_ray.executor(num_cpus=1) as pool:
         futures = [pool.submit(triple, i % 3, where=where) for i in range(6)]
         assert [future.result(60)[0] for future in futures] == [0, 3, 6] * 2
         assert sorted(Path(where).read_text().split()) == ["0", "1", "2"]
@@ -191,7 +191,7 @@ def test_an_executor(home: Path) -> None:
 
 
 def test_a_cache_that_workers_can_t_share() -> None:
-    with kept.use("memory:"):
+    with wellkept.use("memory:"):
         with pytest.raises(ConfigError, match="memory of this process"):
             on_ray.remote(triple)
         assert triple.map([1, 2], executor=on_ray.executor())[1][0] == 6

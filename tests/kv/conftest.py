@@ -38,6 +38,6 @@ def place_of(request: pytest.FixtureRequest, medium: str, path: Path) -> str:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "test")
         environment.setenv("AWS_REGION", "us-east-1")
-        return f"s3://{request.getfixturevalue('s3_bucket')}/kept"
+        return f"s3://{request.getfixturevalue('s3_bucket')}/wellkept"
     found: str = request.getfixturevalue(f"{medium}_url")
     return found

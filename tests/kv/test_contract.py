@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept.errors import ConfigError, DamagedValue, EncodeError, NotKept, StoreError
-from kept.kv import ExecutionStore, ExecutionStoreService, KeyPolicy
+import wellkept
+from wellkept.errors import ConfigError, DamagedValue, EncodeError, NotKept, StoreError
+from wellkept.kv import ExecutionStore, ExecutionStoreService, KeyPolicy
 
 VALUES = [
     *(
@@ -41,10 +41,10 @@ class Stores:
     """The stores of one medium, whose clock is moved."""
 
     def __init__(self, url: str) -> None:
-        self.cache = kept.open(url)
+        self.cache = wellkept.open(url)
 
     def __call__(self, name: str = "jobs", scope: Any = None, **options: Any) -> ExecutionStore:
-        return kept.store(name, scope, cache=self.cache, **options)
+        return wellkept.store(name, scope, cache=self.cache, **options)
 
     def service(self, scope: Any = None) -> ExecutionStoreService:
         return ExecutionStoreService(dataset_id=scope, cache=self.cache)
@@ -693,8 +693,8 @@ def test_a_log_that_no_longer_goes_back_says_so(stores: Stores) -> None:
 
 
 def test_a_damaged_value_is_an_error_and_not_nothing(stores: Stores, monkeypatch: Any) -> None:
-    from kept.kv import execution_store as module
-    from kept.kv.entry import dump
+    from wellkept.kv import execution_store as module
+    from wellkept.kv.entry import dump
 
     store = stores()
     damaged = bytearray(dump((1, 2)))

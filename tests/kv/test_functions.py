@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.errors import ConfigError, KeptWarning
-from kept.kv import cached
+import wellkept
+from wellkept.errors import ConfigError, KeptWarning
+from wellkept.kv import cached
 
 
 def counted(**options: Any) -> Any:
@@ -79,7 +79,7 @@ def test_clearing() -> None:
     function(1)
     function(2)
     assert len(function.calls) == 3
-    kept.store("results").clear_cache()  # by the store's name, like anything in it
+    wellkept.store("results").clear_cache()  # by the store's name, like anything in it
     function(2)
     assert len(function.calls) == 4
     assert function.uncached(2) == (2, 2, None)
@@ -132,8 +132,8 @@ def test_caching_never_breaks_the_caller(monkeypatch: pytest.MonkeyPatch) -> Non
         unstorable().close()
     with pytest.raises(TypeError, match="missing"):
         function()
-    monkeypatch.setenv("KEPT_CACHE", "redis://127.0.0.1:1/0")
-    from kept.caches.active import reset
+    monkeypatch.setenv("WELLKEPT_CACHE", "redis://127.0.0.1:1/0")
+    from wellkept.caches.active import reset
 
     reset()
     away = counted()

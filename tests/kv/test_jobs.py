@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from tests.kv.conftest import place_of
 
-import kept
-from kept.errors import ConfigError, NotKept, StoreError
-from kept.kv import Jobs
-from kept.stores import leases
+import wellkept
+from wellkept.errors import ConfigError, NotKept, StoreError
+from wellkept.kv import Jobs
+from wellkept.stores import leases
 
 
 @pytest.fixture
 def jobs(url: str) -> Jobs:
-    return Jobs(kept.store("jobs", cache=kept.open(url)))
+    return Jobs(wellkept.store("jobs", cache=wellkept.open(url)))
 
 
 def test_a_job_from_its_request_to_its_end(jobs: Jobs) -> None:
@@ -74,7 +74,7 @@ def test_a_block_ends_its_job(jobs: Jobs) -> None:
     assert jobs.get("bad")["error"] == "ValueError: broken"
 
 
-def claimed(jobs: Jobs, number: str) -> kept.kv.Job:
+def claimed(jobs: Jobs, number: str) -> wellkept.kv.Job:
     job = jobs.claim(number)
     assert job is not None
     return job
@@ -113,12 +113,12 @@ def test_a_dead_worker_is_replaced_at_once_on_its_host(
     medium: str, request: Any, tmp_path: Path
 ) -> None:
     url = place_of(request, medium, tmp_path)
-    jobs = Jobs(kept.store("jobs", cache=url))
+    jobs = Jobs(wellkept.store("jobs", cache=url))
     jobs.create(id="j")
     source = """
-import sys, time, kept
-from kept.kv import Jobs
-job = Jobs(kept.store("jobs", cache=sys.argv[1])).claim("j")
+import sys, time, wellkept
+from wellkept.kv import Jobs
+job = Jobs(wellkept.store("jobs", cache=sys.argv[1])).claim("j")
 print(job.token, flush=True)
 time.sleep(100)
 """
@@ -179,7 +179,7 @@ def test_each_job_is_done_once(jobs: Jobs) -> None:
 
 
 def test_old_jobs_go(url: str) -> None:
-    store = kept.store("jobs", cache=kept.open(url))
+    store = wellkept.store("jobs", cache=wellkept.open(url))
     jobs = Jobs(store, "job/", ttl=100)
     store["other"] = "not a job"
     jobs.create(id="j")
@@ -196,7 +196,7 @@ def test_old_jobs_go(url: str) -> None:
 
 def test_jobs_with_a_ttl_make_room_for_nothing_until_they_are_over(jobs: Jobs) -> None:
     jobs.store.service.create_store("full", max_keys=5)
-    store = kept.kv.ExecutionStore("full", jobs.store.service)
+    store = wellkept.kv.ExecutionStore("full", jobs.store.service)
     some = Jobs(store, "job/", ttl="1 h")
     running, waiting = some.create({"w": 1}), some.create({"w": 2})
     job = some.claim()

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from kept.errors import NewerSchema, StoreError
-from kept.kv import journal, memory_state
-from kept.kv.entry import Name, Step
-from kept.kv.journal import ItemsJournal
-from kept.kv.memory_state import Folded
-from kept.stores import Files, Memory, Objects, Store
+from wellkept.errors import NewerSchema, StoreError
+from wellkept.kv import journal, memory_state
+from wellkept.kv.entry import Name, Step
+from wellkept.kv.journal import ItemsJournal
+from wellkept.kv.memory_state import Folded
+from wellkept.stores import Files, Memory, Objects, Store
 
 NAME = Name("c", "", "s")
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 from tests.kv.conftest import MEDIA, place_of
 
-import kept
+import wellkept
 
 KEYS = st.sampled_from(["a", "a/b", "a/c", "b", "__store__", "é"])
 VALUES = st.sampled_from([None, 0, 1, True, "text", [1, 2], (1, 2), {"n": 1.5}, b"raw", "x" * 2000])
@@ -38,14 +38,14 @@ class Model:
 
 
 class Machine(RuleBasedStateMachine):
-    cache: kept.Cache
+    cache: wellkept.Cache
     number = 0
 
     @initialize()
     def begin(self) -> None:
         type(self).number += 1
         name = f"store {self.number}"
-        self.stores = {s: kept.store(name, s, cache=self.cache) for s in (None, "scope")}
+        self.stores = {s: wellkept.store(name, s, cache=self.cache) for s in (None, "scope")}
         self.entries = self.stores[None].service.entries
         self.models = {None: Model(), "scope": Model()}
         self.begun = self.now = 0.0
@@ -192,7 +192,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("medium", MEDIA)
 def test_any_sequence(medium: str, request: pytest.FixtureRequest, tmp_path: Any) -> None:
-    with kept.open(place_of(request, medium, tmp_path)) as cache:
+    with wellkept.open(place_of(request, medium, tmp_path)) as cache:
         machine = type("Machine", (Machine,), {"cache": cache})
         quick = medium in ("memory", "sqlite", "redis")
         examples = settings.default.max_examples // (2 if quick else 6)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Named state on servers: tables that a newer kept made, half made ones, dropped ones."""
+"""Named state on servers: tables that a newer wellkept made, half made ones, dropped ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.errors import NewerSchema
+import wellkept
+from wellkept.errors import NewerSchema
 
 
 @pytest.fixture(params=["postgresql", "mariadb", "redis"])
@@ -42,8 +42,8 @@ def run(url: str, statement: str) -> None:
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[Any]:
-    with kept.open(url) as cache:
-        yield kept.store("s", cache=cache)
+    with wellkept.open(url) as cache:
+        yield wellkept.store("s", cache=cache)
 
 
 def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
@@ -65,7 +65,7 @@ def test_a_newer_schema_is_refused_and_left_alone(url: str) -> None:
             lambda: store.service.cleanup(),
             lambda: store.increment("k"),
         ):
-            with pytest.raises(NewerSchema, match=r"schema 2; this one knows 1.*upgrade kept"):
+            with pytest.raises(NewerSchema, match=r"schema 2; this one knows 1.*upgrade wellkept"):
                 use()
     run(url, older)
     with opened(url) as store:

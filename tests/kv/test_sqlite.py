@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.errors import NewerSchema, StoreError, UntrustedSource
-from kept.kv import sweeper
-from kept.kv.sql_state import SqlEntries
+import wellkept
+from wellkept.errors import NewerSchema, StoreError, UntrustedSource
+from wellkept.kv import sweeper
+from wellkept.kv.sql_state import SqlEntries
 
 
 @pytest.fixture
@@ -26,17 +26,17 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(place: Path) -> kept.kv.ExecutionStore:
-    return kept.store("s", cache=kept.open(place))
+def store(place: Path) -> wellkept.kv.ExecutionStore:
+    return wellkept.store("s", cache=wellkept.open(place))
 
 
-def test_it_is_a_file_of_its_own(place: Path, store: kept.kv.ExecutionStore) -> None:
-    @kept.keep
+def test_it_is_a_file_of_its_own(place: Path, store: wellkept.kv.ExecutionStore) -> None:
+    @wellkept.keep
     def double(n: int) -> int:
         return 2 * n
 
-    cache = kept.open(place)
-    with kept.use(cache):
+    cache = wellkept.open(place)
+    with wellkept.use(cache):
         double(1)
         words = cache.place.token()
         for number in range(100):
@@ -45,11 +45,11 @@ def test_it_is_a_file_of_its_own(place: Path, store: kept.kv.ExecutionStore) -> 
     assert (place / "state.sqlite").stat().st_mode & 0o777 == 0o600
 
 
-def test_sql_reads_what_is_json(place: Path, store: kept.kv.ExecutionStore) -> None:
+def test_sql_reads_what_is_json(place: Path, store: wellkept.kv.ExecutionStore) -> None:
     store["k"] = {"n": [1]}
     store["tuple"] = (1,)
     store.set("gone", 1, ttl=0.001)
-    scoped = kept.store("s", "data", cache=kept.open(place))
+    scoped = wellkept.store("s", "data", cache=wellkept.open(place))
     scoped["k"] = "é"
     time.sleep(0.01)
     with closing(sqlite3.connect(place / "state.sqlite")) as c:
@@ -62,14 +62,14 @@ def test_sql_reads_what_is_json(place: Path, store: kept.kv.ExecutionStore) -> N
 
 
 def test_a_newer_schema_is_refused_and_left_alone(
-    place: Path, store: kept.kv.ExecutionStore
+    place: Path, store: wellkept.kv.ExecutionStore
 ) -> None:
     store["k"] = 1
     store.service.entries.close()
     with closing(sqlite3.connect(place / "state.sqlite")) as c:
         c.execute("PRAGMA user_version = 99")
     with pytest.raises(NewerSchema, match="schema 99"):
-        kept.store("s", cache=kept.open(place))
+        wellkept.store("s", cache=wellkept.open(place))
     with closing(sqlite3.connect(place / "state.sqlite")) as c:
         assert c.execute("SELECT count(*) FROM entries").fetchone() == (1,)
 
@@ -80,25 +80,25 @@ def test_another_s_database_is_refused(place: Path) -> None:
         c.execute("CREATE TABLE precious (x)")
     (place / "state.sqlite").chmod(0o600)
     with pytest.raises(StoreError, match="not one of named state"):
-        kept.store("s", cache=kept.open(place))
+        wellkept.store("s", cache=wellkept.open(place))
     with closing(sqlite3.connect(place / "state.sqlite")) as c:
         assert c.execute("SELECT name FROM sqlite_master").fetchall() == [("precious",)]
 
 
 def test_a_file_that_others_can_write_to_is_refused(
-    place: Path, store: kept.kv.ExecutionStore
+    place: Path, store: wellkept.kv.ExecutionStore
 ) -> None:
     store["k"] = 1
     (place / "state.sqlite").chmod(0o666)
     with pytest.raises(UntrustedSource, match=r"state\.sqlite"):
-        kept.store("s", cache=kept.open(place))
-    with kept.open(place, trust=True) as trusting:
+        wellkept.store("s", cache=wellkept.open(place))
+    with wellkept.open(place, trust=True) as trusting:
         pass
-    assert kept.store("s", cache=trusting)["k"] == 1
+    assert wellkept.store("s", cache=trusting)["k"] == 1
 
 
 def test_a_damaged_file_is_an_error_and_stays_where_it_is(
-    place: Path, store: kept.kv.ExecutionStore
+    place: Path, store: wellkept.kv.ExecutionStore
 ) -> None:
     store.update({str(n): "x" * 500 for n in range(500)})
     store.service.entries.close()
@@ -107,13 +107,13 @@ def test_a_damaged_file_is_an_error_and_stays_where_it_is(
     content[4096:] = b"\xff" * (len(content) - 4096)  # no page begins so
     file.write_bytes(content)
     with pytest.raises(StoreError, match=r"malformed|damaged"):
-        kept.store("s", cache=kept.open(place)).get("1")
+        wellkept.store("s", cache=wellkept.open(place)).get("1")
     assert file.read_bytes() == content
     assert [path.name for path in place.glob("state*damaged*")] == []
 
 
 def test_a_closed_store_is_not_opened_again_to_remove_what_expired(
-    place: Path, store: kept.kv.ExecutionStore, monkeypatch: pytest.MonkeyPatch
+    place: Path, store: wellkept.kv.ExecutionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper, "_LOOK", 0.01)
     sweeper._swept.clear()  # what other tests left
@@ -128,7 +128,7 @@ def test_a_closed_store_is_not_opened_again_to_remove_what_expired(
     assert store.get("k") is None
 
 
-def test_it_works_in_a_forked_child(place: Path, store: kept.kv.ExecutionStore) -> None:
+def test_it_works_in_a_forked_child(place: Path, store: wellkept.kv.ExecutionStore) -> None:
     store["k"] = 1
     store.set("t", 1, ttl=100)
     child = os.fork()
@@ -144,10 +144,10 @@ def test_it_works_in_a_forked_child(place: Path, store: kept.kv.ExecutionStore) 
 
 
 def test_what_another_process_writes_is_seen_at_once(
-    place: Path, store: kept.kv.ExecutionStore
+    place: Path, store: wellkept.kv.ExecutionStore
 ) -> None:
     store["k"] = 0
-    source = "import sys, kept\nstore = kept.store('s', cache=sys.argv[1])\n"
+    source = "import sys, wellkept\nstore = wellkept.store('s', cache=sys.argv[1])\n"
     source += "for line in sys.stdin:\n    store['k'] = int(line)\n    print(flush=True)\n"
     with subprocess.Popen(
         [sys.executable, "-c", source, str(place)],
@@ -166,7 +166,7 @@ def test_what_another_process_writes_is_seen_at_once(
             assert store["k"] == number, "from memory"
 
 
-def test_threads_read_no_older_value_than_they_wrote(store: kept.kv.ExecutionStore) -> None:
+def test_threads_read_no_older_value_than_they_wrote(store: wellkept.kv.ExecutionStore) -> None:
     wrong: list[Any] = []
 
     def use(name: str) -> None:
@@ -186,9 +186,9 @@ def test_threads_read_no_older_value_than_they_wrote(store: kept.kv.ExecutionSto
 def test_killed_at_each_statement_of_a_change(place: Path) -> None:
     """Whatever statement a process dies before, a change is whole or not there."""
     source = """
-import os, signal, sys, kept
-from kept.kv import sqlite_state
-store = kept.store("s", cache=sys.argv[1])
+import os, signal, sys, wellkept
+from wellkept.kv import sqlite_state
+store = wellkept.store("s", cache=sys.argv[1])
 at, seen = int(sys.argv[2]), 0
 class Session(sqlite_state._Session):
     def run(self, *args):
@@ -207,7 +207,7 @@ store.update({"a": 2, "b": 2, "new": 2})
 """
     outcomes = []
     for at in range(12):
-        store = kept.store("s", cache=kept.open(place / str(at)))
+        store = wellkept.store("s", cache=wellkept.open(place / str(at)))
         store.update({"a": 1, "b": 1})
         before = store.revision
         done = subprocess.run([sys.executable, "-c", source, str(place / str(at)), str(at)])
@@ -224,7 +224,7 @@ store.update({"a": 2, "b": 2, "new": 2})
 
 
 @pytest.mark.long
-def test_a_sweep_does_not_hold_up_readers(store: kept.kv.ExecutionStore) -> None:
+def test_a_sweep_does_not_hold_up_readers(store: wellkept.kv.ExecutionStore) -> None:
     store["k"] = 1
     for begin in range(0, 100_000, 5000):
         store.update({f"t{n}": n for n in range(begin, begin + 5000)}, ttl=3600)

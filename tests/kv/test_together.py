@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.kv.conftest import place_of
 
-import kept
+import wellkept
 
 ROOT = Path(__file__).parents[2]
 MANY = 1000
@@ -21,7 +21,7 @@ MANY = 1000
 
 def processes(count: int, source: str, *args: str, patience: float = 110) -> list[str]:
     """What so many processes print that begin together; each may take `patience` seconds."""
-    head = "import sys, kept\nstore = kept.store('s', cache=sys.argv[1])\n"
+    head = "import sys, wellkept\nstore = wellkept.store('s', cache=sys.argv[1])\n"
     head += "print('ready', flush=True)\ninput()\n"
     started = [
         subprocess.Popen(
@@ -73,7 +73,7 @@ def test_increments_of_8_processes_on_objects(request: Any, tmp_path: Path) -> N
 
 def increments(url: str, each: int) -> None:
     processes(8, f"for _ in range({each}): store.increment('n')", url, patience=600)
-    store = kept.store("s", cache=url)
+    store = wellkept.store("s", cache=url)
     assert store["n"] == 8 * each
     seen = [change.value for change in store.watch(since=0, timeout=0)]
     assert seen == list(range(1, 8 * each + 1))
@@ -93,11 +93,11 @@ def test_one_of_32_processes_wins(medium: str, request: Any, tmp_path: Path) -> 
     url = place_of(request, medium, tmp_path)
     said = processes(32, "print(store.set_if_absent('k', sys.argv[2]))", url)
     assert said.count("True") == 1
-    assert kept.store("s", cache=url)["k"] == str(said.index("True"))
+    assert wellkept.store("s", cache=url)["k"] == str(said.index("True"))
 
 
 def test_a_compare_and_set_is_exact_among_threads(url: str) -> None:
-    store = kept.store("s", cache=kept.open(url))
+    store = wellkept.store("s", cache=wellkept.open(url))
     store["n"] = 0
     won: list[int] = []
 
@@ -121,7 +121,7 @@ def test_nothing_older_is_read_than_what_was_seen(
     medium: str, request: Any, tmp_path: Path
 ) -> None:
     url = place_of(request, medium, tmp_path)
-    store = kept.store("s", cache=kept.open(url))
+    store = wellkept.store("s", cache=wellkept.open(url))
     store.update({"n": 0, "others": 0})
     wrong: list[tuple[int, int]] = []
 
@@ -149,7 +149,7 @@ def test_nothing_older_is_read_than_what_was_seen(
 @pytest.mark.parametrize("medium", ["sqlite", "file", "files", "postgresql", "mariadb", "redis"])
 def test_a_watch_sees_what_another_process_does(medium: str, request: Any, tmp_path: Path) -> None:
     url = place_of(request, medium, tmp_path)
-    changes = kept.store("s", cache=url).watch(timeout=30)
+    changes = wellkept.store("s", cache=url).watch(timeout=30)
     processes(1, "for n in range(300): store[f'k{n % 7}'] = n", url)
     assert [next(changes).value for _ in range(300)] == list(range(300))
 
@@ -165,7 +165,7 @@ def test_a_watch_sees_10_000_changes_through_a_restart(
     begun = threading.Event()
 
     def watch() -> None:
-        for change in kept.store("s", cache=kept.open(url)).watch(since=0, patience=60):
+        for change in wellkept.store("s", cache=wellkept.open(url)).watch(since=0, patience=60):
             seen.append(change.value)
             begun.set()
             if len(seen) == 10_000:
@@ -174,7 +174,7 @@ def test_a_watch_sees_10_000_changes_through_a_restart(
     watcher = threading.Thread(target=watch)
     watcher.start()
     source = """
-from kept.errors import StoreError
+from wellkept.errors import StoreError
 import time
 number = store.get("last", -1)
 while number < 9_999:
@@ -205,7 +205,7 @@ while number < 9_999:
 @pytest.mark.parametrize("medium", ["sqlite", "file", "files"])
 def test_a_watch_on_files_sees_10_000_changes(medium: str, request: Any, tmp_path: Path) -> None:
     url = place_of(request, medium, tmp_path)
-    changes = kept.store("s", cache=url).watch(timeout=60)
+    changes = wellkept.store("s", cache=url).watch(timeout=60)
     writer = threading.Thread(
         target=processes, args=(2, "for n in range(5_000): store[sys.argv[2]] = n", url)
     )
@@ -238,10 +238,10 @@ def test_a_killed_writer_loses_nothing_it_was_told(
     medium: str, point: str, request: Any, tmp_path: Path
 ) -> None:
     url = place_of(request, medium, tmp_path)
-    source = "import sys, kept\nstore = kept.store('s', cache=sys.argv[1])\nn = 0\n"
+    source = "import sys, wellkept\nstore = wellkept.store('s', cache=sys.argv[1])\nn = 0\n"
     source += f"while True:\n    {POINTS[point]}\n    n += 1"
     for _ in range(3):
-        kept.store("s", cache=url).clear()
+        wellkept.store("s", cache=url).clear()
         process = subprocess.Popen(
             [sys.executable, "-c", source, url], stdout=subprocess.PIPE, text=True
         )
@@ -252,7 +252,7 @@ def test_a_killed_writer_loses_nothing_it_was_told(
         told = [int(line) for line in process.stdout.read().split("\n") if line.strip()]
         process.wait()
         last = told[-1] if told else 39
-        store = kept.store("s", cache=kept.open(url))
+        store = wellkept.store("s", cache=wellkept.open(url))
         if point == "in a transaction of many":
             groups: dict[Any, int] = {}
             for value in store.values():

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
-from kept.errors import KeptWarning
+import wellkept
+from wellkept import keep
+from wellkept.errors import KeptWarning
 
-SRC = str(Path(kept.__path__[0]).parent)
+SRC = str(Path(wellkept.__path__[0]).parent)
 
 APP = """
 import functools, sys
 import numpy
 import lib, conf
-from kept import keep
+from wellkept import keep
 
 class Pipe:
     def __init__(self):
@@ -117,7 +117,7 @@ def run(home: Path, cached: bool = True) -> tuple[set[str], str]:
         text=True,
         check=False,
         timeout=120,
-        env=env if cached else {**env, "KEPT_CACHE": "void:"},
+        env=env if cached else {**env, "WELLKEPT_CACHE": "void:"},
     )
     assert done.returncode == 0, done.stderr
     *ran, result = done.stdout.splitlines()
@@ -227,7 +227,7 @@ def test_the_object_that_a_method_is_called_on_is_found_by_a_query() -> None:
 def test_explain_says_that_the_class_is_another(home: Path) -> None:
     text = """
     import sys
-    from kept import keep
+    from wellkept import keep
     class Scaler:
         def __init__(self): self.by = 2
         def scale(self, x): return x * self.by {}

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 GIVEN: list[Any] = []
 
@@ -118,7 +118,7 @@ def test_a_failing_body_shows_one_frame_of_the_library(call: Any) -> None:
     assert isinstance(error.__context__, KeyError)
     assert error.__context__.__context__ is outer
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame.name for frame in frames if "/kept/" in frame.filename]
+    ours = [frame.name for frame in frames if "/wellkept/" in frame.filename]
     assert len(ours) == (3 if "rerun" in ours else 1), ours
     assert frames[-1].name == "fails"
 
@@ -213,7 +213,7 @@ class Held:
 
     @keep(ignore=["self"])
     @counted
-    def double(self, x: int, how: Annotated[str, kept.Ignored] = "") -> int:
+    def double(self, x: int, how: Annotated[str, wellkept.Ignored] = "") -> int:
         GIVEN.append(x)
         return 2 * x
 

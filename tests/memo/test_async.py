@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -94,7 +94,7 @@ def test_an_exception_is_raised_and_not_kept() -> None:
 def test_the_methods() -> None:
     async def main() -> None:
         assert not double.contains(5)
-        with pytest.raises(kept.NotKept):
+        with pytest.raises(wellkept.NotKept):
             await double.load(5)
         assert await double(5) == 10
         assert double.contains(5)

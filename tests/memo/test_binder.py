@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kept.errors import ConfigError
-from kept.memo.binder import Binder
+from wellkept.errors import ConfigError
+from wellkept.memo.binder import Binder
 
 SIGNATURES = [
     "", "a", "a, b", "a, b=2", "a, /", "a, b=2, /", "a, /, b", "a=1, /, b=2, *, c=3", "*, a",

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 OLD = """
-import kept
+import wellkept
 
-@kept.keep
+@wellkept.keep
 def f(n, rest=()):
     return n + 1
 
 class Model:
     rate = 2
 
-    @kept.keep
+    @wellkept.keep
     def scaled(self, n):
         return n * self.rate
 """
@@ -52,9 +52,9 @@ def new(old: Any, tmp_path: Path) -> Any:
 def test_blessed_results_are_hits(old: Any, new: Any) -> None:
     assert [old.f(1), old.f(2, rest=[3])] == [2, 3]
     assert not new.f.contains(1)
-    dry = kept.bless(new.f, dry_run=True)
+    dry = wellkept.bless(new.f, dry_run=True)
     assert (dry.calls, new.f.contains(1)) == (2, False)
-    done = kept.bless(new.f)
+    done = wellkept.bless(new.f)
     assert (done.calls, done.same, done.skipped) == (2, 0, 0)
     assert (done.before, done.code) == (old.f.code_tag, new.f.code_tag)
     assert [new.f(1), new.f(2, rest=[3])] == [2, 3]
@@ -64,13 +64,15 @@ def test_blessed_results_are_hits(old: Any, new: Any) -> None:
     assert blessed["at"] > 0
     assert "blessed" not in old.f.call(1).metadata
     assert old.f.contains(1)
-    assert kept.bless(new.f)._replace(function="") == done._replace(function="", calls=0, same=2)
+    assert wellkept.bless(new.f)._replace(function="") == done._replace(
+        function="", calls=0, same=2
+    )
 
 
 def test_a_method_is_blessed_with_what_it_asks_of_its_class(old: Any, new: Any) -> None:
     assert old.Model().scaled(3) == 6
     assert "@class" in old.Model.scaled.call(old.Model(), 3).arguments
-    assert kept.bless(new.Model.scaled).calls == 1
+    assert wellkept.bless(new.Model.scaled).calls == 1
     assert new.Model().scaled(3) == 6
     assert new.Model.scaled.stats().computed == 0
 
@@ -81,9 +83,9 @@ def test_the_latest_other_code_is_blessed_unless_another_is_named(
     old.f(1)
     new.f(2)
     third = module(NEW.replace("1 + n", "(1 + n)*1"), tmp_path)
-    assert kept.bless(third.f).before == new.f.code_tag
+    assert wellkept.bless(third.f).before == new.f.code_tag
     assert [third.f.contains(n) for n in (1, 2)] == [False, True]
-    kept.bless(third.f, code=old.f.code_tag.removeprefix("deep:")[:12])
+    wellkept.bless(third.f, code=old.f.code_tag.removeprefix("deep:")[:12])
     assert third.f.contains(1)
 
 
@@ -91,17 +93,17 @@ def test_results_of_own_code_are_blessed_for_deep(old: Any) -> None:
     own = keep(code="own")(old.f.__wrapped__)
     own(1)
     assert not old.f.contains(1)
-    assert kept.bless(old.f).calls == 1
+    assert wellkept.bless(old.f).calls == 1
     assert old.f.contains(1)
 
 
 def test_what_depends_names_is_blessed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    f = keep(depends=[helper, kept.env("MODE")])(plain)
+    f = keep(depends=[helper, wellkept.env("MODE")])(plain)
     monkeypatch.setenv("MODE", "a")
     f(1)
     monkeypatch.setitem(globals(), "RATE", 3)
     assert not f.contains(1)
-    assert kept.bless(f).calls == 1
+    assert wellkept.bless(f).calls == 1
     assert f.contains(1)
     monkeypatch.setenv("MODE", "b")
     assert not f.contains(1)
@@ -119,11 +121,11 @@ def plain(n: int) -> int:
 
 
 def test_wrong_blessings(old: Any) -> None:
-    assert kept.bless(old.f).before == ""
-    with pytest.raises(kept.ConfigError, match=r"no call of .* begins with 'deep:00'"):
-        kept.bless(old.f, code="deep:00")
-    with pytest.raises(kept.ConfigError, match="only a kept function"):
-        kept.bless(plain)  # type: ignore[arg-type]  # what is wrong
+    assert wellkept.bless(old.f).before == ""
+    with pytest.raises(wellkept.ConfigError, match=r"no call of .* begins with 'deep:00'"):
+        wellkept.bless(old.f, code="deep:00")
+    with pytest.raises(wellkept.ConfigError, match="only a kept function"):
+        wellkept.bless(plain)  # type: ignore[arg-type]  # what is wrong
 
 
 class TestVerify:
@@ -135,14 +137,14 @@ class TestVerify:
             return n * world["rate"]
 
         f(1), f(2, by=()), f(3, more=4)
-        done = kept.verify(f, sample=1)
+        done = wellkept.verify(f, sample=1)
         assert (done.kept, done.tally("same"), done.drifted) == (3, 3, ())
         world["rate"] = 2
-        done = kept.verify(f, sample=1)
+        done = wellkept.verify(f, sample=1)
         assert done.tally("differs") == 3
         assert any("n=1" in one.call for one in done.drifted)
         assert f(1) == 1
-        assert len(kept.verify(f, sample=0.4, seed=1).checked) == 1
+        assert len(wellkept.verify(f, sample=0.4, seed=1).checked) == 1
 
     def test_what_raises_now(self) -> None:
         broken: list[int] = []
@@ -153,7 +155,7 @@ class TestVerify:
 
         f(1)
         broken.append(1)
-        (one,) = kept.verify(f).checked
+        (one,) = wellkept.verify(f).checked
         assert (one.outcome, one.detail[:17]) == ("raised", "ZeroDivisionError")
 
     def test_arguments_that_are_kept_themselves_are_loaded(self) -> None:
@@ -167,7 +169,7 @@ class TestVerify:
 
         total(numbers(3))
         total([7])
-        done = kept.verify(total, sample=1)
+        done = wellkept.verify(total, sample=1)
         assert (done.tally("same"), done.tally("unknown")) == (1, 1)
 
     def test_coroutines_and_generators(self) -> None:
@@ -183,12 +185,12 @@ class TestVerify:
 
         asyncio.run(later(1))
         list(each(2))
-        assert kept.verify(later).tally("same") == 1
-        assert kept.verify(each).tally("same") == 1
+        assert wellkept.verify(later).tally("same") == 1
+        assert wellkept.verify(each).tally("same") == 1
 
     @pytest.mark.parametrize("share", [0, -1, 1.5, True, "all"])
     def test_wrong(self, share: Any) -> None:
-        with pytest.raises(kept.ConfigError, match="sample="):
-            kept.verify(keep(plain), sample=share)
-        with pytest.raises(kept.ConfigError, match="only a kept function"):
-            kept.verify(plain)  # type: ignore[arg-type]  # what is wrong
+        with pytest.raises(wellkept.ConfigError, match="sample="):
+            wellkept.verify(keep(plain), sample=share)
+        with pytest.raises(wellkept.ConfigError, match="only a kept function"):
+            wellkept.verify(plain)  # type: ignore[arg-type]  # what is wrong

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.memo.callables import CALLABLES
 
-from kept import keep
+from wellkept import keep
 
 
 async def _drained(items: Any) -> list[Any]:

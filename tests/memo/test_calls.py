@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -266,7 +266,7 @@ def test_wrong_arguments_raise_the_functions_own_error(
         with pytest.raises(TypeError) as ours:
             call(*args, **kwargs)
         assert str(ours.value) == str(own.value)
-        assert not isinstance(ours.value, kept.KeptError)
+        assert not isinstance(ours.value, wellkept.KeptError)
 
 
 def test_a_lambdas_error_names_the_lambda() -> None:
@@ -296,7 +296,7 @@ def test_defaults_are_those_of_the_definition() -> None:
     def f(x: int, how: Any = marker) -> bool:
         return how is marker
 
-    with pytest.warns(kept.KeptWarning, match="how"):  # a lock has no identity
+    with pytest.warns(wellkept.KeptWarning, match="how"):  # a lock has no identity
         assert f(1) is True
 
 

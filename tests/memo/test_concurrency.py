@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 GO = threading.Event()
@@ -74,7 +74,7 @@ def pong(x: int, depth: int) -> int:
 
 @pytest.mark.parametrize("url", ["./here", "memory:"])
 def test_threads_that_ask_for_one_key_compute_once(url: str) -> None:
-    with kept.open(url) as cache, kept.use(cache), ThreadPoolExecutor(8) as pool:
+    with wellkept.open(url) as cache, wellkept.use(cache), ThreadPoolExecutor(8) as pool:
         before = slow.stats().waited
         futures = [pool.submit(slow, 1) for _ in range(8)]
         until(lambda: slow.stats().waited >= before + 7)
@@ -164,7 +164,7 @@ def test_rerun_does_not_wait() -> None:
 CHILD = """
 import sys, time
 from pathlib import Path
-from kept import keep
+from wellkept import keep
 
 @keep(name="slow")
 def slow(x):

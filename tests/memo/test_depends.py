@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-import kept
-from kept import keep
-from kept.hashing import files
+import wellkept
+from wellkept import keep
+from wellkept.hashing import files
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def computed(f: Any) -> bool:
 
 
 def test_a_file_counts_by_its_content(table: Path) -> None:
-    f = counted(kept.file(table))
+    f = counted(wellkept.file(table))
     assert computed(f)
     assert not computed(f)
     write(table, "2\n")
@@ -57,7 +57,7 @@ def test_a_file_counts_by_its_content(table: Path) -> None:
 
 
 def test_a_variable_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    f = counted(kept.env("MODE"))
+    f = counted(wellkept.env("MODE"))
     monkeypatch.delenv("MODE", raising=False)
     assert computed(f)
     monkeypatch.setenv("MODE", "")
@@ -69,17 +69,17 @@ def test_a_variable_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_version_of_a_package_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    f = counted(kept.package("numpy"))
+    f = counted(wellkept.package("numpy"))
     assert computed(f)
     assert not computed(f)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1")
-    assert computed(counted(kept.package("numpy")))
+    assert computed(counted(wellkept.package("numpy")))
     assert f.call(1).arguments["@package numpy"].shown
 
 
 def test_what_a_token_says_counts() -> None:
     said = ["a"]
-    f = counted(kept.token(lambda: said[0]))
+    f = counted(wellkept.token(lambda: said[0]))
     assert computed(f)
     assert not computed(f)
     said[0] = "b"
@@ -87,7 +87,7 @@ def test_what_a_token_says_counts() -> None:
 
 
 def test_who_calls_a_kept_function_depends_on_what_it_depends_on(table: Path) -> None:
-    @keep(depends=[kept.file(table)])
+    @keep(depends=[wellkept.file(table)])
     def rows() -> int:
         return int(table.read_text())
 
@@ -112,7 +112,7 @@ def test_who_calls_a_kept_function_depends_on_what_it_depends_on(table: Path) ->
 
 def test_two_of_one_name_both_count() -> None:
     said = [1, 1]
-    f = counted(kept.token(lambda: said[0]), kept.token(lambda: said[1]))
+    f = counted(wellkept.token(lambda: said[0]), wellkept.token(lambda: said[1]))
     assert computed(f)
     for at in (0, 1):
         said[at] = 2
@@ -147,54 +147,54 @@ def test_a_kept_function_counts_by_what_it_says_of_itself() -> None:
 
 
 def test_what_cannot_be_told_is_computed_not_kept(tmp_path: Path) -> None:
-    f = counted(kept.file(tmp_path / "none.csv"))
-    with pytest.warns(kept.KeptWarning, match=r"none\.csv.*No such file"):
+    f = counted(wellkept.file(tmp_path / "none.csv"))
+    with pytest.warns(wellkept.KeptWarning, match=r"none\.csv.*No such file"):
         assert f(1) == 1
-    with pytest.raises(kept.Undigestible, match="No such file"):
+    with pytest.raises(wellkept.Undigestible, match="No such file"):
         f.key(1)
-    with pytest.raises(kept.Undigestible, match="is a directory"):
-        counted(kept.file(tmp_path)).key(1)
-    with pytest.raises(kept.Undigestible, match="ZeroDivisionError"):
-        counted(kept.token(lambda: 1 / 0)).key(1)
+    with pytest.raises(wellkept.Undigestible, match="is a directory"):
+        counted(wellkept.file(tmp_path)).key(1)
+    with pytest.raises(wellkept.Undigestible, match="ZeroDivisionError"):
+        counted(wellkept.token(lambda: 1 / 0)).key(1)
 
 
 def test_a_package_that_is_not_installed_is_an_error() -> None:
-    with pytest.raises(kept.ConfigError, match=r"sklearn.*comes from scikit-learn"):
-        counted(kept.package("sklearn"))(1)
-    with pytest.raises(kept.ConfigError, match="no such distribution"):
-        counted(kept.package("no-such-thing"))(1)
+    with pytest.raises(wellkept.ConfigError, match=r"sklearn.*comes from scikit-learn"):
+        counted(wellkept.package("sklearn"))(1)
+    with pytest.raises(wellkept.ConfigError, match="no such distribution"):
+        counted(wellkept.package("no-such-thing"))(1)
 
 
 @pytest.mark.parametrize("wrong", ["x.csv", ["x.csv"], 3, [None], [b"x"]])
 def test_wrong_dependencies(wrong: Any) -> None:
-    with pytest.raises(kept.ConfigError, match="depends="):
+    with pytest.raises(wellkept.ConfigError, match="depends="):
         keep(depends=wrong)
-    for function in (kept.env, kept.package, kept.token):
-        with pytest.raises(kept.ConfigError):
+    for function in (wellkept.env, wellkept.package, wellkept.token):
+        with pytest.raises(wellkept.ConfigError):
             function("" if wrong == "x.csv" else 3)  # type: ignore[arg-type]  # what is wrong
 
 
 class TestFile:
     def test_an_argument_counts_by_its_content(self, table: Path, tmp_path: Path) -> None:
         @keep
-        def lines(source: kept.File) -> int:
+        def lines(source: wellkept.File) -> int:
             return len(Path(source).read_text().splitlines())
 
-        assert lines(kept.File(table)) == 1
+        assert lines(wellkept.File(table)) == 1
         copy = write(tmp_path / "copy.csv", "1\n")
-        assert lines(kept.File(copy)) == 1
+        assert lines(wellkept.File(copy)) == 1
         assert lines.stats().hits == 1
         write(table, "1\n2\n")
-        assert lines(kept.File(table)) == 2
+        assert lines(wellkept.File(table)) == 2
 
     def test_an_unchanged_file_is_not_read_again(
         self, table: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         os.utime(table, (1, 1))
         monkeypatch.setattr(files, "TICK", -(10**18))  # however soon after it was written
-        found = kept.digest(kept.File(table))
+        found = wellkept.digest(wellkept.File(table))
         monkeypatch.setattr(files, "blake3", None)
-        assert kept.digest(kept.File(table)) == found
+        assert wellkept.digest(wellkept.File(table)) == found
 
     def test_a_file_written_a_moment_ago_is_read_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -211,9 +211,9 @@ class TestFile:
 
         monkeypatch.setattr(files, "_stamp", coarse)
         path.write_text("a")
-        first = kept.digest(kept.File(path))
+        first = wellkept.digest(wellkept.File(path))
         path.write_text("b")  # same size, same inode, same tick
-        assert kept.digest(kept.File(path)) != first
+        assert wellkept.digest(wellkept.File(path)) != first
 
     def test_the_digest_of_a_large_file_lasts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -221,7 +221,7 @@ class TestFile:
         monkeypatch.setattr(files, "TICK", -(10**18))
         path = tmp_path / "large"
         path.write_bytes(bytes(files._LARGE))
-        f = counted(kept.file(path))
+        f = counted(wellkept.file(path))
         key = f.key(1)
         f.cache.flush()
         files._known.clear()  # as another process begins
@@ -234,13 +234,13 @@ class TestFile:
         assert read
 
     def test_it_is_a_path(self, table: Path) -> None:
-        found = kept.File(table)
+        found = wellkept.File(table)
         assert pickle.loads(pickle.dumps(found)) == found
-        assert kept.File(bytes(table)) == found
-        with pytest.raises(kept.ConfigError, match="takes a path"):
-            kept.File(3)  # type: ignore[arg-type]  # what is wrong
+        assert wellkept.File(bytes(table)) == found
+        with pytest.raises(wellkept.ConfigError, match="takes a path"):
+            wellkept.File(3)  # type: ignore[arg-type]  # what is wrong
         assert Path(found).read_text() == "1\n"
-        assert repr(found) == f"kept.File({str(table)!r})"
+        assert repr(found) == f"wellkept.File({str(table)!r})"
 
 
 def _spy(real: Any, read: list[None]) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import Digest, digest, keep
+import wellkept
+from wellkept import Digest, digest, keep
 
 RAN: list[Any] = []
 ABSENT = digest("nobody kept this")
@@ -113,7 +113,7 @@ def test_for_an_ignored_parameter_and_an_unkept_call(name: Digest) -> None:
 
     assert one(name, 1) == 4  # type: ignore[arg-type]
     assert two(name) == 4  # type: ignore[arg-type]
-    with pytest.warns(kept.KeptWarning):
+    with pytest.warns(wellkept.KeptWarning):
         assert three(name, iter([])) == 4  # type: ignore[arg-type]
 
 
@@ -129,9 +129,9 @@ def test_an_absent_value_is_not_kept(strict: bool) -> None:
         yield 1
 
     for call in (lambda: f(ABSENT), lambda: f(1, ABSENT), lambda: f.rerun(ABSENT)):
-        with pytest.raises(kept.NotKept, match=ABSENT[:8]):
+        with pytest.raises(wellkept.NotKept, match=ABSENT[:8]):
             call()
-    with pytest.raises(kept.NotKept):
+    with pytest.raises(wellkept.NotKept):
         list(g(ABSENT))
     assert RAN == []
 
@@ -141,7 +141,7 @@ def test_without_a_cache_a_body_does_not_run_on_a_name(name: Digest) -> None:
     def f(items: Any) -> None:
         RAN.append("f")
 
-    with pytest.raises(kept.NotKept):
+    with pytest.raises(wellkept.NotKept):
         f(name)
     assert "f" not in RAN
 

@@ -14,7 +14,7 @@ WORK = """
 import os
 from pathlib import Path
 import numpy as np
-from kept import keep
+from wellkept import keep
 
 def ran(what):
     with open(os.environ["RAN"], "a") as file:
@@ -39,12 +39,12 @@ def fails(x):
 RUN = """
 import os, sys
 from concurrent.futures import as_completed
-import kept
+import wellkept
 from work import array, fails, triple
 
 def check(inner, extra):
     mine = triple(0)
-    with kept.executor(inner, **extra) as pool:
+    with wellkept.executor(inner, **extra) as pool:
         futures = [pool.submit(triple, i % 4) for i in range(8)]
         found = [future.result(60) for future in futures]
         assert [value for value, _ in found] == [0, 3, 6, 9] * 2, found
@@ -65,7 +65,7 @@ def check(inner, extra):
         assert len(list(as_completed(futures))) == 8
         assert [value for value, _ in triple.map(range(6), executor=pool)] == [0, 3, 6, 9, 12, 15]
     assert triple.stats().computed == 6, triple.stats()
-    assert kept.open(os.environ["KEPT_CACHE"]).query(triple).count() == 6
+    assert wellkept.open(os.environ["WELLKEPT_CACHE"]).query(triple).count() == 6
 """
 
 

@@ -1,4 +1,4 @@
-"""`kept.executor`, `submit` and `map` over threads and processes: what is sent, kept and joined."""
+"""`wellkept.executor`, `submit` and `map` over threads and processes: what is sent, kept and joined."""
 
 import asyncio
 import multiprocessing
@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import Cache, ConfigError, Digest, Stack, keep
-from kept.caches import parcels
-from kept.stores import Files, Memory
+import wellkept
+from wellkept import Cache, ConfigError, Digest, Stack, keep
+from wellkept.caches import parcels
+from wellkept.stores import Files, Memory
 
 HOWS = ["threads", "fork", "spawn"]
 
@@ -172,7 +172,7 @@ def plain(x: int, y: int = 0) -> int:
 
 def test_only_misses_are_sent_and_equal_calls_once(pool: Executor) -> None:
     mine = triple(0)
-    with kept.executor(pool) as executor:
+    with wellkept.executor(pool) as executor:
         futures = [executor.submit(triple, i % 3) for i in range(9)]
         assert [future.result() for future in futures[::3]] == [mine] * 3
         assert futures[1].result() == futures[4].result() == (3, futures[1].result()[1])
@@ -184,7 +184,7 @@ def test_only_misses_are_sent_and_equal_calls_once(pool: Executor) -> None:
 
 
 def test_map(pool: Executor) -> None:
-    kept.executor(pool).submit(triple, 1).result()
+    wellkept.executor(pool).submit(triple, 1).result()
     found = triple.map(range(4), executor=pool)
     assert [value for value, _ in found] == [0, 3, 6, 9]
     assert triple.map(range(4), executor=pool) == found
@@ -193,7 +193,7 @@ def test_map(pool: Executor) -> None:
     assert {value for value, _ in triple.map(range(5), executor=pool, ordered=False)} == {
         *range(0, 15, 3)
     }
-    assert [value for value, _ in kept.executor(pool).map(triple, range(3))] == [0, 3, 6]
+    assert [value for value, _ in wellkept.executor(pool).map(triple, range(3))] == [0, 3, 6]
 
 
 def test_a_large_result_is_read_from_the_cache(pool: Executor) -> None:
@@ -240,13 +240,13 @@ def test_failures(pool: Executor) -> None:
     assert runs() == ["5"] * 3
     with pytest.raises(ValueError, match="1"):
         fails.map([1], executor=pool)
-    assert [type(f.exception()) for f in kept.executor(pool).send_all(fails, [(1,)], {})] == [
+    assert [type(f.exception()) for f in wellkept.executor(pool).send_all(fails, [(1,)], {})] == [
         ValueError
     ]
 
 
 def test_functions_that_are_not_kept(pool: Executor) -> None:
-    with kept.executor(pool) as executor:
+    with wellkept.executor(pool) as executor:
         assert executor.submit(plain, 1, y=2).result() == 3
         assert list(executor.map(plain, [1, 2], [3, 4], chunksize=2)) == [4, 6]
         assert executor.submit(triple.bind(2)).result()[0] == 6
@@ -254,8 +254,8 @@ def test_functions_that_are_not_kept(pool: Executor) -> None:
 
 @pytest.mark.parametrize("how", ["memory", "stores"])
 def test_a_cache_that_no_worker_reaches_is_written_by_the_caller(pool: Executor, how: str) -> None:
-    cache = kept.open("memory:") if how == "memory" else Cache(store := Memory(), store)
-    with kept.use(cache):
+    cache = wellkept.open("memory:") if how == "memory" else Cache(store := Memory(), store)
+    with wellkept.use(cache):
         assert triple.submit(pool, 2).result()[0] == 6
         assert array.submit(pool, 2).result()[0] == 2
         assert nested.submit(pool, 2).result() == 21
@@ -281,12 +281,12 @@ def test_a_cache_that_no_worker_reaches_is_written_by_the_caller(pool: Executor,
 
 def test_shared_over_a_stack_and_mixed_stores(forked: Executor) -> None:
     for cache in (
-        Stack(kept.open("memory:"), kept.open("far")),
+        Stack(wellkept.open("memory:"), wellkept.open("far")),
         Cache(values=Files("values"), calls=Files("calls")),
-        kept.open("limited").limited("1 MB"),
-        kept.open("filtered").filtered(lambda call: True),
+        wellkept.open("limited").limited("1 MB"),
+        wellkept.open("filtered").filtered(lambda call: True),
     ):
-        with kept.use(cache):
+        with wellkept.use(cache):
             value = triple.submit(forked, 2).result()
             assert value[1] != os.getpid()
             assert triple(2) == value
@@ -295,16 +295,16 @@ def test_shared_over_a_stack_and_mixed_stores(forked: Executor) -> None:
             assert (array(3) == 3).all()
         assert runs() == ["2", "3"]
         Path("ran").unlink()
-    assert kept.open("far").calls.get(triple.key(2)) is not None
+    assert wellkept.open("far").calls.get(triple.key(2)) is not None
 
 
 def test_a_function_with_a_cache_of_its_own(forked: Executor) -> None:
-    own = keep(cache=kept.open("own"), name="own")(plain)
-    with kept.use("./active"):
+    own = keep(cache=wellkept.open("own"), name="own")(plain)
+    with wellkept.use("./active"):
         assert own.submit(forked, 1).result() == 1
         assert nested.submit(forked, 1).result() == 11
-    assert len(list(kept.open("own").calls.keys())) == 1
-    assert len(list(kept.open("active").calls.keys())) == 2
+    assert len(list(wellkept.open("own").calls.keys())) == 1
+    assert len(list(wellkept.open("active").calls.keys())) == 2
 
 
 # -- futures --------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_a_function_with_a_cache_of_its_own(forked: Executor) -> None:
 
 def test_waiting_and_as_completed(forked: Executor) -> None:
     triple(1)
-    with kept.executor(forked) as executor:
+    with wellkept.executor(forked) as executor:
         futures = [executor.submit(gated, 1), executor.submit(triple, 1)]
         done, pending = wait(futures, return_when="FIRST_COMPLETED")
         assert (done, pending) == ({futures[1]}, {futures[0]})
@@ -325,7 +325,7 @@ def test_waiting_and_as_completed(forked: Executor) -> None:
 
 
 def test_values_of_joined_futures_are_apart(forked: Executor) -> None:
-    with kept.executor(forked) as executor:
+    with wellkept.executor(forked) as executor:
         futures = [executor.submit(gated, 1) for _ in range(3)]
         Path("go").touch()
         first, second, third = (future.result() for future in futures)
@@ -337,7 +337,7 @@ def test_values_of_joined_futures_are_apart(forked: Executor) -> None:
 
 def test_cancelling_one_of_equal_calls(forked: Executor) -> None:
     pool = ThreadPoolExecutor(1)
-    with kept.executor(pool) as executor:
+    with wellkept.executor(pool) as executor:
         busy = executor.submit(gated, 1)
         until(runs)
         one, other, alone = (executor.submit(triple, x) for x in (2, 2, 3))
@@ -365,7 +365,7 @@ def test_the_rest_of_a_map_is_cancelled_when_one_fails() -> None:
 
 
 def test_the_shut_down(forked: Executor) -> None:
-    executor = kept.executor(forked)
+    executor = wellkept.executor(forked)
     triple(1)
     executor.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
@@ -378,7 +378,7 @@ def test_the_shut_down(forked: Executor) -> None:
 
 
 def test_the_end_of_the_block_waits_for_calls_that_wait() -> None:
-    with kept.executor(ThreadPoolExecutor(1)) as executor:
+    with wellkept.executor(ThreadPoolExecutor(1)) as executor:
         one = executor.submit(gated, 1)
         two = executor.submit(counted_of, executor.submit(counted_of, one))
         until(runs)
@@ -393,7 +393,7 @@ def counted_of(found: Any) -> int:
 
 
 def test_shut_down_with_futures_cancelled() -> None:
-    executor = kept.executor(ThreadPoolExecutor(1))
+    executor = wellkept.executor(ThreadPoolExecutor(1))
     busy = executor.submit(gated, 1)
     until(runs)
     waiting = executor.submit(triple, 5)
@@ -404,7 +404,7 @@ def test_shut_down_with_futures_cancelled() -> None:
 
 
 def test_a_map_with_a_timeout(forked: Executor) -> None:
-    found = kept.executor(forked).map(gated, [1], timeout=0.05)
+    found = wellkept.executor(forked).map(gated, [1], timeout=0.05)
     with pytest.raises(TimeoutError):
         next(found)
     Path("go").touch()
@@ -412,17 +412,17 @@ def test_a_map_with_a_timeout(forked: Executor) -> None:
 
 def test_what_is_no_executor() -> None:
     for wrong in (3, ThreadPoolExecutor, print):
-        with pytest.raises(ConfigError, match=r"kept\.executor takes an executor"):
-            kept.executor(wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=r"wellkept\.executor takes an executor"):
+            wellkept.executor(wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="missing"):
-        kept.executor(ThreadPoolExecutor(1)).submit(plain_kept)
+        wellkept.executor(ThreadPoolExecutor(1)).submit(plain_kept)
 
 
 plain_kept = keep(name="plain")(plain)
 
 
 def test_arguments_that_are_futures(pool: Executor) -> None:
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         one = inner.submit(pool, 1)
         two = nested.submit(pool, one)
         assert two.result(30) == 101
@@ -440,7 +440,7 @@ def test_arguments_that_are_futures(pool: Executor) -> None:
         with pytest.raises(CancelledError):
             broken.result(30)
     before = runs()
-    with kept.use("./here"):
+    with wellkept.use("./here"):
         assert (inner(1), nested(10), inner(5)) == (10, 101, 50)
     assert runs() == before
     assert len(before) == len(set(before)) == 6
@@ -472,7 +472,7 @@ class Telling(ThreadPoolExecutor):
 
 def test_keywords_of_the_inner_executor() -> None:
     inner = Telling()
-    with kept.executor(inner, resource_dict={"cores": 2}) as executor:
+    with wellkept.executor(inner, resource_dict={"cores": 2}) as executor:
         first = executor.submit(triple, 1, resource_dict={"cores": 4})
         # `by` is one of the function's: it is not taken from it.
         assert executor.submit(triple, 1, by=2).result()[0] == 2
@@ -492,7 +492,7 @@ def test_what_is_sent_is_small_and_hashed_once() -> None:
     inner = Telling()
     big = np.arange(1_000_000)
     array(4)
-    with kept.executor(inner) as executor:
+    with wellkept.executor(inner) as executor:
         digest = array.call(4).result
         assert of_array.submit(executor, digest).result() == 400_000.0
         assert executor.submit(of_array, digest, parts=2).done()
@@ -502,17 +502,17 @@ def test_what_is_sent_is_small_and_hashed_once() -> None:
 
 
 def test_a_digest_where_the_worker_reaches_no_cache(forked: Executor) -> None:
-    with kept.use("memory:"):
+    with wellkept.use("memory:"):
         array(4)
         digest = array.call(4).result
         assert of_array.submit(forked, digest).result() == 400_000.0  # type: ignore[arg-type]
         assert of_array.submit(forked, array(4)).done()
-        with pytest.raises(kept.NotKept):
+        with pytest.raises(wellkept.NotKept):
             of_array.submit(forked, Digest("ab" * 32)).result()  # type: ignore[arg-type]
 
 
 def test_look_ups_are_batched(forked: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    with kept.open("files:many") as cache, kept.use(cache):
+    with wellkept.open("files:many") as cache, wellkept.use(cache):
         triple.map(range(10))
         Path("ran").unlink()
         asked: list[int] = []
@@ -530,21 +530,21 @@ def test_look_ups_are_batched(forked: Executor, monkeypatch: pytest.MonkeyPatch)
 def test_an_argument_without_an_identity(forked: Executor) -> None:
     strict = keep(name="strict", version=1, strict=True)(plain)
     before = triple.stats().undigestible
-    with pytest.warns(kept.KeptWarning, match="computed, not kept"):
+    with pytest.warns(wellkept.KeptWarning, match="computed, not kept"):
         assert len(triple.submit(forked, [object()]).result()[0]) == 3
     assert triple.stats().undigestible == before + 1
-    with pytest.raises(kept.Undigestible):
+    with pytest.raises(wellkept.Undigestible):
         strict.submit(forked, object()).result()  # type: ignore[arg-type]
     with pytest.raises((TypeError, AttributeError)):  # what has no pickle: as of any executor
         triple.submit(forked, threading.Lock()).result()
 
 
 def test_a_worker_that_can_t_open_the_cache(forked: Executor) -> None:
-    cache = kept.open("blocked")
+    cache = wellkept.open("blocked")
     parcels._packed[cache] = b"no pickle"
-    with kept.use(cache):
+    with wellkept.use(cache):
         before = triple.stats().unavailable
-        with pytest.warns(kept.KeptWarning, match="computed without the cache"):
+        with pytest.warns(wellkept.KeptWarning, match="computed without the cache"):
             assert triple.submit(forked, 2).result()[0] == 6
         assert triple.contains(2)  # so the caller keeps it
         assert triple.stats().unavailable > before
@@ -552,10 +552,10 @@ def test_a_worker_that_can_t_open_the_cache(forked: Executor) -> None:
 
 def test_a_worker_whose_cache_is_another(forked: Executor) -> None:
     """As where a path is not shared between hosts: told once, and from then on values travel."""
-    cache = kept.open("mine")
-    parcels._packed[cache] = parcels.pack(kept.open("theirs"))
-    with kept.use(cache), kept.executor(forked) as executor:
-        with pytest.warns(kept.KeptWarning, match="what a worker kept is not in"):
+    cache = wellkept.open("mine")
+    parcels._packed[cache] = parcels.pack(wellkept.open("theirs"))
+    with wellkept.use(cache), wellkept.executor(forked) as executor:
+        with pytest.warns(wellkept.KeptWarning, match="what a worker kept is not in"):
             assert (executor.submit(array, 1).result() == 1).all()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -600,7 +600,7 @@ def test_a_pool_inside_a_kept_function(forked: Executor) -> None:
         return sum(inner.submit(pool, i).result() for i in range(n))
 
     assert sums(3) == 30
-    with kept.run("r") as run:
+    with wellkept.run("r") as run:
         sums(2)
     parents = {e.parent for e in run.events() if e.function.endswith(":inner")}
     assert parents <= {str(sums.key(2))}

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept.errors import StoreError
-from kept.runs.why import explain_key
+import wellkept
+from wellkept.errors import StoreError
+from wellkept.runs.why import explain_key
 
 RATE = 3
 
@@ -42,10 +42,10 @@ def helper(n: int) -> int:
 
 
 class Counted:
-    def __init__(self, cache: kept.Cache) -> None:
+    def __init__(self, cache: wellkept.Cache) -> None:
         self.ran = 0
 
-        @kept.keep(cache=cache, name="sim", version=1)
+        @wellkept.keep(cache=cache, name="sim", version=1)
         def sim(config: Any, n: int = 1) -> int:
             self.ran += 1
             return n
@@ -54,21 +54,21 @@ class Counted:
 
 
 @pytest.fixture(params=["directory", "memory", "files", "sqlite", "stack"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> kept.Cache:
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> wellkept.Cache:
     if request.param == "memory":
-        return kept.open("memory:")
+        return wellkept.open("memory:")
     if request.param == "files":
-        return kept.open(f"files:{tmp_path}/files")
+        return wellkept.open(f"files:{tmp_path}/files")
     if request.param == "sqlite":
-        return kept.open(f"sqlite:///{tmp_path}/calls.db")
+        return wellkept.open(f"sqlite:///{tmp_path}/calls.db")
     if request.param == "stack":
-        return kept.Stack(kept.open(tmp_path / "near"), kept.open(tmp_path / "far"))
-    return kept.open(tmp_path / "cache")
+        return wellkept.Stack(wellkept.open(tmp_path / "near"), wellkept.open(tmp_path / "far"))
+    return wellkept.open(tmp_path / "cache")
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> kept.Cache:
-    return kept.open(tmp_path / "cache")
+def directory(tmp_path: Path) -> wellkept.Cache:
+    return wellkept.open(tmp_path / "cache")
 
 
 def kinds(found: Any) -> list[str]:
@@ -76,12 +76,12 @@ def kinds(found: Any) -> list[str]:
 
 
 class TestCauses:
-    def test_never_called(self, cache: kept.Cache) -> None:
+    def test_never_called(self, cache: wellkept.Cache) -> None:
         found = Counted(cache).f.explain(Config({}))
         assert found.outcome == "miss"
         assert found.cause == "never called"
 
-    def test_a_hit_says_what_is_kept(self, cache: kept.Cache) -> None:
+    def test_a_hit_says_what_is_kept(self, cache: wellkept.Cache) -> None:
         f = Counted(cache).f
         f(Config({}))
         found = f.explain(Config({}))
@@ -100,7 +100,7 @@ class TestCauses:
         assert said["expires"] is None
         assert said["layer"] in str(found)
 
-    def test_the_leaf_that_differs(self, cache: kept.Cache) -> None:
+    def test_the_leaf_that_differs(self, cache: wellkept.Cache) -> None:
         f = Counted(cache).f
         f(Config({"dtype": "float32"}))
         found = f.explain(Config({"dtype": "float64"}))
@@ -116,13 +116,13 @@ class TestCauses:
         ]
 
     def test_in_another_process_later(self, tmp_path: Path) -> None:
-        with kept.open(tmp_path / "cache") as first:
+        with wellkept.open(tmp_path / "cache") as first:
             Counted(first).f(Config(Mesh("float32")))
-        with kept.open(tmp_path / "cache") as second:
+        with wellkept.open(tmp_path / "cache") as second:
             text = str(Counted(second).f.explain(Config(Mesh("float64"))))
         assert """arguments["config"].mesh.dtype: 'float32' -> 'float64'""" in text
 
-    def test_the_nearest_of_many(self, cache: kept.Cache) -> None:
+    def test_the_nearest_of_many(self, cache: wellkept.Cache) -> None:
         f = Counted(cache).f
         f(Config({"dtype": "float32"}, "wanted"), 5)
         for n in range(50):
@@ -131,13 +131,13 @@ class TestCauses:
         (cause,) = found.causes
         assert [change["before"] for change in cause.to_dict()["differences"]] == ["'float32'"]
 
-    def test_numbers_that_are_close(self, cache: kept.Cache) -> None:
+    def test_numbers_that_are_close(self, cache: wellkept.Cache) -> None:
         f = Counted(cache).f
         for n in (3, 500, 90, 1000):
             f(None, n)
         assert """arguments["n"]: 90 -> 91""" in str(f.explain(None, 91))
 
-    def test_parts_that_came_and_went_and_changed_their_kind(self, cache: kept.Cache) -> None:
+    def test_parts_that_came_and_went_and_changed_their_kind(self, cache: wellkept.Cache) -> None:
         f = Counted(cache).f
         f({"a": 1, "b": [1, 2], "c": np.zeros(3)})
         text = str(f.explain({"a": 1, "b": (1, 2), "c": np.zeros(4), "d": {"x": 1}}))
@@ -150,8 +150,8 @@ class TestCauses:
         same = str(f.explain({"a": 1, "b": [1, 2], "c": np.ones(3)}))
         assert """["c"]: float64 (3,) <""" in same
 
-    def test_code(self, cache: kept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        @kept.keep(cache=cache, name="outer")
+    def test_code(self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        @wellkept.keep(cache=cache, name="outer")
         def outer(n: int) -> int:
             return helper(n)
 
@@ -174,14 +174,14 @@ class TestCauses:
         assert kinds(outer.explain(3)) == ["arguments", "code"]
 
     def test_of_a_methods_class(
-        self, directory: kept.Cache, monkeypatch: pytest.MonkeyPatch
+        self, directory: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Base:
             def step(self, n: int) -> int:
                 return n
 
         class Model(Base):
-            @kept.keep(cache=directory, name="model.run")
+            @wellkept.keep(cache=directory, name="model.run")
             def run(self, n: int) -> int:
                 return self.step(n)
 
@@ -195,24 +195,24 @@ class TestCauses:
         monkeypatch.setattr(Base, "step", step)
         assert Model().run.explain(1).cause == "code"
 
-    def test_versions(self, cache: kept.Cache) -> None:
-        kept.keep(cache=cache, version=1, name="v")(lambda n: n)(1)
-        found = kept.keep(cache=cache, version="two", name="v")(lambda n: n).explain(1)
+    def test_versions(self, cache: wellkept.Cache) -> None:
+        wellkept.keep(cache=cache, version=1, name="v")(lambda n: n)(1)
+        found = wellkept.keep(cache=cache, version="two", name="v")(lambda n: n).explain(1)
         assert found.cause == "version"
         assert found.causes[0].to_dict()["now"] == "'two'"
         assert "1 -> 'two'" in str(found)
-        deep = kept.keep(cache=cache, name="v")(lambda n: n).explain(1)
+        deep = wellkept.keep(cache=cache, name="v")(lambda n: n).explain(1)
         assert deep.cause == "code"
         assert "a version -> all that it reaches" in str(deep)
 
     def test_dependencies(
-        self, cache: kept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, cache: wellkept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data, said = tmp_path / "data.csv", {"rows": 1}
         data.write_text("1")
         monkeypatch.setenv("MODE", "fast")
-        depends = [kept.file(data), kept.env("MODE"), kept.token(lambda: said["rows"])]
-        f = kept.keep(cache=cache, name="d", version=1, depends=depends)(lambda n: n)
+        depends = [wellkept.file(data), wellkept.env("MODE"), wellkept.token(lambda: said["rows"])]
+        f = wellkept.keep(cache=cache, name="d", version=1, depends=depends)(lambda n: n)
         f([1])
         f([2])
         data.write_text("2")
@@ -226,28 +226,28 @@ class TestCauses:
         assert len(changes) == 3
         assert "slow" not in str(f.explain([1]))
         assert kinds(f.explain([9])) == ["arguments", "dependency"]
-        other = kept.keep(cache=cache, name="d", version=2, depends=depends)(lambda n: n)
+        other = wellkept.keep(cache=cache, name="d", version=2, depends=depends)(lambda n: n)
         assert kinds(other.explain([1])) == ["dependency", "version"]
 
-    def test_expiry_and_stale(self, cache: kept.Cache) -> None:
-        f = kept.keep(cache=cache, ttl=1e-6, name="e")(lambda n: n)
+    def test_expiry_and_stale(self, cache: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=cache, ttl=1e-6, name="e")(lambda n: n)
         f(1)
         found = f.explain(1)
         assert (found.outcome, found.cause) == ("miss", "expired")
         assert found.kept is not None
-        stale = kept.keep(cache=cache, ttl=1e-6, stale="1 d", name="e")(f.__wrapped__)
+        stale = wellkept.keep(cache=cache, ttl=1e-6, stale="1 d", name="e")(f.__wrapped__)
         assert stale.explain(1).outcome == "stale"
         assert stale.explain(1).hit
         assert stale.stats().stale == 0
 
-    def test_eviction(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="big")(lambda n: b"x" * n)
+    def test_eviction(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="big")(lambda n: b"x" * n)
         f(5000)
         directory.values.delete(f.call(5000).result)
         found = f.explain(5000)
         assert (found.outcome, found.cause) == ("miss", "evicted")
 
-    def test_eviction_record_and_all(self, cache: kept.Cache) -> None:
+    def test_eviction_record_and_all(self, cache: wellkept.Cache) -> None:
         f = Counted(cache).f
         f([1])
         f([2])
@@ -262,15 +262,15 @@ class TestCauses:
         f([1])
         assert f.explain([1]).hit
 
-    def test_eviction_by_a_limit(self, directory: kept.Cache) -> None:
+    def test_eviction_by_a_limit(self, directory: wellkept.Cache) -> None:
         limited = directory.limited(calls=5, policy="fifo")
-        f = kept.keep(cache=limited, name="many")(lambda n: n)
+        f = wellkept.keep(cache=limited, name="many")(lambda n: n)
         for n in range(8):
             f(n)
         assert f.explain(0).cause == "evicted"
 
-    def test_damage(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="array")(lambda n: np.zeros(n))
+    def test_damage(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="array")(lambda n: np.zeros(n))
         f(100_000)
         (blob,) = (directory.place.blobs.root).rglob("*/*")  # type: ignore[attr-defined]
         assert f.explain(100_000).hit
@@ -285,23 +285,23 @@ class TestCauses:
         blob.unlink()
         assert "is missing" in str(f.explain(100_000))
 
-    def test_what_could_not_be_kept(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="lock")(lambda n: (x for x in range(n)))
-        with pytest.warns(kept.KeptWarning):
+    def test_what_could_not_be_kept(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="lock")(lambda n: (x for x in range(n)))
+        with pytest.warns(wellkept.KeptWarning):
             f(1)
         found = f.explain(1)
         assert found.cause == "unstorable"
         assert "its result could not be kept" in str(found)
 
-    def test_a_full_disk(self, directory: kept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        f = kept.keep(cache=directory, name="full")(lambda n: n)
+    def test_a_full_disk(self, directory: wellkept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        f = wellkept.keep(cache=directory, name="full")(lambda n: n)
 
         def commit(*_: Any) -> None:
             raise StoreError(f"can't write: {os.strerror(errno.ENOSPC)}")
 
         with monkeypatch.context() as patch:
             patch.setattr(directory.place, "commit", commit)
-            with pytest.warns(kept.KeptWarning):
+            with pytest.warns(wellkept.KeptWarning):
                 f(1)
         assert f.explain(1).cause == "unavailable"
         assert "No space left" in str(f.explain(1))
@@ -310,12 +310,12 @@ class TestCauses:
         f.forget(1)
         assert f.explain(1).cause == "never called", "what was in the way is no longer"
 
-    def test_declined_and_raised(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="when", when=lambda result: result > 5)(lambda n: n)
+    def test_declined_and_raised(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="when", when=lambda result: result > 5)(lambda n: n)
         f(1)
         assert f.explain(1).cause == "declined"
 
-        @kept.keep(cache=directory, name="raises")
+        @wellkept.keep(cache=directory, name="raises")
         def raises() -> None:
             raise ValueError
 
@@ -324,8 +324,8 @@ class TestCauses:
         assert raises.explain().cause == "raised"
         assert "ValueError" in str(raises.explain())
 
-    def test_what_is_never_kept(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="r", require="n")(lambda n=None: n)
+    def test_what_is_never_kept(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="r", require="n")(lambda n=None: n)
         assert (f.explain().outcome, f.explain().cause) == ("unkept", "required")
         with Path(os.devnull).open() as stream:
             found = f.explain({"stream": stream})
@@ -336,11 +336,11 @@ class TestCauses:
             assert f.stats().undigestible == 0
 
     def test_filtered_and_unreachable(
-        self, directory: kept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, directory: wellkept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        near, far = kept.open(tmp_path / "near"), directory
-        f = kept.keep(cache=kept.Stack(near, far), name="s")(lambda n: n)
-        far_only = kept.keep(cache=far, name="s")(f.__wrapped__)
+        near, far = wellkept.open(tmp_path / "near"), directory
+        f = wellkept.keep(cache=wellkept.Stack(near, far), name="s")(lambda n: n)
+        far_only = wellkept.keep(cache=far, name="s")(f.__wrapped__)
         far_only(1)
         found = f.explain(1)
         assert found.hit
@@ -355,19 +355,19 @@ class TestCauses:
         monkeypatch.setattr(far.place, "fetch", fetch)
         assert "unreachable" in kinds(f.explain(1))
         monkeypatch.undo()
-        hidden = kept.keep(cache=far.filtered(lambda call: False), name="s")(f.__wrapped__)
+        hidden = wellkept.keep(cache=far.filtered(lambda call: False), name="s")(f.__wrapped__)
         assert hidden.explain(1).cause == "hidden"
 
-    def test_caches_that_keep_nothing(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=kept.open("void:"), name="s")(lambda n: n)
+    def test_caches_that_keep_nothing(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=wellkept.open("void:"), name="s")(lambda n: n)
         f(1)
         assert kinds(f.explain(1)) == ["void"]
-        g = kept.keep(cache=directory.readonly(), name="s")(lambda n: n)
+        g = wellkept.keep(cache=directory.readonly(), name="s")(lambda n: n)
         g(1)
         assert kinds(g.explain(1)) == ["read-only", "never called"]
 
-    def test_digests_hide_values(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="d", arguments="digests")(lambda config, n=1: n)
+    def test_digests_hide_values(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="d", arguments="digests")(lambda config, n=1: n)
         f({"token": "hunter2", "x": 1})
         text = str(f.explain({"token": "hunter3", "x": 1}))
         assert 'arguments["config"]["token"]: ' in text
@@ -378,9 +378,9 @@ class TestCauses:
 
 
 class TestNotes:
-    def test_scalars_have_none(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="n")(lambda *args: args)
-        g = kept.keep(cache=directory, name="m")(lambda n, s: 0)
+    def test_scalars_have_none(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="n")(lambda *args: args)
+        g = wellkept.keep(cache=directory, name="m")(lambda n, s: 0)
         g(1, "x"), g(None, b"x")
         directory.flush()
         assert not list(directory.place.notes.keys("leaves/"))
@@ -388,8 +388,8 @@ class TestNotes:
         directory.flush()
         assert len(list(directory.place.notes.keys("leaves/"))) == 1
 
-    def test_they_tell_what_was_before_the_body_changed_it(self, directory: kept.Cache) -> None:
-        @kept.keep(cache=directory, name="changes")
+    def test_they_tell_what_was_before_the_body_changed_it(self, directory: wellkept.Cache) -> None:
+        @wellkept.keep(cache=directory, name="changes")
         def changes(items: list[int]) -> int:
             items.append(0)
             return 1
@@ -398,41 +398,41 @@ class TestNotes:
         assert 'arguments["items"][0]: 1 -> 2' in str(changes.explain([2]))
         assert "1 place" in str(changes.explain([2]))
 
-    def test_generators_and_failures_have_them(self, directory: kept.Cache) -> None:
-        @kept.keep(cache=directory, name="gen")
+    def test_generators_and_failures_have_them(self, directory: wellkept.Cache) -> None:
+        @wellkept.keep(cache=directory, name="gen")
         def gen(items: list[int]) -> Any:
             yield from items
 
         list(gen([1]))
         assert 'arguments["items"][0]: 1 -> 2' in str(gen.explain([2]))
 
-    def test_they_go_where_the_call_goes(self, directory: kept.Cache, tmp_path: Path) -> None:
+    def test_they_go_where_the_call_goes(self, directory: wellkept.Cache, tmp_path: Path) -> None:
         def outer(n: Any) -> Any:
             return helper(len(n))
 
-        kept.keep(cache=directory, name="moved")(outer)([1])
-        with kept.open(tmp_path / "other") as other:
+        wellkept.keep(cache=directory, name="moved")(outer)([1])
+        with wellkept.open(tmp_path / "other") as other:
             directory.transfer(other, move=True)
-            f = kept.keep(cache=other, name="moved")(outer)
+            f = wellkept.keep(cache=other, name="moved")(outer)
             assert 'arguments["n"][0]: 1 -> 2' in str(f.explain([2]))
-            changed = kept.keep(cache=other, name="moved")(lambda n: helper(n[0]))
+            changed = wellkept.keep(cache=other, name="moved")(lambda n: helper(n[0]))
             assert "-    return helper(len(n))" in str(changed.explain([1]))
 
-    def test_not_where_nothing_is_to_be_recorded(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory, name="n", meta=False)(lambda x: 0)
+    def test_not_where_nothing_is_to_be_recorded(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory, name="n", meta=False)(lambda x: 0)
         f([1])
         directory.flush()
         assert not list(directory.place.notes.keys("leaves/"))
         assert f.explain([2]).cause == "arguments"
 
-    def test_a_cache_that_does_not_take_them(self, directory: kept.Cache) -> None:
-        f = kept.keep(cache=directory.readonly(), name="n")(lambda x: 0)
+    def test_a_cache_that_does_not_take_them(self, directory: wellkept.Cache) -> None:
+        f = wellkept.keep(cache=directory.readonly(), name="n")(lambda x: 0)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert f([1]) == 0
 
     def test_they_are_written_many_at_once(
-        self, directory: kept.Cache, monkeypatch: pytest.MonkeyPatch
+        self, directory: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         said: list[int] = []
         put_many = directory.place.notes.put_many
@@ -441,8 +441,8 @@ class TestNotes:
             "put_many",
             lambda items: (said.append(len(items)), put_many(items)),
         )
-        monkeypatch.setattr("kept.caches.keeper._SOON", 1e9)
-        f = kept.keep(cache=directory, name="n")(lambda x: 0)
+        monkeypatch.setattr("wellkept.caches.keeper._SOON", 1e9)
+        f = wellkept.keep(cache=directory, name="n")(lambda x: 0)
         for n in range(450):
             f([n])
         assert [count for count in said if count > 1] == [200, 200]
@@ -463,11 +463,11 @@ def state_of(root: Path) -> dict[str, Any]:
 def test_it_leaves_no_trace(kind: str, tmp_path: Path) -> None:
     root = tmp_path / "all"
     root.mkdir(mode=0o700)
-    made: dict[str, Callable[[], kept.Cache]] = {
-        "directory": lambda: kept.open(root / "cache"),
-        "files": lambda: kept.open(f"files:{root}/files"),
-        "sqlite": lambda: kept.open(f"sqlite:///{root}/calls.db"),
-        "stack": lambda: kept.Stack(kept.open(root / "near"), kept.open(root / "far")),
+    made: dict[str, Callable[[], wellkept.Cache]] = {
+        "directory": lambda: wellkept.open(root / "cache"),
+        "files": lambda: wellkept.open(f"files:{root}/files"),
+        "sqlite": lambda: wellkept.open(f"sqlite:///{root}/calls.db"),
+        "stack": lambda: wellkept.Stack(wellkept.open(root / "near"), wellkept.open(root / "far")),
     }
     with made[kind]() as cache:
         counted = Counted(cache)
@@ -493,7 +493,7 @@ def test_it_leaves_no_trace(kind: str, tmp_path: Path) -> None:
 
 
 def test_what_is_pending_counts(tmp_path: Path) -> None:
-    with kept.open(tmp_path / "cache") as cache:
+    with wellkept.open(tmp_path / "cache") as cache:
         f = Counted(cache).f
         f(None)
         f(None)
@@ -503,7 +503,7 @@ def test_what_is_pending_counts(tmp_path: Path) -> None:
         assert f.call(None).uses == 1  # which writes it
 
 
-def test_as_data_and_in_a_notebook(directory: kept.Cache) -> None:
+def test_as_data_and_in_a_notebook(directory: wellkept.Cache) -> None:
     f = Counted(directory).f
     f({"a": "<b>"})
     found = f.explain({"a": "<i>\x1b[31m"})
@@ -516,8 +516,8 @@ def test_as_data_and_in_a_notebook(directory: kept.Cache) -> None:
     assert "arguments" in found.__rich__().plain
 
 
-def test_methods_coroutines_and_wrong_calls(directory: kept.Cache) -> None:
-    @kept.keep(cache=directory, name="co")
+def test_methods_coroutines_and_wrong_calls(directory: wellkept.Cache) -> None:
+    @wellkept.keep(cache=directory, name="co")
     async def co(n: int) -> int:
         return n
 
@@ -526,14 +526,14 @@ def test_methods_coroutines_and_wrong_calls(directory: kept.Cache) -> None:
         co.explain(1, 2, 3)  # type: ignore[call-arg]
 
 
-def test_an_argument_by_its_digest(directory: kept.Cache) -> None:
+def test_an_argument_by_its_digest(directory: wellkept.Cache) -> None:
     f = Counted(directory).f
     f([1, 2])
-    assert f.explain(kept.digest([1, 2])).hit
+    assert f.explain(wellkept.digest([1, 2])).hit
 
 
 def test_what_is_not_yet_written_down_of_a_call_is_known() -> None:
-    @kept.keep
+    @wellkept.keep
     def f(x: int, opts: dict[str, str]) -> int:
         return x
 
@@ -543,7 +543,7 @@ def test_what_is_not_yet_written_down_of_a_call_is_known() -> None:
 
 
 def test_what_counts_as_a_whole_is_told_with_the_reason(
-    cache: kept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: wellkept.Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (
         "import io\n\nSTREAM = io.StringIO('2')\n\n"
@@ -551,7 +551,7 @@ def test_what_counts_as_a_whole_is_told_with_the_reason(
     )
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "whole_of_all.py").write_text(text)
-    f = kept.keep(cache=cache)(importlib.import_module("whole_of_all").f)
+    f = wellkept.keep(cache=cache)(importlib.import_module("whole_of_all").f)
     f(2)
     said = f.explain(2)
     [why] = said.widened["whole_of_all"]
@@ -564,7 +564,7 @@ def test_what_counts_as_a_whole_is_told_with_the_reason(
     monkeypatch.delitem(sys.modules, "whole_of_all")
     (tmp_path / "whole_of_all.py").write_text(text.replace("'2'", "'30'"))
     importlib.invalidate_caches()
-    again = kept.keep(cache=cache)(importlib.import_module("whole_of_all").f)
+    again = wellkept.keep(cache=cache)(importlib.import_module("whole_of_all").f)
     assert again.explain(2).cause == "code"
     assert f"all of it counts: {why}" in str(again.explain(2))
     monkeypatch.delitem(sys.modules, "whole_of_all")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -179,7 +179,7 @@ def test_an_exception_that_cannot_be_made_again_is_not_kept() -> None:
             raise Fussy(1, 2)
         raise ValueError("a") from Fussy(3, 4)
 
-    with pytest.warns(kept.KeptWarning, match="Fussy"), pytest.raises(Fussy):
+    with pytest.warns(wellkept.KeptWarning, match="Fussy"), pytest.raises(Fussy):
         f(1)
     with pytest.raises(Fussy, match="12"):
         f(1)

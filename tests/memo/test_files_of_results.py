@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import Cache, KeptWarning, keep
+import wellkept
+from wellkept import Cache, KeptWarning, keep
 
 
 @pytest.fixture(params=["directory", "memory", "files", "no memory"])
@@ -21,7 +21,7 @@ def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[Cache]:
     kind = request.param
     url = {"directory": str(home / "c"), "memory": "memory:", "files": f"files:{home / 'c'}"}
     options: dict[str, Any] = {"memory": 0} if kind == "no memory" else {}
-    with kept.open(url.get(kind, str(home / "c")), **options) as found, kept.use(found):
+    with wellkept.open(url.get(kind, str(home / "c")), **options) as found, wellkept.use(found):
         yield found
 
 
@@ -36,7 +36,7 @@ def writing(file: Path, made: Callable[[Path], Any] = lambda file: file) -> Any:
 
 SHAPES: dict[str, Callable[[Path], Any]] = {
     "path": lambda file: file,
-    "file": lambda file: kept.File(file),
+    "file": lambda file: wellkept.File(file),
     "in a dict": lambda file: {"model": [file], "loss": 0.5},
     "beside much else": lambda file: [bytearray(100_000), "x" * 100_000, file],
     "relative": lambda file: Path(os.path.relpath(file)),
@@ -94,7 +94,7 @@ def test_times_that_were_set_back_deceive_nobody(cache: Cache, home: Path) -> No
 def test_a_large_file_is_known_by_its_times(
     cache: Cache, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kept.codecs import paths
+    from wellkept.codecs import paths
 
     monkeypatch.setattr(paths, "_ROOM", 3)
     file = home / "out.txt"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -186,7 +186,7 @@ def test_an_item_that_cannot_be_kept_is_yielded() -> None:
         yield 1
         yield threading.Lock()
 
-    with pytest.warns(kept.KeptWarning, match="locks"):
+    with pytest.warns(wellkept.KeptWarning, match="locks"):
         items = list(locks())
     assert items[0] == 1
     assert items[1].acquire()
@@ -206,7 +206,7 @@ def test_rerun_forget_and_when() -> None:
     assert list(up_to.rerun(2)) == [0, 1]
     assert RAN == [1, 1, 2, 2]
     assert up_to.forget(2)
-    with pytest.raises(kept.NotKept):
+    with pytest.raises(wellkept.NotKept):
         list(up_to.load(2))
 
 

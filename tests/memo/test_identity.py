@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kept import keep
-from kept.memo import watch
+from wellkept import keep
+from wellkept.memo import watch
 
 RAN: list[Any] = []
 
@@ -165,7 +165,7 @@ def test_another_default_is_another_call() -> None:
 
 
 SCRIPT = """
-from kept import keep
+from wellkept import keep
 
 @keep{options}
 def compute(x):

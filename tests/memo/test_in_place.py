@@ -24,9 +24,9 @@ from unittest import mock
 
 import pytest
 
-import kept
-from kept.hashing import digests
-from kept.memo import watch
+import wellkept
+from wellkept.hashing import digests
+from wellkept.memo import watch
 
 CHANGES: dict[str, tuple[str, str]] = {
     # Bindings.
@@ -411,10 +411,10 @@ CHANGES: dict[str, tuple[str, str]] = {
 }
 
 APP = """
-import os, kept
+import os, wellkept
 from h{at} import *
 import h{at} as h
-keep = kept.keep(cache=os.environ["KEPT_TEST_CACHE"])
+keep = wellkept.keep(cache=os.environ["WELLKEPT_TEST_CACHE"])
 @keep
 def work(x):
     return get(x)
@@ -485,7 +485,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     (room / "main.py").write_text(MAIN)
     for file in room.glob("*.py"):
         os.utime(file, (OLD, OLD))  # or they may look as if they were edited after they were loaded
-    env = {**os.environ, "KEPT_TEST_CACHE": str(room / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, "WELLKEPT_TEST_CACHE": str(room / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
     both: list[dict[str, Any]] = []
     for mode in ("changed", "fresh"):
         ran = subprocess.run(
@@ -524,7 +524,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 HEAD = (
-    "import kept, threading\nimport numpy as np\nK = 2\n"
+    "import wellkept, threading\nimport numpy as np\nK = 2\n"
     "reached, go = threading.Event(), threading.Event()\n"
 )
 
@@ -532,7 +532,7 @@ HEAD = (
 def test_what_another_thread_changes_meanwhile_is_not_kept(load: Any) -> None:
     module = load(
         "changed_meanwhile",
-        f"{HEAD}@kept.keep\ndef work(x):\n    reached.set()\n    go.wait(60)\n    return x * K\n",
+        f"{HEAD}@wellkept.keep\ndef work(x):\n    reached.set()\n    go.wait(60)\n    return x * K\n",
     )
 
     def change() -> None:
@@ -543,7 +543,7 @@ def test_what_another_thread_changes_meanwhile_is_not_kept(load: Any) -> None:
             module.go.set()
             assert under_way.result(60) == 15
 
-    with pytest.warns(kept.KeptWarning, match="changed while it ran"):
+    with pytest.warns(wellkept.KeptWarning, match="changed while it ran"):
         change()
     assert not module.work.contains(3)
     module.K = 2
@@ -559,7 +559,7 @@ def test_what_a_body_changes_itself_is_kept_under_what_it_began_with(
     module = load(
         "changes_itself",
         f"{HEAD}L = [2]\ndef put(to, item): to.__setitem__(0, item)\n"
-        "@kept.keep\ndef work(x):\n    was = L[0]\n    put(L, 5)\n    return x * was\n",
+        "@wellkept.keep\ndef work(x):\n    was = L[0]\n    put(L, 5)\n    return x * was\n",
     )
     assert module.work(3) == 6
     assert module.L == [5]
@@ -572,7 +572,7 @@ def test_what_a_body_changes_itself_is_kept_under_what_it_began_with(
 def test_what_changes_while_a_lease_is_waited_for_makes_the_key_anew(load: Any) -> None:
     module = load(
         "waited_for",
-        f"{HEAD}@kept.keep\ndef work(x):\n    reached.set()\n    go.wait(60)\n    return x * K\n",
+        f"{HEAD}@wellkept.keep\ndef work(x):\n    reached.set()\n    go.wait(60)\n    return x * K\n",
     )
 
     def change() -> None:
@@ -585,7 +585,7 @@ def test_what_changes_while_a_lease_is_waited_for_makes_the_key_anew(load: Any) 
             module.go.set()
             assert (first.result(60), second.result(60)) == (15, 15)
 
-    with pytest.warns(kept.KeptWarning, match="changed while it ran"):
+    with pytest.warns(wellkept.KeptWarning, match="changed while it ran"):
         change()
     assert module.work.contains(3), "the second one began with the new value"
     module.K = 2
@@ -596,7 +596,7 @@ def test_a_fake_is_never_kept_and_the_real_one_is_never_served(load: Any) -> Non
     module = load(
         "faked",
         f"{HEAD}class Client:\n    def get(self, x): return x * 2\n"
-        "@kept.keep\ndef work(x): return Client().get(x)\n",
+        "@wellkept.keep\ndef work(x): return Client().get(x)\n",
     )
     assert module.work(3) == 6
     with mock.patch.object(module.Client, "get", return_value=1):
@@ -615,7 +615,7 @@ def test_a_fake_is_never_kept_and_the_real_one_is_never_served(load: Any) -> Non
 def test_a_map_looks_at_each_item(load: Any) -> None:
     module = load(
         "mapped",
-        f"{HEAD}L = [2]\ndef put(to, item): to.__setitem__(0, item)\n@kept.keep\ndef work(x):\n"
+        f"{HEAD}L = [2]\ndef put(to, item): to.__setitem__(0, item)\n@wellkept.keep\ndef work(x):\n"
         "    if x == 4: put(L, 5)\n    return x * L[0]\n",
     )
     assert module.work.map([3, 5]) == [6, 10]
@@ -625,11 +625,11 @@ def test_a_map_looks_at_each_item(load: Any) -> None:
 
 
 def test_workers_with_another_value_keep_under_their_own_key(load: Any, tmp_path: Path) -> None:
-    module = load("sent", f"{HEAD}L = [2]\n@kept.keep\ndef work(x): return x * L[0]\n")
+    module = load("sent", f"{HEAD}L = [2]\n@wellkept.keep\ndef work(x): return x * L[0]\n")
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         assert module.work.map([3], executor=pool) == [6]
         module.L[0] = 5
-        with pytest.warns(kept.KeptWarning, match="other code"):
+        with pytest.warns(wellkept.KeptWarning, match="other code"):
             assert module.work.map([4], executor=pool) == [8]
     assert module.work(4) == 20
     module.L[0] = 2
@@ -639,11 +639,11 @@ def test_workers_with_another_value_keep_under_their_own_key(load: Any, tmp_path
 def test_a_constant_is_looked_at_once(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(
         "constants",
-        f"{HEAD}A = kept.constant(np.arange(1000))\nB = np.arange(1000)\nB.flags.writeable = False\n"
+        f"{HEAD}A = wellkept.constant(np.arange(1000))\nB = np.arange(1000)\nB.flags.writeable = False\n"
         "C = np.arange(1000)\n"
-        "@kept.keep\ndef one(x): return x * int(A[1])\n"
-        "@kept.keep\ndef two(x): return x * int(B[1])\n"
-        "@kept.keep\ndef three(x): return x * int(C[1])\n",
+        "@wellkept.keep\ndef one(x): return x * int(A[1])\n"
+        "@wellkept.keep\ndef two(x): return x * int(B[1])\n"
+        "@wellkept.keep\ndef three(x): return x * int(C[1])\n",
     )
     hashed: list[Any] = []
     true = digests.digest_bytes
@@ -664,13 +664,13 @@ def test_a_constant_is_looked_at_once(load: Any, monkeypatch: pytest.MonkeyPatch
 def test_a_global_may_be_ignored(load: Any) -> None:
     module = load(
         "ignoring",
-        f"{HEAD}M = 1\n@kept.keep(ignore_globals=['K', 'ignoring.M'])\ndef work(x): return x * K * M\n",
+        f"{HEAD}M = 1\n@wellkept.keep(ignore_globals=['K', 'ignoring.M'])\ndef work(x): return x * K * M\n",
     )
     assert module.work(3) == 6
     module.K, module.M = 5, 7
     assert module.work(3) == 6
-    with pytest.raises(kept.ConfigError, match="names of globals"):
-        kept.keep(ignore_globals=[3])
+    with pytest.raises(wellkept.ConfigError, match="names of globals"):
+        wellkept.keep(ignore_globals=[3])
 
 
 def test_another_connection_is_another_and_told_once(load: Any) -> None:
@@ -680,11 +680,11 @@ def test_another_connection_is_another_and_told_once(load: Any) -> None:
         "def connect(k):\n    made = sqlite3.connect(':memory:', check_same_thread=False)\n"
         "    made.execute('create table t (k)')\n    made.execute('insert into t values (?)', (k,))\n"
         "    return made\nC = connect(2)\n"
-        "@kept.keep\ndef work(x): return x * C.execute('select k from t').fetchone()[0]\n"
-        "LOCK = threading.Lock()\n@kept.keep\ndef locked(x):\n    with LOCK: return x\n",
+        "@wellkept.keep\ndef work(x): return x * C.execute('select k from t').fetchone()[0]\n"
+        "LOCK = threading.Lock()\n@wellkept.keep\ndef locked(x):\n    with LOCK: return x\n",
     )
     with pytest.warns(
-        kept.KeptWarning, match="`C` .a sqlite3.Connection. can't be compared"
+        wellkept.KeptWarning, match="`C` .a sqlite3.Connection. can't be compared"
     ) as told:
         assert [module.work(3), module.work(3)] == [6, 6]
     assert len(told) == 1
@@ -700,7 +700,7 @@ def test_what_the_code_itself_changes_costs_no_new_key(load: Any) -> None:
         "counting",
         f"{HEAD}CALLS = []\nclass Counter:\n    def __init__(self): self.n = 0\n"
         "    def tick(self): self.n += 1\nc = Counter()\n"
-        "@kept.keep\ndef work(x):\n    CALLS.append(x)\n    c.tick()\n    return x\n",
+        "@wellkept.keep\ndef work(x):\n    CALLS.append(x)\n    c.tick()\n    return x\n",
     )
     assert [module.work(3), module.work(3), module.work(4), module.work(3)] == [3, 3, 4, 3]
     assert module.CALLS == [3, 4]

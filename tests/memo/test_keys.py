@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -90,7 +90,7 @@ def test_values_that_compare_equal_are_never_mixed(order: int) -> None:
 
 @pytest.mark.parametrize("memory", ["256 MB", 0])
 def test_the_same_with_and_without_a_memory_tier(memory: Any) -> None:
-    with kept.open("cache-here", memory=memory) as cache, kept.use(cache):
+    with wellkept.open("cache-here", memory=memory) as cache, wellkept.use(cache):
         for value in [*LOOKALIKES, *reversed(LOOKALIKES), *LOOKALIKES]:
             assert shown(value) == exact(value)
 
@@ -173,13 +173,13 @@ def test_a_record_tells_the_arguments_however_it_was_made() -> None:
     assert pair.call(1, "a").arguments == first
     pair.rerun(1, "a")
     assert pair.call(1, "a").arguments == first
-    with kept.open("another") as other, kept.use(other):
+    with wellkept.open("another") as other, wellkept.use(other):
         pair(1, "a")
         assert pair.call(1, "a").arguments == first
-        with pytest.raises(kept.NotKept, match=r"pair\(x=2, y='a'\)"):
+        with pytest.raises(wellkept.NotKept, match=r"pair\(x=2, y='a'\)"):
             pair.load(2, "a")
         pair.forget(1, "a")
-        with pytest.raises(kept.NotKept, match=r"pair\(x=1, y='a'\)"):
+        with pytest.raises(wellkept.NotKept, match=r"pair\(x=1, y='a'\)"):
             pair.load(1, "a")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -102,7 +102,7 @@ def test_every_method_takes_the_receiver() -> None:
     model = Model(0.5)
     fit = model.fit
     assert not fit.contains(1)
-    with pytest.raises(kept.NotKept, match="fit"):
+    with pytest.raises(wellkept.NotKept, match="fit"):
         fit.load(1)
     assert fit(1) == (0.5, 1, False)
     assert fit.contains(1)
@@ -217,7 +217,7 @@ def test_an_undigestible_receiver() -> None:
             return next(self.lines)
 
     stream = Stream()
-    with pytest.warns(kept.KeptWarning, match=r"self.*lines"):
+    with pytest.warns(wellkept.KeptWarning, match=r"self.*lines"):
         assert stream.read() == 1
     assert stream.read() == 2
     assert Stream.read.stats().undigestible == 2

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 GLOBAL = [1, 2]
@@ -46,7 +46,7 @@ def big(n: int) -> Any:
 
 @pytest.fixture(params=["256 MB", 0], ids=["tier", "no tier"], autouse=True)
 def cache(request: pytest.FixtureRequest) -> Any:
-    with kept.open("this", memory=request.param) as made, kept.use(made):
+    with wellkept.open("this", memory=request.param) as made, wellkept.use(made):
         yield made
 
 
@@ -122,11 +122,11 @@ def test_an_array_that_the_body_keeps_changing() -> None:
     assert snapshot(1)[0] == 1
 
 
-def test_kept_bytes_survive_a_change_in_place(cache: kept.Cache) -> None:
+def test_kept_bytes_survive_a_change_in_place(cache: wellkept.Cache) -> None:
     big(3)["a"][:] = 7
     name = big.call(3).result
     assert (cache.load(name)["a"] == 3).all()
-    with kept.open("this") as fresh, kept.use(fresh):
+    with wellkept.open("this") as fresh, wellkept.use(fresh):
         assert (big(3)["a"] == 3).all()
     assert RAN == [3]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
-from kept.testing import assert_faithful
+import wellkept
+from wellkept import keep
+from wellkept.testing import assert_faithful
 
 MONITORED = sys.version_info >= (3, 12)
 
@@ -25,25 +25,25 @@ HOOKS += "def call(name, x):\n    return _hooks[name](x)\n"
 PLUGIN = "import hooks\nfrom below import deep\n@hooks.add\ndef run(x):\n    return x + deep()\n"
 BELOW = "def deep():\n    return 1\n"
 APP = """
-import os, sys, asyncio, threading, kept, hooks
+import os, sys, asyncio, threading, wellkept, hooks
 how = {how}
 def hidden(x):
     return hooks.call("run", x)
-@kept.keep(cache=os.environ["ROOM"], **how)
+@wellkept.keep(cache=os.environ["ROOM"], **how)
 def work(x):
     return hidden(x)
-@kept.keep(cache=os.environ["ROOM"], **how)
+@wellkept.keep(cache=os.environ["ROOM"], **how)
 def outer(x):
     return work(x) * 10
-@kept.keep(cache=os.environ["ROOM"], **how)
+@wellkept.keep(cache=os.environ["ROOM"], **how)
 def items(n):
     for i in range(n):
         yield hidden(i)
-@kept.keep(cache=os.environ["ROOM"], **how)
+@wellkept.keep(cache=os.environ["ROOM"], **how)
 async def later(x):
     await asyncio.sleep(0)
     return hidden(x)
-@kept.keep(cache=os.environ["ROOM"], **how)
+@wellkept.keep(cache=os.environ["ROOM"], **how)
 def threaded(x):
     found = []
     thread = threading.Thread(target=lambda: found.append(hidden(x)))
@@ -51,7 +51,7 @@ def threaded(x):
     thread.join()
     return found[0]
 class Holder:
-    @kept.keep(cache=os.environ["ROOM"], **how)
+    @wellkept.keep(cache=os.environ["ROOM"], **how)
     def method(self, x):
         return hidden(x)
 """
@@ -71,7 +71,7 @@ LIMIT = "{}" if MONITORED else "{'observe': True}"
 
 def fresh(room: Path, text: str = RUN, **env: str) -> Any:
     path = os.pathsep.join(
-        [str(room), str(room / "site-packages"), str(Path(kept.__file__).parents[1])]
+        [str(room), str(room / "site-packages"), str(Path(wellkept.__file__).parents[1])]
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", text],
@@ -156,7 +156,7 @@ def with_argument(part: Any, x: int) -> int:
 
 
 def test_what_is_covered_widens_nothing() -> None:
-    with kept.open("memory:") as cache:
+    with wellkept.open("memory:") as cache:
         for function, args in (
             (covered, (1,)),
             (with_argument, (Part(3), 2)),
@@ -175,7 +175,7 @@ def test_another_thread_widens_nothing(project: Path) -> None:
     text = """
 import json, sys, threading
 sys.path.insert(0, "")
-import plugin, kept, os
+import plugin, wellkept, os
 started, stop = threading.Event(), threading.Event()
 def others():
     while not stop.is_set():
@@ -184,7 +184,7 @@ def others():
 thread = threading.Thread(target=others)
 thread.start()
 started.wait(60)
-@kept.keep(cache=os.environ["ROOM"], observe=True)
+@wellkept.keep(cache=os.environ["ROOM"], observe=True)
 def busy(x):
     return sum(range(x))
 found = [busy(i * 10_000) for i in range(5)]
@@ -199,8 +199,8 @@ def test_another_task_widens_nothing(project: Path) -> None:
     text = """
 import json, sys, asyncio
 sys.path.insert(0, "")
-import plugin, app, kept, os
-@kept.keep(cache=os.environ["ROOM"], observe=True)
+import plugin, app, wellkept, os
+@wellkept.keep(cache=os.environ["ROOM"], observe=True)
 async def still(x):
     for _ in range(20):
         await asyncio.sleep(0)
@@ -216,11 +216,11 @@ def test_a_version_stands_for_all_that_is_beneath(project: Path) -> None:
     text = """
 import json, sys, os
 sys.path.insert(0, "")
-import plugin, kept, hooks
-@kept.keep(cache=os.environ["ROOM"], version=1)
+import plugin, wellkept, hooks
+@wellkept.keep(cache=os.environ["ROOM"], version=1)
 def inner(x):
     return hooks.call("run", x)
-@kept.keep(cache=os.environ["ROOM"], observe=True)
+@wellkept.keep(cache=os.environ["ROOM"], observe=True)
 def outer(x):
     return inner(x)
 print(json.dumps([outer(3), outer.stats().widened, inner.stats().widened]))
@@ -234,8 +234,8 @@ def test_bodies_that_are_slow_are_always_looked_at(project: Path) -> None:
     text = """
 import json, sys, os, time
 sys.path.insert(0, "")
-import plugin, kept, hooks
-@kept.keep(cache=os.environ["ROOM"])
+import plugin, wellkept, hooks
+@wellkept.keep(cache=os.environ["ROOM"])
 def slow(x):
     until = time.perf_counter() + 0.01
     while time.perf_counter() < until:
@@ -272,9 +272,9 @@ def test_a_profiler_is_left_alone(project: Path) -> None:
     text = """
 import json, sys, os
 sys.path.insert(0, "")
-import plugin, app, kept
-kept.Cache
-@kept.keep(cache=os.environ["ROOM"], observe=True)
+import plugin, app, wellkept
+wellkept.Cache
+@wellkept.keep(cache=os.environ["ROOM"], observe=True)
 def f(x):
     return x
 theirs = lambda *a: None
@@ -293,9 +293,9 @@ def test_verify_and_certificates_look_too(project: Path) -> None:
     text = """
 import json, sys, os
 sys.path.insert(0, "")
-import plugin, app, kept
-from kept.testing import assert_faithful
-@kept.keep(cache=os.environ["ROOM"], verify=1.0, observe=None)
+import plugin, app, wellkept
+from wellkept.testing import assert_faithful
+@wellkept.keep(cache=os.environ["ROOM"], verify=1.0, observe=None)
 def checked(x):
     return app.hidden(x)
 checked.locator.looked = 100  # as if it had run often
@@ -315,13 +315,13 @@ print(json.dumps([checked.stats().widened, said]))
 
 
 def test_a_faithful_function_is_certified() -> None:
-    with kept.open("memory:") as cache:
+    with wellkept.open("memory:") as cache:
         assert_faithful(keep(cache=cache)(covered), 3)
         assert_faithful(keep(cache=cache)(with_argument), Part(2), 3)
 
 
 def test_threads_do_not_disturb_each_other() -> None:
-    with kept.open("memory:") as cache:
+    with wellkept.open("memory:") as cache:
         f = keep(cache=cache, observe=True)(covered)
         threads = [threading.Thread(target=f, args=(n,)) for n in range(8)]
         for thread in threads:
@@ -337,7 +337,7 @@ def test_tasks_of_one_function() -> None:
         await asyncio.sleep(0)
         return helper(x)
 
-    with kept.open("memory:") as cache:
+    with wellkept.open("memory:") as cache:
         f: Any = keep(cache=cache, observe=True)(body)
 
         async def many() -> list[int]:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import pytest
 
-import kept
-from kept import Ignored, Ordered, Required, keep
-from kept.memo.kept import Kept
+import wellkept
+from wellkept import Ignored, Ordered, Required, keep
+from wellkept.memo.kept import Kept
 
 RAN: list[Any] = []
 
@@ -129,7 +129,7 @@ def test_required_arguments() -> None:
 
     assert [f(), f(), f(None), f(0), f(0), f([]), f([])] == [None, None, None, 0, 0, [], []]
     assert RAN == [None, None, None, 0, []]
-    with pytest.raises(kept.Undigestible, match="without data"):
+    with pytest.raises(wellkept.Undigestible, match="without data"):
         f.key()
 
 
@@ -239,7 +239,7 @@ def test_a_failing_when_or_key_costs_only_the_keeping() -> None:
         return x
 
     for function in (f, g):
-        with pytest.warns(kept.KeptWarning, match="division by zero"):
+        with pytest.warns(wellkept.KeptWarning, match="division by zero"):
             assert function(1) == 1
         assert function(1) == 1
 
@@ -262,7 +262,7 @@ def test_a_ttl(ttl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert RAN == [1]
     monkeypatch.setattr(time, "time", lambda: now() + 1001)
     assert not f.contains(1)
-    with pytest.raises(kept.NotKept):
+    with pytest.raises(wellkept.NotKept):
         f.load(1)
     f(1), f(1)
     assert RAN == [1, 1]
@@ -310,7 +310,7 @@ def test_what_a_record_shows_of_the_arguments() -> None:
     arguments = shown.call(1, "s", [1]).arguments
     assert (arguments["x"].value, arguments["secret"].value) == (1, "s")
     assert not arguments["data"].shown
-    assert arguments["data"].digest == kept.digest([1])
+    assert arguments["data"].digest == wellkept.digest([1])
     hidden = keep(arguments="digests", name="hidden")(f)
     hidden(1, "s", [1])
     assert not any(a.shown for a in hidden.call(1, "s", [1]).arguments.values())
@@ -336,22 +336,22 @@ def test_codecs() -> None:
     def pair(x: int) -> tuple[int, int]:
         return x, x
 
-    with pytest.warns(kept.KeptWarning, match="tuple"):
+    with pytest.warns(wellkept.KeptWarning, match="tuple"):
         assert pair(1) == (1, 1)
     assert pair(1) == (1, 1)
     assert pair.stats().unstorable == 2
 
 
 def test_a_cache_of_its_own() -> None:
-    with kept.open("mine") as mine:
+    with wellkept.open("mine") as mine:
         f = keep(cache=mine)(lambda x: x)
         g = keep(cache=Path("mine"))(lambda x: x)
         h = keep(cache="./mine")(lambda x: x)
-        with kept.use("./other"):
+        with wellkept.use("./other"):
             f(1), g(2), h(3)
         assert f.cache is mine
         assert len(list(mine.calls.keys())) == 3
-        assert not list(kept.open("other").calls.keys())
+        assert not list(wellkept.open("other").calls.keys())
 
 
 def test_isolate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,7 +415,7 @@ WRONG: list[dict[str, Any]] = [
     "options", WRONG, ids=[f"{i} {next(iter(o))}" for i, o in enumerate(WRONG)]
 )
 def test_a_wrong_option_is_told_at_the_decoration(options: dict[str, Any]) -> None:
-    with pytest.raises(kept.ConfigError, match=r"=|parameter|codec|duration|ignore"):
+    with pytest.raises(wellkept.ConfigError, match=r"=|parameter|codec|duration|ignore"):
 
         @keep(**options)
         def f(x: int) -> int:
@@ -426,9 +426,9 @@ def test_unknown_options_and_things_that_are_no_functions() -> None:
     with pytest.raises(TypeError, match="verison"):
         keep(verison=1)  # type: ignore[call-overload]
     for thing in (3, "f", None, [len]):
-        with pytest.raises(kept.ConfigError, match=r"@keep"):
+        with pytest.raises(wellkept.ConfigError, match=r"@keep"):
             keep(strict=True)(thing)  # type: ignore[arg-type]
-    with pytest.raises(kept.ConfigError, match="already"):
+    with pytest.raises(wellkept.ConfigError, match="already"):
         keep(keep(len))
 
 
@@ -441,7 +441,7 @@ def test_bare_and_with_empty_brackets() -> None:
 def test_an_unknown_cache_name_is_an_error_not_a_fallback() -> None:
     f = keep(cache="nonesuch")(lambda x: x)
     for call in (f, f.key, f.contains):
-        with pytest.raises(kept.ConfigError, match="nonesuch"):
+        with pytest.raises(wellkept.ConfigError, match="nonesuch"):
             call(1)
     assert not list(itertools.chain(Path().glob("nonesuch*")))
 
@@ -457,7 +457,7 @@ class TestVerify:
         assert [f(1), f(1)] == [2, 2]
         assert (f.stats().computed, f.stats().drifted) == (2, 0)
         world[0] = 2
-        with pytest.warns(kept.KeptWarning, match=r"f\(n=1\) depends on more"):
+        with pytest.warns(wellkept.KeptWarning, match=r"f\(n=1\) depends on more"):
             assert f(1) == 3
         assert f.stats().drifted == 1
         assert f.load(1) == 3  # what is true now is kept
@@ -475,7 +475,7 @@ class TestVerify:
 
         assert f(1) == 1
         broken.append(1)
-        with pytest.warns(kept.KeptWarning, match="raised OSError: no longer there"):
+        with pytest.warns(wellkept.KeptWarning, match="raised OSError: no longer there"):
             assert f(1) == 1
 
     def test_no_share_no_work(self) -> None:
@@ -484,7 +484,7 @@ class TestVerify:
         assert f.stats().computed == 1
 
     def test_generators_are_refused(self) -> None:
-        with pytest.raises(kept.ConfigError, match="not for generators"):
+        with pytest.raises(wellkept.ConfigError, match="not for generators"):
 
             @keep(verify=0.5)
             def each(n: int) -> Any:
@@ -492,5 +492,5 @@ class TestVerify:
 
     @pytest.mark.parametrize("wrong", [True, -0.1, 1.1, "0.5", None])
     def test_wrong(self, wrong: Any) -> None:
-        with pytest.raises(kept.ConfigError, match="verify="):
+        with pytest.raises(wellkept.ConfigError, match="verify="):
             keep(verify=wrong)

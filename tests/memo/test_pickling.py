@@ -13,8 +13,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -66,7 +66,7 @@ def test_a_local_wrapper_by_cloudpickle() -> None:
 @pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
 def test_process_pools(how: str) -> None:
     context = multiprocessing.get_context(how)
-    with kept.open("here") as cache, kept.use(cache):
+    with wellkept.open("here") as cache, wellkept.use(cache):
         value, me = triple(1)
         with ProcessPoolExecutor(2, mp_context=context) as pool:
             assert triple.submit(pool, 1).result() == (3, me)  # kept: no process is asked
@@ -79,18 +79,18 @@ def test_process_pools(how: str) -> None:
 
 
 def test_a_bound_call_takes_the_active_cache_along() -> None:
-    with kept.use("./one"):
+    with wellkept.use("./one"):
         call = triple.bind(4)
     copy = pickle.loads(pickle.dumps(call))
     assert not triple.contains(4)
     call()
     assert not triple.contains(4)
-    with kept.use("./one"):
+    with wellkept.use("./one"):
         assert triple.contains(4)
         assert triple.forget(4)
     copy()
     assert not triple.contains(4)
-    with kept.use("./one"):
+    with wellkept.use("./one"):
         assert triple.contains(4)
 
 
@@ -118,7 +118,7 @@ def test_submit_of_what_cannot_be_looked_up() -> None:
     def f(x: Any) -> int:
         return next(x)  # type: ignore[no-any-return]
 
-    with ThreadPoolExecutor(1) as pool, pytest.warns(kept.KeptWarning):
+    with ThreadPoolExecutor(1) as pool, pytest.warns(wellkept.KeptWarning):
         assert f.submit(pool, iter([7])).result() == 7
 
 
@@ -138,7 +138,7 @@ def test_map_with_several_iterables_and_a_progress_bar(capsys: pytest.CaptureFix
 MAIN = """
 import multiprocessing, pickle, sys
 from concurrent.futures import ProcessPoolExecutor
-from kept import keep
+from wellkept import keep
 
 class Thing:
     def __init__(self, n):
@@ -187,7 +187,7 @@ def test_functions_and_classes_of_a_script(how: str) -> None:
 SCRIPT = """
 import pickle, subprocess, sys
 import cloudpickle
-from kept import keep
+from wellkept import keep
 
 BY = 5
 

@@ -1,4 +1,4 @@
-"""`f.profile(…)` and `kept profile`: what is measured, and what is said of it."""
+"""`f.profile(…)` and `wellkept profile`: what is measured, and what is said of it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.cli.app import run
-from kept.memo import profiling
-from kept.runs import profile, profiles
+import wellkept
+from wellkept.cli.app import run
+from wellkept.memo import profiling
+from wellkept.runs import profile, profiles
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Iterator[kept.Cache]:
-    with kept.open(tmp_path / "cache") as cache, kept.use(cache):
+def cache(tmp_path: Path) -> Iterator[wellkept.Cache]:
+    with wellkept.open(tmp_path / "cache") as cache, wellkept.use(cache):
         yield cache
 
 
@@ -39,7 +39,7 @@ def took(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
         monkeypatch.setattr(module, "measured", measured)
 
 
-@kept.keep(name="profiled.f", version=1)
+@wellkept.keep(name="profiled.f", version=1)
 def f(n: Any, m: int = 0) -> Any:
     return [n]
 
@@ -50,7 +50,7 @@ def computed_in(seconds: float, *args: Any) -> None:
     f.cache.calls.put(call.key, call.replace(seconds=seconds))
 
 
-def test_the_parts_are_those_of_a_hit(cache: kept.Cache) -> None:
+def test_the_parts_are_those_of_a_hit(cache: wellkept.Cache) -> None:
     found = f.profile([1] * 10_000)
     assert set(found.parts) == set(found.memory) == {"key", "look up", "load"}
     assert all(seconds > 0 for seconds in (*found.parts.values(), *found.memory.values()))
@@ -60,7 +60,7 @@ def test_the_parts_are_those_of_a_hit(cache: kept.Cache) -> None:
     assert f.stats().computed >= 1
 
 
-def test_nothing_is_counted_of_what_is_kept(cache: kept.Cache) -> None:
+def test_nothing_is_counted_of_what_is_kept(cache: wellkept.Cache) -> None:
     f(1)
     stats = f.stats().to_dict()
     assert f.profile(1).uses == 0
@@ -68,7 +68,7 @@ def test_nothing_is_counted_of_what_is_kept(cache: kept.Cache) -> None:
     assert f.call(1).uses == 0
 
 
-def test_it_pays(cache: kept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_pays(cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     took(monkeypatch, key=0.001, look=0.002, load=0.007)
     computed_in(1.0, 1)
     f(1), f(1)
@@ -87,13 +87,13 @@ def test_it_pays(cache: kept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        ((0.2, 0.001, 0.001), "the argument n takes 200 ms to digest: give its kept.Digest"),
-        ((0.001, 0.2, 0.001), "put a near one before it, kept.Stack(near, far)"),
+        ((0.2, 0.001, 0.001), "the argument n takes 200 ms to digest: give its wellkept.Digest"),
+        ((0.001, 0.2, 0.001), "put a near one before it, wellkept.Stack(near, far)"),
         ((0.001, 0.001, 0.2), "the result is"),
     ],
 )
 def test_the_dominating_cost_and_what_to_do(
-    cache: kept.Cache, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...], said: str
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...], said: str
 ) -> None:
     names = ("key", "look", "load")
     took(monkeypatch, **dict(zip(names, seconds, strict=True)))
@@ -103,7 +103,7 @@ def test_the_dominating_cost_and_what_to_do(
     assert said in " ".join(found.advice)
 
 
-def test_it_does_not_pay(cache: kept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_does_not_pay(cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     took(monkeypatch, key=0.1, look=0.1, load=0.1)
     computed_in(0.001, 1)
     found = f.profile(1)
@@ -112,52 +112,52 @@ def test_it_does_not_pay(cache: kept.Cache, monkeypatch: pytest.MonkeyPatch) -> 
     assert "keep what calls it" in found.advice[0]
 
 
-def test_what_is_not_kept_is_made_first(cache: kept.Cache) -> None:
+def test_what_is_not_kept_is_made_first(cache: wellkept.Cache) -> None:
     assert not f.contains(77)
     assert f.profile(77).hit is not None
     assert f.contains(77)
 
 
-def test_what_can_not_be_kept(cache: kept.Cache) -> None:
-    lock = kept.keep(name="profiled.lock")(lambda n: threading.Lock())
-    with pytest.warns(kept.KeptWarning):
+def test_what_can_not_be_kept(cache: wellkept.Cache) -> None:
+    lock = wellkept.keep(name="profiled.lock")(lambda n: threading.Lock())
+    with pytest.warns(wellkept.KeptWarning):
         found = lock.profile(1)
     assert (found.pays, found.hit, found.ratio, found.dominating) == (False, None, None, None)
     assert found.recompute > 0
     assert "could not be kept" in str(found)
-    with kept.use("void:"):
+    with wellkept.use("void:"):
         assert "keeps nothing" in str(f.profile(1))
 
 
-def test_methods_generators_and_coroutines(cache: kept.Cache) -> None:
+def test_methods_generators_and_coroutines(cache: wellkept.Cache) -> None:
     class Model:
-        @kept.keep(version=1)
+        @wellkept.keep(version=1)
         def fit(self, n: int) -> int:
             return n
 
         def __digest__(self) -> int:
             return 1
 
-    @kept.keep(name="profiled.gen", version=1)
+    @wellkept.keep(name="profiled.gen", version=1)
     def gen(n: int) -> Iterator[int]:
         yield from range(n)
 
-    @kept.keep(name="profiled.co", version=1)
+    @wellkept.keep(name="profiled.co", version=1)
     async def co(n: int) -> int:
         return n
 
     assert Model().fit.profile(1).hit
     assert gen.profile(3).hit
-    with pytest.raises(kept.NotKept, match="await the call once"):
+    with pytest.raises(wellkept.NotKept, match="await the call once"):
         co.profile(1)
 
 
 def test_all_functions_of_a_cache(
-    cache: kept.Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     took(monkeypatch, key=0.001, look=0.001, load=0.002)
-    cheap = kept.keep(name="profiled.cheap", version=1)(lambda n: n)
-    unused = kept.keep(name="profiled.unused", version=1)(lambda n: n)
+    cheap = wellkept.keep(name="profiled.cheap", version=1)(lambda n: n)
+    unused = wellkept.keep(name="profiled.unused", version=1)(lambda n: n)
     for n in range(3):
         computed_in(2.0, n)
         f(n)
@@ -189,14 +189,14 @@ def test_all_functions_of_a_cache(
 
 
 def test_reading_runs_no_code_unless_asked(
-    cache: kept.Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     f(1)
 
     def refused(codec: str) -> Any:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr("kept.codecs.decoder", refused)
+    monkeypatch.setattr("wellkept.codecs.decoder", refused)
     assert profiles.profiles(cache)[0]["load"] > 0
     with pytest.raises(AssertionError, match="decoded"):
         profiles.profiles(cache, load=True)

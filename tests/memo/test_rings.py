@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kept import keep
+from wellkept import keep
 
 _bodies: list[int] = []  # not in a closure, where its content would count
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-import kept
+import wellkept
 
-SRC = str(Path(kept.__path__[0]).parent)
+SRC = str(Path(wellkept.__path__[0]).parent)
 
 JOB = """
 import enum
 import sys
 from dataclasses import dataclass
 
-from kept import keep
+from wellkept import keep
 
 
 class Mode(enum.Enum):
@@ -111,7 +111,7 @@ def ways(top: Path, script: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("marker", ["pyproject.toml", "setup.py", ".git", "kept.toml"])
+@pytest.mark.parametrize("marker", ["pyproject.toml", "setup.py", ".git", "wellkept.toml"])
 def test_one_name_however_it_is_run(tmp_path: Path, marker: str) -> None:
     top = tmp_path / "one"
     script = project(top, marker=marker)
@@ -154,9 +154,7 @@ def test_without_a_project_a_script_is_what_it_is_imported_as(tmp_path: Path) ->
 
 def test_without_its_code_a_script_is_told_from_others_of_its_name(tmp_path: Path) -> None:
     """Two projects with a `main.py` each share a cache; a moved checkout keeps its hits."""
-    text = (
-        "import kept\n@kept.keep(version=1)\ndef f():\n    return {}\nprint(f(), f.function_name)\n"
-    )
+    text = "import wellkept\n@wellkept.keep(version=1)\ndef f():\n    return {}\nprint(f(), f.function_name)\n"
     for name, told in (("one", '[project]\nname = "a"\n'), ("two", '[project]\nname = "b"\n')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "pyproject.toml").write_text(told)
@@ -182,7 +180,7 @@ def test_classes_of_a_script_that_is_imported_elsewhere(tmp_path: Path) -> None:
     (here / "other.py").write_text(other)
     assert run("job.py", cwd=here).splitlines()[-2:] == ["ran 3", "here.job:compute True True"]
     assert run("other.py", cwd=here) == "True True\n"
-    run("-c", "from kept.caches import active; active().evict(function='*')", cwd=here)
+    run("-c", "from wellkept.caches import active; active().evict(function='*')", cwd=here)
     assert run("other.py", cwd=here) == "ran 3\nTrue True\n"  # and the other way round
     assert run("job.py", cwd=here).splitlines()[1:] == ["here.job:compute True True"]
 
@@ -218,9 +216,9 @@ def test_in_workers_of_multiprocessing(tmp_path: Path, how: str) -> None:
 NOTEBOOK = """
 import sys
 sys.modules["__main__"].__dict__.update({names!r})
-import kept
+import wellkept
 def f(): return 1
-print(kept.keep(f).function_name)
+print(wellkept.keep(f).function_name)
 """
 
 

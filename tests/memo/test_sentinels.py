@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 _NOTHING = object()
 _OTHER = object()
@@ -31,11 +31,11 @@ def test_another_sentinel_is_not_taken_for_the_default() -> None:
         return missing is _NOTHING
 
     assert shown(1) is True
-    with pytest.warns(kept.KeptWarning, match=r'arguments\["missing"\].*object\(\)'):
+    with pytest.warns(wellkept.KeptWarning, match=r'arguments\["missing"\].*object\(\)'):
         assert shown(1, _OTHER) is False
     assert shown.stats().undigestible == 1
 
 
 def test_sentinels_have_no_digest() -> None:
-    with pytest.raises(kept.Undigestible):
-        kept.digest([_NOTHING])
+    with pytest.raises(wellkept.Undigestible):
+        wellkept.digest([_NOTHING])

@@ -6,7 +6,7 @@ import marshal
 
 from blake3 import blake3
 
-from kept import keep
+from wellkept import keep
 
 
 def e(value: object) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 RAN: list[Any] = []
 
@@ -35,7 +35,7 @@ class Holder:
 
 def test_an_undigestible_argument_is_named_at_the_users_line(f: Any) -> None:
     config = {"input": [Holder(threading.Lock())]}
-    with pytest.warns(kept.KeptWarning) as caught:
+    with pytest.warns(wellkept.KeptWarning) as caught:
         assert f(1, config) == 1  # here
     (warning,) = caught
     text = str(warning.message)
@@ -61,7 +61,7 @@ def test_one_warning_a_function_and_cause(f: Any) -> None:
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_generator_that_is_given_is_not_consumed(f: Any, deep: bool) -> None:
     items = (i for i in range(3))
-    with pytest.warns(kept.KeptWarning):
+    with pytest.warns(wellkept.KeptWarning):
         f([items] if deep else items)
     assert list(items) == [0, 1, 2]
 
@@ -94,7 +94,7 @@ def test_strict_raises_before_the_body_runs() -> None:
         RAN.append(1)
         return x
 
-    with pytest.raises(kept.Undigestible, match=r'arguments\["x"\]'):
+    with pytest.raises(wellkept.Undigestible, match=r'arguments\["x"\]'):
         f(threading.Lock())
     with pytest.raises(TypeError):
         f(iter([]))
@@ -122,7 +122,7 @@ def test_a_result_that_cannot_be_stored_is_returned(what: str) -> None:
         RAN.append(x)
         return make()
 
-    with pytest.warns(kept.KeptWarning, match="f: returned, not kept") as caught:
+    with pytest.warns(wellkept.KeptWarning, match="f: returned, not kept") as caught:
         first = f(1)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():
@@ -135,7 +135,7 @@ def test_a_result_that_cannot_be_stored_is_returned(what: str) -> None:
     assert f.stats().unstorable == 2
     assert not f.contains(1)
     strict = keep(version=1, strict=True)(f.__wrapped__)
-    with pytest.raises(kept.EncodeError):
+    with pytest.raises(wellkept.EncodeError):
         strict(1)
     locks = strict.cache.place.locks  # a failure in strict mode gives the lease up too
     assert locks.acquire(strict.key(1).raw)
@@ -146,27 +146,27 @@ def test_a_result_that_cannot_be_stored_is_returned(what: str) -> None:
 
 def test_a_place_that_is_a_file(f: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("taken").write_text("mine")
-    monkeypatch.setenv("KEPT_CACHE", str(Path("taken").resolve()))
-    with pytest.warns(kept.KeptWarning, match=r"computed without the cache.*taken") as caught:
+    monkeypatch.setenv("WELLKEPT_CACHE", str(Path("taken").resolve()))
+    with pytest.warns(wellkept.KeptWarning, match=r"computed without the cache.*taken") as caught:
         assert f(1) == 1
     assert caught[0].filename == __file__
     assert f(1) == 1
     assert len(RAN) == 2
     assert f.stats().unavailable == 2
     assert Path("taken").read_text() == "mine"
-    with pytest.raises(kept.StoreError, match="taken"):
+    with pytest.raises(wellkept.StoreError, match="taken"):
         f.contains(1)
     strict = keep(strict=True)(f.__wrapped__)
-    with pytest.raises(kept.StoreError, match="taken"):
+    with pytest.raises(wellkept.StoreError, match="taken"):
         strict(1)
     assert len(RAN) == 2
 
 
 def test_a_place_that_cannot_be_opened_is_tried_again(f: Any, monkeypatch: Any) -> None:
-    active = sys.modules["kept.caches.active"]
+    active = sys.modules["wellkept.caches.active"]
     Path("taken").write_text("mine")
-    monkeypatch.setenv("KEPT_CACHE", str(Path("taken").resolve()))
-    with pytest.warns(kept.KeptWarning):
+    monkeypatch.setenv("WELLKEPT_CACHE", str(Path("taken").resolve()))
+    with pytest.warns(wellkept.KeptWarning):
         f(1)
     Path("taken").unlink()
     monkeypatch.setattr(active, "_RETRY", 0.0)
@@ -178,12 +178,12 @@ def test_failing_often_keeps_nothing_alive(f: Any, monkeypatch: Any) -> None:
     import traceback
 
     Path("taken").write_text("mine")
-    monkeypatch.setenv("KEPT_CACHE", str(Path("taken").resolve()))
+    monkeypatch.setenv("WELLKEPT_CACHE", str(Path("taken").resolve()))
     depths = []
     for _ in range(5):
         try:
             f.contains(1)
-        except kept.StoreError as error:
+        except wellkept.StoreError as error:
             depths.append(len(traceback.extract_tb(error.__traceback__)))
     assert max(depths[1:]) <= max(depths[:2])
 
@@ -202,10 +202,10 @@ def test_a_newer_schema_is_left_alone(f: Any) -> None:
     index.close()
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     for _ in range(2):
-        with pytest.raises(kept.NewerSchema, match=r"newer kept.*1000.*upgrade"):
+        with pytest.raises(wellkept.NewerSchema, match=r"newer wellkept.*1000.*upgrade"):
             f(2)
-    with pytest.raises(kept.NewerSchema):
-        kept.open(root)
+    with pytest.raises(wellkept.NewerSchema):
+        wellkept.open(root)
     assert RAN == [1]
     after = {
         p: p.read_bytes() for p in root.rglob("*") if p.is_file() and p.suffix != ".sqlite-shm"
@@ -216,17 +216,17 @@ def test_a_newer_schema_is_left_alone(f: Any) -> None:
 def test_a_directory_that_others_can_write_to(f: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("open").mkdir()
     Path("open").chmod(0o777)
-    with pytest.raises(kept.UntrustedSource, match=r"others can write to .*open.*trust=True"):
-        kept.open("open")
-    monkeypatch.setenv("KEPT_CACHE", str(Path("open").resolve()))
-    with pytest.warns(kept.KeptWarning, match="others can write"):
+    with pytest.raises(wellkept.UntrustedSource, match=r"others can write to .*open.*trust=True"):
+        wellkept.open("open")
+    monkeypatch.setenv("WELLKEPT_CACHE", str(Path("open").resolve()))
+    with pytest.warns(wellkept.KeptWarning, match="others can write"):
         assert f(1) == 1
     assert not list(Path("open").iterdir())
-    with kept.open("open", trust=True) as cache, kept.use(cache):
+    with wellkept.open("open", trust=True) as cache, wellkept.use(cache):
         assert [f(1), f(1)] == [1, 1]
     assert len(RAN) == 2
     Path("open").chmod(0o700)
-    with kept.open("open") as cache, kept.use(cache):
+    with wellkept.open("open") as cache, wellkept.use(cache):
         assert f(1) == 1
     assert len(RAN) == 2
 
@@ -234,7 +234,7 @@ def test_a_directory_that_others_can_write_to(f: Any, monkeypatch: pytest.Monkey
 FULL = """
 import sys, warnings
 import numpy as np
-from kept import keep
+from wellkept import keep
 warnings.simplefilter("ignore")
 {before}
 @keep
@@ -311,12 +311,12 @@ def test_no_space_left_at_all(small_disk: Path) -> None:
 
 
 NOBODY = """
-import contextlib, importlib, os, pkgutil, platformdirs, tempfile, kept
-for module in pkgutil.walk_packages(kept.__path__, "kept."):
+import contextlib, importlib, os, pkgutil, platformdirs, tempfile, wellkept
+for module in pkgutil.walk_packages(wellkept.__path__, "wellkept."):
     if not module.name.endswith("__main__"):
         with contextlib.suppress(ImportError):
             importlib.import_module(module.name)
-with kept.open(tempfile.mkdtemp()) as warm, kept.use(warm):  # imports what the user can't read
+with wellkept.open(tempfile.mkdtemp()) as warm, wellkept.use(warm):  # imports what the user can't read
     keep(lambda n: n)("x" * 100_000), keep(lambda n: n)(iter([]))
 if os.getuid() == 0:
     os.setgid(65534), os.setuid(65534)
@@ -336,7 +336,7 @@ def test_a_read_only_directory_serves_what_it_holds(public: Path) -> None:
     assert out.count("ran 10") == 1
     for path in [Path("cache"), *Path("cache").rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    before = NOBODY + "import kept\nkept.use('./cache').__enter__()\n"
+    before = NOBODY + "import wellkept\nkept.use('./cache').__enter__()\n"
     script = FULL.format(before=before).replace(
         "(10, 300_000, 10, 300_000)", "(10, 20, 300_000, 20)"
     )
@@ -353,7 +353,7 @@ def test_a_read_only_directory_serves_what_it_holds(public: Path) -> None:
 def test_an_unwritable_home(public: Path) -> None:
     Path("nothing").mkdir()
     Path("nothing").chmod(0o555)
-    env = {"HOME": str(public / "nothing"), "XDG_CACHE_HOME": "", "KEPT_CACHE": ""}
+    env = {"HOME": str(public / "nothing"), "XDG_CACHE_HOME": "", "WELLKEPT_CACHE": ""}
     out = child(FULL.format(before=NOBODY), PYTHONDONTWRITEBYTECODE="1", **env)
     assert out.count("ran 10") == 4
     warned = [line for line in out if line.startswith("KeptWarning")]
@@ -367,8 +367,8 @@ def test_a_damaged_value_is_told_at_the_users_line(f: Any) -> None:
     for blob in Path("cache/blobs").rglob("*"):
         if blob.is_file():
             blob.unlink()
-    sys.modules["kept.caches.active"].reset()
-    with pytest.warns(kept.KeptWarning, match="damaged") as caught:
+    sys.modules["wellkept.caches.active"].reset()
+    with pytest.warns(wellkept.KeptWarning, match="damaged") as caught:
         assert f("x" * 200_000) == "x" * 200_000
     assert caught[0].filename == __file__
     assert f.stats().damaged == 1

@@ -16,9 +16,9 @@ class Blocked:
         if name.partition(".")[0] == {name!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blocked())
-import kept
-from kept import ConfigError, keep
-from kept.stores import *
+import wellkept
+from wellkept import ConfigError, keep
+from wellkept.stores import *
 try:
     {code}
 except ConfigError as error:
@@ -33,41 +33,41 @@ assert f(1) == f(1) and f.stats().hits == 1 and f.stats().unavailable == 0
 """
 
 CASES = [
-    ("sqlalchemy", 'kept.open("postgresql://u:s3cret@h/d")', "sql", "postgresql"),
-    ("sqlalchemy", 'kept.open("mariadb://u:s3cret@h/d")', "sql", "mariadb"),
-    ("psycopg", 'kept.open("postgresql://u:s3cret@h/d")', "psycopg", "postgresql"),
-    ("pymysql", 'kept.open("mariadb://u:s3cret@h/d")', "pymysql", "mariadb"),
-    ("redis", 'kept.open("redis://u:s3cret@h/0")', "redis", "redis"),
+    ("sqlalchemy", 'wellkept.open("postgresql://u:s3cret@h/d")', "sql", "postgresql"),
+    ("sqlalchemy", 'wellkept.open("mariadb://u:s3cret@h/d")', "sql", "mariadb"),
+    ("psycopg", 'wellkept.open("postgresql://u:s3cret@h/d")', "psycopg", "postgresql"),
+    ("pymysql", 'wellkept.open("mariadb://u:s3cret@h/d")', "pymysql", "mariadb"),
+    ("redis", 'wellkept.open("redis://u:s3cret@h/0")', "redis", "redis"),
     (
         "obstore",
-        'kept.open("s3://b/p", access_key_id="a", secret_access_key="s3cret")',
+        'wellkept.open("s3://b/p", access_key_id="a", secret_access_key="s3cret")',
         "obstore",
         "s3",
     ),
-    ("obstore", 'kept.open("gs://b/p", skip_signature=True)', "obstore", "s3"),
-    ("h5py", 'kept.open("hdf5:x.h5")', "h5py", "hdf5"),
+    ("obstore", 'wellkept.open("gs://b/p", skip_signature=True)', "obstore", "s3"),
+    ("h5py", 'wellkept.open("hdf5:x.h5")', "h5py", "hdf5"),
     ("h5py", 'keep(codec="hdf5", version=1, strict=True)(abs)(1)', "h5py", "hdf5"),
     ("bagofholding", 'keep(codec="hdf5", version=1, strict=True)(abs)(1)', "bagofholding", "hdf5"),
     ("dill", 'keep(codec="dill", version=1, strict=True)(abs)(1)', "dill", "dill"),
     ("pyarrow", 'keep(codec="arrow", version=1, strict=True)(abs)(1)', "pyarrow", "arrow"),
     ("numpy", 'keep(codec="npy", version=1, strict=True)(abs)(1)', "NumPy", "numpy"),
-    ("numpy", 'kept.open("hdf5:x.h5")', "HDF5", "hdf5"),
-    ("httpx", 'kept.open("https://s3cret@h/team")', "httpx", "http"),
+    ("numpy", 'wellkept.open("hdf5:x.h5")', "HDF5", "hdf5"),
+    ("httpx", 'wellkept.open("https://s3cret@h/team")', "httpx", "http"),
     *(
-        (package, 'from kept.cli.serve import serve; serve(["./c"])', package, "server")
+        (package, 'from wellkept.cli.serve import serve; serve(["./c"])', package, "server")
         for package in ("starlette", "uvicorn")
     ),
     (
         "networkx",
-        "from kept.runs.graph import Graph; Graph({}, []).to_networkx()",
+        "from wellkept.runs.graph import Graph; Graph({}, []).to_networkx()",
         "networkx",
         "graph",
     ),
-    ("hamilton", "import kept.integrations.hamilton", "Hamilton", "hamilton"),
-    ("dask", "import kept.integrations.dask", "Dask", "dask"),
-    ("ray", "import kept.integrations.ray", "Ray", "ray"),
-    ("executorlib", "import kept.integrations.executorlib", "executorlib", "executorlib"),
-    ("joblib", "import kept.integrations.joblib", "joblib", "joblib"),
+    ("hamilton", "import wellkept.integrations.hamilton", "Hamilton", "hamilton"),
+    ("dask", "import wellkept.integrations.dask", "Dask", "dask"),
+    ("ray", "import wellkept.integrations.ray", "Ray", "ray"),
+    ("executorlib", "import wellkept.integrations.executorlib", "executorlib", "executorlib"),
+    ("joblib", "import wellkept.integrations.joblib", "joblib", "joblib"),
     ("zstandard", "Compressed(Memory())", "zstandard", "zstd"),
     ("zstandard", 'Compressed(Memory(), "gzip").put("a", b"x")', "", ""),
 ]
@@ -87,7 +87,7 @@ def test_a_missing_package(package: str, code: str, names: str, extra: str) -> N
     if not extra:
         assert lines == ["no error"]
         return
-    assert f"pip install 'kept[{extra}]'" in lines[0]
+    assert f"pip install 'wellkept[{extra}]'" in lines[0]
     assert names in lines[0]
     assert "s3cret" not in lines[0]
 
@@ -98,5 +98,5 @@ def test_every_extra_is_tried() -> None:
     # Frames are digested only where pandas was imported already; the demo and the integrations say
     # their own.
     others = {"all", "sql", "pandas", "demo"}
-    others |= {path.stem for path in (ROOT / "src/kept/integrations").glob("*")}
+    others |= {path.stem for path in (ROOT / "src/wellkept/integrations").glob("*")}
     assert set(project["optional-dependencies"]) - others <= told

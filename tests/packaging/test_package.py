@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import kept
-from kept import errors
+import wellkept
+from wellkept import errors
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "src" / "kept"
+SOURCE = ROOT / "src" / "wellkept"
 
 NAMES = {
     "ANY",
@@ -71,19 +71,19 @@ HEAVY = ["asyncio", "numpy", "pandas", "rich", "sqlalchemy", "typer"]
 
 
 def test_the_public_names_are_these() -> None:
-    assert set(kept.__all__) == NAMES | set(errors.__all__)
-    assert len(kept.__all__) == len(set(kept.__all__))
+    assert set(wellkept.__all__) == NAMES | set(errors.__all__)
+    assert len(wellkept.__all__) == len(set(wellkept.__all__))
 
 
 @pytest.mark.parametrize("name", sorted(NAMES | set(errors.__all__)))
 def test_a_public_name_is_there(name: str) -> None:
-    assert hasattr(kept, name)
+    assert hasattr(wellkept, name)
 
 
 def test_nothing_else_looks_public() -> None:
     shown = {
         name
-        for name, value in vars(kept).items()
+        for name, value in vars(wellkept).items()
         if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert shown <= NAMES | set(errors.__all__)
@@ -91,7 +91,7 @@ def test_nothing_else_looks_public() -> None:
 
 def test_every_error_is_a_name_of_the_package() -> None:
     for name in errors.__all__:
-        assert getattr(kept, name) is getattr(errors, name)
+        assert getattr(wellkept, name) is getattr(errors, name)
 
 
 def drawn_tree(text: str) -> dict[str, str | None]:
@@ -134,32 +134,32 @@ def test_errors_are_also_what_python_calls_them() -> None:
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = f"import sys, kept; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+    code = f"import sys, wellkept; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_the_version_is_the_distribution_s() -> None:
-    assert kept.__version__ == importlib.metadata.version("kept")
+    assert wellkept.__version__ == importlib.metadata.version("wellkept")
 
 
 def test_types_are_shipped() -> None:
-    assert (Path(kept.__file__).parent / "py.typed").is_file()
+    assert (Path(wellkept.__file__).parent / "py.typed").is_file()
 
 
 def test_the_command_is_installed() -> None:
-    (command,) = importlib.metadata.entry_points(group="console_scripts", name="kept")
-    assert command.value == "kept.cli:main"
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="wellkept")
+    assert command.value == "wellkept.cli:main"
 
 
 def test_the_licence_is_shipped() -> None:
-    metadata = importlib.metadata.metadata("kept")
+    metadata = importlib.metadata.metadata("wellkept")
     assert metadata["License-Expression"] == "BSD-3-Clause"
 
 
 def test_all_is_every_extra() -> None:
     named: dict[str, set[str]] = {}
-    for requirement in importlib.metadata.requires("kept") or []:
+    for requirement in importlib.metadata.requires("wellkept") or []:
         what, _, extra = requirement.partition("; extra == ")
         named.setdefault(extra.strip("'\""), set()).add(what)
     everything = named.pop("all")
@@ -169,7 +169,7 @@ def test_all_is_every_extra() -> None:
 
 
 def installed_in_place() -> bool:
-    origin = importlib.metadata.distribution("kept").read_text("direct_url.json")
+    origin = importlib.metadata.distribution("wellkept").read_text("direct_url.json")
     return json.loads(origin or "{}").get("dir_info", {}).get("editable", False)
 
 
@@ -188,7 +188,7 @@ def files(top: Path) -> dict[str, bytes]:
 )
 def test_the_wheel_holds_the_package_and_the_examples() -> None:
     examples = {f"examples/{name}": data for name, data in files(ROOT / "examples").items()}
-    assert files(Path(kept.__file__).parent) == files(SOURCE) | examples
+    assert files(Path(wellkept.__file__).parent) == files(SOURCE) | examples
 
 
 def test_no_file_is_longer_than_a_subject() -> None:

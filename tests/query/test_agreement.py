@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.caches.places import new
 
-import kept
-from kept.conditions import (
+import wellkept
+from wellkept.conditions import (
     ANY,
     Begins,
     Choice,
@@ -27,10 +27,10 @@ from kept.conditions import (
     Span,
     order_of,
 )
-from kept.hashing import digest_bytes
-from kept.hashing.keys import call_key
-from kept.query.operators import is_value
-from kept.records import Argument, Call, Digest, Value
+from wellkept.hashing import digest_bytes
+from wellkept.hashing.keys import call_key
+from wellkept.query.operators import is_value
+from wellkept.records import Argument, Call, Digest, Value
 
 KINDS = ["embedded", "network", "power", "files", "sqlite", "items", "memory", "stack", "limited"]
 
@@ -167,18 +167,18 @@ queries = st.builds(
 )
 
 
-def opened(kind: str) -> kept.Cache:
+def opened(kind: str) -> wellkept.Cache:
     if kind == "network":
         return new("embedded", network=True)
     if kind == "power":
         return new("embedded", durability="power")
     if kind == "items":
-        from kept.stores import Sqlite
+        from wellkept.stores import Sqlite
 
         items: Any = Sqlite(f"{next(_numbers)}.items")
-        return kept.Cache(values=items, calls=items)
+        return wellkept.Cache(values=items, calls=items)
     if kind == "stack":
-        return kept.Stack(new("memory"), new("embedded"))
+        return wellkept.Stack(new("memory"), new("embedded"))
     if kind == "limited":
         return new("embedded").limited(calls=10_000)
     return new(kind)
@@ -238,20 +238,20 @@ SERVERS = ["hdf5", "postgresql", "mariadb", "redis"]
 
 
 @pytest.fixture(params=[*KINDS, *SERVERS])
-def cache(home: Any, request: pytest.FixtureRequest) -> Iterator[kept.Cache]:
+def cache(home: Any, request: pytest.FixtureRequest) -> Iterator[wellkept.Cache]:
     name = request.param
     if name == "hdf5":
-        made = kept.open(f"hdf5:{home / 'h'}")
+        made = wellkept.open(f"hdf5:{home / 'h'}")
     elif name in SERVERS:
-        made = kept.open(request.getfixturevalue(f"{name}_url"))
+        made = wellkept.open(request.getfixturevalue(f"{name}_url"))
     else:
         made = opened(name)
-    with made, kept.use(made):
+    with made, wellkept.use(made):
         yield made
 
 
-def test_evicted_and_replaced_calls_are_not_found(cache: kept.Cache) -> None:
-    f = kept.keep(name="f", version=1)(lambda n, m: n)
+def test_evicted_and_replaced_calls_are_not_found(cache: wellkept.Cache) -> None:
+    f = wellkept.keep(name="f", version=1)(lambda n, m: n)
     for n in range(20):
         f(n, n % 3)
     f.rerun(3, 0)
@@ -260,7 +260,7 @@ def test_evicted_and_replaced_calls_are_not_found(cache: kept.Cache) -> None:
     assert f.query().count() == 18
     assert sorted(match.arguments["n"] for match in f.query(m=0)) == [0, 3, 6, 9, 12, 15, 18]
     assert f.query(m=2).count() == 5
-    assert f.query(n=kept.between(10, 12)).count() == 3
+    assert f.query(n=wellkept.between(10, 12)).count() == 3
     assert [m.result for m in f.query(m=1).order_by("-n").limit(2)] == [19, 16]
     latest = f.query().latest()
     assert latest is not None

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import (
+import wellkept
+from wellkept import (
     ANY,
     AmbiguousDigest,
     ConfigError,
@@ -34,17 +34,17 @@ from kept import (
 
 
 @pytest.fixture(autouse=True)
-def cache(home: Path) -> Iterator[kept.Cache]:
-    with kept.open("store") as cache, kept.use(cache):
+def cache(home: Path) -> Iterator[wellkept.Cache]:
+    with wellkept.open("store") as cache, wellkept.use(cache):
         yield cache
 
 
-@kept.keep(name="asked.f", version=1)
+@wellkept.keep(name="asked.f", version=1)
 def f(n: Any, m: Any = 0) -> Any:
     return [n, m]
 
 
-def ns(matches: kept.Matches) -> list[Any]:
+def ns(matches: wellkept.Matches) -> list[Any]:
     return [match.arguments["n"] for match in matches]
 
 
@@ -55,7 +55,7 @@ class TestValues:
             f(value)
         for value in asked:
             found = f.query(value).one()
-            assert kept.digest(found.arguments.get("n", value)) == kept.digest(value)
+            assert wellkept.digest(found.arguments.get("n", value)) == wellkept.digest(value)
             assert found.key == f.key(value)
         assert f.query().count() == len(asked)
 
@@ -63,22 +63,22 @@ class TestValues:
         f(None), f(1)
         assert ns(f.query(None)) == [None]
         assert f.query(ANY).count() == f.query(n=ANY).count() == 2
-        assert repr(ANY) == "kept.ANY"
+        assert repr(ANY) == "wellkept.ANY"
         assert pickle.loads(pickle.dumps(ANY)) is ANY
 
     def test_by_digest(self) -> None:
         array = np.arange(5)
         f(array), f(5), f("x")
         for value in (array, 5, "x"):
-            digest = kept.digest(value)
+            digest = wellkept.digest(value)
             assert f.query(digest).one().key == f.key(value)
             assert f.query(named(digest)).one().key == f.key(value)
-        assert f.query(named(kept.digest(array)[:10])).one().key == f.key(array)
+        assert f.query(named(wellkept.digest(array)[:10])).one().key == f.key(array)
         assert f.query(array).one().key == f.key(array)
 
     def test_a_digest_inside_a_value_stands_for_itself(self) -> None:
-        inner = kept.digest([1, 2])
-        g = kept.keep(name="asked.g", version=1)(lambda pair: 0)
+        inner = wellkept.digest([1, 2])
+        g = wellkept.keep(name="asked.g", version=1)(lambda pair: 0)
         g((1, inner))
         assert g.query((1, inner)).one().key == g.key((1, inner))
 
@@ -104,7 +104,7 @@ class TestValues:
         assert ns(f.query(like("a*"))) == ["ab", "ac"]
 
     def test_long_texts_and_hidden_arguments(self) -> None:
-        g = kept.keep(name="asked.f", version=1, arguments="digests")(lambda n, m: 0)
+        g = wellkept.keep(name="asked.f", version=1, arguments="digests")(lambda n, m: 0)
         f("x" * 500), f("y"), g("y", 1), g(3, 1)
         assert f.query("x" * 500).one().key == f.key("x" * 500)
         assert f.query("y").count() == 2
@@ -114,7 +114,7 @@ class TestValues:
 
 class TestNames:
     def test_as_the_binder_gives_them(self) -> None:
-        @kept.keep(name="asked.names", version=1)
+        @wellkept.keep(name="asked.names", version=1)
         def g(a: int, /, b: int = 2, *rest: int, c: int = 3, **more: int) -> int:
             return a
 
@@ -139,12 +139,12 @@ class TestNames:
             def __init__(self, size: int) -> None:
                 self.size = size
 
-            @kept.keep(version=1)
+            @wellkept.keep(version=1)
             def fit(self, n: int) -> int:
                 return self.size * n
 
             @classmethod
-            @kept.keep(version=1)
+            @wellkept.keep(version=1)
             def made(cls, n: int) -> int:
                 return n
 
@@ -156,10 +156,10 @@ class TestNames:
 
     def test_key_functions_ignored_arguments_and_sentinels(self) -> None:
         nothing = object()
-        g = kept.keep(name="asked.key", version=1, key=lambda n, m: n % 2)(lambda n, m: n)
-        h = kept.keep(name="asked.ignore", version=1, ignore="m")(lambda n, m: n)
+        g = wellkept.keep(name="asked.key", version=1, key=lambda n, m: n % 2)(lambda n, m: n)
+        h = wellkept.keep(name="asked.ignore", version=1, ignore="m")(lambda n, m: n)
 
-        @kept.keep(name="asked.sentinel", version=1)
+        @wellkept.keep(name="asked.sentinel", version=1)
         def s(n: Any = nothing) -> int:
             return 1
 
@@ -170,9 +170,9 @@ class TestNames:
         assert s.query(nothing).count() == 1
         assert s.query(n=5).count() == 1
 
-    def test_only_its_own_calls_whatever_the_code(self, cache: kept.Cache) -> None:
-        g = kept.keep(name="asked.f", version=2)(lambda n, m=0: -n)
-        other = kept.keep(name="asked.ff", version=1)(lambda n: n)
+    def test_only_its_own_calls_whatever_the_code(self, cache: wellkept.Cache) -> None:
+        g = wellkept.keep(name="asked.f", version=2)(lambda n, m=0: -n)
+        other = wellkept.keep(name="asked.ff", version=1)(lambda n: n)
         f(1), g(1), other(1)
         assert f.query().count() == g.query().count() == 2
         assert f.query().where(version=2).one().result == -1
@@ -180,9 +180,9 @@ class TestNames:
 
 
 class TestFilters:
-    def test_functions(self, cache: kept.Cache) -> None:
-        one = kept.keep(name="pkg.mod:load", version=1)(lambda n: n)
-        two = kept.keep(name="pkg.mod:Model.load", version=1)(lambda n: n)
+    def test_functions(self, cache: wellkept.Cache) -> None:
+        one = wellkept.keep(name="pkg.mod:load", version=1)(lambda n: n)
+        two = wellkept.keep(name="pkg.mod:Model.load", version=1)(lambda n: n)
         f(1), one(1), two(1)
         assert cache.query().count() == 3
         assert cache.query("pkg.mod:load").count() == 1
@@ -196,12 +196,12 @@ class TestFilters:
         assert cache.query(arguments={"n": 1}).count() == 3
         assert cache.query("nothing*").count() == 0
 
-    def test_states_and_errors(self, cache: kept.Cache) -> None:
-        @kept.keep(name="asked.fails", version=1, errors=ValueError)
+    def test_states_and_errors(self, cache: wellkept.Cache) -> None:
+        @wellkept.keep(name="asked.fails", version=1, errors=ValueError)
         def fails(n: int) -> int:
             raise ValueError(f"number {n}")
 
-        @kept.keep(name="asked.items", version=1)
+        @wellkept.keep(name="asked.items", version=1)
         def items(n: int) -> Any:
             yield from range(n)
 
@@ -216,7 +216,7 @@ class TestFilters:
         assert cache.query(state=one_of("done", "items")).count() == 2
         assert cache.query(state="done").one().error is None
 
-    def test_times(self, cache: kept.Cache) -> None:
+    def test_times(self, cache: wellkept.Cache) -> None:
         before = time.time()
         f(1)
         after = time.time()
@@ -228,8 +228,8 @@ class TestFilters:
         assert f.query().where(since=datetime.datetime.now()).count() == 0
         assert f.query().where(until=datetime.datetime.fromtimestamp(before)).count() == 0
 
-    def test_costs_sizes_uses_and_expiry(self, cache: kept.Cache) -> None:
-        g = kept.keep(name="asked.ttl", version=1, ttl=60)(lambda n: "x" * n)
+    def test_costs_sizes_uses_and_expiry(self, cache: wellkept.Cache) -> None:
+        g = wellkept.keep(name="asked.ttl", version=1, ttl=60)(lambda n: "x" * n)
         g(10), g(1000), f(1), f(1), f(1)
         assert cache.query(size=at_least(1000)).one().result == "x" * 1000
         assert cache.query(expires=ANY).count() == 2
@@ -241,35 +241,38 @@ class TestFilters:
         assert cache.query(seconds=below(5)).count() == 3
         assert cache.query(seconds=above(5)).count() == 0
 
-    def test_results(self, cache: kept.Cache) -> None:
+    def test_results(self, cache: wellkept.Cache) -> None:
         array = np.arange(100_000)
-        g = kept.keep(name="asked.array", version=1)(lambda n: array + n)
+        g = wellkept.keep(name="asked.array", version=1)(lambda n: array + n)
         g(0), g(1), f(1), f(2)
         assert cache.query(result=[1, 0]).one().key == f.key(1)
         assert cache.query(result=array).one().key == g.key(0)
-        digest = kept.digest(array)
+        digest = wellkept.digest(array)
         assert cache.query(result=digest).one().digest == digest
         assert cache.query(result=named(digest[:12])).one().key == g.key(0)
         assert cache.query(result=one_of(array, [2, 0])).count() == 2
         assert cache.query(result=[9]).count() == 0
 
-    def test_given(self, cache: kept.Cache) -> None:
-        g = kept.keep(name="asked.g", version=1)(lambda left, right: [left, right])
+    def test_given(self, cache: wellkept.Cache) -> None:
+        g = wellkept.keep(name="asked.g", version=1)(lambda left, right: [left, right])
         f([1, 2]), g([1, 2], 3), g(3, [1, 2]), g([1], 2)
         assert cache.query(given=[1, 2]).count() == 3
-        assert cache.query(given=kept.digest([1, 2])).count() == 3
-        assert cache.query("asked.g", given=named(kept.digest([1])[:9])).one().result == [[1], 2]
+        assert cache.query(given=wellkept.digest([1, 2])).count() == 3
+        assert cache.query("asked.g", given=named(wellkept.digest([1])[:9])).one().result == [
+            [1],
+            2,
+        ]
         assert cache.query(given=[9]).count() == 0
         assert cache.query(given=3).count() == 0  # the record shows it
 
-    def test_keys(self, cache: kept.Cache) -> None:
+    def test_keys(self, cache: wellkept.Cache) -> None:
         f(1), f(2)
         assert cache.query(key=f.key(1)).one().result == [1, 0]
         assert cache.query(key=f.key(1)[:8]).one().result == [1, 0]
         assert cache.query(key=one_of(f.key(1), f.key(2)[:10])).count() == 2
         assert cache.query(key="0" * 64).count() == 0
 
-    def test_metadata(self, cache: kept.Cache) -> None:
+    def test_metadata(self, cache: wellkept.Cache) -> None:
         for n, said in enumerate(
             [
                 {"run": "r1", "tags": {"color": "red", "n": 1}, "git": {"commit": "abc"}},
@@ -298,7 +301,9 @@ class TestFilters:
         assert [value for value, _ in f.query().group_by("metadata.run")] == ["r1", "r2"]
         assert ns(f.query().order_by("-metadata.wall").limit(2)) == [2, 1]
 
-    def test_metadata_that_calls_have_in_common(self, cache: kept.Cache, tmp_path: Path) -> None:
+    def test_metadata_that_calls_have_in_common(
+        self, cache: wellkept.Cache, tmp_path: Path
+    ) -> None:
         """A record names the note that it stands in."""
 
         def large() -> dict[str, Any]:
@@ -307,8 +312,8 @@ class TestFilters:
         def small() -> dict[str, Any]:
             return {"numpy": {"version": "2.0"}}
 
-        g = kept.keep(name="asked.large", version=1, meta={"packages": large})(lambda n: n)
-        h = kept.keep(name="asked.small", version=1, meta={"packages": small})(lambda n: n)
+        g = wellkept.keep(name="asked.large", version=1, meta={"packages": large})(lambda n: n)
+        h = wellkept.keep(name="asked.small", version=1, meta={"packages": small})(lambda n: n)
         g(1), h(2), f(3), g(4)
         assert g.call(1).metadata["packages"].keys() == {"note"}
         ask = {"packages": {"numpy": {"version": like("2*")}}}
@@ -327,13 +332,13 @@ class TestFilters:
         table = found.to_pandas(metadata=["packages.numpy.version", "env.python"])
         assert list(table["metadata.packages.numpy.version"]) == ["2.1", "2.0", "2.1"]
         assert set(table["metadata.env.python"]) == {here}
-        with kept.open("memory:") as other:
+        with wellkept.open("memory:") as other:
             assert found.transfer(other).calls == 3
             assert ns(other.query(metadata=ask)) == [1, 2, 4]
         assert found.evict().calls == 3
         assert ns(cache.query()) == [3]
 
-    def test_several_at_once(self, cache: kept.Cache) -> None:
+    def test_several_at_once(self, cache: wellkept.Cache) -> None:
         for n in range(20):
             f(n, n % 4)
         found = f.query(n=between(5, 15), m=2).where(since=0, state="done", size=above(0))
@@ -343,7 +348,7 @@ class TestFilters:
 
 class TestAnswers:
     @pytest.fixture(autouse=True)
-    def filled(self, cache: kept.Cache) -> None:
+    def filled(self, cache: wellkept.Cache) -> None:
         for n in (3, 1, 2):
             f(n, n % 2)
 
@@ -399,17 +404,17 @@ class TestAnswers:
         assert [dict(one)["n"] for one in f.query().arguments()] == [3, 1, 2]
 
     def test_an_argument_is_loaded_if_it_is_a_kept_result(self) -> None:
-        g = kept.keep(name="asked.g", version=1)(lambda data: len(data))
+        g = wellkept.keep(name="asked.g", version=1)(lambda data: len(data))
         g(f(3, 1)), g([0, 0, 0])
         first, second = g.query()
         assert first.arguments["data"] == [3, 1]
-        assert first.arguments.digest("data") == kept.digest([3, 1])
+        assert first.arguments.digest("data") == wellkept.digest([3, 1])
         with pytest.raises(NotKept):
             second.arguments["data"]
         assert second.arguments.get("data", "gone") == "gone"
-        assert repr(second.arguments) == f"data=<{kept.digest([0, 0, 0])[:8]}>"
+        assert repr(second.arguments) == f"data=<{wellkept.digest([0, 0, 0])[:8]}>"
 
-    def test_an_evicted_result(self, cache: kept.Cache) -> None:
+    def test_an_evicted_result(self, cache: wellkept.Cache) -> None:
         match = f.query(n=3).one()
         cache.evict(keys=[match.key])
         with pytest.raises(NotKept):
@@ -429,35 +434,35 @@ class TestAnswers:
         ]
         f([1], 5), f([2], 5)
         digests = [value for value, _ in f.query(m=5).group_by("n")]
-        assert digests == [kept.digest([1]), kept.digest([2])]
+        assert digests == [wellkept.digest([1]), wellkept.digest([2])]
         assert [ns_.count() for _, ns_ in f.query(m=5).group_by("n")] == [1, 1]
 
-    def test_evict(self, cache: kept.Cache) -> None:
+    def test_evict(self, cache: wellkept.Cache) -> None:
         assert f.query(m=1).evict(dry_run=True).calls == 2
         assert f.query(m=1).evict().calls == 2
         assert ns(f.query()) == [2]
         assert f.query(m=1).evict().calls == 0
 
-    def test_transfer(self, cache: kept.Cache) -> None:
-        with kept.open("other") as other:
+    def test_transfer(self, cache: wellkept.Cache) -> None:
+        with wellkept.open("other") as other:
             assert f.query(m=1).transfer(other).calls == 2
             assert other.query("asked.f").count() == 2
             assert cache.transfer(other, f.query(n=2), move=True).calls == 1
             assert ns(f.query()) == [3, 1]
             assert [match.result for match in other.query(arguments={"n": 2})] == [[2, 0]]
 
-    def test_filtered(self, cache: kept.Cache) -> None:
+    def test_filtered(self, cache: wellkept.Cache) -> None:
         view = cache.filtered(f.query(m=1))
         assert view.query().count() == 2
         assert [match.result for match in view.query().order_by("-n").limit(1)] == [[3, 1]]
         assert pickle.loads(pickle.dumps(view)).query().count() == 2
 
-    def test_other_caches(self, cache: kept.Cache) -> None:
+    def test_other_caches(self, cache: wellkept.Cache) -> None:
         for other in (
             cache.readonly(),
             cache.limited(calls=100),
-            kept.Pool(cache),
-            kept.Stack(kept.open("memory:"), cache),
+            wellkept.Pool(cache),
+            wellkept.Stack(wellkept.open("memory:"), cache),
         ):
             assert other.query(arguments={"m": 1}).count() == 2
             assert [m.result for m in other.query().order_by("-n")] == [[3, 1], [2, 0], [1, 1]]
@@ -465,8 +470,8 @@ class TestAnswers:
     def test_shown(self) -> None:
         found = f.query(n=between(1, 2), m=ANY).where(state="done").order_by("-n").limit(3)
         shown = "function='asked.f', n=[1, 2], m=ANY, state='done', order_by='-argument.n', limit=3"
-        assert repr(found) == f"<kept.Matches {shown}>"
-        assert repr(kept.Matches(f.cache)) == "<kept.Matches all calls>"
+        assert repr(found) == f"<wellkept.Matches {shown}>"
+        assert repr(wellkept.Matches(f.cache)) == "<wellkept.Matches all calls>"
         html = f.query()._repr_html_()
         assert html.count("<tr>") == 4
         assert "asked.f(n=2, m=0)" in html
@@ -474,7 +479,7 @@ class TestAnswers:
 
 class TestTables:
     @pytest.fixture(autouse=True)
-    def filled(self, cache: kept.Cache) -> None:
+    def filled(self, cache: wellkept.Cache) -> None:
         for n in range(3):
             f(n, [n])
         f("x", None)
@@ -485,7 +490,7 @@ class TestTables:
 
         table = f.query().to_pandas()
         assert list(table["n"]) == [0, 1, 2, "x"]
-        assert list(table["m"])[:3] == [kept.digest([n]) for n in range(3)]
+        assert list(table["m"])[:3] == [wellkept.digest([n]) for n in range(3)]
         assert pd.isna(table["m"][3])
         assert list(table["uses"]) == [0, 0, 0, 1]
         assert str(table["created"].dtype).startswith("datetime64")
@@ -496,7 +501,7 @@ class TestTables:
         assert list(f.query().to_pandas(results=True)["result"])[1] == [1, [1]]
         assert len(f.query(n=99).to_pandas()) == 0
 
-    def test_the_quick_way_and_the_slow_one_agree(self, cache: kept.Cache) -> None:
+    def test_the_quick_way_and_the_slow_one_agree(self, cache: wellkept.Cache) -> None:
         import pandas as pd
 
         quick = f.query().to_pandas(metadata=["env", "tags.color"])
@@ -507,8 +512,8 @@ class TestTables:
         )
         pd.testing.assert_frame_equal(quick, slow)
 
-    def test_columns_that_are_called_as_others(self, cache: kept.Cache) -> None:
-        g = kept.keep(name="asked.size", version=1)(lambda size, result: size)
+    def test_columns_that_are_called_as_others(self, cache: wellkept.Cache) -> None:
+        g = wellkept.keep(name="asked.size", version=1)(lambda size, result: size)
         g(5, 6)
         table = g.query().to_pandas(results=True)
         assert list(table["arguments.size"]) == [5]
@@ -524,17 +529,17 @@ class TestTables:
         assert f.query().to_arrow().column("n").to_pylist() == ["0", "1", "2", "'x'"]
         assert f.query().to_polars()["n"].to_list() == [0, 1, 2, "x"]
 
-    def test_a_missing_library(self, cache: kept.Cache) -> None:
+    def test_a_missing_library(self, cache: wellkept.Cache) -> None:
         code = (
-            "import sys; sys.modules['pandas'] = None; import kept\n"
-            "try: kept.open('store').query().to_pandas()\n"
-            "except kept.ConfigError as error: print(error)"
+            "import sys; sys.modules['pandas'] = None; import wellkept\n"
+            "try: wellkept.open('store').query().to_pandas()\n"
+            "except wellkept.ConfigError as error: print(error)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "pip install 'kept[pandas]'" in done.stdout
+        assert "pip install 'wellkept[pandas]'" in done.stdout
 
 
-def test_damaged_calls_are_left_out(cache: kept.Cache) -> None:
+def test_damaged_calls_are_left_out(cache: wellkept.Cache) -> None:
     for n in range(6):
         f(n)
     f.query().count()
@@ -564,11 +569,11 @@ class TestBadInput:
         with pytest.raises(ConfigError, match="said twice"):
             f.query(1, n=2)
 
-    def test_an_unknown_argument_of_a_function_that_is_named(self, cache: kept.Cache) -> None:
+    def test_an_unknown_argument_of_a_function_that_is_named(self, cache: wellkept.Cache) -> None:
         with pytest.raises(ConfigError, match=r"f has no argument 'size'; it has n, m"):
             cache.query(f, arguments={"size": 1})
 
-        @kept.keep(name="asked.more", version=1)
+        @wellkept.keep(name="asked.more", version=1)
         def more(n: int, *rest: int, **named: int) -> int:
             return n
 
@@ -576,14 +581,14 @@ class TestBadInput:
         assert cache.query(more, arguments={"size": 3, "*rest": (2,)}).count() == 1
 
     def test_one_that_does_not_count(self) -> None:
-        g = kept.keep(name="asked.g", ignore="m")(lambda n, m: n)
+        g = wellkept.keep(name="asked.g", ignore="m")(lambda n, m: n)
         with pytest.raises(ConfigError, match=r"m of .* is ignored"):
             g.query(m=1)
-        h = kept.keep(name="asked.h", key=lambda n: n)(lambda n: n)
+        h = wellkept.keep(name="asked.h", key=lambda n: n)(lambda n: n)
         with pytest.raises(ConfigError, match=r"ask for that alone, key="):
             h.query(n=1)
 
-    def test_an_unknown_filter(self, cache: kept.Cache) -> None:
+    def test_an_unknown_filter(self, cache: wellkept.Cache) -> None:
         with pytest.raises(
             ConfigError, match=r"not chosen by 'n'; there are function, .*arguments="
         ):
@@ -605,7 +610,9 @@ class TestBadInput:
             {"created": None},
         ],
     )
-    def test_a_filter_of_the_wrong_kind(self, cache: kept.Cache, filters: dict[str, Any]) -> None:
+    def test_a_filter_of_the_wrong_kind(
+        self, cache: wellkept.Cache, filters: dict[str, Any]
+    ) -> None:
         with pytest.raises(ConfigError):
             cache.query(**filters)
 
@@ -629,11 +636,11 @@ class TestBadInput:
             list(f.query(n=above(1)))
         f(5)
         assert f.query(n=above(7)).count() == 0  # some are shown
-        g = kept.keep(name="asked.g", arguments="digests")(lambda n: n)
+        g = wellkept.keep(name="asked.g", arguments="digests")(lambda n: n)
         with pytest.raises(ConfigError, match="arguments='digests'"):
             g.query(n=above(1))
 
-    def test_a_digest_that_fits_several(self, cache: kept.Cache) -> None:
+    def test_a_digest_that_fits_several(self, cache: wellkept.Cache) -> None:
         keys: dict[str, str] = {}
         n = 0
         while True:
@@ -666,20 +673,20 @@ class TestBadInput:
                 made()
 
     def test_no_identity(self) -> None:
-        with pytest.raises(kept.Undigestible, match=r'arguments\["n"\]'):
+        with pytest.raises(wellkept.Undigestible, match=r'arguments\["n"\]'):
             f.query(n=iter([1]))
 
 
-def test_versions_are_written_as_keys_have_them(cache: kept.Cache) -> None:
+def test_versions_are_written_as_keys_have_them(cache: wellkept.Cache) -> None:
     for version in (1, "a", 1.5, True, (1, 2), "x" * 100, None):
-        g = kept.keep(name="asked.versions", version=version)(lambda: 1)
+        g = wellkept.keep(name="asked.versions", version=version)(lambda: 1)
         g()
         if version is not None:
             assert cache.query(version=version).one().key == g.key()
 
 
 def test_a_digest_is_one_whatever_it_stands_for() -> None:
-    assert isinstance(named(kept.digest(1)).digest, Digest)  # type: ignore[union-attr]
+    assert isinstance(named(wellkept.digest(1)).digest, Digest)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -705,9 +712,9 @@ def test_a_digest_is_one_whatever_it_stands_for() -> None:
     ids=str,
 )
 def test_no_empty_condition_widens(filters: dict[str, Any], home: Path) -> None:
-    with kept.open(home / "c") as cache, kept.use(cache):
+    with wellkept.open(home / "c") as cache, wellkept.use(cache):
 
-        @kept.keep(name="f", version=1)
+        @wellkept.keep(name="f", version=1)
         def f(x: int) -> int:
             return x
 

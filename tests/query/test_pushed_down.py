@@ -7,24 +7,24 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import between, one_of
-from kept.query import Matches
-from kept.stores import Sql, Sqlite
+import wellkept
+from wellkept import between, one_of
+from wellkept.query import Matches
+from wellkept.stores import Sql, Sqlite
 
 COUNT = 3_000
 
 
-@kept.keep(name="pushed.f", version=1, arguments="scalars")
+@wellkept.keep(name="pushed.f", version=1, arguments="scalars")
 def f(n: int, m: int = 0, data: Any = None) -> int:
     return n
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kept.Cache]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[wellkept.Cache]:
     root = tmp_path_factory.mktemp("filled")
     root.chmod(0o700)
-    with kept.open(root / "store") as cache, kept.use(cache):
+    with wellkept.open(root / "store") as cache, wellkept.use(cache):
         for n in range(COUNT):
             f(n, n % 7, [n] if n % 3 else None)
         list(f.query(n=1))
@@ -52,17 +52,17 @@ QUERIES: dict[str, Callable[[], Matches]] = {
 
 
 @pytest.fixture
-def statements(filled: kept.Cache) -> Iterator[list[str]]:
+def statements(filled: wellkept.Cache) -> Iterator[list[str]]:
     place: Any = filled.place
     said: list[str] = []
     place.database.connection.set_trace_callback(said.append)
-    with kept.use(filled):
+    with wellkept.use(filled):
         yield said
     place.database.connection.set_trace_callback(None)
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_the_plan_scans_nothing(name: str, filled: kept.Cache, statements: list[str]) -> None:
+def test_the_plan_scans_nothing(name: str, filled: wellkept.Cache, statements: list[str]) -> None:
     query = QUERIES[name]()
     statements.clear()
     list(query.calls())
@@ -86,7 +86,7 @@ def test_the_plan_scans_nothing(name: str, filled: kept.Cache, statements: list[
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_few_steps_are_made(name: str, filled: kept.Cache) -> None:
+def test_few_steps_are_made(name: str, filled: wellkept.Cache) -> None:
     """A scan of all calls takes some ten thousand."""
     place: Any = filled.place
     steps = 0
@@ -96,7 +96,7 @@ def test_few_steps_are_made(name: str, filled: kept.Cache) -> None:
         steps += 100
         return 0
 
-    with kept.use(filled):
+    with wellkept.use(filled):
         query = QUERIES[name]()
         list(query.calls())
         c = place.database.connection
@@ -108,13 +108,13 @@ def test_few_steps_are_made(name: str, filled: kept.Cache) -> None:
     assert steps < 6_000 + 400 * len(found), (steps, len(found))
 
 
-def test_counting_all_reads_no_list(filled: kept.Cache, statements: list[str]) -> None:
+def test_counting_all_reads_no_list(filled: wellkept.Cache, statements: list[str]) -> None:
     statements.clear()
     assert f.query().count() == filled.query().count() == COUNT
     assert not [said for said in statements if "FROM listed" in said or "FROM calls" in said]
 
 
-def test_counts_by_argument_read_no_record(filled: kept.Cache, statements: list[str]) -> None:
+def test_counts_by_argument_read_no_record(filled: wellkept.Cache, statements: list[str]) -> None:
     statements.clear()
     assert f.query(m=3).count() == len(range(3, COUNT, 7))
     assert f.query(n=between(10, 19)).count() == 10
@@ -122,13 +122,15 @@ def test_counts_by_argument_read_no_record(filled: kept.Cache, statements: list[
     assert not [said for said in statements if "c.body" in said]
 
 
-def test_metadata_goes_through_json(filled: kept.Cache, statements: list[str]) -> None:
+def test_metadata_goes_through_json(filled: wellkept.Cache, statements: list[str]) -> None:
     statements.clear()
     assert f.query().where(metadata={"git": {"commit": "abc"}}).count() == 0
     assert [said for said in statements if "json_extract" in said]
 
 
-def test_nothing_is_read_before_it_is_asked_for(filled: kept.Cache, statements: list[str]) -> None:
+def test_nothing_is_read_before_it_is_asked_for(
+    filled: wellkept.Cache, statements: list[str]
+) -> None:
     statements.clear()
     query = f.query(m=3).where(state="done").order_by("-n").limit(10)
     repr(query)
@@ -139,13 +141,13 @@ def test_nothing_is_read_before_it_is_asked_for(filled: kept.Cache, statements: 
     assert statements != []
 
 
-def test_a_result_is_loaded_when_it_is_looked_at(filled: kept.Cache, monkeypatch: Any) -> None:
+def test_a_result_is_loaded_when_it_is_looked_at(filled: wellkept.Cache, monkeypatch: Any) -> None:
     loaded: list[bytes] = []
     find = type(filled).find
     monkeypatch.setattr(
         type(filled), "find", lambda self, key: loaded.append(key) or find(self, key)
     )
-    with kept.use(filled):
+    with wellkept.use(filled):
         matches = list(f.query(n=between(5, 9)))
         assert loaded == []
         assert matches[2].result == 7
@@ -196,8 +198,8 @@ class TestItems:
     @pytest.fixture
     def items(self, home: Any) -> Iterator[Counting]:
         items = Counting(Sqlite("items.db"))
-        with kept.Cache(values=items, calls=items) as cache, kept.use(cache):  # type: ignore[arg-type]  # does for one
-            other = kept.keep(name="other", version=1)(lambda n: n)
+        with wellkept.Cache(values=items, calls=items) as cache, wellkept.use(cache):  # type: ignore[arg-type]  # does for one
+            other = wellkept.keep(name="other", version=1)(lambda n: n)
             for n in range(50):
                 f(n, n % 7), other(n)
             yield items
@@ -229,7 +231,7 @@ class TestItems:
         url = {"pg": "postgresql_url", "maria": "mariadb_url"}.get(kind)
         store = Sqlite("items.db") if url is None else Sql(request.getfixturevalue(url))
         items = Counting(store)
-        with kept.Cache(values=items, calls=items) as cache, kept.use(cache):  # type: ignore[arg-type]  # does for one
+        with wellkept.Cache(values=items, calls=items) as cache, wellkept.use(cache):  # type: ignore[arg-type]  # does for one
             for n in range(30):
                 f(n)
                 call = f.call(n)
@@ -242,8 +244,8 @@ class TestItems:
                 (cache.query(run="r1", metadata={"git": {"commit": "c4"}}), [4], 1),
                 (cache.query(tags={"n": 2.0}), [4], 1),
                 (cache.query(tags={"n": 2}), [], 1),
-                (cache.query(tags={"n": kept.above(13)}), [27, 28, 29], 4),
-                (cache.query(tags={"none": None, "n": kept.at_most(0.5)}), [0, 1], 2),
+                (cache.query(tags={"n": wellkept.above(13)}), [27, 28, 29], 4),
+                (cache.query(tags={"none": None, "n": wellkept.at_most(0.5)}), [0, 1], 2),
                 (cache.query(metadata={"wall": 5}), [5], 30),
                 (cache.query(metadata={"\udcff": {"x": 1}}), list(range(30)), 30),
             ):
@@ -254,5 +256,5 @@ class TestItems:
 
     def test_not_without_terms(self, items: Counting) -> None:
         items.finds.clear()
-        assert kept.Matches(f.cache).where(state="done").count() == 100
+        assert wellkept.Matches(f.cache).where(state="done").count() == 100
         assert items.finds == []

@@ -1,12 +1,12 @@
 """Serves every directory of this machine over http, at its own path, as ssh would: for tests that
-make many. Run with what `kept serve` takes; what it is told to serve does not matter."""
+make many. Run with what `wellkept serve` takes; what it is told to serve does not matter."""
 
 import hashlib
 import re
 import sys
 
-import kept
-from kept.remote import auth, server
+import wellkept
+from wellkept.remote import auth, server
 
 _PATH = re.compile(r"(/.+)/v1/(.+)")
 _openers = {}
@@ -18,7 +18,7 @@ def _any(app):
         if found is not None and found[1].count("/") > 1:
             directory = found[1]
             name = hashlib.sha256(directory.encode()).hexdigest()[:16]
-            _openers.setdefault(name, lambda: kept.open(directory, memory=0))
+            _openers.setdefault(name, lambda: wellkept.open(directory, memory=0))
             scope = {**scope, "path": f"/{name}/v1/{found[2]}"}
         await app(scope, receive, send)
 
@@ -42,7 +42,7 @@ auth.Namespaces = _Namespaces
 server.Web = _Web
 
 if __name__ == "__main__":
-    from kept.cli import main
+    from wellkept.cli import main
 
-    sys.argv[0] = "kept"
+    sys.argv[0] = "wellkept"
     sys.exit(main(["serve", *sys.argv[1:]]))

@@ -10,10 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any, Self
 
-import kept
-from kept.remote.handlers import Desk
-from kept.remote.ssh import Piped
-from kept.remote.stdio import serve_stream
+import wellkept
+from wellkept.remote.handlers import Desk
+from wellkept.remote.ssh import Piped
+from wellkept.remote.stdio import serve_stream
 
 RELAY = Path(__file__).with_name("relay.py")
 
@@ -44,7 +44,7 @@ class Served:
     """Serves a cache to any number of clients, each in a thread."""
 
     def __init__(self, url: str | Path, right: str = "admin", **options: Any) -> None:
-        self.cache = kept.open(url)
+        self.cache = wellkept.open(url)
         self.desk = Counting(self.cache, **options)
         self.right = right
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
@@ -64,9 +64,9 @@ class Served:
         command = [sys.executable, "-I", "-S", str(RELAY), str(port or self.port)]
         return Piped(command, **options)
 
-    def client(self, *, memory: int | str = "256 MB", **options: Any) -> kept.Cache:
+    def client(self, *, memory: int | str = "256 MB", **options: Any) -> wellkept.Cache:
         """A client's cache; see `place`."""
-        return kept.Cache(place=self.place(**options), memory=memory)
+        return wellkept.Cache(place=self.place(**options), memory=memory)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from tests.remote.webs import WebServed
 from tests.services import Service, ssh_options_of
 from tests.stores.agreement import check_agreement
 
-from kept.remote.ssh import Ssh
+from wellkept.remote.ssh import Ssh
 
 
 def check(place: Any) -> None:

@@ -11,9 +11,9 @@ from tests.contract.test_contract import CallsInIndex, ValuesInIndex
 from tests.remote.hosts import Served
 from tests.services import Service, ssh_options_of
 
-from kept.records import Call, Value
-from kept.remote.ssh import Ssh
-from kept.testing import Accessor, StoreContract
+from wellkept.records import Call, Value
+from wellkept.remote.ssh import Ssh
+from wellkept.testing import Accessor, StoreContract
 
 
 class _Part:

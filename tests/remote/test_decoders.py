@@ -1,4 +1,4 @@
-"""Whatever comes over the wire, on either side, ends in a value or in an error of kept's: fuzzed, for a
+"""Whatever comes over the wire, on either side, ends in a value or in an error of wellkept's: fuzzed, for a
 bounded time (`HYPOTHESIS_PROFILE=thorough` for a longer one)."""
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import kept
-from kept.codecs import Frame
-from kept.conditions import Query
-from kept.errors import KeptError
-from kept.remote.backend import RemotePlace
-from kept.remote.handlers import VERBS, Desk
-from kept.remote.stdio import serve_stream
-from kept.remote.wire import (
+import wellkept
+from wellkept.codecs import Frame
+from wellkept.conditions import Query
+from wellkept.errors import KeptError
+from wellkept.remote.backend import RemotePlace
+from wellkept.remote.handlers import VERBS, Desk
+from wellkept.remote.stdio import serve_stream
+from wellkept.remote.wire import (
     CHUNK,
     DEPTH,
     END,
@@ -35,10 +35,10 @@ from kept.remote.wire import (
     told,
     unpack,
 )
-from kept.stores.body import Body, seal
-from kept.stores.coder import pack_call, pack_uses
-from kept.stores.keyring import Trusts
-from kept.testing import items
+from wellkept.stores.body import Body, seal
+from wellkept.stores.coder import pack_call, pack_uses
+from wellkept.stores.keyring import Trusts
+from wellkept.testing import items
 
 KEYS = [items.key(n) for n in range(3)]
 CALL = items.call(KEYS[0], 1, 100)
@@ -216,7 +216,7 @@ def test_a_client_is_told_of_any_answer(answer: Any) -> None:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with kept.open(tmp_path_factory.mktemp("desk") / "c") as cache:
+    with wellkept.open(tmp_path_factory.mktemp("desk") / "c") as cache:
         made = Desk(cache)
         yield made
         made.close()

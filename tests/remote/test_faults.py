@@ -25,14 +25,14 @@ from tests.remote.cutting import Between
 from tests.remote.hosts import Served
 from tests.services import Service, ssh_options_of
 
-import kept
-from kept import KeptWarning, StoreError
-from kept.records import Call
-from kept.remote import ssh
-from kept.remote.ssh import Piped
-from kept.remote.wire import HEADER, REQUEST, pack
-from kept.stores import silence
-from kept.stores.coder import pack_call
+import wellkept
+from wellkept import KeptWarning, StoreError
+from wellkept.records import Call
+from wellkept.remote import ssh
+from wellkept.remote.ssh import Piped
+from wellkept.remote.wire import HEADER, REQUEST, pack
+from wellkept.stores import silence
+from wellkept.stores.coder import pack_call
 
 __all__ = ["disk"]
 SHORT = 0.5
@@ -143,12 +143,12 @@ def test_a_connection_that_broke_while_it_was_idle_is_no_trouble(host: Served) -
 
 BANNER = b"\0kept-wire 1\n"
 ANSWERS: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "no `kept serve`"),
-    "another program": (b"SSH-2.0-OpenSSH_9.2\r\n" * 4000, "no `kept serve`"),
+    "nothing": (b"", "no `wellkept serve`"),
+    "another program": (b"SSH-2.0-OpenSSH_9.2\r\n" * 4000, "no `wellkept serve`"),
     "another version": (b"\0kept-wire 2\n", "version 2 of the wire"),
     "garbage": (BANNER + b"\xff" * 1000, "no message"),
     "half a message": (BANNER + b"\x10\0\0\0\x02\x01\0\0\0abc", "inside a message|ended"),
-    "half a banner": (b"\0kept-wire", "no `kept serve`"),
+    "half a banner": (b"\0kept-wire", "no `wellkept serve`"),
     "an answer that is none": (BANNER + b"\x01\0\0\0\x02\x01\0\0\0q", "no type|ended|gone"),
 }
 
@@ -183,7 +183,7 @@ def refused_by_any_name(between: Between, message: str) -> None:
     relay = Path(__file__).with_name("relay.py")
     with between:
         place = Piped([sys.executable, "-I", "-S", str(relay), str(between.port)], deadline=SHORT)
-        with kept.Cache(place=place) as cache:
+        with wellkept.Cache(place=place) as cache:
             with pytest.raises(StoreError, match=message):
                 cache.calls.get("0" * 64)
             with pytest.warns(KeptWarning):
@@ -191,9 +191,9 @@ def refused_by_any_name(between: Between, message: str) -> None:
 
 
 def test_what_a_login_script_writes_is_passed_over(host: Served, home: Path) -> None:
-    serve = f"exec {sys.executable} -m kept serve --stdio {home}/s"
+    serve = f"exec {sys.executable} -m wellkept serve --stdio {home}/s"
     noisy = ["/bin/sh", "-c", f"echo Welcome; echo news >&2; {serve}"]
-    with kept.Cache(place=Piped(noisy)) as cache:
+    with wellkept.Cache(place=Piped(noisy)) as cache:
         counted = Counted(value)
         f = counted.into(cache, strict=True)
         f(1)
@@ -202,9 +202,9 @@ def test_what_a_login_script_writes_is_passed_over(host: Served, home: Path) -> 
 
 
 def test_no_kept_there(sshd: Service, ssh_url: str) -> None:
-    options = {**ssh_options_of(sshd), "command": "kept-is-not-here"}
-    with kept.open(ssh_url, **options) as cache:
-        with pytest.raises(StoreError, match=r"kept-is-not-here.*not found"):
+    options = {**ssh_options_of(sshd), "command": "wellkept-is-not-here"}
+    with wellkept.open(ssh_url, **options) as cache:
+        with pytest.raises(StoreError, match=r"wellkept-is-not-here.*not found"):
             cache.calls.get("0" * 64)
         with pytest.warns(KeptWarning, match="not found"):
             assert Counted(value).into(cache)(-1) == {"x": -1}
@@ -212,7 +212,7 @@ def test_no_kept_there(sshd: Service, ssh_url: str) -> None:
 
 def test_no_ssh_here(ssh_url: str) -> None:
     with (
-        kept.open(ssh_url, ssh="no-such-ssh") as cache,
+        wellkept.open(ssh_url, ssh="no-such-ssh") as cache,
         pytest.raises(StoreError, match="can't run no-such-ssh"),
     ):
         cache.calls.get("0" * 64)
@@ -222,7 +222,7 @@ def test_a_key_that_is_not_let_in(sshd: Service, ssh_url: str) -> None:
     options = ssh_options_of(sshd)
     options["ssh"] += " -o PubkeyAuthentication=no"
     with (
-        kept.open(ssh_url, **options) as cache,
+        wellkept.open(ssh_url, **options) as cache,
         pytest.raises(StoreError, match=r"[Pp]ermission denied"),
     ):
         cache.calls.get("0" * 64)
@@ -234,7 +234,7 @@ def test_a_key_that_is_not_let_in(sshd: Service, ssh_url: str) -> None:
 def servers(sshd: Service) -> list[psutil.Process]:
     assert sshd._process is not None
     family = psutil.Process(sshd._process.pid).children(recursive=True)
-    return [each for each in family if "--stdio" in each.cmdline() and "kept" in each.cmdline()]
+    return [each for each in family if "--stdio" in each.cmdline() and "wellkept" in each.cmdline()]
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def freeze(sshd: Service) -> Iterator[Callable[[], None]]:
 
 
 def test_killed_and_back(sshd: Service, ssh_url: str, ssh_options: dict[str, Any]) -> None:
-    with kept.open(ssh_url, **ssh_options) as cache:
+    with wellkept.open(ssh_url, **ssh_options) as cache:
         counted = Counted(value)
         f = counted.into(cache)
         for x in range(2):
@@ -274,7 +274,7 @@ def test_killed_and_back(sshd: Service, ssh_url: str, ssh_options: dict[str, Any
 
 
 def test_frozen(ssh_url: str, ssh_options: dict[str, Any], freeze: Callable[[], None]) -> None:
-    with kept.open(ssh_url, deadline=SHORT, **ssh_options) as cache:
+    with wellkept.open(ssh_url, deadline=SHORT, **ssh_options) as cache:
         f = Counted(value).into(cache)
         f(1)
         freeze()
@@ -288,7 +288,7 @@ def test_frozen(ssh_url: str, ssh_options: dict[str, Any], freeze: Callable[[], 
 
 
 def test_the_disk_there_is_full(sshd: Service, disk: Path, ssh_options: dict[str, Any]) -> None:
-    with kept.open(f"{sshd.url}{disk}/far", **ssh_options) as cache:
+    with wellkept.open(f"{sshd.url}{disk}/far", **ssh_options) as cache:
         counted = Counted(value)
         f = counted.into(cache)
         f(-1)
@@ -315,12 +315,12 @@ def test_the_disk_here_is_full(host: Served, disk: Path, monkeypatch: pytest.Mon
 
 def test_a_client_that_vanishes_leaves_nothing(home: Path) -> None:
     source = """
-import sys, numpy as np, kept
-from kept.remote.wire import HEADER, REQUEST
-from kept.remote import ssh
-from kept.remote.ssh import Piped
-from kept.remote.wire import pack
-place = Piped([sys.executable, "-m", "kept", "serve", "--stdio", sys.argv[1]])
+import sys, numpy as np, wellkept
+from wellkept.remote.wire import HEADER, REQUEST
+from wellkept.remote import ssh
+from wellkept.remote.ssh import Piped
+from wellkept.remote.wire import pack
+place = Piped([sys.executable, "-m", "wellkept", "serve", "--stdio", sys.argv[1]])
 place.locks.acquire(b"k" * 32)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -332,7 +332,7 @@ place.line.send({"name": b"n" * 32, "size": 1 << 40}, memoryview(bytearray(1 << 
         assert client.stdout is not None
         assert client.stdin is not None
         assert client.stdout.readline() == b"ready\n"
-        with kept.open(far) as cache:
+        with wellkept.open(far) as cache:
             assert not cache.place.locks.acquire(b"k" * 32)
             client.stdin.write(b"\n")
             client.stdin.flush()
@@ -363,9 +363,9 @@ def test_a_program_ends_though_its_server_hangs(
     sshd: Service, ssh_url: str, freeze: Callable[[], None]
 ) -> None:
     source = """
-import sys, kept, pickle
+import sys, wellkept, pickle
 options = pickle.loads(bytes.fromhex(sys.argv[2]))
-f = kept.keep(cache=kept.open(sys.argv[1], deadline=1, **options))(abs)
+f = wellkept.keep(cache=wellkept.open(sys.argv[1], deadline=1, **options))(abs)
 f(-1)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -10,10 +10,10 @@ import pytest
 from tests.caches.places import Counted
 from tests.remote.hosts import Served
 
-import kept
-from kept import ConfigError, DamagedValue, Stack, StoreError
-from kept.remote.handlers import Desk
-from kept.stores import Sqlite
+import wellkept
+from wellkept import ConfigError, DamagedValue, Stack, StoreError
+from wellkept.remote.handlers import Desk
+from wellkept.stores import Sqlite
 
 LARGE = np.arange(400_000)
 
@@ -67,7 +67,7 @@ def test_every_place_is_served(url: str) -> None:
 
 
 def test_what_is_made_of_others_is_not_served(home: Path) -> None:
-    both = Stack(kept.open(home / "near"), kept.open(home / "far"))
+    both = Stack(wellkept.open(home / "near"), wellkept.open(home / "far"))
     with pytest.raises(ConfigError, match="serve one directory"):
         Desk(both)
 

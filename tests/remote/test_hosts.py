@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.services import Service, ssh_options_of, start_sshd
 
-import kept
+import wellkept
 
 pytestmark = [
     pytest.mark.long,
@@ -88,11 +88,11 @@ def sshd() -> Iterator[Service]:
 
 
 RUN = """
-import os, pickle, sys, time, warnings, kept
+import os, pickle, sys, time, warnings, wellkept
 url, options, name, seconds, log = pickle.loads(bytes.fromhex(sys.argv[1]))
 warnings.simplefilter("always")
-cache = kept.open(url, deadline=2, **options)
-@kept.keep(cache=cache, name="slow", version=1)
+cache = wellkept.open(url, deadline=2, **options)
+@wellkept.keep(cache=cache, name="slow", version=1)
 def slow(x):
     with open(log, "a") as file:
         file.write(name + "\\n")
@@ -137,7 +137,7 @@ def test_an_owner_that_is_cut_off_is_followed_and_comes_back(
     with run(first, "nobody", 0.0) as third:
         assert third.communicate(timeout=60)[0] == "42\n"
     assert ran() == ["owner", "follower"]
-    with kept.open(home / "far") as there:
+    with wellkept.open(home / "far") as there:
         assert there.verify().ok
         assert there.size().calls == 1
 

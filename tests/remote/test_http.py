@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tests.remote.webs import WebServed, WebService
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 PLACES = {
     "default": "./{name}",
@@ -54,7 +54,7 @@ def test_a_miss_a_commit_and_a_hit_of_another_client(service: WebService, name: 
 
 def test_by_url_alone(service: WebService) -> None:
     at = service.url.replace("http://", f"http://{service.tokens['writer']}@")
-    with kept.open(f"{at}/default") as cache:
+    with wellkept.open(f"{at}/default") as cache:
         f = keep(cache=cache, name="g", version=1, strict=True)(abs)
         assert f(-5) == f(-5) == 5
         assert service.tokens["writer"] not in repr(cache)
@@ -63,7 +63,7 @@ def test_by_url_alone(service: WebService) -> None:
 
 def test_a_bucket_is_served_in_pieces(s3_url: str, s3_bucket: str, home: Path) -> None:
     keys = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
-    far = kept.open(f"s3://{s3_bucket}/kept", endpoint=s3_url, **keys)
+    far = wellkept.open(f"s3://{s3_bucket}/wellkept", endpoint=s3_url, **keys)
     with WebServed(far) as host, host.client(memory=0) as cache:
         f = keep(cache=cache, name="f", version=1, strict=True)(lambda: np.arange(2_000_000))
         asked: list[str] = []

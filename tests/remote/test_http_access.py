@@ -16,13 +16,13 @@ import httpx
 import pytest
 from tests.remote.webs import WebService, until
 
-import kept
-from kept import ConfigError, KeptWarning, NotKept, StoreError, keep
-from kept.cli import main
-from kept.remote.auth import Tokens
-from kept.remote.handlers import VERBS
-from kept.remote.observability import described
-from kept.remote.wire import pack, unpack
+import wellkept
+from wellkept import ConfigError, KeptWarning, NotKept, StoreError, keep
+from wellkept.cli import main
+from wellkept.remote.auth import Tokens
+from wellkept.remote.handlers import VERBS
+from wellkept.remote.observability import described
+from wellkept.remote.wire import pack, unpack
 
 NAMESPACES = {"one": "./one", "two": "./two"}
 GRANTS = {
@@ -305,7 +305,7 @@ def test_the_commands(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_urls_that_are_none(url: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as told:
-        kept.open(url, **options)
+        wellkept.open(url, **options)
     assert "s3" not in str(told.value)
 
 

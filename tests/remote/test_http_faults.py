@@ -20,11 +20,11 @@ from tests.caches.places import Counted
 from tests.remote.cutting import Between
 from tests.remote.webs import WebServed, WebService, until
 
-import kept
-from kept import KeptWarning, StoreError, keep
-from kept.remote.server import Limits
-from kept.remote.wire import digest, pack
-from kept.testing.together import in_fork
+import wellkept
+from wellkept import KeptWarning, StoreError, keep
+from wellkept.remote.server import Limits
+from wellkept.remote.wire import digest, pack
+from wellkept.testing.together import in_fork
 
 SHORT = 0.4
 LARGE = np.arange(400_000)
@@ -47,9 +47,9 @@ def service() -> Iterator[WebService]:
     made.close()
 
 
-def opened(service: WebService, between: Between, **options: Any) -> kept.Cache:
+def opened(service: WebService, between: Between, **options: Any) -> wellkept.Cache:
     options = {"memory": 0, "deadline": SHORT, **options}
-    return kept.open(f"http://127.0.0.1:{between.port}", token=service.tokens["me"], **options)
+    return wellkept.open(f"http://127.0.0.1:{between.port}", token=service.tokens["me"], **options)
 
 
 @contextlib.contextmanager
@@ -123,7 +123,7 @@ def test_frozen(service: WebService) -> None:
 FULL = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
-from kept.cli import main
+from wellkept.cli import main
 main(["serve", *sys.argv[1:]])
 """
 
@@ -267,21 +267,21 @@ def long_head(link: socket.socket) -> None:
         link.sendall(b"x: " + b"y" * 4000 + b"\r\n")
 
 
-WIRE = "kept-wire: 1"
+WIRE = "wellkept-wire: 1"
 
 
 def with_digest(body: bytes) -> Callable[[socket.socket], None]:
-    return saying("200 OK", WIRE, f"kept-digest: {digest(body)}", body=body)
+    return saying("200 OK", WIRE, f"wellkept-digest: {digest(body)}", body=body)
 
 
 ANSWERS = {
     "nothing": (silence, "no answer"),
     "an answer without its digest": (saying("200 OK", WIRE, body=pack({})), "damaged"),
     "noise": (noise, "broke"),
-    "a page": (saying("200 OK", body=b"<html>"), "no `kept serve`"),
+    "a page": (saying("200 OK", body=b"<html>"), "no `wellkept serve`"),
     "a proxy's error": (saying("502 Bad Gateway", body=b"<html>"), "502"),
     "elsewhere": (saying("302 Found", "location: http://127.0.0.1:1/"), "302"),
-    "another version": (saying("200 OK", "kept-wire: 2", body=pack({})), "upgrade the older"),
+    "another version": (saying("200 OK", "wellkept-wire: 2", body=pack({})), "upgrade the older"),
     "no message": (with_digest(b"\xff\xff"), "no type of it|cut short"),
     "another message": (with_digest(pack([1, 2])), "can't be read"),
     "rows of nothing": (with_digest(pack({"body": b"x"})), "can't be read|damaged"),
@@ -300,8 +300,8 @@ def test_answers_that_are_none(name: str) -> None:
     answer, says = ANSWERS[name]
     with Between(answer=answer) as between:
         url = f"http://127.0.0.1:{between.port}"
-        with kept.open(url, token="t", deadline=SHORT, memory=0) as cache:
-            with pytest.raises((StoreError, kept.DecodeError), match=says):
+        with wellkept.open(url, token="t", deadline=SHORT, memory=0) as cache:
+            with pytest.raises((StoreError, wellkept.DecodeError), match=says):
                 cache.place.fetch(bytes(32))
             cache.place.line.silence.over()
             f = keep(cache=cache, version=1)(abs)

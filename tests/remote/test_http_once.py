@@ -17,12 +17,12 @@ from tests.remote.webs import Anywhere
 START = """
 import json, os, sys, time, random, warnings
 from pathlib import Path
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 sys.path.insert(0, os.environ["ROOT"])
 from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
-cache = kept.open(os.environ["STORE"], **json.loads(os.environ["OPTIONS"]))
+cache = wellkept.open(os.environ["STORE"], **json.loads(os.environ["OPTIONS"]))
 """
 
 

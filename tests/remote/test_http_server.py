@@ -20,11 +20,11 @@ from tests.caches.places import Counted
 from tests.faults.processes import Child
 from tests.remote.webs import WebServed, WebService
 
-import kept
-from kept import KeptWarning, StoreError, keep
-from kept.remote.auth import Rates
-from kept.remote.server import Limits
-from kept.remote.wire import unpack
+import wellkept
+from wellkept import KeptWarning, StoreError, keep
+from wellkept.remote.auth import Rates
+from wellkept.remote.server import Limits
+from wellkept.remote.wire import unpack
 
 BLOB = np.random.default_rng(0).bytes(3_000_000)
 NAME = blake3(BLOB).hexdigest()
@@ -73,7 +73,7 @@ def test_over_tls(home: Path, secured: tuple[str, str]) -> None:
         with host.client() as cache, pytest.raises(StoreError, match="certificate"):
             cache.size()
         plain = host.url.replace("https", "http")
-        with kept.open(plain, token="x") as cache, pytest.raises(StoreError):
+        with wellkept.open(plain, token="x") as cache, pytest.raises(StoreError):
             cache.size()
 
 
@@ -154,7 +154,7 @@ def test_of_many_who_put_a_note_if_there_is_none_one_does(
 
 def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) -> None:
     keep_blob(host)
-    from kept.remote import client as module
+    from wellkept.remote import client as module
 
     broken: list[int] = []
     real = httpx.Response.iter_raw
@@ -181,7 +181,7 @@ def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) ->
 
 def test_a_bucket_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("kept.remote.auth.time.monotonic", lambda: now)
+    monkeypatch.setattr("wellkept.remote.auth.time.monotonic", lambda: now)
     rates = Rates(10.0)
     assert [rates.wait("a") for _ in range(20)] == [0.0] * 20
     assert rates.wait("a") == pytest.approx(0.1)
@@ -247,13 +247,13 @@ def test_metrics(host: WebServed, raw: httpx.Client) -> None:
     text = raw.get("/metrics").text
     for line in text.splitlines():
         assert line.startswith("# ") or LINE.fullmatch(line), line
-    assert 'kept_lookups_total{namespace="default",found="hit"} 2' in text
-    assert 'kept_lookups_total{namespace="default",found="miss"} 2' in text
-    assert 'kept_requests_total{namespace="default",verb="commit",status="200"} 2' in text
-    assert 'kept_request_seconds_count{namespace="default",verb="fetch"} 4' in text
+    assert 'wellkept_lookups_total{namespace="default",found="hit"} 2' in text
+    assert 'wellkept_lookups_total{namespace="default",found="miss"} 2' in text
+    assert 'wellkept_requests_total{namespace="default",verb="commit",status="200"} 2' in text
+    assert 'wellkept_request_seconds_count{namespace="default",verb="fetch"} 4' in text
     assert "secretly" not in text  # who may nothing names nothing
     assert "xxx" not in text
-    resident = int(re.search(r"kept_memory_bytes (\d+)", text)[1])  # type: ignore[index]
+    resident = int(re.search(r"wellkept_memory_bytes (\d+)", text)[1])  # type: ignore[index]
     assert resident > 10_000_000
 
 
@@ -299,11 +299,11 @@ def test_a_server_holds_little_of_an_index_in_memory(host: WebServed) -> None:
 STREAMING = """
 import sys, threading
 import numpy as np, psutil
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 url, token, server, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-cache = kept.open(url, token=token, memory=0)
+cache = wellkept.open(url, token=token, memory=0)
 f = keep(cache=cache, name="large", version=1, strict=True)(lambda: made)
 g = keep(cache=cache, name="small", version=1, strict=True)(abs)
 g(-1), g(-1)

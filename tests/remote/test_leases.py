@@ -14,8 +14,8 @@ import pytest
 from tests.remote.hosts import Served
 from tests.services import Service, ssh_options_of
 
-import kept
-from kept.remote import lease_requests as locks_module
+import wellkept
+from wellkept.remote import lease_requests as locks_module
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 PATIENCE = 0.5
@@ -41,10 +41,8 @@ def test_one_has_it_and_those_on_the_server_itself_meet_it(host: Served, home: P
     assert not first.acquire(KEY), "not twice either"
     assert not second.acquire(KEY)
     assert second.acquire(OTHER)
-    with kept.open(home / "far") as there:
-        source = (
-            "import sys, kept; print(bool(kept.open(sys.argv[1]).place.locks.acquire(b'k' * 32)))"
-        )
+    with wellkept.open(home / "far") as there:
+        source = "import sys, wellkept; print(bool(wellkept.open(sys.argv[1]).place.locks.acquire(b'k' * 32)))"
         command = [sys.executable, "-c", source, str(home / "far")]
         assert subprocess.run(command, capture_output=True).stdout == b"False\n"
         first.release(KEY)
@@ -90,9 +88,9 @@ def test_cut_off_for_a_moment_it_is_still_ones_own(host: Served) -> None:
 
 
 RUN = """
-import os, pickle, sys, time, kept
+import os, pickle, sys, time, wellkept
 url, options, log = pickle.loads(bytes.fromhex(sys.argv[1]))
-@kept.keep(cache=kept.open(url, **options), name="slow", version=1, strict=True)
+@wellkept.keep(cache=wellkept.open(url, **options), name="slow", version=1, strict=True)
 def slow(x):
     with open(log, "a") as file:
         file.write(f"{os.getpid()} {x}\\n")
@@ -135,8 +133,8 @@ def test_an_owner_over_ssh_that_is_killed_is_followed_soon(
         owner.stdin.write(b"\n")
         owner.stdin.flush()
         until(lambda: (home / "log").exists())
-        with kept.open(ssh_url, **ssh_options) as cache:
-            f = kept.keep(cache=cache, name="slow", version=1, strict=True)(lambda x: x * 2)
+        with wellkept.open(ssh_url, **ssh_options) as cache:
+            f = wellkept.keep(cache=cache, name="slow", version=1, strict=True)(lambda x: x * 2)
             place = cache.place
             assert not place.locks.acquire(f.key(0).raw)
             owner.kill()

@@ -13,8 +13,8 @@ import pytest
 from tests.caches.places import Counted, new
 from tests.remote.hosts import Served
 
-import kept
-from kept import Stack
+import wellkept
+from wellkept import Stack
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_batched_with_others_that_are_there(host: Served) -> None:
 def test_hits_and_misses_of_coroutines(host: Served) -> None:
     with host.client() as cache:
 
-        @kept.keep(cache=cache, strict=True)
+        @wellkept.keep(cache=cache, strict=True)
         async def f(x: int) -> int:
             return x + 1
 

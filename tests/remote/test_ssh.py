@@ -12,14 +12,14 @@ import pytest
 from tests.caches.places import Counted
 from tests.services import Service
 
-import kept
-from kept import ConfigError
-from kept.remote.ssh import Ssh
+import wellkept
+from wellkept import ConfigError
+from wellkept.remote.ssh import Ssh
 
 
 def test_a_miss_a_commit_and_a_hit(ssh_url: str, ssh_options: dict[str, Any]) -> None:
     counted = Counted(lambda x: {"x": x, "array": np.arange(50_000) + x})
-    with kept.open(ssh_url, compress=True, **ssh_options) as cache:
+    with wellkept.open(ssh_url, compress=True, **ssh_options) as cache:
         f = counted.into(cache, strict=True)
         assert f(3)["array"][0] == 3
         assert f(3)["array"][0] == 3
@@ -32,7 +32,7 @@ def test_the_home_directory_and_odd_paths(
     odd = home / "a b;c'd$HOME"
     ssh_options["command"] = f"HOME={home} {ssh_options['command']}"
     for url, path in ((f"{sshd.url}/~/mine", home / "mine"), (f"{sshd.url}{odd}", odd)):
-        with kept.open(url, **ssh_options) as cache:
+        with wellkept.open(url, **ssh_options) as cache:
             Counted(lambda x: x).into(cache, strict=True)(1)
         assert (path / "index.sqlite").exists()
 
@@ -54,15 +54,15 @@ def test_the_home_directory_and_odd_paths(
 )
 def test_what_is_no_url(url: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
-        kept.open(url)
+        wellkept.open(url)
     assert "secret" not in str(caught.value)
 
 
 def test_options_that_are_none() -> None:
     with pytest.raises(ConfigError, match="no such option 'nonsense'"):
-        kept.open("ssh://host/path", nonsense=1)
+        wellkept.open("ssh://host/path", nonsense=1)
     with pytest.raises(ConfigError, match="deadline"):
-        kept.open("ssh://host/path", deadline=0)
+        wellkept.open("ssh://host/path", deadline=0)
     assert repr(Ssh("ssh://me@host:22/path")) == "Ssh('ssh://me@host:22/path')"
 
 
@@ -99,7 +99,7 @@ def test_a_large_array_takes_no_memory_on_its_way(
     sshd: Service, ssh_url: str, ssh_options: dict[str, Any]
 ) -> None:
     array = np.arange(32_000_000)  # 256 MB
-    with kept.open(ssh_url, memory=0, deadline=120, **ssh_options) as cache:
+    with wellkept.open(ssh_url, memory=0, deadline=120, **ssh_options) as cache:
         counted = Counted(lambda x: array)
         f = counted.into(cache, strict=True)
         cache.calls.get("0" * 64)

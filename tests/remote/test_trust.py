@@ -14,11 +14,11 @@ import pytest
 from tests.caches.places import Counted, new
 from tests.remote.hosts import Served
 
-import kept
-from kept import KeptWarning, Stack, StoreError, UntrustedSource
-from kept.codecs import Frame
-from kept.records import Value
-from kept.stores.keyring import Keyring, keys_path
+import wellkept
+from wellkept import KeptWarning, Stack, StoreError, UntrustedSource
+from wellkept.codecs import Frame
+from wellkept.records import Value
+from wellkept.stores.keyring import Keyring, keys_path
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ class Box:
 
 
 def as_another_user(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> Keyring:
-    monkeypatch.setenv("KEPT_KEYS", str(home / f"keys of {name}"))
+    monkeypatch.setenv("WELLKEPT_KEYS", str(home / f"keys of {name}"))
     return Keyring()
 
 
@@ -86,7 +86,7 @@ def test_what_is_planted_there_is_never_run(host: Served, home: Path, codec: str
         call = f.call(1)
         with pytest.raises(UntrustedSource):
             cache.load(call.result)
-        with pytest.raises(kept.NotKept):
+        with pytest.raises(wellkept.NotKept):
             f.load(1)
         near = Stack(new("embedded"), cache)
         with warnings.catch_warnings():
@@ -95,7 +95,7 @@ def test_what_is_planted_there_is_never_run(host: Served, home: Path, codec: str
         planted(host, f, 1, path, codec)
         copied = new("embedded")
         cache.transfer(copied)
-        with pytest.raises((kept.DecodeError, kept.NotKept)):
+        with pytest.raises((wellkept.DecodeError, wellkept.NotKept)):
             copied.load(call.result)
     assert not path.exists()
 
@@ -146,7 +146,7 @@ def test_others_need_a_key_that_both_have(
     theirs = as_another_user(monkeypatch, home, "them")
     with host.client() as cache:
         f = counted.into(cache, strict=True)
-        with pytest.warns(KeptWarning, match="kept keys"):
+        with pytest.warns(KeptWarning, match="wellkept keys"):
             assert f(1) == Box(1)
         assert counted.runs == 2
         # It is there now as they made it: unsigned.
@@ -226,14 +226,14 @@ def test_a_line_that_is_no_key_is_not_quoted(home: Path, monkeypatch: pytest.Mon
     ring = as_another_user(monkeypatch, home, "me")
     secret = ring.make().key.secret.hex()
     ring.path.write_text(f"{secret[:-2]} 2026-01-01\n")
-    with pytest.raises(kept.ConfigError, match=":1: not a key") as caught:
+    with pytest.raises(wellkept.ConfigError, match=":1: not a key") as caught:
         ring.known()
     assert secret[:20] not in str(caught.value)
 
 
 def test_where_the_keys_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert keys_path() == home / ".config/kept/keys"
-    monkeypatch.setenv("KEPT_KEYS", "~/elsewhere")
+    assert keys_path() == home / ".config/wellkept/keys"
+    monkeypatch.setenv("WELLKEPT_KEYS", "~/elsewhere")
     assert keys_path() == home / "elsewhere"
 
 

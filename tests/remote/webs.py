@@ -14,10 +14,10 @@ import httpx
 from tests.remote.hosts import Counting
 from tests.services import Service
 
-import kept
-from kept.remote.auth import Tokens
-from kept.remote.client import Http
-from kept.remote.server import Limits, Web, listen, server
+import wellkept
+from wellkept.remote.auth import Tokens
+from wellkept.remote.client import Http
+from wellkept.remote.server import Limits, Web, listen, server
 
 
 class _One:
@@ -40,14 +40,14 @@ class WebServed:
 
     def __init__(
         self,
-        url: str | Path | kept.Cache,
+        url: str | Path | wellkept.Cache,
         right: str = "admin",
         *,
         limits: Limits | None = None,
         secured: tuple[str, str] | None = None,
         **options: Any,
     ) -> None:
-        self.cache = url if isinstance(url, kept.Cache) else kept.open(url)
+        self.cache = url if isinstance(url, wellkept.Cache) else wellkept.open(url)
         self.desk = Counting(self.cache, **options)
         self.tokens = Tokens(Path.cwd() / f"tokens-{id(self)}.json")
         self.token = self.tokens.add("tests", {"default": right})
@@ -72,9 +72,9 @@ class WebServed:
         """A client's place."""
         return Http(self.url, token=self.token, **options)
 
-    def client(self, *, memory: int | str = "256 MB", **options: Any) -> kept.Cache:
+    def client(self, *, memory: int | str = "256 MB", **options: Any) -> wellkept.Cache:
         """A client's cache."""
-        return kept.open(self.url, token=self.token, memory=memory, **options)
+        return wellkept.open(self.url, token=self.token, memory=memory, **options)
 
     def raw(self, token: str | None = None, **options: Any) -> httpx.Client:
         """A client of the server that knows nothing of kept."""
@@ -98,12 +98,12 @@ class WebServed:
 
 
 class WebService(Service):
-    """`kept serve`, a process of its own, that serves namespaces below its directory.
+    """`wellkept serve`, a process of its own, that serves namespaces below its directory.
 
     Args:
         grants: names of tokens to what each may.
         secured: the certificate, where `options` name one.
-        options: of `kept serve`.
+        options: of `wellkept serve`.
         served: namespaces to what is served; by default `default` in a directory.
     """
 
@@ -120,7 +120,7 @@ class WebService(Service):
         self._grants = grants
         self._more = dict(environment or {})
         python = [sys.executable]
-        run = program or ["-m", "kept", "serve"]
+        run = program or ["-m", "wellkept", "serve"]
 
         def command(directory: Path, port: int) -> list[str | Path]:
             places = [f"{name}={at}" for name, at in (served or {"default": "./cache"}).items()]
@@ -136,7 +136,7 @@ class WebService(Service):
             httpx.get(url, timeout=5.0, verify=check).raise_for_status()
 
         super().__init__(
-            "kept-serve",
+            "wellkept-serve",
             command,
             answers,
             url=scheme + "://127.0.0.1:{port}",
@@ -148,7 +148,7 @@ class WebService(Service):
         self.tokens = {name: known.add(name, rights) for name, rights in self._grants.items()}
 
     def _environment(self) -> dict[str, str]:
-        source = str(Path(kept.__file__).parents[1])
+        source = str(Path(wellkept.__file__).parents[1])
         return {**super()._environment(), "PYTHONPATH": source, **self._more}
 
     @property
@@ -157,10 +157,10 @@ class WebService(Service):
         assert self._process is not None
         return self._process.pid
 
-    def open(self, name: str, namespace: str = "default", **options: Any) -> kept.Cache:
+    def open(self, name: str, namespace: str = "default", **options: Any) -> wellkept.Cache:
         """A cache of a client with that token."""
         options = {"memory": 0, **options}
-        return kept.open(f"{self.url}/{namespace}", token=self.tokens[name], **options)
+        return wellkept.open(f"{self.url}/{namespace}", token=self.tokens[name], **options)
 
 
 class Anywhere(WebService):
@@ -172,7 +172,7 @@ class Anywhere(WebService):
 
     @property
     def options(self) -> dict[str, str]:
-        """What `kept.open` takes beside the URL, which is this one's and a path."""
+        """What `wellkept.open` takes beside the URL, which is this one's and a path."""
         return {"token": self.tokens["all"]}
 
 

@@ -9,68 +9,68 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.runs.nodes import CALLED, GAVE, Edge, Node
+import wellkept
+from wellkept.runs.nodes import CALLED, GAVE, Edge, Node
 
 
-@kept.keep(name="lab:load", version=1)
+@wellkept.keep(name="lab:load", version=1)
 def load(path: str) -> list[str]:
     return [path, "rows"]
 
 
-@kept.keep(name="lab:clean", version=1)
+@wellkept.keep(name="lab:clean", version=1)
 def clean(table: list[str], threshold: float = 0.5) -> list[Any]:
     return [*table, threshold]
 
 
-@kept.keep(name="lab:fit", version=1)
+@wellkept.keep(name="lab:fit", version=1)
 def fit(table: list[Any], rate: float) -> float:
     return rate * len(table) + 0.125
 
 
-@kept.keep(name="lab:score", version=1)
+@wellkept.keep(name="lab:score", version=1)
 def score(model: float) -> float:
     return model + 2000
 
 
-@kept.keep(name="lab:study", version=1)
+@wellkept.keep(name="lab:study", version=1)
 def study(path: str) -> float:
     return score(fit(clean(load(path)), 0.75))
 
 
-@kept.keep(name="lab:nothing", version=1)
+@wellkept.keep(name="lab:nothing", version=1)
 def nothing(of: Any) -> None:
     return None
 
 
 @pytest.fixture(params=["embedded", "memory", "files", "sqlite items"])
-def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[kept.Cache]:
+def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[wellkept.Cache]:
     url = {
         "embedded": str(home / "lab"),
         "memory": "memory:",
         "files": f"files:{home / 'lab-files'}",
         "sqlite items": f"sqlite:///{home / 'lab.sqlite'}",
     }[request.param]
-    with kept.open(url) as opened, kept.use(opened):
+    with wellkept.open(url) as opened, wellkept.use(opened):
         yield opened
 
 
-def names(graph: kept.Graph) -> list[str]:
+def names(graph: wellkept.Graph) -> list[str]:
     return sorted(node.function.partition(":")[2] or node.label for node in graph.nodes.values())
 
 
-def edges(graph: kept.Graph) -> set[tuple[str, str, str, str]]:
+def edges(graph: wellkept.Graph) -> set[tuple[str, str, str, str]]:
     def name(node: str) -> str:
         return graph.nodes[node].function.partition(":")[2] or "value"
 
     return {(name(e.source), name(e.target), e.kind, e.name) for e in graph.edges}
 
 
-def test_up_and_down(cache: kept.Cache) -> None:
+def test_up_and_down(cache: wellkept.Cache) -> None:
     study("a.csv")
     fit(clean(load("b.csv")), 0.75)
     table = clean.load(load.load("a.csv"))
-    graph = kept.lineage(table)
+    graph = wellkept.lineage(table)
     assert graph.focus == (clean.key(load.load("a.csv")),)
     assert edges(graph) == {
         ("study", "load", CALLED, ""),
@@ -83,20 +83,20 @@ def test_up_and_down(cache: kept.Cache) -> None:
     }
     assert names(graph) == ["clean", "fit", "load", "score", "study"]  # and nothing of b.csv
     assert not graph.cut
-    assert names(kept.lineage(table, down=0)) == ["clean", "load", "study"]
-    assert names(kept.lineage(table, up=0)) == ["clean", "fit", "score"]
-    assert names(kept.lineage(table, up=0, down=1)) == ["clean", "fit"]
-    assert kept.lineage(table, limit=2).cut
+    assert names(wellkept.lineage(table, down=0)) == ["clean", "load", "study"]
+    assert names(wellkept.lineage(table, up=0)) == ["clean", "fit", "score"]
+    assert names(wellkept.lineage(table, up=0, down=1)) == ["clean", "fit"]
+    assert wellkept.lineage(table, limit=2).cut
 
 
-def test_what_it_may_be_asked_of(cache: kept.Cache) -> None:
+def test_what_it_may_be_asked_of(cache: wellkept.Cache) -> None:
     model = fit(clean(load("a.csv")), 0.75)
     key = fit.key(clean(load("a.csv")), 0.75)
-    expected = kept.lineage(model)
+    expected = wellkept.lineage(model)
     assert expected.focus == (key,)
     same: list[Any] = [
-        kept.digest(model),
-        str(kept.digest(model))[:16],
+        wellkept.digest(model),
+        str(wellkept.digest(model))[:16],
         key,
         str(key)[:16],
         cache.calls.get(key),
@@ -104,76 +104,76 @@ def test_what_it_may_be_asked_of(cache: kept.Cache) -> None:
         fit.query().first(),
     ]
     for of in same:
-        assert kept.lineage(of).to_dict() == expected.to_dict(), of
-    assert kept.lineage(model, cache=cache).to_dict() == expected.to_dict()
+        assert wellkept.lineage(of).to_dict() == expected.to_dict(), of
+    assert wellkept.lineage(model, cache=cache).to_dict() == expected.to_dict()
 
 
-def test_a_value_that_no_kept_call_gave_but_some_took(cache: kept.Cache) -> None:
+def test_a_value_that_no_kept_call_gave_but_some_took(cache: wellkept.Cache) -> None:
     score(fit(["given", "by", "hand"], 1.0))
-    graph = kept.lineage(["given", "by", "hand"])
-    assert graph.focus == (kept.digest(["given", "by", "hand"]),)
+    graph = wellkept.lineage(["given", "by", "hand"])
+    assert graph.focus == (wellkept.digest(["given", "by", "hand"]),)
     assert ("value", "fit", GAVE, "table") in edges(graph)
     assert len(graph) == 3
     load("a.csv")
-    assert edges(kept.lineage("a.csv")) == {("value", "load", GAVE, "path")}
+    assert edges(wellkept.lineage("a.csv")) == {("value", "load", GAVE, "path")}
 
 
 def test_two_calls_that_gave_the_same_value_are_both_where_it_may_be_from(
-    cache: kept.Cache,
+    cache: wellkept.Cache,
 ) -> None:
-    twice = kept.keep(name="lab:twice", version=1)(lambda path: [path, "rows"])
+    twice = wellkept.keep(name="lab:twice", version=1)(lambda path: [path, "rows"])
     assert twice("a.csv") == load("a.csv")
     clean(["a.csv", "rows"])
-    found = kept.lineage(clean(["a.csv", "rows"]))
+    found = wellkept.lineage(clean(["a.csv", "rows"]))
     assert {edge[0] for edge in edges(found)} == {"load", "twice"}
 
 
-def test_none_and_what_is_empty_connects_nothing(cache: kept.Cache) -> None:
+def test_none_and_what_is_empty_connects_nothing(cache: wellkept.Cache) -> None:
     load("a.csv")
     nothing([])
     nothing(None)
     nothing(nothing("x"))
-    graph = kept.lineage(nothing.key("x"))
+    graph = wellkept.lineage(nothing.key("x"))
     assert (len(graph), len(graph.edges)) == (1, 0)
 
 
-def test_a_circle_ends(cache: kept.Cache) -> None:
-    turn = kept.keep(name="lab:turn", version=1)(lambda n: (n + 1) % 3 + 1000 * (n < 0) or 3)
+def test_a_circle_ends(cache: wellkept.Cache) -> None:
+    turn = wellkept.keep(name="lab:turn", version=1)(lambda n: (n + 1) % 3 + 1000 * (n < 0) or 3)
     for n in (1, 2, 3):
         turn(n)
-    graph = kept.lineage(turn.key(1))
+    graph = wellkept.lineage(turn.key(1))
     assert len(graph) == 3
     assert "…" in str(graph)
     assert graph.to_svg().startswith("<svg")
 
 
-def test_of_something_never_kept(cache: kept.Cache) -> None:
+def test_of_something_never_kept(cache: wellkept.Cache) -> None:
     load("a.csv")
     for of, message in [
         ([1, 2], r"\[1, 2\] has no lineage in .*: no kept call gave it"),
         ("never", "'never' has no lineage"),
         ("f" * 64, f"no call or value {'f' * 64} is kept"),
-        (kept.digest("x"), "no call or value .* is kept"),
+        (wellkept.digest("x"), "no call or value .* is kept"),
         (fit.query(), "no call fits"),
     ]:
-        with pytest.raises(kept.NotKept, match=message):
-            kept.lineage(of)
-    with pytest.raises(kept.Undigestible):
-        kept.lineage(iter([1]))
-    with pytest.raises(kept.ConfigError, match="up= is a number from 0 up"):
-        kept.lineage("a.csv", up=-1)
-    with pytest.raises(kept.ConfigError, match="limit= is a number from 1 up"):
-        kept.lineage("a.csv", limit=0)
+        with pytest.raises(wellkept.NotKept, match=message):
+            wellkept.lineage(of)
+    with pytest.raises(wellkept.Undigestible):
+        wellkept.lineage(iter([1]))
+    with pytest.raises(wellkept.ConfigError, match="up= is a number from 0 up"):
+        wellkept.lineage("a.csv", up=-1)
+    with pytest.raises(wellkept.ConfigError, match="limit= is a number from 1 up"):
+        wellkept.lineage("a.csv", limit=0)
 
 
-def test_digits_that_fit_several(cache: kept.Cache) -> None:
+def test_digits_that_fit_several(cache: wellkept.Cache) -> None:
     results = [load(f"{n}.csv") for n in range(700)]
     by_digits: dict[str, set[str]] = {}
-    for key in (*cache.calls.keys(), *map(kept.digest, results)):
+    for key in (*cache.calls.keys(), *map(wellkept.digest, results)):
         by_digits.setdefault(key[:4], set()).add(str(key))
     several = next(digits for digits, fit_ in by_digits.items() if len(fit_) > 1)
-    with pytest.raises(kept.AmbiguousDigest, match="fits several"):
-        kept.lineage(several)
+    with pytest.raises(wellkept.AmbiguousDigest, match="fits several"):
+        wellkept.lineage(several)
 
 
 def test_a_damaged_record_is_left_out() -> None:
@@ -181,16 +181,16 @@ def test_a_damaged_record_is_left_out() -> None:
     store = load.cache.calls
     call = score.call(fit.load(clean.load(load.load("a.csv")), 0.75))
     store.put(call.key, call.replace(metadata={"parent": 3, "run": None}))
-    assert ("study", "score", CALLED, "") not in edges(kept.lineage(call.key))
-    assert ("fit", "score", GAVE, "model") in edges(kept.lineage(call.key))
+    assert ("study", "score", CALLED, "") not in edges(wellkept.lineage(call.key))
+    assert ("fit", "score", GAVE, "model") in edges(wellkept.lineage(call.key))
 
 
 def test_a_long_chain_is_no_deep_recursion() -> None:
-    step = kept.keep(name="lab:step", version=1)(lambda n: f"<{n[1:-1]}+>")
+    step = wellkept.keep(name="lab:step", version=1)(lambda n: f"<{n[1:-1]}+>")
     value = "<>"
     for _ in range(1_500):
         value = step(value)
-    graph = kept.lineage(value, limit=5_000)
+    graph = wellkept.lineage(value, limit=5_000)
     assert len(graph) == 1_500
     assert str(graph).endswith("lines more")
     assert graph.to_svg().count("<rect") == 1_500
@@ -202,14 +202,14 @@ AWKWARD = "f(x='<a> & \"b\" \\n\x1b[31m')"
 
 
 @pytest.fixture
-def graph() -> kept.Graph:
+def graph() -> wellkept.Graph:
     nodes = [
         Node("1" * 64, AWKWARD, "m:f", "hit", 0.25, "a" * 64, 1.0),
         Node("2" * 64, "g(y=1)", "m:g", "failed", None, None, 2.0),
         Node("3" * 64, "h()", "m:h", "computed", 1.5, "c" * 64, 3.0),
         Node("d" * 64, "<dddd>"),
     ]
-    return kept.Graph(
+    return wellkept.Graph(
         nodes,
         [
             Edge("d" * 64, "1" * 64, GAVE, "x"),
@@ -222,15 +222,15 @@ def graph() -> kept.Graph:
     )
 
 
-def test_as_text(graph: kept.Graph) -> None:
+def test_as_text(graph: wellkept.Graph) -> None:
     text = str(graph)
     assert "came from\n└─ x: <dddd>" in text
     assert "led to\n└─ as y: g(y=1)  [failed]" in text
     assert "\x1b" not in text
-    assert repr(graph) == "<kept.Graph of 4 calls and 4 edges>"
+    assert repr(graph) == "<wellkept.Graph of 4 calls and 4 edges>"
 
 
-def test_as_a_picture(graph: kept.Graph) -> None:
+def test_as_a_picture(graph: wellkept.Graph) -> None:
     svg = graph._repr_svg_()
     root = ET.fromstring(svg)
     space = "{http://www.w3.org/2000/svg}"
@@ -250,7 +250,7 @@ def test_as_a_picture(graph: kept.Graph) -> None:
             assert apart, "boxes lie on each other"
 
 
-def test_for_graphviz_and_mermaid(graph: kept.Graph) -> None:
+def test_for_graphviz_and_mermaid(graph: wellkept.Graph) -> None:
     dot = graph.to_dot()
     assert dot.startswith("digraph kept {")
     assert '\\"b\\" \\\\n' in dot
@@ -264,23 +264,23 @@ def test_for_graphviz_and_mermaid(graph: kept.Graph) -> None:
     assert "\x1b" not in "".join(mermaid) + dot
 
 
-def test_for_networkx(graph: kept.Graph) -> None:
-    networkx = pytest.importorskip("networkx", reason="an extra: kept[graph]")
+def test_for_networkx(graph: wellkept.Graph) -> None:
+    networkx = pytest.importorskip("networkx", reason="an extra: wellkept[graph]")
     made = graph.to_networkx()
     assert networkx.ancestors(made, "2" * 64) == {"1" * 64, "3" * 64, "d" * 64}
     assert made.nodes["1" * 64]["seconds"] == 0.25
     assert made["3" * 64]["2" * 64][0] == {"kind": CALLED, "name": ""}
 
 
-def test_without_networkx(graph: kept.Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_networkx(graph: wellkept.Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "networkx", None)
-    with pytest.raises(kept.ConfigError, match=r"kept\[graph\]"):
+    with pytest.raises(wellkept.ConfigError, match=r"wellkept\[graph\]"):
         graph.to_networkx()
 
 
 def test_of_nothing() -> None:
-    graph = kept.Graph([], [])
+    graph = wellkept.Graph([], [])
     assert str(graph) == ""
     assert ET.fromstring(graph.to_svg()) is not None

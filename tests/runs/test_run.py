@@ -20,39 +20,39 @@ from typing import Any
 import psutil
 import pytest
 
-import kept
-from kept.caches import active
-from kept.runs.collectors import _commit
-from kept.runs.notes import EVENTS, HEADS
+import wellkept
+from wellkept.caches import active
+from wellkept.runs.collectors import _commit
+from wellkept.runs.notes import EVENTS, HEADS
 
 
-@kept.keep(name="shop:price", version=1)
+@wellkept.keep(name="shop:price", version=1)
 def price(item: str) -> float:
     return len(item) + 0.25
 
 
-@kept.keep(name="shop:total", version=1)
+@wellkept.keep(name="shop:total", version=1)
 def total(items: tuple[str, ...]) -> float:
     return sum(price(item) for item in items) + 100
 
 
-@kept.keep(name="shop:refuse", version=1)
+@wellkept.keep(name="shop:refuse", version=1)
 def refuse(n: int) -> None:
     raise ValueError(n)
 
 
-@kept.keep(name="shop:later", version=1)
+@wellkept.keep(name="shop:later", version=1)
 async def later(n: int) -> int:
     await asyncio.sleep(0)
     return n + 1000
 
 
-@kept.keep(name="shop:each", version=1)
+@wellkept.keep(name="shop:each", version=1)
 def each(n: int) -> Any:
     yield from range(n, n + 3)
 
 
-def outcomes(run: kept.Run, **said: Any) -> list[tuple[str, str, int]]:
+def outcomes(run: wellkept.Run, **said: Any) -> list[tuple[str, str, int]]:
     """Function, outcome and count of each event, in the order of the alphabet."""
     return sorted(
         (event.function.partition(":")[2], event.outcome, event.count)
@@ -62,7 +62,7 @@ def outcomes(run: kept.Run, **said: Any) -> list[tuple[str, str, int]]:
 
 def test_a_hit_a_computation_and_a_failure_are_events_with_their_cost() -> None:
     price("hat")
-    with kept.run("sweep", tags={"for": "paper"}) as run:
+    with wellkept.run("sweep", tags={"for": "paper"}) as run:
         for _ in range(3):
             price("hat")
         total(("shoe",))
@@ -78,19 +78,19 @@ def test_a_hit_a_computation_and_a_failure_are_events_with_their_cost() -> None:
     by_name = {(e.function, e.outcome): e for e in run.events()}
     hit, made = by_name["shop:price", "hit"], by_name["shop:price", "computed"]
     whole, failed = by_name["shop:total", "computed"], by_name["shop:refuse", "failed"]
-    assert (hit.key, hit.result) == (price.key("hat"), kept.digest(3.25))
+    assert (hit.key, hit.result) == (price.key("hat"), wellkept.digest(3.25))
     assert hit.seconds == price.call("hat").seconds
     assert (made.key, made.parent, whole.parent) == (price.key("shoe"), whole.key, None)
     assert whole.seconds >= made.seconds > 0
     assert whole.code == price.call("shoe").code == "version:1"
     assert (failed.error, failed.shown, failed.result) == ("ValueError", {"n": 7}, None)
-    assert failed.arguments == {"n": kept.digest(7)}
+    assert failed.arguments == {"n": wellkept.digest(7)}
     totals = run.totals()
     assert (totals.hits, totals.computed, totals.failed, totals.lost) == (3, 2, 1, 0)
     assert totals.saved == pytest.approx(3 * hit.seconds)
     assert (run.state, run.name, dict(run.tags)) == ("done", "sweep", {"for": "paper"})
     assert run.seconds is not None
-    again = kept.runs()["sweep"]
+    again = wellkept.runs()["sweep"]
     assert again == run
     assert outcomes(again) == outcomes(run)
     assert again.totals() == totals
@@ -98,7 +98,7 @@ def test_a_hit_a_computation_and_a_failure_are_events_with_their_cost() -> None:
 
 def test_what_is_recorded_with_each_call() -> None:
     began = time.time()
-    with kept.run("one") as run:
+    with wellkept.run("one") as run:
         total(("coat",))
     call, parent = price.call("coat"), total.call(("coat",))
     assert call.metadata["parent"] == parent.key
@@ -109,7 +109,7 @@ def test_what_is_recorded_with_each_call() -> None:
     assert call.metadata["cpu"] >= 0
     env = json.loads(active().place.notes.get(f"env/{call.metadata['env']}") or b"")
     assert env["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert env["kept"] == kept.__version__
+    assert env["wellkept"] == wellkept.__version__
     assert env["host"]
     assert env["user"]
     assert [m.key for m in price.query().where(run=run)] == [call.key]
@@ -122,7 +122,7 @@ def test_what_a_body_took_is_recorded() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     size = peak - psutil.Process().memory_info().rss + 80_000_000
 
-    @kept.keep(name="shop:busy", version=1)
+    @wellkept.keep(name="shop:busy", version=1)
     def busy() -> int:
         end = time.process_time() + 0.05
         held = bytearray(os.urandom(1)) * size
@@ -140,7 +140,7 @@ def test_what_a_body_took_is_recorded() -> None:
 def test_the_package_that_a_function_comes_from_is_recorded() -> None:
     import numpy as np
 
-    kept.keep(np.linalg.norm)([3.0, 4.0])
+    wellkept.keep(np.linalg.norm)([3.0, 4.0])
     (found,) = active().query("numpy*").calls()
     assert found.metadata["package"] == f"numpy {np.__version__}"
     price("tie")
@@ -148,11 +148,11 @@ def test_the_package_that_a_function_comes_from_is_recorded() -> None:
 
 
 def test_runs_inside_one_another() -> None:
-    with kept.run("outer") as outer:
+    with wellkept.run("outer") as outer:
         price("a")
-        with kept.run("inner") as inner:
+        with wellkept.run("inner") as inner:
             price("b")
-            with kept.run("innermost"):
+            with wellkept.run("innermost"):
                 price("c")
         price("d")
     assert inner.record.outer == outer.id
@@ -162,16 +162,16 @@ def test_runs_inside_one_another() -> None:
     assert outer.totals().computed == 4
     assert outer.totals(inner=False).computed == 2
     assert price.call("b").metadata["run"] == inner.id
-    assert [run.name for run in kept.runs()] == ["innermost", "inner", "outer"]
+    assert [run.name for run in wellkept.runs()] == ["innermost", "inner", "outer"]
     outer.forget()
-    assert list(kept.runs()) == []
+    assert list(wellkept.runs()) == []
     assert price.contains("c")
 
 
 def test_threads_tasks_generators_and_maps() -> None:
     with ThreadPoolExecutor(1) as before:
         before.submit(int).result()  # its thread was started outside
-        with kept.run("many") as run:
+        with wellkept.run("many") as run:
             thread = threading.Thread(target=price, args=("thread",))
             thread.start()
             thread.join()
@@ -203,8 +203,8 @@ def test_a_thread_that_outlives_its_run_records_no_more() -> None:
         price("late")
         gone.set()
 
-    with kept.run("outer") as outer:
-        with kept.run("short") as short:
+    with wellkept.run("outer") as outer:
+        with wellkept.run("short") as short:
             threading.Thread(target=work).start()
         go.set()
         assert gone.wait(30)
@@ -221,12 +221,12 @@ def test_process_pools(how: str) -> None:
     context = multiprocessing.get_context(how)
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         pool.submit(int).result()  # the worker was started outside of the run
-        with kept.run("pool") as run:
+        with wellkept.run("pool") as run:
             submitted = [total.submit(pool, (f"{how}{n}",)) for n in range(2)]
             bound = pool.submit(total.bind((f"{how}3",)))
             joined = pool.submit(in_a_run, run, (f"{how}4",))
             assert [future.result() for future in (*submitted, bound, joined)]
-    assert outcomes(kept.runs()["pool"]) == [
+    assert outcomes(wellkept.runs()["pool"]) == [
         *[("price", "computed", 1)] * 4,
         *[("total", "computed", 1)] * 4,
     ]
@@ -234,19 +234,19 @@ def test_process_pools(how: str) -> None:
     assert active().query(run=run).count() == 8
 
 
-def in_a_run(run: kept.Run, items: tuple[str, ...]) -> float:
+def in_a_run(run: wellkept.Run, items: tuple[str, ...]) -> float:
     with run.joined():
         return total(items)
 
 
-@kept.keep(name="shop:many", version=1, ignore="pool")
+@wellkept.keep(name="shop:many", version=1, ignore="pool")
 def many(items: tuple[str, ...], pool: Any) -> float:
     return float(sum(pool.submit(price.bind(item)).result() for item in items))
 
 
 def test_who_called_a_sent_call_is_its_parent() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        with kept.run("sent"):
+        with wellkept.run("sent"):
             many(("p", "q"), pool)
         pool.submit(price.bind("alone")).result()
     parents = [price.call(item).metadata.get("parent") for item in ("p", "q", "alone")]
@@ -254,16 +254,16 @@ def test_who_called_a_sent_call_is_its_parent() -> None:
 
 
 CRASHES = """
-import os, sys, time, kept
+import os, sys, time, wellkept
 
-@kept.keep(version=1)
+@wellkept.keep(version=1)
 def f(n):
     return n * 1000
 
-with kept.run("doomed") as run:
+with wellkept.run("doomed") as run:
     f(1)
     f(1)
-    while not list(kept.runs(name="doomed").totals()):
+    while not list(wellkept.runs(name="doomed").totals()):
         time.sleep(0.01)
     print(run.id, flush=True)
     sys.stdin.read()
@@ -278,41 +278,41 @@ def test_a_run_whose_process_was_killed_has_crashed(home: Path) -> None:
     assert process.stdin
     assert process.stdout
     name = process.stdout.readline().strip()
-    assert kept.runs()["doomed"].state == "running"
-    with pytest.raises(kept.ConfigError, match="running"):
-        kept.runs()["doomed"].forget()
+    assert wellkept.runs()["doomed"].state == "running"
+    with pytest.raises(wellkept.ConfigError, match="running"):
+        wellkept.runs()["doomed"].forget()
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdin.close()
     process.stdout.close()
-    run = kept.runs()["doomed"]
+    run = wellkept.runs()["doomed"]
     assert (run.id, run.state, run.seconds) == (name, "crashed", None)
     assert run.totals().computed == 1
-    assert "crashed" in str(kept.runs())
+    assert "crashed" in str(wellkept.runs())
     run.forget()
-    assert not list(kept.runs())
+    assert not list(wellkept.runs())
 
 
 def test_an_exception_leaves_the_run_failed() -> None:
-    run = kept.run("broken")
+    run = wellkept.run("broken")
     with pytest.raises(ValueError, match="8"), run:
         refuse(8)
     assert (run.state, run.record.error) == ("failed", "ValueError")
-    assert kept.runs()["broken"].state == "failed"
+    assert wellkept.runs()["broken"].state == "failed"
 
 
 def test_a_run_of_another_host_that_did_not_end_is_unfinished() -> None:
-    with kept.run("far") as run:
+    with wellkept.run("far") as run:
         pass
     owner = {**run.record.owner, "host": "elsewhere"}
-    far = kept.Run(run.record._replace(ended=None, owner=owner), run.cache)
+    far = wellkept.Run(run.record._replace(ended=None, owner=owner), run.cache)
     assert (far.state, far.seconds) == ("unfinished", None)
 
 
 def test_hits_are_gathered_and_written_in_one_piece() -> None:
     for n in range(50):
         price("h" * n)
-    with kept.run("hits") as run:
+    with wellkept.run("hits") as run:
         for _ in range(4):
             for n in range(50):
                 price("h" * n)
@@ -323,10 +323,10 @@ def test_hits_are_gathered_and_written_in_one_piece() -> None:
 
 
 def test_more_hits_than_one_table_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["kept.runs.recording"], "_HELD", 10)
+    monkeypatch.setattr(sys.modules["wellkept.runs.recording"], "_HELD", 10)
     for n in range(25):
         price("t" * n)
-    with kept.run("full") as run:
+    with wellkept.run("full") as run:
         for _ in range(2):
             for n in range(25):
                 price("t" * n)
@@ -336,35 +336,35 @@ def test_more_hits_than_one_table_holds(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_store_that_does_not_take_notes_costs_only_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with kept.run("deaf") as run:
+    with wellkept.run("deaf") as run:
         price("w")
         notes = type(run.cache.place.notes)  # type: ignore[union-attr]  # it is kept
 
         def refuse_all(self: Any, items: Any) -> None:
-            raise kept.StoreError("no")
+            raise wellkept.StoreError("no")
 
         with monkeypatch.context() as patch:
             patch.setattr(notes, "put_many", refuse_all)
-            with pytest.warns(kept.KeptWarning, match="events of the run"):
+            with pytest.warns(wellkept.KeptWarning, match="events of the run"):
                 assert run.totals().computed == 1
-    assert run.totals().computed == kept.runs()["deaf"].totals().computed == 1
+    assert run.totals().computed == wellkept.runs()["deaf"].totals().computed == 1
 
 
 def test_damaged_notes_are_left_out() -> None:
-    with kept.run("a"):
+    with wellkept.run("a"):
         price("a")
-    with kept.run("b") as b:
+    with wellkept.run("b") as b:
         price("b")
     notes = active().place.notes
     notes.put(f"{HEADS}{b.id}", b"nonsense")
     (events,) = notes.keys(f"{EVENTS}{b.id}/")
     notes.put(events, b"nonsense")
-    assert [run.name for run in kept.runs()] == ["a"]
+    assert [run.name for run in wellkept.runs()] == ["a"]
     assert b.events() == []
 
 
 def test_a_run_pickles() -> None:
-    with kept.run("p") as run:
+    with wellkept.run("p") as run:
         price("p")
     again = pickle.loads(pickle.dumps(run))
     assert again == run
@@ -372,12 +372,12 @@ def test_a_run_pickles() -> None:
 
 
 def test_a_memory_cache_has_runs_too() -> None:
-    with kept.open("memory:") as cache, kept.use(cache):
-        with kept.run("brief") as run:
+    with wellkept.open("memory:") as cache, wellkept.use(cache):
+        with wellkept.run("brief") as run:
             price("m")
-        assert [r.name for r in kept.runs()] == ["brief"]
+        assert [r.name for r in wellkept.runs()] == ["brief"]
         assert outcomes(run) == [("price", "computed", 1)]
-    assert list(kept.runs()) == []
+    assert list(wellkept.runs()) == []
 
 
 # -- choosing --------------------------------------------------------------------------------------
@@ -391,29 +391,29 @@ def test_runs_are_chosen_by_name_id_tags_and_place() -> None:
         ("sweep 2", {"n": 2}),
         ("x", {}),
     ]:
-        with kept.run(name, tags=tags) as run:
+        with wellkept.run(name, tags=tags) as run:
             ids.append(run.id)
-    runs = kept.runs()
+    runs = wellkept.runs()
     assert [run.id for run in runs] == ids[::-1]
     assert len(runs) == 4
     assert runs["sweep 2"].id == ids[2]
     assert runs[ids[0]].id == runs["sweep 1"].id == ids[0]
     assert (runs[0].id, runs[-1].id) == (ids[3], ids[0])
     assert [run.id for run in runs[1:3]] == [ids[2], ids[1]]
-    assert [run.id for run in kept.runs("sweep*")] == ids[2::-1]
-    assert [run.id for run in kept.runs(tags={"n": 2})] == [ids[2], ids[1]]
-    with pytest.raises(kept.AmbiguousDigest, match="several"):
+    assert [run.id for run in wellkept.runs("sweep*")] == ids[2::-1]
+    assert [run.id for run in wellkept.runs(tags={"n": 2})] == [ids[2], ids[1]]
+    with pytest.raises(wellkept.AmbiguousDigest, match="several"):
         runs["swe"]
-    with pytest.raises(kept.NotKept, match="no run 'nothing'"):
+    with pytest.raises(wellkept.NotKept, match="no run 'nothing'"):
         runs["nothing"]
     with pytest.raises(IndexError):
         runs[4]
-    with pytest.raises(kept.ConfigError, match="which runs"):
+    with pytest.raises(wellkept.ConfigError, match="which runs"):
         runs.forget()
-    assert kept.runs("sweep*").forget() == ids[2::-1]
-    assert kept.runs().forget(older="1 h") == []
-    assert kept.runs().forget("x") == [ids[3]]
-    assert repr(kept.runs()).endswith(" yet")
+    assert wellkept.runs("sweep*").forget() == ids[2::-1]
+    assert wellkept.runs().forget(older="1 h") == []
+    assert wellkept.runs().forget("x") == [ids[3]]
+    assert repr(wellkept.runs()).endswith(" yet")
 
 
 @pytest.mark.parametrize(
@@ -427,22 +427,22 @@ def test_runs_are_chosen_by_name_id_tags_and_place() -> None:
     ],
 )
 def test_what_is_no_run(said: dict[str, Any], message: str) -> None:
-    with pytest.raises(kept.ConfigError, match=message):
-        kept.run(**said)
+    with pytest.raises(wellkept.ConfigError, match=message):
+        wellkept.run(**said)
 
 
 def test_a_run_is_one_block() -> None:
-    run = kept.run("once")
+    run = wellkept.run("once")
     assert repr(run).endswith("'once' not begun>")
-    with pytest.raises(kept.ConfigError, match="not open"):
+    with pytest.raises(wellkept.ConfigError, match="not open"):
         run.joined()
     with run:
         pass
-    with pytest.raises(kept.ConfigError, match="began already"):
+    with pytest.raises(wellkept.ConfigError, match="began already"):
         run.__enter__()
-    with pytest.raises(kept.ConfigError, match="by='call'"):
+    with pytest.raises(wellkept.ConfigError, match="by='call'"):
         run.table(by="day")
-    with pytest.raises(kept.ConfigError, match="with a run"):
+    with pytest.raises(wellkept.ConfigError, match="with a run"):
         run.compare("another")  # type: ignore[arg-type]  # what is refused
 
 
@@ -458,7 +458,7 @@ def test_collectors_of_a_function(monkeypatch: pytest.MonkeyPatch, home: Path) -
         asked.append(1)
         return {"row": 3}
 
-    @kept.keep(
+    @wellkept.keep(
         version=1,
         meta={
             "environment": ["SHOP_*"],
@@ -498,7 +498,7 @@ def test_git_is_asked_once_a_process(monkeypatch: pytest.MonkeyPatch, home: Path
 
     monkeypatch.setattr(subprocess, "run", run)
     _commit.cache_clear()
-    made = kept.keep(name="git:f", version=1, meta="git")(eval("lambda n: n"))  # of no file
+    made = wellkept.keep(name="git:f", version=1, meta="git")(eval("lambda n: n"))  # of no file
     made(1), made(2)
     said = made.call(1).metadata["git"]
     assert len(asked) == 1
@@ -507,13 +507,13 @@ def test_git_is_asked_once_a_process(monkeypatch: pytest.MonkeyPatch, home: Path
 
 
 def test_a_collector_that_fails_costs_only_a_warning() -> None:
-    @kept.keep(
+    @wellkept.keep(
         version=1, meta={"broken": lambda: 1 / 0, "wrong": lambda: 3, "fine": lambda: {"a": 1}}
     )
     def f(n: int) -> int:
         return n
 
-    with pytest.warns(kept.KeptWarning) as told:
+    with pytest.warns(wellkept.KeptWarning) as told:
         assert (f(1), f(2)) == (1, 2)
     assert sorted(str(one.message).split("'")[1] for one in told) == ["broken", "wrong"]
     assert f.call(2).metadata["fine"] == {"a": 1}
@@ -523,7 +523,7 @@ def test_a_collector_that_fails_costs_only_a_warning() -> None:
 def test_what_collectors_give_may_be_large() -> None:
     large = {"text": "x" * 5_000}
 
-    @kept.keep(version=1, meta={"large": lambda: large})
+    @wellkept.keep(version=1, meta={"large": lambda: large})
     def f(n: int) -> int:
         return n
 
@@ -533,7 +533,7 @@ def test_what_collectors_give_may_be_large() -> None:
 
 
 def test_nothing_is_recorded_if_nothing_is_to_be() -> None:
-    f = kept.keep(name="shop:silent", version=1, meta=False)(lambda n: n)
+    f = wellkept.keep(name="shop:silent", version=1, meta=False)(lambda n: n)
     f(1)
     assert dict(f.call(1).metadata) == {}
 
@@ -541,14 +541,14 @@ def test_nothing_is_recorded_if_nothing_is_to_be() -> None:
 def test_collectors_of_the_configuration(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "shopping.py").write_text("def row():\n    return {'row': 4}\n")
     monkeypatch.syspath_prepend(home)
-    monkeypatch.delenv("KEPT_CACHE")
-    (home / "kept.toml").write_text(
+    monkeypatch.delenv("WELLKEPT_CACHE")
+    (home / "wellkept.toml").write_text(
         'cache = "./here"\n[meta]\npackages = ["numpy"]\nmine = "shopping:row"\ntags = {who = "me"}\n'
     )
     from tests.conftest import forget_the_default_cache
 
     forget_the_default_cache()
-    with kept.run("said") as run:
+    with wellkept.run("said") as run:
         price("conf")
     for said in (price.call("conf").metadata, run.record.metadata):
         assert said["mine"] == {"row": 4}
@@ -568,5 +568,5 @@ def test_collectors_of_the_configuration(home: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_collectors_that_are_none(meta: Any, message: str) -> None:
-    with pytest.raises(kept.ConfigError, match=message):
-        kept.keep(meta=meta)(lambda: 1)
+    with pytest.raises(wellkept.ConfigError, match=message):
+        wellkept.keep(meta=meta)(lambda: 1)

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kept import keep
-from kept import open as kept_open
-from kept.runs.sources import recorded, sources
+from wellkept import keep
+from wellkept import open as kept_open
+from wellkept.runs.sources import recorded, sources
 
 RATE = 3
 SECRET = "hunter2"[::-1]
@@ -54,7 +54,7 @@ def test_all_that_was_reached_is_there_to_read(tmp_path: Path) -> None:
 
 def test_a_method_has_one_more_of_its_receivers_class(tmp_path: Path) -> None:
     cache = kept_open(tmp_path / "cache")
-    from kept import use
+    from wellkept import use
 
     with use(cache):
         Model().kept_run(2)
@@ -97,9 +97,9 @@ def test_nothing_is_written_where_nothing_is_to_be_recorded(tmp_path: Path) -> N
 
 PROGRAM = """
 import json
-from kept import keep
-from kept import open as kept_open
-from kept.runs.sources import recorded
+from wellkept import keep
+from wellkept import open as kept_open
+from wellkept.runs.sources import recorded
 {constant}
 def other(x):
     return x

@@ -7,40 +7,40 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.caches import active
-from kept.runs.table import Table, duration
+import wellkept
+from wellkept.caches import active
+from wellkept.runs.table import Table, duration
 
 SOURCE = {"value": 1.5}
 
 
-@kept.keep(name="plant:seed", version=1)
+@wellkept.keep(name="plant:seed", version=1)
 def seed(n: int) -> list[Any]:
     return [n, "seed"]
 
 
-@kept.keep(name="plant:grow", version=1)
+@wellkept.keep(name="plant:grow", version=1)
 def grow(seed: list[Any]) -> list[Any]:
     return [*seed, "grown"]
 
 
-@kept.keep(name="plant:garden", version=1)
+@wellkept.keep(name="plant:garden", version=1)
 def garden(n: int) -> list[Any]:
     return [*grow(seed(n)), "garden"]
 
 
-@kept.keep(name="plant:weather", version=1)
+@wellkept.keep(name="plant:weather", version=1)
 def weather(day: int) -> float:
     return SOURCE["value"]
 
 
-@kept.keep(name="plant:wilt", version=1)
+@wellkept.keep(name="plant:wilt", version=1)
 def wilt(n: int) -> None:
     raise ValueError(n)
 
 
 def made(version: int) -> Callable[[int], int]:
-    return kept.keep(name="plant:edited", version=version)(lambda n: n * version + 5000)
+    return wellkept.keep(name="plant:edited", version=version)(lambda n: n * version + 5000)
 
 
 def kinds(comparison: Any) -> dict[str, list[str]]:
@@ -51,11 +51,11 @@ def kinds(comparison: Any) -> dict[str, list[str]]:
 
 
 def test_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
-    with kept.run("first") as first:
+    with wellkept.run("first") as first:
         garden(1), garden(2), weather(1), weather(2), made(1)(7), seed(100)
     active().evict(function="plant:weather")
     monkeypatch.setitem(SOURCE, "value", 1.5)
-    with kept.run("second") as second:
+    with wellkept.run("second") as second:
         garden(1), garden(3), made(2)(7)
         weather.rerun(1)
         SOURCE["value"] = 2.5
@@ -68,12 +68,12 @@ def test_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
         "recomputed": ["weather(day=1)"],
         "drifted": ["weather(day=2)"],
         "changed": ["edited(n=7)"],
-        "new": ["garden(n=3)", f"grow(seed=<{kept.digest([3, 'seed'])[:8]}>)", "seed(n=3)"],
+        "new": ["garden(n=3)", f"grow(seed=<{wellkept.digest([3, 'seed'])[:8]}>)", "seed(n=3)"],
         "failed": ["wilt(n=1)"],
-        "spared": [f"grow(seed=<{kept.digest([1, 'seed'])[:8]}>)", "seed(n=1)"],
+        "spared": [f"grow(seed=<{wellkept.digest([1, 'seed'])[:8]}>)", "seed(n=1)"],
         "gone": [
             "garden(n=2)",
-            f"grow(seed=<{kept.digest([2, 'seed'])[:8]}>)",
+            f"grow(seed=<{wellkept.digest([2, 'seed'])[:8]}>)",
             "seed(n=100)",
             "seed(n=2)",
         ],
@@ -83,7 +83,10 @@ def test_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     (drifted,) = comparison.drifted
     assert drifted.now
     assert drifted.before
-    assert (drifted.now.result, drifted.before.result) == (kept.digest(2.5), kept.digest(1.5))
+    assert (drifted.now.result, drifted.before.result) == (
+        wellkept.digest(2.5),
+        wellkept.digest(1.5),
+    )
     table = comparison.table()
     assert [row["kind"] for row in table][:3] == ["drifted", "changed", "failed"]
     assert str(comparison).endswith(
@@ -92,21 +95,21 @@ def test_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<table>" in comparison._repr_html_()
     same = kinds(first.compare(first))
     assert set(same) == {"recomputed"}
-    with kept.run("nothing") as nothing:
+    with wellkept.run("nothing") as nothing:
         pass
     assert str(nothing.compare(nothing)).endswith("neither run made a call")
 
 
 def test_a_comparison_of_runs_of_two_caches(home: Any) -> None:
-    with kept.open(home / "one") as cache, kept.use(cache), kept.run("one") as one:
+    with wellkept.open(home / "one") as cache, wellkept.use(cache), wellkept.run("one") as one:
         seed(1)
-    with kept.open(home / "two") as cache, kept.use(cache), kept.run("two") as two:
+    with wellkept.open(home / "two") as cache, wellkept.use(cache), wellkept.run("two") as two:
         seed(1), seed(2)
         assert kinds(two.compare(one)) == {"recomputed": ["seed(n=1)"], "new": ["seed(n=2)"]}
 
 
 def test_the_graph_of_a_run() -> None:
-    with kept.run("graph") as run:
+    with wellkept.run("graph") as run:
         garden(1), garden(1)
         grow(seed(1))
         with pytest.raises(ValueError, match="1"):
@@ -126,14 +129,14 @@ def test_the_graph_of_a_run() -> None:
     }
     assert str(run.graph()).startswith("garden(n=1)  [computed")
     active().evict(function="plant:*")  # what happened is known without the records
-    again = kept.runs()["graph"].graph()
+    again = wellkept.runs()["graph"].graph()
     assert {(e.source, e.target, e.kind) for e in again.edges} == {
         (e.source, e.target, e.kind) for e in graph.edges
     }
 
 
 def test_the_tables_of_a_run() -> None:
-    with kept.run("tables") as run:
+    with wellkept.run("tables") as run:
         garden(1), garden(1), garden(1)
         with pytest.raises(ValueError, match="1"):
             wilt(1)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import kept
-from kept import keep
+import wellkept
+from wellkept import keep
 
 _real = time.time
 TTL = 100.0
@@ -24,7 +24,7 @@ class Actor:
     """Acts on a cache at `root`; every body that runs adds a line to `log`."""
 
     def __init__(self) -> None:
-        self.cache: kept.Cache | None = None
+        self.cache: wellkept.Cache | None = None
         self.offset = 0.0
         self.root = self.log = ""
         self.memory = ""
@@ -76,9 +76,9 @@ class Actor:
         if self.ssh:
             options: Any = dict(self.ssh)
             url = options.pop("url") + self.root
-            self.cache = kept.open(url, memory=self.memory, **options)
+            self.cache = wellkept.open(url, memory=self.memory, **options)
         else:
-            self.cache = kept.open(self.root, memory=self.memory, network=self.network)
+            self.cache = wellkept.open(self.root, memory=self.memory, network=self.network)
 
     def do_reopen(self) -> None:
         assert self.cache is not None
@@ -98,7 +98,7 @@ class Actor:
 
     def _using(self, do: Callable[[], Any]) -> Any:
         assert self.cache is not None
-        with kept.use(self.cache):
+        with wellkept.use(self.cache):
             return do()
 
     def do_call(self, name: str, i: int, nonce: str) -> Any:
@@ -118,7 +118,7 @@ class Actor:
     def do_load(self, name: str, i: int) -> Any:
         try:
             return self._using(lambda: changed(self.functions[name].load(i)))
-        except kept.NotKept:
+        except wellkept.NotKept:
             return "not kept"
 
     def do_evict(self, name: str) -> int:

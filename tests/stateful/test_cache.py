@@ -36,7 +36,7 @@ class Processes:
         self.b: Child | None = None
         shm = Path("/dev/shm")
         place = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
-        self.scratch = Path(tempfile.mkdtemp(prefix="kept-stateful-", dir=place))
+        self.scratch = Path(tempfile.mkdtemp(prefix="wellkept-stateful-", dir=place))
         self.last: tuple[Any, ...] = ()
         self.reach: tuple[Any, ...] = ()
         self.number = 0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tests.stores.agreement import check_agreement
 
-from kept.stores import wrappers
-from kept.stores.memory import Void
-from kept.stores.openers import MEDIA
+from wellkept.stores import wrappers
+from wellkept.stores.memory import Void
+from wellkept.stores.openers import MEDIA
 
 HERE = Path(__file__).parent
 REMOTE = HERE.parent / "remote" / "test_agreement.py"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from kept.errors import DamagedValue, StoreError
-from kept.stores.blobs import Blobs
+from wellkept.errors import DamagedValue, StoreError
+from wellkept.stores.blobs import Blobs
 
 CONTENT = bytes(range(256)) * 400
 NAME = blake3(CONTENT).hexdigest()
@@ -111,7 +111,7 @@ def test_one_cut_short_is_written_again(blobs: Blobs) -> None:
 def test_verified_on_the_first_load_and_when_the_file_changed(
     blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kept.stores import blobs as module
+    from wellkept.stores import blobs as module
 
     count = []
     real = module.buffer_digest

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kept.errors import KeptWarning, StoreError
-from kept.stores import database as module
-from kept.stores.database import Database, is_damage, on_network
+from wellkept.errors import KeptWarning, StoreError
+from wellkept.stores import database as module
+from wellkept.stores.database import Database, is_damage, on_network
 
 
 def schema(c: sqlite3.Connection) -> None:
@@ -295,9 +295,9 @@ def hook():  # of somebody else; registered earlier, it runs later, just before 
 
 os.register_at_fork(before=hook)
 
-import kept
+import wellkept
 
-notes = kept.open("cache").place.notes
+notes = wellkept.open("cache").place.notes
 notes.put("env/a", b"a")
 database = notes._database
 

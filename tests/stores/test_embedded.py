@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-import kept
-from kept import keep
-from kept.errors import ConfigError, KeptWarning, StoreError, UntrustedSource
-from kept.records import Call, Digest, Value
-from kept.stores.blobs import Blobs
-from kept.stores.database import Database
-from kept.stores.embedded import Embedded
+import wellkept
+from wellkept import keep
+from wellkept.errors import ConfigError, KeptWarning, StoreError, UntrustedSource
+from wellkept.records import Call, Digest, Value
+from wellkept.stores.blobs import Blobs
+from wellkept.stores.database import Database
+from wellkept.stores.embedded import Embedded
 
 
 def mode(path: Path) -> int:
@@ -88,7 +88,7 @@ class TestDirectory:
 
     def test_many_that_begin_at_once(self, tmp_path: Path) -> None:
         code = (
-            "import os, sys; os.umask(0o002); from kept.stores.embedded import Embedded;"
+            "import os, sys; os.umask(0o002); from wellkept.stores.embedded import Embedded;"
             "sys.stdin.readline(); Embedded(sys.argv[1]).count({bytes(32): 1})"
         )
         runs = [
@@ -166,7 +166,7 @@ class TestWhole:
         with pytest.raises(TypeError, match="pickle its cache"):
             pickle.dumps(store)
         store.close()
-        with kept.open(tmp_path / "c") as cache:
+        with wellkept.open(tmp_path / "c") as cache:
             again = pickle.loads(pickle.dumps(cache))
             assert again.url == cache.url
             again.close()
@@ -183,7 +183,7 @@ class TestWhole:
     def test_a_directory_that_is_removed_under_it(self, tmp_path: Path) -> None:
         import shutil
 
-        with kept.open(tmp_path / "c") as cache:
+        with wellkept.open(tmp_path / "c") as cache:
 
             @keep(cache=cache)
             def f(i: int) -> bytearray:
@@ -198,7 +198,7 @@ class TestWhole:
             assert f(1) == bytearray(100_001)
 
     def test_uses_are_counted(self, tmp_path: Path) -> None:
-        with kept.open(tmp_path / "c") as cache:
+        with wellkept.open(tmp_path / "c") as cache:
 
             @keep(cache=cache)
             def f(i: int) -> int:

@@ -14,13 +14,13 @@ import pytest
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import create_each, race
 
-from kept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
-from kept.records import Value
-from kept.stores import files as files_module
-from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
-from kept.stores.files import Files
-from kept.stores.parts import Parts
-from kept.testing import Accessor, StoreContract
+from wellkept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
+from wellkept.records import Value
+from wellkept.stores import files as files_module
+from wellkept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
+from wellkept.stores.files import Files
+from wellkept.stores.parts import Parts
+from wellkept.testing import Accessor, StoreContract
 
 KEY = "blobs/" + "ab" * 32
 
@@ -380,7 +380,7 @@ def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
 def test_a_blob_is_verified_once_and_again_when_its_file_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kept.stores import coder
+    from wellkept.stores import coder
 
     store, data = Files(tmp_path), b"x" * 200_000
     values = coder.CodedValues(store, store)

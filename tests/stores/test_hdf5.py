@@ -20,10 +20,10 @@ import pytest
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import check_races, die_in_time
 
-from kept.errors import ConfigError, KeptWarning, StoreError, UntrustedSource
-from kept.stores.base import Creates, Many, Replaces
-from kept.stores.hdf5 import Hdf5
-from kept.testing import StoreContract
+from wellkept.errors import ConfigError, KeptWarning, StoreError, UntrustedSource
+from wellkept.stores.base import Creates, Many, Replaces
+from wellkept.stores.hdf5 import Hdf5
+from wellkept.testing import StoreContract
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 
@@ -31,7 +31,7 @@ MIB = 1024 * 1024
 KEY = "values/" + "ab" * 32
 DATASET = f"/values/ab/{'ab' * 32}"
 
-pytestmark = pytest.mark.filterwarnings("error::kept.errors.KeptWarning")
+pytestmark = pytest.mark.filterwarnings("error::wellkept.errors.KeptWarning")
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_what_was_freed_is_given_back(path: Path) -> None:
 _MEMORY = """
 import os, sys
 from pathlib import Path
-from kept.stores.hdf5 import Hdf5
+from wellkept.stores.hdf5 import Hdf5
 
 def resident(which):
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith(which))
@@ -281,7 +281,7 @@ def test_killed_while_compacting(path: Path) -> None:
 
 _WRITER = """
 import sys, random
-from kept.stores.hdf5 import Hdf5
+from wellkept.stores.hdf5 import Hdf5
 store, me, n = Hdf5(sys.argv[1]), sys.argv[2], 0
 while True:
     n += 1
@@ -417,8 +417,8 @@ def test_a_file_that_is_only_read(path: Path) -> None:
     code = """
 import os, sys
 import blake3, h5py, numpy
-from kept.errors import StoreError
-from kept.stores.hdf5 import Hdf5
+from wellkept.errors import StoreError
+from wellkept.stores.hdf5 import Hdf5
 os.setuid(65534) if os.getuid() == 0 else None
 store = Hdf5(sys.argv[1], trust=True)
 assert store.get("a") == b"1" and list(store.keys()) == ["a"]
@@ -475,7 +475,7 @@ def test_what_is_no_buffer_is_refused_and_harms_nothing(path: Path) -> None:
 
 def test_without_h5py(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[hdf5\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[hdf5\]'"):
         Hdf5(path)
 
 
@@ -483,7 +483,7 @@ def test_without_h5py(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 
 def test_importing_it_imports_no_driver() -> None:
-    code = "import sys, kept.stores.hdf5; assert not {'h5py', 'numpy'} & set(sys.modules)"
+    code = "import sys, wellkept.stores.hdf5; assert not {'h5py', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -498,7 +498,7 @@ def test_it_travels(path: Path) -> None:
 def test_a_program_that_ends_with_an_open_file_ends_well(path: Path) -> None:
     code = """
 import os, sys
-from kept.stores.hdf5 import Hdf5
+from wellkept.stores.hdf5 import Hdf5
 store = Hdf5(sys.argv[1]); store.put("a", b"1"); store.get("a")
 if pid := os.fork():
     raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept import Cache, StoreError, UntrustedSource, keep
-from kept.stores import Hdf5
-from kept.stores.filesystem import open_regular
+import wellkept
+from wellkept import Cache, StoreError, UntrustedSource, keep
+from wellkept.stores import Hdf5
+from wellkept.stores.filesystem import open_regular
 
 pytestmark = [
     pytest.mark.timeout(30),
-    pytest.mark.filterwarnings("ignore::kept.KeptWarning"),  # told once a function
+    pytest.mark.filterwarnings("ignore::wellkept.KeptWarning"),  # told once a function
 ]
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -48,16 +48,16 @@ def large(n: int) -> Any:
 
 
 def fresh(url: str) -> Cache:
-    return kept.open(url, memory=0)
+    return wellkept.open(url, memory=0)
 
 
 @every
 def test_a_blob(home: Path, kind: str) -> None:
-    with fresh(str(home / "c")) as cache, kept.use(cache):
+    with fresh(str(home / "c")) as cache, wellkept.use(cache):
         large(1)
     (blob,) = (home / "c" / "blobs").rglob("*/*")
     instead(blob, kind)
-    with fresh(str(home / "c")) as cache, kept.use(cache):
+    with fresh(str(home / "c")) as cache, wellkept.use(cache):
         assert not cache.verify().ok
         if kind == "directory":
             return
@@ -69,11 +69,11 @@ def test_a_blob(home: Path, kind: str) -> None:
 @every
 @pytest.mark.parametrize("part", ["calls", "blobs"])
 def test_an_item_in_files(home: Path, kind: str, part: str) -> None:
-    with fresh(f"files:{home / 'c'}") as cache, kept.use(cache):
+    with fresh(f"files:{home / 'c'}") as cache, wellkept.use(cache):
         large(1)
     item = max(path for path in (home / "c" / part).rglob("*") if path.is_file())
     instead(item, kind)
-    with fresh(f"files:{home / 'c'}") as cache, kept.use(cache):
+    with fresh(f"files:{home / 'c'}") as cache, wellkept.use(cache):
         assert large(1)[1] == 1
 
 
@@ -81,7 +81,7 @@ def test_an_item_in_files(home: Path, kind: str, part: str) -> None:
 @pytest.mark.parametrize("end", ["", "-wal", "-journal"])
 @pytest.mark.parametrize("url", ["{}/c", "sqlite:///{}/c.db"])
 def test_an_index(home: Path, url: str, end: str, kind: str) -> None:
-    with fresh(url.format(home)) as cache, kept.use(cache):
+    with fresh(url.format(home)) as cache, wellkept.use(cache):
         large(1)
     index = home / "c.db" if "sqlite" in url else home / "c" / "index.sqlite"
     instead(Path(f"{index}{end}"), kind)
@@ -93,16 +93,16 @@ def test_an_index(home: Path, url: str, end: str, kind: str) -> None:
 def test_locks(home: Path, kind: str) -> None:
     fresh(str(home / "c")).close()
     instead(home / "c" / "locks", kind)
-    with fresh(str(home / "c")) as cache, kept.use(cache):
+    with fresh(str(home / "c")) as cache, wellkept.use(cache):
         assert large(1)[1] == 1
 
 
 @every
 def test_what_is_pending(home: Path, kind: str) -> None:
-    with fresh(str(home / "c")) as cache, kept.use(cache):
+    with fresh(str(home / "c")) as cache, wellkept.use(cache):
         large(1)
     instead(home / "c" / "pending", kind)
-    with fresh(str(home / "c")) as cache, kept.use(cache):
+    with fresh(str(home / "c")) as cache, wellkept.use(cache):
         try:
             assert large(2)[1] == 2
             assert large.query().count() >= 1
@@ -119,7 +119,7 @@ def test_hdf5(home: Path, end: str, kind: str) -> None:
     store._file.close()
     instead(Path(f"{home / 'c.h5'}{end}"), kind)
     if end == ".locks":
-        with fresh(f"hdf5:{home / 'c.h5'}") as cache, kept.use(cache):
+        with fresh(f"hdf5:{home / 'c.h5'}") as cache, wellkept.use(cache):
             assert large(1)[1] == 1
         return
     with pytest.raises(StoreError):
@@ -129,10 +129,10 @@ def test_hdf5(home: Path, end: str, kind: str) -> None:
 @every
 def test_named_state(home: Path, kind: str) -> None:
     with fresh(str(home / "c")) as cache:
-        kept.store("jobs", cache=cache).set("x", 1)
+        wellkept.store("jobs", cache=cache).set("x", 1)
     instead(home / "c" / "state.sqlite", kind)
     with fresh(str(home / "c")) as cache, pytest.raises(StoreError):
-        kept.store("jobs", cache=cache).get("x")
+        wellkept.store("jobs", cache=cache).get("x")
 
 
 def test_a_file_is_opened(tmp_path: Path) -> None:
@@ -156,5 +156,5 @@ def test_an_hdf5_file_that_others_can_write_to(home: Path, path: str, mode: int)
     with pytest.raises(UntrustedSource, match="others can write"):
         Hdf5(home / "own" / "c.h5")
     with pytest.raises(UntrustedSource, match="others can write"):
-        kept.open(f"hdf5:{home / 'own' / 'c.h5'}")
+        wellkept.open(f"hdf5:{home / 'own' / 'c.h5'}")
     assert Hdf5(home / "own" / "c.h5", trust=True).get("calls/x") == b"content"

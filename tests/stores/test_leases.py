@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from kept.errors import StoreError
-from kept.records import Value
-from kept.stores import leases as module
-from kept.stores.embedded import Embedded
-from kept.stores.leases import Lease, LeaseRecords, Leases
-from kept.stores.netlocks import IndexRecords, NetworkLocks
+from wellkept.errors import StoreError
+from wellkept.records import Value
+from wellkept.stores import leases as module
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.leases import Lease, LeaseRecords, Leases
+from wellkept.stores.netlocks import IndexRecords, NetworkLocks
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
 

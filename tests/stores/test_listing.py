@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 from tests.stores import written
 
-import kept
-from kept.conditions import Query
-from kept.stores import listed, listing
-from kept.stores.ring import CAPACITY, Ring
+import wellkept
+from wellkept.conditions import Query
+from wellkept.stores import listed, listing
+from wellkept.stores.ring import CAPACITY, Ring
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@kept.keep(name="listed.f", version=1)
+@wellkept.keep(name="listed.f", version=1)
 def f(n: int, m: int = 0) -> int:
     return n
 
@@ -36,7 +36,7 @@ def fill(count: int, start: int = 0) -> None:
         f(n, n % 3)
 
 
-def agrees(cache: kept.Cache) -> int:
+def agrees(cache: wellkept.Cache) -> int:
     """Nothing is missing from the tables, and nothing else is in them; how many calls there are."""
     place: Any = cache.place
     found = {call.key for call in place.find(Query())}
@@ -65,19 +65,19 @@ def cache(home: Path, request: pytest.FixtureRequest) -> Any:
         "power": {"durability": "power"},
         "network": {"network": True},
     }[request.param]
-    with kept.open(home / "store", **options) as opened, kept.use(opened):
+    with wellkept.open(home / "store", **options) as opened, wellkept.use(opened):
         yield opened
 
 
 class TestUpkeep:
-    def test_new_calls(self, cache: kept.Cache) -> None:
+    def test_new_calls(self, cache: wellkept.Cache) -> None:
         assert agrees(cache) == 0
         fill(5)
         assert agrees(cache) == 5
         fill(listing.BATCH + 10)
         assert agrees(cache) == listing.BATCH + 10
 
-    def test_replaced_and_deleted(self, cache: kept.Cache) -> None:
+    def test_replaced_and_deleted(self, cache: wellkept.Cache) -> None:
         fill(20)
         f.rerun(3, 0)
         f.forget(4, 1)
@@ -89,7 +89,7 @@ class TestUpkeep:
         f.rerun(7, 1)
         assert agrees(cache) == 17
 
-    def test_a_commit_of_which_nothing_came(self, cache: kept.Cache) -> None:
+    def test_a_commit_of_which_nothing_came(self, cache: wellkept.Cache) -> None:
         fill(3)
         place: Any = cache.place
 
@@ -106,7 +106,7 @@ class TestUpkeep:
         assert agrees(cache) == 6
 
     def test_a_commit_takes_in_a_batch(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(listing.BATCH - 1)
             cache.close()
             assert rows(home / "store", "SELECT count(*) FROM listed") == [(0,)]
@@ -117,7 +117,7 @@ class TestUpkeep:
 
     def test_deleted_ones_leave_nothing_for_long(self, home: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(listed, "_STALE", 50)
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             for start in range(0, 400, 40):
                 fill(40, start)
                 agrees(cache)
@@ -130,7 +130,7 @@ class TestUpkeep:
             assert rows(home / "store", "SELECT count(*) FROM terms") == [(0,)]
 
     def test_hits_are_hits_after_a_query(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             key = bytes.fromhex(f.key(1, 1))
             assert cache.fresh(key) is not None
@@ -141,7 +141,7 @@ class TestUpkeep:
 class TestOlder:
     def test_a_store_of_the_first_schema(self, home: Path) -> None:
         root = written.restored(1, home / "store")
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             calls = list(written.calls())
             assert cache.query().count() == len(calls)
             for function, arguments in calls:
@@ -149,7 +149,7 @@ class TestOlder:
 
     def test_a_scan_in_steps_while_others_write(self, home: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(listed, "_STEP", 7)
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(60)
             place: Any = cache.place
             with place.database.writing() as c:
@@ -171,7 +171,7 @@ class TestOlder:
 
     def test_a_scan_goes_on_where_it_was_killed(self, home: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr(listed, "_STEP", 7)
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(60)
             place: Any = cache.place
             with place.database.writing() as c:
@@ -181,20 +181,20 @@ class TestOlder:
                     assert not place.listing._step(c)
             fill(5, 100)
             cache.close()
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             assert agrees(cache) == 65
 
 
 class TestFiles:
     def test_the_ring_is_removed(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             Path("store/pending").unlink()
             fill(5, 10)
             assert agrees(cache) == 10
 
     def test_the_ring_is_removed_while_a_query_was_current(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             agrees(cache)
             place: Any = cache.place
@@ -205,15 +205,15 @@ class TestFiles:
 
     @pytest.mark.parametrize("damage", [b"", b"x" * 100, bytes(64 + 8 * CAPACITY)])
     def test_the_ring_is_damaged(self, home: Path, damage: bytes) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
         Path("store/pending").write_bytes(damage)
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5, 10)
             assert agrees(cache) == 10
 
     def test_more_than_the_ring_holds(self, home: Path, monkeypatch: Any) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(3)
             agrees(cache)
             place: Any = cache.place
@@ -226,34 +226,34 @@ class TestFiles:
             assert agrees(cache) == 6
 
     def test_an_older_index_is_put_back(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             agrees(cache)
         shutil.copytree("store", "backup")
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(20, 10)
             agrees(cache)
         shutil.copy("backup/index.sqlite", "store/index.sqlite")
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             assert agrees(cache) == 5
             fill(3, 50)
             assert agrees(cache) == 8
 
     def test_an_older_ring_is_put_back(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             agrees(cache)
         shutil.copy("store/pending", "old")
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(20, 10)
             agrees(cache)
         shutil.copy("old", "store/pending")
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(3, 50)
             assert agrees(cache) == 28
 
     def test_the_whole_directory_is_removed(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             agrees(cache)
             shutil.rmtree("store")
@@ -263,16 +263,16 @@ class TestFiles:
             assert agrees(cache) == 3
 
     def test_an_index_that_was_set_aside_and_salvaged(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(300)
             agrees(cache)
         index = Path("store/index.sqlite")
         content = bytearray(index.read_bytes())
         content[100:200] = bytes(100)
         index.write_bytes(content)
-        with pytest.warns(kept.KeptWarning, match="is damaged"):
-            cache = kept.open("store")
-        with cache, kept.use(cache):
+        with pytest.warns(wellkept.KeptWarning, match="is damaged"):
+            cache = wellkept.open("store")
+        with cache, wellkept.use(cache):
             assert agrees(cache) == 0
             fill(3, 1000)
             cache.verify(repair=True)
@@ -280,7 +280,7 @@ class TestFiles:
 
     def test_written_on_a_network_file_system_and_locally_in_turn(self, home: Path) -> None:
         for turn in range(4):
-            with kept.open("store", network=bool(turn % 2)) as cache, kept.use(cache):
+            with wellkept.open("store", network=bool(turn % 2)) as cache, wellkept.use(cache):
                 fill(3, 10 * turn)
                 if turn != 1:
                     assert agrees(cache) == 3 * (turn + 1)
@@ -288,7 +288,7 @@ class TestFiles:
 
 WRITER = """if True:
     import os, random, signal, sys, threading, time
-    import kept
+    import wellkept
     from tests.stores.test_listing import f
     start = int(sys.argv[1])
     def die():
@@ -296,7 +296,7 @@ WRITER = """if True:
         os.kill(os.getpid(), signal.SIGKILL)
     if len(sys.argv) > 2:
         threading.Thread(target=die, daemon=True).start()
-    with kept.open("store") as cache, kept.use(cache):
+    with wellkept.open("store") as cache, wellkept.use(cache):
         for n in range(start, start + 1500):
             f(n, n % 3)
             if n % 7 == 0:
@@ -312,7 +312,7 @@ def writer(*arguments: object) -> subprocess.Popen[bytes]:
 
 
 def test_a_store_that_can_only_be_read(home: Path, monkeypatch: Any) -> None:
-    with kept.open("store") as cache, kept.use(cache):
+    with wellkept.open("store") as cache, wellkept.use(cache):
         fill(5)
         agrees(cache)
         place: Any = cache.place
@@ -329,7 +329,7 @@ def test_a_store_that_can_only_be_read(home: Path, monkeypatch: Any) -> None:
 class TestOthers:
     def test_several_processes_write_while_one_asks(self, home: Path) -> None:
         running = [writer(10_000 * n) for n in range(1, 4)]
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             while any(process.poll() is None for process in running):
                 before = len(set(cache.calls.keys()))
                 assert (
@@ -342,18 +342,18 @@ class TestOthers:
     @pytest.mark.parametrize("after", [0.4, 0.45, 0.5, 0.6])
     def test_a_process_is_killed(self, home: Path, after: float) -> None:
         assert writer(0, after).wait() in (-signal.SIGKILL, 0)
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             agrees(cache)
             fill(5, 90_000)
             agrees(cache)
 
     def test_threads(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             failed: list[BaseException] = []
 
             def guarded(work: Callable[[], None]) -> None:
                 try:
-                    with kept.use(cache):
+                    with wellkept.use(cache):
                         work()
                 except BaseException as error:  # noqa: BLE001  it is reported
                     failed.append(error)
@@ -376,7 +376,7 @@ class TestOthers:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
     def test_a_forked_child(self, home: Path) -> None:
-        with kept.open("store") as cache, kept.use(cache):
+        with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             pid = os.fork()
             if pid == 0:

@@ -11,15 +11,15 @@ import pytest
 from blake3 import blake3
 from tests.faults.processes import Child
 
-from kept.errors import StoreError
-from kept.stores.locks import KIND, Locks
+from wellkept.errors import StoreError
+from wellkept.stores.locks import KIND, Locks
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
 
 HOLD = """
 import sys
 from pathlib import Path
-from kept.stores.locks import Locks
+from wellkept.stores.locks import Locks
 locks = Locks(Path(sys.argv[1]))
 print(locks.acquire(bytes.fromhex(sys.argv[2])), flush=True)
 sys.stdin.readline()

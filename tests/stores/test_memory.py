@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tests.stores.agreement import check_agreement
 
-from kept.errors import ConfigError
-from kept.stores import arena as arena_module
-from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
-from kept.stores.memory import Memory, Void
+from wellkept.errors import ConfigError
+from wellkept.stores import arena as arena_module
+from wellkept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
+from wellkept.stores.memory import Memory, Void
 
 LARGE = 64 * 1024
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import kept
-from kept import Cache
-from kept.stores.hdf5 import Hdf5
-from kept.stores.near import Near
+import wellkept
+from wellkept import Cache
+from wellkept.stores.hdf5 import Hdf5
+from wellkept.stores.near import Near
 
 
 def ones(n: int) -> Any:
@@ -20,7 +20,7 @@ def ones(n: int) -> Any:
 @pytest.fixture
 def cache(tmp_path: Path) -> Any:
     pytest.importorskip("h5py")
-    with kept.open(f"hdf5:{tmp_path}/x.h5", memory="2 MB") as made:
+    with wellkept.open(f"hdf5:{tmp_path}/x.h5", memory="2 MB") as made:
         yield made
 
 
@@ -35,7 +35,7 @@ def reads(cache: Cache) -> list[str]:
 
 
 def test_a_blob_is_read_once_and_never_shared(cache: Cache) -> None:
-    f = kept.keep(cache=cache, version=1)(ones)
+    f = wellkept.keep(cache=cache, version=1)(ones)
     f(100_000)
     first = f(100_000)
     seen = reads(cache)
@@ -48,7 +48,7 @@ def test_a_blob_is_read_once_and_never_shared(cache: Cache) -> None:
 
 
 def test_what_is_forgotten_is_not_served(cache: Cache) -> None:
-    f = kept.keep(cache=cache, version=1)(ones)
+    f = wellkept.keep(cache=cache, version=1)(ones)
     f(100_000)
     assert len(f(100_000)) == 100_000
     f.forget(100_000)
@@ -59,7 +59,7 @@ def test_what_is_forgotten_is_not_served(cache: Cache) -> None:
 
 
 def test_no_more_is_held_than_the_limit(cache: Cache) -> None:
-    f = kept.keep(cache=cache, version=1)(ones)
+    f = wellkept.keep(cache=cache, version=1)(ones)
     for n in (100_000, 100_001, 100_002, 500_000):  # 0.8 MB each, and one that is never held
         f(n)
         assert len(f(n)) == n
@@ -71,12 +71,12 @@ def test_no_more_is_held_than_the_limit(cache: Cache) -> None:
 
 def test_memory_zero_holds_nothing(tmp_path: Path) -> None:
     pytest.importorskip("h5py")
-    with kept.open(f"hdf5:{tmp_path}/x.h5", memory=0) as cache:
+    with wellkept.open(f"hdf5:{tmp_path}/x.h5", memory=0) as cache:
         assert cache.place._near is None
 
 
 def test_a_forked_child_has_its_own(cache: Cache) -> None:
-    f = kept.keep(cache=cache, version=1)(ones)
+    f = wellkept.keep(cache=cache, version=1)(ones)
     f(100_000)
     f(100_000)
     child = os.fork()

@@ -16,25 +16,25 @@ import pytest
 from tests.caches.places import KINDS, new
 from tests.stores import written
 
-import kept
-from kept.errors import ConfigError, StoreError
-from kept.stores import Files
-from kept.stores.base import Creates, Many, Store
-from kept.stores.notes import sealed_note
+import wellkept
+from wellkept.errors import ConfigError, StoreError
+from wellkept.stores import Files
+from wellkept.stores.base import Creates, Many, Store
+from wellkept.stores.notes import sealed_note
 
 ROOT = Path(__file__).resolve().parents[2]
 DERIVED = ["limited", "filtered", "stack", "layered"]
 
 
-def made(kind: str) -> kept.Cache:
+def made(kind: str) -> wellkept.Cache:
     if kind == "limited":
         return new("embedded").limited(calls=1000)
     if kind == "filtered":
         return new("embedded").filtered(lambda call: False)
     if kind == "stack":
-        return kept.Stack(new("memory"), new("embedded"))
+        return wellkept.Stack(new("memory"), new("embedded"))
     if kind == "layered":
-        return kept.Stack(new("embedded"), new("files"), write="first")
+        return wellkept.Stack(new("embedded"), new("files"), write="first")
     return new(kind)
 
 
@@ -114,7 +114,7 @@ def test_they_are_there_tomorrow(home: Path, kind: str) -> None:
     with new(kind) as cache:
         cache.place.notes.put("runs/1", b"one")
         url = cache.url
-    with kept.open(url) as again:
+    with wellkept.open(url) as again:
         assert again.place.notes.get("runs/1") == b"one"
 
 
@@ -140,7 +140,7 @@ class TestReadOnly:
             assert list(cache.place.notes.keys()) == ["runs/1"]
 
     def test_a_pool_takes_none(self, home: Path) -> None:
-        with new("embedded") as cache, kept.Pool(cache) as pool:
+        with new("embedded") as cache, wellkept.Pool(cache) as pool:
             cache.place.notes.put("runs/1", b"one")
             assert pool.place.notes.get("runs/1") == b"one"
             for asked in (
@@ -158,14 +158,14 @@ class TestStack:
         far.place.notes.put("runs/1", b"far")
         far.place.notes.put("runs/2", b"far")
         near.place.notes.put("runs/1", b"near")
-        notes = kept.Stack(near, far).place.notes
+        notes = wellkept.Stack(near, far).place.notes
         assert notes.get_many(["runs/1", "runs/2"]) == {"runs/1": b"near", "runs/2": b"far"}
         assert sorted(notes.keys()) == ["runs/1", "runs/2"]
 
     @pytest.mark.parametrize(("write", "there"), [("all", b"x"), ("first", None)])
     def test_written_as_calls_are(self, home: Path, write: str, there: bytes | None) -> None:
         near, far = new("memory"), new("embedded")
-        notes = kept.Stack(near, far, write=write).place.notes
+        notes = wellkept.Stack(near, far, write=write).place.notes
         notes.put("runs/1", b"x")
         assert notes.create("runs/2", b"x")
         for key in ("runs/1", "runs/2"):
@@ -173,7 +173,7 @@ class TestStack:
 
     def test_two_stacks_meet_in_the_far_one(self, home: Path) -> None:
         far = new("embedded")
-        one, two = (kept.Stack(new("memory"), far).place.notes for _ in range(2))
+        one, two = (wellkept.Stack(new("memory"), far).place.notes for _ in range(2))
         assert one.create("bless/1", b"one")
         assert not two.create("bless/1", b"two")
         assert two.get("bless/1") == b"one"
@@ -181,7 +181,7 @@ class TestStack:
 
 class TestDamage:
     def test_in_the_index(self, home: Path) -> None:
-        with kept.open("store") as cache:
+        with wellkept.open("store") as cache:
             notes = cache.place.notes
             notes.put_many({"runs/1": b"one", "runs/2": b"two"})
             with closing(sqlite3.connect("store/index.sqlite")) as c:
@@ -192,7 +192,7 @@ class TestDamage:
             assert notes.get("runs/1") == b"again"
 
     def test_of_another_key(self, home: Path) -> None:
-        with kept.open("store") as cache:
+        with wellkept.open("store") as cache:
             notes = cache.place.notes
             notes.put_many({"runs/1": b"one", "runs/2": b"two"})
             with closing(sqlite3.connect("store/index.sqlite")) as c:
@@ -203,7 +203,7 @@ class TestDamage:
 
     def test_in_a_medium(self, home: Path) -> None:
         items: Any = Files(home / "files")
-        with kept.Cache(values=items, calls=items) as cache:
+        with wellkept.Cache(values=items, calls=items) as cache:
             cache.place.notes.put("runs/1", b"one")
             items.put("notes/runs/1", items.get("notes/runs/1")[:-1] + b"?")
             assert cache.place.notes.get("runs/1") is None
@@ -212,14 +212,14 @@ class TestDamage:
             assert cache.place.notes.get("runs/1") == b"again"
 
     def test_what_a_set_aside_index_holds_is_salvaged(self, home: Path) -> None:
-        with kept.open("store") as cache:
+        with wellkept.open("store") as cache:
             cache.place.notes.put_many({f"runs/{n}": b"%d" % n for n in range(200)})
         index = Path("store/index.sqlite")
         content = bytearray(index.read_bytes())
         content[100:200] = bytes(100)  # what says where the tables are
         index.write_bytes(content)
-        with pytest.warns(kept.KeptWarning, match="is damaged"):
-            cache = kept.open("store")
+        with pytest.warns(wellkept.KeptWarning, match="is damaged"):
+            cache = wellkept.open("store")
         with cache:
             cache.place.notes.put("runs/7", b"newer")
             cache.verify(repair=True)
@@ -228,18 +228,18 @@ class TestDamage:
 
 
 READER = """if True:
-    import contextlib, importlib, os, pkgutil, platformdirs, sys, tempfile, warnings, kept
+    import contextlib, importlib, os, pkgutil, platformdirs, sys, tempfile, warnings, wellkept
     from tests.stores import written
-    for module in pkgutil.walk_packages(kept.__path__, "kept."):
+    for module in pkgutil.walk_packages(wellkept.__path__, "wellkept."):
         if not module.name.endswith("__main__"):
             with contextlib.suppress(ImportError):
                 importlib.import_module(module.name)
-    with kept.open(tempfile.mkdtemp()) as warm, kept.use(warm):
+    with wellkept.open(tempfile.mkdtemp()) as warm, wellkept.use(warm):
         list(written.calls())[0][0](0, "warm")  # imports what the user can't read
     if os.getuid() == 0:
         os.setgid(65534), os.setuid(65534)
     warnings.simplefilter("error")
-    with kept.open("old", trust=True) as cache, kept.use(cache):
+    with wellkept.open("old", trust=True) as cache, wellkept.use(cache):
         assert cache.place.database.readonly
         notes = cache.place.notes
         assert (list(notes.keys()), notes.get("runs/1")) == ([], None)

@@ -18,11 +18,11 @@ from tests.services import Service
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import check_races, die_in_time
 
-import kept
-from kept.errors import ConfigError, StoreError
-from kept.stores.base import Creates, Many, Replaces
-from kept.stores.objects import Objects
-from kept.testing import StoreContract
+import wellkept
+from wellkept.errors import ConfigError, StoreError
+from wellkept.stores.base import Creates, Many, Replaces
+from wellkept.stores.objects import Objects
+from wellkept.testing import StoreContract
 
 obs = pytest.importorskip("obstore", reason="obstore is not installed")
 
@@ -252,7 +252,7 @@ def test_an_item_replaced_while_it_is_read_is_one_of_the_two(tmp_path: Path) -> 
 _MEMORY = """
 import os, sys, threading
 from pathlib import Path
-from kept.stores.objects import Objects
+from wellkept.stores.objects import Objects
 
 def resident(which):
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith(which))
@@ -325,8 +325,8 @@ def test_a_directory_has_no_compare_and_set(tmp_path: Path) -> None:
 
 def test_a_cache_in_a_directory_of_objects(tmp_path: Path) -> None:
     store = Objects(tmp_path.as_uri())
-    cache = kept.Cache(values=store, calls=store)
-    f = kept.keep(cache=cache, version=1, strict=True)(lambda x: [x])
+    cache = wellkept.Cache(values=store, calls=store)
+    f = wellkept.keep(cache=cache, version=1, strict=True)(lambda x: [x])
     assert f(1) == f(1) == [1]
     assert f.stats().hits == 1
     cache.flush()
@@ -516,11 +516,11 @@ def test_what_is_no_key_is_refused(key: Any) -> None:
 
 
 def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kept.stores import objects_driver
+    from wellkept.stores import objects_driver
 
     monkeypatch.setattr(objects_driver, "_loaded", None)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[s3\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[s3\]'"):
         Objects("memory:///")
 
 
@@ -528,7 +528,7 @@ def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_it_imports_no_driver() -> None:
-    code = "import sys, kept.stores.objects; assert 'obstore' not in sys.modules"
+    code = "import sys, wellkept.stores.objects; assert 'obstore' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -590,7 +590,7 @@ def test_a_forked_child_that_exits_as_a_program_does(store: Objects) -> None:
     store.put("a", b"1")
     code = """
 import multiprocessing, pickle, sys
-from kept.stores.objects import Objects
+from wellkept.stores.objects import Objects
 store = pickle.loads(bytes.fromhex(sys.argv[1]))
 assert store.get("a") == b"1"
 def work(n):

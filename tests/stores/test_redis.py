@@ -18,10 +18,10 @@ from tests.services import Service
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import check_races, die_in_time
 
-from kept.errors import ConfigError, StoreError
-from kept.stores.base import Creates, Many, Replaces
-from kept.stores.redis import Redis
-from kept.testing import StoreContract
+from wellkept.errors import ConfigError, StoreError
+from wellkept.stores.base import Creates, Many, Replaces
+from wellkept.stores.redis import Redis
+from wellkept.testing import StoreContract
 
 redis_py = pytest.importorskip("redis", reason="redis-py is not installed")
 
@@ -380,7 +380,7 @@ def test_another_kind_under_the_key(store: Redis, redis_url: str) -> None:
 
 def test_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[redis\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[redis\]'"):
         Redis("redis://127.0.0.1")
 
 
@@ -388,7 +388,7 @@ def test_without_redis_py(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_it_imports_no_driver() -> None:
-    code = "import sys, kept.stores.redis; assert 'redis' not in sys.modules"
+    code = "import sys, wellkept.stores.redis; assert 'redis' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -16,10 +16,10 @@ from tests.services import PASSWORD, Service
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import check_races, race
 
-from kept.errors import ConfigError, NewerSchema, StoreError
-from kept.stores.base import Creates, Finds, Many, Replaces
-from kept.stores.sql import Sql
-from kept.testing import StoreContract
+from wellkept.errors import ConfigError, NewerSchema, StoreError
+from wellkept.stores.base import Creates, Finds, Many, Replaces
+from wellkept.stores.sql import Sql
+from wellkept.testing import StoreContract
 
 sqlalchemy = pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed")
 
@@ -163,7 +163,7 @@ def test_an_item_that_no_row_can_hold_is_refused_before_it_is_sent(store: Sql) -
         pass
 
     item = memoryview(bytearray(1)).cast("B")
-    import kept.stores.sql as module
+    import wellkept.stores.sql as module
 
     large = module._LARGEST
     module._LARGEST = 0
@@ -622,7 +622,7 @@ def test_finding_touches_only_the_matches(url: str) -> None:
 
 
 def _wanted(where: dict[str, Any]) -> list[Any]:
-    from kept.stores.sqlterms import Condition
+    from wellkept.stores.sqlterms import Condition
 
     return [Condition.of(name, value) for name, value in where.items()]
 
@@ -690,10 +690,10 @@ def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
     import sys
 
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[postgresql\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[postgresql\]'"):
         Sql("postgresql://u:p@h/d")
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kept\[mariadb\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'wellkept\[mariadb\]'"):
         Sql("mariadb://u:p@h/d")
 
 

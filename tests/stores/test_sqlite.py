@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.stores.agreement import check_agreement
 from tests.stores.racing import check_races
 
-from kept.errors import (
+from wellkept.errors import (
     ConfigError,
     DamagedValue,
     KeptWarning,
@@ -26,10 +26,10 @@ from kept.errors import (
     StoreError,
     UntrustedSource,
 )
-from kept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces
-from kept.stores.sqlite import _GET, Sqlite
-from kept.stores.sqliterows import UNINDEXED
-from kept.testing import Accessor, StoreContract
+from wellkept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces
+from wellkept.stores.sqlite import _GET, Sqlite
+from wellkept.stores.sqliterows import UNINDEXED
+from wellkept.testing import Accessor, StoreContract
 
 DATA = Path(__file__).parent / "data"
 
@@ -197,7 +197,7 @@ def test_what_is_no_term(store: Sqlite, term: Any) -> None:
 
 
 def test_more_matches_than_a_page(store: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kept.stores.sqlite._PAGE", 10)
+    monkeypatch.setattr("wellkept.stores.sqlite._PAGE", 10)
     for n in range(95):
         store.put(f"a/{n}", b"", {"same": "x", "n": n // 4, "text": f"{n:03}"})
     everything = sorted(f"a/{n}" for n in range(95))
@@ -215,7 +215,7 @@ def test_more_matches_than_a_page(store: Sqlite, monkeypatch: pytest.MonkeyPatch
 
 def plan(store: Sqlite, where: Any, prefix: str = "") -> list[str]:
     """What SQLite says that it does for a search."""
-    from kept.stores.terms import Wanted
+    from wellkept.stores.terms import Wanted
 
     query, values, _, last = store._plan([Wanted.of(*item) for item in where.items()], prefix)
     rows = store.database.rows(f"EXPLAIN QUERY PLAN {query}", *values, *last)
@@ -251,7 +251,7 @@ def test_a_search_touches_only_matches(store: Sqlite, where: Any, prefix: str) -
 
 
 def test_the_rarest_term_comes_first(store: Sqlite) -> None:
-    from kept.stores.terms import Wanted
+    from wellkept.stores.terms import Wanted
 
     for n in range(300):
         store.put(f"calls/{n}", b"", {"function": "f", "x": n})
@@ -319,7 +319,7 @@ def test_many_are_put_in_one_transaction_or_not_at_all(store: Sqlite) -> None:
 def test_an_item_that_is_too_large_is_a_store_error(
     store: Sqlite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kept.stores.sqlite._LARGEST", 1000)
+    monkeypatch.setattr("wellkept.stores.sqlite._LARGEST", 1000)
     for attempt in (
         lambda: store.put("a", b"x" * 1001),
         lambda: store.create("a", b"x" * 1001),
@@ -358,7 +358,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     Sqlite(path).close()
     with closing(sqlite3.connect(path)) as c:
         c.execute("PRAGMA user_version = 3")
-    with pytest.raises(NewerSchema, match="upgrade kept"):
+    with pytest.raises(NewerSchema, match="upgrade wellkept"):
         Sqlite(path)
 
 

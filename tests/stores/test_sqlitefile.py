@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import kept
-from kept import KeptWarning, StoreError, UntrustedSource
-from kept.errors import ConfigError
-from kept.stores import Sqlite
-from kept.stores.embedded import Embedded
+import wellkept
+from wellkept import KeptWarning, StoreError, UntrustedSource
+from wellkept.errors import ConfigError
+from wellkept.stores import Sqlite
+from wellkept.stores.embedded import Embedded
 
 
 def ones(n: int) -> np.ndarray:
@@ -24,8 +24,8 @@ def names(place: Path) -> set[str]:
 
 
 def test_large_values_lie_beside_the_file(tmp_path: Path) -> None:
-    with kept.open(f"sqlite:///{tmp_path}/calls.db") as cache:
-        f = kept.keep(cache=cache, version=1)(ones)
+    with wellkept.open(f"sqlite:///{tmp_path}/calls.db") as cache:
+        f = wellkept.keep(cache=cache, version=1)(ones)
         assert [len(f(n)) for n in (3, 100_000)] == [3, 100_000]
         assert isinstance(cache.place, Embedded)
     assert names(tmp_path) == {"calls.db", "calls.db-files"}
@@ -33,22 +33,22 @@ def test_large_values_lie_beside_the_file(tmp_path: Path) -> None:
     for name in names(tmp_path):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) & 0o077 == 0
     (tmp_path / "link").symlink_to("calls.db")
-    with kept.open(f"sqlite:///{tmp_path}/link") as again:
-        assert kept.keep(cache=again, version=1)(ones).load(100_000).sum() == 100_000
+    with wellkept.open(f"sqlite:///{tmp_path}/link") as again:
+        assert wellkept.keep(cache=again, version=1)(ones).load(100_000).sum() == 100_000
     assert names(tmp_path) >= {"calls.db", "calls.db-files", "link"}
     assert "link-files" not in names(tmp_path)
 
 
 def test_a_file_of_items_stays_one(tmp_path: Path) -> None:
     Sqlite(tmp_path / "items.db").close()
-    with kept.open(f"sqlite:///{tmp_path}/items.db") as cache:
-        f = kept.keep(cache=cache, version=1)(ones)
+    with wellkept.open(f"sqlite:///{tmp_path}/items.db") as cache:
+        f = wellkept.keep(cache=cache, version=1)(ones)
         assert [len(f(n)) for n in (3, 100_000, 3)] == [3, 100_000, 3]
     assert names(tmp_path) <= {"items.db", "items.db.locks"}
     with closing(Sqlite(tmp_path / "items.db")) as store:
         assert len(list(store.keys("calls/"))) == 2
     with pytest.raises(ConfigError, match="readonly"):
-        kept.open(f"sqlite:///{tmp_path}/items.db", readonly=True)
+        wellkept.open(f"sqlite:///{tmp_path}/items.db", readonly=True)
 
 
 def test_what_is_somebody_else_s_is_left_alone(tmp_path: Path) -> None:
@@ -58,19 +58,19 @@ def test_what_is_somebody_else_s_is_left_alone(tmp_path: Path) -> None:
     for name, says in (("theirs.db", "not one that kept made"), ("text.csv", "no SQLite database")):
         before = (tmp_path / name).read_bytes()
         with pytest.raises(StoreError, match=says):
-            kept.open(f"sqlite:///{tmp_path}/{name}")
+            wellkept.open(f"sqlite:///{tmp_path}/{name}")
         assert (tmp_path / name).read_bytes() == before
     assert names(tmp_path) == {"theirs.db", "text.csv"}
 
 
 def test_an_index_of_ours_that_is_damaged_heals(tmp_path: Path) -> None:
-    with kept.open(f"sqlite:///{tmp_path}/calls.db") as cache:
-        f = kept.keep(cache=cache, version=1)(ones)
+    with wellkept.open(f"sqlite:///{tmp_path}/calls.db") as cache:
+        f = wellkept.keep(cache=cache, version=1)(ones)
         f(3)
     (tmp_path / "calls.db").write_bytes(b"no database at all" * 1000)
     with pytest.warns(KeptWarning, match="damaged"):
-        again = kept.open(f"sqlite:///{tmp_path}/calls.db")
-    g = kept.keep(cache=again, version=1)(ones)
+        again = wellkept.open(f"sqlite:///{tmp_path}/calls.db")
+    g = wellkept.keep(cache=again, version=1)(ones)
     assert not g.contains(3)
     assert len(g(3)) == 3
     assert again.size().damaged_files == 1
@@ -82,7 +82,7 @@ def test_who_else_can_write(tmp_path: Path) -> None:
     place.mkdir()
     place.chmod(0o777)
     with pytest.raises(UntrustedSource, match="trust=True"):
-        kept.open(f"sqlite:///{place}/calls.db")
+        wellkept.open(f"sqlite:///{place}/calls.db")
     assert names(place) <= {"calls.db"}
-    with kept.open(f"sqlite:///{place}/calls.db", trust=True) as cache:
-        assert len(kept.keep(cache=cache, version=1)(ones)(3)) == 3
+    with wellkept.open(f"sqlite:///{place}/calls.db", trust=True) as cache:
+        assert len(wellkept.keep(cache=cache, version=1)(ones)(3)) == 3

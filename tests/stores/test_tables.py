@@ -11,13 +11,13 @@ import pytest
 from blake3 import blake3
 from tests.stores import written
 
-import kept
-from kept.errors import DamagedValue, NewerSchema
-from kept.records import Value
-from kept.stores import tables
-from kept.stores.body import Body, rowid, seal, unseal
-from kept.stores.embedded import Embedded
-from kept.stores.tables import SCHEMA, make
+import wellkept
+from wellkept.errors import DamagedValue, NewerSchema
+from wellkept.records import Value
+from wellkept.stores import tables
+from wellkept.stores.body import Body, rowid, seal, unseal
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.tables import SCHEMA, make
 
 NAME = blake3(b"name").digest()
 
@@ -116,9 +116,7 @@ class TestMake:
 
     def test_the_first_schema_by_several_processes_at_once(self, home: Path) -> None:
         root = written.restored(1, home / "store")
-        code = (
-            f"import kept; cache = kept.open({str(root)!r}); print(len(list(cache.calls.keys())))"
-        )
+        code = f"import wellkept; cache = wellkept.open({str(root)!r}); print(len(list(cache.calls.keys())))"
         running = [
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
             for _ in range(4)
@@ -139,7 +137,7 @@ class TestMake:
             make(c)
             c.execute(f"PRAGMA user_version = {SCHEMA + 1000}")
             c.execute("UPDATE meta SET value = ? WHERE name = 'schema'", (str(SCHEMA + 1000),))
-            with pytest.raises(NewerSchema, match="upgrade kept"):
+            with pytest.raises(NewerSchema, match="upgrade wellkept"):
                 make(c)
 
     def test_somebody_elses(self) -> None:
@@ -160,25 +158,25 @@ class TestWrittenBefore:
         return written.restored(schema, home / "store")
 
     def test_every_call_is_a_hit(self, root: Path, schema: int) -> None:
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             for function, arguments in written.calls():
                 assert function(*arguments) == function.__wrapped__(*arguments)
                 assert function.stats().computed == 0, function
         assert cache.counts["damaged"] == 0
 
     def test_each_call_is_found(self, root: Path, schema: int) -> None:
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             assert cache.query().count() == len(list(written.calls()))
             for function, arguments in written.calls():
                 assert function.query(*arguments).one().result == function.__wrapped__(*arguments)
 
     def test_notes(self, root: Path, schema: int) -> None:
-        with kept.open(root) as cache:
+        with wellkept.open(root) as cache:
             noted = cache.place.notes.get("runs/written")
             assert noted == (written.NOTE if schema >= 2 else None)
 
     def test_nothing_is_wrong_with_it(self, root: Path, schema: int) -> None:
-        with kept.open(root) as cache:
+        with wellkept.open(root) as cache:
             assert cache.verify().problems == ()
 
     def test_records(self, root: Path, schema: int) -> None:

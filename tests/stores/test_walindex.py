@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kept.stores.embedded import Embedded
-from kept.stores.walindex import WalIndex
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.walindex import WalIndex
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.stores.agreement import check_agreement
 
-from kept.errors import ConfigError, DamagedValue, NewerSchema, StoreError, UntrustedSource
-from kept.stores.base import (
+from wellkept.errors import ConfigError, DamagedValue, NewerSchema, StoreError, UntrustedSource
+from wellkept.stores.base import (
     Creates,
     Finds,
     Many,
@@ -25,11 +25,11 @@ from kept.stores.base import (
     get_many,
     put_many,
 )
-from kept.stores.files import Files
-from kept.stores.memory import Memory, Void
-from kept.stores.sqlite import Sqlite
-from kept.stores.wrappers import Compressed, Locked, Logged, Prefix, ReadOnly, Retry
-from kept.testing import StoreContract
+from wellkept.stores.files import Files
+from wellkept.stores.memory import Memory, Void
+from wellkept.stores.sqlite import Sqlite
+from wellkept.stores.wrappers import Compressed, Locked, Logged, Prefix, ReadOnly, Retry
+from wellkept.testing import StoreContract
 
 WRAP: dict[str, Callable[[Any], Any]] = {
     "compressed": Compressed,
@@ -406,7 +406,7 @@ def test_bad_options_of_retry(options: Any) -> None:
 
 def test_operations_are_logged_without_their_items(caplog: pytest.LogCaptureFixture) -> None:
     store: Any = Logged(Sqlite("items.sqlite"))
-    with caplog.at_level(logging.DEBUG, "kept.stores"):
+    with caplog.at_level(logging.DEBUG, "wellkept.stores"):
         store.put("a/b", b"secret content", terms={"user": "secret name"})
         store.get("a/b")
         store.get("a/c")

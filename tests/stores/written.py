@@ -14,9 +14,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import kept
-from kept import keep
-from kept.stores.tables import SCHEMA
+import wellkept
+from wellkept import keep
+from wellkept.stores.tables import SCHEMA
 
 NOTE = b"what was noted"
 PLACE = Path(__file__).parent / "data"
@@ -86,7 +86,7 @@ def main() -> None:
     shutil.rmtree(to, ignore_errors=True)
     with tempfile.TemporaryDirectory() as made:
         root = Path(made) / "store"
-        with kept.open(root) as cache, kept.use(cache):
+        with wellkept.open(root) as cache, wellkept.use(cache):
             for function, arguments in calls():
                 function(*arguments)
             notes = cache.place.notes

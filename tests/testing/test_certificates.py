@@ -15,16 +15,16 @@ from unittest import mock
 import numpy as np
 import pytest
 
-import kept
-from kept.testing import assert_faithful, assert_invalidates
+import wellkept
+from wellkept.testing import assert_faithful, assert_invalidates
 
 RATE = 3
 
 
 @pytest.fixture(autouse=True, params=["memory", "directory"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[kept.Cache]:
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[wellkept.Cache]:
     url = "memory:" if request.param == "memory" else str(tmp_path / "cache")
-    with kept.open(url) as cache, kept.use(cache):
+    with wellkept.open(url) as cache, wellkept.use(cache):
         yield cache
 
 
@@ -32,7 +32,7 @@ def helper(n: int) -> int:
     return n * RATE
 
 
-@kept.keep
+@wellkept.keep
 def good(n: int, config: Any = None) -> Any:
     return {"n": helper(n), "a": np.arange(3), "config": config}
 
@@ -40,33 +40,33 @@ def good(n: int, config: Any = None) -> Any:
 class Model:
     size = 2
 
-    @kept.keep
+    @wellkept.keep
     def fit(self, n: int) -> list[int]:
         return [self.size * n]
 
 
-@kept.keep
+@wellkept.keep
 def items(n: int) -> Iterator[int]:
     yield from range(n)
 
 
-@kept.keep
+@wellkept.keep
 async def later(n: int) -> int:
     return n
 
 
-@kept.keep
+@wellkept.keep
 async def stream(n: int) -> AsyncIterator[int]:
     for i in range(n):
         yield i
 
 
-@kept.keep(errors=ValueError)
+@wellkept.keep(errors=ValueError)
 def fails(n: int) -> None:
     raise ValueError(n)
 
 
-@kept.keep
+@wellkept.keep
 def fibonacci(n: int) -> int:
     return n if n < 2 else int(fibonacci(n - 1) + fibonacci(n - 2))
 
@@ -81,7 +81,7 @@ class TestFaithful:
         assert_faithful(stream, 3)
         assert_faithful(fails, 3)
         assert_faithful(fibonacci, 9)
-        assert_faithful(kept.keep(name="none", version=1)(lambda: None))
+        assert_faithful(wellkept.keep(name="none", version=1)(lambda: None))
         good(5)
         assert_faithful(good, 5)  # kept before
 
@@ -90,45 +90,45 @@ class TestFaithful:
             with pytest.raises(AssertionError, match="keeps nothing: it is no kept function"):
                 assert_faithful(plain, 1)
 
-    def test_nor_is_one_whose_cache_keeps_nothing(self, cache: kept.Cache) -> None:
+    def test_nor_is_one_whose_cache_keeps_nothing(self, cache: wellkept.Cache) -> None:
         with (
-            kept.use("void:"),
-            pytest.raises(AssertionError, match=r"not kept.*\n.*\n.*keeps nothing"),
+            wellkept.use("void:"),
+            pytest.raises(AssertionError, match=r"not wellkept.*\n.*\n.*keeps nothing"),
         ):
             assert_faithful(good, 1)
         good(1)
-        with kept.use(cache.readonly()), pytest.raises(AssertionError, match="not kept"):
+        with wellkept.use(cache.readonly()), pytest.raises(AssertionError, match="not kept"):
             assert_faithful(good, 1)
-        limited = kept.keep(cache=cache.limited(calls=0), name="limited")(lambda n: n)
+        limited = wellkept.keep(cache=cache.limited(calls=0), name="limited")(lambda n: n)
         with pytest.raises(AssertionError, match="not kept"):
             assert_faithful(limited, 1)
 
-    @pytest.mark.filterwarnings("ignore::kept.KeptWarning")
+    @pytest.mark.filterwarnings("ignore::wellkept.KeptWarning")
     @pytest.mark.parametrize(
         ("made", "said"),
         [
-            (lambda: kept.keep(lambda n: threading.Lock()), "can't encode a lock"),
-            (lambda: kept.keep(when=lambda result: False)(lambda n: n), "said not to keep"),
-            (lambda: kept.keep(ttl=1e-9)(lambda n: n), "computed again.*\n.*expired"),
-            (lambda: kept.keep(require="m")(lambda n, m=None: n), "keeps no call without m"),
-            (lambda: kept.keep(lambda n: 1 / 0), "body raised ZeroDivisionError.*not kept"),
-            (lambda: kept.keep(lambda n: (x for x in [n])), "can't encode a generator"),
+            (lambda: wellkept.keep(lambda n: threading.Lock()), "can't encode a lock"),
+            (lambda: wellkept.keep(when=lambda result: False)(lambda n: n), "said not to keep"),
+            (lambda: wellkept.keep(ttl=1e-9)(lambda n: n), "computed again.*\n.*expired"),
+            (lambda: wellkept.keep(require="m")(lambda n, m=None: n), "keeps no call without m"),
+            (lambda: wellkept.keep(lambda n: 1 / 0), "body raised ZeroDivisionError.*not kept"),
+            (lambda: wellkept.keep(lambda n: (x for x in [n])), "can't encode a generator"),
         ],
     )
     def test_nor_one_that_keeps_no_results(self, made: Callable[[], Any], said: str) -> None:
         with pytest.raises(AssertionError, match=rf"(?s){said}"):
             assert_faithful(made(), 1)
 
-    @pytest.mark.filterwarnings("ignore::kept.KeptWarning")
+    @pytest.mark.filterwarnings("ignore::wellkept.KeptWarning")
     def test_nor_one_whose_arguments_have_no_identity(self) -> None:
         with pytest.raises(AssertionError, match="keeps nothing of this call"):
             assert_faithful(good, iter([1]))
 
         def raises(n: int) -> int:
-            raise kept.Undigestible("no key")
+            raise wellkept.Undigestible("no key")
 
         with pytest.raises(AssertionError, match="no key"):
-            assert_faithful(kept.keep(key=raises)(lambda n: n), 1)
+            assert_faithful(wellkept.keep(key=raises)(lambda n: n), 1)
 
     def test_nor_one_that_depends_on_more_than_its_arguments(self) -> None:
         counter = itertools.count()
@@ -140,9 +140,9 @@ class TestFaithful:
             lambda n: [n] if next(counter) % 2 else (n,),
         ):
             with pytest.raises(AssertionError, match="computed twice it gives two results"):
-                assert_faithful(kept.keep(version=1, name="some")(body), 1)
+                assert_faithful(wellkept.keep(version=1, name="some")(body), 1)
 
-        @kept.keep(version=1, errors=ValueError)
+        @wellkept.keep(version=1, errors=ValueError)
         def fails() -> None:
             raise ValueError(next(counter))
 
@@ -150,7 +150,7 @@ class TestFaithful:
             assert_faithful(fails)
 
     def test_nor_one_that_changes_its_arguments(self) -> None:
-        @kept.keep(version=1)
+        @wellkept.keep(version=1)
         def appends(rows: list[int]) -> int:
             rows.append(1)
             return 1
@@ -160,7 +160,7 @@ class TestFaithful:
         with pytest.raises(AssertionError, match="changes rows"):
             assert_faithful(appends, rows=[1])
 
-        @kept.keep(version=1, ignore="log")
+        @wellkept.keep(version=1, ignore="log")
         def logs(n: int, log: list[int]) -> int:
             log.append(n)
             return n
@@ -172,7 +172,7 @@ class TestFaithful:
             def __init__(self) -> None:
                 self.rows: list[int] = []
 
-            @kept.keep(version=1)
+            @wellkept.keep(version=1)
             def add(self, n: int) -> int:
                 self.rows.append(n)
                 return n
@@ -181,10 +181,10 @@ class TestFaithful:
             assert_faithful(Grows().add, 1)
 
     def test_nor_one_whose_kept_result_is_another(
-        self, cache: kept.Cache, monkeypatch: pytest.MonkeyPatch
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        load = kept.Cache.value
-        monkeypatch.setattr(kept.Cache, "value", lambda *args: [load(*args)])
+        load = wellkept.Cache.value
+        monkeypatch.setattr(wellkept.Cache, "value", lambda *args: [load(*args)])
         with pytest.raises(AssertionError, match="is not what the body gave"):
             assert_faithful(good, 1)
 
@@ -201,20 +201,20 @@ class TestInvalidates:
             return n + 1
 
         newer.__module__, newer.__qualname__ = good.__module__, good.__qualname__
-        assert_invalidates(good, lambda: kept.keep(name=good.function_name)(newer), 1)
+        assert_invalidates(good, lambda: wellkept.keep(name=good.function_name)(newer), 1)
         with pytest.raises(AssertionError, match="another function"):
             assert_invalidates(good, lambda: later, 1)
 
     def test_what_is_not_noticed(self) -> None:
-        @kept.keep(code="off")
+        @wellkept.keep(code="off")
         def off(n: int) -> int:
             return helper(n)
 
-        @kept.keep(code="own")
+        @wellkept.keep(code="own")
         def own(n: int) -> int:
             return helper(n)
 
-        @kept.keep(version=1)
+        @wellkept.keep(version=1)
         def versioned(n: int) -> int:
             return helper(n)
 
@@ -224,36 +224,36 @@ class TestInvalidates:
         with pytest.raises(AssertionError, match="still served"):
             assert_invalidates(good, lambda: None, 1)
 
-    def test_what_keeps_nothing(self, cache: kept.Cache) -> None:
+    def test_what_keeps_nothing(self, cache: wellkept.Cache) -> None:
         change = mock.patch.dict(globals(), {"RATE": 9})
         with pytest.raises(AssertionError, match="no kept function"):
             assert_invalidates(helper, change, 1)
-        with kept.use("void:"), pytest.raises(AssertionError, match="not kept"):
+        with wellkept.use("void:"), pytest.raises(AssertionError, match="not kept"):
             assert_invalidates(good, change, 1)
         with pytest.raises(AssertionError, match="not kept"):
-            assert_invalidates(kept.keep(when=lambda n: False)(helper), change, 1)
+            assert_invalidates(wellkept.keep(when=lambda n: False)(helper), change, 1)
 
-    def test_forgetting_is_no_change(self, cache: kept.Cache) -> None:
+    def test_forgetting_is_no_change(self, cache: wellkept.Cache) -> None:
         for change in (
             lambda: good.forget(1),
             lambda: cache.evict(function="*"),
-            kept.use("void:"),
+            wellkept.use("void:"),
         ):
             with pytest.raises(AssertionError, match="what was kept is gone"):
                 assert_invalidates(good, change, 1)
 
     def test_what_keeps_nothing_afterwards(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        @kept.keep
+        @wellkept.keep
         def breaks(n: int) -> Any:
             return threading.Lock() if RATE == 9 else n
 
         with (
-            pytest.warns(kept.KeptWarning),
+            pytest.warns(wellkept.KeptWarning),
             pytest.raises(AssertionError, match="computed again, not found"),
         ):
             assert_invalidates(breaks, mock.patch.dict(globals(), {"RATE": 9}), 1)
 
 
 def test_they_need_no_pytest() -> None:
-    code = "import sys; sys.modules['pytest'] = None; from kept.testing import assert_faithful"
+    code = "import sys; sys.modules['pytest'] = None; from wellkept.testing import assert_faithful"
     subprocess.run([sys.executable, "-c", code], check=True)

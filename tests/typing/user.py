@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, assert_type
 
-import kept
-from kept import BoundCall, Cache, Call, Digest, Ignored, Kept, Required, Stats, keep
+import wellkept
+from wellkept import BoundCall, Cache, Call, Digest, Ignored, Kept, Required, Stats, keep
 
 
 @keep
@@ -96,7 +96,7 @@ def functions() -> None:
         assert_type(plain.submit(pool, 1, seed=2), Future[list[float]])
         assert_type(plain.map([1], executor=pool), list[list[float]])
         assert_type(plain.map([1], executor=pool, ordered=False), Iterator[list[float]])
-        with kept.executor(pool) as sending:
+        with wellkept.executor(pool) as sending:
             assert_type(sending.submit(plain, 1, seed=2), Future[list[float]])
             assert_type(sending.map(plain, [1]), Iterator[list[float]])
             sending.submit(plain, "1")  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def wrong_uses() -> None:
     keep(vrsion=1)  # type: ignore[call-overload]
     keep(strict="no")  # type: ignore[call-overload]
     keep(3)  # type: ignore[call-overload]
-    kept.use(3)  # type: ignore[arg-type]
+    wellkept.use(3)  # type: ignore[arg-type]
 
 
 async def coroutines() -> None:
@@ -174,13 +174,13 @@ def wrapping() -> None:
 
 
 def caches() -> None:
-    with kept.open(Path("x"), memory="1 MB", durability="power") as cache:
+    with wellkept.open(Path("x"), memory="1 MB", durability="power") as cache:
         assert_type(cache, Cache)
-        with kept.use(cache) as used:
+        with wellkept.use(cache) as used:
             assert_type(used, Cache)
-    with kept.use("./x"), kept.use(Path("x")):
+    with wellkept.use("./x"), wellkept.use(Path("x")):
         pass
-    assert_type(kept.digest([1]), Digest)
+    assert_type(wellkept.digest([1]), Digest)
 
 
 def streams() -> AsyncGenerator[int, None]:
@@ -195,32 +195,32 @@ def streams() -> AsyncGenerator[int, None]:
 
 
 def queries() -> None:
-    cache, other = kept.open("memory:"), kept.Cache("memory:", "memory:")
-    with kept.use(cache):
+    cache, other = wellkept.open("memory:"), wellkept.Cache("memory:", "memory:")
+    with wellkept.use(cache):
         plain(5)
         asked(cache, other)
 
 
-def asked(cache: kept.Cache, other: kept.Cache) -> None:
-    matches = plain.query(kept.between(1, 10), seed=0)
-    assert_type(matches, kept.Matches)
-    assert_type(matches.where(since=0.0).order_by("-created").limit(3), kept.Matches)
+def asked(cache: wellkept.Cache, other: wellkept.Cache) -> None:
+    matches = plain.query(wellkept.between(1, 10), seed=0)
+    assert_type(matches, wellkept.Matches)
+    assert_type(matches.where(since=0.0).order_by("-created").limit(3), wellkept.Matches)
     assert_type(matches.count(), int)
     assert_type(matches.exists(), bool)
-    assert_type(matches.latest(), kept.Match | None)
+    assert_type(matches.latest(), wellkept.Match | None)
     match = matches.one()
-    assert_type(match, kept.Match)
-    assert_type(match.key, kept.Digest)
-    assert_type(match.call, kept.Call)
-    assert_type(list(cache.query("f*", state="done")), list[kept.Match])
-    assert_type(list(matches.calls()), list[kept.Call])
-    assert_type(cache.filtered(matches), kept.Cache)
+    assert_type(match, wellkept.Match)
+    assert_type(match.key, wellkept.Digest)
+    assert_type(match.call, wellkept.Call)
+    assert_type(list(cache.query("f*", state="done")), list[wellkept.Match])
+    assert_type(list(matches.calls()), list[wellkept.Call])
+    assert_type(cache.filtered(matches), wellkept.Cache)
     cache.transfer(other, matches)
     cache.transfer(other, lambda call: call.uses > 1)
     for value, some in matches.group_by("x"):
         print(value, some.count())
-    plain.query(kept.ANY, kept.one_of(1, kept.like("a*"), kept.named("abcd")))
-    with contextlib.suppress(kept.ConfigError):
+    plain.query(wellkept.ANY, wellkept.one_of(1, wellkept.like("a*"), wellkept.named("abcd")))
+    with contextlib.suppress(wellkept.ConfigError):
         matches.limit("5")  # type: ignore[arg-type]  # a number
-    with contextlib.suppress(kept.ConfigError):
+    with contextlib.suppress(wellkept.ConfigError):
         matches.order_by(5)  # type: ignore[arg-type]  # a name

@@ -1,6 +1,6 @@
 """Digest every vector with the running interpreter; print the digests as JSON.
 
-    python check.py SRC        SRC holds the package `kept`
+    python check.py SRC        SRC holds the package `wellkept`
 
 Run by the tests under several interpreters and hash seeds; needs nothing but this directory, the
 package's sources, and a `blake3` (a slow one in plain Python stands in where there is none).
@@ -21,14 +21,14 @@ def digests(expressions: list[str], src: str) -> dict[str, str]:
         import blake3  # noqa: F401
     except ImportError:
         sys.path.insert(0, str(HERE / "pure"))
-    if "kept" not in sys.modules:
+    if "wellkept" not in sys.modules:
         # Not the package's own front: what other rooms import may not be installed here.
-        package = types.ModuleType("kept")
-        package.__path__ = [str(Path(src) / "kept")]
-        sys.modules["kept"] = package
+        package = types.ModuleType("wellkept")
+        package.__path__ = [str(Path(src) / "wellkept")]
+        sys.modules["wellkept"] = package
     from expressions import NAMESPACE
 
-    from kept.hashing import digest
+    from wellkept.hashing import digest
 
     found = {}
     for text in expressions:

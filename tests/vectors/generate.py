@@ -20,8 +20,8 @@ def main() -> int:
     sys.path[:0] = [str(HERE), str(HERE.parents[1] / "src")]
     from expressions import DISTINCT, NAMESPACE
 
-    from kept.hashing.digests import digest_bytes
-    from kept.hashing.encoding import Cyclic, reference_encoding
+    from wellkept.hashing.digests import digest_bytes
+    from wellkept.hashing.encoding import Cyclic, reference_encoding
 
     kept = {item["expr"]: item for item in json.loads(FILE.read_text())} if FILE.exists() else {}
     for text in DISTINCT:

@@ -45,9 +45,9 @@ def digests() -> dict[str, dict[str, str]]:
     """What is found now."""
     import expressions
 
-    from kept.hashing import definitions, objects, registry
-    from kept.hashing.digests import digest_bytes
-    from kept.hashing.encoding import reference_encoding
+    from wellkept.hashing import definitions, objects, registry
+    from wellkept.hashing.digests import digest_bytes
+    from wellkept.hashing.encoding import reference_encoding
 
     def code(kind: type) -> str | None:
         return CODE if "vector_types" in {base.__module__ for base in kind.__mro__} else None

@@ -64,7 +64,7 @@ def digests(src: str) -> dict[str, str]:
     import warnings
 
     sys.path.insert(0, src)
-    from kept.hashing import digest
+    from wellkept.hashing import digest
 
     names: dict[str, Any] = {}
     for name, module in NEEDED.items():

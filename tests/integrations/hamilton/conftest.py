@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kept.integrations.hamilton.run_history import ending
+from wellkept.integrations.hamilton.run_history import ending
 
 
 @pytest.fixture(autouse=True)

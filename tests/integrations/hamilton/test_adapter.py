@@ -1,4 +1,4 @@
-"""`KeptAdapter`: Hamilton's behaviours with kept's identities."""
+"""`KeptAdapter`: Hamilton's behaviours with wellkept's identities."""
 
 import asyncio
 import json
@@ -16,9 +16,9 @@ from tests.caches.places import KINDS, new
 from tests.integrations.hamilton import tasks
 from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
-import kept
-from kept.errors import ConfigError, KeptWarning
-from kept.integrations.hamilton import AsyncKeptAdapter, KeptAdapter
+import wellkept
+from wellkept.errors import ConfigError, KeptWarning
+from wellkept.integrations.hamilton import AsyncKeptAdapter, KeptAdapter
 
 A, B, C = (f"def {part}" for part in CHAIN.split("def ")[1:])
 ONE = A.replace("x: int", "").replace("x + 1", "1")
@@ -33,7 +33,7 @@ def execute(cache: Any, text: str, wanted: str, **how: Any) -> tuple[Any, list[s
 
 @pytest.mark.parametrize("kind", [*KINDS, "stack"])
 def test_a_second_run_computes_nothing(kind: str) -> None:
-    cache = kept.Stack(new("memory"), new("files")) if kind == "stack" else new(kind)
+    cache = wellkept.Stack(new("memory"), new("files")) if kind == "stack" else new(kind)
     for expected in (["a", "b", "c"], []):
         dr = builder(module(CHAIN, "chain")).with_adapters(KeptAdapter(cache)).build()
         assert dr.execute(["c"], inputs={"x": 1}) == {"c": -4}
@@ -48,7 +48,7 @@ def test_it_is_hamiltons_cache_of_the_driver() -> None:
     dr.execute(["c"], inputs={"x": 1})
     run_id = cache.last_run_id
     versions = cache.data_versions[run_id]
-    assert versions["b"] == kept.digest(-2)
+    assert versions["b"] == wellkept.digest(-2)
     assert cache.get_data_version(run_id, "b") == versions["b"]
     assert cache.get_cache_key(run_id, "b") == cache.cache_keys[run_id]["b"]
     assert cache.result_store.get(versions["b"]) == -2
@@ -71,7 +71,7 @@ def test_it_is_hamiltons_cache_of_the_driver() -> None:
 
 
 def test_the_stores_of_an_adapter_are_only_read_and_deleted_from() -> None:
-    @kept.keep(cache="./store", name="mine", version=1)
+    @wellkept.keep(cache="./store", name="mine", version=1)
     def mine() -> int:
         return 1
 
@@ -86,8 +86,8 @@ def test_the_stores_of_an_adapter_are_only_read_and_deleted_from() -> None:
     keys = cache.cache_keys[cache.last_run_id]
     metadata.delete(keys["c"])
     assert metadata.size == 2
-    results.delete(kept.digest(-2))
-    assert not results.exists(kept.digest(-2))
+    results.delete(wellkept.digest(-2))
+    assert not results.exists(wellkept.digest(-2))
     metadata.delete_all()
     assert (metadata.size, metadata.get_run_ids()) == (0, [])
     assert mine.contains()
@@ -202,11 +202,11 @@ def test_a_data_version_of_what_was_loaded_read_only_is_known(
 ) -> None:
     import numpy as np
 
-    from kept.hashing import buffers
+    from wellkept.hashing import buffers
 
-    cache = kept.open("store", readonly=True)
+    cache = wellkept.open("store", readonly=True)
 
-    @kept.keep(cache=cache, name="large", version=1)
+    @wellkept.keep(cache=cache, name="large", version=1)
     def large() -> Any:
         return np.arange(1_000_000)
 
@@ -514,7 +514,7 @@ def test_what_has_no_encoding_is_returned() -> None:
 
 
 def test_a_store_that_fails_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kept.errors import StoreError
+    from wellkept.errors import StoreError
 
     cache = KeptAdapter(new("files"))
 
@@ -543,7 +543,7 @@ sys.path.insert(0, {root!r})
 sys.path.insert(0, ".")
 from hamilton import driver
 import slowflow
-from kept.integrations.hamilton import KeptAdapter
+from wellkept.integrations.hamilton import KeptAdapter
 
 dr = driver.Builder().with_modules(slowflow).with_adapters(KeptAdapter("store")).build()
 print(dr.execute(["slow"], inputs={{"x": 1}})["slow"])

@@ -1,4 +1,4 @@
-"""Whole flows under Hamilton's own adapter, with kept's stores: what it promises, and the faults
+"""Whole flows under Hamilton's own adapter, with wellkept's stores: what it promises, and the faults
 that end a run with Hamilton's stores.
 """
 
@@ -15,9 +15,9 @@ from tests.caches.places import KINDS, new
 from tests.integrations.hamilton import tasks
 from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
-import kept
-from kept.errors import ConfigError, KeptWarning
-from kept.integrations.hamilton import (
+import wellkept
+from wellkept.errors import ConfigError, KeptWarning
+from wellkept.integrations.hamilton import (
     InMemoryMetadataStore,
     InMemoryResultStore,
     KeptMetadataStore,
@@ -50,7 +50,7 @@ SAME = ONE.replace("return 1", "return 1 + 0")
 
 @pytest.mark.parametrize("kind", [*KINDS, "stack"])
 def test_a_second_run_computes_nothing(kind: str) -> None:
-    cache = kept.Stack(new("memory"), new("files")) if kind == "stack" else new(kind)
+    cache = wellkept.Stack(new("memory"), new("files")) if kind == "stack" else new(kind)
     for expected in (["a", "b", "c"], []):
         dr = with_kept(builder(module(CHAIN)), cache).build()
         assert dr.execute(["c"], inputs={"x": 1}) == {"c": -4}
@@ -287,7 +287,7 @@ def test_a_result_that_goes_between_the_look_and_the_load() -> None:
     assert store.exists("v")
     (blob,) = blobs()
     blob.unlink()
-    from kept.integrations.hamilton import ResultRetrievalError
+    from wellkept.integrations.hamilton import ResultRetrievalError
 
     with pytest.warns(KeptWarning, match="damaged"), pytest.raises(ResultRetrievalError):
         store.get("v")
@@ -311,7 +311,7 @@ def line(reader: Any) -> str:
 
 
 def test_delete_all_leaves_another_program_its_results() -> None:
-    @kept.keep(cache="./store", name="mine", version=1)
+    @wellkept.keep(cache="./store", name="mine", version=1)
     def mine(x: int) -> int:
         return x
 
@@ -327,7 +327,7 @@ def test_delete_all_leaves_another_program_its_results() -> None:
 
 
 def test_a_store_that_fails_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kept.errors import StoreError
+    from wellkept.errors import StoreError
 
     cache = adapter(new("files"))
     place = cache.metadata_store.cache.place

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.integrations.hamilton.flows import builder, module
 
-import kept
-from kept.cli.app import run
-from kept.codecs.filed import decode
-from kept.integrations.hamilton import (
+import wellkept
+from wellkept.cli.app import run
+from wellkept.codecs.filed import decode
+from wellkept.integrations.hamilton import (
     KeptAdapter,
     KeptResultStore,
     search_data_adapter_registry,
@@ -91,7 +91,7 @@ def test_a_file_of_a_format_is_shown_and_loaded_as_any_result(
     )
     dr = make(builder(flow), "store").build()
     frame = dr.execute(["frame"], inputs={"n": 3})["frame"]
-    with kept.open("store") as cache:
+    with wellkept.open("store") as cache:
         (call,) = (call for call in cache.query().calls() if call.size > 500)
         assert cache.load(call.result).to_dict() == frame.to_dict()
         assert cache.query(key=call.key).one().result.to_dict() == frame.to_dict()
@@ -104,11 +104,11 @@ def test_a_file_of_a_format_is_shown_and_loaded_as_any_result(
 
 @pytest.mark.parametrize("head", [b"nonsense", b"[]", b'{"format": "json"}'])
 def test_a_head_that_says_nothing(head: bytes) -> None:
-    with pytest.raises(kept.DecodeError, match="does not say who reads it"):
+    with pytest.raises(wellkept.DecodeError, match="does not say who reads it"):
         decode(head, [b""])
 
 
 def test_a_loader_that_is_not_there() -> None:
     head = json.dumps({"format": "json", "loader": "nowhere:Loader", "takes": "file"}).encode()
-    with pytest.raises(kept.DecodeError, match="nowhere:Loader can't read"):
+    with pytest.raises(wellkept.DecodeError, match="nowhere:Loader can't read"):
         decode(head, [b""])

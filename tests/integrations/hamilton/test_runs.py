@@ -12,20 +12,25 @@ from hamilton import driver
 from tests.integrations.hamilton import tasks
 from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
-import kept
-from kept.integrations.hamilton import KeptAdapter, KeptMetadataStore, KeptResultStore, with_kept
-from kept.integrations.hamilton.run_history import ending
-from kept.records import Event
-from kept.runs.notes import EVENTS, HEADS, notes_of
-from kept.runs.run import Run
-from kept.runs.run import run as begin_run
+import wellkept
+from wellkept.integrations.hamilton import (
+    KeptAdapter,
+    KeptMetadataStore,
+    KeptResultStore,
+    with_kept,
+)
+from wellkept.integrations.hamilton.run_history import ending
+from wellkept.records import Event
+from wellkept.runs.notes import EVENTS, HEADS, notes_of
+from wellkept.runs.run import Run
+from wellkept.runs.run import run as begin_run
 
 FLOW = (
     CHAIN
     + """
-import kept
+import wellkept
 
-@kept.keep(name="helper", version=1)
+@wellkept.keep(name="helper", version=1)
 def _helper(n: int) -> int:
     return n
 
@@ -174,7 +179,7 @@ sys.path.insert(0, {root!r})
 sys.path.insert(0, ".")
 from hamilton import driver
 import crashing
-from kept.integrations.hamilton import KeptAdapter, with_kept
+from wellkept.integrations.hamilton import KeptAdapter, with_kept
 
 {made}.build().execute(["boom"], inputs={{"x": 1}})
 """
@@ -203,7 +208,7 @@ def test_a_run_that_crashed_lost_no_result(made: str) -> None:
 def test_what_a_run_records_is_written_soon_by_itself() -> None:
     dr = with_stores(builder(module(CHAIN))).build()
     dr.execute(["c"], inputs={"x": 1})
-    other = kept.open("store")  # that nobody here flushes
+    other = wellkept.open("store")  # that nobody here flushes
     notes = notes_of(other)
     (head,) = notes.keys(HEADS)
 
@@ -225,7 +230,7 @@ def test_what_a_worker_tells_is_written_before_it_goes_on() -> None:
     metadata.initialize("run")
     script = """
 import os
-from kept.integrations.hamilton import KeptMetadataStore
+from wellkept.integrations.hamilton import KeptMetadataStore
 metadata = KeptMetadataStore("store")
 metadata.set("key", "version", run_id="run", node_name="node", code_version="code")
 os._exit(0)
@@ -242,13 +247,13 @@ def test_the_end_of_a_run_waits_for_a_store_that_is_busy(monkeypatch: pytest.Mon
 
     def refuse(self: Any, items: Any) -> None:
         if any(key.startswith(EVENTS) for key in items):
-            raise kept.StoreError("busy")
+            raise wellkept.StoreError("busy")
         real(self, items)
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "put_many", refuse)
         dr.execute(["c"], inputs={"x": 1})
-        with pytest.warns(kept.KeptWarning, match="busy"):
+        with pytest.warns(wellkept.KeptWarning, match="busy"):
             ending.finish()
     run = last(dr)
     assert (run.state, len(run.events())) == ("done", 3)
@@ -260,7 +265,7 @@ def with_bare_stores(made: driver.Builder) -> driver.Builder:
     )
 
 
-def edges(graph: kept.Graph) -> set[tuple[str, str]]:
+def edges(graph: wellkept.Graph) -> set[tuple[str, str]]:
     def name(node: str) -> str:
         return graph.nodes[node].function.rpartition(":")[2]
 
@@ -276,19 +281,19 @@ def test_lineage_shows_nodes(make: Make) -> None:
     )
     make(builder(flow)).build().execute(["c"], inputs={"x": 1})
     expected = {("a", "b"), ("a", "c"), ("b", "c")}
-    with kept.open("store") as cache, kept.use(cache):
-        graph = kept.lineage([1, "a", "b"])  # by the value that a node gave
+    with wellkept.open("store") as cache, wellkept.use(cache):
+        graph = wellkept.lineage([1, "a", "b"])  # by the value that a node gave
         assert edges(graph) == expected
         (focus,) = graph.focus
         assert graph.nodes[focus].function.rpartition(":")[2] == "b"
-        assert edges(kept.lineage(focus)) == expected
-        assert edges(kept.lineage(focus, up=0)) == {("b", "c")}
+        assert edges(wellkept.lineage(focus)) == expected
+        assert edges(wellkept.lineage(focus, up=0)) == {("b", "c")}
         assert "cache_key" not in str(graph)
 
-        after = kept.keep(name="after", version=1)(len)
+        after = wellkept.keep(name="after", version=1)(len)
         after([1, "a", "b"])  # what a kept function made of it
-        assert ("b", "after") in edges(kept.lineage([1, "a"], down=2))
-        run = kept.runs()[0]
+        assert ("b", "after") in edges(wellkept.lineage([1, "a"], down=2))
+        run = wellkept.runs()[0]
         assert edges(run.graph()) == expected
         assert {node.outcome for node in run.graph().nodes.values()} == {"computed"}
 

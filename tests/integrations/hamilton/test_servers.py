@@ -10,9 +10,9 @@ from hamilton.execution.executors import MultiProcessingExecutor
 from tests.integrations.hamilton import tasks
 from tests.integrations.hamilton.flows import builder, module, runs
 
-import kept
-from kept.integrations.hamilton import KeptAdapter, with_kept
-from kept.integrations.hamilton.run_history import ending
+import wellkept
+from wellkept.integrations.hamilton import KeptAdapter, with_kept
+from wellkept.integrations.hamilton.run_history import ending
 
 FLOW = """
 def a(x: int) -> int:
@@ -31,23 +31,23 @@ def rows(table: pd.DataFrame) -> int:
 
 
 @pytest.fixture(params=["postgresql", "mariadb", "redis", "s3"])
-def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[kept.Cache]:
+def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[wellkept.Cache]:
     if request.param == "s3":
-        made = kept.open(
-            f"s3://{request.getfixturevalue('s3_bucket')}/kept",
+        made = wellkept.open(
+            f"s3://{request.getfixturevalue('s3_bucket')}/wellkept",
             endpoint=request.getfixturevalue("s3_url"),
             region="us-east-1",
             access_key_id="test",
             secret_access_key="test",
         )
     else:
-        made = kept.open(request.getfixturevalue(f"{request.param}_url"))
+        made = wellkept.open(request.getfixturevalue(f"{request.param}_url"))
     with made:
         yield made
         ending.finish()  # before the server's database goes
 
 
-def test_stores(cache: kept.Cache) -> None:
+def test_stores(cache: wellkept.Cache) -> None:
     flow = module(FLOW)
     for expected in (["a", "rows", "table"], []):
         dr = with_kept(builder(flow), cache).build()
@@ -62,7 +62,7 @@ def test_stores(cache: kept.Cache) -> None:
     assert (metadata.size, metadata.get_run_ids()) == (0, [])
 
 
-def test_the_adapter_in_processes(cache: kept.Cache) -> None:
+def test_the_adapter_in_processes(cache: wellkept.Cache) -> None:
     inside = ["described"] * 3 + ["square"] * 3
     for expected in (["count", *inside, "final", "total"], []):
         dr = (

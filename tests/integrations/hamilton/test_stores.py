@@ -11,9 +11,9 @@ from hamilton.caching.cache_key import create_cache_key
 from hamilton.caching.stores import base, file, memory, sqlite
 from tests.caches.places import KINDS, new, url_of
 
-import kept
-from kept.errors import ConfigError, KeptWarning, StoreError
-from kept.integrations.hamilton import (
+import wellkept
+from wellkept.errors import ConfigError, KeptWarning, StoreError
+from wellkept.integrations.hamilton import (
     InMemoryMetadataStore,
     InMemoryResultStore,
     KeptMetadataStore,
@@ -21,7 +21,7 @@ from kept.integrations.hamilton import (
     ResultRetrievalError,
     search_data_adapter_registry,
 )
-from kept.runs.run import run as begin_run
+from wellkept.runs.run import run as begin_run
 
 RUN = "run-1"
 
@@ -31,19 +31,19 @@ def key(node: str = "foo", code: str = "code", **dependencies: str) -> str:
 
 
 @pytest.fixture(params=[*KINDS, "stack"])
-def cache(request: pytest.FixtureRequest) -> kept.Cache:
+def cache(request: pytest.FixtureRequest) -> wellkept.Cache:
     if request.param == "stack":
-        return kept.Stack(new("memory"), new("embedded"))
+        return wellkept.Stack(new("memory"), new("embedded"))
     return new(request.param)
 
 
 @pytest.fixture
-def metadata(cache: kept.Cache) -> KeptMetadataStore:
+def metadata(cache: wellkept.Cache) -> KeptMetadataStore:
     return KeptMetadataStore(cache)
 
 
 @pytest.fixture
-def results(cache: kept.Cache) -> KeptResultStore:
+def results(cache: wellkept.Cache) -> KeptResultStore:
     return KeptResultStore(cache)
 
 
@@ -134,11 +134,11 @@ def test_a_run_that_was_never_begun_begins_with_its_first_node(metadata: KeptMet
     assert len(metadata.get_run("late")) == 1
 
 
-def test_delete_all_takes_only_its_own(cache: kept.Cache) -> None:
+def test_delete_all_takes_only_its_own(cache: wellkept.Cache) -> None:
     def plus(x: int) -> int:
         return x + 1
 
-    function = kept.keep(cache=cache, name="plus", version=1)(plus)
+    function = wellkept.keep(cache=cache, name="plus", version=1)(plus)
     function(1)
     metadata, results = KeptMetadataStore(cache), KeptResultStore(cache)
     with begin_run("mine", cache=cache) as mine:
@@ -316,7 +316,7 @@ def test_persist_goes_to_the_active_cache_by_default(home: Path) -> None:
 @pytest.mark.long
 def test_persist_on_exit(home: Path) -> None:
     text = (
-        "from kept.integrations.hamilton import InMemoryResultStore\n"
+        "from wellkept.integrations.hamilton import InMemoryResultStore\n"
         "InMemoryResultStore(persist_on_exit=True).set('v', [1, 2])\n"
     )
     subprocess.run([sys.executable, "-c", text], check=True)
@@ -328,7 +328,12 @@ def test_persist_on_exit(home: Path) -> None:
 
 @pytest.mark.parametrize("store", [KeptMetadataStore, KeptResultStore])
 def test_a_store_is_made_again_from_its_state(store: Any) -> None:
-    for made in (store("here"), store(path="here"), store(cache="here"), store(kept.open("here"))):
+    for made in (
+        store("here"),
+        store(path="here"),
+        store(cache="here"),
+        store(wellkept.open("here")),
+    ):
         again = store(**made.__getstate__())
         assert again.cache.url == made.cache.url == str(Path("here").absolute())
         assert pickle.loads(pickle.dumps(made)).cache.url == made.cache.url

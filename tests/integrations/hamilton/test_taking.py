@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
-import kept
-from kept.cli.app import run
-from kept.errors import NotKept, StoreError, UntrustedSource
-from kept.integrations.hamilton import Taken, take_over, with_kept
+import wellkept
+from wellkept.cli.app import run
+from wellkept.errors import NotKept, StoreError, UntrustedSource
+from wellkept.integrations.hamilton import Taken, take_over, with_kept
 
 FLOW = (
     CHAIN
@@ -66,7 +66,7 @@ def test_a_second_time_finds_all_there(flow: Any) -> None:
 
 
 def test_a_dry_run_writes_nothing(flow: Any) -> None:
-    with kept.open("store") as cache:
+    with wellkept.open("store") as cache:
         assert take_over(".hamilton_cache", cache, dry_run=True) == Taken(8, 8, 2)
         assert not list(cache.calls.keys())
 

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
+from wellkept.integrations.hamilton import KeptMetadataStore, KeptResultStore
 
 SCRIPT = """
 import multiprocessing, warnings
-from kept.errors import KeptWarning
-from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
+from wellkept.errors import KeptWarning
+from wellkept.integrations.hamilton import KeptMetadataStore, KeptResultStore
 
 warnings.simplefilter("ignore")  # that threads are forked, which they are on purpose
 warnings.simplefilter("error", KeptWarning)  # that a store was busy would be one

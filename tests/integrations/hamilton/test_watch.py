@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-import kept
-from kept.integrations.hamilton import KeptMetadataStore, KeptResultStore
-from kept.integrations.hamilton.building import Watch
-from kept.integrations.hamilton.run_history import CLOCK
+import wellkept
+from wellkept.integrations.hamilton import KeptMetadataStore, KeptResultStore
+from wellkept.integrations.hamilton.building import Watch
+from wellkept.integrations.hamilton.run_history import CLOCK
 
 NODE = SimpleNamespace(name="node")
 
@@ -26,7 +26,7 @@ def set_version(watch: Watch, key: str = "key") -> None:
     watch.store.set(key, "version", node_name="node", code_version="code")
 
 
-def commits(cache: kept.Cache) -> int:
+def commits(cache: wellkept.Cache) -> int:
     token = cache.place.token()
     assert token is not None
     return token[0]
@@ -34,7 +34,7 @@ def commits(cache: kept.Cache) -> int:
 
 def seen(text: str = "key") -> Any:
     """By another cache on the same directory."""
-    return KeptMetadataStore(kept.open("store")).get(text)
+    return KeptMetadataStore(wellkept.open("store")).get(text)
 
 
 def test_both_in_one_transaction(watch: Watch) -> None:
@@ -47,7 +47,7 @@ def test_both_in_one_transaction(watch: Watch) -> None:
     results.set("version", [1])
     assert commits(watch.store.cache) == before + 1
     assert seen() == "version"
-    assert KeptResultStore(kept.open("store")).get("version") == [1]
+    assert KeptResultStore(wellkept.open("store")).get("version") == [1]
     assert (watch.store.get("key"), results.get("version")) == ("version", [1])
     end(watch)
 
@@ -76,7 +76,7 @@ def test_outside_of_a_node_nothing_waits(watch: Watch) -> None:
 def test_a_result_that_has_no_encoding_leaves_the_version(watch: Watch) -> None:
     watch.pre_node_execute()
     set_version(watch)
-    with pytest.warns(kept.KeptWarning):
+    with pytest.warns(wellkept.KeptWarning):
         KeptResultStore("store").set("version", (n for n in ()))
     end(watch)
     assert seen() == "version"
@@ -86,5 +86,5 @@ def test_where_there_are_no_transactions_each_is_kept_at_once() -> None:
     watch = Watch(KeptMetadataStore("files:items"))
     watch.pre_node_execute()
     set_version(watch)
-    assert KeptMetadataStore(kept.open("files:items")).get("key") == "version"
+    assert KeptMetadataStore(wellkept.open("files:items")).get("key") == "version"
     end(watch)

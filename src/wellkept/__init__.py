@@ -1,0 +1,144 @@
+"""wellkept keeps what Python code computes."""
+
+import typing
+
+from wellkept import kv
+from wellkept.caches import Cache, Pool, Stack, use
+from wellkept.caches import open_cache as open
+from wellkept.errors import (
+    AmbiguousDigest,
+    ConfigError,
+    DamagedValue,
+    DecodeError,
+    EncodeError,
+    KeptError,
+    KeptWarning,
+    NewerSchema,
+    NotKept,
+    StoreError,
+    Undigestible,
+    UntrustedSource,
+)
+from wellkept.hashing import digest, register_digest
+from wellkept.hashing.constant import constant
+from wellkept.memo import BoundCall, Ignored, Kept, Ordered, Required, Stats, keep
+from wellkept.records import Argument, Call, Digest
+from wellkept.runs import runs
+
+if typing.TYPE_CHECKING:
+    from wellkept.codecs.plain import register_plain
+    from wellkept.hashing.files import File
+    from wellkept.kv import store
+    from wellkept.memo.blessing import bless
+    from wellkept.memo.certifying import verify
+    from wellkept.memo.depends import env, file, package, token
+    from wellkept.memo.executor import executor
+    from wellkept.query import (
+        ANY,
+        Match,
+        Matches,
+        above,
+        at_least,
+        at_most,
+        below,
+        between,
+        like,
+        named,
+        one_of,
+    )
+    from wellkept.runs.graph import Graph
+    from wellkept.runs.lineage import lineage
+    from wellkept.runs.listing import Runs
+    from wellkept.runs.run import Run, run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ANY",
+    "AmbiguousDigest",
+    "Argument",
+    "BoundCall",
+    "Cache",
+    "Call",
+    "ConfigError",
+    "DamagedValue",
+    "DecodeError",
+    "Digest",
+    "EncodeError",
+    "File",
+    "Graph",
+    "Ignored",
+    "Kept",
+    "KeptError",
+    "KeptWarning",
+    "Match",
+    "Matches",
+    "NewerSchema",
+    "NotKept",
+    "Ordered",
+    "Pool",
+    "Required",
+    "Run",
+    "Runs",
+    "Stack",
+    "Stats",
+    "StoreError",
+    "Undigestible",
+    "UntrustedSource",
+    "__version__",
+    "above",
+    "at_least",
+    "at_most",
+    "below",
+    "between",
+    "bless",
+    "constant",
+    "digest",
+    "env",
+    "executor",
+    "file",
+    "keep",
+    "kv",
+    "like",
+    "lineage",
+    "named",
+    "one_of",
+    "open",
+    "package",
+    "register_digest",
+    "register_plain",
+    "run",
+    "runs",
+    "store",
+    "token",
+    "use",
+    "verify",
+]
+
+
+_ROOMS = {
+    "File": "wellkept.hashing.files",
+    "Graph": "wellkept.runs.graph",
+    "Run": "wellkept.runs.run",
+    "Runs": "wellkept.runs.listing",
+    "bless": "wellkept.memo.blessing",
+    "env": "wellkept.memo.depends",
+    "executor": "wellkept.memo.executor",
+    "file": "wellkept.memo.depends",
+    "lineage": "wellkept.runs.lineage",
+    "package": "wellkept.memo.depends",
+    "register_plain": "wellkept.codecs.plain",
+    "run": "wellkept.runs.run",
+    "token": "wellkept.memo.depends",
+    "verify": "wellkept.memo.certifying",
+}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name == "store":  # imported by those who have named state
+        return kv.store
+    if name in __all__:  # by those who ask
+        from importlib import import_module
+
+        return getattr(import_module(_ROOMS.get(name, "wellkept.query")), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,19 @@
+"""Caches: a place for calls and results, the memory tier before it, and the one that is active."""
+
+from wellkept.caches.active import active, chosen, named, settings, use, used
+from wellkept.caches.cache import Cache
+from wellkept.caches.opening import open_cache
+from wellkept.caches.stack import Pool, Stack
+
+__all__ = [
+    "Cache",
+    "Pool",
+    "Stack",
+    "active",
+    "chosen",
+    "named",
+    "open_cache",
+    "settings",
+    "use",
+    "used",
+]

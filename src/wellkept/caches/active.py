@@ -1,0 +1,165 @@
+"""The one active cache: what `use` says here, or the default of the configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+
+from wellkept.caches.cache import Cache
+from wellkept.caches.config import Settings, find
+from wellkept.caches.opening import open_cache, resolve_url
+from wellkept.caches.secrets import expanded
+from wellkept.caches.spec import Spec
+from wellkept.caches.threads import inherited, reach_threads
+from wellkept.errors import ConfigError, StoreError
+from wellkept.guards import Guard
+
+__all__ = ["active", "chosen", "install", "named", "reset", "settings", "use", "used"]
+
+_current: ContextVar[Cache | None] = ContextVar("wellkept.cache", default=None)
+_default: Cache | None = None
+_failed: tuple[float, StoreError] | None = None
+_named: dict[str, Cache] = {}
+_settings: Settings | None = None
+_lock = Guard()
+_RETRY = 5.0  # seconds after which a default cache that could not be opened is tried again
+
+
+def active() -> Cache:
+    """The active cache.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        StoreError: the default cache can't be opened.
+    """
+    cache = _current.get()
+    if cache is None:
+        cache = inherited(_current) or _default
+    return cache if cache is not None else _open_default()
+
+
+def used() -> Cache | None:
+    """What `use` says here; None: nothing."""
+    return inherited(_current)
+
+
+def install(cache: Cache | None) -> Cache | None:
+    """Make a cache the default of this process; what was. None: as configured."""
+    global _default
+    with _lock:
+        before, _default = _default, cache
+    return before
+
+
+def _open_default() -> Cache:
+    global _default, _failed
+    with _lock:
+        if _default is None:
+            if _failed is not None and time.monotonic() - _failed[0] < _RETRY:
+                raise _failed[1].with_traceback(None)  # or it would grow, and keep frames alive
+            found = settings()
+            try:
+                _default = _opened(found, found.active)
+            except StoreError as error:
+                _failed = (time.monotonic(), error)
+                raise
+        return _default
+
+
+def settings() -> Settings:
+    """The settings in force, read once a process."""
+    global _settings
+    found = _settings
+    if found is not None:
+        return found
+    with _lock:
+        if _settings is None:
+            _settings = find()
+        return _settings
+
+
+def named(name: str) -> Cache:
+    """A cache by its name in the configuration, or by path or URL; opened once a process.
+
+    Raises:
+        ConfigError: no such name.
+        StoreError: it can't be opened.
+    """
+    is_name = not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
+    if not is_name:
+        name = expanded(name)
+        name = resolve_url(name, Path.cwd())  # the working directory may change
+    with _lock:
+        if name not in _named:
+            if is_name:
+                _named[name] = _opened(settings(), settings().named(name))
+            else:
+                _named[name] = open_cache(name)
+        return _named[name]
+
+
+def _opened(source: Settings, spec: Spec) -> Cache:
+    from wellkept.caches.building import (
+        build,  # stacks and all: with the first cache that is opened
+    )
+
+    try:
+        return build(spec, named)
+    except ConfigError as error:
+        if str(error).startswith(source.source):
+            raise
+        raise ConfigError(f"{source.source}: {error}") from error
+
+
+@contextlib.contextmanager
+def use(cache: Cache | str | os.PathLike[str]) -> Iterator[Cache]:
+    """Make a cache the active one inside a `with` block.
+
+    It reaches the tasks and the threads that are started inside the block too.
+
+    Args:
+        cache: a cache, its name in the configuration, a path or a URL.
+
+    Raises:
+        ConfigError: no such cache.
+        StoreError: it can't be opened.
+    """
+    found = chosen(cache, "use()")
+    reach_threads(_current)
+    token = _current.set(found)
+    try:
+        yield found
+    finally:
+        _current.reset(token)
+
+
+def chosen(cache: Cache | str | os.PathLike[str], what: str = "cache=") -> Cache:
+    """The cache that somebody gave: itself, or by name, path or URL.
+
+    Args:
+        what: took it, for a message.
+
+    Raises:
+        ConfigError: no such cache.
+        StoreError: it can't be opened.
+    """
+    if isinstance(cache, os.PathLike):
+        cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
+    elif not isinstance(cache, (Cache, str)):
+        raise ConfigError(f"{what} takes a cache, a name, a path or a URL, not {cache!r}")
+    return cache if isinstance(cache, Cache) else named(cache)
+
+
+def reset() -> None:
+    """Close the default and the named caches and forget the settings: all is read anew."""
+    global _default, _failed, _settings
+    with _lock:
+        for cache in (_default, *_named.values()):
+            if cache is not None:
+                cache.close()
+        _default = _failed = _settings = None
+        _named.clear()

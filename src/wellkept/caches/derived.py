@@ -1,0 +1,252 @@
+"""A cache seen in another way: read-only, filtered, limited. Each holds the cache it came from."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from wellkept.caches.cache import Cache
+from wellkept.caches.limits import Limit, Room
+from wellkept.caches.place import Place
+from wellkept.errors import StoreError
+from wellkept.records import Buffer, Call, Value
+from wellkept.stores.base import Store
+from wellkept.stores.notes import Notes
+
+if TYPE_CHECKING:
+    from wellkept.conditions import Query
+
+__all__ = ["Derived", "filtered", "limited", "readonly"]
+
+V = TypeVar("V")
+
+
+class Derived(Cache):
+    """A cache over another one's place. It pickles as the call that made it."""
+
+    def __init__(self, source: Cache, place: Place, how: str, options: Mapping[str, Any]) -> None:
+        super().__init__(place=place, memory=source.tier.limit)
+        self.source = source
+        self.made_by = how, dict(options)
+        """The method of `source`, and what it was given."""
+
+    def __repr__(self) -> str:
+        return f"<{self.made_by[0]} {self.source!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _derive, (self.source, *self.made_by)
+
+
+def _derive(source: Cache, how: str, options: dict[str, Any]) -> Cache:
+    made: Cache = getattr(source, how)(**options)
+    return made
+
+
+def readonly(source: Cache) -> Cache:
+    """See `Cache.readonly`."""
+    return Derived(source, _Through(source.place), "readonly", {})
+
+
+def filtered(source: Cache, where: Callable[[Call], bool]) -> Cache:
+    """See `Cache.filtered`."""
+    return Derived(source, _Filtered(source.place, where), "filtered", {"where": where})
+
+
+def limited(source: Cache, limit: Limit) -> Cache:
+    """See `Cache.limited`."""
+    place = _Limited(source, limit)
+    made = Derived(source, place, "limited", limit._asdict())
+    place.flush = _flushing(made)
+    return made
+
+
+def _flushing(cache: Cache) -> Callable[[], None]:
+    """What writes the cache's counts of uses, without keeping it alive."""
+    reference = weakref.ref(cache)
+
+    def flush() -> None:
+        found = reference()
+        if found is not None:
+            found.flush()
+
+    return flush
+
+
+class _NoLocks:
+    """Leases where nothing is kept: waiting for another's result would be in vain."""
+
+    def acquire(self, key: bytes, owner: object = None) -> bool:
+        return True
+
+    def release(self, key: bytes, owner: object = None) -> None:
+        """Nobody waits."""
+
+
+class _Through:
+    """A place that passes reads on, and refuses or drops writes."""
+
+    writable = False
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.locks: Any = _NoLocks()
+        self.calls: Store[Call] = _ReadOnly(place.calls)
+        self.values: Store[Value] = _ReadOnly(place.values)
+        self.notes: Notes = _ReadOnlyNotes(place.notes)
+        self.fetch_many = getattr(place, "fetch_many", None)
+
+    @property
+    def words(self) -> Any:
+        return self.place.words
+
+    def fetch(self, key: bytes) -> Any:
+        return self.place.fetch(key)
+
+    def find(self, query: Query) -> Iterator[Call]:
+        return self.place.find(query)
+
+    def found(self, query: Query) -> int | None:
+        return self.place.found(query)
+
+    def table(self, query: Query) -> Any:
+        quick: Callable[[Query], Any] | None = getattr(self.place, "table", None)
+        return None if quick is None else quick(query)
+
+    def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
+        return self.place.load(frame)
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        """Dropped: the caller has its result."""
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Dropped."""
+
+    def token(self) -> tuple[int, int] | None:
+        return self.place.token()
+
+    def listen(self, told: Callable[[], None]) -> None:
+        self.place.listen(told)
+
+    def stale(self) -> bool:
+        return self.place.stale()
+
+    def close(self) -> None:
+        """The place belongs to the cache that this one came from."""
+
+
+class _ReadOnly(Generic[V]):
+    """A store that can only be read."""
+
+    def __init__(self, store: Store[V]) -> None:
+        self._store = store
+
+    def get(self, key: str) -> V | None:
+        return self._store.get(key)
+
+    def put(self, key: str, item: V) -> None:
+        raise StoreError(f"can't keep {key}: this cache is read-only")
+
+    def delete(self, key: str) -> None:
+        raise StoreError(f"can't forget {key}: this cache is read-only")
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return self._store.keys(prefix)
+
+
+class _ReadOnlyNotes(_ReadOnly[bytes]):
+    """The same, with what notes can do beside."""
+
+    def __init__(self, notes: Notes) -> None:
+        super().__init__(notes)
+        self.get_many = notes.get_many
+
+    def create(self, key: str, item: bytes) -> bool:
+        raise StoreError(f"can't keep {key}: this cache is read-only")
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        for key in items:
+            self.put(key, b"")
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
+
+class _Filtered(_Through):
+    """Has only the calls for which `where` holds, and takes no others."""
+
+    writable = True
+
+    def __init__(self, place: Place, where: Callable[[Call], bool]) -> None:
+        super().__init__(place)
+        self.locks = place.locks
+        self.where = where
+        self.fetch_many = None  # whether it has one is asked of each
+        self.calls = _FilteredCalls(place.calls, where)
+        self.values, self.notes = place.values, place.notes
+
+    def fetch(self, key: bytes) -> Any:
+        found = self.place.fetch(key)
+        return found if found is not None and self.calls.get(key.hex()) is not None else None
+
+    def find(self, query: Query) -> Iterator[Call]:
+        calls = (call for call in self.place.find(query._replace(limit=None)) if self.where(call))
+        return islice(calls, query.limit)
+
+    def found(self, query: Query) -> int | None:
+        """Which of them it has is to be asked of each."""
+
+    def table(self, query: Query) -> Any:
+        """The same."""
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        return self.place.commit(call, value, uses) if self.where(call) else None
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        self.place.count(uses)
+
+
+class _FilteredCalls:
+    def __init__(self, store: Store[Call], where: Callable[[Call], bool]) -> None:
+        self._store, self._where = store, where
+
+    def get(self, key: str) -> Call | None:
+        call = self._store.get(key)
+        return call if call is not None and self._where(call) else None
+
+    def put(self, key: str, item: Call) -> None:
+        if self._where(item):
+            self._store.put(key, item)
+
+    def delete(self, key: str) -> None:
+        if self.get(key) is not None:
+            self._store.delete(key)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return (key for key in self._store.keys(prefix) if self.get(key) is not None)
+
+
+class _Limited(_Through):
+    """Keeps what it holds within a limit."""
+
+    writable = True
+
+    def __init__(self, source: Cache, limit: Limit) -> None:
+        super().__init__(source.place)
+        self.locks = source.place.locks
+        self.calls, self.values = source.place.calls, source.place.values
+        self.notes = source.place.notes
+        self.flush: Callable[[], None] = source.flush
+        self._room = Room(source, limit)
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        done = self.place.commit(call, value, uses)
+        if self._room.takes(call.size):
+            self.flush()  # or what was just used would look unused
+            self._room.make()
+        return done
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        self.place.count(uses)

@@ -1,0 +1,266 @@
+"""Calls on the move: from one cache to another, and under other keys."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wellkept.caches.belongings import Belongings
+from wellkept.caches.cache import Cache
+from wellkept.caches.gc import collect
+from wellkept.caches.place import each_call, inner
+from wellkept.codecs import decode
+from wellkept.errors import ConfigError, DecodeError
+from wellkept.hashing import digest_bytes
+from wellkept.hashing.keys import call_key
+from wellkept.records import Call, Digest
+from wellkept.stores.layers import Layers, value_of
+
+if TYPE_CHECKING:
+    from wellkept.query import Matches
+
+__all__ = ["Moved", "migrate", "rewritten", "transfer", "transform"]
+
+_GRACE = 3600.0  # seconds, where a collection needs one
+Progress = Callable[[int, int], None] | None
+
+
+@dataclass
+class Moved:
+    """What was done."""
+
+    calls: int = 0
+    """Copied, moved or written anew."""
+    same: int = 0
+    """Already there, or already right."""
+    skipped: int = 0
+    """Damaged, or without a result to move."""
+    other: int = 0
+    """The target has another result of the same call, which stayed, and so did the one here."""
+    bytes: int = 0
+
+
+def transfer(
+    source: Cache,
+    target: Cache,
+    where: Callable[[Call], bool] | Matches | None = None,
+    *,
+    move: bool = False,
+    overwrite: bool | str = False,
+    dry_run: bool = False,
+    progress: Progress = None,
+) -> Moved:
+    """See `Cache.transfer`."""
+    if overwrite not in (False, True, "older"):
+        raise ConfigError(f"overwrite= is False, True or 'older', not {overwrite!r:.80}")
+    done = Moved()
+    source.flush()
+    if move:
+        inner(source.place, write=True)
+    inner(target.place, write=True)
+    here, there = _identities(source.place), _identities(target.place)
+    if here == there or (move and here & there):
+        # Moving ends with forgetting here, which would be there.
+        raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
+    gone: list[str] = []
+    notes = Belongings(source.place, target.place)
+    chosen = (
+        _each(source, progress) if where is None or callable(where) else _chosen(where, progress)
+    )
+    for key, call in chosen:
+        if call is None:
+            done.skipped += 1
+        elif where is None or not callable(where) or where(call):
+            try:
+                if _copied(source, target, call, done, overwrite, dry_run=dry_run, move=move):
+                    gone.append(key)
+                    if not dry_run:
+                        notes.add(call)
+            except DecodeError:
+                done.skipped += 1
+    notes.bring()
+    target.tier.clear()
+    if move and not dry_run and gone:
+        source.evict(keys=gone)
+    return done
+
+
+def _chosen(matches: Matches, progress: Progress) -> Iterator[tuple[str, Call | None]]:
+    found = list(matches.calls())
+    for i, call in enumerate(found):
+        if progress is not None:
+            progress(i, len(found))
+        yield call.key, call
+    if progress is not None:
+        progress(len(found), len(found))
+
+
+def _identities(place: Any) -> set[object]:
+    """What tells the places beneath a place from others, however they were opened."""
+    place = inner(place, write=False)
+    if isinstance(place, Layers):
+        return set().union(*(_identities(layer) for layer in place.places))
+    found: set[object] = set()
+    for store in (
+        (place.calls.items, place.values.items) if hasattr(place.calls, "items") else (place,)
+    ):
+        found.add(_identity(store))
+    return found
+
+
+def _identity(store: Any) -> object:
+    prefix = ""
+    while hasattr(store, "store"):  # a wrapper
+        prefix = getattr(store, "prefix", "") + prefix
+        store = store.store
+    paths = [getattr(store, name, None) for name in ("root", "file", "path")]
+    path = next((path for path in paths if isinstance(path, Path)), None)
+    if path is not None and path.exists():
+        status = path.stat()
+        return prefix, status.st_dev, status.st_ino
+    if "__reduce__" in vars(type(store)) and (made_of := store.__reduce__()[1]):
+        return prefix, type(store), repr(made_of)
+    return prefix, id(store)
+
+
+def _copied(
+    source: Cache,
+    target: Cache,
+    call: Call,
+    done: Moved,
+    overwrite: bool | str,
+    *,
+    dry_run: bool,
+    move: bool,
+) -> bool:
+    """Whether the target has the call with its result now."""
+    key = call.key.raw
+    try:
+        there = target.place.fetch(key)
+    except DecodeError:  # damaged there: written anew
+        there = None
+    if there is not None and there.frame is not None and there.body.result == call.result.raw:
+        done.same += 1
+        return True
+    if (
+        there is not None
+        and there.frame is not None
+        and overwrite is not True
+        and (overwrite is False or there.body.created >= call.created)
+    ):
+        done.other += 1
+        return False
+    row = source.place.fetch(key)
+    if row is None or row.frame is None or row.body.result != call.result.raw:
+        done.skipped += 1  # its result was evicted; or just now, somebody kept another
+        return False
+    if not dry_run:
+        target.place.commit(call, value_of(source.place, row))
+        if call.uses:
+            target.place.count({key: call.uses})
+        if move and not _has(target, call):  # one that keeps nothing, or too little
+            done.skipped += 1
+            return False
+    done.calls += 1
+    done.bytes += call.size
+    return True
+
+
+def _has(cache: Cache, call: Call) -> bool:
+    row = cache.place.fetch(call.key.raw)
+    return row is not None and row.frame is not None and row.body.result == call.result.raw
+
+
+def transform(
+    cache: Cache,
+    function: Callable[[Call], Call | None] | None = None,
+    *,
+    dry_run: bool = False,
+    progress: Progress = None,
+) -> Moved:
+    """See `Cache.transform`."""
+    done = Moved()
+    cache.flush()
+    inner(cache.place, write=True)
+    for key, call in _each(cache, progress):
+        if call is None:
+            done.skipped += 1
+            continue
+        new = call if function is None else function(call)
+        if new is not None:
+            pairs = [(name, argument.digest.raw) for name, argument in new.arguments.items()]
+            new = new._replace(key=Digest.of(call_key(new.function, new.code, pairs)))
+        if new == call:
+            done.same += 1
+            continue
+        try:
+            if new is not None and not rewritten(cache, call, new, dry_run=dry_run):
+                done.skipped += 1
+                continue
+        except DecodeError:
+            done.skipped += 1
+            continue
+        done.calls += 1
+        if not dry_run and (new is None or new.key != key):
+            cache.calls.delete(key)
+    cache.tier.clear()
+    if done.calls and not dry_run:
+        collect(cache, _GRACE)
+    return done
+
+
+def rewritten(cache: Cache, call: Call, new: Call, *, dry_run: bool) -> bool:
+    """Whether the new record stands beside the old one, with the old one's result."""
+    row = cache.place.fetch(call.key.raw)
+    if row is None or row.frame is None or row.body.result != call.result.raw:
+        return False  # a record without its result stays as it is
+    if not dry_run:
+        cache.place.commit(new, value_of(cache.place, row))
+        if new.uses and new.key != call.key:
+            cache.place.count({new.key.raw: new.uses})
+    return True
+
+
+def migrate(cache: Cache, *, dry_run: bool = False, progress: Progress = None) -> Moved:
+    """See `Cache.migrate`."""
+    now: dict[str, Digest] = {}  # of each result: before, and as its digest is made today
+    twice = None if progress is None else lambda done, total: progress(done, 2 * total)
+    for _, call in _each(cache, twice):
+        if call is not None and call.result not in now:
+            with contextlib.suppress(DecodeError):
+                row = cache.place.fetch(call.key.raw)
+                if row is not None and row.frame is not None:
+                    now[call.result] = _digest_today(cache, call, row)
+
+    def anew(call: Call) -> Call:
+        arguments = {}
+        for name, argument in call.arguments.items():
+            digest = now.get(argument.digest, argument.digest)
+            if argument.shown:
+                digest = Digest.of(digest_bytes(argument.value))
+            arguments[name] = argument._replace(digest=digest)
+        return call._replace(arguments=arguments, result=now.get(call.result, call.result))
+
+    second = None if progress is None else lambda done, total: progress(total + done, 2 * total)
+    return transform(cache, anew, dry_run=dry_run, progress=second)
+
+
+def _digest_today(cache: Cache, call: Call, row: Any) -> Digest:
+    try:
+        return Digest.of(digest_bytes(decode(value_of(cache.place, row))))
+    except Exception:  # noqa: BLE001  its class is gone, or it has no digest: it stays as it is
+        return call.result
+
+
+def _each(cache: Cache, progress: Progress) -> Iterator[tuple[str, Call | None]]:
+    total = len(list(cache.calls.keys())) if progress is not None else 0
+    # Read whole first: what is written meanwhile is not to be met again.
+    for i, (key, call) in enumerate(list(each_call(cache.calls))):
+        if progress is not None:
+            progress(i, max(total, i + 1))
+        yield key, call
+    if progress is not None:
+        progress(total, total)

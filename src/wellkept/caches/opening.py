@@ -1,0 +1,204 @@
+"""A cache from a path or a URL."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+from wellkept.caches.cache import Cache
+from wellkept.caches.secrets import redacted
+from wellkept.caches.sizes import parse_size
+from wellkept.errors import ConfigError
+from wellkept.guards import Guard, undisturbed
+from wellkept.stores.base import Store
+from wellkept.stores.openers import (
+    MEDIA,
+    absolute,
+    known_schemes,
+    local_path,
+    open_medium,
+    scheme_of,
+)
+
+__all__ = ["OPTIONS", "open_cache", "open_store", "reopen", "resolve_url"]
+
+_GROUP = "wellkept.stores"
+OPTIONS = ("memory", "durability", "trust", "readonly", "network")
+"""What a directory, and a SQLite file, takes; other places take what their classes do."""
+
+
+def open_cache(
+    url: str | os.PathLike[str],
+    *,
+    memory: int | str = "256 MB",
+    signed: bool = False,
+    **options: Any,
+) -> Cache:
+    """Open a cache.
+
+    Args:
+        url: a directory (`~` is expanded), or a URL: `files:PATH`, `sqlite:///PATH`,
+            `postgresql://…`, `mariadb://…`, `redis://…`, `s3://…`, `gs://…`, `az://…`, `hdf5:PATH`,
+            `memory:`, `void:`, and what installed packages add through the entry point group
+            `wellkept.stores`.
+        memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
+        signed: whoever can write there is not trusted: results are signed with the user's key, and of
+            those that no trusted key signed only plain ones are decoded. So it always is over ssh and
+            http.
+        options: of a directory: `durability="process"|"power"`, `trust=False`, `readonly=False`
+            (map arrays read-only instead of copy-on-write), `network=None` (found out). Of any other
+            place: what its class in `wellkept.stores` takes, and where all are items, as in files,
+            databases and buckets, `compression="zstd"|"gzip"|"zstd:19"`.
+
+    Raises:
+        ConfigError: an unknown scheme or option, or the place is open here with other options.
+        StoreError: the place can't be used.
+    """
+    text = os.fspath(url)
+    if not text:
+        raise ConfigError("an empty path names no cache")
+    parse_size(memory)  # a wrong one is told before a directory is made
+    scheme = scheme_of(text)
+    text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())
+    path = local_path(text) if scheme else Path(text)
+    how = {**options, "signed": True} if signed else options
+    shared = None if path is None else _Shared(str(path.resolve()), how)
+    place: Any
+    if not scheme:
+        _check_names(text, options)
+        from wellkept.stores.embedded import (
+            Embedded,  # SQLite and all, when there is a cache to open
+        )
+
+        place = Embedded(text, **options)
+    elif scheme == "sqlite" and path is not None:
+        from wellkept.stores.sqlitefile import open_place
+
+        _check_names(text, options)
+        place = open_place(path, **options)
+    else:
+        place = _opened(text, scheme, options)
+        if not hasattr(place, "fetch"):
+            from wellkept.stores.medium import Medium  # as above
+
+            place = Medium(place)
+    if signed:
+        _sign(place)
+    cache = Cache(place=place, memory=memory, url=text, options={"memory": memory, **how})
+    if shared is not None:
+        shared.add(cache)
+    return cache
+
+
+def _sign(place: Any) -> None:
+    if not hasattr(type(place), "trusts"):
+        return  # a server's, whose results are signed anyhow
+    from wellkept.stores.keyring import Trusts  # with the first that is asked for
+
+    place.trusts = Trusts()
+    if hasattr(place.values, "trusts"):
+        place.values.trusts = place.trusts
+
+
+def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:
+    """The store of bytes behind a URL (of a path, a directory of files), for `Cache(values=…)`.
+
+    Raises:
+        ConfigError: an unknown scheme or option.
+        StoreError: it can't be used.
+    """
+    text = os.fspath(url)
+    scheme = scheme_of(text)
+    if not scheme:
+        text, scheme = f"files:{text}", "files"
+    found = _opened(absolute(text, Path.cwd()), scheme, options)
+    if hasattr(found, "fetch"):
+        raise ConfigError(f"{redacted(text)} opens a whole cache, not a store of bytes")
+    made: Store[bytes] = found
+    return made
+
+
+def _check_names(url: str, options: dict[str, Any]) -> None:
+    for name in options:
+        if name not in OPTIONS:
+            there = ", ".join(OPTIONS)
+            raise ConfigError(f"{url}: no such option {name!r}; there are {there}")
+
+
+def _opened(url: str, scheme: str, options: dict[str, Any]) -> Any:
+    if _is_medium(scheme):
+        return undisturbed(open_medium, url, **options)
+    return _entry_point(scheme, url)(url[len(scheme) + 1 :], **options)
+
+
+class _Shared:
+    """The caches of this process on one path: they must agree on how it is used."""
+
+    def __init__(self, path: str, options: dict[str, Any]) -> None:
+        self._caches = _on.setdefault(path, weakref.WeakSet())
+        self._how = {"durability": "process", "trust": False, "readonly": False, "network": None}
+        self._how |= options
+        for cache in self._caches:
+            if cache.is_open and cache.how != self._how:
+                mine, other = _difference(self._how, cache.how)
+                raise ConfigError(
+                    f"{path} is open in this process with {other}, and can't be opened with {mine} "
+                    "too: use one of the two, or close the other cache first"
+                )
+
+    def add(self, cache: Cache) -> None:
+        cache.how = self._how
+        self._caches.add(cache)
+
+
+_on: dict[str, weakref.WeakSet[Cache]] = {}
+
+
+def _difference(mine: dict[str, Any], other: dict[str, Any]) -> tuple[str, str]:
+    names = sorted(name for name in {*mine, *other} if mine.get(name) != other.get(name))
+    said = [", ".join(f"{name}={how.get(name)!r}" for name in names) for how in (mine, other)]
+    return said[0], said[1]
+
+
+_reopened: dict[str, Cache] = {}
+_lock = Guard()
+
+
+def reopen(url: str, options: dict[str, Any]) -> Cache:
+    """One cache a process for all that was sent to it with the same URL and options."""
+    name = f"{url} {sorted(options.items())}"
+    with _lock:
+        if name not in _reopened:
+            _reopened[name] = open_cache(url, **options)
+        return _reopened[name]
+
+
+def resolve_url(url: str, base: Path) -> str:
+    """`url` with a relative path taken from `base`.
+
+    Raises:
+        ConfigError: there is no such scheme.
+    """
+    scheme = scheme_of(url)
+    if not scheme:
+        return str((base / Path(url).expanduser()).absolute())
+    if not _is_medium(scheme):
+        _entry_point(scheme, url)
+    return absolute(url, base)
+
+
+def _is_medium(scheme: str) -> bool:
+    return scheme in MEDIA or scheme.partition("+")[0] in MEDIA
+
+
+def _entry_point(scheme: str, url: str) -> Any:
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=_GROUP, name=scheme):
+        return point.load()
+    raise ConfigError(
+        f"can't open {redacted(url)!r}: no such scheme as {scheme!r}; there are paths, "
+        f"{known_schemes()}"
+    )

@@ -1,0 +1,15 @@
+"""The command `wellkept`: presentation only; what it shows and does is in `caches`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and leave with its exit code."""
+    from wellkept.cli.app import run  # so that nothing is imported before somebody runs it
+
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))

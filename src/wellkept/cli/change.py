@@ -1,0 +1,386 @@
+"""Commands that change a cache: evict, gc, verify, transfer, migrate, bless, import."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from wellkept.cli import text
+from wellkept.cli.options import CacheOption, JsonOption, imported, opened
+from wellkept.cli.text import Bar
+from wellkept.errors import ConfigError
+
+_LISTED = 50
+
+
+def evict(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Keys, or their first digits.")
+    ] = None,
+    function: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Calls of this function; * and ? stand for any text."),
+    ] = None,
+    older: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="Calls computed so long ago: 30d, '12 h'.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Throw away calls, and what only they needed.
+
+    What is said must all fit: a call of this --function that is also so much --older.
+    """
+    from wellkept.errors import ConfigError
+
+    if not keys and function is None and older is None:
+        raise ConfigError("say what to evict: keys, --function or --older (wellkept evict --help)")
+    with opened(cache) as (found, url):
+        asked: dict[str, Any] = {"function": function, "older": older, "keys": keys or None}
+        if not dry_run and not yes and sys.stdin.isatty():
+            would = found.evict(**asked, dry_run=True)
+            if would.calls and not typer.confirm(f"Throw away {_amount(would)}?", err=True):
+                typer.echo("wellkept: nothing was thrown away", err=True)
+                raise typer.Exit(1)
+        done = found.evict(**asked, dry_run=dry_run)
+    if as_json:
+        text.emit({"cache": url} | asdict(done))
+    elif not done.calls and not done.bytes:
+        print(f"nothing in {url} fits")
+    else:
+        print(f"{'would throw away' if dry_run else 'threw away'} {_amount(done)}")
+
+
+def _amount(done: Any) -> str:
+    return (
+        f"{_count(done.calls, 'call')}, {_count(done.values, 'result')} and "
+        f"{_count(done.blobs, 'blob')}: {text.size(done.bytes)}"
+    )
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def verify(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Remove what is damaged or stray; salvage what can be."),
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="With --repair: delete salvaged index files.")
+    ] = False,
+    function: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FUNCTION",
+            help="Compute calls of this one again, and compare: module:name, or script.py:name.",
+        ),
+    ] = None,
+    sample: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Of its calls, from 0 to 1.", show_default="0.1"),
+    ] = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every row and every byte of a cache, or that a function still gives what is kept.
+
+    The exit code is 1 if problems are left, or if a result differs.
+    """
+    from wellkept.errors import ConfigError
+
+    if discard and not repair:
+        raise ConfigError("--discard goes with --repair")
+    if function is not None:
+        if repair:
+            raise ConfigError("--repair goes without --function: wellkept bless, or rerun, decides")
+        _verify_function(function, 0.1 if sample is None else sample, cache, as_json)
+        return
+    if sample is not None:
+        raise ConfigError("--sample goes with --function")
+    with opened(cache, must=True) as (found, url), Bar() as bar:
+        report = found.verify(repair=repair, discard=discard, progress=bar.advance)
+    if as_json:
+        problems = [asdict(problem) for problem in report.problems]
+        rest = {k: v for k, v in asdict(report).items() if k != "problems"}
+        text.emit({"cache": url, "ok": report.ok} | rest | {"problems": problems})
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _verify_function(function: str, sample: float, cache: str | None, as_json: bool) -> None:
+    from wellkept.cli.options import imported
+    from wellkept.memo.certifying import verify as verified
+
+    with imported(function, cache) as (found, url):
+        done = verified(found, sample=sample)
+    if as_json:
+        checked = [one._asdict() for one in done.checked]
+        text.emit({"cache": url, "ok": not done.drifted} | done._asdict() | {"checked": checked})
+    else:
+        for one in done.drifted[:_LISTED]:
+            line = f"{one.key[:12]}  {one.call} {one.outcome}: {one.detail}"
+            print(text.plain(line, 400).replace("\n", " "))
+        unknown = next((one for one in done.checked if one.outcome == "unknown"), None)
+        outcomes = ("same", "differs", "raised", "unknown")
+        counts = {name: n for name in outcomes if (n := done.tally(name))}
+        said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        looked = f"{len(done.checked):,} of {_count(done.kept, 'call')} of {done.function}"
+        print(f"{looked}: {said or 'nothing to compare'}")
+        if unknown is not None:
+            print(f"unknown, such as {text.plain(unknown.call, 80)}: {unknown.detail}")
+    if done.drifted:
+        raise typer.Exit(1)
+
+
+def _print_report(report: Any) -> None:
+    console = text.console()
+    if report.problems:
+        table = text.table("problem", "of", "", left=("problem", "of", ""))
+        table.columns[-1].no_wrap = False
+        for problem in report.problems[:_LISTED]:
+            what = problem.what if len(problem.what) < 40 else problem.what[:12]
+            repaired = " (repaired)" if problem.repaired else ""
+            detail = text.plain(problem.detail, 300).replace("\n", " ")
+            table.add_row(problem.kind, text.plain(what), f"{detail}{repaired}")
+        console.print(table)
+        if len(report.problems) > _LISTED:
+            console.print(f"{len(report.problems) - _LISTED:,} more; --json lists all")
+        console.print()
+    looked = f"{_count(report.calls, 'call')}, {_count(report.values, 'result')} and "
+    looked += f"{_count(report.blobs, 'blob')} ({text.size(report.bytes)})"
+    if report.salvaged_calls:
+        looked += f"; {_count(report.salvaged_calls, 'call')} salvaged"
+    left = len(report.left)
+    if not report.problems:
+        said = "all is well"
+    elif not left:
+        said = "all problems are repaired"
+    else:
+        repair = "" if len(report.problems) > left else ": wellkept verify --repair"
+        said = f"{_count(left, 'problem')}{' left' if not repair else ''}{repair}"
+    console.print(f"{looked}: {said}", soft_wrap=True)
+
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+_CACHE = "a directory, a name from the configuration, or a URL"
+
+
+def gc(
+    grace: Annotated[
+        str,
+        typer.Option(
+            metavar="SPAN",
+            help="On a server or in files: what was seen unreferenced so long ago, and still is.",
+        ),
+    ] = "1 h",
+    dry_run: DryRun = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove results and blobs that no call needs; safe while others write."""
+    with opened(cache, must=True) as (found, url), Bar() as bar:
+        bar.advance("collecting", 0, 0)
+        done = found.gc(grace=grace, dry_run=dry_run)
+    if as_json:
+        text.emit({"cache": url} | done._asdict() | {"dry_run": dry_run})
+    elif not done.items:
+        print(f"nothing in {url} is to be collected")
+    else:
+        count = f"{done.items:,} item{'' if done.items == 1 else 's'}"
+        print(f"{'would remove' if dry_run else 'removed'} {count}: {text.size(done.bytes)}")
+
+
+def transfer(
+    source: Annotated[str, typer.Argument(metavar="SRC", help=f"From where: {_CACHE}.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="To where; made when needed.")],
+    function: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Calls of this function; * and ? stand for any text."),
+    ] = None,
+    move: Annotated[bool, typer.Option("--move", help="Forget them in SRC afterwards.")] = False,
+    overwrite: Annotated[
+        str,
+        typer.Option(
+            metavar="WHEN", help="What of other results in DST goes: never, older, always."
+        ),
+    ] = "never",
+    dry_run: DryRun = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy calls with their results to another cache, or move them."""
+    from wellkept.caches.evict import matches
+    from wellkept.stores.openers import scheme_of
+
+    if (scheme := scheme_of(target)) in ("memory", "void"):
+        raise ConfigError(
+            f"{scheme}: has nothing left when this command ends: name a place that has"
+        )
+
+    choices: dict[str, bool | str] = {"never": False, "older": "older", "always": True}
+    if (when := choices.get(overwrite, "")) == "":
+        raise ConfigError(f"--overwrite is one of {', '.join(choices)}, not {overwrite!r}")
+
+    def wanted(call: Any) -> bool:
+        return function is None or matches(call.function, function)
+
+    with (
+        opened(source, must=True) as (found, url),
+        opened(target, make=not dry_run) as (other, there),
+        Bar() as bar,
+    ):
+        progress = _told(bar, "calls")
+        done = found.transfer(
+            other, wanted, move=move, overwrite=when, dry_run=dry_run, progress=progress
+        )
+    if as_json:
+        said = {"source": url, "target": there, "move": move, "dry_run": dry_run}
+        text.emit(said | asdict(done))
+        return
+    verb = {
+        (False, False): "copied",
+        (True, False): "moved",
+        (False, True): "would copy",
+        (True, True): "would move",
+    }[move, dry_run]
+    print(f"{verb} {_calls(done.calls)} ({text.size(done.bytes)}) to {there}{_rest(done)}")
+
+
+def migrate(
+    dry_run: DryRun = False, cache: CacheOption = None, as_json: JsonOption = False
+) -> None:
+    """Give calls the keys that they would have today, without computing anything.
+
+    For when a type's digest, or the digest scheme, has changed. Results are loaded, which runs code.
+    """
+    with opened(cache, must=True) as (found, url), Bar() as bar:
+        done = found.migrate(dry_run=dry_run, progress=_told(bar, "calls"))
+    if as_json:
+        text.emit({"cache": url, "dry_run": dry_run} | asdict(done))
+        return
+    print(f"{'would migrate' if dry_run else 'migrated'} {_calls(done.calls)}{_rest(done)}")
+
+
+def _told(bar: Bar, stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: bar.advance(stage, done, total)
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
+
+
+def _rest(done: Any) -> str:
+    said = ""
+    if done.same:
+        said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
+    if done.skipped:
+        said += f"; {done.skipped:,} left: damaged, or without a result"
+    if done.other:
+        said += f"; {done.other:,} left: another result is there (see --overwrite)"
+    return said
+
+
+def bless(
+    function: Annotated[
+        str, typer.Argument(metavar="FUNCTION", help="module:name, or script.py:name.")
+    ],
+    code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="Whose results: a code that `wellkept show` tells, or the "
+            "beginning of one; by default the latest other.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that a change of code changed no result: those of the code before it become hits.
+
+    The function is imported, so that its code of today is known.
+    """
+    from wellkept.memo.blessing import bless as blessed
+
+    with imported(function, cache) as (found, url):
+        done = blessed(found, code=code, dry_run=dry_run)
+    if as_json:
+        text.emit({"cache": url} | done._asdict())
+        return
+    if not done.before:
+        print(f"{done.function} has no results of other code in {url}")
+        return
+    would = "would bless" if dry_run else "blessed"
+    said = f"{would} {done.calls:,} {'call' if done.calls == 1 else 'calls'} of {done.function}"
+    if done.same:
+        said += f"; {done.same:,} computed already"
+    if done.skipped:
+        said += f"; {done.skipped:,} skipped"
+    print(said)
+    print(f"from  {done.before}")
+    print(f"to    {done.code}")
+
+
+import_app = typer.Typer(
+    name="import",
+    help="Take over what other libraries kept.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@import_app.callback()
+def about() -> None:
+    """Take over what other libraries kept."""
+
+
+@import_app.command()
+def hamilton(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The directory: .hamilton_cache, mostly.")
+    ],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Read results from a directory others can write to.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what Hamilton's own stores kept: results, and which run computed them.
+
+    Results are loaded, which runs code. What is in PATH stays as it is.
+    """
+    from wellkept.integrations.hamilton import take_over
+
+    with opened(cache, make=not dry_run) as (found, url), Bar() as bar:
+        done = take_over(
+            path,
+            found,
+            trust=trust,
+            dry_run=dry_run,
+            progress=lambda at, total: bar.advance("nodes", at, total),
+        )
+    if as_json:
+        text.emit({"path": path, "cache": url, "dry_run": dry_run} | asdict(done))
+        return
+    verb = "would take" if dry_run else "took"
+    nodes, results = _count(done.nodes, "node"), _count(done.results, "result")
+    said = f"{verb} {nodes}, {results} and {_count(done.runs, 'run')}"
+    if done.same:
+        said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
+    if done.skipped:
+        said += f"; {_count(done.skipped, 'result')} can't be read, to be computed again"
+    print(f"{said}: {url}")

@@ -1,0 +1,557 @@
+"""Commands that show what is kept: where, ls, show, stats, du, query, explain, profile."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+
+from wellkept.cli import text
+from wellkept.cli.options import CacheOption, JsonOption, chosen, exists, opened
+from wellkept.errors import ConfigError, NotKept
+
+_LINES, _CHARACTERS, _WIDTH = 30, 8000, 200
+
+
+def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
+    """Codec, number of blobs, and a text that shows the result: of JSON always, else if loaded.
+
+    Raises:
+        DecodeError: it is damaged, or can't be decoded here.
+    """
+    held = cache.place.fetch(call.key.raw)
+    frame = None if held is None else held.frame
+    if frame is None:
+        return {"codec": None, "blobs": 0, "loaded": False, "text": None}
+    shown = None
+    if load:
+        from wellkept.codecs import decoder
+
+        payload, buffers = cache.place.load(frame)
+        value = decoder(frame.codec)(payload, buffers)
+        if call.state == "failed" and isinstance(value, list) and value:
+            value = value[0]  # its causes follow
+        shown = _text(value)
+    elif frame.codec == "file":
+        from wellkept.codecs.filed import says
+
+        said = says(cache.place.load(frame)[0])
+        shown = (
+            f"a file of the format {said['format']}, read by {said['loader']}; --value does that"
+        )
+    elif frame.codec == "json":  # nothing runs when JSON is read
+        payload, _ = cache.place.load(frame)
+        shown = _short(bytes(payload[: 4 * _CHARACTERS]).decode(errors="replace"))
+    return {"codec": frame.codec, "blobs": len(frame.blobs), "loaded": load, "text": shown}
+
+
+def _text(value: Any) -> str:
+    from rich.pretty import pretty_repr
+
+    try:
+        return _short(pretty_repr(value, max_length=20, max_string=500, max_depth=6))
+    except Exception as error:  # noqa: BLE001  a repr may do anything
+        return f"<a {type(value).__qualname__}, whose repr fails: {type(error).__name__}>"
+
+
+def _short(text: str) -> str:
+    lines = text[:_CHARACTERS].split("\n")
+    whole = len(text) <= _CHARACTERS and len(lines) <= _LINES
+    shown = [line if len(line) <= _WIDTH else f"{line[:_WIDTH]}…" for line in lines[:_LINES]]
+    return "\n".join(shown if whole else [*shown, "…"])
+
+
+_SHORT = 12  # digits of a key in a table
+
+
+def where(cache: CacheOption = None, as_json: JsonOption = False) -> None:
+    """Say which cache is meant here, and why."""
+    from wellkept.caches import settings
+
+    spec, source = chosen(cache)
+    url, options = spec.shown, dict(spec.options)
+    caches = {name: found.shown for name, found in settings().caches.items()}
+    there = exists(spec)
+    if as_json:
+        text.emit(
+            {
+                "cache": url,
+                "source": source,
+                "exists": there,
+                "options": options,
+                "caches": caches,
+            }
+        )
+        return
+    note = {True: "", False: "  (nothing is kept there yet)", None: ""}[there]
+    print(f"cache  {url}{note}")
+    print(f"from   {source}")
+    for option, value in options.items():
+        print(f"       {option} = {value!r}")
+    for name, found in caches.items():
+        print(f"named  {name}: {found}")
+
+
+def ls(
+    function: Annotated[
+        str | None,
+        typer.Argument(help="List the calls of this function; * and ? stand for any text."),
+    ] = None,
+    calls: Annotated[bool, typer.Option("--calls", help="List calls, not functions.")] = False,
+    limit: Annotated[
+        int, typer.Option(min=0, help="List at most so many calls, the latest first; 0: all.")
+    ] = 50,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List functions and what is kept of them, or the calls of one."""
+    from wellkept.caches import summary
+
+    with opened(cache) as (found, url):
+        rows = summary.chosen(found, function) if function else summary.functions(found)
+        if function is None and not calls:
+            _list_functions(rows, url, as_json)
+            return
+        names = [row.function for row in rows]
+        listed = list(summary.calls(found, names, limit or None)) if names else []
+        list_calls(listed, names, sum(row.calls for row in rows), url, as_json)
+
+
+def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
+    if as_json:
+        text.emit({"cache": url, "functions": [_function_data(row) for row in rows]})
+        return
+    if not rows:
+        print(f"nothing is kept in {url} yet")
+        return
+    console = text.console()
+    columns = ("function", "calls", "size", "computed", "uses", "saved", "last used")
+    table = text.table(*columns, left=("function",))
+    cells = [
+        (
+            f"{row.calls:,}",
+            text.size(row.bytes),
+            text.duration(row.seconds),
+            f"{row.uses:,}",
+            text.duration(row.saved),
+            text.age(row.used),
+        )
+        for row in rows
+    ]
+    rest = sum(
+        2 + max(len(title), *(len(line[i]) for line in cells))
+        for i, title in enumerate(columns[1:])
+    )
+    for row, line in zip(rows, cells, strict=True):
+        table.add_row(text.name(row.function, max(16, console.width - rest)), *line)
+    console.print(table)
+
+
+def _function_data(row: Any) -> dict[str, Any]:
+    return {
+        "function": row.function,
+        "codes": row.codes,
+        "calls": row.calls,
+        "bytes": row.bytes,
+        "seconds": row.seconds,
+        "uses": row.uses,
+        "seconds_saved": row.saved,
+        "last_computed": row.created,
+        "last_used": row.used,
+    }
+
+
+def list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json: bool) -> None:
+    """Print calls of functions as a table that fits the terminal, or as JSON."""
+    if as_json:
+        text.emit({"cache": url, "total": total, "calls": [call_data(call) for call in calls]})
+        return
+    if not calls:
+        print(f"nothing is kept in {url} yet")
+        return
+    console = text.console()
+    several = len(names) > 1
+    if not several:
+        console.print(text.name(names[0], console.width), style="bold")
+    columns = ("key", "call" if several else "arguments", "size", "computed", "uses", "age")
+    table = text.table(*columns, left=columns[:2])
+    cells = [
+        (
+            text.size(call.size),
+            text.duration(call.seconds),
+            f"{call.uses:,}",
+            text.age(call.created),
+        )
+        for call in calls
+    ]
+    rest = (
+        _SHORT
+        + 2
+        + sum(
+            2 + max(len(title), *(len(line[i]) for line in cells))
+            for i, title in enumerate(columns[2:])
+        )
+    )
+    width = max(16, console.width - rest)
+    for call, line in zip(calls, cells, strict=True):
+        shown = _arguments(call)
+        if several:
+            shown = f"{call.function.rpartition(':')[2]}({shown})"
+        if call.state == "failed":
+            shown = f"{shown} (raised)"
+        shown = text.plain(shown).replace("\n", " ")
+        shown = shown if len(shown) <= width else f"{shown[: width - 1]}…"
+        table.add_row(call.key[:_SHORT], shown, *line)
+    console.print(table)
+    if total > len(calls):
+        console.print(f"{total - len(calls):,} more; --limit 0 lists all", style="dim")
+
+
+def _arguments(call: Any) -> str:
+    return ", ".join(
+        f"{name}={argument.value!r}" if argument.shown else f"{name}=<{argument.digest[:8]}>"
+        for name, argument in call.arguments.items()
+    )
+
+
+def call_data(call: Any) -> dict[str, Any]:
+    """A call as JSON shows it."""
+    return {
+        "key": str(call.key),
+        "function": call.function,
+        "code": call.code,
+        "arguments": {
+            name: {"digest": str(argument.digest)}
+            | ({"value": argument.value} if argument.shown else {})
+            for name, argument in call.arguments.items()
+        },
+        "result": str(call.result),
+        "state": call.state,
+        "bytes": call.size,
+        "seconds": call.seconds,
+        "uses": call.uses,
+        "computed": call.created,
+        "last_used": call.used,
+        "expires": call.expires,
+        "metadata": dict(call.metadata),
+    }
+
+
+def show(
+    key: Annotated[str, typer.Argument(help="The key of a call, or its first digits (4 or more).")],
+    value: Annotated[
+        bool, typer.Option("--value", help="Load the result and show it; that may run code.")
+    ] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one call; unpickle nothing, unless asked to by --value."""
+
+    with opened(cache) as (found, url):
+        call = found.calls.get(found.expand(key))
+        if call is None:
+            from wellkept.errors import NotKept
+
+            raise NotKept(f"no call {key} is kept in {url}")
+        result = describe(found, call, load=value)
+        if as_json:
+            text.emit({"cache": url} | call_data(call) | {"kept": result})
+            return
+        _print_call(call, result)
+
+
+def _print_call(call: Any, result: dict[str, Any]) -> None:
+    import time
+
+    console = text.console()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.created))
+    lines = [
+        ("key", call.key),
+        ("function", call.function),
+        ("code", call.code),
+        ("computed", f"{stamp} ({text.age(call.created)}), took {text.duration(call.seconds)}"),
+        ("used", f"{call.uses:,} x, last {text.age(call.used)}" if call.uses else "not yet"),
+    ]
+    if call.expires is not None:
+        late = call.expires <= time.time()
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.expires))
+        lines.append(("expires", f"{until}{' (it has expired)' if late else ''}"))
+    if call.metadata:
+        lines.append(("metadata", ", ".join(f"{k}={v!r}" for k, v in call.metadata.items())))
+    for i, (name, argument) in enumerate(call.arguments.items()):
+        shown = repr(argument.value) if argument.shown else f"<{argument.digest[:_SHORT]}>"
+        lines.append(("" if i else "arguments", f"{name} = {shown}"))
+    lines.append(("result", str(call.result)))
+    about = f"{text.size(call.size)}, {result['codec'] or 'not kept'}"
+    if result["blobs"]:
+        about += f", {result['blobs']} blob{'s' if result['blobs'] > 1 else ''}"
+    about += {"failed": ", an exception", "items": ", of a generator"}.get(call.state, "")
+    lines.append(("", about))
+    if result["text"] is not None:
+        lines += [("" if i else "value", part) for i, part in enumerate(result["text"].split("\n"))]
+    elif result["codec"]:
+        lines.append(("value", "not loaded: that may run code; --value does"))
+    for title, content in lines:
+        console.print(f"{title:<10} {text.plain(content)}", soft_wrap=True)
+
+
+def stats(cache: CacheOption = None, as_json: JsonOption = False) -> None:
+    """Add up the whole cache."""
+    from wellkept.caches import summary
+
+    with opened(cache) as (found, url):
+        totals = summary.totals(found)
+    if as_json:
+        text.emit({"cache": url} | totals.to_dict())
+        return
+    lines = [
+        ("cache", url),
+        ("functions", f"{totals.functions:,}"),
+        ("calls", f"{totals.calls:,}"),
+        ("results", f"{totals.values:,} different, {text.size(totals.result_bytes)} in all calls"),
+        ("blobs", f"{totals.blobs:,}, {text.size(totals.blob_bytes)}"),
+        ("on disk", text.size(totals.bytes)),
+        ("computed", text.duration(totals.seconds)),
+        ("saved", f"{text.duration(totals.seconds_saved)} by {totals.uses:,} uses"),
+    ]
+    if totals.schema is not None:
+        lines.append(("index", f"schema {totals.schema}, journal mode {totals.journal}"))
+    if totals.damaged_files:
+        lines.append(("set aside", f"{totals.damaged_files} damaged: wellkept verify --repair"))
+    for title, content in lines:
+        print(f"{title:<10} {content}")
+
+
+def du(
+    function: Annotated[
+        str | None, typer.Argument(help="Only this function; * and ? stand for any text.")
+    ] = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what takes how much room: each function's results, and the whole on disk."""
+    from wellkept.caches import summary
+
+    with opened(cache, must=True) as (found, url):
+        rows = summary.chosen(found, function) if function else summary.functions(found)
+        totals = found.size()
+    if as_json:
+        functions = [{"function": r.function, "calls": r.calls, "bytes": r.bytes} for r in rows]
+        sums = {name: getattr(totals, name) for name in ("calls", "values", "blobs", "bytes")}
+        text.emit({"cache": url} | sums | {"functions": functions})
+        return
+    _print(rows, totals, whole=function is None)
+
+
+def _print(rows: list[Any], totals: Any, *, whole: bool) -> None:
+    console = text.console()
+    table = text.table("size", "share", "calls", "function", left=("function",))
+    of = sum(row.bytes for row in rows) or 1
+    cells = [(text.size(r.bytes), f"{100 * r.bytes / of:.0f} %", f"{r.calls:,}") for r in rows]
+    rest = sum(2 + max((len(line[i]) for line in cells), default=0) for i in range(3)) + 4
+    for row, line in zip(rows, cells, strict=True):
+        table.add_row(*line, text.name(row.function, max(16, console.width - rest)))
+    console.print(table)
+    if whole:
+        console.print(
+            f"{text.size(totals.bytes)} in all: {totals.calls:,} calls, {totals.values:,} different "
+            f"results, {totals.blobs:,} blobs",
+            soft_wrap=True,
+        )
+
+
+_ASKED = re.compile(r"(?P<name>[^=<>]+?)(?:(?P<sign><=|>=|=|<|>)(?P<value>.*))?", re.DOTALL)
+_RANGE = re.compile(r"(-?[\d.][\d.eE+-]*?)\.\.(-?[\d.][\d.eE+-]*)")
+
+
+def query(
+    function: Annotated[
+        str | None, typer.Argument(help="Calls of this function; * and ? stand for any text.")
+    ] = None,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arg",
+            "-a",
+            metavar="NAME=VALUE",
+            help="With this argument: n=3, n=1..10, 'n>=2', name=text, data=@DIGEST; n alone: any.",
+        ),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="With a key that begins so.")] = None,
+    result: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="With this result: a value, or @DIGEST.")
+    ] = None,
+    module: Annotated[str | None, typer.Option(metavar="GLOB", help="Of this module.")] = None,
+    version: Annotated[str | None, typer.Option(help="Of this version.")] = None,
+    state: Annotated[str | None, typer.Option(help="done, failed or items.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="WHEN", help='Computed since: "2 d" ago, or 2026-01-31.')
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Computed until.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="ID", help="Of this run.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=VALUE]", help="With this tag.")
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[=VALUE]", help="With this metadata: git, 'git.commit=abc'."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD>VALUE", help="'seconds>2', size<=1000, uses=0: what it took."),
+    ] = None,
+    order: Annotated[
+        str, typer.Option(metavar="FIELD", help="-created, seconds, an argument; - for descending.")
+    ] = "-created",
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 50,
+    count: Annotated[bool, typer.Option("--count", help="Only say how many.")] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the calls that fit all that is said, the latest first."""
+    filters: dict[str, Any] = {
+        "function": function,
+        "module": module,
+        "version": None if version is None else _value(version),
+        "state": state,
+        "key": key,
+        "since": None if since is None else _when(since),
+        "until": None if until is None else _when(until),
+        "run": run,
+    }
+    with opened(cache) as (found, url):
+        matches = found.query(**{name: said for name, said in filters.items() if said is not None})
+        if result is not None:
+            matches = matches.where(result=_value(result))
+        for said in arg or ():
+            name, test = _asked(said)
+            matches = matches.where(arguments={name: test})
+        for said in tag or ():
+            name, test = _asked(said)
+            matches = matches.where(tags={name: test} if re.search("[=<>]", said) else name)
+        for said in meta or ():
+            name, test = _asked(said)
+            for part in reversed(name.split(".")):
+                test = {part: test}
+            matches = matches.where(metadata=test)
+        for said in where or ():
+            name, test = _asked(said)
+            matches = matches.where(**{name: test})
+        total = matches.count()
+        if count:
+            text.emit({"cache": url, "total": total}) if as_json else print(f"{total:,}")
+            return
+        calls = list(matches.order_by(order).limit(limit or None).calls())
+        names = list(dict.fromkeys(call.function for call in calls))
+        if not total and not as_json:
+            print(f"no call in {url} fits")
+            return
+        list_calls(calls, names, total, url, as_json)
+
+
+def _asked(said: str) -> tuple[str, Any]:
+    """A name, and what is wanted of it."""
+    from wellkept.query import ANY, above, at_least, at_most, below, between
+
+    found = _ASKED.fullmatch(said)
+    if found is None:
+        raise ConfigError(f"{said!r} is not NAME=VALUE, NAME>VALUE, or the like")
+    name, sign, value = found["name"].strip(), found["sign"], found["value"]
+    if sign is None:
+        return name, ANY
+    if sign == "=":
+        ends = _RANGE.fullmatch(value.strip())
+        return name, between(*map(_value, ends.groups())) if ends else _value(value)
+    made = {"<": below, "<=": at_most, ">": above, ">=": at_least}[sign]
+    return name, made(_value(value))
+
+
+def _value(said: str) -> Any:
+    """A value as JSON has it, a digest behind an @, or else the text itself."""
+    from wellkept.query import named
+
+    if said.startswith("@"):
+        return named(said[1:])
+    try:
+        return json.loads(said)
+    except ValueError:
+        return said
+
+
+def _when(said: str) -> Any:
+    from wellkept.caches.sizes import parse_duration
+
+    try:
+        return datetime.datetime.fromisoformat(said)
+    except ValueError:
+        return datetime.timedelta(seconds=parse_duration(said))
+
+
+def explain(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY|FUNCTION",
+            help="The key of a call, or its first digits (4 or more); or a function, * and ? "
+            "standing for any text.",
+        ),
+    ],
+    limit: Annotated[
+        int, typer.Option(min=1, help="Of a function, at most so many calls, the latest first.")
+    ] = 20,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a call is a hit, and why; of a function, why its latest calls were computed."""
+    from wellkept.runs.why import explain_function, explain_key
+
+    with opened(cache) as (found, url):
+        key = _key(found, what)
+        if key is not None:
+            explained = explain_key(found, key)
+            if as_json:
+                text.emit({"cache": url} | explained.to_dict())
+            else:
+                text.console().print(explained.__rich__(), soft_wrap=True)
+            return
+        table = explain_function(found, what, limit)
+    if as_json:
+        text.emit({"cache": url, "calls": list(table)})
+    else:
+        print(table.text(text.console().width))
+
+
+def _key(cache: Any, what: str) -> Any:
+    """The key that is meant; None where a function is."""
+    if re.fullmatch(r"[0-9a-fA-F]{4,64}", what) is None:
+        return None
+    try:
+        return cache.expand(what)
+    except NotKept:
+        return None
+
+
+def profile(
+    function: Annotated[
+        str | None, typer.Argument(help="Only these functions; * and ? stand for any text.")
+    ] = None,
+    load: Annotated[
+        bool, typer.Option("--load", help="Decode results, too; that may run code.")
+    ] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether keeping pays: what looking up and reading takes, against computing."""
+    from wellkept.runs.profiles import profiles
+
+    with opened(cache) as (found, url):
+        table = profiles(found, function, load=load)
+    if as_json:
+        text.emit({"cache": url, "functions": list(table)})
+    elif not len(table):
+        print(f"nothing is kept in {url} yet")
+    else:
+        print(table.text(text.console().width))

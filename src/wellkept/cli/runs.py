@@ -1,0 +1,152 @@
+"""`wellkept runs` and `wellkept lineage`: what happened, and where results come from."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from wellkept.cli import text
+from wellkept.cli.options import CacheOption, JsonOption, opened
+from wellkept.errors import ConfigError
+
+
+class Form(StrEnum):
+    """How a graph is written."""
+
+    tree = "tree"
+    dot = "dot"
+    mermaid = "mermaid"
+    svg = "svg"
+
+
+def runs(
+    run: Annotated[
+        str | None,
+        typer.Argument(help="Show this run: its id or name, or the beginning of one."),
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Compare it with an earlier run.")
+    ] = None,
+    functions: Annotated[
+        bool, typer.Option("--functions", help="A line for each function, not each call.")
+    ] = False,
+    graph: Annotated[
+        Form | None, typer.Option(help="Who called whom, and what was made of what.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="List the runs of this name or id.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="List those with this tag.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0: all.")] = 50,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget what was recorded; results stay.")
+    ] = False,
+    older: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="With --forget: begun so long ago.")
+    ] = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs, or what happened in one."""
+    from wellkept.runs.listing import Runs
+
+    if run is None and (compare is not None or functions or graph):
+        raise ConfigError("which run? wellkept runs RUN --compare, --functions or --graph")
+    if older is not None and not forget:
+        raise ConfigError("--older says which runs --forget is about")
+    with opened(cache) as (found, url):
+        known = Runs(found, name, dict(map(_tag, tag or ())))
+        if forget:
+            gone = known.forget(run, older=older)
+            text.emit({"cache": url, "runs": gone}) if as_json else print(_forgotten(gone))
+        elif run is None:
+            table = known.table()
+            if not table.rows and not as_json:
+                print(f"no runs in {url}")
+            else:
+                _show(table, {"cache": url}, "runs", limit, as_json)
+        else:
+            one = known[run]
+            if compare is not None:
+                other = Runs(found)[compare]
+                table, part = one.compare(other).table(), "calls"
+            elif graph is not None:
+                _draw(one.graph(), graph, url, as_json)
+                return
+            else:
+                table = one.table("function" if functions else "call")
+                part = "functions" if functions else "calls"
+            (about,) = (row for row in Runs(found, one.id).table().rows if row["id"] == one.id)
+            _show(table, {"cache": url, "run": about}, part, limit, as_json)
+
+
+def _show(table: Any, about: dict[str, Any], part: str, limit: int, as_json: bool) -> None:
+    if as_json:
+        text.emit(about | {"total": len(table), part: table.rows[: limit or None]})
+    else:
+        print(table.text(text.console().width, limit or len(table)))
+
+
+def _tag(said: str) -> tuple[str, Any]:
+    name, equals, value = said.partition("=")
+    if not equals:
+        raise ConfigError(f"--tag {said!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _forgotten(gone: list[str]) -> str:
+    return f"forgot {len(gone):,} {'run' if len(gone) == 1 else 'runs'}"
+
+
+def _draw(graph: Any, form: Form, url: str, as_json: bool) -> None:
+    if as_json:
+        text.emit({"cache": url} | graph.to_dict())
+    elif form is Form.tree:
+        width = text.console().width
+        for line in str(graph).split("\n"):
+            print(line if len(line) <= width else f"{line[: width - 1]}…")
+    else:
+        print(getattr(graph, f"to_{form.value}")().rstrip("\n"))
+
+
+def lineage(
+    of: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY|DIGEST", help="Of a call or a value, or its first digits (4 or more)."
+        ),
+    ],
+    up: Annotated[
+        int | None, typer.Option(min=0, help="At most so many steps to where it came from.")
+    ] = None,
+    down: Annotated[
+        int | None, typer.Option(min=0, help="At most so many steps to what came of it.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many calls.")] = 500,
+    form: Annotated[Form, typer.Option("--format", help="How it is written.")] = Form.tree,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where a result came from, and what became of it."""
+    from wellkept.errors import NotKept
+    from wellkept.runs.lineage import lineage as traced
+
+    with opened(cache) as (found, url):
+        if not 4 <= len(of) <= 64 or not set(of.lower()) <= set("0123456789abcdef"):
+            raise ConfigError(
+                f"{of!r:.80} is no key and no digest: 4 to 64 hex digits, as `wellkept ls` and "
+                "`wellkept show` have them"
+            )
+        try:
+            graph = traced(of, up=up, down=down, limit=limit, cache=found)
+        except NotKept:
+            raise NotKept(f"no call or value {of} is kept in {url}") from None
+        _draw(graph, form, url, as_json)

@@ -1,0 +1,97 @@
+"""Values to bytes and back: a codec is a pair of pure functions, found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from wellkept.codecs import pickled
+from wellkept.codecs.frame import Blob, Frame
+from wellkept.codecs.pickled import LARGE
+from wellkept.errors import ConfigError, DecodeError
+from wellkept.records import Buffer, Value
+
+__all__ = ["LARGE", "NAMES", "Blob", "Frame", "check", "decode", "decoder", "encode"]
+
+_MODULES = {
+    "json": "wellkept.codecs.jsoned",
+    "dill": "wellkept.codecs.dilled",
+    "hdf5": "wellkept.codecs.hdf5",
+    "arrow": "wellkept.codecs.arrow",
+    "npy": "wellkept.codecs.npy",
+}
+"""Modules with `encode` and `decode`, imported by those who use them; `require`, where there is
+one, raises `ConfigError` if the codec's package is not installed."""
+
+_READ = {
+    "plain": ("wellkept.codecs.plain", "decode"),
+    "file": ("wellkept.codecs.filed", "decode"),
+    "paths": ("wellkept.codecs.paths", "decode"),
+    "plain paths": ("wellkept.codecs.paths", "decode_plain"),
+}
+"""Not to be asked for: what a pickle from elsewhere is decoded by, files of a format, and what names
+files.
+"""
+
+NAMES = ("pickle", "cloudpickle", *_MODULES)
+"""The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself."""
+
+
+def check(codec: str) -> None:
+    """See that a codec can be used, before anything is computed.
+
+    Raises:
+        ConfigError: there is no such codec, or its package is not installed.
+    """
+    if codec not in NAMES:
+        raise ConfigError(f"there is no codec {codec!r}; there are {', '.join(NAMES)}")
+    if codec in _MODULES:
+        getattr(_module(codec), "require", bool)()
+
+
+def encode(value: Any, codec: str = "pickle") -> Value:
+    """Encode a value.
+
+    Raises:
+        EncodeError: the codec can't hold it.
+        ConfigError: there is no such codec, or its package is not installed.
+    """
+    if codec == "pickle":
+        return pickled.encode(value)
+    if codec == "cloudpickle":
+        return pickled.encode_cloud(value)
+    check(codec)
+    made: Value = _module(codec).encode(value)
+    return made
+
+
+def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:
+    """The function that decodes what `codec` wrote.
+
+    Raises:
+        DecodeError: there is no such codec here, or its package is not installed.
+    """
+    if codec in ("pickle", "cloudpickle"):
+        return pickled.decode
+    if codec in _READ:
+        module, name = _READ[codec]
+        found: Callable[[Buffer, Sequence[Buffer]], Any] = getattr(import_module(module), name)
+        return found
+    try:
+        check(codec)
+    except ConfigError as error:
+        raise DecodeError(
+            f"a value was kept with the codec {codec!r}, which is not installed here: {error}"
+        ) from error
+    decode: Callable[[Buffer, Sequence[Buffer]], Any] = _module(codec).decode
+    return decode
+
+
+def decode(value: Value) -> Any:
+    """The value that was encoded. Its bytes must have been verified."""
+    return decoder(value.codec)(value.head, value.buffers)
+
+
+def _module(codec: str) -> Any:
+    return import_module(_MODULES[codec])

@@ -1,0 +1,102 @@
+"""How an encoded value is laid out: one frame that says codec, version and buffers.
+
+::
+
+    "kv" | version u8 | flags u8 | len(codec) u8 | codec | count u32 | (size u64, BLAKE3 32)* | payload
+
+Little-endian. A buffer is a blob of its own, named by its BLAKE3; with flag 1 the payload is a blob
+too (the last of the list), because it is too large for a row. With flag 2, in version 2, a signature
+of 40 bytes stands before the payload: see `wellkept.codecs.signing`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from wellkept.errors import DamagedValue, DecodeError
+
+__all__ = ["SIGNATURE", "VERSION", "Blob", "Frame"]
+
+VERSION = 2
+"""The newest that is read; only what is signed needs it, all else is written as version 1."""
+SIGNATURE = 40
+"""Bytes of a signature."""
+_PAYLOAD_IS_BLOB, _SIGNED = 1, 2
+_FIXED = struct.Struct("<2sBBB")
+_COUNT = struct.Struct("<I")
+_BLOB = struct.Struct("<Q32s")
+
+
+_COMMON = b"kv\x01\x00\x06pickle\0\0\0\0"  # no buffers, and so nothing to unpack
+_COMMON_SIZE = len(_COMMON)
+
+
+class Blob(NamedTuple):
+    """A named range of bytes: its size and the BLAKE3 of its content (32 bytes)."""
+
+    size: int
+    name: bytes
+
+
+class Frame(NamedTuple):
+    """What a head holds. `payload` is None where it is the last blob."""
+
+    codec: str
+    payload: bytes | memoryview | None
+    blobs: tuple[Blob, ...] = ()
+    signature: bytes = b""
+
+    def pack(self) -> bytes:
+        signature = self.signature
+        if not self.blobs and self.payload is not None and self.codec == "pickle" and not signature:
+            return _COMMON + self.payload
+        flags = (_PAYLOAD_IS_BLOB if self.payload is None else 0) | (_SIGNED if signature else 0)
+        name = self.codec.encode()
+        return b"".join(
+            (
+                _FIXED.pack(b"kv", VERSION if signature else 1, flags, len(name)),
+                name,
+                _COUNT.pack(len(self.blobs)),
+                *(_BLOB.pack(*blob) for blob in self.blobs),
+                signature,
+                self.payload or b"",
+            )
+        )
+
+    @classmethod
+    def unpack(cls, head: bytes) -> Frame:
+        """Parse a frame.
+
+        Raises:
+            DamagedValue: these bytes are not a frame.
+            DecodeError: a newer version of wellkept wrote it.
+        """
+        if head.startswith(_COMMON):
+            return tuple.__new__(
+                cls, ("pickle", head[_COMMON_SIZE:], (), b"")
+            )  # faster than `_make`
+        try:
+            magic, version, flags, n = _FIXED.unpack_from(head)
+            if magic != b"kv":
+                raise DamagedValue(
+                    "a stored value does not begin as one; it will be computed again"
+                )
+            if version > VERSION:
+                raise DecodeError(
+                    f"a newer wellkept wrote this value (format {version}): upgrade wellkept"
+                )
+            at = 5 + n
+            codec = str(head[5:at], "ascii")
+            (count,) = _COUNT.unpack_from(head, at)
+            at += 4
+            blobs = tuple(Blob(*_BLOB.unpack_from(head, at + i * _BLOB.size)) for i in range(count))
+            at += count * _BLOB.size
+            signature = bytes(head[at : at + SIGNATURE]) if flags & _SIGNED else b""
+            if flags & _SIGNED and (version < VERSION or len(signature) < SIGNATURE):
+                raise DamagedValue("a stored value's signature is cut short")
+            at += len(signature)
+        except (struct.error, UnicodeDecodeError) as error:
+            raise DamagedValue("a stored value is cut short") from error
+        payload = None if flags & _PAYLOAD_IS_BLOB else head[at:]
+        return cls(codec, payload, blobs, signature)

@@ -1,0 +1,189 @@
+"""Results that name files: what the files were when the result was kept.
+
+A hit on a `Path` whose file is gone, or is another by now, would be a wrong one. So behind the bytes of
+another codec stands what its files were: JSON, its length (4 bytes) and the codec's name. That of a file
+is its size and times, as its file system tells them, and the digest of its content unless it is large;
+times that may not tell of the next change are left out, as git's index does. Of a directory it is only
+that it is one. What was not there when the result was kept may come and go.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+import pickle
+import stat
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from wellkept.codecs import pickled
+from wellkept.codecs.untrusted import Refused
+from wellkept.errors import DecodeError, KeptError
+from wellkept.hashing import SCALARS
+from wellkept.hashing.files import TICK, File, content_digest
+from wellkept.records import Buffer, Value
+
+__all__ = ["PATHS", "PLAIN_PATHS", "OutOfDateError", "decode", "decode_plain", "look", "stamped"]
+
+PATHS = "paths"
+"""The codec's name in a frame."""
+PLAIN_PATHS = "plain paths"
+"""That of one from elsewhere, which nobody signed."""
+_MARKS = (b"pathlib", b"File\x94")  # one of them is in every pickle that names a file
+_NONE = ("json", "npy", "arrow")  # codecs that hold no paths
+_ROOM = 256 * 1024 * 1024  # bytes of files' content that are read for one result
+
+
+class OutOfDateError(DecodeError):
+    """A file that a result names is gone, or another by now."""
+
+    what = "out of date"
+
+
+def stamped(result: Any, value: Value) -> Value:
+    """The encoded result, with what the files that it names are now, if it names some."""
+    if value.codec in _NONE:
+        return value
+    if type(result) in SCALARS:
+        return value
+    if value.codec in ("pickle", "cloudpickle") and not any(mark in value.head for mark in _MARKS):
+        return value
+    said = _described(_named(result))
+    if not said:
+        return value
+    text = json.dumps(said).encode()
+    codec = value.codec.encode()
+    tail = b"".join((codec, text, len(text).to_bytes(4, "little"), bytes([len(codec)])))
+    return value._replace(codec=PATHS, head=value.head + tail)
+
+
+class _Names(pickle.Pickler):
+    """Writes nothing: it meets every object that a pickle would hold."""
+
+    def __init__(self, found: dict[str, bool]) -> None:
+        super().__init__(_Nothing(), 5, buffer_callback=lambda _: None)
+        self._found = found
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, (pathlib.Path, File)):
+            name = os.fspath(obj)
+            self._found[name] = self._found.get(name, False) or isinstance(obj, File)
+        return NotImplemented
+
+
+class _Nothing(io.RawIOBase):
+    def write(self, content: Any) -> int:
+        return len(content)
+
+
+def _named(result: Any) -> dict[str, bool]:
+    """The files that a result names, and whether they count by their content alone."""
+    found: dict[str, bool] = {}
+    try:
+        _Names(found).dump(result)
+    except Exception:  # noqa: BLE001  what only another pickler can: what was met until then counts
+        return found
+    return found
+
+
+def _described(names: dict[str, bool]) -> list[list[Any]]:
+    there = []
+    for name, exact in names.items():
+        try:
+            status = os.stat(name)  # noqa: PTH116  the text of a path is at hand
+        except (OSError, ValueError):
+            continue
+        there.append((not exact, status.st_size, name, status))
+    room, said = _ROOM, []
+    for large, size, name, status in sorted(there, key=lambda one: one[:3]):
+        kind, stamp, digest = stat.S_IFMT(status.st_mode), None, None
+        if stat.S_ISREG(status.st_mode):
+            stamp = _stamp(status)
+            room -= size if large else 0
+            if room >= 0 or not large:
+                try:
+                    digest = content_digest(name).hex()
+                except KeptError:
+                    digest = None
+            if digest is not None and max(stamp[1:3]) > time.time_ns() - TICK:
+                stamp = None  # it may be changed again without a sign of it
+        said.append([name, kind, stamp, digest])
+    return said
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _split(payload: Buffer) -> tuple[memoryview, str, list[Any]]:
+    view = memoryview(payload)
+    try:
+        length, named = int.from_bytes(view[-5:-1], "little"), view[-1]
+        text, codec = view[-5 - length : -5], view[-5 - length - named : -5 - length]
+        said = json.loads(bytes(text))
+        if type(said) is list and 5 + length + named <= len(view):
+            return view[: -5 - length - named], str(codec, "ascii"), said
+    except (ValueError, IndexError, RecursionError):
+        pass
+    raise DecodeError("a kept value does not say what its files were")
+
+
+def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
+    """The value, whatever its files are now.
+
+    Raises:
+        DecodeError: as of the codec that it was encoded with.
+    """
+    from wellkept.codecs import decoder  # which names this module
+
+    head, codec, _ = _split(payload)
+    if codec in ("pickle", "cloudpickle"):
+        return pickled.decode(head, buffers)
+    return decoder(codec)(bytes(head), buffers)
+
+
+def decode_plain(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
+    """The same, of a value that nobody vouches for."""
+    head, codec, _ = _split(payload)
+    if codec != "pickle":
+        raise Refused(f"it is encoded with {codec[:40]!r}")
+    from wellkept.codecs import plain  # which imports much that few need
+
+    return plain.decode(head, buffers)
+
+
+def look(payload: Buffer) -> None:
+    """See whether the files of a value are what they were.
+
+    Raises:
+        OutOfDateError: one of them is not.
+        DecodeError: these bytes do not say.
+    """
+    for one in _split(payload)[2]:
+        try:
+            name, kind, stamp, digest = one
+            if why := _changed(name, kind, stamp, digest):
+                raise OutOfDateError(f"{name}, which it names, {why}")
+        except (TypeError, ValueError) as error:
+            raise DecodeError("a kept value does not say what its files were") from error
+
+
+def _changed(name: str, kind: int, stamp: list[int] | None, digest: str | None) -> str:
+    """Why a file is not what it was; empty if it is."""
+    try:
+        status = os.stat(name)  # noqa: PTH116  as above
+    except OSError:
+        return "is gone"
+    if stat.S_IFMT(status.st_mode) != kind:
+        return "is of another kind now"
+    if not stat.S_ISREG(kind) or (stamp is not None and stamp == _stamp(status)):
+        return ""
+    if digest is None:
+        return "has changed"
+    try:
+        return "" if content_digest(name).hex() == digest else "has other content now"
+    except KeptError:
+        return "can't be read"

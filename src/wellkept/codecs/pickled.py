@@ -1,0 +1,283 @@
+"""Pickle protocol 5 with out-of-band buffers, and cloudpickle for what pickle can't.
+
+Large flat buffers (arrays, frames, whatever holds them) leave the pickle and become buffers of the
+value, so that they are written without a copy and come back memory-mapped (PEP 574).
+"""
+
+from __future__ import annotations
+
+import copyreg
+import importlib.util
+import io
+import pickle
+import re
+import sys
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from wellkept.errors import DecodeError, EncodeError
+from wellkept.hashing.names import is_own, module_of
+from wellkept.records import Buffer, Value
+
+__all__ = ["LARGE", "decode", "encode", "encode_cloud"]
+
+LARGE = 64 * 1024
+"""Buffers of this many bytes or more leave the pickle."""
+
+_SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
+_MAIN = ("__main__", "__mp_main__")
+
+
+def encode(value: Any) -> Value:
+    """The encoded value; its buffers are views of `value`'s own memory.
+
+    Raises:
+        EncodeError: neither pickle nor cloudpickle can.
+    """
+    if type(value) in _SCALARS:  # most small results: nothing to take out, nothing to look for
+        return Value("pickle", pickle.dumps(value, 5))
+    buffers: list[Buffer] = []
+
+    def callback(buffer: pickle.PickleBuffer) -> bool:
+        return _take(buffer, buffers)
+
+    try:
+        if (own := _registered()) is None:
+            head = pickle.dumps(value, 5, buffer_callback=callback)
+        else:
+            file = io.BytesIO()
+            pickler = pickle.Pickler(file, 5, buffer_callback=callback)
+            pickler.dispatch_table = own
+            pickler.dump(value)
+            head = file.getvalue()
+    except Exception:  # noqa: BLE001  any class may raise anything from its reduction
+        return encode_cloud(value)
+    if b"__main__" in head or b"__mp_main__" in head:
+        return encode_cloud(value)
+    arrow = b"pyarrow.lib" in head and "pyarrow" in sys.modules
+    if arrow and (whole := _without_the_rest(value, own)) is not None:
+        return whole
+    return Value("pickle", head, buffers)
+
+
+def encode_cloud(value: Any) -> Value:
+    """By cloudpickle: lambdas, closures, and what `__main__` defines.
+
+    What `__main__` defines by name comes back as the object of that name of the script that runs or
+    of the module that was imported, where that is the one that wrote it (so `isinstance` holds), and
+    as a copy anywhere else.
+    """
+    buffers: list[Buffer] = []
+    file = io.BytesIO()
+    try:
+        _cloud_pickler()(file, 5, buffer_callback=lambda b: _take(b, buffers)).dump(value)
+    except Exception as error:
+        raise EncodeError(
+            f"can't encode a {type(value).__qualname__}: {type(error).__name__}: {error}"
+        ) from error
+    return Value("cloudpickle", file.getvalue(), buffers)
+
+
+def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
+    """The value. Bytes must have been verified before: a pickle can run code.
+
+    Raises:
+        DecodeError: a class or module that it names is gone or has changed.
+    """
+    try:
+        if sys.modules.get("__main__") is not _main[0]:
+            _meet_main()
+        if _main[1] and _main[2].search(payload):
+            return _Unpickler(io.BytesIO(payload), buffers=buffers).load()
+        try:
+            return pickle.loads(payload, buffers=buffers)  # noqa: S301  verified, and from a trusted place
+        except ModuleNotFoundError as error:
+            if not _has_former_name(error):
+                raise
+            return _Unpickler(io.BytesIO(payload), buffers=buffers).load()
+    except Exception as error:
+        raise DecodeError(f"can't decode a kept value: {type(error).__name__}: {error}") from error
+
+
+def _without_the_rest(value: Any, own: Any) -> Value | None:
+    """The value with the rows that its slices of Arrow arrays show, and not those beside them, which
+    Arrow pickles too; None where nothing lies beside.
+    """
+    arrow = sys.modules["pyarrow"]
+    found = False
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, obj: Any) -> Any:
+            nonlocal found
+            if isinstance(obj, arrow.Array) and obj.get_total_buffer_size() > obj.nbytes + LARGE:
+                alone = _alone(arrow, obj)
+                if alone.get_total_buffer_size() < obj.get_total_buffer_size():
+                    found = True
+                    return alone.__reduce__()
+            return NotImplemented
+
+    buffers: list[Buffer] = []
+    file = io.BytesIO()
+    pickler = Pickler(file, 5, buffer_callback=lambda buffer: _take(buffer, buffers))
+    if own is not None:
+        pickler.dispatch_table = own
+    pickler.dump(value)
+    return Value("pickle", file.getvalue(), buffers) if found else None
+
+
+def _alone(arrow: Any, array: Any) -> Any:
+    """The same rows in buffers of their own, as a stream of them is written."""
+    if not len(array) and not arrow.types.is_dictionary(array.type):
+        return arrow.nulls(0, array.type)  # a stream may hold on to what is before no rows
+    batch = arrow.RecordBatch.from_arrays([array], ["rows"])
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    with arrow.ipc.open_stream(sink.getvalue()) as reader:
+        found = reader.read_next_batch().column(0)
+    return found if found.type == array.type else array
+
+
+def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
+    try:
+        view = buffer.raw()
+    except BufferError:  # not contiguous: stays in the pickle
+        return True
+    if view.nbytes < LARGE:
+        return True
+    into.append(view)
+    return False
+
+
+_main: tuple[Any, str, re.Pattern[bytes]] = (None, "", re.compile(b""))
+
+
+def _meet_main() -> None:
+    """Find out how pickles name the module that the running script would be, were it imported.
+
+    Unpickling would import it, a second time, and give objects of other classes than the script's.
+    """
+    global _main
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    name = module_of("__main__").rpartition(".")[2] if file else ""
+    # As protocols 4 and 5 write a text that ends so.
+    _main = main, name, re.compile(re.escape(name.encode()) + b"\x94")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Takes what the running script's module defines from the script."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.rpartition(".")[2] == _main[1] and module not in sys.modules and _is_main(module):
+            found = _find("__main__", name)
+            if found is not None:
+                return found
+        try:
+            return super().find_class(module, name)
+        except ModuleNotFoundError as error:
+            if not _has_former_name(error):
+                raise
+            return super().find_class(f"well{module}", name)
+
+
+def _has_former_name(error: ModuleNotFoundError) -> bool:
+    """Return whether a module is missing that this library had while it was called kept.
+
+    Values that were stored then hold its classes under that name. The other library of that name, where
+    it is installed, is looked into first.
+    """
+    return (error.name or "").partition(".")[0] == "kept"
+
+
+def _is_main(module: str) -> bool:
+    """Whether importing a module would run the running script's file."""
+    try:
+        spec = importlib.util.find_spec(module)
+        return bool(
+            spec
+            and spec.origin
+            and Path(spec.origin).samefile(getattr(sys.modules["__main__"], "__file__", ""))
+        )
+    except (ImportError, ValueError, OSError):
+        return False
+
+
+_seen: tuple[int, Mapping[type, Any] | None] = (-1, None)
+
+
+def _registered() -> Mapping[type, Any] | None:
+    """What `copyreg` has registered, without tblib's; None if tblib has registered nothing.
+
+    Dask imports tblib, which pickles every exception with its traceback: what is kept would depend
+    on what the process has imported, and could be read only where tblib is installed.
+    """
+    global _seen
+    table = copyreg.dispatch_table
+    if len(table) != _seen[0]:
+        own = {kind: reduce for kind, reduce in table.items() if not _of_tblib(reduce)}
+        _seen = len(table), own if len(own) < len(table) else None
+    return _seen[1]
+
+
+def _of_tblib(reduce: Any) -> bool:
+    function = getattr(reduce, "func", reduce)  # of a partial
+    return str(getattr(function, "__module__", "")).partition(".")[0] == "tblib"
+
+
+def _find(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def from_main(script: str, qualname: str, copy: bytes) -> Any:
+    """What `__main__` defined under a name: the object itself, or a copy in another program.
+
+    Args:
+        script: the name of its module (see `hashing.names`), which others may have imported.
+    """
+    for module in ("__main__", script, script.rpartition(".")[2]):
+        if module in sys.modules and module_of(module) == script:
+            found = _find(module, qualname)
+            if found is not None:
+                return found
+    return pickle.loads(copy)  # noqa: S301  part of a verified value
+
+
+_pickler: Any = None
+
+
+def _cloud_pickler() -> Any:
+    global _pickler
+    if _pickler is None:
+        import cloudpickle  # 20 ms, for the few values that need it
+
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+            @property
+            def dispatch_table(self) -> Mapping[type, Any]:
+                """Asked for once, when a pickler is made."""
+                if (own := _registered()) is None:
+                    return super().dispatch_table  # type: ignore[no-any-return]  # as above
+                return ChainMap(cloudpickle.Pickler._dispatch_table, own)  # type: ignore[arg-type]  # untyped
+
+            def reducer_override(self, obj: Any) -> Any:
+                kind = type(obj)
+                if issubclass(kind, (io.TextIOWrapper, memoryview)):
+                    # cloudpickle would bring back a StringIO, and bytes.
+                    raise TypeError(f"a {kind.__qualname__} can't be pickled as what it is")
+                if (
+                    isinstance(obj, (type, FunctionType))
+                    and obj.__module__ in _MAIN
+                    and is_own(obj)
+                ):
+                    script = module_of("__main__")
+                    return from_main, (script, obj.__qualname__, cloudpickle.dumps(obj, 5))
+                return super().reducer_override(obj)
+
+        _pickler = Pickler
+    return _pickler

@@ -1,0 +1,512 @@
+"""Pickles from whom nobody vouches for: only of plain types, and nothing that a pickle names is run.
+
+Plain are numbers, text, bytes, containers, dates and their like, exceptions of Python's own, arrays,
+pandas' frames, and the dataclasses and enumerations that were registered. Whatever else a pickle names
+is refused before it is imported.
+
+Streams are worked off by a machine of our own, because Python's believe what they are told: that a
+class may be given state, that a memo of four billion entries is needed, that an array has as many items
+as its shape says. Here each operation takes exact types only; what a name may be called with, and which
+state its objects may be given, stands in `plainobjects`, `plainarrays` and `plainframes`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import io
+import pickle
+import re
+import struct
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from wellkept.codecs import plainarrays, plainframes, plainobjects
+from wellkept.codecs.plainnames import Named, Unfinished
+from wellkept.codecs.untrusted import Refused
+from wellkept.errors import ConfigError, DecodeError
+from wellkept.records import Buffer
+
+__all__ = ["decode", "register_plain"]
+
+T = TypeVar("T", bound=type)
+
+_DEEP = 500  # tuples in each other: their hash is made by C code that recurses without a guard
+_MARKS = 5000  # containers that are open at once
+_TIMES = 16  # bytes that may be copied for each byte that came
+_BESIDE = 64 * 1024 * 1024
+
+_registered: dict[tuple[str, str], Named] = {}
+
+
+def register_plain(kind: T) -> T:
+    """Let a dataclass or an enumeration be decoded from places that are not trusted; a decorator.
+
+    Its fields are set to what is kept, without its `__init__`, and must be plain themselves.
+
+    Raises:
+        ConfigError: it is neither, or says itself how it is unpickled.
+    """
+    own = isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum))
+    if not own:
+        raise ConfigError(f"only dataclasses and enumerations can be registered, not {kind!r}")
+    if issubclass(kind, enum.Enum):
+        _registered[kind.__module__, kind.__qualname__] = plainobjects.enumeration(kind)
+        return kind
+    for name in ("__setstate__", "__reduce__", "__reduce_ex__"):
+        for base in kind.__mro__[:-1]:
+            made = getattr(base, "__dataclass_params__", None)
+            slots = made is not None and made.frozen and "__slots__" in vars(base)
+            if name in vars(base) and not slots:
+                raise ConfigError(
+                    f"{kind.__qualname__} has a {name} of its own, which could do anything"
+                )
+    _registered[kind.__module__, kind.__qualname__] = plainobjects.dataclass(kind)
+    return kind
+
+
+def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
+    """The value.
+
+    Raises:
+        Refused: it is of other types.
+        DecodeError: these bytes are no pickle.
+    """
+    try:
+        if _is_bare(data := bytes(payload)):
+            return _Bare(io.BytesIO(data), buffers=buffers).load()
+        return _Machine(data, buffers).run()
+    except Refused:
+        raise
+    except Exception as error:
+        raise DecodeError(f"can't decode a kept value: {type(error).__name__}: {error}") from error
+
+
+# -- streams that name nothing ---------------------------------------------------------------------
+#
+# Of numbers, text and containers alone Python's own machine can be sent in, which is ten times as fast,
+# if the stream does not tell it of sizes that are not there. It adds to whatever can be added to, so
+# there are no buffers, and there are too few tuples to be too deep in each other.
+
+_RUN = re.compile(
+    rb"(?s:[N\x88\x89\]})(\x94easu\x8f\x90\x91]|K.|M..|J.{4}|G.{8}|h.|j.{4}|\x95.{8}|\x80[\x04\x05])*+"
+)
+_SIZED = {0x8C: 1, ord("C"): 1, 0x8A: 1, ord("X"): 4, ord("B"): 4, 0x8B: 4}
+_SIZED |= {0x8D: 8, 0x8E: 8}
+_TUPLES = frozenset((0x85, 0x86, 0x87, ord("t")))
+
+
+def _is_bare(data: bytes) -> bool:
+    """Whether a stream only holds what C code may be trusted with."""
+    at, end, tuples = 0, len(data), 0
+    match = _RUN.match
+    while True:
+        found = match(data, at)
+        at = found.end() if found else at
+        if at >= end:
+            return False
+        code = data[at]
+        at += 1
+        if (width := _SIZED.get(code)) is not None:
+            at += width + int.from_bytes(data[at : at + width], "little")
+            if at > end:
+                return False
+        elif code in _TUPLES:
+            tuples += 1
+        else:
+            return code == _STOP and at == end and tuples < _DEEP
+
+
+class _Bare(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise Refused(f"it holds {module}.{name}"[:200])
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise Refused("it refers to what is elsewhere")
+
+
+# -- the others ------------------------------------------------------------------------------------
+
+
+def _find(module: str, name: str) -> Named | None:
+    found = _registered.get((module, name))
+    for kinds in (plainobjects, plainarrays, plainframes):
+        found = found or kinds.find(module, name)
+    return found
+
+
+class _Machine:
+    """One stream, of the operations that Python's pickler of protocols 4 and 5 writes.
+
+    Containers on the stack are those that the stream made: nothing that is named gives a list, dict,
+    set or deque that was there before, so each may be added to.
+    """
+
+    def __init__(self, payload: bytes, buffers: Sequence[Buffer]) -> None:
+        self.data = payload
+        self.at = 0
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: list[Any] = []
+        self.buffers = iter(buffers)
+        self.named: dict[int, Named] = dict(plainobjects.PRESENT)
+        self.unbuilt: dict[int, Unfinished] = {}
+        self.lacking: set[int] = set()  # those that nothing may see before they have their state
+        self.deep: dict[int, tuple[int, Any]] = {}
+        size = len(self.data) + sum(memoryview(buffer).nbytes for buffer in buffers)
+        self.room = _TIMES * size + _BESIDE
+
+    def run(self) -> Any:
+        """The value; raises as `decode`, and whatever a broken stream makes Python raise."""
+        data, operations, memo = self.data, _OPERATIONS, self.memo
+        end, at = len(data), 0
+        while True:
+            code = data[at]
+            at += 1
+            # Those that most of a stream is made of, without a call.
+            if code == 0x94:
+                memo.append(self.stack[-1])
+            elif code == 0x4B:
+                self.stack.append(data[at])
+                at += 1
+            elif code == 0x8C:
+                after = at + 1 + data[at]
+                if after > end:
+                    raise DecodeError("the pickle is cut short")
+                self.stack.append(str(data[at + 1 : after], "utf-8", "surrogatepass"))
+                at = after
+            elif code == 0x68 and not self.lacking:
+                self.stack.append(memo[data[at]])
+                at += 1
+            elif code == _STOP:
+                self.at = at
+                break
+            else:
+                operation = operations.get(code)
+                if operation is None:
+                    raise Refused("it is written as no pickle of ours")
+                self.at = at
+                operation(self)
+                at = self.at
+        (value,) = self.stack
+        if self.marks or self.at != len(data):
+            raise DecodeError("the pickle goes on behind its end")
+        self._seen((value,))
+        return value
+
+    # -- bytes ------------------------------------------------------------------------------------
+
+    def read(self, size: int) -> bytes:
+        """The next bytes: never more than there are."""
+        end = self.at + size
+        if end > len(self.data):
+            raise DecodeError("the pickle is cut short")
+        found, self.at = self.data[self.at : end], end
+        return found
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.read(size), "little")
+
+    def spend(self, size: int) -> None:
+        """Count bytes that are copied.
+
+        Raises:
+            Refused: they become many times what came.
+        """
+        self.room -= size
+        if self.room < 0:
+            raise Refused("it would become many times as large as it is")
+
+    # -- the stack --------------------------------------------------------------------------------
+
+    def _marked(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        if self.lacking:
+            self._seen(items)
+        return items
+
+    def _pop(self) -> Any:
+        found = self.stack.pop()
+        if self.lacking:
+            self._seen((found,))
+        return found
+
+    def _seen(self, items: Sequence[Any]) -> None:
+        lacking = self.lacking
+        if lacking and any(id(item) in lacking for item in items):
+            raise Refused("it uses an object that has no state yet")
+
+    def _push_tuple(self, items: Sequence[Any]) -> None:
+        made, deep = tuple(items), 0
+        for item in made:
+            if type(item) is tuple:
+                known = self.deep.get(id(item))
+                deep = max(deep, 1 if known is None else known[0] + 1)
+        if deep:
+            if deep > _DEEP:
+                raise Refused("it holds tuples that are too deep in each other")
+            self.deep[id(made)] = deep, made
+        self.stack.append(made)
+
+    def _push_made(self, made: Any) -> None:
+        if type(made) is Unfinished:
+            self.unbuilt[id(made.it)] = made
+            if made.must:
+                self.lacking.add(id(made.it))
+            made = made.it
+        self.stack.append(made)
+
+    # -- operations -------------------------------------------------------------------------------
+
+    def proto(self) -> None:
+        if self.at != 1 or self.number(1) not in (4, 5):
+            raise Refused("it is written as no pickle of ours")
+
+    def frame(self) -> None:
+        if self.number(8) > len(self.data) - self.at:
+            raise DecodeError("the pickle is cut short")
+
+    def mark(self) -> None:
+        if len(self.marks) >= _MARKS:
+            raise Refused("it holds containers that are too deep in each other")
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def pop(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._marked()
+
+    def pop_mark(self) -> None:
+        self._marked()
+
+    def memoize(self) -> None:
+        self.memo.append(self.stack[-1])
+
+    def _get(self, index: int) -> None:
+        found = self.memo[index]
+        if self.lacking:
+            self._seen((found,))
+        self.stack.append(found)
+
+    def binget(self) -> None:
+        self._get(self.number(1))
+
+    def long_binget(self) -> None:
+        self._get(self.number(4))
+
+    def none(self) -> None:
+        self.stack.append(None)
+
+    def true(self) -> None:
+        self.stack.append(True)
+
+    def false(self) -> None:
+        self.stack.append(False)
+
+    def binint(self) -> None:
+        self.stack.append(int.from_bytes(self.read(4), "little", signed=True))
+
+    def binint1(self) -> None:
+        self.stack.append(self.number(1))
+
+    def binint2(self) -> None:
+        self.stack.append(self.number(2))
+
+    def long1(self) -> None:
+        self.stack.append(int.from_bytes(self.read(self.number(1)), "little", signed=True))
+
+    def long4(self) -> None:
+        self.stack.append(int.from_bytes(self.read(self.number(4)), "little", signed=True))
+
+    def binfloat(self) -> None:
+        self.stack.append(struct.unpack(">d", self.read(8))[0])
+
+    def short_binunicode(self) -> None:
+        self.stack.append(str(self.read(self.number(1)), "utf-8", "surrogatepass"))
+
+    def binunicode(self) -> None:
+        self.stack.append(str(self.read(self.number(4)), "utf-8", "surrogatepass"))
+
+    def binunicode8(self) -> None:
+        self.stack.append(str(self.read(self.number(8)), "utf-8", "surrogatepass"))
+
+    def short_binbytes(self) -> None:
+        self.stack.append(self.read(self.number(1)))
+
+    def binbytes(self) -> None:
+        self.stack.append(self.read(self.number(4)))
+
+    def binbytes8(self) -> None:
+        self.stack.append(self.read(self.number(8)))
+
+    def bytearray8(self) -> None:
+        self.stack.append(bytearray(self.read(self.number(8))))
+
+    def next_buffer(self) -> None:
+        found = next(self.buffers, None)
+        if found is None:
+            raise DecodeError("the pickle has more buffers than came with it")
+        self.stack.append(found)
+
+    def readonly_buffer(self) -> None:
+        found = memoryview(self.stack.pop())
+        self.stack.append(found if found.readonly else found.toreadonly())
+
+    def empty_list(self) -> None:
+        self.stack.append([])
+
+    def empty_dict(self) -> None:
+        self.stack.append({})
+
+    def empty_set(self) -> None:
+        self.stack.append(set())
+
+    def empty_tuple(self) -> None:
+        self.stack.append(())
+
+    def _last(self, count: int) -> list[Any]:
+        items = self.stack[-count:]
+        if len(items) != count:
+            raise DecodeError("the pickle takes what is not there")
+        del self.stack[-count:]
+        if self.lacking:
+            self._seen(items)
+        return items
+
+    def tuple1(self) -> None:
+        self._push_tuple(self._last(1))
+
+    def tuple2(self) -> None:
+        self._push_tuple(self._last(2))
+
+    def tuple3(self) -> None:
+        self._push_tuple(self._last(3))
+
+    def tuple(self) -> None:
+        self._push_tuple(self._marked())
+
+    def frozenset(self) -> None:
+        items = self._marked()  # which gives the stack its name back
+        self.stack.append(frozenset(items))
+
+    def append(self) -> None:
+        item = self._pop()
+        self._list().append(item)
+
+    def appends(self) -> None:
+        items = self._marked()
+        self._list().extend(items)
+
+    def _list(self) -> Any:
+        found = self.stack[-1]
+        if type(found) is not list and type(found) is not deque:
+            raise Refused("it adds items to what is no list")
+        return found
+
+    def setitem(self) -> None:
+        key, value = self._last(2)
+        self._dict()[key] = value
+
+    def setitems(self) -> None:
+        items = self._marked()
+        found = self._dict()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            found[key] = value
+
+    def _dict(self) -> Any:
+        found = self.stack[-1]
+        if type(found) not in (dict, OrderedDict, Counter):
+            raise Refused("it sets items of what is no dict")
+        return found
+
+    def additems(self) -> None:
+        items = self._marked()
+        found = self.stack[-1]
+        if type(found) is not set:
+            raise Refused("it adds items to what is no set")
+        found.update(items)
+
+    def stack_global(self) -> None:
+        module, name = self._last(2)
+        if type(module) is not str or type(name) is not str:
+            raise Refused("it names something by what is no text")
+        found = _find(module, name)
+        if found is None:
+            raise Refused(f"it holds {module}.{name}"[:200])
+        self.named[id(found.it)] = found
+        self.stack.append(found.it)
+
+    def reduce(self) -> None:
+        function, given = self._last(2)
+        named = self.named.get(id(function))
+        if named is None or named.call is None or type(given) is not tuple:
+            raise Refused("it calls what may not be called")
+        self._push_made(named.call(self, *given))
+
+    def newobj(self) -> None:
+        kind, given = self._last(2)
+        named = self.named.get(id(kind))
+        if named is None or named.new is None or given != ():
+            raise Refused("it makes an object of what may not be made")
+        self._push_made(named.new())
+
+    def build(self) -> None:
+        state = self._pop()
+        made = self.stack[-1]
+        unbuilt = self.unbuilt.pop(id(made), None)
+        if unbuilt is None or unbuilt.it is not made:
+            raise Refused("it gives state to what may have none")
+        unbuilt.build(self, made, state)
+        self.lacking.discard(id(made))
+
+
+_STOP = ord(".")
+_OPERATIONS: dict[int, Callable[[_Machine], None]] = {
+    0x80: _Machine.proto,
+    0x95: _Machine.frame,
+    ord("("): _Machine.mark,
+    ord("0"): _Machine.pop,
+    ord("1"): _Machine.pop_mark,
+    0x94: _Machine.memoize,
+    ord("h"): _Machine.binget,
+    ord("j"): _Machine.long_binget,
+    ord("N"): _Machine.none,
+    0x88: _Machine.true,
+    0x89: _Machine.false,
+    ord("J"): _Machine.binint,
+    ord("K"): _Machine.binint1,
+    ord("M"): _Machine.binint2,
+    0x8A: _Machine.long1,
+    0x8B: _Machine.long4,
+    ord("G"): _Machine.binfloat,
+    0x8C: _Machine.short_binunicode,
+    ord("X"): _Machine.binunicode,
+    0x8D: _Machine.binunicode8,
+    ord("C"): _Machine.short_binbytes,
+    ord("B"): _Machine.binbytes,
+    0x8E: _Machine.binbytes8,
+    0x96: _Machine.bytearray8,
+    0x97: _Machine.next_buffer,
+    0x98: _Machine.readonly_buffer,
+    ord("]"): _Machine.empty_list,
+    ord("}"): _Machine.empty_dict,
+    0x8F: _Machine.empty_set,
+    ord(")"): _Machine.empty_tuple,
+    0x85: _Machine.tuple1,
+    0x86: _Machine.tuple2,
+    0x87: _Machine.tuple3,
+    ord("t"): _Machine.tuple,
+    0x91: _Machine.frozenset,
+    ord("a"): _Machine.append,
+    ord("e"): _Machine.appends,
+    ord("s"): _Machine.setitem,
+    ord("u"): _Machine.setitems,
+    0x90: _Machine.additems,
+    0x93: _Machine.stack_global,
+    ord("R"): _Machine.reduce,
+    0x81: _Machine.newobj,
+    ord("b"): _Machine.build,
+}

@@ -1,0 +1,101 @@
+"""What can go wrong, as one tree.
+
+::
+
+    KeptError
+    ├── Undigestible       a value has no identity: an open file, a lock, an iterator (a TypeError)
+    ├── EncodeError        a value can't be turned into bytes
+    ├── DecodeError        bytes can't be turned back into a value
+    │   └── DamagedValue   … because they are not the bytes that were written
+    ├── StoreError         a store is unavailable, full, or refuses
+    │   ├── NewerSchema      a newer wellkept made it; nothing was touched
+    │   └── UntrustedSource  values from a place that others can write to
+    ├── ConfigError        wellkept.toml, an environment variable, an option or a URL is wrong (a ValueError)
+    ├── AmbiguousDigest    a short digest fits more than one (a ValueError)
+    └── NotKept            nothing is kept under that key (a KeyError)
+
+A message says what was attempted, on what, and what to do. An error that a driver raised is
+translated where the driver was called, with the cause chained.
+"""
+
+import os
+import sys
+import warnings
+
+__all__ = [
+    "AmbiguousDigest",
+    "ConfigError",
+    "DamagedValue",
+    "DecodeError",
+    "EncodeError",
+    "KeptError",
+    "KeptWarning",
+    "NewerSchema",
+    "NotKept",
+    "StoreError",
+    "Undigestible",
+    "UntrustedSource",
+]
+
+
+class KeptError(Exception):
+    """The root of everything that wellkept raises."""
+
+
+class Undigestible(KeptError, TypeError):
+    """A value has no identity; the message names the path to the leaf."""
+
+
+class EncodeError(KeptError):
+    """A value can't be turned into bytes."""
+
+
+class DecodeError(KeptError):
+    """Bytes can't be turned back into a value."""
+
+
+class DamagedValue(DecodeError):
+    """Stored bytes are not those that were written."""
+
+
+class StoreError(KeptError):
+    """A store is unavailable, full, or refuses the operation."""
+
+
+class NewerSchema(StoreError):
+    """A newer version of wellkept made the store; it is left alone."""
+
+
+class UntrustedSource(StoreError):
+    """Values come from a place that others can write to."""
+
+
+class ConfigError(KeptError, ValueError):
+    """A configuration file, an environment variable, an option or a URL is wrong."""
+
+
+class AmbiguousDigest(KeptError, ValueError):
+    """A short digest fits more than one."""
+
+
+class NotKept(KeptError, KeyError):
+    """Nothing is kept under that key."""
+
+    def __str__(self) -> str:  # KeyError would show the message's repr
+        return str(self.args[0]) if self.args else ""
+
+
+class KeptWarning(UserWarning):
+    """Caching did less than it was asked to; the caller got the right result."""
+
+
+_HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
+
+
+def tell(text: str) -> None:
+    """Warn, at the first line on the stack that is not this library's."""
+    level, frame = 1, sys._getframe()
+    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back is not None:
+        level += 1
+        frame = frame.f_back
+    warnings.warn(text, KeptWarning, stacklevel=level)

@@ -1,0 +1,243 @@
+"""What a class has, and which of it its own body says."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Mapping
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from typing import Any
+
+from .project import Project
+from .texts import functions_of
+from .values import SCALARS
+
+__all__ = ["ClassParts", "class_parts", "hint_level", "set_on_member"]
+
+_BLIND = frozenset(
+    {
+        *("numpy", "pandas", "scipy", "sklearn", "torch", "numba", "joblib", "polars", "pyarrow"),
+        *(
+            "xarray",
+            "networkx",
+            "toolz",
+            "cytoolz",
+            "tenacity",
+            "cachetools",
+            "wellkept",
+            "matplotlib",
+        ),
+        *(
+            "PIL",
+            "sympy",
+            "dask",
+            "ray",
+            "tqdm",
+            "wrapt",
+            "decorator",
+            "pytest",
+            "jax",
+            "lightning",
+        ),
+    }
+)
+"""Libraries whose decorators and base classes don't read annotations and docstrings."""
+_OWN = frozenset(
+    {
+        *("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__"),
+        *("__static_attributes__", "__firstlineno__", "__match_args__", "__dataclass_params__"),
+        *("__hash__", "_abc_impl", "__abstractmethods__", "__parameters__", "__orig_bases__"),
+        *("__annotate__", "__annotate_func__", "__annotations_cache__", "__type_params__"),
+        *("__dataclass_fields__", "__attrs_attrs__", "__attrs_own_setattr__", "__attrs_props__"),
+        *("__orig_class__", "__subclasshook__", "__is_protocol__", "_is_protocol", "__slots__"),
+        *(
+            "__protocol_attrs__",
+            "__callable_proto_members_only__",
+            "__non_callable_proto_members__",
+        ),
+        *("__getstate__", "__setstate__", "__replace__", "_is_runtime_protocol", "__attrs_init__"),
+    }
+)
+"""Attributes that Python and its libraries give to classes, out of what the body says."""
+
+
+def hint_level(module: object) -> int:
+    """Whether a library may read annotations and docstrings of what it is given: 0, or 2."""
+    # the classes of functions that Cython made have a descriptor there
+    top = module.partition(".")[0] if isinstance(module, str) else ""
+    return 0 if top in sys.stdlib_module_names or top in _BLIND or not top else 2
+
+
+class ClassParts:
+    """What counts of a class beside its text.
+
+    Attributes:
+        attributes: names and values.
+        hidden: attributes that are not understood.
+        cells: what its functions hold in closures.
+        hints: whether annotations count: 0: where something reads them, 1: their text, 2: what they
+            name too.
+    """
+
+    def __init__(self) -> None:
+        self.attributes: list[tuple[str, Any]] = []
+        self.hidden: list[str] = []
+        self.cells: dict[str, Any] = {}
+        self.hints = 0
+        self._inside: set[str] = set()
+
+    def inside(self, label: str) -> bool:
+        """Whether it is a function of the body under its own name, which the text has."""
+        return label in self._inside
+
+
+def class_parts(kind: type[Any], nodes: list[ast.ClassDef], project: Project) -> ClassParts:
+    """Look at a class; `nodes`: its definition, if it has a source."""
+    parts = ClassParts()
+    parts.hints = _hints(kind, project)
+    for function in functions_of(kind):
+        parts.cells |= zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    members: Any = vars(kind).get("_member_map_")
+    if isinstance(members, dict):
+        parts.attributes.append(
+            ("@members", [(name, item._value_) for name, item in members.items()])
+        )
+        for label, item in members.items():
+            parts.attributes += [(f"@{label}.{n}", v) for n, v in set_on_member(item).items()]
+    if not nodes:
+        parts.attributes += _made(kind)
+    generated = _is_generated(kind)
+    bound = _bound(nodes)
+    for name, value in sorted(vars(kind).items(), key=lambda pair: str(pair[0])):
+        if name in _OWN or type(value) in (MemberDescriptorType, GetSetDescriptorType):
+            continue
+        if isinstance(members, dict) and (
+            name in members
+            or (name[:1] == "_" and not isinstance(value, FunctionType))
+            or type(value) is kind
+        ):
+            continue
+        if type(value).__name__ in ("_tuplegetter", "member", "nonmember"):
+            continue
+        inner = _innermost(value)
+        if inner:
+            if all(_written(each, kind, name) for each in inner):
+                parts._inside.add(name)
+            elif generated and all(_generated(each) for each in inner):
+                continue
+        elif name[:2] == "__" and name[-2:] == "__" and not isinstance(value, type):
+            continue
+        elif isinstance(value, type) and value.__qualname__ == f"{kind.__qualname__}.{name}":
+            parts._inside.add(name)
+        elif _is_library(value, project) and (parts.hints > 1 or name not in bound) and nodes:
+            if name not in bound and name[:1] != "_":
+                parts.hidden.append(name)
+            continue
+        parts.attributes.append((name, value))
+    return parts
+
+
+def set_on_member(member: Any) -> dict[str, Any]:
+    """What somebody has set on a member of an enum."""
+    held = getattr(member, "__dict__", None) or {}
+    return {name: item for name, item in held.items() if name[:1] != "_" and name != "name"}
+
+
+def _hints(kind: type[Any], project: Project) -> int:
+    own = vars(kind)
+    for base in (type(kind), *kind.__mro__[1:]):
+        if not project.owns_class(base) and hint_level(base.__module__):
+            return 2
+    told = ("__dataclass_fields__", "_fields", "__attrs_attrs__", "__total__")
+    return int(any(name in own for name in told))
+
+
+def _made(kind: type[Any]) -> list[tuple[str, Any]]:
+    """What a class that no class statement made was made of."""
+    own = vars(kind)
+    found: list[tuple[str, Any]] = []
+    for name in ("__slots__", "__total__", "__required_keys__", "__optional_keys__", "_fields"):
+        if name in own:
+            value = own[name]
+            found.append((f"@{name}", sorted(value) if isinstance(value, frozenset) else value))
+    for name in ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__"):
+        fields: Any = own.get(name) or ()
+        pairs = fields.items() if isinstance(fields, Mapping) else ((f.name, f) for f in fields)
+        for label, field in pairs:
+            told = {each: getattr(field, each, None) for each in _TOLD}
+            found.append(
+                (f"@@{label}", [(each, item) for each, item in told.items() if item is not None])
+            )
+    for name in ("__dataclass_params__", "__orig_bases__"):
+        if name in own:
+            found.append((f"@{name}", repr(own[name]) if name[2] == "d" else own[name]))
+    return found
+
+
+_TOLD = (
+    *("name", "type", "default", "default_factory", "init", "repr", "compare", "hash", "kw_only"),
+    *("metadata", "validator", "converter", "eq", "order", "alias", "on_setattr", "annotation"),
+    *("frozen", "discriminator", "exclude", "validate_default", "alias_priority", "init_var"),
+)
+"""What a field of dataclasses, attrs or pydantic says of itself."""
+
+
+def _is_generated(kind: type[Any]) -> bool:
+    return any(
+        name in vars(kind) for name in ("__dataclass_fields__", "_fields", "__attrs_attrs__")
+    )
+
+
+def _bound(nodes: list[ast.ClassDef]) -> set[str]:
+    """The names that the body of a class assigns."""
+    return {
+        item.id
+        for node in nodes
+        for statement in node.body
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        for item in ast.walk(statement)
+        if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)
+    }
+
+
+def _innermost(value: Any) -> list[FunctionType]:
+    """The functions that an attribute is, or a property, static or class method has."""
+    if isinstance(value, FunctionType):
+        return [value]
+    if isinstance(value, (staticmethod, classmethod)):
+        return [value.__func__] if isinstance(value.__func__, FunctionType) else []
+    if type(value) is property:
+        return [f for f in (value.fget, value.fset, value.fdel) if isinstance(f, FunctionType)]
+    return []
+
+
+def _written(function: FunctionType, kind: type[Any], name: str) -> bool:
+    """Whether a function stands in the body of a class under this name."""
+    own = function.__code__.co_qualname
+    prefix = f"{kind.__qualname__}."
+    return own == prefix + name or (
+        own.startswith(prefix) and own.endswith("<lambda>") and own.count(".") == prefix.count(".")
+    )
+
+
+def _generated(function: FunctionType) -> bool:
+    """Whether `dataclasses`, `attrs` or `collections` made a method."""
+    function = getattr(function, "__wrapped__", function)  # `__repr__` is wrapped, since 3.13
+    file = function.__code__.co_filename
+    # Since 3.13 `dataclasses` takes what guards a `__repr__` from `reprlib`.
+    if file.endswith(("collections/__init__.py", "dataclasses.py", "reprlib.py")):
+        return True
+    name = function.__name__
+    return file.startswith("<") and (name[:2] == "__" or name in ("_make", "_replace", "_asdict"))
+
+
+def _is_library(value: Any, project: Project) -> bool:
+    """Whether a value is an object of a library, other than plain data and wrappers."""
+    kind = type(value)
+    if kind in SCALARS or kind in (list, dict, set, tuple, frozenset) or isinstance(value, type):
+        return False
+    if kind is FunctionType or hasattr(kind, "__followed__"):
+        return False
+    if kind.__module__ in ("functools", "builtins", "types", "collections", "numpy"):
+        return False
+    return not project.owns_class(kind)

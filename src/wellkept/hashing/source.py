@@ -1,0 +1,340 @@
+"""The source of a function as a text that says what it does and nothing else.
+
+No comments, formatting, docstrings or positions; the same text under every Python from 3.11, which
+`ast.dump` is not (3.13 leaves out empty fields, 3.12 parses f-strings anew).
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from .loaded import Space, is_current, lines
+
+__all__ = [
+    "constant",
+    "definition",
+    "dump",
+    "is_ours",
+    "lines_of",
+    "merged",
+    "normal_text",
+    "statement",
+]
+
+_HEADER = re.compile(r"\s*(async\s+)?def\s")
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+
+
+def normal_text(function: FunctionType) -> str | None:
+    """The normalised source of a function; None where none is found that is surely its own."""
+    found = definition(function.__code__, function.__globals__)
+    try:
+        if isinstance(found, list):
+            return " ".join(dump(node) for node in found)
+        return None if found is None else _definition_text(function, found)
+    except RecursionError:
+        return None
+
+
+def definition(
+    code: CodeType, space: Space | None = None
+) -> ast.FunctionDef | ast.AsyncFunctionDef | list[ast.Lambda] | None:
+    """The tree of the definition that code was compiled from; None where none is surely its own.
+
+    A lambda that can't be told from others in its line is all of them.
+
+    Args:
+        space: the globals of the module that it is from.
+    """
+    try:
+        found, first = _placed(code, space)
+        if not first:
+            return None
+        if code.co_name == "<lambda>":
+            return (_lambdas(code, found) or None) if first == code.co_firstlineno else None
+        node = statement(found, first - 1)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError, IndexError):
+        return None
+    except inspect.EndOfBlock:
+        return None
+    return node if isinstance(node, _FUNCTIONS) and node.name == code.co_name else None
+
+
+def lines_of(code: CodeType, space: Space | None = None) -> list[str]:
+    """The file's lines, if the code object was made from them and not from an earlier version.
+
+    Args:
+        space: the globals of the module that it is from.
+    """
+    found, first = _placed(code, space)
+    return found if first == code.co_firstlineno else []
+
+
+def _placed(code: CodeType, space: Space | None) -> tuple[list[str], int]:
+    """The file's lines and the first of a definition, counted from 1; 0: it is surely in none."""
+    name = code.co_filename
+    own = space is not None and space.get("__file__") == name
+    found = lines(name, space if own else None)
+    if not found:
+        return [], 0
+    if name.startswith("<"):
+        # `python -c` and others share such names; a notebook's names are made from the cell.
+        sure = name.startswith("<ipython")
+    elif space is not None and own:
+        sure = is_current(space)
+    else:
+        sure = "ipykernel_" in name or is_current({"__file__": name})
+    return found, code.co_firstlineno if sure else _matching(code, found)
+
+
+@lru_cache(
+    maxsize=64
+)  # the functions of a project are met one module after another, again and again
+def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
+    """All code in a text by its name and first line."""
+    waiting = [compile(text, name, "exec", dont_inherit=True)]
+    found: dict[tuple[str, int], list[CodeType]] = {}
+    while waiting:
+        code = waiting.pop()
+        found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
+        waiting += [item for item in code.co_consts if isinstance(item, CodeType)]
+    return found
+
+
+@lru_cache(maxsize=2)
+def _lambdas_of(text: str) -> dict[int, list[ast.Lambda]]:
+    """All lambdas of a file by their lines, only to be read: they are mostly asked for together."""
+    found: dict[int, list[ast.Lambda]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Lambda):
+            found.setdefault(node.lineno, []).append(node)
+    return found
+
+
+def _matching(code: CodeType, lines: list[str]) -> int:
+    """The line where compiling the lines gives this code (the file may have been edited since), or 0.
+
+    IPython's `%autoreload` compiles a function by itself, and so has it begin in the first line.
+    """
+    try:
+        found = _compiled("".join(lines), code.co_filename)
+    except (SyntaxError, ValueError):
+        return 0
+    if code in found.get((code.co_name, code.co_firstlineno), ()):
+        return code.co_firstlineno
+    if code.co_firstlineno != 1:
+        return 0
+    bare = _bare(code)
+    places = [
+        each.co_firstlineno
+        for (name, _), codes in found.items()
+        for each in codes
+        if name == code.co_name and _bare(each) == bare
+    ]
+    return places[0] if len(places) == 1 else 0
+
+
+def _bare(code: CodeType) -> CodeType:
+    """A code object without its place."""
+    consts = tuple(_bare(item) if isinstance(item, CodeType) else item for item in code.co_consts)
+    return code.replace(
+        co_firstlineno=1, co_linetable=b"", co_qualname=code.co_name, co_consts=consts
+    )
+
+
+def _definition_text(function: FunctionType, node: Any) -> str:
+    others = [item for item in node.decorator_list if not is_ours(item, function.__globals__)]
+    node.decorator_list = others
+    node.name = ""  # the name is told besides, and a function may be given another
+    # A decorator may read annotations (pydantic, typeguard); nothing else does.
+    return dump(node, annotations=bool(others))
+
+
+def statement(lines: list[str], first: int, header: re.Pattern[str] | None = _HEADER) -> ast.stmt:
+    """The statement that begins in a line: up to a line that is indented no further, and parses.
+
+    What parses is whole: a line in a text or between brackets leaves either open.
+    (`inspect.getblock` says the same, but compiles a tokenizer first: 6 ms in each process.)
+
+    Args:
+        header: what has to begin a line before it can be whole: decorators stand above.
+    """
+    margin = len(lines[first]) - len(lines[first].lstrip())
+    indented = lines[first][:1].isspace()
+    tries, headed = 0, header is None
+    for end in range(first + 1, len(lines) + 1):
+        headed = headed or bool(header and header.match(lines[end - 1]))
+        after = lines[end].lstrip() if end < len(lines) else ""
+        if not headed or (end < len(lines) and (not after or after[0] == "#")):
+            continue
+        if end < len(lines) and len(lines[end]) - len(after) > margin:
+            continue
+        block = lines[first:end]
+        if indented:
+            block = ["if 1:\n", *block]  # dedenting would change texts of several lines
+        try:
+            body = ast.parse("".join(block)).body
+        except SyntaxError:
+            tries += 1
+            if tries > 20:
+                break
+            continue
+        inner = body[0].body if indented and isinstance(body[0], ast.If) else body
+        return inner[0]
+    block = inspect.getblock(lines[first:])
+    tree = ast.parse("".join(["if 1:\n", *block] if indented else block)).body
+    return tree[0].body[0] if indented and isinstance(tree[0], ast.If) else tree[0]
+
+
+def _lambdas(code: CodeType, lines: list[str]) -> list[ast.Lambda]:
+    found = _lambdas_of("".join(lines)).get(code.co_firstlineno, [])
+    if len(found) > 1:
+        spans = [
+            span
+            for span in code.co_positions()
+            if None not in span and span[3] != 0  # the prologue lies nowhere
+        ]
+        fitting = [node for node in found if spans and all(_holds(node.body, s) for s in spans)]
+        if fitting:
+            found = [min(fitting, key=_width)]
+    return found
+
+
+def _holds(node: Any, span: tuple[Any, ...]) -> bool:
+    line, end_line, column, end_column = span
+    return bool(
+        (node.lineno, node.col_offset) <= (line, column)
+        and (end_line, end_column) <= (node.end_lineno, node.end_col_offset)
+    )
+
+
+def _width(node: Any) -> tuple[int, int]:
+    body = node.body
+    lines = body.end_lineno - body.lineno
+    return lines, body.end_col_offset - (0 if lines else body.col_offset)
+
+
+def is_ours(node: ast.expr, space: dict[str, Any]) -> bool:
+    """Whether a decorator is wellkept's own, which caches the function and does not change it."""
+    target = node.func if isinstance(node, ast.Call) else node
+    names: list[str] = []
+    while isinstance(target, ast.Attribute):
+        names.append(target.attr)
+        target = target.value
+    if not isinstance(target, ast.Name):
+        return False
+    names.append(target.id)
+    names.reverse()
+    missing = object()
+    found: Any = space.get(names[0], missing)
+    for name in names[1:]:
+        if found is missing:
+            break
+        # Only modules and wellkept's own objects are asked: others might compute something.
+        if isinstance(found, ModuleType) or _is_kept(found):
+            found = getattr(found, name, missing)
+        else:
+            return False
+    if found is missing:
+        return names[-1] == "keep"
+    return _is_kept(found)
+
+
+def _is_kept(value: Any) -> bool:
+    module = getattr(value, "__module__", None)
+    if isinstance(value, FunctionType | type) or isinstance(module, str):
+        return isinstance(module, str) and module.partition(".")[0] == "wellkept"
+    return type(value).__module__.partition(".")[0] == "wellkept"
+
+
+def dump(node: Any, annotations: bool = False) -> str:
+    """A tree as text: class names and fields that are not empty."""
+    return "".join(_pieces(node, annotations, in_class=False))
+
+
+def _pieces(node: Any, annotations: bool, in_class: bool) -> Iterator[str]:
+    if isinstance(node, ast.Constant):
+        yield f"Constant({constant(node.value)})"
+        return
+    if isinstance(node, ast.JoinedStr):
+        node = ast.JoinedStr(values=merged(node.values))
+    elif isinstance(node, ast.AnnAssign) and not in_class and not annotations:
+        if node.value is not None and isinstance(node.target, ast.Name):
+            node = ast.Assign(targets=[node.target], value=node.value)
+        else:
+            bare: Any = None
+            node = ast.AnnAssign(node.target, bare, node.value, node.simple)
+    yield type(node).__name__
+    yield "("
+    for name, value in ast.iter_fields(node):
+        if name in _SKIPPED or value is None or value == []:
+            continue
+        if not annotations and _is_annotation(node, name):
+            continue
+        if name == "body" and isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+            value = _without_docstring(value)
+        if name == "format_spec" and isinstance(value, ast.JoinedStr) and not merged(value.values):
+            continue
+        yield name
+        yield "="
+        inside = isinstance(node, ast.ClassDef)
+        if isinstance(value, list):
+            yield "["
+            for item in value:
+                if isinstance(item, ast.AST):
+                    yield from _pieces(item, annotations, inside)
+                else:
+                    yield "~" if item is None else ascii(item)
+                yield ","
+            yield "]"
+        elif isinstance(value, ast.AST):
+            yield from _pieces(value, annotations, inside)
+        else:
+            yield ascii(value)
+        yield ","
+    yield ")"
+
+
+def _is_annotation(node: ast.AST, name: str) -> bool:
+    return (name == "annotation" and isinstance(node, ast.arg)) or (
+        name in ("returns", "type_params") and isinstance(node, _FUNCTIONS)
+    )
+
+
+def _without_docstring(body: list[Any]) -> list[Any]:
+    first = body[0] if body else None
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        return body[1:]
+    return body
+
+
+def constant(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return hex(value)  # decimal digits have a limit
+    return ascii(value)  # repr asks the Unicode version what can be printed
+
+
+def merged(values: list[Any]) -> list[Any]:
+    """The parts of an f-string with neighbouring texts as one and empty ones left out."""
+    merged: list[Any] = []
+    for value in values:
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            if not value.value:
+                continue
+            if merged and isinstance(merged[-1], ast.Constant):
+                before: Any = merged[-1].value
+                merged[-1] = ast.Constant(before + value.value)
+                continue
+        merged.append(value)
+    return merged

@@ -1,0 +1,220 @@
+"""Results as files of a format: what Hamilton's savers write, kept and verified like any blob.
+
+The file's bytes are a blob of the cache. Beside it, the file has a name with its format's ending,
+for other tools and for Hamilton's loaders: `<cache>/formats/DATA_VERSION.parquet`, which is the
+blob itself where the cache is a directory (a hard link), and a copy in a temporary directory of this
+process where it is elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+from wellkept.caches import Cache
+from wellkept.caches.place import inner
+from wellkept.codecs import Frame
+from wellkept.codecs.filed import read, says
+from wellkept.errors import EncodeError, Undigestible
+from wellkept.hashing import buffer_digest, digest_bytes
+from wellkept.records import Buffer, Digest, Value
+
+__all__ = ["FORMAT", "Formats"]
+
+FORMAT = "file"
+"""The codec's name: one buffer, which is the file, and a head that says who reads it."""
+
+_LEFT = 86400.0  # seconds after which nobody is still writing
+_PLAIN = re.compile(r"(?!\.)[A-Za-z0-9_=.-]{1,150}", re.ASCII).fullmatch
+
+
+class Formats:
+    """The files of a cache's results.
+
+    Args:
+        cache: where their bytes are kept.
+
+    Attributes:
+        root: the directory with their names.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._swept = False
+        place = inner(cache.place, write=False)
+        self._blobs = getattr(place, "blobs", None)
+        if self._blobs is not None:
+            self.root = Path(place.root) / "formats"
+        else:
+            self.root = Path(tempfile.mkdtemp(prefix="wellkept-formats-"))
+            weakref.finalize(self, _remove, self.root, os.getpid())
+
+    def path(self, data_version: str, name: str) -> Path:
+        """The named file of a result.
+
+        Args:
+            name: of the format, which is the file's ending.
+        """
+        safe = data_version
+        if not _PLAIN(data_version):
+            safe = hashlib.sha256(data_version.encode()).hexdigest()
+        return self.root / f"{safe}.{name}"
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def encoded(self, result: Any, saver_cls: Any, loader_cls: Any) -> tuple[Value, Digest]:
+        """A result as a saver writes it, and the digest that names it so.
+
+        Raises:
+            ValueError: the saver or the loader takes its location neither as `file` nor as `path`.
+            EncodeError: the saver wrote no file, or raised.
+        """
+        where, how = _location(saver_cls, "saver"), _location(loader_cls, "loader")
+        self._make_root()
+        scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
+        try:
+            made = scratch / f"result.{saver_cls.name()}"
+            _write(saver_cls(**{where: str(made)}), result, made)
+            data = made.read_bytes()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            content = digest_bytes(result)
+        except Undigestible:
+            content = b""
+        return self.of_file(data, saver_cls.name(), loader_cls, how, content)
+
+    def of_file(
+        self, data: bytes, format_name: str, loader_cls: Any, takes: str, content: bytes = b""
+    ) -> tuple[Value, Digest]:
+        """A file's bytes as a value, and the digest that names it.
+
+        Args:
+            takes: how the loader takes its location.
+            content: the digest of the result, where it has one.
+        """
+        said = {
+            "format": format_name,
+            "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
+            "takes": takes,
+        }
+        head = json.dumps(said, sort_keys=True).encode()
+        name = buffer_digest(data)
+        # Not the digest of the result alone: kept without a format, it is another value.
+        digest = Digest.of(digest_bytes((FORMAT, head, content or name)))
+        return Value(FORMAT, head, [data], [name]), digest
+
+    def name(self, data_version: str, value: Value) -> None:
+        """Give the bytes of a kept value the name of its data version."""
+        self._name(self.path(data_version, says(value.head)["format"]), value.buffers[0])
+
+    def _make_root(self) -> None:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._swept:
+            self._swept = True
+            with contextlib.suppress(OSError):
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove names whose blob was collected, and what writers left that were killed."""
+        for entry in list(os.scandir(self.root)):
+            found = entry.stat(follow_symlinks=False)
+            if "~" in entry.name or entry.is_dir():
+                if time.time() - found.st_ctime > _LEFT:
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                    Path(entry.path).unlink(missing_ok=True)
+            elif self._blobs is not None and found.st_nlink == 1:
+                Path(entry.path).unlink(missing_ok=True)
+
+    def _name(self, named: Path, data: Buffer) -> Path:
+        """Give the bytes, which are kept, their name; a name that means others is given anew."""
+        self._make_root()
+        if self._blobs is not None:
+            blob = self._blobs.path(buffer_digest(data).hex())
+            with contextlib.suppress(OSError):
+                if named.samefile(blob):
+                    return named
+            new = named.with_name(f"{os.urandom(6).hex()}~{named.name}")
+            with contextlib.suppress(OSError):  # a file system without links: a copy, below
+                new.hardlink_to(blob)
+                new.replace(named)
+                return named
+        with contextlib.suppress(OSError):
+            if buffer_digest(named.read_bytes()) == buffer_digest(data):
+                return named
+        new = named.with_name(f"{os.urandom(6).hex()}~{named.name}")
+        new.write_bytes(data)
+        new.replace(named)
+        return named
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def load(self, frame: Frame, data_version: str) -> Any:
+        """The result, as its loader reads it from verified bytes.
+
+        Raises:
+            DecodeError: the file is missing or damaged, or its loader is not there or fails.
+            StoreError: the store can't be read.
+        """
+        head, (data,) = self._cache.place.load(frame)
+        return self.read(bytes(head), data, data_version)
+
+    def read(self, head: bytes, data: Buffer, data_version: str) -> Any:
+        """What the loader that a head names makes of verified bytes; raises as `load`."""
+        return read(head, self._name(self.path(data_version, says(head)["format"]), data))
+
+    # -- tidying ----------------------------------------------------------------------------------
+
+    def remove(self, data_version: str) -> None:
+        """Remove the names of a result."""
+        stem = self.path(data_version, "").name
+        with contextlib.suppress(OSError):
+            for entry in list(os.scandir(self.root)):
+                if entry.name.startswith(stem):
+                    Path(entry.path).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove all names."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _remove(root: Path, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child has its parent's
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _location(kind: Any, what: str) -> str:
+    """How a saver or loader takes its location."""
+    names = inspect.getfullargspec(kind.__init__).args
+    for name in ("file", "path"):
+        if name in names:
+            return name
+    raise ValueError(
+        f"the {what} {kind.name()!r} takes its location neither as `file` nor as `path`, so its "
+        "files can't be kept: use another format"
+    )
+
+
+def _write(saver: Any, result: Any, made: Path) -> None:
+    try:
+        saver.save_data(result)
+    except Exception as error:
+        raise EncodeError(
+            f"the saver {saver.name()!r} can't write a {type(result).__qualname__}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not made.is_file():
+        raise EncodeError(
+            f"the saver {saver.name()!r} wrote no single file, and wellkept keeps only such: use "
+            "another format"
+        )

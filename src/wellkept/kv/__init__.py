@@ -1,0 +1,58 @@
+"""Named state: stores of keys and values with scopes, expiry, revisions and changes to watch.
+
+The parts are imported when they are first named.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wellkept.kv.cache_decorator import cached
+    from wellkept.kv.documents import KeyDocument, KeyPolicy, StoreDocument
+    from wellkept.kv.execution_store import ExecutionStore, store
+    from wellkept.kv.jobs import Job, Jobs
+    from wellkept.kv.memory_state import HistoryGone
+    from wellkept.kv.service import ExecutionStoreService
+    from wellkept.kv.watch import Change
+
+__all__ = [
+    "Change",
+    "ExecutionStore",
+    "ExecutionStoreService",
+    "HistoryGone",
+    "Job",
+    "Jobs",
+    "KeyDocument",
+    "KeyPolicy",
+    "StoreDocument",
+    "cached",
+    "store",
+]
+
+_WHERE = {
+    "HistoryGone": "memory_state",
+    "Change": "watch",
+    "ExecutionStore": "execution_store",
+    "ExecutionStoreService": "service",
+    "Job": "jobs",
+    "Jobs": "jobs",
+    "KeyDocument": "documents",
+    "KeyPolicy": "documents",
+    "StoreDocument": "documents",
+    "cached": "cache_decorator",
+    "store": "execution_store",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,92 @@
+"""Where the named state of a cache is: on the cache's own medium, apart from its calls."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from wellkept.caches import Cache, Pool, Stack, active, chosen
+from wellkept.errors import ConfigError
+from wellkept.guards import Guard
+from wellkept.kv.entry import Entries
+from wellkept.kv.memory_state import Folded
+from wellkept.kv.sweeper import sweeping
+from wellkept.stores.base import Creates
+
+_lock = Guard()
+_HELD = "_kept_state"  # where a place has its entries
+
+
+def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
+    """The entries on a cache's medium; of a stack, on that of the last cache it writes to.
+
+    Args:
+        cache: a cache, its name in the configuration, a path or a URL; None: the active one.
+
+    Raises:
+        ConfigError: there is no such cache, or its medium can't hold named state.
+        StoreError: it can't be opened.
+    """
+    found: Any = active() if cache is None else chosen(cache)
+    while isinstance(found, Stack):
+        found = found.caches[0 if found.write == "first" else -1]
+    if isinstance(found, Pool):
+        raise ConfigError("nothing is written to a pool: keep named state in one of its caches")
+    place = found.place
+    while hasattr(place, "place"):
+        if not getattr(place, "writable", True):
+            raise ConfigError("this cache is only read from: keep named state in another one")
+        place = place.place
+    items = getattr(getattr(place, "calls", None), "items", None)
+    with _lock:
+        return _entries(place if items is None else items)
+
+
+def _entries(place: Any) -> Entries:
+    # Each holds the other: who has a store needs no cache beside it, and a cache that opens stores
+    # again and again opens its entries once.
+    found: Any = vars(place).get(_HELD)
+    if found is None:
+        found = _made(place)
+        found.place = place
+        setattr(place, _HELD, found)
+        sweeping(found)  # what another process let expire
+    entries: Entries = found
+    return entries
+
+
+def _made(place: Any) -> Entries:
+    kind = type(place).__name__
+    if kind == "Embedded":
+        from wellkept.kv.sqlite_state import SqliteEntries  # SQLite, for those who have a file
+
+        how = {"durable": place.database.durable, "network": place.database.network}
+        return SqliteEntries(place.root / "state.sqlite", trust=place.trust, **how)
+    if kind == "Memory":
+        return Folded()
+    if kind == "Sqlite":
+        from wellkept.kv.sqlite_state import SqliteEntries
+
+        database = place.database
+        how = {"durable": database.durable, "network": database.network}
+        return SqliteEntries(
+            place.file.with_name(f"{place.file.name}.state"), trust=place.trust, **how
+        )
+    if kind == "Sql":
+        from wellkept.kv.server_state import ServerEntries  # SQLAlchemy and a driver
+
+        if place.connections.dialect.name != "sqlite":
+            return ServerEntries(place)
+    if kind == "Redis":
+        from wellkept.kv.redis_state import RedisEntries
+
+        return RedisEntries(place)
+    if kind == "Void" or not isinstance(place, Creates):
+        raise ConfigError(
+            f"named state needs a medium that can create an item atomically, which {kind} can't: "
+            "choose a directory, memory:, files:, a database or redis:"
+        )
+    items: Any = place
+    from wellkept.kv.journal import ItemsJournal  # for media that have nothing better
+
+    return Folded(ItemsJournal(items, 0.05 if kind == "Files" else 0.5), history=10_000)

@@ -1,0 +1,397 @@
+"""Entries of named state, their values as written, steps of a change, and the protocol of a medium."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from wellkept.codecs import Blob, Frame, decoder, encode
+from wellkept.errors import ConfigError, DamagedValue, DecodeError, EncodeError
+from wellkept.stores.body import seal, unseal
+
+Data = str | bytes
+"""An encoded value: JSON text, or a sealed frame (see `wellkept.kv.entry`)."""
+
+ANY: Final = -2
+PRESENT: Final = -1
+ABSENT: Final = 0
+"""What a step may ask of what is there, beside a revision, which is above 0."""
+
+LOGGED = 1024
+"""Bytes of a value up to which the log of changes repeats it."""
+
+_KEY = 1000  # bytes: what each database can index together with the store's number
+_NAME = 200
+
+
+class Keep:
+    """As it was."""
+
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+KEEP: Final = Keep()
+
+
+class Name(NamedTuple):
+    """A store: its collection, its scope as text, its own name."""
+
+    collection: str
+    scope: str
+    """Empty for none; else a dot and the scope."""
+    store: str
+
+
+class Entry(NamedTuple):
+    """One key of a store. Times are seconds since the epoch, by the clock of the medium."""
+
+    key: str
+    data: Data
+    revision: int
+    created: float
+    updated: float
+    expires: float | None = None
+    policy: str = "persist"
+
+
+class Step(NamedTuple):
+    """One change of a key; what it leaves out stays as it is."""
+
+    key: str
+    data: Data | Keep = KEEP
+    ttl: float | Keep | None = None
+    """Seconds from now; None: it does not expire."""
+    policy: str | Keep = "persist"
+    when: int = ANY
+    """`ANY`, `PRESENT`, `ABSENT`, or the revision that must be there."""
+    drop: bool = False
+    """The key goes."""
+
+
+class Logged(NamedTuple):
+    """A change, as the log has it."""
+
+    revision: int
+    kind: str
+    """`set`, `touch` (only expiry or policy), `delete`, `expire`, `evict`."""
+    key: str
+    data: Data | None
+    """None where the key went, or where the value is large and was replaced since."""
+    at: float
+
+
+class About(NamedTuple):
+    """A store itself."""
+
+    name: Name
+    declared: bool = False
+    """Made by `create_store`; another one is there for as long as it has keys."""
+    metadata: Mapping[str, Any] | None = None
+    policy: str = "persist"
+    created: float = 0.0
+    max_keys: int | None = None
+    max_bytes: int | None = None
+
+    @property
+    def limited(self) -> bool:
+        return self.max_keys is not None or self.max_bytes is not None
+
+
+def fits(step: Step, found: Entry | None) -> bool:
+    """Whether what is there is what the step asks for."""
+    when = step.when
+    if when == ANY:
+        return True
+    if found is None:
+        return when == ABSENT
+    return when in (PRESENT, found.revision)
+
+
+def made(step: Step, found: Entry | None, now: float, revision: int) -> Entry:
+    """What a step that does not drop makes of what is there (None: nothing).
+
+    Raises:
+        ConfigError: it keeps the value of what is not there.
+    """
+    data = step.data
+    if isinstance(data, Keep):
+        if found is None:
+            raise ConfigError(f"there is no key {step.key!r} to change")
+        data = found.data
+    policy = step.policy
+    if isinstance(policy, Keep):
+        policy = found.policy if found else "persist"
+    ttl = step.ttl
+    if isinstance(ttl, Keep):
+        expires = found.expires if found else None
+        if policy == "persist" and found is not None and found.policy != policy:
+            expires = None  # what is to persist is never removed by itself
+    else:
+        expires = None if ttl is None else now + ttl
+    if expires is not None and policy != "held":
+        policy = "evict"
+    created = found.created if found else now
+    return Entry(step.key, data, revision, created, now, expires, policy)
+
+
+def size_of(key: str, data: Data) -> int:
+    """Bytes that an entry counts for."""
+    return _bytes(key) + _bytes(data)
+
+
+def _bytes(data: Data) -> int:
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode())
+
+
+def check_key(key: Any) -> str:
+    """The key, if it is one.
+
+    Raises:
+        ConfigError: it is no text, too long, or not text that every medium can hold.
+    """
+    return _checked(key, "a key", _KEY)
+
+
+def name_of(collection: Any, scope: Any, store: Any) -> Name:
+    """A store's name.
+
+    Raises:
+        ConfigError: a part of it is no text, or a scope neither text nor an id.
+    """
+    if not _checked(store, "the name of a store", _NAME):
+        raise ConfigError("a store has a name that is not empty")
+    if not _checked(collection, "the name of a collection", _NAME):
+        raise ConfigError("a collection has a name that is not empty")
+    return Name(collection, scope_of(scope), store)
+
+
+def scope_of(scope: Any) -> str:
+    """A scope as text: None's is empty, which no other one's is.
+
+    Raises:
+        ConfigError: it is neither text nor an id.
+    """
+    if scope is None:
+        return ""
+    if type(scope).__name__ in ("ObjectId", "UUID"):
+        scope = str(scope)
+    return "." + _checked(scope, "a scope", _NAME)
+
+
+def _checked(text: Any, what: str, most: int) -> str:
+    if not isinstance(text, str):
+        raise ConfigError(f"{what} is text, not {text!r:.80} of type {type(text).__name__}")
+    if text.isascii():
+        size = len(text)
+    else:
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            raise ConfigError(f"{what} can't hold a lone surrogate: {text!r:.80}") from None
+    if size > most:
+        raise ConfigError(f"{what} has at most {most} bytes as UTF-8, not {size:,}: {text[:40]!r}…")
+    if "\0" in text:
+        raise ConfigError(f"{what} can't hold a NUL: {text!r:.80}")
+    return text
+
+
+HISTORY = 100_000
+"""Changes that a medium's log holds, of all stores together."""
+
+
+class Entries(Protocol):
+    """The entries of every store on one medium.
+
+    An expired entry is not there, for any verb. Each change has a revision of its own, larger than
+    those of all changes before it on this medium. Every method may raise `StoreError`.
+    """
+
+    ahead: float
+    """Seconds by which the clock is moved forward: for tests."""
+
+    def now(self) -> float:
+        """The clock that entries expire by: the server's, where there is one."""
+        ...
+
+    def get(self, name: Name, key: str) -> Entry | None:
+        """The entry, or None."""
+        ...
+
+    def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
+        """Take all of the steps, or none: what each leaves (None: the key is gone); None if one of
+        them does not fit what is there.
+
+        Raises:
+            StoreError: also if the store's limits leave no room.
+        """
+        ...
+
+    def page(
+        self, name: Name, prefix: str, after: str | None, limit: int, data: bool
+    ) -> list[Entry]:
+        """At most `limit` entries in the order of their keys' bytes, of keys that begin with
+        `prefix` and come after `after`; without `data` their values are left out."""
+        ...
+
+    def count(self, name: Name, prefix: str) -> int:
+        """How many keys begin with `prefix`."""
+        ...
+
+    def remove(self, name: Name | None, which: str, limit: int | None) -> int:
+        """Remove entries that are `expired`, `evictable` or `all`, of one store or of every one, at
+        most so many; how many there were to remove, without the expired ones unless they are meant."""
+        ...
+
+    def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
+        """The stores that are there, in a scope (None: in any) and of a name (None: of any)."""
+        ...
+
+    def declare(self, about: About) -> bool:
+        """Make a store; False if it is there."""
+        ...
+
+    def drop(self, name: Name) -> int | None:
+        """Remove a store with its entries; how many it had, None if it was not there."""
+        ...
+
+    def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
+        """The store's changes after a revision, at most so many, in their order; and the revision
+        after which to go on.
+
+        Raises:
+            StoreError: the log no longer goes back so far.
+        """
+        ...
+
+    def newest(self) -> int:
+        """The revision of the last change."""
+        ...
+
+    def due(self) -> float | None:
+        """When the next entry expires; None if none does."""
+        ...
+
+    def wait(self, since: int, timeout: float) -> None:
+        """Return when there may be a change after a revision, or after so many seconds."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; the next use opens them again."""
+        ...
+
+
+_LENGTH = struct.Struct("<I")
+_DEEP = 100  # levels of lists and dicts that are kept as JSON
+_UNNAMED = bytes(32)
+_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_read = json.JSONDecoder().decode
+
+
+def dump(value: Any) -> Data:
+    """Encode a value.
+
+    Raises:
+        EncodeError: nothing here can hold it.
+    """
+    if _is_json(value):
+        try:
+            text = _write(value)
+            if not text.isascii():
+                text.encode()
+        except ValueError:  # a lone surrogate, or more digits than Python writes
+            pass
+        else:
+            return text
+    try:
+        made = encode(value)
+    except RecursionError as error:
+        raise EncodeError(
+            f"can't encode a {type(value).__qualname__}: it is nested too deep"
+        ) from error
+    blobs = tuple(Blob(memoryview(buffer).nbytes, _UNNAMED) for buffer in made.buffers)
+    head = Frame(made.codec, made.head, blobs).pack()
+    return seal(b"", b"".join((_LENGTH.pack(len(head)), head, *made.buffers)))
+
+
+def load(data: Data) -> Any:
+    """The value.
+
+    Raises:
+        DamagedValue: these are not the bytes that were written.
+        DecodeError: they can't be decoded here, such as for a class that is gone.
+    """
+    if isinstance(data, str):
+        try:
+            return _read(data)
+        except (ValueError, RecursionError) as error:
+            raise DamagedValue(f"an entry is damaged: its JSON can't be read: {error}") from error
+    try:
+        content = memoryview(bytearray(unseal(b"", data)))
+    except DamagedValue:
+        raise DamagedValue(
+            "an entry is damaged: its bytes are not those that were written"
+        ) from None
+    try:
+        (size,) = _LENGTH.unpack_from(content)
+        at = _LENGTH.size + size
+        frame = Frame.unpack(bytes(content[_LENGTH.size : at]))
+    except struct.error as error:
+        raise DamagedValue("an entry is damaged: it is cut short") from error
+    buffers = []
+    for blob in frame.blobs:
+        buffers.append(content[at : at + blob.size])
+        at += blob.size
+    if frame.payload is None:
+        raise DecodeError("an entry has no payload")
+    return decoder(frame.codec)(frame.payload, buffers)
+
+
+_PLAIN = frozenset((str, int, bool, float, type(None)))
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON brings it back as what it is: a tuple not as a list. (NaN is refused as it is
+    written.)"""
+    if type(value) in _PLAIN:
+        return True
+    todo = [(value, 0)]
+    while todo:
+        value, depth = todo.pop()
+        kind = type(value)
+        if kind is dict:
+            for key, item in value.items():
+                if type(key) is not str:
+                    return False
+                if type(item) not in _PLAIN:
+                    todo.append((item, depth + 1))
+        elif kind is list:
+            todo += [(item, depth + 1) for item in value if type(item) not in _PLAIN]
+        else:
+            return False
+        if depth > _DEEP:
+            return False
+    return True
+
+
+_PAGE = 1000
+_WITH_DATA = 200
+
+
+def each_entry(
+    entries: Entries, name: Name, prefix: str = "", *, data: bool = True
+) -> Iterator[Entry]:
+    """In the order of their keys. What changes meanwhile may be seen or not; no key comes twice."""
+    check_key(prefix)
+    size = _WITH_DATA if data else _PAGE
+    after: str | None = None
+    while True:
+        page = entries.page(name, prefix, after, size, data)
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1].key

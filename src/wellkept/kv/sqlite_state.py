@@ -1,0 +1,332 @@
+"""Named state in one SQLite file, beside the index of a cache or alone.
+
+A file of its own: the memory tier of kept results is emptied by each commit to the index, and state is
+written often.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wellkept.errors import DamagedValue, NewerSchema, StoreError
+from wellkept.guards import settling
+from wellkept.kv.entry import HISTORY, Entry, Name, Step
+from wellkept.kv.sql_state import Record, Session, SqlEntries
+from wellkept.kv.sweeper import forget
+from wellkept.stores.database import Database
+from wellkept.stores.trust import private_file
+
+R = TypeVar("R")
+
+_SCHEMA = 1
+_APPLICATION = 0x6B657074  # "kept"
+_TABLES = """
+CREATE TABLE stores (id INTEGER PRIMARY KEY, collection TEXT NOT NULL, scope TEXT NOT NULL,
+  store TEXT NOT NULL, declared INTEGER NOT NULL, policy TEXT NOT NULL, metadata TEXT,
+  created REAL NOT NULL, max_keys INTEGER, max_bytes INTEGER, used_keys INTEGER NOT NULL,
+  used_bytes INTEGER NOT NULL, UNIQUE (collection, scope, store));
+CREATE TABLE entries (name TEXT PRIMARY KEY, store INTEGER NOT NULL, json TEXT, item BLOB,
+  revision INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, expires REAL,
+  policy TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX expiring ON entries (expires) WHERE expires IS NOT NULL;
+CREATE INDEX evictable ON entries (store, revision) WHERE policy = 'evict';
+CREATE TABLE log (revision INTEGER PRIMARY KEY, store INTEGER NOT NULL, kind TEXT NOT NULL,
+  name TEXT NOT NULL, json TEXT, item BLOB, at REAL NOT NULL);
+CREATE TABLE head (floor INTEGER NOT NULL);
+INSERT INTO head VALUES (0);
+CREATE VIEW state AS SELECT s.collection, CASE WHEN s.scope <> '' THEN substr(s.scope, 2) END AS scope,
+  s.store, substr(e.name, instr(e.name, '/') + 1) AS key, e.json AS value, e.revision, e.policy,
+  datetime(e.updated, 'unixepoch') AS updated, datetime(e.expires, 'unixepoch') AS expires
+  FROM entries e JOIN stores s ON s.id = e.store
+  WHERE e.expires IS NULL OR e.expires > (julianday('now') - 2440587.5) * 86400.0
+"""
+_NAMES = {
+    **{name: name for name in ("entries", "stores", "log", "head")},
+    "now": "?",
+    "low": "s.id || '/'",
+    "high": "s.id || '0'",
+}
+_GET = "SELECT json, item, revision, created, updated, expires, policy FROM entries WHERE name = ?"
+_TIER = 10_000  # entries that are held in memory
+_SMALL = 16 * 1024  # bytes of one of them
+_LARGEST = 999_000_000  # bytes of a value; a row of SQLite has at most 1,000,000,000
+_texts: dict[str, str] = {}
+
+
+class SqliteEntries(SqlEntries):
+    """`Entries` in a file.
+
+    Args:
+        path: the file; made when needed.
+        durable: a change survives a power cut once it is made.
+        trust: take values from a file that others can write to.
+        network: the file is on a network file system; found out by default.
+        history: how many changes the log holds.
+
+    Raises:
+        UntrustedSource: others can write to the file or its directory, and it is not trusted.
+        StoreError: the file can't be opened, or a newer wellkept made it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = False,
+        trust: bool = False,
+        network: bool | None = None,
+        history: int = HISTORY,
+    ) -> None:
+        super().__init__(self, history)
+        self.ahead = 0.0
+        self.path = path
+        self._how = (durable, network)
+        private_file(path, trust)
+        self.database = Database(path, _make, durable=durable, network=network, disposable=False)
+        self._sweeper: Database | None = None
+        self._tier: tuple[Any, dict[tuple[Name, str], Entry]] = (None, {})
+        self._evicted = False
+        self._words: memoryview | None = None
+        mine = weakref.ref(self)  # the database outlives this, until it is closed
+
+        def changed() -> None:
+            if (found := mine()) is not None:
+                found._changed()
+
+        self.database.changed = changed
+        weakref.finalize(self, self.database.close)
+        self.database.open()
+
+    def _changed(self) -> None:
+        self._words = self.database.words
+        self._tier = (None, {})
+        self.numbers.clear()  # it may be another file
+
+    # -- the engine -------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    @property
+    def clock(self) -> float:
+        return time.time() + self.ahead
+
+    @settling
+    def reading(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        try:
+            with self.database.lock:
+                return do(_Session(self.database.connection, self.ahead), *arguments)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self.database.failed("read", error) from error
+
+    @settling
+    def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        with self.database.writing() as c:
+            return do(_Session(c, self.ahead), *arguments)
+
+    def head(self, session: Session) -> int:
+        return int(session.rows("SELECT max(revision) FROM {log}")[0][0] or 0)
+
+    # -- what is faster here ----------------------------------------------------------------------
+
+    def get(self, name: Name, key: str) -> Entry | None:
+        words = self._words
+        token = None
+        tier = self._tier
+        if words is not None:
+            try:
+                token = (words[1], words[5])
+            except ValueError:  # closed by another thread
+                token = None
+            if token is not None and token == tier[0]:
+                found = tier[1].get((name, key))
+                if found is not None:
+                    if found.expires is not None and found.expires <= self.now():
+                        return None
+                    return found
+            else:
+                tier = (token, {})
+                self._tier = tier
+        number = self.numbers.get(name)
+        if number is None:
+            number = self.reading(repr(key), self.number, name)
+            if number is None:
+                return None
+        row = self.database.fetch(_GET, f"{number}/{key}")  # type: ignore[arg-type]  # one value of any type
+        if row is None:
+            return None
+        text, item, revision, created, updated, expires, policy = row
+        data = item if text is None else text
+        if data is None:
+            raise DamagedValue(f"the entry {key!r} is damaged: it has no value")
+        entry = Entry(key, data, revision, created, updated, expires, policy)
+        if token is not None and len(data) <= _SMALL and len(tier[1]) < _TIER:
+            self._hold(tier, (name, key), entry)
+        if expires is not None and expires <= self.now():
+            return None
+        return entry
+
+    @settling
+    def _hold(self, tier: tuple[Any, dict[Any, Entry]], key: Any, entry: Entry) -> None:
+        with self.database.lock:  # or a commit that the dict follows could come in between
+            if self._tier is tier:
+                tier[1][key] = entry
+
+    @settling
+    def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
+        for step in steps:
+            if isinstance(step.data, (str, bytes)) and len(step.data) > _LARGEST:
+                raise StoreError(
+                    f"can't keep {len(step.data):,} bytes under {step.key!r}: SQLite holds less than "
+                    "1 GB in a row; keep the value in a file, or with @keep, and its digest here"
+                )
+        left: list[Entry | None] | None = None
+
+        def then(step: Any) -> None:
+            if left is not None and not self._evicted and step is not None:
+                self._follow(step, name, steps, left)
+
+        with self.database.writing(then) as c:
+            self._evicted = False
+            left = self._apply(_Session(c, self.ahead), name, steps)
+        return left
+
+    def _keep_within(self, *arguments: Any) -> None:
+        self._evicted = True  # others than the keys of the steps, it may be
+        super()._keep_within(*arguments)
+
+    def _follow(
+        self, step: Any, name: Name, steps: Sequence[Step], left: Sequence[Entry | None]
+    ) -> None:
+        """Bring the tier to after a commit of our own, which changed nothing but these keys."""
+        token, held = self._tier
+        if token != step[0]:
+            held = {}
+        for each, entry in zip(steps, left, strict=True):
+            if entry is None or len(entry.data) > _SMALL or len(held) >= _TIER:
+                held.pop((name, each.key), None)
+            else:
+                held[name, each.key] = entry
+        self._tier = (step[1], held)
+
+    @settling
+    def remove(self, name: Name | None, which: str, limit: int | None) -> int:
+        if name is not None:
+            return super().remove(name, which, limit)
+        # By a connection of its own: who reads meanwhile waits neither for its lock nor when it
+        # folds the log into the file.
+        if self._sweeper is None:
+            self._sweeper = Database(
+                self.path, _make, durable=self._how[0], network=self._how[1], disposable=False
+            )
+            weakref.finalize(self, self._sweeper.close)
+        with self._sweeper.writing() as c:
+            return self._remove(_Session(c, self.ahead), None, which, limit)
+
+    def wait(self, since: int, timeout: float) -> None:
+        """Until somebody commits, which the log's index in memory shows."""
+        deadline = time.monotonic() + timeout
+        pause = 0.001
+        before = self.database.token()
+        if self.newest() > since:
+            return
+        while (left := deadline - time.monotonic()) > 0:
+            _nap.wait(min(pause, left))
+            if before is None or self.database.token() != before:
+                return
+            pause = min(pause * 1.5, 0.02)
+
+    def close(self) -> None:
+        forget(self)
+        self.database.close()
+        if self._sweeper is not None:
+            self._sweeper.close()
+
+
+_nap = threading.Event()  # never set: a pause that a signal's handler may end
+
+
+class _Session:
+    """A connection of this process, with its lock held."""
+
+    __slots__ = ("_ahead", "_connection", "_now")
+
+    def __init__(self, connection: sqlite3.Connection, ahead: float) -> None:
+        self._connection = connection
+        self._ahead = ahead
+        self._now = 0.0
+
+    def rows(self, text: str, *values: Any) -> list[Any]:
+        return self._connection.execute(_texts.get(text) or _plain(text), values).fetchall()
+
+    def run(self, text: str, *values: Any) -> int:
+        return self._connection.execute(_texts.get(text) or _plain(text), values).rowcount
+
+    def now(self) -> float:
+        if not self._now:
+            self._now = time.time() + self._ahead
+        return self._now
+
+    def record(self, changes: Sequence[Record], at: float) -> list[int]:
+        revisions = []
+        for number, kind, key, data in changes:
+            text, item = (data, None) if isinstance(data, str) else (None, data)
+            made = self._connection.execute(
+                "INSERT INTO log (store, kind, name, json, item, at) VALUES (?, ?, ?, ?, ?, ?)",
+                (number, kind, key, text, item, at),
+            )
+            revisions.append(made.lastrowid or 0)
+        return revisions
+
+
+def _plain(text: str) -> str:
+    found = text.format(**_NAMES)
+    if len(_texts) < 500:
+        _texts[text] = found
+    return found
+
+
+def _make(c: sqlite3.Connection) -> None:
+    if _check(c):
+        return
+    c.execute("BEGIN IMMEDIATE")
+    try:
+        if not _check(c):  # nobody was faster
+            for statement in _TABLES.split(";"):
+                c.execute(statement)
+            c.execute(f"PRAGMA user_version = {_SCHEMA}")
+            c.execute(f"PRAGMA application_id = {_APPLICATION}")
+        c.execute("COMMIT")
+    except BaseException:
+        c.execute("ROLLBACK")
+        raise
+
+
+def _check(c: sqlite3.Connection) -> bool:
+    """Whether the tables are there."""
+    (version,) = c.execute("PRAGMA user_version").fetchone()
+    (owner,) = c.execute("PRAGMA application_id").fetchone()
+    query = "SELECT group_concat(name) FROM sqlite_master WHERE type = 'table'"
+    tables = set((c.execute(query).fetchone()[0] or "").split(","))
+    if tables == {""}:
+        return False
+    if owner != _APPLICATION or not {"entries", "stores", "log"} <= tables:
+        raise StoreError(
+            f"{_file(c)} is a database, but not one of named state that wellkept made: move it away"
+        )
+    if version > _SCHEMA:
+        raise NewerSchema(
+            f"a newer wellkept made {_file(c)} (schema {version}; this one knows {_SCHEMA}): "
+            "upgrade wellkept, or choose another place"
+        )
+    return True
+
+
+def _file(c: sqlite3.Connection) -> str:
+    return str(c.execute("PRAGMA database_list").fetchone()[2])

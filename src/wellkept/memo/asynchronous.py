@@ -1,0 +1,156 @@
+"""Kept coroutines and async generators: the same flow, driven by `await`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from typing import Any
+
+from wellkept.memo.driving import advance_async
+from wellkept.memo.flow import MISSING, Given, Raise, keeping
+from wellkept.memo.kept import Kept
+from wellkept.memo.replay import Recording, find
+
+__all__ = ["KeptAsyncGenerator", "KeptCoroutine"]
+
+
+class KeptCoroutine(Kept[Any, Any]):
+    """A kept coroutine function."""
+
+    awaits = True
+
+    def __init__(self, function: Callable[..., Any], options: Any, method: str = "") -> None:
+        super().__init__(function, options, method)
+        if sys.version_info >= (3, 12):
+            import inspect
+
+            inspect.markcoroutinefunction(self)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        try:
+            values = self._bind(*args, **kwargs)
+        except TypeError:
+            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a coroutine function's
+        return self._await(values, (args, kwargs))
+
+    def _through(self, values: tuple[Any, ...], given: Given) -> Any:
+        return self._await(values, given)
+
+    async def _await(self, values: tuple[Any, ...], given: Given, again: bool = False) -> Any:
+        result = MISSING if again else self._glance(values)
+        if result is MISSING:
+            if not self._binder.same():
+                values = self._values(*given)
+            flow = keeping(self, values, given, again)
+            try:
+                step, result = await advance_async(flow)
+                while step is not None:
+                    try:
+                        result = await self.__wrapped__(*step[0], **step[1])
+                    except BaseException as error:
+                        step, result = await advance_async(flow, Raise(error))
+                        if type(result) is Raise and result.error is error:
+                            result = None  # see `drive`
+                            raise
+                    else:
+                        step, result = await advance_async(flow, result)
+            finally:
+                flow.close()
+        if type(result) is Raise:
+            raise result.error
+        return result
+
+    def load(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        values = self._values(args, kwargs)
+
+        async def load() -> Any:
+            return self._load(values)
+
+        return load()
+
+    def load_now(self, /, *args: Any, **kwargs: Any) -> Any:
+        """What `load` gives when it is awaited."""
+        return self._load(self._values(args, kwargs))
+
+    def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        return self._await(self._values(args, kwargs), (args, kwargs), again=True)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
+        import asyncio  # in the thread that refreshes a stale result
+
+        return asyncio.run(self._await(self._values(args, kwargs), (args, kwargs), again))
+
+    async def map(  # type: ignore[override]  # the overload of `Kept` for coroutines
+        self, *iterables: Iterable[Any], executor: Any = None, progress: bool | None = None
+    ) -> list[Any]:
+        """Call for each item, all at once; the results, in order."""
+        from wellkept.memo.many import map_async
+
+        return await map_async(self, iterables, progress, executor)
+
+
+class KeptAsyncGenerator(Kept[Any, Any]):
+    """A kept async generator function; see `replay` for what is kept of it."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
+
+    def _through(self, values: tuple[Any, ...], given: Given) -> Any:
+        return self._iterate(values, given)
+
+    async def _iterate(
+        self, values: tuple[Any, ...], given: Given, again: bool = False
+    ) -> AsyncGenerator[Any, Any]:
+        recorded, (args, kwargs), found = find(self, values, given, again)
+        if recorded is not MISSING:
+            for item in recorded[0]:
+                yield item
+            return
+        recording = Recording(self, found)
+        body = self.__wrapped__(*args, **kwargs)
+        try:
+            item = await anext(body)
+            while True:
+                recording.add(item)
+                recording.rest()
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  thrown in by the consumer
+                    recording.whole = False
+                    recording.resume()
+                    item = await body.athrow(error)
+                else:
+                    recording.resume()
+                    if sent is not None:
+                        recording.whole = False
+                    item = await body.asend(sent)
+        except StopAsyncIteration:
+            recording.end()
+        except GeneratorExit:  # left early, which is neither
+            raise
+        except BaseException as error:
+            recording.record(error=error)
+            raise
+        finally:
+            await body.aclose()
+            recording.rest()
+
+    def load(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        return self.replayed(self._load(self._values(args, kwargs)))
+
+    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        import asyncio
+
+        async def gather() -> list[Any]:
+            return [item async for item in self(*args, **kwargs)]
+
+        return [asyncio.run(gather()), None]
+
+    async def replayed(self, gathered: Any) -> AsyncGenerator[Any, Any]:
+        for item in gathered[0]:
+            yield item
+
+    def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        return self._iterate(self._values(args, kwargs), (args, kwargs), again=True)

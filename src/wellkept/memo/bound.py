@@ -1,0 +1,226 @@
+"""A kept method with its receiver, and a kept call that is made later."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+from wellkept.caches import Cache, use, used
+from wellkept.errors import KeptError
+from wellkept.hashing import digest_bytes
+from wellkept.memo.origin import Origin
+from wellkept.records import Call, Digest
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    from wellkept.memo.kept import Kept
+    from wellkept.memo.stats import Stats
+    from wellkept.query import Matches
+    from wellkept.runs.explanation import Explanation
+    from wellkept.runs.profile import Profile
+
+__all__ = ["Bound", "BoundCall"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Bound(Generic[P, R]):
+    """A kept method with its receiver: every method of `Kept`, with the receiver put first."""
+
+    __slots__ = ("__self__", "_kept")
+
+    def __init__(self, kept: Kept[..., R], receiver: Any) -> None:
+        self._kept = kept
+        self.__self__ = receiver
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._kept(self.__self__, *args, **kwargs)
+
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
+        """See `Kept.key`; the others likewise."""
+        return self._kept.key(self.__self__, *args, **kwargs)
+
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        return self._kept.contains(self.__self__, *args, **kwargs)
+
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._kept.load(self.__self__, *args, **kwargs)
+
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        return self._kept.call(self.__self__, *args, **kwargs)
+
+    def query(self, /, *args: Any, **kwargs: Any) -> Matches:
+        return self._kept.query(self.__self__, *args, **kwargs)
+
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        return self._kept.explain(self.__self__, *args, **kwargs)
+
+    def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
+        return self._kept.profile(self.__self__, *args, **kwargs)
+
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._kept.rerun(self.__self__, *args, **kwargs)
+
+    def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        return self._kept.forget(self.__self__, *args, **kwargs)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
+        return self._kept.bind(self.__self__, *args, **kwargs)
+
+    @overload
+    def submit(
+        self: Bound[P, Coroutine[Any, Any, T]], executor: Any, /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+    @overload
+    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    def submit(self, executor: Any, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return self._kept.submit(executor, self.__self__, *args, **kwargs)
+
+    @overload
+    def map(  # type: ignore[overload-overlap]  # a coroutine's own is told first
+        self: Bound[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[True] = ...,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[False],
+    ) -> Iterator[R]: ...
+    def map(self, *iterables: Iterable[Any], **how: Any) -> Any:
+        first = (itertools.repeat(self.__self__),) if iterables else ()
+        return self._kept.map(*first, *iterables, **how)
+
+    def stats(self) -> Stats:
+        return self._kept.stats()
+
+    @property
+    def __func__(self) -> Kept[..., R]:
+        return self._kept
+
+    @property
+    def __wrapped__(self) -> Callable[P, R]:
+        return MethodType(self._kept.__wrapped__, self.__self__)
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]  # the function's, not this class's
+        return self._kept.__doc__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+    def __repr__(self) -> str:
+        return f"<kept {self._kept.__qualname__} of {self.__self__!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bound):
+            return NotImplemented
+        return self._kept is other._kept and self.__self__ is other.__self__
+
+    def __hash__(self) -> int:
+        return hash((id(self._kept), id(self.__self__)))
+
+    def __dask_tokenize__(self) -> Any:
+        try:
+            return *self._kept.__dask_tokenize__(), digest_bytes(self.__self__).hex()
+        except KeptError:
+            return os.urandom(16).hex()  # like no other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = self._kept.__name__
+        if name.startswith("__") and not name.endswith("__"):  # as the compiler mangles it
+            owner = self._kept.__qualname__.split(".")[-2].lstrip("_")
+            name = f"_{owner}{name}"
+        return getattr, (self.__self__, name)
+
+
+class BoundCall(Generic[R]):
+    """A call to be made later or elsewhere. It pickles, and takes the active cache and run along.
+
+    (A generator looks up when it is consumed, in the cache that is active then.)
+    """
+
+    def __init__(self, kept: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.kept, self.args, self.kwargs = kept, args, kwargs
+        self.origin = Origin.here()
+        self.cache: Cache | None = None
+        """The active one."""
+        self._packed: bytes | None = None
+        try:
+            self.cache = kept.cache if kept.options.cache is None else used()
+        except Exception:  # noqa: BLE001  the call meets it too, and deals with it
+            pass
+
+    def __call__(self) -> R:
+        return self.through(self.kept)  # type: ignore[no-any-return]  # R by `bind`
+
+    def through(self, kept: Any) -> Any:
+        """Make the call, by another function than `wellkept`."""
+        if kept.awaits:
+            return self._await(kept)
+        with self.entered(kept):
+            return kept(*self.args, **self.kwargs)
+
+    async def _await(self, kept: Any) -> Any:
+        with self.entered(kept):
+            return await kept(*self.args, **self.kwargs)
+
+    def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[R]:
+        """The same with other arguments."""
+        made: BoundCall[R] = object.__new__(type(self))
+        made.__dict__ |= self.__dict__ | {"args": args, "kwargs": kwargs}
+        return made
+
+    @contextlib.contextmanager
+    def entered(self, kept: Any = None) -> Iterator[None]:
+        """Be where it was bound: in that run, with the cache that was active.
+
+        Args:
+            kept: is told of a cache that can't be opened.
+        """
+        if self.cache is None and self._packed is not None:
+            from wellkept.caches.parcels import opened
+
+            self.cache = opened(self._packed, (kept or self.kept).broke)
+        cache = contextlib.nullcontext() if self.cache is None else use(self.cache)
+        with self.origin.entered(), cache:
+            yield
+
+    def key(self) -> Digest:
+        """The digest that names the call."""
+        return self.kept.key(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # a Kept
+
+    def __dask_tokenize__(self) -> Any:
+        try:
+            return str(self.key())
+        except KeptError:
+            return os.urandom(16).hex()  # like no other
+
+    def __repr__(self) -> str:
+        return f"<call of {self.kept!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.cache is not None:
+            from wellkept.caches.parcels import pack
+
+            self._packed = pack(self.cache)
+        return self.__dict__ | {"cache": None}

@@ -1,0 +1,277 @@
+"""Any executor of `concurrent.futures`, in front of which kept calls are looked up first."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar
+
+from wellkept.caches import Cache, Pool
+from wellkept.caches.derived import Derived
+from wellkept.caches.parcels import NEARBY, pack
+from wellkept.errors import ConfigError
+from wellkept.memo.arriving import KeptFuture, Later, Order, after
+from wellkept.memo.bound import Bound, BoundCall
+from wellkept.memo.flow import MISSING, Located, Raise
+from wellkept.memo.kept import Kept
+from wellkept.memo.lookups import look_up, look_up_all
+from wellkept.memo.sending import Receipt, Sent, Task, Way
+from wellkept.records import Digest
+
+__all__ = ["KeptExecutor", "executor", "wrapped"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OWN = Way(NEARBY, travels=True, own=True)
+ALONE = Way(NEARBY, travels=True, own=False)
+"""Of a call that has no key: the worker does as it can."""
+
+
+def executor(inner: Executor, *, shared: bool | None = None, **extra: Any) -> KeptExecutor:
+    """An executor that looks kept calls up before it sends them.
+
+    Args:
+        inner: any executor of `concurrent.futures`: of threads, of processes, of a library.
+        shared: whether the workers reach the cache of this process. By default found out: memory is
+            not shared, any other place is, until what a worker kept is not found there.
+        extra: what `inner.submit` takes beside a function's arguments, for every call, such as
+            executorlib's `resource_dict`.
+
+    Calls of functions that are not kept go to `inner` as they are.
+
+    Raises:
+        ConfigError: it is no executor.
+    """
+    return KeptExecutor(inner, shared, extra)
+
+
+def wrapped(inner: Any) -> KeptExecutor:
+    """The same, of what may be one already."""
+    return inner if isinstance(inner, KeptExecutor) else KeptExecutor(inner, None, {})
+
+
+class KeptExecutor(Executor):
+    """See `executor`, which makes it. Leaving its `with` block shuts the inner executor down."""
+
+    def __init__(self, inner: Any, shared: bool | None, extra: dict[str, Any]) -> None:
+        if isinstance(inner, type) or not callable(getattr(inner, "submit", None)):
+            raise ConfigError(
+                f"wellkept.executor takes an executor of concurrent.futures, which has a submit method, "
+                f"not {inner!r}"
+            )
+        self.inner = inner
+        self._shared, self._extra = shared, extra
+        self._ways: dict[int, tuple[Cache, Way]] = {}
+        self._names: frozenset[str] | None = None
+        self._later: set[Future[Any]] = set()
+        """Of calls that wait for others before they are sent."""
+        self._shut = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """A future of the call: done at once if it is kept, else when a worker has made it.
+
+        Arguments may be futures, of whatever executor: the function is given their results.
+
+        Keywords that the inner executor's `submit` names are its own, unless the function has
+        parameters of these names.
+
+        Raises:
+            RuntimeError: it was shut down.
+            TypeError: the function takes no such arguments.
+        """
+        if not isinstance(fn, (Kept, Bound, BoundCall)):
+            return self.inner.submit(fn, *args, **{**self._extra, **kwargs})  # type: ignore[no-any-return]  # any executor's
+        self._check_open()
+        given: dict[str, Any] = dict(kwargs)
+        own: frozenset[str] = frozenset() if isinstance(fn, BoundCall) else fn._binder.keywords()
+        extra = {name: given.pop(name) for name in (self._taken() - own) & given.keys()}
+        call: Any = fn if isinstance(fn, BoundCall) else fn.bind(*args, **given)
+        return self.send(call, extra)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **more: Any,
+    ) -> Iterator[T]:
+        """The results in order, as of any executor; looked up in as few trips as the store can.
+
+        Args:
+            chunksize: for functions that are not kept.
+
+        Raises:
+            RuntimeError: it was shut down.
+            TimeoutError: from the iterator, if a result is not there in time.
+        """
+        if not isinstance(fn, (Kept, Bound)):
+            given = {**more, **({} if timeout is None else {"timeout": timeout})}
+            if chunksize != 1:
+                given["chunksize"] = chunksize
+            return self.inner.map(fn, *iterables, **given)  # type: ignore[no-any-return]  # any executor's
+        self._check_open()
+        end = None if timeout is None else monotonic() + timeout
+        return _in_order(self.send_all(fn, list(zip(*iterables, strict=False)), more), end)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut the inner executor down, with `wait` after the calls that wait for others are sent."""
+        self._shut = True
+        if cancel_futures:
+            for future in list(self._later):
+                future.cancel()
+            self.inner.shutdown(wait=wait, cancel_futures=True)
+        else:  # not every executor knows the other word
+            if wait:
+                wait_for(list(self._later))
+            self.inner.shutdown(wait=wait)
+
+    # -- sending ----------------------------------------------------------------------------------
+
+    def send(self, call: BoundCall[Any], extra: dict[str, Any]) -> KeptFuture:
+        """One call: looked up, joined to an equal one that is under way, or sent. Where arguments are
+        futures, that is done when they are.
+
+        Args:
+            extra: what the inner `submit` takes for this call.
+        """
+        if any(isinstance(value, Future) for value in (*call.args, *call.kwargs.values())):
+            future = after(call, lambda ready: self.send(ready, extra))
+            self._later.add(future)
+            future.add_done_callback(self._later.discard)
+            return future
+        kept = call.kept
+        with call.entered():
+            found, result = look_up(kept, (call.args, call.kwargs))
+        if result is MISSING:
+            return self._order(call, found, extra)
+        future = KeptFuture()
+        if type(result) is Raise:
+            future.set_exception(result.error)
+        else:
+            future.set_result(kept.replayed(result))
+        return future
+
+    def send_all(
+        self, fn: Kept[..., Any] | Bound[..., Any], items: Sequence[Any], extra: dict[str, Any]
+    ) -> list[KeptFuture]:
+        """Many calls of one function; what is kept is read when it is asked for."""
+        calls: list[BoundCall[Any]] = [fn.bind(*args) for args in items]
+        futures = []
+        for call, (found, opened) in zip(calls, look_up_all(calls), strict=True):
+            if opened is None:
+                unsure = found is None  # perhaps because arguments are futures
+                futures.append(
+                    self.send(call, extra) if unsure else self._order(call, found, extra)
+                )
+                continue
+
+            def open_(timeout: float | None, call: Any = call, opened: Any = opened) -> Any:
+                return opened(lambda: self.send(call, extra).result(timeout))
+
+            future = KeptFuture()
+            future.set_result(Later(open_))
+            futures.append(future)
+        return futures
+
+    def _order(
+        self, call: BoundCall[Any], found: Located | None, extra: dict[str, Any]
+    ) -> KeptFuture:
+        future, extra = KeptFuture(), {**self._extra, **extra}
+        if found is None:
+            way, name, sent = ALONE, None, None
+        else:
+            name = id(self.inner), id(found.cache.place), found.key
+            if Order.under_way(name, future):
+                return future
+            way, sent = self._way(found.cache), Sent(call.kept, found)
+
+        def again(timeout: float | None) -> Receipt:
+            assert found is not None
+            self._lost(call.kept, found.cache)
+            task = Task(call, sent, way._replace(travels=True, own=True))
+            try:
+                inner = self.inner.submit(task, **extra)
+            except RuntimeError:  # it was shut down meanwhile
+                return task()
+            return inner.result(timeout)  # type: ignore[no-any-return]  # what a task returns
+
+        def submit() -> Future[Receipt]:
+            task = Task(call if way.home else _with_values(call), sent, way)
+            return self.inner.submit(task, **extra)  # type: ignore[no-any-return]  # as above
+
+        order = Order(call.kept, found, name, call.origin, again)
+        if order.begin(future):
+            order.send(submit)
+        return future
+
+    def _way(self, cache: Cache) -> Way:
+        known = self._ways.get(id(cache))
+        if known is None:
+            known = self._ways[id(cache)] = cache, _way(cache, self._shared)
+        return known[1]
+
+    def _lost(self, kept: Kept[..., Any], cache: Cache) -> None:
+        """What a worker kept is not found by this process."""
+        way = self._way(cache)
+        self._ways[id(cache)] = cache, way._replace(travels=True, own=True)
+        kept.warn(
+            "shared",
+            f"what a worker kept is not in {cache}, as this process sees it: from now on results "
+            "travel from worker to caller. Give both a cache that both reach, or say "
+            "wellkept.executor(…, shared=False)",
+        )
+
+    def _taken(self) -> frozenset[str]:
+        """Keywords that the inner `submit` takes for itself."""
+        if self._names is None:
+            try:
+                parameters = list(inspect.signature(self.inner.submit).parameters.values())[1:]
+            except (TypeError, ValueError):  # one that does not tell
+                parameters = []
+            self._names = frozenset(
+                p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+            ) | getattr(self.inner, "_allowed_kwargs", frozenset())
+        return self._names
+
+    def _check_open(self) -> None:
+        if self._shut:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+
+def _way(cache: Cache, shared: bool | None) -> Way:
+    home = NEARBY if shared is False else pack(cache)
+    if home == NEARBY:
+        return OWN
+    # What these are given they need not have afterwards.
+    return Way(home, travels=isinstance(cache, (Derived, Pool)), own=False)
+
+
+def _with_values(call: BoundCall[Any]) -> BoundCall[Any]:
+    """The same with the values that digests among its arguments name.
+
+    Raises:
+        NotKept: there is no such value.
+        KeptError: it can't be loaded.
+    """
+    given = (*call.args, *call.kwargs.values())
+    if Digest not in map(type, given):
+        return call
+    load = call.kept.cache.load
+    values = [load(value) if type(value) is Digest else value for value in given]
+    many = len(call.args)
+    return call.replaced(tuple(values[:many]), dict(zip(call.kwargs, values[many:], strict=True)))
+
+
+def _in_order(futures: list[KeptFuture], end: float | None) -> Iterator[Any]:
+    futures.reverse()  # each is let go of as it is read
+    try:
+        while futures:
+            yield futures.pop().result(None if end is None else end - monotonic())
+    finally:
+        for future in futures:
+            future.cancel()

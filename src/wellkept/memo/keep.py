@@ -1,0 +1,185 @@
+"""`@keep`: the decorator and its options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from wellkept.caches import Cache
+from wellkept.errors import ConfigError
+from wellkept.memo.asynchronous import KeptAsyncGenerator, KeptCoroutine
+from wellkept.memo.kept import Kept
+from wellkept.memo.options import Options, Span
+from wellkept.memo.replay import KeptGenerator
+
+__all__ = ["keep"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[P, R], /) -> Kept[P, R]: ...
+
+
+@overload
+def keep(function: Callable[P, R], /) -> Kept[P, R]: ...
+@overload
+def keep(
+    *,
+    version: Any = ...,
+    code: str = ...,
+    name: str | None = ...,
+    ignore: Iterable[str] | str | None = ...,
+    require: Iterable[str] | str | None = ...,
+    ordered: Iterable[str] | str | None = ...,
+    ignore_globals: Iterable[str] | str | None = ...,
+    key: Callable[..., Any] | None = ...,
+    when: Callable[[Any], bool] | None = ...,
+    ttl: Span | None = ...,
+    stale: Span | None = ...,
+    arguments: str = ...,
+    errors: type[BaseException] | Iterable[type[BaseException]] = ...,
+    codec: str = ...,
+    cache: Cache | str | os.PathLike[str] | None = ...,
+    isolate: bool = ...,
+    strict: bool = ...,
+    meta: Any = ...,
+    depends: Iterable[Any] = ...,
+    verify: float = ...,
+    observe: bool | None = ...,
+) -> _Decorator: ...
+def keep(
+    function: Any = None,
+    /,
+    *,
+    version: Any = None,
+    code: str = "deep",
+    name: str | None = None,
+    ignore: Iterable[str] | str | None = (),
+    require: Iterable[str] | str | None = (),
+    ordered: Iterable[str] | str | None = (),
+    ignore_globals: Iterable[str] | str | None = (),
+    key: Callable[..., Any] | None = None,
+    when: Callable[[Any], bool] | None = None,
+    ttl: Span | None = None,
+    stale: Span | None = None,
+    arguments: str = "scalars",
+    errors: type[BaseException] | Iterable[type[BaseException]] = (),
+    codec: str = "pickle",
+    cache: Cache | str | os.PathLike[str] | None = None,
+    isolate: bool = False,
+    strict: bool = False,
+    meta: Any = None,
+    depends: Iterable[Any] = (),
+    verify: float = 0.0,
+    observe: bool | None = None,
+) -> Any:
+    """Make a function remember its results across processes.
+
+    Use it bare (`@keep`), with options (`@keep(ttl="1 d")`), or on what is there already
+    (`keep(cache=c)(function)`). Functions, coroutines, generators, async generators, methods,
+    classmethods, staticmethods, builtins and callable objects all work.
+
+    Args:
+        version: replaces the code as what tells an old function from a new one; any value.
+        code: `"own"`: the function's own source, normalised, with closure and defaults; `"deep"`: that,
+            and the functions, classes and constants of its project that it reaches by name; `"off"`:
+            a change of code is not seen.
+        name: an identity that survives renaming and moving the function.
+        ignore: names of parameters that do not count.
+        require: names of parameters without which (or with None) a call is computed, not kept.
+        ordered: names of parameters in which the order of dicts counts, at any depth; elsewhere two
+            dicts of the same items in another order are one argument.
+        ignore_globals: names of globals that do not count, such as connections, where the function or
+            what it calls reads them: `"client"`, or `"app.db.client"` for the one of that module.
+        key: a function of the arguments; what it returns stands for them.
+        when: a function of the result (of the list of items, for a generator): keep this one?
+        ttl: seconds, a timedelta, or text such as `"12 h"`, after which a result expires.
+        stale: how long after its `ttl` a result is still served while it is computed again in the
+            background.
+        arguments: what a record shows of the arguments: `"scalars"` (digests, and small scalars as
+            they are) or `"digests"`.
+        errors: exception types to keep: they are raised again by a hit.
+        codec: `"pickle"` (cloudpickle where needed), `"cloudpickle"` or `"json"`.
+        cache: a cache, its name in the configuration, a path or a URL; the active one by default.
+        isolate: keep apart by working directory.
+        strict: raise what would otherwise be a warning: undigestible arguments, unstorable results,
+            a store that does not work.
+        depends: what else has to be as it was: a list of `wellkept.file(path)`, `wellkept.env(name)`,
+            `wellkept.package(name)`, `wellkept.token(function)`, and functions that the code does not reach by
+            name.
+        verify: the share of hits, from 0 to 1, that are computed again and compared; a result that is
+            not what was kept is a warning and a count (`stats().drifted`), and replaces it. Not of
+            generators.
+        observe: whether the code that bodies run is compared with what the identity covers; what is
+            missing counts from then on (`stats().widened`). None: where Python can tell at no cost
+            (3.12 and later), of the first bodies in a process and of those that take milliseconds;
+            True: of each, also where that makes them slow; False: never.
+        meta: what is recorded with each call beside what always is: names of collectors (`"git"`),
+            functions that return a dict, or a dict of both by name, with what they take
+            (`{"environment": ["OMP_NUM_THREADS"], "tags": {"for": "paper"}}`); False: nothing at all.
+
+    Raises:
+        ConfigError: an option is not what it may be.
+    """
+    options = Options.of(
+        version=version,
+        code=code,
+        name=name,
+        ignore=ignore,
+        require=require,
+        ordered=ordered,
+        ignore_globals=ignore_globals,
+        key=key,
+        when=when,
+        ttl=ttl,
+        stale=stale,
+        arguments=arguments,
+        errors=errors,
+        codec=codec,
+        cache=cache,
+        isolate=isolate,
+        strict=strict,
+        meta=meta,
+        depends=depends,
+        verify=verify,
+        observe=observe,
+    )
+
+    def decorate(function: Any) -> Any:
+        method = ""
+        if isinstance(function, classmethod):
+            function, method = function.__func__, "class"
+        elif isinstance(function, staticmethod):
+            function, method = function.__func__, "static"
+        if isinstance(function, Kept):
+            raise ConfigError(f"{function!r} is kept already")
+        if not callable(function):
+            raise ConfigError(f"@keep goes on a function, not on {function!r}")
+        kind = _kind(function)
+        if options.verify and kind in (KeptGenerator, KeptAsyncGenerator):
+            raise ConfigError(
+                f"verify= is not for generators, such as {function!r}: wellkept.verify is"
+            )
+        return kind(function, options, method)
+
+    return decorate if function is None else decorate(function)
+
+
+def _kind(function: Any) -> type[Kept[..., Any]]:
+    import inspect  # with the first decorated function, not with the library
+
+    looked = function
+    if not (inspect.isroutine(function) or inspect.isclass(function)) and not hasattr(
+        function, "func"
+    ):
+        looked = type(function).__call__  # a callable object
+    if inspect.iscoroutinefunction(looked):
+        return KeptCoroutine
+    if inspect.isasyncgenfunction(looked):
+        return KeptAsyncGenerator
+    if inspect.isgeneratorfunction(looked):
+        return KeptGenerator
+    return Kept

@@ -1,0 +1,483 @@
+"""A kept function: what `@keep` makes of one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+
+from wellkept.caches import Cache, active, named
+from wellkept.caches.tier import Entry
+from wellkept.errors import Undigestible, tell
+from wellkept.guards import settle
+from wellkept.memo import recorded
+from wellkept.memo.bound import Bound, BoundCall
+from wellkept.memo.driving import advance, drive, refresh
+from wellkept.memo.flow import MISSING, Given, Located, Raise, keeping, look, outcome, resolved
+from wellkept.memo.guise import binds, digested, followed, wear
+from wellkept.memo.locator import Locator
+from wellkept.memo.marks import GIVEN
+from wellkept.memo.options import Options
+from wellkept.memo.pickling import body_of, reduced
+from wellkept.memo.recorded import OPEN
+from wellkept.memo.stats import Stats
+from wellkept.memo.troubles import broke, not_kept
+from wellkept.records import Call, Digest
+from wellkept.runs.collectors import parse
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    from wellkept.query import Matches
+    from wellkept.runs.explanation import Explanation
+    from wellkept.runs.profile import Profile
+
+__all__ = ["BoundCall", "Kept"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+_NEVER = float("inf")
+_UNBOUND: Any = object()
+
+
+class Kept(Generic[P, R]):
+    """A function whose results outlive the process. Made by `keep`; calls like the function.
+
+    Attributes:
+        __wrapped__: the function itself.
+        options: what `keep` was told.
+        function_name: the identity under which its calls are kept.
+    """
+
+    __wrapped__: Callable[P, R]
+    __name__: str
+    __qualname__: str
+    awaits = False
+    """Whether a call gives a coroutine."""
+
+    def __init__(self, function: Callable[P, R], options: Options, method: str = "") -> None:
+        wear(self, function)
+        self.__wrapped__ = function
+        self.options = options
+        self.counts = Stats()
+        self._method = method or ("" if binds(function) else "static")
+        from wellkept.memo.binder import Binder  # imports inspect
+
+        self._binder = Binder(function, options.ignore, options.require, options.ordered)
+        self._bind = self._binder.bind
+        self._cache = options.cache if isinstance(options.cache, Cache) else None
+        self.locator = Locator(function, options, self._binder)
+        self.collectors = parse(options.meta)
+        self._told: set[str] = set()
+
+    # -- calling ----------------------------------------------------------------------------------
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            values = self._bind(*args, **kwargs)
+        except TypeError:
+            result = _UNBOUND
+        else:
+            result = self._glance(values)
+        if result is MISSING:
+            if not self._binder.same():
+                values = self._values(args, kwargs)
+            # As `drive` does, but here: a recursive function goes deeper, and the traceback of a
+            # body that fails shows this frame alone.
+            flow = keeping(self, values, (args, kwargs))
+            try:
+                step, result = advance(flow)
+                while step is not None:
+                    try:
+                        result = self.__wrapped__(*step[0], **step[1])
+                    except BaseException as error:
+                        step, result = advance(flow, Raise(error))
+                        if type(result) is Raise and result.error is error:
+                            result = None
+                            raise
+                    else:
+                        step, result = advance(flow, result)
+            finally:
+                flow.close()
+        elif result is _UNBOUND:
+            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # the function's own
+        if type(result) is Raise:
+            raise result.error
+        return result  # type: ignore[no-any-return]  # what was kept is what the function returns
+
+    def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The arguments by the names that the function has for them now.
+
+        Raises:
+            TypeError: it takes no such arguments.
+        """
+        binder = self._binder
+        if not binder.same():
+            binder.renew()
+            self._bind = binder.bind
+            self.locator.renew()
+        try:
+            return self._bind(*args, **kwargs)
+        except TypeError:
+            if binder.exact:
+                raise
+            return GIVEN, args, kwargs  # perhaps it takes more than it tells
+
+    def _unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call whose arguments could not be bound."""
+        try:
+            values = self._values(args, kwargs)
+        except TypeError:
+            pass
+        else:
+            return self._through(values, (args, kwargs))
+        return self.__wrapped__(*args, **kwargs)  # which says what is wrong, in its own words
+
+    def _through(self, values: tuple[Any, ...], given: Given) -> Any:
+        return drive(self, values, given)
+
+    def _glance(self, values: tuple[Any, ...]) -> Any:
+        """The result, if it is kept and nothing has to be hashed to find it; otherwise `MISSING`.
+
+        The short way of a hit. Whatever is unusual is left to the flow, which looks again.
+        """
+        all_known, same = self.locator.current
+        try:
+            known = all_known.get(tuple(map(type, values)))
+        except TypeError:  # a metaclass may make its classes unhashable
+            return MISSING
+        if known is None:
+            return MISSING
+        key = known.get(values)
+        if key is None or not (same is None or same()):
+            return MISSING
+        try:
+            cache = self._cache or self.cache
+            entry = cache.glance(key)
+            if entry is None:
+                return MISSING
+            body = entry.body
+            if body.state or (body.expires != _NEVER and body.expires <= time.time()):
+                return MISSING
+            if (
+                entry.frame is None
+            ):  # decoded already; read first, as another thread may do that now
+                entry.hot, result = True, entry.value
+            else:
+                result = cache.value(key, entry)
+        except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
+            return MISSING
+        except BaseException:
+            settle()  # it may have come between any two instructions
+            raise
+        if OPEN:
+            recorded.hit(self, key, entry)
+        uses = cache._uses
+        uses[key] = uses.get(key, 0) + 1
+        counts = self.counts
+        counts.hits += 1
+        counts.seconds_saved += body.seconds
+        return result
+
+    # In this order: a classmethod, a method of a class, of an instance, and a staticmethod. mypy
+    # tells them apart only where `self` is said to be any callable.
+    @overload
+    def __get__(  # type: ignore[misc]  # see above
+        self: Callable[Concatenate[type[S], Q], T], instance: object, owner: type[S]
+    ) -> Bound[Q, T]: ...
+    @overload
+    def __get__(self, instance: None, owner: type) -> Kept[P, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> Bound[Q, T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Kept[P, R]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if self._method == "static":
+            return self
+        if self._method == "class":
+            return Bound(self, owner if owner is not None else type(instance))
+        return self if instance is None else Bound(self, instance)
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
+        """The digest that names a call.
+
+        Raises:
+            Undigestible: an argument has no identity, or a required one is missing.
+        """
+        return Digest.of(self._located(self._values(args, kwargs)).key)
+
+    def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Whether a call is kept and has not expired. Nothing runs, nothing is loaded."""
+        found = self._located(self._values(args, kwargs))
+        entry = found.cache.find(found.key)
+        return entry is not None and entry.body.expires > time.time()
+
+    def load(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The kept result; the body never runs. A kept exception is raised.
+
+        Raises:
+            NotKept: there is none.
+        """
+        return self._load(self._values(args, kwargs))  # type: ignore[no-any-return]  # as in __call__
+
+    def _load(self, values: tuple[Any, ...]) -> Any:
+        found = self._located(values)
+        result = look(self, found.cache, found.key)
+        if result is MISSING:
+            raise not_kept(self, found)
+        return outcome(result)
+
+    def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """The record of a kept call.
+
+        Raises:
+            NotKept: there is none.
+        """
+        found = self._located(self._values(args, kwargs))
+        found.cache.flush()
+        call = found.cache.calls.get(found.key.hex())
+        if call is None:
+            raise not_kept(self, found)
+        return call
+
+    def query(self, /, *args: Any, **kwargs: Any) -> Matches:
+        """The kept calls of this function, whatever its code was, with these arguments.
+
+        Args:
+            args, kwargs: values, digests, `wellkept.ANY`, or `wellkept.between(…)` and its like; what is not
+                said may be anything. Other conditions go into `.where(…)` of the answer.
+
+        Raises:
+            ConfigError: the function has no such argument, or it does not count.
+            Undigestible: a value has no identity.
+        """
+        from wellkept.memo.asking import query  # who only calls has no need of it
+
+        return query(self, args, kwargs)
+
+    def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
+        """Why this call would be a hit or a miss now. Nothing is computed, written or counted."""
+        from wellkept.memo.explaining import explain  # as above
+
+        return explain(self, self._values(args, kwargs))
+
+    def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
+        """Whether keeping this call pays, measured. It is made first, where it is not kept."""
+        from wellkept.memo.profiling import profile  # as above
+
+        return profile(self, self._values(args, kwargs), (args, kwargs))
+
+    def stats(self) -> Stats:
+        """What this function did in this process."""
+        return self.counts
+
+    @property
+    def cache(self) -> Cache:
+        """The cache that calls go to now.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+            StoreError: it can't be opened.
+        """
+        if self._cache is not None:
+            return self._cache
+        chosen = self.options.cache
+        return named(chosen) if isinstance(chosen, str) else active()
+
+    # -- doing ------------------------------------------------------------------------------------
+
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute again and replace what is kept."""
+        return self._run(args, kwargs, again=True)  # type: ignore[no-any-return]  # as in __call__
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
+        return drive(self, self._values(args, kwargs), (args, kwargs), again)
+
+    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call and work it off: what `replayed` makes its result of, perhaps elsewhere."""
+        return self._run(args, kwargs)
+
+    def replayed(self, gathered: Any) -> Any:
+        """What a call gives, from what it is kept as."""
+        return gathered
+
+    def refresh(self, given: Given) -> None:
+        """Compute a stale result again in the background, once at a time."""
+        refresh(self, given)
+
+    def loaded(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The values, with those that digests among them name in their places.
+
+        Raises:
+            NotKept: there is no such value.
+            KeptError: it can't be loaded.
+        """
+        load = self.cache.load
+        return tuple(load(value) if type(value) is Digest else value for value in values)
+
+    def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget one call; whether it was kept.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        found = self._located(self._values(args, kwargs))
+        return found.cache.forget(found.key)
+
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
+        """This call, to be made later or elsewhere: it pickles."""
+        self._values(args, kwargs)  # a wrong call fails here, not on the other machine
+        return BoundCall(self, args, kwargs)
+
+    @overload
+    def submit(
+        self: Kept[P, Coroutine[Any, Any, T]],
+        executor: Executor,
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Future[T]: ...
+    @overload
+    def submit(self, executor: Executor, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    def submit(self, executor: Executor, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run one call in an executor of `concurrent.futures`, or its like; a kept one is done at
+        once, and an equal one that is under way there is waited for. See `wellkept.executor`.
+        """
+        from wellkept.memo.many import submit
+
+        return submit(executor, self.bind(*args, **kwargs))
+
+    @overload
+    def map(  # type: ignore[overload-overlap]  # a coroutine's own is told first
+        self: Kept[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[True] = ...,
+    ) -> list[R]: ...
+    @overload
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = ...,
+        progress: bool | None = ...,
+        ordered: Literal[False],
+    ) -> Iterator[R]: ...
+    def map(
+        self,
+        *iterables: Iterable[Any],
+        executor: Executor | None = None,
+        progress: bool | None = None,
+        ordered: bool = True,
+    ) -> Any:
+        """Call for each item (or each tuple across several iterables); a list of the results, in order.
+
+        Args:
+            executor: where what is not kept is computed: one of `concurrent.futures`, or its like.
+            progress: show a bar on standard error; None: if that is a terminal.
+            ordered: False for an iterator that gives each result as soon as it is there.
+        """
+        from wellkept.memo.many import map_calls
+
+        return map_calls(self, iterables, progress, executor, ordered)
+
+    # -- identity ---------------------------------------------------------------------------------
+
+    @property
+    def function_name(self) -> str:
+        """The name under which calls are kept."""
+        return self.locator.name()
+
+    @property
+    def code_tag(self) -> str:
+        """The code identity or version that is part of every key."""
+        return self.locator.identity()[1]
+
+    def locate(self, values: tuple[Any, ...]) -> Located | None:
+        """Where a call is kept; None for one that is not to be kept.
+
+        Raises:
+            Undigestible: an argument has no identity.
+            ConfigError, StoreError: there is no cache.
+        """
+        if self._binder.require and not self._binder.keepable(values):
+            return None
+        return self.locator.locate(values, self.cache, self._counted)
+
+    def _counted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments, with values in place of digests where the key is not made of their digests:
+        in a tuple of `*args`, as arguments of `key=`, and where the order of dicts counts.
+        """
+        if values and values[0] is GIVEN:
+            return GIVEN, *resolved(self, values[1:])
+        binder = self._binder
+        by_key = self.options.key is not None or bool(binder.ordered)
+        if by_key and Digest in map(type, values):
+            values = self.loaded(values)
+        if binder.var_args is not None:
+            at = binder.names.index(binder.var_args)
+            if Digest in map(type, values[at]):
+                values = (*values[:at], self.loaded(values[at]), *values[at + 1 :])
+        if by_key and binder.var_kwargs is not None:
+            named = values[-1]
+            if Digest in map(type, named.values()):
+                loaded = self.loaded(tuple(named.values()))
+                values = (*values[:-1], dict(zip(named, loaded, strict=True)))
+        return values
+
+    def _located(self, values: tuple[Any, ...]) -> Located:
+        found = self.locate(values)
+        if found is None:
+            raise Undigestible(f"{self.__qualname__} keeps no call {self.without()}")
+        if self.locator.followed and self.locator.learn(found.cache):
+            return self._located(values)
+        return found
+
+    def without(self) -> str:
+        """Without what no call is kept, or while what stands in the place of code."""
+        needed = ", ".join(sorted(self._binder.require))
+        return f"without {needed}" if needed else "while a mock stands for something that it calls"
+
+    __followed__ = followed
+    __digest__ = __dask_tokenize__ = digested
+
+    # -- trouble ----------------------------------------------------------------------------------
+
+    def broke(self, error: Exception) -> bool:
+        """Count and tell of a failure of caching; whether the caller is to get it (`strict`)."""
+        return broke(self, error)
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn once a function and kind of trouble."""
+        if kind not in self._told:
+            self._told.add(kind)
+            tell(f"{self.__qualname__}: {text}")
+
+    def hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
+        """Count a hit."""
+        if OPEN:
+            recorded.hit(self, key, entry)
+        cache.used(key)
+        self.counts.hits += 1
+        self.counts.seconds_saved += entry.body.seconds
+
+    def __repr__(self) -> str:
+        return f"<kept {self.__qualname__}>"
+
+    _body = property(body_of)  # a path to the function, by which it pickles
+    __reduce__ = reduced

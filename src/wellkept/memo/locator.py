@@ -1,0 +1,358 @@
+"""Where the calls of one function are kept: its identity, its arguments' digests, its keys."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from wellkept.errors import Undigestible, tell
+from wellkept.hashing import SCALARS, Receiver, digest_bytes
+from wellkept.hashing.keys import call_key, default_digest
+from wellkept.memo.coding import Coding
+from wellkept.memo.flow import Located
+from wellkept.memo.marks import Left
+from wellkept.memo.observed import WIDER, known_wider, note_wider
+from wellkept.memo.options import Options
+from wellkept.records import Arguments
+
+if TYPE_CHECKING:
+    from wellkept.caches import Cache
+    from wellkept.memo.binder import Binder
+
+__all__ = ["Locator", "is_short"]
+
+_HIDDEN = (
+    "{}: what it reads of {} can't be compared. In one process another object counts as another; "
+    "between processes only its type counts, and the text of its module. Name what a result does not "
+    "depend on in ignore_globals=, and what it does depend on in depends=, or give it as an argument"
+)
+_KNOWN_LIMIT = 20_000
+_HASHED = SCALARS | {Left}
+
+_Known = dict[tuple[type, ...], dict[tuple[Any, ...], bytes]]
+
+
+class Locator:
+    """Keys for one function.
+
+    Args:
+        function: the function itself.
+        options: what `keep` was told.
+        binder: of its arguments.
+
+    `current` is what a hit needs of the function's `Coding`, taken at once, since another thread may
+    see it change: `known`, which maps types and values of arguments that are all exact immutable
+    scalars to keys that were found before, so that a repeat hashes nothing (types count, as
+    1 == 1.0 == True), and what says whether they may be believed; None: they may.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: Options, binder: Binder) -> None:
+        self.current: tuple[_Known, Callable[[], bool] | None] = {}, None
+        self._function = function
+        self._options = options
+        self._binder = binder
+        self._coding: Coding | None = None
+        self._known_count = 0
+        self._told = False
+        self.taken = False
+        """Whether the identity is one that the function had where it came from."""
+        self.wider: frozenset[str] = frozenset()
+        """Modules that count as a whole besides, as bodies were seen to run code of them."""
+        self.looked = 0
+        """How many bodies were looked at."""
+        self.spent = 0.0
+        """Seconds that the last body took."""
+        self.asked = False
+        """Whether the next bodies are looked at in any case."""
+        self.followed = options.version is None and options.code == "deep"
+        unusual = options.key or options.isolate or options.depends or options.verify
+        self._quick = not (unusual or binder.require)
+
+    # -- the function -----------------------------------------------------------------------------
+
+    def coding(self) -> Coding:
+        """Which code the function runs now."""
+        coding = self._coding
+        if coding is None or not (coding.same is None or coding.same()):
+            coding = Coding(self._function, self._options, self.wider)
+            self._known_count = 0
+            self._set(coding)
+            if coding.deep is not None and coding.deep.hidden and not self._told:
+                self._told = True
+                tell(_HIDDEN.format(coding.name, ", ".join(coding.deep.hidden)))
+        return coding
+
+    def _set(self, coding: Coding) -> None:
+        self._coding = coding
+        self.current = coding.known, coding.same
+
+    def renew(self) -> None:
+        """Find out anew which code the function runs: what is not compared at each call has changed."""
+        if self.taken and self._coding is not None:
+            self._coding.known.clear()  # that is all that can be out of date
+        else:
+            self._coding, self.current = None, ({}, None)
+
+    def take(self, name: str, tag: str) -> None:
+        """Go by an identity that was found where the function came from."""
+        coding = Coding(self._function, self._options._replace(version=0, name=name))
+        coding.tag = tag
+        self.taken = True
+        self._set(coding)
+
+    def learn(self, cache: Cache) -> bool:
+        """Ask a cache, once, by what other processes have widened the identity; whether it is new."""
+        coding = self._coding
+        if coding is None or not coding.base or self.taken:
+            return False
+        note = WIDER + coding.base
+        if note in cache.noted:
+            return False
+        cache.noted.add(note)
+        known = known_wider(cache, note)
+        if known <= self.wider:
+            return False
+        self.wider |= known
+        self.renew()
+        return True
+
+    def settled(self, found: Located) -> bool:
+        """Whether a call that is kept nowhere is looked for under the right key."""
+        if not found.holds():
+            self.renew()
+            return False
+        return not (self.followed and self.learn(found.cache))
+
+    def widen(self, found: Located, modules: Iterable[str]) -> Located | None:
+        """Where the result of a call goes that ran code of other modules; None if that is not known."""
+        before = self._coding
+        if before is None or before.tag != found.code:
+            self.wider |= frozenset(modules)
+            self.renew()
+            return None
+        items = self.all_items(found)
+        self.wider |= frozenset(modules)
+        coding = Coding(self._function, self._options, self.wider)
+        if coding.base != before.base:
+            self.renew()
+            return None
+        self._set(coding)
+        note_wider(found.cache, WIDER + coding.base, self.wider)
+        key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
+        return found._replace(key=key, code=coding.tag, items=items)
+
+    def covers(self, code: CodeType, values: tuple[Any, ...]) -> bool:
+        """Whether the identity covers a code object that a call ran."""
+        return self._coding is None or self._coding.covers(code, values)
+
+    def identity(self) -> tuple[str, str]:
+        """The name under which calls are kept, and the code identity or version."""
+        coding = self.coding()
+        return coding.name, coding.tag
+
+    def name(self) -> str:
+        """The name under which calls are kept, which no change of code changes."""
+        return (self._coding or self.coding()).name
+
+    def note(self, found: Located) -> None:
+        """Write down the source of what computed a call, once an identity, process and cache."""
+        coding = self._coding
+        if coding is not None and coding.tag == found.code:
+            coding.note(found.cache, found.values)
+
+    # -- a call -----------------------------------------------------------------------------------
+
+    def locate(
+        self,
+        values: tuple[Any, ...],
+        cache: Cache,
+        counted: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+    ) -> Located | None:
+        """Where a call is kept; None while a test has replaced what it calls.
+
+        Args:
+            values: the arguments as they were given.
+            counted: gives them with values in place of digests, where they must be seen.
+
+        Raises:
+            Undigestible: an argument has no identity.
+        """
+        coding = self.coding()
+        if coding.mocked:
+            return None
+        key = None
+        try:
+            key = coding.known[tuple(map(type, values))].get(values)
+        except (KeyError, TypeError):  # never seen; or a class that can't be hashed
+            pass
+        if key is not None:
+            return Located(cache, key, values, None, None, coding.tag, coding.all_same)
+        binder = self._binder
+        usual = self._quick and binder.simple and binder.exact and not binder.ordered
+        seen = values if usual else counted(values)
+        key, items = self.items(values, seen, cache, coding)
+        if not coding.classes:
+            return Located(cache, key, seen, items, None, coding.tag, coding.all_same)
+        if coding.mocked_for(values):
+            return None
+        return Located(cache, key, seen, items, None, coding.tag, coding.same_for(values))
+
+    def items(
+        self,
+        values: tuple[Any, ...],
+        counted: tuple[Any, ...],
+        cache: Cache | None = None,
+        coding: Coding | None = None,
+    ) -> tuple[bytes, list[tuple[str, Any, bytes]]]:
+        """The key, and name, value and digest of each argument that counts.
+
+        Args:
+            values: the arguments as they were given.
+            counted: the same, with the values in place of digests where they must be seen.
+            cache: where the digests of large files are noted.
+            coding: which code the function runs.
+
+        Raises:
+            Undigestible: an argument has no identity.
+        """
+        coding = coding or self.coding()
+        if cache is not None and (files := sys.modules.get("wellkept.hashing.files")) is not None:
+            files.remember_in(cache)
+        items = self._digested(counted, coding)
+        key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
+        if self._quick:
+            self._remember(values, key, coding)
+        return key, items
+
+    def _digested(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
+        """The arguments, and what counts beside them; the names of that begin with `@`."""
+        items = self._arguments(values, coding)
+        receiver = coding.of_receiver(values)
+        if receiver:
+            items.append(("@class", receiver, digest_bytes(receiver)))
+        if self._options.isolate:
+            where = str(_cwd())
+            items.append(("@directory", where, digest_bytes(where)))
+        binder = self._binder
+        if binder.ordered and binder.var_kwargs in binder.ordered:
+            names = list(values[-1])
+            items.append(("@order", names, digest_bytes(names)))
+        items += self.dependencies(values, coding)
+        return items
+
+    def dependencies(
+        self, values: tuple[Any, ...] = (), coding: Coding | None = None
+    ) -> list[tuple[str, Any, bytes]]:
+        """What `depends` names, here and at kept functions that are called, as it is now."""
+        depends = (*self._options.depends, *(coding or self.coding()).depends(values))
+        if not depends:
+            return []
+        from wellkept.memo.depends import items  # loaded: it made them
+
+        return items(depends)
+
+    def _arguments(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
+        if self._options.key is not None:
+            args, kwargs = self._binder.spread(values)
+            wanted = self._options.key(*args, **kwargs)
+            return [("key", wanted, digest_bytes(wanted, label="key"))]
+        binder = self._binder
+        given = binder.items(values)
+        if given and given[0][0] == binder.names[0] and coding.receives(values):
+            name, value = given.pop(0)
+            label, ordered = f'arguments["{name}"]', binder.in_order(name)
+            raw = digest_bytes(Receiver(value), label=label, ordered=ordered)
+            return [(name, value, raw), *self._counted(given)]
+        return self._counted(given)
+
+    def _counted(self, given: list[tuple[str, Any]]) -> list[tuple[str, Any, bytes]]:
+        binder = self._binder
+        try:
+            if binder.ordered:
+                return [
+                    (name, value, digest_bytes(value, ordered=binder.in_order(name)))
+                    for name, value in given
+                ]
+            items = [(name, value, digest_bytes(value)) for name, value in given]
+        except Undigestible:  # a sentinel; or once more, with a label that tells which it is
+            sentinels = binder.sentinels
+            items = [
+                (
+                    name,
+                    value,
+                    default_digest(name)
+                    if type(value) is object and value is sentinels.get(name)
+                    else digest_bytes(
+                        value, label=f'arguments["{name}"]', ordered=binder.in_order(name)
+                    ),
+                )
+                for name, value in given
+            ]
+        return items
+
+    def _remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
+        types = tuple(map(type, values))
+        try:
+            if not _HASHED.issuperset(types):
+                return
+        except TypeError:  # a class that can't be hashed
+            return
+        if coding.depends(values):
+            return
+        for value in values:
+            kind = type(value)
+            if kind is float:
+                if value == 0 or value != value:  # 0.0 == -0.0, and nan is not itself
+                    return
+            elif kind is complex:
+                if not (value.real and value.imag) or value != value:  # the same of each part
+                    return
+            elif (kind is str or kind is bytes) and len(value) > 256:
+                return
+        known = coding.known
+        if self._known_count >= _KNOWN_LIMIT:
+            known.clear()
+            self._known_count = 0
+        self._known_count += 1
+        known.setdefault(types, {})[values] = key
+
+    def all_items(self, found: Located) -> list[tuple[str, Any, bytes]]:
+        """Name, value and digest of each argument that counts."""
+        return self._digested(found.values, self.coding()) if found.items is None else found.items
+
+    def arguments(self, found: Located) -> Arguments:
+        """The arguments as a call record has them."""
+        shown = is_short if self._options.arguments == "scalars" else _never
+        return Arguments(self.all_items(found), shown)
+
+    def shown(self, found: Located) -> str:
+        """The arguments as a message has them."""
+        inside = ", ".join(
+            f"{name}={value!r}" if is_short(value) else f"{name}=<{raw.hex()[:8]}>"
+            for name, value, raw in self.all_items(found)
+            if name[:1] != "@"
+        )
+        return f"({inside})"
+
+
+def is_short(value: Any) -> bool:
+    """Whether a record shows a value itself."""
+    kind = type(value)
+    if kind is str:
+        return len(value) <= 200
+    if kind is float:
+        return bool(value - value == 0)  # JSON has no infinities
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    return kind is bool or value is None
+
+
+def _cwd() -> str:
+    return os.path.realpath(".")
+
+
+def _never(value: Any) -> bool:
+    return False

@@ -1,0 +1,180 @@
+"""What `@keep` may be told, checked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+
+from wellkept.caches import Cache
+from wellkept.caches.sizes import parse_duration
+from wellkept.codecs import NAMES
+from wellkept.errors import ConfigError, Undigestible
+from wellkept.hashing import digest_bytes
+from wellkept.runs.collectors import parse
+
+__all__ = ["Options"]
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from wellkept.memo.depends import Dependency
+
+Span = Union[float, str, "timedelta"]
+
+
+class Options(NamedTuple):
+    """The options of one kept function; `keep` documents each."""
+
+    version: Any = None
+    code: str = "deep"
+    name: str | None = None
+    ignore: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    ordered: tuple[str, ...] = ()
+    ignore_globals: tuple[str, ...] = ()
+    key: Callable[..., Any] | None = None
+    when: Callable[[Any], bool] | None = None
+    ttl: float | None = None
+    stale: float = 0.0
+    arguments: str = "scalars"
+    errors: tuple[type[BaseException], ...] = ()
+    codec: str = "pickle"
+    cache: Cache | str | None = None
+    isolate: bool = False
+    strict: bool = False
+    meta: Any = None
+    depends: tuple[Dependency, ...] = ()
+    verify: float = 0.0
+    observe: bool | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        version: Any,
+        code: str,
+        name: str | None,
+        ignore: Iterable[str] | str | None,
+        require: Iterable[str] | str | None,
+        ordered: Iterable[str] | str | None = (),
+        ignore_globals: Iterable[str] | str | None = (),
+        key: Callable[..., Any] | None,
+        when: Callable[[Any], bool] | None,
+        ttl: Span | None,
+        stale: Span | None,
+        arguments: str,
+        errors: type[BaseException] | Iterable[type[BaseException]],
+        codec: str,
+        cache: Cache | str | os.PathLike[str] | None,
+        isolate: bool,
+        strict: bool,
+        meta: Any = None,
+        depends: Any = (),
+        verify: float = 0.0,
+        observe: bool | None = None,
+    ) -> Options:
+        """Check what a user gave.
+
+        Raises:
+            ConfigError: an option is not what it may be.
+        """
+        try:
+            digest_bytes(version, label="version")
+        except Undigestible as error:
+            raise ConfigError(f"version= takes a value that has a digest: {error}") from error
+        parse(meta)
+        for label, flag in (("isolate", isolate), ("strict", strict)):
+            if not isinstance(flag, bool):
+                raise ConfigError(f"{label}= is True or False, not {flag!r}")
+        if observe is not None and not isinstance(observe, bool):
+            raise ConfigError(f"observe= is True, False or None, not {observe!r}")
+        for label, function in (("key", key), ("when", when)):
+            if function is not None and not callable(function):
+                raise ConfigError(f"{label}= takes a function, not {function!r}")
+        if isinstance(verify, bool) or not isinstance(verify, (int, float)) or not 0 <= verify <= 1:
+            raise ConfigError(f"verify= is a share of the hits, from 0 to 1, not {verify!r}")
+        if code not in ("deep", "own", "off"):
+            raise ConfigError(f"code= is 'deep', 'own' or 'off', not {code!r}")
+        if arguments not in ("scalars", "digests"):
+            raise ConfigError(f"arguments= is 'scalars' or 'digests', not {arguments!r}")
+        if codec not in NAMES:
+            raise ConfigError(f"there is no codec {codec!r}; there are {', '.join(NAMES)}")
+        if stale is not None and ttl is None:
+            raise ConfigError("stale= needs a ttl=: how long after it a result may still be served")
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ConfigError(f"name= takes text, not {name!r}")
+        ignored = _names("ignore", ignore)
+        in_order = _names("ordered", ordered)
+        for label, names in (("ignore", ignored), ("ordered", in_order)):
+            if key is not None and names:
+                raise ConfigError(
+                    f"{label}= says nothing beside key=, which alone names what counts"
+                )
+        if isinstance(cache, os.PathLike):
+            cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
+        elif cache == "":
+            raise ConfigError("cache= takes a cache, a name, a path or a URL, not an empty text")
+        elif isinstance(cache, str):
+            pass
+        elif cache is not None and not isinstance(cache, Cache):
+            raise ConfigError(f"cache= takes a cache, a name, a path or a URL, not {cache!r}")
+        return cls(
+            version=version,
+            code=code,
+            name=name,
+            ignore=ignored,
+            require=_names("require", require),
+            ordered=in_order,
+            ignore_globals=_names("ignore_globals", ignore_globals, "globals"),
+            key=key,
+            when=when,
+            ttl=None if ttl is None else parse_duration(ttl),
+            stale=0.0 if stale is None else parse_duration(stale),
+            arguments=arguments,
+            errors=_errors(errors),
+            codec=codec,
+            cache=cache,
+            isolate=isolate,
+            strict=strict,
+            meta=meta,
+            depends=_depends(depends),
+            verify=float(verify),
+            observe=observe,
+        )
+
+
+def _depends(given: Any) -> tuple[Dependency, ...]:
+    if not isinstance(given, (tuple, list)) or given:
+        from wellkept.memo.depends import parse  # most functions depend on nothing else
+
+        return parse(given)
+    return ()
+
+
+def _names(
+    label: str, given: Iterable[str] | str | None, what: str = "parameters"
+) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    try:
+        names = (given,) if isinstance(given, str) else tuple(given)
+    except TypeError:
+        names = (None,)  # type: ignore[assignment]  # what is told below
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{label}= takes names of {what}, not {given!r}")
+    return names
+
+
+def _errors(
+    given: type[BaseException] | Iterable[type[BaseException]],
+) -> tuple[type[BaseException], ...]:
+    try:
+        kinds = (given,) if isinstance(given, type) else tuple(given)
+    except TypeError:
+        raise ConfigError(f"errors= takes exception types, not {given!r}") from None
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise ConfigError(f"errors= takes exception types, not {kind!r}")
+    return kinds

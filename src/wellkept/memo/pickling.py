@@ -1,0 +1,143 @@
+"""How kept functions pickle: by name where they have one on the other side, else by what they are of."""
+
+from __future__ import annotations
+
+import sys
+from types import FunctionType
+from typing import Any
+
+from wellkept.caches import Cache
+from wellkept.errors import tell
+from wellkept.hashing.definitions import arrive, sent
+from wellkept.memo.bound import Bound
+
+__all__ = ["body_of", "is_global", "reduced"]
+
+_BODY = "._body"
+
+
+def is_global(kept: Any) -> bool:
+    """Whether a kept function is found under its name, and so travels as that name alone."""
+    found = _importable(kept.__module__, kept.__qualname__)
+    return found is kept or (isinstance(found, Bound) and found._kept is kept)
+
+
+def reduced(kept: Any) -> str | tuple[Any, ...]:
+    """How a kept function pickles: as the name of a global where it is one.
+
+    Whether a global of a script has a name on the other side, only the pickler can tell: pickle sends
+    the name, to processes that run the same script; cloudpickle sends the function, to any others.
+    """
+    found = _importable(kept.__module__, kept.__qualname__)
+    function, name = kept.__wrapped__, None
+    if found is kept:
+        if kept.__module__ != "__main__" or type(function) is not FunctionType:
+            return str(kept.__qualname__)
+        function, name = kept._body, (kept.__qualname__, _name(kept))
+    elif isinstance(found, Bound) and found._kept is kept:  # a classmethod
+        return getattr, (found, "_kept")
+    options, packed = kept.options, None
+    if isinstance(options.cache, Cache):
+        from wellkept.caches.parcels import pack
+
+        options, packed = options._replace(cache=None), pack(options.cache)
+    # A function may hold what is kept of it, so that is made before, and filled afterwards.
+    state = function, options, kept._method, packed, _identity(kept), _told(kept)
+    return _shell, (type(kept), name), state, None, None, _fill
+
+
+def body_of(kept: Any) -> Any:
+    """A copy of the function under a name that leads to it, as its own leads to what is kept of it."""
+    made = kept.__dict__.get("_copied")
+    if made is None:
+        function = kept.__wrapped__
+        made = FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            function.__closure__,
+        )
+        made.__dict__ |= function.__dict__
+        made.__kwdefaults__, made.__doc__ = function.__kwdefaults__, function.__doc__
+        made.__annotations__ = function.__annotations__
+        made.__module__, made.__qualname__ = kept.__module__, f"{kept.__qualname__}{_BODY}"
+        kept.__dict__["_copied"] = made
+    return made
+
+
+def _identity(kept: Any) -> tuple[str, str] | None:
+    """What a function that goes by value goes by too: its source is not there to be looked at."""
+    owner = kept.__qualname__.rpartition(".")[0]
+    if owner and not owner.endswith("<locals>"):
+        return None  # that of a method depends on its receiver
+    try:
+        found: tuple[str, str] = kept.locator.identity()
+    except Exception:  # noqa: BLE001  whoever calls it meets it again
+        return None
+    return found
+
+
+_BY_VALUE = (
+    "cloudpickle",
+    "joblib.externals.cloudpickle",
+    "ray.cloudpickle",
+    "pyspark.cloudpickle",
+)
+
+
+def _told(kept: Any) -> Any:
+    """What a process that runs another script has to know of this one."""
+    if kept.__module__ != "__main__" or sys.modules.keys().isdisjoint(_BY_VALUE):
+        return None
+    return sent()
+
+
+def _name(kept: Any) -> str | None:
+    try:
+        found: str = kept.locator.name()
+    except Exception:  # noqa: BLE001  its code has no identity
+        return None
+    return found
+
+
+def _shell(kind: Any, name: tuple[str, str | None] | None) -> Any:
+    """A kept function on the other side: of the same script the one that is there, or a new one."""
+    if name is not None:
+        found = _importable("__main__", name[0])
+        if type(found) is kind and name[1] is not None and _name(found) == name[1]:
+            return found
+    return object.__new__(kind)
+
+
+def _fill(made: Any, state: tuple[Any, ...]) -> None:
+    if made.__dict__:
+        return  # it was there
+    function, options, method, packed, identity, told = state
+    qualname = getattr(function, "__qualname__", "")
+    by_name = _importable(getattr(function, "__module__", ""), qualname) is function
+    if qualname.endswith(_BODY):
+        name = qualname.removesuffix(_BODY)
+        if by_name:
+            function = _importable(function.__module__, name).__wrapped__
+        else:
+            function.__qualname__ = name
+    if packed is not None:
+        from wellkept.caches.parcels import opened
+
+        options = options._replace(cache=opened(packed, lambda error: tell(str(error))))
+    made.__init__(function, options, method)
+    if by_name:
+        return
+    if told is not None:
+        arrive(*told)
+    if identity is not None:
+        made.locator.take(*identity)
+
+
+def _importable(module: str, qualname: str) -> Any:
+    """What a module has under a qualified name; None if nothing."""
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found

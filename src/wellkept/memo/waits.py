@@ -1,0 +1,129 @@
+"""Waiting for another process that waits for us: seen, and broken.
+
+A call that waits for long while it holds leases says so in a small file under the cache directory:
+what it holds, and what it waits for. Each that waits follows these from holder to holder. Where they
+lead back, one of the circle, the same one for all, computes without the lease: twice, but not never.
+What runs in threads that a body started holds nothing here: Python does not say who started them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from wellkept.memo.flights import Flight
+
+__all__ = ["PATIENCE", "Waiting"]
+
+PATIENCE = 1.0
+"""Seconds after which a wait is told to others."""
+_AGAIN = 0.3  # seconds between looks
+
+
+class Waiting:
+    """One wait of `caller` for `key`, from its first pause to `done`."""
+
+    def __init__(self, caller: Flight | None, locks: Any, key: bytes) -> None:
+        line = caller.line() if caller is not None else []
+        leases = [flight.lease for flight in line if flight.lease is not None]
+        self._holds = [held.hex() for _, held in leases]
+        self._key = key.hex()
+        places = [getattr(table, "waits", None) for table in (locks, *(lock for lock, _ in leases))]
+        self._places = list(dict.fromkeys(place for place in places if place is not None))
+        self._next = time.monotonic() + PATIENCE
+        self._name = ""
+        self._suspected: tuple[str, ...] = ()
+
+    def stuck(self) -> bool:
+        """Whether to go on without the lease, because whoever holds it waits for us."""
+        if not self._holds or not self._places:
+            return False
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _AGAIN
+        if not self._name:
+            self._publish()
+            return False
+        circle = self._circle()
+        # Files are not read at one instant: what is seen twice, unchanged, stands still.
+        suspected, self._suspected = self._suspected, circle
+        return bool(circle) and circle == suspected and min(circle) == self._name
+
+    def _publish(self) -> None:
+        import json  # for those who wait for long
+
+        host = os.uname().nodename[:40].replace("~", "-")
+        self._name = f"{host}~{os.getpid()}~{os.urandom(6).hex()}.wait"
+        text = json.dumps({"holds": self._holds, "waits": self._key}).encode()
+        for place in self._places:
+            if not isinstance(place, Path):
+                place.publish(self._name, text)
+                continue
+            part = place / self._name.removesuffix(".wait")
+            with contextlib.suppress(OSError):
+                part.write_bytes(text)
+                part.rename(place / self._name)
+
+    def _circle(self) -> tuple[str, ...]:
+        import json  # for those who wait for long
+
+        holders: dict[str, tuple[str, str]] = {}  # key -> who holds it, and what for it waits
+        for place in self._places:
+            for name, text in _read(place):
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    wait = json.loads(text)
+                    for key in wait["holds"]:
+                        holders[key] = name, wait["waits"]
+        mine = set(self._holds)
+        key, names = self._key, [self._name]
+        while key not in mine:
+            if key not in holders or holders[key][0] in names:
+                return ()  # somebody who does not wait, or a circle that we are not part of
+            name, key = holders[key]
+            names.append(name)
+        return tuple(sorted(names))
+
+    def done(self) -> None:
+        """The wait is over."""
+        if self._name:
+            for place in self._places:
+                if isinstance(place, Path):
+                    with contextlib.suppress(OSError):
+                        (place / self._name).unlink()
+                else:
+                    place.remove(self._name)
+            self._name = ""
+
+
+def _read(place: Any) -> list[tuple[str, bytes]]:
+    """What those who live say; what the dead said is swept with the other leftovers."""
+    here = os.uname().nodename[:40].replace("~", "-")
+
+    def lives(name: str) -> bool:
+        host, _, rest = name.partition("~")
+        pid = rest.partition("~")[0]
+        return host != here or not pid.isdigit() or _alive(int(pid))
+
+    if not isinstance(place, Path):  # a medium
+        return [(name, text) for name, text in place.read() if lives(name)]
+    found = []
+    with contextlib.suppress(OSError):
+        for path in place.glob("*.wait"):
+            if lives(path.name):
+                with contextlib.suppress(OSError):
+                    found.append((path.name, path.read_bytes()))
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,554 @@
+"""The answer to a query: lazy matches of kept calls, and the notes that many records share."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from wellkept.conditions import (
+    Begins,
+    Choice,
+    Condition,
+    Equal,
+    Has,
+    Is,
+    Like,
+    Order,
+    Present,
+    Query,
+    Span,
+    Test,
+    order_of,
+)
+from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
+from wellkept.query import building
+from wellkept.query.operators import is_value
+from wellkept.records import Call, Digest
+from wellkept.stores.base import Store, get_many
+
+
+class Loads(Protocol):
+    """What loads values: a cache."""
+
+    def load(self, digest: str) -> Any: ...
+    def find(self, key: bytes) -> Any: ...
+    def value(self, key: bytes, entry: Any, *, hit: bool = True) -> Any: ...
+
+
+class Match:
+    """One call of an answer.
+
+    Attributes:
+        call: its record. `key`, `function`, `code`, `state`, `created`, `seconds`, `size`, `expires`,
+            `uses`, `used` and `metadata` are the record's, too.
+    """
+
+    __slots__ = ("_cache", "call")
+
+    def __init__(self, cache: Loads, call: Call) -> None:
+        self._cache = cache
+        self.call = call
+
+    @property
+    def key(self) -> Digest:
+        """The digest that names the call."""
+        return self.call.key
+
+    @property
+    def digest(self) -> Digest:
+        """The result's digest."""
+        return self.call.result
+
+    @property
+    def result(self) -> Any:
+        """The result, loaded now; of a recorded generator the list of its items. A kept exception is
+        raised.
+
+        Raises:
+            NotKept: it was evicted.
+            DecodeError: it is damaged.
+            StoreError: it can't be read.
+        """
+        value = self._load()
+        if self.call.state == "failed":
+            raise value[0]
+        return value[0] if self.call.state == "items" else value
+
+    @property
+    def error(self) -> BaseException | None:
+        """The kept exception, loaded now; None where the call returned. Raises as `result` does."""
+        return self._load()[0] if self.call.state == "failed" else None
+
+    def _load(self) -> Any:
+        key = self.call.key.raw
+        entry = self._cache.find(key)
+        if entry is not None and entry.body.result == self.call.result.raw:
+            return self._cache.value(key, entry, hit=False)
+        return self._cache.load(self.call.result)
+
+    @property
+    def arguments(self) -> LoadedArguments:
+        """The arguments by name; one that the record does not show is loaded when it is looked at,
+        which works if it is a kept result."""
+        return LoadedArguments(self._cache, self.call)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FIELDS:
+            return getattr(self.call, name)
+        raise AttributeError(f"a match has no {name}")
+
+    def __repr__(self) -> str:
+        return f"<{self.call.function.rpartition(':')[2]}({self.arguments!r})>"
+
+
+_FIELDS = frozenset(Call._fields) - {"key", "result", "arguments"}
+
+
+class LoadedArguments(Mapping[str, Any]):
+    """The values of a call's arguments."""
+
+    __slots__ = ("_cache", "_call")
+
+    def __init__(self, cache: Loads, call: Call) -> None:
+        self._cache, self._call = cache, call
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._call.arguments[name]
+        return found.value if found.shown else self._cache.load(found.digest)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._call.arguments)
+
+    def __len__(self) -> int:
+        return len(self._call.arguments)
+
+    def digest(self, name: str) -> Digest:
+        """The digest of an argument, without loading it."""
+        return self._call.arguments[name].digest
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or `default` where there is none or it is not kept."""
+        try:
+            return self[name]
+        except (KeyError, KeptError):
+            return default
+
+    def __repr__(self) -> str:
+        return ", ".join(
+            f"{name}={found.value!r}" if found.shown else f"{name}=<{found.digest[:8]}>"
+            for name, found in self._call.arguments.items()
+        )
+
+
+_NOTES = "env/"
+
+
+def resolved(notes: Store[bytes], query: Query) -> list[Query]:
+    """Queries of which a call has to fit one, to fit this one.
+
+    Raises:
+        StoreError: the notes can't be read.
+    """
+    deep = [one for one in query.conditions if one.field == "metadata" and len(one.path) > 1]
+    deep = [one for one in deep if one.path[0] not in ("tags", "run")]
+    if not deep:
+        return [query]
+    said = dict(_said(notes))
+    ways = [
+        _ways(one, said) if any(one is other for other in deep) else [one]
+        for one in query.conditions
+    ]
+    return [query._replace(conditions=chosen) for chosen in itertools.product(*ways)]
+
+
+def _ways(condition: Condition, said: Mapping[str, Any]) -> list[Condition]:
+    """A condition as it is, and of what a note says, if one fits."""
+    first, *rest = condition.path
+    below = Condition("metadata", tuple(rest), condition.test)
+    names = tuple(Equal(name) for name, found in said.items() if _fits(below, found))
+    if first == "env":
+        return [Condition("metadata", ("env",), Choice(names))]
+    return (
+        [condition, Condition("metadata", (first, "note"), Choice(names))] if names else [condition]
+    )
+
+
+def _fits(condition: Condition, found: Any) -> bool:
+    for key in condition.path:
+        if not isinstance(found, Mapping) or key not in found:
+            return False
+        found = found[key]
+    return bool(condition.test.holds(found))
+
+
+def _said(notes: Store[bytes]) -> Iterator[tuple[str, Any]]:
+    for key, item in get_many(notes, list(notes.keys(_NOTES))).items():
+        try:
+            yield key.removeprefix(_NOTES), json.loads(item)
+        except ValueError:
+            continue
+
+
+class Either(NamedTuple):
+    """Calls that fit one of several queries."""
+
+    queries: tuple[Query, ...]
+
+    def __call__(self, call: Call) -> bool:
+        return any(query(call) for query in self.queries)
+
+
+def predicate(notes: Store[bytes], query: Query) -> Query | Either:
+    """What tells of a record whether it fits, by the notes that there are now. Raises as `resolved`."""
+    found = resolved(notes, query)
+    return found[0] if len(found) == 1 else Either(tuple(found))
+
+
+class Reads(Protocol):
+    """What notes are read from, one by one."""
+
+    @property
+    def get(self) -> Callable[[str], bytes | None]: ...
+
+
+def part(notes: Reads, metadata: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """What a record says under some keys, itself or by a note; None where it does not."""
+    found: Any = metadata
+    for i, key in enumerate(path):
+        if i == 1:
+            found = _noted(notes, path[0], found)
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _noted(notes: Reads, first: str, found: Any) -> Any:
+    name = found if first == "env" else found.get("note") if isinstance(found, Mapping) else None
+    if not isinstance(name, str) or (first != "env" and len(found) > 1):
+        return found
+    try:
+        item = notes.get(_NOTES + name)
+        return found if item is None else json.loads(item)
+    except (ConfigError, ValueError):  # such a name is no key; or the note is no JSON
+        return found
+
+
+_ALL = Query()
+_LOOKED_AT = 200  # calls by which it is found out whether an argument is shown at all
+
+
+class Matches:
+    """The calls that fit a query. Nothing is read until it is asked for, and each time anew.
+
+    Iterating gives each as a `Match`. `where`, `order_by` and `limit` make another answer of it.
+
+    Args:
+        cache: whose calls.
+        query: which of them.
+    """
+
+    def __init__(self, cache: Any, query: Query = _ALL) -> None:
+        self.cache = cache
+        self.query = query
+
+    # -- narrowing --------------------------------------------------------------------------------
+
+    def where(self, **filters: Any) -> Matches:
+        """Those for which this holds, too; see `Cache.query`."""
+        return Matches(self.cache, self.query.narrowed(*building.conditions(filters)))
+
+    def order_by(self, field: str, descending: bool | None = None) -> Matches:
+        """In another order than that in which they were computed.
+
+        Args:
+            field: of `Call` (`"seconds"`), `"metadata.<name>"`, or the name of an argument
+                (`"arguments.<name>"` where that is also a field); `"-seconds"` for descending.
+
+        Calls that have no such argument, or one that their record does not show, come first.
+        """
+        return Matches(self.cache, self.query._replace(order=building.order(field, descending)))
+
+    def limit(self, count: int | None) -> Matches:
+        """So many at the most, the first in order.
+
+        Raises:
+            ConfigError: it is no number from 0 up.
+        """
+        if count is not None and (type(count) is not int or count < 0):
+            raise ConfigError(f"a limit is a number from 0 up, or None, not {count!r:.80}")
+        now = self.query.limit
+        limits = [one for one in (now, count) if one is not None]
+        return Matches(self.cache, self.query._replace(limit=min(limits, default=None)))
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def calls(self) -> Iterator[Call]:
+        """The records, one after the other.
+
+        Raises:
+            AmbiguousDigest: a shortened digest fits several.
+            ConfigError: a comparison with an argument that no record shows.
+            StoreError: the store can't be read.
+        """
+        some = self.query.limit == 0
+        for call in self._found():
+            some = True
+            yield call
+        if not some:
+            self._check_shown()
+
+    def predicate(self) -> Query | Either:
+        """What tells of a record whether it is one of them."""
+        return predicate(self.cache.place.notes, self.query)
+
+    def table(self) -> Any:
+        """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
+        None, and where there are none."""
+        quick = getattr(self.cache.place, "table", None)
+        asked = [] if quick is None else self._prepared()
+        found = quick(asked[0]) if quick is not None and len(asked) == 1 else None
+        return None if found is None or not found.metadata else found
+
+    def __iter__(self) -> Iterator[Match]:
+        return (Match(self.cache, call) for call in self.calls())
+
+    def first(self) -> Match | None:
+        """The first in order; None if there is none."""
+        return next(iter(self.limit(1)), None)
+
+    def latest(self) -> Match | None:
+        """The one that was computed last; None if there is none."""
+        return self.order_by("created", descending=True).first()
+
+    def oldest(self) -> Match | None:
+        """The one that was computed first; None if there is none."""
+        return self.order_by("created", descending=False).first()
+
+    def one(self) -> Match:
+        """The only one.
+
+        Raises:
+            NotKept: there is none.
+            AmbiguousDigest: there are several.
+        """
+        found = list(self.limit(2))
+        if not found:
+            raise NotKept(f"no call fits {self!r}")
+        if len(found) > 1:
+            keys = ", ".join(match.key[:12] for match in found)
+            raise AmbiguousDigest(f"several calls fit {self!r}: {keys}, …; say more")
+        return found[0]
+
+    def count(self) -> int:
+        """How many there are."""
+        asked = self._prepared()
+        found: int | None = self.cache.place.found(asked[0]) if len(asked) == 1 else None
+        if found is None:
+            found = sum(1 for _ in self._found())
+        if not found and self.query.limit != 0:
+            self._check_shown()
+        return found
+
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return self.first() is not None
+
+    def results(self) -> Iterator[Any]:
+        """Their results, each loaded when it is its turn; see `Match.result`."""
+        return (match.result for match in self)
+
+    def arguments(self) -> Iterator[LoadedArguments]:
+        """Their arguments; see `Match.arguments`."""
+        return (match.arguments for match in self)
+
+    def group_by(self, field: str) -> list[tuple[Any, Matches]]:
+        """The values of a field (of `Call`, or `"module"`), an argument or `"metadata.<name>"`, in the
+        order in which they are met, each with an answer of the calls that have it. An argument that no
+        record shows stands for itself by its digest; calls without one are left out, and so is a limit.
+
+        Raises:
+            ConfigError: it is a list or a mapping.
+        """
+        by = building.group(field)
+        every = self.query._replace(limit=None)
+        found: dict[tuple[type, Any], Matches] = {}
+        for call in Matches(self.cache, every).calls():
+            there, value = _value(call, by)
+            if there:
+                if isinstance(value, (list, dict)):
+                    raise ConfigError(f"calls are not grouped by {field}: {value!r:.80}")
+                at = type(value), value
+                if at not in found:
+                    digested = by.field in ("argument", "result")
+                    test = is_value(value) if digested else Equal(value)
+                    condition = Condition(by.field, by.path, test)
+                    found[at] = Matches(self.cache, every.narrowed(condition))
+        return [(value, matches) for (_, value), matches in found.items()]
+
+    # -- doing ------------------------------------------------------------------------------------
+
+    def evict(self, *, dry_run: bool = False) -> Any:
+        """Throw them away, and what only they referenced; see `Cache.evict`."""
+        return self.cache.evict(keys=[call.key for call in self.calls()], dry_run=dry_run)
+
+    def transfer(
+        self,
+        target: Any,
+        *,
+        move: bool = False,
+        overwrite: bool | str = False,
+        dry_run: bool = False,
+    ) -> Any:
+        """Copy (or move) them with their results to another cache; see `Cache.transfer`."""
+        return self.cache.transfer(target, self, move=move, overwrite=overwrite, dry_run=dry_run)
+
+    # -- tables -----------------------------------------------------------------------------------
+
+    def to_pandas(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
+        """A `pandas.DataFrame`: a row a call, a column a field or argument.
+
+        Args:
+            results: with a column of results, all loaded now.
+            metadata: parts of the metadata that get columns: `"run"`, `"git.commit"`.
+
+        Raises:
+            ConfigError: pandas is not there.
+        """
+        from wellkept.query import exports  # who asks for no table has no need of it
+
+        return exports.to_pandas(self, results=results, metadata=metadata)
+
+    def to_polars(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
+        """The same as a `polars.DataFrame`."""
+        from wellkept.query import exports  # as above
+
+        return exports.to_polars(self, results=results, metadata=metadata)
+
+    def to_arrow(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
+        """The same as a `pyarrow.Table`."""
+        from wellkept.query import exports  # as above
+
+        return exports.to_arrow(self, results=results, metadata=metadata)
+
+    # -- before asking ----------------------------------------------------------------------------
+
+    def _prepared(self) -> list[Query]:
+        """The query, whose shortened digests fit one each; counts of uses are written down first. Where
+        it asks for metadata that is kept as notes, several, of which a call has to fit one.
+        """
+        self.cache.flush()
+        for condition in self.query.conditions:
+            test = condition.test
+            for one in test.tests if isinstance(test, Choice) else (test,):
+                if isinstance(one, Begins):
+                    self._check_one(condition._replace(test=one))
+        return resolved(self.cache.place.notes, self.query)
+
+    def _found(self) -> Iterator[Call]:
+        """The records that fit, in order."""
+        asked, place = self._prepared(), self.cache.place
+        if len(asked) == 1:
+            return iter(place.find(asked[0]))
+        order = self.query.order
+        found = [place.find(one) for one in asked]
+        merged = heapq.merge(
+            *found, key=lambda call: order_of(order, call), reverse=order.descending
+        )
+        once = (next(same) for _, same in itertools.groupby(merged, lambda call: call.key))
+        return itertools.islice(once, self.query.limit)
+
+    def _check_one(self, condition: Condition) -> None:
+        others = [one for one in self.query.conditions if one.field == "function"]
+        found: set[Digest] = set()
+        for call in self.cache.place.find(Query((*others, condition))):
+            if condition.field == "given":
+                hidden = [one for one in call.arguments.values() if not one.shown]
+                found.update(one.digest for one in hidden if condition.test.holds(one))
+            elif condition.path:
+                found.add(call.arguments[condition.path[0]].digest)
+            else:
+                found.add(getattr(call, condition.field))
+            if len(found) > 1:
+                fits = ", ".join(sorted(digest[:16] for digest in found))
+                prefix = getattr(condition.test, "prefix", "")
+                raise AmbiguousDigest(f"{prefix} fits several: {fits}; give more digits")
+
+    def _check_shown(self) -> None:
+        """Nothing was found: perhaps because what was compared is nothing that can be."""
+        for condition in self.query.conditions:
+            field, path, test = condition
+            if field == "argument" and isinstance(test, (Span, Like)):
+                others = [one for one in self.query.conditions if one.field == "function"]
+                there = Condition(field, path, Present())
+                calls = self.cache.place.find(Query((*others, there), limit=_LOOKED_AT))
+                found = [call.arguments[path[0]] for call in calls]
+                compared = any(type(one.value) in (int, float, str) for one in found if one.shown)
+                if not compared and not all(one.shown for one in found):
+                    raise ConfigError(
+                        f"the argument {path[0]} can't be compared: no record shows it, as it is not "
+                        "a number, a short text, or arguments='digests' was said"
+                    )
+
+    def __repr__(self) -> str:
+        said = [_shown(condition) for condition in self.query.conditions]
+        order, limit = self.query.order, self.query.limit
+        if order != Order():
+            name = ".".join((order.field, *order.path)) if order.path else order.field
+            said.append(f"order_by={'-' * order.descending + name!r}")
+        if limit is not None:
+            said.append(f"limit={limit}")
+        return f"<wellkept.Matches {', '.join(said) or 'all calls'}>"
+
+    def _repr_html_(self) -> str:
+        from wellkept.query import exports  # as above
+
+        return exports.to_html(self)
+
+
+def _value(call: Call, by: Order) -> tuple[bool, Any]:
+    """Whether a call has it, and what it is."""
+    if by.field == "argument":
+        found = call.arguments.get(by.path[0])
+        if found is None:
+            return False, None
+        return True, found.value if found.shown else found.digest
+    if by.field == "metadata":
+        value: Any = call.metadata
+        for key in by.path:
+            if not isinstance(value, Mapping) or key not in value:
+                return False, None
+            value = value[key]
+        return True, value
+    if by.field == "module":
+        return True, call.function.rpartition(":")[0]
+    return True, getattr(call, by.field)
+
+
+def _shown(condition: Condition) -> str:
+    name = ".".join((condition.field, *condition.path)) if condition.path else condition.field
+    if condition.field == "argument":
+        name = condition.path[0]
+    return f"{name}={_told(condition.test)}"
+
+
+def _told(test: Test) -> str:
+    if isinstance(test, Is):
+        return repr(test.value) if test.scalar else f"<{test.digest[:12]}>"
+    if isinstance(test, Equal):
+        return repr(test.value)
+    if isinstance(test, Span):
+        opening, closing = "(" if test.above else "[", ")" if test.below else "]"
+        low = "" if test.low is None else repr(test.low)
+        high = "" if test.high is None else repr(test.high)
+        return f"{opening}{low}, {high}{closing}"
+    if isinstance(test, Present):
+        return "ANY"
+    if isinstance(test, Like):
+        return repr(test.pattern)
+    if isinstance(test, Begins):
+        return f"<{test.prefix}…>"
+    if isinstance(test, Has):
+        return f"has {test.item!r}"
+    return " or ".join(_told(one) for one in test.tests)

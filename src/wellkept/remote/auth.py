@@ -1,0 +1,283 @@
+"""Access to the cache server: tokens (a file holds digests of them alone), namespaces, rate limits."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from blake3 import blake3
+
+from wellkept.errors import ConfigError, KeptError, NotKept
+from wellkept.remote.handlers import RIGHTS, Desk
+
+ANY = "*"
+"""In place of a namespace: each of them."""
+NAMESPACE = re.compile(r"(?!v\d+\Z)[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
+_AGAIN = 0.5  # seconds between looks at whether the file has changed
+
+
+class Grant(NamedTuple):
+    """What the bearer of a token may."""
+
+    name: str
+    rights: Mapping[str, str]
+    """Namespace (or `*`) to `"read"`, `"write"` or `"admin"`."""
+    made: float
+    expires: float | None = None
+
+    def right(self, namespace: str) -> str | None:
+        """What it may in a namespace; None: nothing."""
+        return self.rights.get(namespace) or self.rights.get(ANY)
+
+
+class Tokens:
+    """The tokens that a file knows; what is changed there counts within a second.
+
+    Args:
+        path: the file; one that is not there knows none.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._known: dict[str, Grant] = {}
+        self._seen: Any = None
+        self._next = 0.0
+
+    def find(self, token: str) -> Grant | None:
+        """What a token grants; None: nobody knows it, or it has ended.
+
+        Raises:
+            ConfigError: the file can't be read, and nobody is let in.
+        """
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _AGAIN
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._known = {}  # whatever comes now, what was taken away is gone
+                self._known = self._read()
+                self._seen = stamp
+        # A token has 256 bits of chance: its digest can be looked up, and needs no salt.
+        grant = self._known.get(_digest(token))
+        if grant is not None and grant.expires is not None and grant.expires <= time.time():
+            return None
+        return grant
+
+    def grants(self) -> list[Grant]:
+        """Every token's, in the order they were made; raises as `find`."""
+        return sorted(self._read().values(), key=lambda grant: grant.made)
+
+    def add(self, name: str, rights: Mapping[str, str], expires: float | None = None) -> str:
+        """Make a token. It is told this once.
+
+        Args:
+            rights: namespace (or `*`) to right.
+            expires: when it ends, in seconds since the epoch.
+
+        Raises:
+            ConfigError: there is one of that name, or a namespace or right can't be.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"not a token's name: {name!r}; use letters, digits and . _ @ -")
+        if not rights:
+            raise ConfigError(f"a token that may nothing: give {name} a right to a namespace")
+        for namespace, right in rights.items():
+            _check(namespace, right)
+        with self._changing() as known:
+            if any(grant.name == name for grant in known.values()):
+                raise ConfigError(f"there is a token {name} already: remove it, or take a new name")
+            token = "kept_" + secrets.token_urlsafe(32)
+            known[_digest(token)] = Grant(name, dict(rights), time.time(), expires)
+        return token
+
+    def remove(self, name: str) -> None:
+        """Take a token away.
+
+        Raises:
+            NotKept: there is none of that name.
+        """
+        with self._changing() as known:
+            gone = [digest for digest, grant in known.items() if grant.name == name]
+            if not gone:
+                raise NotKept(f"there is no token {name} in {self.path}")
+            for digest in gone:
+                del known[digest]
+
+    # -- the file ---------------------------------------------------------------------------------
+
+    def _stamp(self) -> Any:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"can't read the tokens in {self.path}: {error}") from error
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _read(self) -> dict[str, Grant]:
+        try:
+            said = json.loads(self.path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"can't read the tokens in {self.path}: {error}") from error
+        try:
+            if said["version"] != 1:
+                raise ConfigError(f"{self.path} was written by a newer version of wellkept")
+            return {str(one["digest"]): _grant(one) for one in said["tokens"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{self.path} holds no tokens: {error!r}") from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Grant]]:
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"can't write the tokens in {self.path}: {error}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = self._read()
+            yield known
+            said = [{"digest": digest, **grant._asdict()} for digest, grant in known.items()]
+            made = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            content = json.dumps({"version": 1, "tokens": said}, indent=1).encode()
+            fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+            made.replace(self.path)
+        except OSError as error:
+            raise ConfigError(f"can't write the tokens in {self.path}: {error}") from error
+        finally:
+            os.close(lock)
+
+
+def usual_path() -> Path:
+    """The file that is meant when none is named."""
+    from platformdirs import user_config_path  # few serve
+
+    return user_config_path("wellkept", appauthor=False) / "tokens.json"
+
+
+def _digest(token: str) -> str:
+    return blake3(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _grant(one: Mapping[str, Any]) -> Grant:
+    rights = {str(namespace): str(right) for namespace, right in one["rights"].items()}
+    for namespace, right in rights.items():
+        _check(namespace, right)
+    expires = one.get("expires")
+    return Grant(
+        str(one["name"]), rights, float(one["made"]), None if expires is None else float(expires)
+    )
+
+
+def _check(namespace: str, right: str) -> None:
+    if namespace != ANY and not NAMESPACE.fullmatch(namespace):
+        raise ConfigError(
+            f"not a namespace: {namespace!r}; use up to 64 of a-z, 0-9, - and _, or * for each"
+        )
+    if right not in RIGHTS:
+        raise ConfigError(f"not a right: {right!r}; there are {', '.join(RIGHTS)}")
+
+
+DEFAULT = "default"
+"""What a URL without a namespace means."""
+
+
+class Namespaces:
+    """Desks by name, each opened with the first who asks for it.
+
+    Args:
+        openers: name to what opens the cache; the cache is closed in `close`.
+
+    Raises:
+        ConfigError: a name that no URL can have.
+    """
+
+    def __init__(self, openers: Mapping[str, Callable[[], Any]]) -> None:
+        for name in openers:
+            if not NAMESPACE.fullmatch(name):
+                raise ConfigError(
+                    f"not a namespace: {name!r}; use up to 64 of a-z, 0-9, - and _, and no v1"
+                )
+        self._openers = openers
+        self._desks: dict[str, Desk] = {}
+        self._opening = threading.Lock()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._openers)
+
+    def opened(self, name: str) -> Desk | None:
+        """The desk, if it is open."""
+        return self._desks.get(name)
+
+    def desk(self, name: str) -> Desk | None:
+        """The desk of a namespace; None: there is no such.
+
+        Raises:
+            KeptError: its cache can't be opened, for now or at all.
+        """
+        found = self._desks.get(name)
+        if found is not None:
+            return found
+        opener = self._openers.get(name)
+        if opener is None:
+            return None
+        with self._opening:
+            if name not in self._desks:
+                cache = opener()
+                try:
+                    self._desks[name] = Desk(cache)
+                except KeptError:
+                    cache.close()
+                    raise
+            return self._desks[name]
+
+    def close(self) -> None:
+        """Close all that is open."""
+        with self._opening:
+            desks, self._desks = self._desks, {}
+        for desk in desks.values():
+            desk.close()
+            desk.cache.close()
+
+
+_BURST = 2.0  # seconds whose requests may come at once
+
+
+class Rates:
+    """A bucket of requests for each name, which fills at a rate.
+
+    Args:
+        rate: requests a second; 0: any.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._full = max(1.0, rate * _BURST)
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def wait(self, name: str) -> float:
+        """Take one request; seconds to wait for it, or 0.0 and it may be answered."""
+        if not self._rate:
+            return 0.0
+        now = time.monotonic()
+        left, since = self._left.get(name, (self._full, now))
+        left = min(self._full, left + (now - since) * self._rate)
+        if left < 1.0:
+            self._left[name] = left, now
+            return max(0.001, (1.0 - left) / self._rate)
+        self._left[name] = left - 1.0, now
+        return 0.0

@@ -1,0 +1,587 @@
+"""A cache on another machine as a place of this library: what it asks, sends and loads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+
+from blake3 import blake3
+
+from wellkept.codecs import LARGE, Blob, Frame
+from wellkept.errors import DamagedValue, DecodeError, KeptError, StoreError
+from wellkept.hashing import buffer_digest
+from wellkept.records import Buffer, Call, Digest, Value
+from wellkept.remote.lease_requests import RemoteLocks
+from wellkept.remote.wire import WireError, pack, write_query
+from wellkept.stores.base import check_key, check_prefix
+from wellkept.stores.body import Body
+from wellkept.stores.check import Problem
+from wellkept.stores.coder import pack_call, unpack_call
+from wellkept.stores.itemlocks import WaitItems
+from wellkept.stores.mapping import map_file
+from wellkept.stores.near import Near
+
+if TYPE_CHECKING:
+    from wellkept.conditions import Query
+
+
+_LARGE = 8 * 1024 * 1024
+
+
+class Download:
+    """Takes the parts of a blob, and gives it whole: verified, and free to be changed."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+        self._hash = blake3()
+        self._got = 0
+        self._file: Any = None
+        self._content = bytearray()
+        if blob.size > _LARGE:
+            try:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  until `__exit__`
+            except OSError as error:
+                raise StoreError(f"no room here for {blob.size:,} bytes: {error}") from error
+
+    def write(self, part: Any) -> None:
+        """The next bytes.
+
+        Raises:
+            DamagedValue: they are more than there should be.
+            StoreError: there is no room for them.
+        """
+        view = memoryview(part)
+        self._got += len(view)
+        if self._got > self._blob.size:
+            raise DamagedValue(f"the blob {self._blob.name.hex()} is longer than it was")
+        self._hash.update(view)
+        if self._file is None:
+            self._content += view
+            return
+        try:
+            at = 0
+            while at < len(view):
+                at += os.write(self._file.fileno(), view[at:])
+        except OSError as error:
+            raise StoreError(f"no room here for {self._blob.size:,} bytes: {error}") from error
+
+    def buffer(self) -> Buffer:
+        """All of it.
+
+        Raises:
+            DamagedValue: it is not what its name says.
+        """
+        name = self._blob.name
+        if self._got != self._blob.size or self._hash.digest() != name:
+            raise DamagedValue(f"the blob {name.hex()} is not what its name says")
+        if self._file is None:
+            return self._content
+        try:
+            return memoryview(map_file(self._file.fileno(), self._blob.size, readonly=False))
+        except OSError as error:
+            raise StoreError(f"can't map {self._blob.size:,} bytes: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+_MANY = 1000  # keys in a request
+_BYTES = 4 * 1024 * 1024  # bytes of notes in a request
+
+
+def listed(place: RemotePlace, of: str, prefix: str) -> list[str]:
+    """The keys of a store: they come in parts, and are listed when all are here."""
+    parts: list[bytes] = []
+    fields = {"of": of, "prefix": prefix}
+    place.line.ask("keys", fields, lambda part: parts.append(bytes(part)))
+    return b"".join(parts).decode("ascii", "replace").split()
+
+
+def records(parts: Iterable[bytes]) -> Iterator[tuple[str, Call | DecodeError]]:
+    """Key and record of each call in a stream of them.
+
+    Raises:
+        WireError: it is none.
+    """
+    content = memoryview(b"".join(parts))
+    at = 0
+    while at < len(content):
+        head = bytes(content[at : at + 38])
+        size, used = int.from_bytes(head[32:36], "little"), int.from_bytes(head[36:], "little")
+        at += 38
+        if at + size + used > len(content):
+            raise WireError("records on the wire are cut short")
+        item, uses = bytes(content[at : at + size]), bytes(content[at + size : at + size + used])
+        at += size + used
+        key = head[:32].hex()
+        try:
+            yield key, unpack_call(key, item, uses or None)
+        except DecodeError as error:
+            yield key, error
+
+
+class RemoteCalls:
+    """The call records, as a `Store[Call]`."""
+
+    def __init__(self, place: RemotePlace) -> None:
+        self._place = place
+
+    def get(self, key: str) -> Call | None:
+        def read(found: Any) -> Call | None:
+            if found is None:
+                return None
+            _, item, uses = found
+            return unpack_call(str(Digest(key)), bytes(item), bytes(uses) or None)
+
+        return self._place.asked("call.get", {"key": str(Digest(key))}, read)
+
+    def put(self, key: str, item: Call) -> None:
+        """Change a record, whose result must be kept already."""
+        fields = {"key": Digest(key).raw, "record": pack_call(item, b"")}
+        self._place.line.ask("call.put", fields)
+
+    def delete(self, key: str) -> None:
+        self._place.line.ask("call.delete", {"key": str(Digest(key))})
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return iter(listed(self._place, "calls", prefix))
+
+    def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
+        """Every key and its record, in one trip."""
+        parts: list[bytes] = []
+        self._place.line.ask("find", {"query": None}, lambda part: parts.append(bytes(part)))
+        return records(parts)
+
+
+class RemoteValues:
+    """The encoded values, as a `Store[Value]`."""
+
+    def __init__(self, place: RemotePlace) -> None:
+        self._place = place
+
+    def get(self, key: str) -> Value | None:
+        def read(packed: Any) -> Frame | None:
+            return None if packed is None else Frame.unpack(bytes(packed))
+
+        found = self._place.asked("value.get", {"key": str(Digest(key))}, read)
+        if found is None:
+            return None
+        frame = self._place.trusted(Digest(key).raw, found)
+        payload, buffers = self._place.load(frame)
+        return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
+
+    def put(self, key: str, item: Value) -> None:
+        digest = Digest(key)
+        frame, sent = self._place.send_blobs(digest.raw, item)
+        fields = {"key": str(digest), "frame": frame.pack(), "blobs": sent}
+        self._place.line.ask("value.put", fields)
+
+    def delete(self, key: str) -> None:
+        self.delete_many((key,))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Forget the values; the records of their calls stay."""
+        raws = (Digest(key).raw for key in keys)
+        while some := list(islice(raws, _MANY)):
+            self._place.line.ask("value.delete", {"keys": some})
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return iter(listed(self._place, "values", prefix))
+
+
+def _notes(said: Any) -> dict[str, bytes]:
+    if not all(type(item) is bytes for item in said.values()):
+        raise TypeError("a note is bytes")
+    return dict(said)
+
+
+class RemoteNotes:
+    """The notes; see `wellkept.stores.notes`."""
+
+    def __init__(self, place: RemotePlace) -> None:
+        self._place = place
+
+    def get(self, key: str) -> bytes | None:
+        return self.get_many((key,)).get(key)
+
+    def put(self, key: str, item: Buffer) -> None:
+        self.put_many({key: item})
+
+    def create(self, key: str, item: Buffer) -> bool:
+        """Keep the note if there is none; whether there was none.
+
+        Raises:
+            StoreError: also if the connection broke before the server said whether there was.
+        """
+        fields = {"key": check_key(key), "item": bytes(item)}
+        return bool(self._place.line.ask("notes.create", fields))
+
+    def delete(self, key: str) -> None:
+        self.delete_many((key,))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return iter(listed(self._place, "notes", check_prefix(prefix)))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        wanted = iter([check_key(key) for key in keys])
+        found: dict[str, bytes] = {}
+        while some := list(islice(wanted, _MANY)):
+            found.update(self._place.asked("notes.get", {"keys": some}, _notes))
+        return found
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        """Keep each note. Others may see some of them before the rest is there."""
+        self._put(items, wait=True)
+
+    def put_unheard(self, items: Mapping[str, Buffer]) -> None:
+        """Keep each note, without waiting to hear of it: before anything that is asked later."""
+        self._put(items, wait=False)
+
+    def _put(self, items: Mapping[str, Buffer], *, wait: bool) -> None:
+        some: dict[str, bytes] = {}
+        size = 0
+        for key, item in items.items():
+            content = bytes(item)
+            if some and (len(some) >= _MANY or size + len(content) > _BYTES):
+                self._place.line.ask("notes.put", {"items": some}, wait=wait)
+                some, size = {}, 0
+            some[check_key(key)] = content
+            size += len(content)
+        if some:
+            self._place.line.ask("notes.put", {"items": some}, wait=wait)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        gone = iter([check_key(key) for key in keys])
+        while some := list(islice(gone, _MANY)):
+            self._place.line.ask("notes.delete", {"keys": some})
+
+
+ROOM = 1024 * 1024
+"""Bytes of blobs that travel with a row or a commit; larger ones go on their own, in parts."""
+_MANY_CALLS = 500  # keys in a request
+_UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
+T = TypeVar("T")
+
+
+class Sent(NamedTuple):
+    """A frame, with its blobs where they came with it."""
+
+    codec: str
+    payload: bytes | memoryview | None
+    blobs: tuple[Blob, ...]
+    signature: bytes
+    contents: Sequence[bytes] | None = None
+
+
+class Found(NamedTuple):
+    """What a fetch finds."""
+
+    body: Body
+    frame: Sent | None
+    exact: bool = False
+    """No memory tier stands before it: a server can't tell that something has changed."""
+
+
+class RemotePlace:
+    """What a server keeps.
+
+    Args:
+        line: what reaches it.
+    """
+
+    words = None
+
+    def __init__(self, line: Any, trusts: Any) -> None:
+        self.line = line
+        self._trusts = trusts
+        self.calls = RemoteCalls(self)
+        self.values = RemoteValues(self)
+        self.notes = RemoteNotes(self)
+        self.locks = RemoteLocks(line)
+        self.locks.waits = WaitItems(self.notes)
+        self._near: Near | None = None
+
+    def asked(self, verb: str, fields: Any, read: Callable[[Any], T]) -> T:
+        """What `read` makes of the answer to a request.
+
+        Raises:
+            WireError: it can make nothing of it.
+            StoreError: the server can't be reached, or refuses.
+        """
+        answer = self.line.ask(verb, fields)
+        try:
+            return read(answer)
+        except _UNREADABLE as error:
+            raise WireError(f"{self.line.where}: an answer to {verb} that can't be read") from error
+
+    # -- one trip ---------------------------------------------------------------------------------
+
+    def fetch(self, key: bytes) -> Found | None:
+        """The call under a key and its result's frame, verified.
+
+        Raises:
+            DamagedValue: an item is damaged there.
+            StoreError: the server can't be reached, or refuses.
+        """
+        return self.asked("fetch", {"key": key, "room": ROOM}, self._row)
+
+    def claim(self, key: bytes) -> Found | None:
+        """`fetch`, for a caller who computes what is not there: the lease comes with the answer."""
+        self.locks.unclaimed()
+
+        def read(row: Any) -> Found | None:
+            if isinstance(row, dict) and row.get("leased") is True:
+                self.locks.granted(key)
+            return self._row(row)
+
+        return self.asked("fetch", {"key": key, "room": ROOM, "lease": True}, read)
+
+    def glance(self, key: bytes) -> Found | None:
+        """What is near: nothing."""
+
+    def fetch_many(self, keys: Iterable[bytes]) -> dict[bytes, Found]:
+        """What `fetch` gives, of those that are there, in a trip for each few hundred."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[bytes, Found] = {}
+        for at in range(0, len(wanted), _MANY_CALLS):
+            some = wanted[at : at + _MANY_CALLS]
+            fields = {"keys": some, "room": 4 * ROOM}
+
+            def read(rows: Any, some: Sequence[bytes] = some) -> list[tuple[bytes, Any]]:
+                return list(zip(some, rows, strict=True))
+
+            for key, row in self.asked("fetch_many", fields, read):
+                with contextlib.suppress(DecodeError):  # told when it is looked for by itself
+                    late = isinstance(row, dict) and "later" in row  # too much for one answer
+                    made = self.fetch(key) if late else self._read(row)
+                    if made is not None:
+                        found[key] = made
+        return found
+
+    def _read(self, row: Any) -> Found | None:
+        try:
+            return self._row(row)
+        except _UNREADABLE as error:
+            raise WireError(f"{self.line.where}: a row that can't be read") from error
+
+    def _row(self, row: Any) -> Found | None:
+        if not isinstance(row, dict):
+            raise TypeError("a row is a mapping")
+        if "damaged" in row:
+            raise DamagedValue(str(row["damaged"]))
+        if "body" not in row:
+            return None
+        body = Body.unpack(_bytes(row["body"]))
+        if "frame" not in row:
+            return Found(body, None)
+        frame, sent = Frame.unpack(_bytes(row["frame"])), row.get("blobs")
+        if sent is not None and len(sent) != len(frame.blobs):
+            raise WireError(f"{self.line.where}: blobs that do not fit their frame")
+        contents = None if sent is None else [_bytes(item) for item in sent]
+        return Found(body, self.trusted(body.result, frame)._replace(contents=contents))
+
+    def trusted(self, digest: bytes, frame: Frame) -> Sent:
+        """A frame, with the codec by which it may be decoded here."""
+        codec = self._trusts.codec(digest, frame)
+        return Sent(codec, frame.payload, frame.blobs, frame.signature)
+
+    def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
+        """Payload and buffers of a frame, verified and free to be changed.
+
+        Raises:
+            DamagedValue: a blob is missing or damaged.
+            StoreError: it can't be got.
+        """
+        if not frame.blobs:
+            return frame.payload or b"", ()
+        if self._near is None:
+            return self._load(frame)
+        return self._near.load(frame, self._load)
+
+    def _load(self, frame: Any) -> tuple[Buffer, list[Buffer]]:
+        sent = frame.contents if isinstance(frame, Sent) else None
+        buffers: list[Any] = []
+        for i, blob in enumerate(frame.blobs):
+            try:
+                buffers.append(self._blob(blob) if sent is None else _verified(blob, sent[i]))
+            except DamagedValue:
+                with contextlib.suppress(KeptError):  # who may only read leaves it
+                    self.line.ask("mend", {"name": blob.name, "size": blob.size})
+                raise
+        if frame.payload is None:
+            return buffers.pop(), buffers
+        return frame.payload, buffers
+
+    def _blob(self, blob: Blob) -> Buffer:
+        with Download(blob) as content:
+            fields = {"name": blob.name, "size": blob.size}
+            self.line.ask("blob", fields, content.write)
+            return content.buffer()
+
+    # -- keeping ----------------------------------------------------------------------------------
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
+        """Keep a call and its result; large blobs go first.
+
+        Raises:
+            StoreError: the server can't be reached, or does not take it.
+        """
+        key = call.key.raw
+        frame, sent = self.send_blobs(call.result.raw, value)
+        release = self.locks.holds(key)
+        fields = {
+            "key": key,
+            "record": pack_call(call, frame.pack()),
+            "blobs": sent,
+            "release": release,
+        }
+        if uses:
+            fields["uses"] = _counts(uses)
+        self.line.ask("commit", fields)
+        if release:
+            self.locks.released(key)
+
+    def send_blobs(self, digest: bytes, value: Value) -> tuple[Frame, list[bytes | None]]:
+        """The signed frame of a value, and those of its blobs that go with it; the others are there
+        then.
+        """
+        names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
+        content: list[Any] = list(value.buffers)
+        if len(value.head) > LARGE:
+            content.append(value.head)
+            names.append(buffer_digest(value.head))
+        views = [memoryview(item).cast("B") for item in content]
+        blobs = tuple(Blob(len(view), name) for view, name in zip(views, names, strict=True))
+        payload = None if len(content) > len(value.buffers) else value.head
+        frame = Frame(value.codec, payload, blobs, value.signature)
+        frame = self._trusts.signed(digest, frame)
+        room = ROOM
+        sent: list[bytes | None] = []
+        for view in views:
+            fits = len(view) <= room
+            room -= len(view) if fits else 0
+            sent.append(bytes(view) if fits else None)
+        left = [i for i, item in enumerate(sent) if item is None]
+        if left:
+            wanted = {"names": [names[i] for i in left]}
+            there = self.asked("have", wanted, lambda sizes: list(zip(left, sizes, strict=True)))
+            for i, size in there:
+                if size != len(views[i]):
+                    self.line.send({"name": names[i], "size": len(views[i])}, views[i])
+        return frame, sent
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Add to the counts of uses."""
+        self.line.ask("count", {"uses": _counts(uses)})
+
+    # -- finding ----------------------------------------------------------------------------------
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit, found over there."""
+        try:
+            said = write_query(query)
+            pack(said)
+        except WireError:  # a value that the wire does not carry
+            from wellkept.stores.scanning import scan  # few have need of it
+
+            return scan(self.calls, query)
+        parts: list[bytes] = []
+        self.line.ask("find", {"query": said}, lambda part: parts.append(bytes(part)))
+        return (call for _, call in records(parts) if isinstance(call, Call))
+
+    def found(self, query: Query) -> int | None:
+        """How many calls fit; None where records must be read to tell."""
+        try:
+            said = write_query(query)
+            pack(said)
+        except WireError:
+            return None
+        return self.asked("found", {"query": said}, lambda n: None if n is None else int(n))
+
+    # -- what else a cache asks of a place --------------------------------------------------------
+
+    def hold(self, limit: int) -> None:
+        """Hold large blobs in memory, up to `limit` bytes."""
+        self._near = Near(limit) if limit else None
+
+    def token(self) -> None:
+        """A server can't tell that something has changed."""
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """`words` never change."""
+
+    def stale(self) -> bool:
+        return False
+
+    def collect(self, grace: float, dry_run: bool) -> tuple[int, int]:
+        """See `Cache.gc`: items and bytes. Takes the right to administer."""
+        items, size = self.asked("gc", {"grace": grace, "dry_run": dry_run}, _numbers(2))
+        return items, size
+
+    def free(self, digests: Sequence[str]) -> tuple[int, int]:
+        """Throw results away, and what only they needed: items and bytes."""
+        fields = {"keys": [bytes.fromhex(digest) for digest in digests]}
+        items, size = self.asked("free", fields, _numbers(2))
+        return items, size
+
+    def evict(
+        self, function: str | None, before: float | None, keys: Iterable[str] | None, dry_run: bool
+    ) -> list[int]:
+        """See `Cache.evict`: calls, values, blobs and bytes. Takes the right to administer."""
+        fields: dict[str, Any] = {"function": function, "before": before, "dry_run": dry_run}
+        if keys is not None:
+            fields["keys"] = [bytes.fromhex(key) for key in keys]
+        return self.asked("evict", fields, _numbers(4))
+
+    def verify(self, repair: bool, discard: bool) -> dict[str, Any]:
+        """See `Cache.verify`: what a report says. A repair takes the right to administer."""
+        fields = {"repair": repair, "discard": discard}
+
+        def read(said: Any) -> dict[str, Any]:
+            return {**said, "problems": tuple(Problem(*one) for one in said["problems"])}
+
+        return self.asked("repair" if repair else "verify", fields, read)
+
+    def totals(self) -> dict[str, Any]:
+        """See `Cache.size`."""
+        return self.asked("totals", {}, dict)
+
+    def close(self) -> None:
+        """End the connection; the next use makes a new one."""
+        self.locks.close()
+        self.line.close()
+
+
+def _bytes(found: Any) -> bytes:
+    if type(found) is not bytes:
+        raise TypeError("not bytes")
+    return found
+
+
+def _numbers(count: int) -> Callable[[Any], list[int]]:
+    def read(found: Any) -> list[int]:
+        numbers = [int(n) for n in found]
+        if len(numbers) != count:
+            raise ValueError("another number of numbers")
+        return numbers
+
+    return read
+
+
+def _counts(uses: Mapping[bytes, int]) -> dict[str, int]:
+    return {key.hex(): n for key, n in uses.items()}
+
+
+def _verified(blob: Blob, content: bytes) -> Buffer:
+    if len(content) != blob.size or buffer_digest(content) != blob.name:
+        raise DamagedValue(f"the blob {blob.name.hex()} is not what its name says")
+    return bytearray(content)

@@ -1,0 +1,575 @@
+"""The cache server over http: routes, limits, streaming of blobs, and its sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple
+
+import anyio.to_thread
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from wellkept.errors import ConfigError, DamagedValue, NotKept, StoreError
+from wellkept.remote.auth import Grant, Namespaces, Rates, Tokens
+from wellkept.remote.handlers import READ, Desk
+from wellkept.remote.observability import Metrics, described, page
+from wellkept.remote.wire import LONGEST, VERSION, Refused, WireError, digest, pack, told, unpack
+from wellkept.stores.base import check_key
+
+
+def begun(desk: Desk, verb: str, fields: Any, right: str) -> Iterator[bytes]:
+    """The parts of an answer, of which the first is here: what fails before it can be told."""
+    if not isinstance(fields, dict):
+        raise WireError(f"a request to {verb} without its fields")
+    parts = desk.stream(verb, fields, right)
+    assert parts is not None
+    return chain([next(parts, b"")], parts)
+
+
+MEDIA_TYPE = "application/x-wellkept"
+HEADERS = {"wellkept-wire": str(VERSION), "cache-control": "no-store"}
+PACE = 64 * 1024
+"""Bytes that a client has to send within a deadline."""
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (Refused, 403),
+    (WireError, 400),
+    (ConfigError, 400),
+    (NotKept, 404),
+    (DamagedValue, 422),
+    (StoreError, 503),
+)
+log = logging.getLogger("wellkept.serve")
+
+
+class Limits(NamedTuple):
+    """How much a client may ask for."""
+
+    largest: int = 16 * 1024**3
+    """Bytes of the largest blob."""
+    rate: float = 0.0
+    """Requests a second of each token, on average; 0: any."""
+    deadline: float = 30.0
+    """Seconds within which a client has to go on sending, or taking."""
+    threads: int = 16
+    """Requests of a namespace that are worked on at the same time."""
+    readonly: bool = False
+    """Whatever a token grants, nothing is changed."""
+
+
+class Turned(Exception):  # noqa: N818  says what happened
+    """A request that is not even looked at."""
+
+    def __init__(self, status: int, error: Exception, **headers: str) -> None:
+        super().__init__(str(error))
+        self.status, self.error, self.headers = status, error, headers
+
+
+class Asked(NamedTuple):
+    """A request that was let in."""
+
+    request: Request
+    desk: Desk
+    namespace: str
+    owner: str
+    right: str
+    limits: Limits
+    do: Callable[..., Awaitable[Any]]
+    """Runs a function in one of the server's threads."""
+
+    async def sent(self, most: int) -> AsyncIterator[bytes]:
+        """The parts of what comes with it: at a pace, and not too much.
+
+        Raises:
+            Turned: it is too much, or does not come in time.
+        """
+        said = self.request.headers.get("content-length", "0")
+        if not said.isdecimal() or int(said) > most:
+            raise Turned(413, Refused(f"too large: {said[:20]} bytes, where {most:,} is the most"))
+        got = mark = 0
+        clock = asyncio.get_running_loop().time
+        ends = clock() + self.limits.deadline
+        parts = self.request.stream()
+        while True:
+            try:
+                async with asyncio.timeout_at(ends):
+                    part = await anext(parts, b"")
+            except TimeoutError:
+                raise Turned(408, StoreError("the request did not come in time")) from None
+            if not part:
+                return
+            got += len(part)
+            if got > most:
+                raise Turned(413, Refused(f"too large: {most:,} bytes is the most"))
+            if got - mark >= PACE:
+                mark, ends = got, clock() + self.limits.deadline
+            yield part
+
+    async def whole(self) -> bytes:
+        """All that comes with it, which is one message; raises as `sent`."""
+        content = b"".join([part async for part in self.sent(LONGEST)])
+        if self.request.headers.get("wellkept-digest", said := digest(content)) != said:
+            raise Turned(400, WireError("the request was damaged on its way"))
+        return content
+
+
+def failed(error: Exception, status: int = 0, **headers: str) -> Response:
+    """The answer that tells of an error."""
+    if not status:
+        status = next((n for kind, n in _STATUS if isinstance(error, kind)), 500)
+        if status == 500:
+            log.error("a request failed", exc_info=error)
+    return message(pack(told(error)), status, **headers)
+
+
+def message(content: bytes, status: int = 200, **headers: str) -> Response:
+    """An answer that is one message."""
+    headers = {**HEADERS, "wellkept-digest": digest(content), **headers}
+    return Response(content, status, headers, MEDIA_TYPE)
+
+
+_NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})", re.ASCII)
+_SIZE = re.compile(r"\d{1,18}", re.ASCII)
+_CHUNK = (
+    128 * 1024
+)  # bytes that are read at once; of a client that does not take them, two are held
+_PIECE = 1024 * 1024  # bytes that are written at once
+
+
+async def get_blob(asked: Asked) -> Response:
+    """The bytes of a blob, or the range of them that is asked for."""
+    request, name = asked.request, _blob_name(asked)
+    said = request.query_params.get("size", "")  # who knows it spares a look
+    size = int(said) if _SIZE.fullmatch(said) else None
+    if size is None:
+        size = await asked.do(asked.desk.host.size, bytes.fromhex(name))
+    if size is None:
+        raise Turned(404, DamagedValue(f"the blob {name} is missing"))
+    etag = f'"{name}"'  # named by its content, which never changes
+    headers = {**HEADERS, "etag": etag, "accept-ranges": "bytes"}
+    if request.headers.get("if-none-match") in (etag, "*"):
+        return Response(status_code=304, headers=headers)
+    status, start, stop = 200, 0, size
+    if request.headers.get("if-range", etag) == etag:
+        ranged = _range(request.headers.get("range", ""), size)
+        if ranged is not None:
+            status, (start, stop) = 206, ranged
+            headers["content-range"] = f"bytes {start}-{stop - 1}/{size}"
+    headers["content-length"] = str(stop - start)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
+    fields: dict[str, Any] = {"name": bytes.fromhex(name), "size": size}
+    fields |= {"start": start, "stop": stop, "piece": _CHUNK}
+    parts = await asked.do(begun, asked.desk, "blob", fields, asked.right)
+    return StreamingResponse(parts, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def put_blob(asked: Asked) -> Response:
+    """A blob on its way in; it becomes one with the record that names it."""
+    request, name = asked.request, _blob_name(asked)
+    said = request.headers.get("content-length", "")
+    if not _SIZE.fullmatch(said):
+        raise Turned(411, WireError("a blob comes with its length"))
+    size, most = int(said), asked.limits.largest
+    if size > most:
+        raise Turned(413, Refused(f"too large: {size:,} bytes, where {most:,} is the most"))
+    fields = {"name": bytes.fromhex(name), "size": size}
+    staged = await asked.do(asked.desk.upload, fields, asked.owner, asked.right)
+    try:
+        there = request.headers.get("if-none-match") in ("*", f'"{name}"')
+        if there and await asked.do(asked.desk.host.size, fields["name"]) == size:
+            staged.drop()
+            return Response(status_code=412, headers=HEADERS)
+        some, held = [], 0
+        async for part in asked.sent(size):
+            some.append(part)
+            held += len(part)
+            if held >= _PIECE:
+                await asked.do(staged.write, b"".join(some))
+                some, held = [], 0
+        await asked.do(staged.write, b"".join(some))
+        await asked.do(staged.finish)
+        await asked.do(asked.desk.host.staged, asked.owner, staged)
+    except BaseException:
+        staged.drop()
+        raise
+    return Response(status_code=201, headers=HEADERS)
+
+
+def _blob_name(asked: Asked) -> str:
+    name = asked.request.path_params["name"]
+    if not _NAME.fullmatch(name):
+        raise Turned(400, WireError("a blob's name is 64 hex digits"))
+    return str(name)
+
+
+def _range(said: str, size: int) -> tuple[int, int] | None:
+    """Start and stop of the one range that is asked for; None: the whole.
+
+    Raises:
+        Turned: there is nothing there.
+    """
+    found = _RANGE.fullmatch(said.replace(" ", ""))
+    if found is None or not (found[1] or found[2]):
+        return None
+    if found[1]:
+        start, stop = int(found[1]), min(size, int(found[2]) + 1 if found[2] else size)
+    else:
+        start, stop = max(0, size - int(found[2])), size
+    if start >= stop:
+        headers = {"content-range": f"bytes */{size}"}
+        raise Turned(416, WireError("there is no such range in the blob"), **headers)
+    return start, stop
+
+
+_BACKLOG = 2048
+_IDLE = 75  # seconds for which a connection is held without a request; longer than clients hold it
+_GRACE = 10  # seconds that requests have to end when the server does
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0: any that is free.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends without delay only where the protocol is said.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise ConfigError(f"can't listen on {host}:{port}: {error}") from error
+    return sock
+
+
+def server(
+    app: Any, *, deadline: float, cert: str | None = None, key: str | None = None
+) -> uvicorn.Server:
+    """What serves, with `run(sockets=[…])` until the process is told to end.
+
+    Args:
+        deadline: seconds within which a client has to go on.
+
+    Raises:
+        ConfigError: the certificate or its key can't be used.
+    """
+    config = uvicorn.Config(
+        app,
+        http=type("Guarded", (_Guarded,), {"deadline": deadline}),
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_IDLE,
+        timeout_graceful_shutdown=_GRACE,
+        ssl_certfile=cert,
+        ssl_keyfile=key,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"can't use the certificate {cert}: {error}") from error
+    return uvicorn.Server(config)
+
+
+class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # which class it is is found out
+    """A connection that ends when its client begins no request, or takes no answer, in time."""
+
+    deadline = 30.0
+    _begins: asyncio.TimerHandle | None = None
+    _takes: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._await_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_request()  # a part of a request's head
+        else:
+            _cancel(self._begins)
+            self._begins = None
+
+    def _await_request(self) -> None:
+        if self._begins is None:
+            self._begins = self._in_time(self._not_begun)
+
+    def _not_begun(self) -> None:
+        self._begins = None
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._takes is None:
+            self._takes = self._in_time(self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        _cancel(self._takes)
+        self._takes = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        _cancel(self._begins)
+        _cancel(self._takes)
+        super().connection_lost(exc)
+
+    def _in_time(self, do: Callable[[], None]) -> asyncio.TimerHandle:
+        timer: asyncio.TimerHandle = self.loop.call_later(self.deadline, do)
+        return timer
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+_OWNER = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
+_SMALL = 256 * 1024  # bytes of a request that needs no turn
+
+
+class Web:
+    """The application: `app` is what an ASGI server runs.
+
+    Args:
+        namespaces: what is served; closed by who made it.
+        tokens: who may what.
+    """
+
+    def __init__(
+        self, namespaces: Namespaces, tokens: Tokens, limits: Limits | None = None
+    ) -> None:
+        self._namespaces, self._tokens = namespaces, tokens
+        self._limits = limits = limits or Limits()
+        self.metrics = Metrics()
+        self._rates = Rates(limits.rate)
+        self._threads: dict[str, anyio.CapacityLimiter] = {}
+        self._large = asyncio.Semaphore(limits.threads)
+        self._health: tuple[float, bool] = (0.0, False)
+        at = f"/{{namespace}}/v{VERSION}"
+        self.app = Starlette(
+            routes=[
+                Route("/", self._page),
+                Route("/openapi.json", self._description),
+                Route("/health", self._healthy),
+                Route("/metrics", self._measured),
+                self._route(f"{at}/blobs/{{name}}", get_blob, "blob", "GET"),  # and HEAD
+                self._route(f"{at}/blobs/{{name}}", put_blob, "blob.put", "PUT"),
+                self._route(f"{at}/notes/{{key:path}}", self._note, "note", "GET"),
+                self._route(f"{at}/notes/{{key:path}}", self._note_put, "note.put", "PUT"),
+                self._route(f"{at}/{{verb}}", self._verb, "", "POST"),
+            ],
+            exception_handlers={404: _nowhere, 405: _nowhere},
+        )
+
+    # -- who asks ---------------------------------------------------------------------------------
+
+    def _route(
+        self, path: str, do: Callable[[Asked], Awaitable[Response]], verb: str, method: str
+    ) -> Route:
+        async def endpoint(request: Request) -> Response:
+            began = time.perf_counter()
+            name = verb or request.path_params["verb"]
+            namespace = "-"  # of requests that are not let in
+            self.metrics.under_way += 1
+            try:
+                asked = await self._admitted(request)
+                namespace = asked.namespace
+                response = await do(asked)
+            except ClientDisconnect:
+                response = Response(status_code=499)
+            except Turned as turned:
+                response = failed(turned.error, turned.status, **turned.headers)
+            except Exception as error:  # noqa: BLE001  it is told, and written down if it is ours
+                response = failed(error)
+            finally:
+                self.metrics.under_way -= 1
+            if namespace == "-" or response.status_code in (400, 404):
+                name = "-"  # or whoever asks could fill the memory with names
+            said = request.headers.get("content-length", "")
+            if response.status_code >= 400 and not (said.isdecimal() and int(said) <= PACE):
+                response.headers["connection"] = "close"  # what is left of it is not read
+            took = time.perf_counter() - began
+            self.metrics.answered(namespace, name, response.status_code, took)
+            sent = response.headers.get("content-length", "0")
+            self.metrics.count("wellkept_sent_bytes_total", namespace, by=int(sent))
+            if response.status_code < 400 and said.isdecimal():
+                self.metrics.count("wellkept_received_bytes_total", namespace, by=int(said))
+            return response
+
+        return Route(path, endpoint, methods=[method])
+
+    def _granted(self, request: Request) -> Grant:
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        try:
+            grant = self._tokens.find(token.strip()) if kind.lower() == "bearer" else None
+        except ConfigError as error:
+            log.error("%s", error)  # noqa: TRY400  the line says it all; a trace tells no operator more
+            raise Turned(503, StoreError("the server can't read its tokens")) from error
+        if grant is None:
+            what = "this token is not known" if token else "a token is needed"
+            headers = {"www-authenticate": "Bearer"}
+            raise Turned(401, Refused(f"{what}: ask who runs the server for one"), **headers)
+        wait = self._rates.wait(grant.name)
+        if wait:
+            raise Turned(429, StoreError("too many requests"), **{"retry-after": f"{wait:.3f}"})
+        return grant
+
+    async def _admitted(self, request: Request) -> Asked:
+        grant = self._granted(request)
+        namespace = request.path_params["namespace"]
+        right = grant.right(namespace)
+        if right is None:  # whether there is such a namespace is not told
+            raise Turned(403, Refused(f"the token {grant.name} is not for {namespace[:64]!r}"))
+        desk = self._namespaces.opened(namespace)
+        if desk is None:
+            desk = await anyio.to_thread.run_sync(self._namespaces.desk, namespace)
+        if desk is None:
+            raise Turned(404, StoreError(f"there is no namespace {namespace[:64]!r}"))
+        owner = request.headers.get("wellkept-owner", "")
+        if owner and not _OWNER.fullmatch(owner):
+            raise Turned(400, WireError("a client's name is 8 to 64 hex digits"))
+        if self._limits.readonly:
+            right = READ
+        # A client can't be taken for one with another token.
+        owner = f"{grant.name} {owner}"
+        do = self._do(namespace)
+        return Asked(request, desk, namespace, owner, right, self._limits, do)
+
+    def _do(self, namespace: str) -> Callable[..., Awaitable[Any]]:
+        """Runs functions in threads of a namespace: one whose store hangs holds up no other."""
+        limiter = self._threads.get(namespace)
+        if limiter is None:
+            limiter = self._threads[namespace] = anyio.CapacityLimiter(self._limits.threads)
+        return partial(anyio.to_thread.run_sync, limiter=limiter)
+
+    # -- verbs ------------------------------------------------------------------------------------
+
+    async def _verb(self, asked: Asked) -> Response:
+        verb = asked.request.path_params["verb"]
+        said = asked.request.headers.get("content-length", "")
+        if said.isdecimal() and int(said) <= _SMALL:
+            return await self._answer(asked, verb)
+        async with self._large:  # so many are held in memory at a time, and no more
+            return await self._answer(asked, verb)
+
+    async def _answer(self, asked: Asked, verb: str) -> Response:
+        content = await asked.whole()
+        if asked.desk.streams(verb):
+            parts = await asked.do(begun, asked.desk, verb, unpack(content), asked.right)
+            return StreamingResponse(parts, headers=HEADERS, media_type=MEDIA_TYPE)
+        answer = await asked.do(self._answered, asked, verb, content)
+        return message(answer)
+
+    def _answered(self, asked: Asked, verb: str, content: bytes) -> bytes:
+        fields, most = unpack(content), self._limits.largest
+        if "wellkept-again" in asked.request.headers and isinstance(fields, dict):
+            fields["again"] = True
+        sent = fields.get("blobs") if isinstance(fields, dict) else None
+        if any(type(blob) is bytes and len(blob) > most for blob in sent or ()):
+            raise Refused(f"too large: an array or file of more than {most:,} bytes")
+        answer = asked.desk.answer(verb, fields, asked.owner, asked.right)
+        if verb in ("fetch", "fetch_many"):
+            for row in answer if isinstance(answer, list) else (answer,):
+                there = "hit" if "frame" in row else "miss"
+                self.metrics.count("wellkept_lookups_total", asked.namespace, f',found="{there}"')
+        packed = pack(answer)
+        if len(packed) > LONGEST:
+            raise WireError("the answer is too long for one message")
+        return packed
+
+    # -- notes ------------------------------------------------------------------------------------
+
+    async def _note(self, asked: Asked) -> Response:
+        key = check_key(asked.request.path_params["key"])
+        fields = {"keys": [key]}
+        found = await asked.do(asked.desk.answer, "notes.get", fields, asked.owner, asked.right)
+        if key not in found:
+            raise Turned(404, NotKept(f"there is no note {key}"))
+        return Response(found[key], headers=HEADERS, media_type="application/octet-stream")
+
+    async def _note_put(self, asked: Asked) -> Response:
+        key = check_key(asked.request.path_params["key"])
+        verb, condition = "notes.put", asked.request.headers.get("if-none-match")
+        if condition not in (None, "*"):
+            raise Turned(400, WireError("a note is put, or put if there is none: If-None-Match: *"))
+        item = await asked.whole()
+        fields: dict[str, Any] = {"items": {key: item}}
+        if condition:
+            verb, fields = "notes.create", {"key": key, "item": item}
+        made = await asked.do(asked.desk.answer, verb, fields, asked.owner, asked.right)
+        return Response(status_code=412 if made is False else 201, headers=HEADERS)
+
+    # -- about the server -------------------------------------------------------------------------
+
+    async def _page(self, request: Request) -> Response:
+        headers = {
+            **HEADERS,
+            "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+        }
+        return HTMLResponse(page(), headers=headers)
+
+    async def _description(self, request: Request) -> Response:
+        return JSONResponse(described(), headers=HEADERS)
+
+    async def _healthy(self, request: Request) -> Response:
+        """Whether each namespace answers; who asks more than once a second is told the same."""
+        now = time.monotonic()
+        if now - self._health[0] > 1.0:
+            self._health = now, self._health[1]
+            self._health = now, await self._alive()
+        well = self._health[1]
+        return JSONResponse(
+            {"status": "ok" if well else "failing"}, 200 if well else 503, headers=HEADERS
+        )
+
+    async def _alive(self) -> bool:
+        def look(name: str) -> None:
+            desk = self._namespaces.desk(name)
+            if desk is not None:
+                desk.place.notes.get("health")
+
+        try:
+            async with asyncio.timeout(self._limits.deadline):
+                for name in list(self._namespaces):
+                    await anyio.to_thread.run_sync(look, name, abandon_on_cancel=True)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is not well
+            log.error("not well: %s", error)  # noqa: TRY400  as above
+            return False
+        return True
+
+    async def _measured(self, request: Request) -> Response:
+        try:
+            grant = self._granted(request)
+        except Turned as turned:
+            return failed(turned.error, turned.status, **turned.headers)
+
+        def shown(namespace: str) -> bool:
+            return grant.right(namespace) == "admin"
+
+        if not any(right == "admin" for right in grant.rights.values()):
+            return failed(Refused("the metrics are for who may administer"), 403)
+        text = self.metrics.text(shown)
+        return Response(text, headers=HEADERS, media_type="text/plain; version=0.0.4")
+
+
+async def _nowhere(request: Request, error: Exception) -> Response:
+    return failed(WireError(f"there is nothing at {request.url.path[:100]!r}"), 404)

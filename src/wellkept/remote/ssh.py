@@ -1,0 +1,550 @@
+"""`ssh://host/path`: a server process at the other end of a pair of pipes, shared by all threads."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from wellkept.errors import ConfigError, StoreError
+from wellkept.remote.backend import RemotePlace
+from wellkept.remote.wire import (
+    ANSWER,
+    CHUNK,
+    CHUNK_SIZE,
+    END,
+    ERROR,
+    HEADER,
+    LONGEST,
+    REQUEST,
+    VERSION,
+    WireError,
+    messages,
+    pack,
+    raised,
+    unpack,
+)
+from wellkept.stores.keyring import Trusts
+from wellkept.stores.silence import Silence
+
+_NOISE = 64 * 1024  # bytes that a login script may write before the banner
+_MARK = b"\0kept-wire "
+_LAST = 500  # characters of what the other side complained of
+_CONNECT = 20.0  # seconds to connect and begin
+
+
+class Broken(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
+    """The connection ended; what was asked may or may not have been done."""
+
+
+class Unanswered(StoreError):  # noqa: N818  as above
+    """No answer came in time."""
+
+
+class _Asked:
+    """A request that waits for its answer."""
+
+    __slots__ = ("done", "error", "heard", "sink", "value")
+
+    def __init__(self, sink: Callable[[Any], Any] | None) -> None:
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.sink = sink
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.heard = 0
+        """How many parts came."""
+
+
+class Channel:
+    """A server's process, begun with a command, and what is asked of it.
+
+    Args:
+        command: what runs the server, or what connects to it.
+        where: for messages.
+        deadline: seconds without an answer, or more of it, after which a request has failed.
+
+    Raises:
+        StoreError: it does not begin, or speaks another version.
+    """
+
+    def __init__(self, command: Sequence[str], where: str, deadline: float) -> None:
+        self._where, self._deadline = where, deadline
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  as long as the connection lives
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                bufsize=0,
+                start_new_session=True,  # an interrupt is for the program, not for its connection
+            )
+        except OSError as error:
+            raise StoreError(
+                f"can't connect to {where}: can't run {command[0]}: {error}"
+            ) from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        for pipe in (self._in, self._out):
+            with contextlib.suppress(OSError, AttributeError):  # fewer turns for large content
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 2 * CHUNK_SIZE)
+        self._writing = threading.Lock()
+        self._asked: dict[int, _Asked] = {}
+        self._guard = threading.Lock()
+        self._last = 0
+        self.broken: Exception | None = None
+        self._rest = b""
+        self._heard = time.monotonic()
+        try:
+            self._greet()
+        except BaseException:
+            self.close()
+            raise
+        self._listener = threading.Thread(target=self._listen, name="wellkept-remote", daemon=True)
+        self._listener.start()
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def ask(
+        self, verb: str, fields: Any, sink: Callable[[Any], Any] | None = None, *, wait: bool = True
+    ) -> Any:
+        """The answer to a request.
+
+        Args:
+            sink: given each part of an answer that comes in parts, in the thread that reads.
+            wait: whether to wait for the answer.
+
+        Raises:
+            Broken: the connection ended.
+            Unanswered: there was none in time.
+            KeptError: the server told of it.
+        """
+        content = pack([verb, fields])
+        if len(content) > LONGEST:
+            raise StoreError(f"{self._where}: can't {verb}: too much for one message")
+        number, asked = self._number(sink)
+        try:
+            self._send(HEADER.pack(len(content), REQUEST, number), content)
+            if not wait:
+                return None
+            return self._answer(asked, verb)
+        finally:
+            if wait:
+                self._asked.pop(number, None)
+
+    def send(self, fields: Any, content: memoryview) -> None:
+        """Send a blob in parts; raises as `ask`."""
+        said = pack(["blob.put", fields])
+        number, asked = self._number(None)
+        try:
+            self._send(HEADER.pack(len(said), REQUEST, number), said)
+            for at in range(0, len(content), CHUNK_SIZE):
+                part = content[at : at + CHUNK_SIZE]
+                if asked.error is not None:
+                    break
+                self._send(HEADER.pack(len(part), CHUNK, number), part)
+            self._send(HEADER.pack(0, END, number))
+            self._answer(asked, "send a blob")
+        finally:
+            self._asked.pop(number, None)
+
+    def _number(self, sink: Callable[[Any], Any] | None) -> tuple[int, _Asked]:
+        asked = _Asked(sink)
+        with self._guard:
+            if self.broken is not None:
+                raise Broken(f"{self._where}: {self.broken}")
+            self._last = (self._last + 1) & 0x7FFFFFFF or 1
+            self._asked[self._last] = asked
+            return self._last, asked
+
+    def _answer(self, asked: _Asked, verb: str) -> Any:
+        heard = -1
+        while not asked.done.acquire(timeout=self._deadline):
+            if asked.heard == heard or asked.heard == 0:
+                raise Unanswered(
+                    f"{self._where}: no answer to {verb} within {self._deadline:g} s; is it "
+                    "overloaded or cut off?"
+                )
+            heard = asked.heard
+        if asked.error is not None:
+            raise asked.error
+        return asked.value
+
+    def _send(self, *parts: Any) -> None:
+        """All of it, or the connection is at an end: half a message can't be taken back."""
+        with self._writing:
+            if (
+                self.broken is not None
+            ):  # while we waited; what came before us may be half a message
+                raise Broken(f"{self._where}: {self.broken}")
+            views = [memoryview(part) for part in parts if len(part)]
+            try:
+                while views:
+                    try:
+                        done = os.writev(self._in, views)
+                    except BlockingIOError:
+                        if not _ready(self._in, select.POLLOUT, self._deadline):
+                            self._end(StoreError("nothing more is taken; is it cut off?"))
+                            raise Unanswered(
+                                f"{self._where}: takes nothing for {self._deadline:g} s; is it "
+                                "overloaded or cut off?"
+                            ) from None
+                        continue
+                    while views and done >= len(views[0]):
+                        done -= len(views.pop(0))
+                    if views:
+                        views[0] = views[0][done:]
+            except (OSError, ValueError) as error:
+                self._listener.join(0.2)  # who listens knows better why
+                self._end(StoreError(self._why("the connection is gone")))
+                raise Broken(f"{self._where}: {self.broken}") from error
+
+    # -- listening --------------------------------------------------------------------------------
+
+    def _greet(self) -> None:
+        """Pass over what comes before the banner."""
+        deadline = time.monotonic() + max(_CONNECT, self._deadline)
+        seen = b""
+        while True:
+            at = seen.find(_MARK)
+            if at >= 0 and (end := seen.find(b"\n", at)) >= 0:
+                break
+            left = deadline - time.monotonic()
+            if left <= 0 or not _ready(self._out, select.POLLIN, left):
+                raise Unanswered(f"can't connect to {self._where}: it does not begin in time")
+            more = os.read(self._out, 4096)
+            if not more or len(seen) > _NOISE:
+                raise StoreError(
+                    f"can't connect to {self._where}: "
+                    + self._why("what answers there is no `wellkept serve`")
+                )
+            seen += more
+        said = seen[at + len(_MARK) : end].decode("ascii", "replace")
+        if said != str(VERSION):
+            raise StoreError(
+                f"{self._where} speaks version {said[:20]} of the wire, and this kept version "
+                f"{VERSION}: upgrade the older of the two"
+            )
+        self._rest = seen[end + 1 :]
+
+    def _read(self, room: memoryview) -> int:
+        if self._rest:
+            some, self._rest = self._rest[: len(room)], self._rest[len(room) :]
+            room[: len(some)] = some
+            return len(some)
+        return os.readv(self._out, [room])
+
+    def _listen(self) -> None:
+        try:
+            for kind, number, content in messages(self._read):
+                self._hear(kind, number, content)
+            why: Exception = StoreError(self._why("the connection ended"))
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody can be answered any more
+            why = StoreError(self._why(str(error)))
+        self._end(why)
+
+    def _hear(self, kind: int, number: int, content: Any) -> None:
+        asked = self._asked.get(number)
+        self._heard = time.monotonic()
+        if kind == ERROR and number == 0:
+            raise raised(unpack(content), "the server ended it")
+        if asked is None:  # nobody waits for it any more
+            return
+        if kind == CHUNK:
+            asked.heard += 1
+            if asked.sink is not None and asked.error is None:
+                try:
+                    asked.sink(content)
+                except Exception as error:  # noqa: BLE001  for who asked, not for who reads
+                    asked.error = error
+        elif kind in (ANSWER, ERROR):
+            try:
+                value = unpack(content)
+            except WireError as error:
+                asked.error = error
+                asked.done.release()
+                raise
+            if kind == ERROR:
+                asked.error = raised(value, self._where)
+            else:
+                asked.value = value
+            self._asked.pop(number, None)
+            asked.done.release()
+        else:
+            raise WireError("a server sends answers")
+
+    def _end(self, why: Exception) -> None:
+        with self._guard:
+            if self.broken is None:
+                self.broken = why
+            waiting, self._asked = list(self._asked.values()), {}
+        for asked in waiting:
+            if asked.error is None:
+                asked.error = Broken(f"{self._where}: {self.broken}")
+            with contextlib.suppress(RuntimeError):
+                asked.done.release()
+
+    def _why(self, what: str) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)  # its last words are whole then
+        with contextlib.suppress(OSError, ValueError):
+            size = self._complaints.seek(0, os.SEEK_END)
+            self._complaints.seek(max(0, size - 4 * _LAST))
+            said = " ".join(self._complaints.read().decode("utf-8", "replace").split())
+            if said:
+                return f"{what}: {said[-_LAST:]}"
+        return what
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing at all was heard for as long as a request may take."""
+        return time.monotonic() - self._heard > 0.9 * self._deadline
+
+    def close(self, patience: float = 2.0) -> None:
+        """End the connection and the process that was begun for it.
+
+        Args:
+            patience: seconds that it has to end by itself.
+        """
+        self._end(StoreError("the connection was closed"))
+        process = self._process
+        for pipe in (process.stdin,):
+            with contextlib.suppress(OSError):
+                pipe.close()  # type: ignore[union-attr]  # it was asked for
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2.0)
+        with contextlib.suppress(OSError):
+            process.stdout.close()  # type: ignore[union-attr]  # as above
+        with contextlib.suppress(OSError):
+            self._complaints.close()
+
+    def leave(self) -> None:
+        """In a forked child: the connection is the parent's; let go of its pipes."""
+        self.broken = StoreError("the connection is of another process")
+        for pipe in (self._process.stdin, self._process.stdout, self._complaints):
+            with contextlib.suppress(OSError, ValueError):
+                pipe.close()  # type: ignore[union-attr]  # as above
+        self._process.returncode = 0  # it is no child of this process
+
+
+def _ready(fd: int, event: int, seconds: float) -> bool:
+    waiting = select.poll()  # `select` takes no descriptors beyond 1023
+    waiting.register(fd, event)
+    return bool(waiting.poll(seconds * 1000))
+
+
+ONCE = frozenset(("notes.create", "acquire", "gc", "free"))
+"""What must not be done twice: whether it was done is not known when the connection breaks."""
+
+
+class ProcessLine:
+    """A server's process, for all threads of this one.
+
+    Args:
+        command: see `Channel`.
+        where: for messages.
+        deadline: see `Channel`.
+    """
+
+    def __init__(self, command: Sequence[str], where: str, deadline: float) -> None:
+        self.command, self.where, self.deadline = list(command), where, deadline
+        self.owner = os.urandom(8).hex()
+        self.silence = Silence()
+        self.trips = 0
+        """How many answers were waited for."""
+        self._channel: Channel | None = None
+        self._guard = threading.Lock()
+        _all.add(self)
+
+    def ask(
+        self, verb: str, fields: Any, sink: Callable[[Any], Any] | None = None, *, wait: bool = True
+    ) -> Any:
+        """The answer to a request; asked once more over a new connection where that is harmless.
+
+        Raises:
+            StoreError: there is none.
+            KeptError: the server told of it.
+        """
+        return self._try(
+            lambda channel: channel.ask(verb, fields, sink, wait=wait),
+            again=verb not in ONCE and sink is None,
+            trips=int(wait),
+        )
+
+    def send(self, fields: Any, content: memoryview) -> None:
+        """Send a blob; raises as `ask`."""
+        self._try(lambda channel: channel.send(fields, content), again=True, trips=1)
+
+    def _try(self, do: Callable[[Channel], Any], *, again: bool, trips: int) -> Any:
+        self.silence.check()
+        began = time.monotonic()
+        self.trips += trips
+        channel, fresh = self._connected()
+        try:
+            try:
+                return do(channel)
+            except Broken:
+                # One that broke while it was idle is not worth an error.
+                if not again or fresh:
+                    raise
+            channel, _ = self._connected()
+            return do(channel)
+        except Unanswered as error:
+            self.silence.note(str(error), began)
+            if channel.silent:  # another may get through where this one is cut off
+                self._drop(channel)
+            raise
+
+    def _drop(self, channel: Channel) -> None:
+        with self._guard:
+            if self._channel is channel:
+                self._channel = None
+        channel.close(patience=0)
+
+    def _connected(self) -> tuple[Channel, bool]:
+        channel = self._channel
+        if channel is not None and channel.broken is None:
+            return channel, False
+        with self._guard:
+            if self._channel is not None:
+                if self._channel.broken is None:
+                    return self._channel, False
+                self._channel.close(patience=0.2)
+                self._channel = None
+            self.silence.check()  # somebody may have tried while we waited
+            try:
+                made = Channel(self.command, self.where, self.deadline)
+                try:
+                    made.ask("hello", {"owner": self.owner})
+                except StoreError:
+                    made.close(patience=0)
+                    raise
+            except StoreError as error:
+                self.silence.note(str(error))
+                raise
+            self._channel = made
+            return made, True
+
+    def close(self) -> None:
+        """End the connection; the next use makes a new one."""
+        with self._guard:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+        self.silence.over()
+
+    def _forked(self) -> None:
+        self._guard = threading.Lock()
+        self.owner = os.urandom(8).hex()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.leave()
+
+
+_all: weakref.WeakSet[ProcessLine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for line in list(_all):
+        line._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Ssh(RemotePlace):
+    """What `wellkept serve --stdio` keeps on another host, which the system's `ssh` runs there.
+
+    Args:
+        url: `ssh://[user@]host[:port]/path`, or `/~/path` for one in the home directory there.
+        command: what runs kept there.
+        ssh: what connects, with options of its own: `("ssh", "-F", "config")`.
+        compress: have `ssh` compress.
+        deadline: seconds without an answer after which a request has failed.
+        trust: decode what comes from there, whoever signed it or not.
+
+    Raises:
+        ConfigError: the URL or an option is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        command: str = "wellkept",
+        ssh: str | Sequence[str] = "ssh",
+        compress: bool = False,
+        deadline: float = 30.0,
+        trust: bool = False,
+    ) -> None:
+        user, host, port, path = _parts(url)
+        if not 0 < deadline < 86400:
+            raise ConfigError(f"a deadline is a positive number of seconds, not {deadline!r}")
+        words = shlex.split(ssh) if isinstance(ssh, str) else list(ssh)
+        # Nobody is at a terminal to answer questions, and a dead connection has to be noticed.
+        words += ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
+        words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+        words += ["-C"] if compress else []
+        words += ["-p", str(port)] if port else []
+        words += ["-l", user] if user else []
+        words += ["--", host, f"{command} serve --stdio {shlex.quote(path)}"]
+        at = f"{user}@" if user else ""
+        where = f"ssh://{at}{host}{f':{port}' if port else ''}/{path.lstrip('/')}"
+        super().__init__(ProcessLine(words, where, deadline), Trusts(trust))
+
+    def __repr__(self) -> str:
+        return f"Ssh({self.line.where!r})"
+
+
+class Piped(RemotePlace):
+    """What a command serves over its input and output, whatever it is that carries it there."""
+
+    def __init__(self, command: Sequence[str], *, deadline: float = 30.0, trust: bool = False):
+        where = f"`{' '.join(command)[:60]}`"
+        super().__init__(ProcessLine(command, where, deadline), Trusts(trust))
+
+
+def _parts(url: str) -> tuple[str | None, str, int | None, str]:
+    """User, host, port and path.
+
+    Raises:
+        ConfigError: they are none of an ssh URL.
+    """
+    try:
+        parts: Any = urlsplit(url)
+        user, host, port = parts.username, parts.hostname, parts.port
+        password = parts.password
+    except ValueError:
+        raise ConfigError("not an ssh URL: its host or port can't be read") from None
+    if password is not None:
+        raise ConfigError("an ssh URL has no password: ssh takes the user's keys")
+    if parts.query or parts.fragment:
+        raise ConfigError("an ssh URL has no query; options are given beside it")
+    user = unquote(user) if user else None
+    for word in (host or "", user or ""):
+        if word.startswith("-") or any(c.isspace() or c in "\"'`$;&|<>\\" for c in word):
+            raise ConfigError("not an ssh URL: such a host or user there can't be")
+    path = unquote(parts.path)
+    if not host or path in ("", "/"):
+        raise ConfigError("an ssh URL names a host and a path: ssh://host/path")
+    if "\0" in path or "\n" in path:
+        raise ConfigError("an ssh URL whose path has no line breaks")
+    return user, host, port, path[1:] if path.startswith("/~") else path

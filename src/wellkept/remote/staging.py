@@ -1,0 +1,292 @@
+"""What a server does with the large parts of results: blobs are read and written piece by piece.
+
+A blob that a client sends is staged first, in a file of its own, and becomes a blob of the place only
+with the record that names it. So nobody collects it meanwhile, and half of one is never a blob.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from wellkept.codecs import Blob, Frame
+from wellkept.errors import ConfigError, DamagedValue, StoreError
+from wellkept.hashing import buffer_digest
+from wellkept.records import Call, Digest
+from wellkept.remote.wire import CHUNK_SIZE
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.filesystem import open_regular
+from wellkept.stores.medium import Medium
+from wellkept.stores.shelves import put_value
+
+_ROOM = 32 * 1024  # KiB of an index in memory: a server may have many, and should not grow
+_OLD = 3600.0  # seconds after which what nobody named is dropped
+
+
+class Staged:
+    """A blob on its way in: a file that becomes what its name says, or goes."""
+
+    def __init__(self, directory: Path, name: bytes, size: int) -> None:
+        self.name, self.size, self.since = name, size, time.monotonic()
+        host = os.uname().nodename[:40].replace("~", "-")
+        self.path = directory / f"{host}~{os.getpid()}~{os.urandom(6).hex()}"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        self._hash = blake3()
+        self._got = 0
+
+    def write(self, chunk: Any) -> None:
+        """The next bytes.
+
+        Raises:
+            StoreError: they are more than was said, or can't be written.
+        """
+        view = memoryview(chunk)
+        if self._got + len(view) > self.size:
+            raise StoreError("a blob is longer than was said")
+        try:
+            at = 0
+            while at < len(view):
+                at += os.write(self._fd, view[at:])
+        except OSError as error:
+            raise StoreError(f"can't write a blob of {self.size:,} bytes: {error}") from error
+        self._hash.update(view)
+        self._got += len(view)
+
+    def finish(self) -> None:
+        """All of it came.
+
+        Raises:
+            StoreError: not all of it did.
+            DamagedValue: it is not what its name says.
+        """
+        self._close()
+        if self._got != self.size:
+            raise StoreError("a blob is shorter than was said")
+        if self._hash.digest() != self.name:
+            raise DamagedValue("a blob is not what its name says")
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def drop(self) -> None:
+        """It is not wanted, or has become a blob."""
+        self._close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+
+class Host:
+    """A place, as a server keeps it for others.
+
+    Raises:
+        ConfigError: it is made of several, or its blobs can't be reached.
+    """
+
+    def __init__(self, place: Any) -> None:
+        if not isinstance(place, (Embedded, Medium)):
+            raise ConfigError(
+                f"can't serve a {type(place).__name__}: serve one directory, database or bucket"
+            )
+        self.place = place
+        self._index = place if isinstance(place, Embedded) else None
+        if self._index is not None:
+            self._index.database.hold(_ROOM)
+        self._items: Any = None if isinstance(place, Embedded) else place.values.items
+        self._staged: dict[tuple[str, bytes], Staged] = {}
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    # -- blobs that are there ---------------------------------------------------------------------
+
+    def size(self, name: bytes) -> int | None:
+        """Bytes of a blob; None: it is not there."""
+        if self._index is not None:
+            try:
+                return self._index.blobs.path(name.hex()).stat().st_size
+            except OSError:
+                return None
+        path = self._path(name)
+        if path is not None:
+            return int(path.stat().st_size)
+        size_of = getattr(self._items, "size_of", None)
+        if size_of is not None:
+            size: int | None = size_of(f"blobs/{name.hex()}")
+            return size
+        item = self._items.get(f"blobs/{name.hex()}")
+        return None if item is None else memoryview(item).nbytes
+
+    def read(
+        self, blob: Blob, start: int = 0, stop: int | None = None, piece: int = CHUNK_SIZE
+    ) -> Iterator[bytes]:
+        """The bytes of a blob from `start` to `stop`, in chunks, of `piece` bytes where they come
+        from a file.
+
+        Raises:
+            DamagedValue: it is missing, or not as long as it was.
+        """
+        end = blob.size if stop is None else min(stop, blob.size)
+        path = self._path(blob.name)
+        if path is None:
+            yield from self._read_items(blob, start, end)
+            return
+        try:
+            fd = open_regular(path)
+        except OSError as error:
+            raise DamagedValue(f"the blob {blob.name.hex()} is missing") from error
+        try:
+            while start < end:
+                chunk = os.pread(fd, min(piece, end - start), start)
+                if not chunk:
+                    raise DamagedValue(f"the blob {blob.name.hex()} is cut short")
+                start += len(chunk)
+                yield chunk
+        finally:
+            os.close(fd)
+
+    def _read_items(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
+        key = f"blobs/{blob.name.hex()}"
+        ranged = getattr(self._items, "read_range", None)
+        whole = None if ranged is not None else self._items.get(key)
+        view = None if whole is None else memoryview(whole)
+        while start < end:
+            stop = min(end, start + CHUNK_SIZE * (1 if ranged is None else 16))
+            chunk = view[start:stop] if view is not None else ranged and ranged(key, start, stop)
+            if not chunk:
+                raise DamagedValue(f"the blob {blob.name.hex()} is missing or cut short")
+            start += len(chunk)
+            yield bytes(chunk)
+
+    def _path(self, name: bytes) -> Path | None:
+        if self._index is not None:
+            return self._index.blobs.path(name.hex())
+        path = getattr(self._items, "path", None)  # of a store in one file it is that
+        found: Path | None = path(f"blobs/{name.hex()}") if callable(path) else None
+        return found
+
+    def mend(self, blob: Blob) -> None:
+        """A client got other bytes than the name says: remove the blob if that is so here, or nobody
+        would send it again.
+        """
+        if self._index is not None:
+            self._index.blobs.doubt(blob.name.hex())
+        with contextlib.suppress(DamagedValue):
+            self.place.load(Frame("pickle", b"", (blob,)))
+
+    # -- blobs on their way in --------------------------------------------------------------------
+
+    def stage(self, owner: str, name: bytes, size: int) -> Staged:
+        """A place for a blob that a client is about to send.
+
+        Raises:
+            StoreError: there is no room.
+        """
+        self.tidy()
+        if self._index is not None:
+            directory = self._index.root / "tmp"
+        else:
+            if self._scratch is None:
+                self._scratch = tempfile.TemporaryDirectory(prefix="wellkept-serve-")
+            directory = Path(self._scratch.name)
+        try:
+            return Staged(directory, name, size)
+        except OSError as error:
+            raise StoreError(f"can't write a blob: {error}") from error
+
+    def staged(self, owner: str, blob: Staged) -> None:
+        """All of a blob came; the record that names it may follow."""
+        old = self._staged.pop((owner, blob.name), None)
+        self._staged[owner, blob.name] = blob
+        if old is not None:
+            old.drop()
+
+    def tidy(self, owner: str | None = None, older: float = _OLD) -> None:
+        """Drop what was staged for a client that is gone, or for long."""
+        for name, blob in list(self._staged.items()):
+            if name[0] == owner or time.monotonic() - blob.since > older:
+                self._staged.pop(name, None)
+                blob.drop()
+
+    # -- what is kept -----------------------------------------------------------------------------
+
+    def commit(
+        self, owner: str, call: Call, frame: Frame, sent: Mapping[bytes, bytes], uses: Any
+    ) -> None:
+        """Keep a call and its result, whose blobs are sent with it, were staged, or are there.
+
+        Raises:
+            StoreError: one is neither, or it can't be written.
+            DamagedValue: one is not what its name says.
+        """
+        with self._writing():
+            self._settle(owner, frame, sent)
+            self.place.record(call, frame, uses)
+
+    def put_value(self, owner: str, key: str, frame: Frame, sent: Mapping[bytes, bytes]) -> None:
+        """Keep a value; raises as `commit`."""
+        with self._writing():
+            self._settle(owner, frame, sent)
+            packed, digest = frame.pack(), Digest(key).raw
+            if self._index is None:
+                values: Any = self.place.values
+                values.write(digest, packed)
+                return
+            size = len(frame.payload or b"") + sum(blob.size for blob in frame.blobs)
+            with self._index.database.writing() as c:
+                put_value(c, digest, packed, size)
+
+    def _writing(self) -> Any:
+        if self._index is not None and self._index.stale():
+            self._index.close()
+        writing = getattr(self.place.locks, "writing_blobs", None)
+        return contextlib.nullcontext() if writing is None else writing()
+
+    def _settle(self, owner: str, frame: Frame, sent: Mapping[bytes, bytes]) -> None:
+        for size, name in frame.blobs:
+            content = sent.get(name)
+            if content is not None:
+                if len(content) != size or buffer_digest(content) != name:
+                    raise DamagedValue("a blob is not what its name says")
+                self._put(name, content)
+            elif (blob := self._staged.get((owner, name))) is not None:
+                if blob.size != size:
+                    raise DamagedValue("a blob is not as long as its record says")
+                self._adopt(blob)
+                self._staged.pop((owner, name), None)
+                blob.drop()
+            elif self.size(name) != size:
+                raise StoreError(f"the blob {name.hex()} was not sent: send it again")
+
+    def _put(self, name: bytes, content: bytes) -> None:
+        if self._index is not None:
+            self._index.blobs.put(name.hex(), content)
+        else:
+            self._items.put(f"blobs/{name.hex()}", content)
+
+    def _adopt(self, blob: Staged) -> None:
+        name = blob.name.hex()
+        try:
+            if self._index is not None:
+                self._index.blobs.adopt(name, blob.path)
+            elif (put_file := getattr(self._items, "put_file", None)) is not None:
+                put_file(f"blobs/{name}", blob.path)
+            else:
+                self._items.put(f"blobs/{name}", blob.path.read_bytes())
+        except OSError as error:
+            raise StoreError(f"can't keep the blob {name}: {error}") from error
+
+    def close(self) -> None:
+        for blob in self._staged.values():
+            blob.drop()
+        self._staged.clear()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None

@@ -1,0 +1,236 @@
+"""What is recorded with a call because somebody asked: variables, versions, commits, tags.
+
+A collector is a function without arguments that returns a dict for JSON. One that raises, or gives
+something else, is a warning, and its name is left out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wellkept.caches import Cache, settings
+from wellkept.caches.collected import COLLECTORS, RESERVED, checked_names, is_secret
+from wellkept.caches.config import Settings
+from wellkept.caches.secrets import redacted
+from wellkept.errors import ConfigError, KeptError, tell
+from wellkept.hashing import buffer_digest
+from wellkept.runs.notes import ENVS, note_once
+
+__all__ = ["NOTHING", "Collectors", "configured", "parse"]
+
+_LARGE = 2_000  # bytes of JSON from which what a collector gave is a note of its own
+
+Collector = Callable[[Any], Any]
+"""Takes the function whose call is recorded (None: a run), gives what is recorded."""
+
+
+class Collectors:
+    """Collectors by name, in the order in which they were said.
+
+    Args:
+        by_name: each.
+    """
+
+    def __init__(self, by_name: Mapping[str, Collector]) -> None:
+        self.by_name = dict(by_name)
+        self._told: set[str] = set()
+
+    def collect(self, function: Any, cache: Cache | None = None) -> dict[str, str]:
+        """What they find now: JSON by name.
+
+        Args:
+            function: whose call is recorded; None: a run.
+            cache: where what is large is kept as a note.
+        """
+        found: dict[str, str] = {}
+        for name, collector in self.by_name.items():
+            try:
+                given = collector(function)
+                if not isinstance(given, Mapping):
+                    raise TypeError(f"it gave {given!r:.80}, no dict")  # noqa: TRY301  told below
+                text = json.dumps(given, allow_nan=False)
+                if len(text) > _LARGE and cache is not None:
+                    found[name] = _noted(text, cache)
+                elif given:
+                    found[name] = text
+            except Exception as error:  # noqa: BLE001  a collector is anybody's code
+                if name not in self._told:
+                    self._told.add(name)
+                    tell(f"the collector {name!r} failed and records nothing: {error!r}")
+        return found
+
+    def __or__(self, other: Collectors) -> Collectors:
+        both = Collectors(self.by_name | other.by_name)
+        both._told = other._told  # made for one call; what was told is told
+        return both
+
+
+NOTHING = Collectors({})
+"""Only what is recorded anyway."""
+
+
+def _noted(text: str, cache: Cache) -> str:
+    item = text.encode()
+    name = buffer_digest(item).hex()[:12]
+    note_once(cache, f"{ENVS}{name}", item)
+    return json.dumps({"note": name})
+
+
+def parse(meta: Any, where: str = "meta=") -> Collectors | None:
+    """What `meta=` of `keep` or `[meta]` of a configuration says; None: record nothing at all.
+
+    Raises:
+        ConfigError: it says something else, or names what is not there.
+    """
+    if meta is None or meta is False:
+        return None if meta is False else NOTHING
+    if isinstance(meta, Mapping):
+        return Collectors(dict(_named(str(name), said, where) for name, said in meta.items()))
+    if isinstance(meta, str) or callable(meta):
+        meta = (meta,)
+    if not isinstance(meta, Iterable):
+        raise ConfigError(f"{where} takes collectors, or a dict of them by name, not {meta!r}")
+    found: dict[str, Collector] = {}
+    for said in meta:
+        if isinstance(said, Mapping):
+            found |= (parse(said, where) or NOTHING).by_name
+        elif callable(said):
+            name, collector = _named(getattr(said, "__name__", "collected"), said, where)
+            found[name] = collector
+        elif said in COLLECTORS:
+            found[said] = _named(said, True, where)[1]
+        else:
+            known = ", ".join(COLLECTORS)
+            raise ConfigError(f"{where} there is no collector {said!r}; there are {known}")
+    return Collectors(found)
+
+
+def _named(name: str, said: Any, where: str) -> tuple[str, Collector]:
+    if name in RESERVED:
+        raise ConfigError(f"{where} {name!r} is recorded anyway; give the collector another name")
+    if callable(said):
+        return name, lambda function: said()
+    if name not in COLLECTORS:
+        if isinstance(said, str) and where != "meta=":
+            return name, _imported(said, where)
+        raise ConfigError(
+            f"{where} there is no collector {name!r}; there are {', '.join(COLLECTORS)}, and "
+            "functions that return a dict"
+        )
+    checked_names(name, said, where)
+    if name == "git":
+        return name, _git
+    if name == "tags":
+        tags = dict(said)
+        return name, lambda function: tags
+    if name == "packages":
+        wanted = None if said is True else tuple(said)
+        return name, lambda function: _packages(wanted)
+    patterns = tuple(said)
+    return name, lambda function: _variables(patterns)
+
+
+def _imported(name: str, where: str) -> Collector:
+    """A collector that a configuration names, `package.module:function`; imported when it is used."""
+    module, _, attribute = name.partition(":")
+
+    def collect(function: Any) -> Any:
+        import importlib
+
+        found: Any = importlib.import_module(module)
+        return functools.reduce(getattr, attribute.split("."), found)()
+
+    return collect
+
+
+# -- what each finds ------------------------------------------------------------------------------
+
+
+def _variables(patterns: tuple[str, ...]) -> dict[str, str]:
+    """Environment variables; a pattern never finds one whose name looks like a secret's."""
+    import os
+    from fnmatch import fnmatchcase
+
+    found = {}
+    for pattern in patterns:
+        if any(mark in pattern for mark in "*?["):
+            names = [n for n in os.environ if fnmatchcase(n, pattern) and not is_secret(n)]
+        else:
+            names = [pattern]
+        for name in sorted(names):
+            value = os.environ.get(name)
+            if value is not None:
+                found[name] = redacted(value)
+    return found
+
+
+@functools.cache
+def _packages(names: tuple[str, ...] | None) -> dict[str, str]:
+    """Versions of distributions; None: of all."""
+    from importlib import metadata
+
+    if names is None:
+        every = ((found.metadata["Name"], found.version) for found in metadata.distributions())
+        return dict(sorted((name, version) for name, version in every if name))
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _git(function: Any) -> dict[str, Any]:
+    """The commit of the function's source, or of the working directory."""
+    inner = getattr(function, "__wrapped__", function)
+    path = getattr(getattr(inner, "__code__", None), "co_filename", "")
+    directory = Path(path).parent if path and Path(path).is_file() else Path.cwd()
+    return _commit(str(directory.absolute()))
+
+
+@functools.cache
+def _commit(directory: str) -> dict[str, Any]:
+    """Commit, branch, and whether files that git knows were changed; once a process."""
+    import subprocess
+
+    command = ["git", "-C", directory, "status", "--porcelain=v2", "--branch", "-uno"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    if done.returncode:
+        return {}
+    found: dict[str, Any] = {"dirty": False}
+    for line in done.stdout.splitlines():
+        if line.startswith("# branch.oid "):
+            found["commit"] = line[13:]
+        elif line.startswith("# branch.head "):
+            found["branch"] = line[14:]
+        elif not line.startswith("#"):
+            found["dirty"] = True
+    return found
+
+
+# -- what the configuration says ------------------------------------------------------------------
+
+_configured: tuple[Settings | None, Collectors] = (None, NOTHING)
+
+
+def configured() -> Collectors:
+    """The collectors of the configuration, for every call and run.
+
+    Where that can't be read, there are none: whoever needs it for a cache is told.
+    """
+    global _configured
+    try:
+        found = settings()
+    except KeptError:
+        return NOTHING
+    if _configured[0] is not found:
+        _configured = found, parse(dict(found.meta), f"{found.source}: meta:") or NOTHING
+    return _configured[1]

@@ -1,0 +1,197 @@
+"""Two runs beside each other: what was reused, what was new, what drifted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wellkept.records import Call, Event
+from wellkept.runs.labels import event_label, records
+from wellkept.runs.table import Table, duration
+
+if TYPE_CHECKING:
+    from wellkept.runs.run import Run
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "spared", "gone")
+
+
+class Difference(NamedTuple):
+    """One call, in one run or in both."""
+
+    kind: str
+    """`reused`: a hit of what the other run had. `recomputed`: computed in both, with one result.
+    `drifted`: the same call with another result. `changed`: the same function and arguments, but
+    other code. `new`: not in the other run. `failed`: it raised. `spared`: not made any more, as a
+    call whose body had made it was a hit. `gone`: only in the other run, for other reasons.
+    """
+    call: str
+    """In one line."""
+    now: Event | None
+    before: Event | None
+
+
+class Comparison:
+    """What one run did, as compared with another.
+
+    Args:
+        run: the one.
+        other: the one that it is compared with.
+        differences: each call of either.
+    """
+
+    def __init__(self, run: Run, other: Run, differences: list[Difference]) -> None:
+        self.run, self.other = run, other
+        self.differences = differences
+
+    def of(self, kind: str) -> list[Difference]:
+        """Those of one kind."""
+        return [one for one in self.differences if one.kind == kind]
+
+    @property
+    def reused(self) -> list[Difference]:
+        """Hits of what the other run had."""
+        return self.of("reused")
+
+    @property
+    def recomputed(self) -> list[Difference]:
+        """Computed in both, with the same result."""
+        return self.of("recomputed")
+
+    @property
+    def drifted(self) -> list[Difference]:
+        """The same calls with other results: they depend on more than their arguments and code."""
+        return self.of("drifted")
+
+    @property
+    def changed(self) -> list[Difference]:
+        """The same functions and arguments, with other code."""
+        return self.of("changed")
+
+    @property
+    def new(self) -> list[Difference]:
+        """Calls that the other run did not make."""
+        return self.of("new")
+
+    @property
+    def failed(self) -> list[Difference]:
+        """Calls that raised."""
+        return self.of("failed")
+
+    @property
+    def spared(self) -> list[Difference]:
+        """Calls that the other run made inside one that is a hit now."""
+        return self.of("spared")
+
+    @property
+    def gone(self) -> list[Difference]:
+        """Calls that only the other run made."""
+        return self.of("gone")
+
+    def table(self) -> Table:
+        """Each call as a row, what matters most first."""
+        rows = [
+            {
+                "kind": one.kind,
+                "call": one.call,
+                "seconds": None if one.now is None else one.now.seconds,
+                "before": None if one.before is None else one.before.seconds,
+                "key": _said(one, lambda event: event.key),
+                "function": _said(one, lambda event: event.function),
+                "result": None if one.now is None else one.now.result,
+                "result_before": None if one.before is None else one.before.result,
+            }
+            for one in sorted(self.differences, key=lambda one: KINDS.index(one.kind))
+        ]
+        columns: list[tuple[str, Callable[[Any], str]]] = [
+            ("kind", lambda row: str(row["kind"])),
+            ("call", lambda row: str(row["call"])),
+            ("seconds", lambda row: duration(row["seconds"]) or "-"),
+            ("before", lambda row: duration(row["before"]) or "-"),
+            ("key", lambda row: str(row["key"] or "-")[:12]),
+        ]
+        counts = [f"{len(self.of(kind)):,} {kind}" for kind in KINDS if self.of(kind)]
+        return Table(rows, columns, "call", ", ".join(counts) or "neither run made a call")
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def _said(one: Difference, what: Callable[[Event], Any]) -> Any:
+    event = one.now or one.before
+    return None if event is None else what(event)
+
+
+def compare(run: Run, other: Run) -> Comparison:
+    """What a run did, as compared with another. Calls that had no key are in neither.
+
+    Raises:
+        StoreError: one can't be read.
+    """
+    now, before = _by_key(run), _by_key(other)
+    known = records(run.cache, now) | records(
+        other.cache, [key for key in before if key not in now]
+    )
+    same = {_asked(event, known.get(key)): key for key, event in before.items()}
+    found, met = [], set()
+    for key, event in now.items():
+        past = before.get(key)
+        if past is not None:
+            kind = _kind(event, past)
+        else:
+            twin = same.get(_asked(event, known.get(key)))
+            past = None if twin is None or twin in now else before[twin]
+            kind = "changed" if past is not None else "new"
+            if past is not None and twin is not None:
+                met.add(twin)
+        kind = "failed" if event.outcome == "failed" else kind
+        found.append(Difference(kind, event_label(event, known.get(key)), event, past))
+    for key, past in before.items():
+        if key not in now and key not in met:
+            kind = "spared" if _inside(past, before, now) else "gone"
+            found.append(Difference(kind, event_label(past, known.get(key)), None, past))
+    return Comparison(run, other, found)
+
+
+def _kind(event: Event, past: Event) -> str:
+    if event.result and past.result and event.result != past.result:
+        return "drifted"
+    return "reused" if event.outcome == "hit" else "recomputed"
+
+
+def _inside(event: Event, before: dict[str, Event], now: dict[str, Event]) -> bool:
+    """Whether a call was made, at some remove, by one that is a hit now."""
+    met: set[str] = set()
+    parent = event.parent
+    while parent is not None and parent not in met:
+        met.add(parent)
+        if parent in now:
+            return now[parent].outcome == "hit"
+        parent = before[parent].parent if parent in before else None
+    return False
+
+
+def _by_key(run: Run) -> dict[str, Event]:
+    """What a call gave in the end; a computation says more of it than the hits that follow."""
+    found: dict[str, Event] = {}
+    for event in run.events():
+        if event.key is not None and (event.key not in found or event.outcome != "hit"):
+            found[event.key] = event
+    return found
+
+
+def _asked(event: Event, call: Call | None) -> tuple[Any, ...] | str:
+    """A function and its arguments, whatever the code; the key, where the arguments are not known."""
+    if call is not None and call.function == event.function:
+        items = sorted((name, str(found.digest)) for name, found in call.arguments.items())
+        return event.function, *items
+    if event.arguments:
+        return event.function, *sorted(event.arguments.items())
+    return event.key or ""

@@ -1,0 +1,327 @@
+"""Where a result came from, and what became of it: found by digests, in what is kept."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from wellkept.caches import Cache, active, chosen
+from wellkept.errors import AmbiguousDigest, ConfigError, NotKept
+from wellkept.hashing import digest
+from wellkept.query import ANY, Match, Matches, named
+from wellkept.records import Call, Digest, Event
+from wellkept.runs.engines import carried, given, stands
+from wellkept.runs.graph import Graph
+from wellkept.runs.labels import called, event_label, records, short
+from wellkept.runs.links import links_of, parent_of, scalar
+from wellkept.runs.nodes import CALLED, GAVE, Edge, Node
+from wellkept.runs.report import summed
+
+if TYPE_CHECKING:
+    from wellkept.runs.run import Run
+
+__all__ = ["lineage", "of_run"]
+
+_NOTHING: tuple[Any, ...] = (None, True, False, "", (), [], {}, set())
+_ANYBODYS = frozenset(map(digest, _NOTHING))
+"""Values that lead from everywhere to everywhere."""
+
+
+def lineage(
+    of: Any,
+    *,
+    up: int | None = None,
+    down: int | None = None,
+    limit: int = 500,
+    cache: Cache | str | None = None,
+) -> Graph:
+    """Where a result came from, and what became of it, as far as calls are kept.
+
+    Up go the calls whose results were its arguments, and the call that made it; down those that took
+    its result, and those that it made. Calls are connected by the digests of values: two that gave
+    the same value are both where it may have come from. None, True, False and what is empty connect
+    nothing.
+
+    Args:
+        of: a kept value; its digest, or a call's key, or 4 or more digits of either; or a call, as a
+            `Call`, or what a query found.
+        up: at the most so many steps; all by default.
+        down: the same, the other way.
+        limit: at the most so many calls; `cut` says if there are more.
+        cache: where; the active one by default.
+
+    Raises:
+        NotKept: no kept call gave or took it.
+        AmbiguousDigest: the digits fit several.
+        Undigestible: the value has no identity.
+        ConfigError: a step or limit that is no number from 0 up, or no such cache.
+        StoreError: the store can't be read.
+    """
+    for name, steps, least in (("up", up, 0), ("down", down, 0), ("limit", limit, 1)):
+        if (steps is not None or least) and (type(steps) is not int or steps < least):
+            raise ConfigError(f"{name}= is a number from {least} up, not {steps!r:.80}")
+    where = active() if cache is None else chosen(cache)
+    walk = _Walk(where, limit)
+    focus = walk.begin(of)
+    walk.up(focus, up)
+    walk.down(focus, down)
+    return walk.graph(focus)
+
+
+class _Walk:
+    """Calls that were met, and the edges between them."""
+
+    def __init__(self, cache: Cache, limit: int) -> None:
+        self.cache, self.limit = cache, limit
+        self.links = links_of(cache)
+        self.calls: dict[str, Call] = {}
+        self.values: dict[str, Any] = {}
+        """Those that no kept call gave, by digest; None where the value is not known."""
+        self.versions: dict[str, set[str]] = {}
+        """Digests of values, and of the versions under which other engines have them."""
+        self._nodes: dict[str, list[Call]] | None = None
+        self.cut = False
+
+    # -- where it begins --------------------------------------------------------------------------
+
+    def begin(self, of: Any) -> list[str]:
+        """The nodes that are asked about."""
+        if isinstance(of, Call):
+            self.calls[of.key] = of
+            return [of.key]
+        if isinstance(of, (Matches, Match)):
+            found = self._met([of.call] if isinstance(of, Match) else of.calls())
+            if not found:
+                raise NotKept(f"no call fits {of!r}")
+            return [str(call.key) for call in found]
+        named = self._named(of) if isinstance(of, str) else None
+        return self._valued(str(digest(of)), repr(of), of) if named is None else named
+
+    def _named(self, text: str) -> list[str] | None:
+        """By a key or digest, or the beginning of one; None: it is none, and perhaps a value."""
+        low = text.lower()
+        if not 4 <= len(low) <= 64 or not set(low) <= set(string.hexdigits):
+            return None
+        fits = self._beginning(low) if len(low) < 64 else {low}
+        if len(fits) > 1:
+            shown = ", ".join(one[:16] for one in sorted(fits)[:3])
+            raise AmbiguousDigest(f"{text} fits several: {shown}; give more digits")
+        for one in fits:
+            if self._met(self.links.keyed({one}, 1)):
+                return [one]
+            if found := self._gave_or_took(one, None):
+                return found
+        if type(text) is Digest or len(low) == 64:
+            raise NotKept(f"no call or value {text} is kept in {self.cache}")
+        return None
+
+    def _beginning(self, low: str) -> set[str]:
+        """The keys and digests of values that begin so: one, or enough to see that it is not."""
+        fits: set[str] = set()
+        for field in ("key", "result", "given"):
+            for call in self.cache.query(**{field: named(low)}).calls():
+                met = [call.key, call.result, *(a.digest for a in call.arguments.values())]
+                fits.update(str(one) for one in met if one.startswith(low))
+                if len(fits) > 1:
+                    return fits
+        return fits
+
+    def _valued(self, value: str, shown: str, known: Any) -> list[str]:
+        found = self._gave_or_took(value, known if type(known) in (str, int, float) else None)
+        if not found:
+            raise NotKept(
+                f"{shown:.80} has no lineage in {self.cache}: no kept call gave it, and none took it"
+            )
+        return found
+
+    def _gave_or_took(self, value: str, known: Any) -> list[str]:
+        """The calls that gave a value; the value itself, if it was only taken."""
+        if gave := self._met(self.links.gave({value}, self.limit + 1)):
+            return [str(call.key) for call in gave]
+        if not self.links.took({value: known}, 1):
+            return []
+        self.values[value] = known
+        return [value]
+
+    # -- going on ---------------------------------------------------------------------------------
+
+    def up(self, nodes: Iterable[str], steps: int | None) -> None:
+        """To what led to these."""
+        front = [self.calls[node] for node in nodes if node in self.calls]
+        while front and (steps is None or steps > 0):
+            steps = None if steps is None else steps - 1
+            wanted = {
+                value for call in front for value in given(call).values() if value not in _ANYBODYS
+            }
+            parents = {parent for call in front if (parent := parent_of(call)) is not None}
+            front = self._met(
+                (*self.links.gave(wanted, self._most), *self.links.keyed(parents, self._most))
+            )
+
+    def down(self, nodes: Iterable[str], steps: int | None) -> None:
+        """To what came of these."""
+        listed = list(nodes)
+        values = {value: self.values[value] for value in listed if value in self.values}
+        front = [self.calls[node] for node in listed if node in self.calls]
+        while (front or values) and (steps is None or steps > 0):
+            steps = None if steps is None else steps - 1
+            for call in front:
+                values[str(call.result)] = scalar(self.cache, call)
+            taken = {at: value for at, value in values.items() if at not in _ANYBODYS}
+            keys = {str(call.key) for call in front}
+            found = [*self._took(taken, front), *self.links.made(keys, self._most)]
+            values, front = {}, self._met(found)
+
+    def _took(self, taken: dict[str, Any], front: list[Call]) -> list[Call]:
+        """The calls that took values, also as nodes of another engine."""
+        found = self.links.took(taken, self._most)
+        if any(stands(call) for call in front):
+            if self._nodes is None:
+                self._nodes = {}
+                for call in self.cache.query(metadata={"node": ANY}).calls():
+                    for value in given(call).values():
+                        self._nodes.setdefault(value, []).append(call)
+            found += [call for value in taken for call in self._nodes.get(value, ())]
+            itself = {str(call.result): scalar(self.cache, call) for call in found if carried(call)}
+            found += self.links.took(itself, self._most)
+        return found
+
+    @property
+    def _most(self) -> int:
+        """Calls of an answer: all that were met may be among them."""
+        return 2 * self.limit + 1
+
+    def _met(self, calls: Iterable[Call]) -> list[Call]:
+        """Those that are new; in place of one that carries a node's result, the node."""
+        new, todo = [], list(calls)
+        for call in todo:
+            version = carried(call)
+            if version is not None:
+                known = self.versions.setdefault(str(call.result), set())
+                if version not in known:
+                    known.add(version)
+                    todo += self.links.gave({version}, self._most)
+                continue
+            if call.key in self.calls:
+                continue
+            if len(self.calls) >= self.limit:
+                self.cut = True
+                break
+            self.calls[str(call.key)] = call
+            new.append(call)
+        return new
+
+    # -- what was met -----------------------------------------------------------------------------
+
+    def graph(self, focus: list[str]) -> Graph:
+        """Nodes in the order of time, with all edges between them."""
+        calls = sorted(self.calls.values(), key=lambda call: (call.created, call.key))
+        nodes = [Node(value, f"<{value[:12]}>", result=value) for value in self.values]
+        nodes += [
+            Node(
+                str(call.key),
+                *_named(call),
+                "failed" if call.state == "failed" else "",
+                call.seconds,
+                str(call.result),
+                call.created,
+            )
+            for call in calls
+        ]
+        gave: dict[str, list[str]] = {value: [value] for value in self.values}
+        for call in calls:
+            gave.setdefault(str(call.result), []).append(str(call.key))
+        for value, versions in self.versions.items():
+            gave.setdefault(value, []).extend(key for v in versions for key in gave.get(v, ()))
+        edges: list[Edge] = []
+        for call in calls:
+            edges += _edges(str(call.key), given(call), gave, parent_of(call))
+        return Graph(nodes, edges, focus, self.cut)
+
+
+def _named(call: Call) -> tuple[str, str]:
+    """A label, and the function; of another engine's, the node."""
+    node = stands(call)
+    return (
+        (called(call.function, call), call.function) if node is None else (node.label(), node.name)
+    )
+
+
+def _edges(
+    node: str, arguments: dict[str, str], gave: dict[str, list[str]], parent: Any
+) -> Iterator[Edge]:
+    for name, value in arguments.items():
+        if value not in _ANYBODYS:
+            for source in gave.get(value, ()):
+                if source != node:
+                    yield Edge(source, node, GAVE, name)
+    if isinstance(parent, str):
+        yield Edge(parent, node, CALLED)
+
+
+def of_run(run: Run) -> Graph:
+    """The calls of a run, and of other engines the nodes.
+
+    Raises:
+        StoreError: it can't be read.
+    """
+    events = _ended(summed(run.events()))
+    known = records(run.cache, [event.key for event in events.values()])
+    nodes: list[Node] = []
+    gave: dict[str, list[str]] = {}
+    arguments: dict[str, dict[str, str]] = {}
+    for at, event in events.items():
+        call = known.get(event.key or "")
+        arguments[at] = dict(event.arguments)
+        if call is not None and call.function == event.function and not event.arguments:
+            arguments[at] = {name: str(item.digest) for name, item in call.arguments.items()}
+        nodes.append(
+            Node(
+                at,
+                event_label(event, call),
+                event.function,
+                event.outcome,
+                event.seconds,
+                event.result,
+                event.at,
+            )
+        )
+        if event.result is not None:
+            gave.setdefault(event.result, []).append(at)
+    edges: list[Edge] = []
+    named = {} if run.record.engine == "kept" else _named_nodes(nodes)
+    for at, event in events.items():
+        flowed = {name: value for name, value in arguments[at].items() if name in named}
+        edges += _flowed(at, flowed, named)
+        rest = {name: value for name, value in arguments[at].items() if name not in named}
+        edges += _edges(at, rest, gave, event.parent)
+    return Graph(nodes, edges)
+
+
+def _named_nodes(nodes: list[Node]) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
+    for node in nodes:
+        found.setdefault(short(node.function), []).append(node)
+    return found
+
+
+def _flowed(at: str, arguments: dict[str, str], named: dict[str, list[Node]]) -> Iterator[Edge]:
+    """In a flow an argument has the name of the node that gave it: of several, as tasks are, the one
+    with that result, and all of them where their results were collected.
+    """
+    for name, value in arguments.items():
+        same = [node for node in named[name] if node.result == value]
+        for node in same or named[name]:
+            if node.id != at:
+                yield Edge(node.id, at, GAVE, name)
+
+
+def _ended(events: list[Event]) -> dict[str, Event]:
+    """What became of each call in the end, by key; those without one by their place."""
+    found: dict[str, Event] = {}
+    for i, event in enumerate(events):
+        at = event.key or f"#{i}"
+        if at not in found or event.outcome != "hit":
+            found[at] = event
+    return found

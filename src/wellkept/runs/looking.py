@@ -1,0 +1,140 @@
+"""What each layer of a cache has under a key, found out without leaving a trace in any of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from wellkept.caches import Cache
+from wellkept.conditions import Query
+from wellkept.errors import DecodeError, KeptError, StoreError
+from wellkept.hashing import buffer_digest
+from wellkept.records import Call
+from wellkept.stores.base import get_many
+from wellkept.stores.embedded import Embedded
+from wellkept.stores.medium import Medium
+from wellkept.stores.peeking import peek
+
+__all__ = ["Layer", "Look", "layers", "look"]
+
+_VERIFIED = 1 << 26
+"""Bytes of a result's blobs up to which they are read; of larger ones it is only seen that they are
+there."""
+
+
+class Layer(NamedTuple):
+    """One place that a cache reads."""
+
+    name: str
+    place: Any
+    where: tuple[Callable[[Call], bool], ...] = ()
+    """What a filtered cache shows of it."""
+    owed: Mapping[str, bytes] = {}
+    """Notes that this process is about to write."""
+
+    def notes(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Those of these notes that there are; raises as `find`."""
+        mine = {key: self.owed[key] for key in keys if key in self.owed}
+        return {**get_many(self.place.notes, keys), **mine}
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit; nothing is written, not even what queries go by.
+
+        Raises:
+            StoreError: the place can't be read.
+        """
+        return (call for call in peek(self.place, query) if all(fits(call) for fits in self.where))
+
+
+class Look(NamedTuple):
+    """What a layer has under a key."""
+
+    layer: Layer
+    state: str
+    """`kept`, `expired`, `evicted` (the record is there, the result is not), `damaged`, `hidden` (by a
+    filter), `absent`, or `unreachable`."""
+    call: Call | None = None
+    codec: str = ""
+    blobs: int = 0
+    trouble: str = ""
+
+
+def layers(cache: Cache) -> list[Layer]:
+    """The places that a cache reads, in the order in which it does."""
+    owed = dict(cache._notes)
+    return [layer._replace(owed=owed) for layer in _layers(cache.place, str(cache), ())]
+
+
+def _layers(place: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:
+    while not hasattr(place, "places"):
+        beneath = getattr(place, "place", None)
+        if beneath is None:
+            yield Layer(name, place, where)
+            return
+        if (fits := getattr(place, "where", None)) is not None:
+            where = (*where, fits)
+        place = beneath
+    for part in place.places:
+        yield from _layers(part, place._names.get(id(part), name), where)
+
+
+def look(layer: Layer, key: bytes) -> Look:
+    """What it has. Nothing is counted, healed, copied nearer or remembered."""
+    place = layer.place
+    try:
+        row = place.fetch(key)
+        call = None if row is None else place.calls.get(key.hex())
+        if row is None or call is None:
+            return Look(layer, "absent")
+        if not all(fits(call) for fits in layer.where):
+            return Look(layer, "hidden", call)
+        if row.frame is None:
+            return Look(layer, "evicted", call)
+        _check(place, row.frame)
+    except DecodeError as error:
+        return Look(layer, "damaged", _record(place, key), trouble=str(error))
+    except StoreError as error:
+        return Look(layer, "unreachable", trouble=str(error))
+    late = not math.isinf(row.body.expires) and row.body.expires <= time.time()
+    codec, blobs = row.frame.codec, len(row.frame.blobs)
+    return Look(layer, "expired" if late else "kept", call, codec, blobs)
+
+
+def _record(place: Any, key: bytes) -> Call | None:
+    try:
+        found: Call | None = place.calls.get(key.hex())
+    except KeptError:
+        return None
+    return found
+
+
+def _check(place: Any, frame: Any) -> None:
+    """Whether the blobs are there and what their names say, as loading them would find out; but here
+    a damaged one stays.
+
+    Raises:
+        DecodeError: one is not.
+        StoreError: one can't be read.
+    """
+    read = sum(size for size, _ in frame.blobs) <= _VERIFIED
+    for size, name in frame.blobs:
+        text = name.hex()
+        if isinstance(place, Embedded):
+            path = place.blobs.path(text)
+            there = path.stat().st_size if path.exists() else None
+            if there == size and read:
+                place.blobs.get(text)
+        elif isinstance(place, Medium) and read:
+            content = place.values.items.get(f"blobs/{text}")
+            there = None if content is None else size
+            plain = content is not None and memoryview(content).nbytes == size
+            if plain and buffer_digest(content) != name:
+                there = -1
+        else:
+            continue
+        if there is None:
+            raise DecodeError(f"the blob {text} is missing")
+        if there != size:
+            raise DecodeError(f"the blob {text} is not what its name says")

@@ -1,0 +1,313 @@
+"""What happens in a run, gathered in memory and written in batches.
+
+A hit in a run must cost hardly more than one outside: it moves a count, and nothing else. A thread
+writes what is new every few seconds, so that a killed process loses no more than that.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from wellkept.caches import Cache
+from wellkept.caches.threads import inherited, reach_threads
+from wellkept.errors import KeptError, tell
+from wellkept.records import Event, RunRecord
+from wellkept.runs.events import Totals, pack, pack_totals, unpack
+from wellkept.runs.notes import EVENTS, TOTALS, notes_of, writer
+from wellkept.stores.base import Store, put_many
+from wellkept.stores.memory import Memory
+
+__all__ = ["OPEN", "Hit", "Recorder", "current", "flush_all", "recorder"]
+
+_FIRST, _LATER = 0.5, 5.0  # seconds between writes, of a young run and of an old one
+_MANY = 2_000  # events that are written sooner
+_HELD = 10_000  # different hits that are counted in one table
+_UNWRITTEN = 100  # notes that wait for a store that does not take them
+
+Asked = bytes | tuple[bytes, bytes]
+"""The key of a call, and of the call whose body made it, if one did."""
+
+OPEN: list[Recorder] = []
+"""The recorders of this process. While it is empty, a call has nothing to look for."""
+current: ContextVar[Recorder | None] = ContextVar("wellkept.run", default=None)
+
+
+def recorder() -> Recorder | None:
+    """The innermost run that is open here, or where this thread was started."""
+    found = current.get()
+    if found is None:
+        found = inherited(current)
+    while found is not None and found.closed:  # a task or a thread may outlive its run
+        found = found.outer
+    return found
+
+
+Hit = list[Any]
+"""Hits of one call by one parent: how many, how many of them are written, since when, the function's
+name and code, and the body of the record.
+
+A list, as it is made in a third of the time of an object: who calls a thousand kept functions once each
+waits for none. An `Event` is made when it is written.
+"""
+
+
+def _event(at: Asked, hit: Hit, count: int) -> Event:
+    """So many of them."""
+    key, parent = at if isinstance(at, tuple) else (at, None)
+    _, _, since, (function, code), body = hit
+    return Event(
+        outcome="hit",
+        function=function,
+        key=key.hex(),
+        result=body.result.hex(),
+        at=since,
+        seconds=body.seconds,
+        count=count,
+        parent=None if parent is None else parent.hex(),
+        code=code,
+    )
+
+
+class Recorder:
+    """Gathers and writes the events of one run in this process.
+
+    Args:
+        record: of the run.
+        cache: beside whose calls it is written; None: it is only held in memory.
+        outer: the run that is open around it.
+
+    It pickles as a recorder of the same run in another process, which writes events of its own.
+    """
+
+    def __init__(self, record: RunRecord, cache: Cache | None, outer: Recorder | None) -> None:
+        self.record, self.cache, self.outer = record, cache, outer
+        self.notes: Store[bytes] = Memory() if cache is None else notes_of(cache)
+        self.closed = False
+        self.own = False
+        """Whether the `with` block of the run is in this process."""
+        self._joins = 0
+        self.hits: dict[Asked, Hit] = {}
+        """By key and parent. Only ever counted up, so that no thread loses what another counts."""
+        self._begin()
+        self._told = False
+        _all.add(self)
+
+    def _begin(self) -> None:
+        """Nothing is gathered: at first, and in a forked child, whose parent writes the rest."""
+        self.hits = {}
+        # Tables that were full lately, and before that: a thread may still count in one.
+        self._full: list[dict[Asked, Hit]] = []
+        self._older = self._full
+        self._events: deque[Event] = deque()
+        self.totals = Totals()
+        self._waiting: dict[str, bytes] = {}  # notes that were not taken yet
+        self._writer, self._number = writer(), 0
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- gathering --------------------------------------------------------------------------------
+
+    def first(self, at: Asked, hit: Hit) -> None:
+        """Count a hit, and others like it there from now on."""
+        if len(self.hits) >= _HELD:
+            with self._lock:
+                if len(self.hits) >= _HELD:
+                    self._full.append(self.hits)
+                    self.hits = {}
+            self._wake.set()
+        found = self.hits.setdefault(at, hit)
+        if found is not hit:  # another thread was faster
+            found[0] += 1
+        if self._thread is None:
+            self._start()
+
+    def put(self, event: Event) -> None:
+        """Record an event."""
+        self._events.append(event)
+        if self._thread is None:
+            self._start()
+        elif len(self._events) >= _MANY:
+            self._wake.set()
+            if len(self._events) >= 20 * _MANY:  # the writer is behind: who is fast waits for it
+                self.flush()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and not self.closed:
+                reference = weakref.ref(self)
+                self._thread = threading.Thread(
+                    target=_keep_writing,
+                    args=(reference, self._wake),
+                    name="wellkept-run",
+                    daemon=True,
+                )
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # no threads any more: at exit it is written
+                    self._thread.start()
+                if os.getpid() != _main:
+                    _at_child_exit(reference)
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write what is new. Where the store does not take it, it waits for the next time."""
+        with self._lock:
+            events = [self._events.popleft() for _ in range(len(self._events))]
+            events += self._counted()
+            for event in events:
+                self.totals = self.totals.add(event)
+            for i in range(0, len(events), _MANY):
+                self._number += 1
+                name = f"{EVENTS}{self.record.id}/{self._writer}/{self._number:06}"
+                self._waiting[name] = pack(events[i : i + _MANY])
+            while len(self._waiting) > _UNWRITTEN:
+                lost = unpack(self._waiting.pop(next(iter(self._waiting))))
+                count = sum(event.count for event in lost)
+                self.totals = self.totals._replace(lost=self.totals.lost + count)
+            if self._waiting:
+                self._write()
+
+    def _counted(self) -> Iterator[Event]:
+        tables = [*self._older, *self._full, self.hits]
+        self._older, self._full = self._full, []
+        for table in tables:
+            for at, hit in list(table.items()):
+                new = hit[0] - hit[1]
+                if new:
+                    hit[1] += new
+                    yield _event(at, hit, new)
+                    hit[2] = time.time()
+
+    def _write(self) -> None:
+        totals = {f"{TOTALS}{self.record.id}/{self._writer}": pack_totals(self.totals)}
+        try:
+            put_many(self.notes, self._waiting | totals)
+        except KeptError as error:
+            if not self._told:
+                self._told = True
+                tell(f"the events of the run {self.record.id} can't be written: {error}")
+        else:
+            self._waiting = {}
+
+    def unwritten(self) -> list[Event]:
+        """What the store has not taken."""
+        with self._lock:
+            return [event for note in list(self._waiting.values()) for event in unpack(note)]
+
+    def close(self) -> None:
+        """Write all, and record nothing more."""
+        self.closed = True
+        with contextlib.suppress(ValueError):
+            OPEN.remove(self)
+        self._wake.set()
+        self.flush()
+
+    def open(self) -> None:
+        """Let calls find that there is something to record."""
+        reach_threads(current)
+        if self not in OPEN:
+            OPEN.append(self)
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """Record what happens in a block, here and now, whatever run it would be part of."""
+        if self.closed or current.get() is self:
+            yield
+            return
+        with self._lock:
+            self._joins += 1
+            self.open()
+        token = current.set(self)
+        try:
+            yield
+        finally:
+            current.reset(token)
+            with self._lock:
+                self._joins -= 1
+                if not self.own:
+                    if not self._joins and self in OPEN:
+                        OPEN.remove(self)
+                    self.flush()  # a worker may be gone any moment
+
+    @property
+    def travels(self) -> bool:
+        """Whether another process can write events of the run too."""
+        return self.cache is not None and self.cache.url is not None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rejoined, (self.record, self.cache)
+
+
+def flush_all() -> None:
+    """Write what this process has gathered, so that whoever reads the notes finds it there."""
+    for found in list(_all):
+        with contextlib.suppress(Exception):  # told of by the run itself
+            found.flush()
+
+
+def _rejoined(record: RunRecord, cache: Cache) -> Recorder:
+    """The recorder of a run in this process."""
+    for found in (*OPEN, *_elsewhere):
+        if found.record.id == record.id:
+            return found
+    found = Recorder(record, cache, None)
+    _elsewhere.append(found)
+    return found
+
+
+_elsewhere: deque[Recorder] = deque(maxlen=8)
+
+
+def _keep_writing(reference: weakref.ref[Recorder], wake: threading.Event) -> None:
+    pause = _FIRST
+    while True:
+        wake.wait(pause)
+        wake.clear()
+        pause = min(pause * 1.5, _LATER)
+        found = reference()
+        if found is None or found.closed or found._wake is not wake:
+            return
+        with contextlib.suppress(Exception):  # a bug here must not end the writing
+            found.flush()
+        del found
+
+
+_all: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_main = os.getpid()
+
+
+def _at_child_exit(reference: weakref.ref[Recorder]) -> None:
+    """The children of multiprocessing leave without atexit."""
+    from multiprocessing import util  # in a child of it, it is there
+
+    util.Finalize(None, _flush_one, args=(reference,), exitpriority=10)
+
+
+def _flush_one(reference: Any) -> None:
+    found = reference()
+    if found is not None:
+        found.flush()
+
+
+atexit.register(flush_all)  # after the caches are, so it runs before they close
+
+
+def _after_fork() -> None:
+    for found in list(_all):
+        found.own = False
+        found._begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

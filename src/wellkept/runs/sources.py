@@ -1,0 +1,123 @@
+"""The source of kept functions as it was when their results were computed, as notes beside them.
+
+`code/<identity>` says of which function it is and what was reached: `{"function": …, "parts": {name:
+digest}}`, by `module:qualname`, the function itself first. `code/<digest of a part>` is its text:
+Python without comments and docstrings. An identity is the part behind the colon of a call's `code`
+(`deep:…`, `code:…`), or the argument `@class` of a call of a method. They are written with the first
+result that is kept under an identity, so that years later it can be told what changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from wellkept.caches import Cache
+from wellkept.errors import ConfigError, KeptError
+from wellkept.stores.base import Store, get_many, put_many
+
+__all__ = ["Source", "note_sources", "recorded", "sources"]
+
+CODE = "code/"
+
+
+class _Shown(Protocol):
+    @property
+    def digest(self) -> str: ...
+    @property
+    def text(self) -> str | None: ...
+
+
+class Source(NamedTuple):
+    """What is recorded of one code identity."""
+
+    function: str
+    """The name under which calls are kept."""
+    parts: dict[str, str]
+    """Digest of each function, class and constant that was reached, by `module:qualname`."""
+
+
+class _Place(Protocol):
+    @property
+    def notes(self) -> Any: ...
+
+
+def _key(identity: str) -> str:
+    return CODE + identity.rpartition(":")[2]
+
+
+def recorded(place: _Place, identity: str) -> Source | None:
+    """What an identity was made from.
+
+    Args:
+        place: a place, as `cache.place`.
+        identity: the `code` of a call, with what stands before the colon or without.
+
+    Returns:
+        None where nothing is recorded of it: it is a version, or older than this record.
+
+    Raises:
+        StoreError: the place can't be read.
+    """
+    try:
+        note = place.notes.get(_key(identity))
+        said = json.loads(note) if note is not None else None
+        return None if said is None else Source(str(said["function"]), dict(said["parts"]))
+    except (ConfigError, ValueError, KeyError, TypeError):  # a version may be no key; damaged
+        return None
+
+
+def sources(place: _Place, identity: str) -> Mapping[str, str | None]:
+    """The source of each part of an identity, by `module:qualname`; None where it had none.
+
+    Args:
+        place: a place, as `cache.place`.
+        identity: the `code` of a call, with what stands before the colon or without.
+
+    Returns:
+        Nothing where nothing is recorded of it: it is a version, or older than this record.
+
+    Raises:
+        StoreError: the place can't be read.
+    """
+    found = recorded(place, identity)
+    if found is None:
+        return {}
+    texts = get_many(place.notes, [CODE + digest for digest in found.parts.values()])
+    return {
+        name: texts[CODE + digest].decode() if CODE + digest in texts else None
+        for name, digest in found.parts.items()
+    }
+
+
+def note_sources(
+    cache: Cache, identity: str, function: str, shown: Callable[[], Mapping[str, _Shown]]
+) -> None:
+    """Write down the source of an identity, unless this process did already or it is there. A cache
+    that does not take it goes without.
+
+    Args:
+        identity: in hex.
+        function: the name under which calls are kept.
+        shown: gives the parts; it takes time.
+    """
+    key = CODE + identity
+    if key in cache.noted:
+        return
+    cache.noted.add(key)
+    with contextlib.suppress(KeptError):
+        notes: Store[bytes] = cache.place.notes
+        if notes.get(key) is not None:
+            return
+        parts = shown()
+        items = {
+            CODE + part.digest: part.text.encode()
+            for part in parts.values()
+            if part.text is not None
+        }
+        there = get_many(notes, items)
+        said = {"function": function, "parts": {name: p.digest for name, p in parts.items()}}
+        put_many(notes, {name: item for name, item in items.items() if name not in there})
+        notes.put(key, json.dumps(said).encode())  # last: who sees it finds the texts

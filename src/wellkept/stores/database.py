@@ -1,0 +1,438 @@
+"""One SQLite file and this process's one connection to it: opening, forking, damage, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from wellkept.errors import StoreError, tell
+from wellkept.guards import Guard, on_stack, settle, settles
+from wellkept.stores.filesystem import alone, identity, on_network, refuse_irregular
+from wellkept.stores.snapshots import watch as watch_snapshot
+from wellkept.stores.transactions import DRIVER, Step, Token, Writing, is_damage
+from wellkept.stores.walindex import WalIndex
+
+__all__ = ["DRIVER", "Database", "Token", "is_damage", "on_network"]
+
+_BUSY = 30.0  # seconds to wait for another process's write before giving up on keeping a result
+
+
+class Database:
+    """A connection, shared by the threads of a process under a lock, made anew after a fork.
+
+    Args:
+        path: the file.
+        schema: called with a new connection inside a write transaction; makes or checks the tables.
+        durable: `synchronous=FULL`, so that a commit survives a loss of power.
+        network: the file is on a network file system, where WAL is unsafe: a rollback journal.
+        disposable: a damaged file is set aside and a new one begins; else that is an error.
+
+    `lock` guards `connection`; `token` tells cheaply whether anything was committed since.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Callable[[sqlite3.Connection], None],
+        *,
+        durable: bool = False,
+        network: bool | None = None,
+        disposable: bool = True,
+    ) -> None:
+        self.path = path
+        self.disposable = disposable
+        self.lock = Guard()
+        self.network = on_network(path.parent) if network is None else network
+        self.changed: Callable[[], None] | None = None
+        """Called whenever `words` has become another, or none: after opening, closing and forking."""
+        self.rolled_back: Callable[[], None] | None = None
+        """Called after a transaction was rolled back."""
+        self.step: Step = None
+        """The tokens just before and after this process's last commit."""
+        self._schema = schema
+        self.durable = durable
+        self._connection: sqlite3.Connection | None = None
+        self._cursor: sqlite3.Cursor | None = None
+        self._snapshot: Token | None = None  # what the open read transaction sees
+        self._reading = False
+        self.writer: FrameType | None = None
+        """The call that has a write transaction open."""
+        self._lately = False
+        self._last: Token | None = None
+        self._watch: WalIndex | None = None
+        self._identity: tuple[int, int] | None = None
+        self.readonly = False
+        self.room = 524_288  # KiB: the rows of a million calls
+        """KiB of the file that are held in memory, as far as they are touched."""
+        self.set_aside = 0
+        """How many damaged files were set aside in this process."""
+        _all.add(self)
+        settles(self)
+
+    # -- the connection ---------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, outside any snapshot; call with `lock` held."""
+        if self._reading:
+            self._end_snapshot()
+        c = self._connection
+        if c is None:
+            return self.open()
+        if c.in_transaction and not on_stack(self.writer):
+            self.roll_back()  # an exception came where nothing could see to it
+            self.writer = None
+            return self._connection or self.open()
+        return c
+
+    def roll_back(self) -> None:
+        """Undo the transaction that is open, if one is; call with `lock` held."""
+        if self.rolled_back is not None:
+            self.rolled_back()  # first: what was noted of it must not outlive it
+        c = self._connection
+        try:
+            if c is not None and c.in_transaction:
+                c.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.close()  # with its connection a transaction ends too
+
+    def settle(self) -> None:
+        """See `wellkept.guards.settle`."""
+        c = self._connection
+        if c is not None and c.in_transaction and self.lock.acquire(blocking=False):
+            try:
+                if not self._reading:
+                    self.connection  # noqa: B018  which looks
+            finally:
+                self.lock.release()
+
+    @property
+    def words(self) -> memoryview | None:
+        """The WAL index header as 64-bit words, or None where there is none to watch."""
+        return self._watch.words if self._watch else None
+
+    def open(self) -> sqlite3.Connection:
+        """Open, or open anew.
+
+        Raises:
+            StoreError: it can't be opened, or a newer wellkept made it.
+        """
+        with self.lock, _opening, alone(self.path.parent):
+            self.close()
+            try:
+                c = self._connect()
+            except DRIVER as error:
+                if not is_damage(error) or not self.disposable:
+                    raise StoreError(f"can't open {self.path}: {error}") from error
+                self._set_aside(error)
+                try:
+                    c = self._connect()
+                except DRIVER as again:
+                    raise StoreError(f"can't open {self.path}: {again}") from again
+            self._identity = identity(self.path)
+            if not self.network:
+                self._watch = WalIndex.of(self.path)
+            self._connection = c  # last: it stands for the rest
+            self._tell()
+            return c
+
+    def hold(self, room: int) -> None:
+        """Hold no more than so many KiB of the file in memory; raises as `open`."""
+        self.room = room
+        with self.lock:
+            self.connection.execute(f"PRAGMA cache_size = -{room}")
+
+    def _connect(self) -> sqlite3.Connection:
+        refuse_irregular(self.path)
+        self.readonly = not os.access(
+            self.path if self.path.exists() else self.path.parent, os.W_OK
+        )
+        options = "?mode=ro" if self.readonly else ""
+        if self.readonly and not os.access(self.path.parent, os.W_OK):
+            if not self.path.exists():
+                raise StoreError(f"can't make {self.path}: its directory can't be written to")
+            if not Path(f"{self.path}-wal").exists():
+                options = "?immutable=1"  # SQLite could not make its -shm file here
+        c = sqlite3.connect(
+            f"{self.path.resolve().as_uri()}{options}",
+            uri=True,
+            timeout=_BUSY,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        c.text_factory = _text
+        try:
+            c.execute(f"PRAGMA cache_size = -{self.room}")
+            if not self.readonly:
+                self._prepare(c)
+            self._schema(c)
+        except BaseException:
+            c.close()
+            raise
+        return c
+
+    def _prepare(self, c: sqlite3.Connection) -> None:
+        mode = "delete" if self.network else "wal"
+        deadline = time.monotonic() + _BUSY
+        while True:
+            try:
+                (got,) = c.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+                break
+            except sqlite3.OperationalError as error:
+                # Changing the mode ignores the busy handler while another process does the same.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        if got != mode:
+            raise sqlite3.DatabaseError(f"malformed: the journal mode stays {got}")
+        c.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
+        c.execute("PRAGMA wal_autocheckpoint = 4000")
+        c.execute("PRAGMA journal_size_limit = 67108864")
+
+    def close(self) -> None:
+        with self.lock, _opening:
+            # In this order: the mapping's descriptor must outlive the connection (see WalIndex).
+            c = self._connection
+            self._no_connection()
+            if c is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    c.close()
+            if self._watch is not None:
+                watch, self._watch = self._watch, None
+                try:
+                    self._tell()
+                finally:
+                    del c  # so also where it could not be closed above
+                    watch.close()
+
+    def _no_connection(self) -> None:
+        self._connection = self._cursor = self._snapshot = self._last = self.writer = None
+        self._reading = False
+
+    def _tell(self) -> None:
+        if self.changed is not None:
+            self.changed()
+
+    def token(self) -> Token | None:
+        """Differs after any commit by any process; None where that can't be seen."""
+        watch = self._watch
+        return watch.token() if watch else None
+
+    def replaced(self) -> bool:
+        """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
+        return self._connection is not None and identity(self.path) != self._identity
+
+    def rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """What a query selects, all at once.
+
+        Raises:
+            StoreError: the file can't be read.
+        """
+        try:
+            with self.lock:
+                return iter(self.connection.execute(query, values).fetchall())
+        except DRIVER as error:
+            raise self.failed("read", error) from error
+
+    def fetch(self, query: str, row: int) -> Any:
+        """The one row of a point read, or None; a burst of them shares a read transaction.
+
+        Raises:
+            StoreError: the file can't be read.
+        """
+        try:
+            with self.lock:
+                watch = self._watch
+                if watch is None:
+                    return self.connection.execute(query, (row,)).fetchone()
+                words = watch.words
+                now = (words[1], words[5])
+                if now == self._snapshot:
+                    self._lately = True
+                    return self._cursor.execute(query, (row,)).fetchone()  # type: ignore[union-attr]  # it came with the snapshot
+                return self._fetch_anew(query, row, now)
+        except DRIVER as error:
+            raise self.failed("read", error) from error
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                settle()
+            raise
+
+    def _fetch_anew(self, query: str, row: int, now: Token) -> Any:
+        c = self.connection
+        if now != self._last:  # no burst: somebody commits between the reads
+            self._last = now
+            return c.execute(query, (row,)).fetchone()
+        if self._cursor is None:
+            self._cursor = c.cursor()
+        self._reading = self._lately = True
+        c.execute("BEGIN")
+        found = self._cursor.execute(query, (row,)).fetchone()
+        if self.token() == now:
+            self._snapshot = now
+            watch_snapshot(self)
+        else:
+            self._end_snapshot()
+        return found
+
+    def _end_snapshot(self) -> None:
+        self._snapshot = None
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("COMMIT")
+        self._reading = False
+
+    def end_if_idle(self) -> bool:
+        """End the snapshot if nothing was read since the last call; whether none is open now."""
+        lock = self.lock
+        if not lock.acquire(blocking=False):
+            return False
+        try:
+            if self._lately:
+                self._lately = False
+            elif self._reading:
+                self._end_snapshot()
+            return not self._reading
+        finally:
+            lock.release()
+
+    # -- transactions -----------------------------------------------------------------------------
+
+    def writing(self, then: Callable[[Step], object] | None = None) -> Writing:
+        """A write transaction: committed at the end, rolled back by an exception.
+
+        Args:
+            then: told of the tokens before and after the commit (see `Writing`), before another thread
+                can read or write here.
+
+        Raises:
+            StoreError: the disk is full, the file can't be written to, or stays locked.
+        """
+        return Writing(self, then)
+
+    def failed(self, what: str, error: Exception) -> StoreError:
+        """The error to raise for a driver's; a damaged file is set aside first."""
+        if self.disposable and (is_damage(error) or self._refuses_writes(error)):
+            self.damaged(error)
+        return StoreError(f"can't {what} {self.path}: {error}")
+
+    # -- damage -----------------------------------------------------------------------------------
+
+    def _refuses_writes(self, error: Exception) -> bool:
+        # A byte of the header says which versions of SQLite may write: flipped, it says none.
+        plain = getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY"
+        return plain and not self.readonly and os.access(self.path, os.W_OK)
+
+    def damaged(self, cause: Exception) -> None:
+        """Set the file aside and begin a new one; work goes on."""
+        with self.lock, _opening, alone(self.path.parent):
+            done = self.replaced()  # by another process
+            self.close()
+            if not done:
+                self._set_aside(cause)
+
+    def _set_aside(self, cause: Exception) -> None:
+        kept = self.path.with_name(f"{self.path.stem}.damaged-{time.time_ns()}{self.path.suffix}")
+        try:
+            self.path.rename(kept)
+            for end in ("-wal", "-shm", "-journal"):
+                with contextlib.suppress(FileNotFoundError):
+                    Path(f"{self.path}{end}").rename(f"{kept}{end}")
+        except OSError as error:
+            raise StoreError(f"{self.path} is damaged and can't be moved aside: {error}") from error
+        self.set_aside += 1
+        tell(
+            f"{self.path} is damaged ({cause}); it is kept as {kept.name} and a new index begins. "
+            "`wellkept verify --repair` recovers what it can."
+        )
+
+    # -- fork -------------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        # SQLite's own tables say which locks this process holds. A child would believe them, not
+        # take the locks, and lose its log when the parent closes: so there is nothing to inherit.
+        # Until the fork is over no thread may connect again: a child that was forked in the midst of
+        # its transaction would wait forever for a lock that its own tables say is held.
+        if self.lock.acquire(timeout=_PATIENCE):
+            _forking.held.append(self.lock)
+            c = self._connection
+            if c is not None and (self._reading or not c.in_transaction):
+                self.close()
+
+    def _forked(self) -> None:
+        self.lock = Guard()  # another thread may have held it at the fork
+        if self._connection is not None:
+            _abandon(self._connection)
+        self._no_connection()
+        if self._watch is not None:
+            # The file descriptor and mapping stay: closing them would be harmless for the parent's
+            # locks but not for another connection that the child opens.
+            _leaked.append(self._watch)
+            self._watch = None
+        self._tell()
+
+
+_all: weakref.WeakSet[Database] = weakref.WeakSet()
+_leaked: list[Any] = []
+_opening = Guard()
+"""Held while a connection and its mapping come or go together; see `WalIndex`."""
+_PATIENCE = 5.0  # seconds for which a fork waits for a thread that writes
+
+
+class _Forking(threading.local):
+    """What this thread holds while it forks."""
+
+    def __init__(self) -> None:
+        self.held: list[Guard] = []
+
+
+_forking = _Forking()
+
+
+def _abandon(connection: sqlite3.Connection) -> None:
+    # SQLite forbids using, and even closing, a connection that was carried across a fork
+    # (https://www.sqlite.org/howtocorrupt.html, section 2.6), so it must outlive the interpreter.
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _before_fork() -> None:
+    for database in list(_all):
+        try:
+            database._before_fork()
+        except Exception as error:  # noqa: BLE001  a fork goes on, and its locks are released
+            tell(f"{database.path} could not be closed before a fork: {error}")
+
+
+def _after_fork_here() -> None:
+    while _forking.held:
+        _forking.held.pop().release()
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = Guard()
+    _forking.held = []
+    WalIndex.forget()
+    for database in list(_all):
+        database._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork
+    )
+
+
+def _text(raw: bytes) -> str:
+    # One text that is not UTF-8 is one damaged row, and no reason to refuse the statement.
+    return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,412 @@
+"""The embedded store: `index.sqlite` and `blobs/` in one directory.
+
+A fetch is one statement, a commit one transaction. Blobs are written before the record that names
+them, so a record never names bytes that are not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wellkept.codecs import LARGE, Blob, Frame
+from wellkept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
+from wellkept.hashing import buffer_digest
+from wellkept.records import Buffer, Call, Metadata, Value
+from wellkept.stores.blobs import Blobs
+from wellkept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
+from wellkept.stores.database import Database, Token
+from wellkept.stores.listing import Listing
+from wellkept.stores.locks import Locks
+from wellkept.stores.netlocks import NetworkLocks
+from wellkept.stores.notes import IndexNotes
+from wellkept.stores.shelves import Calls, Values
+from wellkept.stores.tables import arguments_text, make
+
+if TYPE_CHECKING:
+    from wellkept.conditions import Query
+    from wellkept.stores.tabling import Table
+
+__all__ = ["Embedded", "Row"]
+
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory made by kept. See https://bford.info/cachedir/
+"""
+_FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.value WHERE c.id = ?'
+
+
+class Row(NamedTuple):
+    """What one statement fetches: a verified body, and the verified frame of the result if kept."""
+
+    body: Body
+    frame: Frame | None
+    exact: bool = True
+    """Whether a change of it would show in `Embedded.token`."""
+
+
+class Embedded:
+    """A directory that holds calls and values.
+
+    Args:
+        root: the directory; made with mode 0700 when needed.
+        index: the SQLite file; `index.sqlite` in the directory by default.
+        durability: `"process"` (survives a killed process) or `"power"` (survives a power cut).
+        trust: take values from a directory that others can write to.
+        readonly: map arrays read-only instead of copy-on-write.
+        network: the directory is on a network file system; found out by default.
+
+    Raises:
+        UntrustedSource: others can write to the directory, and it is not trusted.
+        StoreError: the directory can't be made or read, or a newer wellkept made it.
+    """
+
+    trusts: Any = None
+    """Who signs what is kept, and whose signatures are believed: `wellkept.stores.keyring.Trusts`. None: who
+    can write to the directory is trusted.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        durability: str = "process",
+        trust: bool = False,
+        readonly: bool = False,
+        network: bool | None = None,
+        index: Path | None = None,
+    ) -> None:
+        if durability not in ("process", "power"):
+            raise ConfigError(f"durability is 'process' or 'power', not {durability!r}")
+        self.root = Path(root).expanduser().absolute()
+        durable = durability == "power"
+        self.trust = trust
+        _prepare(self.root, trust)
+        self.blobs = Blobs(
+            self.root / "blobs", self.root / "tmp", durable=durable, readonly=readonly
+        )
+        file = index or self.root / "index.sqlite"
+        self.database = Database(file, make, durable=durable, network=network)
+        self.locks: Locks | NetworkLocks = Locks(self.root / "locks")
+        if self.database.network:
+            self.locks = NetworkLocks(self.database, self.root / "locks")
+        self.locks.waits = self.root / "tmp"
+        self.calls = Calls(self)
+        self.values = Values(self)
+        self.notes = IndexNotes(self.database, self._noted)
+        pending = self.root / "pending"
+        self.listing = Listing(self.database, pending, self._noted, direct=durable)
+        self._functions: dict[tuple[str, str], int] = {}
+        self._looked = 0.0
+        self._listeners: list[Callable[[], None]] = []
+        self.database.changed = self._changed
+        self.database.rolled_back = self._rolled_back
+        self.database.open()
+        if not self.database.readonly:
+            self.blobs.sweep()
+
+    # -- one trip ---------------------------------------------------------------------------------
+
+    def fetch(self, key: bytes) -> Row | None:
+        """The call under a key and its result's frame, both verified, in one statement.
+
+        Raises:
+            DamagedValue: the row is damaged.
+            StoreError: the index can't be read.
+        """
+        found = self.database.fetch(_FETCH, rowid(key))
+        if found is None:
+            return None
+        sealed, head = found
+        content = unseal(key, sealed)
+        body = Body.unpack(content)
+        if len(content) > BODY_SIZE:
+            frame = Frame.unpack(content[BODY_SIZE:])
+        elif head is None:
+            return Row(body, None)
+        else:
+            frame = Frame.unpack(unseal(body.result, head))
+        return Row(body, frame if self.trusts is None else self.trusts.read(body.result, frame))
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit, in the order that is asked for, read as they are asked for.
+
+        Raises:
+            StoreError: the index can't be read, or what queries go by not be brought up to date.
+        """
+        from wellkept.stores import finding, scanning  # who only calls has no need of them
+
+        current = self.listing.current()
+        return finding.find(self, query) if current else scanning.scan(self.calls, query)
+
+    def found(self, query: Query) -> int | None:
+        """How many calls fit, as the index has it; None where records must be read to tell. Raises
+        as `find`.
+        """
+        from wellkept.stores import finding  # as above
+
+        return finding.count(self, query) if self.listing.current() else None
+
+    def table(self, query: Query) -> Table | None:
+        """The calls that fit as columns; None where records must be read. Raises as `find`."""
+        from wellkept.stores import tabling  # as above
+
+        return tabling.table(self, query) if self.listing.current() else None
+
+    def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
+        """The payload and buffers of a frame, verified.
+
+        Raises:
+            DamagedValue: a blob is missing or damaged; a damaged one is removed, to be made again.
+            StoreError: a blob can't be read.
+        """
+        if not frame.blobs:
+            return frame.payload or b"", ()
+        buffers: list[Buffer] = []
+        for size, name in frame.blobs:
+            buffers.append(self._blob(size, name.hex()))
+        if frame.payload is None:
+            return buffers.pop(), buffers
+        return frame.payload, buffers
+
+    def _blob(self, size: int, name: str) -> Buffer:
+        try:
+            content = self.blobs.get(name)
+        except DamagedValue:
+            self.blobs.delete(name)
+            raise
+        if content is None:
+            raise DamagedValue(f"the blob {name} is missing")
+        if memoryview(content).nbytes != size:
+            raise DamagedValue(f"the blob {name} is not {size} bytes")
+        return content
+
+    def commit(
+        self,
+        call: Call,
+        value: Value,
+        uses: Mapping[bytes, int] | None = None,
+        beside: tuple[Call, Frame] | None = None,
+    ) -> tuple[Any, Body, Frame]:
+        """Keep a call and its result; flush counts of uses, and keep a call `beside` it that needs
+        no blobs, in the same transaction.
+
+        Returns the tokens before and after (None where somebody else committed too), and what a
+        fetch would now find.
+
+        Raises:
+            StoreError: it can't be written; nothing was kept.
+        """
+        if self.stale():
+            self.close()  # the locks too: another process would not meet them
+        indexes = self.database.set_aside
+        try:
+            return self._commit(call, value, uses, beside)
+        except StoreError:
+            if self.database.set_aside == indexes:
+                raise
+            return self._commit(call, value, uses, beside)  # the damaged index is out of the way
+
+    def _commit(
+        self,
+        call: Call,
+        value: Value,
+        uses: Mapping[bytes, int] | None,
+        beside: tuple[Call, Frame] | None,
+    ) -> tuple[Any, Body, Frame]:
+        if value.buffers or len(value.head) > LARGE:
+            with self.locks.writing_blobs():
+                return self.record(call, self.write_blobs(value), uses, beside)
+        frame = Frame(value.codec, value.head, (), value.signature)
+        return self.record(call, frame, uses, beside)
+
+    def write_blobs(self, value: Value) -> Frame:
+        """Write what a value's frame names; call inside `locks.writing_blobs()`."""
+        names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
+        content = list(value.buffers)
+        if len(value.head) > LARGE:
+            content.append(value.head)
+            names.append(buffer_digest(value.head))
+        blobs = []
+        for buffer, name in zip(content, names, strict=True):
+            self.blobs.put(name.hex(), buffer)
+            blobs.append(Blob(memoryview(buffer).nbytes, name))
+        payload = None if len(content) > len(value.buffers) else value.head
+        return Frame(value.codec, payload, tuple(blobs), value.signature)
+
+    def record(
+        self,
+        call: Call,
+        frame: Frame,
+        uses: Mapping[bytes, int] | None = None,
+        beside: tuple[Call, Frame] | None = None,
+    ) -> tuple[Any, Body, Frame]:
+        """Write a call and the frame of its result, whose blobs are there, in one transaction."""
+        if self.trusts is not None:
+            frame = self.trusts.signed(call.result.raw, frame)
+            if beside is not None:
+                beside = beside[0], self.trusts.signed(beside[0].result.raw, beside[1])
+        body, row, sealed = _row(call, frame)
+        other = None if beside is None else _row(*beside)
+        writing = self.database.writing()
+        with writing as c:
+            self._insert(c, call, row, sealed)
+            if other is not None and beside is not None:
+                self._insert(c, beside[0], other[1], other[2])
+            if uses:
+                _count(c, uses)
+        return writing.step, body, frame
+
+    def _insert(
+        self, c: sqlite3.Connection, call: Call, row: list[Any], sealed: bytes | None
+    ) -> None:
+        if sealed is not None:
+            # Replaced where it is there: the same bytes, and damage is healed by it.
+            value = (row[3], call.result.raw, sealed, call.size)
+            c.execute('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', value)
+        row[5] = self._function(c, call.function, call.code)
+        c.execute("INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
+        self.listing.add(c, row[0])
+
+    def _function(self, c: sqlite3.Connection, name: str, code: str) -> int:
+        known = self._functions.get((name, code))
+        if known is None:
+            c.execute("INSERT OR IGNORE INTO functions (name, code) VALUES (?,?)", (name, code))
+            query = "SELECT id FROM functions WHERE name = ? AND code = ?"
+            (known,) = c.execute(query, (name, code)).fetchone()
+            if len(self._functions) > 10_000:
+                self._functions.clear()
+            self._functions[name, code] = int(known)
+        return int(known)
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Add to the counts of uses.
+
+        Raises:
+            StoreError: they can't be written.
+        """
+        if not self.database.readonly:
+            with self.database.writing() as c:
+                _count(c, uses)
+
+    def _rolled_back(self) -> None:
+        self._functions.clear()
+        self.listing.reset()
+
+    def _changed(self) -> None:
+        self._rolled_back()
+        for told in self._listeners:
+            told()
+
+    def _noted(self, step: Any) -> None:
+        for told in self._listeners:
+            if (noted := getattr(told, "noted", None)) is not None:
+                noted(step)
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Have `told` called whenever `words` has become another, or none; and its `noted`, if it
+        has one, with the tokens before and after a commit of our own that changed no call.
+        """
+        self._listeners.append(told)
+
+    # -- currency ---------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> memoryview | None:
+        """What a memory tier watches: see `WalIndex`."""
+        return self.database.words
+
+    def token(self) -> Token | None:
+        """Differs after any commit by any process; None where that can't be seen."""
+        return self.database.token()
+
+    def stale(self) -> bool:
+        """Whether the directory was removed or replaced under us; looked at once a second."""
+        now = time.monotonic()
+        if now - self._looked < 1.0:
+            return False
+        self._looked = now
+        if not self.database.replaced():
+            self.listing.look()
+            return False
+        _prepare(self.root, self.trust)
+        return True
+
+    # -- the whole --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the index; it opens again when it is used."""
+        self.locks.close()  # first: leases may be rows of the index
+        self.listing.close()
+        self.database.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
+
+
+def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes | None]:
+    """The body, the row but for the function's number, and the sealed frame if it stands apart."""
+    key, body, head = call.key.raw, Body.of(call), frame.pack()
+    inline = len(head) <= INLINE
+    sealed = None if inline else seal(body.result, head)
+    said = call.metadata
+    if type(said) is Metadata:
+        metadata: str | None = said.text
+    else:
+        metadata = json.dumps(dict(said)) if said else None
+    row = [
+        rowid(key),
+        key,
+        seal(key, body.pack() + head if inline else body.pack()),
+        # A value is found by its seal, which its bytes are in, and not by its digest: results of one
+        # digest may differ in what digests leave out, such as the order of a dict.
+        None if sealed is None else rowid(sealed),
+        rowid(body.result),
+        None,
+        arguments_text(call),
+        call.created,
+        call.seconds,
+        call.size,
+        call.expires,
+        metadata,
+    ]
+    return body, row, sealed
+
+
+def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:
+    now = time.time()
+    c.executemany(
+        "INSERT INTO uses VALUES (?,?,?) ON CONFLICT (id) DO UPDATE "
+        "SET uses = uses + excluded.uses, used = excluded.used",
+        [(rowid(key), n, now) for key, n in uses.items()],
+    )
+
+
+def _prepare(root: Path, trust: bool) -> None:
+    try:
+        if not root.is_dir():
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(
+                mode=0o700, exist_ok=True
+            )  # so from the start: others may be looking already
+        found = root.stat()
+        if not trust and hasattr(os, "getuid"):
+            mode = stat.S_IMODE(found.st_mode)
+            if mode & 0o022 or found.st_uid not in (os.getuid(), 0):
+                raise UntrustedSource(
+                    f"others can write to {root} (mode {mode:04o}, owner {found.st_uid}), and kept "
+                    "values can run code: `chmod go-w` it, or open it with trust=True"
+                )
+        if os.access(root, os.W_OK):
+            for name in ("blobs", "tmp"):
+                (root / name).mkdir(mode=0o700, exist_ok=True)
+            tag = root / "CACHEDIR.TAG"
+            if not tag.exists():
+                tag.write_text(_TAG)
+    except OSError as error:
+        raise StoreError(f"can't use {root} as a cache: {error}") from error

@@ -1,0 +1,325 @@
+"""Items as files: one each, exactly its bytes, written once and moved into place whole.
+
+A key's directory is what stands before its last `/` (with `,` for `/`), and its file lies in a
+shard named by the first two characters of the rest: `blobs/abcd…` is `<root>/blobs/ab/abcd…`.
+
+No item relies on locks, so it is as safe on NFS as rename and link are, which is entirely.
+There is no compare-and-set: files have none. (A lock file that can be taken over does not give one
+either: its owner may wake up after the takeover, and write.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wellkept.errors import ConfigError, StoreError
+from wellkept.records import Buffer
+from wellkept.stores.base import check_key, check_prefix
+from wellkept.stores.filesystem import on_network, open_regular
+from wellkept.stores.mapping import map_file
+from wellkept.stores.parts import Parts, sync_directory
+from wellkept.stores.trust import refuse_untrusted
+
+__all__ = ["Files"]
+
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory made by kept. See https://bford.info/cachedir/
+"""
+_CHUNK = 1024 * 1024
+_STALE = 5  # attempts to read a file that another host replaces again and again
+
+
+class Files:
+    """A directory that holds items, for as many processes and hosts as see it.
+
+    Args:
+        root: the directory; made with mode 0700 when needed. What is made in it has its mode.
+        durable: an item survives a power cut once it is put (fsync of it and its directory).
+        trust: take items from a directory that others can write to.
+        network: other hosts write to the directory too, so that leases are records among its items
+            and not locks; found out by default. (Say so where this host exports the directory.)
+
+    Raises:
+        UntrustedSource: others can write to the directory, and it is not trusted.
+        StoreError: the directory can't be made or read.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        durable: bool = False,
+        trust: bool = False,
+        network: bool | None = None,
+    ) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.durable, self.trust = durable, trust
+        self._root = str(self.root)
+        self._mode = 0o700
+        self._prepare()
+        self.network = on_network(self.root) if network is None else network
+        self._parts = Parts(self.root / ".tmp", self._mode & 0o444, durable=durable)
+        self.lock_file = None if self.network else (self.root / ".locks", self._mode & 0o666)
+        """Where byte ranges may be locked, and its mode; None where other hosts see the directory."""
+        # On such a system two keys that differ in case would be one file.
+        self._one_case = (self.root / "cachedir.tag").exists()
+        self._parts.sweep()
+
+    def _prepare(self) -> None:
+        try:
+            if not self.root.is_dir():
+                self.root.mkdir(parents=True, exist_ok=True)
+                self.root.chmod(0o700)
+            self._mode = stat.S_IMODE(self.root.stat().st_mode) & 0o2777
+            if not self.trust:
+                refuse_untrusted(self.root)
+            if os.access(self.root, os.W_OK):
+                self._directory(self.root / ".tmp")
+                tag = self.root / "CACHEDIR.TAG"
+                if not tag.exists():
+                    tag.write_text(_TAG)
+        except OSError as error:
+            raise StoreError(f"can't use {self.root} as a store: {error}") from error
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def _path(self, key: str) -> str:
+        check_key(key)
+        if self._one_case and key != key.lower():
+            raise ConfigError(
+                f"{self.root} does not tell capital letters from small ones: can't keep {key!r}"
+            )
+        room, _, name = key.rpartition("/")
+        name = _plain(name)
+        # A str: making a Path takes as long as opening the file.
+        return f"{self._root}/{_room(room)}/{name[:2]}/{name}"
+
+    def path(self, key: str) -> Path | None:
+        """The file of an item, or None. It is never changed in place; it must not be by others."""
+        path = Path(self._path(key))
+        try:
+            return path if path.is_file() else None
+        except OSError as error:
+            raise self._failed("read", path, error) from error
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        found = self._open(key, _read)
+        return None if found is None else bytes(found)
+
+    def map(self, key: str) -> Buffer | None:
+        """The item as a copy-on-write mapping: it costs no read; changing it changes no file."""
+        found = self.map_stamped(key)
+        return None if found is None else found[0]
+
+    def map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
+        """The same, and what tells the file from another one, or from itself after a change."""
+        found: tuple[Buffer, Hashable] | None = self._open(key, _map)
+        return found
+
+    def _open(self, key: str, take: Any) -> Any:
+        path = self._path(key)
+        for attempt in range(_STALE):
+            try:
+                fd = open_regular(path)
+                try:
+                    return take(fd, os.fstat(fd))
+                finally:
+                    os.close(fd)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                # On NFS, a file that another host replaces is gone for those who have it open.
+                if error.errno != errno.ESTALE or attempt == _STALE - 1:
+                    raise self._failed("read", path, error) from error
+        return None
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        found = ((key, self.get(key)) for key in dict.fromkeys(keys))
+        return {key: item for key, item in found if item is not None}
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        check_prefix(prefix)
+        for room in self._names(self._root):
+            before = _decoded(room)
+            before = f"{before}/" if before else ""
+            if before.startswith(prefix):
+                rest = ""
+            elif prefix.startswith(before) and "/" not in prefix[len(before) :]:
+                rest = prefix[len(before) :]
+            else:
+                continue
+            wanted = _plain(rest) if rest else ""
+            for shard in self._names(f"{self._root}/{room}"):
+                if shard[: len(wanted)] == wanted[:2]:
+                    for name in self._names(f"{self._root}/{room}/{shard}"):
+                        if name.startswith(wanted):
+                            yield before + _decoded(name)
+
+    def _names(self, directory: str) -> list[str]:
+        """What is in a directory, read whole before any of it is used: it may change meanwhile."""
+        try:
+            return [path.name for path in Path(directory).iterdir() if path.name[0] != "."]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise self._failed("list", directory, error) from error
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def put(self, key: str, item: Buffer) -> None:
+        """Keep the item. Where the same is there already, its file is left as it is (only made
+        young): a reader on another host may have it open or mapped."""
+        path, view = Path(self._path(key)), memoryview(item).cast("B")
+        try:
+            if self._same(path, view):
+                return
+            with self._parts.writing(view) as part:
+                self._into(path, lambda: part.replace(path))
+        except OSError as error:
+            raise self._failed(f"write {view.nbytes:,} bytes to", path, error) from error
+
+    def create(self, key: str, item: Buffer) -> bool:
+        """Keep the item if the key is absent, by an exclusive link; whether it was.
+
+        Raises:
+            StoreError: it can't be written, or the file system has no hard links.
+        """
+        path, view = Path(self._path(key)), memoryview(item).cast("B")
+        try:
+            if path.exists():
+                return False
+            with self._parts.writing(view) as part:
+                return bool(self._into(path, lambda: _link(part, path)))
+        except OSError as error:
+            raise self._failed(f"create, with {view.nbytes:,} bytes,", path, error) from error
+
+    def _into(self, path: Path, move: Callable[[], object]) -> object:
+        shard = path.parent
+        try:
+            done = move()
+        except FileNotFoundError:
+            self._directory(shard.parent)
+            self._directory(shard)
+            done = move()
+        if self.durable:
+            sync_directory(shard)
+        return done
+
+    def _directory(self, path: Path) -> None:
+        try:
+            path.mkdir(self._mode)
+        except FileExistsError:
+            return
+        path.chmod(self._mode)  # the umask may be stricter than the root
+        if self.durable:
+            sync_directory(path.parent)
+
+    def _same(self, path: Path, view: memoryview) -> bool:
+        """Whether the file holds this already; it is young again then."""
+        try:
+            if path.stat().st_size != view.nbytes:
+                return False
+            with os.fdopen(open_regular(path), "rb", 0) as file:
+                at = 0
+                while at < view.nbytes:
+                    part = file.read(_CHUNK)
+                    # As bytes: views are compared one element at a time.
+                    if not part or part != bytes(view[at : at + len(part)]):
+                        return False
+                    at += len(part)
+            with contextlib.suppress(PermissionError):  # it is another user's
+                os.utime(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return False
+        return True
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        """Keep each item; each is there whole or not at all."""
+        for key, item in items.items():
+            self.put(key, item)
+
+    def delete(self, key: str) -> None:
+        path = Path(self._path(key))
+        try:
+            path.unlink()
+            if self.durable:
+                sync_directory(path.parent)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._failed("delete", path, error) from error
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            self.delete(key)
+
+    def _failed(self, what: str, path: object, error: OSError) -> StoreError:
+        return StoreError(f"can't {what} {path}: {error.strerror or error}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._root, self.durable, self.trust, self.network)
+
+
+def _reopen(root: str, durable: bool, trust: bool, network: bool) -> Files:
+    return Files(root, durable=durable, trust=trust, network=network)
+
+
+def _plain(part: str) -> str:
+    """A part of a key as the name of a file, which is not hidden and not empty."""
+    return f",{part}" if part[:1] in ("", ".") else part
+
+
+def _room(part: str) -> str:
+    """The same for what stands before the last `/`: flat, and not the tag's name."""
+    return ",CACHEDIR.TAG" if part == "CACHEDIR.TAG" else _plain(part.replace("/", ","))
+
+
+def _decoded(name: str) -> str:
+    return name.removeprefix(",").replace(",", "/")
+
+
+def _read(fd: int, file: os.stat_result) -> bytes | bytearray:
+    size = file.st_size
+    content = os.read(fd, size) if size else b""
+    if len(content) == size:
+        return content
+    whole = bytearray(content)  # one read gives at most 2 GiB
+    while len(whole) < size and (part := os.pread(fd, _CHUNK, len(whole))):
+        whole += part
+    return whole
+
+
+def _map(fd: int, file: os.stat_result) -> tuple[Buffer, Hashable]:
+    stamp = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns)
+    if file.st_size:
+        with contextlib.suppress(OSError, ValueError):
+            return memoryview(map_file(fd, file.st_size, False)), stamp
+    return bytearray(_read(fd, file)), stamp
+
+
+def _link(part: Path, path: Path) -> bool:
+    try:
+        path.hardlink_to(part)
+    except OSError as error:
+        # Over NFS a link may succeed and its reply be lost, and the repeated request
+        # then fails: the count of links tells (open(2), O_EXCL).
+        if part.stat().st_nlink == 2:
+            return True
+        if isinstance(error, FileExistsError):
+            return False
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise OSError(error.errno, "the file system has no hard links") from error
+        raise
+    return True

@@ -1,0 +1,148 @@
+"""The leases of a medium: byte-range locks where one host has it for itself, otherwise records among
+its items, where it has what that takes.
+
+A medium that can `replace` gives an exact compare-and-set. One that can only `create` (files) gives
+one among those who take over from the dead: whoever creates the mark beside the record may change
+it. An owner that was taken for dead and wakes up at that very moment may then write over its
+successor's record, and both compute: duplicate work, never a wrong result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from wellkept.errors import KeptError
+from wellkept.stores.base import Creates, Replaces, Store
+from wellkept.stores.leases import Lease, Leases
+from wellkept.stores.locks import Locks
+from wellkept.stores.memory import Memory, Void
+from wellkept.stores.processlocks import ProcessLocks
+
+__all__ = ["ItemLocks", "ItemRecords", "WaitItems", "locks_for"]
+
+
+def locks_for(items: Store[bytes]) -> ProcessLocks | Locks | ItemLocks:
+    """The widest leases that a medium allows, and of those the fastest."""
+    held: Any = items
+    while (inside := getattr(held, "store", None)) is not None:
+        held = inside
+    if isinstance(held, (Memory, Void)) or not isinstance(items, Creates):
+        return ProcessLocks()
+    path, mode = getattr(held, "lock_file", None) or (None, 0)
+    if path is None:
+        return ItemLocks(items)
+    locks = Locks(path, mode)
+    locks.waits = WaitItems(items)
+    return locks
+
+
+class ItemLocks:
+    """What a cache needs of leases, over the items of a medium."""
+
+    pause = 0.25
+    """Seconds between two looks of who waits for long: with a server, thousands may wait at once."""
+
+    def __init__(self, items: Store[bytes], host: str | None = None) -> None:
+        self.leases = Leases(ItemRecords(items), host)
+        self.waits = WaitItems(items)
+        self.acquire = self.leases.acquire
+        self.release = self.leases.release
+        self.holder = self.leases.holder
+        self.close = self.leases.close
+
+
+class ItemRecords:
+    """`LeaseRecords` under `leases/<key>`."""
+
+    def __init__(self, items: Store[bytes]) -> None:
+        self._items: Any = items
+        self._exact = isinstance(items, Replaces)
+
+    def read(self, key: bytes) -> Lease | None:
+        name = f"leases/{key.hex()}"
+        item = self._items.get(name)
+        if item is None:
+            return None
+        try:
+            owner, token, beat, deadline = json.loads(item)
+            return Lease(str(owner), int(token), int(beat), float(deadline))
+        except (ValueError, TypeError):  # damaged: nobody can renew or release it
+            self._items.delete(name)
+            return None
+
+    def swap(self, key: bytes, old: Lease | None, new: Lease | None) -> bool:
+        name = f"leases/{key.hex()}"
+        if old is None:
+            return self.read(key) is None if new is None else self._items.create(name, _pack(new))
+        if new is None:
+            # Nobody takes over while the owner's heart beats, so what is ours stays ours meanwhile.
+            if self.read(key) != old:
+                return False
+            self._items.delete(name)
+            return True
+        if self._exact:
+            done: bool = self._items.replace(name, _pack(old), _pack(new))
+            return done
+        if old.owner == new.owner and old.token == new.token:  # a heartbeat
+            return self._written(key, old, new)
+        mark = f"{name}.{old.token}"
+        if not self._items.create(mark, _pack(new)):
+            self._unstick(mark)
+            return False
+        try:
+            return self._written(key, old, new)
+        finally:
+            with contextlib.suppress(KeptError):
+                self._items.delete(mark)
+
+    def _written(self, key: bytes, old: Lease, new: Lease) -> bool:
+        if self.read(key) != old:
+            return False
+        self._items.put(f"leases/{key.hex()}", _pack(new))
+        return True
+
+    def _unstick(self, mark: str) -> None:
+        """Remove the mark of one who died in the instant of taking over."""
+        item = self._items.get(mark)
+        with contextlib.suppress(ValueError, TypeError, IndexError):
+            if item is not None and json.loads(item)[3] + _STUCK < time.time():
+                self._items.delete(mark)
+
+
+_STUCK = 60.0  # seconds, of clocks that may differ
+
+
+def _pack(lease: Lease) -> bytes:
+    return json.dumps(lease).encode()
+
+
+class WaitItems:
+    """Where those who wait for long say so: see `wellkept.memo.waits`."""
+
+    def __init__(self, items: Store[bytes]) -> None:
+        self._items = items
+
+    def publish(self, name: str, text: bytes) -> None:
+        with contextlib.suppress(KeptError):
+            self._items.put(_wait(name), text)
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        with contextlib.suppress(KeptError):
+            for key in list(self._items.keys("waits/")):
+                item = self._items.get(key)
+                if item is not None:
+                    yield key[6:].replace("/", "~"), bytes(item)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(KeptError):
+            self._items.delete(_wait(name))
+
+
+def _wait(name: str) -> str:
+    """The key of a wait, whose name is `host~process~random`."""
+    return "waits/" + re.sub(r"[^A-Za-z0-9./-]", "-", name.replace("~", "/"))

@@ -1,0 +1,208 @@
+"""Signing keys of a user, and which keys are trusted for values from other machines.
+
+A file that only the user can read holds one key a line; the first one signs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from wellkept.codecs import Frame
+from wellkept.codecs.paths import PATHS, PLAIN_PATHS
+from wellkept.codecs.signing import Key, sign, signed_by
+from wellkept.codecs.untrusted import Refused
+from wellkept.errors import ConfigError, StoreError, UntrustedSource
+
+_HEAD = "# Keys of kept: who has one of them can have values run code on machines that trust it.\n"
+
+
+class Known(NamedTuple):
+    """A key in the file."""
+
+    key: Key
+    made: str
+    """Its date."""
+    label: str
+
+
+def keys_path() -> Path:
+    """`WELLKEPT_KEYS`, or `keys` in the user's configuration directory of kept."""
+    said = os.environ.get("WELLKEPT_KEYS")
+    if said:
+        return Path(said).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("wellkept", appauthor=False)) / "keys"
+
+
+class Keyring:
+    """The keys in a file, read again when it has changed.
+
+    Args:
+        path: by default `keys_path()`; one that is not there has no keys.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = keys_path() if path is None else path
+        self._seen: tuple[int, ...] | None = None
+        self._known: tuple[Known, ...] = ()
+        self._trusted: dict[bytes, Key] = {}
+
+    def known(self) -> Sequence[Known]:
+        """All of them, the one that signs first.
+
+        Raises:
+            UntrustedSource: others can read or write the file.
+            ConfigError: a line of it is no key.
+            StoreError: it can't be read.
+        """
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            self._seen, self._known, self._trusted = None, (), {}
+            return ()
+        except OSError as error:
+            raise StoreError(f"can't read the keys in {self.path}: {error}") from error
+        seen = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode)
+        if seen != self._seen:
+            if found.st_mode & 0o077 or found.st_uid not in (os.getuid(), 0):
+                raise UntrustedSource(f"others can read the keys in {self.path}: `chmod 600` it")
+            try:
+                text = self.path.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise StoreError(f"can't read the keys in {self.path}: {error}") from error
+            self._known = tuple(read_keys(text, str(self.path)))
+            self._trusted = {one.key.name: one.key for one in self._known}
+            self._seen = seen
+        return self._known
+
+    def trusted(self) -> dict[bytes, Key]:
+        """All of them by name; raises as `known`."""
+        self.known()
+        return self._trusted
+
+    def signing(self) -> Key | None:
+        """The one that signs; raises as `known`."""
+        found = self.known()
+        return found[0].key if found else None
+
+    # -- changing ---------------------------------------------------------------------------------
+
+    def make(self, label: str = "") -> Known:
+        """A new key, which signs from now on; the others stay trusted. Raises as `known`."""
+        made = Known(Key.new(), time.strftime("%Y-%m-%d"), _clean(label))
+        self._write([made, *self.known()])
+        return made
+
+    def add(self, text: str, where: str) -> list[Known]:
+        """Trust the keys in the text of another such file; those that are new. The first of all still
+        signs, if there was one. Raises as `known`.
+        """
+        there = self.trusted()
+        fresh = {one.key.name: one for one in read_keys(text, where) if one.key.name not in there}
+        self._write([*self._known, *fresh.values()])
+        return list(fresh.values())
+
+    def drop(self, name: str) -> Known:
+        """Trust a key no longer.
+
+        Args:
+            name: 16 hex digits, or as many of the first as tell it from the others.
+
+        Raises:
+            ConfigError: there is none of that name, or several.
+        """
+        fitting = [one for one in self.known() if one.key.name.hex().startswith(name.lower())]
+        if len(fitting) != 1 or not name:
+            many = "several keys" if fitting else "no key"
+            raise ConfigError(f"{many} in {self.path} begin with {name!r}")
+        self._write([one for one in self._known if one is not fitting[0]])
+        return fitting[0]
+
+    def _write(self, known: Sequence[Known]) -> None:
+        lines = [f"{one.key.secret.hex()} {one.made} {one.label}".rstrip() + "\n" for one in known]
+        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(fd, "w") as file:
+                file.write(_HEAD + "".join(lines))
+                file.flush()
+                os.fsync(fd)
+            part.replace(self.path)
+        except OSError as error:
+            raise StoreError(f"can't write the keys to {self.path}: {error}") from error
+
+
+def read_keys(text: str, where: str) -> list[Known]:
+    """The keys in a file's text.
+
+    Raises:
+        ConfigError: a line is none; the message does not quote it.
+    """
+    found = []
+    for n, line in enumerate(text.splitlines(), start=1):
+        words = line.split(maxsplit=2)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            secret = bytes.fromhex(words[0])
+        except ValueError:
+            secret = b""
+        if len(secret) != 32:
+            raise ConfigError(f"{where}:{n}: not a key: 64 hex digits, a date and a label")
+        found.append(Known(Key(secret), *(*words[1:], "", "")[:2]))
+    return found
+
+
+def _clean(label: str) -> str:
+    return " ".join(label.split())[:100]
+
+
+_HARMLESS = frozenset(("arrow", "json", "npy", "plain", PLAIN_PATHS))
+"""Codecs that run nothing, whatever the bytes are."""
+
+
+class Trusts:
+    """What is believed of a source.
+
+    Args:
+        trust: all of it, signed or not.
+        keys: whose signatures are believed, and with which values that go there are signed; by
+            default those that the user has.
+    """
+
+    def __init__(self, trust: bool = False, keys: Keyring | None = None) -> None:
+        self.trust = trust
+        self._keys = Keyring() if keys is None else keys
+
+    def codec(self, digest: bytes, frame: Frame) -> str:
+        """The codec by which a value with this digest is decoded here.
+
+        Raises:
+            Refused: it is of a codec that could run anything, and nobody vouches for it.
+            UntrustedSource: others can read the keys.
+            StoreError: they can't be read.
+        """
+        if self.trust or frame.codec in _HARMLESS:
+            return frame.codec
+        if frame.signature and signed_by(self._keys.trusted(), digest, frame) is not None:
+            return frame.codec
+        if frame.codec == "pickle":
+            return "plain"
+        if frame.codec == PATHS:
+            return PLAIN_PATHS
+        raise Refused(f"it is encoded with {frame.codec[:40]!r}")
+
+    def read(self, digest: bytes, frame: Frame) -> Frame:
+        """A frame that was found there, with the codec by which it may be decoded; raises as `codec`."""
+        return frame._replace(codec=self.codec(digest, frame))
+
+    def signed(self, digest: bytes, frame: Frame) -> Frame:
+        """A frame on its way there, signed if there is a key; raises as `codec`, but for `Refused`."""
+        key = self._keys.signing()
+        return frame if key is None else sign(key, digest, frame)

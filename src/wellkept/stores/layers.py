@@ -1,0 +1,362 @@
+"""Several places as one: read near to far, back-filled on the way; written to the first or to all.
+
+A far place that does not answer is a warning and a miss, never an error: whoever stacks caches wants
+the near one to go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from wellkept.errors import DecodeError, StoreError, tell
+from wellkept.records import Buffer, Call, Value
+from wellkept.stores.base import Store
+from wellkept.stores.layerlocks import LayerLocks
+from wellkept.stores.notes import LayeredNotes
+
+if TYPE_CHECKING:
+    from wellkept.conditions import Query
+    from wellkept.stores.behind import Behind
+
+__all__ = ["PAUSE", "Layers", "value_of"]
+
+V = TypeVar("V")
+PAUSE = 10.0
+"""Seconds for which a place that did not answer is not asked again."""
+
+
+class Held(NamedTuple):
+    """A frame, and the place that can load it."""
+
+    codec: str
+    payload: bytes | memoryview | None
+    blobs: Sequence[Any]
+    place: Any
+    frame: Any
+    signature: bytes = b""
+
+
+class Found(NamedTuple):
+    """What a fetch finds."""
+
+    body: Any
+    frame: Held | None
+    exact: bool = True
+    """Whether the near place has it too, whose changes can be seen."""
+
+
+class Layers:
+    """A place made of places, the nearest first.
+
+    Args:
+        places: two or more; the first is the near one.
+        write: `"first"`, `"all"`, `"none"`, or `"behind"`: the first at once, the others later.
+        names: how each is called in a warning.
+    """
+
+    def __init__(self, places: Sequence[Any], write: str, names: Sequence[str]) -> None:
+        self.places = list(places)
+        self.write = write
+        self.near = self.places[0]
+        near = self.places[:1]
+        self._written = {"first": near, "all": self.places, "none": [], "behind": near}[write]
+        self._names = {id(place): name for place, name in zip(places, names, strict=True)}
+        self._down: dict[int, float] = {}
+        self.calls: Store[Call] = Union(self, "calls")
+        self.values: Store[Value] = Union(self, "values")
+        self.notes = LayeredNotes(self)
+        self.locks = LayerLocks(self)
+        self.behind: list[Behind] = []
+        if write == "behind":
+            from wellkept.stores.behind import Behind  # few do
+
+            for far in self.places[1:]:
+                deliver = partial(self._deliver, far)
+                self.behind.append(Behind(self.near, self._names[id(far)], deliver))
+
+    @property
+    def writable(self) -> bool:
+        return bool(self._written)
+
+    # -- asking a place ---------------------------------------------------------------------------
+
+    def ask(self, place: Any, question: Callable[[], V]) -> V | None:
+        """The answer of one place; None from one that is far and does not answer.
+
+        Raises:
+            StoreError: the near place does not answer.
+        """
+        if place is not self.near and self._down.get(id(place), 0.0) > time.monotonic():
+            return None
+        try:
+            answer = question()
+        except StoreError as error:
+            if place is self.near:
+                raise
+            self._missing(place, error)
+            return None
+        self._down.pop(id(place), None)  # it is back
+        return answer
+
+    def _missing(self, place: Any, error: StoreError) -> None:
+        if id(place) not in self._down:
+            tell(f"{self._names[id(place)]} does not answer and is left out: {error}")
+        self._down[id(place)] = time.monotonic() + PAUSE
+
+    def each(self, question: Callable[[Any], V], total: Callable[[Iterable[V]], V]) -> V:
+        """The answers of all places that give one, added up."""
+        answers = [
+            self.ask(place, lambda place=place: question(place))  # type: ignore[misc]  # bound now
+            for place in self.places
+        ]
+        return total(answer for answer in answers if answer is not None)
+
+    # -- one trip ---------------------------------------------------------------------------------
+
+    def fetch(self, key: bytes) -> Found | None:
+        """The nearest that has the call with its result; the places before it get it too.
+
+        Raises:
+            DecodeError: the near place's item is damaged, and no other has it.
+        """
+        return self._fetch(key, None)
+
+    def claim(self, key: bytes) -> Found | None:
+        """`fetch`, for who computes what is not there: the farthest that is written to gives its
+        lease with the answer, if it can.
+        """
+        return self._fetch(key, self.locks.far)
+
+    def glance(self, key: bytes) -> Found | None:
+        """What is near."""
+        row = self.near.fetch(key)
+        return None if row is None or row.frame is None else _found(row, self.near, exact=True)
+
+    def _fetch(self, key: bytes, claimed: Any) -> Found | None:
+        record, trouble = None, None
+        for behind in self.behind:
+            behind.begin()
+        for i, place in enumerate(self.places):
+            try:
+                look = getattr(place, "claim", place.fetch) if place is claimed else place.fetch
+                row = self.ask(place, lambda look=look: look(key))  # type: ignore[misc]  # bound now
+                if row is not None and row.frame is not None:
+                    if i and self._written:
+                        row, place = self._fill(key, i, row)
+                    return _found(row, place, exact=place is self.near)
+            except DecodeError as error:
+                trouble = error
+                continue
+            record = record if record is not None else row
+        if record is None and trouble is not None:
+            raise trouble
+        return None if record is None else Found(record.body, None)
+
+    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Found]:
+        """The same for many keys: each place is asked once for what the nearer ones have not."""
+        found: dict[bytes, Found] = {}
+        for i, place in enumerate(self.places):
+            left = [key for key in keys if key not in found]
+            many = getattr(place, "fetch_many", None) or _one_by_one(place)
+            for key, row in (self.ask(place, partial(many, left)) or {}).items():
+                source = place
+                if row.frame is not None:
+                    if i and self._written:
+                        row, source = self._fill(key, i, row)
+                    found[key] = Found(row.body, _held(row.frame, source), source is self.near)
+        return found
+
+    def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
+        """Copy what the place `found` has to those before it; the row and place to read it from."""
+        far = self.places[found]
+        call = self.ask(far, lambda: far.calls.get(key.hex()))
+        if call is None or call.result.raw != row.body.result:
+            return row, far
+        try:
+            value = value_of(far, row)
+        except StoreError as error:
+            self._missing(far, error)
+            return row, far
+        for place in self.places[:found] if self.write == "all" else self._written:
+            with contextlib.suppress(StoreError):  # it could not be kept there: it is here
+                self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
+        with contextlib.suppress(StoreError, DecodeError):
+            near = self.near.fetch(key)
+            if near is not None and near.frame is not None:
+                return near, self.near
+        return row, far
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit. One that several places have is what the nearest says of it."""
+        every = query._replace(limit=None)
+        fitting: dict[str, Call] = {}
+        for i, place in enumerate(self.places):
+            found = self.ask(place, lambda place=place: list(place.find(every)))  # type: ignore[misc]  # bound now
+            for call in found or ():
+                if (
+                    call.key not in fitting
+                    and not any(
+                        self.ask(near, lambda near=near, call=call: near.calls.get(call.key))  # type: ignore[misc]  # bound now
+                        for near in self.places[:i]
+                    )
+                ):
+                    fitting[call.key] = call
+        from wellkept.stores.scanning import ordered  # who only calls has no need of it
+
+        return ordered(fitting.values(), query)
+
+    def found(self, query: Query) -> int | None:
+        """Only the records tell which calls are in several places."""
+
+    def load(self, frame: Held) -> tuple[Buffer, Sequence[Buffer]]:
+        """See `Medium.load`; a far place that does not answer makes it a miss."""
+        try:
+            found: tuple[Buffer, Sequence[Buffer]] = frame.place.load(frame.frame)
+        except StoreError as error:
+            if frame.place is self.near:
+                raise
+            self._missing(frame.place, error)
+            raise DecodeError(f"{self._names[id(frame.place)]} does not answer") from error
+        return found
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        """Keep in the first place, or in all of them; returns what the near place does.
+
+        Raises:
+            StoreError: the near place does not take it. The others were asked to nevertheless.
+        """
+        done = failed = None
+        for place in self._written:
+            if place is not self.near:
+                self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
+                continue
+            try:
+                done = place.commit(call, value, uses)
+            except StoreError as error:
+                failed = error
+            else:
+                if done is not None:
+                    step, body, frame = done
+                    done = step, body, _held(frame, place)
+        if failed is not None:
+            raise failed
+        for behind in self.behind:
+            behind.owe(call.key.raw)
+        return done
+
+    def _deliver(self, far: Any, key: bytes) -> None:
+        """Commit to a far place what the near one has; nothing, if it was forgotten meanwhile."""
+        call, row = self.near.calls.get(key.hex()), self.near.fetch(key)
+        if call is None or row is None or row.frame is None or row.body.result != call.result.raw:
+            return
+        far.commit(call, value_of(self.near, row))
+        if self.near.calls.get(key.hex()) is None:  # or what was forgotten would come back
+            far.calls.delete(key.hex())
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        if self._written:
+            self.near.count(uses)
+
+    # -- currency ---------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> Any:
+        """The near place's: what is in it is served from it, whatever the far ones do."""
+        return self.near.words if self._written else None
+
+    def listen(self, told: Callable[[], None]) -> None:
+        self.near.listen(told)
+
+    def token(self) -> Any:
+        """The near place's; see `words`."""
+        return self.near.token() if self._written else None
+
+    def stale(self) -> bool:
+        return bool(self.near.stale())
+
+    def close(self) -> None:
+        for behind in self.behind:
+            behind.close()
+        for place in self.places:
+            with contextlib.suppress(StoreError):
+                place.close()
+
+
+def value_of(place: Any, row: Any) -> Value:
+    """The value that a place fetched, as it can be kept in another.
+
+    Raises:
+        DecodeError: it is damaged.
+        StoreError: it can't be read.
+    """
+    frame = row.frame
+    payload, buffers = place.load(frame)
+    names = [blob.name for blob in frame.blobs][: len(buffers)]
+    return Value(frame.codec, bytes(payload), tuple(buffers), names, frame.signature)
+
+
+def _one_by_one(place: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
+    """Many keys of a place that is asked for each."""
+
+    def fetch(keys: Sequence[bytes]) -> dict[bytes, Any]:
+        rows = {}
+        for key in keys:
+            with contextlib.suppress(DecodeError):  # `fetch` tells of it
+                row = place.fetch(key)
+                if row is not None:
+                    rows[key] = row
+        return rows
+
+    return fetch
+
+
+def _found(row: Any, place: Any, *, exact: bool) -> Found:
+    return Found(row.body, _held(row.frame, place), exact)
+
+
+def _held(frame: Any, place: Any) -> Held:
+    return Held(frame.codec, frame.payload, frame.blobs, place, frame, frame.signature)
+
+
+class Union(Generic[V]):
+    """The calls, or the values, of all the places as one store."""
+
+    def __init__(self, layers: Layers, what: str) -> None:
+        self._layers = layers
+        self._what = what
+
+    def _each(self) -> Iterator[tuple[Any, Any]]:
+        for place in self._layers.places:
+            yield place, getattr(place, self._what)
+
+    def get(self, key: str) -> V | None:
+        for place, store in self._each():
+            found: V | None = self._layers.ask(place, lambda store=store: store.get(key))  # type: ignore[misc]  # bound now
+            if found is not None:
+                return found
+        return None
+
+    def put(self, key: str, item: V) -> None:
+        if not self._layers._written:
+            raise StoreError("a pool of caches is written to nowhere")
+        for place in self._layers._written:
+            store = getattr(place, self._what)
+            self._layers.ask(place, lambda store=store: store.put(key, item))  # type: ignore[misc]  # bound now
+
+    def delete(self, key: str) -> None:
+        if not self._layers._written:
+            raise StoreError("a pool of caches is written to nowhere")
+        for place, store in self._each():
+            self._layers.ask(place, lambda store=store: store.delete(key))  # type: ignore[misc]  # bound now
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        seen: set[str] = set()
+        for place, store in self._each():
+            for key in self._layers.ask(place, lambda store=store: list(store.keys(prefix))) or ():  # type: ignore[misc]  # bound now
+                if key not in seen:
+                    seen.add(key)
+                    yield key

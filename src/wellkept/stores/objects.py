@@ -1,0 +1,390 @@
+"""An object store as a medium: S3 and what speaks its protocol, Google's, Azure's; by obstore.
+
+An item is one object under `<prefix>/<key>`. Objects are written whole, so a reader sees all of an
+item or none of it. What is atomic is a conditional request: a create is `If-None-Match: *`, a
+compare-and-set is `If-Match` with the ETag of what was compared.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wellkept.errors import ConfigError, StoreError
+from wellkept.records import Buffer
+from wellkept.stores.base import check_key, check_prefix
+from wellkept.stores.objects_driver import driver
+from wellkept.stores.objects_errors import NO_BUCKET, SILENT, as_told, scrubbed
+from wellkept.stores.objects_place import Place
+from wellkept.stores.silence import Silence
+
+__all__ = ["Objects"]
+
+T = TypeVar("T")
+
+_PART = 8 * 1024 * 1024  # what is above it is sent in parts of this size
+_PARTS = 9000  # of an upload, at the most: S3 takes 10,000
+_ABREAST = 4  # parts under way at once
+_MANY = 16  # requests under way at once
+_ONE_REQUEST = 64 * 1024 * 1024  # the most that is got in one, or put under a condition
+_ATTEMPTS = 20  # at what others change meanwhile
+_PROBE = "~probe/"  # no key's path begins so
+
+
+class Objects:
+    """Items in a bucket, below a prefix.
+
+    Args:
+        url: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory`, or `memory:///`, which
+            is gone with this object.
+        options: of obstore's stores, such as `endpoint`, `region`, `access_key_id`,
+            `skip_signature`, `credential_provider`, `client_options`, `retry_config`. What is not
+            given is taken from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+
+    Raises:
+        ConfigError: the URL or an option is wrong, there are no credentials, or no obstore.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.url, self.options = url, options
+        self._place = Place(url, options)
+        self._scheme, self._where = self._place.family, self._place.shown
+        self.silence = Silence()
+        self._probed: str | None = None
+        self._opened: tuple[Any, Any] | None = None
+        if (
+            self._scheme != "file"
+        ):  # a directory has none, and `isinstance(store, Replaces)` says so
+            self.replace = self._replace
+        self._stores()
+        _all.add(self)
+
+    def _stores(self) -> tuple[Any, Any]:
+        """One that tries again, and one that does not, for what must not be done twice."""
+        if self._opened is None:
+            self._opened = self._place.open()
+        return self._opened
+
+    # -- the four verbs ---------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        found = self._read(key, self._path(key))
+        return None if found is None else found[0]
+
+    def _read(self, key: str, path: str) -> tuple[bytes, Any] | None:
+        """An item and what is told of its object."""
+        obs, store = driver(), self._stores()[0]
+
+        def read() -> tuple[bytes, Any] | None:
+            for _ in range(_ATTEMPTS):
+                try:
+                    found = obs.get(store, path)
+                    meta = found.meta
+                    if meta["size"] <= _ONE_REQUEST:
+                        return bytes(found.bytes()), meta
+                    del found
+                    return self._parts(path, meta), meta
+                except obs.exceptions.PreconditionError:  # replaced between two parts
+                    continue
+            raise StoreError(f"can't get {key} from {self._where}: it changes all the time")
+
+        return self._missing_is_none("get", key, read)
+
+    def _parts(self, path: str, meta: Any) -> bytes:
+        obs, store, size = driver(), self._stores()[0], meta["size"]
+        same = {"if_match": meta["e_tag"]} if meta["e_tag"] else {}
+
+        def part(at: int) -> Any:
+            asked = {"range": (at, min(size, at + _PART)), **same}
+            return obs.get(store, path, options=asked).bytes()
+
+        content = io.BytesIO()  # its buffer becomes the result, without a copy
+        content.seek(size - 1)
+        content.write(b"\0")  # all of it at once: what grows by and by is an eighth too large
+        content.seek(0)
+        with ThreadPoolExecutor(_ABREAST) as pool:
+            for at in range(0, size, _PART * _ABREAST):
+                starts = range(at, min(size, at + _PART * _ABREAST), _PART)
+                for chunk in pool.map(part, starts):
+                    content.write(chunk)
+        return content.getvalue()
+
+    def put(self, key: str, item: Buffer) -> None:
+        view = memoryview(item).cast("B")
+        self._upload(key, item if type(item) is bytes else view, view.nbytes)
+
+    def put_file(self, key: str, path: str | os.PathLike[str]) -> None:
+        """Keep a file's content, without reading all of it into memory."""
+        self._upload(key, Path(path), Path(path).stat().st_size)
+
+    def _upload(self, key: str, content: Any, size: int) -> None:
+        obs, store, path = driver(), self._stores()[0], self._path(key)
+        options = {"chunk_size": max(_PART, -(-size // _PARTS)), "max_concurrency": _ABREAST}
+        options["use_multipart"] = size > _PART
+        self._ask("put", key, lambda: obs.put(store, path, content, **options))
+
+    def delete(self, key: str) -> None:
+        self._delete(key, self._path(key))
+
+    def _delete(self, key: str, path: str) -> None:
+        obs, store = driver(), self._stores()[0]
+        self._missing_is_none("delete", key, lambda: obs.delete(store, path))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin with `prefix`, each once, a thousand a request."""
+        obs, store = driver(), self._stores()[0]
+        check_prefix(prefix)
+        room, slash, rest = prefix.rpartition("/")
+        # Listings are by directory. Within it the order of names leads to the prefix, and tells
+        # where no more can come. (Not so in S3's directory buckets, which come in no order.)
+        sorted_ = self._scheme in ("s3", "gs", "az") and not self.options.get("s3_express")
+        sorted_ = sorted_ and rest.strip(".") != "" and "AWS_S3_EXPRESS" not in os.environ
+        start = (_encoded(room) + "/" if slash else "") + rest
+        offset = {"offset": _before(start)} if sorted_ and rest[-1] != "-" else {}
+        pages = self._ask(
+            "list",
+            prefix,
+            lambda: obs.list(store, _encoded(room) if slash else None, chunk_size=1000, **offset),
+        )
+        while (page := self._ask("list", prefix, lambda: next(pages, None))) is not None:
+            for meta in page:
+                path = str(meta["path"])
+                if sorted_ and path > start and not path.startswith(start):
+                    return
+                key = None if path.startswith(_PROBE) else self._key(path)
+                if key is not None and key.startswith(prefix):
+                    yield key
+
+    # -- abilities --------------------------------------------------------------------------------
+
+    def create(self, key: str, item: Buffer) -> bool:
+        """Keep the item if the key is absent; whether it was.
+
+        Raises:
+            StoreError: also if the endpoint ignores conditions, or its answer was lost.
+        """
+        obs, path, content = driver(), self._path(key), self._one_request(key, item)
+        self._probe()
+        store = self._stores()[1]
+
+        def put() -> bool:
+            try:
+                obs.put(store, path, content, mode="create", use_multipart=False)
+            except obs.exceptions.AlreadyExistsError:
+                return False
+            return True
+
+        return self._ask("create", key, put)
+
+    def _replace(self, key: str, old: bytes, item: Buffer) -> bool:
+        """Keep the item if exactly `old` is under the key; whether it was. Raises as `create`."""
+        obs, path, content = driver(), self._path(key), self._one_request(key, item)
+        self._probe()
+        store = self._stores()[1]
+        for _ in range(_ATTEMPTS):
+            found = self._read(key, path)
+            if found is None or found[0] != old:
+                return False
+            seen = {name: found[1][name] for name in ("e_tag", "version") if found[1][name]}
+            put = partial(obs.put, store, path, content, mode=seen, use_multipart=False)
+            try:
+                self._ask("replace", key, put)
+            except _Changed:
+                continue
+            return True
+        raise StoreError(f"can't replace {key} at {self._where}: it changes all the time")
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(dict.fromkeys(keys))
+        items = self._abreast(self.get, wanted)
+        return {key: item for key, item in zip(wanted, items, strict=True) if item is not None}
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        """Keep each item, several at a time. Others may see some before the rest is there."""
+        self._abreast(lambda pair: self.put(*pair), items.items())
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        obs, store = driver(), self._stores()[0]
+        wanted = list(dict.fromkeys(keys))
+        paths = [self._path(key) for key in wanted]
+        if self._scheme == "s3":  # a thousand a request; what is missing there is no error
+            if paths:
+                self._ask("delete", f"{len(paths)} items", lambda: obs.delete(store, paths))
+        else:
+            self._abreast(self.delete, wanted)
+
+    def size_of(self, key: str) -> int | None:
+        """Bytes of an item, which is not read; None: no item, or no bucket: a HEAD does not tell."""
+        obs, store, path = driver(), self._stores()[0], self._path(key)
+        return self._missing_is_none("look at", key, lambda: int(obs.head(store, path)["size"]))
+
+    def read_range(self, key: str, start: int, end: int) -> bytes | None:
+        """The item's bytes from `start` to before `end`, as many as there are; None: no item."""
+        if not 0 <= start <= end:
+            raise ConfigError(f"not a range: {start} to {end}")
+        obs, store, path = driver(), self._stores()[0], self._path(key)
+
+        def read() -> bytes:
+            try:
+                if start < end:
+                    return bytes(obs.get_range(store, path, start=start, end=end))
+            except (obs.exceptions.GenericError, ValueError):  # as a start past the end may be
+                if obs.head(store, path)["size"] > start:
+                    raise
+            else:
+                obs.head(store, path)
+            return b""
+
+        return self._missing_is_none("read", key, read)
+
+    def _abreast(self, do: Callable[[Any], T], what: Iterable[Any]) -> list[T]:
+        todo = list(what)
+        if len(todo) < 2:
+            return [do(one) for one in todo]
+        with ThreadPoolExecutor(min(_MANY, len(todo))) as pool:
+            return list(pool.map(do, todo))
+
+    def _one_request(self, key: str, item: Buffer) -> Any:
+        view = memoryview(item).cast("B")
+        if view.nbytes > _ONE_REQUEST:
+            raise StoreError(
+                f"can't write {key} to {self._where} under a condition: {view.nbytes:,} bytes are "
+                f"more than {_ONE_REQUEST:,}; use put"
+            )
+        return item if type(item) is bytes else view
+
+    def _probe(self) -> None:
+        """Look once whether conditions count here: an endpoint that ignores them would let two
+        processes both win.
+        """
+        if self._probed is None:
+            self._probed = "" if self._scheme != "s3" else self._ask("probe", "it", self._try_out)
+        if self._probed:
+            raise StoreError(
+                f"{self._where} ignores {self._probed}, so nothing can be created or replaced "
+                "there without a race; use another endpoint, or another store for leases"
+            )
+
+    def _try_out(self) -> str:
+        obs, (store, once) = driver(), self._stores()
+        path, ignored = _PROBE + os.urandom(16).hex(), ""
+        errors = obs.exceptions
+        obs.put(store, path, b"0")
+        try:
+            for mode, name in (("create", "If-None-Match"), ({"e_tag": '"0"'}, "If-Match")):
+                try:
+                    obs.put(once, path, b"1", mode=mode, use_multipart=False)
+                    ignored = ignored or name
+                except (errors.AlreadyExistsError, errors.PreconditionError):
+                    pass
+                except (errors.NotSupportedError, NotImplementedError):
+                    ignored = ignored or name
+        finally:
+            obs.delete(store, path)
+        return ignored
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def _path(self, key: str) -> str:
+        path = _encoded(check_key(key))
+        # In a file system `a` and `a/b` can't both be: there a file's name ends as no directory's.
+        return path + "~" if self._scheme == "file" else path
+
+    def _key(self, path: str) -> str | None:
+        if self._scheme == "file":
+            if not path.endswith("~"):
+                return None
+            path = path[:-1]
+        return "/".join(_DECODED.get(part, part) for part in path.split("/"))
+
+    # -- the border -------------------------------------------------------------------------------
+
+    def _ask(self, verb: str, what: str, do: Callable[[], T]) -> T:
+        self.silence.check()
+        began, errors = time.monotonic(), driver().exceptions
+        try:
+            return do()
+        except errors.PreconditionError as error:
+            raise _Changed(f"can't {verb} {what} at {self._where}: it changed") from error
+        except (errors.NotSupportedError, NotImplementedError) as error:
+            raise StoreError(f"can't {verb} {what}: {self._where} has no such ability") from error
+        except (errors.BaseError, OSError, ValueError, RuntimeError) as error:
+            told = as_told(f"can't {verb} {what} at {self._where}", error, self.options)
+            if str(told).endswith(SILENT):
+                self.silence.note(str(told), began)
+            raise told from scrubbed(error, self.options)
+
+    def _missing_is_none(self, verb: str, key: str, do: Callable[[], T]) -> T | None:
+        def tried() -> T | None:
+            try:
+                return do()
+            except FileNotFoundError as error:
+                if NO_BUCKET.search(str(error)):
+                    raise
+                return None
+
+        return self._ask(verb, key, tried)
+
+    # -- elsewhere --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of the connections; the next use makes new ones."""
+        if self._scheme != "memory":
+            self._opened = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._scheme == "memory":
+            raise StoreError(
+                f"{self._where} is in this process's memory and can't be sent to others"
+            )
+        return _again, (self.url, self.options)
+
+    def __repr__(self) -> str:
+        return f"Objects({self._where!r})"
+
+
+class _Changed(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
+    """What a condition named is not there any more."""
+
+
+def _again(url: str, options: dict[str, Any]) -> Objects:
+    return Objects(url, **options)
+
+
+# Object stores know no empty names and take dots for directories; no key has a tilde.
+_CODED = {"": "~e", ".": "~d"}
+_DECODED = {coded: part for part, coded in _CODED.items()}
+
+
+def _encoded(key: str) -> str:
+    return "/".join(_CODED.get(part, part) for part in key.split("/"))
+
+
+# In the order of listings. A slash is none that names could differ by: names are between slashes.
+_ORDER = "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+
+
+def _before(start: str) -> str:
+    """What no path that begins with `start` comes before, and as little else as possible."""
+    return start[:-1] + _ORDER[_ORDER.index(start[-1]) - 1] + "~"
+
+
+_all: weakref.WeakSet[Objects] = weakref.WeakSet()
+_left: list[Any] = []
+
+
+def _after_fork() -> None:
+    for store in list(_all):
+        _left.append(store._opened)  # to end it would need the threads that are not here
+        store._opened = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

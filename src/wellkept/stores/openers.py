@@ -1,0 +1,139 @@
+"""What stands behind a URL: schemes are looked up in a table of names, imported in their turn."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from wellkept.errors import ConfigError
+from wellkept.stores.base import Store
+
+__all__ = ["MEDIA", "absolute", "known_schemes", "local_path", "open_medium", "scheme_of"]
+
+MEDIA = {
+    "memory": "wellkept.stores.memory:Memory",
+    "void": "wellkept.stores.memory:Void",
+    "files": "wellkept.stores.files:Files",
+    "sqlite": "wellkept.stores.sqlite:Sqlite",
+    "postgresql": "wellkept.stores.sql:Sql",
+    "postgres": "wellkept.stores.sql:Sql",
+    "mariadb": "wellkept.stores.sql:Sql",
+    "mysql": "wellkept.stores.sql:Sql",
+    "redis": "wellkept.stores.redis:Redis",
+    "rediss": "wellkept.stores.redis:Redis",
+    "s3": "wellkept.stores.objects:Objects",
+    "gs": "wellkept.stores.objects:Objects",
+    "az": "wellkept.stores.objects:Objects",
+    "hdf5": "wellkept.stores.hdf5:Hdf5",
+    "ssh": "wellkept.remote.ssh:Ssh",
+    "https": "wellkept.remote.client:Http",
+    "http": "wellkept.remote.client:Http",
+}
+"""Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
+
+_EXTRAS = {"redis": "redis", "objects": "s3", "hdf5": "hdf5", "sql": "sql", "client": "http"}
+_PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
+"""Schemes whose rest is a path, and what such a URL begins with."""
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
+
+
+def scheme_of(url: str) -> str:
+    """The scheme in lower case; empty for a path."""
+    found = _SCHEME.match(url)
+    return found[1].lower() if found else ""
+
+
+def known_schemes() -> str:
+    """For a message."""
+    return ", ".join(f"{name}:" for name in MEDIA)
+
+
+def local_path(url: str) -> Path | None:
+    """The path that a URL of a local medium names, as it is written there."""
+    scheme = scheme_of(url)
+    if scheme not in _PATHS:
+        return None
+    rest = url[len(scheme) + 1 :]
+    if scheme == "sqlite" and rest.startswith("///"):
+        rest = rest[3:]  # after SQLAlchemy's manner: sqlite:///relative, sqlite:////absolute
+    elif rest.startswith("///"):
+        rest = rest[2:]
+    elif rest.startswith("//"):
+        raise ConfigError(f"{url}: {rest.split('/')[2]!r} is no host here; write {scheme}:PATH")
+    if not rest:
+        raise ConfigError(f"{url} names no path; write {_PATHS[scheme]}PATH")
+    return Path(rest).expanduser()
+
+
+def absolute(url: str, base: Path) -> str:
+    """`url` with a relative path taken from `base`."""
+    path = local_path(url)
+    return url if path is None else _PATHS[scheme_of(url)] + str((base / path).absolute())
+
+
+def open_medium(url: str, **options: Any) -> Store[bytes]:
+    """The store of bytes behind a URL.
+
+    Args:
+        options: what its class takes; `durability="power"` means `durable=True`.
+
+    Raises:
+        ConfigError: no such scheme or option, or what it needs is not installed.
+        StoreError: it can't be used.
+    """
+    scheme = scheme_of(url)
+    target = MEDIA.get(scheme) or MEDIA.get(scheme.partition("+")[0], "")
+    if not target:
+        raise ConfigError(f"no store has the scheme {scheme!r}; there are {known_schemes()}")
+    module, _, name = target.partition(":")
+    try:
+        kind = getattr(import_module(module), name)
+    except ImportError as error:
+        extra = _EXTRAS.get(module.rpartition(".")[2])
+        hint = f": pip install 'wellkept[{extra}]'" if extra else ""
+        raise ConfigError(f"{scheme}: needs {error.name}, which is not installed{hint}") from error
+    if "durability" in options:
+        level = options.pop("durability")
+        if level not in ("process", "power"):
+            raise ConfigError(f"durability is 'process' or 'power', not {level!r}")
+        options["durable"] = level == "power"
+    compression = options.pop("compression", None)
+    _check_options(scheme, kind, options)
+    path = local_path(url)
+    if path is not None:
+        made: Store[bytes] = kind(path, **options)
+    elif scheme in ("memory", "void"):
+        if rest := url[len(scheme) + 1 :].strip("/"):
+            raise ConfigError(f"{scheme}: takes no path, and got {rest!r}")
+        made = kind()
+    else:
+        made = kind(url, **options)
+    return made if compression is None else _compressed(made, compression)
+
+
+def _compressed(store: Store[bytes], how: Any) -> Store[bytes]:
+    from wellkept.stores.wrappers.compressed import Compressed  # with the first that is asked for
+
+    method, _, level = str(how).partition(":")
+    if level and not level.isdecimal():
+        raise ConfigError(f"compression is 'zstd', 'gzip', or such as 'zstd:19', not {how!r}")
+    return Compressed(store, method, int(level) if level else None)
+
+
+def _check_options(scheme: str, kind: Any, options: dict[str, Any]) -> None:
+    import inspect  # with the first medium that is opened
+
+    takes = inspect.signature(kind).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+        return
+    known = [name for name in list(takes)[1:] if takes[name].kind is not takes[name].VAR_POSITIONAL]
+    for name in options:
+        if name not in known:
+            named = ["durability" if each == "durable" else each for each in known]
+            named += ["compression"] if scheme != "void" else []
+            there = f"there are {', '.join(named)}" if named else "it takes none"
+            shown = "durability" if name == "durable" else name
+            raise ConfigError(f"{scheme}: no such option {shown!r}; {there}")

@@ -1,0 +1,374 @@
+"""A Redis server as a medium: records and small blobs, for everybody who reaches it.
+
+An item is one string under `<prefix><key>`, so a hit is one GET. What is atomic is so on the
+server: a create is SET NX, a compare-and-set is a script of two lines.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from wellkept.errors import ConfigError, StoreError
+from wellkept.records import Buffer
+from wellkept.stores.base import check_key, check_prefix
+from wellkept.stores.silence import Silence
+
+__all__ = ["Redis"]
+
+_REPLACE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], unpack(ARGV, 3))
+return 1
+"""
+_MANY = 1000  # keys in one command or pipeline: more would hold up the server's other clients
+_BYTES = 16 * 1024 * 1024  # and as many bytes
+_LOADING = 0.2  # seconds; a server that has just started reads its file first
+
+
+class Redis:
+    """Items in a Redis server (or one that speaks its protocol: Valkey, KeyDB, Dragonfly).
+
+    Args:
+        url: `redis://[user[:password]@]host[:port][/database]`, `rediss://…` for TLS, or
+            `unix:///path/to.sock`.
+        prefix: what every key of this store begins with on the server.
+        limit: bytes of the largest item that is taken; a server's memory is no place for more.
+        options: of redis-py's connections, such as `password`, `ssl_ca_certs`, `max_connections`,
+            `socket_timeout` (30 seconds) and `socket_connect_timeout` (5).
+
+    Raises:
+        ConfigError: the URL or an option is wrong, or redis-py is not installed.
+    """
+
+    def __init__(
+        self, url: str, prefix: str = "kept:", *, limit: int = 64 * 1024 * 1024, **options: Any
+    ) -> None:
+        try:
+            import redis
+        except ImportError as error:
+            raise ConfigError("Redis needs redis-py: pip install 'wellkept[redis]'") from error
+        self.url, self.prefix, self.limit, self.options = url, prefix, limit, options
+        self._where = _shown(url)
+        self._driver = redis
+        self._errors: Any = redis.exceptions
+        self._failures = (
+            self._errors.RedisError,
+            self._errors.ChildDeadlockedError,
+            OSError,
+            UnicodeError,
+        )
+        self._client = self._connect()
+        self.silence = Silence()
+        _all.add(self)
+
+    def _connect(self) -> Any:
+        redis = self._driver
+        options = {
+            "socket_connect_timeout": 5.0,
+            "socket_timeout": 30.0,
+            "protocol": 2,  # older servers know no other, and nothing here needs it
+            "max_connections": 1000,
+            # What may be sent twice is known here, not in the driver.
+            "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+            **self.options,
+        }
+        try:
+            pool = redis.ConnectionPool.from_url(self.url, **options)
+            pool.connection_class(**pool.connection_kwargs)  # does not connect yet
+        except (TypeError, ValueError, AttributeError, redis.RedisError) as error:
+            # The driver's message may quote parts of a URL, and so a password.
+            detail = str(error) if isinstance(error, TypeError) else type(error).__name__
+            raise ConfigError(f"{self._where}: a wrong option or URL: {detail}") from None
+        named = inspect.signature(pool.get_connection).parameters.get("command_name")
+        self._asking = () if named is None or named.default is None else ("",)  # before 5.3
+        return redis.Redis(connection_pool=pool)
+
+    # -- the four verbs ---------------------------------------------------------------------------
+
+    def get(self, key: str) -> bytes | None:
+        found: bytes | None = self._ask("get", key, self._exchange, "GET", self._name(key))
+        return found
+
+    def put(self, key: str, item: Buffer, ttl: float | None = None) -> None:
+        """Keep the item.
+
+        Args:
+            ttl: seconds after which the server forgets it; None: it never does, and an earlier
+                put's `ttl` no longer counts.
+        """
+        name, flat, px = self._name(key), self._flat(key, item), _expiry(ttl)
+        self._ask("put", key, self._client.set, name, flat, px=px)
+
+    def delete(self, key: str) -> None:
+        self._ask("delete", key, self._client.unlink, self._name(key))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin with `prefix`, each once. It looks at every key of the database."""
+        pattern = _escaped(self.prefix + check_prefix(prefix)) + "*"
+        seen: set[bytes] = set()  # a server that moves its table says some twice
+        cut, cursor = len(self.prefix.encode()), 0
+        while True:
+            cursor, found = self._ask("list", prefix, self._client.scan, cursor, pattern, _MANY)
+            for name in found:
+                if name not in seen:
+                    seen.add(name)
+                    yield name[cut:].decode(errors="replace")
+            if cursor == 0:
+                return
+
+    # -- abilities --------------------------------------------------------------------------------
+
+    def create(self, key: str, item: Buffer, ttl: float | None = None) -> bool:
+        """Keep the item if the key is absent; whether it was.
+
+        Raises:
+            StoreError: also if the server went away before it said whether it was.
+        """
+        name, flat, px = self._name(key), self._flat(key, item), _expiry(ttl)
+        options = {"nx": True, "px": px}
+        return bool(self._ask("create", key, self._client.set, name, flat, again=False, **options))
+
+    def replace(self, key: str, old: bytes, item: Buffer, ttl: float | None = None) -> bool:
+        """Keep the item if exactly `old` is under the key; whether it was. Raises as `create`."""
+        name, flat, px = self._name(key), self._flat(key, item), _expiry(ttl)
+        words = [name, _view(old), flat, *(() if px is None else ("PX", px))]
+        evaluate = self._client.eval
+        return bool(self._ask("replace", key, evaluate, _REPLACE, 1, *words, again=False))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, bytes] = {}
+        for some in _slices(wanted):
+            items = self._ask("get", some[0], self._client.mget, list(map(self._name, some)))
+            found.update((k, item) for k, item in zip(some, items, strict=True) if item is not None)
+        return found
+
+    def put_many(self, items: Mapping[str, Buffer], ttl: float | None = None) -> None:
+        """Keep each item. Others may see some of them before the rest is there."""
+        px = _expiry(ttl)
+        flat = {self._name(key): self._flat(key, item) for key, item in items.items()}
+        for some in _portions(flat):
+            self._ask("put", f"{len(some)} items", self._pipe, some, px)
+
+    def _pipe(self, items: dict[str, Any], px: int | None) -> None:
+        with self._client.pipeline(transaction=False) as pipe:
+            for name, item in items.items():
+                pipe.set(name, item, px=px)
+            # Raised by the driver, an error would quote the item.
+            for answer in pipe.execute(raise_on_error=False):
+                if isinstance(answer, Exception):
+                    raise answer
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for some in _slices(list(map(self._name, keys))):
+            self._ask("delete", some[0], self._client.unlink, *some)
+
+    def now(self) -> float:
+        """The server's clock: seconds since the epoch, the same for all who ask it."""
+        seconds, micros = self._ask("ask", "the time", self._client.time)
+        return float(seconds) + float(micros) / 1e6
+
+    def close(self) -> None:
+        """Let go of the connections; the next use makes new ones."""
+        self._client.connection_pool.disconnect()
+
+    def ask(self, verb: str, what: str, command: str, *args: Any, again: bool = True) -> Any:
+        """The server's answer to a method of the driver's client; errors as of the other verbs.
+
+        Args:
+            verb, what: for a message.
+            again: doing it twice does no harm.
+        """
+        return self._ask(verb, what, getattr(self._client, command), *args, again=again)
+
+    def send(self, verb: str, what: str, *words: Any, again: bool = True) -> Any:
+        """As `ask`, with the words of a command and its plain answer, in three quarters the time."""
+        return self._ask(verb, what, self._exchange, *words, again=again)
+
+    def _exchange(self, *words: Any) -> Any:
+        # What the client does around the two takes longer than they do: statistics and hooks.
+        pool = self._client.connection_pool
+        connection = pool.get_connection(*self._asking)
+        answered = False
+        try:
+            connection.send_command(*words)
+            answer = connection.read_response()
+            answered = True
+        except self._errors.ResponseError:
+            answered = True
+            raise
+        finally:
+            if not answered:  # or whoever asks next would be given what this one asked for
+                connection.disconnect()
+            pool.release(connection)
+        return answer
+
+    # -- the border -------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        verb: str,
+        what: str,
+        do: Callable[..., Any],
+        *args: Any,
+        again: bool = True,
+        **options: Any,
+    ) -> Any:
+        """Do it; once more on a new connection if that one broke and doing it twice does no harm.
+
+        Raises:
+            StoreError: the server can't be reached, refuses, or takes too long.
+        """
+        self.silence.check()
+        began = time.monotonic()
+        try:
+            return do(*args, **options)
+        except self._failures as error:
+            if not isinstance(error, self._errors.RedisError):
+                self._renew()
+            if not again or not self._may_heal(error):
+                raise self._translated(verb, what, error, began) from error
+        except BaseException:
+            self._renew()
+            raise
+        try:
+            return do(*args, **options)
+        except self._failures as error:
+            raise self._translated(verb, what, error, began) from error
+        except BaseException:
+            self._renew()
+            raise
+
+    def _renew(self) -> None:
+        # An exception that is none of the driver's may have come between a command and its answer,
+        # or have lost a connection that the pool counts for ever.
+        before, self._client = self._client, self._connect()
+        before.connection_pool.disconnect(inuse_connections=False)
+
+    def _may_heal(self, error: BaseException) -> bool:
+        redis = self._errors
+        if isinstance(error, redis.BusyLoadingError):
+            time.sleep(_LOADING)
+            return True
+        wrong = (redis.AuthenticationError, redis.AuthorizationError)
+        return isinstance(error, redis.ConnectionError) and not isinstance(error, wrong)
+
+    def _translated(self, verb: str, key: str, error: BaseException, began: float) -> StoreError:
+        redis, text, what = self._errors, str(error), f"can't {verb} {key} at {self._where}"
+        refused = (redis.AuthenticationError, redis.AuthorizationError, redis.NoPermissionError)
+        if isinstance(error, refused) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+            return StoreError(f"{what}: the server refuses user or password; check them")
+        if isinstance(error, redis.OutOfMemoryError) or text.startswith("OOM"):
+            return StoreError(
+                f"{what}: the server is full; raise its maxmemory, or let it evict (allkeys-lru)"
+            )
+        if isinstance(error, redis.ReadOnlyError):
+            return StoreError(f"{what}: this server is a read-only replica; use its master")
+        if isinstance(error, (redis.TimeoutError, TimeoutError)):
+            what += ": no answer in time; is the server overloaded or cut off?"
+        elif isinstance(error, (redis.ConnectionError, OSError, UnicodeError)):
+            what += ": no connection; is the server running and the address right?"
+        else:
+            return StoreError(f"{what}: the server says: {text[:200]}")
+        self.silence.note(what, began)
+        return StoreError(what)
+
+    def _name(self, key: str) -> str:
+        return self.prefix + check_key(key)
+
+    def _flat(self, key: str, item: Buffer) -> Any:
+        view = _view(item)
+        size = len(view)
+        if size > self.limit:
+            raise StoreError(
+                f"can't put {key} at {self._where}: {size:,} bytes are more than its limit of "
+                f"{self.limit:,}; keep large values elsewhere: Cache(values=…, calls=…)"
+            )
+        return view
+
+    # -- elsewhere --------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.url, self.prefix, self.limit, self.options)
+
+    def __repr__(self) -> str:
+        return f"Redis({self._where!r}, prefix={self.prefix!r})"
+
+
+def _again(url: str, prefix: str, limit: int, options: dict[str, Any]) -> Redis:
+    return Redis(url, prefix, limit=limit, **options)
+
+
+def _view(item: Buffer) -> Any:
+    return item if type(item) is bytes else memoryview(item).cast("B")
+
+
+def _expiry(ttl: float | None) -> int | None:
+    if ttl is None:
+        return None
+    if not 0 < ttl < 1e12:  # so not NaN either
+        raise ConfigError(f"a ttl is a positive number of seconds, not {ttl!r}")
+    return max(1, round(ttl * 1000))
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + c if c in "*?[]^\\" else c for c in text)
+
+
+def _slices(words: list[str]) -> Iterator[list[str]]:
+    return (words[at : at + _MANY] for at in range(0, len(words), _MANY))
+
+
+def _portions(items: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    some: dict[str, Any] = {}
+    size = 0
+    for name, item in items.items():
+        if some and (len(some) >= _MANY or size + len(item) > _BYTES):
+            yield some
+            some, size = {}, 0
+        some[name] = item
+        size += len(item)
+    if some:
+        yield some
+
+
+def _shown(url: str) -> str:
+    """The URL without password and options.
+
+    Raises:
+        ConfigError: it is none of a Redis server.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port, user = parts.hostname or "localhost", parts.port, parts.username
+    except ValueError:  # its message quotes what may be a password
+        raise ConfigError("not a Redis URL: its host or port can't be read") from None
+    if parts.scheme == "unix":
+        return f"unix://{parts.path}"
+    if parts.scheme not in ("redis", "rediss"):
+        raise ConfigError(f"not a Redis URL: {parts.scheme or 'no scheme'}; give redis://host/0")
+    database = parts.path.strip("/")
+    if database and not database.isdecimal():
+        raise ConfigError(f"not a Redis URL: the database is a number, not {database[:40]!r}")
+    name = f"[{host}]" if ":" in host else host
+    at = f"{user}@" if user else ""
+    return f"{parts.scheme}://{at}{name}:{port or 6379}/{database or 0}"
+
+
+_all: weakref.WeakSet[Redis] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The parent's connections are the parent's: an answer read here would be missing there.
+    for store in list(_all):
+        store._client = store._connect()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

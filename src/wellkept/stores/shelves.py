@@ -1,0 +1,222 @@
+"""An embedded store's two shelves: its calls as a `Store[Call]`, its values as a `Store[Value]`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from wellkept.codecs import Frame
+from wellkept.errors import DamagedValue, StoreError
+from wellkept.records import Call, Digest, Value
+from wellkept.stores.body import BODY_SIZE, Body, rowid, seal, unseal
+from wellkept.stores.database import Database
+from wellkept.stores.tables import call_row
+
+if TYPE_CHECKING:
+    from wellkept.stores.embedded import Embedded
+    from wellkept.stores.relating import Related
+
+__all__ = ["CALL", "Calls", "Values", "between", "keys_of", "put_value"]
+
+CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses, u.used FROM calls c
+LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
+
+
+class Calls:
+    """The calls of an embedded store, as a `Store[Call]`."""
+
+    def __init__(self, store: Embedded) -> None:
+        self._store = store
+
+    def get(self, key: str) -> Call | None:
+        """The record.
+
+        Raises:
+            DamagedValue: the row is damaged.
+            StoreError: the index can't be read.
+        """
+        raw = Digest(key).raw
+        found = list(self._store.database.rows(CALL + "WHERE c.id = ?", rowid(raw)))
+        return call_row(found[0]) if found and found[0][0] == raw else None
+
+    def put(self, key: str, item: Call) -> None:
+        """Change a record, whose result must be kept already.
+
+        Raises:
+            StoreError: it can't be written, or the result is not there.
+        """
+        with self._store.locks.writing_blobs():  # nobody collects what the row is about to name
+            row = self._frame(item)
+            if row is None:
+                raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
+            self._store.record(item, row)
+
+    def _frame(self, call: Call) -> Frame | None:
+        """The frame that the call has now; where it has another result, or none, one of that digest."""
+        with suppress(DamagedValue):
+            found = self._store.fetch(call.key.raw)
+            if found is not None and found.body.result == call.result.raw:
+                return found.frame or self._store.values.frame(call.result)
+        return self._store.values.frame(call.result)
+
+    def delete(self, key: str) -> None:
+        row = (rowid(Digest(key).raw),)
+        with self._store.database.writing() as c:
+            c.execute("DELETE FROM calls WHERE id = ?", row)
+            c.execute("DELETE FROM uses WHERE id = ?", row)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return keys_of(self._store.database, "SELECT key FROM calls", "id", prefix)
+
+    def related(self) -> Related | None:
+        """What finds calls by each other; see `relating.related`."""
+        from wellkept.stores import relating  # who only calls has no need of it
+
+        return relating.related(self._store)
+
+    def all(self) -> Iterator[Call | DamagedValue]:
+        """Every record, in one pass; a damaged one as the error."""
+        for row in self._store.database.rows(CALL):
+            try:
+                yield call_row(row)
+            except DamagedValue as error:
+                yield error
+
+
+class Values:
+    """The values of an embedded store, as a `Store[Value]`.
+
+    A large value has a row of its own; a small one stands in the rows of the calls that gave it.
+    Where several values have one digest, the one that was put under it by hand is what the digest
+    names, or any of those that calls gave.
+    """
+
+    def __init__(self, store: Embedded) -> None:
+        self._store = store
+        self._indexed = False
+
+    def frame(self, key: str) -> Frame | None:
+        """The frame of a value, verified; see `Calls.get` for what it raises."""
+        raw = Digest(key).raw
+        database = self._store.database
+        for digest, sealed in database.rows(
+            'SELECT digest, head FROM "values" WHERE id = ?', rowid(raw)
+        ):
+            if digest == raw:
+                return Frame.unpack(unseal(raw, sealed))
+        self.index_results()
+        for (sealed,) in database.rows('SELECT head FROM "values" WHERE digest = ? LIMIT 1', raw):
+            return Frame.unpack(unseal(raw, sealed))
+        for name, sealed in self._inline(raw):
+            content = unseal(name, sealed)
+            if Body.unpack(content).result == raw and len(content) > BODY_SIZE:
+                return Frame.unpack(content[BODY_SIZE:])
+        return None
+
+    def index_results(self) -> None:
+        """Have calls found by their result, and values by their digest."""
+        database = self._store.database
+        if not database.readonly and not self._indexed:
+            # Made when first needed: those who never ask for a value by its digest don't pay.
+            with database.writing() as c:
+                c.execute("CREATE INDEX IF NOT EXISTS calls_result ON calls (result)")
+                c.execute('CREATE INDEX IF NOT EXISTS values_digest ON "values" (digest)')
+            self._indexed = True
+
+    def _inline(self, raw: bytes) -> Iterator[tuple[Any, ...]]:
+        self.index_results()
+        return self._store.database.rows(
+            "SELECT key, body FROM calls WHERE result = ? AND value IS NULL", rowid(raw)
+        )
+
+    def get(self, key: str) -> Value | None:
+        frame = self.frame(key)
+        if frame is None:
+            return None
+        if self._store.trusts is not None:
+            frame = self._store.trusts.read(Digest(key).raw, frame)
+        payload, buffers = self._store.load(frame)
+        return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
+
+    def put(self, key: str, item: Value) -> None:
+        store = self._store
+        with store.locks.writing_blobs():
+            frame = store.write_blobs(item)
+            if store.trusts is not None:
+                frame = store.trusts.signed(Digest(key).raw, frame)
+            with store.database.writing() as c:
+                put_value(c, Digest(key).raw, frame.pack(), item.size)
+
+    def delete(self, key: str) -> None:
+        self.delete_many((key,))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Forget all of the values, or none; the records of their calls stay."""
+        raws = [Digest(key).raw for key in keys]
+        inline = [row for raw in raws for row in self._inline(raw)]
+        with self._store.database.writing() as c:
+            for raw in raws:
+                c.execute('DELETE FROM "values" WHERE digest = ?', (raw,))
+                # A call with neither frame nor value had its result evicted, and is no damage.
+                c.execute("UPDATE calls SET value = NULL WHERE result = ?", (rowid(raw),))
+            for name, sealed in inline:
+                bare = seal(name, unseal(name, sealed)[:BODY_SIZE])
+                same = "WHERE id = ? AND body = ?"  # nobody kept another result since
+                c.execute(f"UPDATE calls SET body = ? {same}", (bare, rowid(name), sealed))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        database = self._store.database
+        seen = set()
+        bounds = (
+            [bytes.fromhex(prefix[:64].ljust(64, end)) for end in "0f"] if _digits(prefix) else []
+        )
+        query = 'SELECT DISTINCT digest FROM "values" WHERE digest BETWEEN ? AND ?'
+        for (digest,) in database.rows(query, *bounds) if bounds else ():
+            seen.add(digest.hex())
+            yield digest.hex()
+        where, numbers = between("result", prefix)
+        query = f"SELECT key, body FROM calls WHERE value IS NULL AND {where}"
+        for name, sealed in database.rows(query, *numbers):
+            content = unseal(name, sealed)
+            key = Body.unpack(content).result.hex()
+            if len(content) > BODY_SIZE and key not in seen and key.startswith(prefix):
+                seen.add(key)
+                yield key
+
+
+def put_value(c: sqlite3.Connection, digest: bytes, head: bytes, size: int) -> None:
+    """Put a value under a digest by hand: what `Values` gives for it from then on."""
+    row, sealed = rowid(digest), seal(digest, head)
+    # Before schema 4 calls named their values so: what they gave stays theirs, under its seal.
+    old = c.execute('SELECT head FROM "values" WHERE id = ?', (row,)).fetchone()
+    if old is not None and type(old[0]) is bytes and old[0] != sealed:
+        given = c.execute("SELECT 1 FROM calls WHERE value = ? LIMIT 1", (row,)).fetchone()
+        if given is not None:
+            moved = (rowid(old[0]), row)
+            c.execute('UPDATE OR REPLACE "values" SET id = ? WHERE id = ?', moved)
+            c.execute("UPDATE calls SET value = ? WHERE value = ?", moved)
+    c.execute('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', (row, digest, sealed, size))
+
+
+def keys_of(database: Database, query: str, column: str, prefix: str) -> Iterator[str]:
+    """The digests that `query` selects and that begin with `prefix`."""
+    where, bounds = between(column, prefix)
+    found = (row[0].hex() for row in database.rows(f"{query} WHERE {where}", *bounds))
+    return (key for key in found if key.startswith(prefix))
+
+
+def between(column: str, prefix: str) -> tuple[str, list[int]]:
+    """A condition on a row number, which is the first eight bytes of a digest."""
+    if not prefix:
+        return "1", []
+    if not _digits(prefix):
+        return "0", []
+    bounds = [rowid(bytes.fromhex(prefix[:16].ljust(16, end))) for end in "0f"]
+    return f"{column} BETWEEN ? AND ?", bounds
+
+
+def _digits(prefix: str) -> bool:
+    """Whether a digest may begin so."""
+    return len(prefix) <= 64 and not set(prefix) - set("0123456789abcdef")

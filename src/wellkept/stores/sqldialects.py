@@ -1,0 +1,403 @@
+"""What differs between the databases that `Sql` speaks to: connecting, the tables, the statements.
+
+A dialect runs plain statements on a driver's connection: what SQLAlchemy adds to one is more than a
+hit is allowed. Placeholders are written `?` here and `%s` for the drivers that want it. Names are
+compared byte by byte in all of them, so a prefix is a range of the index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+__all__ = ["DIALECTS", "SOME", "Dialect", "batches", "marks"]
+
+Statement = tuple[str, Sequence[Any]]
+V = TypeVar("V")
+
+SOME = 500  # rows in one statement
+
+
+class Dialect:
+    """What they share; `name` is the URL's scheme.
+
+    Args:
+        table: the quoted names of the tables: items, terms, meta.
+        timeout: seconds without an answer after which a statement has failed.
+        connect_timeout: the same for a connection.
+    """
+
+    name: ClassVar[str]
+    driver: ClassVar[str]
+    """SQLAlchemy's name of dialect and driver."""
+    module: ClassVar[str]
+    """The driver's module, whose `Error` is the root of what it raises."""
+    extra: ClassVar[str]
+    mark = "%s"
+    upsert = "ON CONFLICT (name) DO UPDATE SET item = excluded.item"
+    unless = "ON CONFLICT (name) DO NOTHING"
+    tables: ClassVar[str]
+
+    def __init__(self, quote: Any, table: str, timeout: float, connect_timeout: float) -> None:
+        self.names = {
+            "items": quote(table),
+            "terms": quote(f"{table}_terms"),
+            "meta": quote(f"{table}_meta"),
+            "found": quote(f"{table}_terms_found"),
+        }
+        self.table = table
+        self.timeout = timeout
+        self.connect_timeout = connect_timeout
+        self.get_text = self.text("SELECT item FROM {items} WHERE name = ?")
+
+    def text(self, statement: str) -> str:
+        """A statement for the driver."""
+        return statement.format(**self.names).replace("?", self.mark)
+
+    def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        """A new connection that commits each statement by itself."""
+        raise NotImplementedError
+
+    def alive(self, connection: Any) -> bool:
+        """Whether an idle connection still has its server, as far as this end of it knows."""
+        return True
+
+    def get(self, connection: Any, name: str) -> bytes | None:
+        """A point read, in one round trip."""
+        found = self.rows(connection, self.get_text, (name,))
+        return found[0][0] if found else None
+
+    def rows(self, connection: Any, statement: str, values: Sequence[Any]) -> list[Any]:
+        """All rows that a statement gives."""
+        cursor = connection.cursor()
+        cursor.execute(statement, values)
+        found: list[Any] = cursor.fetchall()
+        return found
+
+    def run(self, connection: Any, statement: str, values: Sequence[Any]) -> int:
+        """Run a statement; how many rows it met."""
+        cursor = connection.cursor()
+        cursor.execute(statement, values)
+        count: int = cursor.rowcount
+        return count
+
+    def put(self, connection: Any, name: str, item: bytes, terms: list[tuple[str, bytes]]) -> None:
+        """Insert or replace one item with its terms, in one round trip where the driver can."""
+        self.together(connection, self.putting([(name, item)], {name: terms}))
+
+    def putting(
+        self, some: Sequence[tuple[str, bytes]], terms: Mapping[str, Sequence[tuple[str, bytes]]]
+    ) -> Iterator[Statement]:
+        """What inserts or replaces items with their terms."""
+        values = ",".join(["(?, ?)"] * len(some))
+        flat: list[Any] = [part for row in some for part in row]
+        yield self.text(f"INSERT INTO {{items}} (name, item) VALUES {values} {self.upsert}"), flat
+        names = [name for name, _ in some]
+        yield self.text(f"DELETE FROM {{terms}} WHERE name IN ({marks(names)})"), names
+        for batch in batches(
+            [(name, *term) for name in names for term in terms.get(name, ())], SOME
+        ):
+            values = ",".join(["(?, ?, ?)"] * len(batch))
+            flat = [part for row in batch for part in row]
+            yield self.text(f"INSERT INTO {{terms}} (name, field, value) VALUES {values}"), flat
+
+    def create(self, connection: Any, name: str, item: bytes) -> bool:
+        """Insert a row unless there is one; whether there was none."""
+        insert = self.text(f"INSERT INTO {{items}} (name, item) VALUES (?, ?) {self.unless}")
+        return self.run(connection, insert, (name, item)) == 1
+
+    def together(self, connection: Any, statements: Iterable[Statement]) -> None:
+        """Run statements as one transaction, in one round trip where the driver can."""
+        raise NotImplementedError
+
+    def make(self, connection: Any) -> None:
+        """Make the tables that are not there; no two processes do it at once."""
+        raise NotImplementedError
+
+    def statements(self) -> Iterator[str]:
+        for statement in self.tables.split(";"):
+            yield self.text(statement.strip())
+
+
+def marks(values: Iterable[Any]) -> str:
+    """A placeholder for each."""
+    return ", ".join("?" for _ in values)
+
+
+def batches(values: Iterable[V], size: int) -> Iterator[list[V]]:
+    """Lists of at most so many."""
+    rest = list(values)
+    for at in range(0, len(rest), size):
+        yield rest[at : at + size]
+
+
+def _readable(fd: int) -> bool:
+    # An idle connection has nothing to say but that it ends, so this costs no round trip.
+    if not hasattr(select, "poll"):
+        return bool(select.select([fd], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class Postgresql(Dialect):
+    """By psycopg 3. Items are stored uncompressed: what gains from it can be so before it comes."""
+
+    name, driver, module, extra = "postgresql", "postgresql+psycopg", "psycopg", "postgresql"
+    tables = """
+CREATE TABLE IF NOT EXISTS {items} (name TEXT COLLATE "C" PRIMARY KEY, item BYTEA NOT NULL);
+ALTER TABLE {items} ALTER COLUMN item SET STORAGE EXTERNAL;
+CREATE TABLE IF NOT EXISTS {terms} (
+  name TEXT COLLATE "C" NOT NULL REFERENCES {items} ON DELETE CASCADE,
+  field TEXT COLLATE "C" NOT NULL, value BYTEA NOT NULL, PRIMARY KEY (name, field));
+CREATE INDEX IF NOT EXISTS {found} ON {terms} (field, value, name);
+CREATE TABLE IF NOT EXISTS {meta} (name TEXT COLLATE "C" PRIMARY KEY, value TEXT NOT NULL)"""
+
+    def __init__(self, quote: Any, table: str, timeout: float, connect_timeout: float) -> None:
+        super().__init__(quote, table, timeout, connect_timeout)
+        self.put_text = self.text(
+            "WITH gone AS (DELETE FROM {terms} WHERE name = ? AND field <> ALL(?::text[])), "
+            f"put AS (INSERT INTO {{items}} (name, item) VALUES (?, ?) {self.upsert}) "
+            "INSERT INTO {terms} (name, field, value) "
+            "SELECT ?, f, v FROM unnest(?::text[], ?::bytea[]) AS x (f, v) "
+            "ON CONFLICT (name, field) DO UPDATE SET value = excluded.value"
+        )
+
+    def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        import psycopg
+
+        until = self.timeout
+
+        class Connection(psycopg.Connection[Any]):
+            def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]  # newer drivers take more
+                return super().wait(_bounded(gen, until), interval, **more)
+
+        options.setdefault("connect_timeout", max(2, int(self.connect_timeout)))
+        options.setdefault("application_name", "wellkept")
+        made: Any = Connection.connect(*arguments, **options, autocommit=True)
+        made.execute(
+            f"SET statement_timeout = {int(self.timeout * 1000)};"
+            "SET default_transaction_isolation = 'read committed';"
+            # Before a table has statistics, it would gather a million matches to count a thousand.
+            "SET enable_bitmapscan = off"
+        )
+        made.cursor_for_kept = made.cursor(binary=True)  # making one is a quarter of a point read
+        return made
+
+    def alive(self, connection: Any) -> bool:
+        return not _readable(connection.pgconn.socket)
+
+    def get(self, connection: Any, name: str) -> bytes | None:
+        found = connection.cursor_for_kept.execute(self.get_text, (name,)).fetchone()
+        return found[0] if found else None
+
+    def put(self, connection: Any, name: str, item: bytes, terms: list[tuple[str, bytes]]) -> None:
+        # One prepared statement for any number of terms: half the time of a pipeline. Its parts see
+        # the tables as they were before it, so none may touch a row that another one does.
+        fields = [field for field, _ in terms]
+        connection.cursor_for_kept.execute(
+            self.put_text, (name, fields, name, item, name, fields, [value for _, value in terms])
+        )
+
+    def together(self, connection: Any, statements: Iterable[Statement]) -> None:
+        # Outside a transaction block a pipeline is one: all is committed at its end, or nothing.
+        with connection.pipeline(), connection.cursor() as cursor:
+            for statement, values in statements:
+                cursor.execute(statement, values)
+
+    def make(self, connection: Any) -> None:
+        lock = f"SELECT pg_advisory_xact_lock(hashtext('kept {self.table}'))"
+        version = self.text("INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING")
+        connection.execute(";".join(["BEGIN", lock, *self.statements(), version, "COMMIT"]))
+
+
+def _bounded(steps: Any, patience: float) -> Any:
+    """A driver's steps, ended by an error when nothing arrives for as long as `patience`."""
+    try:
+        wanted = next(steps)
+        deadline = 0.0
+        while True:
+            ready = yield wanted
+            if ready:
+                deadline = 0.0
+            elif not deadline:
+                deadline = time.monotonic() + patience
+            elif time.monotonic() > deadline:
+                steps.throw(TimeoutError(f"no answer for {patience:g} s"))
+            wanted = steps.send(ready)
+    except StopIteration as done:
+        return done.value
+
+
+class Mariadb(Dialect):
+    """MariaDB and MySQL, by PyMySQL."""
+
+    name, driver, module, extra = "mariadb", "mariadb+pymysql", "pymysql", "mariadb"
+    upsert = "ON DUPLICATE KEY UPDATE item = VALUES(item)"
+    # VARBINARY, because text would be compared without regard to spaces at its end.
+    tables = """
+CREATE TABLE IF NOT EXISTS {items} (name VARBINARY(255) PRIMARY KEY, item LONGBLOB NOT NULL)
+  ENGINE = InnoDB;
+CREATE TABLE IF NOT EXISTS {terms} (name VARBINARY(255) NOT NULL, field VARBINARY(255) NOT NULL,
+  value VARBINARY(255) NOT NULL, PRIMARY KEY (name, field), KEY {found} (field, value, name),
+  FOREIGN KEY (name) REFERENCES {items} (name) ON DELETE CASCADE) ENGINE = InnoDB;
+CREATE TABLE IF NOT EXISTS {meta} (name VARBINARY(64) PRIMARY KEY, value VARCHAR(255) NOT NULL)
+  ENGINE = InnoDB"""
+
+    def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        import pymysql
+        from pymysql.constants import CLIENT
+
+        options |= {"client_flag": CLIENT.FOUND_ROWS | CLIENT.MULTI_STATEMENTS, "autocommit": True}
+        options.setdefault("connect_timeout", self.connect_timeout)
+        options.setdefault("read_timeout", self.timeout)
+        options.setdefault("write_timeout", self.timeout)
+        options.setdefault("charset", "utf8mb4")
+        made: Any = pymysql.connect(*arguments, **options)
+        seconds = max(1, int(self.timeout))
+        # Without gaps locked, two writers of different keys never wait for each other.
+        made.query(
+            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+            f"SET sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = {seconds}"
+            f"/*M! , max_statement_time = {seconds} */"
+        )
+        _finished(made)
+        return made
+
+    def alive(self, connection: Any) -> bool:
+        socket = connection._sock
+        return socket is not None and not _readable(socket.fileno())
+
+    def get(self, connection: Any, name: str) -> bytes | None:
+        # A cursor would add a quarter. A key, once checked, has nothing that needs an escape.
+        connection.query(self.get_text % f"'{name}'")
+        rows = connection._result.rows
+        return rows[0][0] if rows else None
+
+    def run(self, connection: Any, statement: str, values: Sequence[Any]) -> int:
+        count: int = connection.query(self._filled(connection, statement, values))
+        return count
+
+    def create(self, connection: Any, name: str, item: bytes) -> bool:
+        from pymysql.constants import ER
+        from pymysql.err import IntegrityError
+
+        insert = self.text("INSERT INTO {items} (name, item) VALUES (?, ?)")
+        try:
+            self.run(connection, insert, (name, item))
+        except IntegrityError as error:
+            if error.args[0] != ER.DUP_ENTRY:
+                raise
+            return False
+        return True
+
+    def together(self, connection: Any, statements: Iterable[Statement]) -> None:
+        parts = [self._filled(connection, *statement) for statement in statements]
+        connection.query(b";".join([b"BEGIN", *parts, b"COMMIT"]))
+        _finished(connection)
+
+    def make(self, connection: Any) -> None:
+        lock = f"kept {self.table}"[:64]
+        if not self.rows(connection, "SELECT GET_LOCK(%s, %s)", (lock, self.timeout))[0][0]:
+            raise TimeoutError("another process is making the tables")
+        try:
+            for statement in self.statements():
+                self.run(connection, statement, ())
+            self.run(connection, self.text("INSERT IGNORE INTO {meta} VALUES ('schema', '1')"), ())
+        finally:
+            self.rows(connection, "SELECT RELEASE_LOCK(%s)", (lock,))
+
+    def _filled(self, connection: Any, statement: str, values: Sequence[Any]) -> bytes:
+        # The driver would take a second for 64 MiB, and two bytes for each zero. In the mode that
+        # was set at connecting, only quotes and backslashes need an escape.
+        first, *rest = statement.encode().split(b"%s")
+        parts = [first]
+        for value, text in zip(values, rest, strict=True):
+            if isinstance(value, bytes):
+                value = value.replace(b"\\", b"\\\\").replace(b"'", b"\\'")
+                parts += (b"_binary'", value, b"'", text)
+            else:
+                parts += (connection.escape(value, connection.encoders).encode(), text)
+        return b"".join(parts)
+
+
+def _finished(connection: Any) -> None:
+    """Wait until the last of several statements is done, which is what commits them.
+
+    `next_result` gives the number of rows that one met: at a 0 there may be more, and errors.
+    """
+    while connection._result.has_next:
+        connection.next_result()
+
+
+class Sqlite(Dialect):
+    """By the standard library's driver."""
+
+    name, driver, module, extra = "sqlite", "sqlite+pysqlite", "sqlite3", "sql"
+    mark = "?"
+    tables = """
+CREATE TABLE IF NOT EXISTS {items} (name TEXT PRIMARY KEY, item BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS {terms} (name TEXT NOT NULL REFERENCES {items} ON DELETE CASCADE,
+  field TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (name, field)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS {found} ON {terms} (field, value, name);
+CREATE TABLE IF NOT EXISTS {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL)"""
+
+    def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        import sqlite3
+
+        class Connection(sqlite3.Connection):
+            """One that takes attributes."""
+
+        options |= {"isolation_level": None, "check_same_thread": False, "factory": Connection}
+        options.setdefault("timeout", self.timeout)
+        made = sqlite3.connect(*arguments, **options)
+        try:
+            made.execute("PRAGMA foreign_keys = ON")
+            made.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def together(self, connection: Any, statements: Iterable[Statement]) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, values in statements:
+                connection.execute(statement, values)
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(Exception):
+                connection.execute("ROLLBACK")
+            raise
+
+    def make(self, connection: Any) -> None:
+        self._log_ahead(connection)
+        version = self.text("INSERT OR IGNORE INTO {meta} VALUES ('schema', '1')")
+        self.together(connection, [(text, ()) for text in (*self.statements(), version)])
+
+    def _log_ahead(self, connection: Any) -> None:
+        import sqlite3
+
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                # Changing the mode ignores the busy handler while another process does the same.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+
+DIALECTS: dict[str, type[Dialect]] = {
+    "postgresql": Postgresql,
+    "postgres": Postgresql,
+    "mariadb": Mariadb,
+    "mysql": Mariadb,
+    "sqlite": Sqlite,
+}

@@ -1,0 +1,28 @@
+"""For tests of one's own: certificates of kept functions, and suites that a store can be held to.
+
+`assert_faithful` and `assert_invalidates` certify a function in a test of any framework. The suites need
+pytest; nothing else of kept does: subclass `StoreContract` in a test module, say how the store is made,
+and run pytest on it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from wellkept.testing.certificates import assert_faithful, assert_invalidates
+
+if TYPE_CHECKING:
+    from wellkept.testing.accessors import Accessor
+    from wellkept.testing.contract import StoreContract
+
+__all__ = ["Accessor", "StoreContract", "assert_faithful", "assert_invalidates"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "StoreContract":
+        from wellkept.testing.contract import StoreContract  # needs pytest
+
+        return StoreContract
+    if name == "Accessor":
+        from wellkept.testing.accessors import Accessor  # as above
+
+        return Accessor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
