@@ -35,7 +35,7 @@ def fill(service: Service, cache: wellkept.Cache, calls: int) -> Any:
 
     sample(0)
     like = sample.call(0)
-    frame = cache.place.fetch(like.key.raw).frame.pack()
+    frame = cache.backend.fetch(like.key.raw).frame.pack()
     first = time.time() - calls
 
     def made(n: int) -> Any:

@@ -118,7 +118,7 @@ def measure(times: int) -> dict[str, Any]:
             found["hit, in PostgreSQL"] = taken(small, 0)
             found["miss, value in S3"] = taken(mixed, 0)
             found["hit, value in S3"] = taken(mixed, 0)
-            records = whole.place.locks.leases
+            records = whole.backend.locks.leases
             assert isinstance(records, Leases)
             key = b"k" * 32
             assert records.acquire(key)

@@ -34,14 +34,14 @@ class Flaky:
     """A place that can be told not to answer, or to wait."""
 
     def __init__(self, place: Any) -> None:
-        self.place = place
+        self.backend = place
         self.down = False
         self.gate = threading.Event()
         self.gate.set()
         self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.place, name)
+        found = getattr(self.backend, name)
         if name in ("fetch", "fetch_many", "commit"):
 
             def ask(*args: Any) -> Any:
@@ -58,8 +58,8 @@ class Flaky:
 
 def stack() -> tuple[Stack, wellkept.Cache, Flaky]:
     near, far = new("embedded"), new("files")
-    flaky = Flaky(far.place)
-    far.place = flaky  # type: ignore[assignment]  # it is one, as far as a stack asks
+    flaky = Flaky(far.backend)
+    far.backend = flaky  # type: ignore[assignment]  # it is one, as far as a stack asks
     return Stack(near, far, write="behind"), far, flaky
 
 
@@ -75,7 +75,7 @@ def value(x: int) -> Any:
 
 
 def there(f: Any, far: wellkept.Cache, xs: range) -> bool:
-    return all(far.place.place.fetch(f.key(x).raw) is not None for x in xs)
+    return all(far.backend.backend.fetch(f.key(x).raw) is not None for x in xs)
 
 
 def test_the_caller_does_not_wait_for_the_far_layer() -> None:
@@ -88,7 +88,7 @@ def test_the_caller_does_not_wait_for_the_far_layer() -> None:
     flaky.gate.set()
     assert both.delivered()
     assert there(f, far, range(5))
-    assert not list(both.caches[0].place.notes.keys("behind/")), "all of it was settled"
+    assert not list(both.caches[0].backend.notes.keys("behind/")), "all of it was settled"
     other = Counted(value)
     assert other.into(far)(3)["array"][1] == 4
     assert other.runs == 0
@@ -142,7 +142,7 @@ def test_what_was_forgotten_does_not_come_back() -> None:
     f.forget(1), f.forget(2)
     flaky.gate.set()
     assert both.delivered()
-    assert list(far.place.place.calls.keys()) == []
+    assert list(far.backend.backend.calls.keys()) == []
 
 
 def test_a_fork() -> None:
@@ -192,10 +192,10 @@ def test_the_next_program_delivers_what_one_could_not(home: Path, how: str) -> N
     assert done.stdout == "ready\n", done.stderr
     assert ("wait to be delivered" in done.stderr) is (how == "ended"), done.stderr
     with wellkept.open(near) as cache:
-        assert len(list(cache.place.notes.keys("behind/"))) == 20
+        assert len(list(cache.backend.notes.keys("behind/"))) == 20
         # The same far cache, by the name that it has, is there now.
         layers = layers_module.Layers(
-            [cache.place, new("files").place], "behind", ["", f"<wellkept.Cache {url}>"]
+            [cache.backend, new("files").backend], "behind", ["", f"<wellkept.Cache {url}>"]
         )
         layers.behind[0].begin()
         assert layers.behind[0].flush() == 0

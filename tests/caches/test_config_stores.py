@@ -99,8 +99,8 @@ def test_all_kinds_of_caches_are_configured(home: Path) -> None:
     assert "limited" in repr(small)
     use(small)
     mixed = named("mixed")
-    assert (type(mixed.place.values.items), type(mixed.place.calls.items)) == (Files, Sqlite)
-    assert mixed.place.values.items.durable
+    assert (type(mixed.backend.values.items), type(mixed.backend.calls.items)) == (Files, Sqlite)
+    assert mixed.backend.values.items.durable
     use(mixed)
     look = use(named("look"), 5)
     assert look.contains(2)

@@ -222,10 +222,10 @@ def test_a_dict_of_a_thousand_small_lists_is_one_item(kind: str) -> None:
     assert f(1) == f(1)
     assert (cache.size().blobs, cache.size().values) == (0, 1)
     if kind == "files":
-        names = [key for key in cache.place.calls.items.keys() if not key.startswith("notes/")]  # noqa: SIM118  a store is no dict
+        names = [key for key in cache.backend.calls.items.keys() if not key.startswith("notes/")]  # noqa: SIM118  a store is no dict
         assert len(names) == 1
     if kind == "embedded":
-        root = cache.place.root
+        root = cache.backend.root
         assert not [path for path in (root / "blobs").rglob("*") if path.is_file()]
 
 

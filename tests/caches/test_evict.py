@@ -59,7 +59,7 @@ def left(cache: Cache) -> dict[str, int]:
 
 
 def blobs(cache: Cache) -> set[str]:
-    return set(cache.place.blobs.keys())
+    return set(cache.backend.blobs.keys())
 
 
 def test_a_function_s_calls_go_with_their_results(cache: Cache) -> None:
@@ -180,10 +180,10 @@ def test_evicted_is_evicted_in_memory_too(cache: Cache) -> None:
 def test_a_read_only_store_refuses_cleanly(store: Cache, home: Path) -> None:
     fill(store, 1)
     store.close()
-    store.place.database.readonly = True  # a directory's mode does not stop a superuser
+    store.backend.database.readonly = True  # a directory's mode does not stop a superuser
     with pytest.raises(StoreError, match="read-only"):
         store.evict("blob")
-    store.place.database.readonly = False
+    store.backend.database.readonly = False
     assert left(store) == {"blob": 1, "small": 1, "text": 1}
 
 
@@ -205,16 +205,16 @@ def test_the_condition_that_skips_rows_skips_none_with_blobs(store: Cache) -> No
         other(i)
         inline(i)
         plain(i)
-    named = {part.name.hex() for found in references(store.place) for part in found.blobs}
+    named = {part.name.hex() for found in references(store.backend) for part in found.blobs}
     assert named == blobs(store)
     assert len(named) == 4 + 5 + 3 + 3
-    assert unreferenced(store.place) == set()
+    assert unreferenced(store.backend) == set()
 
 
 def test_blobs_of_an_index_that_was_set_aside_wait_for_their_salvage(store: Cache) -> None:
     fill(store)
     store.close()
-    root = store.place.root
+    root = store.backend.root
     (root / "index.sqlite").rename(root / f"index.damaged-{time.time_ns()}.sqlite")
     with wellkept.open(root) as cache:
         with wellkept.use(cache):
@@ -252,7 +252,7 @@ def test_evicting_while_another_process_writes_frees_what_is_free_and_nothing_el
     script = home / "writer.py"
     script.write_text(textwrap.dedent(WRITER))
     writer = subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(script), str(store.place.root), "3"],
+        [sys.executable, "-W", "ignore", str(script), str(store.backend.root), "3"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -262,8 +262,8 @@ def test_evicting_while_another_process_writes_frees_what_is_free_and_nothing_el
         freed += done.blobs
         rounds += 1
         # What is committed names only what is there.
-        with store.place.locks.collecting_blobs():
-            named = {part.name.hex() for found in references(store.place) for part in found.blobs}
+        with store.backend.locks.collecting_blobs():
+            named = {part.name.hex() for found in references(store.backend) for part in found.blobs}
             assert named <= blobs(store), rounds
     said, _ = writer.communicate()
     assert writer.returncode == 0
@@ -282,9 +282,9 @@ def test_a_blob_that_is_about_to_be_named_is_not_collected(store: Cache) -> None
     """The window between a blob's writing and its record's commit, opened wide."""
     content = b"x" * 100_000
     name = wellkept.hashing.buffer_digest(content).hex()
-    with store.place.locks.writing_blobs():
-        store.place.blobs.put(name, content)
+    with store.backend.locks.writing_blobs():
+        store.backend.blobs.put(name, content)
         with pytest.raises(StoreError, match="busy"):
-            collect_blobs(store.place, patience=0.05)
+            collect_blobs(store.backend, patience=0.05)
         assert blobs(store) == {name}
-    assert collect_blobs(store.place).items == 1
+    assert collect_blobs(store.backend).items == 1

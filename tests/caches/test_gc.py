@@ -27,7 +27,7 @@ def fill(cache: Cache) -> tuple[Counted, Any]:
 
 
 def keys(cache: Cache) -> list[str]:
-    return sorted(cache.place.values.items.keys())
+    return sorted(cache.backend.values.items.keys())
 
 
 @every
@@ -98,12 +98,12 @@ def test_leases_are_respected() -> None:
     cache = new("files", network=True)
     _, f = fill(cache)
     key = bytes(32)
-    assert cache.place.locks.acquire(key)  # somebody computes, and has written a blob already
-    cache.place.values.items.put("blobs/" + "0" * 64, b"under way")
+    assert cache.backend.locks.acquire(key)  # somebody computes, and has written a blob already
+    cache.backend.values.items.put("blobs/" + "0" * 64, b"under way")
     cache.gc(grace=0.1)
     time.sleep(0.2)
     assert cache.gc(grace=0.1) == (0, 0)
-    cache.place.locks.release(key)
+    cache.backend.locks.release(key)
     assert cache.gc(grace=0.1).items == 1
     assert len(f(LARGE)) == LARGE
 
@@ -112,21 +112,21 @@ def test_leases_of_the_dead_go() -> None:
     url = url_of("files")
     code = (
         f"import wellkept, os, json, time; c = wellkept.open({url!r}, network=True); "
-        "items = c.place.calls.items; "
-        "c.place.locks.acquire(bytes(32)); key, = items.keys('leases/'); "
+        "items = c.backend.calls.items; "
+        "c.backend.locks.acquire(bytes(32)); key, = items.keys('leases/'); "
         "lease = json.loads(items.get(key)); lease[3] -= 3600; "  # as if it were long ago
         "items.put(key, json.dumps(lease).encode()); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     cache = wellkept.open(url, network=True)
-    items = cache.place.calls.items
+    items = cache.backend.calls.items
     assert len(list(items.keys("leases/"))) == 1
-    assert cache.place.locks.acquire(bytes([1]) * 32)
+    assert cache.backend.locks.acquire(bytes([1]) * 32)
     cache.gc(grace=0.1)
     time.sleep(0.2)
     assert cache.gc(grace=0.1).items == 1
     assert len(list(items.keys("leases/"))) == 1  # our own
-    cache.place.locks.release(bytes([1]) * 32)
+    cache.backend.locks.release(bytes([1]) * 32)
     assert list(items.keys("leases/")) == []
 
 
@@ -226,7 +226,7 @@ def test_a_directory_that_is_not_ours_to_write(home: Path) -> None:
     cache = new("embedded")
     fill(cache)
     cache.close()
-    root = cache.place.root
+    root = cache.backend.root
     root.chmod(0o500)
     try:
         with pytest.raises(StoreError, match="read-only"):

@@ -60,7 +60,7 @@ def _room(name: str) -> str:
 
 def digests(cache: Cache) -> dict[str, tuple[str, list[str]]]:
     """Of each call, its result's digest, and the names of the blobs."""
-    items = cache.place.values.items
+    items = cache.backend.values.items
     blobs = sorted(items.keys("blobs/"))
     return {str(key): (str(cache.calls.get(key).result), blobs) for key in cache.calls.keys()}  # type: ignore[union-attr]  # noqa: SIM118  it is there; a store is no dict
 
@@ -138,7 +138,7 @@ def test_a_cache_is_told_to_compress_where_it_is_opened(url: str) -> None:
     with wellkept.open(url, compression="gzip:9") as cache:
         f = counted.into(cache, strict=True)
         f(3)
-        inside = cache.place.values.items.store
+        inside = cache.backend.values.items.store
         assert sum(len(inside.get(key)) for key in inside.keys()) < 9000  # noqa: SIM118  as above
     if url != "memory:":
         for how in ({}, {"compression": "zstd"}):

@@ -147,7 +147,7 @@ def test_nothing_is_moved_to_where_it_is(url: str) -> None:
 def test_a_transfer_that_fails_in_the_middle_forgets_nothing() -> None:
     source, target = new("embedded"), new("memory")
     _, f = fill(source)
-    commit, count = target.place.commit, [0]
+    commit, count = target.backend.commit, [0]
 
     def full(*args: Any) -> None:
         count[0] += 1
@@ -155,7 +155,7 @@ def test_a_transfer_that_fails_in_the_middle_forgets_nothing() -> None:
             raise StoreError("the disk is full")
         commit(*args)
 
-    target.place.commit = full  # type: ignore[method-assign]  # for once
+    target.backend.commit = full  # type: ignore[method-assign]  # for once
     with pytest.raises(StoreError, match="full"):
         source.transfer(target, move=True)
     assert source.size().calls == 5

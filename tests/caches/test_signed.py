@@ -120,7 +120,7 @@ def test_nothing_hostile_runs(opened: Callable[..., Cache], home: Path) -> None:
     with opened() as stranger:  # who has no key, and writes what he likes
         call = stranger.calls.get(key)
         assert call is not None
-        stranger.place.commit(call, Value("pickle", evil))
+        stranger.backend.commit(call, Value("pickle", evil))
         stranger.values.put(call.result, Value("pickle", evil))
     with opened(signed=True) as cache, wellkept.use(cache):
         assert plain(1) == {"n": 1}
@@ -129,6 +129,6 @@ def test_nothing_hostile_runs(opened: Callable[..., Cache], home: Path) -> None:
             cache.load(call.result)
     assert not (home / "ran").exists()
     with opened() as cache, wellkept.use(cache):
-        cache.place.commit(call, Value("pickle", evil))
+        cache.backend.commit(call, Value("pickle", evil))
         plain(1)
     assert (home / "ran").exists(), "as whoever does not sign must trust them"

@@ -250,18 +250,18 @@ def test_a_far_layer_that_dies_while_it_is_read() -> None:
     counted.into(far)(LARGE)
     for cache in (Stack(new("memory"), far), Pool(new("memory"), far)):
         f = counted.into(cache, strict=True)
-        fetch = cache.place.places[1].fetch
+        fetch = cache.backend.places[1].fetch
 
         def dying(key: bytes, fetch: Any = fetch) -> Any:
             found = fetch(key)
             items.down = True
             return found
 
-        cache.place.places[1].fetch = dying
+        cache.backend.places[1].fetch = dying
         items.down = False
         with pytest.warns(KeptWarning, match="does not answer"):
             assert same(f(LARGE), LARGE)
-        cache.place.places[1].fetch = fetch
+        cache.backend.places[1].fetch = fetch
         items.down = False
     assert counted.runs <= 3
 

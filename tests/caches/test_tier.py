@@ -294,16 +294,16 @@ def test_notes_of_our_own_leave_the_tier_as_it_is() -> None:
         f(2)
         key = f.key(2).raw
         assert cache.fresh(key) is not None
-        cache.place.notes.put("env/a", b"note")
-        cache.place.notes.put_many({"env/b": b"1", "env/c": b"2"})
+        cache.backend.notes.put("env/a", b"note")
+        cache.backend.notes.put_many({"env/b": b"1", "env/c": b"2"})
         assert cache.fresh(key) is not None
         # Another one's, and a note together with what another one did, are changes.
-        other.place.notes.put("env/d", b"note")
+        other.backend.notes.put("env/d", b"note")
         assert cache.fresh(key) is None
         f(2)
         assert cache.fresh(key) is not None
         with wellkept.use(other):
             f.forget(0)
-        cache.place.notes.put("env/e", b"note")
+        cache.backend.notes.put("env/e", b"note")
         assert cache.fresh(key) is None
         assert not f.contains(0)

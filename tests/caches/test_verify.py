@@ -343,7 +343,7 @@ def test_salvage_takes_no_row_of_a_page_that_was_emptied(root: Path) -> None:
             small(i)
         keys = [small.key(i) for i in range(100, 500)]
         # Some builds of SQLite wipe what they free.
-        cache.place.database.connection.execute("PRAGMA secure_delete = OFF")
+        cache.backend.database.connection.execute("PRAGMA secure_delete = OFF")
         assert cache.evict(keys=keys).calls == 400
     damaged_copy(root, [root_page(root, "calls")])
     assert verify(root, repair=True).salvaged_calls <= 3 * N
@@ -422,11 +422,11 @@ def test_files_that_are_no_index_are_salvaged_of_nothing(root: Path) -> None:
 def test_a_read_only_store_can_be_verified_and_not_repaired(root: Path) -> None:
     the_blob(root).unlink()
     with wellkept.open(root) as cache:
-        cache.place.database.readonly = True  # a directory's mode does not stop a superuser
+        cache.backend.database.readonly = True  # a directory's mode does not stop a superuser
         assert kinds(cache.verify()) == {"missing blob"}
         with pytest.raises(StoreError, match="read-only"):
             cache.verify(repair=True)
-        cache.place.database.readonly = False
+        cache.backend.database.readonly = False
 
 
 def test_progress_is_told(root: Path) -> None:
@@ -441,7 +441,7 @@ def test_a_medium_is_verified_item_by_item() -> None:
     with wellkept.open("memory:") as cache, wellkept.use(cache):
         call_all()
         assert cache.verify().ok
-        items = cache.place.calls.items
+        items = cache.backend.calls.items
         key = small.call(0).key
         items.put(f"calls/{'0' * 64}", items.get(f"calls/{key}"))  # in the place of another
         items.put(f"calls/{key}", items.get(f"calls/{key}")[:-1] + b"?")

@@ -87,9 +87,9 @@ def test_what_has_become_of_a_call(shell: Shell, cache: wellkept.Cache) -> None:
 
 
 def test_nothing_is_written(shell: Shell, cache: wellkept.Cache) -> None:
-    before = {key: cache.place.notes.get(key) for key in cache.place.notes.keys("")}
+    before = {key: cache.backend.notes.get(key) for key in cache.backend.notes.keys("")}
     shell("report"), shell(report.key(1))
-    assert {key: cache.place.notes.get(key) for key in cache.place.notes.keys("")} == before
+    assert {key: cache.backend.notes.get(key) for key in cache.backend.notes.keys("")} == before
     assert report.call(1).uses == 0
 
 

@@ -95,10 +95,12 @@ class InIndex:
     table = ""
 
     def __init__(self, place: Path) -> None:
-        self.place = place
+        self.backend = place
 
     def _sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.place / "c" / "index.sqlite", isolation_level=None)) as c:
+        with closing(
+            sqlite3.connect(self.backend / "c" / "index.sqlite", isolation_level=None)
+        ) as c:
             return c.execute(query, values).fetchall()
 
     def keys(self) -> Iterator[str]:
@@ -122,7 +124,7 @@ class ValuesInIndex(InIndex):
         buffers = []
         for _ in range(count):
             size, name = int.from_bytes(frame[at : at + 8], "little"), frame[at + 8 : at + 40].hex()
-            buffers.append((self.place / "c" / "blobs" / name[:2] / name).read_bytes())
+            buffers.append((self.backend / "c" / "blobs" / name[:2] / name).read_bytes())
             assert len(buffers[-1]) == size
             assert blake3(buffers[-1]).hexdigest() == name
             at += 40
@@ -134,7 +136,7 @@ class ValuesInIndex(InIndex):
         for buffer in item.buffers:
             content = bytes(buffer)
             name = blake3(content).hexdigest()
-            path = self.place / "c" / "blobs" / name[:2] / name
+            path = self.backend / "c" / "blobs" / name[:2] / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             blobs += len(content).to_bytes(8, "little") + bytes.fromhex(name)
@@ -150,7 +152,7 @@ class ValuesInIndex(InIndex):
         assert value is not None
         if value.buffers:
             name = blake3(value.buffers[0]).hexdigest()
-            path = self.place / "c" / "blobs" / name[:2] / name
+            path = self.backend / "c" / "blobs" / name[:2] / name
             path.chmod(0o600)
             with path.open("r+b") as file:
                 file.seek(1000)
@@ -169,14 +171,14 @@ class CallsInIndex(InIndex):
         if not rows:
             return None
         # A record is read by a store of its own, opened by itself: there is one way to read a row.
-        store = Embedded(self.place / "c")
+        store = Embedded(self.backend / "c")
         try:
             return store.calls.get(key)
         finally:
             store.close()
 
     def write(self, key: str, item: Call) -> None:
-        store = Embedded(self.place / "c")
+        store = Embedded(self.backend / "c")
         try:
             store.calls.put(key, item)
         finally:

@@ -81,14 +81,14 @@ def cache(home: Path) -> Iterator[wellkept.Cache]:
 
 def left_open(cache: wellkept.Cache, held: list[object]) -> None:
     """A write transaction whose end was interrupted before it began, as nothing can prevent."""
-    writing = Writing(cache.place.database, None)
+    writing = Writing(cache.backend.database, None)
     c = writing.__enter__()
     c.execute("INSERT OR REPLACE INTO meta VALUES ('left', '1')")
     held.append(writing)
 
 
 def written_by_another(cache: wellkept.Cache) -> bool:
-    with contextlib.closing(sqlite3.connect(cache.place.database.path, timeout=0.05)) as c:
+    with contextlib.closing(sqlite3.connect(cache.backend.database.path, timeout=0.05)) as c:
         try:
             c.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
@@ -105,7 +105,7 @@ def test_a_transaction_that_nobody_is_in_is_undone_by_the_next_use(cache: wellke
     assert f.contains(1)
     assert f.stats().unavailable == 0
     assert written_by_another(cache)
-    assert not any(cache.place.database.rows("SELECT 1 FROM meta WHERE name = 'left'"))
+    assert not any(cache.backend.database.rows("SELECT 1 FROM meta WHERE name = 'left'"))
     assert elsewhere(lambda: str(f(2) == interrupting.body(2))) == "True", "its lock is free"
 
 
@@ -114,7 +114,7 @@ def test_it_is_undone_at_once_where_the_exception_leaves_the_library(cache: well
     left_open(cache, held)
     settle()
     assert written_by_another(cache)
-    assert elsewhere(lambda: str(cache.place.database.token() is not None)) == "True"
+    assert elsewhere(lambda: str(cache.backend.database.token() is not None)) == "True"
 
 
 def test_a_handler_that_calls_in_the_midst_of_a_write_leaves_it_whole(
@@ -164,7 +164,7 @@ def test_a_lease_that_nobody_computes_under_is_taken_over(
     medium: str, thread: str, home: Path
 ) -> None:
     f = wellkept.keep(cache=medium.format(home), version=1)(interrupting.body)
-    locks, key = f.cache.place.locks, f.key(1).raw
+    locks, key = f.cache.backend.locks, f.key(1).raw
     dead = Flight(None, locks, key)
     assert dead.take()
     assert not locks.acquire(key)
@@ -177,7 +177,7 @@ def test_a_lease_that_nobody_computes_under_is_taken_over(
 
 def test_a_lease_ends_with_the_frame_that_had_it(home: Path) -> None:
     f = wellkept.keep(cache=home / "c", version=1)(interrupting.body)
-    locks, key = f.cache.place.locks, f.key(1).raw
+    locks, key = f.cache.backend.locks, f.key(1).raw
     flight = Flight(None, locks, key)
     landing = flight.landing()
     assert flight.take()
@@ -186,7 +186,7 @@ def test_a_lease_ends_with_the_frame_that_had_it(home: Path) -> None:
 
 
 def test_an_owner_that_is_over_holds_nothing(home: Path) -> None:
-    locks = wellkept.open(home / "c").place.locks
+    locks = wellkept.open(home / "c").backend.locks
     one, other = Owner(), Owner()
     key = b"k" * 32
     assert locks.acquire(key, one)

@@ -38,10 +38,10 @@ def test_it_is_a_file_of_its_own(place: Path, store: wellkept.kv.ExecutionStore)
     cache = wellkept.open(place)
     with wellkept.use(cache):
         double(1)
-        words = cache.place.token()
+        words = cache.backend.token()
         for number in range(100):
             store["k"] = number
-        assert cache.place.token() == words, "state empties the memory tier of results"
+        assert cache.backend.token() == words, "state empties the memory tier of results"
     assert (place / "state.sqlite").stat().st_mode & 0o777 == 0o600
 
 

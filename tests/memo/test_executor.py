@@ -275,7 +275,7 @@ def test_a_cache_that_no_worker_reaches_is_written_by_the_caller(pool: Executor,
         call = triple.call(2)
         assert call.metadata["env"]
         assert call.arguments["x"].value == 2
-        assert cache.place.notes.get(f"env/{call.metadata['env']}")
+        assert cache.backend.notes.get(f"env/{call.metadata['env']}")
     assert not Path("cache").exists()  # nor is anything written to the default one
 
 
@@ -516,7 +516,7 @@ def test_look_ups_are_batched(forked: Executor, monkeypatch: pytest.MonkeyPatch)
         triple.map(range(10))
         Path("ran").unlink()
         asked: list[int] = []
-        place: Any = cache.place
+        place: Any = cache.backend
         fetch_many = place.fetch_many
         monkeypatch.setattr(
             place, "fetch_many", lambda keys: asked.append(len(keys)) or fetch_many(keys)

@@ -257,8 +257,8 @@ class TestCauses:
         assert "record and all" in str(found)
         assert f.explain([3]).cause == "arguments"
         cache.flush()
-        assert cache.place.notes.get(f"leaves/{f.key([1])}") is None, "it goes with the call"
-        assert cache.place.notes.get(f"leaves/{f.key([2])}") is not None
+        assert cache.backend.notes.get(f"leaves/{f.key([1])}") is None, "it goes with the call"
+        assert cache.backend.notes.get(f"leaves/{f.key([2])}") is not None
         f([1])
         assert f.explain([1]).hit
 
@@ -272,7 +272,7 @@ class TestCauses:
     def test_damage(self, directory: wellkept.Cache) -> None:
         f = wellkept.keep(cache=directory, name="array")(lambda n: np.zeros(n))
         f(100_000)
-        (blob,) = (directory.place.blobs.root).rglob("*/*")  # type: ignore[attr-defined]
+        (blob,) = (directory.backend.blobs.root).rglob("*/*")  # type: ignore[attr-defined]
         assert f.explain(100_000).hit
         blob.chmod(0o600)
         content = bytearray(blob.read_bytes())
@@ -300,7 +300,7 @@ class TestCauses:
             raise StoreError(f"can't write: {os.strerror(errno.ENOSPC)}")
 
         with monkeypatch.context() as patch:
-            patch.setattr(directory.place, "commit", commit)
+            patch.setattr(directory.backend, "commit", commit)
             with pytest.warns(wellkept.KeptWarning):
                 f(1)
         assert f.explain(1).cause == "unavailable"
@@ -352,7 +352,7 @@ class TestCauses:
         def fetch(*_: Any) -> None:
             raise StoreError("no route to host")
 
-        monkeypatch.setattr(far.place, "fetch", fetch)
+        monkeypatch.setattr(far.backend, "fetch", fetch)
         assert "unreachable" in kinds(f.explain(1))
         monkeypatch.undo()
         hidden = wellkept.keep(cache=far.filtered(lambda call: False), name="s")(f.__wrapped__)
@@ -373,7 +373,7 @@ class TestCauses:
         assert 'arguments["config"]["token"]: ' in text
         assert '["x"]' not in text
         assert "hunter" not in text
-        notes = directory.place.notes
+        notes = directory.backend.notes
         assert not any(b"hunter" in (notes.get(key) or b"") for key in notes.keys(""))
 
 
@@ -383,10 +383,10 @@ class TestNotes:
         g = wellkept.keep(cache=directory, name="m")(lambda n, s: 0)
         g(1, "x"), g(None, b"x")
         directory.flush()
-        assert not list(directory.place.notes.keys("leaves/"))
+        assert not list(directory.backend.notes.keys("leaves/"))
         f(1)
         directory.flush()
-        assert len(list(directory.place.notes.keys("leaves/"))) == 1
+        assert len(list(directory.backend.notes.keys("leaves/"))) == 1
 
     def test_they_tell_what_was_before_the_body_changed_it(self, directory: wellkept.Cache) -> None:
         @wellkept.keep(cache=directory, name="changes")
@@ -422,7 +422,7 @@ class TestNotes:
         f = wellkept.keep(cache=directory, name="n", meta=False)(lambda x: 0)
         f([1])
         directory.flush()
-        assert not list(directory.place.notes.keys("leaves/"))
+        assert not list(directory.backend.notes.keys("leaves/"))
         assert f.explain([2]).cause == "arguments"
 
     def test_a_cache_that_does_not_take_them(self, directory: wellkept.Cache) -> None:
@@ -435,9 +435,9 @@ class TestNotes:
         self, directory: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         said: list[int] = []
-        put_many = directory.place.notes.put_many
+        put_many = directory.backend.notes.put_many
         monkeypatch.setattr(
-            directory.place.notes,
+            directory.backend.notes,
             "put_many",
             lambda items: (said.append(len(items)), put_many(items)),
         )

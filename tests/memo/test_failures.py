@@ -83,7 +83,7 @@ def test_an_interrupt_gives_up_the_lease(stop: type[BaseException]) -> None:
 
     with pytest.raises(stop):
         f(1)
-    locks = f.cache.place.locks
+    locks = f.cache.backend.locks
     key = f.key(1).raw
     assert locks.acquire(key)
     locks.release(key)

@@ -162,7 +162,7 @@ def test_what_names_no_file_costs_nothing(cache: Cache) -> None:
         return ["text", 1]
 
     f()
-    row = cache.place.fetch(f.key().raw)
+    row = cache.backend.fetch(f.key().raw)
     assert row is not None
     assert row.frame is not None
     assert row.frame.codec == "pickle"

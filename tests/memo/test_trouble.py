@@ -137,7 +137,7 @@ def test_a_result_that_cannot_be_stored_is_returned(what: str) -> None:
     strict = keep(version=1, strict=True)(f.__wrapped__)
     with pytest.raises(wellkept.EncodeError):
         strict(1)
-    locks = strict.cache.place.locks  # a failure in strict mode gives the lease up too
+    locks = strict.cache.backend.locks  # a failure in strict mode gives the lease up too
     assert locks.acquire(strict.key(1).raw)
     locks.release(strict.key(1).raw)
     for thing in (first, second):

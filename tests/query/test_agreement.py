@@ -213,21 +213,21 @@ class TestAgreement:
         with opened(kind) as cache:
             known: dict[str, Call] = {}
             for i, call in enumerate(made):
-                cache.place.commit(call, Value("pickle", b"x"))
+                cache.backend.commit(call, Value("pickle", b"x"))
                 known[call.key] = call
                 if i % 3 == 1:
-                    cache.place.count({call.key.raw: i})
+                    cache.backend.count({call.key.raw: i})
                 if i % 5 == 3:
                     cache.calls.delete(call.key)
                     known.pop(call.key)
             stored = [found for key in known if (found := cache.calls.get(key)) is not None]
             assert len(stored) == len(known)
             for query in asked:
-                found = [call.key for call in cache.place.find(query)]
+                found = [call.key for call in cache.backend.find(query)]
                 assert found == expected(stored, query), query
-                count = cache.place.found(query)
+                count = cache.backend.found(query)
                 assert count is None or count == len(found), query
-                table = getattr(cache.place, "table", lambda query: None)(query)
+                table = getattr(cache.backend, "table", lambda query: None)(query)
                 assert table is None or table.fields["key"] == found, query
                 if table is not None:
                     for name, column in table.arguments.items():

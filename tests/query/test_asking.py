@@ -543,7 +543,7 @@ def test_damaged_calls_are_left_out(cache: wellkept.Cache) -> None:
     for n in range(6):
         f(n)
     f.query().count()
-    place: Any = cache.place
+    place: Any = cache.backend
     with place.database.writing() as c:
         for n, change in enumerate(
             (

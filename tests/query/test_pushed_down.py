@@ -53,7 +53,7 @@ QUERIES: dict[str, Callable[[], Matches]] = {
 
 @pytest.fixture
 def statements(filled: wellkept.Cache) -> Iterator[list[str]]:
-    place: Any = filled.place
+    place: Any = filled.backend
     said: list[str] = []
     place.database.connection.set_trace_callback(said.append)
     with wellkept.use(filled):
@@ -67,7 +67,7 @@ def test_the_plan_scans_nothing(name: str, filled: wellkept.Cache, statements: l
     statements.clear()
     list(query.calls())
     query.count()
-    place: Any = filled.place
+    place: Any = filled.backend
     asked = [said for said in statements if said.startswith("SELECT")]
     assert any("listed" in said or "terms" in said for said in asked)
     for said in asked:
@@ -88,7 +88,7 @@ def test_the_plan_scans_nothing(name: str, filled: wellkept.Cache, statements: l
 @pytest.mark.parametrize("name", QUERIES)
 def test_few_steps_are_made(name: str, filled: wellkept.Cache) -> None:
     """A scan of all calls takes some ten thousand."""
-    place: Any = filled.place
+    place: Any = filled.backend
     steps = 0
 
     def step() -> int:

@@ -66,7 +66,7 @@ class Served:
 
     def client(self, *, memory: int | str = "256 MB", **options: Any) -> wellkept.Cache:
         """A client's cache; see `place`."""
-        return wellkept.Cache(place=self.place(**options), memory=memory)
+        return wellkept.Cache(backend=self.backend(**options), memory=memory)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

@@ -32,7 +32,7 @@ class _Open(_Part):
 
 def test_over_a_pipe(home: Path) -> None:
     with Served(home / "far") as host:
-        check(host.place())
+        check(host.backend())
 
 
 def test_over_ssh(home: Path, sshd: Service) -> None:
@@ -41,4 +41,4 @@ def test_over_ssh(home: Path, sshd: Service) -> None:
 
 def test_over_http(home: Path) -> None:
     with WebServed(home / "far") as host:
-        check(host.place())
+        check(host.backend())

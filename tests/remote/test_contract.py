@@ -37,7 +37,7 @@ class Remote(StoreContract):
 
     def make(self, place: Path) -> _Part:
         host = Served(place / "c")
-        return _Part(host.place(trust=True), self.name, host)
+        return _Part(host.backend(trust=True), self.name, host)
 
     def prepare(self, store: Any, item: Any) -> None:
         if isinstance(item, Call):

@@ -18,7 +18,7 @@ import wellkept
 from wellkept.codecs import Frame
 from wellkept.conditions import Query
 from wellkept.errors import KeptError
-from wellkept.remote.backend import RemotePlace
+from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.handlers import VERBS, Desk
 from wellkept.remote.stdio import serve_stream
 from wellkept.remote.wire import (
@@ -206,7 +206,7 @@ rows = st.fixed_dictionaries({}, optional=dict.fromkeys(("body", "frame", "blobs
 @example(RAW + struct.pack("<IH", len(ITEM), 0) + ITEM)
 def test_a_client_is_told_of_any_answer(answer: Any) -> None:
     line = Line()
-    place = RemotePlace(line, Trusts())
+    place = RemoteBackend(line, Trusts())
     line.answer = answer
     for ask in ASKS.values():
         with suppress(KeptError):

@@ -183,7 +183,7 @@ def refused_by_any_name(between: Between, message: str) -> None:
     relay = Path(__file__).with_name("relay.py")
     with between:
         place = Piped([sys.executable, "-I", "-S", str(relay), str(between.port)], deadline=SHORT)
-        with wellkept.Cache(place=place) as cache:
+        with wellkept.Cache(backend=place) as cache:
             with pytest.raises(StoreError, match=message):
                 cache.calls.get("0" * 64)
             with pytest.warns(KeptWarning):
@@ -193,7 +193,7 @@ def refused_by_any_name(between: Between, message: str) -> None:
 def test_what_a_login_script_writes_is_passed_over(host: Served, home: Path) -> None:
     serve = f"exec {sys.executable} -m wellkept serve --stdio {home}/s"
     noisy = ["/bin/sh", "-c", f"echo Welcome; echo news >&2; {serve}"]
-    with wellkept.Cache(place=Piped(noisy)) as cache:
+    with wellkept.Cache(backend=Piped(noisy)) as cache:
         counted = Counted(value)
         f = counted.into(cache, strict=True)
         f(1)
@@ -333,13 +333,13 @@ place.line.send({"name": b"n" * 32, "size": 1 << 40}, memoryview(bytearray(1 << 
         assert client.stdin is not None
         assert client.stdout.readline() == b"ready\n"
         with wellkept.open(far) as cache:
-            assert not cache.place.locks.acquire(b"k" * 32)
+            assert not cache.backend.locks.acquire(b"k" * 32)
             client.stdin.write(b"\n")
             client.stdin.flush()
             until(lambda: any((far / "tmp").iterdir()))
             client.kill()
-            until(lambda: bool(cache.place.locks.acquire(b"k" * 32)))
-            cache.place.locks.release(b"k" * 32)
+            until(lambda: bool(cache.backend.locks.acquire(b"k" * 32)))
+            cache.backend.locks.release(b"k" * 32)
             until(lambda: not any((far / "tmp").iterdir()))
 
 
@@ -350,7 +350,7 @@ def test_a_client_that_reads_slowly_holds_up_nobody(host: Served) -> None:
             f(x)
         slow = socket.create_connection(("127.0.0.1", host.port))
         for n in range(1, 60):
-            frame = host.cache.place.fetch(f.key(n % 20).raw).frame
+            frame = host.cache.backend.fetch(f.key(n % 20).raw).frame
             content = pack(["blob", {"name": frame.blobs[0].name, "size": frame.blobs[0].size}])
             slow.sendall(HEADER.pack(len(content), REQUEST, n) + content)
         for x in range(20):
@@ -423,4 +423,4 @@ def test_a_record_of_another_key_is_refused(host: Served) -> None:
         call = f.call(-1)
         assert isinstance(call, Call)
         with pytest.raises(StoreError, match="can't be read"):
-            cache.place.line.ask("commit", {"key": b"x" * 32, "record": pack_call(call, b"")})
+            cache.backend.line.ask("commit", {"key": b"x" * 32, "record": pack_call(call, b"")})

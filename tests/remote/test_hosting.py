@@ -47,7 +47,7 @@ def test_every_place_is_served(url: str) -> None:
         f = counted.into(cache, strict=True)
         for x in (0, 1, 2, 3, 6):  # what 6 has was sent with 2
             assert same(f(x), x)
-        cache.place.hold(0)
+        cache.backend.hold(0)
         for x in (0, 1, 2, 3, 6):
             assert same(f(x), x)
         assert same(next(iter(f.map([2, 0]))), 2)
@@ -74,7 +74,7 @@ def test_what_is_made_of_others_is_not_served(home: Path) -> None:
 
 def test_half_of_a_blob_is_never_one(home: Path) -> None:
     with Served(home / "far") as host, host.client() as cache:
-        line, name = cache.place.line, b"n" * 32
+        line, name = cache.backend.line, b"n" * 32
         with pytest.raises(DamagedValue, match="not what its name says"):
             line.send({"name": name, "size": 5}, memoryview(b"other"))
         with pytest.raises(StoreError, match="longer"):
@@ -93,11 +93,11 @@ def test_a_record_whose_blob_did_not_come_is_refused(home: Path) -> None:
     with Served(home / "far") as host, host.client() as cache:
         f = Counted(value).into(cache, strict=True)
         f(2)
-        real = cache.place.line.send
-        cache.place.line.send = lambda *_: None
+        real = cache.backend.line.send
+        cache.backend.line.send = lambda *_: None
         host.cache.evict("counted")
         with pytest.raises(StoreError, match="was not sent"):
             f(2)
         assert list(host.cache.calls.keys()) == []
-        cache.place.line.send = real
+        cache.backend.line.send = real
         assert same(f(2), 2)

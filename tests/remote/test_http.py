@@ -58,7 +58,7 @@ def test_by_url_alone(service: WebService) -> None:
         f = keep(cache=cache, name="g", version=1, strict=True)(abs)
         assert f(-5) == f(-5) == 5
         assert service.tokens["writer"] not in repr(cache)
-        assert service.tokens["writer"] not in repr(cache.place)
+        assert service.tokens["writer"] not in repr(cache.backend)
 
 
 def test_a_bucket_is_served_in_pieces(s3_url: str, s3_bucket: str, home: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_bucket_is_served_in_pieces(s3_url: str, s3_bucket: str, home: Path) -
     with WebServed(far) as host, host.client(memory=0) as cache:
         f = keep(cache=cache, name="f", version=1, strict=True)(lambda: np.arange(2_000_000))
         asked: list[str] = []
-        items, get = far.place.values.items, type(far.place.values.items).get
+        items, get = far.backend.values.items, type(far.backend.values.items).get
         for _ in range(2):
             assert f()[-1] == 1_999_999
         with pytest.MonkeyPatch.context() as patch:

@@ -16,7 +16,7 @@ class OverHttp:
 
     def make(self, place: Path) -> _Part:
         host = WebServed(place / "c")
-        return _Part(host.place(trust=True), self.name, host)  # type: ignore[arg-type]  # only closed
+        return _Part(host.backend(trust=True), self.name, host)  # type: ignore[arg-type]  # only closed
 
 
 class TestValues(OverHttp, test_contract.TestValues):

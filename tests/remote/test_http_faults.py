@@ -110,11 +110,11 @@ def test_frozen(service: WebService) -> None:
             assert "no answer" in said[0]
             began = time.monotonic()
             with pytest.raises(StoreError, match="no answer"):
-                cache.place.calls.get("0" * 64)  # it is not asked again for a moment
+                cache.backend.calls.get("0" * 64)  # it is not asked again for a moment
             assert time.monotonic() - began < SHORT
         finally:
             service.thaw()
-        cache.place.line.silence.over()
+        cache.backend.line.silence.over()
         runs = f.runs
         assert kept_f(-5) == [-5]
         assert f.runs == runs
@@ -163,7 +163,7 @@ def cut_at(service: WebService, way: str, how: str, places: list[int]) -> None:
             with told():
                 assert same(f(n), n)
                 assert same(f(n), n)
-                cache.place.line.silence.over()
+                cache.backend.line.silence.over()
             setattr(between, way, -1)
             assert same(f(n), n)
         with service.open("me") as cache:
@@ -302,8 +302,8 @@ def test_answers_that_are_none(name: str) -> None:
         url = f"http://127.0.0.1:{between.port}"
         with wellkept.open(url, token="t", deadline=SHORT, memory=0) as cache:
             with pytest.raises((StoreError, wellkept.DecodeError), match=says):
-                cache.place.fetch(bytes(32))
-            cache.place.line.silence.over()
+                cache.backend.fetch(bytes(32))
+            cache.backend.line.silence.over()
             f = keep(cache=cache, version=1)(abs)
             with told() as said:
                 assert f(-3) == 3
@@ -392,18 +392,18 @@ def test_a_lease_whose_answer_was_lost_is_given_with_the_next(service: WebServic
     with Between(service.port) as between, opened(service, between, deadline=5.0) as cache:
         key = keep(cache=cache, name="lost", version=1)(abs).key(-1).raw
         between.down, between.how = 100, "end"
-        assert cache.place.claim(key) is None
+        assert cache.backend.claim(key) is None
         assert between.connections == 2
-        assert cache.place.locks.acquire(key)
+        assert cache.backend.locks.acquire(key)
         with service.open("me") as other:
-            assert other.place.claim(key) is None
-            assert not other.place.locks.acquire(key)
+            assert other.backend.claim(key) is None
+            assert not other.backend.locks.acquire(key)
 
 
 def test_a_client_that_vanishes_leaves_its_lease(home: Path) -> None:
     with WebServed(home / "far", patience=0.3) as host, host.client() as cache:
         f = keep(cache=cache, name="f", version=1, strict=True)(abs)
-        gone = host.place()
+        gone = host.backend()
         assert gone.locks.acquire(f.key(-1).raw)
         gone.locks._stop.set()  # its heart beats no more
         assert f(-1) == 1
@@ -462,12 +462,12 @@ def test_the_server_ends_while_it_is_asked(home: Path) -> None:
 
 def test_requests_that_break_are_not_done_twice_where_that_counts(service: WebService) -> None:
     with Between(service.port) as between, opened(service, between) as cache:
-        assert not cache.place.notes.get("runs/one")
+        assert not cache.backend.notes.get("runs/one")
         between.down, between.how = 0, "end"  # it is done, and the answer is lost
         with pytest.raises(StoreError):
-            cache.place.notes.create("runs/one", b"x")
-        assert cache.place.notes.create("runs/one", b"y") is False
-        assert cache.place.notes.get("runs/one") == b"x"
+            cache.backend.notes.create("runs/one", b"x")
+        assert cache.backend.notes.create("runs/one", b"y") is False
+        assert cache.backend.notes.get("runs/one") == b"x"
 
 
 def test_after_a_fork_a_child_connects_by_itself(service: WebService) -> None:

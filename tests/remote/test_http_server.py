@@ -147,7 +147,7 @@ def test_of_many_who_put_a_note_if_there_is_none_one_does(
     assert raw.get("/default/v1/notes/runs/x").content == b"%d" % done.index(201)
     assert raw.put("/default/v1/notes/runs/x", content=b"new").status_code == 201
     assert raw.get("/default/v1/notes/runs/x").content == b"new"
-    assert host.cache.place.notes.get("runs/x") == b"new"
+    assert host.cache.backend.notes.get("runs/x") == b"new"
     odd = raw.put("/default/v1/notes/runs/x", content=b"", headers={"if-none-match": '"a"'})
     assert odd.status_code == 400
 
@@ -228,7 +228,7 @@ def test_ill_health(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def failing(key: str) -> None:
             raise StoreError("no disk")
 
-        monkeypatch.setattr(host.cache.place.notes, "get", failing)
+        monkeypatch.setattr(host.cache.backend.notes, "get", failing)
         found = anybody.get("/health")
         assert (found.status_code, found.json()) == (503, {"status": "failing"})
 
@@ -290,7 +290,7 @@ def test_the_page_and_the_description(host: WebServed) -> None:
 
 
 def test_a_server_holds_little_of_an_index_in_memory(host: WebServed) -> None:
-    database = host.cache.place.database
+    database = host.cache.backend.database
     assert database.connection.execute("PRAGMA cache_size").fetchone() == (-32768,)
     database.close()
     assert database.connection.execute("PRAGMA cache_size").fetchone() == (-32768,)

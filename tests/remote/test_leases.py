@@ -36,13 +36,13 @@ def until(holds: Callable[[], Any]) -> None:
 
 
 def test_one_has_it_and_those_on_the_server_itself_meet_it(host: Served, home: Path) -> None:
-    first, second = host.place().locks, host.place().locks
+    first, second = host.backend().locks, host.backend().locks
     assert first.acquire(KEY)
     assert not first.acquire(KEY), "not twice either"
     assert not second.acquire(KEY)
     assert second.acquire(OTHER)
     with wellkept.open(home / "far") as there:
-        source = "import sys, wellkept; print(bool(wellkept.open(sys.argv[1]).place.locks.acquire(b'k' * 32)))"
+        source = "import sys, wellkept as w; print(bool(w.open(sys.argv[1]).backend.locks.acquire(b'k' * 32)))"
         command = [sys.executable, "-c", source, str(home / "far")]
         assert subprocess.run(command, capture_output=True).stdout == b"False\n"
         first.release(KEY)
@@ -51,7 +51,7 @@ def test_one_has_it_and_those_on_the_server_itself_meet_it(host: Served, home: P
 
 
 def test_while_its_heart_beats_nobody_takes_it(host: Served) -> None:
-    slow, eager = host.place().locks, host.place().locks
+    slow, eager = host.backend().locks, host.backend().locks
     assert slow.acquire(KEY)
     until_ = time.monotonic() + 4 * PATIENCE
     while time.monotonic() < until_:
@@ -64,7 +64,7 @@ def test_while_its_heart_beats_nobody_takes_it(host: Served) -> None:
 def test_whose_heart_stands_still_loses_it_and_can_do_no_harm(
     host: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_off, successor, third = (host.place() for _ in range(3))
+    cut_off, successor, third = (host.backend() for _ in range(3))
     assert cut_off.locks.acquire(KEY)
     reaching = cut_off.line.ask
     monkeypatch.setattr(cut_off.line, "ask", lambda *_, **__: None)  # nothing gets through
@@ -80,7 +80,7 @@ def test_whose_heart_stands_still_loses_it_and_can_do_no_harm(
 
 def test_cut_off_for_a_moment_it_is_still_ones_own(host: Served) -> None:
     """The connection breaks and is made again within the patience of the server."""
-    place, other = host.place(), host.place()
+    place, other = host.backend(), host.backend()
     assert place.locks.acquire(KEY)
     host.cut()
     until(lambda: place.line.ask("beat", {"keys": [KEY]}) == [KEY])
@@ -135,7 +135,7 @@ def test_an_owner_over_ssh_that_is_killed_is_followed_soon(
         until(lambda: (home / "log").exists())
         with wellkept.open(ssh_url, **ssh_options) as cache:
             f = wellkept.keep(cache=cache, name="slow", version=1, strict=True)(lambda x: x * 2)
-            place = cache.place
+            place = cache.backend
             assert not place.locks.acquire(f.key(0).raw)
             owner.kill()
             assert f(0) == 0

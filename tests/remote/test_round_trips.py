@@ -32,7 +32,7 @@ def test_a_miss_is_one_to_ask_and_one_to_commit_and_a_hit_is_one(host: Served) -
         f = Counted(value).into(cache, strict=True)
         f(1)  # the first of a process writes down its environment
         host.since()
-        trips = cache.place.line.trips
+        trips = cache.backend.line.trips
         for x in (0, 3000):  # the second is too large for its call's row
             f(x)
             assert host.since() == ["fetch", "commit"]
@@ -40,7 +40,7 @@ def test_a_miss_is_one_to_ask_and_one_to_commit_and_a_hit_is_one(host: Served) -
                 assert f(x)["array"][1] == x + 1
             assert host.since() == ["fetch"] * 3
             trips += 5
-            assert cache.place.line.trips == trips
+            assert cache.backend.line.trips == trips
 
 
 def test_what_is_larger_goes_on_its_own_and_only_where_it_is_not_yet(host: Served) -> None:
@@ -96,13 +96,13 @@ def test_what_nobody_computes_leaves_no_lease(host: Served) -> None:
         f = Counted(value).into(cache, strict=True)
         key = f.key(1)
         assert cache.claim(key.raw) is None
-        assert not other.place.locks.acquire(key.raw)
+        assert not other.backend.locks.acquire(key.raw)
         f(2)
         deadline = time.monotonic() + 10
-        while not other.place.locks.acquire(key.raw):
+        while not other.backend.locks.acquire(key.raw):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        other.place.locks.release(key.raw)
+        other.backend.locks.release(key.raw)
 
 
 def test_many_keys_beyond_one_answer(host: Served) -> None:

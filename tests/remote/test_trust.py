@@ -68,7 +68,7 @@ def planted(host: Served, f: Any, x: Any, path: Path, codec: str = "pickle") -> 
     call = host.cache.calls.get(key)
     assert call is not None
     value = Value(codec, pickle.dumps(Evil(path)))
-    host.cache.place.commit(call, value)
+    host.cache.backend.commit(call, value)
 
 
 @pytest.mark.parametrize("codec", ["pickle", "cloudpickle", "dill"])
@@ -140,7 +140,7 @@ def test_others_need_a_key_that_both_have(
         f(1)
         assert f(1) == Box(1)
         assert counted.runs == 1
-        frame = host.cache.place.fetch(f.key(1).raw).frame
+        frame = host.cache.backend.fetch(f.key(1).raw).frame
         assert isinstance(frame, Frame)
         assert len(frame.signature) == 40
     theirs = as_another_user(monkeypatch, home, "them")
@@ -178,7 +178,7 @@ def test_rotated(host: Served, home: Path, monkeypatch: pytest.MonkeyPatch) -> N
         f(2)
         assert (f(1), f(2)) == (Box(1), Box(2))
         assert counted.runs == 2
-        signed = [host.cache.place.fetch(f.key(x).raw).frame.signature[:8] for x in (1, 2)]
+        signed = [host.cache.backend.fetch(f.key(x).raw).frame.signature[:8] for x in (1, 2)]
         assert signed == [old.key.name, fresh.key.name]
 
 
@@ -191,9 +191,9 @@ def test_a_signature_is_of_one_value(
     with host.client() as cache:
         f = counted.into(cache, strict=True)
         f(1), f(2)
-        other = host.cache.place.fetch(f.key(2).raw).frame
+        other = host.cache.backend.fetch(f.key(2).raw).frame
         call = host.cache.calls.get(str(f.key(1)))
-        host.cache.place.record(call, other)
+        host.cache.backend.record(call, other)
         with pytest.warns(KeptWarning, match="not trusted"):
             assert f(1) == Box(1)
 
@@ -253,9 +253,9 @@ def test_a_reader_may_not_write(home: Path) -> None:
             lambda: cache.gc(grace=0),
             lambda: cache.verify(repair=True),
             lambda: cache.values.put("0" * 64, Value("pickle", b"N.")),
-            lambda: cache.place.notes.put("a", b"b"),
-            lambda: cache.place.locks.acquire(b"k" * 32),
-            lambda: cache.place.line.send({"name": b"k" * 32, "size": 3}, memoryview(b"abc")),
+            lambda: cache.backend.notes.put("a", b"b"),
+            lambda: cache.backend.locks.acquire(b"k" * 32),
+            lambda: cache.backend.line.send({"name": b"k" * 32, "size": 3}, memoryview(b"abc")),
         ):
             with pytest.raises(StoreError, match="may not"):
                 change()

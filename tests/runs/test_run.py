@@ -107,7 +107,7 @@ def test_what_is_recorded_with_each_call() -> None:
     assert began - 0.001 <= parent.metadata["started"] <= call.metadata["started"] <= time.time()
     assert 0 < call.seconds <= parent.seconds
     assert call.metadata["cpu"] >= 0
-    env = json.loads(active().place.notes.get(f"env/{call.metadata['env']}") or b"")
+    env = json.loads(active().backend.notes.get(f"env/{call.metadata['env']}") or b"")
     assert env["python"] == ".".join(map(str, sys.version_info[:3]))
     assert env["wellkept"] == wellkept.__version__
     assert env["host"]
@@ -317,7 +317,7 @@ def test_hits_are_gathered_and_written_in_one_piece() -> None:
             for n in range(50):
                 price("h" * n)
         assert run.totals().hits == 200
-    notes = active().place.notes
+    notes = active().backend.notes
     assert len(list(notes.keys(f"{EVENTS}{run.id}/"))) <= 3  # not one for each event
     assert {event.count for event in run.events()} == {4}
 
@@ -338,7 +338,7 @@ def test_a_store_that_does_not_take_notes_costs_only_a_warning(
 ) -> None:
     with wellkept.run("deaf") as run:
         price("w")
-        notes = type(run.cache.place.notes)  # type: ignore[union-attr]  # it is kept
+        notes = type(run.cache.backend.notes)  # type: ignore[union-attr]  # it is kept
 
         def refuse_all(self: Any, items: Any) -> None:
             raise wellkept.StoreError("no")
@@ -355,7 +355,7 @@ def test_damaged_notes_are_left_out() -> None:
         price("a")
     with wellkept.run("b") as b:
         price("b")
-    notes = active().place.notes
+    notes = active().backend.notes
     notes.put(f"{HEADS}{b.id}", b"nonsense")
     (events,) = notes.keys(f"{EVENTS}{b.id}/")
     notes.put(events, b"nonsense")
@@ -529,7 +529,7 @@ def test_what_collectors_give_may_be_large() -> None:
 
     f(1), f(2)
     (name,) = {f.call(n).metadata["large"]["note"] for n in (1, 2)}
-    assert json.loads(active().place.notes.get(f"env/{name}") or b"") == large
+    assert json.loads(active().backend.notes.get(f"env/{name}") or b"") == large
 
 
 def test_nothing_is_recorded_if_nothing_is_to_be() -> None:

@@ -38,15 +38,15 @@ def test_all_that_was_reached_is_there_to_read(tmp_path: Path) -> None:
     kept = keep(cache=cache)(work)
     kept(1)
     tag = kept.call(1).code
-    found = sources(cache.place, tag)
+    found = sources(cache.backend, tag)
     at = f"{__name__}:"
     assert next(iter(found)) == f"{at}work"
     assert found[f"{at}helper"] == ("def helper(x: int) -> int:\n    return x * RATE + len(SECRET)")
     assert found[f"{at}RATE"] == "RATE = 3"
     assert "Doc" not in (found[f"{at}Model"] or "")
     assert "2retnuh" not in str(found), "what a text holds may be a secret"
-    assert found == sources(cache.place, tag.partition(":")[2])
-    said = recorded(cache.place, tag)
+    assert found == sources(cache.backend, tag.partition(":")[2])
+    said = recorded(cache.backend, tag)
     assert said is not None
     assert said.function == kept.function_name
     assert said.parts.keys() == found.keys()
@@ -60,15 +60,15 @@ def test_a_method_has_one_more_of_its_receivers_class(tmp_path: Path) -> None:
         Model().kept_run(2)
         call = Model().kept_run.call(2)
     receiver = call.arguments["@class"].value
-    assert f"{__name__}:helper" in sources(cache.place, receiver)
-    assert f"{__name__}:helper" not in sources(cache.place, call.code)
+    assert f"{__name__}:helper" in sources(cache.backend, receiver)
+    assert f"{__name__}:helper" not in sources(cache.backend, call.code)
 
 
 def test_its_own_code_alone_is_written_down_too(tmp_path: Path) -> None:
     cache = kept_open(tmp_path / "cache")
     kept = keep(cache=cache, code="own")(work)
     kept(1)
-    (text,) = sources(cache.place, kept.code_tag).values()
+    (text,) = sources(cache.backend, kept.code_tag).values()
     assert text == "def work(x: int) -> int:\n    return Model().run(x)"
 
 
@@ -77,22 +77,22 @@ def test_nothing_is_known_of_a_version_or_of_what_was_never_met(tmp_path: Path) 
     kept = keep(cache=cache, version="some/../version")(work)
     kept(1)
     for identity in (kept.code_tag, "none", "", "deep:" + "0" * 64):
-        assert sources(cache.place, identity) == {}
-        assert recorded(cache.place, identity) is None
+        assert sources(cache.backend, identity) == {}
+        assert recorded(cache.backend, identity) is None
 
 
 def test_a_damaged_note_is_none(tmp_path: Path) -> None:
     cache = kept_open(tmp_path / "cache")
     kept = keep(cache=cache)(work)
     kept(1)
-    cache.place.notes.put("code/" + kept.code_tag.partition(":")[2], b"{")
-    assert sources(cache.place, kept.code_tag) == {}
+    cache.backend.notes.put("code/" + kept.code_tag.partition(":")[2], b"{")
+    assert sources(cache.backend, kept.code_tag) == {}
 
 
 def test_nothing_is_written_where_nothing_is_to_be_recorded(tmp_path: Path) -> None:
     cache = kept_open(tmp_path / "cache")
     keep(cache=cache, meta=False)(work)(1)
-    assert list(cache.place.notes.keys("code/")) == []
+    assert list(cache.backend.notes.keys("code/")) == []
 
 
 PROGRAM = """
@@ -110,7 +110,7 @@ def helper(x):
 def work(x):
     return helper(x) + other(x)
 work(1)
-print(json.dumps(recorded(work.cache.place, work.code_tag).parts))
+print(json.dumps(recorded(work.cache.backend, work.code_tag).parts))
 """
 
 

@@ -297,7 +297,7 @@ os.register_at_fork(before=hook)
 
 import wellkept
 
-notes = wellkept.open("cache").place.notes
+notes = wellkept.open("cache").backend.notes
 notes.put("env/a", b"a")
 database = notes._database
 

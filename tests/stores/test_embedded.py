@@ -191,7 +191,7 @@ class TestWhole:
 
             f(1)
             shutil.rmtree(tmp_path / "c")
-            cache.place._looked = 0.0  # it looks once a second
+            cache.backend._looked = 0.0  # it looks once a second
             assert len(f(2)) == 100_002
             assert f.contains(2)
             assert not f.contains(1)

@@ -38,7 +38,7 @@ def fill(count: int, start: int = 0) -> None:
 
 def agrees(cache: wellkept.Cache) -> int:
     """Nothing is missing from the tables, and nothing else is in them; how many calls there are."""
-    place: Any = cache.place
+    place: Any = cache.backend
     found = {call.key for call in place.find(Query())}
     assert found == set(cache.calls.keys())
     assert place.found(Query()) == len(found)
@@ -91,7 +91,7 @@ class TestUpkeep:
 
     def test_a_commit_of_which_nothing_came(self, cache: wellkept.Cache) -> None:
         fill(3)
-        place: Any = cache.place
+        place: Any = cache.backend
 
         def broken() -> None:
             with place.database.writing() as c:
@@ -151,7 +151,7 @@ class TestOlder:
         monkeypatch.setattr(listed, "_STEP", 7)
         with wellkept.open("store") as cache, wellkept.use(cache):
             fill(60)
-            place: Any = cache.place
+            place: Any = cache.backend
             with place.database.writing() as c:
                 listing.forget(c)
             step = type(place.listing)._step
@@ -173,7 +173,7 @@ class TestOlder:
         monkeypatch.setattr(listed, "_STEP", 7)
         with wellkept.open("store") as cache, wellkept.use(cache):
             fill(60)
-            place: Any = cache.place
+            place: Any = cache.backend
             with place.database.writing() as c:
                 listing.forget(c)
             for _ in range(3):
@@ -197,7 +197,7 @@ class TestFiles:
         with wellkept.open("store") as cache, wellkept.use(cache):
             fill(5)
             agrees(cache)
-            place: Any = cache.place
+            place: Any = cache.backend
             Path("store/pending").unlink()
             fill(5, 10)
             place.listing.look()
@@ -216,7 +216,7 @@ class TestFiles:
         with wellkept.open("store") as cache, wellkept.use(cache):
             fill(3)
             agrees(cache)
-            place: Any = cache.place
+            place: Any = cache.backend
             with place.database.writing() as c:
                 for n in range(CAPACITY + 5):
                     place.listing._ring.add(n)
@@ -257,7 +257,7 @@ class TestFiles:
             fill(5)
             agrees(cache)
             shutil.rmtree("store")
-            place: Any = cache.place
+            place: Any = cache.backend
             place._looked = 0.0  # as a second later
             fill(3, 50)
             assert agrees(cache) == 3
@@ -315,7 +315,7 @@ def test_a_store_that_can_only_be_read(home: Path, monkeypatch: Any) -> None:
     with wellkept.open("store") as cache, wellkept.use(cache):
         fill(5)
         agrees(cache)
-        place: Any = cache.place
+        place: Any = cache.backend
         monkeypatch.setattr(place.listing, "_step", None)
         monkeypatch.setattr(place.database, "readonly", True)
         assert place.found(Query()) == len(list(place.find(Query()))) == 5

@@ -63,7 +63,7 @@ def test_no_more_is_held_than_the_limit(cache: Cache) -> None:
     for n in (100_000, 100_001, 100_002, 500_000):  # 0.8 MB each, and one that is never held
         f(n)
         assert len(f(n)) == n
-    near: Near = cache.place._near  # type: ignore[attr-defined]  # what is tested
+    near: Near = cache.backend._near  # type: ignore[attr-defined]  # what is tested
     assert near._total <= near.limit
     assert len(near._sizes) == 2
     assert all(len(f(n)) == n for n in (100_000, 100_001, 100_002, 500_000))
@@ -72,7 +72,7 @@ def test_no_more_is_held_than_the_limit(cache: Cache) -> None:
 def test_memory_zero_holds_nothing(tmp_path: Path) -> None:
     pytest.importorskip("h5py")
     with wellkept.open(f"hdf5:{tmp_path}/x.h5", memory=0) as cache:
-        assert cache.place._near is None
+        assert cache.backend._near is None
 
 
 def test_a_forked_child_has_its_own(cache: Cache) -> None:

@@ -41,7 +41,7 @@ def made(kind: str) -> wellkept.Cache:
 @pytest.fixture(params=[*KINDS, *DERIVED])
 def notes(home: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     with made(request.param) as cache:
-        yield cache.place.notes
+        yield cache.backend.notes
 
 
 class TestEveryPlace:
@@ -112,17 +112,17 @@ class TestEveryPlace:
 @pytest.mark.parametrize("kind", ["embedded", "files", "sqlite"])
 def test_they_are_there_tomorrow(home: Path, kind: str) -> None:
     with new(kind) as cache:
-        cache.place.notes.put("runs/1", b"one")
+        cache.backend.notes.put("runs/1", b"one")
         url = cache.url
     with wellkept.open(url) as again:
-        assert again.place.notes.get("runs/1") == b"one"
+        assert again.backend.notes.get("runs/1") == b"one"
 
 
 class TestReadOnly:
     def test_a_read_only_cache_shows_them_and_takes_none(self, home: Path) -> None:
         with new("embedded") as cache:
-            cache.place.notes.put("runs/1", b"one")
-            notes = cache.readonly().place.notes
+            cache.backend.notes.put("runs/1", b"one")
+            notes = cache.readonly().backend.notes
             assert isinstance(notes, Creates)
             assert isinstance(notes, Many)
             assert notes.get("runs/1") == b"one"
@@ -137,16 +137,16 @@ class TestReadOnly:
             ):
                 with pytest.raises(StoreError, match="read-only"):
                     asked()
-            assert list(cache.place.notes.keys()) == ["runs/1"]
+            assert list(cache.backend.notes.keys()) == ["runs/1"]
 
     def test_a_pool_takes_none(self, home: Path) -> None:
         with new("embedded") as cache, wellkept.Pool(cache) as pool:
-            cache.place.notes.put("runs/1", b"one")
-            assert pool.place.notes.get("runs/1") == b"one"
+            cache.backend.notes.put("runs/1", b"one")
+            assert pool.backend.notes.get("runs/1") == b"one"
             for asked in (
-                lambda: pool.place.notes.put("runs/2", b""),
-                lambda: pool.place.notes.create("runs/2", b""),
-                lambda: pool.place.notes.delete("runs/1"),
+                lambda: pool.backend.notes.put("runs/2", b""),
+                lambda: pool.backend.notes.create("runs/2", b""),
+                lambda: pool.backend.notes.delete("runs/1"),
             ):
                 with pytest.raises(StoreError, match="written to nowhere"):
                     asked()
@@ -155,25 +155,25 @@ class TestReadOnly:
 class TestStack:
     def test_read_near_to_far(self, home: Path) -> None:
         near, far = new("memory"), new("embedded")
-        far.place.notes.put("runs/1", b"far")
-        far.place.notes.put("runs/2", b"far")
-        near.place.notes.put("runs/1", b"near")
-        notes = wellkept.Stack(near, far).place.notes
+        far.backend.notes.put("runs/1", b"far")
+        far.backend.notes.put("runs/2", b"far")
+        near.backend.notes.put("runs/1", b"near")
+        notes = wellkept.Stack(near, far).backend.notes
         assert notes.get_many(["runs/1", "runs/2"]) == {"runs/1": b"near", "runs/2": b"far"}
         assert sorted(notes.keys()) == ["runs/1", "runs/2"]
 
     @pytest.mark.parametrize(("write", "there"), [("all", b"x"), ("first", None)])
     def test_written_as_calls_are(self, home: Path, write: str, there: bytes | None) -> None:
         near, far = new("memory"), new("embedded")
-        notes = wellkept.Stack(near, far, write=write).place.notes
+        notes = wellkept.Stack(near, far, write=write).backend.notes
         notes.put("runs/1", b"x")
         assert notes.create("runs/2", b"x")
         for key in ("runs/1", "runs/2"):
-            assert (near.place.notes.get(key), far.place.notes.get(key)) == (b"x", there)
+            assert (near.backend.notes.get(key), far.backend.notes.get(key)) == (b"x", there)
 
     def test_two_stacks_meet_in_the_far_one(self, home: Path) -> None:
         far = new("embedded")
-        one, two = (wellkept.Stack(new("memory"), far).place.notes for _ in range(2))
+        one, two = (wellkept.Stack(new("memory"), far).backend.notes for _ in range(2))
         assert one.create("bless/1", b"one")
         assert not two.create("bless/1", b"two")
         assert two.get("bless/1") == b"one"
@@ -182,7 +182,7 @@ class TestStack:
 class TestDamage:
     def test_in_the_index(self, home: Path) -> None:
         with wellkept.open("store") as cache:
-            notes = cache.place.notes
+            notes = cache.backend.notes
             notes.put_many({"runs/1": b"one", "runs/2": b"two"})
             with closing(sqlite3.connect("store/index.sqlite")) as c:
                 c.execute("UPDATE notes SET item = substr(item, 1, 18) || x'00' WHERE key='runs/1'")
@@ -193,7 +193,7 @@ class TestDamage:
 
     def test_of_another_key(self, home: Path) -> None:
         with wellkept.open("store") as cache:
-            notes = cache.place.notes
+            notes = cache.backend.notes
             notes.put_many({"runs/1": b"one", "runs/2": b"two"})
             with closing(sqlite3.connect("store/index.sqlite")) as c:
                 stored = sealed_note("runs/2", b"two")
@@ -204,16 +204,16 @@ class TestDamage:
     def test_in_a_medium(self, home: Path) -> None:
         items: Any = Files(home / "files")
         with wellkept.Cache(values=items, calls=items) as cache:
-            cache.place.notes.put("runs/1", b"one")
+            cache.backend.notes.put("runs/1", b"one")
             items.put("notes/runs/1", items.get("notes/runs/1")[:-1] + b"?")
-            assert cache.place.notes.get("runs/1") is None
-            assert cache.place.notes.get_many(["runs/1"]) == {}
-            assert cache.place.notes.create("runs/1", b"again")
-            assert cache.place.notes.get("runs/1") == b"again"
+            assert cache.backend.notes.get("runs/1") is None
+            assert cache.backend.notes.get_many(["runs/1"]) == {}
+            assert cache.backend.notes.create("runs/1", b"again")
+            assert cache.backend.notes.get("runs/1") == b"again"
 
     def test_what_a_set_aside_index_holds_is_salvaged(self, home: Path) -> None:
         with wellkept.open("store") as cache:
-            cache.place.notes.put_many({f"runs/{n}": b"%d" % n for n in range(200)})
+            cache.backend.notes.put_many({f"runs/{n}": b"%d" % n for n in range(200)})
         index = Path("store/index.sqlite")
         content = bytearray(index.read_bytes())
         content[100:200] = bytes(100)  # what says where the tables are
@@ -221,9 +221,9 @@ class TestDamage:
         with pytest.warns(wellkept.KeptWarning, match="is damaged"):
             cache = wellkept.open("store")
         with cache:
-            cache.place.notes.put("runs/7", b"newer")
+            cache.backend.notes.put("runs/7", b"newer")
             cache.verify(repair=True)
-            found = cache.place.notes.get_many(f"runs/{n}" for n in range(200))
+            found = cache.backend.notes.get_many(f"runs/{n}" for n in range(200))
             assert found == {f"runs/{n}": b"%d" % n for n in range(200)} | {"runs/7": b"newer"}
 
 
@@ -240,8 +240,8 @@ READER = """if True:
         os.setgid(65534), os.setuid(65534)
     warnings.simplefilter("error")
     with wellkept.open("old", trust=True) as cache, wellkept.use(cache):
-        assert cache.place.database.readonly
-        notes = cache.place.notes
+        assert cache.backend.database.readonly
+        notes = cache.backend.notes
         assert (list(notes.keys()), notes.get("runs/1")) == ([], None)
         for function, arguments in written.calls():
             computed = function.stats().computed

@@ -61,9 +61,9 @@ def write(to: Path) -> None:
         with wellkept.open(place) as cache, wellkept.use(cache):
             with wellkept.run("before", tags={"of": "written"}):
                 assert all(answers())
-            for note in [*cache.place.notes.keys()]:
+            for note in [*cache.backend.notes.keys()]:
                 if not note.startswith("runs/"):
-                    cache.place.notes.delete_many([note])
+                    cache.backend.notes.delete_many([note])
         if place == "./cache":
             store = wellkept.store("state", cache=place)
             store["digest"] = str(wellkept.digest("d"))

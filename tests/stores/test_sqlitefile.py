@@ -27,7 +27,7 @@ def test_large_values_lie_beside_the_file(tmp_path: Path) -> None:
     with wellkept.open(f"sqlite:///{tmp_path}/calls.db") as cache:
         f = wellkept.keep(cache=cache, version=1)(ones)
         assert [len(f(n)) for n in (3, 100_000)] == [3, 100_000]
-        assert isinstance(cache.place, Embedded)
+        assert isinstance(cache.backend, Embedded)
     assert names(tmp_path) == {"calls.db", "calls.db-files"}
     assert cache.size().blobs == 1
     for name in names(tmp_path):

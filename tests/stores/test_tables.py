@@ -172,7 +172,7 @@ class TestWrittenBefore:
 
     def test_notes(self, root: Path, schema: int) -> None:
         with wellkept.open(root) as cache:
-            noted = cache.place.notes.get("runs/written")
+            noted = cache.backend.notes.get("runs/written")
             assert noted == (written.NOTE if schema >= 2 else None)
 
     def test_nothing_is_wrong_with_it(self, root: Path, schema: int) -> None:

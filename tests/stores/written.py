@@ -89,7 +89,7 @@ def main() -> None:
         with wellkept.open(root) as cache, wellkept.use(cache):
             for function, arguments in calls():
                 function(*arguments)
-            notes = cache.place.notes
+            notes = cache.backend.notes
             notes.delete_many(list(notes.keys()))  # of the machine that this is written on
             notes.put("runs/written", NOTE)
             assert cache.query().count() == len(list(calls()))

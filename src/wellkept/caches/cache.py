@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wellkept.caches.keeper import Keeper
-from wellkept.caches.place import Place
 from wellkept.caches.secrets import redacted
 from wellkept.caches.sizes import parse_duration
 from wellkept.errors import ConfigError
 from wellkept.records import Call
+from wellkept.stores.backend import Backend
 from wellkept.stores.base import Store
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ class Cache(Keeper):
         values: Store[bytes] | str | None = None,
         calls: Store[bytes] | str | None = None,
         *,
-        place: Place | None = None,
+        backend: Backend | None = None,
         memory: int | str = "256 MB",
         url: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._stores: tuple[Store[bytes], Store[bytes]] | None = None
-        if place is None:
+        if backend is None:
             if values is None or calls is None:
                 raise ConfigError(
                     "a cache needs both stores: Cache(values=…, calls=…), which may be one"
@@ -63,8 +63,8 @@ class Cache(Keeper):
             self._stores = _bytes_store(values), _bytes_store(calls)
             from wellkept.stores.medium import Medium  # who opens a directory has no need of it
 
-            place = Medium(self._stores[1], self._stores[0])
-        super().__init__(place, memory)
+            backend = Medium(self._stores[1], self._stores[0])
+        super().__init__(backend, memory)
         self.url = url
         self.how: dict[str, Any] = {}
         """How its place is used, where that is shared."""
@@ -287,7 +287,7 @@ class Cache(Keeper):
         if self._stores is not None:
             values, calls = (type(store).__name__ for store in self._stores)
             return f"<wellkept.Cache values={values} calls={calls}>"
-        return f"<wellkept.Cache {redacted(self.url) if self.url else type(self.place).__name__}>"
+        return f"<wellkept.Cache {redacted(self.url) if self.url else type(self.backend).__name__}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._stores is not None:

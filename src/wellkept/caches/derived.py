@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.limits import Limit, Room
-from wellkept.caches.place import Place
 from wellkept.errors import StoreError
 from wellkept.records import Buffer, Call, Value
+from wellkept.stores.backend import Backend
 from wellkept.stores.base import Store
 from wellkept.stores.notes import Notes
 
@@ -26,8 +26,10 @@ V = TypeVar("V")
 class Derived(Cache):
     """A cache over another one's place. It pickles as the call that made it."""
 
-    def __init__(self, source: Cache, place: Place, how: str, options: Mapping[str, Any]) -> None:
-        super().__init__(place=place, memory=source.tier.limit)
+    def __init__(
+        self, source: Cache, backend: Backend, how: str, options: Mapping[str, Any]
+    ) -> None:
+        super().__init__(backend=backend, memory=source.tier.limit)
         self.source = source
         self.made_by = how, dict(options)
         """The method of `source`, and what it was given."""
@@ -46,19 +48,19 @@ def _derive(source: Cache, how: str, options: dict[str, Any]) -> Cache:
 
 def readonly(source: Cache) -> Cache:
     """See `Cache.readonly`."""
-    return Derived(source, _Through(source.place), "readonly", {})
+    return Derived(source, _Through(source.backend), "readonly", {})
 
 
 def filtered(source: Cache, where: Callable[[Call], bool]) -> Cache:
     """See `Cache.filtered`."""
-    return Derived(source, _Filtered(source.place, where), "filtered", {"where": where})
+    return Derived(source, _Filtered(source.backend, where), "filtered", {"where": where})
 
 
 def limited(source: Cache, limit: Limit) -> Cache:
     """See `Cache.limited`."""
-    place = _Limited(source, limit)
-    made = Derived(source, place, "limited", limit._asdict())
-    place.flush = _flushing(made)
+    backend = _Limited(source, limit)
+    made = Derived(source, backend, "limited", limit._asdict())
+    backend.flush = _flushing(made)
     return made
 
 
@@ -89,33 +91,33 @@ class _Through:
 
     writable = False
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.locks: Any = _NoLocks()
-        self.calls: Store[Call] = _ReadOnly(place.calls)
-        self.values: Store[Value] = _ReadOnly(place.values)
-        self.notes: Notes = _ReadOnlyNotes(place.notes)
-        self.fetch_many = getattr(place, "fetch_many", None)
+        self.calls: Store[Call] = _ReadOnly(backend.calls)
+        self.values: Store[Value] = _ReadOnly(backend.values)
+        self.notes: Notes = _ReadOnlyNotes(backend.notes)
+        self.fetch_many = getattr(backend, "fetch_many", None)
 
     @property
     def words(self) -> Any:
-        return self.place.words
+        return self.backend.words
 
     def fetch(self, key: bytes) -> Any:
-        return self.place.fetch(key)
+        return self.backend.fetch(key)
 
     def find(self, query: Query) -> Iterator[Call]:
-        return self.place.find(query)
+        return self.backend.find(query)
 
     def found(self, query: Query) -> int | None:
-        return self.place.found(query)
+        return self.backend.found(query)
 
     def table(self, query: Query) -> Any:
-        quick: Callable[[Query], Any] | None = getattr(self.place, "table", None)
+        quick: Callable[[Query], Any] | None = getattr(self.backend, "table", None)
         return None if quick is None else quick(query)
 
     def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
-        return self.place.load(frame)
+        return self.backend.load(frame)
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         """Dropped: the caller has its result."""
@@ -124,13 +126,13 @@ class _Through:
         """Dropped."""
 
     def token(self) -> tuple[int, int] | None:
-        return self.place.token()
+        return self.backend.token()
 
     def listen(self, told: Callable[[], None]) -> None:
-        self.place.listen(told)
+        self.backend.listen(told)
 
     def stale(self) -> bool:
-        return self.place.stale()
+        return self.backend.stale()
 
     def close(self) -> None:
         """The place belongs to the cache that this one came from."""
@@ -179,20 +181,20 @@ class _Filtered(_Through):
 
     writable = True
 
-    def __init__(self, place: Place, where: Callable[[Call], bool]) -> None:
-        super().__init__(place)
-        self.locks = place.locks
+    def __init__(self, backend: Backend, where: Callable[[Call], bool]) -> None:
+        super().__init__(backend)
+        self.locks = backend.locks
         self.where = where
         self.fetch_many = None  # whether it has one is asked of each
-        self.calls = _FilteredCalls(place.calls, where)
-        self.values, self.notes = place.values, place.notes
+        self.calls = _FilteredCalls(backend.calls, where)
+        self.values, self.notes = backend.values, backend.notes
 
     def fetch(self, key: bytes) -> Any:
-        found = self.place.fetch(key)
+        found = self.backend.fetch(key)
         return found if found is not None and self.calls.get(key.hex()) is not None else None
 
     def find(self, query: Query) -> Iterator[Call]:
-        calls = (call for call in self.place.find(query._replace(limit=None)) if self.where(call))
+        calls = (call for call in self.backend.find(query._replace(limit=None)) if self.where(call))
         return islice(calls, query.limit)
 
     def found(self, query: Query) -> int | None:
@@ -202,10 +204,10 @@ class _Filtered(_Through):
         """The same."""
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
-        return self.place.commit(call, value, uses) if self.where(call) else None
+        return self.backend.commit(call, value, uses) if self.where(call) else None
 
     def count(self, uses: Mapping[bytes, int]) -> None:
-        self.place.count(uses)
+        self.backend.count(uses)
 
 
 class _FilteredCalls:
@@ -234,19 +236,19 @@ class _Limited(_Through):
     writable = True
 
     def __init__(self, source: Cache, limit: Limit) -> None:
-        super().__init__(source.place)
-        self.locks = source.place.locks
-        self.calls, self.values = source.place.calls, source.place.values
-        self.notes = source.place.notes
+        super().__init__(source.backend)
+        self.locks = source.backend.locks
+        self.calls, self.values = source.backend.calls, source.backend.values
+        self.notes = source.backend.notes
         self.flush: Callable[[], None] = source.flush
         self._room = Room(source, limit)
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
-        done = self.place.commit(call, value, uses)
+        done = self.backend.commit(call, value, uses)
         if self._room.takes(call.size):
             self.flush()  # or what was just used would look unused
             self._room.make()
         return done
 
     def count(self, uses: Mapping[bytes, int]) -> None:
-        self.place.count(uses)
+        self.backend.count(uses)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from wellkept.caches.gc import trial
 from wellkept.caches.gone import remember
-from wellkept.caches.place import each_call, inner
 from wellkept.caches.sizes import parse_duration
 from wellkept.conditions import matches
 from wellkept.errors import ConfigError, DecodeError, NotKept, StoreError
 from wellkept.records import Call, Digest
+from wellkept.stores.backend import each_call, inner
 from wellkept.stores.body import rowid
 from wellkept.stores.collect import Collected, collect_blobs, without_values
 from wellkept.stores.embedded import Embedded
@@ -86,37 +86,37 @@ def evict(
 
 def evicted(cache: Cache, chosen: Choice, dry_run: bool) -> Evicted:
     """Throw calls away; raises as `Cache.evict`."""
-    done = _evict(inner(cache.place, write=True), chosen, dry_run)
+    done = _evict(inner(cache.backend, write=True), chosen, dry_run)
     cache.tier.clear()
     return done
 
 
 def _seen_by(cache: Cache, chosen: Choice) -> Choice:
     """The same choice by keys, where a cache does not see all that its place holds."""
-    place: Any = cache.place
-    while not hasattr(place, "where"):
-        place = getattr(place, "place", None)
-        if place is None:
+    backend: Any = cache.backend
+    while not hasattr(backend, "where"):
+        backend = getattr(backend, "backend", None)
+        if backend is None:
             return chosen
     return Choice(
         keys=frozenset(key for key, call in each_call(cache.calls) if chosen.fits(key, call))
     )
 
 
-def _evict(place: Any, chosen: Choice, dry_run: bool) -> Evicted:
-    if isinstance(place, Layers):
-        return place.each(
+def _evict(backend: Any, chosen: Choice, dry_run: bool) -> Evicted:
+    if isinstance(backend, Layers):
+        return backend.each(
             lambda layer: _evict(inner(layer, write=True), chosen, dry_run),
             lambda parts: _sum(list(parts), dry_run),
         )
-    if isinstance(place, Embedded):
-        return _embedded(place, chosen, dry_run)
-    if isinstance(place, Medium):
-        return _medium(place, chosen, dry_run)
-    if (away := getattr(place, "evict", None)) is not None:  # where it is
+    if isinstance(backend, Embedded):
+        return _embedded(backend, chosen, dry_run)
+    if isinstance(backend, Medium):
+        return _medium(backend, chosen, dry_run)
+    if (away := getattr(backend, "evict", None)) is not None:  # where it is
         calls, values, blobs, size = away(chosen.function, chosen.before, chosen.keys, dry_run)
         return Evicted(calls, values, blobs, size, dry_run)
-    raise StoreError(f"can't evict from {type(place).__name__}")
+    raise StoreError(f"can't evict from {type(backend).__name__}")
 
 
 def _sum(parts: list[Evicted], dry_run: bool) -> Evicted:
@@ -196,12 +196,12 @@ def _condition(store: Embedded, chosen: Choice) -> tuple[str, list[Any]]:
     return " AND ".join(parts), values
 
 
-def _medium(place: Medium, chosen: Choice, dry_run: bool) -> Evicted:
+def _medium(backend: Medium, chosen: Choice, dry_run: bool) -> Evicted:
     """On any store of bytes: by reading every call."""
     doomed: list[str] = []
     results: dict[str, int] = {}
     wanted: set[str] = set()
-    for key, call in each_call(place.calls):
+    for key, call in each_call(backend.calls):
         if chosen.fits(key, call):
             doomed.append(key)
             if call is not None:
@@ -209,10 +209,10 @@ def _medium(place: Medium, chosen: Choice, dry_run: bool) -> Evicted:
         elif call is not None:
             wanted.add(call.result)
     only = results.keys() - wanted
-    there = only & set(place.values.keys())
+    there = only & set(backend.values.keys())
     size = sum(results[digest] for digest in there)
-    blobs = free_with(place, doomed, only, dry_run=dry_run)
+    blobs = free_with(backend, doomed, only, dry_run=dry_run)
     if not dry_run:
-        place.notes.delete_many([f"leaves/{key}" for key in doomed])
-        remember(place, (bytes.fromhex(key) for key in doomed))
+        backend.notes.delete_many([f"leaves/{key}" for key in doomed])
+        remember(backend, (bytes.fromhex(key) for key in doomed))
     return Evicted(len(doomed), len(there), blobs, size, dry_run)

@@ -24,27 +24,27 @@ _KEYS = 20_000  # of one eviction
 _EVICTIONS = 64
 
 
-def remember(place: Any, keys: Iterable[bytes]) -> None:
+def remember(backend: Any, keys: Iterable[bytes]) -> None:
     """Note that these calls were evicted. A place that does not take it goes without."""
     cut = b"".join(key[:_CUT] for key in islice(keys, _KEYS))
     if not cut:
         return
     with contextlib.suppress(KeptError):
         name = f"{_GONE}{int(time.time() * 1000):015d}-{os.urandom(3).hex()}"
-        place.notes.put(name, cut)
-        old = sorted(place.notes.keys(_GONE))[:-_EVICTIONS]
+        backend.notes.put(name, cut)
+        old = sorted(backend.notes.keys(_GONE))[:-_EVICTIONS]
         if old:
-            place.notes.delete_many(old)
+            backend.notes.delete_many(old)
 
 
-def evicted_at(place: Any, key: bytes) -> float | None:
+def evicted_at(backend: Any, key: bytes) -> float | None:
     """When a call was last evicted, as far as that is remembered.
 
     Raises:
         StoreError: the place can't be read.
     """
-    names = sorted(place.notes.keys(_GONE), reverse=True)
-    notes = get_many(place.notes, names)
+    names = sorted(backend.notes.keys(_GONE), reverse=True)
+    notes = get_many(backend.notes, names)
     for name in names:
         cut = notes.get(name, b"")
         at = cut.find(key[:_CUT])

@@ -11,7 +11,6 @@ from time import monotonic
 from typing import Any, Self
 
 from wellkept.caches.encoded import encoded
-from wellkept.caches.place import Place, inner
 from wellkept.caches.sizes import parse_size
 from wellkept.caches.tier import Entry, Tier
 from wellkept.codecs import decode, decoder
@@ -19,6 +18,7 @@ from wellkept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
 from wellkept.codecs.pickled import decode as decode_pickle
 from wellkept.errors import AmbiguousDigest, DecodeError, KeptError, NotKept, StoreError, tell
 from wellkept.records import Argument, Call, Digest, Value
+from wellkept.stores.backend import Backend, inner
 from wellkept.stores.base import Store
 
 __all__ = ["Keeper"]
@@ -39,13 +39,13 @@ class Keeper:
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
     """
 
-    def __init__(self, place: Place, memory: int | str) -> None:
-        self.place = place
+    def __init__(self, backend: Backend, memory: int | str) -> None:
+        self.backend = backend
         self.tier = Tier(parse_size(memory))
-        if (hold := getattr(place, "hold", None)) is not None:
+        if (hold := getattr(backend, "hold", None)) is not None:
             hold(self.tier.limit)
         # What a far layer has got meanwhile does not show in the token of the near one.
-        self._vouches = not hasattr(inner(place, write=False), "places")
+        self._vouches = not hasattr(inner(backend, write=False), "backends")
         self._words: Any = None
         self._look = 0.0
         self._uses: dict[bytes, int] = {}
@@ -61,24 +61,24 @@ class Keeper:
         """Notes that always say the same and were written by this process."""
         self.env = ""
         """The name of the one that describes this process."""
-        if getattr(place, "claim", None) is not None:
+        if getattr(backend, "claim", None) is not None:
             self.again = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
-            if not hasattr(place, "places"):  # who has a near place too gives hits from there
+            if not hasattr(backend, "backends"):  # who has a near place too gives hits from there
                 self.glance = self.again  # type: ignore[method-assign]  # as above
             self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # as above
-        place.listen(_Told(self))
+        backend.listen(_Told(self))
         self._changed()
         _open.add(self)
 
     @property
     def calls(self) -> Store[Call]:
         """The call records."""
-        return self.place.calls
+        return self.backend.calls
 
     @property
     def values(self) -> Store[Value]:
         """The encoded values."""
-        return self.place.values
+        return self.backend.values
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -101,12 +101,12 @@ class Keeper:
         Raises:
             StoreError: the store can't be read.
         """
-        place, token = self.place, None
+        backend, token = self.backend, None
         now = monotonic()
         if now > self._look:
             self._look = now + _LOOK
-            if place.stale():
-                place.close()  # it opens anew, and the memory tier is emptied
+            if backend.stale():
+                backend.close()  # it opens anew, and the memory tier is emptied
         tier = self.tier
         if tier.limit:
             try:  # as `fresh`, in the way of every hit
@@ -117,9 +117,9 @@ class Keeper:
                         return entry
             except ValueError:
                 pass
-            token = place.token()
+            token = backend.token()
         try:
-            row = (fetch or place.fetch)(key)
+            row = (fetch or backend.fetch)(key)
         except DecodeError as error:
             self.damage(key, error)
             return None
@@ -156,7 +156,7 @@ class Keeper:
         frame = entry.frame
         if frame is None:  # read once: another thread may fix the entry meanwhile
             return entry.value
-        payload, buffers = self.place.load(frame)
+        payload, buffers = self.backend.load(frame)
         codec = frame.codec
         if codec == "pickle":  # most are
             value = decode_pickle(payload, buffers)
@@ -298,7 +298,7 @@ class Keeper:
         if self._uses and time.monotonic() - self._flushed > _FLUSH:
             uses = self._take_uses()
         try:
-            done = self.place.commit(call, value, uses)
+            done = self.backend.commit(call, value, uses)
         except StoreError:
             self.counts["write failures"] += 1
             raise
@@ -332,7 +332,7 @@ class Keeper:
         notes, self._notes, self._written = self._notes, {}, monotonic()
         if notes:
             with contextlib.suppress(KeptError):  # as of the counts below
-                kept = self.place.notes  # of another machine, whose answer nobody needs
+                kept = self.backend.notes  # of another machine, whose answer nobody needs
                 getattr(kept, "put_unheard", kept.put_many)(dict(notes))
 
     def flush(self) -> None:
@@ -341,7 +341,7 @@ class Keeper:
         uses = self._take_uses()
         if uses:
             with contextlib.suppress(KeptError):  # counts are not worth an error
-                self.place.count(uses)
+                self.backend.count(uses)
 
     def _take_uses(self) -> dict[bytes, int]:
         uses, self._uses = self._uses, {}
@@ -352,7 +352,7 @@ class Keeper:
         """Differs after any commit by any process; None where that can't be seen, as in the far
         layers of a stack.
         """
-        return self.place.token() if self._vouches else None
+        return self.backend.token() if self._vouches else None
 
     def warn(self, kind: str, text: str) -> None:
         """Warn once a cache and kind of trouble."""
@@ -361,7 +361,7 @@ class Keeper:
             tell(text)
 
     def _changed(self) -> None:
-        self._words = self.place.words if self.tier.limit else None
+        self._words = self.backend.words if self.tier.limit else None
         self.tier.clear()
         self.noted.clear()
         self.env = ""
@@ -370,7 +370,7 @@ class Keeper:
         """Flush and close; it opens again when it is used."""
         self.flush()
         self.is_open = False
-        self.place.close()
+        self.backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -389,7 +389,7 @@ class _Look:
 
     def __call__(self, key: bytes) -> Entry | None:
         found = self._cache()
-        return None if found is None else found.find(key, getattr(found.place, self._how))
+        return None if found is None else found.find(key, getattr(found.backend, self._how))
 
 
 class _Told:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.gc import freed
-from wellkept.caches.place import each_call, inner
 from wellkept.caches.sizes import parse_size
 from wellkept.errors import ConfigError
+from wellkept.stores.backend import each_call, inner
 from wellkept.stores.body import BODY_SIZE
 from wellkept.stores.embedded import Embedded
 
@@ -149,9 +149,9 @@ FROM calls c LEFT JOIN uses u ON u.id = c.id"""
 
 
 def _held(cache: Cache) -> Iterator[Held]:
-    place = inner(cache.place, write=False)
-    if isinstance(place, Embedded) and not hasattr(cache.place, "where"):
-        for key, body, created, seconds, size, uses, used, there in place.database.rows(_QUERY):
+    backend = inner(cache.backend, write=False)
+    if isinstance(backend, Embedded) and not hasattr(cache.backend, "where"):
+        for key, body, created, seconds, size, uses, used, there in backend.database.rows(_QUERY):
             result = bytes(body[16:48]).hex()
             yield Held(
                 key.hex(), result, created, seconds, size, uses or 0, used or 0.0, bool(there)

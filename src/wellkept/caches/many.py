@@ -15,7 +15,7 @@ _ONCE = 1000  # keys that are asked for at once, so that no answer is without bo
 
 def can_find_many(cache: Keeper) -> bool:
     """Whether that takes fewer trips than one after the other."""
-    return getattr(cache.place, "fetch_many", None) is not None
+    return getattr(cache.backend, "fetch_many", None) is not None
 
 
 def find_many(cache: Keeper, keys: Iterable[bytes]) -> dict[bytes, Entry]:
@@ -34,8 +34,8 @@ def find_many(cache: Keeper, keys: Iterable[bytes]) -> dict[bytes, Entry]:
         return found
     for start in range(0, len(wanted), _ONCE):
         some = wanted[start : start + _ONCE]
-        place: Any = cache.place
-        for key, row in place.fetch_many(some).items():
+        backend: Any = cache.backend
+        for key, row in backend.fetch_many(some).items():
             if row.frame is not None:
                 found[key] = Entry(row.body, row.frame)
     return found

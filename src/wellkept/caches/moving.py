@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from wellkept.caches.belongings import Belongings
 from wellkept.caches.cache import Cache
 from wellkept.caches.gc import collect
-from wellkept.caches.place import each_call, inner
 from wellkept.codecs import decode
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.keys import call_key
 from wellkept.records import Call, Digest
+from wellkept.stores.backend import each_call, inner
 from wellkept.stores.layers import Layers, value_of
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def transfer(
     done = Moved()
     source.flush()
     if move:
-        inner(source.place, write=True)
-    inner(target.place, write=True)
-    here, there = _identities(source.place), _identities(target.place)
+        inner(source.backend, write=True)
+    inner(target.backend, write=True)
+    here, there = _identities(source.backend), _identities(target.backend)
     if here == there or (move and here & there):
         # Moving ends with forgetting here, which would be there.
         raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
     gone: list[str] = []
-    notes = Belongings(source.place, target.place)
+    notes = Belongings(source.backend, target.backend)
     chosen = (
         _each(source, progress) if where is None or callable(where) else _chosen(where, progress)
     )
@@ -98,14 +98,16 @@ def _chosen(matches: Matches, progress: Progress) -> Iterator[tuple[str, Call | 
         progress(len(found), len(found))
 
 
-def _identities(place: Any) -> set[object]:
+def _identities(backend: Any) -> set[object]:
     """What tells the places beneath a place from others, however they were opened."""
-    place = inner(place, write=False)
-    if isinstance(place, Layers):
-        return set().union(*(_identities(layer) for layer in place.places))
+    backend = inner(backend, write=False)
+    if isinstance(backend, Layers):
+        return set().union(*(_identities(layer) for layer in backend.backends))
     found: set[object] = set()
     for store in (
-        (place.calls.items, place.values.items) if hasattr(place.calls, "items") else (place,)
+        (backend.calls.items, backend.values.items)
+        if hasattr(backend.calls, "items")
+        else (backend,)
     ):
         found.add(_identity(store))
     return found
@@ -139,7 +141,7 @@ def _copied(
     """Whether the target has the call with its result now."""
     key = call.key.raw
     try:
-        there = target.place.fetch(key)
+        there = target.backend.fetch(key)
     except DecodeError:  # damaged there: written anew
         there = None
     if there is not None and there.frame is not None and there.body.result == call.result.raw:
@@ -153,14 +155,14 @@ def _copied(
     ):
         done.other += 1
         return False
-    row = source.place.fetch(key)
+    row = source.backend.fetch(key)
     if row is None or row.frame is None or row.body.result != call.result.raw:
         done.skipped += 1  # its result was evicted; or just now, somebody kept another
         return False
     if not dry_run:
-        target.place.commit(call, value_of(source.place, row))
+        target.backend.commit(call, value_of(source.backend, row))
         if call.uses:
-            target.place.count({key: call.uses})
+            target.backend.count({key: call.uses})
         if move and not _has(target, call):  # one that keeps nothing, or too little
             done.skipped += 1
             return False
@@ -170,7 +172,7 @@ def _copied(
 
 
 def _has(cache: Cache, call: Call) -> bool:
-    row = cache.place.fetch(call.key.raw)
+    row = cache.backend.fetch(call.key.raw)
     return row is not None and row.frame is not None and row.body.result == call.result.raw
 
 
@@ -184,7 +186,7 @@ def transform(
     """See `Cache.transform`."""
     done = Moved()
     cache.flush()
-    inner(cache.place, write=True)
+    inner(cache.backend, write=True)
     for key, call in _each(cache, progress):
         if call is None:
             done.skipped += 1
@@ -214,13 +216,13 @@ def transform(
 
 def rewritten(cache: Cache, call: Call, new: Call, *, dry_run: bool) -> bool:
     """Whether the new record stands beside the old one, with the old one's result."""
-    row = cache.place.fetch(call.key.raw)
+    row = cache.backend.fetch(call.key.raw)
     if row is None or row.frame is None or row.body.result != call.result.raw:
         return False  # a record without its result stays as it is
     if not dry_run:
-        cache.place.commit(new, value_of(cache.place, row))
+        cache.backend.commit(new, value_of(cache.backend, row))
         if new.uses and new.key != call.key:
-            cache.place.count({new.key.raw: new.uses})
+            cache.backend.count({new.key.raw: new.uses})
     return True
 
 
@@ -231,7 +233,7 @@ def migrate(cache: Cache, *, dry_run: bool = False, progress: Progress = None) -
     for _, call in _each(cache, twice):
         if call is not None and call.result not in now:
             with contextlib.suppress(DecodeError):
-                row = cache.place.fetch(call.key.raw)
+                row = cache.backend.fetch(call.key.raw)
                 if row is not None and row.frame is not None:
                     now[call.result] = _digest_today(cache, call, row)
 
@@ -250,7 +252,7 @@ def migrate(cache: Cache, *, dry_run: bool = False, progress: Progress = None) -
 
 def _digest_today(cache: Cache, call: Call, row: Any) -> Digest:
     try:
-        return Digest.of(digest_bytes(decode(value_of(cache.place, row))))
+        return Digest.of(digest_bytes(decode(value_of(cache.backend, row))))
     except Exception:  # noqa: BLE001  its class is gone, or it has no digest: it stays as it is
         return call.result
 

@@ -65,41 +65,41 @@ def open_cache(
     path = local_path(text) if scheme else Path(text)
     how = {**options, "signed": True} if signed else options
     shared = None if path is None else _Shared(str(path.resolve()), how)
-    place: Any
+    backend: Any
     if not scheme:
         _check_names(text, options)
         from wellkept.stores.embedded import (
             Embedded,  # SQLite and all, when there is a cache to open
         )
 
-        place = Embedded(text, **options)
+        backend = Embedded(text, **options)
     elif scheme == "sqlite" and path is not None:
         from wellkept.stores.sqlitefile import open_place
 
         _check_names(text, options)
-        place = open_place(path, **options)
+        backend = open_place(path, **options)
     else:
-        place = _opened(text, scheme, options)
-        if not hasattr(place, "fetch"):
+        backend = _opened(text, scheme, options)
+        if not hasattr(backend, "fetch"):
             from wellkept.stores.medium import Medium  # as above
 
-            place = Medium(place)
+            backend = Medium(backend)
     if signed:
-        _sign(place)
-    cache = Cache(place=place, memory=memory, url=text, options={"memory": memory, **how})
+        _sign(backend)
+    cache = Cache(backend=backend, memory=memory, url=text, options={"memory": memory, **how})
     if shared is not None:
         shared.add(cache)
     return cache
 
 
-def _sign(place: Any) -> None:
-    if not hasattr(type(place), "trusts"):
+def _sign(backend: Any) -> None:
+    if not hasattr(type(backend), "trusts"):
         return  # a server's, whose results are signed anyhow
     from wellkept.stores.keyring import Trusts  # with the first that is asked for
 
-    place.trusts = Trusts()
-    if hasattr(place.values, "trusts"):
-        place.values.trusts = place.trusts
+    backend.trusts = Trusts()
+    if hasattr(backend.values, "trusts"):
+        backend.values.trusts = backend.trusts
 
 
 def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:

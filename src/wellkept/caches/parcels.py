@@ -13,9 +13,9 @@ from typing import Any
 from wellkept.caches.cache import Cache
 from wellkept.caches.derived import Derived
 from wellkept.caches.keeper import close_all
-from wellkept.caches.place import inner
 from wellkept.caches.stack import Pool, Stack
 from wellkept.errors import StoreError
+from wellkept.stores.backend import inner
 from wellkept.stores.memory import Memory, Void
 
 __all__ = ["NEARBY", "opened", "pack", "unpack"]
@@ -108,10 +108,10 @@ def _reachable(cache: Cache) -> bool:
         return any(map(_reachable, cache.caches))
     if isinstance(cache, Derived):
         return _reachable(cache.source)
-    place = inner(cache.place, write=False)
+    backend = inner(cache.backend, write=False)
     return not any(
         isinstance(_innermost(getattr(store, "items", None)), (Memory, Void))
-        for store in (place.calls, place.values)
+        for store in (backend.calls, backend.values)
     )
 
 

@@ -37,8 +37,8 @@ class Stack(Cache):
                 "deliver would be lost: a directory, say"
             )
         self.write = write
-        places = [cache.place for cache in caches]
-        super().__init__(place=Layers(places, write, [repr(c) for c in caches]), memory=memory)
+        backends = [cache.backend for cache in caches]
+        super().__init__(backend=Layers(backends, write, [repr(c) for c in caches]), memory=memory)
         self.memory = memory
 
     def delivered(self, seconds: float = 30.0) -> bool:
@@ -47,7 +47,7 @@ class Stack(Cache):
         Args:
             seconds: the longest wait. One that does not take it now is not waited for.
         """
-        layers: Any = self.place
+        layers: Any = self.backend
         return not sum([behind.flush(seconds) for behind in layers.behind])
 
     def __repr__(self) -> str:
@@ -66,8 +66,8 @@ class Pool(Cache):
 
     def __init__(self, *caches: Cache) -> None:
         self.caches = _checked(caches)
-        places = [cache.place for cache in caches]
-        super().__init__(place=Layers(places, "none", [repr(c) for c in caches]), memory=0)
+        backends = [cache.backend for cache in caches]
+        super().__init__(backend=Layers(backends, "none", [repr(c) for c in caches]), memory=0)
 
     def __repr__(self) -> str:
         return f"<wellkept.Pool {', '.join(map(repr, self.caches))}>"
@@ -80,7 +80,7 @@ def _checked(caches: tuple[Cache, ...]) -> tuple[Cache, ...]:
     for cache in caches:
         if not isinstance(cache, Cache):
             raise ConfigError(f"not a cache: {cache!r}; wellkept.open(…) makes one")
-    if len({id(cache.place) for cache in caches}) < len(caches):
+    if len({id(cache.backend) for cache in caches}) < len(caches):
         raise ConfigError("the same cache is there twice")
     if not caches:
         raise ConfigError("of which caches? None was given")

@@ -9,10 +9,10 @@ from typing import Any
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.evict import matches
-from wellkept.caches.place import each_call
 from wellkept.errors import DecodeError, NotKept
 from wellkept.records import Call
 from wellkept.stores import summary
+from wellkept.stores.backend import each_call
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.medium import Medium
 from wellkept.stores.summary import FunctionRow
@@ -56,9 +56,9 @@ def functions(cache: Cache) -> list[FunctionRow]:
     Raises:
         StoreError: the store can't be read.
     """
-    place = _place(cache)
-    if isinstance(place, Embedded):
-        return summary.functions(place)
+    backend = _backend(cache)
+    if isinstance(backend, Embedded):
+        return summary.functions(backend)
     return _rows(_all(cache))
 
 
@@ -85,9 +85,9 @@ def calls(cache: Cache, names: list[str], limit: int | None = None) -> Iterator[
     Raises:
         StoreError: the store can't be read.
     """
-    place = _place(cache)
-    if isinstance(place, Embedded):
-        for row in summary.calls_of(place, names, limit):
+    backend = _backend(cache)
+    if isinstance(backend, Embedded):
+        for row in summary.calls_of(backend, names, limit):
             try:
                 yield row.read()[0]
             except DecodeError:
@@ -104,11 +104,11 @@ def totals(cache: Cache) -> Totals:
     Raises:
         StoreError: the store can't be read.
     """
-    place: Any = _place(cache)
-    if (away := getattr(place, "totals", None)) is not None:  # where it is
+    backend: Any = _backend(cache)
+    if (away := getattr(backend, "totals", None)) is not None:  # where it is
         return Totals(**away())
-    found = [] if isinstance(place, Embedded) else list(_all(cache))
-    rows = summary.functions(place) if isinstance(place, Embedded) else _rows(found)
+    found = [] if isinstance(backend, Embedded) else list(_all(cache))
+    rows = summary.functions(backend) if isinstance(backend, Embedded) else _rows(found)
     sums = Totals(
         functions=len(rows),
         calls=sum(row.calls for row in rows),
@@ -117,14 +117,14 @@ def totals(cache: Cache) -> Totals:
         uses=sum(row.uses for row in rows),
         seconds_saved=sum(row.saved for row in rows),
     ).to_dict()
-    if isinstance(place, Embedded):
-        return Totals(**sums | summary.totals(place) | summary.disk(place))
+    if isinstance(backend, Embedded):
+        return Totals(**sums | summary.totals(backend) | summary.disk(backend))
     sizes = {call.result: call.size for call in found}
     there = set(cache.values.keys())
     held = sum(size for digest, size in sizes.items() if digest in there)
     rest = {"values": len(there), "bytes": held}
-    if isinstance(place, Medium):
-        rest["blobs"] = sum(1 for _ in place.values.items.keys("blobs/"))
+    if isinstance(backend, Medium):
+        rest["blobs"] = sum(1 for _ in backend.values.items.keys("blobs/"))
     return Totals(**sums | rest)
 
 
@@ -132,12 +132,12 @@ def _all(cache: Cache) -> Iterator[Call]:
     return (call for _, call in each_call(cache.calls) if call is not None)
 
 
-def _place(cache: Cache) -> Any:
+def _backend(cache: Cache) -> Any:
     """What can be asked in SQL, if nothing stands before it that hides part of it."""
-    place: Any = cache.place
-    while hasattr(place, "place") and not hasattr(place, "where"):
-        place = place.place
-    return place
+    backend: Any = cache.backend
+    while hasattr(backend, "backend") and not hasattr(backend, "where"):
+        backend = backend.backend
+    return backend
 
 
 def _rows(calls: Iterable[Call]) -> list[FunctionRow]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wellkept.caches.place import inner
 from wellkept.errors import StoreError
+from wellkept.stores.backend import inner
 from wellkept.stores.check import Check, Problem
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.layers import Layers
@@ -55,7 +55,7 @@ def verify(
     """See `Cache.verify`."""
     cache.flush()
     try:
-        return _verified(inner(cache.place, write=repair), repair, discard, progress or _silent)
+        return _verified(inner(cache.backend, write=repair), repair, discard, progress or _silent)
     finally:
         if repair:
             cache.tier.clear()
@@ -66,19 +66,19 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _verified(
-    place: Any, repair: bool, discard: bool, tell: Callable[[str, int, int], None]
+    backend: Any, repair: bool, discard: bool, tell: Callable[[str, int, int], None]
 ) -> Report:
-    if isinstance(place, Layers):
-        return _sum(_verified(layer, repair, discard, tell) for layer in place.places)
+    if isinstance(backend, Layers):
+        return _sum(_verified(layer, repair, discard, tell) for layer in backend.backends)
     check: Check | MediumCheck
-    if isinstance(place, Embedded):
-        check = Check(place, repair, discard, tell)
-    elif isinstance(place, Medium):
-        check = MediumCheck(place, repair, tell)
-    elif (away := getattr(place, "verify", None)) is not None:  # where it is
+    if isinstance(backend, Embedded):
+        check = Check(backend, repair, discard, tell)
+    elif isinstance(backend, Medium):
+        check = MediumCheck(backend, repair, tell)
+    elif (away := getattr(backend, "verify", None)) is not None:  # where it is
         return Report(**away(repair, discard))
     else:
-        raise StoreError(f"{type(place).__name__} can't be verified from here")
+        raise StoreError(f"{type(backend).__name__} can't be verified from here")
     check.run()
     return Report(
         tuple(check.problems),

@@ -22,7 +22,7 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
     Raises:
         DecodeError: it is damaged, or can't be decoded here.
     """
-    held = cache.place.fetch(call.key.raw)
+    held = cache.backend.fetch(call.key.raw)
     frame = None if held is None else held.frame
     if frame is None:
         return {"codec": None, "blobs": 0, "loaded": False, "text": None}
@@ -30,7 +30,7 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
     if load:
         from wellkept.codecs import decoder
 
-        payload, buffers = cache.place.load(frame)
+        payload, buffers = cache.backend.load(frame)
         value = decoder(frame.codec)(payload, buffers)
         if call.state == "failed" and isinstance(value, list) and value:
             value = value[0]  # its causes follow
@@ -38,12 +38,12 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
     elif frame.codec == "file":
         from wellkept.codecs.filed import says
 
-        said = says(cache.place.load(frame)[0])
+        said = says(cache.backend.load(frame)[0])
         shown = (
             f"a file of the format {said['format']}, read by {said['loader']}; --value does that"
         )
     elif frame.codec == "json":  # nothing runs when JSON is read
-        payload, _ = cache.place.load(frame)
+        payload, _ = cache.backend.load(frame)
         shown = _short(bytes(payload[: 4 * _CHARACTERS]).decode(errors="replace"))
     return {"codec": frame.codec, "blobs": len(frame.blobs), "loaded": load, "text": shown}
 

@@ -68,14 +68,14 @@ def ls(
             rows = [(key, found.get_metadata(key)) for key in found.keys(prefix)]
         _print_keys([row for row in rows if row[1] is not None], as_json)
         return
-    with opened(cache) as (place, url):
-        service = ExecutionStoreService(collection_name=collection, cache=place)
+    with opened(cache) as (backend, url):
+        service = ExecutionStoreService(collection_name=collection, cache=backend)
         stores = [
             {
                 "store": document.store_name,
                 "scope": document.dataset_id,
                 "keys": ExecutionStoreService(
-                    dataset_id=document.dataset_id, collection_name=collection, cache=place
+                    dataset_id=document.dataset_id, collection_name=collection, cache=backend
                 ).count_keys(document.store_name),
                 "metadata": document.metadata,
             }

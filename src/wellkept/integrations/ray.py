@@ -117,7 +117,7 @@ class Remote:
     ) -> Any:
         if found is None:
             return self._send(args, kwargs, put)
-        name = id(found.cache.place), found.key
+        name = id(found.cache.backend), found.key
         with self._guard:
             reference = self._references.pop(name, None)
             if reference is None or (result is MISSING and _ready(reference)):

@@ -32,61 +32,61 @@ def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
         found = found.caches[0 if found.write == "first" else -1]
     if isinstance(found, Pool):
         raise ConfigError("nothing is written to a pool: keep named state in one of its caches")
-    place = found.place
-    while hasattr(place, "place"):
-        if not getattr(place, "writable", True):
+    backend = found.backend
+    while hasattr(backend, "backend"):
+        if not getattr(backend, "writable", True):
             raise ConfigError("this cache is only read from: keep named state in another one")
-        place = place.place
-    items = getattr(getattr(place, "calls", None), "items", None)
+        backend = backend.backend
+    items = getattr(getattr(backend, "calls", None), "items", None)
     with _lock:
-        return _entries(place if items is None else items)
+        return _entries(backend if items is None else items)
 
 
-def _entries(place: Any) -> Entries:
+def _entries(backend: Any) -> Entries:
     # Each holds the other: who has a store needs no cache beside it, and a cache that opens stores
     # again and again opens its entries once.
-    found: Any = vars(place).get(_HELD)
+    found: Any = vars(backend).get(_HELD)
     if found is None:
-        found = _made(place)
-        found.place = place
-        setattr(place, _HELD, found)
+        found = _made(backend)
+        found.backend = backend
+        setattr(backend, _HELD, found)
         sweeping(found)  # what another process let expire
     entries: Entries = found
     return entries
 
 
-def _made(place: Any) -> Entries:
-    kind = type(place).__name__
+def _made(backend: Any) -> Entries:
+    kind = type(backend).__name__
     if kind == "Embedded":
         from wellkept.kv.sqlite_state import SqliteEntries  # SQLite, for those who have a file
 
-        how = {"durable": place.database.durable, "network": place.database.network}
-        return SqliteEntries(place.root / "state.sqlite", trust=place.trust, **how)
+        how = {"durable": backend.database.durable, "network": backend.database.network}
+        return SqliteEntries(backend.root / "state.sqlite", trust=backend.trust, **how)
     if kind == "Memory":
         return Folded()
     if kind == "Sqlite":
         from wellkept.kv.sqlite_state import SqliteEntries
 
-        database = place.database
+        database = backend.database
         how = {"durable": database.durable, "network": database.network}
         return SqliteEntries(
-            place.file.with_name(f"{place.file.name}.state"), trust=place.trust, **how
+            backend.file.with_name(f"{backend.file.name}.state"), trust=backend.trust, **how
         )
     if kind == "Sql":
         from wellkept.kv.server_state import ServerEntries  # SQLAlchemy and a driver
 
-        if place.connections.dialect.name != "sqlite":
-            return ServerEntries(place)
+        if backend.connections.dialect.name != "sqlite":
+            return ServerEntries(backend)
     if kind == "Redis":
         from wellkept.kv.redis_state import RedisEntries
 
-        return RedisEntries(place)
-    if kind == "Void" or not isinstance(place, Creates):
+        return RedisEntries(backend)
+    if kind == "Void" or not isinstance(backend, Creates):
         raise ConfigError(
             f"named state needs a medium that can create an item atomically, which {kind} can't: "
             "choose a directory, memory:, files:, a database or redis:"
         )
-    items: Any = place
+    items: Any = backend
     from wellkept.kv.journal import ItemsJournal  # for media that have nothing better
 
     return Folded(ItemsJournal(items, 0.05 if kind == "Files" else 0.5), history=10_000)

@@ -168,13 +168,13 @@ class _Cached:
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            place = self._place(args, kwargs)
-            found = _MISSING if place is None else self._read(place)
+            backend = self._backend(args, kwargs)
+            found = _MISSING if backend is None else self._read(backend)
             if found is not _MISSING:
                 return found
             result = function(*args, **kwargs)
-            if place is not None:
-                self._write(place, result)
+            if backend is not None:
+                self._write(backend, result)
             return result
 
         return call
@@ -186,13 +186,13 @@ class _Cached:
 
         @functools.wraps(function)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            place = await asyncio.to_thread(self._place, args, kwargs)
-            found = _MISSING if place is None else await asyncio.to_thread(self._read, place)
+            backend = await asyncio.to_thread(self._backend, args, kwargs)
+            found = _MISSING if backend is None else await asyncio.to_thread(self._read, backend)
             if found is not _MISSING:
                 return found
             result = await function(*args, **kwargs)
-            if place is not None:
-                await asyncio.to_thread(self._write, place, result)
+            if backend is not None:
+                await asyncio.to_thread(self._write, backend, result)
             return result
 
         return call
@@ -212,7 +212,7 @@ class _Cached:
 
     # -- caching must never break the caller ------------------------------------------------------
 
-    def _place(
+    def _backend(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[ExecutionStore, str] | None:
         self.signature.bind(*args, **kwargs)  # a wrong call fails as it does without a cache
@@ -237,16 +237,16 @@ class _Cached:
                 return digest_bytes((self.version, counts, len(args))).hex()
         return digest_bytes((self.version, counts)).hex()
 
-    def _read(self, place: tuple[ExecutionStore, str]) -> Any:
+    def _read(self, backend: tuple[ExecutionStore, str]) -> Any:
         try:
-            return place[0].get(place[1], _MISSING)
+            return backend[0].get(backend[1], _MISSING)
         except KeptError as error:  # away, or damaged: it is computed again
             self._tell(error)
             return _MISSING
 
-    def _write(self, place: tuple[ExecutionStore, str], result: Any) -> None:
+    def _write(self, backend: tuple[ExecutionStore, str], result: Any) -> None:
         try:
-            place[0].set_cache(place[1], result, self.ttl)
+            backend[0].set_cache(backend[1], result, self.ttl)
         except KeptError as error:
             self._tell(error)
 

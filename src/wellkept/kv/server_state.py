@@ -193,7 +193,7 @@ class ServerEntries(SqlEntries):
             version = int(found[0][0])
             if version > _SCHEMA:
                 raise NewerSchema(
-                    f"a newer wellkept made the named state in {self._connections.place} (schema "
+                    f"a newer wellkept made the named state in {self._connections.backend} (schema "
                     f"{version}; this one knows {_SCHEMA}): upgrade wellkept, or choose another table"
                 )
             self._ready = True

@@ -51,18 +51,18 @@ def _named(
             )
         return list(kwargs.items())
     parameters = binder.signature.parameters
-    places = [p.name for p in parameters.values() if p.kind in _BY_PLACE]
-    if len(args) > len(places) and binder.var_args is None:
+    positions = [p.name for p in parameters.values() if p.kind in _BY_PLACE]
+    if len(args) > len(positions) and binder.var_args is None:
         raise ConfigError(
-            f"{kept.__qualname__} takes {len(places)} arguments by position, and not {len(args)}"
+            f"{kept.__qualname__} takes {len(positions)} arguments by position, and not {len(args)}"
         )
     found = [
         (name, value)
-        for name, value in zip(places, args, strict=False)
+        for name, value in zip(positions, args, strict=False)
         if not (value is ANY and name in binder.ignore)
     ]
-    if len(args) > len(places):
-        found.append((f"*{binder.var_args}", args[len(places) :]))
+    if len(args) > len(positions):
+        found.append((f"*{binder.var_args}", args[len(positions) :]))
     given = {name for name, _ in found}
     for name, value in kwargs.items():
         known = name in parameters and name != binder.var_kwargs

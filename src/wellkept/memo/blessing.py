@@ -92,7 +92,7 @@ def bless(function: Kept[..., Any], *, code: str | None = None, dry_run: bool = 
             used=None,
             metadata=dict(call.metadata) | {"blessed": note},
         )
-        there = cache.place.fetch(new.key.raw)
+        there = cache.backend.fetch(new.key.raw)
         if there is not None and there.frame is not None:
             done["same"] += 1
             continue

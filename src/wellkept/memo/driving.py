@@ -82,7 +82,7 @@ def drive(kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bo
 def refresh(kept: Kept[..., Any], given: Given) -> None:
     """Compute a stale result again in the background, once at a time."""
     found = kept._located(kept._values(*given))
-    locks, look = found.cache.place.locks, Owner()
+    locks, look = found.cache.backend.locks, Owner()
     taken = False
     try:
         taken = locks.acquire(found.key, look)  # whether somebody is at it already

@@ -185,7 +185,7 @@ class KeptExecutor(Executor):
         if found is None:
             way, name, sent = ALONE, None, None
         else:
-            name = id(self.inner), id(found.cache.place), found.key
+            name = id(self.inner), id(found.cache.backend), found.key
             if Order.under_way(name, future):
                 return future
             way, sent = self._way(found.cache), Sent(call.kept, found)

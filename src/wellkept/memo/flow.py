@@ -87,7 +87,7 @@ def keeping(
         if kept.locator.followed and kept.locator.learn(found.cache):
             continue
         if PENDING and not again:
-            future = PENDING.get((id(found.cache.place.locks), found.key))
+            future = PENDING.get((id(found.cache.backend.locks), found.key))
             if future is not None:
                 kept.counts.waited += 1
                 return join(future)
@@ -251,7 +251,7 @@ def _miss(
     seen: tuple[int, int] | None,
 ) -> Flow:
     cache, key = found.cache, found.key
-    locks = cache.place.locks
+    locks = cache.backend.locks
     caller = flights.caller()
     flight = Flight(caller, locks, key, running_loop() if kept.awaits else None)
     landing = flight.landing()  # an exception may come anywhere below, also where nothing ends it

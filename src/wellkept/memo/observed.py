@@ -340,7 +340,7 @@ def _owned(project: Any, value: Any) -> bool:
 
 def known_wider(cache: Cache, key: str) -> frozenset[str]:
     """The modules by which processes before have widened an identity."""
-    get = getattr(cache.place.notes, "get", None)  # a worker without a cache only gives
+    get = getattr(cache.backend.notes, "get", None)  # a worker without a cache only gives
     if get is None:
         return frozenset()
     try:
@@ -354,6 +354,6 @@ def note_wider(cache: Cache, key: str, modules: Iterable[str]) -> None:
     """Let other processes know. A cache that does not take it goes without."""
     every = sorted({*modules, *known_wider(cache, key)})
     try:
-        cache.place.notes.put(key, json.dumps(every).encode())
+        cache.backend.notes.put(key, json.dumps(every).encode())
     except KeptError:
         pass

@@ -63,18 +63,18 @@ def _parts(
     kept: Kept[..., Any], found: Located, values: tuple[Any, ...]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """What the parts of a hit take from the store, and from memory. Nothing is counted."""
-    cache, place = found.cache, found.cache.place
-    row = place.fetch(found.key)
+    cache, backend = found.cache, found.cache.backend
+    row = backend.fetch(found.key)
     if row is None or row.frame is None:
         raise NotKept(f"{kept.__qualname__}(…) was thrown away while it was measured")
 
     def load() -> Any:
-        payload, buffers = place.load(row.frame)
+        payload, buffers = backend.load(row.frame)
         return decoder(row.frame.codec)(payload, buffers)
 
     parts = {
         "key": measured(lambda: kept.locator.items(values, found.values)),
-        "look up": measured(lambda: place.fetch(found.key)),
+        "look up": measured(lambda: backend.fetch(found.key)),
         "load": measured(load),
     }
     entry = cache.find(found.key)

@@ -240,8 +240,8 @@ class _Desk:
                     raise
             else:
                 return
-        self.cache, self.place = _nowhere(), _Notes(self.receipt.notes)
-        self.note = self.place.put
+        self.cache, self.backend = _nowhere(), _Notes(self.receipt.notes)
+        self.note = self.backend.put
         self.noted: set[str] = set()
 
     def _warn(self, kind: str, text: str) -> None:
@@ -302,7 +302,7 @@ class _Notes:
         self.put = into.__setitem__
         self.put_many = into.update
         self.notes = self
-        self.locks = _nowhere().place.locks
+        self.locks = _nowhere().backend.locks
 
 
 def _nowhere() -> Cache:

@@ -52,7 +52,7 @@ def follow_up(
             if OPEN:
                 record(kept, found, caller, began, call, error)
 
-    follow((id(found.cache.place.locks), found.key), future, keep, Origin.here())
+    follow((id(found.cache.backend.locks), found.key), future, keep, Origin.here())
 
 
 def store_error(

@@ -31,15 +31,17 @@ class Waiting:
         leases = [flight.lease for flight in line if flight.lease is not None]
         self._holds = [held.hex() for _, held in leases]
         self._key = key.hex()
-        places = [getattr(table, "waits", None) for table in (locks, *(lock for lock, _ in leases))]
-        self._places = list(dict.fromkeys(place for place in places if place is not None))
+        backends = [
+            getattr(table, "waits", None) for table in (locks, *(lock for lock, _ in leases))
+        ]
+        self._backends = list(dict.fromkeys(backend for backend in backends if backend is not None))
         self._next = time.monotonic() + PATIENCE
         self._name = ""
         self._suspected: tuple[str, ...] = ()
 
     def stuck(self) -> bool:
         """Whether to go on without the lease, because whoever holds it waits for us."""
-        if not self._holds or not self._places:
+        if not self._holds or not self._backends:
             return False
         now = time.monotonic()
         if now < self._next:
@@ -59,21 +61,21 @@ class Waiting:
         host = os.uname().nodename[:40].replace("~", "-")
         self._name = f"{host}~{os.getpid()}~{os.urandom(6).hex()}.wait"
         text = json.dumps({"holds": self._holds, "waits": self._key}).encode()
-        for place in self._places:
-            if not isinstance(place, Path):
-                place.publish(self._name, text)
+        for backend in self._backends:
+            if not isinstance(backend, Path):
+                backend.publish(self._name, text)
                 continue
-            part = place / self._name.removesuffix(".wait")
+            part = backend / self._name.removesuffix(".wait")
             with contextlib.suppress(OSError):
                 part.write_bytes(text)
-                part.rename(place / self._name)
+                part.rename(backend / self._name)
 
     def _circle(self) -> tuple[str, ...]:
         import json  # for those who wait for long
 
         holders: dict[str, tuple[str, str]] = {}  # key -> who holds it, and what for it waits
-        for place in self._places:
-            for name, text in _read(place):
+        for backend in self._backends:
+            for name, text in _read(backend):
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     wait = json.loads(text)
                     for key in wait["holds"]:
@@ -90,16 +92,16 @@ class Waiting:
     def done(self) -> None:
         """The wait is over."""
         if self._name:
-            for place in self._places:
-                if isinstance(place, Path):
+            for backend in self._backends:
+                if isinstance(backend, Path):
                     with contextlib.suppress(OSError):
-                        (place / self._name).unlink()
+                        (backend / self._name).unlink()
                 else:
-                    place.remove(self._name)
+                    backend.remove(self._name)
             self._name = ""
 
 
-def _read(place: Any) -> list[tuple[str, bytes]]:
+def _read(backend: Any) -> list[tuple[str, bytes]]:
     """What those who live say; what the dead said is swept with the other leftovers."""
     here = os.uname().nodename[:40].replace("~", "-")
 
@@ -108,11 +110,11 @@ def _read(place: Any) -> list[tuple[str, bytes]]:
         pid = rest.partition("~")[0]
         return host != here or not pid.isdigit() or _alive(int(pid))
 
-    if not isinstance(place, Path):  # a medium
-        return [(name, text) for name, text in place.read() if lives(name)]
+    if not isinstance(backend, Path):  # a medium
+        return [(name, text) for name, text in backend.read() if lives(name)]
     found = []
     with contextlib.suppress(OSError):
-        for path in place.glob("*.wait"):
+        for path in backend.glob("*.wait"):
             if lives(path.name):
                 with contextlib.suppress(OSError):
                     found.append((path.name, path.read_bytes()))

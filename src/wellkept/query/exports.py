@@ -72,7 +72,7 @@ def _argument(arguments: Any, name: str) -> Any:
 
 
 def _parts(matches: Matches, said: Sequence[Any], name: str) -> list[Any]:
-    path, notes = path_of(name), _Read(matches.cache.place.notes)
+    path, notes = path_of(name), _Read(matches.cache.backend.notes)
     return [part(notes, one, path) for one in said]
 
 

@@ -301,12 +301,12 @@ class Matches:
 
     def predicate(self) -> Query | Either:
         """What tells of a record whether it is one of them."""
-        return predicate(self.cache.place.notes, self.query)
+        return predicate(self.cache.backend.notes, self.query)
 
     def table(self) -> Any:
         """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
         None, and where there are none."""
-        quick = getattr(self.cache.place, "table", None)
+        quick = getattr(self.cache.backend, "table", None)
         asked = [] if quick is None else self._prepared()
         found = quick(asked[0]) if quick is not None and len(asked) == 1 else None
         return None if found is None or not found.metadata else found
@@ -344,7 +344,7 @@ class Matches:
     def count(self) -> int:
         """How many there are."""
         asked = self._prepared()
-        found: int | None = self.cache.place.found(asked[0]) if len(asked) == 1 else None
+        found: int | None = self.cache.backend.found(asked[0]) if len(asked) == 1 else None
         if found is None:
             found = sum(1 for _ in self._found())
         if not found and self.query.limit != 0:
@@ -444,15 +444,15 @@ class Matches:
             for one in test.tests if isinstance(test, Choice) else (test,):
                 if isinstance(one, Begins):
                     self._check_one(condition._replace(test=one))
-        return resolved(self.cache.place.notes, self.query)
+        return resolved(self.cache.backend.notes, self.query)
 
     def _found(self) -> Iterator[Call]:
         """The records that fit, in order."""
-        asked, place = self._prepared(), self.cache.place
+        asked, backend = self._prepared(), self.cache.backend
         if len(asked) == 1:
-            return iter(place.find(asked[0]))
+            return iter(backend.find(asked[0]))
         order = self.query.order
-        found = [place.find(one) for one in asked]
+        found = [backend.find(one) for one in asked]
         merged = heapq.merge(
             *found, key=lambda call: order_of(order, call), reverse=order.descending
         )
@@ -462,7 +462,7 @@ class Matches:
     def _check_one(self, condition: Condition) -> None:
         others = [one for one in self.query.conditions if one.field == "function"]
         found: set[Digest] = set()
-        for call in self.cache.place.find(Query((*others, condition))):
+        for call in self.cache.backend.find(Query((*others, condition))):
             if condition.field == "given":
                 hidden = [one for one in call.arguments.values() if not one.shown]
                 found.update(one.digest for one in hidden if condition.test.holds(one))
@@ -482,7 +482,7 @@ class Matches:
             if field == "argument" and isinstance(test, (Span, Like)):
                 others = [one for one in self.query.conditions if one.field == "function"]
                 there = Condition(field, path, Present())
-                calls = self.cache.place.find(Query((*others, there), limit=_LOOKED_AT))
+                calls = self.cache.backend.find(Query((*others, there), limit=_LOOKED_AT))
                 found = [call.arguments[path[0]] for call in calls]
                 compared = any(type(one.value) in (int, float, str) for one in found if one.shown)
                 if not compared and not all(one.shown for one in found):

@@ -98,11 +98,11 @@ _MANY = 1000  # keys in a request
 _BYTES = 4 * 1024 * 1024  # bytes of notes in a request
 
 
-def listed(place: RemotePlace, of: str, prefix: str) -> list[str]:
+def listed(backend: RemoteBackend, of: str, prefix: str) -> list[str]:
     """The keys of a store: they come in parts, and are listed when all are here."""
     parts: list[bytes] = []
     fields = {"of": of, "prefix": prefix}
-    place.line.ask("keys", fields, lambda part: parts.append(bytes(part)))
+    backend.line.ask("keys", fields, lambda part: parts.append(bytes(part)))
     return b"".join(parts).decode("ascii", "replace").split()
 
 
@@ -132,8 +132,8 @@ def records(parts: Iterable[bytes]) -> Iterator[tuple[str, Call | DecodeError]]:
 class RemoteCalls:
     """The call records, as a `Store[Call]`."""
 
-    def __init__(self, place: RemotePlace) -> None:
-        self._place = place
+    def __init__(self, backend: RemoteBackend) -> None:
+        self._backend = backend
 
     def get(self, key: str) -> Call | None:
         def read(found: Any) -> Call | None:
@@ -142,48 +142,48 @@ class RemoteCalls:
             _, item, uses = found
             return unpack_call(str(Digest(key)), bytes(item), bytes(uses) or None)
 
-        return self._place.asked("call.get", {"key": str(Digest(key))}, read)
+        return self._backend.asked("call.get", {"key": str(Digest(key))}, read)
 
     def put(self, key: str, item: Call) -> None:
         """Change a record, whose result must be kept already."""
         fields = {"key": Digest(key).raw, "record": pack_call(item, b"")}
-        self._place.line.ask("call.put", fields)
+        self._backend.line.ask("call.put", fields)
 
     def delete(self, key: str) -> None:
-        self._place.line.ask("call.delete", {"key": str(Digest(key))})
+        self._backend.line.ask("call.delete", {"key": str(Digest(key))})
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(listed(self._place, "calls", prefix))
+        return iter(listed(self._backend, "calls", prefix))
 
     def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
         """Every key and its record, in one trip."""
         parts: list[bytes] = []
-        self._place.line.ask("find", {"query": None}, lambda part: parts.append(bytes(part)))
+        self._backend.line.ask("find", {"query": None}, lambda part: parts.append(bytes(part)))
         return records(parts)
 
 
 class RemoteValues:
     """The encoded values, as a `Store[Value]`."""
 
-    def __init__(self, place: RemotePlace) -> None:
-        self._place = place
+    def __init__(self, backend: RemoteBackend) -> None:
+        self._backend = backend
 
     def get(self, key: str) -> Value | None:
         def read(packed: Any) -> Frame | None:
             return None if packed is None else Frame.unpack(bytes(packed))
 
-        found = self._place.asked("value.get", {"key": str(Digest(key))}, read)
+        found = self._backend.asked("value.get", {"key": str(Digest(key))}, read)
         if found is None:
             return None
-        frame = self._place.trusted(Digest(key).raw, found)
-        payload, buffers = self._place.load(frame)
+        frame = self._backend.trusted(Digest(key).raw, found)
+        payload, buffers = self._backend.load(frame)
         return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
 
     def put(self, key: str, item: Value) -> None:
         digest = Digest(key)
-        frame, sent = self._place.send_blobs(digest.raw, item)
+        frame, sent = self._backend.send_blobs(digest.raw, item)
         fields = {"key": str(digest), "frame": frame.pack(), "blobs": sent}
-        self._place.line.ask("value.put", fields)
+        self._backend.line.ask("value.put", fields)
 
     def delete(self, key: str) -> None:
         self.delete_many((key,))
@@ -192,10 +192,10 @@ class RemoteValues:
         """Forget the values; the records of their calls stay."""
         raws = (Digest(key).raw for key in keys)
         while some := list(islice(raws, _MANY)):
-            self._place.line.ask("value.delete", {"keys": some})
+            self._backend.line.ask("value.delete", {"keys": some})
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(listed(self._place, "values", prefix))
+        return iter(listed(self._backend, "values", prefix))
 
 
 def _notes(said: Any) -> dict[str, bytes]:
@@ -207,8 +207,8 @@ def _notes(said: Any) -> dict[str, bytes]:
 class RemoteNotes:
     """The notes; see `wellkept.stores.notes`."""
 
-    def __init__(self, place: RemotePlace) -> None:
-        self._place = place
+    def __init__(self, backend: RemoteBackend) -> None:
+        self._backend = backend
 
     def get(self, key: str) -> bytes | None:
         return self.get_many((key,)).get(key)
@@ -223,19 +223,19 @@ class RemoteNotes:
             StoreError: also if the connection broke before the server said whether there was.
         """
         fields = {"key": check_key(key), "item": bytes(item)}
-        return bool(self._place.line.ask("notes.create", fields))
+        return bool(self._backend.line.ask("notes.create", fields))
 
     def delete(self, key: str) -> None:
         self.delete_many((key,))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(listed(self._place, "notes", check_prefix(prefix)))
+        return iter(listed(self._backend, "notes", check_prefix(prefix)))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         wanted = iter([check_key(key) for key in keys])
         found: dict[str, bytes] = {}
         while some := list(islice(wanted, _MANY)):
-            found.update(self._place.asked("notes.get", {"keys": some}, _notes))
+            found.update(self._backend.asked("notes.get", {"keys": some}, _notes))
         return found
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
@@ -252,17 +252,17 @@ class RemoteNotes:
         for key, item in items.items():
             content = bytes(item)
             if some and (len(some) >= _MANY or size + len(content) > _BYTES):
-                self._place.line.ask("notes.put", {"items": some}, wait=wait)
+                self._backend.line.ask("notes.put", {"items": some}, wait=wait)
                 some, size = {}, 0
             some[check_key(key)] = content
             size += len(content)
         if some:
-            self._place.line.ask("notes.put", {"items": some}, wait=wait)
+            self._backend.line.ask("notes.put", {"items": some}, wait=wait)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         gone = iter([check_key(key) for key in keys])
         while some := list(islice(gone, _MANY)):
-            self._place.line.ask("notes.delete", {"keys": some})
+            self._backend.line.ask("notes.delete", {"keys": some})
 
 
 ROOM = 1024 * 1024
@@ -291,7 +291,7 @@ class Found(NamedTuple):
     """No memory tier stands before it: a server can't tell that something has changed."""
 
 
-class RemotePlace:
+class RemoteBackend:
     """What a server keeps.
 
     Args:

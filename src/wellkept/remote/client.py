@@ -18,7 +18,7 @@ import httpx
 
 from wellkept.errors import ConfigError, KeptError, StoreError
 from wellkept.remote.auth import DEFAULT, NAMESPACE
-from wellkept.remote.backend import RemotePlace
+from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.ssh import ONCE, Broken, Unanswered
 from wellkept.remote.wire import LONGEST, VERSION, WireError, digest, pack, raised, unpack
 from wellkept.stores.keyring import Trusts
@@ -299,7 +299,7 @@ if hasattr(os, "register_at_fork"):
 _LOCAL = re.compile(r"localhost|127(\.\d+){3}|::1|.*\.localhost", re.ASCII)
 
 
-class Http(RemotePlace):
+class Http(RemoteBackend):
     """What a server keeps in a namespace.
 
     Args:

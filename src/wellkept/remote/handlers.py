@@ -125,9 +125,9 @@ class Desk:
 
     def __init__(self, cache: Any, patience: float | None = None) -> None:
         self.cache = cache
-        self.place = cache.place
-        self.host = Host(self.place)
-        locks = self.place.locks
+        self.backend = cache.backend
+        self.host = Host(self.backend)
+        locks = self.backend.locks
         self.holding = Holding(locks) if patience is None else Holding(locks, patience)
         self._stop = threading.Event()
         threading.Thread(target=self._tick, name="wellkept-desk", daemon=True).start()
@@ -179,7 +179,7 @@ class Desk:
 
     def _row(self, key: bytes, room: list[int]) -> Fields:
         try:
-            found = self.place.fetch(key)
+            found = self.backend.fetch(key)
         except DecodeError as error:
             return {"damaged": str(error)[:500]}
         if found is None:
@@ -221,7 +221,7 @@ class Desk:
         return {}
 
     def _count(self, fields: Fields, owner: str) -> Any:
-        self.place.count(uses_of(fields.get("uses")))
+        self.backend.count(uses_of(fields.get("uses")))
         return {}
 
     # -- leases -----------------------------------------------------------------------------------
@@ -239,20 +239,20 @@ class Desk:
     # -- calls, values, notes ---------------------------------------------------------------------
 
     def _call_get(self, fields: Fields, owner: str) -> Any:
-        call = self.place.calls.get(text_of(fields, "key"))
+        call = self.backend.calls.get(text_of(fields, "key"))
         return None if call is None else written(call)
 
     def _call_put(self, fields: Fields, owner: str) -> Any:
         key = key_of(fields, "key")
-        self.place.calls.put(key.hex(), record_of(key, fields)[0])
+        self.backend.calls.put(key.hex(), record_of(key, fields)[0])
         return {}
 
     def _call_delete(self, fields: Fields, owner: str) -> Any:
-        self.place.calls.delete(text_of(fields, "key"))
+        self.backend.calls.delete(text_of(fields, "key"))
         return {}
 
     def _value_get(self, fields: Fields, owner: str) -> Any:
-        found = self.place.values.frame(Digest(text_of(fields, "key")))
+        found = self.backend.values.frame(Digest(text_of(fields, "key")))
         frame = found[0] if isinstance(found, tuple) and not isinstance(found, Frame) else found
         return None if frame is None else frame.pack()
 
@@ -263,24 +263,24 @@ class Desk:
         return {}
 
     def _value_delete(self, fields: Fields, owner: str) -> Any:
-        self.place.values.delete_many([key.hex() for key in keys_of(fields, "keys", 100_000)])
+        self.backend.values.delete_many([key.hex() for key in keys_of(fields, "keys", 100_000)])
         return {}
 
     def _notes_get(self, fields: Fields, owner: str) -> Any:
-        return self.place.notes.get_many([str(key) for key in fields["keys"]])
+        return self.backend.notes.get_many([str(key) for key in fields["keys"]])
 
     def _notes_put(self, fields: Fields, owner: str) -> Any:
         items = fields["items"]
         if not all(type(item) is bytes for item in items.values()):
             raise WireError("a note is bytes")
-        self.place.notes.put_many(items)
+        self.backend.notes.put_many(items)
         return {}
 
     def _notes_create(self, fields: Fields, owner: str) -> Any:
-        return bool(self.place.notes.create(text_of(fields, "key"), bytes(fields["item"])))
+        return bool(self.backend.notes.create(text_of(fields, "key"), bytes(fields["item"])))
 
     def _notes_delete(self, fields: Fields, owner: str) -> Any:
-        self.place.notes.delete_many([str(key) for key in fields["keys"]])
+        self.backend.notes.delete_many([str(key) for key in fields["keys"]])
         return {}
 
     def _have(self, fields: Fields, owner: str) -> Any:
@@ -292,7 +292,7 @@ class Desk:
         return {}
 
     def _found(self, fields: Fields, owner: str) -> Any:
-        return self.place.found(read_query(fields["query"]))
+        return self.backend.found(read_query(fields["query"]))
 
     # -- looking after the whole ------------------------------------------------------------------
 
@@ -319,15 +319,19 @@ class Desk:
         return self.host.read(blob, int(fields.get("start", 0)), stop, max(1, piece))
 
     def _keys(self, fields: Fields) -> Iterator[bytes]:
-        stores = {"calls": self.place.calls, "values": self.place.values, "notes": self.place.notes}
+        stores = {
+            "calls": self.backend.calls,
+            "values": self.backend.values,
+            "notes": self.backend.notes,
+        }
         store, prefix = stores[text_of(fields, "of")], text_of(fields, "prefix")
         return _gathered(f"{key}\n".encode() for key in store.keys(prefix))
 
     def _find(self, fields: Fields) -> Iterator[bytes]:
         if fields.get("query") is None:
-            calls = (call for _, call in each_call(self.place.calls) if call is not None)
+            calls = (call for _, call in each_call(self.backend.calls) if call is not None)
         else:
-            calls = self.place.find(read_query(fields["query"]))
+            calls = self.backend.find(read_query(fields["query"]))
         return _gathered(_framed(call) for call in calls)
 
     def upload(self, fields: Any, owner: str, right: str) -> Staged:

@@ -545,7 +545,7 @@ class Web:
         def look(name: str) -> None:
             desk = self._namespaces.desk(name)
             if desk is not None:
-                desk.place.notes.get("health")
+                desk.backend.notes.get("health")
 
         try:
             async with asyncio.timeout(self._limits.deadline):

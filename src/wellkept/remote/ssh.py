@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from wellkept.errors import ConfigError, StoreError
-from wellkept.remote.backend import RemotePlace
+from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.wire import (
     ANSWER,
     CHUNK,
@@ -470,7 +470,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-class Ssh(RemotePlace):
+class Ssh(RemoteBackend):
     """What `wellkept serve --stdio` keeps on another host, which the system's `ssh` runs there.
 
     Args:
@@ -514,7 +514,7 @@ class Ssh(RemotePlace):
         return f"Ssh({self.line.where!r})"
 
 
-class Piped(RemotePlace):
+class Piped(RemoteBackend):
     """What a command serves over its input and output, whatever it is that carries it there."""
 
     def __init__(self, command: Sequence[str], *, deadline: float = 30.0, trust: bool = False):

@@ -92,16 +92,16 @@ class Host:
         ConfigError: it is made of several, or its blobs can't be reached.
     """
 
-    def __init__(self, place: Any) -> None:
-        if not isinstance(place, (Embedded, Medium)):
+    def __init__(self, backend: Any) -> None:
+        if not isinstance(backend, (Embedded, Medium)):
             raise ConfigError(
-                f"can't serve a {type(place).__name__}: serve one directory, database or bucket"
+                f"can't serve a {type(backend).__name__}: serve one directory, database or bucket"
             )
-        self.place = place
-        self._index = place if isinstance(place, Embedded) else None
+        self.backend = backend
+        self._index = backend if isinstance(backend, Embedded) else None
         if self._index is not None:
             self._index.database.hold(_ROOM)
-        self._items: Any = None if isinstance(place, Embedded) else place.values.items
+        self._items: Any = None if isinstance(backend, Embedded) else backend.values.items
         self._staged: dict[tuple[str, bytes], Staged] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -179,7 +179,7 @@ class Host:
         if self._index is not None:
             self._index.blobs.doubt(blob.name.hex())
         with contextlib.suppress(DamagedValue):
-            self.place.load(Frame("pickle", b"", (blob,)))
+            self.backend.load(Frame("pickle", b"", (blob,)))
 
     # -- blobs on their way in --------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Host:
         """
         with self._writing():
             self._settle(owner, frame, sent)
-            self.place.record(call, frame, uses)
+            self.backend.record(call, frame, uses)
 
     def put_value(self, owner: str, key: str, frame: Frame, sent: Mapping[bytes, bytes]) -> None:
         """Keep a value; raises as `commit`."""
@@ -236,7 +236,7 @@ class Host:
             self._settle(owner, frame, sent)
             packed, digest = frame.pack(), Digest(key).raw
             if self._index is None:
-                values: Any = self.place.values
+                values: Any = self.backend.values
                 values.write(digest, packed)
                 return
             size = len(frame.payload or b"") + sum(blob.size for blob in frame.blobs)
@@ -246,7 +246,7 @@ class Host:
     def _writing(self) -> Any:
         if self._index is not None and self._index.stale():
             self._index.close()
-        writing = getattr(self.place.locks, "writing_blobs", None)
+        writing = getattr(self.backend.locks, "writing_blobs", None)
         return contextlib.nullcontext() if writing is None else writing()
 
     def _settle(self, owner: str, frame: Frame, sent: Mapping[bytes, bytes]) -> None:

@@ -57,26 +57,26 @@ def of_looks(looks: Sequence[Look]) -> list[Cause]:
 
 def of_the_cache(cache: Cache) -> list[Cause]:
     """Whether it takes no results at all."""
-    if not getattr(cache.place, "writable", True):
+    if not getattr(cache.backend, "writable", True):
         return [Cause("read-only", f"{cache} is read-only: what is computed is not kept in it")]
-    if all(_is_void(layer.place) for layer in layers(cache)):
+    if all(_is_void(layer.backend) for layer in layers(cache)):
         return [Cause("void", f"{cache} keeps nothing")]
     return []
 
 
-def _is_void(place: Any) -> bool:
-    store = getattr(place, "values", None)
+def _is_void(backend: Any) -> bool:
+    store = getattr(backend, "values", None)
     while (held := getattr(store, "items", None) or getattr(store, "store", None)) is not None:
         store = held
     return isinstance(store, Void)
 
 
-def of_the_gone(places: Iterable[Layer], key: bytes) -> list[Cause]:
+def of_the_gone(backends: Iterable[Layer], key: bytes) -> list[Cause]:
     """Whether a call of which no record is left was evicted."""
     found = []
-    for layer in places:
+    for layer in backends:
         try:
-            at = evicted_at(layer.place, key)
+            at = evicted_at(layer.backend, key)
         except KeptError:  # it is told already that the layer does not answer
             continue
         if at is not None:
@@ -125,7 +125,7 @@ def why_computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
 
 
 def among_the_kept(
-    places: Sequence[Layer], asked: Asked, now: Callable[[], Parts]
+    backends: Sequence[Layer], asked: Asked, now: Callable[[], Parts]
 ) -> tuple[Cause, ...]:
     """Why nothing is kept under the key of a call: by what is kept of its function.
 
@@ -133,7 +133,7 @@ def among_the_kept(
         now: the parts of the code that it would be computed with.
     """
     best: Nearest | None = None
-    for layer in places:
+    for layer in backends:
         try:
             same = same_arguments(layer, asked)
             found = None if same is not None else nearest(layer, asked)
@@ -249,10 +249,10 @@ def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts])
 
 def _parts(layer: Layer, call: Call) -> dict[str, tuple[str, str | None]]:
     """What a call's code was made from; of a method also the class of its receiver."""
-    found = dict(parts_of(layer.place, call.code))
+    found = dict(parts_of(layer.backend, call.code))
     receiver = call.arguments.get("@class")
     if receiver is not None and receiver.shown:
-        found |= parts_of(layer.place, str(receiver.value))
+        found |= parts_of(layer.backend, str(receiver.value))
     return found
 
 

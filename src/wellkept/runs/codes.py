@@ -33,16 +33,16 @@ class PartChange(NamedTuple):
         return shown if self.kind == "changed" else f"{shown} ({self.kind})"
 
 
-def parts_of(place: Any, identity: str) -> Parts:
+def parts_of(backend: Any, identity: str) -> Parts:
     """What was recorded of an identity; nothing of a version, or of one that is older than such records.
 
     Raises:
         StoreError: the place can't be read.
     """
-    found = recorded(place, identity)
+    found = recorded(backend, identity)
     if found is None:
         return {}
-    texts = sources(place, identity)
+    texts = sources(backend, identity)
     return {name: (digest, texts.get(name)) for name, digest in found.parts.items()}
 
 

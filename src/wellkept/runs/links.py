@@ -38,7 +38,7 @@ def links_of(cache: Cache) -> Links:
     Raises:
         StoreError: the store can't be read.
     """
-    ability = getattr(cache.place.calls, "related", None)
+    ability = getattr(cache.backend.calls, "related", None)
     found: Links | None = None if ability is None else ability()
     return _Read(cache) if found is None else found
 
@@ -51,7 +51,7 @@ class _Read:
         self._gave: dict[str, list[Call]] = defaultdict(list)
         self._took: dict[str, list[Call]] = defaultdict(list)
         self._made: dict[str, list[Call]] = defaultdict(list)
-        for call in cache.place.find(Query()):
+        for call in cache.backend.find(Query()):
             self._by_key[call.key] = call
             self._gave[call.result].append(call)
             for given in {argument.digest for argument in call.arguments.values()}:
@@ -95,10 +95,10 @@ def scalar(cache: Cache, call: Call) -> str | int | float | None:
     if call.size > _SMALL or call.state != "done":
         return None
     try:
-        held = cache.place.fetch(call.key.raw)
+        held = cache.backend.fetch(call.key.raw)
         if held is None or held.frame is None or held.body.result != call.result.raw:
             return None
-        payload, _ = cache.place.load(held.frame)
+        payload, _ = cache.backend.load(held.frame)
         value = (
             json.loads(bytes(payload))
             if held.frame.codec == "json"

@@ -28,7 +28,7 @@ class Layer(NamedTuple):
     """One place that a cache reads."""
 
     name: str
-    place: Any
+    backend: Any
     where: tuple[Callable[[Call], bool], ...] = ()
     """What a filtered cache shows of it."""
     owed: Mapping[str, bytes] = {}
@@ -37,7 +37,7 @@ class Layer(NamedTuple):
     def notes(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Those of these notes that there are; raises as `find`."""
         mine = {key: self.owed[key] for key in keys if key in self.owed}
-        return {**get_many(self.place.notes, keys), **mine}
+        return {**get_many(self.backend.notes, keys), **mine}
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit; nothing is written, not even what queries go by.
@@ -45,7 +45,9 @@ class Layer(NamedTuple):
         Raises:
             StoreError: the place can't be read.
         """
-        return (call for call in peek(self.place, query) if all(fits(call) for fits in self.where))
+        return (
+            call for call in peek(self.backend, query) if all(fits(call) for fits in self.where)
+        )
 
 
 class Look(NamedTuple):
@@ -64,37 +66,37 @@ class Look(NamedTuple):
 def layers(cache: Cache) -> list[Layer]:
     """The places that a cache reads, in the order in which it does."""
     owed = dict(cache._notes)
-    return [layer._replace(owed=owed) for layer in _layers(cache.place, str(cache), ())]
+    return [layer._replace(owed=owed) for layer in _layers(cache.backend, str(cache), ())]
 
 
-def _layers(place: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:
-    while not hasattr(place, "places"):
-        beneath = getattr(place, "place", None)
+def _layers(backend: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:
+    while not hasattr(backend, "backends"):
+        beneath = getattr(backend, "backend", None)
         if beneath is None:
-            yield Layer(name, place, where)
+            yield Layer(name, backend, where)
             return
-        if (fits := getattr(place, "where", None)) is not None:
+        if (fits := getattr(backend, "where", None)) is not None:
             where = (*where, fits)
-        place = beneath
-    for part in place.places:
-        yield from _layers(part, place._names.get(id(part), name), where)
+        backend = beneath
+    for part in backend.backends:
+        yield from _layers(part, backend._names.get(id(part), name), where)
 
 
 def look(layer: Layer, key: bytes) -> Look:
     """What it has. Nothing is counted, healed, copied nearer or remembered."""
-    place = layer.place
+    backend = layer.backend
     try:
-        row = place.fetch(key)
-        call = None if row is None else place.calls.get(key.hex())
+        row = backend.fetch(key)
+        call = None if row is None else backend.calls.get(key.hex())
         if row is None or call is None:
             return Look(layer, "absent")
         if not all(fits(call) for fits in layer.where):
             return Look(layer, "hidden", call)
         if row.frame is None:
             return Look(layer, "evicted", call)
-        _check(place, row.frame)
+        _check(backend, row.frame)
     except DecodeError as error:
-        return Look(layer, "damaged", _record(place, key), trouble=str(error))
+        return Look(layer, "damaged", _record(backend, key), trouble=str(error))
     except StoreError as error:
         return Look(layer, "unreachable", trouble=str(error))
     late = not math.isinf(row.body.expires) and row.body.expires <= time.time()
@@ -102,15 +104,15 @@ def look(layer: Layer, key: bytes) -> Look:
     return Look(layer, "expired" if late else "kept", call, codec, blobs)
 
 
-def _record(place: Any, key: bytes) -> Call | None:
+def _record(backend: Any, key: bytes) -> Call | None:
     try:
-        found: Call | None = place.calls.get(key.hex())
+        found: Call | None = backend.calls.get(key.hex())
     except KeptError:
         return None
     return found
 
 
-def _check(place: Any, frame: Any) -> None:
+def _check(backend: Any, frame: Any) -> None:
     """Whether the blobs are there and what their names say, as loading them would find out; but here
     a damaged one stays.
 
@@ -121,13 +123,13 @@ def _check(place: Any, frame: Any) -> None:
     read = sum(size for size, _ in frame.blobs) <= _VERIFIED
     for size, name in frame.blobs:
         text = name.hex()
-        if isinstance(place, Embedded):
-            path = place.blobs.path(text)
+        if isinstance(backend, Embedded):
+            path = backend.blobs.path(text)
             there = path.stat().st_size if path.exists() else None
             if there == size and read:
-                place.blobs.get(text)
-        elif isinstance(place, Medium) and read:
-            content = place.values.items.get(f"blobs/{text}")
+                backend.blobs.get(text)
+        elif isinstance(backend, Medium) and read:
+            content = backend.values.items.get(f"blobs/{text}")
             there = None if content is None else size
             plain = content is not None and memoryview(content).nbytes == size
             if plain and buffer_digest(content) != name:

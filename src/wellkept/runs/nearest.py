@@ -73,9 +73,9 @@ def codes_of(layer: Layer, function: str) -> list[str]:
     Raises:
         StoreError: the layer can't be read.
     """
-    if isinstance(layer.place, Embedded):
+    if isinstance(layer.backend, Embedded):
         query = "SELECT code FROM functions WHERE name = ? ORDER BY id DESC LIMIT 200"
-        return [str(code) for (code,) in layer.place.database.rows(query, function)]
+        return [str(code) for (code,) in layer.backend.database.rows(query, function)]
     return list(dict.fromkeys(call.code for call in _latest(layer, function, _LATEST)))
 
 
@@ -85,7 +85,7 @@ def same_arguments(layer: Layer, asked: Asked) -> Call | None:
     found: list[Call] = []
     for code in codes_of(layer, asked.function):
         if code != asked.code:
-            call = layer.place.calls.get(call_key(asked.function, code, pairs).hex())
+            call = layer.backend.calls.get(call_key(asked.function, code, pairs).hex())
             if call is None or not all(fits(call) for fits in layer.where):
                 continue
             if asked.before is None or call.created < asked.before:
@@ -120,7 +120,7 @@ def _candidates(layer: Layer, asked: Asked, wanted: Mapping[str, Argument]) -> I
     if asked.before is not None:
         earlier.append(Condition("created", (), Span(None, asked.before, below=True)))
     yield from _latest(layer, function, _LATEST, *earlier)
-    if isinstance(layer.place, Embedded):
+    if isinstance(layer.backend, Embedded):
         for name, one in list(wanted.items())[:_ARGUMENTS]:
             known = type(one.value) in SCALARS and one.shown
             test = Is(one.digest, one.value, True) if known else Is(one.digest, None, False)

@@ -39,7 +39,7 @@ LEAVES = "leaves/"
 
 def notes_of(cache: Cache) -> Store[bytes]:
     """The notes beside a cache's calls."""
-    return cache.place.notes
+    return cache.backend.notes
 
 
 def note_once(cache: Cache, key: str, item: bytes) -> None:

@@ -87,20 +87,20 @@ def _row(cache: Cache, one: Any, load: bool) -> dict[str, Any]:
 
 def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
     """What the parts of a hit take; None where its result is not there."""
-    place, key = layer.place, call.key.raw
+    backend, key = layer.backend, call.key.raw
     try:
-        row = place.fetch(key)
+        row = backend.fetch(key)
         if row is None or row.frame is None:
             return None
 
         def read() -> None:
-            payload, buffers = place.load(row.frame)
+            payload, buffers = backend.load(row.frame)
             if load:
                 from wellkept.codecs import decoder  # who only reads decodes nothing
 
                 decoder(row.frame.codec)(payload, buffers)
 
-        return measured(lambda: _key(call)), measured(lambda: place.fetch(key)), measured(read)
+        return measured(lambda: _key(call)), measured(lambda: backend.fetch(key)), measured(read)
     except KeptError:
         return None
 

@@ -48,11 +48,11 @@ def _key(identity: str) -> str:
     return CODE + identity.rpartition(":")[2]
 
 
-def recorded(place: _Place, identity: str) -> Source | None:
+def recorded(backend: _Place, identity: str) -> Source | None:
     """What an identity was made from.
 
     Args:
-        place: a place, as `cache.place`.
+        place: a place, as `cache.backend`.
         identity: the `code` of a call, with what stands before the colon or without.
 
     Returns:
@@ -62,18 +62,18 @@ def recorded(place: _Place, identity: str) -> Source | None:
         StoreError: the place can't be read.
     """
     try:
-        note = place.notes.get(_key(identity))
+        note = backend.notes.get(_key(identity))
         said = json.loads(note) if note is not None else None
         return None if said is None else Source(str(said["function"]), dict(said["parts"]))
     except (ConfigError, ValueError, KeyError, TypeError):  # a version may be no key; damaged
         return None
 
 
-def sources(place: _Place, identity: str) -> Mapping[str, str | None]:
+def sources(backend: _Place, identity: str) -> Mapping[str, str | None]:
     """The source of each part of an identity, by `module:qualname`; None where it had none.
 
     Args:
-        place: a place, as `cache.place`.
+        place: a place, as `cache.backend`.
         identity: the `code` of a call, with what stands before the colon or without.
 
     Returns:
@@ -82,10 +82,10 @@ def sources(place: _Place, identity: str) -> Mapping[str, str | None]:
     Raises:
         StoreError: the place can't be read.
     """
-    found = recorded(place, identity)
+    found = recorded(backend, identity)
     if found is None:
         return {}
-    texts = get_many(place.notes, [CODE + digest for digest in found.parts.values()])
+    texts = get_many(backend.notes, [CODE + digest for digest in found.parts.values()])
     return {
         name: texts[CODE + digest].decode() if CODE + digest in texts else None
         for name, digest in found.parts.items()
@@ -108,7 +108,7 @@ def note_sources(
         return
     cache.noted.add(key)
     with contextlib.suppress(KeptError):
-        notes: Store[bytes] = cache.place.notes
+        notes: Store[bytes] = cache.backend.notes
         if notes.get(key) is not None:
             return
         parts = shown()

@@ -53,17 +53,17 @@ def _columns(graph: Graph, rank: dict[str, int]) -> list[list[str]]:
     for edge in graph.edges:
         near[edge.source].append(edge.target)
         near[edge.target].append(edge.source)
-    place = {node: i / len(column) for column in columns for i, node in enumerate(column)}
+    backend = {node: i / len(column) for column in columns for i, node in enumerate(column)}
     for sweep in range(_SWEEPS):
         for column in columns if sweep % 2 == 0 else reversed(columns):
             middle = {
-                node: sum(place[n] for n in near[node]) / len(near[node])
+                node: sum(backend[n] for n in near[node]) / len(near[node])
                 if near[node]
-                else place[node]
+                else backend[node]
                 for node in column
             }
-            column.sort(key=lambda node: (middle[node], place[node]))
-            place |= {node: i / len(column) for i, node in enumerate(column)}
+            column.sort(key=lambda node: (middle[node], backend[node]))
+            backend |= {node: i / len(column) for i, node in enumerate(column)}
     return columns
 
 

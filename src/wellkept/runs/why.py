@@ -31,13 +31,13 @@ def explain_key(cache: Cache, key: Digest) -> Explanation:
         NotKept: no record of it is there, and none is known to have been evicted.
         StoreError: the cache can't be read.
     """
-    places = layers(cache)
-    looks = [look(layer, key.raw) for layer in places]
+    backends = layers(cache)
+    looks = [look(layer, key.raw) for layer in backends]
     there = next((one for one in looks if one.call is not None and one.state != "hidden"), None)
     causes = of_looks(looks)
     about: dict[str, Any] = {"key": str(key), "layers": states_of(looks)}
     if there is None or there.call is None:
-        causes += of_the_gone(places, key.raw)
+        causes += of_the_gone(backends, key.raw)
         if not causes:
             raise NotKept(
                 f"no call {key} is kept in {cache}, nor known to have been evicted from it"
@@ -61,7 +61,7 @@ def explain_key(cache: Cache, key: Digest) -> Explanation:
 
 def _widened(layer: Layer, call: Call) -> dict[str, list[str]]:
     try:
-        return widened(parts_of(layer.place, call.code))
+        return widened(parts_of(layer.backend, call.code))
     except KeptError:
         return {}
 
@@ -92,14 +92,14 @@ def explain_function(cache: Cache, pattern: str, limit: int = _COMPARED) -> Tabl
     test = Like(pattern) if special else Equal(pattern)
     query = Query((Condition("function", (), test),), Order("created", (), True), limit)
     found: dict[str, tuple[Layer, Call]] = {}
-    places = layers(cache)
-    for layer in places:
+    backends = layers(cache)
+    for layer in backends:
         for call in layer.find(query):
             found.setdefault(call.key, (layer, call))
     if not found:
         raise NotKept(f"no function {pattern} has calls in {cache}")
     latest = sorted(found.values(), key=lambda one: one[1].created, reverse=True)[:limit]
-    rows = [_row(places, layer, call) for layer, call in latest]
+    rows = [_row(backends, layer, call) for layer, call in latest]
     one = len({row["function"] for row in rows}) == 1
     columns: list[Column] = [
         ("key", lambda row: row["key"][:12]),
@@ -111,14 +111,14 @@ def explain_function(cache: Cache, pattern: str, limit: int = _COMPARED) -> Tabl
     return Table(rows, columns, "computed because", "wellkept explain KEY tells all of one.")
 
 
-def _row(places: list[Layer], layer: Layer, call: Call) -> dict[str, Any]:
+def _row(backends: list[Layer], layer: Layer, call: Call) -> dict[str, Any]:
     causes = _computed(layer, call)
     return {
         "key": str(call.key),
         "function": call.function,
         "code": call.code,
         "call": called(call.function, call),
-        "outcome": _outcome([look(one, call.key.raw) for one in places]),
+        "outcome": _outcome([look(one, call.key.raw) for one in backends]),
         "created": call.created,
         "seconds": call.seconds,
         "causes": [cause.to_dict() for cause in causes],

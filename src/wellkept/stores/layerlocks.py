@@ -26,8 +26,8 @@ class LayerLocks:
     @property
     def waits(self) -> Any:
         """See `Locks`: of the place where most meet."""
-        place = self.far.locks if self.far is not None else self._near
-        return getattr(place, "waits", None)
+        backend = self.far.locks if self.far is not None else self._near
+        return getattr(backend, "waits", None)
 
     def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> int:
         """See `Locks`; `LOOKED` where only the near place has to be looked at again."""

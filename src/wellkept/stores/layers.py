@@ -35,7 +35,7 @@ class Held(NamedTuple):
     codec: str
     payload: bytes | memoryview | None
     blobs: Sequence[Any]
-    place: Any
+    backend: Any
     frame: Any
     signature: bytes = b""
 
@@ -58,13 +58,13 @@ class Layers:
         names: how each is called in a warning.
     """
 
-    def __init__(self, places: Sequence[Any], write: str, names: Sequence[str]) -> None:
-        self.places = list(places)
+    def __init__(self, backends: Sequence[Any], write: str, names: Sequence[str]) -> None:
+        self.backends = list(backends)
         self.write = write
-        self.near = self.places[0]
-        near = self.places[:1]
-        self._written = {"first": near, "all": self.places, "none": [], "behind": near}[write]
-        self._names = {id(place): name for place, name in zip(places, names, strict=True)}
+        self.near = self.backends[0]
+        near = self.backends[:1]
+        self._written = {"first": near, "all": self.backends, "none": [], "behind": near}[write]
+        self._names = {id(backend): name for backend, name in zip(backends, names, strict=True)}
         self._down: dict[int, float] = {}
         self.calls: Store[Call] = Union(self, "calls")
         self.values: Store[Value] = Union(self, "values")
@@ -74,7 +74,7 @@ class Layers:
         if write == "behind":
             from wellkept.stores.behind import Behind  # few do
 
-            for far in self.places[1:]:
+            for far in self.backends[1:]:
                 deliver = partial(self._deliver, far)
                 self.behind.append(Behind(self.near, self._names[id(far)], deliver))
 
@@ -84,34 +84,34 @@ class Layers:
 
     # -- asking a place ---------------------------------------------------------------------------
 
-    def ask(self, place: Any, question: Callable[[], V]) -> V | None:
+    def ask(self, backend: Any, question: Callable[[], V]) -> V | None:
         """The answer of one place; None from one that is far and does not answer.
 
         Raises:
             StoreError: the near place does not answer.
         """
-        if place is not self.near and self._down.get(id(place), 0.0) > time.monotonic():
+        if backend is not self.near and self._down.get(id(backend), 0.0) > time.monotonic():
             return None
         try:
             answer = question()
         except StoreError as error:
-            if place is self.near:
+            if backend is self.near:
                 raise
-            self._missing(place, error)
+            self._missing(backend, error)
             return None
-        self._down.pop(id(place), None)  # it is back
+        self._down.pop(id(backend), None)  # it is back
         return answer
 
-    def _missing(self, place: Any, error: StoreError) -> None:
-        if id(place) not in self._down:
-            tell(f"{self._names[id(place)]} does not answer and is left out: {error}")
-        self._down[id(place)] = time.monotonic() + PAUSE
+    def _missing(self, backend: Any, error: StoreError) -> None:
+        if id(backend) not in self._down:
+            tell(f"{self._names[id(backend)]} does not answer and is left out: {error}")
+        self._down[id(backend)] = time.monotonic() + PAUSE
 
     def each(self, question: Callable[[Any], V], total: Callable[[Iterable[V]], V]) -> V:
         """The answers of all places that give one, added up."""
         answers = [
-            self.ask(place, lambda place=place: question(place))  # type: ignore[misc]  # bound now
-            for place in self.places
+            self.ask(backend, lambda backend=backend: question(backend))  # type: ignore[misc]  # bound now
+            for backend in self.backends
         ]
         return total(answer for answer in answers if answer is not None)
 
@@ -140,14 +140,18 @@ class Layers:
         record, trouble = None, None
         for behind in self.behind:
             behind.begin()
-        for i, place in enumerate(self.places):
+        for i, backend in enumerate(self.backends):
             try:
-                look = getattr(place, "claim", place.fetch) if place is claimed else place.fetch
-                row = self.ask(place, lambda look=look: look(key))  # type: ignore[misc]  # bound now
+                look = (
+                    getattr(backend, "claim", backend.fetch)
+                    if backend is claimed
+                    else backend.fetch
+                )
+                row = self.ask(backend, lambda look=look: look(key))  # type: ignore[misc]  # bound now
                 if row is not None and row.frame is not None:
                     if i and self._written:
-                        row, place = self._fill(key, i, row)
-                    return _found(row, place, exact=place is self.near)
+                        row, backend = self._fill(key, i, row)
+                    return _found(row, backend, exact=backend is self.near)
             except DecodeError as error:
                 trouble = error
                 continue
@@ -159,11 +163,11 @@ class Layers:
     def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Found]:
         """The same for many keys: each place is asked once for what the nearer ones have not."""
         found: dict[bytes, Found] = {}
-        for i, place in enumerate(self.places):
+        for i, backend in enumerate(self.backends):
             left = [key for key in keys if key not in found]
-            many = getattr(place, "fetch_many", None) or _one_by_one(place)
-            for key, row in (self.ask(place, partial(many, left)) or {}).items():
-                source = place
+            many = getattr(backend, "fetch_many", None) or _one_by_one(backend)
+            for key, row in (self.ask(backend, partial(many, left)) or {}).items():
+                source = backend
                 if row.frame is not None:
                     if i and self._written:
                         row, source = self._fill(key, i, row)
@@ -172,7 +176,7 @@ class Layers:
 
     def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
         """Copy what the place `found` has to those before it; the row and place to read it from."""
-        far = self.places[found]
+        far = self.backends[found]
         call = self.ask(far, lambda: far.calls.get(key.hex()))
         if call is None or call.result.raw != row.body.result:
             return row, far
@@ -181,9 +185,9 @@ class Layers:
         except StoreError as error:
             self._missing(far, error)
             return row, far
-        for place in self.places[:found] if self.write == "all" else self._written:
+        for backend in self.backends[:found] if self.write == "all" else self._written:
             with contextlib.suppress(StoreError):  # it could not be kept there: it is here
-                self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
+                self.ask(backend, lambda backend=backend: backend.commit(call, value))  # type: ignore[misc]  # bound now
         with contextlib.suppress(StoreError, DecodeError):
             near = self.near.fetch(key)
             if near is not None and near.frame is not None:
@@ -194,14 +198,14 @@ class Layers:
         """The calls that fit. One that several places have is what the nearest says of it."""
         every = query._replace(limit=None)
         fitting: dict[str, Call] = {}
-        for i, place in enumerate(self.places):
-            found = self.ask(place, lambda place=place: list(place.find(every)))  # type: ignore[misc]  # bound now
+        for i, backend in enumerate(self.backends):
+            found = self.ask(backend, lambda backend=backend: list(backend.find(every)))  # type: ignore[misc]  # bound now
             for call in found or ():
                 if (
                     call.key not in fitting
                     and not any(
                         self.ask(near, lambda near=near, call=call: near.calls.get(call.key))  # type: ignore[misc]  # bound now
-                        for near in self.places[:i]
+                        for near in self.backends[:i]
                     )
                 ):
                     fitting[call.key] = call
@@ -215,12 +219,12 @@ class Layers:
     def load(self, frame: Held) -> tuple[Buffer, Sequence[Buffer]]:
         """See `Medium.load`; a far place that does not answer makes it a miss."""
         try:
-            found: tuple[Buffer, Sequence[Buffer]] = frame.place.load(frame.frame)
+            found: tuple[Buffer, Sequence[Buffer]] = frame.backend.load(frame.frame)
         except StoreError as error:
-            if frame.place is self.near:
+            if frame.backend is self.near:
                 raise
-            self._missing(frame.place, error)
-            raise DecodeError(f"{self._names[id(frame.place)]} does not answer") from error
+            self._missing(frame.backend, error)
+            raise DecodeError(f"{self._names[id(frame.backend)]} does not answer") from error
         return found
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
@@ -230,18 +234,18 @@ class Layers:
             StoreError: the near place does not take it. The others were asked to nevertheless.
         """
         done = failed = None
-        for place in self._written:
-            if place is not self.near:
-                self.ask(place, lambda place=place: place.commit(call, value))  # type: ignore[misc]  # bound now
+        for backend in self._written:
+            if backend is not self.near:
+                self.ask(backend, lambda backend=backend: backend.commit(call, value))  # type: ignore[misc]  # bound now
                 continue
             try:
-                done = place.commit(call, value, uses)
+                done = backend.commit(call, value, uses)
             except StoreError as error:
                 failed = error
             else:
                 if done is not None:
                     step, body, frame = done
-                    done = step, body, _held(frame, place)
+                    done = step, body, _held(frame, backend)
         if failed is not None:
             raise failed
         for behind in self.behind:
@@ -281,12 +285,12 @@ class Layers:
     def close(self) -> None:
         for behind in self.behind:
             behind.close()
-        for place in self.places:
+        for backend in self.backends:
             with contextlib.suppress(StoreError):
-                place.close()
+                backend.close()
 
 
-def value_of(place: Any, row: Any) -> Value:
+def value_of(backend: Any, row: Any) -> Value:
     """The value that a place fetched, as it can be kept in another.
 
     Raises:
@@ -294,19 +298,19 @@ def value_of(place: Any, row: Any) -> Value:
         StoreError: it can't be read.
     """
     frame = row.frame
-    payload, buffers = place.load(frame)
+    payload, buffers = backend.load(frame)
     names = [blob.name for blob in frame.blobs][: len(buffers)]
     return Value(frame.codec, bytes(payload), tuple(buffers), names, frame.signature)
 
 
-def _one_by_one(place: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
+def _one_by_one(backend: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
     """Many keys of a place that is asked for each."""
 
     def fetch(keys: Sequence[bytes]) -> dict[bytes, Any]:
         rows = {}
         for key in keys:
             with contextlib.suppress(DecodeError):  # `fetch` tells of it
-                row = place.fetch(key)
+                row = backend.fetch(key)
                 if row is not None:
                     rows[key] = row
         return rows
@@ -314,12 +318,12 @@ def _one_by_one(place: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
     return fetch
 
 
-def _found(row: Any, place: Any, *, exact: bool) -> Found:
-    return Found(row.body, _held(row.frame, place), exact)
+def _found(row: Any, backend: Any, *, exact: bool) -> Found:
+    return Found(row.body, _held(row.frame, backend), exact)
 
 
-def _held(frame: Any, place: Any) -> Held:
-    return Held(frame.codec, frame.payload, frame.blobs, place, frame, frame.signature)
+def _held(frame: Any, backend: Any) -> Held:
+    return Held(frame.codec, frame.payload, frame.blobs, backend, frame, frame.signature)
 
 
 class Union(Generic[V]):
@@ -330,12 +334,12 @@ class Union(Generic[V]):
         self._what = what
 
     def _each(self) -> Iterator[tuple[Any, Any]]:
-        for place in self._layers.places:
-            yield place, getattr(place, self._what)
+        for backend in self._layers.backends:
+            yield backend, getattr(backend, self._what)
 
     def get(self, key: str) -> V | None:
-        for place, store in self._each():
-            found: V | None = self._layers.ask(place, lambda store=store: store.get(key))  # type: ignore[misc]  # bound now
+        for backend, store in self._each():
+            found: V | None = self._layers.ask(backend, lambda store=store: store.get(key))  # type: ignore[misc]  # bound now
             if found is not None:
                 return found
         return None
@@ -343,20 +347,21 @@ class Union(Generic[V]):
     def put(self, key: str, item: V) -> None:
         if not self._layers._written:
             raise StoreError("a pool of caches is written to nowhere")
-        for place in self._layers._written:
-            store = getattr(place, self._what)
-            self._layers.ask(place, lambda store=store: store.put(key, item))  # type: ignore[misc]  # bound now
+        for backend in self._layers._written:
+            store = getattr(backend, self._what)
+            self._layers.ask(backend, lambda store=store: store.put(key, item))  # type: ignore[misc]  # bound now
 
     def delete(self, key: str) -> None:
         if not self._layers._written:
             raise StoreError("a pool of caches is written to nowhere")
-        for place, store in self._each():
-            self._layers.ask(place, lambda store=store: store.delete(key))  # type: ignore[misc]  # bound now
+        for backend, store in self._each():
+            self._layers.ask(backend, lambda store=store: store.delete(key))  # type: ignore[misc]  # bound now
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         seen: set[str] = set()
-        for place, store in self._each():
-            for key in self._layers.ask(place, lambda store=store: list(store.keys(prefix))) or ():  # type: ignore[misc]  # bound now
+        for backend, store in self._each():
+            found = self._layers.ask(backend, lambda store=store: list(store.keys(prefix)))  # type: ignore[misc]  # bound now
+            for key in found or ():
                 if key not in seen:
                     seen.add(key)
                     yield key

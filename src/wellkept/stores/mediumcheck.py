@@ -34,8 +34,10 @@ class MediumCheck:
         tell: called with what is checked, how far, and of how much.
     """
 
-    def __init__(self, place: Medium, repair: bool, tell: Callable[[str, int, int], None]) -> None:
-        self._calls, self._items = place.calls.items, place.values.items
+    def __init__(
+        self, backend: Medium, repair: bool, tell: Callable[[str, int, int], None]
+    ) -> None:
+        self._calls, self._items = backend.calls.items, backend.values.items
         self._repair, self._tell = repair, tell
         self.problems: list[Problem] = []
         self.calls = self.values = self.blobs = self.bytes = 0

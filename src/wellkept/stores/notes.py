@@ -7,6 +7,7 @@ None, and may be created anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wellkept.errors import DamagedValue, StoreError
@@ -186,8 +187,11 @@ class LayeredNotes:
         self._layers = layers
 
     def get(self, key: str) -> bytes | None:
-        for place in self._layers.places:
-            found: bytes | None = self._layers.ask(place, lambda place=place: place.notes.get(key))  # type: ignore[misc]  # bound now
+        for backend in self._layers.backends:
+            found: bytes | None = self._layers.ask(
+                backend,
+                lambda backend=backend: backend.notes.get(key),  # type: ignore[misc]  # bound now
+            )
             if found is not None:
                 return found
         return None
@@ -198,13 +202,16 @@ class LayeredNotes:
     def create(self, key: str, item: Buffer) -> bool:
         """Decided by the farthest place that is written to and answers, where others meet us."""
         written = self._written()
-        for place in reversed(written):
-            made = self._layers.ask(place, lambda place=place: place.notes.create(key, item))  # type: ignore[misc]  # bound now
+        for backend in reversed(written):
+            made = self._layers.ask(
+                backend,
+                lambda backend=backend: backend.notes.create(key, item),  # type: ignore[misc]  # bound now
+            )
             if made is None:
                 continue
             if made:
                 for other in written:
-                    if other is not place:
+                    if other is not backend:
                         self._layers.ask(other, lambda other=other: other.notes.put(key, item))  # type: ignore[misc]  # bound now
             return bool(made)
         raise StoreError(f"can't create the note {key}: no place answers")
@@ -214,10 +221,9 @@ class LayeredNotes:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         seen: set[str] = set()
-        for place in self._layers.places:
-            for key in (
-                self._layers.ask(place, lambda place=place: list(place.notes.keys(prefix))) or ()  # type: ignore[misc]  # bound now
-            ):
+        for backend in self._layers.backends:
+            listed = partial(backend.notes.keys, prefix)
+            for key in self._layers.ask(backend, lambda listed=listed: list(listed())) or ():  # type: ignore[misc]  # bound now
                 if key not in seen:
                     seen.add(key)
                     yield key
@@ -225,25 +231,25 @@ class LayeredNotes:
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         wanted = list(keys)
         found: dict[str, bytes] = {}
-        for place in self._layers.places:
+        for backend in self._layers.backends:
             left = [key for key in wanted if key not in found]
             if left:
                 more = self._layers.ask(
-                    place,
-                    lambda place=place, left=left: place.notes.get_many(left),  # type: ignore[misc]  # bound now
+                    backend,
+                    lambda backend=backend, left=left: backend.notes.get_many(left),  # type: ignore[misc]  # bound now
                 )
                 found.update(more or {})
         return found
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
-        for place in self._written():
-            self._layers.ask(place, lambda place=place: place.notes.put_many(items))  # type: ignore[misc]  # bound now
+        for backend in self._written():
+            self._layers.ask(backend, lambda backend=backend: backend.notes.put_many(items))  # type: ignore[misc]  # bound now
 
     def delete_many(self, keys: Iterable[str]) -> None:
         gone = list(keys)
         self._written()
-        for place in self._layers.places:
-            self._layers.ask(place, lambda place=place: place.notes.delete_many(gone))  # type: ignore[misc]  # bound now
+        for backend in self._layers.backends:
+            self._layers.ask(backend, lambda backend=backend: backend.notes.delete_many(gone))  # type: ignore[misc]  # bound now
 
     def _written(self) -> list[Any]:
         if not self._layers._written:

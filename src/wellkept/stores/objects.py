@@ -22,7 +22,7 @@ from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.objects_driver import driver
 from wellkept.stores.objects_errors import NO_BUCKET, SILENT, as_told, scrubbed
-from wellkept.stores.objects_place import Place
+from wellkept.stores.objects_place import Backend
 from wellkept.stores.silence import Silence
 
 __all__ = ["Objects"]
@@ -54,8 +54,8 @@ class Objects:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url, self.options = url, options
-        self._place = Place(url, options)
-        self._scheme, self._where = self._place.family, self._place.shown
+        self._backend = Backend(url, options)
+        self._scheme, self._where = self._backend.family, self._backend.shown
         self.silence = Silence()
         self._probed: str | None = None
         self._opened: tuple[Any, Any] | None = None
@@ -69,7 +69,7 @@ class Objects:
     def _stores(self) -> tuple[Any, Any]:
         """One that tries again, and one that does not, for what must not be done twice."""
         if self._opened is None:
-            self._opened = self._place.open()
+            self._opened = self._backend.open()
         return self._opened
 
     # -- the four verbs ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from wellkept.errors import ConfigError
 from wellkept.stores.objects_driver import driver
 from wellkept.stores.objects_errors import scrubbed
 
-__all__ = ["Place"]
+__all__ = ["Backend"]
 
 _FAMILIES = {"s3": "s3", "s3a": "s3", "gs": "gs", "az": "az", "azure": "az", "abfs": "az"}
 _FAMILIES |= {"abfss": "az", "adl": "az", "file": "file", "memory": "memory"}
@@ -40,7 +40,7 @@ _SOURCES = {
 }
 
 
-class Place:
+class Backend:
     """A bucket, container or directory, and a prefix in it.
 
     Raises:
@@ -63,8 +63,8 @@ class Place:
             if self.family == "memory":
                 store = obs.store.MemoryStore(**self._options)
             elif self.family == "file":
-                place = unquote(urlsplit(self._url).path)
-                store = obs.store.LocalStore(prefix=place, mkdir=True, **self._options)
+                backend = unquote(urlsplit(self._url).path)
+                store = obs.store.LocalStore(prefix=backend, mkdir=True, **self._options)
             else:
                 return self._remote(3), self._remote(0)
         except (obs.exceptions.BaseError, OSError, TypeError, ValueError) as error:

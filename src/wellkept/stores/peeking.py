@@ -19,7 +19,7 @@ from wellkept.stores.tables import call_row
 __all__ = ["peek"]
 
 
-def peek(place: Any, query: Query) -> Iterator[Call]:
+def peek(backend: Any, query: Query) -> Iterator[Call]:
     """The calls that fit, in the order that is asked for, as `place.find` gives them.
 
     Args:
@@ -28,13 +28,13 @@ def peek(place: Any, query: Query) -> Iterator[Call]:
     Raises:
         StoreError: the place can't be read.
     """
-    if not isinstance(place, Embedded):
-        return iter(place.find(query))
-    late = place.listing.lacking()
+    if not isinstance(backend, Embedded):
+        return iter(backend.find(query))
+    late = backend.listing.lacking()
     if late is None:  # no query has made the tables yet
-        return scan(place.calls, query)
-    found = finding.find(place, query)
-    return found if not late else ordered(_once(chain(_late(place, late, query), found)), query)
+        return scan(backend.calls, query)
+    found = finding.find(backend, query)
+    return found if not late else ordered(_once(chain(_late(backend, late, query), found)), query)
 
 
 def _late(store: Embedded, rows: list[int], query: Query) -> Iterator[Call]:

@@ -58,7 +58,7 @@ class Sql:
         return self._connections
 
     def __repr__(self) -> str:
-        return f"Sql({self._connections.place})"
+        return f"Sql({self._connections.backend})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, self._arguments

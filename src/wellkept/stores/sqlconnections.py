@@ -37,8 +37,8 @@ class Connections:
             raise ConfigError(f"not a name for a table: {table!r}; use letters, digits and _")
         if not (timeout > 0 and connect_timeout > 0 and pool > 0):
             raise ConfigError("timeout, connect_timeout and pool are numbers above 0")
-        self.dialect, self._engine, place = _engine(url, table, timeout, connect_timeout)
-        self.place = f"{place}, table {table}"
+        self.dialect, self._engine, backend = _engine(url, table, timeout, connect_timeout)
+        self.backend = f"{backend}, table {table}"
         """What messages call it; without the password."""
         self._error: type[Exception] = self._engine.dialect.dbapi.Error
         # What a driver, the pool, and a socket raise; anything else is a mistake of this library.
@@ -128,7 +128,7 @@ class Connections:
                     deadline = time.monotonic() + self._timeout
                 if time.monotonic() > deadline:
                     raise StoreError(
-                        f"all {2 * self._most} connections to {self.place} are in use by threads "
+                        f"all {2 * self._most} connections to {self.backend} are in use by threads "
                         f"of this process since {self._timeout:g} s: give the store a larger `pool`"
                     ) from None
                 continue
@@ -162,7 +162,7 @@ class Connections:
             connection.close()
 
     def _failed(self, what: str, on: str, found: Trouble, lost: bool, began: float) -> StoreError:
-        text = f"can't {what} {on} in {self.place}: {found.text}"
+        text = f"can't {what} {on} in {self.backend}: {found.text}"
         if lost and what in ("create", "replace"):
             text += "; whether it was done is not known"
         if found.timeout or lost:
@@ -188,7 +188,7 @@ class Connections:
             version = str(found[0][0])
             if not version.isdigit() or int(version) > _SCHEMA:
                 raise NewerSchema(
-                    f"a newer wellkept made {self.place} (schema {version}; this one knows {_SCHEMA}): "
+                    f"a newer wellkept made {self.backend} (schema {version}; this one knows {_SCHEMA}): "
                     "upgrade wellkept, or choose another table"
                 )
             self._ready = True

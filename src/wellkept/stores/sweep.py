@@ -35,16 +35,16 @@ _LONG = 86400.0  # seconds that nobody waits
 _CLOCKS = 60.0  # seconds by which hosts' clocks may differ
 
 
-def sweep(place: Medium, grace: float, *, dry_run: bool = False) -> Collected:
+def sweep(backend: Medium, grace: float, *, dry_run: bool = False) -> Collected:
     """Remove what was noted as unreferenced `grace` seconds ago and still is; note the rest.
 
     Raises:
         StoreError: the medium can't be read or written.
     """
-    items = place.values.items
+    items = backend.values.items
     now = time.time()
-    oldest, left_over = _leases(place, now)
-    found = dict.fromkeys(loose(place), "") | left_over
+    oldest, left_over = _leases(backend, now)
+    found = dict.fromkeys(loose(backend), "") | left_over
     since = {
         name: min(now, noted[0])
         for name, noted in _noted(items.get(_NOTES)).items()
@@ -57,7 +57,7 @@ def sweep(place: Medium, grace: float, *, dry_run: bool = False) -> Collected:
         under_way = noted >= oldest and not name.startswith(_LEFT)
         if now - noted >= wait and not under_way:
             doomed.append(name)
-    done = _remove(place, doomed, dry_run=dry_run)
+    done = _remove(backend, doomed, dry_run=dry_run)
     if not dry_run:
         gone = set(doomed)
         left = {n: (since.get(n, now), mark) for n, mark in found.items() if n not in gone}
@@ -68,21 +68,21 @@ def sweep(place: Medium, grace: float, *, dry_run: bool = False) -> Collected:
     return done
 
 
-def free(place: Medium, digests: Iterable[str]) -> Collected:
+def free(backend: Medium, digests: Iterable[str]) -> Collected:
     """Forget values, and the blobs that only they had; their calls' records stay.
 
     Raises:
         StoreError: the medium can't be read or written.
     """
     wanted = set(digests)
-    names, size, _ = _parts(place, wanted)
-    place.values.delete_many(wanted)
-    blobs = _remove(place, names & loose(place)) if names else Collected(0, 0)
+    names, size, _ = _parts(backend, wanted)
+    backend.values.delete_many(wanted)
+    blobs = _remove(backend, names & loose(backend)) if names else Collected(0, 0)
     return Collected(blobs.items, blobs.bytes + size)
 
 
 def free_with(
-    place: Medium, calls: Iterable[str], digests: Iterable[str], *, dry_run: bool = False
+    backend: Medium, calls: Iterable[str], digests: Iterable[str], *, dry_run: bool = False
 ) -> int:
     """Forget calls, the values that only they gave, and the blobs that only these had; how many
     blobs.
@@ -92,23 +92,23 @@ def free_with(
     """
     doomed = set(calls)
     wanted = set(digests)
-    names, _, own = _parts(place, wanted)
+    names, _, own = _parts(backend, wanted)
     if not dry_run:
         for key in doomed:
-            place.calls.delete(key)
-        delete_many(place.values.items, own)
-    going = names & loose(place, without=doomed) if names else names
-    return _remove(place, going, dry_run=dry_run).items
+            backend.calls.delete(key)
+        delete_many(backend.values.items, own)
+    going = names & loose(backend, without=doomed) if names else names
+    return _remove(backend, going, dry_run=dry_run).items
 
 
-def _parts(place: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]:
+def _parts(backend: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]:
     """The blobs of values, the bytes beside them, and the items that they may have."""
     names: set[str] = set()
     size = 0
     own = {f"values/{digest}" for digest in digests}
     if not digests:
         return names, size, own
-    for _, body, frame, value in place.calls.frames():
+    for _, body, frame, value in backend.calls.frames():
         if body.result.hex() not in digests:
             continue
         if frame is not None:
@@ -116,20 +116,20 @@ def _parts(place: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]:
             size += len(frame.payload or b"")
         elif value:
             own.add(value)
-    for key, item in get_many(place.values.items, own).items():
+    for key, item in get_many(backend.values.items, own).items():
         with contextlib.suppress(DecodeError):
             names |= _blobs(Frame.unpack(unseal(bytes.fromhex(key[7:71]), bytes(item))))
         size += len(item)
     return names, size, own
 
 
-def loose(place: Medium, without: Container[str] = ()) -> set[str]:
+def loose(backend: Medium, without: Container[str] = ()) -> set[str]:
     """The items of values and blobs that no call needs, or none but those `without`."""
-    items = place.values.items
+    items = backend.values.items
     there = {*items.keys("values/"), *items.keys("blobs/")}
     if not there:
         return there
-    used = _named(place, without)
+    used = _named(backend, without)
     values = [name for name in there & used if name.startswith("values/")]
     for at in range(0, len(values), _FEW):
         for name, item in get_many(items, values[at : at + _FEW]).items():
@@ -138,10 +138,10 @@ def loose(place: Medium, without: Container[str] = ()) -> set[str]:
     return there - used
 
 
-def _named(place: Medium, without: Container[str] = ()) -> set[str]:
+def _named(backend: Medium, without: Container[str] = ()) -> set[str]:
     """What calls name themselves: their values, and the blobs of those that travel with them."""
     used: set[str] = set()
-    for key, _, frame, value in place.calls.frames():
+    for key, _, frame, value in backend.calls.frames():
         if key not in without:
             if frame is not None:
                 used |= _blobs(frame)
@@ -154,13 +154,13 @@ def _blobs(frame: Frame) -> set[str]:
     return {f"blobs/{blob.name.hex()}" for blob in frame.blobs}
 
 
-def _remove(place: Medium, names: Iterable[str], *, dry_run: bool = False) -> Collected:
+def _remove(backend: Medium, names: Iterable[str], *, dry_run: bool = False) -> Collected:
     """Remove items, and put back those that a call has come to need meanwhile."""
     count = size = 0
     listed = sorted(names)
     for at in range(0, len(listed), _FEW):
         some = listed[at : at + _FEW]
-        store = {name: _store_of(place, name) for name in some}
+        store = {name: _store_of(backend, name) for name in some}
         found: dict[str, Any] = {}
         for name in some:
             item = store[name].get(name)
@@ -170,30 +170,30 @@ def _remove(place: Medium, names: Iterable[str], *, dry_run: bool = False) -> Co
         size += sum(len(item) for item in found.values())
         if dry_run:
             continue
-        with _alone(place):
+        with _alone(backend):
             for name in found:
                 store[name].delete(name)
             matter = {name for name in found if not name.startswith(_LEFT)}
-            for name in _needed(place, matter):
+            for name in _needed(backend, matter):
                 store[name].put(name, found[name])
                 count, size = count - 1, size - len(found[name])
     return Collected(count, size)
 
 
-def _alone(place: Medium) -> AbstractContextManager[None]:
+def _alone(backend: Medium) -> AbstractContextManager[None]:
     """While no writer of this host is between its blobs and its call, where locks can tell."""
-    return place.locks.collecting_blobs() if isinstance(place.locks, Locks) else nullcontext()
+    return backend.locks.collecting_blobs() if isinstance(backend.locks, Locks) else nullcontext()
 
 
-def _needed(place: Medium, names: set[str]) -> set[str]:
+def _needed(backend: Medium, names: set[str]) -> set[str]:
     """Which of these items, now gone, a call names."""
     if not names:
         return names
-    used = _named(place)
+    used = _named(backend)
     again = {key for key in used if key.startswith("values/")} & names
     blobs = {name for name in names - again if name.startswith("blobs/")}
     if blobs:
-        items = place.values.items
+        items = backend.values.items
         for name in items.keys("values/"):
             if name in used:
                 item = items.get(name)
@@ -204,8 +204,8 @@ def _needed(place: Medium, names: set[str]) -> set[str]:
     return again | (blobs & used)
 
 
-def _store_of(place: Medium, name: str) -> Any:
-    return place.calls.items if name.startswith(_LEFT) else place.values.items
+def _store_of(backend: Medium, name: str) -> Any:
+    return backend.calls.items if name.startswith(_LEFT) else backend.values.items
 
 
 def _noted(item: bytes | None) -> dict[str, tuple[float, str]]:
@@ -217,13 +217,13 @@ def _noted(item: bytes | None) -> dict[str, tuple[float, str]]:
         return {}
 
 
-def _leases(place: Medium, now: float) -> tuple[float, dict[str, str]]:
+def _leases(backend: Medium, now: float) -> tuple[float, dict[str, str]]:
     """When the oldest lease that somebody holds was taken; and what the dead left, with marks that
     would change if they lived.
     """
     oldest, left = float("inf"), {}
-    if isinstance(place.locks, (ItemLocks, Locks)):  # some may be left from when it was shared
-        items = place.calls.items
+    if isinstance(backend.locks, (ItemLocks, Locks)):  # some may be left from when it was shared
+        items = backend.calls.items
         for name in list(items.keys("leases/")):
             item = items.get(name)
             if item is None:

@@ -38,19 +38,19 @@ def private_file(path: Path, trust: bool) -> None:
         UntrustedSource: others can write to either, and they are not trusted.
         StoreError: it can't be made.
     """
-    place = path.parent
+    backend = path.parent
     try:
-        if not place.is_dir():
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists() and os.access(place, os.W_OK):
+        if not backend.is_dir():
+            backend.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists() and os.access(backend, os.W_OK):
             # Linked, not opened: closing any descriptor of a file drops SQLite's locks on it.
             with (
-                Parts(place, 0o600).writing(memoryview(b"")) as part,
+                Parts(backend, 0o600).writing(memoryview(b"")) as part,
                 contextlib.suppress(OSError),
             ):
                 path.hardlink_to(part)
         if not trust:
-            refuse_untrusted(place)
+            refuse_untrusted(backend)
             if path.exists():
                 refuse_untrusted(path)
     except OSError as error:

@@ -49,7 +49,7 @@ class StoreContract:
 
     # -- what a subclass says ---------------------------------------------------------------------
 
-    def make(self, place: Path) -> Any:
+    def make(self, backend: Path) -> Any:
         """Your store, in an empty directory; called again, the same store opened a second time."""
         raise NotImplementedError("say how your store is made: def make(self, place)")
 
@@ -58,7 +58,7 @@ class StoreContract:
         if hasattr(store, "close"):
             store.close()
 
-    def accessor(self, store: Any, place: Path) -> Accessor | None:
+    def accessor(self, store: Any, backend: Path) -> Accessor | None:
         """A way around the store, to its medium; None: there is none."""
         return None
 
@@ -348,8 +348,8 @@ class StoreContract:
         keeping.put(key, item)
         self.check(keeping, key, item)
 
-    def _around(self, store: Any, place: Path) -> Accessor:
-        found = self.accessor(store, place)
+    def _around(self, store: Any, backend: Path) -> Accessor:
+        found = self.accessor(store, backend)
         if found is None:
             pytest.skip("there is no way around this store")
         return found

@@ -522,7 +522,7 @@ def test_a_store_that_fails_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
         raise StoreError("the server is gone")
 
     for name in ("fetch", "commit"):
-        monkeypatch.setattr(cache.kept.place, name, fail)
+        monkeypatch.setattr(cache.kept.backend, name, fail)
     with pytest.warns(KeptWarning, match="the server is gone"):
         assert execute(cache, ONE + B, "b") == (-1, ["a", "b"])
 

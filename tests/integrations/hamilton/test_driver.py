@@ -330,7 +330,7 @@ def test_a_store_that_fails_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> Non
     from wellkept.errors import StoreError
 
     cache = adapter(new("files"))
-    place = cache.metadata_store.cache.place
+    place = cache.metadata_store.cache.backend
 
     def fail(*_: Any, **__: Any) -> Any:
         raise StoreError("the server is gone")

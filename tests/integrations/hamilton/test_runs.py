@@ -242,7 +242,7 @@ os._exit(0)
 
 def test_the_end_of_a_run_waits_for_a_store_that_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     dr = with_adapter(builder(module(CHAIN))).build()
-    store = type(dr.cache.kept.place.notes)
+    store = type(dr.cache.kept.backend.notes)
     real = store.put_many
 
     def refuse(self: Any, items: Any) -> None:

@@ -27,7 +27,7 @@ def set_version(watch: Watch, key: str = "key") -> None:
 
 
 def commits(cache: wellkept.Cache) -> int:
-    token = cache.place.token()
+    token = cache.backend.token()
     assert token is not None
     return token[0]
 

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from wellkept.caches import Cache
-from wellkept.caches.place import inner
 from wellkept.codecs import Frame
 from wellkept.codecs.filed import read, says
 from wellkept.errors import EncodeError, Undigestible
 from wellkept.hashing import buffer_digest, digest_bytes
 from wellkept.records import Buffer, Digest, Value
+from wellkept.stores.backend import inner
 
 __all__ = ["FORMAT", "Formats"]
 
@@ -51,10 +51,10 @@ class Formats:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._swept = False
-        place = inner(cache.place, write=False)
-        self._blobs = getattr(place, "blobs", None)
+        backend = inner(cache.backend, write=False)
+        self._blobs = getattr(backend, "blobs", None)
         if self._blobs is not None:
-            self.root = Path(place.root) / "formats"
+            self.root = Path(backend.root) / "formats"
         else:
             self.root = Path(tempfile.mkdtemp(prefix="wellkept-formats-"))
             weakref.finalize(self, _remove, self.root, os.getpid())
@@ -166,7 +166,7 @@ class Formats:
             DecodeError: the file is missing or damaged, or its loader is not there or fails.
             StoreError: the store can't be read.
         """
-        head, (data,) = self._cache.place.load(frame)
+        head, (data,) = self._cache.backend.load(frame)
         return self.read(bytes(head), data, data_version)
 
     def read(self, head: bytes, data: Buffer, data_version: str) -> Any:

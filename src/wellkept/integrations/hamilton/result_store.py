@@ -19,7 +19,6 @@ from hamilton.caching.stores.base import MetadataStore, ResultRetrievalError, Re
 from wellkept.caches import Cache, active, open_cache
 from wellkept.caches.encoded import encoded
 from wellkept.caches.opening import reopen
-from wellkept.caches.place import each_call
 from wellkept.caches.tier import Entry
 from wellkept.codecs import Frame
 from wellkept.errors import ConfigError, EncodeError, KeptError, NewerSchema, StoreError, tell
@@ -28,6 +27,7 @@ from wellkept.hashing.keys import call_key
 from wellkept.integrations.hamilton.formats import FORMAT, Formats
 from wellkept.integrations.hamilton.run_history import CLOCK
 from wellkept.records import Argument, Call, Digest, Value
+from wellkept.stores.backend import each_call
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.openers import scheme_of
 
@@ -72,14 +72,14 @@ def commit(cache: Cache, value: Value, call: Call) -> Call:
     Raises:
         StoreError: it can't be written.
     """
-    place = cache.place
+    backend = cache.backend
     done: Any
     beside = CLOCK.waiting(cache)
-    if beside is not None and type(place) is Embedded:
+    if beside is not None and type(backend) is Embedded:
         frame = Frame(beside[1].codec, beside[1].head)
-        done = place.commit(call, value, None, (beside[0], frame))
+        done = backend.commit(call, value, None, (beside[0], frame))
     else:
-        done = place.commit(call, value)
+        done = backend.commit(call, value)
     if done is None:
         cache.tier.clear()
     else:
@@ -148,7 +148,7 @@ class Shelf:
         value, digest = encoded(result, "pickle")
         call = self._call(text, value, Digest.of(digest), seconds, metadata)
         if not (
-            wait and type(self.cache.place) is Embedded and CLOCK.wait(self.cache, call, value)
+            wait and type(self.cache.backend) is Embedded and CLOCK.wait(self.cache, call, value)
         ):
             commit(self.cache, value, call)
 

@@ -10,12 +10,12 @@ from typing import Any
 from hamilton.caching.stores.base import ResultRetrievalError, ResultStore
 
 from wellkept.caches import Cache
-from wellkept.caches.place import each_call
 from wellkept.errors import ConfigError, DecodeError, NotKept
 from wellkept.integrations.hamilton.formats import FORMAT, Formats
 from wellkept.integrations.hamilton.metadata_store import KeptMetadataStore
 from wellkept.integrations.hamilton.result_store import cache_of
 from wellkept.records import Call
+from wellkept.stores.backend import each_call
 
 
 def node_calls(cache: Cache) -> Iterator[Call]:

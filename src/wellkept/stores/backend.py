@@ -1,4 +1,4 @@
-"""What a cache needs of where its records live, and what lies beneath a place made of another."""
+"""The interface of what a cache keeps its records in, and what lies beneath a backend made of another."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from wellkept.stores.notes import Notes
 if TYPE_CHECKING:
     from wellkept.conditions import Query
 
-__all__ = ["Place", "each_call", "inner"]
+__all__ = ["Backend", "each_call", "inner"]
 
 
-class Place(Protocol):
-    """What a cache needs of where its records live: the embedded store, or a medium."""
+class Backend(Protocol):
+    """What a cache needs of what its records live in: the embedded store, or a byte store."""
 
     @property
     def words(self) -> Any: ...
@@ -48,18 +48,18 @@ class Place(Protocol):
     def close(self) -> None: ...
 
 
-def inner(place: Any, *, write: bool) -> Any:
-    """The place at the bottom of derived ones.
+def inner(backend: Any, *, write: bool) -> Any:
+    """Return the backend at the bottom of derived ones.
 
     Raises:
         StoreError: it is to be written, and one of them is not written to.
     """
     while True:
-        if write and not getattr(place, "writable", True):
+        if write and not getattr(backend, "writable", True):
             raise StoreError(
                 "this cache is only read from; do that with the cache it was made from"
             )
-        beneath = getattr(place, "place", None)
+        beneath = getattr(backend, "backend", None)
         if beneath is None:
-            return place
-        place = beneath
+            return backend
+        backend = beneath
