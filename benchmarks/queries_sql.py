@@ -35,7 +35,7 @@ def fill(service: Service, cache: wellkept.Cache, calls: int) -> Any:
 
     sample(0)
     like = sample.call(0)
-    frame = cache.backend.fetch(like.key.raw).frame.pack()
+    envelope = cache.backend.fetch(like.key.raw).envelope.pack()
     first = time.time() - calls
 
     def made(n: int) -> Any:
@@ -54,7 +54,7 @@ def fill(service: Service, cache: wellkept.Cache, calls: int) -> Any:
             copy.set_types(["text", "bytea"])
             for n in range(1, calls):
                 call = made(n)
-                copy.write_row((f"calls/{call.key}", pack_call(call, frame)))
+                copy.write_row((f"calls/{call.key}", pack_call(call, envelope)))
                 terms.append((f"calls/{call.key}", terms_of(call)))
         columns = f"COPY {name}_terms (name, field, value) FROM STDIN (FORMAT BINARY)"
         with cursor.copy(columns) as copy:

@@ -1,4 +1,4 @@
-"""Signatures: what one key vouches for, no other value, frame or key does."""
+"""Signatures: what one key vouches for, no other value, envelope or key does."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wellkept.codecs import Blob, Frame
+from wellkept.codecs import Blob, Envelope
 from wellkept.codecs.signing import Key, sign, signed_by
 
 KEY = Key(bytes(range(32)))
 DIGEST = b"d" * 32
-FRAME = Frame("pickle", b"payload", (Blob(5, b"n" * 32),))
+FRAME = Envelope("pickle", b"payload", (Blob(5, b"n" * 32),))
 
 
 def keys(*of: Key) -> dict[bytes, Key]:
@@ -22,7 +22,7 @@ def keys(*of: Key) -> dict[bytes, Key]:
 
 def test_a_signed_frame_travels_and_is_believed() -> None:
     made = sign(KEY, DIGEST, FRAME)
-    again = Frame.unpack(made.pack())
+    again = Envelope.unpack(made.pack())
     assert again == made
     assert signed_by(keys(Key.new(), KEY), DIGEST, again) == KEY
     assert sign(KEY, DIGEST, again) == made, "signed anew, not twice"

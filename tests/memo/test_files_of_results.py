@@ -164,5 +164,5 @@ def test_what_names_no_file_costs_nothing(cache: Cache) -> None:
     f()
     row = cache.backend.fetch(f.key().raw)
     assert row is not None
-    assert row.frame is not None
-    assert row.frame.codec == "pickle"
+    assert row.envelope is not None
+    assert row.envelope.codec == "pickle"

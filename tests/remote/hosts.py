@@ -59,13 +59,13 @@ class Served:
         asked, self.desk.asked = self.desk.asked, []
         return [verb for verb in asked if verb != "notes.put"]
 
-    def place(self, port: int | None = None, **options: Any) -> Piped:
-        """A client's place; `port` is of what stands between."""
+    def backend(self, port: int | None = None, **options: Any) -> Piped:
+        """A client's backend; `port` is of what stands between."""
         command = [sys.executable, "-I", "-S", str(RELAY), str(port or self.port)]
         return Piped(command, **options)
 
     def client(self, *, memory: int | str = "256 MB", **options: Any) -> wellkept.Cache:
-        """A client's cache; see `place`."""
+        """A client's cache; see `backend`."""
         return wellkept.Cache(backend=self.backend(**options), memory=memory)
 
     def _accept(self) -> None:

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wellkept
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.conditions import Query
 from wellkept.errors import KeptError
 from wellkept.remote.backend import RemoteBackend
@@ -42,7 +42,7 @@ from wellkept.testing import items
 
 KEYS = [items.key(n) for n in range(3)]
 CALL = items.call(KEYS[0], 1, 100)
-ITEM = pack_call(CALL, Frame("pickle", b"N.").pack())
+ITEM = pack_call(CALL, Envelope("pickle", b"N.").pack())
 
 leaves = st.one_of(
     *(st.none(), st.booleans(), st.integers(-(1 << 63), (1 << 63) - 1), st.floats()),
@@ -52,7 +52,7 @@ leaves = st.one_of(
         st.sampled_from([bytes.fromhex(k) for k in KEYS]),
     ),
     st.sampled_from(
-        [ITEM, Body.of(CALL).pack(), Frame("pickle", b"N.").pack(), seal(b"k" * 32, b"")]
+        [ITEM, Body.of(CALL).pack(), Envelope("pickle", b"N.").pack(), seal(b"k" * 32, b"")]
     ),
     st.sampled_from([*KEYS, "calls", "values", "notes", pack_uses(1, 2.0)]),
 )
@@ -176,7 +176,7 @@ ASKS: dict[str, Any] = {
     "fetch": lambda p: p.fetch(RAW),
     "claim": lambda p: p.claim(RAW),
     "fetch_many": lambda p: p.fetch_many([RAW]),
-    "load": lambda p: (f := p.fetch(RAW)) and f.frame and p.load(f.frame),
+    "load": lambda p: (f := p.fetch(RAW)) and f.envelope and p.load(f.envelope),
     "commit": lambda p: p.commit(CALL, items.value(1, 3_000_000)),
     "find": lambda p: list(p.find(Query())),
     "found": lambda p: p.found(Query()),

@@ -350,8 +350,10 @@ def test_a_client_that_reads_slowly_holds_up_nobody(host: Served) -> None:
             f(x)
         slow = socket.create_connection(("127.0.0.1", host.port))
         for n in range(1, 60):
-            frame = host.cache.backend.fetch(f.key(n % 20).raw).frame
-            content = pack(["blob", {"name": frame.blobs[0].name, "size": frame.blobs[0].size}])
+            envelope = host.cache.backend.fetch(f.key(n % 20).raw).envelope
+            content = pack(
+                ["blob", {"name": envelope.blobs[0].name, "size": envelope.blobs[0].size}]
+            )
             slow.sendall(HEADER.pack(len(content), REQUEST, n) + content)
         for x in range(20):
             assert right(f(x), x)

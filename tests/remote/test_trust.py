@@ -16,7 +16,7 @@ from tests.remote.hosts import Served
 
 import wellkept
 from wellkept import KeptWarning, Stack, StoreError, UntrustedSource
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.records import Value
 from wellkept.stores.keyring import Keyring, keys_path
 
@@ -140,9 +140,9 @@ def test_others_need_a_key_that_both_have(
         f(1)
         assert f(1) == Box(1)
         assert counted.runs == 1
-        frame = host.cache.backend.fetch(f.key(1).raw).frame
-        assert isinstance(frame, Frame)
-        assert len(frame.signature) == 40
+        envelope = host.cache.backend.fetch(f.key(1).raw).envelope
+        assert isinstance(envelope, Envelope)
+        assert len(envelope.signature) == 40
     theirs = as_another_user(monkeypatch, home, "them")
     with host.client() as cache:
         f = counted.into(cache, strict=True)
@@ -178,7 +178,7 @@ def test_rotated(host: Served, home: Path, monkeypatch: pytest.MonkeyPatch) -> N
         f(2)
         assert (f(1), f(2)) == (Box(1), Box(2))
         assert counted.runs == 2
-        signed = [host.cache.backend.fetch(f.key(x).raw).frame.signature[:8] for x in (1, 2)]
+        signed = [host.cache.backend.fetch(f.key(x).raw).envelope.signature[:8] for x in (1, 2)]
         assert signed == [old.key.name, fresh.key.name]
 
 
@@ -191,7 +191,7 @@ def test_a_signature_is_of_one_value(
     with host.client() as cache:
         f = counted.into(cache, strict=True)
         f(1), f(2)
-        other = host.cache.backend.fetch(f.key(2).raw).frame
+        other = host.cache.backend.fetch(f.key(2).raw).envelope
         call = host.cache.calls.get(str(f.key(1)))
         host.cache.backend.record(call, other)
         with pytest.warns(KeptWarning, match="not trusted"):

@@ -68,7 +68,7 @@ class WebServed:
         asked, self.desk.asked = self.desk.asked, []
         return [verb for verb in asked if verb != "notes.put"]
 
-    def place(self, **options: Any) -> Http:
+    def backend(self, **options: Any) -> Http:
         """A client's place."""
         return Http(self.url, token=self.token, **options)
 

@@ -116,8 +116,8 @@ class _Through:
         quick: Callable[[Query], Any] | None = getattr(self.backend, "table", None)
         return None if quick is None else quick(query)
 
-    def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
-        return self.backend.load(frame)
+    def load(self, envelope: Any) -> tuple[Buffer, Sequence[Buffer]]:
+        return self.backend.load(envelope)
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         """Dropped: the caller has its result."""

@@ -125,11 +125,11 @@ class Keeper:
             return None
         if row is None:
             return None
-        if row.frame is None:  # the result was evicted, or its row is damaged; its record stays
+        if row.envelope is None:  # the result was evicted, or its row is damaged; its record stays
             if len(self._evicted) < _MANY:
                 self._evicted[key] = row.body.result
             return None
-        entry = Entry(row.body, row.frame)
+        entry = Entry(row.body, row.envelope)
         if token is not None and row.exact:
             tier.add(key, entry, token)
         return entry
@@ -153,11 +153,11 @@ class Keeper:
             StoreError: it can't be read.
         """
         entry.hot = True
-        frame = entry.frame
-        if frame is None:  # read once: another thread may fix the entry meanwhile
+        envelope = entry.envelope
+        if envelope is None:  # read once: another thread may fix the entry meanwhile
             return entry.value
-        payload, buffers = self.backend.load(frame)
-        codec = frame.codec
+        payload, buffers = self.backend.load(envelope)
+        codec = envelope.codec
         if codec == "pickle":  # most are
             value = decode_pickle(payload, buffers)
         else:
@@ -303,8 +303,8 @@ class Keeper:
             self.counts["write failures"] += 1
             raise
         if done is not None and self.tier.limit:
-            step, body, frame = done
-            entry = Entry(body, frame)
+            step, body, envelope = done
+            entry = Entry(body, envelope)
             entry.fix(result)
             self.tier.advance(step, key, entry)
         return call

@@ -36,6 +36,6 @@ def find_many(cache: Keeper, keys: Iterable[bytes]) -> dict[bytes, Entry]:
         some = wanted[start : start + _ONCE]
         backend: Any = cache.backend
         for key, row in backend.fetch_many(some).items():
-            if row.frame is not None:
-                found[key] = Entry(row.body, row.frame)
+            if row.envelope is not None:
+                found[key] = Entry(row.body, row.envelope)
     return found

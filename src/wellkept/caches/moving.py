@@ -144,19 +144,19 @@ def _copied(
         there = target.backend.fetch(key)
     except DecodeError:  # damaged there: written anew
         there = None
-    if there is not None and there.frame is not None and there.body.result == call.result.raw:
+    if there is not None and there.envelope is not None and there.body.result == call.result.raw:
         done.same += 1
         return True
     if (
         there is not None
-        and there.frame is not None
+        and there.envelope is not None
         and overwrite is not True
         and (overwrite is False or there.body.created >= call.created)
     ):
         done.other += 1
         return False
     row = source.backend.fetch(key)
-    if row is None or row.frame is None or row.body.result != call.result.raw:
+    if row is None or row.envelope is None or row.body.result != call.result.raw:
         done.skipped += 1  # its result was evicted; or just now, somebody kept another
         return False
     if not dry_run:
@@ -173,7 +173,7 @@ def _copied(
 
 def _has(cache: Cache, call: Call) -> bool:
     row = cache.backend.fetch(call.key.raw)
-    return row is not None and row.frame is not None and row.body.result == call.result.raw
+    return row is not None and row.envelope is not None and row.body.result == call.result.raw
 
 
 def transform(
@@ -217,7 +217,7 @@ def transform(
 def rewritten(cache: Cache, call: Call, new: Call, *, dry_run: bool) -> bool:
     """Whether the new record stands beside the old one, with the old one's result."""
     row = cache.backend.fetch(call.key.raw)
-    if row is None or row.frame is None or row.body.result != call.result.raw:
+    if row is None or row.envelope is None or row.body.result != call.result.raw:
         return False  # a record without its result stays as it is
     if not dry_run:
         cache.backend.commit(new, value_of(cache.backend, row))
@@ -234,7 +234,7 @@ def migrate(cache: Cache, *, dry_run: bool = False, progress: Progress = None) -
         if call is not None and call.result not in now:
             with contextlib.suppress(DecodeError):
                 row = cache.backend.fetch(call.key.raw)
-                if row is not None and row.frame is not None:
+                if row is not None and row.envelope is not None:
                     now[call.result] = _digest_today(cache, call, row)
 
     def anew(call: Call) -> Call:

@@ -24,14 +24,14 @@ _NOTHING: Any = object()
 class Entry:
     """A fetched call: its body, and its result as an object or as encoded bytes."""
 
-    __slots__ = ("body", "cost", "frame", "hot", "value")
+    __slots__ = ("body", "cost", "envelope", "hot", "value")
 
     cost: int
     """Bytes of memory that it counts for, once it is in a tier."""
 
-    def __init__(self, body: Body, frame: Any) -> None:
+    def __init__(self, body: Body, envelope: Any) -> None:
         self.body = body
-        self.frame = frame
+        self.envelope = envelope
         self.hot = False
         self.value = _NOTHING
 
@@ -44,14 +44,14 @@ class Entry:
         """Keep the decoded object where its type allows that."""
         if type(value) in SCALARS and self.body.state == 0:
             self.value = value
-            self.frame = None
+            self.envelope = None
 
     def measure(self) -> int:
         """Bytes of memory, about."""
-        frame = self.frame
-        if frame is None:
+        envelope = self.envelope
+        if envelope is None:
             return _OVERHEAD + sys.getsizeof(self.value)
-        return _OVERHEAD + len(frame.payload or b"") + 100 * len(frame.blobs)
+        return _OVERHEAD + len(envelope.payload or b"") + 100 * len(envelope.blobs)
 
 
 class Tier:

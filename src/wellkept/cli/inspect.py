@@ -23,29 +23,29 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
         DecodeError: it is damaged, or can't be decoded here.
     """
     held = cache.backend.fetch(call.key.raw)
-    frame = None if held is None else held.frame
-    if frame is None:
+    envelope = None if held is None else held.envelope
+    if envelope is None:
         return {"codec": None, "blobs": 0, "loaded": False, "text": None}
     shown = None
     if load:
         from wellkept.codecs import decoder
 
-        payload, buffers = cache.backend.load(frame)
-        value = decoder(frame.codec)(payload, buffers)
+        payload, buffers = cache.backend.load(envelope)
+        value = decoder(envelope.codec)(payload, buffers)
         if call.state == "failed" and isinstance(value, list) and value:
             value = value[0]  # its causes follow
         shown = _text(value)
-    elif frame.codec == "file":
+    elif envelope.codec == "file":
         from wellkept.codecs.filed import says
 
-        said = says(cache.backend.load(frame)[0])
+        said = says(cache.backend.load(envelope)[0])
         shown = (
             f"a file of the format {said['format']}, read by {said['loader']}; --value does that"
         )
-    elif frame.codec == "json":  # nothing runs when JSON is read
-        payload, _ = cache.backend.load(frame)
+    elif envelope.codec == "json":  # nothing runs when JSON is read
+        payload, _ = cache.backend.load(envelope)
         shown = _short(bytes(payload[: 4 * _CHARACTERS]).decode(errors="replace"))
-    return {"codec": frame.codec, "blobs": len(frame.blobs), "loaded": load, "text": shown}
+    return {"codec": envelope.codec, "blobs": len(envelope.blobs), "loaded": load, "text": shown}
 
 
 def _text(value: Any) -> str:

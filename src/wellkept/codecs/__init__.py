@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import Any
 
 from wellkept.codecs import pickled
-from wellkept.codecs.frame import Blob, Frame
+from wellkept.codecs.envelope import Blob, Envelope
 from wellkept.codecs.pickled import LARGE
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.records import Buffer, Value
 
-__all__ = ["LARGE", "NAMES", "Blob", "Frame", "check", "decode", "decoder", "encode"]
+__all__ = ["LARGE", "NAMES", "Blob", "Envelope", "check", "decode", "decoder", "encode"]
 
 _MODULES = {
     "json": "wellkept.codecs.jsoned",

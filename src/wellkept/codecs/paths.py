@@ -29,7 +29,7 @@ from wellkept.records import Buffer, Value
 __all__ = ["PATHS", "PLAIN_PATHS", "OutOfDateError", "decode", "decode_plain", "look", "stamped"]
 
 PATHS = "paths"
-"""The codec's name in a frame."""
+"""The codec's name in an envelope."""
 PLAIN_PATHS = "plain paths"
 """That of one from elsewhere, which nobody signed."""
 _MARKS = (b"pathlib", b"File\x94")  # one of them is in every pickle that names a file

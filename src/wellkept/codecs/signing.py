@@ -1,7 +1,7 @@
 """Signatures of encoded values: who made one, as far as those tell who share a key.
 
 A signature is the first 8 bytes of the key's name and a keyed BLAKE3 of 32 bytes, over the digest of
-the value and its frame (codec, names of blobs, payload). So nobody without the key can make bytes that
+the value and its envelope (codec, names of blobs, payload). So nobody without the key can make bytes that
 pass for a value, or pass one value for another.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from wellkept.codecs.frame import Frame
+from wellkept.codecs.envelope import Envelope
 
 __all__ = ["Key", "sign", "signed_by"]
 
@@ -40,21 +40,21 @@ class Key(NamedTuple):
         return f"Key({self.name.hex()})"
 
 
-def sign(key: Key, digest: bytes, frame: Frame) -> Frame:
-    """The frame of the value with this digest, signed in place of any signature that it had."""
-    return frame._replace(signature=key.name + _mac(key, digest, frame))
+def sign(key: Key, digest: bytes, envelope: Envelope) -> Envelope:
+    """The envelope of the value with this digest, signed in place of any signature that it had."""
+    return envelope._replace(signature=key.name + _mac(key, digest, envelope))
 
 
-def signed_by(keys: Mapping[bytes, Key], digest: bytes, frame: Frame) -> Key | None:
-    """Which of these keys, by name, signed the frame for this digest; None: none of them."""
-    signature = bytes(frame.signature)
+def signed_by(keys: Mapping[bytes, Key], digest: bytes, envelope: Envelope) -> Key | None:
+    """Which of these keys, by name, signed the envelope for this digest; None: none of them."""
+    signature = bytes(envelope.signature)
     key = keys.get(signature[:8])
-    if key is None or not hmac.compare_digest(signature[8:], _mac(key, digest, frame)):
+    if key is None or not hmac.compare_digest(signature[8:], _mac(key, digest, envelope)):
         return None
     return key
 
 
-def _mac(key: Key, digest: bytes, frame: Frame) -> bytes:
-    bare = Frame(frame.codec, frame.payload, frame.blobs)
+def _mac(key: Key, digest: bytes, envelope: Envelope) -> bytes:
+    bare = Envelope(envelope.codec, envelope.payload, envelope.blobs)
     own = blake3(key.secret, derive_key_context=_MAC).digest()
     return blake3(digest + bare.pack(), key=own).digest()

@@ -7,12 +7,12 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from wellkept.codecs import Blob, Frame, decoder, encode
+from wellkept.codecs import Blob, Envelope, decoder, encode
 from wellkept.errors import ConfigError, DamagedValue, DecodeError, EncodeError
 from wellkept.stores.body import seal, unseal
 
 Data = str | bytes
-"""An encoded value: JSON text, or a sealed frame (see `wellkept.kv.entry`)."""
+"""An encoded value: JSON text, or a sealed envelope (see `wellkept.kv.entry`)."""
 
 ANY: Final = -2
 PRESENT: Final = -1
@@ -314,7 +314,7 @@ def dump(value: Any) -> Data:
             f"can't encode a {type(value).__qualname__}: it is nested too deep"
         ) from error
     blobs = tuple(Blob(memoryview(buffer).nbytes, _UNNAMED) for buffer in made.buffers)
-    head = Frame(made.codec, made.head, blobs).pack()
+    head = Envelope(made.codec, made.head, blobs).pack()
     return seal(b"", b"".join((_LENGTH.pack(len(head)), head, *made.buffers)))
 
 
@@ -339,16 +339,16 @@ def load(data: Data) -> Any:
     try:
         (size,) = _LENGTH.unpack_from(content)
         at = _LENGTH.size + size
-        frame = Frame.unpack(bytes(content[_LENGTH.size : at]))
+        envelope = Envelope.unpack(bytes(content[_LENGTH.size : at]))
     except struct.error as error:
         raise DamagedValue("an entry is damaged: it is cut short") from error
     buffers = []
-    for blob in frame.blobs:
+    for blob in envelope.blobs:
         buffers.append(content[at : at + blob.size])
         at += blob.size
-    if frame.payload is None:
+    if envelope.payload is None:
         raise DecodeError("an entry has no payload")
-    return decoder(frame.codec)(frame.payload, buffers)
+    return decoder(envelope.codec)(envelope.payload, buffers)
 
 
 _PLAIN = frozenset((str, int, bool, float, type(None)))

@@ -93,7 +93,7 @@ def bless(function: Kept[..., Any], *, code: str | None = None, dry_run: bool = 
             metadata=dict(call.metadata) | {"blessed": note},
         )
         there = cache.backend.fetch(new.key.raw)
-        if there is not None and there.frame is not None:
+        if there is not None and there.envelope is not None:
             done["same"] += 1
             continue
         try:

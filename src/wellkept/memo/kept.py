@@ -164,7 +164,7 @@ class Kept(Generic[P, R]):
             if body.state or (body.expires != _NEVER and body.expires <= time.time()):
                 return MISSING
             if (
-                entry.frame is None
+                entry.envelope is None
             ):  # decoded already; read first, as another thread may do that now
                 entry.hot, result = True, entry.value
             else:

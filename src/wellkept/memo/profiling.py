@@ -65,12 +65,12 @@ def _parts(
     """What the parts of a hit take from the store, and from memory. Nothing is counted."""
     cache, backend = found.cache, found.cache.backend
     row = backend.fetch(found.key)
-    if row is None or row.frame is None:
+    if row is None or row.envelope is None:
         raise NotKept(f"{kept.__qualname__}(…) was thrown away while it was measured")
 
     def load() -> Any:
-        payload, buffers = backend.load(row.frame)
-        return decoder(row.frame.codec)(payload, buffers)
+        payload, buffers = backend.load(row.envelope)
+        return decoder(row.envelope.codec)(payload, buffers)
 
     parts = {
         "key": measured(lambda: kept.locator.items(values, found.values)),

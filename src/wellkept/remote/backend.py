@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from blake3 import blake3
 
-from wellkept.codecs import LARGE, Blob, Frame
+from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError, KeptError, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest, Value
@@ -169,20 +169,20 @@ class RemoteValues:
         self._backend = backend
 
     def get(self, key: str) -> Value | None:
-        def read(packed: Any) -> Frame | None:
-            return None if packed is None else Frame.unpack(bytes(packed))
+        def read(packed: Any) -> Envelope | None:
+            return None if packed is None else Envelope.unpack(bytes(packed))
 
         found = self._backend.asked("value.get", {"key": str(Digest(key))}, read)
         if found is None:
             return None
-        frame = self._backend.trusted(Digest(key).raw, found)
-        payload, buffers = self._backend.load(frame)
-        return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
+        envelope = self._backend.trusted(Digest(key).raw, found)
+        payload, buffers = self._backend.load(envelope)
+        return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
     def put(self, key: str, item: Value) -> None:
         digest = Digest(key)
-        frame, sent = self._backend.send_blobs(digest.raw, item)
-        fields = {"key": str(digest), "frame": frame.pack(), "blobs": sent}
+        envelope, sent = self._backend.send_blobs(digest.raw, item)
+        fields = {"key": str(digest), "frame": envelope.pack(), "blobs": sent}
         self._backend.line.ask("value.put", fields)
 
     def delete(self, key: str) -> None:
@@ -273,7 +273,7 @@ T = TypeVar("T")
 
 
 class Sent(NamedTuple):
-    """A frame, with its blobs where they came with it."""
+    """An envelope, with its blobs where they came with it."""
 
     codec: str
     payload: bytes | memoryview | None
@@ -286,7 +286,7 @@ class Found(NamedTuple):
     """What a fetch finds."""
 
     body: Body
-    frame: Sent | None
+    envelope: Sent | None
     exact: bool = False
     """No memory tier stands before it: a server can't tell that something has changed."""
 
@@ -326,7 +326,7 @@ class RemoteBackend:
     # -- one trip ---------------------------------------------------------------------------------
 
     def fetch(self, key: bytes) -> Found | None:
-        """The call under a key and its result's frame, verified.
+        """The call under a key and its result's envelope, verified.
 
         Raises:
             DamagedValue: an item is damaged there.
@@ -383,43 +383,43 @@ class RemoteBackend:
         body = Body.unpack(_bytes(row["body"]))
         if "frame" not in row:
             return Found(body, None)
-        frame, sent = Frame.unpack(_bytes(row["frame"])), row.get("blobs")
-        if sent is not None and len(sent) != len(frame.blobs):
-            raise WireError(f"{self.line.where}: blobs that do not fit their frame")
+        envelope, sent = Envelope.unpack(_bytes(row["frame"])), row.get("blobs")
+        if sent is not None and len(sent) != len(envelope.blobs):
+            raise WireError(f"{self.line.where}: blobs that do not fit their envelope")
         contents = None if sent is None else [_bytes(item) for item in sent]
-        return Found(body, self.trusted(body.result, frame)._replace(contents=contents))
+        return Found(body, self.trusted(body.result, envelope)._replace(contents=contents))
 
-    def trusted(self, digest: bytes, frame: Frame) -> Sent:
-        """A frame, with the codec by which it may be decoded here."""
-        codec = self._trusts.codec(digest, frame)
-        return Sent(codec, frame.payload, frame.blobs, frame.signature)
+    def trusted(self, digest: bytes, envelope: Envelope) -> Sent:
+        """An envelope, with the codec by which it may be decoded here."""
+        codec = self._trusts.codec(digest, envelope)
+        return Sent(codec, envelope.payload, envelope.blobs, envelope.signature)
 
-    def load(self, frame: Any) -> tuple[Buffer, Sequence[Buffer]]:
-        """Payload and buffers of a frame, verified and free to be changed.
+    def load(self, envelope: Any) -> tuple[Buffer, Sequence[Buffer]]:
+        """Payload and buffers of an envelope, verified and free to be changed.
 
         Raises:
             DamagedValue: a blob is missing or damaged.
             StoreError: it can't be got.
         """
-        if not frame.blobs:
-            return frame.payload or b"", ()
+        if not envelope.blobs:
+            return envelope.payload or b"", ()
         if self._near is None:
-            return self._load(frame)
-        return self._near.load(frame, self._load)
+            return self._load(envelope)
+        return self._near.load(envelope, self._load)
 
-    def _load(self, frame: Any) -> tuple[Buffer, list[Buffer]]:
-        sent = frame.contents if isinstance(frame, Sent) else None
+    def _load(self, envelope: Any) -> tuple[Buffer, list[Buffer]]:
+        sent = envelope.contents if isinstance(envelope, Sent) else None
         buffers: list[Any] = []
-        for i, blob in enumerate(frame.blobs):
+        for i, blob in enumerate(envelope.blobs):
             try:
                 buffers.append(self._blob(blob) if sent is None else _verified(blob, sent[i]))
             except DamagedValue:
                 with contextlib.suppress(KeptError):  # who may only read leaves it
                     self.line.ask("mend", {"name": blob.name, "size": blob.size})
                 raise
-        if frame.payload is None:
+        if envelope.payload is None:
             return buffers.pop(), buffers
-        return frame.payload, buffers
+        return envelope.payload, buffers
 
     def _blob(self, blob: Blob) -> Buffer:
         with Download(blob) as content:
@@ -436,11 +436,11 @@ class RemoteBackend:
             StoreError: the server can't be reached, or does not take it.
         """
         key = call.key.raw
-        frame, sent = self.send_blobs(call.result.raw, value)
+        envelope, sent = self.send_blobs(call.result.raw, value)
         release = self.locks.holds(key)
         fields = {
             "key": key,
-            "record": pack_call(call, frame.pack()),
+            "record": pack_call(call, envelope.pack()),
             "blobs": sent,
             "release": release,
         }
@@ -450,8 +450,8 @@ class RemoteBackend:
         if release:
             self.locks.released(key)
 
-    def send_blobs(self, digest: bytes, value: Value) -> tuple[Frame, list[bytes | None]]:
-        """The signed frame of a value, and those of its blobs that go with it; the others are there
+    def send_blobs(self, digest: bytes, value: Value) -> tuple[Envelope, list[bytes | None]]:
+        """The signed envelope of a value, and those of its blobs that go with it; the others are there
         then.
         """
         names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
@@ -462,8 +462,8 @@ class RemoteBackend:
         views = [memoryview(item).cast("B") for item in content]
         blobs = tuple(Blob(len(view), name) for view, name in zip(views, names, strict=True))
         payload = None if len(content) > len(value.buffers) else value.head
-        frame = Frame(value.codec, payload, blobs, value.signature)
-        frame = self._trusts.signed(digest, frame)
+        envelope = Envelope(value.codec, payload, blobs, value.signature)
+        envelope = self._trusts.signed(digest, envelope)
         room = ROOM
         sent: list[bytes | None] = []
         for view in views:
@@ -477,7 +477,7 @@ class RemoteBackend:
             for i, size in there:
                 if size != len(views[i]):
                     self.line.send({"name": names[i], "size": len(views[i])}, views[i])
-        return frame, sent
+        return envelope, sent
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         """Add to the counts of uses."""

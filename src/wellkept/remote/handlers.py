@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from wellkept.codecs import Blob, Frame
+from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError, KeptError
 from wellkept.records import Call, Digest
 from wellkept.remote.staging import Host, Staged
@@ -185,14 +185,14 @@ class Desk:
         if found is None:
             return {}
         row: Fields = {"body": found.body.pack()}
-        frame = found.frame
-        if frame is None:
+        envelope = found.envelope
+        if envelope is None:
             return row
-        row["frame"] = frame.pack()
-        total = sum(blob.size for blob in frame.blobs)
-        if frame.blobs and total <= room[0]:
+        row["frame"] = envelope.pack()
+        total = sum(blob.size for blob in envelope.blobs)
+        if envelope.blobs and total <= room[0]:
             try:
-                row["blobs"] = [b"".join(self.host.read(blob)) for blob in frame.blobs]
+                row["blobs"] = [b"".join(self.host.read(blob)) for blob in envelope.blobs]
                 room[0] -= total
             except DecodeError:
                 pass  # told when they are asked for
@@ -211,11 +211,11 @@ class Desk:
 
     def _commit(self, fields: Fields, owner: str) -> Any:
         key = key_of(fields, "key")
-        call, frame = record_of(key, fields)
-        if frame is None:
+        call, envelope = record_of(key, fields)
+        if envelope is None:
             raise WireError("a commit without a result")
         uses = uses_of(fields.get("uses"))
-        self.host.commit(owner, call, frame, blobs_of(fields, frame), uses)
+        self.host.commit(owner, call, envelope, blobs_of(fields, envelope), uses)
         if fields.get("release"):
             self.holding.release(owner, key)
         return {}
@@ -252,14 +252,16 @@ class Desk:
         return {}
 
     def _value_get(self, fields: Fields, owner: str) -> Any:
-        found = self.backend.values.frame(Digest(text_of(fields, "key")))
-        frame = found[0] if isinstance(found, tuple) and not isinstance(found, Frame) else found
-        return None if frame is None else frame.pack()
+        found = self.backend.values.envelope(Digest(text_of(fields, "key")))
+        envelope = (
+            found[0] if isinstance(found, tuple) and not isinstance(found, Envelope) else found
+        )
+        return None if envelope is None else envelope.pack()
 
     def _value_put(self, fields: Fields, owner: str) -> Any:
-        frame = Frame.unpack(fields["frame"])
+        envelope = Envelope.unpack(fields["frame"])
         key = text_of(fields, "key")
-        self.host.put_value(owner, key, frame, blobs_of(fields, frame))
+        self.host.put_value(owner, key, envelope, blobs_of(fields, envelope))
         return {}
 
     def _value_delete(self, fields: Fields, owner: str) -> Any:
@@ -332,7 +334,7 @@ class Desk:
             calls = (call for _, call in each_call(self.backend.calls) if call is not None)
         else:
             calls = self.backend.find(read_query(fields["query"]))
-        return _gathered(_framed(call) for call in calls)
+        return _gathered(_enveloped(call) for call in calls)
 
     def upload(self, fields: Any, owner: str, right: str) -> Staged:
         """Where a blob that a client is about to send goes; `host.staged` when all of it came."""
@@ -364,8 +366,8 @@ def check(right: str, needed: str, verb: str) -> None:
         raise Refused(f"may not {verb}: that takes the right to {needed}, and this is to {right}")
 
 
-def record_of(key: bytes, fields: Fields) -> tuple[Call, Frame | None]:
-    """A record that a client sent, and the frame with it.
+def record_of(key: bytes, fields: Fields) -> tuple[Call, Envelope | None]:
+    """A record that a client sent, and the envelope with it.
 
     Raises:
         WireError: it is none, or not of this key.
@@ -383,7 +385,7 @@ def written(call: Call) -> list[Any]:
     return [str(call.key), pack_call(call, b""), uses]
 
 
-def _framed(call: Call) -> bytes:
+def _enveloped(call: Call) -> bytes:
     key, item, uses = written(call)
     head = len(item).to_bytes(4, "little") + len(uses).to_bytes(2, "little")
     return bytes.fromhex(key) + head + bytes(item) + bytes(uses)

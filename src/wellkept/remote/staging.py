@@ -16,7 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from wellkept.codecs import Blob, Frame
+from wellkept.codecs import Blob, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Call, Digest
@@ -179,7 +179,7 @@ class Host:
         if self._index is not None:
             self._index.blobs.doubt(blob.name.hex())
         with contextlib.suppress(DamagedValue):
-            self.backend.load(Frame("pickle", b"", (blob,)))
+            self.backend.load(Envelope("pickle", b"", (blob,)))
 
     # -- blobs on their way in --------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class Host:
     # -- what is kept -----------------------------------------------------------------------------
 
     def commit(
-        self, owner: str, call: Call, frame: Frame, sent: Mapping[bytes, bytes], uses: Any
+        self, owner: str, call: Call, envelope: Envelope, sent: Mapping[bytes, bytes], uses: Any
     ) -> None:
         """Keep a call and its result, whose blobs are sent with it, were staged, or are there.
 
@@ -227,19 +227,21 @@ class Host:
             DamagedValue: one is not what its name says.
         """
         with self._writing():
-            self._settle(owner, frame, sent)
-            self.backend.record(call, frame, uses)
+            self._settle(owner, envelope, sent)
+            self.backend.record(call, envelope, uses)
 
-    def put_value(self, owner: str, key: str, frame: Frame, sent: Mapping[bytes, bytes]) -> None:
+    def put_value(
+        self, owner: str, key: str, envelope: Envelope, sent: Mapping[bytes, bytes]
+    ) -> None:
         """Keep a value; raises as `commit`."""
         with self._writing():
-            self._settle(owner, frame, sent)
-            packed, digest = frame.pack(), Digest(key).raw
+            self._settle(owner, envelope, sent)
+            packed, digest = envelope.pack(), Digest(key).raw
             if self._index is None:
                 values: Any = self.backend.values
                 values.write(digest, packed)
                 return
-            size = len(frame.payload or b"") + sum(blob.size for blob in frame.blobs)
+            size = len(envelope.payload or b"") + sum(blob.size for blob in envelope.blobs)
             with self._index.database.writing() as c:
                 put_value(c, digest, packed, size)
 
@@ -249,8 +251,8 @@ class Host:
         writing = getattr(self.backend.locks, "writing_blobs", None)
         return contextlib.nullcontext() if writing is None else writing()
 
-    def _settle(self, owner: str, frame: Frame, sent: Mapping[bytes, bytes]) -> None:
-        for size, name in frame.blobs:
+    def _settle(self, owner: str, envelope: Envelope, sent: Mapping[bytes, bytes]) -> None:
+        for size, name in envelope.blobs:
             content = sent.get(name)
             if content is not None:
                 if len(content) != size or buffer_digest(content) != name:

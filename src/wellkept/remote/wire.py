@@ -23,7 +23,7 @@ from typing import Any
 from blake3 import blake3
 
 from wellkept import conditions
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.conditions import Choice, Condition, Is, Order, Query
 from wellkept.errors import (
     AmbiguousDigest,
@@ -303,12 +303,12 @@ def uses_of(said: Any) -> dict[bytes, int]:
     return found
 
 
-def blobs_of(fields: Any, frame: Frame) -> dict[bytes, bytes]:
-    """The blobs that came with a frame; raises as `key_of`."""
+def blobs_of(fields: Any, envelope: Envelope) -> dict[bytes, bytes]:
+    """The blobs that came with an envelope; raises as `key_of`."""
     sent = fields.get("blobs") or []
-    if len(sent) > len(frame.blobs) or not all(s is None or type(s) is bytes for s in sent):
+    if len(sent) > len(envelope.blobs) or not all(s is None or type(s) is bytes for s in sent):
         raise WireError("blobs on the wire can't be read")
-    named = zip(frame.blobs, sent, strict=False)
+    named = zip(envelope.blobs, sent, strict=False)
     return {blob.name: content for blob, content in named if content is not None}
 
 

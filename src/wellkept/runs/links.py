@@ -96,12 +96,12 @@ def scalar(cache: Cache, call: Call) -> str | int | float | None:
         return None
     try:
         held = cache.backend.fetch(call.key.raw)
-        if held is None or held.frame is None or held.body.result != call.result.raw:
+        if held is None or held.envelope is None or held.body.result != call.result.raw:
             return None
-        payload, _ = cache.backend.load(held.frame)
+        payload, _ = cache.backend.load(held.envelope)
         value = (
             json.loads(bytes(payload))
-            if held.frame.codec == "json"
+            if held.envelope.codec == "json"
             else _Plain(io.BytesIO(payload)).load()
         )
     except (KeptError, ValueError, EOFError, pickle.UnpicklingError):

@@ -92,15 +92,15 @@ def look(layer: Layer, key: bytes) -> Look:
             return Look(layer, "absent")
         if not all(fits(call) for fits in layer.where):
             return Look(layer, "hidden", call)
-        if row.frame is None:
+        if row.envelope is None:
             return Look(layer, "evicted", call)
-        _check(backend, row.frame)
+        _check(backend, row.envelope)
     except DecodeError as error:
         return Look(layer, "damaged", _record(backend, key), trouble=str(error))
     except StoreError as error:
         return Look(layer, "unreachable", trouble=str(error))
     late = not math.isinf(row.body.expires) and row.body.expires <= time.time()
-    codec, blobs = row.frame.codec, len(row.frame.blobs)
+    codec, blobs = row.envelope.codec, len(row.envelope.blobs)
     return Look(layer, "expired" if late else "kept", call, codec, blobs)
 
 
@@ -112,7 +112,7 @@ def _record(backend: Any, key: bytes) -> Call | None:
     return found
 
 
-def _check(backend: Any, frame: Any) -> None:
+def _check(backend: Any, envelope: Any) -> None:
     """Whether the blobs are there and what their names say, as loading them would find out; but here
     a damaged one stays.
 
@@ -120,8 +120,8 @@ def _check(backend: Any, frame: Any) -> None:
         DecodeError: one is not.
         StoreError: one can't be read.
     """
-    read = sum(size for size, _ in frame.blobs) <= _VERIFIED
-    for size, name in frame.blobs:
+    read = sum(size for size, _ in envelope.blobs) <= _VERIFIED
+    for size, name in envelope.blobs:
         text = name.hex()
         if isinstance(backend, Embedded):
             path = backend.blobs.path(text)

@@ -90,15 +90,15 @@ def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
     backend, key = layer.backend, call.key.raw
     try:
         row = backend.fetch(key)
-        if row is None or row.frame is None:
+        if row is None or row.envelope is None:
             return None
 
         def read() -> None:
-            payload, buffers = backend.load(row.frame)
+            payload, buffers = backend.load(row.envelope)
             if load:
                 from wellkept.codecs import decoder  # who only reads decodes nothing
 
-                decoder(row.frame.codec)(payload, buffers)
+                decoder(row.envelope.codec)(payload, buffers)
 
         return measured(lambda: _key(call)), measured(lambda: backend.fetch(key)), measured(read)
     except KeptError:

@@ -18,7 +18,7 @@ BODY_SIZE = _BODY.size
 fields = _BODY.unpack_from
 """What `Body.unpack` makes a body of, for who has many."""
 INLINE = 2048
-"""Frames of at most this many bytes stand in the call's own row."""
+"""Envelopes of at most this many bytes stand in the call's own row."""
 
 STATES = ("done", "failed", "items")
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue, DecodeError, KeptWarning, StoreError
 from wellkept.hashing.buffers import new_hasher
 from wellkept.stores.collect import collect_blobs, referenced, references, set_aside, unreferenced
@@ -174,7 +174,7 @@ class Check:
         self.calls += 1
         name = _name(row.key, row.id)
         try:
-            call, frame = row.read()
+            call, envelope = row.read()
         except DamagedValue as error:
             gone = self._remove("calls", row.id, "body", row.body)
             self._add("call", name, str(error), gone)
@@ -182,16 +182,16 @@ class Check:
         except DecodeError as error:
             self._add("call", name, str(error))
             return
-        if frame is not None:
+        if envelope is not None:
             self.values += 1
-            self._want(frame)
+            self._want(envelope)
         elif row.value is not None and stored != call.result.raw:  # otherwise it was evicted
             gone = self._remove("calls", row.id, "body", row.body)
             if row.value not in self._bad:  # that it is damaged was said already
                 self._add("missing result", name, "its result is not kept", gone)
 
-    def _want(self, frame: Frame) -> None:
-        for size, name in frame.blobs:
+    def _want(self, envelope: Envelope) -> None:
+        for size, name in envelope.blobs:
             self._wanted[name.hex()] = size
 
     def _remove(self, table: str, id_: Any, column: str, content: Any) -> bool:

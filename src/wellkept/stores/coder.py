@@ -2,11 +2,11 @@
 
 A call's item (sealed under its key, see `tables.seal`)::
 
-    seal 16 | "kc" | version u8 | flags u8 | body | len(frame) u32 | frame | JSON of the rest
+    seal 16 | "kc" | version u8 | flags u8 | body | len(envelope) u32 | envelope | JSON of the rest
 
-A small result's frame stands in it, so that a hit is one trip. A larger one has an item of its own,
+A small result's envelope stands in it, so that a hit is one trip. A larger one has an item of its own,
 `values/<digest>.<seal>`, which is sealed under its digest; its seal, which the bytes are in, stands
-in the frame's stead (flag 2, version 2): results of one digest may differ in what digests leave out.
+in the envelope's stead (flag 2, version 2): results of one digest may differ in what digests leave out.
 Large buffers are items named by their BLAKE3, as bare bytes. A call with neither had its result
 evicted. `values/<digest>` was put by hand, or by an earlier kept (flag 1).
 """
@@ -20,7 +20,7 @@ from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
-from wellkept.codecs import LARGE, Blob, Frame
+from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.codecs.compression import decompress, is_plain
 from wellkept.errors import DamagedValue, DecodeError, StoreError
 from wellkept.hashing import buffer_digest
@@ -43,11 +43,11 @@ __all__ = [
 ]
 
 INLINE = LARGE
-"""Frames of at most this many bytes travel with their call."""
+"""Envelopes of at most this many bytes travel with their call."""
 
 _VERSION = 2
-_ELSEWHERE = 1  # the frame has an item of its own, by its digest alone
-_NAMED = 2  # the frame has an item of its own, by its digest and seal
+_ELSEWHERE = 1  # the envelope has an item of its own, by its digest alone
+_NAMED = 2  # the envelope has an item of its own, by its digest and seal
 _SEAL = 16
 _HEAD = struct.Struct("<2sBB")
 _LENGTH = struct.Struct("<I")
@@ -55,8 +55,8 @@ _PAGE = 200  # records that are read at once
 _VERIFIED = 100_000  # blobs whose stamps are remembered
 
 
-def pack_call(call: Call, frame: bytes, value: str = "") -> bytes:
-    """The item of a call, whose frame is empty where it has an item of its own, or none.
+def pack_call(call: Call, envelope: bytes, value: str = "") -> bytes:
+    """The item of a call, whose envelope is empty where it has an item of its own, or none.
 
     Args:
         value: the key of that item.
@@ -65,7 +65,7 @@ def pack_call(call: Call, frame: bytes, value: str = "") -> bytes:
     if value:
         _, _, name = value.partition(".")
         version, flags = (_VERSION, _NAMED) if name else (1, _ELSEWHERE)
-        frame = bytes.fromhex(name)
+        envelope = bytes.fromhex(name)
     rest = {
         "function": call.function,
         "code": call.code,
@@ -76,16 +76,16 @@ def pack_call(call: Call, frame: bytes, value: str = "") -> bytes:
         (
             _HEAD.pack(b"kc", version, flags),
             Body.of(call).pack(),
-            _LENGTH.pack(len(frame)),
-            frame,
+            _LENGTH.pack(len(envelope)),
+            envelope,
             json.dumps(rest).encode(),
         )
     )
     return seal(call.key.raw, content)
 
 
-def unpack_body(key: bytes, item: bytes) -> tuple[Body, Frame | None, bytes]:
-    """Body, frame if it is in the item, and the JSON of the rest.
+def unpack_body(key: bytes, item: bytes) -> tuple[Body, Envelope | None, bytes]:
+    """Body, envelope if it is in the item, and the JSON of the rest.
 
     Raises:
         DamagedValue: the item is not what was written under this key.
@@ -107,8 +107,8 @@ def unpack_body(key: bytes, item: bytes) -> tuple[Body, Frame | None, bytes]:
         raise DamagedValue("a call's item is cut short") from error
     at += BODY_SIZE + _LENGTH.size
     held = length and not flags & _NAMED
-    frame = Frame.unpack(content[at : at + length]) if held else None
-    return body, frame, content[at + length :]
+    envelope = Envelope.unpack(content[at : at + length]) if held else None
+    return body, envelope, content[at + length :]
 
 
 def value_key(item: bytes) -> str:
@@ -172,14 +172,14 @@ class CodedCalls:
 
     Args:
         items: where they are, under `calls/<key>`.
-        frame_of: the frame of a kept value, by digest: what `put` lets travel with the call.
+        envelope_of: the envelope of a kept value, by digest: what `put` lets travel with the call.
     """
 
     def __init__(
-        self, items: Store[bytes], frame_of: Callable[[str], tuple[Frame, str] | None]
+        self, items: Store[bytes], envelope_of: Callable[[str], tuple[Envelope, str] | None]
     ) -> None:
         self.items = items
-        self._frame_of = frame_of
+        self._envelope_of = envelope_of
 
     def get(self, key: str) -> Call | None:
         call, counted = f"calls/{Digest(key)}", f"uses/{key}"
@@ -201,8 +201,8 @@ class CodedCalls:
                     except DecodeError as error:
                         yield key, error
 
-    def frames(self) -> Iterator[tuple[str, Body, Frame | None, str]]:
-        """Every readable key, its body, and its result's frame if that travels with it, or the key
+    def envelopes(self) -> Iterator[tuple[str, Body, Envelope | None, str]]:
+        """Every readable key, its body, and its result's envelope if that travels with it, or the key
         of the item that it has.
         """
         keys = self.keys()
@@ -210,28 +210,28 @@ class CodedCalls:
             found = get_many(self.items, [f"calls/{key}" for key in some])
             for name, item in found.items():
                 with suppress(DecodeError):
-                    body, frame, _ = unpack_body(bytes.fromhex(name[6:]), item)
-                    yield name[6:], body, frame, "" if frame else value_key(bytes(item))
+                    body, envelope, _ = unpack_body(bytes.fromhex(name[6:]), item)
+                    yield name[6:], body, envelope, "" if envelope else value_key(bytes(item))
 
     def put(self, key: str, item: Call) -> None:
         old = self.items.get(f"calls/{key}")
-        frame, value = b"", ""
+        envelope, value = b"", ""
         if old is not None:
             body, found, _ = unpack_body(item.key.raw, old)
             if body.result == item.result.raw:
-                frame = b"" if found is None else found.pack()
+                envelope = b"" if found is None else found.pack()
                 value = "" if found is not None else value_key(bytes(old))
-        if not frame and not value:
-            known = self._frame_of(item.result)
+        if not envelope and not value:
+            known = self._envelope_of(item.result)
             if known is None:
                 raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
-            frame, value = known[0].pack(), known[1]
-        self.write(item, frame, value)
+            envelope, value = known[0].pack(), known[1]
+        self.write(item, envelope, value)
 
-    def write(self, call: Call, frame: bytes, value: str = "") -> None:
+    def write(self, call: Call, envelope: bytes, value: str = "") -> None:
         """Write a call's item; where the medium can find, with what it is found by. See `pack_call`."""
         put: Any = self.items.put
-        item = pack_call(call, frame, value)
+        item = pack_call(call, envelope, value)
         if hasattr(self.items, "find"):
             put(f"calls/{call.key}", item, terms=terms_of(call))
         else:
@@ -258,26 +258,26 @@ class CodedValues:
         self.trusts: Any = None  # as of the medium
 
     def get(self, key: str) -> Value | None:
-        found = self.frame(key)
+        found = self.envelope(key)
         if found is None:
             return None
-        frame = found[0] if self.trusts is None else self.trusts.read(Digest(key).raw, found[0])
-        payload, buffers = self.load(frame)
-        return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
+        envelope = found[0] if self.trusts is None else self.trusts.read(Digest(key).raw, found[0])
+        payload, buffers = self.load(envelope)
+        return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
-    def frame(self, key: str) -> tuple[Frame, str] | None:
-        """The frame of a value, and the key of the item that it has, if it has one."""
+    def envelope(self, key: str) -> tuple[Envelope, str] | None:
+        """The envelope of a value, and the key of the item that it has, if it has one."""
         raw = Digest(key).raw
         for own in chain((f"values/{key}",), self.items.keys(f"values/{key}.")):
             item = self.items.get(own)
             if item is not None:
-                return Frame.unpack(unseal(raw, bytes(item))), own
+                return Envelope.unpack(unseal(raw, bytes(item))), own
         for name in self._giving(key):
             call = self._calls.get(f"calls/{name}")
             if call is not None:
-                body, frame, _ = unpack_body(bytes.fromhex(name), call)
-                if frame is not None and body.result == raw:
-                    return frame, ""
+                body, envelope, _ = unpack_body(bytes.fromhex(name), call)
+                if envelope is not None and body.result == raw:
+                    return envelope, ""
         return None
 
     def _giving(self, key: str) -> Iterator[str]:
@@ -286,33 +286,35 @@ class CodedValues:
         if find is not None:
             return (name[6:] for name in find({"result": str(key)}, prefix="calls/"))
         raw = Digest(key).raw
-        calls = CodedCalls(self._calls, self.frame)
-        return (name for name, body, _, _ in calls.frames() if body.result == raw)
+        calls = CodedCalls(self._calls, self.envelope)
+        return (name for name, body, _, _ in calls.envelopes() if body.result == raw)
 
     def put(self, key: str, item: Value) -> None:
-        frame, raw = self.write_blobs(item), Digest(key).raw
-        self.write(raw, (frame if self.trusts is None else self.trusts.signed(raw, frame)).pack())
+        envelope, raw = self.write_blobs(item), Digest(key).raw
+        self.write(
+            raw, (envelope if self.trusts is None else self.trusts.signed(raw, envelope)).pack()
+        )
 
-    def write(self, digest: bytes, frame: bytes) -> None:
+    def write(self, digest: bytes, envelope: bytes) -> None:
         """Put a value whose blobs are there under its digest by hand."""
-        self.items.put(f"values/{digest.hex()}", seal(digest, frame))
+        self.items.put(f"values/{digest.hex()}", seal(digest, envelope))
 
-    def add(self, digest: bytes, frame: bytes) -> str:
+    def add(self, digest: bytes, envelope: bytes) -> str:
         """Write the item of a value that a call gave, whose blobs are there; its key."""
-        sealed = seal(digest, frame)
+        sealed = seal(digest, envelope)
         key = f"values/{digest.hex()}.{sealed[:_SEAL].hex()}"
         self.items.put(key, sealed)
         return key
 
-    def write_blobs(self, value: Value) -> Frame:
-        """Write a value's large parts; the frame that names them."""
+    def write_blobs(self, value: Value) -> Envelope:
+        """Write a value's large parts; the envelope that names them."""
         names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
         content = list(value.buffers)
         if len(value.head) > LARGE:
             content.append(value.head)
             names.append(buffer_digest(value.head))
         if not content:  # nor a trip, or a transaction, for nothing
-            return Frame(value.codec, value.head, (), value.signature)
+            return Envelope(value.codec, value.head, (), value.signature)
         put_many(
             self.items,
             {f"blobs/{name.hex()}": part for part, name in zip(content, names, strict=True)},
@@ -321,23 +323,23 @@ class CodedValues:
             Blob(memoryview(part).nbytes, name) for part, name in zip(content, names, strict=True)
         ]
         payload = None if len(content) > len(value.buffers) else value.head
-        return Frame(value.codec, payload, tuple(blobs), value.signature)
+        return Envelope(value.codec, payload, tuple(blobs), value.signature)
 
-    def load(self, frame: Frame) -> tuple[Buffer, list[Buffer]]:
+    def load(self, envelope: Envelope) -> tuple[Buffer, list[Buffer]]:
         """Payload and buffers, each verified and free to be changed.
 
         Raises:
             DamagedValue: a blob is missing or damaged; a damaged one is removed.
         """
-        if not frame.blobs:
-            return frame.payload or b"", []
+        if not envelope.blobs:
+            return envelope.payload or b"", []
         maps: Any = getattr(self.items, "map", None)
         stamps: Any = getattr(self.items, "map_stamped", None)
         found: dict[str, Any] = {}
         if maps is None:
-            found = get_many(self.items, [f"blobs/{blob.name.hex()}" for blob in frame.blobs])
+            found = get_many(self.items, [f"blobs/{blob.name.hex()}" for blob in envelope.blobs])
         buffers = []
-        for size, name in frame.blobs:
+        for size, name in envelope.blobs:
             key = f"blobs/{name.hex()}"
             stamp = None
             if stamps is not None:
@@ -360,9 +362,9 @@ class CodedValues:
                     self._verified.clear()
                 self._verified[name] = stamp
             buffers.append(bytearray(content) if isinstance(content, bytes) else content)
-        if frame.payload is None:
+        if envelope.payload is None:
             return buffers.pop(), buffers
-        return frame.payload, buffers
+        return envelope.payload, buffers
 
     def delete(self, key: str) -> None:
         self.delete_many((key,))
@@ -370,11 +372,11 @@ class CodedValues:
     def delete_many(self, keys: Iterable[str]) -> None:
         """Forget values, wherever they are: in one pass where the medium can't find them."""
         names = {str(Digest(key)) for key in keys}
-        calls = CodedCalls(self._calls, self.frame)
+        calls = CodedCalls(self._calls, self.envelope)
         if hasattr(self._calls, "find"):
             giving = {name for digest in names for name in self._giving(digest)}
         else:
-            giving = {name for name, body, _, _ in calls.frames() if body.result.hex() in names}
+            giving = {name for name, body, _, _ in calls.envelopes() if body.result.hex() in names}
         own = {f"values/{name}" for name in names}
         for name in giving:
             item = self._calls.get(f"calls/{name}")
@@ -394,8 +396,8 @@ class CodedValues:
             if digest not in seen:
                 seen.add(digest)
                 yield digest
-        for _, body, frame, _ in CodedCalls(self._calls, self.frame).frames():
+        for _, body, envelope, _ in CodedCalls(self._calls, self.envelope).envelopes():
             digest = body.result.hex()
-            if frame is not None and digest.startswith(prefix) and digest not in seen:
+            if envelope is not None and digest.startswith(prefix) and digest not in seen:
                 seen.add(digest)
                 yield digest

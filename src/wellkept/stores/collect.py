@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wellkept.codecs import Blob, Frame
+from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DecodeError, StoreError
 from wellkept.stores.body import BODY_SIZE
 from wellkept.stores.embedded import Embedded
@@ -49,9 +49,9 @@ class Collected(NamedTuple):
 
 
 def _names_blobs(column: str, offset: int) -> str:
-    """A condition: the frame that begins at `offset` of a column has blobs, or is no frame.
+    """A condition: the envelope that begins at `offset` of a column has blobs, or is no envelope.
 
-    It spares the reading of a million rows that have none. See `Frame` for the layout.
+    It spares the reading of a million rows that have none. See `Envelope` for the layout.
     """
     at = offset + 5  # of the codec's name, from 1: magic, version, flags and length come before
     length = f"unicode(CAST(substr({column}, {at}, 1) AS TEXT))"
@@ -90,7 +90,7 @@ def references(store: Embedded) -> Iterator[Reference]:
         try:
             for id_, sealed in scan(database, query, where):
                 try:
-                    blobs = Frame.unpack(sealed[offset:]).blobs
+                    blobs = Envelope.unpack(sealed[offset:]).blobs
                 except (DecodeError, TypeError):
                     continue
                 yield Reference(table, column, id_, sealed, blobs)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wellkept.codecs import LARGE, Blob, Frame
+from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Metadata, Value
@@ -42,10 +42,10 @@ _FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.va
 
 
 class Row(NamedTuple):
-    """What one statement fetches: a verified body, and the verified frame of the result if kept."""
+    """What one statement fetches: a verified body, and the verified envelope of the result if kept."""
 
     body: Body
-    frame: Frame | None
+    envelope: Envelope | None
     exact: bool = True
     """Whether a change of it would show in `Embedded.token`."""
 
@@ -113,7 +113,7 @@ class Embedded:
     # -- one trip ---------------------------------------------------------------------------------
 
     def fetch(self, key: bytes) -> Row | None:
-        """The call under a key and its result's frame, both verified, in one statement.
+        """The call under a key and its result's envelope, both verified, in one statement.
 
         Raises:
             DamagedValue: the row is damaged.
@@ -126,12 +126,14 @@ class Embedded:
         content = unseal(key, sealed)
         body = Body.unpack(content)
         if len(content) > BODY_SIZE:
-            frame = Frame.unpack(content[BODY_SIZE:])
+            envelope = Envelope.unpack(content[BODY_SIZE:])
         elif head is None:
             return Row(body, None)
         else:
-            frame = Frame.unpack(unseal(body.result, head))
-        return Row(body, frame if self.trusts is None else self.trusts.read(body.result, frame))
+            envelope = Envelope.unpack(unseal(body.result, head))
+        return Row(
+            body, envelope if self.trusts is None else self.trusts.read(body.result, envelope)
+        )
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit, in the order that is asked for, read as they are asked for.
@@ -158,21 +160,21 @@ class Embedded:
 
         return tabling.table(self, query) if self.listing.current() else None
 
-    def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
-        """The payload and buffers of a frame, verified.
+    def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
+        """The payload and buffers of an envelope, verified.
 
         Raises:
             DamagedValue: a blob is missing or damaged; a damaged one is removed, to be made again.
             StoreError: a blob can't be read.
         """
-        if not frame.blobs:
-            return frame.payload or b"", ()
+        if not envelope.blobs:
+            return envelope.payload or b"", ()
         buffers: list[Buffer] = []
-        for size, name in frame.blobs:
+        for size, name in envelope.blobs:
             buffers.append(self._blob(size, name.hex()))
-        if frame.payload is None:
+        if envelope.payload is None:
             return buffers.pop(), buffers
-        return frame.payload, buffers
+        return envelope.payload, buffers
 
     def _blob(self, size: int, name: str) -> Buffer:
         try:
@@ -191,8 +193,8 @@ class Embedded:
         call: Call,
         value: Value,
         uses: Mapping[bytes, int] | None = None,
-        beside: tuple[Call, Frame] | None = None,
-    ) -> tuple[Any, Body, Frame]:
+        beside: tuple[Call, Envelope] | None = None,
+    ) -> tuple[Any, Body, Envelope]:
         """Keep a call and its result; flush counts of uses, and keep a call `beside` it that needs
         no blobs, in the same transaction.
 
@@ -217,16 +219,16 @@ class Embedded:
         call: Call,
         value: Value,
         uses: Mapping[bytes, int] | None,
-        beside: tuple[Call, Frame] | None,
-    ) -> tuple[Any, Body, Frame]:
+        beside: tuple[Call, Envelope] | None,
+    ) -> tuple[Any, Body, Envelope]:
         if value.buffers or len(value.head) > LARGE:
             with self.locks.writing_blobs():
                 return self.record(call, self.write_blobs(value), uses, beside)
-        frame = Frame(value.codec, value.head, (), value.signature)
-        return self.record(call, frame, uses, beside)
+        envelope = Envelope(value.codec, value.head, (), value.signature)
+        return self.record(call, envelope, uses, beside)
 
-    def write_blobs(self, value: Value) -> Frame:
-        """Write what a value's frame names; call inside `locks.writing_blobs()`."""
+    def write_blobs(self, value: Value) -> Envelope:
+        """Write what a value's envelope names; call inside `locks.writing_blobs()`."""
         names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
         content = list(value.buffers)
         if len(value.head) > LARGE:
@@ -237,21 +239,21 @@ class Embedded:
             self.blobs.put(name.hex(), buffer)
             blobs.append(Blob(memoryview(buffer).nbytes, name))
         payload = None if len(content) > len(value.buffers) else value.head
-        return Frame(value.codec, payload, tuple(blobs), value.signature)
+        return Envelope(value.codec, payload, tuple(blobs), value.signature)
 
     def record(
         self,
         call: Call,
-        frame: Frame,
+        envelope: Envelope,
         uses: Mapping[bytes, int] | None = None,
-        beside: tuple[Call, Frame] | None = None,
-    ) -> tuple[Any, Body, Frame]:
-        """Write a call and the frame of its result, whose blobs are there, in one transaction."""
+        beside: tuple[Call, Envelope] | None = None,
+    ) -> tuple[Any, Body, Envelope]:
+        """Write a call and the envelope of its result, whose blobs are there, in one transaction."""
         if self.trusts is not None:
-            frame = self.trusts.signed(call.result.raw, frame)
+            envelope = self.trusts.signed(call.result.raw, envelope)
             if beside is not None:
                 beside = beside[0], self.trusts.signed(beside[0].result.raw, beside[1])
-        body, row, sealed = _row(call, frame)
+        body, row, sealed = _row(call, envelope)
         other = None if beside is None else _row(*beside)
         writing = self.database.writing()
         with writing as c:
@@ -260,7 +262,7 @@ class Embedded:
                 self._insert(c, beside[0], other[1], other[2])
             if uses:
                 _count(c, uses)
-        return writing.step, body, frame
+        return writing.step, body, envelope
 
     def _insert(
         self, c: sqlite3.Connection, call: Call, row: list[Any], sealed: bytes | None
@@ -349,9 +351,9 @@ class Embedded:
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
 
 
-def _row(call: Call, frame: Frame) -> tuple[Body, list[Any], bytes | None]:
-    """The body, the row but for the function's number, and the sealed frame if it stands apart."""
-    key, body, head = call.key.raw, Body.of(call), frame.pack()
+def _row(call: Call, envelope: Envelope) -> tuple[Body, list[Any], bytes | None]:
+    """The body, the row but for the function's number, and the sealed envelope if it stands apart."""
+    key, body, head = call.key.raw, Body.of(call), envelope.pack()
     inline = len(head) <= INLINE
     sealed = None if inline else seal(body.result, head)
     said = call.metadata

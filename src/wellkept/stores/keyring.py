@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS
 from wellkept.codecs.signing import Key, sign, signed_by
 from wellkept.codecs.untrusted import Refused
@@ -180,7 +180,7 @@ class Trusts:
         self.trust = trust
         self._keys = Keyring() if keys is None else keys
 
-    def codec(self, digest: bytes, frame: Frame) -> str:
+    def codec(self, digest: bytes, envelope: Envelope) -> str:
         """The codec by which a value with this digest is decoded here.
 
         Raises:
@@ -188,21 +188,21 @@ class Trusts:
             UntrustedSource: others can read the keys.
             StoreError: they can't be read.
         """
-        if self.trust or frame.codec in _HARMLESS:
-            return frame.codec
-        if frame.signature and signed_by(self._keys.trusted(), digest, frame) is not None:
-            return frame.codec
-        if frame.codec == "pickle":
+        if self.trust or envelope.codec in _HARMLESS:
+            return envelope.codec
+        if envelope.signature and signed_by(self._keys.trusted(), digest, envelope) is not None:
+            return envelope.codec
+        if envelope.codec == "pickle":
             return "plain"
-        if frame.codec == PATHS:
+        if envelope.codec == PATHS:
             return PLAIN_PATHS
-        raise Refused(f"it is encoded with {frame.codec[:40]!r}")
+        raise Refused(f"it is encoded with {envelope.codec[:40]!r}")
 
-    def read(self, digest: bytes, frame: Frame) -> Frame:
-        """A frame that was found there, with the codec by which it may be decoded; raises as `codec`."""
-        return frame._replace(codec=self.codec(digest, frame))
+    def read(self, digest: bytes, envelope: Envelope) -> Envelope:
+        """An envelope that was found there, with the codec by which it may be decoded; raises as `codec`."""
+        return envelope._replace(codec=self.codec(digest, envelope))
 
-    def signed(self, digest: bytes, frame: Frame) -> Frame:
-        """A frame on its way there, signed if there is a key; raises as `codec`, but for `Refused`."""
+    def signed(self, digest: bytes, envelope: Envelope) -> Envelope:
+        """An envelope on its way there, signed if there is a key; raises as `codec`, but for `Refused`."""
         key = self._keys.signing()
-        return frame if key is None else sign(key, digest, frame)
+        return envelope if key is None else sign(key, digest, envelope)

@@ -30,13 +30,13 @@ PAUSE = 10.0
 
 
 class Held(NamedTuple):
-    """A frame, and the place that can load it."""
+    """An envelope, and the place that can load it."""
 
     codec: str
     payload: bytes | memoryview | None
     blobs: Sequence[Any]
     backend: Any
-    frame: Any
+    envelope: Any
     signature: bytes = b""
 
 
@@ -44,7 +44,7 @@ class Found(NamedTuple):
     """What a fetch finds."""
 
     body: Any
-    frame: Held | None
+    envelope: Held | None
     exact: bool = True
     """Whether the near place has it too, whose changes can be seen."""
 
@@ -134,7 +134,7 @@ class Layers:
     def glance(self, key: bytes) -> Found | None:
         """What is near."""
         row = self.near.fetch(key)
-        return None if row is None or row.frame is None else _found(row, self.near, exact=True)
+        return None if row is None or row.envelope is None else _found(row, self.near, exact=True)
 
     def _fetch(self, key: bytes, claimed: Any) -> Found | None:
         record, trouble = None, None
@@ -148,7 +148,7 @@ class Layers:
                     else backend.fetch
                 )
                 row = self.ask(backend, lambda look=look: look(key))  # type: ignore[misc]  # bound now
-                if row is not None and row.frame is not None:
+                if row is not None and row.envelope is not None:
                     if i and self._written:
                         row, backend = self._fill(key, i, row)
                     return _found(row, backend, exact=backend is self.near)
@@ -168,10 +168,10 @@ class Layers:
             many = getattr(backend, "fetch_many", None) or _one_by_one(backend)
             for key, row in (self.ask(backend, partial(many, left)) or {}).items():
                 source = backend
-                if row.frame is not None:
+                if row.envelope is not None:
                     if i and self._written:
                         row, source = self._fill(key, i, row)
-                    found[key] = Found(row.body, _held(row.frame, source), source is self.near)
+                    found[key] = Found(row.body, _held(row.envelope, source), source is self.near)
         return found
 
     def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
@@ -190,7 +190,7 @@ class Layers:
                 self.ask(backend, lambda backend=backend: backend.commit(call, value))  # type: ignore[misc]  # bound now
         with contextlib.suppress(StoreError, DecodeError):
             near = self.near.fetch(key)
-            if near is not None and near.frame is not None:
+            if near is not None and near.envelope is not None:
                 return near, self.near
         return row, far
 
@@ -216,15 +216,15 @@ class Layers:
     def found(self, query: Query) -> int | None:
         """Only the records tell which calls are in several places."""
 
-    def load(self, frame: Held) -> tuple[Buffer, Sequence[Buffer]]:
+    def load(self, envelope: Held) -> tuple[Buffer, Sequence[Buffer]]:
         """See `Medium.load`; a far place that does not answer makes it a miss."""
         try:
-            found: tuple[Buffer, Sequence[Buffer]] = frame.backend.load(frame.frame)
+            found: tuple[Buffer, Sequence[Buffer]] = envelope.backend.load(envelope.envelope)
         except StoreError as error:
-            if frame.backend is self.near:
+            if envelope.backend is self.near:
                 raise
-            self._missing(frame.backend, error)
-            raise DecodeError(f"{self._names[id(frame.backend)]} does not answer") from error
+            self._missing(envelope.backend, error)
+            raise DecodeError(f"{self._names[id(envelope.backend)]} does not answer") from error
         return found
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
@@ -244,8 +244,8 @@ class Layers:
                 failed = error
             else:
                 if done is not None:
-                    step, body, frame = done
-                    done = step, body, _held(frame, backend)
+                    step, body, envelope = done
+                    done = step, body, _held(envelope, backend)
         if failed is not None:
             raise failed
         for behind in self.behind:
@@ -255,7 +255,12 @@ class Layers:
     def _deliver(self, far: Any, key: bytes) -> None:
         """Commit to a far place what the near one has; nothing, if it was forgotten meanwhile."""
         call, row = self.near.calls.get(key.hex()), self.near.fetch(key)
-        if call is None or row is None or row.frame is None or row.body.result != call.result.raw:
+        if (
+            call is None
+            or row is None
+            or row.envelope is None
+            or row.body.result != call.result.raw
+        ):
             return
         far.commit(call, value_of(self.near, row))
         if self.near.calls.get(key.hex()) is None:  # or what was forgotten would come back
@@ -297,10 +302,10 @@ def value_of(backend: Any, row: Any) -> Value:
         DecodeError: it is damaged.
         StoreError: it can't be read.
     """
-    frame = row.frame
-    payload, buffers = backend.load(frame)
-    names = [blob.name for blob in frame.blobs][: len(buffers)]
-    return Value(frame.codec, bytes(payload), tuple(buffers), names, frame.signature)
+    envelope = row.envelope
+    payload, buffers = backend.load(envelope)
+    names = [blob.name for blob in envelope.blobs][: len(buffers)]
+    return Value(envelope.codec, bytes(payload), tuple(buffers), names, envelope.signature)
 
 
 def _one_by_one(backend: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
@@ -319,11 +324,13 @@ def _one_by_one(backend: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
 
 
 def _found(row: Any, backend: Any, *, exact: bool) -> Found:
-    return Found(row.body, _held(row.frame, backend), exact)
+    return Found(row.body, _held(row.envelope, backend), exact)
 
 
-def _held(frame: Any, backend: Any) -> Held:
-    return Held(frame.codec, frame.payload, frame.blobs, backend, frame, frame.signature)
+def _held(envelope: Any, backend: Any) -> Held:
+    return Held(
+        envelope.codec, envelope.payload, envelope.blobs, backend, envelope, envelope.signature
+    )
 
 
 class Union(Generic[V]):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.errors import DecodeError
 from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Creates, Replaces, Store, get_many
@@ -45,7 +45,7 @@ class Held(NamedTuple):
     """What a fetch finds: the call's body, and its encoded result if that is kept."""
 
     body: Body
-    frame: Frame | None
+    envelope: Envelope | None
     exact: bool = False
     """No memory tier stands before a medium: its `words` tell nothing."""
 
@@ -78,14 +78,14 @@ class Medium:
         # `Cache(values=…)` would not be where values are.
         self._inline = inline if values is None or values is calls else 0
         self.values = CodedValues(items, calls)
-        self.calls = CodedCalls(calls, self.values.frame)
+        self.calls = CodedCalls(calls, self.values.envelope)
         self.notes = ItemNotes(calls)
         self.locks = locks_for(calls) if locks is None else locks
         self._near: Near | None = None
         self._unpacked: dict[bytes, tuple[bytes, Held]] = {}
 
     def fetch(self, key: bytes) -> Held | None:
-        """The call under a key and its result's frame, verified.
+        """The call under a key and its result's envelope, verified.
 
         Raises:
             DamagedValue: an item is damaged.
@@ -97,27 +97,27 @@ class Medium:
         known = self._unpacked.get(key)
         if known is not None and known[0] is item:
             return known[1]
-        body, frame, _ = unpack_body(key, item)
+        body, envelope, _ = unpack_body(key, item)
         if self.trusts is not None:
-            return self._trusted(item, body, frame)
-        if frame is None:
+            return self._trusted(item, body, envelope)
+        if envelope is None:
             name = value_key(bytes(item))
             own = self.values.items.get(name) if name else None
-            frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
+            envelope = None if own is None else Envelope.unpack(unseal(body.result, bytes(own)))
         elif isinstance(
             self.calls.items, Memory
         ):  # which gives the same bytes, the object, each time
             if len(self._unpacked) >= _UNPACKED:
                 self._unpacked.clear()
-            self._unpacked[key] = item, Held(body, frame)
-        return Held(body, frame)
+            self._unpacked[key] = item, Held(body, envelope)
+        return Held(body, envelope)
 
-    def _trusted(self, item: bytes, body: Body, frame: Frame | None) -> Held:
+    def _trusted(self, item: bytes, body: Body, envelope: Envelope | None) -> Held:
         """What was found, with the codec by which it may be decoded; raises as `fetch`."""
-        if frame is None and (name := value_key(bytes(item))):
+        if envelope is None and (name := value_key(bytes(item))):
             own = self.values.items.get(name)
-            frame = None if own is None else Frame.unpack(unseal(body.result, bytes(own)))
-        return Held(body, None if frame is None else self.trusts.read(body.result, frame))
+            envelope = None if own is None else Envelope.unpack(unseal(body.result, bytes(own)))
+        return Held(body, None if envelope is None else self.trusts.read(body.result, envelope))
 
     def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
         """What is under those keys that have a call, in two trips where the medium has `get_many`.
@@ -133,22 +133,22 @@ class Medium:
         for name, item in get_many(self.calls.items, names).items():
             key = names[name]
             with suppress(DecodeError):
-                body, frame, _ = unpack_body(key, item)
-                if frame is not None and self.trusts is not None:
-                    frame = self.trusts.read(body.result, frame)
-                found[key] = Held(body, frame)
-                if frame is None and (own := value_key(bytes(item))):
+                body, envelope, _ = unpack_body(key, item)
+                if envelope is not None and self.trusts is not None:
+                    envelope = self.trusts.read(body.result, envelope)
+                found[key] = Held(body, envelope)
+                if envelope is None and (own := value_key(bytes(item))):
                     apart.setdefault(own, []).append((key, body))
         for name, item in (get_many(self.values.items, apart) if apart else {}).items():
             for key, body in apart[name]:
                 try:
-                    frame = Frame.unpack(unseal(body.result, bytes(item)))
+                    envelope = Envelope.unpack(unseal(body.result, bytes(item)))
                     if self.trusts is not None:
-                        frame = self.trusts.read(body.result, frame)
+                        envelope = self.trusts.read(body.result, envelope)
                 except DecodeError:
                     del found[key]
                 else:
-                    found[key] = Held(body, frame)
+                    found[key] = Held(body, envelope)
         return found
 
     def find(self, query: Query) -> Iterator[Call]:
@@ -160,10 +160,10 @@ class Medium:
     def found(self, query: Query) -> int | None:
         """Nothing is counted."""
 
-    def load(self, frame: Frame) -> tuple[Buffer, Sequence[Buffer]]:
-        if self._near is None or not frame.blobs:
-            return self.values.load(frame)
-        return self._near.load(frame, self.values.load)
+    def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
+        if self._near is None or not envelope.blobs:
+            return self.values.load(envelope)
+        return self._near.load(envelope, self.values.load)
 
     def hold(self, limit: int) -> None:
         """Hold large blobs in memory, up to `limit` bytes, if the medium can't map them."""
@@ -171,7 +171,7 @@ class Medium:
         self._near = Near(limit) if limit and not mapped else None
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
-        """Keep a call and its result: blobs, then the frame, then the call.
+        """Keep a call and its result: blobs, then the envelope, then the call.
 
         Raises:
             StoreError: the medium does not take it.
@@ -179,11 +179,13 @@ class Medium:
         with self._writing(value):
             self.record(call, self.values.write_blobs(value), uses)
 
-    def record(self, call: Call, frame: Frame, uses: Mapping[bytes, int] | None = None) -> None:
-        """Keep a call and the frame of its result, whose blobs are there; raises as `commit`."""
+    def record(
+        self, call: Call, envelope: Envelope, uses: Mapping[bytes, int] | None = None
+    ) -> None:
+        """Keep a call and the envelope of its result, whose blobs are there; raises as `commit`."""
         if self.trusts is not None:
-            frame = self.trusts.signed(call.result.raw, frame)
-        packed, value = frame.pack(), ""
+            envelope = self.trusts.signed(call.result.raw, envelope)
+        packed, value = envelope.pack(), ""
         if len(packed) > self._inline:
             value = self.values.add(call.result.raw, packed)
         self.calls.write(call, packed, value)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.codecs.compression import decompress, is_plain
 from wellkept.errors import DamagedValue, DecodeError
 from wellkept.hashing import buffer_digest
@@ -48,13 +48,13 @@ class MediumCheck:
         values: set[str] = set()
         for name, item in self._each(self._items, "values"):
             try:
-                frame = Frame.unpack(unseal(bytes.fromhex(name[:64]), item))
+                envelope = Envelope.unpack(unseal(bytes.fromhex(name[:64]), item))
             except DecodeError as error:
                 self._add("value", self._items, f"values/{name}", error)
             else:
                 self.values += 1
                 values.add(name)
-                if lack := self._lack(frame, sizes):
+                if lack := self._lack(envelope, sizes):
                     values.discard(name)
                     self._add("missing blob", self._items, f"values/{name}", lack)
         for name, item in self._each(self._calls, "calls"):
@@ -88,8 +88,8 @@ class MediumCheck:
                 self._add("blob", self._items, f"blobs/{name}", "it is not what its name says")
         return sizes
 
-    def _lack(self, frame: Frame, sizes: dict[str, int]) -> str:
-        for size, name in frame.blobs:
+    def _lack(self, envelope: Envelope, sizes: dict[str, int]) -> str:
+        for size, name in envelope.blobs:
             if sizes.get(name.hex()) != size:
                 return f"its blob {name.hex()} is not there"
         return ""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.guards import Guard
 from wellkept.records import Buffer
 from wellkept.stores.memory import Memory
@@ -34,13 +34,13 @@ class Near:
         self._total = 0
         self._lock = Guard()
 
-    def load(self, frame: Frame, far: Callable[[Frame], Loaded]) -> Loaded:
-        """Payload and buffers of a frame that has blobs, each free to be changed.
+    def load(self, envelope: Envelope, far: Callable[[Envelope], Loaded]) -> Loaded:
+        """Payload and buffers of an envelope that has blobs, each free to be changed.
 
         Args:
             far: what loads them from the medium, verified.
         """
-        names = [blob.name.hex() for blob in frame.blobs]
+        names = [blob.name.hex() for blob in envelope.blobs]
         found = [self._held.map(name) for name in names]
         if None not in found:
             blobs: list[Any] = found
@@ -48,9 +48,11 @@ class Near:
                 for name in names:
                     if name in self._sizes:
                         self._sizes.move_to_end(name)
-            return (frame.payload, blobs) if frame.payload is not None else (blobs.pop(), blobs)
-        payload, buffers = far(frame)
-        blobs = [*buffers] if frame.payload is not None else [*buffers, payload]
+            return (
+                (envelope.payload, blobs) if envelope.payload is not None else (blobs.pop(), blobs)
+            )
+        payload, buffers = far(envelope)
+        blobs = [*buffers] if envelope.payload is not None else [*buffers, payload]
         for name, blob in zip(names, blobs, strict=True):
             self._hold(name, blob)
         return payload, buffers

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue
 from wellkept.hashing.keys import call_key
 from wellkept.records import Argument, Call, Digest
@@ -54,14 +54,14 @@ CAST(f.code AS BLOB), CAST(c.arguments AS BLOB), c.created, c.seconds, c.size, c
 CAST(c.metadata AS BLOB), u.uses, u.used
 FROM calls c LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id"""
 
-    def read(self) -> tuple[Call, Frame | None]:
-        """The record, and the frame of a result that stands in the same row.
+    def read(self) -> tuple[Call, Envelope | None]:
+        """The record, and the envelope of a result that stands in the same row.
 
         Raises:
             DamagedValue: the row is not what was written.
             DecodeError: a newer version of wellkept wrote it.
         """
-        body, frame = self.sealed()
+        body, envelope = self.sealed()
         for name, found, meant in (
             ("result", self.result, rowid(body.result)),
             ("created", self.created, body.created),
@@ -93,9 +93,9 @@ FROM calls c LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id
             used=float(self.used) if type(self.used) in (int, float) else None,
             metadata=_metadata(self.metadata),
         )
-        return call, frame
+        return call, envelope
 
-    def sealed(self) -> tuple[Body, Frame | None]:
+    def sealed(self) -> tuple[Body, Envelope | None]:
         """What a hit relies on; raises as `read` does."""
         content = _unseal(self.id, self.key, self.body)
         try:
@@ -107,7 +107,7 @@ FROM calls c LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id
         times = (body.created, body.seconds, 0.0 if math.isinf(body.expires) else body.expires)
         if not all(map(math.isfinite, times)):
             raise DamagedValue("its times are no numbers")
-        return body, Frame.unpack(content[BODY_SIZE:]) if len(content) > BODY_SIZE else None
+        return body, Envelope.unpack(content[BODY_SIZE:]) if len(content) > BODY_SIZE else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ class ValueRow:
 
     QUERY = 'SELECT c.id, c.digest, c.head, c.size FROM "values" c'
 
-    def read(self) -> Frame:
-        """The frame.
+    def read(self) -> Envelope:
+        """The envelope.
 
         Raises:
             DamagedValue: the row is not what was written.
@@ -131,10 +131,10 @@ class ValueRow:
         # By its seal; one that was put by hand, or before schema 4, by its digest.
         sealed = self.head if type(self.head) is bytes else b""
         by = sealed if self.id == rowid(sealed) else self.digest
-        frame = Frame.unpack(_unseal(self.id, self.digest, self.head, by))
+        envelope = Envelope.unpack(_unseal(self.id, self.digest, self.head, by))
         if type(self.size) is not int or self.size < 0:
             raise DamagedValue(f"its size is {self.size!r:.40}")
-        return frame
+        return envelope
 
 
 Rows = Iterator[tuple[Any, ...]]

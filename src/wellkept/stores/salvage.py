@@ -14,7 +14,7 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wellkept.codecs import Blob, Frame
+from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DecodeError
 from wellkept.stores.collect import salvaged_name
 from wellkept.stores.embedded import Embedded
@@ -116,7 +116,7 @@ def put_away(path: Path, *, discard: bool) -> None:
                 one.rename(f"{salvaged_name(path)}{end}")
 
 
-Item = tuple[ValueRow, Frame] | tuple[CallRow, Frame | None]
+Item = tuple[ValueRow, Envelope] | tuple[CallRow, Envelope | None]
 
 
 def _values(found: Found) -> Iterator[Item]:
@@ -141,8 +141,8 @@ def _calls(found: Found) -> Iterator[Item]:
             used=used.get("used"),
         )
         with contextlib.suppress(DecodeError):
-            call, frame = row.read()
-            yield replace(row, uses=call.uses, used=call.used), frame
+            call, envelope = row.read()
+            yield replace(row, uses=call.uses, used=call.used), envelope
 
 
 def _notes(store: Embedded, found: Found) -> None:
@@ -157,8 +157,8 @@ def _notes(store: Embedded, found: Found) -> None:
 
 def _take(store: Embedded, c: sqlite3.Connection, item: Item) -> bool:
     """Put a row into the index, unless a sound one is there or what it names is not."""
-    row, frame = item
-    if frame is not None and not all(_has(store, blob) for blob in frame.blobs):
+    row, envelope = item
+    if envelope is not None and not all(_has(store, blob) for blob in envelope.blobs):
         return False
     if isinstance(row, ValueRow):
         there = c.execute(f"{ValueRow.QUERY} WHERE c.id = ?", (row.id,)).fetchone()
@@ -169,10 +169,10 @@ def _take(store: Embedded, c: sqlite3.Connection, item: Item) -> bool:
     there = c.execute(f"{CallRow.QUERY} WHERE c.id = ?", (row.id,)).fetchone()
     if there and _sound(CallRow(*there)):
         return False
-    if frame is None and row.value == row.result:
+    if envelope is None and row.value == row.result:
         return False  # named as before schema 4: nobody can tell whose bytes it has
     result = row.sealed()[0].result
-    if frame is None and not c.execute(_VALUE, (row.value, result)).fetchone():
+    if envelope is None and not c.execute(_VALUE, (row.value, result)).fetchone():
         return False
     name, code, arguments = row.name.decode(), row.code.decode(), row.arguments.decode()
     metadata = None if row.metadata is None else row.metadata.decode()

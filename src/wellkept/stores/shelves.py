@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.records import Call, Digest, Value
 from wellkept.stores.body import BODY_SIZE, Body, rowid, seal, unseal
@@ -48,18 +48,18 @@ class Calls:
             StoreError: it can't be written, or the result is not there.
         """
         with self._store.locks.writing_blobs():  # nobody collects what the row is about to name
-            row = self._frame(item)
+            row = self._envelope(item)
             if row is None:
                 raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
             self._store.record(item, row)
 
-    def _frame(self, call: Call) -> Frame | None:
-        """The frame that the call has now; where it has another result, or none, one of that digest."""
+    def _envelope(self, call: Call) -> Envelope | None:
+        """The envelope that the call has now; where it has another result, or none, one of that digest."""
         with suppress(DamagedValue):
             found = self._store.fetch(call.key.raw)
             if found is not None and found.body.result == call.result.raw:
-                return found.frame or self._store.values.frame(call.result)
-        return self._store.values.frame(call.result)
+                return found.envelope or self._store.values.envelope(call.result)
+        return self._store.values.envelope(call.result)
 
     def delete(self, key: str) -> None:
         row = (rowid(Digest(key).raw),)
@@ -97,22 +97,22 @@ class Values:
         self._store = store
         self._indexed = False
 
-    def frame(self, key: str) -> Frame | None:
-        """The frame of a value, verified; see `Calls.get` for what it raises."""
+    def envelope(self, key: str) -> Envelope | None:
+        """The envelope of a value, verified; see `Calls.get` for what it raises."""
         raw = Digest(key).raw
         database = self._store.database
         for digest, sealed in database.rows(
             'SELECT digest, head FROM "values" WHERE id = ?', rowid(raw)
         ):
             if digest == raw:
-                return Frame.unpack(unseal(raw, sealed))
+                return Envelope.unpack(unseal(raw, sealed))
         self.index_results()
         for (sealed,) in database.rows('SELECT head FROM "values" WHERE digest = ? LIMIT 1', raw):
-            return Frame.unpack(unseal(raw, sealed))
+            return Envelope.unpack(unseal(raw, sealed))
         for name, sealed in self._inline(raw):
             content = unseal(name, sealed)
             if Body.unpack(content).result == raw and len(content) > BODY_SIZE:
-                return Frame.unpack(content[BODY_SIZE:])
+                return Envelope.unpack(content[BODY_SIZE:])
         return None
 
     def index_results(self) -> None:
@@ -132,22 +132,22 @@ class Values:
         )
 
     def get(self, key: str) -> Value | None:
-        frame = self.frame(key)
-        if frame is None:
+        envelope = self.envelope(key)
+        if envelope is None:
             return None
         if self._store.trusts is not None:
-            frame = self._store.trusts.read(Digest(key).raw, frame)
-        payload, buffers = self._store.load(frame)
-        return Value(frame.codec, bytes(payload), buffers, (), frame.signature)
+            envelope = self._store.trusts.read(Digest(key).raw, envelope)
+        payload, buffers = self._store.load(envelope)
+        return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
     def put(self, key: str, item: Value) -> None:
         store = self._store
         with store.locks.writing_blobs():
-            frame = store.write_blobs(item)
+            envelope = store.write_blobs(item)
             if store.trusts is not None:
-                frame = store.trusts.signed(Digest(key).raw, frame)
+                envelope = store.trusts.signed(Digest(key).raw, envelope)
             with store.database.writing() as c:
-                put_value(c, Digest(key).raw, frame.pack(), item.size)
+                put_value(c, Digest(key).raw, envelope.pack(), item.size)
 
     def delete(self, key: str) -> None:
         self.delete_many((key,))
@@ -159,7 +159,7 @@ class Values:
         with self._store.database.writing() as c:
             for raw in raws:
                 c.execute('DELETE FROM "values" WHERE digest = ?', (raw,))
-                # A call with neither frame nor value had its result evicted, and is no damage.
+                # A call with neither envelope nor value had its result evicted, and is no damage.
                 c.execute("UPDATE calls SET value = NULL WHERE result = ?", (rowid(raw),))
             for name, sealed in inline:
                 bare = seal(name, unseal(name, sealed)[:BODY_SIZE])

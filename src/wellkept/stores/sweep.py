@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.errors import DecodeError
 from wellkept.hashing import buffer_digest
 from wellkept.stores.base import delete_many, get_many
@@ -108,17 +108,17 @@ def _parts(backend: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]
     own = {f"values/{digest}" for digest in digests}
     if not digests:
         return names, size, own
-    for _, body, frame, value in backend.calls.frames():
+    for _, body, envelope, value in backend.calls.envelopes():
         if body.result.hex() not in digests:
             continue
-        if frame is not None:
-            names |= _blobs(frame)
-            size += len(frame.payload or b"")
+        if envelope is not None:
+            names |= _blobs(envelope)
+            size += len(envelope.payload or b"")
         elif value:
             own.add(value)
     for key, item in get_many(backend.values.items, own).items():
         with contextlib.suppress(DecodeError):
-            names |= _blobs(Frame.unpack(unseal(bytes.fromhex(key[7:71]), bytes(item))))
+            names |= _blobs(Envelope.unpack(unseal(bytes.fromhex(key[7:71]), bytes(item))))
         size += len(item)
     return names, size, own
 
@@ -134,24 +134,24 @@ def loose(backend: Medium, without: Container[str] = ()) -> set[str]:
     for at in range(0, len(values), _FEW):
         for name, item in get_many(items, values[at : at + _FEW]).items():
             with contextlib.suppress(DecodeError):
-                used |= _blobs(Frame.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item))))
+                used |= _blobs(Envelope.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item))))
     return there - used
 
 
 def _named(backend: Medium, without: Container[str] = ()) -> set[str]:
     """What calls name themselves: their values, and the blobs of those that travel with them."""
     used: set[str] = set()
-    for key, _, frame, value in backend.calls.frames():
+    for key, _, envelope, value in backend.calls.envelopes():
         if key not in without:
-            if frame is not None:
-                used |= _blobs(frame)
+            if envelope is not None:
+                used |= _blobs(envelope)
             elif value:
                 used.add(value)
     return used
 
 
-def _blobs(frame: Frame) -> set[str]:
-    return {f"blobs/{blob.name.hex()}" for blob in frame.blobs}
+def _blobs(envelope: Envelope) -> set[str]:
+    return {f"blobs/{blob.name.hex()}" for blob in envelope.blobs}
 
 
 def _remove(backend: Medium, names: Iterable[str], *, dry_run: bool = False) -> Collected:
@@ -199,7 +199,7 @@ def _needed(backend: Medium, names: set[str]) -> set[str]:
                 item = items.get(name)
                 with contextlib.suppress(DecodeError):
                     used |= _blobs(
-                        Frame.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item or b"")))
+                        Envelope.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item or b"")))
                     )
     return again | (blobs & used)
 

@@ -4,8 +4,8 @@ A row is found by the first eight bytes of its digest, which is its rowid: one d
 What a hit relies on is in `body` and `head`, each of which begins with 16 bytes of the BLAKE3 of the
 full digest and the rest, so that no flipped bit, and no row of another key, can pass for a result.
 
-A body is the fixed part of a call; a small result's frame follows in the same row (`value` is then
-NULL), so that keeping it dirties one page and finding it reads one tree. A larger result's frame
+A body is the fixed part of a call; a small result's envelope follows in the same row (`value` is then
+NULL), so that keeping it dirties one page and finding it reads one tree. A larger result's envelope
 stands once in `values`, however many calls gave it.
 """
 

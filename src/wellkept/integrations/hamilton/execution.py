@@ -41,9 +41,9 @@ def value_of(cache: Cache, formats: Formats, key: bytes, entry: Entry) -> Any:
     Raises:
         DecodeError, StoreError: see `Cache.value`.
     """
-    frame = entry.frame
-    if frame is not None and frame.codec == FORMAT:
-        return formats.load(frame, entry.body.result.hex())
+    envelope = entry.envelope
+    if envelope is not None and envelope.codec == FORMAT:
+        return formats.load(envelope, entry.body.result.hex())
     return cache.value(key, entry)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from wellkept.caches import Cache
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.codecs.filed import read, says
 from wellkept.errors import EncodeError, Undigestible
 from wellkept.hashing import buffer_digest, digest_bytes
@@ -159,14 +159,14 @@ class Formats:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def load(self, frame: Frame, data_version: str) -> Any:
+    def load(self, envelope: Envelope, data_version: str) -> Any:
         """The result, as its loader reads it from verified bytes.
 
         Raises:
             DecodeError: the file is missing or damaged, or its loader is not there or fails.
             StoreError: the store can't be read.
         """
-        head, (data,) = self._cache.backend.load(frame)
+        head, (data,) = self._cache.backend.load(envelope)
         return self.read(bytes(head), data, data_version)
 
     def read(self, head: bytes, data: Buffer, data_version: str) -> Any:

@@ -20,7 +20,7 @@ from wellkept.caches import Cache, active, open_cache
 from wellkept.caches.encoded import encoded
 from wellkept.caches.opening import reopen
 from wellkept.caches.tier import Entry
-from wellkept.codecs import Frame
+from wellkept.codecs import Envelope
 from wellkept.errors import ConfigError, EncodeError, KeptError, NewerSchema, StoreError, tell
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.keys import call_key
@@ -76,8 +76,8 @@ def commit(cache: Cache, value: Value, call: Call) -> Call:
     done: Any
     beside = CLOCK.waiting(cache)
     if beside is not None and type(backend) is Embedded:
-        frame = Frame(beside[1].codec, beside[1].head)
-        done = backend.commit(call, value, None, (beside[0], frame))
+        envelope = Envelope(beside[1].codec, beside[1].head)
+        done = backend.commit(call, value, None, (beside[0], envelope))
     else:
         done = backend.commit(call, value)
     if done is None:
@@ -311,9 +311,9 @@ class KeptResultStore(ResultStore):
         return value
 
     def _value(self, key: bytes, entry: Entry, data_version: str) -> Any:
-        frame = entry.frame
-        if frame is not None and frame.codec == FORMAT:
-            return self._formats.load(frame, data_version)
+        envelope = entry.envelope
+        if envelope is not None and envelope.codec == FORMAT:
+            return self._formats.load(envelope, data_version)
         return self.cache.value(key, entry)
 
     def set(

@@ -1,4 +1,4 @@
-"""Frames: what they say, and that a damaged one is never taken for another."""
+"""Envelopes: what they say, and that a damaged one is never taken for another."""
 
 import struct
 
@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wellkept.codecs import Blob, Frame
+from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError
 from wellkept.stores.body import seal, unseal
 
 FRAMES = st.builds(
-    Frame,
+    Envelope,
     st.sampled_from(["pickle", "cloudpickle", "json", "x"]),
     st.binary(max_size=40),
     st.lists(
@@ -22,49 +22,51 @@ FRAMES = st.builds(
 
 
 @given(FRAMES)
-def test_a_frame_comes_back(frame: Frame) -> None:
-    assert Frame.unpack(frame.pack()) == frame
-    assert Frame.unpack(memoryview(frame.pack()).toreadonly().tobytes()) == frame
+def test_a_frame_comes_back(envelope: Envelope) -> None:
+    assert Envelope.unpack(envelope.pack()) == envelope
+    assert Envelope.unpack(memoryview(envelope.pack()).toreadonly().tobytes()) == envelope
 
 
 def test_a_payload_may_be_a_blob() -> None:
-    frame = Frame("pickle", None, (Blob(5, b"n" * 32),))
-    assert Frame.unpack(frame.pack()) == frame
-    assert Frame.unpack(frame.pack()).payload is None
+    envelope = Envelope("pickle", None, (Blob(5, b"n" * 32),))
+    assert Envelope.unpack(envelope.pack()) == envelope
+    assert Envelope.unpack(envelope.pack()).payload is None
 
 
 def test_the_layout() -> None:
-    packed = Frame("json", b"{}", (Blob(7, b"n" * 32),)).pack()
+    packed = Envelope("json", b"{}", (Blob(7, b"n" * 32),)).pack()
     assert packed == b"kv\x01\x00\x04json" + struct.pack("<IQ", 1, 7) + b"n" * 32 + b"{}"
 
 
 @given(FRAMES, st.data())
-def test_a_cut_frame_is_an_error_or_a_shorter_payload(frame: Frame, data: st.DataObject) -> None:
-    packed = frame.pack()
+def test_a_cut_frame_is_an_error_or_a_shorter_payload(
+    envelope: Envelope, data: st.DataObject
+) -> None:
+    packed = envelope.pack()
     n = data.draw(st.integers(0, len(packed) - 1)) if packed else 0
     try:
-        got = Frame.unpack(packed[:n])
+        got = Envelope.unpack(packed[:n])
     except DecodeError:
         return
-    assert got.codec == frame.codec
-    assert got.blobs == frame.blobs
-    assert got.signature == frame.signature
-    assert frame.payload is not None
-    assert frame.payload.startswith(bytes(got.payload or b""))
+    assert got.codec == envelope.codec
+    assert got.blobs == envelope.blobs
+    assert got.signature == envelope.signature
+    assert envelope.payload is not None
+    assert envelope.payload.startswith(bytes(got.payload or b""))
 
 
 def test_only_what_is_signed_is_of_the_second_version() -> None:
-    bare = Frame("pickle", b"x")
+    bare = Envelope("pickle", b"x")
     signed = bare._replace(signature=bytes(range(40)))
     assert bare.pack()[2] == 1
     assert signed.pack() == b"kv\x02\x02\x06pickle" + bytes(4) + bytes(range(40)) + b"x"
     with pytest.raises(DamagedValue):
-        Frame.unpack(signed.pack()[:40])
+        Envelope.unpack(signed.pack()[:40])
 
 
 def test_sealed_a_frame_cut_or_flipped_anywhere_is_an_error() -> None:
     name = b"d" * 32
-    sealed = seal(name, Frame("pickle", b"payload", (Blob(1, b"b" * 32),)).pack())
+    sealed = seal(name, Envelope("pickle", b"payload", (Blob(1, b"b" * 32),)).pack())
     for n in range(len(sealed)):
         with pytest.raises(DamagedValue):
             unseal(name, sealed[:n])
@@ -78,10 +80,10 @@ def test_sealed_a_frame_cut_or_flipped_anywhere_is_an_error() -> None:
 
 
 def test_a_newer_frame_and_no_frame() -> None:
-    packed = bytearray(Frame("pickle", b"").pack())
+    packed = bytearray(Envelope("pickle", b"").pack())
     packed[2] = 3
     with pytest.raises(DecodeError, match="newer"):
-        Frame.unpack(bytes(packed))
+        Envelope.unpack(bytes(packed))
     for junk in (
         b"",
         b"k",
@@ -90,4 +92,4 @@ def test_a_newer_frame_and_no_frame() -> None:
         b"kv\x01\x00\x00\xff\xff\xff\xff",
     ):
         with pytest.raises(DamagedValue):
-            Frame.unpack(junk)
+            Envelope.unpack(junk)

@@ -1,4 +1,4 @@
-"""How an encoded value is laid out: one frame that says codec, version and buffers.
+"""How an encoded value is laid out: one envelope that says codec, version and buffers.
 
 ::
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from wellkept.errors import DamagedValue, DecodeError
 
-__all__ = ["SIGNATURE", "VERSION", "Blob", "Frame"]
+__all__ = ["SIGNATURE", "VERSION", "Blob", "Envelope"]
 
 VERSION = 2
 """The newest that is read; only what is signed needs it, all else is written as version 1."""
@@ -39,7 +39,7 @@ class Blob(NamedTuple):
     name: bytes
 
 
-class Frame(NamedTuple):
+class Envelope(NamedTuple):
     """What a head holds. `payload` is None where it is the last blob."""
 
     codec: str
@@ -65,11 +65,11 @@ class Frame(NamedTuple):
         )
 
     @classmethod
-    def unpack(cls, head: bytes) -> Frame:
-        """Parse a frame.
+    def unpack(cls, head: bytes) -> Envelope:
+        """Parse an envelope.
 
         Raises:
-            DamagedValue: these bytes are not a frame.
+            DamagedValue: these bytes are not an envelope.
             DecodeError: a newer version of wellkept wrote it.
         """
         if head.startswith(_COMMON):
