@@ -13,9 +13,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from wellkept.kv.documents import KeyDocument, StoreDocument
 from wellkept.kv.entry import KEEP, PRESENT, Step, check_key
-from wellkept.kv.service import COLLECTION, ExecutionStoreService, seconds_of
+from wellkept.kv.execution_store import (
+    COLLECTION,
+    ExecutionStoreService,
+    KeyDocument,
+    StoreDocument,
+    seconds_of,
+)
 from wellkept.kv.watch import Change, subscribe
 
 if TYPE_CHECKING:

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wellkept.kv.cache_decorator import cached
-    from wellkept.kv.documents import KeyDocument, KeyPolicy, StoreDocument
-    from wellkept.kv.execution_store import ExecutionStore, store
+    from wellkept.kv.execution_store import (
+        ExecutionStore,
+        ExecutionStoreService,
+        KeyDocument,
+        KeyPolicy,
+        StoreDocument,
+        store,
+    )
     from wellkept.kv.jobs import Job, Jobs
     from wellkept.kv.memory_state import HistoryGone
-    from wellkept.kv.service import ExecutionStoreService
     from wellkept.kv.watch import Change
 
 __all__ = [
@@ -35,12 +40,12 @@ _WHERE = {
     "HistoryGone": "memory_state",
     "Change": "watch",
     "ExecutionStore": "execution_store",
-    "ExecutionStoreService": "service",
+    "ExecutionStoreService": "execution_store",
     "Job": "jobs",
     "Jobs": "jobs",
-    "KeyDocument": "documents",
-    "KeyPolicy": "documents",
-    "StoreDocument": "documents",
+    "KeyDocument": "execution_store",
+    "KeyPolicy": "execution_store",
+    "StoreDocument": "execution_store",
     "cached": "cache_decorator",
     "store": "execution_store",
 }

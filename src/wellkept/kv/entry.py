@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Protocol
 
 from wellkept.codecs import Blob, Envelope, decoder, encode
@@ -198,6 +199,11 @@ def _checked(text: Any, what: str, most: int) -> str:
     if "\0" in text:
         raise ConfigError(f"{what} can't hold a NUL: {text!r:.80}")
     return text
+
+
+def utc(seconds: float | None) -> datetime | None:
+    """A time since the epoch as a date."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 HISTORY = 100_000

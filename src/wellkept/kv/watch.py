@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any
 
 from wellkept.errors import ConfigError, KeptError, NewerSchema, StoreError, UntrustedSource, tell
-from wellkept.kv.documents import utc
-from wellkept.kv.entry import Entries, Logged, Name, load
+from wellkept.kv.entry import Entries, Logged, Name, load, utc
 from wellkept.kv.memory_state import HistoryGone
 from wellkept.kv.sweeper import sweep
 
