@@ -29,10 +29,9 @@ if typing.TYPE_CHECKING:
     from wellkept.codecs.plain import register_plain
     from wellkept.hashing.files import File
     from wellkept.kv import store
-    from wellkept.memo.blessing import bless
-    from wellkept.memo.certifying import verify
     from wellkept.memo.depends import env, file, package, token
     from wellkept.memo.executor import executor
+    from wellkept.memo.verify import bless, verify
     from wellkept.query import (
         ANY,
         Match,
@@ -121,7 +120,7 @@ _ROOMS = {
     "Graph": "wellkept.runs.graph",
     "Run": "wellkept.runs.run",
     "Runs": "wellkept.runs.listing",
-    "bless": "wellkept.memo.blessing",
+    "bless": "wellkept.memo.verify",
     "env": "wellkept.memo.depends",
     "executor": "wellkept.memo.executor",
     "file": "wellkept.memo.depends",
@@ -130,7 +129,7 @@ _ROOMS = {
     "register_plain": "wellkept.codecs.plain",
     "run": "wellkept.runs.run",
     "token": "wellkept.memo.depends",
-    "verify": "wellkept.memo.certifying",
+    "verify": "wellkept.memo.verify",
 }
 
 

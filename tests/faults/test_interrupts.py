@@ -20,8 +20,8 @@ from tests.faults.interrupting import Interrupt, elsewhere, interrupted, points
 
 import wellkept
 from wellkept.errors import StoreError
-from wellkept.guards import Guard, settle, undisturbed
-from wellkept.memo.flights import Flight
+from wellkept.interrupts import Guard, settle, undisturbed
+from wellkept.memo.inflight import Flight
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.leases import Owner
 from wellkept.stores.transactions import Writing

@@ -12,7 +12,7 @@ import pytest
 
 import wellkept
 from wellkept.cli.app import run
-from wellkept.memo import profiling
+from wellkept.memo import inspection
 from wellkept.runs import profile, profiles
 
 
@@ -35,7 +35,7 @@ def took(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
             found = next(told)
         return found
 
-    for module in (profiling, profiles):
+    for module in (inspection, profiles):
         monkeypatch.setattr(module, "measured", measured)
 
 

@@ -16,7 +16,7 @@ from wellkept.caches.secrets import expanded
 from wellkept.caches.spec import Spec
 from wellkept.caches.threads import inherited, reach_threads
 from wellkept.errors import ConfigError, StoreError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 
 __all__ = ["active", "chosen", "install", "named", "reset", "settings", "use", "used"]
 

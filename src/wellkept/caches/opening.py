@@ -11,7 +11,7 @@ from wellkept.caches.cache import Cache
 from wellkept.caches.secrets import redacted
 from wellkept.caches.sizes import parse_size
 from wellkept.errors import ConfigError
-from wellkept.guards import Guard, undisturbed
+from wellkept.interrupts import Guard, undisturbed
 from wellkept.stores.base import Store
 from wellkept.stores.openers import (
     MEDIA,

@@ -10,7 +10,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 
 __all__ = ["inherited", "reach_threads"]
 

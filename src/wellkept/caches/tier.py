@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from wellkept.guards import Guard
 from wellkept.hashing import SCALARS
+from wellkept.interrupts import Guard
 from wellkept.stores.body import STATES, Body
 
 __all__ = ["FAILED", "Entry", "Tier"]

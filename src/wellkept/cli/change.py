@@ -119,7 +119,7 @@ def verify(
 
 def _verify_function(function: str, sample: float, cache: str | None, as_json: bool) -> None:
     from wellkept.cli.options import imported
-    from wellkept.memo.certifying import verify as verified
+    from wellkept.memo.verify import verify as verified
 
     with imported(function, cache) as (found, url):
         done = verified(found, sample=sample)
@@ -311,7 +311,7 @@ def bless(
 
     The function is imported, so that its code of today is known.
     """
-    from wellkept.memo.blessing import bless as blessed
+    from wellkept.memo.verify import bless as blessed
 
     with imported(function, cache) as (found, url):
         done = blessed(found, code=code, dry_run=dry_run)

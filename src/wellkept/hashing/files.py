@@ -137,7 +137,7 @@ def _noted(where: str, stamp: Stamp) -> tuple[Stamp, bytes] | None:
     if cache is None:
         return None
     with contextlib.suppress(Exception):  # damaged, or the cache is gone: the file is read
-        note = cache.place.notes.get(_name(where))
+        note = cache.backend.notes.get(_name(where))
         if note is not None:
             *numbers, digest = json.loads(note)
             if tuple(numbers) == stamp and len(raw := bytes.fromhex(digest)) == 32:

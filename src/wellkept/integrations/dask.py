@@ -16,8 +16,8 @@ from wellkept.caches.parcels import NEARBY, pack
 from wellkept.errors import ConfigError, KeptError
 from wellkept.hashing import register_digest
 from wellkept.memo.bound import Bound
-from wellkept.memo.carried import Carried
 from wellkept.memo.kept import Kept
+from wellkept.memo.workers import Carried
 
 try:
     from dask.base import DaskMethodsMixin, is_dask_collection, tokenize

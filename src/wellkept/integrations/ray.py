@@ -19,12 +19,11 @@ from wellkept.caches.active import install
 from wellkept.caches.parcels import NEARBY, pack, unpack
 from wellkept.errors import ConfigError
 from wellkept.memo.bound import Bound
-from wellkept.memo.carried import Carried
-from wellkept.memo.executor import KeptExecutor
+from wellkept.memo.executor import KeptExecutor, look_up, look_up_all
 from wellkept.memo.executor import executor as kept_executor
 from wellkept.memo.flow import MISSING, Located, Raise
 from wellkept.memo.kept import Kept
-from wellkept.memo.lookups import look_up, look_up_all
+from wellkept.memo.workers import Carried
 
 try:
     import ray

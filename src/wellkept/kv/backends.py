@@ -7,7 +7,7 @@ from typing import Any
 
 from wellkept.caches import Cache, Pool, Stack, active, chosen
 from wellkept.errors import ConfigError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.kv.entry import Entries
 from wellkept.kv.memory_state import Folded
 from wellkept.kv.sweeper import sweeping

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
 from wellkept.errors import KeptError, StoreError
-from wellkept.guards import Guard, settling
+from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY, LOGGED, About, Entry, Logged, Name, Step, fits, made, size_of
 
 TOKENS = 1000

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from wellkept.errors import KeptError, NewerSchema
-from wellkept.guards import Guard, settling
+from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY
 from wellkept.kv.sql_state import Record, Session, SqlEntries
 from wellkept.stores.sql import Sql

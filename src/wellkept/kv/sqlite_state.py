@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wellkept.errors import DamagedValue, NewerSchema, StoreError
-from wellkept.guards import settling
+from wellkept.interrupts import settling
 from wellkept.kv.entry import HISTORY, Entry, Name, Step
 from wellkept.kv.sql_state import Record, Session, SqlEntries
 from wellkept.kv.sweeper import forget

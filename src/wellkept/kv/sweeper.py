@@ -13,7 +13,7 @@ import time
 import weakref
 
 from wellkept.errors import KeptError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.kv.entry import Entries
 
 __all__ = ["BATCH", "forget", "sweep", "sweeping"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, ove
 from wellkept.caches import Cache, use, used
 from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
-from wellkept.memo.origin import Origin
+from wellkept.memo.inflight import Origin
 from wellkept.records import Call, Digest
 
 if TYPE_CHECKING:

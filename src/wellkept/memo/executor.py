@@ -1,27 +1,118 @@
-"""Any executor of `concurrent.futures`, in front of which kept calls are looked up first."""
+"""Many calls looked up at once: as few trips to the store as it can make of them."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures import wait as wait_for
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from wellkept.caches import Cache, Pool
 from wellkept.caches.derived import Derived
+from wellkept.caches.many import can_find_many, find_many
 from wellkept.caches.parcels import NEARBY, pack
-from wellkept.errors import ConfigError
-from wellkept.memo.arriving import KeptFuture, Later, Order, after
+from wellkept.caches.tier import FAILED, Entry
+from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall
-from wellkept.memo.flow import MISSING, Located, Raise
+from wellkept.memo.flow import MISSING, Given, Located, Raise, look
 from wellkept.memo.kept import Kept
-from wellkept.memo.lookups import look_up, look_up_all
-from wellkept.memo.sending import Receipt, Sent, Task, Way
+from wellkept.memo.workers import KeptFuture, Later, Order, Receipt, Sent, Task, Way, after
 from wellkept.records import Digest
 
-__all__ = ["KeptExecutor", "executor", "wrapped"]
+
+class Looked(NamedTuple):
+    """What a look-up found.
+
+    Attributes:
+        found: where the call is kept; None: nowhere, or the cache has failed.
+        open: reads the kept result, or makes the call as it is told if that is damaged; None: a miss.
+    """
+
+    found: Located | None
+    open: Callable[[Callable[[], Any]], Any] | None
+
+
+def look_up(kept: Kept[..., Any], given: Given) -> tuple[Located | None, Any]:
+    """Where one call is kept, and the kept result or `MISSING`; a failure comes as a `Raise`.
+
+    What goes wrong is nobody's trouble yet: whoever makes the call meets it again.
+
+    Raises:
+        TypeError: the function takes no such arguments.
+    """
+    values = kept._values(*given)
+    try:
+        found = kept.locate(values)
+        if found is None:
+            return None, MISSING
+        result = look(kept, found.cache, found.key, given)
+        if result is MISSING and not kept.locator.settled(found):
+            found = kept.locate(values)
+            result = MISSING if found is None else look(kept, found.cache, found.key, given)
+    except Exception:  # noqa: BLE001  see above
+        return None, MISSING
+    return found, result
+
+
+def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
+    """The same of many calls of one function, without reading any result."""
+    where: list[Located | None] = []
+    keys: dict[int, tuple[Cache, list[bytes]]] = {}
+    for call in calls:
+        kept = call.kept
+        found = None
+        try:
+            if not where and (coding := kept.locator.coding()).all_same and not coding.all_same():
+                kept.locator.renew()
+            found = kept.locate(kept._values(call.args, call.kwargs))
+        except Exception:  # noqa: BLE001  as above
+            pass
+        where.append(found)
+        if found is not None:
+            keys.setdefault(id(found.cache), (found.cache, []))[1].append(found.key)
+    entries: dict[int, dict[bytes, Entry]] = {}
+    for cache, wanted in keys.values():
+        try:
+            entries[id(cache)] = find_many(cache, wanted)
+        except Exception:  # noqa: BLE001  as above
+            where = [None if f is not None and f.cache is cache else f for f in where]
+    looked = []
+    for found in where:
+        entry = None if found is None else entries[id(found.cache)].get(found.key)
+        if found is None or entry is None or entry.body.expires <= time.time():
+            looked.append(Looked(found, None))
+        else:
+            looked.append(Looked(found, _opening(kept, found, entry)))
+    return looked
+
+
+def _opening(
+    kept: Kept[..., Any], found: Located, entry: Entry
+) -> Callable[[Callable[[], Any]], Any]:
+    cache, key = found.cache, found.key
+
+    def open_(call: Callable[[], Any]) -> Any:
+        if not found.holds():  # what was read before this one may have changed what counts
+            return call()
+        try:
+            value = cache.value(key, entry)
+        except DecodeError as error:
+            kept.counts.damaged += cache.damage(key, error)
+            return call()
+        except Exception as error:
+            if kept.broke(error):
+                raise
+            return call()
+        kept.hit(cache, key, entry)
+        return Raise.of(value) if entry.body.state == FAILED else kept.replayed(value)
+
+    return open_
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -275,3 +366,126 @@ def _in_order(futures: list[KeptFuture], end: float | None) -> Iterator[Any]:
     finally:
         for future in futures:
             future.cancel()
+
+
+def map_calls(
+    kept: Kept[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    progress: bool | None,
+    executor: Any,
+    ordered: bool,
+) -> Any:
+    """Call for each tuple across the iterables, as the builtin `map` would: a list of the results,
+    or where they need not be in order an iterator that gives them as they are done.
+    """
+    items = list(zip(*iterables, strict=False))
+    if executor is None:
+        results = _here(kept, items, progress)
+    else:
+        results = _elsewhere(kept, items, progress, executor, ordered)
+    return list(results) if ordered else results
+
+
+def _here(kept: Kept[..., Any], items: list[Any], progress: bool | None) -> Iterator[Any]:
+    with progress_bar(kept.__name__, len(items), progress) as advance:
+        for call in _looked_up(kept, items):
+            yield call()
+            advance()
+
+
+def _looked_up(kept: Kept[..., Any], items: list[Any]) -> Iterator[Callable[[], Any]]:
+    """The calls; where the store answers many look-ups at once, what is kept is only opened."""
+    here: list[Callable[[], Any]] = [lambda args=args: kept(*args) for args in items]  # type: ignore[misc]  # bound now
+    try:
+        quick = len(items) < 2 or kept.awaits or not can_find_many(kept.cache)
+    except Exception:  # noqa: BLE001  the calls meet it too, and deal with it
+        quick = True
+    if quick:
+        yield from here
+        return
+
+    looked = look_up_all(kept.bind(*args) for args in items)
+    for call, (_, opened) in zip(here, looked, strict=True):
+        yield call if opened is None else lambda call=call, opened=opened: _result(opened(call))  # type: ignore[misc]  # bound now
+
+
+def _result(value: Any) -> Any:
+    from wellkept.memo.flow import Raise
+
+    if type(value) is Raise:
+        raise value.error
+    return value
+
+
+def _elsewhere(
+    kept: Kept[..., Any], items: list[Any], progress: bool | None, executor: Any, ordered: bool
+) -> Iterator[Any]:
+    from concurrent.futures import as_completed  # who only calls here has no need of it
+
+    futures = wrapped(executor).send_all(kept, items, {})
+    waiting = set(futures)
+    try:
+        with progress_bar(kept.__name__, len(items), progress) as advance:
+            for future in futures if ordered else as_completed(futures):
+                result = future.result()
+                waiting.discard(future)
+                yield result
+                advance()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+async def map_async(
+    kept: Kept[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    progress: bool | None,
+    executor: Any,
+) -> list[Any]:
+    """The same of a coroutine function: all at once, here or in an executor; the results, in order."""
+    import asyncio
+
+    items = list(zip(*iterables, strict=False))
+    calls: list[Any] = []
+    if executor is not None:
+        calls = list(map(asyncio.wrap_future, wrapped(executor).send_all(kept, items, {})))
+    with progress_bar(kept.__name__, len(items), progress) as advance:
+
+        async def one(call: Any) -> Any:
+            result = await call
+            advance()
+            return result
+
+        return list(await asyncio.gather(*map(one, calls or (kept(*args) for args in items))))
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int, show: bool | None) -> Iterator[Callable[[], None]]:
+    """A bar on standard error; yields what advances it by one."""
+    if not (sys.stderr.isatty() if show is None else show) or total == 0:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def submit(executor: Any, call: Any) -> Future[Any]:
+    """Run a bound call in an executor, unless it is kept: then its future is done."""
+
+    return wrapped(executor).submit(call)

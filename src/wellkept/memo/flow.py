@@ -8,6 +8,7 @@ returns is the caller's; a `Raise` is to be raised.
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Generator
 from random import SystemRandom
@@ -18,22 +19,20 @@ from wellkept.caches import Cache
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.errors import ConfigError, DecodeError, NewerSchema, NotKept
 from wellkept.hashing import SCALARS
+from wellkept.interrupts import settle
 from wellkept.memo import observed
-from wellkept.memo.flights import Flight, flights, running_loop
-from wellkept.memo.pending import PENDING, is_future, join
-from wellkept.memo.recorded import OPEN, record
-from wellkept.memo.storing import follow_up, store, store_error
-from wellkept.memo.troubles import note as note_trouble
+from wellkept.memo.futures import PENDING, is_future, join
+from wellkept.memo.inflight import Flight, flights, running_loop
+from wellkept.memo.record import Watch, follow_up, note_trouble, record, store, store_error
 from wellkept.memo.waits import Waiting
-from wellkept.memo.watch import Watch
 from wellkept.records import Call, Digest
 from wellkept.runs.costs import begin
-from wellkept.stores.leases import LOOKED
+from wellkept.runs.recording import OPEN
+from wellkept.stores.leases import LOOKED, Owner
 
 if TYPE_CHECKING:
     from wellkept.memo.kept import Kept
 
-__all__ = ["MISSING", "Flow", "Given", "Located", "Raise", "keeping", "look", "outcome", "resolved"]
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a call as the caller gave them, by position and by keyword."""
@@ -358,3 +357,90 @@ def _compute(
         if OPEN:
             record(kept, found, caller, began, call)
     return result
+
+
+def advance(flow: Flow, sent: Any = None) -> tuple[Given | None, Any]:
+    """Run a flow until the body is to be called: its arguments. At the end: None, and the outcome.
+
+    Args:
+        sent: what the body gave, or a `Raise` of what it raised.
+    """
+    try:
+        step = flow.send(sent)
+        while type(step) is not tuple:
+            time.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
+            step = next(flow)
+    except StopIteration as stop:
+        return None, stop.value
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            settle()  # it may have come between any two instructions
+        raise
+    return step, None
+
+
+async def advance_async(flow: Flow, sent: Any = None) -> tuple[Given | None, Any]:
+    """The same in an event loop."""
+    try:
+        step = flow.send(sent)
+        while type(step) is not tuple:
+            import asyncio  # loaded: a loop runs
+
+            await asyncio.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
+            step = next(flow)
+    except StopIteration as stop:
+        return None, stop.value
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            settle()  # it may have come between any two instructions
+        raise
+    return step, None
+
+
+def drive(kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bool = False) -> Any:
+    """Run the flow of one call to its end; what it gives. `Kept.__call__` does the same in its place.
+
+    Args:
+        again: compute even where a result is kept, and replace it.
+    """
+    flow = keeping(kept, values, given, again)
+    try:
+        step, result = advance(flow)
+        while step is not None:
+            try:
+                result = kept.__wrapped__(*step[0], **step[1])
+            except BaseException as error:
+                step, result = advance(flow, Raise(error))
+                if type(result) is Raise and result.error is error:
+                    # Raised on from here, it has no frame of the flow, and its context stays.
+                    result = None
+                    raise
+            else:
+                step, result = advance(flow, result)
+    finally:
+        flow.close()
+    return outcome(result)
+
+
+def refresh(kept: Kept[..., Any], given: Given) -> None:
+    """Compute a stale result again in the background, once at a time."""
+    found = kept._located(kept._values(*given))
+    locks, look = found.cache.backend.locks, Owner()
+    taken = False
+    try:
+        taken = locks.acquire(found.key, look)  # whether somebody is at it already
+    finally:
+        look.over = True
+        locks.release(found.key, look)
+    if taken:
+        thread = threading.Thread(
+            target=_refresh, args=(kept, given), name="wellkept-refresh", daemon=True
+        )
+        thread.start()
+
+
+def _refresh(kept: Kept[..., Any], given: Given) -> None:
+    try:
+        kept._run(*given, again=True)
+    except Exception as error:  # noqa: BLE001  nobody else would hear of it
+        kept.warn("refresh", f"refreshing a stale result failed: {error!r}")

@@ -8,10 +8,10 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError
-from wellkept.memo.asynchronous import KeptAsyncGenerator, KeptCoroutine
+from wellkept.memo.asyncs import KeptAsyncGenerator, KeptCoroutine
+from wellkept.memo.generators import KeptGenerator
+from wellkept.memo.keep_options import Options, Span
 from wellkept.memo.kept import Kept
-from wellkept.memo.options import Options, Span
-from wellkept.memo.replay import KeptGenerator
 
 __all__ = ["keep"]
 

@@ -9,21 +9,30 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from wellkept.caches import Cache, active, named
 from wellkept.caches.tier import Entry
 from wellkept.errors import Undigestible, tell
-from wellkept.guards import settle
-from wellkept.memo import recorded
+from wellkept.interrupts import settle
+from wellkept.memo import record
 from wellkept.memo.bound import Bound, BoundCall
-from wellkept.memo.driving import advance, drive, refresh
-from wellkept.memo.flow import MISSING, Given, Located, Raise, keeping, look, outcome, resolved
-from wellkept.memo.guise import binds, digested, followed, wear
-from wellkept.memo.locator import Locator
-from wellkept.memo.marks import GIVEN
-from wellkept.memo.options import Options
-from wellkept.memo.pickling import body_of, reduced
-from wellkept.memo.recorded import OPEN
+from wellkept.memo.flow import (
+    MISSING,
+    Given,
+    Located,
+    Raise,
+    advance,
+    drive,
+    keeping,
+    look,
+    outcome,
+    refresh,
+    resolved,
+)
+from wellkept.memo.keep_options import GIVEN, Options
+from wellkept.memo.key import Locator
+from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, wear
+from wellkept.memo.record import broke, not_kept
 from wellkept.memo.stats import Stats
-from wellkept.memo.troubles import broke, not_kept
 from wellkept.records import Call, Digest
 from wellkept.runs.collectors import parse
+from wellkept.runs.recording import OPEN
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -163,9 +172,8 @@ class Kept(Generic[P, R]):
             body = entry.body
             if body.state or (body.expires != _NEVER and body.expires <= time.time()):
                 return MISSING
-            if (
-                entry.envelope is None
-            ):  # decoded already; read first, as another thread may do that now
+            # Decoded already? Read first, as another thread may do that now.
+            if entry.envelope is None:
                 entry.hot, result = True, entry.value
             else:
                 result = cache.value(key, entry)
@@ -175,7 +183,7 @@ class Kept(Generic[P, R]):
             settle()  # it may have come between any two instructions
             raise
         if OPEN:
-            recorded.hit(self, key, entry)
+            record.hit(self, key, entry)
         uses = cache._uses
         uses[key] = uses.get(key, 0) + 1
         counts = self.counts
@@ -259,19 +267,19 @@ class Kept(Generic[P, R]):
             ConfigError: the function has no such argument, or it does not count.
             Undigestible: a value has no identity.
         """
-        from wellkept.memo.asking import query  # who only calls has no need of it
+        from wellkept.memo.inspection import query  # who only calls has no need of it
 
         return query(self, args, kwargs)
 
     def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Why this call would be a hit or a miss now. Nothing is computed, written or counted."""
-        from wellkept.memo.explaining import explain  # as above
+        from wellkept.memo.inspection import explain  # as above
 
         return explain(self, self._values(args, kwargs))
 
     def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
         """Whether keeping this call pays, measured. It is made first, where it is not kept."""
-        from wellkept.memo.profiling import profile  # as above
+        from wellkept.memo.inspection import profile  # as above
 
         return profile(self, self._values(args, kwargs), (args, kwargs))
 
@@ -351,7 +359,7 @@ class Kept(Generic[P, R]):
         """Run one call in an executor of `concurrent.futures`, or its like; a kept one is done at
         once, and an equal one that is under way there is waited for. See `wellkept.executor`.
         """
-        from wellkept.memo.many import submit
+        from wellkept.memo.executor import submit
 
         return submit(executor, self.bind(*args, **kwargs))
 
@@ -392,7 +400,7 @@ class Kept(Generic[P, R]):
             progress: show a bar on standard error; None: if that is a terminal.
             ordered: False for an iterator that gives each result as soon as it is there.
         """
-        from wellkept.memo.many import map_calls
+        from wellkept.memo.executor import map_calls
 
         return map_calls(self, iterables, progress, executor, ordered)
 
@@ -471,7 +479,7 @@ class Kept(Generic[P, R]):
     def hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
         """Count a hit."""
         if OPEN:
-            recorded.hit(self, key, entry)
+            record.hit(self, key, entry)
         cache.used(key)
         self.counts.hits += 1
         self.counts.seconds_saved += entry.body.seconds

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wellkept.caches import Cache
     from wellkept.memo.flow import Located
     from wellkept.memo.kept import Kept
-    from wellkept.memo.locator import Locator
+    from wellkept.memo.key import Locator
 
 __all__ = ["WIDER", "Observed", "begin", "called", "known_wider", "note_wider"]
 

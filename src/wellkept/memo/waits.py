@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from wellkept.memo.flights import Flight
+from wellkept.memo.inflight import Flight
 
 __all__ = ["PATIENCE", "Waiting"]
 

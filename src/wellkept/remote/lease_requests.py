@@ -10,7 +10,7 @@ import weakref
 from typing import Any
 
 from wellkept.errors import KeptError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.stores.leases import BEAT, LOOKED, SOMEBODY, Owner
 
 _PAUSE = 0.05  # seconds between requests for a lease that somebody else has

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from wellkept.errors import StoreError, tell
-from wellkept.guards import Guard, on_stack, settle, settles
+from wellkept.interrupts import Guard, on_stack, settle, settles
 from wellkept.stores.filesystem import alone, identity, on_network, refuse_irregular
 from wellkept.stores.snapshots import watch as watch_snapshot
 from wellkept.stores.transactions import DRIVER, Step, Token, Writing, is_damage
@@ -105,7 +105,7 @@ class Database:
             self.close()  # with its connection a transaction ends too
 
     def settle(self) -> None:
-        """See `wellkept.guards.settle`."""
+        """See `wellkept.interrupts.settle`."""
         c = self._connection
         if c is not None and c.in_transaction and self.lock.acquire(blocking=False):
             try:

@@ -31,7 +31,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from wellkept.errors import StoreError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.stores.filesystem import open_regular
 from wellkept.stores.overlay import PAGE, Change, read_at, write_at
 

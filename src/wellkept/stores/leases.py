@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from wellkept.errors import KeptError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 
 __all__ = [
     "BEAT",

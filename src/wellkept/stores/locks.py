@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from wellkept.errors import StoreError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.stores.filesystem import open_regular
 from wellkept.stores.leases import SOMEBODY, Owner
 

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.records import Buffer
 from wellkept.stores.arena import Arena, Extent
 from wellkept.stores.base import check_key, check_prefix

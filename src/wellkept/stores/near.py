@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from wellkept.codecs import Envelope
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.records import Buffer
 from wellkept.stores.memory import Memory
 

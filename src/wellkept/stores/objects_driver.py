@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from wellkept.errors import ConfigError
-from wellkept.guards import undisturbed
+from wellkept.interrupts import undisturbed
 
 __all__ = ["driver"]
 

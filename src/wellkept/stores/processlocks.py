@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.stores.leases import SOMEBODY, Owner
 
 __all__ = ["ProcessLocks"]

@@ -11,7 +11,7 @@ import os
 import threading
 from typing import Protocol
 
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 
 __all__ = ["PAUSE", "watch"]
 

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from wellkept.errors import ConfigError, NewerSchema, StoreError
-from wellkept.guards import Guard
+from wellkept.interrupts import Guard
 from wellkept.stores.silence import Silence
 from wellkept.stores.sqldialects import DIALECTS, Dialect
 from wellkept.stores.sqltrouble import Trouble, trouble

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wellkept.errors import StoreError
-from wellkept.guards import settle
+from wellkept.interrupts import settle
 
 if TYPE_CHECKING:
     from wellkept.stores.database import Database

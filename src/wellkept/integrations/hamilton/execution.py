@@ -18,15 +18,14 @@ from wellkept.hashing.keys import call_key
 from wellkept.integrations.hamilton.formats import FORMAT, Formats
 from wellkept.integrations.hamilton.node import Planned
 from wellkept.integrations.hamilton.result_store import commit
-from wellkept.memo import recorded
-from wellkept.memo.driving import advance_async, drive
-from wellkept.memo.flow import MISSING, Located, Raise, keeping, outcome
-from wellkept.memo.options import Options
-from wellkept.memo.recorded import OPEN
+from wellkept.memo import record
+from wellkept.memo.flow import MISSING, Located, Raise, advance_async, drive, keeping, outcome
+from wellkept.memo.keep_options import Options
+from wellkept.memo.record import kind_of
 from wellkept.memo.stats import Stats
-from wellkept.memo.troubles import kind_of
 from wellkept.records import Arguments, Call, Digest, Event
 from wellkept.runs.collectors import NOTHING, Collectors
+from wellkept.runs.recording import OPEN
 
 if TYPE_CHECKING:
     from wellkept.integrations.hamilton.adapter import KeptAdapter
@@ -106,7 +105,7 @@ class Execution:
 
     def hit(self, cache: Any, key: bytes, entry: Entry) -> None:
         if OPEN:
-            recorded.hit(self, key, entry)  # type: ignore[arg-type]  # as much of a kept function as it needs
+            record.hit(self, key, entry)  # type: ignore[arg-type]  # as much of a kept function as it needs
         self.hits += 1
         self._desk.cache.used(key)
 
@@ -365,7 +364,7 @@ class Step:
     def _hit(self, key: bytes, entry: Entry) -> None:
         adapter = self._adapter
         if OPEN:
-            recorded.hit(self._planned, key, entry)  # type: ignore[arg-type]  # as much of a kept function as it needs
+            record.hit(self._planned, key, entry)  # type: ignore[arg-type]  # as much of a kept function as it needs
         adapter.kept.used(key)
         self._versioned(entry.body.result.hex())
         run_id, name, task_id = self.at

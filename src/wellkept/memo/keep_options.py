@@ -1,4 +1,4 @@
-"""What `@keep` may be told, checked once."""
+"""What `@keep` takes, checked once, and the marks that a signature may carry inside `Annotated`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,35 @@ from wellkept.errors import ConfigError, Undigestible
 from wellkept.hashing import digest_bytes
 from wellkept.runs.collectors import parse
 
-__all__ = ["Options"]
-
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from wellkept.memo.depends import Dependency
+
+
+class Ignored:
+    """Marks a parameter that does not count: `verbose: Annotated[bool, wellkept.Ignored]`."""
+
+
+class Ordered:
+    """Marks a parameter in which the order of dicts counts: `steps: Annotated[dict, wellkept.Ordered]`."""
+
+
+class Required:
+    """Marks what a call is not kept without: `data: Annotated[Data, wellkept.Required]`."""
+
+
+class Left:
+    """What stands for an argument that was left out, where that is another call than its default."""
+
+    __slots__ = ()
+
+
+LEFT = Left()
+
+GIVEN: Any = object()
+"""Before arguments by position and by keyword, in place of values: of a call that can't be bound."""
+
 
 Span = Union[float, str, "timedelta"]
 

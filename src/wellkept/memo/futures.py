@@ -8,13 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from wellkept.guards import Guard
-from wellkept.memo.origin import Origin
+from wellkept.interrupts import Guard
+from wellkept.memo.inflight import Origin
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["PENDING", "Done", "copied", "follow", "is_future", "join", "settled"]
 
 PENDING: dict[tuple[int, bytes], Future[Any]] = {}
 """By lock table and key: what equal calls wait for meanwhile."""

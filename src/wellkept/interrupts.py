@@ -21,8 +21,6 @@ from contextvars import copy_context
 from types import FrameType
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Guard", "on_stack", "settle", "settles", "settling", "undisturbed"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 

@@ -13,16 +13,13 @@ from typing import Any
 
 from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept
 from wellkept.memo import observed
-from wellkept.memo.flights import flights
 from wellkept.memo.flow import MISSING, Given, Located, look, resolved
+from wellkept.memo.inflight import flights
 from wellkept.memo.kept import Kept
-from wellkept.memo.recorded import OPEN, record
-from wellkept.memo.storing import store
-from wellkept.memo.watch import Watch
+from wellkept.memo.record import Watch, record, store
 from wellkept.records import Call
 from wellkept.runs.costs import begin, seconds
-
-__all__ = ["KeptGenerator", "Recording", "find"]
+from wellkept.runs.recording import OPEN
 
 
 class Recording:

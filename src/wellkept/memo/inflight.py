@@ -1,21 +1,22 @@
-"""Computations under way in this process, so that nobody waits for somebody who waits for them, or for
-somebody who is gone."""
+"""Computations under way in this process: who called whom, who holds which lease, and from where a
+call was sent."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from wellkept.caches.threads import inherited, reach_threads
-from wellkept.guards import Guard, settles
+from wellkept.interrupts import Guard, settles
+from wellkept.runs.recording import OPEN, Recorder, recorder
 from wellkept.stores.leases import Owner
-
-__all__ = ["Flight", "Flights", "Landing", "current", "flights", "running_loop"]
 
 
 class Flight(Owner):
@@ -204,7 +205,7 @@ class Flights:
                         flight.waits_for.remove(holder)
 
     def settle(self) -> None:
-        """See `wellkept.guards.settle`: end what this thread does not do any more."""
+        """See `wellkept.interrupts.settle`: end what this thread does not do any more."""
         here = current.get()
         line = [] if here is None else here.line()
         me = threading.get_ident()
@@ -223,3 +224,34 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+class Origin(NamedTuple):
+    """A place in the order of calls. It pickles, as far as it means something elsewhere."""
+
+    run: Recorder | None
+    caller: Flight | None
+
+    @classmethod
+    def here(cls) -> Self:
+        """This place."""
+        return cls(recorder() if OPEN else None, flights.caller())
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be there for a block: a worker may have been forked, or started, somewhere else."""
+        token = current.set(self.caller)
+        try:
+            with contextlib.nullcontext() if self.run is None else self.run.joined():
+                yield
+        finally:
+            current.reset(token)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        run = self.run if self.run is not None and self.run.travels else None
+        key = None if self.caller is None else self.caller.key
+        return _elsewhere, (run, key)
+
+
+def _elsewhere(run: Recorder | None, key: bytes | None) -> Origin:
+    return Origin(run, None if key is None else Flight(None, None, key))

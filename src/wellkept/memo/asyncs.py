@@ -6,12 +6,9 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any
 
-from wellkept.memo.driving import advance_async
-from wellkept.memo.flow import MISSING, Given, Raise, keeping
+from wellkept.memo.flow import MISSING, Given, Raise, advance_async, keeping
+from wellkept.memo.generators import Recording, find
 from wellkept.memo.kept import Kept
-from wellkept.memo.replay import Recording, find
-
-__all__ = ["KeptAsyncGenerator", "KeptCoroutine"]
 
 
 class KeptCoroutine(Kept[Any, Any]):
@@ -84,7 +81,7 @@ class KeptCoroutine(Kept[Any, Any]):
         self, *iterables: Iterable[Any], executor: Any = None, progress: bool | None = None
     ) -> list[Any]:
         """Call for each item, all at once; the results, in order."""
-        from wellkept.memo.many import map_async
+        from wellkept.memo.executor import map_async
 
         return await map_async(self, iterables, progress, executor)
 

@@ -1,0 +1,705 @@
+"""A call on its way to a worker, and what comes back: a small receipt, or the value where it must.
+
+The worker takes the caller's key. What an argument's digest says of a class that a script defines,
+and the identity of a function that was sent by value, need not come out the same in a process that
+runs another program; and nothing large is hashed twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wellkept.caches import Cache
+from wellkept.caches.parcels import NEARBY, unpack
+from wellkept.caches.tier import Entry
+from wellkept.errors import ConfigError, DecodeError
+from wellkept.memo.bound import Bound, BoundCall
+from wellkept.memo.flow import MISSING, Located, Raise
+from wellkept.memo.futures import copied, is_future, settled
+from wellkept.memo.inflight import Origin
+from wellkept.memo.key import is_short
+from wellkept.memo.pickling import is_global
+from wellkept.memo.record import hit, record
+from wellkept.memo.stats import Stats
+from wellkept.records import Arguments, Call
+from wellkept.runs.notes import ENVS, note_once
+from wellkept.runs.recording import OPEN
+from wellkept.stores.body import STATES
+
+if TYPE_CHECKING:
+    from wellkept.memo.kept import Kept
+
+
+SMALL = 64 * 1024
+"""Encoded results of at most so many bytes travel in the receipt: that is less than to read them."""
+
+_MARK = "_kept_receipt"
+_process: tuple[int, bytes] = (0, b"")
+_void: Cache | None = None
+
+
+def process() -> bytes:
+    """What tells this process from any other."""
+    global _process
+    if _process[0] != os.getpid():
+        _process = os.getpid(), os.urandom(16)
+    return _process[1]
+
+
+class Sent:
+    """Where the caller keeps a call: stands in for a function's locator on the other side."""
+
+    def __init__(self, kept: Kept[..., Any], found: Located) -> None:
+        self._identity = kept.locator.name(), found.code
+        self.key = found.key
+        own = kept.options.key is not None
+        names = () if own else {name for name, _ in kept._binder.items(found.values)}
+        # An argument travels with the call.
+        self._items = [
+            (name, None if name in names else value, raw)
+            for name, value, raw in kept.locator.all_items(found)
+        ]
+        self._shows = kept.options.arguments == "scalars"
+
+    def identity(self) -> tuple[str, str]:
+        return self._identity
+
+    def name(self) -> str:
+        return self._identity[0]
+
+    def note(self, found: Located) -> None:
+        """The caller writes down the sources, which it surely has."""
+
+    def items(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
+        """Name, value and digest of each argument that counts."""
+        given = {} if kept.options.key is not None else dict(kept._binder.items(values))
+        return [(name, given.get(name, value), raw) for name, value, raw in self._items]
+
+    def arguments(self, found: Located) -> Arguments:
+        return Arguments(found.items or [], is_short if self._shows else _never)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # what pickle and copy ask for before there is anything
+        return getattr(self.__dict__["locator"], name)
+
+    def for_locator(self, locator: Any) -> Sent:
+        """The same, in front of a locator of this process."""
+        made = object.__new__(Sent)
+        made.__dict__ |= self.__dict__ | {"locator": locator}
+        return made
+
+
+def _never(value: Any) -> bool:
+    return False
+
+
+class Way(NamedTuple):
+    """How results of a worker come into a cache of this process."""
+
+    home: bytes
+    """What the worker opens the cache by, to keep them; `NEARBY`: it keeps none."""
+    travels: bool
+    """Values come back, whatever their size."""
+    own: bool
+    """This process keeps what comes."""
+
+
+class Receipt:
+    """What came of a call elsewhere.
+
+    Attributes:
+        value: the result; of a failure that the caller is to keep, the pickled error and its causes.
+        elsewhere: whether the result is to be read from the cache instead.
+        made: state, seconds and metadata of what the caller is to keep; None: nothing.
+        notes: what is to be noted beside it.
+        counts: what the worker's function did.
+        told: kinds and texts of the worker's warnings.
+        process: which one it was.
+    """
+
+    __slots__ = ("counts", "elsewhere", "made", "notes", "process", "told", "value")
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.elsewhere = False
+        self.made: tuple[str, float, dict[str, Any]] | None = None
+        self.notes: dict[str, bytes] = {}
+        self.counts = Stats()
+        self.told: list[tuple[str, str]] = []
+        self.process = process()
+
+    @staticmethod
+    def of(error: BaseException) -> Receipt | None:
+        """The one that came with an exception."""
+        found: Receipt | None = getattr(error, "__dict__", {}).pop(_MARK, None)
+        return found
+
+
+class Task:
+    """One call, to be made by a worker.
+
+    Args:
+        call: which.
+        sent: where it is kept; None: it has no key, or none was found.
+        way: how its result comes back.
+    """
+
+    def __init__(self, call: BoundCall[Any], sent: Sent | None, way: Way) -> None:
+        self.call, self.sent, self.way = call, sent, way
+        self.__name__ = call.kept.__name__  # what dashboards show
+        self.ticket = os.urandom(16)
+        self._here = True
+
+    def __dask_tokenize__(self) -> Any:
+        return self.ticket  # one that Dask still holds may tell of what was forgotten since
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_here": False}
+
+    def __call__(self) -> Receipt:
+        call, receipt = self.call, Receipt()
+        if self._here:
+            receipt.value = call.through(Gatherer(call.kept))
+            return receipt
+        desk = _Desk(self, receipt)
+        try:
+            value = call.through(Gatherer(desk.kept))
+        except Exception as error:
+            desk.end()
+            with contextlib.suppress(AttributeError):  # one without a __dict__ tells nothing more
+                error.__dict__[_MARK] = receipt
+            raise
+        desk.end()
+        if self.way.travels or desk.size is None or desk.size <= SMALL:
+            receipt.value = value
+        else:
+            receipt.elsewhere = True
+        return receipt
+
+
+class Gatherer:
+    """A kept function that is worked off on the spot, whatever kind it is of."""
+
+    awaits = False
+
+    def __init__(self, kept: Kept[..., Any]) -> None:
+        self.kept = kept
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return settled(self.kept.gather(args, kwargs))
+
+    def broke(self, error: Exception) -> bool:
+        return self.kept.broke(error)
+
+
+class _Desk:
+    """The cache as the flow sees it in a worker: it notes what is kept, found and told of."""
+
+    def __init__(self, task: Task, receipt: Receipt) -> None:
+        self.task, self.receipt = task, receipt
+        self.keeps = False
+        self.size: int | None = None
+        """Encoded bytes of the result, once it is kept where the caller looks."""
+        self.other = False
+        """Whether the worker runs other code than was sent, so that its key is another."""
+        kept: Kept[..., Any] = task.call.kept
+        self.real = kept
+        clone: Any = object.__new__(type(kept))
+        self.kept = clone
+        clone.__dict__ |= kept.__dict__
+        clone.counts, clone._glance = receipt.counts, _no_glance
+        clone.warn, clone.hit, clone.locate = self._warn, self._hit, self._locate
+        if task.sent is not None:
+            try:
+                own = is_global(kept) or kept.locator.taken
+                self.other = own and kept.locator.identity() != task.sent.identity()
+            except Exception:  # noqa: BLE001  its code has no identity here: so not the caller's
+                self.other = True
+            if self.other:
+                text = "a worker runs other code than this process, and keeps under its own key"
+                receipt.told.append(("code", text))
+            else:
+                clone.locator = task.sent.for_locator(kept.locator)
+
+    def _locate(self, values: tuple[Any, ...]) -> Located | None:
+        sent = self.task.sent
+        if sent is None or self.other:
+            return self.real.locate(values)
+        items = sent.items(self.real, values)
+        self._open()
+        return Located(self, sent.key, values, items)  # type: ignore[arg-type]  # a cache to the flow
+
+    def _open(self) -> None:
+        home = self.task.way.home
+        if home != NEARBY:
+            try:
+                self.cache, self.keeps = unpack(home), True
+            except Exception as error:
+                if self.kept.broke(error):
+                    raise
+            else:
+                return
+        self.cache, self.backend = _nowhere(), _Notes(self.receipt.notes)
+        self.note = self.backend.put
+        self.noted: set[str] = set()
+
+    def _warn(self, kind: str, text: str) -> None:
+        self.receipt.told.append((kind, text))
+
+    def _hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
+        if OPEN:
+            hit(self.kept, key, entry)
+        if not self.other:
+            self.size = entry.body.size
+            if self.task.way.own:
+                body, call = entry.body, cache.calls.get(key.hex())
+                metadata = {} if call is None else dict(call.metadata)
+                self.receipt.made = STATES[body.state], body.seconds, metadata
+        cache.used(key)
+        self.receipt.counts.hits += 1
+        self.receipt.counts.seconds_saved += entry.body.seconds
+
+    def keep(self, key: bytes, result: Any, **said: Any) -> Call | None:
+        if self.task.way.own or not self.keeps:
+            self.receipt.made = said["state"], said["seconds"], dict(said["metadata"] or {})
+            if said["state"] == "failed":
+                with contextlib.suppress(Exception):  # then it comes without its causes
+                    self.receipt.value = pickle.dumps(result)
+        if not self.keeps:
+            return None
+        call = self.cache.keep(key, result, **said)
+        self.size = call.size
+        return call
+
+    def end(self) -> None:
+        """Count in this process too."""
+        self.real.counts.add(self.receipt.counts)
+
+    @property
+    def env(self) -> str:
+        return self.cache.env if self.keeps else ""  # or the caller would not hear of it
+
+    @env.setter
+    def env(self, name: str) -> None:
+        self.cache.env = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "cache":
+            raise AttributeError(name)
+        return getattr(self.cache, name)
+
+
+def _no_glance(values: tuple[Any, ...]) -> Any:
+    """A worker's hits are told to its caller, so it takes no short way."""
+    return MISSING
+
+
+class _Notes:
+    """A place that has leases, and takes notes which go back with the receipt."""
+
+    def __init__(self, into: dict[str, bytes]) -> None:
+        self.put = into.__setitem__
+        self.put_many = into.update
+        self.notes = self
+        self.locks = _nowhere().backend.locks
+
+
+def _nowhere() -> Cache:
+    """The cache of workers that reach none of the caller's."""
+    global _void
+    if _void is None:
+        from wellkept.stores.memory import Void
+
+        _void = Cache(Void(), Void(), memory=0)
+    return _void
+
+
+class Carried:
+    """Calls a kept function with the cache and in the run that were active where this was made.
+
+    Args:
+        function: a kept function, or a kept method of an object.
+
+    Raises:
+        ConfigError: it is none, or one that gives a generator.
+    """
+
+    def __init__(self, function: Kept[..., Any] | Bound[..., Any]) -> None:
+        from wellkept.memo.kept import Kept
+
+        if isinstance(function, Bound):
+            self._call: BoundCall[Any] = BoundCall(function._kept, (function.__self__,), {})
+        elif isinstance(function, Kept):
+            self._call = BoundCall(function, (), {})
+        else:
+            raise ConfigError(f"not a kept function: {function!r}; @keep makes one")
+        kind = type(self._call.kept)
+        if kind.replayed is not Kept.replayed:
+            raise ConfigError(
+                f"{function!r} gives a generator, which can't be sent; submit it to wellkept.executor(…)"
+            )
+        self.function = function
+        self.__name__ = function.__name__  # what dashboards show
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.bound(args, kwargs).through(Gatherer(self._call.kept))
+
+    def bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[Any]:
+        """One call of it."""
+        return self._call.replaced((*self._call.args, *args), kwargs)
+
+    @property
+    def cache(self) -> Cache:
+        """The one that calls go to here.
+
+        Raises:
+            ConfigError, StoreError: there is none.
+        """
+        kept = self._call.kept
+        return self._call.cache if self._call.cache is not None else kept.cache
+
+    def __dask_tokenize__(self) -> Any:
+        return self.function.__dask_tokenize__()
+
+    def __repr__(self) -> str:
+        return f"<{self.function!r} on its way>"
+
+
+_guard = threading.RLock()
+
+
+class KeptFuture(Future[Any]):
+    """The future of a kept call. What was kept elsewhere is read when its result is asked for.
+
+    Cancelling one of several futures of equal calls leaves the others alone.
+    """
+
+    order: Order | None = None
+    """Where its result comes from, while there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opening = threading.Lock()
+
+    def result(self, timeout: float | None = None) -> Any:
+        began = monotonic()
+        found: Any = super().result(timeout)
+        if isinstance(found, Later):
+            open_ = found.open
+            with self._opening:
+                if self._result is found:
+                    left = None if timeout is None else timeout - (monotonic() - began)
+                    self._result = open_(left)
+                found = self._result
+        if type(found) is Raise:
+            raise found.error
+        return found
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        error = super().exception(timeout)
+        if error is None:
+            try:
+                self.result(timeout)
+            except BaseException as found:  # noqa: BLE001  what came of reading it
+                return found
+        return error
+
+    def cancel(self) -> bool:
+        order = self.order
+        return super().cancel() if order is None else order.cancel(self)
+
+    def running(self) -> bool:
+        order = self.order
+        return order is not None and not self.done() and order.running()
+
+    def drop(self) -> None:
+        """End as cancelled. Only who took it from its order may."""
+        super().cancel()
+        self.set_running_or_notify_cancel()
+
+
+class Later:
+    """A result that is read when it is asked for."""
+
+    def __init__(self, open_: Callable[[float | None], Any]) -> None:
+        self.open = open_
+
+
+class Order:
+    """One call at a worker, for all who wait for it.
+
+    Args:
+        kept: the function.
+        found: where it is kept; None: nowhere.
+        name: what equal calls have in common.
+        origin: where it was sent from.
+        again: gets it from a worker once more, with its value.
+    """
+
+    def __init__(
+        self,
+        kept: Kept[..., Any],
+        found: Located | None,
+        name: Any,
+        origin: Origin,
+        again: Callable[[float | None], Receipt],
+    ) -> None:
+        self.kept, self.found, self.name, self.origin = kept, found, name, origin
+        self._again = again
+        self._futures: list[KeptFuture] = []
+        self.inner: Future[Receipt] | None = None
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    @classmethod
+    def under_way(cls, name: Any, future: KeptFuture) -> bool:
+        """Let a future wait for an equal call that is under way; whether there is one."""
+        with _guard:
+            order = _under_way.get(name)
+            if order is not None:
+                order.add(future)
+            return order is not None
+
+    def add(self, future: KeptFuture) -> None:
+        future.order = self
+        self._futures.append(future)
+
+    def begin(self, future: KeptFuture) -> bool:
+        """Stand for all equal calls from now on; False: another one does already."""
+        with _guard:
+            if self.name is not None:
+                if self.under_way(self.name, future):
+                    return False
+                _under_way[self.name] = self
+            self.add(future)
+            return True
+
+    def send(self, submit: Callable[[], Future[Receipt]]) -> None:
+        """Hand it over.
+
+        Raises:
+            Exception: what the executor raises. Whoever else waits for the call gets that too.
+        """
+        try:
+            self.inner = submit()
+        except BaseException as error:
+            for future in self._taken():
+                future.set_exception(error)
+            raise
+        self.inner.add_done_callback(self._done)
+
+    def cancel(self, future: KeptFuture) -> bool:
+        with _guard:
+            if future not in self._futures:
+                return future.cancelled()
+            alone = len(self._futures) == 1
+            if not alone:
+                self._futures.remove(future)
+        if not alone:
+            future.drop()
+            return True
+        return self.inner is not None and self.inner.cancel()  # and `_done` sees to the rest
+
+    def running(self) -> bool:
+        return self.inner is not None and self.inner.running()
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _taken(self) -> list[KeptFuture]:
+        with _guard:
+            if _under_way.get(self.name) is self:
+                del _under_way[self.name]
+            futures, self._futures = self._futures, []
+        for future in futures:
+            future.order = None
+        return futures
+
+    def _done(self, inner: Future[Receipt]) -> None:
+        if inner.cancelled():
+            for future in self._taken():
+                future.drop()
+            return
+        error = inner.exception()
+        try:
+            receipt = Receipt.of(error) if error is not None else inner.result()
+            if receipt is not None:
+                self._take(receipt, error)
+        except BaseException as trouble:  # noqa: BLE001  or nobody would hear of it, and all wait
+            error = error or trouble
+        futures = self._taken()
+        for i, future in enumerate(futures):
+            if error is not None:
+                future.set_exception(error)
+            elif receipt is not None:
+                future.set_result(self._later(receipt, own=i == len(futures) - 1))
+
+    def _take(self, receipt: Receipt, error: BaseException | None) -> None:
+        """Count, warn and keep as if the call had been made here."""
+        kept, made, found = self.kept, receipt.made, self.found
+        elsewhere = receipt.process != process()
+        if elsewhere:
+            kept.counts.add(receipt.counts)
+        for kind, text in receipt.told:
+            kept.warn(kind, text)
+        if found is None:
+            return
+        if elsewhere and receipt.counts.computed and kept.collectors is not None:
+            with contextlib.suppress(Exception):  # sources are not worth an error
+                kept.locator.note(found)
+        call = None
+        try:
+            if made is not None:
+                call = self._keep(found, receipt, made, error)
+        except Exception as trouble:
+            if kept.broke(trouble):
+                raise
+        finally:
+            if elsewhere:
+                self._record(found, receipt, call, error)
+
+    def _keep(
+        self,
+        found: Located,
+        receipt: Receipt,
+        made: tuple[str, float, dict[str, Any]],
+        error: BaseException | None,
+    ) -> Call:
+        kept, cache = self.kept, found.cache
+        state, seconds, metadata = made
+        for name, item in receipt.notes.items():
+            if not name.startswith(ENVS):
+                cache.note(name, item)
+            else:
+                note_once(cache, name, item)
+        value = receipt.value
+        if error is not None:
+            value = [error] if value is None else pickle.loads(value)  # noqa: S301  a worker's
+        return cache.keep(
+            found.key,
+            value,
+            function=kept.function_name,
+            code=found.code or kept.code_tag,
+            arguments=kept.locator.arguments(found),
+            state=state,
+            seconds=seconds,
+            ttl=kept.options.ttl,
+            codec="pickle" if state == "failed" or is_future(value) else kept.options.codec,
+            metadata=metadata,
+        )
+
+    def _record(
+        self, found: Located, receipt: Receipt, call: Call | None, error: BaseException | None
+    ) -> None:
+        """Record what a worker could not, because the run is of this process alone."""
+        run, counts = self.origin.run, receipt.counts
+        if run is None or run.travels or not (counts.computed or counts.failed):
+            return
+        taken = 0.0 if receipt.made is None else receipt.made[1]
+        began = time.time() - taken, perf_counter() - taken, None
+        with self.origin.entered():
+            record(self.kept, found, self.origin.caller, began, call, error)
+
+    def _later(self, receipt: Receipt, own: bool) -> Any:
+        """What a future holds; the last of them gets the value itself, the others copies."""
+        if not receipt.elsewhere:
+            value = receipt.value if own else copied(receipt.value)
+            return self.kept.replayed(value)
+
+        def open_(timeout: float | None) -> Any:
+            value = self._read()
+            if value is _MISSING:
+                again = self._again(timeout)
+                self._take(again, None)
+                value = again.value
+            return self.kept.replayed(value)
+
+        return Later(open_)
+
+    def _read(self) -> Any:
+        """What the worker kept, as this process finds it."""
+        if self.found is None:
+            return _MISSING
+        cache, key = self.found.cache, self.found.key
+        try:
+            entry = cache.find(key)
+            if entry is not None:
+                return cache.value(key, entry, hit=False)
+        except DecodeError as error:
+            cache.damage(key, error)
+        except Exception as error:
+            if self.kept.broke(error):
+                raise
+        return _MISSING
+
+
+def after(call: BoundCall[Any], send: Callable[[BoundCall[Any]], Future[Any]]) -> KeptFuture:
+    """The future of a call whose arguments are futures: it is sent when they are done.
+
+    Args:
+        send: sends the call with their results in their places.
+    """
+    future, given = KeptFuture(), (*call.args, *call.kwargs.values())
+    waited = [value for value in given if isinstance(value, Future)]
+    left = len(waited)
+
+    def ready(_: Future[Any]) -> None:
+        nonlocal left
+        with _guard:
+            left -= 1
+            if left:
+                return
+        if future.cancelled():
+            future.set_running_or_notify_cancel()
+            return
+        try:
+            values = [v.result() if isinstance(v, Future) else v for v in given]
+            many = len(call.args)
+            kwargs = dict(zip(call.kwargs, values[many:], strict=True))
+            sent = send(call.replaced(tuple(values[:many]), kwargs))
+        except BaseException as error:  # noqa: BLE001  whoever waits is to hear of it
+            _give(future, error=error)
+        else:
+            sent.add_done_callback(done)
+
+    def done(sent: Future[Any]) -> None:
+        if sent.cancelled():
+            future.drop()
+        else:
+            _give(future, Later(sent.result), Future.exception(sent))
+
+    for value in waited:
+        value.add_done_callback(ready)
+    return future
+
+
+def _give(future: KeptFuture, value: Any = None, error: BaseException | None = None) -> None:
+    """End a future, unless it was cancelled."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
+
+
+_MISSING: Any = object()
+_under_way: dict[Any, Order] = {}
+
+
+def _after_fork() -> None:
+    global _guard
+    _guard = threading.RLock()  # another thread may have held it at the fork
+    _under_way.clear()  # what the parent waits for
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
