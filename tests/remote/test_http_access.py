@@ -21,7 +21,6 @@ from wellkept import ConfigError, KeptWarning, NotKept, StoreError, keep
 from wellkept.cli import main
 from wellkept.remote.auth import Tokens
 from wellkept.remote.handlers import VERBS
-from wellkept.remote.observability import described
 from wellkept.remote.wire import pack, unpack
 
 NAMESPACES = {"one": "./one", "two": "./two"}
@@ -307,8 +306,3 @@ def test_urls_that_are_none(url: str, options: dict[str, Any], says: str) -> Non
     with pytest.raises(ConfigError, match=says) as told:
         wellkept.open(url, **options)
     assert "s3" not in str(told.value)
-
-
-def test_everything_that_is_answered_is_described() -> None:
-    paths = described()["paths"]
-    assert {f"/{{namespace}}/v1/{name}" for name in VERBS if name != "blob"} <= set(paths)

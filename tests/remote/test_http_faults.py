@@ -247,14 +247,14 @@ def silence(link: socket.socket) -> None:
 
 def endless(link: socket.socket) -> None:
     read_request(link)
-    link.sendall(b"HTTP/1.1 200 OK\r\nkept-wire: 1\r\n\r\n")
+    link.sendall(b"HTTP/1.1 200 OK\r\nwellkept-wire: 1\r\n\r\n")
     while True:
         link.sendall(b"x" * 65536)
 
 
 def dripping(link: socket.socket) -> None:
     read_request(link)
-    link.sendall(b"HTTP/1.1 200 OK\r\nkept-wire: 1\r\ncontent-length: 100000\r\n\r\n")
+    link.sendall(b"HTTP/1.1 200 OK\r\nwellkept-wire: 1\r\ncontent-length: 100000\r\n\r\n")
     closed = threading.Event()
     while not closed.wait(0.05):
         link.sendall(b"x")

@@ -69,7 +69,7 @@ class WebServed:
         return [verb for verb in asked if verb != "notes.put"]
 
     def backend(self, **options: Any) -> Http:
-        """A client's place."""
+        """A client's backend."""
         return Http(self.url, token=self.token, **options)
 
     def client(self, *, memory: int | str = "256 MB", **options: Any) -> wellkept.Cache:

@@ -1,4 +1,4 @@
-"""The cache server over http: routes, limits, streaming of blobs, and its sockets."""
+"""The cache server over http: routes, limits, streaming of blobs, metrics, and its sockets."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from typing import Any, NamedTuple
 
 import anyio.to_thread
 import uvicorn
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from wellkept.errors import ConfigError, DamagedValue, NotKept, StoreError
 from wellkept.remote.auth import Grant, Namespaces, Rates, Tokens
 from wellkept.remote.handlers import READ, Desk
-from wellkept.remote.observability import Metrics, described, page
 from wellkept.remote.wire import LONGEST, VERSION, Refused, WireError, digest, pack, told, unpack
 from wellkept.stores.base import check_key
 
@@ -342,6 +350,72 @@ def _cancel(timer: asyncio.TimerHandle | None) -> None:
         timer.cancel()
 
 
+_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """What a server counts, by namespace, and what Prometheus knows of its process."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "wellkept_requests",
+            "Requests answered, by namespace, verb and status.",
+            ("namespace", "verb", "status"),
+            registry=registry,
+        )
+        self.lookups = Counter(
+            "wellkept_lookups",
+            "Keys that were looked for, by namespace and whether they were there.",
+            ("namespace", "found"),
+            registry=registry,
+        )
+        self.received = Counter(
+            "wellkept_received_bytes",
+            "Bytes of requests, by namespace.",
+            ("namespace",),
+            registry=registry,
+        )
+        self.sent = Counter(
+            "wellkept_sent_bytes",
+            "Bytes of answers, by namespace.",
+            ("namespace",),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "wellkept_request_seconds",
+            "How long answers took.",
+            ("namespace", "verb"),
+            buckets=_BOUNDS,
+            registry=registry,
+        )
+        self.under_way = Gauge(
+            "wellkept_requests_under_way", "Requests that are being answered.", registry=registry
+        )
+        ProcessCollector(registry=registry)
+
+    def text(self, shown: Callable[[str], bool]) -> bytes:
+        """Return all of it as Prometheus reads it, of the namespaces that may be shown."""
+        return generate_latest(_Shown(self._registry, shown))
+
+
+class _Shown(CollectorRegistry):
+    """Those samples of a registry whose namespace may be shown."""
+
+    def __init__(self, whole: CollectorRegistry, shown: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._whole, self._shown = whole, shown
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._whole.collect():
+            metric.samples = [
+                sample
+                for sample in metric.samples
+                if "namespace" not in sample.labels or self._shown(sample.labels["namespace"])
+            ]
+            yield metric
+
+
 _OWNER = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 _SMALL = 256 * 1024  # bytes of a request that needs no turn
 
@@ -367,8 +441,6 @@ class Web:
         at = f"/{{namespace}}/v{VERSION}"
         self.app = Starlette(
             routes=[
-                Route("/", self._page),
-                Route("/openapi.json", self._description),
                 Route("/health", self._healthy),
                 Route("/metrics", self._measured),
                 self._route(f"{at}/blobs/{{name}}", get_blob, "blob", "GET"),  # and HEAD
@@ -389,7 +461,7 @@ class Web:
             began = time.perf_counter()
             name = verb or request.path_params["verb"]
             namespace = "-"  # of requests that are not let in
-            self.metrics.under_way += 1
+            self.metrics.under_way.inc()
             try:
                 asked = await self._admitted(request)
                 namespace = asked.namespace
@@ -401,18 +473,20 @@ class Web:
             except Exception as error:  # noqa: BLE001  it is told, and written down if it is ours
                 response = failed(error)
             finally:
-                self.metrics.under_way -= 1
+                self.metrics.under_way.dec()
             if namespace == "-" or response.status_code in (400, 404):
                 name = "-"  # or whoever asks could fill the memory with names
             said = request.headers.get("content-length", "")
             if response.status_code >= 400 and not (said.isdecimal() and int(said) <= PACE):
                 response.headers["connection"] = "close"  # what is left of it is not read
             took = time.perf_counter() - began
-            self.metrics.answered(namespace, name, response.status_code, took)
-            sent = response.headers.get("content-length", "0")
-            self.metrics.count("wellkept_sent_bytes_total", namespace, by=int(sent))
+            self.metrics.requests.labels(namespace, name, response.status_code).inc()
+            self.metrics.seconds.labels(namespace, name).observe(took)
+            self.metrics.sent.labels(namespace).inc(
+                int(response.headers.get("content-length", "0"))
+            )
             if response.status_code < 400 and said.isdecimal():
-                self.metrics.count("wellkept_received_bytes_total", namespace, by=int(said))
+                self.metrics.received.labels(namespace).inc(int(said))
             return response
 
         return Route(path, endpoint, methods=[method])
@@ -490,7 +564,7 @@ class Web:
         if verb in ("fetch", "fetch_many"):
             for row in answer if isinstance(answer, list) else (answer,):
                 there = "hit" if "frame" in row else "miss"
-                self.metrics.count("wellkept_lookups_total", asked.namespace, f',found="{there}"')
+                self.metrics.lookups.labels(asked.namespace, there).inc()
         packed = pack(answer)
         if len(packed) > LONGEST:
             raise WireError("the answer is too long for one message")
@@ -519,16 +593,6 @@ class Web:
         return Response(status_code=412 if made is False else 201, headers=HEADERS)
 
     # -- about the server -------------------------------------------------------------------------
-
-    async def _page(self, request: Request) -> Response:
-        headers = {
-            **HEADERS,
-            "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
-        }
-        return HTMLResponse(page(), headers=headers)
-
-    async def _description(self, request: Request) -> Response:
-        return JSONResponse(described(), headers=HEADERS)
 
     async def _healthy(self, request: Request) -> Response:
         """Whether each namespace answers; who asks more than once a second is told the same."""
