@@ -47,8 +47,7 @@ if typing.TYPE_CHECKING:
     )
     from wellkept.runs.graph import Graph
     from wellkept.runs.lineage import lineage
-    from wellkept.runs.listing import Runs
-    from wellkept.runs.run import Run, run
+    from wellkept.runs.run import Run, Runs, run
 
 __version__ = "0.1.0"
 
@@ -119,7 +118,7 @@ _ROOMS = {
     "File": "wellkept.hashing.files",
     "Graph": "wellkept.runs.graph",
     "Run": "wellkept.runs.run",
-    "Runs": "wellkept.runs.listing",
+    "Runs": "wellkept.runs.run",
     "bless": "wellkept.memo.verify",
     "env": "wellkept.memo.depends",
     "executor": "wellkept.memo.executor",

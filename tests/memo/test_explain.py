@@ -19,7 +19,7 @@ import pytest
 
 import wellkept
 from wellkept.errors import StoreError
-from wellkept.runs.why import explain_key
+from wellkept.runs.explain import explain_key
 
 RATE = 3
 

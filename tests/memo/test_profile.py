@@ -13,7 +13,7 @@ import pytest
 import wellkept
 from wellkept.cli.app import run
 from wellkept.memo import inspection
-from wellkept.runs import profile, profiles
+from wellkept.runs import profile
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def took(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
             found = next(told)
         return found
 
-    for module in (inspection, profiles):
+    for module in (inspection, profile):
         monkeypatch.setattr(module, "measured", measured)
 
 
@@ -197,9 +197,9 @@ def test_reading_runs_no_code_unless_asked(
         raise AssertionError("decoded")
 
     monkeypatch.setattr("wellkept.codecs.decoder", refused)
-    assert profiles.profiles(cache)[0]["load"] > 0
+    assert profile.profiles(cache)[0]["load"] > 0
     with pytest.raises(AssertionError, match="decoded"):
-        profiles.profiles(cache, load=True)
+        profile.profiles(cache, load=True)
 
 
 def test_long_work_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:

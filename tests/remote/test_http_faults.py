@@ -24,7 +24,7 @@ import wellkept
 from wellkept import KeptWarning, StoreError, keep
 from wellkept.remote.server import Limits
 from wellkept.remote.wire import digest, pack
-from wellkept.testing.together import in_fork
+from wellkept.testing.contract import in_fork
 
 SHORT = 0.4
 LARGE = np.arange(400_000)

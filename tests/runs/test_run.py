@@ -23,7 +23,7 @@ import pytest
 import wellkept
 from wellkept.caches import active
 from wellkept.runs.collectors import _commit
-from wellkept.runs.notes import EVENTS, HEADS
+from wellkept.runs.recorder import EVENTS, HEADS
 
 
 @wellkept.keep(name="shop:price", version=1)
@@ -323,7 +323,7 @@ def test_hits_are_gathered_and_written_in_one_piece() -> None:
 
 
 def test_more_hits_than_one_table_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["wellkept.runs.recording"], "_HELD", 10)
+    monkeypatch.setattr(sys.modules["wellkept.runs.recorder"], "_HELD", 10)
     for n in range(25):
         price("t" * n)
     with wellkept.run("full") as run:

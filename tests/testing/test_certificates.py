@@ -93,7 +93,7 @@ class TestFaithful:
     def test_nor_is_one_whose_cache_keeps_nothing(self, cache: wellkept.Cache) -> None:
         with (
             wellkept.use("void:"),
-            pytest.raises(AssertionError, match=r"not wellkept.*\n.*\n.*keeps nothing"),
+            pytest.raises(AssertionError, match=r"not kept.*\n.*\n.*keeps nothing"),
         ):
             assert_faithful(good, 1)
         good(1)

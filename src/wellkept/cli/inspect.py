@@ -506,7 +506,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether a call is a hit, and why; of a function, why its latest calls were computed."""
-    from wellkept.runs.why import explain_function, explain_key
+    from wellkept.runs.explain import explain_function, explain_key
 
     with opened(cache) as (found, url):
         key = _key(found, what)
@@ -545,7 +545,7 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Say whether keeping pays: what looking up and reading takes, against computing."""
-    from wellkept.runs.profiles import profiles
+    from wellkept.runs.profile import profiles
 
     with opened(cache) as (found, url):
         table = profiles(found, function, load=load)

@@ -53,7 +53,7 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the runs, or what happened in one."""
-    from wellkept.runs.listing import Runs
+    from wellkept.runs.run import Runs
 
     if run is None and (compare is not None or functions or graph):
         raise ConfigError("which run? wellkept runs RUN --compare, --functions or --graph")

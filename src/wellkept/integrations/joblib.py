@@ -22,7 +22,7 @@ from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, StoreE
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.keys import call_key
 from wellkept.records import Arguments, Call
-from wellkept.runs.notes import notes_of
+from wellkept.runs.recorder import notes_of
 
 try:
     import joblib

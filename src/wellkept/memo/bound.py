@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wellkept.memo.kept import Kept
     from wellkept.memo.stats import Stats
     from wellkept.query import Matches
-    from wellkept.runs.explanation import Explanation
+    from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
 
 __all__ = ["Bound", "BoundCall"]

@@ -26,8 +26,8 @@ from wellkept.memo.inflight import Flight, flights, running_loop
 from wellkept.memo.record import Watch, follow_up, note_trouble, record, store, store_error
 from wellkept.memo.waits import Waiting
 from wellkept.records import Call, Digest
-from wellkept.runs.costs import begin
-from wellkept.runs.recording import OPEN
+from wellkept.runs.collectors import begin
+from wellkept.runs.recorder import OPEN
 from wellkept.stores.leases import LOOKED, Owner
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Located(NamedTuple):
             return self
         if kept.collectors is None:
             return self
-        from wellkept.runs.leaves import packed  # most calls have scalars alone
+        from wellkept.runs.nearest import packed  # most calls have scalars alone
 
         given = kept.locator.arguments(self)
         return self._replace(leaves=packed(given.items_given, given.shown))

@@ -18,8 +18,8 @@ from wellkept.memo.inflight import flights
 from wellkept.memo.kept import Kept
 from wellkept.memo.record import Watch, record, store
 from wellkept.records import Call
-from wellkept.runs.costs import begin, seconds
-from wellkept.runs.recording import OPEN
+from wellkept.runs.collectors import begin, seconds
+from wellkept.runs.recorder import OPEN
 
 
 class Recording:

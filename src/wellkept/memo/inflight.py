@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from wellkept.caches.threads import inherited, reach_threads
 from wellkept.interrupts import Guard, settles
-from wellkept.runs.recording import OPEN, Recorder, recorder
+from wellkept.runs.recorder import OPEN, Recorder, recorder
 from wellkept.stores.leases import Owner
 
 

@@ -18,19 +18,21 @@ from wellkept.memo.record import TROUBLES
 from wellkept.query import Matches, building
 from wellkept.query.operators import TESTS
 from wellkept.records import Call, Digest
-from wellkept.runs.causes import (
+from wellkept.runs.explain import (
+    Cause,
+    Explanation,
+    ago,
     among_the_kept,
+    data_size,
     kept_of,
     of_looks,
     of_the_cache,
     of_the_gone,
     states_of,
 )
-from wellkept.runs.codes import Parts
-from wellkept.runs.explanation import Cause, Explanation, ago, data_size
-from wellkept.runs.looking import Look, layers, look
-from wellkept.runs.nearest import Asked
+from wellkept.runs.nearest import Asked, Look, layers, look
 from wellkept.runs.profile import Profile, measured
+from wellkept.runs.sources import Parts
 from wellkept.runs.table import duration
 
 if TYPE_CHECKING:

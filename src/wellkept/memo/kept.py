@@ -32,13 +32,13 @@ from wellkept.memo.record import broke, not_kept
 from wellkept.memo.stats import Stats
 from wellkept.records import Call, Digest
 from wellkept.runs.collectors import parse
-from wellkept.runs.recording import OPEN
+from wellkept.runs.recorder import OPEN
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from wellkept.query import Matches
-    from wellkept.runs.explanation import Explanation
+    from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
 
 __all__ = ["BoundCall", "Kept"]

@@ -15,12 +15,9 @@ from wellkept.interrupts import settle
 from wellkept.memo.futures import Done, follow
 from wellkept.memo.inflight import Flight, Origin, current
 from wellkept.records import Arguments, Call, Event, Metadata
-from wellkept.runs.collectors import configured
-from wellkept.runs.costs import Began, seconds, taken
-from wellkept.runs.notes import ENVS, LEAVES, note_once
-from wellkept.runs.processes import environment, package
-from wellkept.runs.recording import OPEN, recorder
-from wellkept.runs.recording import current as run
+from wellkept.runs.collectors import Began, configured, environment, package, seconds, taken
+from wellkept.runs.recorder import ENVS, LEAVES, OPEN, note_once, recorder
+from wellkept.runs.recorder import current as run
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

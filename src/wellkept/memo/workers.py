@@ -30,8 +30,7 @@ from wellkept.memo.pickling import is_global
 from wellkept.memo.record import hit, record
 from wellkept.memo.stats import Stats
 from wellkept.records import Arguments, Call
-from wellkept.runs.notes import ENVS, note_once
-from wellkept.runs.recording import OPEN
+from wellkept.runs.recorder import ENVS, OPEN, note_once
 from wellkept.stores.body import STATES
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wellkept.caches import Cache
-    from wellkept.runs.listing import Runs
+    from wellkept.runs.run import Runs
 
 __all__ = ["runs"]
 
@@ -30,6 +30,6 @@ def runs(
         StoreError: it can't be opened.
     """
     from wellkept.caches import active, chosen
-    from wellkept.runs.listing import Runs  # who only calls has no need of it
+    from wellkept.runs.run import Runs  # who only calls has no need of it
 
     return Runs(active() if cache is None else chosen(cache), name, tags)

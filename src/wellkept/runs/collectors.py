@@ -1,24 +1,28 @@
-"""What is recorded with a call because somebody asked: variables, versions, commits, tags.
+"""What is recorded with a call: what it took, where it ran, and what collectors give.
 
-A collector is a function without arguments that returns a dict for JSON. One that raises, or gives
-something else, is a warning, and its name is left out.
+A collector is a function without arguments that returns a dict for JSON: variables, versions, commits,
+tags. One that raises, or gives something else, is a warning, and its name is left out.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from time import perf_counter, time
 from typing import Any
 
+from wellkept._process import user
 from wellkept.caches import Cache, settings
 from wellkept.caches.collected import COLLECTORS, RESERVED, checked_names, is_secret
 from wellkept.caches.config import Settings
 from wellkept.caches.secrets import redacted
 from wellkept.errors import ConfigError, KeptError, tell
 from wellkept.hashing import buffer_digest
-from wellkept.runs.notes import ENVS, note_once
+from wellkept.runs.recorder import ENVS, note_once
 
 __all__ = ["NOTHING", "Collectors", "configured", "parse"]
 
@@ -152,7 +156,6 @@ def _imported(name: str, where: str) -> Collector:
 
 def _variables(patterns: tuple[str, ...]) -> dict[str, str]:
     """Environment variables; a pattern never finds one whose name looks like a secret's."""
-    import os
     from fnmatch import fnmatchcase
 
     found = {}
@@ -234,3 +237,95 @@ def configured() -> Collectors:
     if _configured[0] is not found:
         _configured = found, parse(dict(found.meta), f"{found.source}: meta:") or NOTHING
     return _configured[1]
+
+
+# -- what is recorded anyway -------------------------------------------------------------------------
+
+_NO_PACKAGES = sys.stdlib_module_names | {"__main__", "__mp_main__"}
+
+Began = tuple[float, float, Any]
+"""The time, a clock, and what the process had used."""
+
+# Linux counts the peak of memory in KiB, macOS in bytes.
+_UNIT = 1 if sys.platform == "darwin" else 1024
+
+try:
+    from resource import RUSAGE_SELF, getrusage
+except ImportError:  # no such thing on Windows
+
+    def begin() -> Began:
+        """Begin to measure."""
+        return time(), perf_counter(), os.times()
+
+    def taken(began: Began) -> str:
+        """What was used since; see below. Without the memory."""
+        at, _, before = began
+        now = os.times()
+        text = f'"started":{at:.3f},"cpu":{now.user - before.user:.6g}'
+        system = now.system - before.system
+        return f'{text},"system":{system:.6g}' if system else text
+
+else:
+
+    def begin() -> Began:
+        """Begin to measure."""
+        return time(), perf_counter(), getrusage(RUSAGE_SELF)
+
+    def taken(began: Began) -> str:
+        """What was used since, as the members of a JSON object: `started` (seconds since the epoch),
+        `cpu` and `system` (seconds that the whole process was in user and in kernel mode), `memory`
+        (bytes by which the process's peak has risen). The last two are left out where they are 0.
+        """
+        at, _, before = began
+        now = getrusage(RUSAGE_SELF)
+        text = f'"started":{at:.3f},"cpu":{now[0] - before[0]:.6f}'
+        system, memory = now[1] - before[1], now[2] - before[2]
+        if system:
+            text = f'{text},"system":{system:.6g}'
+        return f'{text},"memory":{memory * _UNIT}' if memory else text
+
+
+def seconds(began: Began) -> float:
+    """Wall time since."""
+    return perf_counter() - began[1]
+
+
+@functools.cache
+def environment() -> tuple[str, bytes]:
+    """What is the same for all calls of this process, as a note, and the short name of it."""
+    import platform  # with the first call that is kept
+
+    facts = {
+        "host": platform.node(),
+        "user": user(),
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "system": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "executable": sys.executable,
+        "wellkept": getattr(sys.modules["wellkept"], "__version__", "?"),  # which imports this room
+    }
+    text = json.dumps(facts, sort_keys=True).encode()
+    return buffer_digest(text).hex()[:12], text
+
+
+def package(module: Any) -> str:
+    """The distribution that a function comes from, as a member of a JSON object after a comma:
+    `,"package":"pkg 1.2"`; nothing for a script, and for a module that has no version.
+    """
+    top = module.partition(".")[0] if type(module) is str else "__main__"
+    return "" if top in _NO_PACKAGES else _package(top)
+
+
+@functools.cache
+def _package(top: str) -> str:
+    version = getattr(sys.modules.get(top), "__version__", None)
+    if not isinstance(version, str):
+        from importlib import metadata  # few need it: most packages say their version themselves
+
+        try:
+            version = metadata.version(top)
+        except (metadata.PackageNotFoundError, ValueError):
+            return ""
+    return f',"package":{json.dumps(f"{top} {version}")}'

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from wellkept.caches import Cache
 from wellkept.records import Call, Event
-from wellkept.runs.labels import event_label, records
-from wellkept.runs.table import Table, duration
-
-if TYPE_CHECKING:
-    from wellkept.runs.run import Run
-
-__all__ = ["Comparison", "Difference", "compare"]
+from wellkept.runs.table import Table, duration, event_label, records
 
 KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "spared", "gone")
+
+
+class Recorded(Protocol):
+    """What of a run is compared: a `Run` is one."""
+
+    cache: Cache | None
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    def events(self) -> list[Event]: ...
 
 
 class Difference(NamedTuple):
@@ -41,7 +48,7 @@ class Comparison:
         differences: each call of either.
     """
 
-    def __init__(self, run: Run, other: Run, differences: list[Difference]) -> None:
+    def __init__(self, run: Recorded, other: Recorded, differences: list[Difference]) -> None:
         self.run, self.other = run, other
         self.differences = differences
 
@@ -129,7 +136,7 @@ def _said(one: Difference, what: Callable[[Event], Any]) -> Any:
     return None if event is None else what(event)
 
 
-def compare(run: Run, other: Run) -> Comparison:
+def compare(run: Recorded, other: Recorded) -> Comparison:
     """What a run did, as compared with another. Calls that had no key are in neither.
 
     Raises:
@@ -178,7 +185,7 @@ def _inside(event: Event, before: dict[str, Event], now: dict[str, Event]) -> bo
     return False
 
 
-def _by_key(run: Run) -> dict[str, Event]:
+def _by_key(run: Recorded) -> dict[str, Event]:
     """What a call gave in the end; a computation says more of it than the hits that follow."""
     found: dict[str, Event] = {}
     for event in run.events():

@@ -1,27 +1,162 @@
-"""Where a result came from, and what became of it: found by digests, in what is kept."""
+"""Where a result came from, and what became of it: found by digests, in what is kept.
+
+An engine that names values by versions of its own keeps two records a node. One says under `node` in its
+metadata which `name` and `code` it has and what it was `given`: names and versions. Its result is the
+version of the node's result. The other has the result itself, and says under `carries` which of its
+arguments is the version.
+"""
 
 from __future__ import annotations
 
+import io
+import json
+import pickle
+import re
 import string
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache, active, chosen
-from wellkept.errors import AmbiguousDigest, ConfigError, NotKept
+from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 from wellkept.hashing import digest
-from wellkept.query import ANY, Match, Matches, named
+from wellkept.query import ANY, Match, Matches, Query, named
 from wellkept.records import Call, Digest, Event
-from wellkept.runs.engines import carried, given, stands
-from wellkept.runs.graph import Graph
-from wellkept.runs.labels import called, event_label, records, short
-from wellkept.runs.links import links_of, parent_of, scalar
-from wellkept.runs.nodes import CALLED, GAVE, Edge, Node
-from wellkept.runs.report import summed
+from wellkept.runs.graph import CALLED, GAVE, Edge, Graph, Node
+from wellkept.runs.table import called, event_label, records, short, summed
 
-if TYPE_CHECKING:
-    from wellkept.runs.run import Run
 
-__all__ = ["lineage", "of_run"]
+class Stands(NamedTuple):
+    """The node that a record stands for."""
+
+    name: str
+    given: Mapping[str, str]
+    """Names and versions."""
+
+    def label(self) -> str:
+        """In one line, as people read it."""
+        shown = (f"{name}=<{version[:8]}>" for name, version in self.given.items())
+        return f"{self.name}({', '.join(shown)})"
+
+
+def stands(call: Call) -> Stands | None:
+    """The node that a record stands for, if it is one of another engine."""
+    said = call.metadata.get("node")
+    if not isinstance(said, Mapping) or not isinstance(said.get("given"), Mapping):
+        return None
+    return Stands(str(said.get("name")), {str(n): str(v) for n, v in said["given"].items()})
+
+
+def given(call: Call) -> dict[str, str]:
+    """Names and digests of what a call was made of."""
+    node = stands(call)
+    if node is not None:
+        return {name: str(digest(version)) for name, version in node.given.items()}
+    return {name: str(found.digest) for name, found in call.arguments.items()}
+
+
+def carried(call: Call) -> str | None:
+    """The digest of the version whose value a record carries, if it does."""
+    found = call.arguments.get(call.metadata.get("carries", ""))
+    return None if found is None else str(found.digest)
+
+
+_SCALARS = (str, int, float)
+_KEY = re.compile("[0-9a-f]{64}")
+_SMALL = 300  # bytes of an encoded result that may be a scalar which a record shows
+
+
+class Links(Protocol):
+    """Calls by each other, `limit` of them at the most in each answer."""
+
+    def keyed(self, keys: Collection[str], limit: int) -> list[Call]: ...
+    def gave(self, digests: Collection[str], limit: int) -> list[Call]: ...
+    def made(self, keys: Collection[str], limit: int) -> list[Call]: ...
+    def took(self, values: Mapping[str, Any], limit: int) -> list[Call]: ...
+
+
+def links_of(cache: Cache) -> Links:
+    """What finds the calls of a cache by each other.
+
+    Raises:
+        StoreError: the store can't be read.
+    """
+    ability = getattr(cache.backend.calls, "related", None)
+    found: Links | None = None if ability is None else ability()
+    return _Read(cache) if found is None else found
+
+
+class _Read:
+    """Every record, read once: where no index finds them by each other."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._by_key: dict[str, Call] = {}
+        self._gave: dict[str, list[Call]] = defaultdict(list)
+        self._took: dict[str, list[Call]] = defaultdict(list)
+        self._made: dict[str, list[Call]] = defaultdict(list)
+        for call in cache.backend.find(Query()):
+            self._by_key[call.key] = call
+            self._gave[call.result].append(call)
+            for given in {argument.digest for argument in call.arguments.values()}:
+                self._took[given].append(call)
+            parent = parent_of(call)
+            if parent is not None:
+                self._made[parent].append(call)
+
+    def keyed(self, keys: Collection[str], limit: int) -> list[Call]:
+        return [self._by_key[key] for key in keys if key in self._by_key]
+
+    def gave(self, digests: Collection[str], limit: int) -> list[Call]:
+        return _some(self._gave, digests, limit)
+
+    def made(self, keys: Collection[str], limit: int) -> list[Call]:
+        return _some(self._made, keys, limit)
+
+    def took(self, values: Mapping[str, Any], limit: int) -> list[Call]:
+        return _some(self._took, values, limit)
+
+
+def _some(table: Mapping[str, list[Call]], wanted: Iterable[str], limit: int) -> list[Call]:
+    def every() -> Iterator[Call]:
+        for one in wanted:
+            yield from table.get(one, ())
+
+    return list(islice(every(), limit))
+
+
+def parent_of(call: Call) -> str | None:
+    """The key of the call whose body made this one."""
+    found = call.metadata.get("parent")
+    return found if isinstance(found, str) and _KEY.fullmatch(found) else None
+
+
+def scalar(cache: Cache, call: Call) -> str | int | float | None:
+    """A call's result, if it is a number or text that records of calls which took it may show.
+
+    Nothing runs: of a pickle no more is read than what Python itself is made of.
+    """
+    if call.size > _SMALL or call.state != "done":
+        return None
+    try:
+        held = cache.backend.fetch(call.key.raw)
+        if held is None or held.envelope is None or held.body.result != call.result.raw:
+            return None
+        payload, _ = cache.backend.load(held.envelope)
+        value = (
+            json.loads(bytes(payload))
+            if held.envelope.codec == "json"
+            else _Plain(io.BytesIO(payload)).load()
+        )
+    except (KeptError, ValueError, EOFError, pickle.UnpicklingError):
+        return None
+    return value if type(value) in _SCALARS else None
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError("not plain")
+
 
 _NOTHING: tuple[Any, ...] = (None, True, False, "", (), [], {}, set())
 _ANYBODYS = frozenset(map(digest, _NOTHING))
@@ -260,14 +395,16 @@ def _edges(
         yield Edge(parent, node, CALLED)
 
 
-def of_run(run: Run) -> Graph:
-    """The calls of a run, and of other engines the nodes.
+def of_events(all_events: list[Event], cache: Cache | None, engine: str) -> Graph:
+    """Return the calls of a run, and of other engines the nodes.
 
-    Raises:
-        StoreError: it can't be read.
+    Args:
+        all_events: what happened in the run.
+        cache: where the records of its calls are.
+        engine: what ran it.
     """
-    events = _ended(summed(run.events()))
-    known = records(run.cache, [event.key for event in events.values()])
+    events = _ended(summed(all_events))
+    known = records(cache, [event.key for event in events.values()])
     nodes: list[Node] = []
     gave: dict[str, list[str]] = {}
     arguments: dict[str, dict[str, str]] = {}
@@ -290,7 +427,7 @@ def of_run(run: Run) -> Graph:
         if event.result is not None:
             gave.setdefault(event.result, []).append(at)
     edges: list[Edge] = []
-    named = {} if run.record.engine == "kept" else _named_nodes(nodes)
+    named = {} if engine == "kept" else _named_nodes(nodes)
     for at, event in events.items():
         flowed = {name: value for name, value in arguments[at].items() if name in named}
         edges += _flowed(at, flowed, named)

@@ -1,33 +1,265 @@
-"""The kept calls that are most like one that is not kept, and what tells them apart.
+"""What a cache has of a call or near it: read without leaving a trace in any of its layers.
 
-The work is bounded: the latest calls of the function are compared, and of each argument the latest calls
-that share it, which the store finds by its value.
+A note `leaves/<key>` says what the arguments of a call were made of, so that two calls can be told apart
+later. It is JSON, `{argument: [[path, text], …]}`, behind one byte that says whether it is compressed.
+Arguments that are scalars have none: their record tells them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import json
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Is, Order, Query, Span
-from wellkept.hashing import SCALARS
+from wellkept.errors import DecodeError, KeptError, StoreError
+from wellkept.hashing import SCALARS, buffer_digest
 from wellkept.hashing.keys import call_key
 from wellkept.hashing.leaves import Leaf, leaves_of
-from wellkept.records import Argument, Arguments, Call
-from wellkept.runs.leaves import Change, changes, packed, same, unpacked
-from wellkept.runs.looking import Layer
-from wellkept.runs.notes import LEAVES
+from wellkept.records import Argument, Arguments, Call, Digest
+from wellkept.runs.recorder import LEAVES
+from wellkept.stores.base import get_many
 from wellkept.stores.embedded import Embedded
+from wellkept.stores.medium import Medium
+from wellkept.stores.peeking import peek
 
-__all__ = [
-    "Asked",
-    "Nearest",
-    "codes_of",
-    "dependency_changes",
-    "differences",
-    "nearest",
-    "same_arguments",
-]
+_VERIFIED = 1 << 26
+"""Bytes of a result's blobs up to which they are read; of larger ones it is only seen that they are
+there."""
+
+
+class Layer(NamedTuple):
+    """One place that a cache reads."""
+
+    name: str
+    backend: Any
+    where: tuple[Callable[[Call], bool], ...] = ()
+    """What a filtered cache shows of it."""
+    owed: Mapping[str, bytes] = {}
+    """Notes that this process is about to write."""
+
+    def notes(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Those of these notes that there are; raises as `find`."""
+        mine = {key: self.owed[key] for key in keys if key in self.owed}
+        return {**get_many(self.backend.notes, keys), **mine}
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """The calls that fit; nothing is written, not even what queries go by.
+
+        Raises:
+            StoreError: the place can't be read.
+        """
+        return (
+            call for call in peek(self.backend, query) if all(fits(call) for fits in self.where)
+        )
+
+
+class Look(NamedTuple):
+    """What a layer has under a key."""
+
+    layer: Layer
+    state: str
+    """`kept`, `expired`, `evicted` (the record is there, the result is not), `damaged`, `hidden` (by a
+    filter), `absent`, or `unreachable`."""
+    call: Call | None = None
+    codec: str = ""
+    blobs: int = 0
+    trouble: str = ""
+
+
+def layers(cache: Cache) -> list[Layer]:
+    """The places that a cache reads, in the order in which it does."""
+    owed = dict(cache._notes)
+    return [layer._replace(owed=owed) for layer in _layers(cache.backend, str(cache), ())]
+
+
+def _layers(backend: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:
+    while not hasattr(backend, "backends"):
+        beneath = getattr(backend, "backend", None)
+        if beneath is None:
+            yield Layer(name, backend, where)
+            return
+        if (fits := getattr(backend, "where", None)) is not None:
+            where = (*where, fits)
+        backend = beneath
+    for part in backend.backends:
+        yield from _layers(part, backend._names.get(id(part), name), where)
+
+
+def look(layer: Layer, key: bytes) -> Look:
+    """What it has. Nothing is counted, healed, copied nearer or remembered."""
+    backend = layer.backend
+    try:
+        row = backend.fetch(key)
+        call = None if row is None else backend.calls.get(key.hex())
+        if row is None or call is None:
+            return Look(layer, "absent")
+        if not all(fits(call) for fits in layer.where):
+            return Look(layer, "hidden", call)
+        if row.envelope is None:
+            return Look(layer, "evicted", call)
+        _check(backend, row.envelope)
+    except DecodeError as error:
+        return Look(layer, "damaged", _record(backend, key), trouble=str(error))
+    except StoreError as error:
+        return Look(layer, "unreachable", trouble=str(error))
+    late = not math.isinf(row.body.expires) and row.body.expires <= time.time()
+    codec, blobs = row.envelope.codec, len(row.envelope.blobs)
+    return Look(layer, "expired" if late else "kept", call, codec, blobs)
+
+
+def _record(backend: Any, key: bytes) -> Call | None:
+    try:
+        found: Call | None = backend.calls.get(key.hex())
+    except KeptError:
+        return None
+    return found
+
+
+def _check(backend: Any, envelope: Any) -> None:
+    """Whether the blobs are there and what their names say, as loading them would find out; but here
+    a damaged one stays.
+
+    Raises:
+        DecodeError: one is not.
+        StoreError: one can't be read.
+    """
+    read = sum(size for size, _ in envelope.blobs) <= _VERIFIED
+    for size, name in envelope.blobs:
+        text = name.hex()
+        if isinstance(backend, Embedded):
+            path = backend.blobs.path(text)
+            there = path.stat().st_size if path.exists() else None
+            if there == size and read:
+                backend.blobs.get(text)
+        elif isinstance(backend, Medium) and read:
+            content = backend.values.items.get(f"blobs/{text}")
+            there = None if content is None else size
+            plain = content is not None and memoryview(content).nbytes == size
+            if plain and buffer_digest(content) != name:
+                there = -1
+        else:
+            continue
+        if there is None:
+            raise DecodeError(f"the blob {text} is missing")
+        if there != size:
+            raise DecodeError(f"the blob {text} is not what its name says")
+
+
+_LARGE = 1024  # bytes from which a note is compressed
+
+
+def packed(items: Sequence[tuple[str, Any, bytes]], shown: Callable[[Any], bool]) -> bytes | None:
+    """The note of a call's arguments; None where their digests tell all.
+
+    Args:
+        items: name, value and digest of each.
+        shown: which scalars a record shows; where it shows none, no leaf does.
+    """
+    try:
+        hidden = [
+            one for one in items if type(one[1]) not in SCALARS and type(one[1]) is not Digest
+        ]
+        if not hidden:
+            return None
+        show = shown(None)
+        found = {
+            name: leaves_of(value, raw, shown=show)
+            for name, value, raw in hidden
+            if not name.startswith("@")
+        }
+        text = json.dumps(found, separators=(",", ":")).encode()
+    except Exception:  # noqa: BLE001  an argument may be any object, and an explanation is no reason to fail
+        return None
+    return b"\1" + zlib.compress(text, 1) if len(text) > _LARGE else b"\0" + text
+
+
+def unpacked(note: bytes | None) -> dict[str, list[Leaf]]:
+    """What `packed` made; of nothing, or of what is damaged, nothing."""
+    try:
+        text = zlib.decompress(note[1:]) if note and note[0] else (note or b"")[1:]
+        found = {
+            str(name): [(str(path), str(leaf)) for path, leaf in leaves]
+            for name, leaves in json.loads(text).items()
+        }
+    except (ValueError, TypeError, AttributeError, zlib.error, RecursionError):
+        return {}
+    return found
+
+
+class Change(NamedTuple):
+    """One difference between the arguments of two calls."""
+
+    path: str
+    """As Python writes it: `arguments["config"].mesh["dtype"]`."""
+    before: str | None
+    """What was there; None: nothing."""
+    after: str | None
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.path}: only now, {self.after}"
+        if self.after is None:
+            return f"{self.path}: no longer, was {self.before}"
+        return f"{self.path}: {self.before} -> {self.after}"
+
+
+def changes(label: str, before: Iterable[Leaf], after: Iterable[Leaf]) -> list[Change]:
+    """What differs between the leaves of two values, the outermost of it.
+
+    Args:
+        label: what both are called.
+    """
+    old, new = dict(before), dict(after)
+    found: list[Change] = []
+    told: list[str] = []
+    for path in [*new, *(path for path in old if path not in new)]:
+        was, now = old.get(path), new.get(path)
+        if was == now or any(_inside(path, above) for above in told):
+            continue
+        if was is None or now is None or was[:1] == "=" or now[:1] == "=":
+            told.append(path)  # what it holds differs with it
+        found.append(Change(f"{label}{path}", *_shown(was, now)))
+    return found
+
+
+def _inside(path: str, above: str) -> bool:
+    return path.startswith(above) and path[len(above) : len(above) + 1] in (".", "[", "(", "{")
+
+
+def _shown(was: str | None, now: str | None) -> tuple[str | None, str | None]:
+    """Without digests where the rest tells them apart."""
+    short = tuple(None if text is None else _short(text) for text in (was, now))
+    if short[0] != short[1]:
+        return short[0], short[1]
+    return _cut(was), _cut(now)
+
+
+def _short(text: str) -> str:
+    if text.startswith("="):
+        return f"a {text[1:].rpartition(':')[2]}"
+    head, opening, _ = text.rpartition(" <")
+    return head if opening and text.endswith(">") else text
+
+
+def _cut(text: str | None) -> str | None:
+    """With a digest of a length that one looks at."""
+    if text is None:
+        return None
+    if text.startswith("="):
+        return f"a {text[1:]}"
+    head, opening, digest = text.rpartition("<")
+    return f"{head}<{digest[:12].rstrip('>')}>" if opening and text.endswith(">") else text
+
+
+def same(left: Mapping[str, list[Leaf]], right: Mapping[str, list[Leaf]]) -> int:
+    """How many leaves two calls have in common."""
+    return sum(len(set(left[name]) & set(right[name])) for name in left.keys() & right.keys())
+
 
 _LATEST = 600
 _SHARING = 100

@@ -1,33 +1,113 @@
-"""A run: calls that belong together, while they are made and ever after."""
+"""Runs: calls that belong together, while they are made and ever after."""
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
-from wellkept.caches import Cache, chosen
-from wellkept.errors import ConfigError, KeptError, tell
+from wellkept._process import identity, is_alive
+from wellkept.caches import Cache, active, chosen
+from wellkept.caches.sizes import parse_duration
+from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept, StoreError, tell
 from wellkept.records import Event, RunRecord
-from wellkept.runs.beginning import begin, checked_tags
+from wellkept.runs.collectors import configured, environment
 from wellkept.runs.compare import Comparison, compare
-from wellkept.runs.events import Totals, pack_record, unpack, unpack_totals
-from wellkept.runs.lineage import of_run
-from wellkept.runs.notes import EVENTS, HEADS, INNER, TOTALS, new_id, notes_of
-from wellkept.runs.processes import is_alive
-from wellkept.runs.recording import Recorder, current
-from wellkept.runs.report import by_call, by_function
-from wellkept.runs.table import Table
-from wellkept.stores.base import delete_many, get_many
+from wellkept.runs.lineage import of_events
+from wellkept.runs.recorder import (
+    ENVS,
+    EVENTS,
+    HEADS,
+    INNER,
+    OPEN,
+    TOTALS,
+    Recorder,
+    Totals,
+    current,
+    flush_all,
+    new_id,
+    notes_of,
+    pack_record,
+    recorder,
+    unpack,
+    unpack_record,
+    unpack_totals,
+)
+from wellkept.runs.table import Table, by_call, by_function, duration
+from wellkept.stores.base import delete_many, get_many, put_many
 
 if TYPE_CHECKING:
     from contextvars import Token
 
     from wellkept.runs.graph import Graph
 
-__all__ = ["Run", "run"]
+
+def checked_tags(tags: Any) -> dict[str, Any]:
+    """Tags, if they are some.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if tags is None:
+        return {}
+    if not isinstance(tags, Mapping):
+        raise ConfigError(f"tags= is a dict of names and values, not {tags!r}")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not key:
+            raise ConfigError(f"the name of a tag is text, not {key!r}")
+        if not isinstance(value, (str, int, float, bool, type(None))):
+            raise ConfigError(
+                f"the tag {key!r} is text, a number, a truth or None, not {value!r:.80}"
+            )
+    try:
+        json.dumps(dict(tags), allow_nan=False)
+    except ValueError as error:
+        raise ConfigError(f"a tag can't be kept: {error}") from error
+    return dict(tags)
+
+
+def begin(record: RunRecord, cache: Cache | None) -> Recorder:
+    """Note that a run begins in this process; what records its events.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    outer = recorder()
+    if cache is None and outer is not None:
+        cache = outer.cache
+    elif cache is None:
+        try:
+            cache = active()
+        except StoreError as error:
+            tell(f"the run {record.id} is not kept: {error}")
+    env, facts = environment()
+    record = record._replace(
+        started=time.time(),
+        owner=identity(),
+        outer=None if outer is None else outer.record.id,
+        env=env,
+        metadata={
+            name: json.loads(said) for name, said in configured().collect(None, cache).items()
+        },
+    )
+    found = Recorder(record, cache, outer)
+    found.own = True
+    if cache is not None:
+        items = {f"{HEADS}{record.id}": pack_record(record), f"{ENVS}{env}": facts}
+        if outer is not None:
+            items[f"{INNER}{outer.record.id}/{record.id}"] = b"{}"
+        try:
+            put_many(found.notes, items)
+        except KeptError as error:
+            tell(f"the run {record.id} is not kept: {error}")
+            found.cache, found.notes = None, Recorder(record, None, outer).notes
+    found.open()
+    return found
 
 
 def run(
@@ -245,7 +325,18 @@ class Run:
         """
         if by not in ("call", "function"):
             raise ConfigError(f"the table of a run is by='call' or by='function', not {by!r:.80}")
-        return by_call(self) if by == "call" else by_function(self)
+        events, summary = self.events(), self._summary()
+        return (
+            by_call(events, self.cache, summary) if by == "call" else by_function(events, summary)
+        )
+
+    def _summary(self) -> str:
+        total = self.totals()
+        text = (
+            f"{self.name or self.id}: {self.state}; {total.hits:,} hits, {total.computed:,} computed, "
+            f"{total.failed:,} failed; {duration(total.spent)} spent, {duration(total.saved)} saved"
+        )
+        return f"{text}; {total.lost:,} events lost" if total.lost else text
 
     def graph(self) -> Graph:
         """Its calls: which called which, and whose result was whose argument.
@@ -253,7 +344,7 @@ class Run:
         Raises:
             StoreError: it can't be read.
         """
-        return of_run(self)
+        return of_events(self.events(), self.cache, self.record.engine)
 
     def compare(self, other: Run) -> Comparison:
         """What was reused, what was new and what drifted, as compared with an earlier run.
@@ -290,3 +381,185 @@ def _reopened(record: RunRecord, cache: Cache | None, recorder: Recorder | None)
     run = Run(record, cache)
     run._recorder = recorder
     return run
+
+
+class Runs:
+    """The runs of a cache, the newest first; read when it is asked, and each time anew.
+
+    `runs["sweep"]` is the one whose id or name begins so (of one name, the newest), `runs[0]` the
+    newest of all.
+
+    Args:
+        cache: beside whose calls they are.
+        name: only those whose name or id is this, or fits this pattern (`*`, `?`, `[…]`).
+        tags: only those that have all of these.
+
+    Raises:
+        ConfigError: a name or tag is nothing to choose by.
+    """
+
+    def __init__(
+        self, cache: Cache, name: str | None = None, tags: Mapping[str, Any] | None = None
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f"a run's name is text, not {name!r:.80}")
+        self.cache, self.name, self.tags = cache, name, checked_tags(tags)
+
+    def _records(self) -> list[RunRecord]:
+        flush_all()
+        notes = notes_of(self.cache)
+        found = []
+        for note in get_many(notes, list(notes.keys(HEADS))).values():
+            record = unpack_record(note)
+            if record is not None and self._fits(record):
+                found.append(record)
+        found.sort(key=lambda record: (record.started, record.id), reverse=True)
+        return found
+
+    def _fits(self, record: RunRecord) -> bool:
+        if self.name is not None and not any(
+            self.name == one or fnmatch.fnmatchcase(one, self.name)
+            for one in (record.name, record.id)
+        ):
+            return False
+        return all(
+            name in record.tags and record.tags[name] == value for name, value in self.tags.items()
+        )
+
+    def __iter__(self) -> Iterator[Run]:
+        return (self._run(record) for record in self._records())
+
+    def __len__(self) -> int:
+        return len(self._records())
+
+    def _run(self, record: RunRecord) -> Run:
+        run = Run(record, self.cache)
+        for open_here in OPEN:  # its events may not be written yet
+            if open_here.record.id == record.id:
+                run._recorder = open_here
+        return run
+
+    @overload
+    def __getitem__(self, which: str | int) -> Run: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Run]: ...
+    def __getitem__(self, which: Any) -> Any:
+        """The run of an id or name, or of the beginning of one; or by its place.
+
+        Raises:
+            NotKept: there is none.
+            AmbiguousDigest: the beginning fits runs of several names.
+            IndexError: there are not so many.
+        """
+        found = list(self)
+        if not isinstance(which, str):
+            return found[which]
+        for fits in (
+            [run for run in found if run.id == which],
+            [run for run in found if run.name == which],
+            [run for run in found if which and run.id.startswith(which)],
+            [run for run in found if which and run.name.startswith(which)],
+        ):
+            names = dict.fromkeys(run.name or run.id for run in fits)
+            if len(names) > 1:
+                first = ", ".join(f"{run.id} ({run.name})" for run in fits[:3])
+                raise AmbiguousDigest(f"{which!r} fits several runs: {first}; say more of one")
+            if fits:
+                return fits[0]
+        raise NotKept(f"no run {which!r} is known in {self.cache}; `wellkept runs` lists them")
+
+    def totals(self) -> dict[str, Totals]:
+        """The events of all runs added up, by id of the run: read in one trip.
+
+        Raises:
+            StoreError: they can't be read.
+        """
+        flush_all()
+        notes = notes_of(self.cache)
+        found: dict[str, Totals] = {}
+        for key, note in get_many(notes, list(notes.keys(TOTALS))).items():
+            run = key[len(TOTALS) :].partition("/")[0]
+            found[run] = found.get(run, Totals()).plus(unpack_totals(note))
+        return found
+
+    def forget(
+        self, which: str | None = None, *, older: float | str | timedelta | None = None
+    ) -> list[str]:
+        """Delete what was recorded of runs; the calls and their results stay. One that is running
+        stays, too.
+
+        Args:
+            which: an id or name, or the beginning of one; all of these runs by default.
+            older: only those that began so long ago, at the least; seconds or text like `"30 d"`.
+
+        Returns the ids of those that are gone.
+
+        Raises:
+            ConfigError: neither is said, and this is not a choice of runs; or the one is running.
+            NotKept, AmbiguousDigest: there is no such run, or several.
+            StoreError: the store can't be written.
+        """
+        if which is not None:
+            run = self[which]
+            run.forget()
+            return [run.id]
+        if older is None and self.name is None and not self.tags:
+            raise ConfigError("which runs? Say a name or id, tags, or older= how much")
+        late = time.time() - (0.0 if older is None else parse_duration(older))
+        gone = []
+        for run in self:
+            if run.record.started <= late and run.state != "running":
+                run.forget()
+                gone.append(run.id)
+        return gone
+
+    def table(self) -> Table:
+        """A row for each run.
+
+        Raises:
+            StoreError: they can't be read.
+        """
+        totals = self.totals()
+        rows = [_row(run, totals.get(run.id, Totals())) for run in self]
+        columns = [
+            ("id", lambda row: row["id"]),
+            ("name", lambda row: row["name"]),
+            ("state", lambda row: row["state"]),
+            ("hits", lambda row: f"{row['hits']:,}"),
+            ("computed", lambda row: f"{row['computed']:,}"),
+            ("failed", lambda row: f"{row['failed']:,}"),
+            ("took", lambda row: duration(row["seconds"]) or "-"),
+            ("saved", lambda row: duration(row["saved"])),
+        ]
+        return Table(rows, columns, "name", "" if rows else f"no runs in {self.cache} yet")
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def _row(run: Run, total: Totals) -> dict[str, Any]:
+    record = run.record
+    return {
+        "id": run.id,
+        "name": run.name,
+        "state": run.state,
+        "tags": dict(run.tags),
+        "started": record.started,
+        "ended": record.ended,
+        "seconds": run.seconds,
+        "hits": total.hits,
+        "computed": total.computed,
+        "failed": total.failed,
+        "spent": total.spent,
+        "saved": total.saved,
+        "lost": total.lost,
+        "error": record.error,
+        "engine": record.engine,
+        "outer": record.outer,
+        "host": str(record.owner.get("host", "")).partition("pid:")[0],
+        "pid": record.owner.get("pid"),
+        "user": record.owner.get("user"),
+    }

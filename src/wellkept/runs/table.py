@@ -1,16 +1,17 @@
-"""A table: as text that fits the terminal, as rows, as a data frame, as HTML."""
+"""Tables and labels: rows as text, as a data frame and as HTML; calls and events as people read them."""
 
 from __future__ import annotations
 
 import html
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from wellkept.errors import ConfigError
-
-__all__ = ["Column", "Table", "duration"]
+from wellkept.caches import Cache
+from wellkept.errors import ConfigError, KeptError
+from wellkept.records import Call, Event
+from wellkept.stores.base import get_many
 
 _WIDE = 160  # columns where there is no terminal to fit
 _SHOWN = 50  # rows of a text
@@ -147,3 +148,144 @@ def duration(seconds: float | None) -> str:
             count = seconds * scale
             return f"{count:.0f} {unit}" if count >= 99.5 or not count else f"{count:.2g} {unit}"
     return "?"
+
+
+_LONG = 60  # characters of one value
+
+
+def short(function: str) -> str:
+    """A function's name without its module."""
+    return function.rpartition(":")[2]
+
+
+def called(function: str, call: Call) -> str:
+    """A call in one line, as its record has it."""
+    shown = (
+        f"{name}={_value(found.value)}" if found.shown else f"{name}=<{found.digest[:8]}>"
+        for name, found in call.arguments.items()
+    )
+    return f"{short(function)}({', '.join(shown)})"
+
+
+def event_label(event: Event, call: Call | None) -> str:
+    """What an event was about, in one line: by the record of the call, where there is one.
+
+    (What another engine keeps has a record under the engine's own name.)
+    """
+    if call is not None and call.function == event.function:
+        return called(event.function, call)
+    if not event.arguments:
+        return short(event.function)
+    shown = (
+        f"{name}={_value(event.shown[name])}" if name in event.shown else f"{name}=<{digest[:8]}>"
+        for name, digest in event.arguments.items()
+    )
+    return f"{short(event.function)}({', '.join(shown)})"
+
+
+def _value(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
+
+
+def records(cache: Cache | None, keys: Iterable[str | None]) -> dict[str, Call]:
+    """The records of calls that are still kept, by key. What can't be read is left out."""
+    wanted = [key for key in dict.fromkeys(keys) if key is not None and len(key) == 64]
+    if cache is None or not wanted:
+        return {}
+    try:
+        found: dict[str, Call] = get_many(cache.calls, wanted)
+    except KeptError:  # one is damaged
+        found = {}
+        for key in wanted:
+            try:
+                call = cache.calls.get(key)
+            except KeptError:
+                continue
+            if call is not None:
+                found[key] = call
+    return found
+
+
+def summed(events: list[Event]) -> list[Event]:
+    """Events with one for each call, outcome and error; their counts added, the order kept."""
+    found: dict[tuple[Any, ...], Event] = {}
+    for i, event in enumerate(events):
+        own = event.key if event.key is not None else i
+        at = own, event.outcome, event.error, event.function, event.result
+        if at in found:
+            event = found[at]._replace(count=found[at].count + event.count)
+        found[at] = event
+    return list(found.values())
+
+
+def by_call(events: list[Event], cache: Cache | None, summary: str) -> Table:
+    """Return the events of a run with a row for each call and outcome.
+
+    Args:
+        cache: where the records of the calls are.
+        summary: the line below.
+    """
+    events = summed(events)
+    rows = [
+        {
+            "outcome": event.outcome,
+            "function": event.function,
+            "count": event.count,
+            "seconds": event.seconds,
+            "at": event.at,
+            "key": event.key,
+            "result": event.result,
+            "parent": event.parent,
+            "error": event.error,
+            "code": event.code,
+        }
+        for event in events
+    ]
+    by_row = {id(row): event for row, event in zip(rows, events, strict=True)}
+    known: dict[str, Call] = {}
+
+    def label(row: Any) -> str:
+        if not known:  # only what is shown is looked up
+            known.update(records(cache, [event.key for event in events[:50]]))
+        event = by_row[id(row)]
+        text = event_label(event, known.get(event.key or ""))
+        return f"{text}: {event.error}" if event.error else text
+
+    columns = [
+        ("outcome", lambda row: str(row["outcome"])),
+        ("call", label),
+        ("count", lambda row: f"{row['count']:,}"),
+        ("seconds", lambda row: duration(row["seconds"])),
+        ("key", lambda row: str(row["key"] or "-")[:12]),
+    ]
+    return Table(rows, columns, "call", summary)
+
+
+def by_function(events: list[Event], summary: str) -> Table:
+    """Return the events of a run with a row for each function."""
+    rows: dict[str, dict[str, Any]] = {}
+    for event in events:
+        row = rows.setdefault(
+            event.function,
+            {
+                "function": event.function,
+                "hits": 0,
+                "computed": 0,
+                "failed": 0,
+                "spent": 0.0,
+                "saved": 0.0,
+            },
+        )
+        name = "hits" if event.outcome == "hit" else event.outcome
+        row[name] += event.count
+        row["saved" if name == "hits" else "spent"] += event.count * event.seconds
+    columns = [
+        ("function", lambda row: short(row["function"])),
+        ("hits", lambda row: f"{row['hits']:,}"),
+        ("computed", lambda row: f"{row['computed']:,}"),
+        ("failed", lambda row: f"{row['failed']:,}"),
+        ("spent", lambda row: duration(row["spent"])),
+        ("saved", lambda row: duration(row["saved"])),
+    ]
+    return Table(list(rows.values()), columns, "function", summary)

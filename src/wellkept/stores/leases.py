@@ -15,9 +15,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from wellkept._process import began, host_name
 from wellkept.errors import KeptError
 from wellkept.interrupts import Guard
 
@@ -30,8 +30,6 @@ __all__ = [
     "LeaseRecords",
     "Leases",
     "Owner",
-    "began",
-    "host_name",
 ]
 
 BEAT = 1.0
@@ -82,14 +80,6 @@ class LeaseRecords(Protocol):
     def swap(self, key: bytes, old: Lease | None, new: Lease | None) -> bool:
         """Make `new` of `old` (None: no record) atomically; False if it was not `old`."""
         ...
-
-
-def host_name() -> str:
-    """This host, and the process namespace in it, for containers that share a name."""
-    namespace = ""
-    with contextlib.suppress(OSError):
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    return f"{os.uname().nodename}{namespace}".replace("|", "/")
 
 
 class Leases:
@@ -308,28 +298,6 @@ class Leases:
         self._name = os.urandom(6).hex()
         self._thread = None
         self._held, self._dropped, self._watched, self._again = {}, {}, {}, {}
-
-
-def began(pid: int) -> str:
-    """When a process of this host began, which tells it from a later one of the same number; an
-    empty text for one that is no more."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return ""
-    except OSError:
-        return ""
-    else:
-        fields = stat[stat.rindex(b")") + 2 :].split()
-        return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
-    try:  # no /proc here
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "running"
 
 
 _all: weakref.WeakSet[Leases] = weakref.WeakSet()

@@ -5,19 +5,71 @@ from __future__ import annotations
 import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
 from wellkept.errors import DecodeError
 from wellkept.stores.base import Creates
 from wellkept.testing import items
-from wellkept.testing.accessors import Accessor
-from wellkept.testing.together import in_fork, in_threads
 
-__all__ = ["StoreContract"]
+
+class Accessor(Protocol):
+    """Reads and writes a store's medium by other means than the store, so that the two can be
+    compared: a store that loses what it is given, and never misses it, agrees only with itself.
+    """
+
+    def read(self, key: str) -> Any:
+        """The item that is in the medium under a key, or None."""
+        ...
+
+    def write(self, key: str, item: Any) -> None:
+        """Put an item there."""
+        ...
+
+    def keys(self) -> Iterable[str]:
+        """Every key that is there."""
+        ...
+
+    def damage(self, key: str) -> bool:
+        """Change the bytes of the item under a key; False where the medium has no bytes."""
+        ...
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Run `work(0)` to `work(count - 1)`, each in a thread of its own; raise what one raised."""
+    errors: list[BaseException] = []
+
+    def run(me: int) -> None:
+        try:
+            work(me)
+        except BaseException as error:  # noqa: BLE001  it is raised below, where pytest sees it
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(me,)) for me in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def in_fork(do: Callable[[], None]) -> int:
+    """Run `do()` in a forked child; its exit status, which is 1 where it raised."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            do()
+            status = 0
+        except BaseException as error:  # noqa: BLE001  the parent sees the status
+            os.write(2, f"in the forked process: {error!r}\n".encode())
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class StoreContract:

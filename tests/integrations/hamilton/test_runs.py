@@ -21,7 +21,7 @@ from wellkept.integrations.hamilton import (
 )
 from wellkept.integrations.hamilton.run_history import ending
 from wellkept.records import Event
-from wellkept.runs.notes import EVENTS, HEADS, notes_of
+from wellkept.runs.recorder import EVENTS, HEADS, notes_of
 from wellkept.runs.run import Run
 from wellkept.runs.run import run as begin_run
 

@@ -25,7 +25,7 @@ from wellkept.integrations.hamilton.execution import Step
 from wellkept.integrations.hamilton.formats import Formats
 from wellkept.integrations.hamilton.node import NodeCode, Planned
 from wellkept.integrations.hamilton.store_views import NodeMetadata, NodeResults
-from wellkept.runs.recording import current
+from wellkept.runs.recorder import current
 
 __all__ = ["KeptAdapter"]
 

@@ -25,7 +25,7 @@ from wellkept.memo.record import kind_of
 from wellkept.memo.stats import Stats
 from wellkept.records import Arguments, Call, Digest, Event
 from wellkept.runs.collectors import NOTHING, Collectors
-from wellkept.runs.recording import OPEN
+from wellkept.runs.recorder import OPEN
 
 if TYPE_CHECKING:
     from wellkept.integrations.hamilton.adapter import KeptAdapter

@@ -16,16 +16,14 @@ from typing import Any
 
 from hamilton.io.data_adapters import DataLoader
 
+from wellkept._process import identity
 from wellkept.caches import Cache
 from wellkept.errors import EncodeError, NotKept, StoreError, UntrustedSource
 from wellkept.integrations.hamilton.metadata_store import KeptMetadataStore
 from wellkept.integrations.hamilton.result_store import KeptResultStore
 from wellkept.integrations.hamilton.run_history import ENGINE
 from wellkept.records import Event, RunRecord
-from wellkept.runs.events import pack_record
-from wellkept.runs.notes import HEADS, new_id, notes_of
-from wellkept.runs.processes import owner
-from wellkept.runs.recording import Recorder
+from wellkept.runs.recorder import HEADS, Recorder, new_id, notes_of, pack_record
 from wellkept.stores.trust import refuse_untrusted
 
 _NODES = "SELECT cache_key, data_version, node_name, code_version FROM cache_metadata"
@@ -168,7 +166,7 @@ def _take_run(
         return
     started = _seconds(began) + done.runs * 1e-6  # Hamilton's times are whole seconds
     record = RunRecord(
-        new_id(started), run_id, started=started, ended=started, owner=owner(), engine=ENGINE
+        new_id(started), run_id, started=started, ended=started, owner=identity(), engine=ENGINE
     )
     recorder = Recorder(record, metadata.cache, None)
     for event in _events(c, metadata, run_id):

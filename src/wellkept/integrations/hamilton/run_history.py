@@ -21,11 +21,17 @@ from hamilton.caching.cache_key import decode_key
 from wellkept.caches import Cache
 from wellkept.errors import KeptError
 from wellkept.records import Call, Event, RunRecord, Value
-from wellkept.runs.beginning import begin
-from wellkept.runs.events import pack_record, unpack_record
-from wellkept.runs.notes import HEADS, new_id, notes_of
-from wellkept.runs.recording import OPEN, Recorder, current
-from wellkept.runs.run import Run
+from wellkept.runs.recorder import (
+    HEADS,
+    OPEN,
+    Recorder,
+    current,
+    new_id,
+    notes_of,
+    pack_record,
+    unpack_record,
+)
+from wellkept.runs.run import Run, begin
 from wellkept.stores.base import get_many
 
 _FRAMES = 5  # between the adapter's execution of a node and a store

@@ -1,32 +1,178 @@
-"""What happens in a run, gathered in memory and written in batches.
-
-A hit in a run must cost hardly more than one outside: it moves a count, and nothing else. A thread
-writes what is new every few seconds, so that a killed process loses no more than that.
-"""
+"""What records the events of a run: gathered in memory, and written as notes beside the calls."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import threading
 import time
 import weakref
+import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from wellkept.caches import Cache
 from wellkept.caches.threads import inherited, reach_threads
 from wellkept.errors import KeptError, tell
 from wellkept.records import Event, RunRecord
-from wellkept.runs.events import Totals, pack, pack_totals, unpack
-from wellkept.runs.notes import EVENTS, TOTALS, notes_of, writer
 from wellkept.stores.base import Store, put_many
 from wellkept.stores.memory import Memory
 
-__all__ = ["OPEN", "Hit", "Recorder", "current", "flush_all", "recorder"]
+HEADS = "runs/heads/"
+"""`<id>`: the record of a run."""
+EVENTS = "runs/events/"
+"""`<id>/<writer>/<number>`: some of its events."""
+TOTALS = "runs/totals/"
+"""`<id>/<writer>`: all events that one process wrote, added up."""
+INNER = "runs/inner/"
+"""`<id>/<id>`: a run, and one inside it."""
+ENVS = "env/"
+"""`<short digest>`: what calls have in common."""
+LEAVES = "leaves/"
+"""`<key>`: what the arguments of a call were made of."""
+
+
+def notes_of(cache: Cache) -> Store[bytes]:
+    """The notes beside a cache's calls."""
+    return cache.backend.notes
+
+
+def note_once(cache: Cache, key: str, item: bytes) -> None:
+    """Write a note that always says the same, unless this process did already. A cache that does
+    not take it goes without."""
+    if key not in cache.noted:
+        cache.noted.add(key)
+        with contextlib.suppress(KeptError):
+            notes_of(cache).put(key, item)
+
+
+def new_id(now: float) -> str:
+    """A name for a run that nobody else has: `20260131-142530-3f9a2c`."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{os.urandom(3).hex()}"
+
+
+def writer() -> str:
+    """A name for one process that writes events of a run."""
+    return f"{os.getpid()}-{os.urandom(4).hex()}"
+
+
+class Totals(NamedTuple):
+    """A run's events, added up. Seconds of wall time."""
+
+    hits: int = 0
+    computed: int = 0
+    failed: int = 0
+    spent: float = 0.0
+    """What computing took, failures included."""
+    saved: float = 0.0
+    """What the hits took when they were computed."""
+    lost: int = 0
+    """Events that could not be written."""
+
+    def add(self, event: Event) -> Totals:
+        """With one more."""
+        if event.outcome == "hit":
+            saved = self.saved + event.count * event.seconds
+            return self._replace(hits=self.hits + event.count, saved=saved)
+        spent = self.spent + event.count * event.seconds
+        if event.outcome == "failed":
+            return self._replace(failed=self.failed + event.count, spent=spent)
+        return self._replace(computed=self.computed + event.count, spent=spent)
+
+    def plus(self, other: Totals) -> Totals:
+        """Both together."""
+        return Totals(
+            hits=self.hits + other.hits,
+            computed=self.computed + other.computed,
+            failed=self.failed + other.failed,
+            spent=self.spent + other.spent,
+            saved=self.saved + other.saved,
+            lost=self.lost + other.lost,
+        )
+
+
+def pack(events: Iterable[Event]) -> bytes:
+    """Events as a note: compressed JSON, the names of functions once."""
+    functions: dict[tuple[str, str], int] = {}
+    rows = []
+    for event in events:
+        at = functions.setdefault((event.function, event.code), len(functions))
+        row = [
+            event.outcome,
+            at,
+            event.key,
+            event.result,
+            round(event.at, 6),
+            event.seconds,
+            event.count,
+            event.parent,
+            event.error,
+            dict(event.arguments) or None,
+            dict(event.shown) or None,
+        ]
+        while row[-1] is None:
+            row.pop()
+        rows.append(row)
+    text = json.dumps([list(functions), rows], separators=(",", ":"))
+    return zlib.compress(text.encode(), 1)
+
+
+def unpack(note: bytes | None) -> list[Event]:
+    """What `pack` wrote; nothing of what is damaged."""
+    with contextlib.suppress(ValueError, TypeError, IndexError, zlib.error):
+        functions, rows = json.loads(zlib.decompress(bytes(note or b"")))
+        return [_event(functions, *row) for row in rows]
+    return []
+
+
+def _event(
+    functions: list[list[str]],
+    outcome: str,
+    function: int,
+    key: str | None,
+    result: str | None,
+    at: float,
+    seconds: float,
+    count: int,
+    parent: str | None = None,
+    error: str | None = None,
+    arguments: Mapping[str, str] | None = None,
+    shown: Mapping[str, Any] | None = None,
+) -> Event:
+    name, code = functions[function]
+    given = arguments or {}
+    return Event(
+        outcome, name, key, result, at, seconds, count, parent, code, given, error, shown or {}
+    )
+
+
+def pack_totals(totals: Totals) -> bytes:
+    return json.dumps(totals).encode()
+
+
+def unpack_totals(note: bytes | None) -> Totals:
+    """What `pack_totals` wrote; none of what is damaged."""
+    with contextlib.suppress(ValueError, TypeError):
+        return Totals(*json.loads(note or b""))
+    return Totals()
+
+
+def pack_record(record: RunRecord) -> bytes:
+    return json.dumps(record._asdict()).encode()
+
+
+def unpack_record(note: bytes | None) -> RunRecord | None:
+    """What `pack_record` wrote; None of what is damaged, and without what is not known here."""
+    with contextlib.suppress(ValueError, TypeError):
+        found: dict[str, Any] = json.loads(note or b"")
+        known = {name: item for name, item in found.items() if name in RunRecord._fields}
+        return RunRecord(**known)
+    return None
+
 
 _FIRST, _LATER = 0.5, 5.0  # seconds between writes, of a young run and of an old one
 _MANY = 2_000  # events that are written sooner
@@ -60,7 +206,7 @@ waits for none. An `Event` is made when it is written.
 """
 
 
-def _event(at: Asked, hit: Hit, count: int) -> Event:
+def _event_now(at: Asked, hit: Hit, count: int) -> Event:
     """So many of them."""
     key, parent = at if isinstance(at, tuple) else (at, None)
     _, _, since, (function, code), body = hit
@@ -186,7 +332,7 @@ class Recorder:
                 new = hit[0] - hit[1]
                 if new:
                     hit[1] += new
-                    yield _event(at, hit, new)
+                    yield _event_now(at, hit, new)
                     hit[2] = time.time()
 
     def _write(self) -> None:

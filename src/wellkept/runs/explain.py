@@ -1,0 +1,638 @@
+"""Why a call is a hit or a miss: as text, as data, as HTML."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wellkept.caches import Cache
+from wellkept.caches.gone import evicted_at
+from wellkept.conditions import Condition, Equal, Like, Order, Query
+from wellkept.errors import KeptError, NotKept
+from wellkept.records import Call, Digest
+from wellkept.runs.nearest import (
+    Asked,
+    Change,
+    Layer,
+    Look,
+    Nearest,
+    dependency_changes,
+    layers,
+    look,
+    nearest,
+    same_arguments,
+    unpacked,
+)
+from wellkept.runs.recorder import LEAVES
+from wellkept.runs.sources import PartChange, Parts, part_changes, parts_of, widened
+from wellkept.runs.table import Column, Table, called, duration, short
+from wellkept.stores.memory import Void
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+_REASONS = 3  # why all of a module counts, in a text
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+class Line(NamedTuple):
+    """A line of a text."""
+
+    title: str
+    text: str
+    style: str = ""
+    """`good`, `bad`, `added`, `removed`, `dim` or nothing."""
+
+
+class Cause(NamedTuple):
+    """One reason why a call is, or was, not served from what is kept."""
+
+    kind: str
+    """`never called`, `arguments`, `code`, `version`, `dependency`, `expired`, `evicted`, `damaged`,
+    `hidden`, `unreachable`, `undigestible`, `required`, `unstorable`, `unavailable`, `declined`,
+    `raised`, `read-only` or `void`."""
+    text: str
+    """A sentence."""
+    lines: tuple[Line, ...] = ()
+    """What there is to show beside it."""
+    data: Mapping[str, Any] = {}
+    """The same as plain data."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"kind": self.kind, "text": self.text, **self.data}
+
+
+class Explanation:
+    """What would become of a call now, and why. Prints as text.
+
+    Attributes:
+        call: the call as one writes it.
+        function, code, key: the identity of the function and of its code, and what names the call; None
+            of a call that has none.
+        outcome: `hit`, `stale` (served while it is computed again), `miss`, or `unkept` (it is
+            computed each time).
+        causes: why it is a miss, the decisive one first.
+        computed: why what is kept was once computed, where that was asked for: what told the call from
+            those that were kept before it.
+        kept: what is kept of it, where something is: `layer`, `created`, `seconds`, `size`, `expires`, …
+        layers: each place that was looked at: its `name` and `state`.
+        widened: modules of which all counts, as something in them is not understood, and why.
+    """
+
+    def __init__(
+        self,
+        *,
+        call: str,
+        function: str,
+        outcome: str,
+        code: str | None = None,
+        key: str | None = None,
+        causes: tuple[Cause, ...] = (),
+        computed: tuple[Cause, ...] = (),
+        kept: Mapping[str, Any] | None = None,
+        layers: tuple[Mapping[str, Any], ...] = (),
+        widened: Mapping[str, Sequence[str]] = {},
+    ) -> None:
+        self.call, self.function, self.outcome = call, function, outcome
+        self.code, self.key = code, key
+        self.causes, self.computed = causes, computed
+        self.kept = None if kept is None else dict(kept)
+        self.layers = [dict(layer) for layer in layers]
+        self.widened = {name: list(why) for name, why in widened.items()}
+
+    @property
+    def hit(self) -> bool:
+        """Whether the call would be served from what is kept."""
+        return self.outcome in ("hit", "stale")
+
+    @property
+    def cause(self) -> str | None:
+        """The kind of the decisive cause of a miss; None of a hit."""
+        return None if self.hit or not self.causes else self.causes[0].kind
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for JSON. Times are seconds since the epoch, durations seconds, sizes bytes."""
+        return {
+            "call": self.call,
+            "function": self.function,
+            "code": self.code,
+            "key": self.key,
+            "outcome": self.outcome,
+            "kept": self.kept,
+            "causes": [cause.to_dict() for cause in self.causes],
+            "computed": [cause.to_dict() for cause in self.computed],
+            "layers": self.layers,
+            "widened": self.widened,
+        }
+
+    def lines(self) -> Iterator[Line]:
+        """The text, line by line."""
+        said = {"unkept": "computed each time", "stale": "a hit, out of date"}
+        words = said.get(self.outcome, f"a {self.outcome}")
+        yield Line("", f"{self.call}: {words}", "good" if self.hit else "bad")
+        for cause in self.causes:
+            yield Line("why", cause.text)
+            yield from cause.lines
+        if self.kept is not None:
+            yield from _kept_lines(self.kept)
+        for cause in self.computed:
+            yield Line("computed as", cause.text)
+            yield from cause.lines
+        for name, reasons in self.widened.items():
+            for why in reasons[:_REASONS]:
+                yield Line("counts too", f"all of {name}: {why}", "dim")
+        if self.key is not None:
+            yield Line("key", self.key, "dim")
+        if len(self.layers) > 1:
+            for layer in self.layers:
+                yield Line("layer", f"{layer['name']}: {layer['state']}")
+
+    def __str__(self) -> str:
+        return text_of(self.lines())
+
+    __repr__ = __str__
+
+    def __rich__(self) -> Text:
+        return rich_of(self.lines())
+
+    def _repr_html_(self) -> str:
+        return html_of(self.lines())
+
+
+def _kept_lines(kept: Mapping[str, Any]) -> Iterator[Line]:
+    where = kept["layer"] + (", and in memory" if kept.get("memory") else "")
+    yield Line("kept in", where)
+    took = f", in {duration(kept['seconds'])}"
+    yield Line("computed", f"{_moment(kept['created'])}, {ago(kept['created'])}{took}")
+    what = {"failed": "an exception, ", "items": "the items of a generator, "}.get(
+        kept["state"], ""
+    )
+    blobs = f", {kept['blobs']} blob{'s' if kept['blobs'] > 1 else ''}" if kept.get("blobs") else ""
+    yield Line("result", f"{what}{data_size(kept['size'])} as {kept['codec'] or '?'}{blobs}")
+    if kept["expires"] is None:
+        yield Line("expires", "never")
+    else:
+        late = kept["expires"] <= time.time()
+        word = "did, " if late else "in "
+        far = ago(kept["expires"]) if late else duration(kept["expires"] - time.time())
+        yield Line("expires", f"{word}{far} ({_moment(kept['expires'])})")
+    if kept["uses"]:
+        yield Line("used", f"{kept['uses']:,} x, last {ago(kept['last_used'])}")
+
+
+# -- lines as text ------------------------------------------------------------------------------------
+
+
+def text_of(lines: Iterator[Line]) -> str:
+    """Plain text."""
+    return "\n".join(_joined(line).rstrip() for line in lines)
+
+
+def rich_of(lines: Iterator[Line]) -> Text:
+    """Text with colours."""
+    from rich.text import Text  # only in terminals
+
+    colours = {"good": "bold green", "bad": "bold red", "added": "green", "removed": "red"}
+    made = Text()
+    for line in lines:
+        made.append(_joined(line).rstrip() + "\n", style=colours.get(line.style, line.style))
+    made.rstrip()
+    return made
+
+
+def html_of(lines: Iterator[Line]) -> str:
+    """A table, for notebooks."""
+    rows = []
+    for line in lines:
+        text = html.escape(line.text)
+        if line.style in ("good", "bad") and not line.title:
+            rows.append(f'<tr><th colspan="2" style="text-align:left">{text}</th></tr>')
+            continue
+        colour = {"added": "green", "removed": "firebrick"}.get(line.style)
+        style = "text-align:left;white-space:pre-wrap" + (f";color:{colour}" if colour else "")
+        head = f'<td style="text-align:left">{html.escape(line.title)}</td>'
+        rows.append(f'<tr>{head}<td style="{style}">{text}</td></tr>')
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _joined(line: Line) -> str:
+    if not line.title and line.style in ("good", "bad"):
+        return plain(line.text)
+    return f"  {line.title:<13} {plain(line.text)}"
+
+
+def plain(text: str) -> str:
+    """Text that can't do anything to a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _moment(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def ago(then: float | None) -> str:
+    """`3 min ago`."""
+    if then is None:
+        return "never"
+    seconds = max(0.0, time.time() - then)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length * (2 if unit != "min" else 1):
+            return f"{seconds // length:,.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def data_size(count: float) -> str:
+    """`1.2 MB`, in powers of 1000."""
+    i = 0
+    while count >= 999.5 and i < len(_UNITS) - 1:
+        count /= 1000
+        i += 1
+    return f"{count:.0f} {_UNITS[i]}" if i == 0 or count >= 99.5 else f"{count:.1f} {_UNITS[i]}"
+
+
+_SHOWN = 20  # differences, and parts of code, in a text
+
+
+def of_looks(looks: Sequence[Look]) -> list[Cause]:
+    """What stands in the way of what the layers have under the call's own key."""
+    found = []
+    for seen in looks:
+        name = seen.layer.name
+        if seen.state == "expired" and seen.call is not None and seen.call.expires is not None:
+            text = f"what is kept in {name} expired {ago(seen.call.expires)}"
+            found.append(Cause("expired", text, data={"expired": seen.call.expires}))
+        elif seen.state == "evicted" and seen.call is not None:
+            text = f"its result was evicted from {name} to make room; its record is still there"
+            found.append(Cause("evicted", text, data={"result": str(seen.call.result)}))
+        elif seen.state == "damaged":
+            text = f"what is kept in {name} is damaged and will be computed again: {seen.trouble}"
+            found.append(Cause("damaged", text))
+        elif seen.state == "hidden":
+            found.append(Cause("hidden", f"{name} has it, but this cache is filtered and hides it"))
+        elif seen.state == "unreachable":
+            found.append(Cause("unreachable", f"{name} does not answer: {seen.trouble}"))
+    return found
+
+
+def of_the_cache(cache: Cache) -> list[Cause]:
+    """Whether it takes no results at all."""
+    if not getattr(cache.backend, "writable", True):
+        return [Cause("read-only", f"{cache} is read-only: what is computed is not kept in it")]
+    if all(_is_void(layer.backend) for layer in layers(cache)):
+        return [Cause("void", f"{cache} keeps nothing")]
+    return []
+
+
+def _is_void(backend: Any) -> bool:
+    store = getattr(backend, "values", None)
+    while (held := getattr(store, "items", None) or getattr(store, "store", None)) is not None:
+        store = held
+    return isinstance(store, Void)
+
+
+def of_the_gone(backends: Iterable[Layer], key: bytes) -> list[Cause]:
+    """Whether a call of which no record is left was evicted."""
+    found = []
+    for layer in backends:
+        try:
+            at = evicted_at(layer.backend, key)
+        except KeptError:  # it is told already that the layer does not answer
+            continue
+        if at is not None:
+            text = f"it was evicted from {layer.name} {ago(at)}, record and all"
+            found.append(Cause("evicted", text, data={"evicted": at}))
+    return found
+
+
+def states_of(looks: Iterable[Look]) -> tuple[dict[str, Any], ...]:
+    """What was found in each layer, as plain data."""
+    return tuple({"name": look.layer.name, "state": look.state} for look in looks)
+
+
+def kept_of(look: Look, cache: Cache, *, memory: bool = False) -> dict[str, Any] | None:
+    """What is kept of a call, as plain data."""
+    call = look.call
+    if call is None:
+        return None
+    more = cache._uses.get(call.key.raw, 0)  # not written down yet
+    return {
+        "layer": look.layer.name,
+        "memory": memory,
+        "state": call.state,
+        "created": call.created,
+        "seconds": call.seconds,
+        "size": call.size,
+        "expires": call.expires,
+        "uses": call.uses + more,
+        "last_used": time.time() if more else call.used,
+        "codec": look.codec,
+        "blobs": look.blobs,
+        "result": str(call.result),
+        "metadata": dict(call.metadata),
+    }
+
+
+def why_computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
+    """Of a kept call: what told it from those that were kept before it.
+
+    Raises:
+        StoreError: the layer can't be read.
+    """
+    leaves = unpacked(layer.notes([LEAVES + call.key]).get(LEAVES + call.key))
+    asked = Asked(call.function, call.code, call.arguments, leaves, call.created)
+    return among_the_kept([layer], asked, lambda: _parts(layer, call))
+
+
+def among_the_kept(
+    backends: Sequence[Layer], asked: Asked, now: Callable[[], Parts]
+) -> tuple[Cause, ...]:
+    """Why nothing is kept under the key of a call: by what is kept of its function.
+
+    Args:
+        now: the parts of the code that it would be computed with.
+    """
+    best: Nearest | None = None
+    for layer in backends:
+        try:
+            same = same_arguments(layer, asked)
+            found = None if same is not None else nearest(layer, asked)
+        except KeptError:  # it is told already that the layer does not answer
+            continue
+        if same is not None:
+            return (code_cause(layer, same, asked, now),)
+        if best is None or (found is not None and len(found.changes) < len(best.changes)):
+            best = found
+    if best is None:
+        first = f"it was the first call of {asked.function} that is kept"
+        never = (
+            f"nothing is kept of {asked.function}: it was never called, or what was is forgotten"
+        )
+        return (Cause("never called", never if asked.before is None else first),)
+    call = best.call
+    causes = [arguments_cause(best, past=asked.before is not None)] if best.changes else []
+    if beside := dependency_changes(asked, call):
+        causes.append(dependency_cause(call, beside))
+    if call.code != asked.code or not causes:  # or a method whose class changed
+        causes.append(code_cause(best.layer, call, asked, now))
+    return tuple(causes)
+
+
+def dependency_cause(call: Call, changes: Sequence[Change]) -> Cause:
+    """What `depends` names is not what it was."""
+    names = ", ".join(f"`{change.path}`" for change in changes)
+    text = f"what it depends on changed: {names} (last kept {ago(call.created)})"
+    lines = tuple(Line("", f"{change}") for change in changes[:_SHOWN])
+    data = {
+        "differences": [change._asdict() for change in changes],
+        "kept": {"key": str(call.key), "created": call.created},
+    }
+    return Cause("dependency", text, lines, data)
+
+
+def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
+    """No call with these arguments: what the nearest call had."""
+    call, changes = found.call, found.changes
+    many = len(changes)
+    text = f"nothing is kept of these arguments; the nearest kept call differs in {_places(many)}"
+    if past:
+        text = f"the first call with these arguments; the nearest before differs in {_places(many)}"
+    lines = [Line("", f"{change}") for change in changes[:_SHOWN]]
+    if many > _SHOWN:
+        lines.append(Line("", f"and {many - _SHOWN:,} more", "dim"))
+    if all(_looks_alike(change) for change in changes):
+        lines.append(Line("", _ALIKE, "dim"))
+    label = called(call.function, call)
+    lines.append(Line("nearest", f"{label}, key {call.key[:12]}, computed {ago(call.created)}"))
+    data = {
+        "differences": [change._asdict() for change in changes],
+        "nearest": {
+            "key": str(call.key),
+            "call": label,
+            "created": call.created,
+            "code": call.code,
+        },
+    }
+    return Cause("arguments", text, tuple(lines), data)
+
+
+_DIGITS = re.compile(r"<[0-9a-f?]+>")
+_ALIKE = (
+    "they look alike: they differ in what is not shown, or the digest of their type takes in more than "
+    "it did when the call was kept, so that it is computed again (`wellkept migrate` re-keys what it can)"
+)
+
+
+def _looks_alike(change: Change) -> bool:
+    """Whether all that a change shows to be different is a digest."""
+    before, after = change.before or "", change.after or ""
+    return "<" in before and _DIGITS.sub("", before) == _DIGITS.sub("", after)
+
+
+def _places(count: int) -> str:
+    return f"{count:,} place{'' if count == 1 else 's'}"
+
+
+def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts]) -> Cause:
+    """A call was kept with other code, or of another version."""
+    then, mine = call.code, asked.code
+    when = f"last kept {ago(call.created)}"
+    data: dict[str, Any] = {
+        "before": then,
+        "now": mine,
+        "kept": {"key": str(call.key), "created": call.created},
+    }
+    kinds = then.partition(":")[0], mine.partition(":")[0]
+    if kinds == ("version", "version"):
+        old, new = then.partition(":")[2], mine.partition(":")[2]
+        text = f"the version changed: {old} -> {new} ({when})"
+        return Cause("version", text, data=data | {"before": old, "now": new})
+    if kinds[0] != kinds[1]:
+        text = (
+            f"the code is identified in another way: {_way(kinds[0])} -> {_way(kinds[1])} ({when})"
+        )
+        return Cause("code", text, data=data)
+    before, after = _parts(layer, call), now()
+    changed = part_changes(before, after) if before and after else []
+    names = ", ".join(f"`{part}`" for part in changed[:_SHOWN])
+    data["parts"] = [part._asdict() for part in changed]
+    if changed:
+        whole = {**widened(before), **widened(after)}
+        lines = tuple(_diff_lines(changed, whole))
+        return Cause("code", f"code changed: {names} ({when})", lines, data)
+    if not before:
+        why = "its source was not written down then, so it can't be shown what"
+    else:
+        why = "no source that is written down differs: what it holds does (a constant, a closure)"
+    return Cause("code", f"code changed ({when}); {why}", data=data)
+
+
+def _parts(layer: Layer, call: Call) -> dict[str, tuple[str, str | None]]:
+    """What a call's code was made from; of a method also the class of its receiver."""
+    found = dict(parts_of(layer.backend, call.code))
+    receiver = call.arguments.get("@class")
+    if receiver is not None and receiver.shown:
+        found |= parts_of(layer.backend, str(receiver.value))
+    return found
+
+
+def _way(kind: str) -> str:
+    return {
+        "deep": "what it reaches, as far as was followed before",
+        "deep2": "all that it reaches",
+        "code": "its own source",
+        "version": "a version",
+        "none": "nothing",
+    }.get(kind, kind)
+
+
+def _diff_lines(changed: Sequence[PartChange], whole: dict[str, list[str]]) -> Iterable[Line]:
+    for part in changed[:_SHOWN]:
+        yield Line("", str(part), "dim")
+        for why in whole.get(part.name, ()):
+            yield Line("", f"all of it counts: {why}", "dim")
+        for line in part.diff.splitlines():
+            style = {"+": "added", "-": "removed"}.get(line[:1], "dim")
+            yield Line("", line, style)
+
+
+_COMPARED = 20  # calls of a function that are each compared with those before them
+_NARROW = 26  # characters of a call in a table
+
+
+def explain_key(cache: Cache, key: Digest) -> Explanation:
+    """What has become of a call, and what told it from those that were kept before it.
+
+    Raises:
+        NotKept: no record of it is there, and none is known to have been evicted.
+        StoreError: the cache can't be read.
+    """
+    backends = layers(cache)
+    looks = [look(layer, key.raw) for layer in backends]
+    there = next((one for one in looks if one.call is not None and one.state != "hidden"), None)
+    causes = of_looks(looks)
+    about: dict[str, Any] = {"key": str(key), "layers": states_of(looks)}
+    if there is None or there.call is None:
+        causes += of_the_gone(backends, key.raw)
+        if not causes:
+            raise NotKept(
+                f"no call {key} is kept in {cache}, nor known to have been evicted from it"
+            )
+        name = f"<{key[:12]}>"
+        return Explanation(call=name, function="?", outcome="miss", causes=tuple(causes), **about)
+    call = there.call
+    outcome = "hit" if _outcome(looks) == "kept" else "miss"
+    return Explanation(
+        call=called(call.function, call),
+        function=call.function,
+        code=call.code,
+        outcome=outcome,
+        causes=tuple(causes),
+        computed=_computed(there.layer, call),
+        kept=kept_of(there, cache),
+        widened=_widened(there.layer, call),
+        **about,
+    )
+
+
+def _widened(layer: Layer, call: Call) -> dict[str, list[str]]:
+    try:
+        return widened(parts_of(layer.backend, call.code))
+    except KeptError:
+        return {}
+
+
+def _outcome(looks: list[Look]) -> str:
+    """The state of what a call would find: of the nearest that has something."""
+    states = [one.state for one in looks]
+    served = next((state for state in states if state in ("kept", "expired")), None)
+    return served or next((state for state in states if state != "absent"), "absent")
+
+
+def _computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
+    try:
+        return why_computed(layer, call)
+    except KeptError:
+        return ()
+
+
+def explain_function(cache: Cache, pattern: str, limit: int = _COMPARED) -> Table:
+    """The latest calls of the functions that fit a pattern: what has become of each, and what told it
+    from those that were kept before it.
+
+    Raises:
+        NotKept: there are none.
+        StoreError: the cache can't be read.
+    """
+    special = any(sign in pattern for sign in "*?[") or ":" not in pattern
+    test = Like(pattern) if special else Equal(pattern)
+    query = Query((Condition("function", (), test),), Order("created", (), True), limit)
+    found: dict[str, tuple[Layer, Call]] = {}
+    backends = layers(cache)
+    for layer in backends:
+        for call in layer.find(query):
+            found.setdefault(call.key, (layer, call))
+    if not found:
+        raise NotKept(f"no function {pattern} has calls in {cache}")
+    latest = sorted(found.values(), key=lambda one: one[1].created, reverse=True)[:limit]
+    rows = [_row(backends, layer, call) for layer, call in latest]
+    one = len({row["function"] for row in rows}) == 1
+    columns: list[Column] = [
+        ("key", lambda row: row["key"][:12]),
+        ("call", lambda row: _cut(row["call"], short(row["function"]) if one else "")),
+        ("now", lambda row: row["outcome"]),
+        ("age", lambda row: ago(row["created"])),
+        ("computed because", lambda row: row["why"]),
+    ]
+    return Table(rows, columns, "computed because", "wellkept explain KEY tells all of one.")
+
+
+def _row(backends: list[Layer], layer: Layer, call: Call) -> dict[str, Any]:
+    causes = _computed(layer, call)
+    return {
+        "key": str(call.key),
+        "function": call.function,
+        "code": call.code,
+        "call": called(call.function, call),
+        "outcome": _outcome([look(one, call.key.raw) for one in backends]),
+        "created": call.created,
+        "seconds": call.seconds,
+        "causes": [cause.to_dict() for cause in causes],
+        "why": "; ".join(_said(cause) for cause in causes),
+    }
+
+
+def _said(cause: Cause) -> str:
+    """A cause in a few words."""
+    kind = cause.kind
+    if kind == "never called":
+        return "first call"
+    if kind == "dependency":
+        return ", ".join(change["path"] for change in cause.data["differences"])
+    if kind == "arguments":
+        changes = cause.data["differences"]
+        one = changes[0]
+        text = f"{_bare(one['path'])}: {one['before'] or 'nothing'} -> {one['after'] or 'nothing'}"
+        return text if len(changes) == 1 else f"{text}, and {len(changes) - 1:,} more"
+    if kind == "code" and cause.data.get("parts"):
+        parts = cause.data["parts"]
+        names = ", ".join(part["name"].rpartition(":")[2] for part in parts[:3])
+        return f"code of {names}" + (f" and {len(parts) - 3:,} more" if len(parts) > 3 else "")
+    if kind == "version":
+        return f"version {cause.data['before']} -> {cause.data['now']}"
+    return kind
+
+
+def _cut(call: str, known: str) -> str:
+    text = call.removeprefix(known)
+    return text if len(text) <= _NARROW else f"{text[: _NARROW - 1]}…"
+
+
+def _bare(path: str) -> str:
+    """`arguments["config"].mesh` as `config.mesh`."""
+    name, closing, rest = path.removeprefix('arguments["').partition('"]')
+    return f"{name}{rest}" if closing else path
