@@ -84,7 +84,7 @@ def settle(room: Path) -> None:
     home = room / "home"
     home.mkdir(mode=0o700)
     for name in list(os.environ):
-        if name.startswith(("KEPT_", "FLECHE_", "CACHIER_", "JOBLIB_", "XDG_")):
+        if name.startswith(("WELLKEPT_", "FLECHE_", "CACHIER_", "JOBLIB_", "XDG_")):
             del os.environ[name]
     os.environ["HOME"] = str(home)
     os.chdir(home)

@@ -44,7 +44,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home, which is the working directory too, and in it an empty default cache."""
     with tempfile.TemporaryDirectory(prefix="wellkept-test-", ignore_cleanup_errors=True) as made:
         place = Path(made).resolve()
-        for name in [name for name in os.environ if name.startswith("KEPT_")]:
+        for name in [name for name in os.environ if name.startswith("WELLKEPT_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HOME", str(place))
         monkeypatch.setenv("XDG_CACHE_HOME", str(place / ".cache"))

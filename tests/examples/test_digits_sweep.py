@@ -153,6 +153,8 @@ def test_a_missing_library_is_named_with_what_installs_it() -> None:
 @pytest.mark.long
 def test_without_a_place_to_keep_it_still_works() -> None:
     Path("file").write_text("")
-    said = sweep("--folds", "2", "--settings", "3", KEPT_CACHE=str(Path("file", "cache").resolve()))
+    said = sweep(
+        "--folds", "2", "--settings", "3", WELLKEPT_CACHE=str(Path("file", "cache").resolve())
+    )
     assert "3 settings computed" in said
     assert Path("digits_sweep.png").is_file()

@@ -292,7 +292,7 @@ def small_disk(tmp_path: Path) -> Any:
 
 
 def test_no_space_left(small_disk: Path) -> None:
-    out = child(FULL.format(before=""), KEPT_CACHE=str(small_disk / "cache"))
+    out = child(FULL.format(before=""), WELLKEPT_CACHE=str(small_disk / "cache"))
     assert out.count("ran 10") == 1
     assert out.count("ran 300000") == 4
     assert any("No space left" in line for line in out)
@@ -304,7 +304,7 @@ def test_no_space_left_at_all(small_disk: Path) -> None:
     with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
         while filler.write(b"x" * 4096):
             pass
-    out = child(FULL.format(before=""), KEPT_CACHE=str(small_disk / "cache"))
+    out = child(FULL.format(before=""), WELLKEPT_CACHE=str(small_disk / "cache"))
     assert out.count("ran 10") == 4
     assert out[-1].split()[1:] == ["0", "0"]
     assert len([line for line in out if line.startswith("KeptWarning")]) >= 1
@@ -336,7 +336,7 @@ def test_a_read_only_directory_serves_what_it_holds(public: Path) -> None:
     assert out.count("ran 10") == 1
     for path in [Path("cache"), *Path("cache").rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    before = NOBODY + "import wellkept\nkept.use('./cache').__enter__()\n"
+    before = NOBODY + "import wellkept\nwellkept.use('./cache').__enter__()\n"
     script = FULL.format(before=before).replace(
         "(10, 300_000, 10, 300_000)", "(10, 20, 300_000, 20)"
     )

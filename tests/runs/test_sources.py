@@ -123,7 +123,7 @@ def test_the_digest_of_a_part_tells_which_of_them_changed(tmp_path: Path) -> Non
         done = subprocess.run(
             [sys.executable, str(program)],
             cwd=tmp_path,
-            env=dict(os.environ, KEPT_CACHE=str(tmp_path / "unused")),
+            env=dict(os.environ, WELLKEPT_CACHE=str(tmp_path / "unused")),
             capture_output=True,
             text=True,
             check=True,

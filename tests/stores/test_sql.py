@@ -715,7 +715,7 @@ def _error(url: str, **options: Any) -> str:
 def test_wrong_credentials(served: tuple[Service, str]) -> None:
     _, url = served
     assert "the user or the password is wrong" in _error(url.replace(PASSWORD, "wrong-word"))
-    assert "the user or the password is wrong" in _error(url.replace("kept:", "nobody:"))
+    assert "the user or the password is wrong" in _error(url.replace("wellkept:", "nobody:"))
 
 
 def test_an_unknown_database(served: tuple[Service, str]) -> None:
@@ -745,7 +745,7 @@ def test_no_rights(served: tuple[Service, str]) -> None:
         around.run("DROP USER IF EXISTS reader@'%'")
         around.run(f"CREATE USER reader@'%' IDENTIFIED BY '{secret}'")
         around.run(f"GRANT SELECT ON {url.rpartition('/')[2]}.* TO reader@'%'")
-    limited = url.replace(f"kept:{PASSWORD}", f"reader:{secret}")
+    limited = url.replace(f"wellkept:{PASSWORD}", f"reader:{secret}")
     assert "has no right" in _error(limited)
     owner = Sql(url)
     owner.put("a", b"1")
@@ -777,7 +777,7 @@ def test_a_read_only_server(served: tuple[Service, str]) -> None:
         around.run(f"CREATE USER plain@'%' IDENTIFIED BY '{PASSWORD}'")
         around.run(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO plain@'%'")
         around.run("SET GLOBAL read_only = 1")
-        url = url.replace("kept:", "plain:")
+        url = url.replace("wellkept:", "plain:")
     limited = Sql(url)
     try:
         assert limited.get("a") == b"1"
