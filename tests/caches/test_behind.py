@@ -20,8 +20,8 @@ from tests.caches.places import Counted, new
 import wellkept
 from wellkept import ConfigError, KeptWarning, Stack, StoreError
 from wellkept.caches.active import reset
-from wellkept.stores import behind as behind_module
-from wellkept.stores import layers as layers_module
+from wellkept.stores import stack as layers_module
+from wellkept.stores import write_behind as behind_module
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +199,7 @@ def test_the_next_program_delivers_what_one_could_not(home: Path, how: str) -> N
         )
         layers.behind[0].begin()
         assert layers.behind[0].flush() == 0
-        assert len(list(layers.places[1].calls.keys())) == 20
+        assert len(list(layers.backends[1].calls.keys())) == 20
 
 
 def test_exit_waits_for_the_last_deliveries(home: Path) -> None:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 import wellkept
-from wellkept.caches.config import find, read
-from wellkept.caches.spec import Spec
+from wellkept.caches.config import Spec, find, read
 
 
 @pytest.fixture(autouse=True)

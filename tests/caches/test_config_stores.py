@@ -10,8 +10,7 @@ import wellkept
 from wellkept import ConfigError, Pool, Stack
 from wellkept.caches import named, settings
 from wellkept.caches.active import reset
-from wellkept.caches.config import Settings, find, read
-from wellkept.caches.spec import Spec
+from wellkept.caches.config import Settings, Spec, find, read
 from wellkept.stores import Files, Memory, Sqlite
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import wellkept
 from wellkept import Cache, ConfigError, NotKept, StoreError, keep
-from wellkept.caches.evict import Evicted, matches
+from wellkept.caches.eviction import Evicted, matches
 from wellkept.stores.collect import collect_blobs, references, unreferenced
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import wellkept
-from wellkept.caches.sizes import parse_duration, parse_size
+from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.stores.memory import Memory
 
 

@@ -10,7 +10,7 @@ from wellkept import ConfigError, KeptWarning, Stack
 from wellkept.caches import named, settings
 from wellkept.caches.active import reset
 from wellkept.caches.config import find
-from wellkept.caches.secrets import expanded, has_password, redacted
+from wellkept.caches.option_text import expanded, has_password, redacted
 
 SECRET = "pass/word@1"
 

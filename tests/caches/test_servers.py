@@ -20,7 +20,7 @@ from tests.remote.webs import Anywhere
 
 import wellkept
 from wellkept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
-from wellkept.stores import Sqlite
+from wellkept.stores import Sqlite, stack
 
 KINDS = ["files", "sqlite", "postgresql", "redis", "ssh", "http"]
 KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("hdf5", "mariadb", "s3")]
@@ -287,9 +287,8 @@ def test_collecting_while_another_process_writes_loses_nothing(cache: Cache, hom
 def test_a_far_server_that_dies_and_comes_back(
     request: pytest.FixtureRequest, kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wellkept.stores import layers
 
-    monkeypatch.setattr(layers, "PAUSE", 0.2)
+    monkeypatch.setattr(stack, "PAUSE", 0.2)
     service = request.getfixturevalue(kind)
     far = opened(request, kind, home)
     counted = Counted(value)

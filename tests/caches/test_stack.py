@@ -14,7 +14,7 @@ from tests.caches.places import KINDS, Counted, every, new
 
 import wellkept
 from wellkept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
-from wellkept.stores import layers
+from wellkept.stores import stack
 
 pairs = pytest.mark.parametrize("kinds", [(a, b) for a in KINDS for b in KINDS])
 
@@ -195,7 +195,7 @@ class Flaky:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "PAUSE", 0.05)
+    monkeypatch.setattr(stack, "PAUSE", 0.05)
 
 
 @every
@@ -250,18 +250,18 @@ def test_a_far_layer_that_dies_while_it_is_read() -> None:
     counted.into(far)(LARGE)
     for cache in (Stack(new("memory"), far), Pool(new("memory"), far)):
         f = counted.into(cache, strict=True)
-        fetch = cache.backend.places[1].fetch
+        fetch = cache.backend.backends[1].fetch
 
         def dying(key: bytes, fetch: Any = fetch) -> Any:
             found = fetch(key)
             items.down = True
             return found
 
-        cache.backend.places[1].fetch = dying
+        cache.backend.backends[1].fetch = dying
         items.down = False
         with pytest.warns(KeptWarning, match="does not answer"):
             assert same(f(LARGE), LARGE)
-        cache.backend.places[1].fetch = fetch
+        cache.backend.backends[1].fetch = fetch
         items.down = False
     assert counted.runs <= 3
 

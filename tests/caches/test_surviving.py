@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import wellkept
-from wellkept.caches import surviving
+from wellkept.caches import results
 from wellkept.errors import EncodeError, KeptWarning
 
 RAN: list[Any] = []
@@ -80,7 +80,7 @@ def caused() -> Any:
 @pytest.fixture(autouse=True)
 def anew(tmp_path: Any) -> Any:
     RAN.clear()
-    surviving._same.clear()
+    results._same.clear()
     with wellkept.use(wellkept.open(tmp_path / "c")):
         yield
 
@@ -137,8 +137,8 @@ def test_what_comes_back_whole_is_kept_and_compared_once(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    real = surviving.decoder
-    monkeypatch.setattr(surviving, "decoder", lambda codec: asked.append(codec) or real(codec))
+    real = results.decoder
+    monkeypatch.setattr(results, "decoder", lambda codec: asked.append(codec) or real(codec))
 
     @wellkept.keep(name=name, version=1, strict=True)
     def f(n: int) -> Any:

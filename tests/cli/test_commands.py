@@ -16,7 +16,7 @@ import pytest
 import wellkept
 from wellkept import keep
 from wellkept.cli.app import run
-from wellkept.stores.tables import SCHEMA
+from wellkept.stores.index_tables import SCHEMA
 
 Kept = Callable[..., Any]
 

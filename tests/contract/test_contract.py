@@ -13,9 +13,8 @@ from typing import Any
 from blake3 import blake3
 
 from wellkept.records import Call, Value
-from wellkept.stores.arena import Extent
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.memory import Memory, Void
+from wellkept.stores.memory import Extent, Memory, Void
 from wellkept.testing import Accessor, StoreContract
 
 

@@ -370,7 +370,7 @@ class TestOnANetwork:
 
     @pytest.fixture
     def there(self, good: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        monkeypatch.setattr("wellkept.stores.database.on_network", lambda directory: True)
+        monkeypatch.setattr("wellkept.stores.sqlite_file.on_network", lambda directory: True)
         return good
 
     def test_index(self, there: Path, scratch: Path) -> None:

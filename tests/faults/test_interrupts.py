@@ -24,7 +24,7 @@ from wellkept.interrupts import Guard, settle, undisturbed
 from wellkept.memo.inflight import Flight
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.leases import Owner
-from wellkept.stores.transactions import Writing
+from wellkept.stores.sqlite_file import Writing
 
 PROGRAM = Path(interrupting.__file__)
 KINDS = ("miss", "hit", "disk-hit", "set", "batch")

@@ -17,11 +17,11 @@ from tests.stores import written
 
 import wellkept
 from wellkept import keep
-from wellkept.stores import embedded, tables
+from wellkept.stores import embedded, index_tables
 from wellkept.stores.blobs import Blobs
-from wellkept.stores.database import Database
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.locks import Locks
+from wellkept.stores.sqlite_file import Database
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -251,7 +251,7 @@ def test_killed_with_the_lease_and_in_the_body(home: Path, network: bool) -> Non
     audit(root, network)
 
 
-MAKING = [statement for since in tables._TABLES.values() for statement in since]
+MAKING = [statement for since in index_tables._TABLES.values() for statement in since]
 ALL = len(MAKING)
 
 
@@ -272,11 +272,11 @@ def killed_after_statement(patch: Patch, number: int) -> None:
                 die()
             return done
 
-    make = tables.make
+    make = index_tables.make
     patch(embedded, "make", lambda c: make(Mortal(c)))  # type: ignore[arg-type]  # does for one
 
 
-SINCE_1 = sum(len(since) for version, since in tables._TABLES.items() if version > 1)
+SINCE_1 = sum(len(since) for version, since in index_tables._TABLES.items() if version > 1)
 
 
 @NETWORK
@@ -305,7 +305,7 @@ def test_killed_while_the_index_is_migrated(home: Path, number: int, network: bo
     until_killed(child)
     with closing(sqlite3.connect(root / "index.sqlite")) as c:
         (version,) = c.execute("PRAGMA user_version").fetchone()
-        assert version == (tables.SCHEMA if number == SINCE_1 else 1)
+        assert version == (index_tables.SCHEMA if number == SINCE_1 else 1)
     with wellkept.open(root, network=network) as cache, wellkept.use(cache):
         for function, arguments in written.calls():
             before = function.stats().computed

@@ -27,7 +27,7 @@ import pytest
 
 import wellkept
 from wellkept import Cache, ConfigError, Digest, Stack, keep
-from wellkept.caches import parcels
+from wellkept.caches import transport
 from wellkept.stores import Files, Memory
 
 HOWS = ["threads", "fork", "spawn"]
@@ -541,7 +541,7 @@ def test_an_argument_without_an_identity(forked: Executor) -> None:
 
 def test_a_worker_that_can_t_open_the_cache(forked: Executor) -> None:
     cache = wellkept.open("blocked")
-    parcels._packed[cache] = b"no pickle"
+    transport._packed[cache] = b"no pickle"
     with wellkept.use(cache):
         before = triple.stats().unavailable
         with pytest.warns(wellkept.KeptWarning, match="computed without the cache"):
@@ -553,7 +553,7 @@ def test_a_worker_that_can_t_open_the_cache(forked: Executor) -> None:
 def test_a_worker_whose_cache_is_another(forked: Executor) -> None:
     """As where a path is not shared between hosts: told once, and from then on values travel."""
     cache = wellkept.open("mine")
-    parcels._packed[cache] = parcels.pack(wellkept.open("theirs"))
+    transport._packed[cache] = transport.pack(wellkept.open("theirs"))
     with wellkept.use(cache), wellkept.executor(forked) as executor:
         with pytest.warns(wellkept.KeptWarning, match="what a worker kept is not in"):
             assert (executor.submit(array, 1).result() == 1).all()

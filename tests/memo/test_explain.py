@@ -441,7 +441,7 @@ class TestNotes:
             "put_many",
             lambda items: (said.append(len(items)), put_many(items)),
         )
-        monkeypatch.setattr("wellkept.caches.keeper._SOON", 1e9)
+        monkeypatch.setattr("wellkept.caches.cache._SOON", 1e9)
         f = wellkept.keep(cache=directory, name="n")(lambda x: 0)
         for n in range(450):
             f([n])

@@ -36,7 +36,7 @@ from wellkept.remote.wire import (
     unpack,
 )
 from wellkept.stores.body import Body, seal
-from wellkept.stores.coder import pack_call, pack_uses
+from wellkept.stores.byte_store import pack_call, pack_uses
 from wellkept.stores.keyring import Trusts
 from wellkept.testing import items
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from wellkept.errors import KeptWarning, StoreError
-from wellkept.stores import database as module
-from wellkept.stores.database import Database, is_damage, on_network
+from wellkept.stores import sqlite_file as module
+from wellkept.stores.sqlite_file import Database, is_damage, on_network
 
 
 def schema(c: sqlite3.Connection) -> None:

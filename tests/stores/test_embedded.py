@@ -16,8 +16,8 @@ from wellkept import keep
 from wellkept.errors import ConfigError, KeptWarning, StoreError, UntrustedSource
 from wellkept.records import Call, Digest, Value
 from wellkept.stores.blobs import Blobs
-from wellkept.stores.database import Database
 from wellkept.stores.embedded import Embedded
+from wellkept.stores.sqlite_file import Database
 
 
 def mode(path: Path) -> int:

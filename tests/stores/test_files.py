@@ -19,7 +19,7 @@ from wellkept.records import Value
 from wellkept.stores import files as files_module
 from wellkept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
 from wellkept.stores.files import Files
-from wellkept.stores.parts import Parts
+from wellkept.stores.filesystem import Parts
 from wellkept.testing import Accessor, StoreContract
 
 KEY = "blobs/" + "ab" * 32
@@ -380,14 +380,14 @@ def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:
 def test_a_blob_is_verified_once_and_again_when_its_file_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wellkept.stores import coder
+    from wellkept.stores import byte_store
 
     store, data = Files(tmp_path), b"x" * 200_000
-    values = coder.CodedValues(store, store)
+    values = byte_store.CodedValues(store, store)
     frame = values.write_blobs(Value("pickle", b"", [data]))
     looked: list[int] = []
-    real = coder.buffer_digest
-    monkeypatch.setattr(coder, "buffer_digest", lambda b: looked.append(1) or real(b))
+    real = byte_store.buffer_digest
+    monkeypatch.setattr(byte_store, "buffer_digest", lambda b: looked.append(1) or real(b))
     for _ in range(3):
         assert bytes(values.load(frame)[1][0]) == data
     assert len(looked) == 1

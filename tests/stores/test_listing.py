@@ -20,8 +20,8 @@ from tests.stores import written
 
 import wellkept
 from wellkept.conditions import Query
-from wellkept.stores import listed, listing
-from wellkept.stores.ring import CAPACITY, Ring
+from wellkept.stores import query_index
+from wellkept.stores.query_index import CAPACITY, Ring
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,8 +74,8 @@ class TestUpkeep:
         assert agrees(cache) == 0
         fill(5)
         assert agrees(cache) == 5
-        fill(listing.BATCH + 10)
-        assert agrees(cache) == listing.BATCH + 10
+        fill(query_index.BATCH + 10)
+        assert agrees(cache) == query_index.BATCH + 10
 
     def test_replaced_and_deleted(self, cache: wellkept.Cache) -> None:
         fill(20)
@@ -107,16 +107,16 @@ class TestUpkeep:
 
     def test_a_commit_takes_in_a_batch(self, home: Path) -> None:
         with wellkept.open("store") as cache, wellkept.use(cache):
-            fill(listing.BATCH - 1)
+            fill(query_index.BATCH - 1)
             cache.close()
             assert rows(home / "store", "SELECT count(*) FROM listed") == [(0,)]
-            fill(2, listing.BATCH)
+            fill(2, query_index.BATCH)
             cache.close()
-            assert rows(home / "store", "SELECT count(*) FROM listed")[0][0] >= listing.BATCH
-            assert agrees(cache) == listing.BATCH + 1
+            assert rows(home / "store", "SELECT count(*) FROM listed")[0][0] >= query_index.BATCH
+            assert agrees(cache) == query_index.BATCH + 1
 
     def test_deleted_ones_leave_nothing_for_long(self, home: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(listed, "_STALE", 50)
+        monkeypatch.setattr(query_index, "_STALE", 50)
         with wellkept.open("store") as cache, wellkept.use(cache):
             for start in range(0, 400, 40):
                 fill(40, start)
@@ -148,12 +148,12 @@ class TestOlder:
                 assert function.query(*arguments).one().result == function.__wrapped__(*arguments)
 
     def test_a_scan_in_steps_while_others_write(self, home: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(listed, "_STEP", 7)
+        monkeypatch.setattr(query_index, "_STEP", 7)
         with wellkept.open("store") as cache, wellkept.use(cache):
             fill(60)
             place: Any = cache.backend
             with place.database.writing() as c:
-                listing.forget(c)
+                query_index.forget(c)
             step = type(place.listing)._step
             left = iter(range(4))
 
@@ -170,12 +170,12 @@ class TestOlder:
             assert agrees(cache) == 66
 
     def test_a_scan_goes_on_where_it_was_killed(self, home: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr(listed, "_STEP", 7)
+        monkeypatch.setattr(query_index, "_STEP", 7)
         with wellkept.open("store") as cache, wellkept.use(cache):
             fill(60)
             place: Any = cache.backend
             with place.database.writing() as c:
-                listing.forget(c)
+                query_index.forget(c)
             for _ in range(3):
                 with place.database.writing() as c:
                     assert not place.listing._step(c)

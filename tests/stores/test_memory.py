@@ -13,7 +13,7 @@ import pytest
 from tests.stores.agreement import check_agreement
 
 from wellkept.errors import ConfigError
-from wellkept.stores import arena as arena_module
+from wellkept.stores import memory as arena_module
 from wellkept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, Stamps
 from wellkept.stores.memory import Memory, Void
 

@@ -9,8 +9,8 @@ import pytest
 
 import wellkept
 from wellkept import Cache
+from wellkept.stores.byte_store import Near
 from wellkept.stores.hdf5 import Hdf5
-from wellkept.stores.near import Near
 
 
 def ones(n: int) -> Any:

@@ -14,10 +14,10 @@ from tests.stores import written
 import wellkept
 from wellkept.errors import DamagedValue, NewerSchema
 from wellkept.records import Value
-from wellkept.stores import tables
+from wellkept.stores import index_tables
 from wellkept.stores.body import Body, rowid, seal, unseal
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.tables import SCHEMA, make
+from wellkept.stores.index_tables import SCHEMA, make
 
 NAME = blake3(b"name").digest()
 
@@ -79,7 +79,7 @@ def test_a_row_is_found_by_its_first_eight_bytes() -> None:
 
 
 def first_schema(c: sqlite3.Connection) -> None:
-    for statement in tables._TABLES[1]:
+    for statement in index_tables._TABLES[1]:
         c.execute(statement)
     c.execute("INSERT INTO meta VALUES ('schema', '1')")
     c.execute("PRAGMA user_version = 1")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.walindex import WalIndex
+from wellkept.stores.sqlite_file import WalIndex
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 
 import wellkept
 from wellkept import keep
-from wellkept.stores.tables import SCHEMA
+from wellkept.stores.index_tables import SCHEMA
 
 NOTE = b"what was noted"
 PLACE = Path(__file__).parent / "data"

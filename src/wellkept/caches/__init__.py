@@ -2,8 +2,8 @@
 
 from wellkept.caches.active import active, chosen, named, settings, use, used
 from wellkept.caches.cache import Cache
+from wellkept.caches.derived import Pool, Stack
 from wellkept.caches.opening import open_cache
-from wellkept.caches.stack import Pool, Stack
 
 __all__ = [
     "Cache",

@@ -1,24 +1,63 @@
-"""The one active cache: what `use` says here, or the default of the configuration."""
+"""Context variables that reach the threads which are started while they are set.
+
+A new thread begins with an empty context, and only `Thread.start` knows who starts it. So it is
+wrapped, when the first variable asks for it; it then notes the values on the thread, and no more.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, TypeVar
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.config import Settings, find
+from wellkept.caches.config import Settings, Spec, find
 from wellkept.caches.opening import open_cache, resolve_url
-from wellkept.caches.secrets import expanded
-from wellkept.caches.spec import Spec
-from wellkept.caches.threads import inherited, reach_threads
+from wellkept.caches.option_text import expanded
 from wellkept.errors import ConfigError, StoreError
 from wellkept.interrupts import Guard
 
-__all__ = ["active", "chosen", "install", "named", "reset", "settings", "use", "used"]
+T = TypeVar("T")
+_reaching: list[ContextVar[Any]] = []
+_guard = Guard()
+
+
+def reach_threads(variable: ContextVar[Any]) -> None:
+    """From now on the variable's value reaches new threads; its default must be None."""
+    with _guard:
+        if variable in _reaching:
+            return
+        if not _reaching:
+            _wrap()
+        _reaching.append(variable)
+
+
+def inherited(variable: ContextVar[T | None]) -> T | None:
+    """The variable's value here, or where this thread was started."""
+    value = variable.get()
+    if value is None and _reaching:
+        noted = getattr(threading.current_thread(), "_kept_context", None)
+        value = noted.get(variable) if noted else None
+    return value
+
+
+def _wrap() -> None:
+    original = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        noted = {variable: inherited(variable) for variable in _reaching}
+        if any(value is not None for value in noted.values()):
+            self._kept_context = noted  # type: ignore[attr-defined]  # read by `inherited`
+        original(self)
+
+    start.__wrapped__ = original  # type: ignore[attr-defined]  # for who looks beneath
+    threading.Thread.start = start  # type: ignore[method-assign]  # see above
+
 
 _current: ContextVar[Cache | None] = ContextVar("wellkept.cache", default=None)
 _default: Cache | None = None

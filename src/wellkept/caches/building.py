@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.derived import Derived
+from wellkept.caches.config import BARE, Spec
+from wellkept.caches.derived import Derived, Pool, Stack
 from wellkept.caches.opening import open_cache, open_store, resolve_url
-from wellkept.caches.secrets import expanded
-from wellkept.caches.spec import BARE, Spec
-from wellkept.caches.stack import Pool, Stack
+from wellkept.caches.option_text import expanded
 from wellkept.errors import ConfigError
 
 __all__ = ["build", "specs_of"]

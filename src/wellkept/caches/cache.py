@@ -1,30 +1,473 @@
-"""A cache: what finds and keeps results, and what one does with all of them."""
+"""Finding and keeping results in a place, with a memory tier before it."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self
 
-from wellkept.caches.keeper import Keeper
-from wellkept.caches.secrets import redacted
-from wellkept.caches.sizes import parse_duration
-from wellkept.errors import ConfigError
-from wellkept.records import Call
-from wellkept.stores.backend import Backend
+from wellkept.caches.option_text import parse_duration, parse_size, redacted
+from wellkept.caches.results import encoded
+from wellkept.caches.tier import Entry, Tier
+from wellkept.codecs import decode, decoder
+from wellkept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
+from wellkept.codecs.pickled import decode as decode_pickle
+from wellkept.errors import (
+    AmbiguousDigest,
+    ConfigError,
+    DecodeError,
+    KeptError,
+    NotKept,
+    StoreError,
+    tell,
+)
+from wellkept.records import Argument, Call, Digest, Value
+from wellkept.stores.backend import Backend, inner
 from wellkept.stores.base import Store
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from wellkept.caches.evict import Evicted
+    from wellkept.caches.eviction import Evicted
+    from wellkept.caches.maintenance import Report, Totals
     from wellkept.caches.moving import Moved
-    from wellkept.caches.summary import Totals
-    from wellkept.caches.verify import Report
     from wellkept.query import Matches
     from wellkept.stores.collect import Collected
 
-__all__ = ["Cache"]
+
+_NAMING = (PATHS, PLAIN_PATHS)
+_FLUSH = 15.0  # seconds between flushes of use counts, at the least
+_LOOK = 1.0  # seconds between looks whether the place was removed or replaced under us
+_MANY = 2000  # counts that are flushed sooner
+_NOTES = 200  # notes that are written at once
+_SOON = 1.0  # seconds within which they are, while there are more
+
+
+class Keeper:
+    """What a kept function needs of a cache.
+
+    Args:
+        place: where calls and values are.
+        memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
+    """
+
+    def __init__(self, backend: Backend, memory: int | str) -> None:
+        self.backend = backend
+        self.tier = Tier(parse_size(memory))
+        if (hold := getattr(backend, "hold", None)) is not None:
+            hold(self.tier.limit)
+        # What a far layer has got meanwhile does not show in the token of the near one.
+        self._vouches = not hasattr(inner(backend, write=False), "backends")
+        self._words: Any = None
+        self._look = 0.0
+        self._uses: dict[bytes, int] = {}
+        self._flushed = time.monotonic()
+        self._told: set[str] = set()
+        self._evicted: dict[bytes, bytes] = {}
+        self.is_open = True
+        """Until it is closed; one that is used again afterwards opens quietly."""
+        self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
+        self._notes: dict[str, bytes] = {}
+        self._written = 0.0
+        self.noted: set[str] = set()
+        """Notes that always say the same and were written by this process."""
+        self.env = ""
+        """The name of the one that describes this process."""
+        if getattr(backend, "claim", None) is not None:
+            self.again = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
+            if not hasattr(backend, "backends"):  # who has a near place too gives hits from there
+                self.glance = self.again  # type: ignore[method-assign]  # as above
+            self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # as above
+        backend.listen(_Told(self))
+        self._changed()
+        _open.add(self)
+
+    @property
+    def calls(self) -> Store[Call]:
+        """The call records."""
+        return self.backend.calls
+
+    @property
+    def values(self) -> Store[Value]:
+        """The encoded values."""
+        return self.backend.values
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def fresh(self, key: bytes) -> Entry | None:
+        """What the memory tier holds under a key, if nothing was committed since."""
+        words = self._words
+        try:
+            if words is None or (words[1], words[5]) != self.tier.seen:
+                return None
+        except ValueError:  # the index was closed in another thread
+            return None
+        return self.tier.entries.get(key)
+
+    def find(self, key: bytes, fetch: Callable[[bytes], Any] | None = None) -> Entry | None:
+        """The entry under a key, from memory or from the store; a damaged one is a miss.
+
+        Args:
+            fetch: how the place is asked, if in another way.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        backend, token = self.backend, None
+        now = monotonic()
+        if now > self._look:
+            self._look = now + _LOOK
+            if backend.stale():
+                backend.close()  # it opens anew, and the memory tier is emptied
+        tier = self.tier
+        if tier.limit:
+            try:  # as `fresh`, in the way of every hit
+                words = self._words
+                if words is not None and (words[1], words[5]) == tier.seen:
+                    entry = tier.entries.get(key)
+                    if entry is not None:
+                        return entry
+            except ValueError:
+                pass
+            token = backend.token()
+        try:
+            row = (fetch or backend.fetch)(key)
+        except DecodeError as error:
+            self.damage(key, error)
+            return None
+        if row is None:
+            return None
+        if row.envelope is None:  # the result was evicted, or its row is damaged; its record stays
+            if len(self._evicted) < _MANY:
+                self._evicted[key] = row.body.result
+            return None
+        entry = Entry(row.body, row.envelope)
+        if token is not None and row.exact:
+            tier.add(key, entry, token)
+        return entry
+
+    glance = find
+    """`find`, but only what is near where the rest is far away: for who looks again with `claim`."""
+    again = find
+    """The same, for who was given a lease with the answer to `claim`."""
+    claim = find
+    """`find`, for who computes what is not there: a far place gives the lease with its answer."""
+
+    def value(self, key: bytes, entry: Entry, *, hit: bool = True) -> Any:
+        """The result of an entry.
+
+        Args:
+            hit: it is to stand for a computation, so the files that it names must be what they were.
+
+        Raises:
+            DecodeError: it is missing, damaged, or can't be decoded here; or a file that it names is
+                gone, or has changed.
+            StoreError: it can't be read.
+        """
+        entry.hot = True
+        envelope = entry.envelope
+        if envelope is None:  # read once: another thread may fix the entry meanwhile
+            return entry.value
+        payload, buffers = self.backend.load(envelope)
+        codec = envelope.codec
+        if codec == "pickle":  # most are
+            value = decode_pickle(payload, buffers)
+        else:
+            if hit and codec in _NAMING:
+                look(payload)
+            value = decoder(codec)(payload, buffers)
+        entry.fix(value)
+        return value
+
+    def used(self, key: bytes) -> None:
+        """Count a use; written in batches."""
+        self._uses[key] = self._uses.get(key, 0) + 1
+        if len(self._uses) > _MANY and time.monotonic() - self._flushed > _FLUSH:
+            self.flush()
+
+    def damage(self, key: bytes, error: KeptError) -> int:
+        """Something under this key can't be trusted: warn once, and compute it again; 1 if that is
+        damage, and counted as such.
+        """
+        damaged = int(not isinstance(error, OutOfDateError))
+        self.counts["damaged"] += damaged
+        self.tier.clear()
+        what = getattr(error, "what", "damaged")
+        self.warn(what, f"a kept result is {what} and will be computed again: {error}")
+        return damaged
+
+    def load(self, digest: str) -> Any:
+        """The value that a digest, or an unambiguous prefix of one, names.
+
+        Raises:
+            NotKept: no such value.
+            AmbiguousDigest: the prefix fits several.
+            DecodeError: its bytes are damaged.
+            StoreError: the store can't be read.
+        """
+        full = self.expand(digest, self.values)
+        value = self.values.get(full)
+        if value is None:
+            raise NotKept(f"no value {digest} is kept in {self}")
+        return decode(value)
+
+    def expand(self, prefix: str, store: Store[Any] | None = None) -> Digest:
+        """The full digest of a call (or of an item of another store) from a prefix of it.
+
+        Raises:
+            NotKept: nothing begins so.
+            AmbiguousDigest: several do.
+        """
+        text = prefix.lower() if isinstance(prefix, str) else ""
+        if not 4 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
+            raise NotKept(f"{str(prefix)[:80]!r} is no digest: 4 to 64 hex digits")
+        if len(text) == 64:
+            return Digest(text)
+        found = []
+        for key in (store or self.calls).keys(text):
+            found.append(key)
+            if len(found) > 3:
+                break
+        if not found:
+            raise NotKept(f"nothing that begins with {prefix} is kept in {self}")
+        if len(found) > 1:
+            raise AmbiguousDigest(
+                f"{prefix} fits several: {', '.join(found[:3])}; give more digits"
+            )
+        return Digest(found[0])
+
+    def shrink(self, digest: str, store: Store[Any] | None = None) -> str:
+        """The shortest beginning of a call's digest (or of another store's item), 4 digits at the
+        least, that `expand` takes for it now.
+
+        Raises:
+            NotKept: it is not kept, or no digest.
+            AmbiguousDigest: what was given fits several.
+        """
+        full = self.expand(digest, store)
+        there, common = False, 3
+        for key in (store or self.calls).keys(full[:4]):
+            if key == full:
+                there = True
+            else:
+                common = max(common, next(i for i in range(64) if key[i] != full[i]))
+        if not there:
+            raise NotKept(f"{full} is not kept in {self}")
+        return full[: common + 1]
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def keep(
+        self,
+        key: bytes,
+        result: Any,
+        *,
+        function: str,
+        code: str,
+        arguments: Mapping[str, Argument],
+        state: str = "done",
+        seconds: float = 0.0,
+        ttl: float | None = None,
+        codec: str = "pickle",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Call:
+        """Encode a result and keep it under a key.
+
+        Args:
+            seconds: what computing it took.
+            ttl: seconds until it expires.
+            metadata: what else the record says; plain data for JSON.
+
+        Raises:
+            EncodeError: the result can't be encoded, or would come back as another one.
+            StoreError: it can't be written.
+        """
+        # An exception is kept with its causes beside it, which pickle leaves out.
+        value, digest = encoded(result, codec, compared=state != "failed")
+        before = self._evicted.pop(key, digest)
+        if before != digest:
+            self.counts["drifted"] += 1
+            self.warn(
+                "drift",
+                f"{function} gave another result ({digest.hex()[:12]}) than before its result was "
+                f"evicted ({before.hex()[:12]}): it depends on more than its arguments and code",
+            )
+        now = time.time()
+        call = Call(
+            key=Digest.of(key),
+            function=function,
+            code=code,
+            arguments=arguments,
+            result=Digest.of(digest),
+            state=state,
+            created=now,
+            seconds=seconds,
+            size=value.size,
+            expires=None if ttl is None else now + ttl,
+            metadata={} if metadata is None else metadata,
+        )
+        uses = None
+        if self._uses and time.monotonic() - self._flushed > _FLUSH:
+            uses = self._take_uses()
+        try:
+            done = self.backend.commit(call, value, uses)
+        except StoreError:
+            self.counts["write failures"] += 1
+            raise
+        if done is not None and self.tier.limit:
+            step, body, envelope = done
+            entry = Entry(body, envelope)
+            entry.fix(result)
+            self.tier.advance(step, key, entry)
+        return call
+
+    def forget(self, key: bytes) -> bool:
+        """Forget a call; whether it was there.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        text = key.hex()
+        there = self.calls.get(text) is not None
+        self._uses.pop(key, None)
+        self.calls.delete(text)
+        self.tier.clear()
+        return there
+
+    def note(self, key: str, item: bytes) -> None:
+        """Write a note together with others: with one a second later, or when the cache is flushed."""
+        self._notes[key] = item
+        if len(self._notes) >= _NOTES or monotonic() - self._written > _SOON:
+            self._write_notes()
+
+    def _write_notes(self) -> None:
+        notes, self._notes, self._written = self._notes, {}, monotonic()
+        if notes:
+            with contextlib.suppress(KeptError):  # as of the counts below
+                kept = self.backend.notes  # of another machine, whose answer nobody needs
+                getattr(kept, "put_unheard", kept.put_many)(dict(notes))
+
+    def flush(self) -> None:
+        """Write the counts of uses, and what was noted."""
+        self._write_notes()
+        uses = self._take_uses()
+        if uses:
+            with contextlib.suppress(KeptError):  # counts are not worth an error
+                self.backend.count(uses)
+
+    def _take_uses(self) -> dict[bytes, int]:
+        uses, self._uses = self._uses, {}
+        self._flushed = time.monotonic()
+        return uses
+
+    def token(self) -> tuple[int, int] | None:
+        """Differs after any commit by any process; None where that can't be seen, as in the far
+        layers of a stack.
+        """
+        return self.backend.token() if self._vouches else None
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn once a cache and kind of trouble."""
+        if kind not in self._told:
+            self._told.add(kind)
+            tell(text)
+
+    def _changed(self) -> None:
+        self._words = self.backend.words if self.tier.limit else None
+        self.tier.clear()
+        self.noted.clear()
+        self.env = ""
+
+    def close(self) -> None:
+        """Flush and close; it opens again when it is used."""
+        self.flush()
+        self.is_open = False
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Look:
+    """One way to look into a place that is far away, without keeping its cache alive."""
+
+    __slots__ = ("_cache", "_how")
+
+    def __init__(self, cache: Keeper, how: str) -> None:
+        self._cache, self._how = weakref.ref(cache), how
+
+    def __call__(self, key: bytes) -> Entry | None:
+        found = self._cache()
+        return None if found is None else found.find(key, getattr(found.backend, self._how))
+
+
+class _Told:
+    """What a place tells a cache, without keeping it alive."""
+
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: Keeper) -> None:
+        self._cache = weakref.ref(cache)
+
+    def __call__(self) -> None:
+        found = self._cache()
+        if found is not None:
+            found._changed()
+
+    def noted(self, step: Any) -> None:
+        found = self._cache()
+        if found is not None:
+            found.tier.advance(step, b"", None)
+
+
+_open: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+@atexit.register
+def close_all() -> None:
+    """At exit: flush counts and close, so that SQLite can fold its log into the index."""
+    for cache in list(_open):
+        with contextlib.suppress(Exception):  # too late for anybody to hear of it
+            cache.close()
+
+
+_ONCE = 1000  # keys that are asked for at once, so that no answer is without bound
+
+
+def can_find_many(cache: Keeper) -> bool:
+    """Whether that takes fewer trips than one after the other."""
+    return getattr(cache.backend, "fetch_many", None) is not None
+
+
+def find_many(cache: Keeper, keys: Iterable[bytes]) -> dict[bytes, Entry]:
+    """The entries under those keys that have one, from memory or from the store.
+
+    Raises:
+        StoreError: the store can't be read.
+    """
+    wanted = list(dict.fromkeys(keys))
+    found: dict[bytes, Entry] = {}
+    if not can_find_many(cache):
+        for key in wanted:
+            entry = cache.find(key)
+            if entry is not None:
+                found[key] = entry
+        return found
+    for start in range(0, len(wanted), _ONCE):
+        some = wanted[start : start + _ONCE]
+        backend: Any = cache.backend
+        for key, row in backend.fetch_many(some).items():
+            if row.envelope is not None:
+                found[key] = Entry(row.body, row.envelope)
+    return found
 
 
 class Cache(Keeper):
@@ -61,7 +504,7 @@ class Cache(Keeper):
                     "a cache needs both stores: Cache(values=…, calls=…), which may be one"
                 )
             self._stores = _bytes_store(values), _bytes_store(calls)
-            from wellkept.stores.medium import Medium  # who opens a directory has no need of it
+            from wellkept.stores.byte_store import Medium  # who opens a directory has no need of it
 
             backend = Medium(self._stores[1], self._stores[0])
         super().__init__(backend, memory)
@@ -92,9 +535,9 @@ class Cache(Keeper):
             NotKept, AmbiguousDigest: a key names no call, or several.
             StoreError: the store can't be written.
         """
-        from wellkept.caches import evict  # who only calls kept functions never pays for it
+        from wellkept.caches import eviction  # who only calls kept functions never pays for it
 
-        return evict.evict(self, function=function, older=older, keys=keys, dry_run=dry_run)
+        return eviction.evict(self, function=function, older=older, keys=keys, dry_run=dry_run)
 
     def verify(
         self,
@@ -114,9 +557,9 @@ class Cache(Keeper):
         Raises:
             StoreError: the store can't be read, or not be repaired.
         """
-        from wellkept.caches import verify
+        from wellkept.caches import maintenance
 
-        return verify.verify(self, repair=repair, discard=discard, progress=progress)
+        return maintenance.verify(self, repair=repair, discard=discard, progress=progress)
 
     def gc(self, *, grace: float | str | timedelta = "1 h", dry_run: bool = False) -> Collected:
         """Remove values and blobs that nothing references; how many, and their bytes.
@@ -129,9 +572,9 @@ class Cache(Keeper):
         Raises:
             StoreError: the store can't be written, or its writers leave no gap.
         """
-        from wellkept.caches import gc
+        from wellkept.caches import maintenance
 
-        return gc.collect(self, parse_duration(grace), dry_run=dry_run)
+        return maintenance.collect(self, parse_duration(grace), dry_run=dry_run)
 
     def query(self, function: Any = None, /, **filters: Any) -> Matches:
         """The kept calls for which all this holds; nothing is read before the answer is used.
@@ -266,9 +709,9 @@ class Cache(Keeper):
         Raises:
             ConfigError: nothing is limited, or no such policy.
         """
-        from wellkept.caches import derived, limits
+        from wellkept.caches import derived, eviction
 
-        return derived.limited(self, limits.limit_of(bytes, calls, policy))
+        return derived.limited(self, eviction.limit_of(bytes, calls, policy))
 
     def size(self) -> Totals:
         """How much it holds: calls, values, blobs, bytes, time computed and saved.
@@ -276,9 +719,9 @@ class Cache(Keeper):
         Raises:
             StoreError: the store can't be read.
         """
-        from wellkept.caches import summary
+        from wellkept.caches import maintenance
 
-        return summary.totals(self)
+        return maintenance.totals(self)
 
     def __str__(self) -> str:
         return redacted(self.url) if self.url else repr(self)

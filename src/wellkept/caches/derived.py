@@ -8,17 +8,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.limits import Limit, Room
-from wellkept.errors import StoreError
+from wellkept.caches.eviction import Limit, Room
+from wellkept.errors import ConfigError, StoreError
 from wellkept.records import Buffer, Call, Value
 from wellkept.stores.backend import Backend
 from wellkept.stores.base import Store
 from wellkept.stores.notes import Notes
+from wellkept.stores.stack import Layers
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
 
-__all__ = ["Derived", "filtered", "limited", "readonly"]
 
 V = TypeVar("V")
 
@@ -252,3 +252,83 @@ class _Limited(_Through):
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         self.backend.count(uses)
+
+
+class Stack(Cache):
+    """Caches in layers: reads go near to far, and what a far one has is copied to the nearer ones.
+
+    Args:
+        caches: the nearest first.
+        write: `"all"` keeps results in every layer, `"first"` in the nearest only, `"behind"` in the
+            nearest at once and in the others in the background: what these don't take is delivered
+            when they do, by a later program if need be.
+        memory: see `wellkept.open`; of the stack, as the layers' own tiers are not used.
+
+    A far layer that does not answer is a warning and a miss. Forgetting and evicting reach all.
+
+    Raises:
+        ConfigError: these are no caches, or the same is there twice.
+    """
+
+    def __init__(self, *caches: Cache, write: str = "all", memory: int | str = "256 MB") -> None:
+        if write not in ("all", "first", "behind"):
+            raise ConfigError(f"write= is 'all', 'first' or 'behind', not {write!r}")
+        self.caches = _checked(caches)
+        if write == "behind" and str(caches[0].url).startswith(("memory:", "void:")):
+            raise ConfigError(
+                "write='behind' needs a nearest cache that outlives the program, or what it could not "
+                "deliver would be lost: a directory, say"
+            )
+        self.write = write
+        backends = [cache.backend for cache in caches]
+        super().__init__(backend=Layers(backends, write, [repr(c) for c in caches]), memory=memory)
+        self.memory = memory
+
+    def delivered(self, seconds: float = 30.0) -> bool:
+        """Wait until the other layers have what is written behind; whether they do.
+
+        Args:
+            seconds: the longest wait. One that does not take it now is not waited for.
+        """
+        layers: Any = self.backend
+        return not sum([behind.flush(seconds) for behind in layers.behind])
+
+    def __repr__(self) -> str:
+        return f"<wellkept.{type(self).__name__} {', '.join(map(repr, self.caches))}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _stack, (self.caches, self.write, self.memory)
+
+
+class Pool(Cache):
+    """Caches to read from: the first that has a result gives it; nothing is written to any.
+
+    Args:
+        caches: one or more, in the order of asking.
+    """
+
+    def __init__(self, *caches: Cache) -> None:
+        self.caches = _checked(caches)
+        backends = [cache.backend for cache in caches]
+        super().__init__(backend=Layers(backends, "none", [repr(c) for c in caches]), memory=0)
+
+    def __repr__(self) -> str:
+        return f"<wellkept.Pool {', '.join(map(repr, self.caches))}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pool, self.caches
+
+
+def _checked(caches: tuple[Cache, ...]) -> tuple[Cache, ...]:
+    for cache in caches:
+        if not isinstance(cache, Cache):
+            raise ConfigError(f"not a cache: {cache!r}; wellkept.open(…) makes one")
+    if len({id(cache.backend) for cache in caches}) < len(caches):
+        raise ConfigError("the same cache is there twice")
+    if not caches:
+        raise ConfigError("of which caches? None was given")
+    return caches
+
+
+def _stack(caches: tuple[Cache, ...], write: str, memory: int | str) -> Stack:
+    return Stack(*caches, write=write, memory=memory)

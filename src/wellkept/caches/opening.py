@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.secrets import redacted
-from wellkept.caches.sizes import parse_size
+from wellkept.caches.option_text import parse_size, redacted
 from wellkept.errors import ConfigError
 from wellkept.interrupts import Guard, undisturbed
 from wellkept.stores.base import Store
@@ -81,7 +80,7 @@ def open_cache(
     else:
         backend = _opened(text, scheme, options)
         if not hasattr(backend, "fetch"):
-            from wellkept.stores.medium import Medium  # as above
+            from wellkept.stores.byte_store import Medium  # as above
 
             backend = Medium(backend)
     if signed:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from wellkept import __version__
-from wellkept.caches.secrets import redacted
+from wellkept.caches.option_text import redacted
 from wellkept.cli import (
     change,
     inspect,

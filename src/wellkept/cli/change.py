@@ -218,7 +218,7 @@ def transfer(
     as_json: JsonOption = False,
 ) -> None:
     """Copy calls with their results to another cache, or move them."""
-    from wellkept.caches.evict import matches
+    from wellkept.conditions import matches
     from wellkept.stores.openers import scheme_of
 
     if (scheme := scheme_of(target)) in ("memory", "void"):

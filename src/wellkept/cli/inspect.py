@@ -108,15 +108,15 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """List functions and what is kept of them, or the calls of one."""
-    from wellkept.caches import summary
+    from wellkept.caches import maintenance
 
     with opened(cache) as (found, url):
-        rows = summary.chosen(found, function) if function else summary.functions(found)
+        rows = maintenance.chosen(found, function) if function else maintenance.functions(found)
         if function is None and not calls:
             _list_functions(rows, url, as_json)
             return
         names = [row.function for row in rows]
-        listed = list(summary.calls(found, names, limit or None)) if names else []
+        listed = list(maintenance.calls(found, names, limit or None)) if names else []
         list_calls(listed, names, sum(row.calls for row in rows), url, as_json)
 
 
@@ -300,10 +300,10 @@ def _print_call(call: Any, result: dict[str, Any]) -> None:
 
 def stats(cache: CacheOption = None, as_json: JsonOption = False) -> None:
     """Add up the whole cache."""
-    from wellkept.caches import summary
+    from wellkept.caches import maintenance
 
     with opened(cache) as (found, url):
-        totals = summary.totals(found)
+        totals = maintenance.totals(found)
     if as_json:
         text.emit({"cache": url} | totals.to_dict())
         return
@@ -333,10 +333,10 @@ def du(
     as_json: JsonOption = False,
 ) -> None:
     """Say what takes how much room: each function's results, and the whole on disk."""
-    from wellkept.caches import summary
+    from wellkept.caches import maintenance
 
     with opened(cache, must=True) as (found, url):
-        rows = summary.chosen(found, function) if function else summary.functions(found)
+        rows = maintenance.chosen(found, function) if function else maintenance.functions(found)
         totals = found.size()
     if as_json:
         functions = [{"function": r.function, "calls": r.calls, "bytes": r.bytes} for r in rows]
@@ -482,7 +482,7 @@ def _value(said: str) -> Any:
 
 
 def _when(said: str) -> Any:
-    from wellkept.caches.sizes import parse_duration
+    from wellkept.caches.option_text import parse_duration
 
     try:
         return datetime.datetime.fromisoformat(said)

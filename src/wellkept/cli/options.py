@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wellkept.caches.secrets import redacted
+from wellkept.caches.option_text import redacted
 from wellkept.errors import ConfigError, NotKept
 
 if TYPE_CHECKING:
     from wellkept.caches import Cache
-    from wellkept.caches.spec import Spec
+    from wellkept.caches.config import Spec
 
 
 CacheOption = Annotated[
@@ -40,8 +40,8 @@ def chosen(cache: str | None) -> tuple[Spec, str]:
         ConfigError: there is none, or the configuration is malformed.
     """
     from wellkept.caches import settings
+    from wellkept.caches.config import Spec
     from wellkept.caches.opening import resolve_url
-    from wellkept.caches.spec import Spec
 
     if cache is None:
         found = settings()

@@ -159,7 +159,7 @@ def serve(
             raise ConfigError("wellkept serve --stdio serves one cache")
         _serve_stdio(caches[0] if caches else None, readonly)
         return
-    from wellkept.caches.sizes import parse_size
+    from wellkept.caches.option_text import parse_size
 
     try:
         import wellkept.remote.server  # noqa: F401  what it needs is told before anything is opened

@@ -27,7 +27,7 @@ def config(
     Passwords are masked; ${NAME} stands for a variable of the environment.
     """
     from wellkept.caches import settings
-    from wellkept.caches.secrets import redacted
+    from wellkept.caches.option_text import redacted
 
     found = settings()
     if as_json:
@@ -46,7 +46,7 @@ def config(
 
 
 def _masked(table: dict[str, object]) -> dict[str, object]:
-    from wellkept.caches.secrets import redacted
+    from wellkept.caches.option_text import redacted
 
     return {
         name: redacted(value)

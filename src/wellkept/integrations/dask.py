@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from wellkept.caches import Cache, active, chosen
-from wellkept.caches.parcels import NEARBY, pack
+from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, KeptError
 from wellkept.hashing import register_digest
 from wellkept.memo.bound import Bound

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from distributed import WorkerPlugin
 
 from wellkept.caches.active import install
-from wellkept.caches.parcels import unpack
+from wellkept.caches.transport import unpack
 
 if TYPE_CHECKING:
     from distributed import Worker

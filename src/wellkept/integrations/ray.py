@@ -16,7 +16,7 @@ from typing import Any
 
 from wellkept.caches import active
 from wellkept.caches.active import install
-from wellkept.caches.parcels import NEARBY, pack, unpack
+from wellkept.caches.transport import NEARBY, pack, unpack
 from wellkept.errors import ConfigError
 from wellkept.memo.bound import Bound
 from wellkept.memo.executor import KeptExecutor, look_up, look_up_all

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
-from wellkept.caches.sizes import parse_duration, parse_size
+from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.errors import ConfigError, NotKept
 from wellkept.kv.backends import entries_of
 from wellkept.kv.entry import (

@@ -19,8 +19,8 @@ from wellkept.interrupts import settling
 from wellkept.kv.entry import HISTORY, Entry, Name, Step
 from wellkept.kv.sql_state import Record, Session, SqlEntries
 from wellkept.kv.sweeper import forget
-from wellkept.stores.database import Database
-from wellkept.stores.trust import private_file
+from wellkept.stores.filesystem import private_file
+from wellkept.stores.sqlite_file import Database
 
 R = TypeVar("R")
 

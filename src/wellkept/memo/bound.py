@@ -198,7 +198,7 @@ class BoundCall(Generic[R]):
             kept: is told of a cache that can't be opened.
         """
         if self.cache is None and self._packed is not None:
-            from wellkept.caches.parcels import opened
+            from wellkept.caches.transport import opened
 
             self.cache = opened(self._packed, (kept or self.kept).broke)
         cache = contextlib.nullcontext() if self.cache is None else use(self.cache)
@@ -220,7 +220,7 @@ class BoundCall(Generic[R]):
 
     def __getstate__(self) -> dict[str, Any]:
         if self.cache is not None:
-            from wellkept.caches.parcels import pack
+            from wellkept.caches.transport import pack
 
             self._packed = pack(self.cache)
         return self.__dict__ | {"cache": None}

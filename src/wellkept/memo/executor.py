@@ -13,10 +13,10 @@ from time import monotonic
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from wellkept.caches import Cache, Pool
+from wellkept.caches.cache import can_find_many, find_many
 from wellkept.caches.derived import Derived
-from wellkept.caches.many import can_find_many, find_many
-from wellkept.caches.parcels import NEARBY, pack
 from wellkept.caches.tier import FAILED, Entry
+from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.flow import MISSING, Given, Located, Raise, look

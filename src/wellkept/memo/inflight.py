@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
-from wellkept.caches.threads import inherited, reach_threads
+from wellkept.caches.active import inherited, reach_threads
 from wellkept.interrupts import Guard, settles
 from wellkept.runs.recorder import OPEN, Recorder, recorder
 from wellkept.stores.leases import Owner

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from wellkept.caches import Cache
-from wellkept.caches.sizes import parse_duration
+from wellkept.caches.option_text import parse_duration
 from wellkept.codecs import NAMES
 from wellkept.errors import ConfigError, Undigestible
 from wellkept.hashing import digest_bytes

@@ -23,7 +23,7 @@ from contextvars import ContextVar, Token
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from wellkept.caches.threads import inherited, reach_threads
+from wellkept.caches.active import inherited, reach_threads
 from wellkept.errors import KeptError
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ def reduced(kept: Any) -> str | tuple[Any, ...]:
         return getattr, (found, "_kept")
     options, packed = kept.options, None
     if isinstance(options.cache, Cache):
-        from wellkept.caches.parcels import pack
+        from wellkept.caches.transport import pack
 
         options, packed = options._replace(cache=None), pack(options.cache)
     # A function may hold what is kept of it, so that is made before, and filled afterwards.
@@ -172,7 +172,7 @@ def _fill(made: Any, state: tuple[Any, ...]) -> None:
         else:
             function.__qualname__ = name
     if packed is not None:
-        from wellkept.caches.parcels import opened
+        from wellkept.caches.transport import opened
 
         options = options._replace(cache=opened(packed, lambda error: tell(str(error))))
     made.__init__(function, options, method)

@@ -18,8 +18,8 @@ from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.caches import Cache
-from wellkept.caches.parcels import NEARBY, unpack
 from wellkept.caches.tier import Entry
+from wellkept.caches.transport import NEARBY, unpack
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.flow import MISSING, Located, Raise

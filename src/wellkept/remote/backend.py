@@ -20,11 +20,10 @@ from wellkept.remote.lease_requests import RemoteLocks
 from wellkept.remote.wire import WireError, pack, write_query
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.body import Body
+from wellkept.stores.byte_store import Near, pack_call, unpack_call
 from wellkept.stores.check import Problem
-from wellkept.stores.coder import pack_call, unpack_call
+from wellkept.stores.filesystem import map_file
 from wellkept.stores.itemlocks import WaitItems
-from wellkept.stores.mapping import map_file
-from wellkept.stores.near import Near
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -491,7 +490,7 @@ class RemoteBackend:
             said = write_query(query)
             pack(said)
         except WireError:  # a value that the wire does not carry
-            from wellkept.stores.scanning import scan  # few have need of it
+            from wellkept.stores.backend import scan  # few have need of it
 
             return scan(self.calls, query)
         parts: list[bytes] = []

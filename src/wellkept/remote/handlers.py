@@ -26,8 +26,8 @@ from wellkept.remote.wire import (
     text_of,
     uses_of,
 )
-from wellkept.stores.coder import pack_call, pack_uses, unpack_body, unpack_call
-from wellkept.stores.each import each_call
+from wellkept.stores.backend import each_call
+from wellkept.stores.byte_store import pack_call, pack_uses, unpack_body, unpack_call
 from wellkept.stores.leases import DEAD
 
 
@@ -454,14 +454,14 @@ def collect(cache: Any, fields: Any) -> Any:
 
 
 def free(cache: Any, fields: Any) -> Any:
-    from wellkept.caches.gc import freed  # few ask for it
+    from wellkept.caches.maintenance import freed  # few ask for it
 
     done = freed(cache, [key.hex() for key in keys_of(fields, "keys", _MANY)])
     return [done.items, done.bytes]
 
 
 def evict(cache: Any, fields: Any) -> Any:
-    from wellkept.caches.evict import Choice, evicted  # as above
+    from wellkept.caches.eviction import Choice, evicted  # as above
 
     function, before = fields.get("function"), fields.get("before")
     if not isinstance(function, str | None) or not isinstance(before, float | None):

@@ -21,9 +21,9 @@ from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Call, Digest
 from wellkept.remote.wire import CHUNK_SIZE
+from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.filesystem import open_regular
-from wellkept.stores.medium import Medium
 from wellkept.stores.shelves import put_value
 
 _ROOM = 32 * 1024  # KiB of an index in memory: a server may have many, and should not grow

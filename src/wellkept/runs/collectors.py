@@ -17,9 +17,8 @@ from typing import Any
 
 from wellkept._process import user
 from wellkept.caches import Cache, settings
-from wellkept.caches.collected import COLLECTORS, RESERVED, checked_names, is_secret
-from wellkept.caches.config import Settings
-from wellkept.caches.secrets import redacted
+from wellkept.caches.config import COLLECTORS, RESERVED, Settings, checked_names, is_secret
+from wellkept.caches.option_text import redacted
 from wellkept.errors import ConfigError, KeptError, tell
 from wellkept.hashing import buffer_digest
 from wellkept.runs.recorder import ENVS, note_once

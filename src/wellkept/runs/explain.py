@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.caches import Cache
-from wellkept.caches.gone import evicted_at
+from wellkept.caches.eviction import evicted_at
 from wellkept.conditions import Condition, Equal, Like, Order, Query
 from wellkept.errors import KeptError, NotKept
 from wellkept.records import Call, Digest

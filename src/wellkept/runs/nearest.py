@@ -23,9 +23,9 @@ from wellkept.hashing.leaves import Leaf, leaves_of
 from wellkept.records import Argument, Arguments, Call, Digest
 from wellkept.runs.recorder import LEAVES
 from wellkept.stores.base import get_many
+from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.medium import Medium
-from wellkept.stores.peeking import peek
+from wellkept.stores.query_sql import peek
 
 _VERIFIED = 1 << 26
 """Bytes of a result's blobs up to which they are read; of larger ones it is only seen that they are

@@ -7,7 +7,7 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from wellkept.caches import Cache, summary
+from wellkept.caches import Cache, maintenance
 from wellkept.conditions import Condition, Equal, Order, Query
 from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
@@ -177,7 +177,7 @@ def profiles(cache: Cache, pattern: str | None = None, *, load: bool = False) ->
         NotKept: no function fits.
         StoreError: the cache can't be read.
     """
-    found = summary.chosen(cache, pattern) if pattern else summary.functions(cache)
+    found = maintenance.chosen(cache, pattern) if pattern else maintenance.functions(cache)
     rows = [_row(cache, one, load) for one in found]
     rows.sort(key=lambda row: -row["saved"])
     some = any(row["pays"] is False for row in rows)

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from wellkept.caches import Cache
-from wellkept.caches.threads import inherited, reach_threads
+from wellkept.caches.active import inherited, reach_threads
 from wellkept.errors import KeptError, tell
 from wellkept.records import Event, RunRecord
 from wellkept.stores.base import Store, put_many

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from wellkept._process import identity, is_alive
 from wellkept.caches import Cache, active, chosen
-from wellkept.caches.sizes import parse_duration
+from wellkept.caches.option_text import parse_duration
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept, StoreError, tell
 from wellkept.records import Event, RunRecord
 from wellkept.runs.collectors import configured, environment

@@ -2,19 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
-from wellkept.errors import StoreError
+from wellkept.conditions import Query, order_of
+from wellkept.errors import DecodeError, StoreError
 from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Store
-from wellkept.stores.each import each_call
 from wellkept.stores.notes import Notes
 
-if TYPE_CHECKING:
-    from wellkept.conditions import Query
 
-__all__ = ["Backend", "each_call", "inner"]
+def each_call(calls: Store[Call]) -> Iterator[tuple[str, Call | None]]:
+    """Every key and its record (None: it is damaged), in as few trips as the store can."""
+    from wellkept.stores.byte_store import CodedCalls  # most caches need none of it
+
+    pairs = calls.all if isinstance(calls, CodedCalls) else getattr(calls, "pairs", None)
+    if pairs is not None:
+        for key, found in pairs():
+            yield key, found if isinstance(found, Call) else None
+        return
+    for key in list(calls.keys()):
+        try:
+            call = calls.get(key)
+        except DecodeError:
+            yield key, None
+        else:
+            if call is not None:
+                yield key, call
+
+
+def scan(calls: Store[Call], query: Query) -> Iterator[Call]:
+    """The calls that fit, in the order asked for; damaged ones are left out."""
+    fitting = (call for _, call in each_call(calls) if call is not None and query(call))
+    return ordered(fitting, query)
+
+
+def ordered(calls: Iterable[Call], query: Query) -> Iterator[Call]:
+    """Calls in the order that a query asks for, as many as it asks for."""
+    order, limit = query.order, query.limit
+    if limit is None:
+        yield from sorted(calls, key=lambda call: order_of(order, call), reverse=order.descending)
+        return
+    best = heapq.nlargest if order.descending else heapq.nsmallest
+    yield from islice(best(limit, calls, key=lambda call: order_of(order, call)), limit)
 
 
 class Backend(Protocol):

@@ -16,7 +16,7 @@ from pathlib import Path
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.hashing import READONLY_MAPS, address, buffer_digest
 from wellkept.records import Buffer
-from wellkept.stores.mapping import map_file
+from wellkept.stores.filesystem import map_file
 
 __all__ = ["Blobs"]
 

@@ -21,17 +21,17 @@ from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Metadata, Value
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
-from wellkept.stores.database import Database, Token
-from wellkept.stores.listing import Listing
+from wellkept.stores.index_tables import arguments_text, make
 from wellkept.stores.locks import Locks
 from wellkept.stores.netlocks import NetworkLocks
 from wellkept.stores.notes import IndexNotes
+from wellkept.stores.query_index import Listing
 from wellkept.stores.shelves import Calls, Values
-from wellkept.stores.tables import arguments_text, make
+from wellkept.stores.sqlite_file import Database, Token
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
-    from wellkept.stores.tabling import Table
+    from wellkept.stores.query_sql import Table
 
 __all__ = ["Embedded", "Row"]
 
@@ -141,24 +141,24 @@ class Embedded:
         Raises:
             StoreError: the index can't be read, or what queries go by not be brought up to date.
         """
-        from wellkept.stores import finding, scanning  # who only calls has no need of them
+        from wellkept.stores import backend, query_sql  # who only calls has no need of them
 
         current = self.listing.current()
-        return finding.find(self, query) if current else scanning.scan(self.calls, query)
+        return query_sql.find(self, query) if current else backend.scan(self.calls, query)
 
     def found(self, query: Query) -> int | None:
         """How many calls fit, as the index has it; None where records must be read to tell. Raises
         as `find`.
         """
-        from wellkept.stores import finding  # as above
+        from wellkept.stores import query_sql  # as above
 
-        return finding.count(self, query) if self.listing.current() else None
+        return query_sql.count(self, query) if self.listing.current() else None
 
     def table(self, query: Query) -> Table | None:
         """The calls that fit as columns; None where records must be read. Raises as `find`."""
-        from wellkept.stores import tabling  # as above
+        from wellkept.stores import query_sql  # as above
 
-        return tabling.table(self, query) if self.listing.current() else None
+        return query_sql.table(self, query) if self.listing.current() else None
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         """The payload and buffers of an envelope, verified.

@@ -21,10 +21,14 @@ from typing import Any
 from wellkept.errors import ConfigError, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
-from wellkept.stores.filesystem import on_network, open_regular
-from wellkept.stores.mapping import map_file
-from wellkept.stores.parts import Parts, sync_directory
-from wellkept.stores.trust import refuse_untrusted
+from wellkept.stores.filesystem import (
+    Parts,
+    map_file,
+    on_network,
+    open_regular,
+    refuse_untrusted,
+    sync_directory,
+)
 
 __all__ = ["Files"]
 

@@ -1,19 +1,208 @@
-"""What a directory is on, who else opens something in it, and whether a path is still the same file."""
+"""What the directories and files of a store need: whose they are, where they lie, names of parts, mappings."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from wellkept.errors import StoreError
+from wellkept.errors import StoreError, UntrustedSource
+from wellkept.hashing import address
 
-__all__ = ["alone", "identity", "on_network", "open_regular", "refuse_irregular"]
+
+def refuse_untrusted(path: Path) -> None:
+    """Refuse a file or directory that others can write to, as an SSH client does its keys.
+
+    Raises:
+        UntrustedSource: others can.
+        OSError: there is no such file.
+    """
+    if not hasattr(os, "getuid"):
+        return
+    found = path.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o022 or found.st_uid not in (os.getuid(), 0):
+        raise UntrustedSource(
+            f"others can write to {path} (mode {mode:04o}, owner {found.st_uid}), and kept values "
+            "can run code: `chmod go-w` it, or open it with trust=True"
+        )
+
+
+def private_file(path: Path, trust: bool) -> None:
+    """Make an empty file, and its directory, that others can't write to; one that is there is left.
+
+    Raises:
+        UntrustedSource: others can write to either, and they are not trusted.
+        StoreError: it can't be made.
+    """
+    backend = path.parent
+    try:
+        if not backend.is_dir():
+            backend.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists() and os.access(backend, os.W_OK):
+            # Linked, not opened: closing any descriptor of a file drops SQLite's locks on it.
+            with (
+                Parts(backend, 0o600).writing(memoryview(b"")) as part,
+                contextlib.suppress(OSError),
+            ):
+                path.hardlink_to(part)
+        if not trust:
+            refuse_untrusted(backend)
+            if path.exists():
+                refuse_untrusted(path)
+    except OSError as error:
+        raise StoreError(f"can't use {path} as a store: {error}") from error
+
+
+_CHUNK = 16 * 1024 * 1024
+_DEAD = (
+    60.0  # seconds after which a dead writer's file is swept: a container may look like this host
+)
+_OLD = 86400.0  # and that of a writer elsewhere, who can't be asked
+
+
+class Parts:
+    """A directory of files under way, named `host~pid~random`.
+
+    Args:
+        directory: where they are, on the file system that they will be moved within.
+        mode: of the files.
+        durable: fsync each before it counts as written.
+    """
+
+    def __init__(self, directory: Path, mode: int = 0o400, *, durable: bool = False) -> None:
+        self.directory = directory
+        self._mode = mode
+        self._durable = durable
+
+    @contextlib.contextmanager
+    def writing(self, content: memoryview) -> Iterator[Path]:
+        """The path of a file with this content, gone at the end unless it was moved.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        part = self.directory / f"{_host()}~{os.getpid()}~{os.urandom(6).hex()}"
+        fd = self._open(part)
+        try:
+            try:
+                at = 0
+                while at < content.nbytes:
+                    at += os.write(fd, content[at : at + _CHUNK])
+                os.fchmod(fd, self._mode)  # the umask may be stricter
+                if self._durable:
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            yield part
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+    def _open(self, part: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(part, flags, 0o600)
+        except FileNotFoundError:  # somebody cleared the whole store
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(part, flags, 0o600)
+
+    def sweep(self, dead: float = _DEAD, old: float = _OLD) -> int:
+        """Remove what dead writers left; how many files.
+
+        Args:
+            dead: seconds after which what a dead process of this host was writing counts as left.
+            old: seconds after which anything does.
+        """
+        swept = 0
+        with contextlib.suppress(OSError):
+            for path in list(self.directory.iterdir()):
+                with contextlib.suppress(OSError):
+                    age = time.time() - path.stat().st_mtime
+                    if age > old or (age >= dead and _left(path.name)):
+                        path.unlink()
+                        swept += 1
+        return swept
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _host() -> str:
+    return os.uname().nodename[:40].replace("~", "-").replace("/", "-")
+
+
+def _left(name: str) -> bool:
+    host, _, rest = name.partition("~")
+    pid = rest.partition("~")[0]
+    if host != _host() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):  # another's, or no process number at all
+        return False
+    return False
+
+
+def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
+    """Map `size` (> 0) bytes of a file from `offset` (whole pages): copy-on-write, or read-only.
+
+    Raises:
+        OSError: the system can't, for instance because the process has too many mappings.
+    """
+    prot = mmap.PROT_READ if readonly else mmap.PROT_READ | mmap.PROT_WRITE
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=prot, trackfd=False, offset=offset)
+    # Older Pythons hold a duplicate of the descriptor for each mapping. So: an anonymous mapping,
+    # which has none, and the file's pages laid over it at the same address.
+    made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=prot)
+    flags = mmap.MAP_PRIVATE | _MAP_FIXED
+    # `address` takes also what may not be written to, and four times as long.
+    at = address(made) if readonly else ctypes.addressof(ctypes.c_char.from_buffer(made))
+    if _mmap()(at, size, prot, flags, fd, offset) in _FAILED:
+        error = ctypes.get_errno()
+        made.close()
+        raise OSError(error, "can't map a file")
+    return made
+
+
+_MAP_FIXED = 0x10  # the same on Linux and macOS
+_FAILED = (None, ctypes.c_void_p(-1).value)
+_found: Any = None
+
+
+def _mmap() -> Any:
+    global _found
+    if _found is None:
+        _found = ctypes.CDLL(None, use_errno=True).mmap
+        _found.restype = ctypes.c_void_p
+        _found.argtypes = (
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+            ctypes.c_int,
+            ctypes.c_int,
+            ctypes.c_int,
+            ctypes.c_int64,
+        )
+    return _found
+
 
 _PATIENCE = 5.0  # seconds for which an opening waits for another
 _NETWORK = (

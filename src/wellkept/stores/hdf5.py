@@ -21,10 +21,9 @@ from typing import Any, TypeVar
 from wellkept.errors import ConfigError, StoreError, tell
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
-from wellkept.stores.filesystem import on_network, refuse_irregular
+from wellkept.stores.filesystem import on_network, refuse_irregular, refuse_untrusted
 from wellkept.stores.journal import JournaledFile
 from wellkept.stores.overlay import Change, read_at
-from wellkept.stores.trust import refuse_untrusted
 
 __all__ = ["Hdf5"]
 

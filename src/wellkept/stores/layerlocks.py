@@ -9,7 +9,7 @@ from wellkept.errors import StoreError
 from wellkept.stores.leases import LOOKED, SOMEBODY, Owner
 
 if TYPE_CHECKING:
-    from wellkept.stores.layers import Layers
+    from wellkept.stores.stack import Layers
 
 __all__ = ["LayerLocks"]
 

@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from wellkept.errors import StoreError
-from wellkept.stores.database import Database
 from wellkept.stores.leases import Lease, Leases
 from wellkept.stores.locks import Locks
+from wellkept.stores.sqlite_file import Database
 
 __all__ = ["IndexRecords", "NetworkLocks"]
 

@@ -26,8 +26,8 @@ from wellkept.stores.base import (
 from wellkept.stores.body import seal, unseal
 
 if TYPE_CHECKING:
-    from wellkept.stores.database import Database
-    from wellkept.stores.layers import Layers
+    from wellkept.stores.sqlite_file import Database
+    from wellkept.stores.stack import Layers
 
 __all__ = [
     "IndexNotes",

@@ -18,11 +18,10 @@ from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DecodeError
 from wellkept.stores.collect import salvaged_name
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.listing import forget
+from wellkept.stores.index_tables import CallRow, ValueRow, make
 from wellkept.stores.notes import unsealed_note
 from wellkept.stores.pages import Pages
-from wellkept.stores.rows import CallRow, ValueRow
-from wellkept.stores.tables import make
+from wellkept.stores.query_index import forget
 
 __all__ = ["Salvaged", "put_away", "salvage"]
 

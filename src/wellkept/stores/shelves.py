@@ -11,12 +11,12 @@ from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.records import Call, Digest, Value
 from wellkept.stores.body import BODY_SIZE, Body, rowid, seal, unseal
-from wellkept.stores.database import Database
-from wellkept.stores.tables import call_row
+from wellkept.stores.index_tables import call_row
+from wellkept.stores.sqlite_file import Database
 
 if TYPE_CHECKING:
     from wellkept.stores.embedded import Embedded
-    from wellkept.stores.relating import Related
+    from wellkept.stores.query_sql import Related
 
 __all__ = ["CALL", "Calls", "Values", "between", "keys_of", "put_value"]
 
@@ -71,10 +71,10 @@ class Calls:
         return keys_of(self._store.database, "SELECT key FROM calls", "id", prefix)
 
     def related(self) -> Related | None:
-        """What finds calls by each other; see `relating.related`."""
-        from wellkept.stores import relating  # who only calls has no need of it
+        """What finds calls by each other; see `query_sql.related`."""
+        from wellkept.stores import query_sql  # who only calls has no need of it
 
-        return relating.related(self._store)
+        return query_sql.related(self._store)
 
     def all(self) -> Iterator[Call | DamagedValue]:
         """Every record, in one pass; a damaged one as the error."""

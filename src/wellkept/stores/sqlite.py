@@ -13,8 +13,8 @@ from typing import Any, cast
 from wellkept.errors import DamagedValue, NewerSchema, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import Term, Where, check_key, check_prefix
-from wellkept.stores.database import Database, Token
-from wellkept.stores.filesystem import refuse_irregular
+from wellkept.stores.filesystem import private_file, refuse_irregular
+from wellkept.stores.sqlite_file import Database, Token
 from wellkept.stores.sqliterows import (
     ALL_INDEXED,
     BEHIND,
@@ -26,7 +26,6 @@ from wellkept.stores.sqliterows import (
     take_out,
 )
 from wellkept.stores.terms import Wanted, fits, rows_of
-from wellkept.stores.trust import private_file
 
 __all__ = ["APPLICATION", "Sqlite"]
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from wellkept.errors import ConfigError, StoreError
+from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.filesystem import refuse_irregular
-from wellkept.stores.medium import Medium
+from wellkept.stores.filesystem import private_file, refuse_irregular
 from wellkept.stores.sqlite import APPLICATION, Sqlite
-from wellkept.stores.trust import private_file
 
 __all__ = ["open_place"]
 

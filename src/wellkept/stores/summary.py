@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from wellkept.stores.body import BODY_SIZE
 from wellkept.stores.collect import set_aside
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.rows import CallRow
+from wellkept.stores.index_tables import CallRow
 
 __all__ = ["FunctionRow", "calls_of", "disk", "functions", "totals"]
 

@@ -11,10 +11,10 @@ from typing import Any
 from wellkept.conditions import Query
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.records import Call
+from wellkept.stores.backend import ordered, scan
 from wellkept.stores.base import get_many
+from wellkept.stores.byte_store import CodedCalls, unpack_call
 from wellkept.stores.callterms import terms_wanted
-from wellkept.stores.coder import CodedCalls, unpack_call
-from wellkept.stores.scanning import ordered, scan
 
 __all__ = ["find"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-from wellkept.caches.encoded import encoded
+from wellkept.caches.results import encoded
 from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
 

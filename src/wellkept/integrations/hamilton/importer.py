@@ -24,7 +24,7 @@ from wellkept.integrations.hamilton.result_store import KeptResultStore
 from wellkept.integrations.hamilton.run_history import ENGINE
 from wellkept.records import Event, RunRecord
 from wellkept.runs.recorder import HEADS, Recorder, new_id, notes_of, pack_record
-from wellkept.stores.trust import refuse_untrusted
+from wellkept.stores.filesystem import refuse_untrusted
 
 _NODES = "SELECT cache_key, data_version, node_name, code_version FROM cache_metadata"
 _RUNS = "SELECT run_id, created_at FROM run_ids ORDER BY id"

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from hamilton.caching.stores.base import MetadataStore, ResultRetrievalError, ResultStore
 
 from wellkept.caches import Cache, active, open_cache
-from wellkept.caches.encoded import encoded
 from wellkept.caches.opening import reopen
+from wellkept.caches.results import encoded
 from wellkept.caches.tier import Entry
 from wellkept.codecs import Envelope
 from wellkept.errors import ConfigError, EncodeError, KeptError, NewerSchema, StoreError, tell

@@ -1,26 +1,265 @@
-"""One SQLite file and this process's one connection to it: opening, forking, damage, errors."""
+"""One SQLite file and this process's connection to it: transactions, snapshots, forking, damage."""
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import sqlite3
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from wellkept.errors import StoreError, tell
 from wellkept.interrupts import Guard, on_stack, settle, settles
-from wellkept.stores.filesystem import alone, identity, on_network, refuse_irregular
-from wellkept.stores.snapshots import watch as watch_snapshot
-from wellkept.stores.transactions import DRIVER, Step, Token, Writing, is_damage
-from wellkept.stores.walindex import WalIndex
+from wellkept.stores.filesystem import alone, identity, on_network, open_regular, refuse_irregular
 
-__all__ = ["DRIVER", "Database", "Token", "is_damage", "on_network"]
+
+class WalIndex:
+    """A read-only mapping of the WAL index header; `words` are its first six 64-bit words.
+
+    Closing any descriptor of a file drops the process's POSIX locks on it, SQLite's among them.
+    So there is one mapping a file and process, counted, and `close` must come after the connection
+    that it goes with has been closed.
+    """
+
+    _open: dict[tuple[int, int], WalIndex] = {}  # noqa: RUF012  a registry of the whole process
+
+    words: memoryview
+
+    def __init__(self, fd: int, identity: tuple[int, int]) -> None:
+        self._fd = fd
+        self._map = mmap.mmap(fd, 4096, prot=mmap.PROT_READ)
+        self.words = memoryview(self._map)[:48].cast("Q")
+        self._identity = identity
+        self._users = 0
+
+    @classmethod
+    def of(cls, database: Path) -> WalIndex | None:
+        """The mapping for a database that a connection of this process holds open in WAL mode.
+
+        None where there is no WAL index to map. Callers hold the lock that guards opening.
+        """
+        path = f"{database}-shm"
+        try:
+            found = os.stat(path)  # noqa: PTH116  no descriptor may be opened for a file we map already
+            identity = (found.st_dev, found.st_ino)
+            self = cls._open.get(identity)
+            if self is None:
+                fd = open_regular(path)
+                self = cls._open[identity] = cls(fd, identity)
+        except (OSError, ValueError):
+            return None
+        self._users += 1
+        return self
+
+    def token(self) -> tuple[int, int]:
+        """Differs from an earlier one whenever anything was committed in between."""
+        words = self.words
+        return words[1], words[5]
+
+    def close(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._open.pop(self._identity, None)
+            self.words.release()
+            self._map.close()
+            os.close(self._fd)
+
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked child: the parent's mappings are not the child's to use or count."""
+        cls._open = {}
+
+
+DRIVER = (sqlite3.Error, UnicodeDecodeError)
+"""What the driver raises for a file that is not as it should be."""
+
+Token = tuple[int, int]
+"""Two words of the WAL index header; see `WalIndex`."""
+Step = tuple[Token, Token] | None
+
+
+class Writing:
+    """One write transaction. A class, as a generator costs twice as much, and each miss has one.
+
+    An exception may come between any two instructions. What it leaves here, an open transaction and a
+    lock that is held, `Database.settle` and the next use make right: they see that the frame that
+    was writing is no longer there.
+    """
+
+    __slots__ = ("_before", "_began", "_connection", "_database", "_held", "_mine", "_then", "step")
+
+    step: Step
+    """The tokens just before and after the commit; None where somebody else committed too."""
+
+    def __init__(self, database: Database, then: Callable[[Step], object] | None) -> None:
+        self._database = database
+        self._then = then
+        self.step = None
+        self._began = self._mine = False
+
+    def __enter__(self) -> sqlite3.Connection:
+        database = self._database
+        lock = database.lock
+        if lock._is_owned():
+            settle()
+        self._held = lock._is_owned()  # with reason: this is called in the midst of something
+        try:
+            lock.acquire()
+            self._mine = True
+            self._connection = c = database.connection
+            if c.in_transaction:
+                raise StoreError(  # noqa: TRY301  the lock is let go of below
+                    f"can't write to {database.path}: this thread is in the midst of a write there"
+                )
+            self._began = True
+            database.writer = sys._getframe(1)
+            c.execute("BEGIN IMMEDIATE")
+            self._before = database.token()  # nobody else can commit from here on
+            return c  # noqa: TRY300  no instruction may stand between the two
+        except BaseException as error:
+            self._end(error)
+            if isinstance(error, DRIVER):
+                raise database.failed("write to", error) from error
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        database = self._database
+        try:
+            if error is None:
+                try:
+                    self._connection.execute("COMMIT")
+                    before, after = self._before, database.token()
+                    if before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1:
+                        self.step = before, after
+                    database.step = self.step
+                    if self._then is not None:
+                        self._then(self.step)
+                except BaseException as trouble:  # noqa: BLE001  raised below, after the rollback
+                    error = trouble
+        finally:
+            self._end(error)
+        if error is not None:
+            if isinstance(error, DRIVER):
+                raise database.failed("write to", error) from error
+            if kind is None:
+                raise error
+
+    def _end(self, error: BaseException | None) -> None:
+        database = self._database
+        try:
+            if self._began:
+                if error is not None:
+                    database.roll_back()
+                database.writer = None
+        finally:
+            if database.lock._is_owned() and (self._mine or not self._held):
+                self._mine = False
+                database.lock.release()
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether a driver error means that the file's content is not a (whole) database."""
+    if isinstance(error, UnicodeDecodeError):  # from an error's own message, which quotes the file
+        return True
+    text = str(error)
+    return isinstance(error, sqlite3.DatabaseError) and (
+        "malformed" in text
+        or "not a database" in text
+        or "unsupported file format" in text
+        or "no such table" in text
+        or "no such column" in text
+        or "has no column" in text
+    )
+
+
+PAUSE = 0.1  # seconds without a read after which a snapshot ends; at most twice as long
+
+
+class Reads(Protocol):
+    """What has a snapshot open."""
+
+    def end_if_idle(self) -> bool:
+        """End the snapshot if nothing was read since the last call; whether none is open now."""
+        ...
+
+
+_open: set[Reads] = set()
+_guard = Guard()
+_stop = threading.Event()
+_thread: threading.Thread | None = None
+
+
+def watch_snapshot(reader: Reads) -> None:
+    """Have the snapshot of `reader` ended when it is idle."""
+    with _guard:
+        _open.add(reader)
+        _ensure_thread()
+
+
+def _ensure_thread() -> None:
+    global _thread
+    if _thread is None or not _thread.is_alive():  # it may have been interrupted at its start
+        _stop.clear()
+        _thread = threading.Thread(target=_run, name="wellkept-snapshots", daemon=True)
+        _thread.start()
+
+
+def _run() -> None:
+    global _thread
+    idle = 0
+    while not _stop.wait(PAUSE):
+        for reader in list(_open):
+            if reader.end_if_idle():
+                with _guard:
+                    _open.discard(reader)
+        idle = 0 if _open else idle + 1
+        if idle > 100:
+            with _guard:
+                if not _open:
+                    _thread = None
+                    return
+
+
+def _release_snapshots() -> None:
+    # A process that forks should have no thread of ours: Python warns of forking with threads, and
+    # the lock of a database must not be held in the child by a thread that is not there.
+    thread = _thread
+    if thread is not None and thread is not threading.current_thread():
+        _stop.set()
+        if thread.is_alive():
+            thread.join()
+
+
+def _after_fork_in_parent() -> None:
+    global _thread
+    with _guard:
+        _thread = None
+        if _open:
+            _ensure_thread()
+
+
+def _after_fork_in_child() -> None:
+    global _thread, _guard, _stop
+    _guard = Guard()
+    _stop = threading.Event()
+    _thread = None
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_release_snapshots,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
 
 _BUSY = 30.0  # seconds to wait for another process's write before giving up on keeping a result
 
@@ -116,7 +355,7 @@ class Database:
 
     @property
     def words(self) -> memoryview | None:
-        """The WAL index header as 64-bit words, or None where there is none to watch."""
+        """The WAL index header as 64-bit words, or None where there is none to watch_snapshot."""
         return self._watch.words if self._watch else None
 
     def open(self) -> sqlite3.Connection:
@@ -206,12 +445,12 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     c.close()
             if self._watch is not None:
-                watch, self._watch = self._watch, None
+                watch_snapshot, self._watch = self._watch, None
                 try:
                     self._tell()
                 finally:
                     del c  # so also where it could not be closed above
-                    watch.close()
+                    watch_snapshot.close()
 
     def _no_connection(self) -> None:
         self._connection = self._cursor = self._snapshot = self._last = self.writer = None
@@ -223,8 +462,8 @@ class Database:
 
     def token(self) -> Token | None:
         """Differs after any commit by any process; None where that can't be seen."""
-        watch = self._watch
-        return watch.token() if watch else None
+        watch_snapshot = self._watch
+        return watch_snapshot.token() if watch_snapshot else None
 
     def replaced(self) -> bool:
         """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
@@ -250,10 +489,10 @@ class Database:
         """
         try:
             with self.lock:
-                watch = self._watch
-                if watch is None:
+                watch_snapshot = self._watch
+                if watch_snapshot is None:
                     return self.connection.execute(query, (row,)).fetchone()
-                words = watch.words
+                words = watch_snapshot.words
                 now = (words[1], words[5])
                 if now == self._snapshot:
                     self._lately = True

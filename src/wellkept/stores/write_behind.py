@@ -20,8 +20,6 @@ from blake3 import blake3
 
 from wellkept.errors import DecodeError, KeptError, StoreError, tell
 
-__all__ = ["Behind"]
-
 _BOUND = 10_000  # keys that wait in memory; beyond that, only their notes do
 _PAUSE = 2.0  # seconds for which a far place that does not take a result is let be
 _EXIT = 30.0  # seconds that the end of a program waits for the last deliveries, if they go on

@@ -8,12 +8,11 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from wellkept.codecs import decoder
+from wellkept.codecs import decoder, encode
+from wellkept.codecs.paths import stamped
 from wellkept.errors import EncodeError, Undigestible
-from wellkept.hashing import SCALARS, digest_bytes
+from wellkept.hashing import SCALARS, address, buffer_digest, digest_bytes
 from wellkept.records import Value
-
-__all__ = ["survives"]
 
 _Kind = tuple[type, frozenset[str]]
 """A type, and which attributes an object of it had: what one has not can't be lost."""
@@ -116,3 +115,39 @@ def _is_found(code: Any) -> bool:
 def _named(kinds: set[_Kind]) -> str:
     names = sorted({kind.__qualname__ for kind, _ in kinds})
     return f"the result, which holds a {' and a '.join(names[:3])},"
+
+
+def encoded(result: Any, codec: str, *, compared: bool = False) -> tuple[Value, bytes]:
+    """The encoded result and its digest (32 bytes); each large buffer is hashed once for both.
+
+    A result that has no digest is named by the digest of its bytes.
+
+    Args:
+        compared: whether it is seen to that the result is the same when it is decoded.
+
+    Raises:
+        EncodeError: it can't be encoded, or would come back as another value.
+    """
+    value = encode(result, codec)
+    if not value.buffers:
+        try:
+            digest = digest_bytes(result)
+        except Undigestible:
+            digest = buffer_digest(value.codec.encode() + b"\0" + value.head)
+        else:
+            if compared:
+                survives(result, value, digest)
+        return stamped(result, value), digest
+    names = [buffer_digest(buffer) for buffer in value.buffers]
+    known = {
+        (address(buffer), memoryview(buffer).nbytes): name
+        for buffer, name in zip(value.buffers, names, strict=True)
+    }
+    try:
+        digest = digest_bytes(result, known=known)
+    except Undigestible:
+        digest = buffer_digest(value.codec.encode() + b"\0" + value.head + b"".join(names))
+    else:
+        if compared:
+            survives(result, value, digest)
+    return stamped(result, value._replace(names=names)), digest

@@ -10,15 +10,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from wellkept.caches.cache import Cache
-from wellkept.caches.derived import Derived
-from wellkept.caches.keeper import close_all
-from wellkept.caches.stack import Pool, Stack
+from wellkept.caches.cache import Cache, close_all
+from wellkept.caches.derived import Derived, Pool, Stack
 from wellkept.errors import StoreError
 from wellkept.stores.backend import inner
 from wellkept.stores.memory import Memory, Void
-
-__all__ = ["NEARBY", "opened", "pack", "unpack"]
 
 NEARBY = b""
 """Stands for a cache that no other process reaches: a memory of that process's own."""

@@ -20,9 +20,8 @@ from wellkept.stores.notes import LayeredNotes
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
-    from wellkept.stores.behind import Behind
+    from wellkept.stores.write_behind import Behind
 
-__all__ = ["PAUSE", "Layers", "value_of"]
 
 V = TypeVar("V")
 PAUSE = 10.0
@@ -72,7 +71,7 @@ class Layers:
         self.locks = LayerLocks(self)
         self.behind: list[Behind] = []
         if write == "behind":
-            from wellkept.stores.behind import Behind  # few do
+            from wellkept.stores.write_behind import Behind  # few do
 
             for far in self.backends[1:]:
                 deliver = partial(self._deliver, far)
@@ -209,7 +208,7 @@ class Layers:
                     )
                 ):
                     fitting[call.key] = call
-        from wellkept.stores.scanning import ordered  # who only calls has no need of it
+        from wellkept.stores.backend import ordered  # who only calls has no need of it
 
         return ordered(fitting.values(), query)
 

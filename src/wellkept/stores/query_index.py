@@ -1,0 +1,525 @@
+"""The rows that changed lately, in a small file that all processes map: what a query index lacks.
+
+A commit that told so by a row of a table would dirty one more page, a tenth of what it costs; a word
+of a mapped file costs nothing to speak of. It is written to inside write transactions of the index
+only, so by one process at a time, and before the commit, so that it never lacks a row that is there.
+
+The file is 64 bytes, four words of which are used, and then the latest rows, over and over::
+
+    "keptring" | identity u64 | how many rows there were u64 | 0 … | CAPACITY rows i64
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import mmap
+import os
+import re
+import sqlite3
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wellkept.errors import StoreError
+from wellkept.hashing import digest_bytes
+from wellkept.stores.filesystem import open_regular
+from wellkept.stores.notes import has_table
+from wellkept.stores.sqlite_file import Database
+
+CAPACITY = 16_384
+"""Rows that it holds; older ones are written over."""
+
+_HEAD = 64
+_SIZE = _HEAD + 8 * CAPACITY
+_START = struct.Struct("<8sQQ")
+_IDENTITY, _COUNT = 1, 2
+
+
+class Ring:
+    """A mapping of the file; made, or made anew, where there is none that is whole.
+
+    Call all of it inside a write transaction of the index.
+
+    Raises:
+        OSError: it can't be made or mapped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        fd = open_regular(path, os.O_RDWR | os.O_CREAT)
+        try:
+            if os.fstat(fd).st_size != _SIZE or os.pread(fd, 8, 0) != b"keptring":
+                os.ftruncate(fd, 0)
+                # Not left sparse: a page that the disk has no room for must fail here, not by a signal.
+                os.pwrite(fd, bytes(_SIZE), 0)
+                os.pwrite(fd, _START.pack(b"keptring", int.from_bytes(os.urandom(7), "big"), 0), 0)
+            found = os.fstat(fd)
+            self._inode = found.st_dev, found.st_ino
+            self._map = mmap.mmap(fd, _SIZE)
+        finally:
+            os.close(fd)
+        self._words = memoryview(self._map).cast("Q")
+        self._rows = memoryview(self._map)[_HEAD:].cast("q")
+
+    @property
+    def identity(self) -> int:
+        """Another one where the file was made anew."""
+        return self._words[_IDENTITY]
+
+    @property
+    def count(self) -> int:
+        """How many rows were ever added."""
+        return self._words[_COUNT]
+
+    def add(self, row: int) -> int:
+        """Add a row; how many there were then."""
+        count = self._words[_COUNT]
+        self._rows[count % CAPACITY] = row
+        self._words[_COUNT] = count + 1
+        return count + 1
+
+    def since(self, count: int) -> Iterator[int]:
+        """The rows that were added after so many; they must still be there."""
+        return (self._rows[n % CAPACITY] for n in range(count, self.count))
+
+    def gone(self) -> bool:
+        """Whether the file was removed or replaced since."""
+        try:
+            found = os.stat(self.path)  # noqa: PTH116  it costs a third of Path.stat
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != self._inode
+
+    def close(self) -> None:
+        self._words.release()
+        self._rows.release()
+        self._map.close()
+
+    @staticmethod
+    def look(path: Path) -> tuple[int, int] | None:
+        """Identity and count of a file that can only be read; None where there is none."""
+        try:
+            with os.fdopen(open_regular(path), "rb") as file:
+                magic, identity, count = _START.unpack(file.read(_START.size))
+        except (OSError, struct.error):
+            return None
+        return (identity, count) if magic == b"keptring" else None
+
+    @staticmethod
+    def read(path: Path, identity: int, count: int) -> list[int] | None:
+        """The rows that were added after so many, from a file that is only read; None where it is
+        another one, or they are no longer there.
+        """
+        try:
+            with os.fdopen(open_regular(path), "rb") as file:
+                content = file.read()
+            magic, found, now = _START.unpack_from(content)
+        except (OSError, struct.error):
+            return None
+        if magic != b"keptring" or found != identity or not 0 <= now - count <= CAPACITY:
+            return None
+        rows = memoryview(content)[_HEAD:].cast("q")
+        return [rows[n % CAPACITY] for n in range(count, now)] if len(content) == _SIZE else None
+
+
+FIRST = "0"
+"""Where a scan begins."""
+DIGEST, METADATA = 5, 6
+_KINDS = {int: 0, float: 1, bool: 2, str: 3, type(None): 4}
+_STEP = 20_000  # rows of a scan in one transaction
+_STALE = 1_000  # deleted calls, beside as many as there are, from which their terms are removed
+_decoder: Any = json.JSONDecoder()
+_scan = _decoder.scan_once  # half of what json.loads takes
+_ROW = "SELECT id, function, created, arguments, metadata FROM calls"
+_LISTED = (
+    "SELECT l.call, l.function, l.created, c.arguments, c.metadata FROM listed l "
+    "CROSS JOIN calls c ON c.id = l.call"
+)
+
+
+def tidy(c: sqlite3.Connection) -> None:
+    """Inside a write transaction: remove what deleted calls have left."""
+    c.execute(
+        "DELETE FROM terms AS t WHERE NOT EXISTS (SELECT 1 FROM listed l WHERE "
+        "l.function = t.function AND l.created = t.created AND l.call = t.call)"
+    )
+    c.execute("DELETE FROM links WHERE call NOT IN (SELECT id FROM calls)")
+    c.execute(
+        "DELETE FROM notes WHERE key >= 'leaves/' AND key < 'leaves0' AND key NOT IN "
+        "(SELECT 'leaves/' || lower(hex(key)) FROM calls)"
+    )
+    c.execute("UPDATE tally SET gone = 0")
+
+
+def scan_on(c: sqlite3.Connection, scanned: str) -> str:
+    """The next step of a scan; how far it is then, or nothing. First all calls are listed; then the
+    terms of each are added, in the order of the list, as that is nearly the order of the terms."""
+    if scanned == FIRST:
+        whole = "typeof(function) = 'integer' AND typeof(created) = 'real'"
+        found = f"SELECT function, created, id FROM calls WHERE {whole} ORDER BY 1, 2, 3"
+        c.execute(f"INSERT OR IGNORE INTO listed {found}")
+        c.execute("DELETE FROM tally")
+        c.execute("INSERT INTO tally SELECT function, count(*), 0 FROM listed GROUP BY function")
+        return "-1,0,0"
+    function, created, row = scanned.split(",")
+    after = int(function), float(created), int(row)
+    after_this = "(l.function, l.created, l.call) > (?, ?, ?)"
+    joined = f"{_LISTED} WHERE {after_this} ORDER BY l.function, l.created, l.call LIMIT ?"
+    rows = c.execute(joined, (*after, _STEP)).fetchall()
+    _insert_terms(c, rows)
+    if len(rows) < _STEP:
+        return ""
+    last = rows[-1]
+    return f"{last[1]},{last[2]!r},{last[0]}"
+
+
+def fill(c: sqlite3.Connection, rows: Iterable[int]) -> None:
+    wanted = json.dumps(list(rows))
+    _insert(
+        c, c.execute(f"{_ROW} WHERE id IN (SELECT value FROM json_each(?))", (wanted,)).fetchall()
+    )
+    (calls, gone) = c.execute("SELECT sum(calls), sum(gone) FROM tally").fetchone()
+    if (gone or 0) > _STALE + (calls or 0):
+        tidy(c)
+
+
+def _insert(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+    listed: dict[int, list[tuple[int, float, int]]] = defaultdict(list)
+    for row, function, created, *_ in rows:
+        if type(function) is int and type(created) is float:  # or it is damaged
+            listed[function].append((function, created, row))
+    for function, some in listed.items():
+        some.sort()
+        new = c.executemany("INSERT OR IGNORE INTO listed VALUES (?,?,?)", some).rowcount
+        c.execute(
+            "INSERT INTO tally VALUES (?,?,0) ON CONFLICT DO UPDATE SET calls = calls + excluded.calls",
+            (function, new),
+        )
+    _insert_terms(c, rows)
+
+
+def _insert_terms(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+    terms: list[tuple[Any, ...]] = []
+    links: list[tuple[int, int]] = []
+    for row, function, created, arguments, metadata in rows:
+        if type(function) is int and type(created) is float:
+            _terms(terms, links, row, function, created, arguments)
+            if metadata is not None:
+                terms += [
+                    (function, name, value, created, row, METADATA)
+                    for name, value in tags(metadata)
+                ]
+                links += [
+                    (int(key[:16], 16) - (int(key[0], 16) > 7) * 2**64, row)
+                    for key in _PARENT(str(metadata))
+                ]
+    terms.sort(key=_BY_NAME)  # nearly as they stand in the table
+    c.executemany("INSERT OR IGNORE INTO terms VALUES (?,?,?,?,?,?)", terms)
+    if links:
+        c.executemany("INSERT OR IGNORE INTO links VALUES (?,?)", links)
+
+
+_BY_NAME = itemgetter(0, 1)
+_PARENT = re.compile(r'"parent":\s*"([0-9a-f]{64})"').findall
+"""The calls that made this one: found as the values are that it took."""
+
+
+def _terms(
+    terms: list[tuple[Any, ...]],
+    links: list[tuple[int, int]],
+    row: int,
+    function: Any,
+    created: Any,
+    arguments: Any,
+) -> None:
+    """A call's arguments; of a damaged row none, as no record of it is ever read."""
+    try:
+        for item in _scan(arguments, 0)[0]:
+            name = argument_name(item[0])
+            if len(item) == 2:
+                value = item[1]
+                kind = 0 if type(value) is int else -1
+                if kind or not -(2**63) <= value < 2**63:
+                    value, kind = stored(value)
+                terms.append((function, name, value, created, row, kind))
+            else:
+                raw = bytes.fromhex(item[2])
+                terms.append((function, name, raw[:16], created, row, DIGEST))
+                links.append((int.from_bytes(raw[:8], "big", signed=True), row))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, StopIteration):
+        pass
+
+
+def stored(value: Any) -> tuple[Any, int]:
+    """A scalar argument as the table has it, and what it was."""
+    kind = _KINDS[type(value)]
+    if value is None:
+        return b"", kind
+    if kind == 0 and not -(2**63) <= value < 2**63:
+        return digest_bytes(value)[:16], DIGEST
+    if kind == 3:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return digest_bytes(value)[:16], DIGEST
+    return value, kind
+
+
+@functools.lru_cache(1000)
+def argument_name(name: str) -> str:
+    """The name of an argument's term: what begins as those of tags do, or is no UTF-8, is changed."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return f"@?{json.dumps(name)}"
+    return f"@{name}" if name.startswith("@") else name
+
+
+def tag_name(path: tuple[str, ...]) -> str:
+    """The name of the term of a part of the metadata that has one: the run, and each tag."""
+    return "@" + json.dumps(path)
+
+
+def tags(metadata: Any) -> list[tuple[str, Any]]:
+    """The parts of a call's metadata that have terms: names and values."""
+    if '"run"' not in metadata and '"tags"' not in metadata:
+        return []
+    try:
+        said = json.loads(metadata)
+        found: list[tuple[tuple[str, ...], Any]] = [(("run",), said.get("run"))]
+        tagged = said.get("tags")
+        if isinstance(tagged, dict):
+            found += [(("tags", name), value) for name, value in tagged.items()]
+        return [
+            (tag_name(path), stored(value)[0])
+            for path, value in found
+            if type(value) in _KINDS and value is not None
+        ]
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return []
+
+
+BATCH = 1_000
+"""Rows in the ring at which a commit brings the tables up to date."""
+_MARK = "SELECT value FROM meta WHERE name = 'queries'"
+
+
+class _Mark(NamedTuple):
+    """How far the tables are."""
+
+    identity: int
+    taken: int
+    scanned: str = ""
+    """How far a scan is that goes on; nothing: all rows are in."""
+
+    def __str__(self) -> str:
+        return f"{self.identity}:{self.taken}:{self.scanned}"
+
+
+_DIRECT = _Mark(0, 0)  # kept by each commit, without a ring
+
+
+class Listing:
+    """Keeps the tables of one embedded store.
+
+    Args:
+        path: of the ring.
+        noted: told of each commit that a query made, by the tokens before and after it, as it changed
+            no call.
+        direct: fill the tables with each commit.
+    """
+
+    def __init__(
+        self, database: Database, path: Path, noted: Callable[[Any], None], *, direct: bool
+    ) -> None:
+        self._database = database
+        self._noted = noted
+        self._path = path
+        self._direct = direct
+        self._ring: Ring | None = None
+        self._in: int | None = None  # rows of the ring that are in, at the least; None: not known
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def add(self, c: sqlite3.Connection, row: int) -> None:
+        """Inside the write transaction that wrote a call's row: remember that it did."""
+        if self._database.network:
+            mark = _marked(c)
+            if mark == _DIRECT or (mark is None and _only(c)):
+                fill(c, [row])
+                _set(c, _DIRECT)
+            elif mark is not None:
+                forget(c)  # who has a ring does not know of this row
+            return
+        try:
+            count = self._opened(c).add(row)
+        except OSError:
+            forget(c)
+            return
+        if self._in is None:
+            mark = _marked(c)
+            if mark is None and _only(c):
+                mark = self._begin(c, count - 1)
+            self._in = count if mark is None else mark.taken
+        if self._direct or count - self._in >= BATCH:
+            self._drain(c)
+
+    def _opened(self, c: sqlite3.Connection) -> Ring:
+        if self._ring is None:
+            self._ring = Ring(self._path)
+        return self._ring
+
+    def look(self) -> None:
+        """Now and then: whether the ring was removed. What is missing then is found by a scan."""
+        if self._ring is not None and self._ring.gone():
+            with contextlib.suppress(StoreError):  # it is tried again
+                with self._database.writing() as c:
+                    forget(c)
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the ring; the next commit or query maps it again."""
+        self._ring, self._in = None, None
+
+    def reset(self) -> None:
+        """The index is another one, or a transaction was rolled back: nothing is known of it."""
+        self._in = None
+
+    # -- bringing up to date ----------------------------------------------------------------------
+
+    def current(self) -> bool:
+        """Bring the tables up to date; whether that could be done.
+
+        Raises:
+            StoreError: the index can't be read or written.
+        """
+        database = self._database
+        if database.readonly:
+            return self._seen_current()
+        with database.lock:
+            if self._known_current():
+                return True
+        done = False
+        while not done:
+            with database.writing(self._noted) as c:
+                done = self._step(c)
+        return True
+
+    def lacking(self) -> list[int] | None:
+        """The rows that the tables lack, which are left as they are; None: of many it is not known.
+
+        Raises:
+            StoreError: the index can't be read.
+        """
+        if not has_table(self._database, "terms"):
+            return None
+        rows = list(self._database.rows(_MARK))
+        mark = _parsed(rows[0][0]) if rows else None
+        if mark is None or mark.scanned:
+            return None
+        if mark == _DIRECT:
+            return []
+        if self._database.network:
+            return None
+        return Ring.read(self._path, mark.identity, mark.taken)
+
+    def _seen_current(self) -> bool:
+        if not has_table(self._database, "terms"):
+            return False
+        rows = list(self._database.rows(_MARK))
+        mark = _parsed(rows[0][0]) if rows else None
+        return mark is not None and (
+            mark == _DIRECT
+            or (not mark.scanned and Ring.look(self._path) == (mark.identity, mark.taken))
+        )
+
+    def _known_current(self) -> bool:
+        rows = list(self._database.rows(_MARK))
+        mark = _parsed(rows[0][0]) if rows else None
+        if mark is None or mark.scanned:
+            return False
+        if self._database.network:
+            return mark == _DIRECT
+        ring = self._ring
+        if ring is None or ring.gone():
+            return False
+        return (ring.identity, ring.count) == (mark.identity, mark.taken)
+
+    def _step(self, c: sqlite3.Connection) -> bool:
+        """One step towards being up to date; whether it was the last."""
+        mark = _marked(c)
+        if self._database.network:
+            if mark is None or (mark != _DIRECT and mark.identity):
+                mark = self._begin(c, 0, _DIRECT._replace(scanned=FIRST))
+        else:
+            if self._ring is None or self._ring.gone():
+                try:
+                    self._ring = Ring(self._path)
+                except OSError as error:
+                    raise StoreError(f"can't make {self._path}: {error}") from error
+            ring = self._ring
+            lost = mark is None or mark.identity != ring.identity
+            if mark is None or lost or not 0 <= ring.count - mark.taken <= CAPACITY:
+                mark = self._begin(c, ring.count, _Mark(ring.identity, ring.count, FIRST))
+            mark = self._drain(c)
+        if not mark.scanned:
+            return True
+        last = scan_on(c, mark.scanned)
+        _set(c, mark._replace(scanned=last))
+        return not last
+
+    def _begin(self, c: sqlite3.Connection, count: int, mark: _Mark | None = None) -> _Mark:
+        """Empty the tables, or begin with empty ones."""
+        if mark is None:
+            mark = _Mark(self._opened(c).identity, count)
+        for table in ("listed", "tally", "terms", "links"):
+            c.execute(f"DELETE FROM {table}")
+        _set(c, mark)
+        return mark
+
+    def _drain(self, c: sqlite3.Connection) -> _Mark:
+        """Take in what the ring has, if the tables were ever begun."""
+        ring, mark = self._opened(c), _marked(c)
+        self._in = ring.count
+        if mark is None or mark.identity != ring.identity:
+            return mark or _DIRECT
+        new = ring.count - mark.taken
+        if not 0 <= new <= CAPACITY:
+            return mark
+        if new:
+            fill(c, set(ring.since(mark.taken)))
+            mark = mark._replace(taken=ring.count)
+            _set(c, mark)
+        return mark
+
+
+def forget(c: sqlite3.Connection) -> None:
+    """Inside a write transaction: the tables are no longer what they should be; a scan makes them."""
+    c.execute("DELETE FROM meta WHERE name = 'queries'")
+
+
+def _only(c: sqlite3.Connection) -> bool:
+    """Whether a first call has just been written."""
+    return len(c.execute("SELECT 1 FROM calls LIMIT 2").fetchall()) < 2
+
+
+def _marked(c: sqlite3.Connection) -> _Mark | None:
+    row = c.execute(_MARK).fetchone()
+    return _parsed(row[0]) if row else None
+
+
+def _parsed(text: Any) -> _Mark | None:
+    try:
+        identity, count, scanned = str(text).split(":")
+        return _Mark(int(identity), int(count), scanned)
+    except ValueError:
+        return None
+
+
+def _set(c: sqlite3.Connection, mark: _Mark) -> None:
+    c.execute("INSERT OR REPLACE INTO meta VALUES ('queries', ?)", (str(mark),))
