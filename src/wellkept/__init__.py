@@ -20,14 +20,14 @@ from wellkept.errors import (
     UntrustedSource,
 )
 from wellkept.hashing import digest, register_digest
-from wellkept.hashing.constant import constant
+from wellkept.hashing.reducers import constant
 from wellkept.memo import BoundCall, Ignored, Kept, Ordered, Required, Stats, keep
 from wellkept.records import Argument, Call, Digest
 from wellkept.runs import runs
 
 if typing.TYPE_CHECKING:
-    from wellkept.codecs.plain import register_plain
-    from wellkept.hashing.files import File
+    from wellkept.codecs.safe_pickle import register_plain
+    from wellkept.hashing.file_digest import File
     from wellkept.kv import store
     from wellkept.memo.depends import env, file, package, token
     from wellkept.memo.executor import executor
@@ -115,7 +115,7 @@ __all__ = [
 
 
 _ROOMS = {
-    "File": "wellkept.hashing.files",
+    "File": "wellkept.hashing.file_digest",
     "Graph": "wellkept.runs.graph",
     "Run": "wellkept.runs.run",
     "Runs": "wellkept.runs.run",
@@ -125,7 +125,7 @@ _ROOMS = {
     "file": "wellkept.memo.depends",
     "lineage": "wellkept.runs.lineage",
     "package": "wellkept.memo.depends",
-    "register_plain": "wellkept.codecs.plain",
+    "register_plain": "wellkept.codecs.safe_pickle",
     "run": "wellkept.runs.run",
     "token": "wellkept.memo.depends",
     "verify": "wellkept.memo.verify",

@@ -185,7 +185,7 @@ class Value(NamedTuple):
     names: Sequence[bytes] = ()
     """The BLAKE3 of each buffer, where it is known already."""
     signature: bytes = b""
-    """Whose envelope it is, where that was signed: see `wellkept.codecs.signing`."""
+    """Whose envelope it is, where that was signed: see `wellkept.codecs.envelope`."""
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 import wellkept
 from wellkept import Cache, keep
-from wellkept.codecs.signing import Key
+from wellkept.codecs.envelope import Key
 from wellkept.records import Value
 from wellkept.stores.keyring import Keyring
 

@@ -17,7 +17,7 @@ import pytest
 import wellkept
 from wellkept import Cache, KeptWarning, StoreError, keep
 from wellkept.caches.maintenance import Report
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.stores import pages
 from wellkept.stores.pages import BadPageError, Pages
 

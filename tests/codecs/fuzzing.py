@@ -1,7 +1,7 @@
 """Streams that a stranger might send, made by grammar; decoded under a watch: `main(seed, count)`.
 
-Each is decoded by `wellkept.codecs.plain`. Whatever it is, the process lives, takes no more than its share
-of memory and time, and what it had before (class attributes, function defaults, globals of modules,
+Each is decoded by `wellkept.codecs.safe_pickle`. Whatever it is, the process lives, takes no more than
+its share of memory and time, and what it had before (class attributes, function defaults, globals of modules,
 files, environment) is what it has afterwards.
 """
 
@@ -31,26 +31,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wellkept.codecs import pickled, plain
+from wellkept.codecs import pickle as pickle_codec
+from wellkept.codecs import safe_pickle
 from wellkept.errors import DecodeError
 
 MEMORY = 3 * 2**30
 
 
-@plain.register_plain
+@safe_pickle.register_plain
 @dataclasses.dataclass
 class Point:
     x: Any = 1
     y: Any = None
 
 
-@plain.register_plain
+@safe_pickle.register_plain
 @dataclasses.dataclass(frozen=True)
 class Fixed:
     x: Any
 
 
-@plain.register_plain
+@safe_pickle.register_plain
 class Color(enum.Enum):
     RED = "red"
     BLUE = (1, 2)
@@ -137,7 +138,7 @@ def valid() -> list[tuple[bytes, list[bytes]]]:
         [pd.period_range("2020", periods=2, freq="M"), pd.interval_range(0, 3), pd.Timedelta(1)],
         pd.date_range("2020", periods=3, tz="Europe/Berlin"),
     ]
-    made = [pickled.encode(value) for value in values]
+    made = [pickle_codec.encode(value) for value in values]
     return [(value.head, [bytes(buffer) for buffer in value.buffers]) for value in made]
 
 
@@ -284,8 +285,8 @@ def things() -> dict[str, Any]:
     """What nothing may change: by name, what it holds."""
     found: dict[str, Any] = {"environment": dict(os.environ), "modules": sorted(sys.modules)}
     for name in {module for module, _ in NAMES} | {
-        "wellkept.codecs.plain",
-        "wellkept.codecs.plainobjects",
+        "wellkept.codecs.safe_pickle",
+        "wellkept.codecs.safe_types",
     }:
         with contextlib.suppress(ImportError):
             module = importlib.import_module(name)
@@ -331,13 +332,13 @@ def main(seed: int, count: int) -> None:
         warnings.simplefilter("ignore")
         for stream, buffers in streams(seed, 200):  # what is imported once is imported before
             with contextlib.suppress(DecodeError):
-                used(plain.decode(stream, buffers))
+                used(safe_pickle.decode(stream, buffers))
         for stream, buffers in valid():
-            used(plain.decode(stream, buffers))
+            used(safe_pickle.decode(stream, buffers))
         before = things()
         for i, (stream, buffers) in enumerate(streams(seed, count)):
             try:
-                value = plain.decode(stream, buffers)
+                value = safe_pickle.decode(stream, buffers)
             except DecodeError as error:
                 outcomes[type(error).__name__] += 1
             else:

@@ -69,7 +69,7 @@ def test_without_dill(monkeypatch: pytest.MonkeyPatch) -> None:
         decode(kept)
 
 
-@pytest.mark.parametrize("name", ["", "no such", "PICKLE", "wellkept.codecs.dilled"])
+@pytest.mark.parametrize("name", ["", "no such", "PICKLE", "wellkept.codecs.dill"])
 def test_no_such_codec(name: str) -> None:
     for attempt in (lambda: encode(1, name), lambda: check(name)):
         with pytest.raises(ConfigError, match="there is no codec"):

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wellkept.codecs import LARGE, decode, decoder, encode, pickled
+from wellkept.codecs import LARGE, decode, decoder, encode
+from wellkept.codecs import pickle as pickle_codec
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 
 
@@ -258,14 +259,14 @@ class TestSlices:
 
     def test_size_and_content(self) -> None:
         for name, value in self.shapes().items():
-            made = pickled.encode(value)
+            made = pickle_codec.encode(value)
             assert made.size < 50_000, name
-            found = pickled.decode(made.head, [bytearray(buffer) for buffer in made.buffers])
+            found = pickle_codec.decode(made.head, [bytearray(buffer) for buffer in made.buffers])
             assert type(found) is type(value), name
             assert found == value, name
 
     def test_what_is_whole_is_as_it_was(self) -> None:
         pa = pytest.importorskip("pyarrow")
         whole = pa.table({"n": range(100_000)})
-        assert pickled.encode(whole).head == pickled.encode(whole).head
-        assert len(pickled.encode(whole).buffers) == 1
+        assert pickle_codec.encode(whole).head == pickle_codec.encode(whole).head
+        assert len(pickle_codec.encode(whole).buffers) == 1

@@ -20,28 +20,29 @@ import pandas as pd
 import pytest
 
 from wellkept import ConfigError, DecodeError, UntrustedSource
-from wellkept.codecs import pickled, plain
+from wellkept.codecs import pickle as pickle_codec
+from wellkept.codecs import safe_pickle
 
 
 def there_and_back(value: Any) -> Any:
-    made = pickled.encode(value)
-    return plain.decode(made.head, [bytearray(buffer) for buffer in made.buffers])
+    made = pickle_codec.encode(value)
+    return safe_pickle.decode(made.head, [bytearray(buffer) for buffer in made.buffers])
 
 
-@plain.register_plain
+@safe_pickle.register_plain
 @dataclasses.dataclass
 class Point:
     x: int
     y: list[float]
 
 
-@plain.register_plain
+@safe_pickle.register_plain
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fixed:
     x: int
 
 
-@plain.register_plain
+@safe_pickle.register_plain
 class Color(enum.Enum):
     RED = "red"
 
@@ -157,7 +158,7 @@ def test_nothing_that_is_named_is_run(name: str, tmp_path: Path) -> None:
     path = tmp_path / "was run"
     content = pickle.dumps(HOSTILE[name](str(path)), 5)
     with pytest.raises(UntrustedSource, match="plain type") as caught:
-        plain.decode(content, [])
+        safe_pickle.decode(content, [])
     assert isinstance(caught.value, DecodeError)
     assert not path.exists()
 
@@ -166,7 +167,7 @@ def test_older_protocols_and_other_opcodes(tmp_path: Path) -> None:
     path = str(tmp_path / "was run")
     for protocol in range(5):
         with pytest.raises(DecodeError):
-            plain.decode(pickle.dumps(Reduces(touch, (path,)), protocol), [])
+            safe_pickle.decode(pickle.dumps(Reduces(touch, (path,)), protocol), [])
     for content in (
         b"cposix\nsystem\n(S'touch x'\ntR.",
         b"(S'touch x'\niposix\nsystem\n.",
@@ -181,7 +182,7 @@ def test_older_protocols_and_other_opcodes(tmp_path: Path) -> None:
         b"\x80\x05\x97.",
     ):
         with pytest.raises(DecodeError):
-            plain.decode(content, [])
+            safe_pickle.decode(content, [])
     assert not (tmp_path / "was run").exists()
 
 
@@ -200,7 +201,7 @@ ENDLESS = [
 @pytest.mark.parametrize("value", ENDLESS)
 def test_nothing_takes_for_ever(value: Any) -> None:
     with pytest.raises(UntrustedSource):
-        plain.decode(pickle.dumps(value, 5), [])
+        safe_pickle.decode(pickle.dumps(value, 5), [])
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_a_dtype_that_lies_is_refused(state: Any) -> None:
             return np.dtype, ("V8", False, True), state
 
     with pytest.raises(UntrustedSource):
-        plain.decode(pickle.dumps([np.arange(2), Lies()], 5), [])
+        safe_pickle.decode(pickle.dumps([np.arange(2), Lies()], 5), [])
 
 
 def test_only_dataclasses_and_enumerations_can_be_registered() -> None:
@@ -237,7 +238,7 @@ def test_only_dataclasses_and_enumerations_can_be_registered() -> None:
 
     for kind in (Other, Own, 5):
         with pytest.raises(ConfigError):
-            plain.register_plain(kind)  # type: ignore[type-var]  # what is no dataclass is refused
+            safe_pickle.register_plain(kind)  # type: ignore[type-var]  # what is no dataclass is refused
 
 
 # -- what a stream says by itself, operation by operation ------------------------------------------
@@ -336,7 +337,7 @@ def test_nothing_that_was_there_is_changed(name: str) -> None:
     before = {kind: dict(vars(kind)) for kind in (Point, Color, type(Path()), ValueError)}
     dtype = str(np.dtype("O"))
     with pytest.raises(DecodeError):
-        plain.decode(stream(CHANGES[name]), [])
+        safe_pickle.decode(stream(CHANGES[name]), [])
     for kind, attributes in before.items():
         assert dict(vars(kind)) == attributes
     assert str(np.dtype("O")) == dtype
@@ -440,7 +441,7 @@ def test_sizes_and_places_are_counted_before_they_are_believed(name: str) -> Non
     if name == "a zone that is a path":
         content = content[:-2] + text("../x") + b"\x88\x86Re."  # and what is found is called
     with pytest.raises(DecodeError):
-        plain.decode(content, [])
+        safe_pickle.decode(content, [])
 
 
 def _long(code: int, size: int) -> bytes:
@@ -486,13 +487,13 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_would_become_large_is_refused(name: str) -> None:
     with pytest.raises(DecodeError):
-        plain.decode(stream(BOMBS[name]), [])
+        safe_pickle.decode(stream(BOMBS[name]), [])
 
 
 def test_a_registered_class_is_made_without_running_it() -> None:
     ran = []
 
-    @plain.register_plain
+    @safe_pickle.register_plain
     @dataclasses.dataclass
     class Watched:
         x: int = 0
@@ -508,7 +509,7 @@ def test_a_registered_class_is_made_without_running_it() -> None:
             ran.append("set")
 
     body = text(Watched.__module__) + text(Watched.__qualname__) + b"\x93)\x81"
-    found = plain.decode(stream(body + state(x=b"K\x05") + b"b"), [])
+    found = safe_pickle.decode(stream(body + state(x=b"K\x05") + b"b"), [])
     assert type(found) is Watched
     assert found.x == 5
     assert ran == []
@@ -524,4 +525,4 @@ def test_one_that_inherits_how_it_is_unpickled_is_not_registered() -> None:
         x: int
 
     with pytest.raises(ConfigError):
-        plain.register_plain(Derived)
+        safe_pickle.register_plain(Derived)

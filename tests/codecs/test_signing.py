@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wellkept.codecs import Blob, Envelope
-from wellkept.codecs.signing import Key, sign, signed_by
+from wellkept.codecs.envelope import Key, sign, signed_by
 
 KEY = Key(bytes(range(32)))
 DIGEST = b"d" * 32

@@ -12,7 +12,7 @@ from types import CodeType
 import pytest
 
 import wellkept
-from wellkept.hashing.code.bytecode import compiled
+from wellkept.hashing.code.definitions import compiled
 
 TEXT = """
 def chain(x):

@@ -182,7 +182,7 @@ def test_layout_does_not_count(array: Any, random: Any) -> None:
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_slabs_give_the_bytes_of_the_whole(monkeypatch: pytest.MonkeyPatch, order: Any) -> None:
-    from wellkept.hashing import numeric
+    from wellkept.hashing import arrays as reducers
 
     rng = np.random.default_rng(0)
     arrays = [
@@ -191,7 +191,7 @@ def test_slabs_give_the_bytes_of_the_whole(monkeypatch: pytest.MonkeyPatch, orde
         rng.random((20, 10)).astype("g"), rng.random((20, 10)).astype("M8[s]"),
     ]  # fmt: skip
     whole = [digest(np.ascontiguousarray(array)) for array in arrays]
-    monkeypatch.setattr(numeric, "SLAB", 64)
+    monkeypatch.setattr(reducers, "SLAB", 64)
     for array, expected in zip(arrays, whole, strict=True):
         assert digest(np.array(array, order=order)) == expected
         for axes in itertools.permutations(range(array.ndim)):
@@ -266,11 +266,11 @@ def test_arrays_of_objects_go_by_their_elements() -> None:
 
 
 def test_an_array_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wellkept.hashing import numeric
+    from wellkept.hashing import arrays as reducers
 
     calls = []
-    real = numeric.array_digest
-    monkeypatch.setattr(numeric, "array_digest", lambda *args: calls.append(1) or real(*args))
+    real = reducers.array_digest
+    monkeypatch.setattr(reducers, "array_digest", lambda *args: calls.append(1) or real(*args))
     shared = np.arange(10)
     rows = [[shared, i] for i in range(3000)]
     value = {"rows": rows, "more": [rows, np.arange(11)]}

@@ -19,20 +19,20 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from wellkept.errors import KeptWarning, Undigestible
-from wellkept.hashing import digest, digest_bytes, register_digest, registry
+from wellkept.hashing import digest, digest_bytes, reducers, register_digest
 from wellkept.hashing.encoding import reference_digest
 
 
 @pytest.fixture(autouse=True)
 def registrations() -> Iterator[None]:
     """Leave none behind."""
-    tables = [registry._registered, registry._late, registry._late_named]
+    tables = [reducers._registered, reducers._late, reducers._late_named]
     before = [dict(table) for table in tables]
     yield
     for table, old in zip(tables, before, strict=True):
         table.clear()
         table.update(old)
-    registry._found.clear()
+    reducers._found.clear()
 
 
 @dataclasses.dataclass
@@ -278,15 +278,15 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
 
     before = digest(range(3))
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    monkeypatch.setattr(registry, "_entry_points", "unread")
-    registry._found.clear()
+    monkeypatch.setattr(reducers, "_entry_points", "unread")
+    reducers._found.clear()
     assert digest([1, {"a": range(3)}])
     assert asked == []
     with pytest.warns(KeptWarning, match="broken"):
         assert digest(Foreign(1)) == digest(Foreign(1)) != digest(Foreign(2))
     assert digest(Point3(1)) != digest(Point3(2))
     assert asked == ["wellkept.digest"]
-    registry._found.clear()
+    reducers._found.clear()
     assert digest(range(3)) == before
 
 
@@ -346,7 +346,7 @@ def test_the_room_is_light() -> None:
     assert not any(name.startswith("importlib.metadata") for name in loaded)
     assert {
         "wellkept.hashing.source",
-        "wellkept.hashing.numeric",
+        "wellkept.hashing.arrays",
         "wellkept.hashing.frames",
     } & loaded == set()
 

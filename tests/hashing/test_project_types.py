@@ -20,9 +20,9 @@ import pytest
 
 import wellkept
 from wellkept import digest
-from wellkept.hashing.definitions import TAG
 from wellkept.hashing.encoding import reference_digest
 from wellkept.hashing.fast import Task, fast_digest
+from wellkept.hashing.functions import TAG
 
 attrs = pytest.importorskip("attrs")
 pydantic = pytest.importorskip("pydantic")
@@ -405,7 +405,7 @@ def test_values_of_libraries_bring_no_code() -> None:
     ):
         assert TAG.encode() not in _encoding(value)
     pandas = pytest.importorskip("pandas")  # whose functions are of a module that is none
-    from wellkept.hashing.definitions import made_here
+    from wellkept.hashing.functions import made_here
 
     assert not made_here(type(pandas._libs.lib.is_scalar))
 

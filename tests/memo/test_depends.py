@@ -13,7 +13,7 @@ from blake3 import blake3
 
 import wellkept
 from wellkept import keep
-from wellkept.hashing import files
+from wellkept.hashing import file_digest
 
 
 @pytest.fixture
@@ -191,9 +191,9 @@ class TestFile:
         self, table: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         os.utime(table, (1, 1))
-        monkeypatch.setattr(files, "TICK", -(10**18))  # however soon after it was written
+        monkeypatch.setattr(file_digest, "TICK", -(10**18))  # however soon after it was written
         found = wellkept.digest(wellkept.File(table))
-        monkeypatch.setattr(files, "blake3", None)
+        monkeypatch.setattr(file_digest, "blake3", None)
         assert wellkept.digest(wellkept.File(table)) == found
 
     def test_a_file_written_a_moment_ago_is_read_again(
@@ -201,7 +201,7 @@ class TestFile:
     ) -> None:
         path = tmp_path / "new"
         stamps = []
-        real = files._stamp
+        real = file_digest._stamp
 
         def coarse(path: str) -> Any:  # a clock that does not tell two writes apart
             inode, size, changed, status = real(path)
@@ -209,7 +209,7 @@ class TestFile:
             stamps.append((inode, size, changed // tick * tick, status // tick * tick))
             return stamps[0] if stamps[0][2:] == stamps[-1][2:] else stamps[-1]
 
-        monkeypatch.setattr(files, "_stamp", coarse)
+        monkeypatch.setattr(file_digest, "_stamp", coarse)
         path.write_text("a")
         first = wellkept.digest(wellkept.File(path))
         path.write_text("b")  # same size, same inode, same tick
@@ -218,18 +218,18 @@ class TestFile:
     def test_the_digest_of_a_large_file_lasts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(files, "TICK", -(10**18))
+        monkeypatch.setattr(file_digest, "TICK", -(10**18))
         path = tmp_path / "large"
-        path.write_bytes(bytes(files._LARGE))
+        path.write_bytes(bytes(file_digest._LARGE))
         f = counted(wellkept.file(path))
         key = f.key(1)
         f.cache.flush()
-        files._known.clear()  # as another process begins
+        file_digest._known.clear()  # as another process begins
         read: list[None] = []
-        monkeypatch.setattr(files, "blake3", _spy(blake3, read))
+        monkeypatch.setattr(file_digest, "blake3", _spy(blake3, read))
         assert f.key(1) == key
         assert not read
-        path.write_bytes(bytes(files._LARGE - 1) + b"x")
+        path.write_bytes(bytes(file_digest._LARGE - 1) + b"x")
         assert f.key(1) != key
         assert read
 

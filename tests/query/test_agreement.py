@@ -28,7 +28,7 @@ from wellkept.conditions import (
     order_of,
 )
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.query.operators import is_value
 from wellkept.records import Argument, Call, Digest, Value
 

@@ -45,15 +45,15 @@ def digests() -> dict[str, dict[str, str]]:
     """What is found now."""
     import expressions
 
-    from wellkept.hashing import definitions, objects, registry
+    from wellkept.hashing import functions, reducers
     from wellkept.hashing.digests import digest_bytes
     from wellkept.hashing.encoding import reference_encoding
 
     def code(kind: type) -> str | None:
         return CODE if "vector_types" in {base.__module__ for base in kind.__mro__} else None
 
-    definitions.class_code = objects.class_code = code
-    registry._found.clear()
+    functions.class_code = reducers.class_code = code
+    reducers._found.clear()
     found = {}
     for text in EXPRESSIONS:
         value = eval(text, dict(expressions.NAMESPACE))

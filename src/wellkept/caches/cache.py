@@ -16,7 +16,7 @@ from wellkept.caches.results import encoded
 from wellkept.caches.tier import Entry, Tier
 from wellkept.codecs import decode, decoder
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
-from wellkept.codecs.pickled import decode as decode_pickle
+from wellkept.codecs.pickle import decode as decode_pickle
 from wellkept.errors import (
     AmbiguousDigest,
     ConfigError,

@@ -16,7 +16,7 @@ from wellkept.caches.maintenance import collect
 from wellkept.codecs import decode
 from wellkept.errors import ConfigError, DecodeError, KeptError
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.records import Call, Digest
 from wellkept.stores.backend import each_call, inner
 from wellkept.stores.base import get_many, put_many

@@ -36,7 +36,7 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
             value = value[0]  # its causes follow
         shown = _text(value)
     elif envelope.codec == "file":
-        from wellkept.codecs.filed import says
+        from wellkept.codecs.file import says
 
         said = says(cache.backend.load(envelope)[0])
         shown = (

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from wellkept.codecs import pickled
+from wellkept.codecs import pickle
 from wellkept.codecs.envelope import Blob, Envelope
-from wellkept.codecs.pickled import LARGE
+from wellkept.codecs.pickle import LARGE
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.records import Buffer, Value
 
 __all__ = ["LARGE", "NAMES", "Blob", "Envelope", "check", "decode", "decoder", "encode"]
 
 _MODULES = {
-    "json": "wellkept.codecs.jsoned",
-    "dill": "wellkept.codecs.dilled",
+    "json": "wellkept.codecs.json",
+    "dill": "wellkept.codecs.dill",
     "hdf5": "wellkept.codecs.hdf5",
     "arrow": "wellkept.codecs.arrow",
     "npy": "wellkept.codecs.npy",
@@ -25,8 +25,8 @@ _MODULES = {
 one, raises `ConfigError` if the codec's package is not installed."""
 
 _READ = {
-    "plain": ("wellkept.codecs.plain", "decode"),
-    "file": ("wellkept.codecs.filed", "decode"),
+    "plain": ("wellkept.codecs.safe_pickle", "decode"),
+    "file": ("wellkept.codecs.file", "decode"),
     "paths": ("wellkept.codecs.paths", "decode"),
     "plain paths": ("wellkept.codecs.paths", "decode_plain"),
 }
@@ -58,9 +58,9 @@ def encode(value: Any, codec: str = "pickle") -> Value:
         ConfigError: there is no such codec, or its package is not installed.
     """
     if codec == "pickle":
-        return pickled.encode(value)
+        return pickle.encode(value)
     if codec == "cloudpickle":
-        return pickled.encode_cloud(value)
+        return pickle.encode_cloud(value)
     check(codec)
     made: Value = _module(codec).encode(value)
     return made
@@ -73,7 +73,7 @@ def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:
         DecodeError: there is no such codec here, or its package is not installed.
     """
     if codec in ("pickle", "cloudpickle"):
-        return pickled.decode
+        return pickle.decode
     if codec in _READ:
         module, name = _READ[codec]
         found: Callable[[Buffer, Sequence[Buffer]], Any] = getattr(import_module(module), name)

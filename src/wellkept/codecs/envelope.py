@@ -1,22 +1,31 @@
-"""How an encoded value is laid out: one envelope that says codec, version and buffers.
+"""How an encoded value is laid out: one envelope that says codec, version, buffers, and who signed it.
 
 ::
 
     "kv" | version u8 | flags u8 | len(codec) u8 | codec | count u32 | (size u64, BLAKE3 32)* | payload
 
 Little-endian. A buffer is a blob of its own, named by its BLAKE3; with flag 1 the payload is a blob
-too (the last of the list), because it is too large for a row. With flag 2, in version 2, a signature
-of 40 bytes stands before the payload: see `wellkept.codecs.signing`.
+too (the last of the list), because it is too large for a row.
+
+With flag 2, in version 2, a signature of 40 bytes stands before the payload: the first 8 bytes of the
+key's name, and a keyed BLAKE3 of 32 bytes over the digest of the value and its envelope (codec, names of
+blobs, payload). So nobody without the key can make bytes that pass for a value, or pass one value for
+another.
 """
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from wellkept.errors import DamagedValue, DecodeError
+from blake3 import blake3
 
-__all__ = ["SIGNATURE", "VERSION", "Blob", "Envelope"]
+from wellkept.errors import DamagedValue, DecodeError, UntrustedSource
+
+_NAME = "kept 2026 name of a signing key"
+_MAC = "kept 2026 signature of a value"
 
 VERSION = 2
 """The newest that is read; only what is signed needs it, all else is written as version 1."""
@@ -100,3 +109,57 @@ class Envelope(NamedTuple):
             raise DamagedValue("a stored value is cut short") from error
         payload = None if flags & _PAYLOAD_IS_BLOB else head[at:]
         return cls(codec, payload, blobs, signature)
+
+
+class Key(NamedTuple):
+    """A secret of 32 bytes, known to those who trust each other."""
+
+    secret: bytes
+
+    @classmethod
+    def new(cls) -> Key:
+        return cls(os.urandom(32))
+
+    @property
+    def name(self) -> bytes:
+        """8 bytes by which it is known; they tell nothing of the secret."""
+        return blake3(self.secret, derive_key_context=_NAME).digest(8)
+
+    def __repr__(self) -> str:
+        return f"Key({self.name.hex()})"
+
+
+def sign(key: Key, digest: bytes, envelope: Envelope) -> Envelope:
+    """The envelope of the value with this digest, signed in place of any signature that it had."""
+    return envelope._replace(signature=key.name + _mac(key, digest, envelope))
+
+
+def signed_by(keys: Mapping[bytes, Key], digest: bytes, envelope: Envelope) -> Key | None:
+    """Which of these keys, by name, signed the envelope for this digest; None: none of them."""
+    import hmac  # loads OpenSSL, which few need
+
+    signature = bytes(envelope.signature)
+    key = keys.get(signature[:8])
+    if key is None or not hmac.compare_digest(signature[8:], _mac(key, digest, envelope)):
+        return None
+    return key
+
+
+def _mac(key: Key, digest: bytes, envelope: Envelope) -> bytes:
+    bare = Envelope(envelope.codec, envelope.payload, envelope.blobs)
+    own = blake3(key.secret, derive_key_context=_MAC).digest()
+    return blake3(digest + bare.pack(), key=own).digest()
+
+
+class Refused(DecodeError, UntrustedSource):  # noqa: N818  says what happened, as wellkept's errors do
+    """A value from elsewhere is neither signed by a key that is trusted here nor of plain types."""
+
+    what = "not trusted"
+    """What is said of it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"a value from elsewhere is not signed by a key that is trusted here, and {why}, which "
+            "is no plain type: share a key (`wellkept keys`), register its dataclass "
+            "(`wellkept.register_plain`), or open that place with trust=True"
+        )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from wellkept.codecs.pickled import LARGE
+from wellkept.codecs.pickle import LARGE
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 

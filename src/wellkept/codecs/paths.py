@@ -19,11 +19,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from wellkept.codecs import pickled
-from wellkept.codecs.untrusted import Refused
+from wellkept.codecs.envelope import Refused
+from wellkept.codecs.pickle import decode as decode_pickle
 from wellkept.errors import DecodeError, KeptError
 from wellkept.hashing import SCALARS
-from wellkept.hashing.files import TICK, File, content_digest
+from wellkept.hashing.file_digest import TICK, File, content_digest
 from wellkept.records import Buffer, Value
 
 __all__ = ["PATHS", "PLAIN_PATHS", "OutOfDateError", "decode", "decode_plain", "look", "stamped"]
@@ -141,7 +141,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
     head, codec, _ = _split(payload)
     if codec in ("pickle", "cloudpickle"):
-        return pickled.decode(head, buffers)
+        return decode_pickle(head, buffers)
     return decoder(codec)(bytes(head), buffers)
 
 
@@ -150,9 +150,9 @@ def decode_plain(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     head, codec, _ = _split(payload)
     if codec != "pickle":
         raise Refused(f"it is encoded with {codec[:40]!r}")
-    from wellkept.codecs import plain  # which imports much that few need
+    from wellkept.codecs import safe_pickle  # which imports much that few need
 
-    return plain.decode(head, buffers)
+    return safe_pickle.decode(head, buffers)
 
 
 def look(payload: Buffer) -> None:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from wellkept.hashing.buffers import READONLY_MAPS, address, buffer_digest
+from wellkept.hashing.digests import digest_bytes
+from wellkept.hashing.functions import Identity, Receiver, identify
+from wellkept.hashing.reducers import register_digest
+
 from ..records import Digest
-from .buffers import READONLY_MAPS, address, buffer_digest
-from .definitions import Receiver
-from .digests import digest_bytes
-from .functions import Identity, identify
 from .loaded import watch
-from .registry import register_digest
 
 __all__ = [
     "READONLY_MAPS",

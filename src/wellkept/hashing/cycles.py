@@ -12,9 +12,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from ..errors import Undigestible
-from .buffers import Known
-from .encoding import (
+from wellkept.hashing.buffers import Known
+from wellkept.hashing.encoding import (
     ENDLESS,
     NO_END,
     Part,
@@ -23,12 +22,14 @@ from .encoding import (
     expand,
     makes_its_kind,
     pack,
+    path_of,
     stand_in,
     tagged,
     weigh,
 )
-from .paths import path_of
-from .registry import Refused
+from wellkept.hashing.names import Refused
+
+from ..errors import Undigestible
 
 __all__ = ["cyclic_digest"]
 

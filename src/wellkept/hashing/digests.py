@@ -1,20 +1,46 @@
-"""The digest of a value: by the fast walk, and by the reference where that one gives up."""
+"""The key of a call, from what its record says: what proves that a record is whole."""
 
 from __future__ import annotations
 
 import gc
+import marshal
+from collections.abc import Iterable
 from marshal import dumps
 from typing import Any
 
 from blake3 import blake3
 
-from ..records import Digest
-from .buffers import Known
-from .definitions import begin
-from .encoding import ATOMS, Cyclic, reference_digest
-from .fast import SIZED, Task, fast_digest
+from wellkept.hashing.buffers import Known
+from wellkept.hashing.encoding import ATOMS, Cyclic, reference_digest
+from wellkept.hashing.fast import SIZED, Task, fast_digest
+from wellkept.hashing.functions import begin
+from wellkept.records import SCHEME, Digest
 
-__all__ = ["digest_bytes"]
+_ESCAPE = StopIteration  # what begins a tagged tuple; see the digest spec
+
+
+def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -> bytes:
+    """The 32 bytes that name a call.
+
+    Args:
+        function: its identity.
+        code: its code identity or version, as a call record has it.
+        arguments: names and digests (32 bytes), in any order.
+    """
+    flat: list[Any] = [_ESCAPE, "call", SCHEME, function, code]
+    for pair in sorted(arguments):
+        flat += pair
+    return blake3(marshal.dumps(tuple(flat), 2)).digest()
+
+
+def default_digest(name: str) -> bytes:
+    """What stands for a parameter's own default where that is a bare `object()`, which has no digest.
+
+    Args:
+        name: the parameter's.
+    """
+    return blake3(marshal.dumps((_ESCAPE, "default", name), 2)).digest()
+
 
 _PAUSE = 1000
 """Parts of a root from which the collector is paused for the walk."""

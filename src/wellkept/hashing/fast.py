@@ -19,9 +19,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from ..records import Digest
-from .buffers import Known, buffer_digest, threads
-from .encoding import (
+from wellkept.hashing.buffers import Known, buffer_digest, threads
+from wellkept.hashing.encoding import (
     ATOMS,
     MAX_BYTES,
     MAX_HEIGHT,
@@ -29,8 +28,9 @@ from .encoding import (
     MAX_NODES,
     makes_its_kind,
 )
-from .objects import fields_of
-from .registry import Reducer, reducer_of
+from wellkept.hashing.reducers import Reducer, fields_of, reducer_of
+
+from ..records import Digest
 
 __all__ = ["SIZED", "Task", "Unfit", "fast_digest"]
 
@@ -87,7 +87,7 @@ class Task:
         return found[1]
 
 
-_HEAVY = frozenset(f"{__package__}.{name}" for name in ("numeric", "frames", "labelled", "arrow"))
+_HEAVY = frozenset(f"{__package__}.{name}" for name in ("arrays", "frames"))
 
 
 class _Pass:

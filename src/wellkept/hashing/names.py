@@ -12,21 +12,13 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-__all__ = [
-    "RUN",
-    "arrive",
-    "class_file",
-    "class_name",
-    "installed",
-    "is_own",
-    "library_name",
-    "meet",
-    "module_of",
-    "placed",
-    "script_of",
-    "script_or_module",
-    "type_key",
-]
+
+class Refused(Exception):  # noqa: N818  becomes an Undigestible once the path is known
+    """This value has no identity; the text says why and what to do."""
+
+
+HEAP = 1 << 9
+"""`Py_TPFLAGS_HEAPTYPE`: the class was made at run time, by Python or by a C module's spec."""
 
 RUN = frozenset({"__main__", "__mp_main__", "<run_path>"})
 """What `__name__` is in a script: run by Python, by a worker of multiprocessing, by `runpy`."""
@@ -169,6 +161,13 @@ def _cwd() -> str:
 
 
 # -- modules --------------------------------------------------------------------------------------
+
+
+def module_file(name: object) -> str | None:
+    """The file of a module that is loaded; None if it has none."""
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    file = getattr(module, "__file__", None)
+    return file if isinstance(file, str) else None
 
 
 def module_of(module: object, file: object = None) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from wellkept.caches import Cache, open_cache
 from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, StoreError
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.records import Arguments, Call
 from wellkept.runs.recorder import notes_of
 

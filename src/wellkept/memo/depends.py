@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from wellkept.errors import ConfigError, Undigestible
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.files import File, content_digest
+from wellkept.hashing.file_digest import File, content_digest
 
 __all__ = [
     "Dependency",

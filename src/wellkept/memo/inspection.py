@@ -12,7 +12,7 @@ from wellkept.codecs import decoder
 from wellkept.conditions import ANY, Condition, Equal, Is, Query, Span
 from wellkept.errors import ConfigError, KeptError, NotKept, StoreError, Undigestible
 from wellkept.hashing import Receiver, digest_bytes
-from wellkept.hashing.keys import default_digest
+from wellkept.hashing.digests import default_digest
 from wellkept.memo.flow import Given, Located
 from wellkept.memo.record import TROUBLES
 from wellkept.query import Matches, building

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wellkept.caches import Cache
 from wellkept.errors import Undigestible, tell
 from wellkept.hashing import SCALARS, Receiver, digest_bytes, identify
-from wellkept.hashing.keys import call_key, default_digest
+from wellkept.hashing.digests import call_key, default_digest
 from wellkept.hashing.names import RUN, meet, placed
 from wellkept.memo.flow import Located
 from wellkept.memo.keep_options import Left, Options
@@ -21,7 +21,7 @@ from wellkept.runs.sources import note_sources
 
 if TYPE_CHECKING:
     from wellkept.hashing.code import Deep
-    from wellkept.hashing.code.shown import Shown
+    from wellkept.hashing.code.identity import Shown
     from wellkept.memo.binder import Binder
     from wellkept.memo.depends import Dependency
 
@@ -74,7 +74,7 @@ class Coding:
             found = deep(function, ignored=self._ignored)
             self.base = found.hex
             if wider:
-                from wellkept.hashing.code.wider import widened  # few functions are
+                from wellkept.hashing.code.identity import widened  # few functions are
 
                 found = widened(found, function, wider)
             self._deep = found
@@ -172,7 +172,7 @@ class Coding:
             note_sources(cache, identity, self.name, self._shown)
         found = self._of_class(values)
         if found is not None and f"code/{found.hex}" not in cache.noted:
-            from wellkept.hashing.code.shown import shown
+            from wellkept.hashing.code.identity import shown
 
             note_sources(cache, found.hex, self.name, lambda: shown(found))
 
@@ -182,13 +182,13 @@ class Coding:
         """
         found = dict(self._shown()) if self._own or self._deep else {}
         if (of_class := self._of_class(values)) is not None:
-            from wellkept.hashing.code.shown import shown
+            from wellkept.hashing.code.identity import shown
 
             found |= shown(of_class)
         return found
 
     def _shown(self) -> Mapping[str, Shown]:
-        from wellkept.hashing.code.shown import of_function, shown  # with the first result
+        from wellkept.hashing.code.identity import of_function, shown  # with the first result
 
         if self._deep is not None:
             return shown(self._deep)
@@ -440,7 +440,10 @@ class Locator:
             Undigestible: an argument has no identity.
         """
         coding = coding or self.coding()
-        if cache is not None and (files := sys.modules.get("wellkept.hashing.files")) is not None:
+        if (
+            cache is not None
+            and (files := sys.modules.get("wellkept.hashing.file_digest")) is not None
+        ):
             files.remember_in(cache)
         items = self._digested(counted, coding)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])

@@ -127,7 +127,7 @@ def _missing(locator: Locator, ran: Iterable[CodeType], values: tuple[Any, ...])
     left = [code for code in ran if not locator.covers(code, values)]
     if not left:
         return set()
-    from wellkept.hashing.code.wider import module_with
+    from wellkept.hashing.code.identity import module_with
 
     brought = _brought_by(values)
     left = [code for code in left if not any(each.holds(code) for each in brought)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from wellkept.caches import Cache
 from wellkept.errors import tell
-from wellkept.hashing.definitions import arrive, sent
+from wellkept.hashing.functions import arrive, sent
 from wellkept.memo.bound import Bound
 
 _digesting: ContextVar[tuple[int, ...]] = ContextVar("wellkept.digesting", default=())

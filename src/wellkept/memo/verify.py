@@ -24,7 +24,7 @@ from wellkept.caches import open_cache
 from wellkept.caches.moving import rewritten
 from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, Undigestible
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.query import Matches
 from wellkept.records import Argument, Call, Digest
 

@@ -11,7 +11,7 @@ from wellkept.caches import Cache, maintenance
 from wellkept.conditions import Condition, Equal, Order, Query
 from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.records import Call
 from wellkept.runs.explain import Line, data_size, html_of, rich_of, text_of
 from wellkept.runs.nearest import Layer, layers

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError, KeptError
-from wellkept.hashing.code.shown import WIDENED
+from wellkept.hashing.code.identity import WIDENED
 from wellkept.stores.base import Store, get_many, put_many
 
 CODE = "code/"

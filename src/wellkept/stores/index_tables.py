@@ -20,7 +20,7 @@ from typing import Any, Literal
 from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue, NewerSchema
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.records import Argument, Arguments, Call, Digest
 from wellkept.stores.body import BODY_SIZE, STATES, Body, rowid, unseal
 from wellkept.stores.sqlite_file import Database

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wellkept.codecs import Envelope
+from wellkept.codecs.envelope import Key, Refused, sign, signed_by
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS
-from wellkept.codecs.signing import Key, sign, signed_by
-from wellkept.codecs.untrusted import Refused
 from wellkept.errors import ConfigError, StoreError, UntrustedSource
 
 _HEAD = "# Keys of kept: who has one of them can have values run code on machines that trust it.\n"

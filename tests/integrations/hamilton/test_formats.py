@@ -9,7 +9,7 @@ from tests.integrations.hamilton.flows import builder, module
 
 import wellkept
 from wellkept.cli.app import run
-from wellkept.codecs.filed import decode
+from wellkept.codecs.file import decode
 from wellkept.integrations.hamilton import (
     KeptAdapter,
     KeptResultStore,

@@ -1,8 +1,9 @@
 """The deep identity of code: a function, and what it reaches by name in its project."""
 
-from .deep import Deep, deep
-from .guards import Guards
-from .project import Project
+from wellkept.hashing.code.identity import Deep, deep
+from wellkept.hashing.code.modules import Project
+from wellkept.hashing.code.unchanged import Guards
+
 from .reach import Part
 
 __all__ = ["Deep", "Guards", "Part", "Project", "deep"]

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any
 
-from .project import Project
-from .texts import functions_of
-from .values import SCALARS
+from wellkept.hashing.code.definitions import functions_of
+from wellkept.hashing.code.modules import Project
+from wellkept.hashing.code.values import SCALARS
 
 __all__ = ["ClassParts", "class_parts", "hint_level", "set_on_member"]
 

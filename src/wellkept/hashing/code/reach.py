@@ -21,19 +21,39 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from ..constant import is_constant
+from wellkept.hashing.code.definitions import (
+    Normal,
+    class_nodes,
+    class_space,
+    class_text,
+    function_text,
+    functions_of,
+)
+from wellkept.hashing.code.modules import STAMPS, Imports, Project, source_in
+from wellkept.hashing.code.normalize import BLIND, TELLING, Chain
+from wellkept.hashing.code.unchanged import (
+    MISSING,
+    Codes,
+    Guards,
+    content_of,
+    token_of,
+    variable_of,
+)
+from wellkept.hashing.code.values import (
+    SCALARS,
+    code_in,
+    digested,
+    is_code,
+    is_mock,
+    object_node,
+    sorting,
+)
+from wellkept.hashing.loaded import Space
+from wellkept.hashing.names import HEAP
+from wellkept.hashing.reducers import is_constant
+
 from ..names import class_name, module_of
-from ..registry import HEAP
 from .classes import class_parts, hint_level
-from .comparing import Codes, token_of
-from .guards import MISSING, Guards, Space, content_of, variable_of
-from .lazy import STAMPS, Imports, source_in
-from .normal import Normal
-from .project import Project
-from .scopes import Chain
-from .texts import class_nodes, class_space, class_text, function_text, functions_of
-from .values import SCALARS, code_in, digested, is_code, is_mock, object_node, sorting
-from .writer import BLIND, TELLING
 
 __all__ = ["Learned", "Part", "Reach"]
 

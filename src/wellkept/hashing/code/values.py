@@ -1,15 +1,18 @@
-"""Constants, containers and objects that code reaches, as nodes of its identity.
+"""Objects without a digest: what tells them apart in one process.
 
-What they hold is followed: by position, key or attribute where it is known how the object holds it.
-Of anything else, the code that it refers to counts, and all of the module where it is bound.
+Between processes they count by the names of their types alone, so that a function that takes a lock
+has the same identity in each. In one process a function may be given another connection, and what it
+gave with the first one is not what it gives with that.
 """
 
 from __future__ import annotations
 
 import gc
+import os
+import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from marshal import dumps
 from types import (
     BuiltinFunctionType,
@@ -26,23 +29,50 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
-from ...errors import Undigestible
-from ..names import class_name, library_name, module_of
+from wellkept.errors import Undigestible
+from wellkept.hashing.names import class_name, library_name, module_of
 
 if TYPE_CHECKING:
-    from .project import Project
-    from .reach import Reach
+    from wellkept.hashing.code.modules import Project
+    from wellkept.hashing.code.reach import Reach
 
-__all__ = [
-    "SCALARS",
-    "code_in",
-    "digested",
-    "is_code",
-    "is_mock",
-    "object_node",
-    "slots_of",
-    "sorting",
-]
+
+_lock = threading.Lock()
+_first: dict[tuple[str, str, int], Callable[[], Any]] = {}
+"""What a function was met with first: by its name, a type, and which of several."""
+_others: dict[int, tuple[Callable[[], Any], bytes]] = {}
+
+
+def tell_apart(root: Any, found: Iterable[tuple[list[Any], Any]]) -> None:
+    """Add to the nodes of objects that a function was not met with first what no other one has.
+
+    Args:
+        root: the function.
+        found: its objects without a digest, with their nodes.
+    """
+    name = f"{getattr(root, '__module__', '')}:{getattr(root, '__qualname__', type(root).__name__)}"
+    counts: dict[str, int] = {}
+    with _lock:
+        for node, value in found:
+            kind = class_name(type(value))
+            at = counts[kind] = counts.get(kind, 0) + 1
+            if _first.setdefault((name, kind, at), _reference_to(value))() is not value:
+                node.append(_token(value))
+
+
+def _token(value: Any) -> bytes:
+    found = _others.get(id(value))
+    if found is None or found[0]() is not value:
+        found = _others[id(value)] = _reference_to(value), os.urandom(16)
+    return found[1]
+
+
+def _reference_to(value: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
+
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _SEQUENCES = (list, tuple, deque)
@@ -80,7 +110,7 @@ def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
     Args:
         ordered: whether the order of dicts in it counts.
     """
-    from ..digests import digest_bytes
+    from wellkept.hashing.digests import digest_bytes
 
     try:
         return ["value", digest_bytes(value, ordered=ordered)]

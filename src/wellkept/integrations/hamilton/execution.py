@@ -14,7 +14,7 @@ from wellkept.caches import Cache
 from wellkept.caches.tier import Entry
 from wellkept.errors import ConfigError, DecodeError, EncodeError, KeptError, NewerSchema
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.integrations.hamilton.formats import FORMAT, Formats
 from wellkept.integrations.hamilton.node import Planned
 from wellkept.integrations.hamilton.result_store import commit

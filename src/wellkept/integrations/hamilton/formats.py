@@ -23,7 +23,7 @@ from typing import Any
 
 from wellkept.caches import Cache
 from wellkept.codecs import Envelope
-from wellkept.codecs.filed import read, says
+from wellkept.codecs.file import read, says
 from wellkept.errors import EncodeError, Undigestible
 from wellkept.hashing import buffer_digest, digest_bytes
 from wellkept.records import Buffer, Digest, Value

@@ -14,7 +14,7 @@ from hamilton.caching.stores.base import MetadataStore
 from wellkept.caches import Cache, open_cache
 from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.integrations.hamilton.result_store import Shelf, cache_of, commit
 from wellkept.integrations.hamilton.run_history import CLOCK, History, dependencies
 from wellkept.records import Argument, Digest, Event

@@ -16,7 +16,7 @@ from hamilton.node import Node, NodeType
 from wellkept.errors import Undigestible
 from wellkept.hashing import digest_bytes, identify
 from wellkept.hashing.code import Guards, Project, deep
-from wellkept.hashing.code.project import module_file
+from wellkept.hashing.names import module_file
 
 _DEPTH = 12
 _known: weakref.WeakKeyDictionary[Any, dict[str, NodeCode]] = weakref.WeakKeyDictionary()

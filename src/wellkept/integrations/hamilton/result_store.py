@@ -23,7 +23,7 @@ from wellkept.caches.tier import Entry
 from wellkept.codecs import Envelope
 from wellkept.errors import ConfigError, EncodeError, KeptError, NewerSchema, StoreError, tell
 from wellkept.hashing import digest_bytes
-from wellkept.hashing.keys import call_key
+from wellkept.hashing.digests import call_key
 from wellkept.integrations.hamilton.formats import FORMAT, Formats
 from wellkept.integrations.hamilton.run_history import CLOCK
 from wellkept.records import Argument, Call, Digest, Value

@@ -15,12 +15,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from wellkept.codecs.plainarrays import is_array
-from wellkept.codecs.plainnames import Named, Unfinished
-from wellkept.codecs.plainobjects import is_zone
-from wellkept.codecs.untrusted import Refused
-
-__all__ = ["find"]
+from wellkept.codecs.envelope import Refused
+from wellkept.codecs.safe_types import Named, Unfinished, is_array, is_zone
 
 _MANY = 2**40  # rows of an index that is only a range
 _INT64 = 2**63

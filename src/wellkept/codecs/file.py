@@ -16,8 +16,6 @@ from typing import Any
 from wellkept.errors import DecodeError
 from wellkept.records import Buffer
 
-__all__ = ["decode", "read", "says"]
-
 
 def says(head: Buffer) -> dict[str, str]:
     """What a head says.

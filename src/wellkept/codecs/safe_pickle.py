@@ -7,7 +7,7 @@ is refused before it is imported.
 Streams are worked off by a machine of our own, because Python's believe what they are told: that a
 class may be given state, that a memo of four billion entries is needed, that an array has as many items
 as its shape says. Here each operation takes exact types only; what a name may be called with, and which
-state its objects may be given, stands in `plainobjects`, `plainarrays` and `plainframes`.
+state its objects may be given, stands in `safe_types` and `safe_frames`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,11 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from wellkept.codecs import plainarrays, plainframes, plainobjects
-from wellkept.codecs.plainnames import Named, Unfinished
-from wellkept.codecs.untrusted import Refused
+from wellkept.codecs import safe_frames, safe_types
+from wellkept.codecs.envelope import Refused
+from wellkept.codecs.safe_types import Named, Unfinished
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.records import Buffer
-
-__all__ = ["decode", "register_plain"]
 
 T = TypeVar("T", bound=type)
 
@@ -52,7 +50,7 @@ def register_plain(kind: T) -> T:
     if not own:
         raise ConfigError(f"only dataclasses and enumerations can be registered, not {kind!r}")
     if issubclass(kind, enum.Enum):
-        _registered[kind.__module__, kind.__qualname__] = plainobjects.enumeration(kind)
+        _registered[kind.__module__, kind.__qualname__] = safe_types.enumeration(kind)
         return kind
     for name in ("__setstate__", "__reduce__", "__reduce_ex__"):
         for base in kind.__mro__[:-1]:
@@ -62,7 +60,7 @@ def register_plain(kind: T) -> T:
                 raise ConfigError(
                     f"{kind.__qualname__} has a {name} of its own, which could do anything"
                 )
-    _registered[kind.__module__, kind.__qualname__] = plainobjects.dataclass(kind)
+    _registered[kind.__module__, kind.__qualname__] = safe_types.dataclass(kind)
     return kind
 
 
@@ -130,10 +128,8 @@ class _Bare(pickle.Unpickler):
 
 
 def _find(module: str, name: str) -> Named | None:
-    found = _registered.get((module, name))
-    for kinds in (plainobjects, plainarrays, plainframes):
-        found = found or kinds.find(module, name)
-    return found
+    named = _registered.get((module, name)) or safe_types.find(module, name)
+    return named or safe_frames.find(module, name)
 
 
 class _Machine:
@@ -150,7 +146,7 @@ class _Machine:
         self.marks: list[list[Any]] = []
         self.memo: list[Any] = []
         self.buffers = iter(buffers)
-        self.named: dict[int, Named] = dict(plainobjects.PRESENT)
+        self.named: dict[int, Named] = dict(safe_types.PRESENT)
         self.unbuilt: dict[int, Unfinished] = {}
         self.lacking: set[int] = set()  # those that nothing may see before they have their state
         self.deep: dict[int, tuple[int, Any]] = {}

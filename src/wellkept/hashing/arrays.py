@@ -8,13 +8,24 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from .buffers import PARALLEL, READONLY_MAPS, Known, buffer_digest, new_hasher, threads
-from .names import class_name, library_name, type_key
-from .objects import NOTHING_HELPS, generic, own_attributes, slots_beside, slots_held
-from .registry import Reducer, Refused
-from .texts import joined
-
-__all__ = ["EXACT", "FAMILIES", "array_digest", "dtype_text"]
+from wellkept.hashing.buffers import (
+    PARALLEL,
+    READONLY_MAPS,
+    Known,
+    buffer_digest,
+    joined,
+    new_hasher,
+    threads,
+)
+from wellkept.hashing.names import Refused, class_name, library_name, type_key
+from wellkept.hashing.reducers import (
+    NOTHING_HELPS,
+    Reducer,
+    generic,
+    own_attributes,
+    slots_beside,
+    slots_held,
+)
 
 SLAB = 8 * 1024 * 1024
 """Bytes copied at a time from an array that does not lie in one piece in C order."""

@@ -22,8 +22,6 @@ from wellkept.errors import DecodeError, EncodeError
 from wellkept.hashing.names import is_own, module_of
 from wellkept.records import Buffer, Value
 
-__all__ = ["LARGE", "decode", "encode", "encode_cloud"]
-
 LARGE = 64 * 1024
 """Buffers of this many bytes or more leave the pickle."""
 

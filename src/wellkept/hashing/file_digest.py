@@ -18,9 +18,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from ..errors import ConfigError, Undigestible
-
-__all__ = ["TICK", "File", "content_digest", "remember_in"]
+from wellkept.errors import ConfigError, Undigestible
 
 NOTES = "files/"
 TICK = 2_000_000_000

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from wellkept.codecs.pickled import LARGE
+from wellkept.codecs.pickle import LARGE
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
-
-__all__ = ["decode", "encode", "require"]
 
 
 def encode(value: Any) -> Value:

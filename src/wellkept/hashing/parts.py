@@ -9,12 +9,10 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from .definitions import TAG
-from .digests import digest_bytes
-from .encoding import Shape, expand
-from .names import class_name, type_key
-
-__all__ = ["MOST", "Leaf", "leaves_of"]
+from wellkept.hashing.digests import digest_bytes
+from wellkept.hashing.encoding import Shape, expand
+from wellkept.hashing.functions import TAG
+from wellkept.hashing.names import class_name, type_key
 
 MOST = 1_000
 """Leaves and containers of one value, at the most."""

@@ -9,8 +9,6 @@ from typing import Any
 from wellkept.errors import DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 
-__all__ = ["decode", "encode"]
-
 
 def encode(value: Any) -> Value:
     """As UTF-8 JSON.
