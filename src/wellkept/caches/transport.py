@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 import threading
@@ -10,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from wellkept._process import at_fork
 from wellkept.caches.cache import Cache, close_all
 from wellkept.caches.derived import Derived, Pool, Stack
 from wellkept.errors import StoreError
@@ -116,8 +116,7 @@ def _after_fork() -> None:
     _guard, _closes_at_exit = threading.Lock(), False  # another thread may have held it
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)
 
 
 def _innermost(store: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import weakref
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from pickle import PickleBuffer
 from typing import Any
 
 from blake3 import blake3
+
+from wellkept._process import at_fork
 
 PARALLEL = 512 * 1024
 """Bytes from which more than one thread pays (below it, waking them costs more than it saves)."""
@@ -28,8 +29,7 @@ def _one_thread() -> None:
     _threads = 1
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_one_thread)
+at_fork(in_child=_one_thread)
 
 Known = Mapping[tuple[int, int], bytes]
 """(address, bytes) -> the BLAKE3 of that memory, 32 bytes."""

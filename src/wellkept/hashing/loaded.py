@@ -19,6 +19,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from wellkept._process import at_fork
+
 __all__ = ["code_of", "is_current", "lines", "stamp", "token", "watch"]
 
 Space = Mapping[str, Any]
@@ -90,8 +92,7 @@ def _began() -> int:
     return found if 0 < found <= now else now - time.process_time_ns()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_began)
+at_fork(before=_began)
 
 
 # -- whether a file is what was loaded ----------------------------------------------------------

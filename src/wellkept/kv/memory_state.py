@@ -6,17 +6,16 @@ A change is planned first and made afterwards, so that it can be written down in
 from __future__ import annotations
 
 import heapq
-import os
 import random
 import threading
 import time
-import weakref
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
+from wellkept._process import Instances
 from wellkept.errors import KeptError, StoreError
 from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY, LOGGED, About, Entry, Logged, Name, Step, fits, made, size_of
@@ -529,13 +528,4 @@ def _counted(ops: Sequence[Op], which: str) -> int:
     return sum(which == "expired" or getattr(op, "kind", "") != "expire" for op in ops)
 
 
-_all: weakref.WeakSet[Folded] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for folded in list(_all):
-        folded._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_all: Instances[Folded] = Instances(in_child=Folded._forked)

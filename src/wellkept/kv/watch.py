@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from wellkept._process import at_fork
 from wellkept.errors import ConfigError, KeptError, NewerSchema, StoreError, UntrustedSource, tell
 from wellkept.kv.entry import Entries, Logged, Name, load, utc
 from wellkept.kv.memory_state import HistoryGone
@@ -189,5 +190,4 @@ def _after_fork() -> None:
     _stops.clear()  # a subscription belongs to the process that made it
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)

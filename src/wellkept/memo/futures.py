@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from wellkept._process import at_fork
 from wellkept.interrupts import Guard
 from wellkept.memo.inflight import Origin
 
@@ -121,5 +121,4 @@ def _after_fork() -> None:
     PENDING.clear()  # nobody in a child completes what the parent waits for
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)

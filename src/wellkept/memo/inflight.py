@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
+from wellkept._process import at_fork
 from wellkept.caches.active import inherited, reach_threads
 from wellkept.interrupts import Guard, settles
 from wellkept.runs.recorder import OPEN, Recorder, recorder
@@ -222,8 +223,7 @@ def _after_fork() -> None:
     _leased.clear()  # they are the parent's
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)
 
 
 class Origin(NamedTuple):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from contextvars import ContextVar, Token
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
+from wellkept._process import at_fork
 from wellkept.caches.active import inherited, reach_threads
 from wellkept.errors import KeptError
 
@@ -253,8 +253,7 @@ def _after_fork() -> None:
     _open.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)
 
 
 def _profile() -> Callable[[], None] | None:

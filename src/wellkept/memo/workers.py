@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wellkept._process import at_fork
 from wellkept.caches import Cache
 from wellkept.caches.tier import Entry
 from wellkept.caches.transport import NEARBY, unpack
@@ -700,5 +701,4 @@ def _after_fork() -> None:
     _under_way.clear()  # what the parent waits for
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)

@@ -8,7 +8,6 @@ import re
 import ssl
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from wellkept._process import Instances
 from wellkept.errors import ConfigError, KeptError, StoreError
 from wellkept.remote.auth import DEFAULT, NAMESPACE
 from wellkept.remote.backend import RemoteBackend
@@ -284,16 +284,7 @@ def _bounded(parts: Iterable[bytes]) -> Iterator[bytes]:
         yield part
 
 
-_all: weakref.WeakSet[HttpLine] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for line in list(_all):
-        line._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_all: Instances[HttpLine] = Instances(in_child=HttpLine._forked)
 
 
 _LOCAL = re.compile(r"localhost|127(\.\d+){3}|::1|.*\.localhost", re.ASCII)

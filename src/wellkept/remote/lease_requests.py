@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
-import weakref
 from typing import Any
 
+from wellkept._process import Instances
 from wellkept.errors import KeptError
 from wellkept.interrupts import Guard
 from wellkept.stores.leases import BEAT, LOOKED, SOMEBODY, Owner
@@ -142,13 +141,4 @@ class RemoteLocks:
             self._let_go(key)
 
 
-_all: weakref.WeakSet[RemoteLocks] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for locks in list(_all):
-        locks._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_all: Instances[RemoteLocks] = Instances(in_child=RemoteLocks._forked)

@@ -11,11 +11,11 @@ import subprocess
 import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from wellkept._process import Instances
 from wellkept.errors import ConfigError, StoreError
 from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.wire import (
@@ -458,16 +458,7 @@ class ProcessLine:
             channel.leave()
 
 
-_all: weakref.WeakSet[ProcessLine] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for line in list(_all):
-        line._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_all: Instances[ProcessLine] = Instances(in_child=ProcessLine._forked)
 
 
 class Ssh(RemoteBackend):

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from wellkept._process import Instances
 from wellkept.caches import Cache
 from wellkept.caches.active import inherited, reach_threads
 from wellkept.errors import KeptError, tell
@@ -261,6 +262,10 @@ class Recorder:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def _forked(self) -> None:
+        self.own = False
+        self._begin()
+
     # -- gathering --------------------------------------------------------------------------------
 
     def first(self, at: Asked, hit: Hit) -> None:
@@ -429,7 +434,6 @@ def _keep_writing(reference: weakref.ref[Recorder], wake: threading.Event) -> No
         del found
 
 
-_all: weakref.WeakSet[Recorder] = weakref.WeakSet()
 _main = os.getpid()
 
 
@@ -449,11 +453,4 @@ def _flush_one(reference: Any) -> None:
 atexit.register(flush_all)  # after the caches are, so it runs before they close
 
 
-def _after_fork() -> None:
-    for found in list(_all):
-        found.own = False
-        found._begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_all: Instances[Recorder] = Instances(in_child=Recorder._forked)

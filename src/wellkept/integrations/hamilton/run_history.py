@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from hamilton.caching.cache_key import decode_key
 
+from wellkept._process import at_fork
 from wellkept.caches import Cache
 from wellkept.errors import KeptError
 from wellkept.records import Call, Event, RunRecord, Value
@@ -233,8 +234,7 @@ def write_end(recorder: Recorder, error: str | None, at: float) -> bool:
 ending = Ending()
 """Of this process."""
 atexit.register(ending.finish)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=ending.forget)
+at_fork(in_child=ending.forget)
 
 
 ENGINE = "hamilton"
