@@ -26,7 +26,7 @@ from tests.services import PASSWORD, Service, start_mariadb, start_postgresql
 
 import wellkept
 from wellkept.stores.sql import Sql
-from wellkept.stores.sqlite import Sqlite
+from wellkept.stores.sqlite_items import Sqlite
 
 _KEY = f"calls/{'ab' * 32}"
 _ITEM = blake3(b"item").digest(1000)
@@ -116,7 +116,7 @@ def million(service: Service, number: int = 1_000_000) -> None:
     """Print what finding 10 of a million calls costs."""
     store = Sql(service.url, table="many")
     store.get("none")  # makes the tables
-    from wellkept.stores.sqlterms import encoded
+    from wellkept.stores.sql import encoded
 
     began = time.perf_counter()
     with psycopg.connect(service.url) as connection, connection.cursor() as cursor:

@@ -23,7 +23,7 @@ from tests.services import Service, start_postgresql
 import wellkept
 from wellkept.stores.byte_store import pack_call
 from wellkept.stores.callterms import terms_of
-from wellkept.stores.sqlterms import encoded
+from wellkept.stores.sql import encoded
 
 
 def fill(service: Service, cache: wellkept.Cache, calls: int) -> Any:

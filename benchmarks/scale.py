@@ -30,7 +30,7 @@ BEAT = 1.0
 """Seconds between the heartbeats of a lease: `wellkept.stores.leases.BEAT`."""
 
 PAUSE = 0.25
-"""Seconds between the looks of who waits for a lease: `wellkept.stores.itemlocks.ItemLocks.pause`."""
+"""Seconds between the looks of who waits for a lease: `wellkept.stores.lease_records.ItemLocks.pause`."""
 
 # What is not measured but published, or a choice of who runs the servers.
 S3_PUTS, S3_GETS = 3_500, 5_500
@@ -53,7 +53,7 @@ def measure(times: int) -> dict[str, Any]:
     import wellkept
     from wellkept.stores import Sql
     from wellkept.stores.leases import Leases
-    from wellkept.stores.objects import Objects
+    from wellkept.stores.object_store import Objects
 
     with tempfile.TemporaryDirectory(prefix="wellkept-scale-") as home:
         postgresql, s3 = start_postgresql(), start_s3()

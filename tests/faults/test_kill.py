@@ -20,7 +20,7 @@ from wellkept import keep
 from wellkept.stores import embedded, index_tables
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.locks import Locks
+from wellkept.stores.leases import Locks
 from wellkept.stores.sqlite_file import Database
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -15,8 +15,8 @@ from wellkept.errors import StoreError
 from wellkept.records import Value
 from wellkept.stores import leases as module
 from wellkept.stores.embedded import Embedded
+from wellkept.stores.lease_records import IndexRecords, NetworkLocks
 from wellkept.stores.leases import Lease, LeaseRecords, Leases
-from wellkept.stores.netlocks import IndexRecords, NetworkLocks
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
 

@@ -12,14 +12,14 @@ from blake3 import blake3
 from tests.faults.processes import Child
 
 from wellkept.errors import StoreError
-from wellkept.stores.locks import KIND, Locks
+from wellkept.stores.leases import KIND, Locks
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
 
 HOLD = """
 import sys
 from pathlib import Path
-from wellkept.stores.locks import Locks
+from wellkept.stores.leases import Locks
 locks = Locks(Path(sys.argv[1]))
 print(locks.acquire(bytes.fromhex(sys.argv[2])), flush=True)
 sys.stdin.readline()

@@ -21,7 +21,7 @@ from tests.stores.racing import check_races, die_in_time
 import wellkept
 from wellkept.errors import ConfigError, StoreError
 from wellkept.stores.base import Creates, Many, Replaces
-from wellkept.stores.objects import Objects
+from wellkept.stores.object_store import Objects
 from wellkept.testing import StoreContract
 
 obs = pytest.importorskip("obstore", reason="obstore is not installed")
@@ -252,7 +252,7 @@ def test_an_item_replaced_while_it_is_read_is_one_of_the_two(tmp_path: Path) -> 
 _MEMORY = """
 import os, sys, threading
 from pathlib import Path
-from wellkept.stores.objects import Objects
+from wellkept.stores.object_store import Objects
 
 def resident(which):
     return next(int(l.split()[1]) * 1024 for l in open("/proc/self/status") if l.startswith(which))
@@ -516,9 +516,7 @@ def test_what_is_no_key_is_refused(key: Any) -> None:
 
 
 def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wellkept.stores import objects_driver
-
-    monkeypatch.setattr(objects_driver, "_loaded", None)
+    monkeypatch.setattr("wellkept.stores.object_store._loaded", None)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ConfigError, match=r"pip install 'wellkept\[s3\]'"):
         Objects("memory:///")
@@ -528,7 +526,7 @@ def test_without_obstore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_it_imports_no_driver() -> None:
-    code = "import sys, wellkept.stores.objects; assert 'obstore' not in sys.modules"
+    code = "import sys, wellkept.stores.object_store; assert 'obstore' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -590,7 +588,7 @@ def test_a_forked_child_that_exits_as_a_program_does(store: Objects) -> None:
     store.put("a", b"1")
     code = """
 import multiprocessing, pickle, sys
-from wellkept.stores.objects import Objects
+from wellkept.stores.object_store import Objects
 store = pickle.loads(bytes.fromhex(sys.argv[1]))
 assert store.get("a") == b"1"
 def work(n):

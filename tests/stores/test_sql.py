@@ -622,7 +622,7 @@ def test_finding_touches_only_the_matches(url: str) -> None:
 
 
 def _wanted(where: dict[str, Any]) -> list[Any]:
-    from wellkept.stores.sqlterms import Condition
+    from wellkept.stores.sql import Condition
 
     return [Condition.of(name, value) for name, value in where.items()]
 

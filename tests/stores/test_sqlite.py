@@ -27,8 +27,7 @@ from wellkept.errors import (
     UntrustedSource,
 )
 from wellkept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces
-from wellkept.stores.sqlite import _GET, Sqlite
-from wellkept.stores.sqliterows import UNINDEXED
+from wellkept.stores.sqlite_items import _GET, UNINDEXED, Sqlite
 from wellkept.testing import Accessor, StoreContract
 
 DATA = Path(__file__).parent / "data"
@@ -197,7 +196,7 @@ def test_what_is_no_term(store: Sqlite, term: Any) -> None:
 
 
 def test_more_matches_than_a_page(store: Sqlite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellkept.stores.sqlite._PAGE", 10)
+    monkeypatch.setattr("wellkept.stores.sqlite_items._PAGE", 10)
     for n in range(95):
         store.put(f"a/{n}", b"", {"same": "x", "n": n // 4, "text": f"{n:03}"})
     everything = sorted(f"a/{n}" for n in range(95))
@@ -319,7 +318,7 @@ def test_many_are_put_in_one_transaction_or_not_at_all(store: Sqlite) -> None:
 def test_an_item_that_is_too_large_is_a_store_error(
     store: Sqlite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wellkept.stores.sqlite._LARGEST", 1000)
+    monkeypatch.setattr("wellkept.stores.sqlite_items._LARGEST", 1000)
     for attempt in (
         lambda: store.put("a", b"x" * 1001),
         lambda: store.create("a", b"x" * 1001),

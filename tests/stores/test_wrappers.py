@@ -27,7 +27,7 @@ from wellkept.stores.base import (
 )
 from wellkept.stores.files import Files
 from wellkept.stores.memory import Memory, Void
-from wellkept.stores.sqlite import Sqlite
+from wellkept.stores.sqlite_items import Sqlite
 from wellkept.stores.wrappers import Compressed, Locked, Logged, Prefix, ReadOnly, Retry
 from wellkept.testing import StoreContract
 

@@ -73,7 +73,7 @@ def open_cache(
 
         backend = Embedded(text, **options)
     elif scheme == "sqlite" and path is not None:
-        from wellkept.stores.sqlitefile import open_place
+        from wellkept.stores.sqlite_items import open_place
 
         _check_names(text, options)
         backend = open_place(path, **options)

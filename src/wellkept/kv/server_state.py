@@ -19,7 +19,7 @@ from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY
 from wellkept.kv.sql_state import Record, Session, SqlEntries
 from wellkept.stores.sql import Sql
-from wellkept.stores.sqltrouble import trouble
+from wellkept.stores.sql_dialects import trouble
 
 R = TypeVar("R")
 

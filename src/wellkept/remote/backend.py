@@ -23,7 +23,7 @@ from wellkept.stores.body import Body
 from wellkept.stores.byte_store import Near, pack_call, unpack_call
 from wellkept.stores.check import Problem
 from wellkept.stores.filesystem import map_file
-from wellkept.stores.itemlocks import WaitItems
+from wellkept.stores.lease_records import WaitItems
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query

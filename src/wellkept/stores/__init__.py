@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from wellkept.stores.files import Files
     from wellkept.stores.hdf5 import Hdf5
     from wellkept.stores.memory import Memory, Void
-    from wellkept.stores.objects import Objects
+    from wellkept.stores.object_store import Objects
     from wellkept.stores.redis import Redis
     from wellkept.stores.sql import Sql
-    from wellkept.stores.sqlite import Sqlite
+    from wellkept.stores.sqlite_items import Sqlite
     from wellkept.stores.wrappers import Compressed, Locked, Logged, Prefix, ReadOnly, Retry
 
 __all__ = [
@@ -49,10 +49,10 @@ _WHERE = {
     "Files": "files",
     "Hdf5": "hdf5",
     "Memory": "memory",
-    "Objects": "objects",
+    "Objects": "object_store",
     "Redis": "redis",
     "Sql": "sql",
-    "Sqlite": "sqlite",
+    "Sqlite": "sqlite_items",
     "Void": "memory",
 } | dict.fromkeys(("Compressed", "Locked", "Logged", "Prefix", "ReadOnly", "Retry"), "wrappers")
 

@@ -25,8 +25,8 @@ from wellkept.stores.base import Creates, Replaces, Store, delete_many, get_many
 from wellkept.stores.body import BODY_SIZE, STATES, Body, seal, unseal
 from wellkept.stores.callterms import terms_of
 from wellkept.stores.index_tables import arguments_text, read_arguments
-from wellkept.stores.itemlocks import locks_for
-from wellkept.stores.locks import Locks
+from wellkept.stores.lease_records import locks_for
+from wellkept.stores.leases import Locks
 from wellkept.stores.memory import Memory
 from wellkept.stores.notes import ItemNotes
 
@@ -569,7 +569,7 @@ class Medium:
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit: found by their terms where the medium can, or by reading all."""
-        from wellkept.stores.termfinding import find  # who only calls has no need of it
+        from wellkept.stores.terms import find  # who only calls has no need of it
 
         return find(self.calls, query)
 

@@ -27,8 +27,8 @@ from wellkept.stores.body import BODY_SIZE, unseal
 from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import scan
-from wellkept.stores.itemlocks import ItemLocks
-from wellkept.stores.locks import Locks
+from wellkept.stores.lease_records import ItemLocks
+from wellkept.stores.leases import Locks
 
 _SEAL = 16
 _SALVAGED, _DAMAGED = ".salvaged-", ".damaged-"

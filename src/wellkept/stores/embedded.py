@@ -22,8 +22,8 @@ from wellkept.records import Buffer, Call, Metadata, Value
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
 from wellkept.stores.index_tables import arguments_text, make
-from wellkept.stores.locks import Locks
-from wellkept.stores.netlocks import NetworkLocks
+from wellkept.stores.lease_records import NetworkLocks
+from wellkept.stores.leases import Locks
 from wellkept.stores.notes import IndexNotes
 from wellkept.stores.query_index import Listing
 from wellkept.stores.shelves import Calls, Values

@@ -16,16 +16,16 @@ MEDIA = {
     "memory": "wellkept.stores.memory:Memory",
     "void": "wellkept.stores.memory:Void",
     "files": "wellkept.stores.files:Files",
-    "sqlite": "wellkept.stores.sqlite:Sqlite",
+    "sqlite": "wellkept.stores.sqlite_items:Sqlite",
     "postgresql": "wellkept.stores.sql:Sql",
     "postgres": "wellkept.stores.sql:Sql",
     "mariadb": "wellkept.stores.sql:Sql",
     "mysql": "wellkept.stores.sql:Sql",
     "redis": "wellkept.stores.redis:Redis",
     "rediss": "wellkept.stores.redis:Redis",
-    "s3": "wellkept.stores.objects:Objects",
-    "gs": "wellkept.stores.objects:Objects",
-    "az": "wellkept.stores.objects:Objects",
+    "s3": "wellkept.stores.object_store:Objects",
+    "gs": "wellkept.stores.object_store:Objects",
+    "az": "wellkept.stores.object_store:Objects",
     "hdf5": "wellkept.stores.hdf5:Hdf5",
     "ssh": "wellkept.remote.ssh:Ssh",
     "https": "wellkept.remote.client:Http",
@@ -33,7 +33,7 @@ MEDIA = {
 }
 """Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
 
-_EXTRAS = {"redis": "redis", "objects": "s3", "hdf5": "hdf5", "sql": "sql", "client": "http"}
+_EXTRAS = {"redis": "redis", "object_store": "s3", "hdf5": "hdf5", "sql": "sql", "client": "http"}
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 """Schemes whose rest is a path, and what such a URL begins with."""
 
@@ -115,7 +115,7 @@ def open_medium(url: str, **options: Any) -> Store[bytes]:
 
 
 def _compressed(store: Store[bytes], how: Any) -> Store[bytes]:
-    from wellkept.stores.wrappers.compressed import Compressed  # with the first that is asked for
+    from wellkept.stores.wrappers import Compressed  # with the first that is asked for
 
     method, _, level = str(how).partition(":")
     if level and not level.isdecimal():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
-from wellkept.errors import ConfigError, DamagedValue
-from wellkept.stores.base import Term
-
-__all__ = ["NONE", "Wanted", "fits", "pack", "rows_of", "stored", "unpack"]
+from wellkept.conditions import Query
+from wellkept.errors import ConfigError, DamagedValue, DecodeError
+from wellkept.records import Call
+from wellkept.stores.backend import ordered, scan
+from wellkept.stores.base import Term, get_many
+from wellkept.stores.byte_store import CodedCalls, unpack_call
+from wellkept.stores.callterms import terms_wanted
 
 _AFTER_TEXT = b""
 _STORED = (str, int, float, bytes)
@@ -112,3 +116,37 @@ def rows_of(terms: Mapping[str, Term] | None) -> list[tuple[str, Any]]:
         ConfigError: one is neither text, nor a number of 64 bits, nor None.
     """
     return [(_name(name), stored(value)) for name, value in (terms or {}).items()]
+
+
+_PAGE = 200  # records that are read at once
+
+
+def find(calls: CodedCalls, query: Query) -> Iterator[Call]:
+    """The calls that fit, in the order asked for; damaged ones are left out.
+
+    Raises:
+        StoreError: the medium can't be read.
+    """
+    wanted = terms_wanted(query)
+    search: Any = getattr(calls.items, "find", None)
+    if search is None or not wanted:
+        return scan(calls, query)
+    try:
+        keys = search(wanted, prefix="calls/")
+    except ConfigError:  # such a term is none
+        return scan(calls, query)
+    return ordered((call for call in _read(calls, keys) if query(call)), query)
+
+
+def _read(calls: CodedCalls, names: Iterator[str]) -> Iterator[Call]:
+    while some := [name[6:] for name in islice(names, _PAGE)]:
+        found = get_many(
+            calls.items, [f"{kind}/{key}" for key in some for kind in ("calls", "uses")]
+        )
+        for key in some:
+            item = found.get(f"calls/{key}")
+            if item is not None:
+                try:
+                    yield unpack_call(key, item, found.get(f"uses/{key}"))
+                except DecodeError:
+                    continue

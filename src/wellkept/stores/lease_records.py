@@ -14,16 +14,15 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-from wellkept.errors import KeptError
+from wellkept.errors import KeptError, StoreError
 from wellkept.stores.base import Creates, Replaces, Store
-from wellkept.stores.leases import Lease, Leases
-from wellkept.stores.locks import Locks
+from wellkept.stores.leases import Lease, Leases, Locks, ProcessLocks
 from wellkept.stores.memory import Memory, Void
-from wellkept.stores.processlocks import ProcessLocks
-
-__all__ = ["ItemLocks", "ItemRecords", "WaitItems", "locks_for"]
+from wellkept.stores.sqlite_file import Database
 
 
 def locks_for(items: Store[bytes]) -> ProcessLocks | Locks | ItemLocks:
@@ -146,3 +145,65 @@ class WaitItems:
 def _wait(name: str) -> str:
     """The key of a wait, whose name is `host~process~random`."""
     return "waits/" + re.sub(r"[^A-Za-z0-9./-]", "-", name.replace("~", "/"))
+
+
+class IndexRecords:
+    """`LeaseRecords` in the table `leases`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, key: bytes) -> Lease | None:
+        query = "SELECT owner, token, beat, deadline FROM leases WHERE key = ?"
+        for row in self._database.rows(query, key):
+            return Lease(*row)
+        return None
+
+    def swap(self, key: bytes, old: Lease | None, new: Lease | None) -> bool:
+        mark = None if old is None else (key, old.owner, old.token, old.beat)
+        if mark is None and new is None:
+            return self.read(key) is None
+        same = "WHERE key = ? AND owner = ? AND token = ? AND beat = ?"
+        with self._database.writing() as c:
+            if mark is None:
+                query = "INSERT OR IGNORE INTO leases VALUES (?,?,?,?,?)"
+                done = c.execute(query, (key, *(new or ())))
+            elif new is None:
+                done = c.execute(f"DELETE FROM leases {same}", mark)
+            else:
+                query = f"UPDATE leases SET owner = ?, token = ?, beat = ?, deadline = ? {same}"
+                done = c.execute(query, (*new, *mark))
+            return done.rowcount == 1
+
+
+class NetworkLocks:
+    """What `Locks` offers, over records."""
+
+    def __init__(self, database: Database, path: Path, host: str | None = None) -> None:
+        self.leases = Leases(IndexRecords(database), host)
+        self._blobs = Locks(path)
+        self.waits: Path | None = None
+        """See `Locks`."""
+        self.acquire = self.leases.acquire
+        self.release = self.leases.release
+        self.holder = self.leases.holder
+
+    @contextlib.contextmanager
+    def writing_blobs(self) -> Iterator[None]:
+        """See `Locks`. Where the server gives no locks, nobody can collect either."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._blobs.writing_blobs())
+            except StoreError as error:
+                if not isinstance(error.__cause__, OSError):
+                    raise
+            yield
+
+    def collecting_blobs(self, patience: float = 10.0) -> AbstractContextManager[None]:
+        """See `Locks`."""
+        return self._blobs.collecting_blobs(patience)
+
+    def close(self) -> None:
+        """Release everything."""
+        self.leases.close()
+        self._blobs.close()

@@ -1,31 +1,303 @@
-"""An object store as a medium: S3 and what speaks its protocol, Google's, Azure's; by obstore.
-
-An item is one object under `<prefix>/<key>`. Objects are written whole, so a reader sees all of an
-item or none of it. What is atomic is a conditional request: a create is `If-None-Match: *`, a
-compare-and-set is `If-Match` with the ETag of what was compared.
-"""
+"""Items as objects in a bucket (S3, Google Cloud, Azure) or a directory, by obstore."""
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import importlib
+import importlib.machinery
+import importlib.util
 import io
 import os
+import re
+import sys
+import tempfile
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from wellkept.errors import ConfigError, StoreError
+from wellkept.interrupts import undisturbed
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
-from wellkept.stores.objects_driver import driver
-from wellkept.stores.objects_errors import NO_BUCKET, SILENT, as_told, scrubbed
-from wellkept.stores.objects_place import Backend
 from wellkept.stores.silence import Silence
 
-__all__ = ["Objects"]
+NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
+
+SILENT = ("no answer in time", "no connection; is the endpoint right and running?")
+"""How what is told ends where there was no answer at all."""
+
+_TOLD = (
+    (NO_BUCKET, "there is no such bucket; make it, or check its name"),
+    (
+        re.compile(
+            r"Unauthenticated|PermissionDenied|InvalidAccessKeyId|SignatureDoesNotMatch"
+            r"|AccessDenied|Permission denied|InvalidToken|ExpiredToken|AuthenticationFailed"
+        ),
+        "it refuses these credentials; check them and what they permit",
+    ),
+    (
+        re.compile(r"No space left|507 |QuotaExceeded|StorageFull|InsufficientStorage|EDQUOT"),
+        "it is full; free room there, or raise its quota",
+    ),
+    (re.compile(r"timed ?out|TimedOut|deadline", re.IGNORECASE), SILENT[0]),
+    (
+        re.compile(r"error sending request|kind: Connect|dns error|Connection re(fused|set)"),
+        SILENT[1],
+    ),
+    (re.compile(r"SlowDown|503 |TooManyRequests|429 "), "it is overloaded; try again later"),
+)
+
+_SECRET = re.compile(r"key|secret|token|password|sas|credential|account", re.IGNORECASE)
+
+
+def as_told(what: str, error: BaseException, options: Mapping[str, Any]) -> StoreError:
+    """The error of the driver as one of wellkept's."""
+    text = f"{type(error).__name__}: {error}"
+    for pattern, advice in _TOLD:
+        if pattern.search(text):
+            return StoreError(f"{what}: {advice}")
+    line = _without(str(error), _secrets(options)).partition("\n")[0]
+    return StoreError(f"{what}: {line[:300]}")
+
+
+def scrubbed(error: BaseException, options: Mapping[str, Any]) -> BaseException:
+    """The error, or one like it where its text has a secret."""
+    text = str(error)
+    clean = _without(text, _secrets(options))
+    return error if clean == text else StoreError(clean)
+
+
+def _secrets(options: Mapping[str, Any]) -> list[str]:
+    named = [*options.items(), *dict(options.get("config") or {}).items(), *os.environ.items()]
+    return [
+        value
+        for name, value in named
+        if isinstance(value, str) and len(value) > 5 and _SECRET.search(name)
+    ]
+
+
+def _without(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return re.sub(r"(?i)([?&](?:sig|x-amz-[a-z-]+|token)=)[^&\s\"]+", r"\1…", text)
+
+
+_NATIVE = "obstore._obstore"
+
+_lock = threading.Lock()
+_loaded: Any = None
+_inherited = False
+_library = ""  # the installed file; a copy's `__file__` is gone by the time it is copied again
+
+
+def driver() -> Any:
+    """The package `obstore`, usable in this process.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    if _loaded is None:
+        undisturbed(_load)
+    return _loaded
+
+
+def _load() -> None:
+    global _loaded, _library
+    with _lock:
+        if _loaded is not None:
+            return
+        try:
+            with _copied(_library) if _inherited else contextlib.nullcontext():
+                loaded = importlib.import_module("obstore")
+                importlib.import_module("obstore.store")
+                importlib.import_module("obstore.exceptions")
+        except ImportError as error:
+            raise ConfigError("object stores need obstore: pip install 'wellkept[s3]'") from error
+        _library = _library or str(sys.modules[_NATIVE].__file__)
+        _loaded = loaded
+
+
+@contextlib.contextmanager
+def _copied(library: str) -> Iterator[None]:
+    """Within it, importing obstore gives it anew, with a native library of its own."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "obstore"]:
+        del sys.modules[name]
+    content = Path(library).read_bytes()
+    with _file(content) as path:
+        finder = _Finder(path)
+        sys.meta_path.insert(0, finder)
+        try:
+            yield
+        finally:
+            sys.meta_path.remove(finder)
+
+
+class _Finder:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != _NATIVE:
+            return None
+        loader = importlib.machinery.ExtensionFileLoader(name, self._path)
+        return importlib.util.spec_from_file_location(name, self._path, loader=loader)
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """A file to load from: another one than the parent's, or the loader would give its library."""
+    with contextlib.ExitStack() as stack:
+        try:
+            fd = os.memfd_create("obstore")
+            stack.callback(os.close, fd)
+            with open(fd, "wb", closefd=False) as file:
+                file.write(content)
+            # By process number: the dynamic loader knows a library by its path, and a grandchild
+            # has its parent's copy under that parent's.
+            path = f"/proc/{os.getpid()}/fd/{fd}"
+            os.stat(path)  # noqa: PTH116  a descriptor, not a path of anybody's
+        except (AttributeError, OSError):
+            made = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".so"))
+            made.write(content)
+            made.flush()
+            path = made.name
+        yield path
+
+
+def _forget_driver() -> None:
+    global _lock, _loaded, _inherited
+    _lock = threading.Lock()
+    if _loaded is not None:
+        _loaded, _inherited = None, True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_driver)
+
+
+_FAMILIES = {"s3": "s3", "s3a": "s3", "gs": "gs", "az": "az", "azure": "az", "abfs": "az"}
+_FAMILIES |= {"abfss": "az", "adl": "az", "file": "file", "memory": "memory"}
+
+# Where credentials may come from: an environment variable or an option of such a name.
+_SOURCES = {
+    "s3": (
+        "AWS_",
+        "access_key_id|web_identity|container_credentials|skip_signature|metadata_endpoint",
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give skip_signature=True for a public "
+        "bucket, or metadata_endpoint='http://169.254.169.254' for those of this machine's role",
+    ),
+    "gs": (
+        "GOOGLE_",
+        "service_account|credentials|skip_signature|bearer_token",
+        "set GOOGLE_APPLICATION_CREDENTIALS, or give skip_signature=True for a public bucket",
+    ),
+    "az": (
+        "AZURE_",
+        "key|secret|token|sas|msi_|identity|use_azure_cli|skip_signature",
+        "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or give "
+        "skip_signature=True for a public container",
+    ),
+}
+
+
+class _Location:
+    """A bucket, container or directory, and a prefix in it.
+
+    Raises:
+        ConfigError: the URL is none of an object store, or there are no credentials for it.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self._url, self._options = url, options
+        self.family, self.shown = _shown(url)
+        _check_credentials(self.family, self.shown, options)
+
+    def open(self) -> tuple[Any, Any]:
+        """One store of obstore's that tries again, and one that does not.
+
+        Raises:
+            ConfigError: an option is wrong, or obstore is not installed.
+        """
+        obs = driver()
+        try:
+            if self.family == "memory":
+                store = obs.store.MemoryStore(**self._options)
+            elif self.family == "file":
+                backend = unquote(urlsplit(self._url).path)
+                store = obs.store.LocalStore(prefix=backend, mkdir=True, **self._options)
+            else:
+                return self._remote(3), self._remote(0)
+        except (obs.exceptions.BaseError, OSError, TypeError, ValueError) as error:
+            # The driver's message may quote an option, and so a secret.
+            cause = scrubbed(error, self._options)
+            line = str(cause).partition("\n")[0][:200]
+            raise ConfigError(f"can't open {self.shown}: {line}") from cause
+        return store, store
+
+    def _remote(self, retries: int) -> Any:
+        options = dict(self._options)
+        seconds = datetime.timedelta(seconds=1)
+        # Half a minute without an answer or more of it; a slow line may take longer for all.
+        client: dict[str, Any] = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "300s"}
+        client |= options.pop("client_options", {})
+        retry = {"max_retries": retries, "retry_timeout": 30 * seconds}
+        retry["backoff"] = {"init_backoff": seconds / 10, "max_backoff": 2 * seconds, "base": 2}
+        if given := options.pop("retry_config", None):
+            retry = {**retry, **given, **({} if retries else {"max_retries": 0})}
+        endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
+        if self.family == "s3" and endpoint.startswith("http://"):
+            client.setdefault("allow_http", True)  # it was said, as plainly as can be
+        from_url = driver().store.from_url
+        return from_url(self._url, client_options=client, retry_config=retry, **options)
+
+
+def _check_credentials(scheme: str, where: str, options: Mapping[str, Any]) -> None:
+    """Nobody is asked for credentials who was not named: neither a file nor the network.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if scheme not in _SOURCES or "credential_provider" in options:
+        return
+    start, names, advice = _SOURCES[scheme]
+    known = re.compile(names, re.IGNORECASE)
+    given = [*options, *options.get("config", ())]
+    given += [name for name in os.environ if name.startswith(start)]
+    if not any(known.search(name) for name in given):
+        raise ConfigError(f"no credentials for {where}: {advice}")
+
+
+def _shown(url: str) -> tuple[str, str]:
+    """The family of the URL, and the URL as it may be shown.
+
+    Raises:
+        ConfigError: it is none of an object store.
+    """
+    try:
+        parts = urlsplit(url)
+        secret = parts.password is not None or (parts.username and parts.scheme[:4] != "abfs")
+    except ValueError:
+        raise ConfigError("not an object store's URL: it can't be read") from None
+    family = _FAMILIES.get(parts.scheme)
+    if family is None:
+        raise ConfigError(f"not an object store's URL: {parts.scheme or 'no scheme'}; give s3://…")
+    if secret or parts.query or parts.fragment:
+        raise ConfigError("credentials and options are no part of an object store's URL")
+    if bool(parts.netloc) == (family in ("file", "memory")):
+        raise ConfigError(f"not an object store's URL: {url}; give s3://bucket/prefix or file:///…")
+    if family == "file" and parts.path.strip("/") == "":
+        raise ConfigError(f"not an object store's URL: {url}; name a directory")
+    return family, url.rstrip("/") or url
+
 
 T = TypeVar("T")
 
@@ -54,8 +326,8 @@ class Objects:
 
     def __init__(self, url: str, **options: Any) -> None:
         self.url, self.options = url, options
-        self._backend = Backend(url, options)
-        self._scheme, self._where = self._backend.family, self._backend.shown
+        self._location = _Location(url, options)
+        self._scheme, self._where = self._location.family, self._location.shown
         self.silence = Silence()
         self._probed: str | None = None
         self._opened: tuple[Any, Any] | None = None
@@ -69,7 +341,7 @@ class Objects:
     def _stores(self) -> tuple[Any, Any]:
         """One that tries again, and one that does not, for what must not be done twice."""
         if self._opened is None:
-            self._opened = self._backend.open()
+            self._opened = self._location.open()
         return self._opened
 
     # -- the four verbs ---------------------------------------------------------------------------
