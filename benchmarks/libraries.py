@@ -54,7 +54,7 @@ class Kept(_Session):
 
 def url_of(scheme: str, directory: Path) -> str:
     """A store of this scheme in the directory."""
-    names = {"memory:": "", "sqlite:": f"///{directory}/calls.db", "hdf5:": f"{directory}/calls.h5"}
+    names = {"memory:": "", "sqlite:": f"///{directory}/calls.db", "hdf5:": f"{directory}/results"}
     return scheme + names.get(scheme, f"{directory}/calls")
 
 

@@ -28,7 +28,7 @@ def url_of(kind: str) -> str:
         "embedded": f"./{name}",
         "files": f"files:{name}",
         "sqlite": f"sqlite:///{name}.db",
-        "hdf5": f"hdf5:{name}.h5",
+        "hdf5": f"hdf5:{name}",
         "memory": "memory:",
     }[kind]
 

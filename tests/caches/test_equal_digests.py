@@ -56,15 +56,15 @@ KINDS: dict[str, tuple[Callable[[int], Any], Callable[[Any], Any]]] = {
 }
 
 
-@pytest.fixture(params=["directory", "sqlite", "files", "memory", "hdf5", "apart"])
+@pytest.fixture(params=["directory", "sqlite", "files", "memory", "apart"])
 def opened(request: pytest.FixtureRequest, home: Path) -> Callable[[], Cache]:
     kind = request.param
     if kind == "directory":
         return lambda: wellkept.open(home / "c")
     if kind == "sqlite":
         return lambda: wellkept.open(f"sqlite:///{home}/c.db")
-    if kind in ("files", "hdf5"):
-        return lambda: wellkept.open(f"{kind}:{home}/c")
+    if kind == "files":
+        return lambda: wellkept.open(f"files:{home}/c")
     calls: Memory[bytes] = Memory()
     if kind == "memory":
         return lambda: Cache(calls=calls, values=calls)

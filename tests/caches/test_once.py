@@ -13,7 +13,7 @@ from tests.faults.processes import Child, notes
 
 ROOT = Path(__file__).parents[2]
 KINDS = ["files", "sqlite", "postgresql", "redis"]
-KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("hdf5", "mariadb", "s3")]
+KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("mariadb", "s3")]
 PROCESSES, CALLS = 8, 150
 
 START = """
@@ -26,7 +26,7 @@ from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
 if os.environ["STORE"]:
     options = json.loads(os.environ["OPTIONS"])
-    if os.environ.get("SHARED") and os.environ["STORE"].startswith(("files", "sqlite", "hdf5")):
+    if os.environ.get("SHARED") and os.environ["STORE"].startswith(("files", "sqlite")):
         options["network"] = True  # by hosts: leases are records there
     cache = wellkept.open(os.environ["STORE"], **options)
 if os.environ.get("HOST"):
@@ -88,8 +88,6 @@ def start(request: pytest.FixtureRequest, home: Path) -> Iterator[Start]:
     options: dict[str, str] = {}
     if kind == "files":
         url = f"files:{home / 'files'}"
-    elif kind == "hdf5":
-        url = f"hdf5:{home / 'items.h5'}"
     elif kind == "sqlite":
         url = f"sqlite:///{home / 'items.db'}"
     elif kind == "s3":

@@ -23,14 +23,14 @@ from wellkept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
 from wellkept.stores import Sqlite, stack
 
 KINDS = ["files", "sqlite", "postgresql", "redis", "ssh", "http"]
-KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("hdf5", "mariadb", "s3")]
+KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("mariadb", "s3")]
 LARGE = 30_000
 ROOT = Path(__file__).parents[2]
 
 
 def opened(request: pytest.FixtureRequest, kind: str, home: Path) -> Cache:
-    if kind in ("files", "hdf5"):
-        return wellkept.open(f"{kind}:{home / kind}")
+    if kind == "files":
+        return wellkept.open(f"files:{home / 'files'}")
     if kind == "sqlite":
         Sqlite(home / "items.db").close()  # of items: what is opened is a medium
         return wellkept.open(f"sqlite:///{home / 'items.db'}")

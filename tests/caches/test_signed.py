@@ -38,7 +38,7 @@ def opened(
         "directory": str(home / "c"),
         "sqlite": f"sqlite:///{home}/c.db",
         "files": f"files:{home}/c",
-        "hdf5": f"hdf5:{home}/c.h5",
+        "hdf5": f"hdf5:{home}/h",
         "items": f"files:{home}/zstd",
     }
     if kind == "redis":

@@ -101,10 +101,10 @@ def postgresql(service: Service, url: str) -> Iterator[Small]:
                 admin.execute("DROP TABLESPACE small")
 
 
-@pytest.fixture(params=["files", "sqlite", "hdf5", "postgresql", "mariadb", "redis", "s3"])
+@pytest.fixture(params=["files", "sqlite", "postgresql", "mariadb", "redis", "s3"])
 def small(request: pytest.FixtureRequest, home: Path) -> Iterator[Small]:
     kind = request.param
-    if kind in ("files", "sqlite", "hdf5"):
+    if kind in ("files", "sqlite"):
         with disk(home / "disk", "3m") as place:
             url = (
                 f"sqlite:///{place / 'items.db'}" if kind == "sqlite" else f"{kind}:{place / 'in'}"

@@ -234,18 +234,14 @@ class TestAgreement:
                         assert column == [shown(known[key].arguments, name) for key in found]
 
 
-SERVERS = ["hdf5", "postgresql", "mariadb", "redis"]
+SERVERS = ["postgresql", "mariadb", "redis"]
 
 
 @pytest.fixture(params=[*KINDS, *SERVERS])
 def cache(home: Any, request: pytest.FixtureRequest) -> Iterator[wellkept.Cache]:
     name = request.param
-    if name == "hdf5":
-        made = wellkept.open(f"hdf5:{home / 'h'}")
-    elif name in SERVERS:
-        made = wellkept.open(request.getfixturevalue(f"{name}_url"))
-    else:
-        made = opened(name)
+    server = name in SERVERS
+    made = wellkept.open(request.getfixturevalue(f"{name}_url")) if server else opened(name)
     with made, wellkept.use(made):
         yield made
 

@@ -26,7 +26,7 @@ def same(found: Any, x: int) -> bool:
     return repr(found) == repr(value(x))
 
 
-@pytest.fixture(params=["embedded", "files", "sqlite", "hdf5", "redis", "memory"])
+@pytest.fixture(params=["embedded", "files", "sqlite", "redis", "memory"])
 def url(request: pytest.FixtureRequest, home: Path) -> str:
     if request.param == "sqlite":
         Sqlite(home / "items.db").close()
@@ -36,7 +36,6 @@ def url(request: pytest.FixtureRequest, home: Path) -> str:
     return {
         "embedded": str(home / "far"),
         "files": f"files:{home}/files",
-        "hdf5": f"hdf5:{home}/far.h5",
         "memory": "memory:",
     }[request.param]
 

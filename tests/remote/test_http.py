@@ -16,7 +16,6 @@ PLACES = {
     "default": "./{name}",
     "files": "files:{name}",
     "sqlite": "sqlite:///{name}.db",
-    "hdf5": "hdf5:{name}.h5",
     "memory": "memory:",
 }
 

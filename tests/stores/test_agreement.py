@@ -21,7 +21,16 @@ def test_void_agrees_with_a_dict_that_keeps_nothing() -> None:
 
 def test_none_is_skipped() -> None:
     modules = {target.partition(":")[0].rpartition(".")[2] for target in MEDIA.values()}
-    assert modules == {"memory", "files", "sqlite", "sql", "redis", "objects", "hdf5", *WHERE}
+    assert modules == {
+        "memory",
+        "files",
+        "hdf5_files",
+        "sqlite_items",
+        "sql",
+        "redis",
+        "object_store",
+        *WHERE,
+    }
     for module in modules:
         path = WHERE.get(module, HERE / f"test_{module}.py")
         assert "check_agreement(" in path.read_text(), module

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 import wellkept
-from wellkept import Cache, StoreError, UntrustedSource, keep
-from wellkept.stores import Hdf5
+from wellkept import Cache, StoreError, keep
 from wellkept.stores.filesystem import open_regular
 
 pytestmark = [
@@ -111,22 +110,6 @@ def test_what_is_pending(home: Path, kind: str) -> None:
 
 
 @every
-@pytest.mark.parametrize("end", ["", ".journal", ".locks"])
-def test_hdf5(home: Path, end: str, kind: str) -> None:
-    pytest.importorskip("h5py")
-    store = Hdf5(home / "c.h5")
-    store.put("calls/x", b"content")
-    store._file.close()
-    instead(Path(f"{home / 'c.h5'}{end}"), kind)
-    if end == ".locks":
-        with fresh(f"hdf5:{home / 'c.h5'}") as cache, wellkept.use(cache):
-            assert large(1)[1] == 1
-        return
-    with pytest.raises(StoreError):
-        Hdf5(home / "c.h5").get("calls/x")
-
-
-@every
 def test_named_state(home: Path, kind: str) -> None:
     with fresh(str(home / "c")) as cache:
         wellkept.store("jobs", cache=cache).set("x", 1)
@@ -142,19 +125,3 @@ def test_a_file_is_opened(tmp_path: Path) -> None:
     os.close(fd)
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "none")
-
-
-@pytest.mark.parametrize("path", ["c.h5", "c.h5.journal", "."])
-@pytest.mark.parametrize("mode", [0o722, 0o707])
-def test_an_hdf5_file_that_others_can_write_to(home: Path, path: str, mode: int) -> None:
-    pytest.importorskip("h5py")
-    where = home / "own" / path
-    where.parent.mkdir(exist_ok=True, mode=0o700)
-    (home / "own").mkdir(exist_ok=True, mode=0o700)
-    Hdf5(home / "own" / "c.h5").put("calls/x", b"content")
-    where.chmod(mode)
-    with pytest.raises(UntrustedSource, match="others can write"):
-        Hdf5(home / "own" / "c.h5")
-    with pytest.raises(UntrustedSource, match="others can write"):
-        wellkept.open(f"hdf5:{home / 'own' / 'c.h5'}")
-    assert Hdf5(home / "own" / "c.h5", trust=True).get("calls/x") == b"content"

@@ -10,7 +10,7 @@ import pytest
 import wellkept
 from wellkept import Cache
 from wellkept.stores.byte_store import Near
-from wellkept.stores.hdf5 import Hdf5
+from wellkept.stores.sqlite_items import Sqlite
 
 
 def ones(n: int) -> Any:
@@ -19,15 +19,15 @@ def ones(n: int) -> Any:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Any:
-    pytest.importorskip("h5py")
-    with wellkept.open(f"hdf5:{tmp_path}/x.h5", memory="2 MB") as made:
+    store = Sqlite(tmp_path / "items.db")
+    with Cache(values=store, calls=store, memory="2 MB") as made:
         yield made
 
 
 def reads(cache: Cache) -> list[str]:
     """The keys that are read from the medium from now on."""
     seen: list[str] = []
-    items: Hdf5 = cache.values.items  # type: ignore[attr-defined]  # of a medium
+    items: Sqlite = cache.values.items  # type: ignore[attr-defined]  # of a medium
     get, get_many = items.get, items.get_many
     items.get = lambda key: (seen.append(key), get(key))[1]  # type: ignore[method-assign, func-returns-value]  # a spy
     items.get_many = lambda keys: (seen.extend(k := list(keys)), get_many(k))[1]  # type: ignore[method-assign, func-returns-value]  # a spy
@@ -70,8 +70,8 @@ def test_no_more_is_held_than_the_limit(cache: Cache) -> None:
 
 
 def test_memory_zero_holds_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("h5py")
-    with wellkept.open(f"hdf5:{tmp_path}/x.h5", memory=0) as cache:
+    store = Sqlite(tmp_path / "items.db")
+    with Cache(values=store, calls=store, memory=0) as cache:
         assert cache.backend._near is None
 
 

@@ -21,6 +21,7 @@ from wellkept.errors import (
     AmbiguousDigest,
     ConfigError,
     DecodeError,
+    EncodeError,
     KeptError,
     NotKept,
     StoreError,
@@ -69,6 +70,7 @@ class Keeper:
         self._flushed = time.monotonic()
         self._told: set[str] = set()
         self._evicted: dict[bytes, bytes] = {}
+        self._codec: str = getattr(backend, "codec", "pickle")
         self.is_open = True
         """Until it is closed; one that is used again afterwards opens quietly."""
         self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
@@ -288,7 +290,7 @@ class Keeper:
             StoreError: it can't be written.
         """
         # An exception is kept with its causes beside it, which pickle leaves out.
-        value, digest = encoded(result, codec, compared=state != "failed")
+        value, digest = self._encoded(result, codec, state)
         before = self._evicted.pop(key, digest)
         if before != digest:
             self.counts["drifted"] += 1
@@ -325,6 +327,15 @@ class Keeper:
             entry.fix(result)
             self.tier.advance(step, key, entry)
         return call
+
+    def _encoded(self, result: Any, codec: str, state: str) -> tuple[Value, bytes]:
+        """Return a result encoded as the place has it, where the function left that open."""
+        ours = type(result).__module__.startswith("wellkept.")
+        if codec == "pickle" and self._codec != codec and state == "done" and not ours:
+            # What that codec can't hold exactly is kept as in any other place.
+            with contextlib.suppress(EncodeError):
+                return encoded(result, self._codec, compared=True)
+        return encoded(result, codec, compared=state != "failed")
 
     def forget(self, key: bytes) -> bool:
         """Forget a call; whether it was there.

@@ -12,7 +12,7 @@ from wellkept.stores.base import Creates, Finds, Many, Maps, Paths, Replaces, St
 
 if TYPE_CHECKING:
     from wellkept.stores.files import Files
-    from wellkept.stores.hdf5 import Hdf5
+    from wellkept.stores.hdf5_files import Hdf5
     from wellkept.stores.memory import Memory, Void
     from wellkept.stores.object_store import Objects
     from wellkept.stores.redis import Redis
@@ -47,7 +47,7 @@ __all__ = [
 
 _WHERE = {
     "Files": "files",
-    "Hdf5": "hdf5",
+    "Hdf5": "hdf5_files",
     "Memory": "memory",
     "Objects": "object_store",
     "Redis": "redis",

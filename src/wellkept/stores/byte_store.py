@@ -306,6 +306,9 @@ class CodedValues:
         self._calls = calls
         self._verified: dict[bytes, Any] = {}  # blob: the stamp that its verified bytes had
         self.trusts: Any = None  # as of the medium
+        self.codec: str = getattr(items, "codec", "pickle")
+        """What results are encoded by here unless a function says otherwise; a file format other
+        than pickle stands in a blob, whose bytes have nothing before them."""
 
     def get(self, key: str) -> Value | None:
         found = self.envelope(key)
@@ -360,7 +363,7 @@ class CodedValues:
         """Write a value's large parts; the envelope that names them."""
         names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
         content = list(value.buffers)
-        if len(value.head) > LARGE:
+        if len(value.head) > LARGE or self.is_apart(value):
             content.append(value.head)
             names.append(buffer_digest(value.head))
         if not content:  # nor a trip, or a transaction, for nothing
@@ -374,6 +377,10 @@ class CodedValues:
         ]
         payload = None if len(content) > len(value.buffers) else value.head
         return Envelope(value.codec, payload, tuple(blobs), value.signature)
+
+    def is_apart(self, value: Value) -> bool:
+        """Return whether a value is a file that other tools read, however small it is."""
+        return value.codec == self.codec != "pickle"
 
     def load(self, envelope: Envelope) -> tuple[Buffer, list[Buffer]]:
         """Payload and buffers, each verified and free to be changed.
@@ -494,6 +501,7 @@ class Medium:
         # `Cache(values=…)` would not be where values are.
         self._inline = inline if values is None or values is calls else 0
         self.values = CodedValues(items, calls)
+        self.codec = self.values.codec
         self.calls = CodedCalls(calls, self.values.envelope)
         self.notes = ItemNotes(calls)
         self.locks = locks_for(calls) if locks is None else locks
@@ -610,7 +618,8 @@ class Medium:
 
     def _writing(self, value: Value) -> AbstractContextManager[None]:
         """Until the call names them, nobody collects the items of its value, if it has some."""
-        if isinstance(self.locks, Locks) and (value.buffers or 2 * len(value.head) > self._inline):
+        large = value.buffers or 2 * len(value.head) > self._inline or self.values.is_apart(value)
+        if isinstance(self.locks, Locks) and large:
             return self.locks.writing_blobs()
         return nullcontext()
 

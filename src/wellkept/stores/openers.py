@@ -26,14 +26,20 @@ MEDIA = {
     "s3": "wellkept.stores.object_store:Objects",
     "gs": "wellkept.stores.object_store:Objects",
     "az": "wellkept.stores.object_store:Objects",
-    "hdf5": "wellkept.stores.hdf5:Hdf5",
+    "hdf5": "wellkept.stores.hdf5_files:Hdf5",
     "ssh": "wellkept.remote.ssh:Ssh",
     "https": "wellkept.remote.client:Http",
     "http": "wellkept.remote.client:Http",
 }
 """Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
 
-_EXTRAS = {"redis": "redis", "object_store": "s3", "hdf5": "hdf5", "sql": "sql", "client": "http"}
+_EXTRAS = {
+    "redis": "redis",
+    "object_store": "s3",
+    "hdf5_files": "hdf5",
+    "sql": "sql",
+    "client": "http",
+}
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 """Schemes whose rest is a path, and what such a URL begins with."""
 
