@@ -21,8 +21,8 @@ from queries import Timed, shown, timed
 from tests.services import Service, start_postgresql
 
 import wellkept
-from wellkept.stores.byte_store import pack_call
 from wellkept.stores.callterms import terms_of
+from wellkept.stores.record_format import pack_call
 from wellkept.stores.sql import encoded
 
 

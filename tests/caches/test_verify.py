@@ -239,7 +239,7 @@ def verify_open(cache: Any, root: Path, **options: Any) -> Report:
 
 
 def test_a_newer_format_is_listed_and_left_alone(root: Path) -> None:
-    from wellkept.stores.body import rowid, seal
+    from wellkept.stores.record_format import rowid, seal
 
     with index(root) as c:
         id_, digest, head = c.execute('SELECT id, digest, head FROM "values"').fetchone()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError
-from wellkept.stores.body import seal, unseal
+from wellkept.stores.record_format import seal, unseal
 
 FRAMES = st.builds(
     Envelope,

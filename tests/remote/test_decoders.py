@@ -35,9 +35,8 @@ from wellkept.remote.wire import (
     told,
     unpack,
 )
-from wellkept.stores.body import Body, seal
-from wellkept.stores.byte_store import pack_call, pack_uses
 from wellkept.stores.keyring import Trusts
+from wellkept.stores.record_format import Body, pack_call, pack_uses, seal
 from wellkept.testing import items
 
 KEYS = [items.key(n) for n in range(3)]

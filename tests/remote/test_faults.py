@@ -32,7 +32,7 @@ from wellkept.remote import ssh
 from wellkept.remote.ssh import Piped
 from wellkept.remote.wire import HEADER, REQUEST, pack
 from wellkept.stores import silence
-from wellkept.stores.byte_store import pack_call
+from wellkept.stores.record_format import pack_call
 
 __all__ = ["disk"]
 SHORT = 0.5

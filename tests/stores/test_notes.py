@@ -20,7 +20,7 @@ import wellkept
 from wellkept.errors import ConfigError, StoreError
 from wellkept.stores import Files
 from wellkept.stores.base import Creates, Many, Store
-from wellkept.stores.notes import sealed_note
+from wellkept.stores.record_format import sealed_note
 
 ROOT = Path(__file__).resolve().parents[2]
 DERIVED = ["limited", "filtered", "stack", "layered"]

@@ -15,9 +15,9 @@ import wellkept
 from wellkept.errors import DamagedValue, NewerSchema
 from wellkept.records import Value
 from wellkept.stores import index_tables
-from wellkept.stores.body import Body, rowid, seal, unseal
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import SCHEMA, make
+from wellkept.stores.record_format import Body, rowid, seal, unseal
 
 NAME = blake3(b"name").digest()
 

@@ -26,10 +26,10 @@ from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, StoreE
 from wellkept.records import Call, Digest
 from wellkept.stores.backend import each_call, inner
 from wellkept.stores.base import get_many
-from wellkept.stores.body import BODY_SIZE, rowid
 from wellkept.stores.byte_store import Medium
 from wellkept.stores.collect import Collected, collect_blobs, free_with, without_values
 from wellkept.stores.embedded import Embedded
+from wellkept.stores.record_format import BODY_SIZE, rowid
 from wellkept.stores.stack import Layers
 
 _GONE = "gone/"

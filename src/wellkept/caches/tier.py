@@ -11,7 +11,7 @@ from typing import Any
 
 from wellkept.hashing import SCALARS
 from wellkept.interrupts import Guard
-from wellkept.stores.body import STATES, Body
+from wellkept.stores.record_format import STATES, Body
 
 __all__ = ["FAILED", "Entry", "Tier"]
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from wellkept.codecs import Blob, Envelope, decoder, encode
 from wellkept.errors import ConfigError, DamagedValue, DecodeError, EncodeError
-from wellkept.stores.body import seal, unseal
+from wellkept.stores.record_format import seal, unseal
 
 Data = str | bytes
 """An encoded value: JSON text, or a sealed envelope (see `wellkept.kv.entry`)."""

@@ -26,7 +26,7 @@ from wellkept.errors import DamagedValue, NewerSchema, StoreError
 from wellkept.kv.entry import About, Data, Entry, Logged, Name
 from wellkept.kv.memory_state import Gone, Op, Put, State
 from wellkept.stores.base import Creates, Store
-from wellkept.stores.body import seal, unseal
+from wellkept.stores.record_format import seal, unseal
 
 __all__ = ["ItemsJournal"]
 

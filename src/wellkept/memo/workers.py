@@ -32,7 +32,7 @@ from wellkept.memo.record import hit, record
 from wellkept.memo.stats import Stats
 from wellkept.records import Arguments, Call
 from wellkept.runs.recorder import ENVS, OPEN, note_once
-from wellkept.stores.body import STATES
+from wellkept.stores.record_format import STATES
 
 if TYPE_CHECKING:
     from wellkept.memo.kept import Kept

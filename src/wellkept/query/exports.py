@@ -12,7 +12,7 @@ from wellkept.conditions import Order
 from wellkept.errors import ConfigError
 from wellkept.query.building import path_of
 from wellkept.query.matches import Match, part
-from wellkept.stores.index_tables import read_metadata
+from wellkept.stores.record_format import read_metadata
 
 if TYPE_CHECKING:
     from wellkept.query.matches import Matches

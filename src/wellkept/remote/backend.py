@@ -19,11 +19,11 @@ from wellkept.records import Buffer, Call, Digest, Value
 from wellkept.remote.lease_requests import RemoteLocks
 from wellkept.remote.wire import WireError, pack, write_query
 from wellkept.stores.base import check_key, check_prefix
-from wellkept.stores.body import Body
-from wellkept.stores.byte_store import Near, pack_call, unpack_call
+from wellkept.stores.byte_store import Near
 from wellkept.stores.check import Problem
 from wellkept.stores.filesystem import map_file
 from wellkept.stores.lease_records import WaitItems
+from wellkept.stores.record_format import Body, pack_call, unpack_call
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query

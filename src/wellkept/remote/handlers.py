@@ -27,8 +27,8 @@ from wellkept.remote.wire import (
     uses_of,
 )
 from wellkept.stores.backend import each_call
-from wellkept.stores.byte_store import pack_call, pack_uses, unpack_body, unpack_call
 from wellkept.stores.leases import DEAD
+from wellkept.stores.record_format import pack_call, pack_uses, unpack_body, unpack_call
 
 
 class Holding:

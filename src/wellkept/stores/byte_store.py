@@ -6,8 +6,6 @@ is asked of the medium each time, before anything is taken from here.
 
 from __future__ import annotations
 
-import json
-import struct
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,13 +20,23 @@ from wellkept.hashing import buffer_digest
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer, Call, Digest, Value
 from wellkept.stores.base import Creates, Replaces, Store, delete_many, get_many, put_many
-from wellkept.stores.body import BODY_SIZE, STATES, Body, seal, unseal
 from wellkept.stores.callterms import terms_of
-from wellkept.stores.index_tables import arguments_text, read_arguments
 from wellkept.stores.lease_records import locks_for
 from wellkept.stores.leases import Locks
 from wellkept.stores.memory import Memory
 from wellkept.stores.notes import ItemNotes
+from wellkept.stores.record_format import (
+    _SEAL,
+    Body,
+    pack_call,
+    pack_uses,
+    seal,
+    unpack_body,
+    unpack_call,
+    unpack_uses,
+    unseal,
+    value_key,
+)
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -95,126 +103,8 @@ class Near:
 INLINE = LARGE
 """Envelopes of at most this many bytes travel with their call."""
 
-_VERSION = 2
-_ELSEWHERE = 1  # the envelope has an item of its own, by its digest alone
-_NAMED = 2  # the envelope has an item of its own, by its digest and seal
-_SEAL = 16
-_HEAD = struct.Struct("<2sBB")
-_LENGTH = struct.Struct("<I")
 _PAGE = 200  # records that are read at once
 _VERIFIED = 100_000  # blobs whose stamps are remembered
-
-
-def pack_call(call: Call, envelope: bytes, value: str = "") -> bytes:
-    """The item of a call, whose envelope is empty where it has an item of its own, or none.
-
-    Args:
-        value: the key of that item.
-    """
-    version, flags = 1, 0
-    if value:
-        _, _, name = value.partition(".")
-        version, flags = (_VERSION, _NAMED) if name else (1, _ELSEWHERE)
-        envelope = bytes.fromhex(name)
-    rest = {
-        "function": call.function,
-        "code": call.code,
-        "arguments": arguments_text(call),
-        "metadata": dict(call.metadata),
-    }
-    content = b"".join(
-        (
-            _HEAD.pack(b"kc", version, flags),
-            Body.of(call).pack(),
-            _LENGTH.pack(len(envelope)),
-            envelope,
-            json.dumps(rest).encode(),
-        )
-    )
-    return seal(call.key.raw, content)
-
-
-def unpack_body(key: bytes, item: bytes) -> tuple[Body, Envelope | None, bytes]:
-    """Body, envelope if it is in the item, and the JSON of the rest.
-
-    Raises:
-        DamagedValue: the item is not what was written under this key.
-        DecodeError: a newer wellkept wrote it.
-    """
-    content = unseal(key, bytes(item))
-    try:
-        magic, version, flags = _HEAD.unpack_from(content)
-        if magic != b"kc":
-            raise DamagedValue("an item is not a call's")
-        if version > _VERSION:
-            raise DecodeError(
-                f"a newer wellkept wrote this call (format {version}): upgrade wellkept"
-            )
-        at = _HEAD.size
-        body = Body.unpack(content[at : at + BODY_SIZE])
-        (length,) = _LENGTH.unpack_from(content, at + BODY_SIZE)
-    except struct.error as error:
-        raise DamagedValue("a call's item is cut short") from error
-    at += BODY_SIZE + _LENGTH.size
-    held = length and not flags & _NAMED
-    envelope = Envelope.unpack(content[at : at + length]) if held else None
-    return body, envelope, content[at + length :]
-
-
-def value_key(item: bytes) -> str:
-    """The key of the item that has the result of a call, whose own item was verified; empty where
-    the result is in that, or was thrown away.
-    """
-    if item[_SEAL : _SEAL + 2] != b"kc":
-        item = bytes(decompress(item))
-    _, _, flags = _HEAD.unpack_from(item, _SEAL)
-    at = _SEAL + _HEAD.size
-    result = f"values/{item[at : at + 32].hex()}"
-    if not flags & _NAMED:
-        return result if flags & _ELSEWHERE else ""
-    at += BODY_SIZE + _LENGTH.size
-    return f"{result}.{item[at : at + _SEAL].hex()}"
-
-
-def unpack_call(key: str, item: bytes, counted: bytes | None = None) -> Call:
-    """The record of a call, with its item of uses; raises as `unpack_body`."""
-    body, _, rest = unpack_body(bytes.fromhex(key), item)
-    try:
-        known = json.loads(rest)
-        uses, used = unpack_uses(counted)
-        return Call(
-            key=Digest(key),
-            function=known["function"],
-            code=known["code"],
-            arguments=read_arguments(known["arguments"]),
-            result=Digest.of(body.result),
-            state=STATES[body.state],
-            created=body.created,
-            seconds=body.seconds,
-            size=body.size,
-            expires=None if body.expires == float("inf") else body.expires,
-            uses=uses,
-            used=used,
-            metadata=known["metadata"],
-        )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DamagedValue("a call's item can't be read") from error
-
-
-def pack_uses(uses: int, used: float) -> bytes:
-    """The item that says how often and when last a call was used."""
-    return json.dumps({"uses": uses, "used": used}).encode()
-
-
-def unpack_uses(item: bytes | None) -> tuple[int, float | None]:
-    """What `pack_uses` wrote; counts are not worth an error."""
-    if item is not None:
-        try:
-            known = json.loads(item)
-            return int(known["uses"]), float(known["used"])
-        except (ValueError, KeyError, TypeError):
-            pass
-    return 0, None
 
 
 class CodedCalls:

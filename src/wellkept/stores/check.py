@@ -27,12 +27,12 @@ from wellkept.hashing import buffer_digest
 from wellkept.hashing.buffers import new_hasher
 from wellkept.records import Digest
 from wellkept.stores.base import Store, get_many
-from wellkept.stores.body import unseal
-from wellkept.stores.byte_store import Medium, unpack_body, unpack_call, value_key
+from wellkept.stores.byte_store import Medium
 from wellkept.stores.collect import collect_blobs, referenced, references, set_aside, unreferenced
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import CallRow, ValueRow, scan
 from wellkept.stores.query_index import forget
+from wellkept.stores.record_format import unpack_body, unpack_call, unseal, value_key
 from wellkept.stores.salvage import put_away, salvage
 
 _YOUNG = 3600.0  # seconds for which a blob that nothing references is no problem

@@ -23,12 +23,12 @@ from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DecodeError, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.stores.base import delete_many, get_many
-from wellkept.stores.body import BODY_SIZE, unseal
 from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import scan
 from wellkept.stores.lease_records import ItemLocks
 from wellkept.stores.leases import Locks
+from wellkept.stores.record_format import BODY_SIZE, unseal
 
 _SEAL = 16
 _SALVAGED, _DAMAGED = ".salvaged-", ".damaged-"

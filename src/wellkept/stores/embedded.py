@@ -20,12 +20,20 @@ from wellkept.errors import ConfigError, DamagedValue, StoreError, UntrustedSour
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Metadata, Value
 from wellkept.stores.blobs import Blobs
-from wellkept.stores.body import BODY_SIZE, INLINE, Body, rowid, seal, unseal
-from wellkept.stores.index_tables import arguments_text, make
+from wellkept.stores.index_tables import make
 from wellkept.stores.lease_records import NetworkLocks
 from wellkept.stores.leases import Locks
 from wellkept.stores.notes import IndexNotes
 from wellkept.stores.query_index import Listing
+from wellkept.stores.record_format import (
+    BODY_SIZE,
+    INLINE,
+    Body,
+    arguments_text,
+    rowid,
+    seal,
+    unseal,
+)
 from wellkept.stores.shelves import Calls, Values
 from wellkept.stores.sqlite_file import Database, Token
 

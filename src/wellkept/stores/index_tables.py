@@ -14,15 +14,21 @@ import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, Literal
 
 from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue, NewerSchema
-from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
-from wellkept.records import Argument, Arguments, Call, Digest
-from wellkept.stores.body import BODY_SIZE, STATES, Body, rowid, unseal
+from wellkept.records import Argument, Call, Digest
+from wellkept.stores.record_format import (
+    BODY_SIZE,
+    STATES,
+    Body,
+    read_arguments,
+    read_metadata,
+    rowid,
+    unseal,
+)
 from wellkept.stores.sqlite_file import Database
 
 _KEYED = ("deep:", "deep2:", "code:", "version:")  # codes that keys carry; `none` is another
@@ -250,100 +256,6 @@ UPDATE calls SET value = NULL WHERE value IS NOT NULL AND (
   value IN (SELECT value FROM calls WHERE value IS NOT NULL GROUP BY value HAVING count(*) > 1)
   OR size <> (SELECT v.size FROM "values" v WHERE v.id = calls.value));
 """
-
-
-def arguments_text(call: Call) -> str:
-    """As JSON: `[name, value]` for a shown scalar, whose digest follows from it, and otherwise
-    `[name, null, digest]`.
-    """
-    rows = []
-    given = call.arguments
-    if type(given) is Arguments:
-        for name, value, raw in given.items_given:
-            rows.append(
-                f"[{_quote(name)},{_scalar(value)}]"
-                if given.shown(value)
-                else f'[{_quote(name)},null,"{raw.hex()}"]'
-            )
-        return f"[{','.join(rows)}]"
-    for name, (digest, value, shown) in given.items():
-        rows.append(
-            f"[{_quote(name)},{_scalar(value)}]" if shown else f'[{_quote(name)},null,"{digest}"]'
-        )
-    return f"[{','.join(rows)}]"
-
-
-def _scalar(value: Any) -> str:
-    kind = type(value)
-    if kind is int or kind is float:
-        return repr(value)  # a third of what json.dumps takes, and the same text
-    if kind is str:
-        return _quote(value)
-    return json.dumps(value)
-
-
-class ReadArguments(Mapping[str, Argument]):
-    """Arguments as they were written; the digest of a shown one is made when it is looked at."""
-
-    __slots__ = ("_items",)
-
-    def __init__(self, items: dict[str, Any]) -> None:
-        self._items = items
-
-    def __getitem__(self, name: str) -> Argument:
-        found = self._items[name]
-        if type(found) is not Argument:
-            found = self._items[name] = Argument(Digest.of(digest_bytes(found[1])), found[1], True)
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)
-
-
-def read_arguments(text: str) -> Mapping[str, Argument]:
-    """What `arguments_text` wrote.
-
-    Raises:
-        DamagedValue: it is not.
-    """
-    try:
-        return ReadArguments({_name(item[0]): _item(item) for item in json.loads(text)})
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise DamagedValue("a call's arguments are damaged") from error
-
-
-def read_metadata(text: Any) -> dict[str, Any]:
-    """A call's metadata; of damaged text nothing, as nothing relies on it."""
-    try:
-        found = json.loads(text) if text else {}
-    except (ValueError, TypeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _name(found: Any) -> str:
-    if type(found) is not str:
-        raise TypeError
-    return found
-
-
-def _item(item: list[Any]) -> Any:
-    if len(item) == 2 and type(item[1]) in _SCALARS:
-        return item
-    _, _, digest = item
-    return Argument(Digest(digest))
-
-
-_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def make(c: sqlite3.Connection) -> None:

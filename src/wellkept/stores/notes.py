@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wellkept.errors import DamagedValue, StoreError
-from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer
 from wellkept.stores.base import (
     Creates,
@@ -23,7 +22,7 @@ from wellkept.stores.base import (
     get_many,
     put_many,
 )
-from wellkept.stores.body import seal, unseal
+from wellkept.stores.record_format import sealed_note, unsealed_note
 
 if TYPE_CHECKING:
     from wellkept.stores.sqlite_file import Database
@@ -44,22 +43,6 @@ _SOME = 500  # keys in a statement
 
 class Notes(Store[bytes], Creates[bytes], Many, Protocol):
     """What every place has as `notes`. `create` is atomic where the medium's is."""
-
-
-def sealed_note(key: str, item: Buffer) -> bytes:
-    """A note as it is stored."""
-    return seal(buffer_digest(check_key(key).encode()), bytes(item))
-
-
-def unsealed_note(key: str, stored: Any) -> bytes | None:
-    """The note, or None where nothing is stored, or not what was sealed under this key."""
-    if stored is None:
-        return None
-    try:
-        content = bytes(stored) if isinstance(stored, (bytearray, memoryview)) else stored
-        return unseal(buffer_digest(key.encode()), content)
-    except DamagedValue:
-        return None
 
 
 class IndexNotes:

@@ -19,9 +19,9 @@ from wellkept.errors import DecodeError
 from wellkept.stores.collect import salvaged_name
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import CallRow, ValueRow, make
-from wellkept.stores.notes import unsealed_note
 from wellkept.stores.pages import Pages
 from wellkept.stores.query_index import forget
+from wellkept.stores.record_format import unsealed_note
 
 __all__ = ["Salvaged", "put_away", "salvage"]
 

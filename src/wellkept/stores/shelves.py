@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.records import Call, Digest, Value
-from wellkept.stores.body import BODY_SIZE, Body, rowid, seal, unseal
 from wellkept.stores.index_tables import call_row
+from wellkept.stores.record_format import BODY_SIZE, Body, rowid, seal, unseal
 from wellkept.stores.sqlite_file import Database
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from wellkept.stores.body import BODY_SIZE
 from wellkept.stores.collect import set_aside
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import CallRow
+from wellkept.stores.record_format import BODY_SIZE
 
 __all__ = ["FunctionRow", "calls_of", "disk", "functions", "totals"]
 

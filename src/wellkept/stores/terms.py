@@ -13,8 +13,9 @@ from wellkept.errors import ConfigError, DamagedValue, DecodeError
 from wellkept.records import Call
 from wellkept.stores.backend import ordered, scan
 from wellkept.stores.base import Term, get_many
-from wellkept.stores.byte_store import CodedCalls, unpack_call
+from wellkept.stores.byte_store import CodedCalls
 from wellkept.stores.callterms import terms_wanted
+from wellkept.stores.record_format import unpack_call
 
 _AFTER_TEXT = b""
 _STORED = (str, int, float, bytes)
