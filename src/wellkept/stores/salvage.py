@@ -8,73 +8,146 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wellkept._process import part_name
 from wellkept.codecs import Blob, Envelope
-from wellkept.errors import DecodeError
+from wellkept.errors import DecodeError, StoreError
 from wellkept.stores.collect import salvaged_name
 from wellkept.stores.embedded import Embedded
+from wellkept.stores.filesystem import open_regular
 from wellkept.stores.index_tables import CallRow, ValueRow, make
-from wellkept.stores.pages import Pages
 from wellkept.stores.query_index import forget
 from wellkept.stores.record_format import unsealed_note
 
 __all__ = ["Salvaged", "put_away", "salvage"]
 
 _BATCH = 500  # rows a transaction
+_PAGE = 4096  # bytes of a page of an index
 _LONGEST = 200  # characters of a note's key
 
 
 class Salvaged(NamedTuple):
-    """What was taken over, and how many pages could not be read."""
+    """How much was taken over."""
 
     calls: int
     values: int
-    lost_pages: int
-
-
-class Layout(NamedTuple):
-    """Where the tables of an index that nothing happened to have their roots and columns."""
-
-    roots: dict[str, int]
-    columns: dict[str, list[str]]
-
-    @classmethod
-    def of_schema(cls) -> Layout:
-        c = sqlite3.connect(":memory:", isolation_level=None)
-        with contextlib.closing(c):
-            make(c)
-            query = "SELECT name, rootpage FROM sqlite_master WHERE type = 'table'"
-            roots = dict(c.execute(query).fetchall())
-            columns = {
-                name: [row[1] for row in c.execute(f'PRAGMA table_info("{name}")')]
-                for name in roots
-            }
-        return cls(roots, columns)
 
 
 class Found:
-    """The rows of a file, by table."""
+    """The rows of a file that something happened to: SQLite reads them, and is led round what it can't.
 
-    def __init__(self, pages: Pages) -> None:
-        layout = Layout.of_schema()
-        self._pages, self._columns = pages, layout.columns
-        roots = layout.roots | {k: v for k, v in pages.roots().items() if k in layout.roots}
-        pages.lost = 0  # of pages with rows only
-        seen = {1}
-        self._leaves = {name: pages.leaves(roots[name], seen) for name in _TABLES}
-        self._strays = pages.strays(seen) if pages.lost else []
+    Nothing here can tell a flipped bit inside a row: whoever reads the rows verifies them.
+    """
+
+    def __init__(self, c: sqlite3.Connection, columns: dict[str, list[str]], pages: int) -> None:
+        self._connection, self._columns = c, columns
+        # Row numbers are parts of digests, so a page holds about as wide a range as another. Within
+        # less than half of that there is nothing to be found between two pages that can't be read.
+        self._step = 2**64 // (2 * pages)
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        """The rows of a table as dicts by column (text is bytes), and what may be some."""
+        """Give the rows of a table as dicts by column; text is bytes."""
         columns = self._columns[table]
-        for rowid, row in self._pages.rows(self._leaves[table] + self._strays):
+        for number, *row in self._readable(table):
             if len(row) == len(columns):
-                yield dict(zip(columns, row, strict=True)) | {"id": rowid}
+                yield dict(zip(columns, row, strict=True)) | {"id": number}
+
+    def _readable(self, table: str) -> Iterator[tuple[Any, ...]]:
+        """Give the rows from both ends of a range up to what can't be read, then those of its halves."""
+        ranges = [(-(2**63), 2**63 - 1)]
+        while ranges:
+            low, high = ranges.pop()
+            for order in ("ASC", "DESC"):
+                query = (
+                    f'SELECT rowid, * FROM "{table}" WHERE rowid BETWEEN ? AND ? '
+                    f"ORDER BY rowid {order}"
+                )
+                try:
+                    for row in self._connection.execute(query, (low, high)):
+                        # A damaged tree may give what was not asked for, or go round in circles.
+                        if type(row[0]) is not int or not low <= row[0] <= high:
+                            break
+                        yield row
+                        low, high = (row[0] + 1, high) if order == "ASC" else (low, row[0] - 1)
+                    else:
+                        high = low - 1
+                except (sqlite3.Error, MemoryError, OverflowError):
+                    continue
+            if high - low > self._step:
+                middle = (low + high) // 2
+                ranges += [(middle + 1, high), (low, middle)]
+
+
+@contextlib.contextmanager
+def _opened(path: Path, scratch: Path) -> Iterator[Found | None]:
+    """Open a file that was set aside; None where SQLite can't, not even with a first page that is sound.
+
+    Raises:
+        StoreError: the file system refuses.
+    """
+    copy = scratch / part_name()
+    with contextlib.ExitStack() as stack:
+        try:
+            os.close(open_regular(path))
+            pages = max(1, path.stat().st_size // _PAGE)
+            first, columns = _sound_index()
+            c = stack.enter_context(contextlib.closing(_connection(path)))
+            if not _has_tables(c):
+                # Where the tables are stands in the first page, and is the same in every index.
+                stack.callback(_remove, copy)
+                shutil.copyfile(path, copy)
+                if (log := Path(f"{path}-wal")).is_file():
+                    shutil.copyfile(log, f"{copy}-wal")
+                with copy.open("r+b") as file:
+                    file.write(first)
+                c = stack.enter_context(contextlib.closing(_connection(copy)))
+        except OSError as error:
+            raise StoreError(f"can't read {path}: {error}") from error
+        yield Found(c, columns, pages) if _has_tables(c) else None
+
+
+def _remove(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            Path(f"{path}{end}").unlink()
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    c = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    c.text_factory = bytes
+    return c
+
+
+def _has_tables(c: sqlite3.Connection) -> bool:
+    try:
+        found = c.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    except sqlite3.Error:
+        return False
+    return {b"calls", b"values"} <= {name for (name,) in found}
+
+
+def _sound_index() -> tuple[bytes, dict[str, list[str]]]:
+    """Return the first page of an index that nothing happened to, and the columns of its tables."""
+    c = sqlite3.connect(":memory:", isolation_level=None)
+    with contextlib.closing(c):
+        c.execute(f"PRAGMA page_size = {_PAGE}")
+        make(c)
+        columns = {
+            table: [row[1] for row in c.execute(f'PRAGMA table_info("{table}")')]
+            for table in _TABLES
+        }
+        first = bytearray(c.serialize()[:_PAGE])
+    # A page count that was not written together with the last change does not count (section 1.3.8 of
+    # the format): the size of the file does.
+    first[92:96] = b"\xff" * 4
+    return bytes(first), columns
 
 
 def salvage(
@@ -85,8 +158,9 @@ def salvage(
     Raises:
         StoreError: it can't be read, or the store not be written.
     """
-    with Pages(path) as pages:
-        found = Found(pages)
+    with _opened(path, store.root / "tmp") as found:
+        if found is None:
+            return Salvaged(0, 0)
         done = {"values": 0, "calls": 0}
         for table, rows in (("values", _values(found)), ("calls", _calls(found))):
             while batch := list(itertools.islice(rows, _BATCH)):
@@ -97,7 +171,7 @@ def salvage(
                 if progress:
                     progress(f"salvaging {table}", done[table], 0)
         _notes(store, found)
-        return Salvaged(done["calls"], done["values"], pages.lost)
+        return Salvaged(done["calls"], done["values"])
 
 
 def put_away(path: Path, *, discard: bool) -> None:
