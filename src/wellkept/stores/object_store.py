@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import importlib
 import importlib.machinery
@@ -10,18 +9,15 @@ import importlib.util
 import io
 import os
 import re
-import sys
-import tempfile
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from wellkept._process import Instances
 from wellkept.errors import ConfigError, StoreError
 from wellkept.interrupts import undisturbed
 from wellkept.records import Buffer
@@ -89,99 +85,41 @@ def _without(text: str, secrets: list[str]) -> str:
     return re.sub(r"(?i)([?&](?:sig|x-amz-[a-z-]+|token)=)[^&\s\"]+", r"\1…", text)
 
 
-_NATIVE = "obstore._obstore"
-
-_lock = threading.Lock()
-_loaded: Any = None
-_inherited = False
-_library = ""  # the installed file; a copy's `__file__` is gone by the time it is copied again
+_driver: Any = None
+_driver_of = 0
+"""The process that loaded it."""
 
 
 def driver() -> Any:
-    """The package `obstore`, usable in this process.
+    """Return the package `obstore`, usable in this process.
 
     Raises:
         ConfigError: it is not installed.
+        StoreError: this process was forked from one that had loaded it.
     """
-    if _loaded is None:
+    if _driver is None:
         undisturbed(_load)
-    return _loaded
+    if _driver_of != os.getpid():
+        # Its native part has threads that are not in the child: a call would wait for them for ever.
+        raise StoreError(
+            "an object store can't be used in a process that was forked from one that had opened such "
+            'a store: start processes with multiprocessing.get_context("spawn") or "forkserver" '
+            "(ProcessPoolExecutor(mp_context=…)), or open the store in the children only"
+        )
+    return _driver
 
 
 def _load() -> None:
-    global _loaded, _library
-    with _lock:
-        if _loaded is not None:
-            return
-        try:
-            with _copied(_library) if _inherited else contextlib.nullcontext():
-                loaded = importlib.import_module("obstore")
-                importlib.import_module("obstore.store")
-                importlib.import_module("obstore.exceptions")
-        except ImportError as error:
-            raise ConfigError("object stores need obstore: pip install 'wellkept[s3]'") from error
-        _library = _library or str(sys.modules[_NATIVE].__file__)
-        _loaded = loaded
-
-
-@contextlib.contextmanager
-def _copied(library: str) -> Iterator[None]:
-    """Within it, importing obstore gives it anew, with a native library of its own."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "obstore"]:
-        del sys.modules[name]
-    content = Path(library).read_bytes()
-    with _file(content) as path:
-        finder = _Finder(path)
-        sys.meta_path.insert(0, finder)
-        try:
-            yield
-        finally:
-            sys.meta_path.remove(finder)
-
-
-class _Finder:
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: Any = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != _NATIVE:
-            return None
-        loader = importlib.machinery.ExtensionFileLoader(name, self._path)
-        return importlib.util.spec_from_file_location(name, self._path, loader=loader)
-
-
-@contextlib.contextmanager
-def _file(content: bytes) -> Iterator[str]:
-    """A file to load from: another one than the parent's, or the loader would give its library."""
-    with contextlib.ExitStack() as stack:
-        try:
-            fd = os.memfd_create("obstore")
-            stack.callback(os.close, fd)
-            with open(fd, "wb", closefd=False) as file:
-                file.write(content)
-            # By process number: the dynamic loader knows a library by its path, and a grandchild
-            # has its parent's copy under that parent's.
-            path = f"/proc/{os.getpid()}/fd/{fd}"
-            os.stat(path)  # noqa: PTH116  a descriptor, not a path of anybody's
-        except (AttributeError, OSError):
-            made = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".so"))
-            made.write(content)
-            made.flush()
-            path = made.name
-        yield path
-
-
-def _forget_driver() -> None:
-    global _lock, _loaded, _inherited
-    _lock = threading.Lock()
-    if _loaded is not None:
-        _loaded, _inherited = None, True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_driver)
+    global _driver, _driver_of
+    try:
+        loaded = importlib.import_module("obstore")
+        importlib.import_module("obstore.store")
+        importlib.import_module("obstore.exceptions")
+    except ImportError as error:
+        raise ConfigError("object stores need obstore: pip install 'wellkept[s3]'") from error
+    # The process first: who finds the driver in another thread looks at it next.
+    _driver_of = os.getpid()
+    _driver = loaded
 
 
 _FAMILIES = {"s3": "s3", "s3a": "s3", "gs": "gs", "az": "az", "azure": "az", "abfs": "az"}
@@ -336,7 +274,7 @@ class Objects:
         ):  # a directory has none, and `isinstance(store, Replaces)` says so
             self.replace = self._replace
         self._stores()
-        _all.add(self)
+        _stores.add(self)
 
     def _stores(self) -> tuple[Any, Any]:
         """One that tries again, and one that does not, for what must not be done twice."""
@@ -648,15 +586,13 @@ def _before(start: str) -> str:
     return start[:-1] + _ORDER[_ORDER.index(start[-1]) - 1] + "~"
 
 
-_all: weakref.WeakSet[Objects] = weakref.WeakSet()
 _left: list[Any] = []
 
 
-def _after_fork() -> None:
-    for store in list(_all):
-        _left.append(store._opened)  # to end it would need the threads that are not here
-        store._opened = None
+def _leave(store: Objects) -> None:
+    # To end what was opened would take the threads that are not in the child.
+    _left.append(store._opened)
+    store._opened = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_stores = Instances[Objects](in_child=_leave)

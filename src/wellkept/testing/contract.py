@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import pytest
 
-from wellkept.errors import DecodeError
+from wellkept.errors import DecodeError, StoreError
 from wellkept.stores.base import Creates
 from wellkept.testing import items
 
@@ -96,12 +96,14 @@ class StoreContract:
     and after it was closed, in this process and in others."""
     pickles: ClassVar[bool] = False
     """Whether a pickled store opens the same place."""
+    forks: ClassVar[bool] = True
+    """Whether a forked process can use the store; one that can't has to be refused with `StoreError`."""
     large: ClassVar[int] = 3_000_000
     """Bytes of the largest item that is tried."""
 
     # -- what a subclass says ---------------------------------------------------------------------
 
-    def make(self, backend: Path) -> Any:
+    def make(self, place: Path) -> Any:
         """Your store, in an empty directory; called again, the same store opened a second time."""
         raise NotImplementedError("say how your store is made: def make(self, place)")
 
@@ -337,6 +339,15 @@ class StoreContract:
         if not hasattr(os, "fork"):
             pytest.skip("there is no fork here")
         mine = self.put(keeping, items.key(1), 1)
+        if not self.forks:
+
+            def refused() -> None:
+                with pytest.raises(StoreError):
+                    keeping.get(items.key(1))
+
+            assert in_fork(refused) == 0, "it is not refused in a forked process; see the output"
+            self.check(keeping, items.key(1), mine)
+            return
 
         def child() -> None:
             self.check(keeping, items.key(1), mine)  # the inherited one must do
