@@ -7,25 +7,15 @@ No comments, formatting, docstrings or positions; the same text under every Pyth
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from .loaded import Space, is_current, lines
-
-__all__ = [
-    "constant",
-    "definition",
-    "dump",
-    "is_ours",
-    "lines_of",
-    "merged",
-    "normal_text",
-    "statement",
-]
 
 _HEADER = re.compile(r"\s*(async\s+)?def\s")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -255,74 +245,150 @@ def _is_kept(value: Any) -> bool:
 
 
 def dump(node: Any, annotations: bool = False) -> str:
-    """A tree as text: class names and fields that are not empty."""
-    return "".join(_pieces(node, annotations, in_class=False))
+    """Return a tree as text: class names and fields that are not empty."""
+    writer = _Whole(annotations)
+    writer.write(node, None)
+    return "".join(writer.out)
 
 
-def _pieces(node: Any, annotations: bool, in_class: bool) -> Iterator[str]:
-    if isinstance(node, ast.Constant):
-        yield f"Constant({constant(node.value)})"
-        return
-    if isinstance(node, ast.JoinedStr):
-        node = ast.JoinedStr(values=merged(node.values))
-    elif isinstance(node, ast.AnnAssign) and not in_class and not annotations:
-        if node.value is not None and isinstance(node.target, ast.Name):
-            node = ast.Assign(targets=[node.target], value=node.value)
+class Text:
+    """Writes a tree as text: the class of each node, and its fields that are not empty.
+
+    The text of a function's own code and that of its deep identity (`code.normalize`) have these rules in
+    common; each adds handlers for the kinds of nodes that it writes otherwise.
+    """
+
+    handlers: ClassVar[dict[type, Callable[..., Any]]] = {}
+
+    def __init__(self) -> None:
+        self.out: list[Any] = []
+
+    def write(self, node: ast.AST, scope: Any) -> None:
+        handler = self.handlers.get(type(node))
+        if handler is None:
+            self.plain(node, scope)
         else:
-            bare: Any = None
-            node = ast.AnnAssign(node.target, bare, node.value, node.simple)
-    yield type(node).__name__
-    yield "("
-    for name, value in ast.iter_fields(node):
-        if name in _SKIPPED or value is None or value == []:
-            continue
-        if not annotations and _is_annotation(node, name):
-            continue
-        if name == "body" and isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-            value = _without_docstring(value)
-        if name == "format_spec" and isinstance(value, ast.JoinedStr) and not merged(value.values):
-            continue
-        yield name
-        yield "="
-        inside = isinstance(node, ast.ClassDef)
-        if isinstance(value, list):
-            yield "["
+            handler(self, node, scope)
+
+    def plain(self, node: ast.AST, scope: Any, without: tuple[str, ...] = ()) -> None:
+        """Write a node by its class and the fields that are not empty."""
+        kind = type(node)
+        head, fields = _fields.get(kind) or _fields_of(kind)
+        out = self.out
+        out.append(head)
+        if not fields:
+            return
+        for name, label in fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name in without:
+                continue
+            if isinstance(value, ast.AST):
+                out.append(label)
+                self.write(value, scope)
+                out.append(",")
+            else:
+                self.field(name, value, scope)
+        out.append(")")
+
+    def field(self, name: str, value: Any, scope: Any) -> None:
+        out = self.out
+        if isinstance(value, (list, tuple)):
+            out.append(f"{name}=[")
             for item in value:
                 if isinstance(item, ast.AST):
-                    yield from _pieces(item, annotations, inside)
+                    self.write(item, scope)
                 else:
-                    yield "~" if item is None else ascii(item)
-                yield ","
-            yield "]"
-        elif isinstance(value, ast.AST):
-            yield from _pieces(value, annotations, inside)
+                    out.append("~" if item is None else ascii(item))
+                out.append(",")
+            out.append("],")
         else:
-            yield ascii(value)
-        yield ","
-    yield ")"
+            out.append(f"{name}={value!a},")
+
+    def literal(self, node: ast.Constant, scope: Any) -> None:
+        value = node.value
+        # Decimal digits have a limit, and `repr` asks the Unicode version what can be printed.
+        shown = hex(value) if type(value) is int else ascii(value)
+        self.out.append(f"Constant({shown})")
+
+    def formatted(self, node: ast.FormattedValue, scope: Any) -> None:
+        spec: Any = node.format_spec
+        empty = isinstance(spec, ast.JoinedStr) and not merged(spec.values)
+        self.plain(node, scope, without=("format_spec",) if empty else ())
+
+    def unannotated(self, node: ast.AnnAssign, scope: Any) -> None:
+        """Write an assignment as if it had no annotation."""
+        if node.value is not None and isinstance(node.target, ast.Name):
+            self.plain(ast.Assign(targets=[node.target], value=node.value), scope)
+        else:
+            self.plain(node, scope, without=("annotation",))
 
 
-def _is_annotation(node: ast.AST, name: str) -> bool:
-    return (name == "annotation" and isinstance(node, ast.arg)) or (
-        name in ("returns", "type_params") and isinstance(node, _FUNCTIONS)
-    )
+_Fields = tuple[str, tuple[tuple[str, str], ...]]
+_fields: dict[type, _Fields] = {}
 
 
-def _without_docstring(body: list[Any]) -> list[Any]:
-    first = body[0] if body else None
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
-        return body[1:]
-    return body
+def _fields_of(kind: type[ast.AST]) -> _Fields:
+    """Return what a node's text begins with, and its fields."""
+    names = tuple((name, f"{name}=") for name in kind._fields if name not in _SKIPPED)
+    found = _fields[kind] = f"{kind.__name__}({'' if names else ')'}", names
+    return found
 
 
-def constant(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return hex(value)  # decimal digits have a limit
-    return ascii(value)  # repr asks the Unicode version what can be printed
+class _Whole(Text):
+    """A tree with all names that it has; the scope is the class whose body is written, or None.
+
+    Args:
+        annotations: whether something may read them.
+    """
+
+    def __init__(self, annotations: bool) -> None:
+        super().__init__()
+        self._annotations = annotations
+
+    def write(self, node: ast.AST, scope: Any) -> None:
+        # What stands in an `if` of a class's body is not directly in it.
+        super().write(node, scope if type(node) is ast.AnnAssign else None)
+
+    def joined(self, node: ast.JoinedStr, scope: Any) -> None:
+        self.plain(ast.JoinedStr(values=merged(node.values)), None)
+
+    def assigned(self, node: ast.AnnAssign, scope: Any) -> None:
+        if self._annotations or scope is not None:
+            self.plain(node, None)
+        else:
+            self.unannotated(node, None)
+
+    def argument(self, node: ast.arg, scope: Any) -> None:
+        self.plain(node, None, without=() if self._annotations else ("annotation",))
+
+    def definition(self, node: Any, scope: Any) -> None:
+        bare = copy.copy(node)  # the tree is read again elsewhere
+        # Nothing but a docstring is written as an empty list: that an empty tuple is, and is not left out.
+        bare.body = body_of(node)[1] or ()
+        if isinstance(node, ast.ClassDef):
+            self.plain(bare, node)
+        else:
+            self.plain(bare, None, without=() if self._annotations else ("returns", "type_params"))
+
+    handlers: ClassVar[dict[type, Callable[..., Any]]] = {
+        ast.Constant: Text.literal,
+        ast.FormattedValue: Text.formatted,
+        ast.JoinedStr: joined,
+        ast.AnnAssign: assigned,
+        ast.arg: argument,
+        ast.FunctionDef: definition,
+        ast.AsyncFunctionDef: definition,
+        ast.ClassDef: definition,
+    }
+
+
+def body_of(node: Any) -> tuple[list[str], list[Any]]:
+    """Return the docstring of a definition, if it has one, and the statements after it."""
+    first = node.body[0] if node.body else None
+    value = first.value if isinstance(first, ast.Expr) else None
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return [value.value], node.body[1:]
+    return [], node.body
 
 
 def merged(values: list[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from wellkept.hashing.source import constant, merged
+from wellkept.hashing.source import Text, body_of, dump, merged
 
 Chain = tuple[str, ...]
 """A name that is looked up outside, and the attributes that are asked of it: `a.b.c`."""
@@ -91,7 +91,6 @@ class Use:
 
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _LOOKING = frozenset({"locals", "vars", "dir", "eval", "exec"})
 _FRAMES = frozenset({"f_locals", "co_varnames", "getargvalues"})
 """Functions that can see the names of local variables."""
@@ -143,21 +142,11 @@ TELLING = {
 BLINDLY = frozenset({"eval", "exec", "globals"})
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:[.:][A-Za-z_]\w*)+\Z", re.ASCII)
 
-_Fields = tuple[str, tuple[tuple[str, str], ...]]
-_fields: dict[type, _Fields] = {}
 
-
-def _fields_of(kind: type[ast.AST]) -> _Fields:
-    """What a node's text begins with, and its fields; "" if it is all."""
-    names = tuple((name, f"{name}=") for name in kind._fields if name not in _SKIPPED)
-    found = _fields[kind] = f"{kind.__name__}({'' if names else ')'}", names
-    return found
-
-
-class Writer:
+class Writer(Text):
     def __init__(self, ours: Callable[[ast.expr], bool], owner: str) -> None:
+        super().__init__()
         self.ours = ours
-        self.out: list[Any] = []
         self.stored: list[Use] = []
         self.called: list[Use] = []
         self.imports: list[tuple[int, str, str]] = []
@@ -175,54 +164,6 @@ class Writer:
         self.looking = False
         self._known: set[int] = set()
         self.outside = Scope(FUNCTION, None, owner)
-
-    # -- any node ---------------------------------------------------------------------------------
-
-    def write(self, node: ast.AST, scope: Scope) -> None:
-        kind = type(node)
-        handler = _HANDLERS.get(kind)
-        if handler is not None:
-            handler(self, node, scope)
-            return
-        self.plain(node, scope)
-
-    def plain(self, node: ast.AST, scope: Scope, without: tuple[str, ...] = ()) -> None:
-        """A node by its class and the fields that are not empty."""
-        kind = type(node)
-        head, fields = _fields.get(kind) or _fields_of(kind)
-        out = self.out
-        out.append(head)
-        if not fields:
-            return
-        for name, label in fields:
-            value = getattr(node, name, None)
-            if value is None or value == [] or name in without:
-                continue
-            if isinstance(value, ast.AST):
-                out.append(label)
-                self.write(value, scope)
-                out.append(",")
-            else:
-                self.field(name, value, scope)
-        out.append(")")
-
-    def field(self, name: str, value: Any, scope: Scope) -> None:
-        out = self.out
-        if type(value) is list:
-            out.append(f"{name}=[")
-            for item in value:
-                if isinstance(item, ast.AST):
-                    self.write(item, scope)
-                else:
-                    out.append("~" if item is None else ascii(item))
-                out.append(",")
-            out.append("],")
-        elif isinstance(value, ast.AST):
-            out.append(f"{name}=")
-            self.write(value, scope)
-            out.append(",")
-        else:
-            out.append(f"{name}={value!a},")
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -355,10 +296,8 @@ class Writer:
             if node.value is not None:
                 self.write(node.value, scope)
             self.out.append(")")
-        elif node.value is not None and isinstance(node.target, ast.Name):
-            self.plain(ast.Assign(targets=[node.target], value=node.value), scope)
         else:
-            self.plain(node, scope, without=("annotation",))
+            self.unannotated(node, scope)
 
     def joined(self, node: ast.JoinedStr, scope: Scope) -> None:
         self.out.append("JoinedStr(")
@@ -367,18 +306,13 @@ class Writer:
             self.out.append(",")
         self.out.append(")")
 
-    def formatted(self, node: ast.FormattedValue, scope: Scope) -> None:
-        spec: Any = node.format_spec
-        empty = isinstance(spec, ast.JoinedStr) and not merged(spec.values)
-        self.plain(node, scope, without=("format_spec",) if empty else ())
-
     def hint(self, node: ast.AST, scope: Scope, *, shown: bool = False) -> None:
         """An annotation: it counts where something reads it.
 
         Args:
             shown: something may read it that is made each time when the definition runs.
         """
-        text = _annotation(node)
+        text = dump(node)
         (self.out if shown else self.hints).append(f"{text},")
         self._note(node, scope)
 
@@ -405,7 +339,7 @@ class Writer:
     def literal(self, node: ast.Constant, scope: Scope) -> None:
         if type(node.value) is str and _DOTTED.match(node.value):
             self.texts.append(node.value)
-        self.out.append(f"Constant({constant(node.value)})")
+        super().literal(node, scope)
 
     def handler(self, node: ast.ExceptHandler, scope: Scope) -> None:
         self.captured(node, scope, "name")
@@ -481,7 +415,7 @@ class Writer:
         given = [*node.args.posonlyargs, *node.args.args]
         if node.name in _BUILDING and given:
             inner.made = given[0].arg
-        self.field("body", self._without_docstring(node.body), inner)
+        self.body(node, inner)
         self.early = early
         out.append(")")
         return inner
@@ -507,7 +441,7 @@ class Writer:
         if root:
             self.decorators += map(_decorator, node.decorator_list)
         self.types(node, inner, shown=True)
-        self.field("body", self._without_docstring(node.body), inner)
+        self.body(node, inner)
         self.early = early
         self.out.append(")")
         return inner
@@ -516,7 +450,7 @@ class Writer:
         for parameter in getattr(node, "type_params", ()):
             inner.bind(parameter.name, kept=True)
             if shown:
-                self.out.append(f"[{_annotation(parameter)}]")
+                self.out.append(f"[{dump(parameter)}]")
 
     def arguments(
         self, node: ast.arguments, scope: Scope, inner: Scope, *, annotations: bool, defaults: bool
@@ -549,19 +483,13 @@ class Writer:
             given = [default is not None for _, default in named]
             out.append(f"{len(node.defaults)},{given},")
 
-    def _without_docstring(self, body: list[Any]) -> list[Any]:
-        first = body[0] if body else None
-        if (
-            isinstance(first, ast.Expr)
-            and isinstance(first.value, ast.Constant)
-            and isinstance(first.value.value, str)
-        ):
-            self.docs.append(first.value.value)
-            return body[1:]
-        return body
+    def body(self, node: Any, scope: Scope) -> None:
+        docs, body = body_of(node)
+        self.docs += docs
+        self.field("body", body, scope)
 
 
-_HANDLERS: dict[type, Callable[..., Any]] = {
+Writer.handlers = {
     ast.Name: Writer.name,
     ast.Attribute: Writer.attribute,
     ast.Subscript: Writer.subscript,
@@ -622,10 +550,3 @@ def _is_blind(node: ast.expr) -> bool:
     target = node.func if isinstance(node, ast.Call) else node
     name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
     return name in BLIND
-
-
-def _annotation(node: ast.AST) -> str:
-    """An annotation as it stands: what it names is not followed."""
-    from ..source import dump
-
-    return dump(node)
