@@ -83,7 +83,7 @@ class _Known:
         self._make()
 
     def _make(self) -> None:
-        from wellkept.hashing.code.values import is_mock
+        from wellkept.hashing.code.classes import is_mock
 
         from .code import deep  # parses; most values need none
 

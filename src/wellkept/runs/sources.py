@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError, KeptError
-from wellkept.hashing.code.identity import WIDENED
 from wellkept.stores.base import Store, get_many, put_many
 
 CODE = "code/"
@@ -160,6 +159,8 @@ def parts_of(backend: Any, identity: str) -> Parts:
 
 def widened(parts: Parts) -> dict[str, list[str]]:
     """Which modules count as a whole, and why."""
+    from wellkept.hashing.code.identity import WIDENED  # which imports what parses code
+
     found = {}
     for name, (_, text) in parts.items():
         reasons = []

@@ -1,18 +1,138 @@
-"""What a class has, and which of it its own body says."""
+"""What classes and objects have: what of a class its body says, and which code an object refers to."""
 
 from __future__ import annotations
 
 import ast
+import gc
 import sys
+import weakref
+from collections import deque
 from collections.abc import Mapping
-from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
+from wellkept.errors import Undigestible
 from wellkept.hashing.code.definitions import functions_of
 from wellkept.hashing.code.modules import Project
-from wellkept.hashing.code.values import SCALARS
+from wellkept.hashing.names import class_name
 
-__all__ = ["ClassParts", "class_parts", "hint_level", "set_on_member"]
+SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
+_MOST = 200_000  # objects that are looked at for code that they may hold
+STATELESS = frozenset(
+    {
+        *("_thread:lock", "_thread:RLock", "threading:_RLock", "threading:Condition"),
+        *("threading:Event", "logging:Logger", "logging:RootLogger"),
+        *("logging:LoggerAdapter", "_abc:_abc_data"),
+    }
+)
+"""Types whose objects hold nothing that a result could depend on, as far as it is reproducible."""
+
+
+def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
+    """A value by its digest; None: it has none.
+
+    Args:
+        ordered: whether the order of dicts in it counts.
+    """
+    from wellkept.hashing.digests import digest_bytes
+
+    try:
+        return ["value", digest_bytes(value, ordered=ordered)]
+    except Undigestible:
+        return None
+
+
+def is_code(value: Any) -> bool:
+    """Whether something is a function, a class, or a wrapper of one."""
+    kind = type(value)
+    # By its type alone: a proxy may say that it is of another, or raise.
+    if kind is FunctionType or issubclass(kind, type) or hasattr(kind, "__followed__"):
+        return True
+    return kind is MethodType or kind.__name__ == "_lru_cache_wrapper"
+
+
+def is_mock(kind: type[Any]) -> bool:
+    """Whether objects of a class stand in for others in tests."""
+    return any(base.__module__ in ("unittest.mock", "mock.mock") for base in kind.__mro__)
+
+
+def code_in(value: Any, project: Project, most: int = _MOST) -> list[Any] | None:
+    """The functions, classes, modules and namespaces of modules of a project that an object refers to,
+    in whatever way.
+
+    Returns None if it refers to more objects than can be looked at.
+    """
+    found: dict[int, Any] = {}
+    seen = {id(value)}
+    waiting = deque([value])
+    while waiting:
+        item = waiting.popleft()
+        kind = type(item)
+        if kind in SCALARS:
+            continue
+        if kind is FunctionType:
+            if project.owns_function(item):
+                found[id(item)] = item
+                continue
+            inner: Any = [*(item.__closure__ or ()), *(item.__defaults__ or ())]
+            inner += [*(item.__kwdefaults__ or {}).values(), *vars(item).values()]
+        elif issubclass(kind, type):
+            if project.owns_class(item):
+                found[id(item)] = item
+            continue
+        elif kind is ModuleType:
+            if project.owns_module(item):
+                found[id(item)] = item
+            continue
+        elif hasattr(kind, "__followed__") or (kind is dict and project.owns_space(item)):
+            found[id(item)] = item
+            continue
+        elif issubclass(kind, weakref.ref):
+            inner = [item()]
+        elif f"{kind.__module__}:{kind.__qualname__}" in STATELESS:
+            continue
+        else:
+            if project.owns_class(kind):
+                found[id(kind)] = kind
+            inner = _referred(item)
+        for each in inner:
+            if type(each) not in SCALARS and id(each) not in seen:
+                seen.add(id(each))
+                waiting.append(each)
+        if len(seen) > most:
+            return None
+    return list(found.values())
+
+
+def _referred(value: Any) -> list[Any]:
+    kind = type(value)
+    if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "hasobject", False):
+        return list(value.ravel().tolist()) if kind.__name__ == "ndarray" else []
+    return [item for item in gc.get_referents(value) if item is not kind]
+
+
+def slots_of(kind: type[Any]) -> list[str]:
+    """The names of the slots of a class and of its bases."""
+    return [
+        name
+        for base in reversed(kind.__mro__)
+        for name, item in vars(base).items()
+        if type(item) is MemberDescriptorType and base.__flags__ & (1 << 9)
+    ]
+
+
+def sorting(value: Any) -> tuple[str, str]:
+    """What a set, or what `code_in` found, is put in order by."""
+    if type(value) is ModuleType:
+        return "", value.__name__
+    if type(value) is dict:  # the namespace of a module: no set has a dict
+        return "", str(value["__name__"])
+    name = getattr(value, "__qualname__", None)
+    if isinstance(name, str):
+        return name, str(getattr(value, "__module__", ""))
+    found = digested(value)
+    return class_name(type(value)), found[1].hex() if found else ""
+
 
 _BLIND = frozenset(
     {

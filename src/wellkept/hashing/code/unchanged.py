@@ -25,9 +25,8 @@ from types import (
 )
 from typing import Any
 
-from wellkept.hashing.code.classes import set_on_member
+from wellkept.hashing.code.classes import set_on_member, slots_of
 from wellkept.hashing.code.definitions import functions_of
-from wellkept.hashing.code.values import slots_of
 from wellkept.hashing.loaded import Space
 from wellkept.hashing.reducers import is_constant
 

@@ -7,7 +7,6 @@ gave with the first one is not what it gives with that.
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 import weakref
@@ -25,17 +24,21 @@ from types import (
     ModuleType,
     SimpleNamespace,
 )
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blake3 import blake3
 
-from wellkept.errors import Undigestible
+from wellkept.hashing.code.classes import (
+    SCALARS,
+    STATELESS,
+    code_in,
+    digested,
+    is_code,
+    slots_of,
+    sorting,
+)
+from wellkept.hashing.code.graph import Graph
 from wellkept.hashing.names import class_name, library_name, module_of
-
-if TYPE_CHECKING:
-    from wellkept.hashing.code.modules import Project
-    from wellkept.hashing.code.reach import Reach
-
 
 _lock = threading.Lock()
 _first: dict[tuple[str, str, int], Callable[[], Any]] = {}
@@ -74,21 +77,11 @@ def _reference_to(value: Any) -> Callable[[], Any]:
         return lambda: value
 
 
-SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 _SEQUENCES = (list, tuple, deque)
 _SETS = (set, frozenset)
 _MAPPINGS = (dict, MappingProxyType)
 _LARGE = 1000  # items from which a container without code is digested as a whole
 _MOST_DECORATORS = 20
-_MOST = 200_000  # objects that are looked at for code that they may hold
-_STATELESS = frozenset(
-    {
-        *("_thread:lock", "_thread:RLock", "threading:_RLock", "threading:Condition"),
-        *("threading:Event", "logging:Logger", "logging:RootLogger"),
-        *("logging:LoggerAdapter", "_abc:_abc_data"),
-    }
-)
-"""Types whose objects hold nothing that a result could depend on, as far as it is reproducible."""
 _ATTRIBUTES = {
     "collections.defaultdict": ("default_factory",),
     "collections.deque": ("maxlen",),
@@ -104,127 +97,34 @@ _MADE_FROM = {
 """Attributes that all others are made from, of types whose others hold addresses or bare objects."""
 
 
-def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
-    """A value by its digest; None: it has none.
-
-    Args:
-        ordered: whether the order of dicts in it counts.
-    """
-    from wellkept.hashing.digests import digest_bytes
-
-    try:
-        return ["value", digest_bytes(value, ordered=ordered)]
-    except Undigestible:
-        return None
-
-
-def is_code(value: Any) -> bool:
-    """Whether something is a function, a class, or a wrapper of one."""
-    kind = type(value)
-    # By its type alone: a proxy may say that it is of another, or raise.
-    if kind is FunctionType or issubclass(kind, type) or hasattr(kind, "__followed__"):
-        return True
-    return kind is MethodType or kind.__name__ == "_lru_cache_wrapper"
-
-
-def is_mock(kind: type[Any]) -> bool:
-    """Whether objects of a class stand in for others in tests."""
-    return any(base.__module__ in ("unittest.mock", "mock.mock") for base in kind.__mro__)
-
-
-def code_in(value: Any, project: Project, most: int = _MOST) -> list[Any] | None:
-    """The functions, classes, modules and namespaces of modules of a project that an object refers to,
-    in whatever way.
-
-    Returns None if it refers to more objects than can be looked at.
-    """
-    found: dict[int, Any] = {}
-    seen = {id(value)}
-    waiting = deque([value])
-    while waiting:
-        item = waiting.popleft()
-        kind = type(item)
-        if kind in SCALARS:
-            continue
-        if kind is FunctionType:
-            if project.owns_function(item):
-                found[id(item)] = item
-                continue
-            inner: Any = [*(item.__closure__ or ()), *(item.__defaults__ or ())]
-            inner += [*(item.__kwdefaults__ or {}).values(), *vars(item).values()]
-        elif issubclass(kind, type):
-            if project.owns_class(item):
-                found[id(item)] = item
-            continue
-        elif kind is ModuleType:
-            if project.owns_module(item):
-                found[id(item)] = item
-            continue
-        elif hasattr(kind, "__followed__") or (kind is dict and project.owns_space(item)):
-            found[id(item)] = item
-            continue
-        elif issubclass(kind, weakref.ref):
-            inner = [item()]
-        elif f"{kind.__module__}:{kind.__qualname__}" in _STATELESS:
-            continue
-        else:
-            if project.owns_class(kind):
-                found[id(kind)] = kind
-            inner = _referred(item)
-        for each in inner:
-            if type(each) not in SCALARS and id(each) not in seen:
-                seen.add(id(each))
-                waiting.append(each)
-        if len(seen) > most:
-            return None
-    return list(found.values())
-
-
-def _referred(value: Any) -> list[Any]:
-    kind = type(value)
-    if kind.__module__ == "numpy" and getattr(getattr(value, "dtype", None), "hasobject", False):
-        return list(value.ravel().tolist()) if kind.__name__ == "ndarray" else []
-    return [item for item in gc.get_referents(value) if item is not kind]
-
-
-def slots_of(kind: type[Any]) -> list[str]:
-    """The names of the slots of a class and of its bases."""
-    return [
-        name
-        for base in reversed(kind.__mro__)
-        for name, item in vars(base).items()
-        if type(item) is MemberDescriptorType and base.__flags__ & (1 << 9)
-    ]
-
-
-def object_node(reach: Reach, value: Any) -> list[Any]:
+def object_node(graph: Graph, value: Any) -> list[Any]:
     """The node of anything but functions, classes and modules."""
     kind = type(value)
     if kind in SCALARS:
         if kind is str:
-            reach.names_module(value)
+            graph.names_module(value)
         return digested(value) or []
     if kind in (dict, list, tuple, set, frozenset):
-        return _container(reach, value)
+        return _container(graph, value)
     held = _held(value)
     if held is not None:
         tag, *parts = held
-        return [tag, *map(reach.node, parts)]
+        return [tag, *map(graph.node, parts)]
     if isinstance(value, BuiltinFunctionType):
         owner = value.__self__
         if owner is None or isinstance(owner, ModuleType):
             return ["external", f"{module_of(value.__module__)}:{value.__qualname__}"]
-        return ["bound", value.__name__, reach.node(owner)]
+        return ["bound", value.__name__, graph.node(owner)]
     if isinstance(value, (MemberDescriptorType, GetSetDescriptorType)):
         return ["slot", value.__name__]
     name = f"{kind.__module__}:{kind.__qualname__}"
-    if name in _STATELESS or name == "builtins:object":
-        return ["type", name, reach.ordinal(value)]
+    if name in STATELESS or name == "builtins:object":
+        return ["type", name, graph.ordinal(value)]
     if kind is CellType:
-        return ["cell", *map(reach.node, _cell(value))]
-    if reach.project.owns_class(kind):
-        return ["object", reach.ordinal(value), reach.node(kind), *_of_object(reach, value)]
-    return _of_library(reach, value)
+        return ["cell", *map(graph.node, _cell(value))]
+    if graph.project.owns_class(kind):
+        return ["object", graph.ordinal(value), graph.node(kind), *_of_object(graph, value)]
+    return _of_library(graph, value)
 
 
 def _cell(value: Any) -> list[Any]:
@@ -255,26 +155,26 @@ def _held(value: Any) -> tuple[Any, ...] | None:
 # -- containers ------------------------------------------------------------------------------------
 
 
-def _container(reach: Reach, value: Any) -> list[Any]:
+def _container(graph: Graph, value: Any) -> list[Any]:
     """A container of Python's own; the order of a dict counts, as it is part of the program."""
     kind = type(value)
-    if kind is dict and reach.project.owns_space(value):
-        return ["namespace", *reach.namespace(value)]
+    if kind is dict and graph.project.owns_space(value):
+        return ["namespace", *graph.namespace(value)]
     if isinstance(value, _SETS):
-        return [kind.__name__, reach.ordinal(value), *_unordered(reach, value)]
-    plain = _plain(reach, value)
+        return [kind.__name__, graph.ordinal(value), *_unordered(graph, value)]
+    plain = _plain(graph, value)
     if kind is tuple:
-        return plain or ["tuple", *map(reach.node, value)]
+        return plain or ["tuple", *map(graph.node, value)]
     if plain is not None:
-        return [*plain, reach.ordinal(value)]
+        return [*plain, graph.ordinal(value)]
     if len(value) > _LARGE:
-        found = _as_a_whole(reach, value)
+        found = _as_a_whole(graph, value)
         if found is not None:
-            return [kind.__name__, *found, reach.ordinal(value)]
-    return [kind.__name__, reach.ordinal(value), *_items(reach, value)]
+            return [kind.__name__, *found, graph.ordinal(value)]
+    return [kind.__name__, graph.ordinal(value), *_items(graph, value)]
 
 
-def _plain(reach: Reach, value: Any) -> list[Any] | None:
+def _plain(graph: Graph, value: Any) -> list[Any] | None:
     """A list, tuple or dict of scalars, by one digest."""
     if type(value) is dict:
         inner: Any = [*value, *value.values()]
@@ -284,12 +184,12 @@ def _plain(reach: Reach, value: Any) -> list[Any] | None:
         return None
     for item in inner:
         if type(item) is str and len(item) < 200:
-            reach.names_module(item)
+            graph.names_module(item)
     found = digested(list(value.items()) if type(value) is dict else value)
     return None if found is None else [type(value).__name__, *found]
 
 
-def _as_a_whole(reach: Reach, value: Any) -> list[Any] | None:
+def _as_a_whole(graph: Graph, value: Any) -> list[Any] | None:
     """A large container without code, by one digest in which the order of dicts counts."""
     waiting, flat = [value], True
     while waiting and flat:
@@ -305,40 +205,27 @@ def _as_a_whole(reach: Reach, value: Any) -> list[Any] | None:
             return ["value", blake3(dumps(value, 2)).digest()]
         except ValueError:  # nested too deeply
             pass
-    return digested(value, ordered=True) if code_in(value, reach.project) == [] else None
+    return digested(value, ordered=True) if code_in(value, graph.project) == [] else None
 
 
-def _items(reach: Reach, value: Any) -> list[Any]:
+def _items(graph: Graph, value: Any) -> list[Any]:
     if isinstance(value, _MAPPINGS):
-        return [part for key, item in value.items() for part in (reach.node(key), reach.node(item))]
-    return list(map(reach.node, value))
+        return [part for key, item in value.items() for part in (graph.node(key), graph.node(item))]
+    return list(map(graph.node, value))
 
 
-def _unordered(reach: Reach, value: Any) -> list[Any]:
+def _unordered(graph: Graph, value: Any) -> list[Any]:
     """The items of a set: in the order of their digests or, of code, of their names."""
     plain = [item for item in value if type(item) in SCALARS]
     others = [item for item in value if type(item) not in SCALARS]
     found = digested(frozenset(plain)) or []
-    return [*found, *map(reach.node, sorted(others, key=sorting))]
-
-
-def sorting(value: Any) -> tuple[str, str]:
-    """What a set, or what `code_in` found, is put in order by."""
-    if type(value) is ModuleType:
-        return "", value.__name__
-    if type(value) is dict:  # the namespace of a module: no set has a dict
-        return "", str(value["__name__"])
-    name = getattr(value, "__qualname__", None)
-    if isinstance(name, str):
-        return name, str(getattr(value, "__module__", ""))
-    found = digested(value)
-    return class_name(type(value)), found[1].hex() if found else ""
+    return [*found, *map(graph.node, sorted(others, key=sorting))]
 
 
 # -- objects ---------------------------------------------------------------------------------------
 
 
-def _of_object(reach: Reach, value: Any) -> list[Any]:
+def _of_object(graph: Graph, value: Any) -> list[Any]:
     """What an object of a project's class holds."""
     from enum import Enum
 
@@ -347,25 +234,25 @@ def _of_object(reach: Reach, value: Any) -> list[Any]:
         return [value.name]
     if any("__digest__" in base.__dict__ for base in kind.__mro__):
         found = digested(value)
-        return found if found is not None else _not_understood(reach, value)
-    known = _contents(reach, value)
+        return found if found is not None else _not_understood(graph, value)
+    known = _contents(graph, value)
     if known is not None:
-        return [*known, *_beside(reach, value)]
+        return [*known, *_beside(graph, value)]
     found = digested(value)
-    return found if found is not None else _not_understood(reach, value)
+    return found if found is not None else _not_understood(graph, value)
 
 
 _SHOWN = frozenset({object, dict, OrderedDict, list, tuple, set, frozenset, deque, int, float})
 _SHOWN |= {complex, str, bytes, BaseException}
 
 
-def _beside(reach: Reach, value: Any, held: Iterable[Any] = ()) -> list[Any]:
+def _beside(graph: Graph, value: Any, held: Iterable[Any] = ()) -> list[Any]:
     """What a base class of a library may keep where no attribute shows it."""
     if not _hides(type(value)):
         return []
     spaces = any(type(item) is dict for item in held)
     found = None if spaces else digested(value)  # it would be of all that is bound there
-    return found if found is not None else _not_understood(reach, value)
+    return found if found is not None else _not_understood(graph, value)
 
 
 def _hides(kind: type[Any]) -> bool:
@@ -383,7 +270,7 @@ def _hides(kind: type[Any]) -> bool:
     return False
 
 
-def _contents(reach: Reach, value: Any) -> list[Any] | None:
+def _contents(graph: Graph, value: Any) -> list[Any] | None:
     """Items and attributes of an object; None: it may hold what neither of them shows."""
     from functools import cached_property
 
@@ -391,18 +278,18 @@ def _contents(reach: Reach, value: Any) -> list[Any] | None:
     out: list[Any] = []
     if isinstance(value, _SETS):
         base: Any = frozenset if isinstance(value, frozenset) else set
-        out += ["items", *_unordered(reach, base(value))]
+        out += ["items", *_unordered(graph, base(value))]
     elif isinstance(value, OrderedDict):
-        out += ["items", *_items(reach, OrderedDict(value))]
+        out += ["items", *_items(graph, OrderedDict(value))]
     elif isinstance(value, dict):
-        out += ["items", *_items(reach, dict.copy(value))]
+        out += ["items", *_items(graph, dict.copy(value))]
     elif isinstance(value, MappingProxyType):
-        out += ["items", *_items(reach, value)]
+        out += ["items", *_items(graph, value)]
     elif isinstance(value, deque):
-        out += ["items", *_items(reach, deque(value))]
+        out += ["items", *_items(graph, deque(value))]
     elif isinstance(value, (list, tuple)):
         plain: Any = list if isinstance(value, list) else tuple
-        out += ["items", *_items(reach, [*plain.__iter__(value)])]
+        out += ["items", *_items(graph, [*plain.__iter__(value)])]
     for base in kind.__mro__:
         for scalar in (int, float, complex, str, bytes):
             if base is scalar:
@@ -411,49 +298,49 @@ def _contents(reach: Reach, value: Any) -> list[Any] | None:
                     *(digested(scalar.__str__(value) if scalar is str else scalar(value)) or []),
                 ]
         for name in _ATTRIBUTES.get(f"{base.__module__}.{base.__qualname__}", ()):
-            out += [name, reach.node(getattr(value, name))]
+            out += [name, graph.node(getattr(value, name))]
     held = getattr(value, "__dict__", None)
     if type(held) is dict:
         for name, item in held.items():
             if not isinstance(getattr(kind, name, None), cached_property):
-                out += [name, reach.attribute(value, name, item)]
+                out += [name, graph.attribute(value, name, item)]
     for name in slots_of(kind):
         if name not in ("__weakref__", "__dict__"):
             try:
                 item = object.__getattribute__(value, name)
             except AttributeError:
                 continue
-            out += [name, reach.attribute(value, name, item)]
+            out += [name, graph.attribute(value, name, item)]
     if not out and _hides(kind):
         return None
     return ["contents", *out]
 
 
-def _of_library(reach: Reach, value: Any) -> list[Any]:
+def _of_library(graph: Graph, value: Any) -> list[Any]:
     """An object of a library's class."""
     kind = type(value)
     name = library_name(kind)
     if kind.__name__ == "ContextVar":
-        now = map(reach.node, reach.current(value))
-        return ["variable", value.name, reach.ordinal(value), *now]
+        now = map(graph.node, graph.current(value))
+        return ["variable", value.name, graph.ordinal(value), *now]
     if kind.__module__ in ("typing", "types") and (special := _special(value)) is not None:
-        return [name, *map(reach.node, special)]
+        return [name, *map(graph.node, special)]
     if kind is SimpleNamespace or isinstance(value, (dict, deque, MappingProxyType)):
-        inner = _contents(reach, value) or []
-        return [name, reach.ordinal(value), *inner]
+        inner = _contents(graph, value) or []
+        return [name, graph.ordinal(value), *inner]
     for attribute in ("__wrapped__", "py_func", "callback", "func"):  # numba, click and others
         wrapped = getattr(value, attribute, None) if callable(value) else None
         if isinstance(wrapped, FunctionType) or (is_code(wrapped) and attribute == "__wrapped__"):
-            return ["wrapped", name, reach.node(wrapped), *_settings(reach, value, wrapped)]
+            return ["wrapped", name, graph.node(wrapped), *_settings(graph, value, wrapped)]
     if name in _MADE_FROM:
-        return [name, *(reach.node(getattr(value, each, None)) for each in _MADE_FROM[name])]
+        return [name, *(graph.node(getattr(value, each, None)) for each in _MADE_FROM[name])]
     if issubclass(kind, weakref.ref):
-        return ["weak", reach.node(value())]
+        return ["weak", graph.node(value())]
     if kind.__module__ == "_struct":
         return [name, value.format]
     if name == "_thread:_local":
-        return [name, reach.ordinal(value), *(_contents(reach, value) or [])]
-    held = code_in(value, reach.project)
+        return [name, graph.ordinal(value), *(_contents(graph, value) or [])]
+    held = code_in(value, graph.project)
     if held == []:
         if callable(value) and isinstance(getattr(value, "__qualname__", None), str):
             module = module_of(getattr(value, "__module__", None))
@@ -462,15 +349,15 @@ def _of_library(reach: Reach, value: Any) -> list[Any]:
         if found is not None:
             return found
     elif held is not None:
-        known = _contents(reach, value)
+        known = _contents(graph, value)
         if known is not None:
             # The code once more, as it may be where no attribute shows it.
-            inside = map(reach.node, sorted(held, key=sorting))
-            return [name, reach.ordinal(value), *known, *inside, *_beside(reach, value, held)]
+            inside = map(graph.node, sorted(held, key=sorting))
+            return [name, graph.ordinal(value), *known, *inside, *_beside(graph, value, held)]
         reduced = _reduced(value)
         if reduced is not None:
-            return [name, *map(reach.node, reduced)]
-    return [name, *_not_understood(reach, value, held)]
+            return [name, *map(graph.node, reduced)]
+    return [name, *_not_understood(graph, value, held)]
 
 
 def _special(value: Any) -> list[Any] | None:
@@ -490,19 +377,19 @@ def _special(value: Any) -> list[Any] | None:
     return None
 
 
-def _settings(reach: Reach, value: Any, wrapped: Any) -> list[Any]:
+def _settings(graph: Graph, value: Any, wrapped: Any) -> list[Any]:
     """What a wrapper was told besides the function that it wraps."""
     told = getattr(value, "cache_parameters", None)
     if told is not None:
-        return [reach.node(told())]
+        return [graph.node(told())]
     # As a decorator, it stands with what it was told in the definition of what it wraps; not if it
     # was called for another one, or something was added to it.
-    if isinstance(wrapped, FunctionType) and reach.is_decorated(wrapped):
-        held = code_in(value, reach.project)
+    if isinstance(wrapped, FunctionType) and graph.is_decorated(wrapped):
+        held = code_in(value, graph.project)
         if held is not None and all(each is wrapped for each in held) and _stands(wrapped, value):
             return []
-        return _not_understood(reach, value, held)
-    return _not_understood(reach, value)
+        return _not_understood(graph, value, held)
+    return _not_understood(graph, value)
 
 
 def _stands(wrapped: FunctionType, value: Any) -> bool:
@@ -531,14 +418,14 @@ def _reduced(value: Any) -> list[Any] | None:
     return [item for item in got if item is not value]
 
 
-def _not_understood(reach: Reach, value: Any, held: list[Any] | None = None) -> list[Any]:
+def _not_understood(graph: Graph, value: Any, held: list[Any] | None = None) -> list[Any]:
     """All of the module where the value is bound counts, and the code that it refers to."""
     if held is None:
-        held = code_in(value, reach.project)
-    reach.not_understood(value, held is None)
+        held = code_in(value, graph.project)
+    graph.not_understood(value, held is None)
     return [
         "type",
         class_name(type(value)),
-        reach.ordinal(value),
-        *map(reach.node, sorted(held or (), key=sorting)),
+        graph.ordinal(value),
+        *map(graph.node, sorted(held or (), key=sorting)),
     ]
