@@ -155,7 +155,7 @@ class _Machine:
 
     def run(self) -> Any:
         """The value; raises as `decode`, and whatever a broken stream makes Python raise."""
-        data, operations, memo = self.data, _OPERATIONS, self.memo
+        data, values, operations, memo = self.data, _VALUES, _OPERATIONS, self.memo
         end, at = len(data), 0
         while True:
             code = data[at]
@@ -179,11 +179,13 @@ class _Machine:
                 self.at = at
                 break
             else:
-                operation = operations.get(code)
-                if operation is None:
-                    raise Refused("it is written as no pickle of ours")
                 self.at = at
-                operation(self)
+                if (value := values.get(code)) is not None:
+                    self.stack.append(value(self))
+                elif (operation := operations.get(code)) is not None:
+                    operation(self)
+                else:
+                    raise Refused("it is written as no pickle of ours")
                 at = self.at
         (value,) = self.stack
         if self.marks or self.at != len(data):
@@ -201,8 +203,15 @@ class _Machine:
         found, self.at = self.data[self.at : end], end
         return found
 
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.read(size), "little")
+    def number(self, size: int, *, signed: bool = False) -> int:
+        return int.from_bytes(self.read(size), "little", signed=signed)
+
+    def counted(self, size: int) -> bytes:
+        """The bytes whose count stands before them, in so many bytes."""
+        return self.read(self.number(size))
+
+    def text(self, size: int) -> str:
+        return str(self.counted(size), "utf-8", "surrogatepass")
 
     def spend(self, size: int) -> None:
         """Count bytes that are copied.
@@ -216,7 +225,7 @@ class _Machine:
 
     # -- the stack --------------------------------------------------------------------------------
 
-    def _marked(self) -> list[Any]:
+    def marked(self) -> list[Any]:
         items, self.stack = self.stack, self.marks.pop()
         if self.lacking:
             self._seen(items)
@@ -233,7 +242,7 @@ class _Machine:
         if lacking and any(id(item) in lacking for item in items):
             raise Refused("it uses an object that has no state yet")
 
-    def _push_tuple(self, items: Sequence[Any]) -> None:
+    def push_tuple(self, items: Sequence[Any]) -> None:
         made, deep = tuple(items), 0
         for item in made:
             if type(item) is tuple:
@@ -273,73 +282,13 @@ class _Machine:
         if self.stack:
             self.stack.pop()
         else:
-            self._marked()
+            self.marked()
 
-    def pop_mark(self) -> None:
-        self._marked()
-
-    def memoize(self) -> None:
-        self.memo.append(self.stack[-1])
-
-    def _get(self, index: int) -> None:
+    def remembered(self, index: int) -> Any:
         found = self.memo[index]
         if self.lacking:
             self._seen((found,))
-        self.stack.append(found)
-
-    def binget(self) -> None:
-        self._get(self.number(1))
-
-    def long_binget(self) -> None:
-        self._get(self.number(4))
-
-    def none(self) -> None:
-        self.stack.append(None)
-
-    def true(self) -> None:
-        self.stack.append(True)
-
-    def false(self) -> None:
-        self.stack.append(False)
-
-    def binint(self) -> None:
-        self.stack.append(int.from_bytes(self.read(4), "little", signed=True))
-
-    def binint1(self) -> None:
-        self.stack.append(self.number(1))
-
-    def binint2(self) -> None:
-        self.stack.append(self.number(2))
-
-    def long1(self) -> None:
-        self.stack.append(int.from_bytes(self.read(self.number(1)), "little", signed=True))
-
-    def long4(self) -> None:
-        self.stack.append(int.from_bytes(self.read(self.number(4)), "little", signed=True))
-
-    def binfloat(self) -> None:
-        self.stack.append(struct.unpack(">d", self.read(8))[0])
-
-    def short_binunicode(self) -> None:
-        self.stack.append(str(self.read(self.number(1)), "utf-8", "surrogatepass"))
-
-    def binunicode(self) -> None:
-        self.stack.append(str(self.read(self.number(4)), "utf-8", "surrogatepass"))
-
-    def binunicode8(self) -> None:
-        self.stack.append(str(self.read(self.number(8)), "utf-8", "surrogatepass"))
-
-    def short_binbytes(self) -> None:
-        self.stack.append(self.read(self.number(1)))
-
-    def binbytes(self) -> None:
-        self.stack.append(self.read(self.number(4)))
-
-    def binbytes8(self) -> None:
-        self.stack.append(self.read(self.number(8)))
-
-    def bytearray8(self) -> None:
-        self.stack.append(bytearray(self.read(self.number(8))))
+        return found
 
     def next_buffer(self) -> None:
         found = next(self.buffers, None)
@@ -351,19 +300,7 @@ class _Machine:
         found = memoryview(self.stack.pop())
         self.stack.append(found if found.readonly else found.toreadonly())
 
-    def empty_list(self) -> None:
-        self.stack.append([])
-
-    def empty_dict(self) -> None:
-        self.stack.append({})
-
-    def empty_set(self) -> None:
-        self.stack.append(set())
-
-    def empty_tuple(self) -> None:
-        self.stack.append(())
-
-    def _last(self, count: int) -> list[Any]:
+    def last(self, count: int) -> list[Any]:
         items = self.stack[-count:]
         if len(items) != count:
             raise DecodeError("the pickle takes what is not there")
@@ -372,20 +309,8 @@ class _Machine:
             self._seen(items)
         return items
 
-    def tuple1(self) -> None:
-        self._push_tuple(self._last(1))
-
-    def tuple2(self) -> None:
-        self._push_tuple(self._last(2))
-
-    def tuple3(self) -> None:
-        self._push_tuple(self._last(3))
-
-    def tuple(self) -> None:
-        self._push_tuple(self._marked())
-
     def frozenset(self) -> None:
-        items = self._marked()  # which gives the stack its name back
+        items = self.marked()  # which gives the stack its name back
         self.stack.append(frozenset(items))
 
     def append(self) -> None:
@@ -393,7 +318,7 @@ class _Machine:
         self._list().append(item)
 
     def appends(self) -> None:
-        items = self._marked()
+        items = self.marked()
         self._list().extend(items)
 
     def _list(self) -> Any:
@@ -403,11 +328,11 @@ class _Machine:
         return found
 
     def setitem(self) -> None:
-        key, value = self._last(2)
+        key, value = self.last(2)
         self._dict()[key] = value
 
     def setitems(self) -> None:
-        items = self._marked()
+        items = self.marked()
         found = self._dict()
         for key, value in zip(items[::2], items[1::2], strict=True):
             found[key] = value
@@ -419,14 +344,14 @@ class _Machine:
         return found
 
     def additems(self) -> None:
-        items = self._marked()
+        items = self.marked()
         found = self.stack[-1]
         if type(found) is not set:
             raise Refused("it adds items to what is no set")
         found.update(items)
 
     def stack_global(self) -> None:
-        module, name = self._last(2)
+        module, name = self.last(2)
         if type(module) is not str or type(name) is not str:
             raise Refused("it names something by what is no text")
         found = _find(module, name)
@@ -436,14 +361,14 @@ class _Machine:
         self.stack.append(found.it)
 
     def reduce(self) -> None:
-        function, given = self._last(2)
+        function, given = self.last(2)
         named = self.named.get(id(function))
         if named is None or named.call is None or type(given) is not tuple:
             raise Refused("it calls what may not be called")
         self._push_made(named.call(self, *given))
 
     def newobj(self) -> None:
-        kind, given = self._last(2)
+        kind, given = self.last(2)
         named = self.named.get(id(kind))
         if named is None or named.new is None or given != ():
             raise Refused("it makes an object of what may not be made")
@@ -460,41 +385,41 @@ class _Machine:
 
 
 _STOP = ord(".")
-_OPERATIONS: dict[int, Callable[[_Machine], None]] = {
+_VALUES: dict[int, Callable[[_Machine], Any]] = {
+    ord("N"): lambda machine: None,
+    0x88: lambda machine: True,
+    0x89: lambda machine: False,
+    ord("J"): lambda machine: machine.number(4, signed=True),
+    ord("M"): lambda machine: machine.number(2),
+    0x8A: lambda machine: int.from_bytes(machine.counted(1), "little", signed=True),
+    0x8B: lambda machine: int.from_bytes(machine.counted(4), "little", signed=True),
+    ord("G"): lambda machine: struct.unpack(">d", machine.read(8))[0],
+    ord("X"): lambda machine: machine.text(4),
+    0x8D: lambda machine: machine.text(8),
+    ord("C"): lambda machine: machine.counted(1),
+    ord("B"): lambda machine: machine.counted(4),
+    0x8E: lambda machine: machine.counted(8),
+    0x96: lambda machine: bytearray(machine.counted(8)),
+    ord("]"): lambda machine: [],
+    ord("}"): lambda machine: {},
+    0x8F: lambda machine: set(),
+    ord(")"): lambda machine: (),
+    ord("h"): lambda machine: machine.remembered(machine.number(1)),
+    ord("j"): lambda machine: machine.remembered(machine.number(4)),
+}
+"""Operations that push a value which stands in the stream, or was pushed before."""
+_OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
     0x80: _Machine.proto,
     0x95: _Machine.frame,
     ord("("): _Machine.mark,
     ord("0"): _Machine.pop,
-    ord("1"): _Machine.pop_mark,
-    0x94: _Machine.memoize,
-    ord("h"): _Machine.binget,
-    ord("j"): _Machine.long_binget,
-    ord("N"): _Machine.none,
-    0x88: _Machine.true,
-    0x89: _Machine.false,
-    ord("J"): _Machine.binint,
-    ord("K"): _Machine.binint1,
-    ord("M"): _Machine.binint2,
-    0x8A: _Machine.long1,
-    0x8B: _Machine.long4,
-    ord("G"): _Machine.binfloat,
-    0x8C: _Machine.short_binunicode,
-    ord("X"): _Machine.binunicode,
-    0x8D: _Machine.binunicode8,
-    ord("C"): _Machine.short_binbytes,
-    ord("B"): _Machine.binbytes,
-    0x8E: _Machine.binbytes8,
-    0x96: _Machine.bytearray8,
+    ord("1"): _Machine.marked,
     0x97: _Machine.next_buffer,
     0x98: _Machine.readonly_buffer,
-    ord("]"): _Machine.empty_list,
-    ord("}"): _Machine.empty_dict,
-    0x8F: _Machine.empty_set,
-    ord(")"): _Machine.empty_tuple,
-    0x85: _Machine.tuple1,
-    0x86: _Machine.tuple2,
-    0x87: _Machine.tuple3,
-    ord("t"): _Machine.tuple,
+    0x85: lambda machine: machine.push_tuple(machine.last(1)),
+    0x86: lambda machine: machine.push_tuple(machine.last(2)),
+    0x87: lambda machine: machine.push_tuple(machine.last(3)),
+    ord("t"): lambda machine: machine.push_tuple(machine.marked()),
     0x91: _Machine.frozenset,
     ord("a"): _Machine.append,
     ord("e"): _Machine.appends,

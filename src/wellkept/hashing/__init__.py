@@ -20,7 +20,6 @@ __all__ = [
     "digest",
     "digest_bytes",
     "identify",
-    "is_scalar_type",
     "register_digest",
 ]
 
@@ -28,11 +27,6 @@ watch()
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 """Exact types that are immutable, hold nothing, and digest without a walk."""
-
-
-def is_scalar_type(kind: type) -> bool:
-    """Whether objects of exactly this type are immutable scalars."""
-    return kind in SCALARS
 
 
 def digest(value: Any) -> Digest:
