@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import wellkept
-from wellkept.hashing.parts import MOST, leaves_of
+from wellkept.hashing.leaves import MOST, leaves_of
 
 
 @dataclasses.dataclass
@@ -159,7 +159,7 @@ def test_a_root_that_is_known_is_not_hashed_again() -> None:
 
 
 def test_large_arrays_are_not_hashed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wellkept.hashing.parts._BYTES", 100)
+    monkeypatch.setattr("wellkept.hashing.leaves._BYTES", 100)
     found = leaves_of([np.zeros(10), np.zeros(10)])
     assert found[1][1] != "float64 (10,) <?>"
     assert found[2][1] == "float64 (10,) <?>"

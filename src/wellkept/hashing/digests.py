@@ -1,4 +1,4 @@
-"""The key of a call, from what its record says: what proves that a record is whole."""
+"""The digest of a value, by the fast walk or by the reference where that one gives up; keys of calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Where in a value the part lies that has no identity: `arguments["config"].stream`."""
+"""The scheme, written out: every value as one string of bytes, and the BLAKE3 of those.
+
+`docs/reference/digest-spec.md` says the same in words. This module defines; `fast` gives the same
+bytes sooner for values of ordinary depth. The walk keeps its own stack, so depth costs memory and
+not the interpreter's stack, and each object is visited once however often it is shared.
+"""
 
 from __future__ import annotations
 

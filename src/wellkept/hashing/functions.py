@@ -1,7 +1,14 @@
-"""What a value brings of its project: the code of its class, or of the function or module that it is.
+"""What a function is: its name, and its code with the values that it was made with.
 
-The code is the deep identity (see `code`), worked out once and looked at again in each walk: it is
-made anew when a method was replaced, a helper bound to another function, a class given other bases.
+The code is the normalised source (`source`), or the byte code, tagged with the Python version,
+where there is no source. With it count the defaults and the values in the closure, by their
+digests. Of a function that is called, one that has none counts by the name of its type; a function
+that is a value has no digest then either. Attributes set on a function, and the globals that it
+reads, do not count.
+
+A value of a project brings the code of its class too, or of the function or module that it is: the deep
+identity (see `code`), worked out once and looked at again in each walk. It is made anew when a method was
+replaced, a helper bound to another function, a class given other bases.
 """
 
 from __future__ import annotations

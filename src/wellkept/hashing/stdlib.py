@@ -1,4 +1,8 @@
-"""Types whose objects have no identity: reading them uses them up, or they are a live resource."""
+"""Reducers for the standard library's types, by name, so that none of their modules is imported.
+
+Types whose objects have no identity are refused by name: reading them uses them up, or they are a live
+resource.
+"""
 
 from __future__ import annotations
 

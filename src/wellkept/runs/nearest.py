@@ -19,7 +19,7 @@ from wellkept.conditions import Condition, Equal, Is, Order, Query, Span
 from wellkept.errors import DecodeError, KeptError, StoreError
 from wellkept.hashing import SCALARS, buffer_digest
 from wellkept.hashing.digests import call_key
-from wellkept.hashing.parts import Leaf, leaves_of
+from wellkept.hashing.leaves import Leaf, leaves_of
 from wellkept.records import Argument, Arguments, Call, Digest
 from wellkept.runs.recorder import LEAVES
 from wellkept.stores.base import get_many

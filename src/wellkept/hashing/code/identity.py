@@ -1,4 +1,11 @@
-"""Which code objects a deep identity covers: what a body may run without being another then."""
+"""The deep identity of something that can be called: its digest, its parts, and what it covers.
+
+It can be widened by modules of the project whose code ran though no name led there. Its parts are shown to
+people with a digest each, and as Python to read. Such a digest says whether a part is what it was: it does
+not change with comments, layout, docstrings or names of local variables, nor with what other parts do. The
+text is as it was when the identity was first met, without comments and docstrings. Constants are shown as
+their source has them, and not by what is in them, which may be a secret.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,15 @@
-"""What belongs to the project of a kept function: the code that its identity follows.
+"""Which modules belong to the project of a kept function, and modules whose source counts as a whole.
 
 A module belongs to it if it is not installed: its file lies neither in the standard library nor in
 a `site-packages` or `dist-packages` directory. So scripts, notebooks, modules beside them and
 editable installs belong to it. Of an installed package that uses wellkept itself, all modules belong to
 the project of its functions; of any other (`keep(pandas.read_csv)`) none do. Built-in, frozen and
 extension modules never belong to one, and neither does wellkept.
+
+Those that functions import when they run count as a whole, and those in which something is bound that is
+not understood. None is imported for it: whether a module that is imported later is loaded already differs
+from process to process, and importing it to find out could do anything. So all of its file counts,
+normalised, that of the project's modules that it imports in turn, and that of the packages that it lies in.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which name in a definition means what: the rules of Python's scopes, for one tree."""
+"""A definition written as text: what it does in full, what it refers to as places to be named later.
+
+`Scope` has the rules of Python's scopes: which name in a definition means what.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""How it is told that what was read is what it was: terms of a function that compares."""
+"""Whether all that an identity was made from is still what it was.
+
+A key may only be believed, and a result only be kept under it, while nothing is bound anew or has
+changed in place since. Bindings, functions and classes are compared by what they consist of, plain
+containers by their bytes, containers of other objects item by item, and what has no such test is
+digested again, as an argument is. All comparisons are the terms of one function that is compiled.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Objects without a digest: what tells them apart in one process.
+"""Constants, containers and objects that code reaches, as nodes of its identity.
 
-Between processes they count by the names of their types alone, so that a function that takes a lock
-has the same identity in each. In one process a function may be given another connection, and what it
-gave with the first one is not what it gives with that.
+What they hold is followed: by position, key or attribute where it is known how the object holds it.
+Of anything else, the code that it refers to counts, and all of the module where it is bound.
+
+Objects without a digest count between processes by the names of their types alone, so that a function that
+takes a lock has the same identity in each. In one process a function may be given another connection, and
+what it gave with the first one is not what it gives with that: `tell_apart`.
 """
 
 from __future__ import annotations
