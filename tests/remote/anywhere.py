@@ -8,7 +8,7 @@ import sys
 import wellkept
 from wellkept.remote import auth, server
 
-_PATH = re.compile(r"(/.+)/v1/(.+)")
+_PATH = re.compile(r"(/.+)/v2/(.+)")
 _openers = {}
 
 
@@ -19,7 +19,7 @@ def _any(app):
             directory = found[1]
             name = hashlib.sha256(directory.encode()).hexdigest()[:16]
             _openers.setdefault(name, lambda: wellkept.open(directory, memory=0))
-            scope = {**scope, "path": f"/{name}/v1/{found[2]}"}
+            scope = {**scope, "path": f"/{name}/v2/{found[2]}"}
         await app(scope, receive, send)
 
     return answer

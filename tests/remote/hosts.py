@@ -11,33 +11,33 @@ from pathlib import Path
 from typing import Any, Self
 
 import wellkept
-from wellkept.remote.handlers import Desk
+from wellkept.remote.handlers import Handlers
 from wellkept.remote.ssh import Piped
 from wellkept.remote.stdio import serve_stream
+from wellkept.remote.wire import Put, Request, Send
 
 RELAY = Path(__file__).with_name("relay.py")
 
 
-class Counting(Desk):
-    """A desk that remembers what it was asked."""
+class Counting(Handlers):
+    """Handlers that remember what they were asked."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.asked: list[str] = []
 
-    def answer(self, verb: str, *args: Any) -> Any:
-        self.asked.append(verb)
-        return super().answer(verb, *args)
+    def answer(self, request: Request, *args: Any) -> Any:
+        if not (isinstance(request, Put) and request.kind == "meta"):  # nobody waits for it
+            self.asked.append(request.verb)
+        return super().answer(request, *args)
 
-    def stream(self, verb: str, *args: Any) -> Any:
-        found = super().stream(verb, *args)
-        if found is not None:
-            self.asked.append(verb)
-        return found
+    def stream(self, request: Request, *args: Any) -> Any:
+        self.asked.append(request.verb)
+        return super().stream(request, *args)
 
-    def upload(self, *args: Any) -> Any:
-        self.asked.append("blob.put")
-        return super().upload(*args)
+    def upload(self, request: Send, *args: Any) -> Any:
+        self.asked.append(request.verb)
+        return super().upload(request, *args)
 
 
 class Served:
@@ -45,7 +45,7 @@ class Served:
 
     def __init__(self, url: str | Path, right: str = "admin", **options: Any) -> None:
         self.cache = wellkept.open(url)
-        self.desk = Counting(self.cache, **options)
+        self.handlers = Counting(self.cache, **options)
         self.right = right
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=50)
         self.port: int = self._listener.getsockname()[1]
@@ -54,10 +54,9 @@ class Served:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def since(self) -> list[str]:
-        """What it was asked since the last time, and had to answer: nobody waits for an answer to
-        notes."""
-        asked, self.desk.asked = self.desk.asked, []
-        return [verb for verb in asked if verb != "notes.put"]
+        """What it was asked since the last time, and somebody waited for."""
+        asked, self.handlers.asked = self.handlers.asked, []
+        return asked
 
     def backend(self, port: int | None = None, **options: Any) -> Piped:
         """A client's backend; `port` is of what stands between."""
@@ -78,7 +77,7 @@ class Served:
 
     def _serve(self, link: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            serve_stream(self.desk, link.fileno(), link.fileno(), self.right)
+            serve_stream(self.handlers, link.fileno(), link.fileno(), self.right)
         with contextlib.suppress(OSError):
             link.shutdown(socket.SHUT_RDWR)
         link.close()
@@ -97,7 +96,7 @@ class Served:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-        self.desk.close()
+        self.handlers.close()
         self.cache.close()
 
     def __enter__(self) -> Self:

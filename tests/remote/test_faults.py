@@ -30,7 +30,7 @@ from wellkept import KeptWarning, StoreError
 from wellkept.records import Call
 from wellkept.remote import ssh
 from wellkept.remote.ssh import Piped
-from wellkept.remote.wire import HEADER, REQUEST, pack
+from wellkept.remote.wire import HEADER, REQUEST, Commit, pack
 from wellkept.stores import silence
 from wellkept.stores.record_format import pack_call
 
@@ -141,15 +141,18 @@ def test_a_connection_that_broke_while_it_was_idle_is_no_trouble(host: Served) -
 # -- servers that are none ----------------------------------------------------------------------------
 
 
-BANNER = b"\0kept-wire 1\n"
+BANNER = b"\0kept-wire 2\n"
 ANSWERS: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "no `wellkept serve`"),
     "another program": (b"SSH-2.0-OpenSSH_9.2\r\n" * 4000, "no `wellkept serve`"),
-    "another version": (b"\0kept-wire 2\n", "version 2 of the wire"),
+    "another version": (b"\0kept-wire 1\n", "version 1 of the wire.*upgrade the older"),
     "garbage": (BANNER + b"\xff" * 1000, "no message"),
     "half a message": (BANNER + b"\x10\0\0\0\x02\x01\0\0\0abc", "inside a message|ended"),
     "half a banner": (b"\0kept-wire", "no `wellkept serve`"),
-    "an answer that is none": (BANNER + b"\x01\0\0\0\x02\x01\0\0\0q", "no type|ended|gone"),
+    "an answer that is none": (
+        BANNER + b"\x01\0\0\0\x02\x01\0\0\0q",
+        "can't be read|ended|gone",
+    ),
 }
 
 
@@ -316,15 +319,13 @@ def test_the_disk_here_is_full(host: Served, disk: Path, monkeypatch: pytest.Mon
 def test_a_client_that_vanishes_leaves_nothing(home: Path) -> None:
     source = """
 import sys, numpy as np, wellkept
-from wellkept.remote.wire import HEADER, REQUEST
-from wellkept.remote import ssh
 from wellkept.remote.ssh import Piped
-from wellkept.remote.wire import pack
+from wellkept.remote.wire import Send
 place = Piped([sys.executable, "-m", "wellkept", "serve", "--stdio", sys.argv[1]])
 place.locks.acquire(b"k" * 32)
 print("ready", flush=True)
 sys.stdin.readline()
-place.line.send({"name": b"n" * 32, "size": 1 << 40}, memoryview(bytearray(1 << 28)))
+place.line._send(Send(b"n" * 32, 1 << 40), memoryview(bytearray(1 << 28)))
 """
     far = home / "far"
     command = [sys.executable, "-c", source, str(far)]
@@ -425,4 +426,4 @@ def test_a_record_of_another_key_is_refused(host: Served) -> None:
         call = f.call(-1)
         assert isinstance(call, Call)
         with pytest.raises(StoreError, match="can't be read"):
-            cache.backend.line.ask("commit", {"key": b"x" * 32, "record": pack_call(call, b"")})
+            cache.backend.line.ask(Commit(b"x" * 32, pack_call(call, b"")))

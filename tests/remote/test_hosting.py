@@ -12,7 +12,8 @@ from tests.remote.hosts import Served
 
 import wellkept
 from wellkept import ConfigError, DamagedValue, Stack, StoreError
-from wellkept.remote.handlers import Desk
+from wellkept.remote.handlers import Handlers
+from wellkept.remote.wire import Have, Send
 from wellkept.stores import Sqlite
 
 LARGE = np.arange(400_000)
@@ -68,23 +69,21 @@ def test_every_place_is_served(url: str) -> None:
 def test_what_is_made_of_others_is_not_served(home: Path) -> None:
     both = Stack(wellkept.open(home / "near"), wellkept.open(home / "far"))
     with pytest.raises(ConfigError, match="serve one directory"):
-        Desk(both)
+        Handlers(both)
 
 
 def test_half_of_a_blob_is_never_one(home: Path) -> None:
     with Served(home / "far") as host, host.client() as cache:
         line, name = cache.backend.line, b"n" * 32
         with pytest.raises(DamagedValue, match="not what its name says"):
-            line.send({"name": name, "size": 5}, memoryview(b"other"))
-        with pytest.raises(StoreError, match="longer"):
-            line.send({"name": name, "size": 3}, memoryview(b"other"))
-        with pytest.raises(StoreError, match="shorter"):
-            line.send({"name": name, "size": 9}, memoryview(b"other"))
-        with pytest.raises(StoreError):
-            line.send({"name": b"short", "size": 5}, memoryview(b"other"))
-        with pytest.raises(StoreError):
-            line.send({"name": name, "size": -5}, memoryview(b"other"))
-        assert line.ask("have", {"names": [name]}) == [None]
+            line.send(name, memoryview(b"other"))
+        for size, says in ((3, "longer"), (9, "shorter")):
+            with pytest.raises(StoreError, match=says):
+                line._send(Send(name, size), memoryview(b"other"))
+        for wrong in (Send(b"short", 5), Send(name, -5)):
+            with pytest.raises(StoreError, match="can't be read"):
+                line._send(wrong, memoryview(b"other"))
+        assert line.ask(Have([name])) == [None]
         assert not any((home / "far" / "tmp").iterdir())
 
 

@@ -19,9 +19,9 @@ from tests.remote.webs import WebService, until
 import wellkept
 from wellkept import ConfigError, KeptWarning, NotKept, StoreError, keep
 from wellkept.cli import main
+from wellkept.remote import wire
 from wellkept.remote.auth import Tokens
-from wellkept.remote.handlers import VERBS
-from wellkept.remote.wire import pack, unpack
+from wellkept.remote.wire import Failure, pack, unpack
 
 NAMESPACES = {"one": "./one", "two": "./two"}
 GRANTS = {
@@ -53,22 +53,49 @@ def ask(
     return CLIENT.request(method, service.url + path, headers=headers, **options)
 
 
-def verb(service: WebService, token: str | None, name: str, namespace: str = "one") -> int:
-    fields = {"key": KEY, "keys": [], "of": "calls", "prefix": "", "items": {}, "uses": {}}
-    content = pack({**fields, "name": KEY, "size": 0, "grace": 0.0, "dry_run": True})
-    return ask(service, token, "POST", f"/{namespace}/v1/{name}", content=content).status_code
+ASKED: list[wire.Request] = [
+    wire.Fetch([]),
+    wire.Use({}),
+    wire.Get("meta", []),
+    wire.List("call"),
+    wire.Find(),
+    wire.Have([]),
+    wire.Verify(),
+    wire.Totals(),
+    wire.Commit(KEY, b""),
+    wire.Put("meta", {}),
+    wire.Create("made", b""),
+    wire.Delete("call", []),
+    wire.Lease([]),
+    wire.Collect(dry_run=True),
+    wire.Evict("f", dry_run=True),
+    wire.Verify(repair=True),
+]
+"""All that can be asked with a message."""
+
+
+def verb(
+    service: WebService, token: str | None, request: wire.Request, namespace: str = "one"
+) -> int:
+    path = f"/{namespace}/v2/{request.verb}"
+    return ask(service, token, "POST", path, content=pack(request)).status_code
+
+
+def test_all_requests_are_tried_here() -> None:
+    others = {"hello", "blob", "send"}  # of a stream, or with paths of their own
+    assert {request.verb for request in ASKED} == wire.REQUESTS.keys() - others
 
 
 @pytest.mark.parametrize("token", [None, "kept_wrong", "kept_" + "A" * 43])
 def test_without_a_token_nothing(service: WebService, token: str | None) -> None:
-    for name in VERBS:
-        assert verb(service, token, name) == 401
+    for request in ASKED:
+        assert verb(service, token, request) == 401
     for method, path in (
-        ("GET", "/one/v1/blobs/" + "0" * 64),
-        ("PUT", "/one/v1/blobs/" + "0" * 64),
-        ("GET", "/one/v1/notes/a"),
-        ("PUT", "/one/v1/notes/a"),
-        ("GET", "/nothing/v1/notes/a"),
+        ("GET", "/one/v2/blobs/" + "0" * 64),
+        ("PUT", "/one/v2/blobs/" + "0" * 64),
+        ("GET", "/one/v2/notes/a"),
+        ("PUT", "/one/v2/notes/a"),
+        ("GET", "/nothing/v2/notes/a"),
         ("GET", "/metrics"),
     ):
         found = ask(service, token, method, path)
@@ -77,26 +104,31 @@ def test_without_a_token_nothing(service: WebService, token: str | None) -> None
 
 
 def test_a_right_is_for_what_it_says(service: WebService) -> None:
-    for name, right in VERBS.items():
-        if name == "count":
-            continue
-        assert (verb(service, "reader", name) == 403) is (right != "read"), name
-        assert (verb(service, "writer", name) == 403) is (right == "admin"), name
-        assert verb(service, "admin", name) != 403, name
+    rights = {request.verb: request.right for request in ASKED[:-1]}
+    assert {verb for verb, right in rights.items() if right == "admin"} == {"collect", "evict"}
+    writing = {"commit", "put", "create", "delete", "lease"}
+    assert {verb for verb, right in rights.items() if right == "write"} == writing
+    assert ASKED[-1].right == "admin"  # to repair, where to verify is to read
+    for request in ASKED:
+        right = request.right
+        assert (verb(service, "reader", request) == 403) is (right != "read"), request
+        assert (verb(service, "writer", request) == 403) is (right == "admin"), request
+        assert verb(service, "admin", request) != 403, request
     for path, content in (("blobs/" + "0" * 64, b""), ("notes/a", b"x")):
-        assert ask(service, "reader", "PUT", f"/one/v1/{path}", content=content).status_code == 403
-    assert ask(service, "reader", "GET", "/one/v1/notes/a").status_code == 404
+        assert ask(service, "reader", "PUT", f"/one/v2/{path}", content=content).status_code == 403
+    assert ask(service, "reader", "GET", "/one/v2/notes/a").status_code == 404
 
 
 def test_a_namespace_is_no_other(service: WebService) -> None:
-    for name in VERBS:
+    for request in ASKED:
         for namespace in ("two", "nothing"):  # which of them there is is not told
-            assert verb(service, "admin", name, namespace) == 403
-        assert verb(service, "other", name) == 403
-    assert verb(service, "all", "notes.get", "one") == 200
-    assert verb(service, "all", "notes.put", "one") == 403
-    assert verb(service, "all", "notes.put", "two") == 200
-    assert verb(service, "all", "notes.get", "nothing") == 404
+            assert verb(service, "admin", request, namespace) == 403
+        assert verb(service, "other", request) == 403
+    get, put = wire.Get("meta", []), wire.Put("meta", {})
+    assert verb(service, "all", get, "one") == 200
+    assert verb(service, "all", put, "one") == 403
+    assert verb(service, "all", put, "two") == 200
+    assert verb(service, "all", get, "nothing") == 404
 
 
 def test_what_is_kept_in_one_is_not_in_another(service: WebService) -> None:
@@ -119,9 +151,9 @@ def test_a_reader_has_results_and_leaves_nothing(service: WebService) -> None:
             assert f(1) == [1]
             assert f.stats().hits == 1
             cache.flush()
-        with pytest.warns(KeptWarning, match="right to write"):
+        with pytest.warns(KeptWarning, match="needs 'write'"):
             assert f(2) == [2]
-        with pytest.raises(StoreError, match="right to write"):
+        with pytest.raises(StoreError, match="needs 'write'"):
             cache.calls.delete(str(f.key(1)))
     with service.open("writer", "one") as cache:
         f = keep(cache=cache, name="read", version=1)(body)
@@ -144,23 +176,23 @@ def test_a_client_without_a_right_has_its_results(service: WebService) -> None:
 
 
 TRICKS = [
-    "/one/v1/notes/../../two/v1/notes/a",
-    "/one/v1/notes/..%2f..%2fetc/passwd",
-    "/one/v1/notes/%2e%2e/%2e%2e/x",
-    "/one/v1/notes/%2fetc/passwd",
-    "/one/v1/notes//etc/passwd",
-    "/one/v1/notes/a%00b",
-    "/one/v1/notes/" + "a" * 201,
-    "/one/v1/blobs/..%2findex.sqlite",
-    "/one/v1/blobs/" + "A" * 64,
-    "/one/v1/blobs/" + "0" * 63,
-    "/one/v1/blobs/" + "0" * 63 + "%0a",
-    "/..%2ftwo/v1/notes/a",
-    "/one%00/v1/notes/a",
-    "/%2e%2e/v1/notes/a",
-    "/one/v2/notes/a",
+    "/one/v2/notes/../../two/v2/notes/a",
+    "/one/v2/notes/..%2f..%2fetc/passwd",
+    "/one/v2/notes/%2e%2e/%2e%2e/x",
+    "/one/v2/notes/%2fetc/passwd",
+    "/one/v2/notes//etc/passwd",
+    "/one/v2/notes/a%00b",
+    "/one/v2/notes/" + "a" * 201,
+    "/one/v2/blobs/..%2findex.sqlite",
+    "/one/v2/blobs/" + "A" * 64,
+    "/one/v2/blobs/" + "0" * 63,
+    "/one/v2/blobs/" + "0" * 63 + "%0a",
+    "/..%2ftwo/v2/notes/a",
+    "/one%00/v2/notes/a",
+    "/%2e%2e/v2/notes/a",
+    "/one/v1/notes/a",
     "/etc/passwd",
-    "/one/v1/../../../etc/passwd",
+    "/one/v2/../../../etc/passwd",
 ]
 
 
@@ -193,19 +225,19 @@ def test_tricks_with_paths(service: WebService, method: str, path: str) -> None:
 
 def test_oversize_input_is_refused(service: WebService) -> None:
     name = "0" * 64
-    found = ask(service, "writer", "PUT", f"/one/v1/blobs/{name}", content=bytes(1_000_001))
+    found = ask(service, "writer", "PUT", f"/one/v2/blobs/{name}", content=bytes(1_000_001))
     assert found.status_code == 413
-    assert "1,000,000" in unpack(found.content)["text"]
+    assert "1,000,000" in unpack(found.content, Failure).text
     for path in ("fetch", "notes/a"):
         method = "PUT" if "/" in path else "POST"
-        found = ask(service, "writer", method, f"/one/v1/{path}", content=bytes(17 * 1024 * 1024))
+        found = ask(service, "writer", method, f"/one/v2/{path}", content=bytes(17 * 1024 * 1024))
         assert found.status_code == 413
     bearer = f"authorization: Bearer {service.tokens['writer']}\n"
     # Said to be small and sent in chunks without a length: refused where it grows too large.
     parts = b"".join(b"100000\r\n" + bytes(1 << 20) + b"\r\n" for _ in range(17)) + b"0\r\n\r\n"
     got = raw(
         service,
-        f"POST /one/v1/fetch HTTP/1.1\nhost: x\n{bearer}transfer-encoding: chunked\n\n",
+        f"POST /one/v2/fetch HTTP/1.1\nhost: x\n{bearer}transfer-encoding: chunked\n\n",
         parts,
     )
     assert b" 413 " in got.splitlines()[0]
@@ -213,10 +245,10 @@ def test_oversize_input_is_refused(service: WebService) -> None:
     for said in ("-1", "1e3", "99999999999999999999999999"):
         got = raw(
             service,
-            f"PUT /one/v1/blobs/{name} HTTP/1.1\nhost: x\n{bearer}content-length: {said}\n\n",
+            f"PUT /one/v2/blobs/{name} HTTP/1.1\nhost: x\n{bearer}content-length: {said}\n\n",
         )
         assert got.split(b" ")[1] in (b"400", b"411", b"413")
-    got = raw(service, f"GET /one/v1/notes/a HTTP/1.1\nhost: x\n{bearer}x: {'y' * 200_000}\n\n")
+    got = raw(service, f"GET /one/v2/notes/a HTTP/1.1\nhost: x\n{bearer}x: {'y' * 200_000}\n\n")
     assert got.split(b" ")[1] == b"400"
     with service.open("writer", "one") as cache:
         f = keep(cache=cache, name="large", version=1)(lambda n: os.urandom(n))
@@ -226,12 +258,14 @@ def test_oversize_input_is_refused(service: WebService) -> None:
 
 
 def test_garbage_for_a_message(service: WebService) -> None:
-    for content in (b"", b"\xff" * 100, b"l\xff\xff\xff\xff", pack([1]), pack({"key": "short"})):
-        for name in ("fetch", "commit", "find", "notes.put", "beat"):
-            found = ask(service, "writer", "POST", f"/one/v1/{name}", content=content)
-            assert found.status_code in (200, 400, 500), (name, content, found.status_code)
-            assert found.status_code == 200 or "kind" in unpack(found.content)
-    assert verb(service, "writer", "hello") == 200
+    for content in (b"", b"\xff" * 100, b"\xdd\xff\xff\xff\xff", pack([1]), pack({"key": "short"})):
+        for name in ("fetch", "commit", "find", "put", "lease", "hello", "send", "nothing"):
+            found = ask(service, "writer", "POST", f"/one/v2/{name}", content=content)
+            assert found.status_code == 400, (name, content, found.status_code)
+            assert unpack(found.content, Failure).kind == "StoreError"
+    for request in (wire.Hello("12345678"), wire.Send(KEY, 1)):
+        assert verb(service, "writer", request) == 400
+    assert verb(service, "writer", wire.Fetch([])) == 200
 
 
 @pytest.mark.long
@@ -240,19 +274,19 @@ def test_a_token_is_taken_away_and_ends(home: Path, capsys: pytest.CaptureFixtur
     try:
         file = service.directory / "tokens.json"
         known = Tokens(file)
-        assert verb(service, "soon", "hello", "default") == 200
+        assert verb(service, "soon", wire.Fetch([]), "default") == 200
         assert service.tokens["soon"] not in file.read_text()
         assert file.stat().st_mode & 0o777 == 0o600
         late = known.add("late", {"default": "admin"}, expires=time.time() + 1000)
         past = known.add("past", {"default": "admin"}, expires=time.time() - 1)
-        until(lambda: verb(service, late, "hello", "default") == 200, 5)
-        assert verb(service, past, "hello", "default") == 401
+        until(lambda: verb(service, late, wire.Fetch([]), "default") == 200, 5)
+        assert verb(service, past, wire.Fetch([]), "default") == 401
         known.remove("soon")
-        until(lambda: verb(service, "soon", "hello", "default") == 401, 5)
+        until(lambda: verb(service, "soon", wire.Fetch([]), "default") == 401, 5)
         again = known.add("soon", {"default": "read"})
-        until(lambda: verb(service, again, "hello", "default") == 200, 5)
+        until(lambda: verb(service, again, wire.Fetch([]), "default") == 200, 5)
         file.write_text("{ garbage")  # whoever it was: nobody is let in
-        until(lambda: verb(service, again, "hello", "default") == 503, 5)
+        until(lambda: verb(service, again, wire.Fetch([]), "default") == 503, 5)
     finally:
         service.close()
 

@@ -24,7 +24,7 @@ import wellkept
 from wellkept import KeptWarning, StoreError, keep
 from wellkept.remote.auth import Rates
 from wellkept.remote.server import Limits
-from wellkept.remote.wire import unpack
+from wellkept.remote.wire import Failure, unpack
 
 BLOB = np.random.default_rng(0).bytes(3_000_000)
 NAME = blake3(BLOB).hexdigest()
@@ -103,14 +103,14 @@ def test_a_served_process_over_tls(secured: tuple[str, str]) -> None:
 )
 def test_a_range(host: WebServed, raw: httpx.Client, asked: str, start: int, stop: int) -> None:
     keep_blob(host)
-    got = raw.get(f"/default/v1/blobs/{NAME}", headers={"range": asked})
+    got = raw.get(f"/default/v2/blobs/{NAME}", headers={"range": asked})
     assert got.status_code == 206
     assert got.headers["content-range"] == f"bytes {start}-{stop - 1}/3000000"
     assert got.content == BLOB[start:stop]
 
 
 def test_blobs_as_http_knows_them(host: WebServed, raw: httpx.Client) -> None:
-    path = f"/default/v1/blobs/{NAME}"
+    path = f"/default/v2/blobs/{NAME}"
     assert raw.get(path).status_code == 404
     keep_blob(host)
     assert raw.get(path).content == BLOB
@@ -126,9 +126,9 @@ def test_blobs_as_http_knows_them(host: WebServed, raw: httpx.Client) -> None:
     put = {"if-none-match": "*"}
     assert raw.put(path, content=BLOB, headers=put).status_code == 412
     assert raw.put(path, content=BLOB).status_code == 201
-    wrong = raw.put(f"/default/v1/blobs/{'0' * 64}", content=BLOB)
-    assert (wrong.status_code, unpack(wrong.content)["kind"]) == (422, "DamagedValue")
-    assert raw.get(f"/default/v1/blobs/{'0' * 64}").status_code == 404
+    wrong = raw.put(f"/default/v2/blobs/{'0' * 64}", content=BLOB)
+    assert (wrong.status_code, unpack(wrong.content, Failure).kind) == (422, "DamagedValue")
+    assert raw.get(f"/default/v2/blobs/{'0' * 64}").status_code == 404
 
 
 def test_of_many_who_put_a_note_if_there_is_none_one_does(
@@ -138,17 +138,17 @@ def test_of_many_who_put_a_note_if_there_is_none_one_does(
 
     def put(i: int) -> int:
         return raw.put(
-            "/default/v1/notes/runs/x", content=b"%d" % i, headers={"if-none-match": "*"}
+            "/default/v2/notes/runs/x", content=b"%d" % i, headers={"if-none-match": "*"}
         ).status_code
 
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(put, range(24)))
     assert sorted(done) == [201] + [412] * 23
-    assert raw.get("/default/v1/notes/runs/x").content == b"%d" % done.index(201)
-    assert raw.put("/default/v1/notes/runs/x", content=b"new").status_code == 201
-    assert raw.get("/default/v1/notes/runs/x").content == b"new"
+    assert raw.get("/default/v2/notes/runs/x").content == b"%d" % done.index(201)
+    assert raw.put("/default/v2/notes/runs/x", content=b"new").status_code == 201
+    assert raw.get("/default/v2/notes/runs/x").content == b"new"
     assert host.cache.backend.notes.get("runs/x") == b"new"
-    odd = raw.put("/default/v1/notes/runs/x", content=b"", headers={"if-none-match": '"a"'})
+    odd = raw.put("/default/v2/notes/runs/x", content=b"", headers={"if-none-match": '"a"'})
     assert odd.status_code == 400
 
 
@@ -198,7 +198,7 @@ def test_a_bucket_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_asks_too_often_is_slowed_and_nothing_is_lost(home: Path) -> None:
     with WebServed(home / "far", limits=Limits(rate=40.0)) as host:
         with host.raw() as raw:
-            found = [raw.get("/default/v1/notes/a") for _ in range(100)]
+            found = [raw.get("/default/v2/notes/a") for _ in range(100)]
             late = [one for one in found if one.status_code == 429]
             assert late
             assert 0 < float(late[0].headers["retry-after"]) <= 1
@@ -241,9 +241,9 @@ def test_metrics(host: WebServed, raw: httpx.Client) -> None:
         f = Counted(lambda x: [x]).into(cache, strict=True)
         for x in (1, 2, 1, 1):
             f(x)
-    raw.post("/default/v1/" + "x" * 50)
+    raw.post("/default/v2/" + "x" * 50)
     with host.raw("kept_wrong") as nobody:
-        nobody.post("/default/v1/secretly")
+        nobody.post("/default/v2/secretly")
     text = raw.get("/metrics").text
     for line in text.splitlines():
         assert line.startswith("# ") or LINE.fullmatch(line), line
@@ -261,7 +261,7 @@ def test_metrics_are_for_who_may_administer(home: Path) -> None:
     with WebServed(home / "far", "write") as host, host.raw() as raw:
         assert raw.get("/metrics").status_code == 403
         other = host.tokens.add("other", {"elsewhere": "admin", "default": "read"})
-        host.desk.host.size(b"\0" * 32)
+        host.handlers.host.size(b"\0" * 32)
         with host.raw(other) as client:
             deadline = time.monotonic() + 10
             while (found := client.get("/metrics")).status_code == 401:
@@ -333,7 +333,7 @@ def test_a_large_array_takes_little_memory_on_either_side() -> None:
 def test_clients_that_do_not_read_cost_little_memory_and_give_it_back() -> None:
     service = WebService({"me": {"default": "write"}})
     made = np.random.default_rng(0).integers(0, 255, 20_000_000, np.uint8)
-    lines = [f"GET /default/v1/blobs/{blake3(made).hexdigest()} HTTP/1.1", "host: x"]
+    lines = [f"GET /default/v2/blobs/{blake3(made).hexdigest()} HTTP/1.1", "host: x"]
     lines += [f"authorization: Bearer {service.tokens['me']}", "", ""]
 
     def held() -> int:

@@ -16,6 +16,7 @@ from tests.services import Service, ssh_options_of
 
 import wellkept
 from wellkept.remote import lease_requests as locks_module
+from wellkept.remote.wire import Lease
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 PATIENCE = 0.5
@@ -67,12 +68,12 @@ def test_whose_heart_stands_still_loses_it_and_can_do_no_harm(
     cut_off, successor, third = (host.backend() for _ in range(3))
     assert cut_off.locks.acquire(KEY)
     reaching = cut_off.line.ask
-    monkeypatch.setattr(cut_off.line, "ask", lambda *_, **__: None)  # nothing gets through
+    monkeypatch.setattr(cut_off.line, "ask", lambda *_, **__: [])  # nothing gets through
     until(lambda: successor.locks.acquire(KEY))
     monkeypatch.setattr(cut_off.line, "ask", reaching)  # healed
-    assert cut_off.line.ask("beat", {"keys": [KEY]}) == [], "it is told that it is its own no more"
+    assert cut_off.line.ask(Lease([KEY], "keep")) == [], "it is told that it is its own no more"
     cut_off.locks.release(KEY)  # late: it must not free what its successor has
-    assert cut_off.line.ask("beat", {"keys": [KEY]}) == []
+    assert cut_off.line.ask(Lease([KEY], "keep")) == []
     assert not third.locks.acquire(KEY)
     successor.locks.release(KEY)
     until(lambda: third.locks.acquire(KEY))
@@ -83,7 +84,7 @@ def test_cut_off_for_a_moment_it_is_still_ones_own(host: Served) -> None:
     place, other = host.backend(), host.backend()
     assert place.locks.acquire(KEY)
     host.cut()
-    until(lambda: place.line.ask("beat", {"keys": [KEY]}) == [KEY])
+    until(lambda: place.line.ask(Lease([KEY], "keep")) == [KEY])
     assert not other.locks.acquire(KEY)
 
 

@@ -21,18 +21,18 @@ from wellkept.remote.server import Limits, Web, listen, server
 
 
 class _One:
-    """In the place of `Namespaces`: one desk, that counts."""
+    """In the place of `Namespaces`: one cache, whose handlers count."""
 
-    def __init__(self, desk: Counting) -> None:
-        self._desk = desk
+    def __init__(self, handlers: Counting) -> None:
+        self._one = handlers
 
     def __iter__(self) -> Any:
         return iter(["default"])
 
     def opened(self, name: str) -> Counting | None:
-        return self._desk if name == "default" else None
+        return self._one if name == "default" else None
 
-    desk = opened
+    handlers = opened
 
 
 class WebServed:
@@ -48,11 +48,11 @@ class WebServed:
         **options: Any,
     ) -> None:
         self.cache = url if isinstance(url, wellkept.Cache) else wellkept.open(url)
-        self.desk = Counting(self.cache, **options)
+        self.handlers = Counting(self.cache, **options)
         self.tokens = Tokens(Path.cwd() / f"tokens-{id(self)}.json")
         self.token = self.tokens.add("tests", {"default": right})
         limits = limits or Limits()
-        web = Web(_One(self.desk), self.tokens, limits)  # type: ignore[arg-type]  # stands in for them
+        web = Web(_One(self.handlers), self.tokens, limits)  # type: ignore[arg-type]  # stands in for them
         cert, key = secured or (None, None)
         self._sock = listen("127.0.0.1", 0)
         self._server = server(web.app, deadline=limits.deadline, cert=cert, key=key)
@@ -64,9 +64,9 @@ class WebServed:
         self._thread.start()
 
     def since(self) -> list[str]:
-        """What it was asked since the last time, and had to answer."""
-        asked, self.desk.asked = self.desk.asked, []
-        return [verb for verb in asked if verb != "notes.put"]
+        """What it was asked since the last time, and somebody waited for."""
+        asked, self.handlers.asked = self.handlers.asked, []
+        return asked
 
     def backend(self, **options: Any) -> Http:
         """A client's backend."""
@@ -87,7 +87,7 @@ class WebServed:
         self._server.should_exit = True
         self._thread.join(20)
         self._sock.close()
-        self.desk.close()
+        self.handlers.close()
         self.cache.close()
 
     def __enter__(self) -> Self:

@@ -187,7 +187,7 @@ def serve(
 
 def _serve_stdio(cache: str | None, readonly: bool) -> None:
     from wellkept.cli.options import opened
-    from wellkept.remote.handlers import READ, Desk  # few serve
+    from wellkept.remote.handlers import READ, Handlers  # few serve
     from wellkept.remote.stdio import serve_stream
 
     # Whatever is printed in this process must not get between the messages.
@@ -196,11 +196,11 @@ def _serve_stdio(cache: str | None, readonly: bool) -> None:
     sys.stdin = open(os.devnull)  # noqa: SIM115, PTH123  for as long as the process lives
     os.dup2(sys.stdin.fileno(), 0)
     with opened(cache, make=True) as (found, _):
-        desk = Desk(found)
+        handlers = Handlers(found)
         try:
-            serve_stream(desk, source, target, READ if readonly else "admin")
+            serve_stream(handlers, source, target, READ if readonly else "admin")
         finally:
-            desk.close()
+            handlers.close()
 
 
 def _serve_http(
@@ -229,7 +229,7 @@ def _serve_http(
         namespaces = Namespaces(openers)
         stack.callback(namespaces.close)
         for name in openers:
-            namespaces.desk(name)
+            namespaces.handlers(name)
         web = Web(namespaces, known, limits)
         ready = server(web.app, deadline=limits.deadline, cert=secured[0], key=secured[1])
         sock = listen(*address)

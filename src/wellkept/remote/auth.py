@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from wellkept.errors import ConfigError, KeptError, NotKept
-from wellkept.remote.handlers import RIGHTS, Desk
+from wellkept.remote.handlers import RIGHTS, Handlers
 
 ANY = "*"
 """In place of a namespace: each of them."""
@@ -197,7 +197,7 @@ DEFAULT = "default"
 
 
 class Namespaces:
-    """Desks by name, each opened with the first who asks for it.
+    """The handlers of each cache that is served, by name, opened with the first who asks for it.
 
     Args:
         openers: name to what opens the cache; the cache is closed in `close`.
@@ -210,48 +210,48 @@ class Namespaces:
         for name in openers:
             if not NAMESPACE.fullmatch(name):
                 raise ConfigError(
-                    f"not a namespace: {name!r}; use up to 64 of a-z, 0-9, - and _, and no v1"
+                    f"not a namespace: {name!r}; use up to 64 of a-z, 0-9, - and _, and no v2"
                 )
         self._openers = openers
-        self._desks: dict[str, Desk] = {}
+        self._opened: dict[str, Handlers] = {}
         self._opening = threading.Lock()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._openers)
 
-    def opened(self, name: str) -> Desk | None:
-        """The desk, if it is open."""
-        return self._desks.get(name)
+    def opened(self, name: str) -> Handlers | None:
+        """Return the handlers of a namespace, if it is open."""
+        return self._opened.get(name)
 
-    def desk(self, name: str) -> Desk | None:
-        """The desk of a namespace; None: there is no such.
+    def handlers(self, name: str) -> Handlers | None:
+        """Return the handlers of a namespace; None if there is no such.
 
         Raises:
             KeptError: its cache can't be opened, for now or at all.
         """
-        found = self._desks.get(name)
+        found = self._opened.get(name)
         if found is not None:
             return found
         opener = self._openers.get(name)
         if opener is None:
             return None
         with self._opening:
-            if name not in self._desks:
+            if name not in self._opened:
                 cache = opener()
                 try:
-                    self._desks[name] = Desk(cache)
+                    self._opened[name] = Handlers(cache)
                 except KeptError:
                     cache.close()
                     raise
-            return self._desks[name]
+            return self._opened[name]
 
     def close(self) -> None:
         """Close all that is open."""
         with self._opening:
-            desks, self._desks = self._desks, {}
-        for desk in desks.values():
-            desk.close()
-            desk.cache.close()
+            opened, self._opened = self._opened, {}
+        for handlers in opened.values():
+            handlers.close()
+            handlers.cache.close()
 
 
 _BURST = 2.0  # seconds whose requests may come at once

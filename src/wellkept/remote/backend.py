@@ -8,7 +8,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from blake3 import blake3
 
@@ -16,8 +16,9 @@ from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError, KeptError, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest, Value
+from wellkept.remote import wire
 from wellkept.remote.lease_requests import RemoteLocks
-from wellkept.remote.wire import WireError, pack, write_query
+from wellkept.remote.wire import Kind, Request, Row, Uncarried, WireError, write_query
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.byte_store import Near
 from wellkept.stores.check import Problem
@@ -97,21 +98,19 @@ _MANY = 1000  # keys in a request
 _BYTES = 4 * 1024 * 1024  # bytes of notes in a request
 
 
-def listed(backend: RemoteBackend, of: str, prefix: str) -> list[str]:
-    """The keys of a store: they come in parts, and are listed when all are here."""
-    parts: list[bytes] = []
-    fields = {"of": of, "prefix": prefix}
-    backend.line.ask("keys", fields, lambda part: parts.append(bytes(part)))
-    return b"".join(parts).decode("ascii", "replace").split()
+def listed(backend: RemoteBackend, kind: Kind, prefix: str) -> Iterator[str]:
+    """Return the keys of a kind: they come in parts, and are there when all are here."""
+    parts = backend.parts(wire.List(kind, prefix))
+    return iter(parts.decode("ascii", "replace").split())
 
 
-def records(parts: Iterable[bytes]) -> Iterator[tuple[str, Call | DecodeError]]:
-    """Key and record of each call in a stream of them.
+def records(parts: bytes) -> Iterator[tuple[str, Call | DecodeError]]:
+    """Yield key and record of each call in a stream of them.
 
     Raises:
         WireError: it is none.
     """
-    content = memoryview(b"".join(parts))
+    content = memoryview(parts)
     at = 0
     while at < len(content):
         head = bytes(content[at : at + 38])
@@ -135,30 +134,28 @@ class RemoteCalls:
         self._backend = backend
 
     def get(self, key: str) -> Call | None:
-        def read(found: Any) -> Call | None:
-            if found is None:
-                return None
-            _, item, uses = found
-            return unpack_call(str(Digest(key)), bytes(item), bytes(uses) or None)
-
-        return self._backend.asked("call.get", {"key": str(Digest(key))}, read)
+        key = str(Digest(key))
+        item = self._backend.line.ask(wire.Get("call", [key])).get(key)
+        for found, call in records(item or b""):
+            if isinstance(call, DecodeError):
+                raise call
+            if found == key:
+                return call
+        return None
 
     def put(self, key: str, item: Call) -> None:
         """Change a record, whose result must be kept already."""
-        fields = {"key": Digest(key).raw, "record": pack_call(item, b"")}
-        self._backend.line.ask("call.put", fields)
+        self._backend.line.ask(wire.Put("call", {str(Digest(key)): pack_call(item, b"")}))
 
     def delete(self, key: str) -> None:
-        self._backend.line.ask("call.delete", {"key": str(Digest(key))})
+        self._backend.line.ask(wire.Delete("call", [str(Digest(key))]))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(listed(self._backend, "calls", prefix))
+        return listed(self._backend, "call", prefix)
 
     def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
         """Every key and its record, in one trip."""
-        parts: list[bytes] = []
-        self._backend.line.ask("find", {"query": None}, lambda part: parts.append(bytes(part)))
-        return records(parts)
+        return records(self._backend.parts(wire.Find()))
 
 
 class RemoteValues:
@@ -168,43 +165,33 @@ class RemoteValues:
         self._backend = backend
 
     def get(self, key: str) -> Value | None:
-        def read(packed: Any) -> Envelope | None:
-            return None if packed is None else Envelope.unpack(bytes(packed))
-
-        found = self._backend.asked("value.get", {"key": str(Digest(key))}, read)
-        if found is None:
+        digest = Digest(key)
+        packed = self._backend.line.ask(wire.Get("value", [str(digest)])).get(str(digest))
+        if packed is None:
             return None
-        envelope = self._backend.trusted(Digest(key).raw, found)
+        envelope = self._backend.trusted(digest.raw, Envelope.unpack(packed))
         payload, buffers = self._backend.load(envelope)
         return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
     def put(self, key: str, item: Value) -> None:
         digest = Digest(key)
         envelope, sent = self._backend.send_blobs(digest.raw, item)
-        fields = {"key": str(digest), "frame": envelope.pack(), "blobs": sent}
-        self._backend.line.ask("value.put", fields)
+        self._backend.line.ask(wire.Put("value", {str(digest): envelope.pack()}, sent))
 
     def delete(self, key: str) -> None:
         self.delete_many((key,))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """Forget the values; the records of their calls stay."""
-        raws = (Digest(key).raw for key in keys)
-        while some := list(islice(raws, _MANY)):
-            self._backend.line.ask("value.delete", {"keys": some})
+        for some in _some(str(Digest(key)) for key in keys):
+            self._backend.line.ask(wire.Delete("value", some))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(listed(self._backend, "values", prefix))
-
-
-def _notes(said: Any) -> dict[str, bytes]:
-    if not all(type(item) is bytes for item in said.values()):
-        raise TypeError("a note is bytes")
-    return dict(said)
+        return listed(self._backend, "value", prefix)
 
 
 class RemoteNotes:
-    """The notes; see `wellkept.stores.notes`."""
+    """The metadata records; see `wellkept.stores.notes`."""
 
     def __init__(self, backend: RemoteBackend) -> None:
         self._backend = backend
@@ -216,33 +203,31 @@ class RemoteNotes:
         self.put_many({key: item})
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the note if there is none; whether there was none.
+        """Keep the record if there is none; whether there was none.
 
         Raises:
             StoreError: also if the connection broke before the server said whether there was.
         """
-        fields = {"key": check_key(key), "item": bytes(item)}
-        return bool(self._backend.line.ask("notes.create", fields))
+        return bool(self._backend.line.ask(wire.Create(check_key(key), bytes(item))))
 
     def delete(self, key: str) -> None:
         self.delete_many((key,))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(listed(self._backend, "notes", check_prefix(prefix)))
+        return listed(self._backend, "meta", check_prefix(prefix))
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        wanted = iter([check_key(key) for key in keys])
         found: dict[str, bytes] = {}
-        while some := list(islice(wanted, _MANY)):
-            found.update(self._backend.asked("notes.get", {"keys": some}, _notes))
+        for some in _some([check_key(key) for key in keys]):
+            found.update(self._backend.line.ask(wire.Get("meta", some)))
         return found
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
-        """Keep each note. Others may see some of them before the rest is there."""
+        """Keep each record. Others may see some of them before the rest is there."""
         self._put(items, wait=True)
 
     def put_unheard(self, items: Mapping[str, Buffer]) -> None:
-        """Keep each note, without waiting to hear of it: before anything that is asked later."""
+        """Keep each record, without waiting to hear of it: before anything that is asked later."""
         self._put(items, wait=False)
 
     def _put(self, items: Mapping[str, Buffer], *, wait: bool) -> None:
@@ -251,24 +236,28 @@ class RemoteNotes:
         for key, item in items.items():
             content = bytes(item)
             if some and (len(some) >= _MANY or size + len(content) > _BYTES):
-                self._backend.line.ask("notes.put", {"items": some}, wait=wait)
+                self._backend.line.ask(wire.Put("meta", some), wait=wait)
                 some, size = {}, 0
             some[check_key(key)] = content
             size += len(content)
         if some:
-            self._backend.line.ask("notes.put", {"items": some}, wait=wait)
+            self._backend.line.ask(wire.Put("meta", some), wait=wait)
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        gone = iter([check_key(key) for key in keys])
-        while some := list(islice(gone, _MANY)):
-            self._backend.line.ask("notes.delete", {"keys": some})
+        for some in _some([check_key(key) for key in keys]):
+            self._backend.line.ask(wire.Delete("meta", some))
+
+
+def _some(keys: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(keys)
+    while some := list(islice(left, _MANY)):
+        yield some
 
 
 ROOM = 1024 * 1024
 """Bytes of blobs that travel with a row or a commit; larger ones go on their own, in parts."""
 _MANY_CALLS = 500  # keys in a request
 _UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
-T = TypeVar("T")
 
 
 class Sent(NamedTuple):
@@ -309,18 +298,11 @@ class RemoteBackend:
         self.locks.waits = WaitItems(self.notes)
         self._near: Near | None = None
 
-    def asked(self, verb: str, fields: Any, read: Callable[[Any], T]) -> T:
-        """What `read` makes of the answer to a request.
-
-        Raises:
-            WireError: it can make nothing of it.
-            StoreError: the server can't be reached, or refuses.
-        """
-        answer = self.line.ask(verb, fields)
-        try:
-            return read(answer)
-        except _UNREADABLE as error:
-            raise WireError(f"{self.line.where}: an answer to {verb} that can't be read") from error
+    def parts(self, request: Request) -> bytes:
+        """Return an answer that comes in parts, when all of it is here; raises as `Line.ask`."""
+        parts: list[bytes] = []
+        self.line.ask(request, lambda part: parts.append(bytes(part)))
+        return b"".join(parts)
 
     # -- one trip ---------------------------------------------------------------------------------
 
@@ -331,18 +313,15 @@ class RemoteBackend:
             DamagedValue: an item is damaged there.
             StoreError: the server can't be reached, or refuses.
         """
-        return self.asked("fetch", {"key": key, "room": ROOM}, self._row)
+        return self._read(self._rows(wire.Fetch([key], ROOM))[0])
 
     def claim(self, key: bytes) -> Found | None:
         """`fetch`, for a caller who computes what is not there: the lease comes with the answer."""
         self.locks.unclaimed()
-
-        def read(row: Any) -> Found | None:
-            if isinstance(row, dict) and row.get("leased") is True:
-                self.locks.granted(key)
-            return self._row(row)
-
-        return self.asked("fetch", {"key": key, "room": ROOM, "lease": True}, read)
+        (row,) = self._rows(wire.Fetch([key], ROOM, lease=True))
+        if row.leased:
+            self.locks.granted(key)
+        return self._read(row)
 
     def glance(self, key: bytes) -> Found | None:
         """What is near: nothing."""
@@ -353,40 +332,34 @@ class RemoteBackend:
         found: dict[bytes, Found] = {}
         for at in range(0, len(wanted), _MANY_CALLS):
             some = wanted[at : at + _MANY_CALLS]
-            fields = {"keys": some, "room": 4 * ROOM}
-
-            def read(rows: Any, some: Sequence[bytes] = some) -> list[tuple[bytes, Any]]:
-                return list(zip(some, rows, strict=True))
-
-            for key, row in self.asked("fetch_many", fields, read):
+            for key, row in zip(some, self._rows(wire.Fetch(some, 4 * ROOM)), strict=True):
                 with contextlib.suppress(DecodeError):  # told when it is looked for by itself
-                    late = isinstance(row, dict) and "later" in row  # too much for one answer
-                    made = self.fetch(key) if late else self._read(row)
+                    made = self.fetch(key) if row.later else self._read(row)
                     if made is not None:
                         found[key] = made
         return found
 
-    def _read(self, row: Any) -> Found | None:
+    def _rows(self, request: wire.Fetch) -> list[Row]:
+        rows: list[Row] = self.line.ask(request)
+        if len(rows) != len(request.keys):
+            raise WireError(f"{self.line.where}: an answer of other keys than were asked for")
+        return rows
+
+    def _read(self, row: Row) -> Found | None:
+        if row.damaged is not None:
+            raise DamagedValue(row.damaged)
+        if row.body is None:
+            return None
         try:
-            return self._row(row)
+            body = Body.unpack(row.body)
         except _UNREADABLE as error:
             raise WireError(f"{self.line.where}: a row that can't be read") from error
-
-    def _row(self, row: Any) -> Found | None:
-        if not isinstance(row, dict):
-            raise TypeError("a row is a mapping")
-        if "damaged" in row:
-            raise DamagedValue(str(row["damaged"]))
-        if "body" not in row:
-            return None
-        body = Body.unpack(_bytes(row["body"]))
-        if "frame" not in row:
+        if row.envelope is None:
             return Found(body, None)
-        envelope, sent = Envelope.unpack(_bytes(row["frame"])), row.get("blobs")
-        if sent is not None and len(sent) != len(envelope.blobs):
+        envelope = Envelope.unpack(row.envelope)
+        if row.blobs is not None and len(row.blobs) != len(envelope.blobs):
             raise WireError(f"{self.line.where}: blobs that do not fit their envelope")
-        contents = None if sent is None else [_bytes(item) for item in sent]
-        return Found(body, self.trusted(body.result, envelope)._replace(contents=contents))
+        return Found(body, self.trusted(body.result, envelope)._replace(contents=row.blobs))
 
     def trusted(self, digest: bytes, envelope: Envelope) -> Sent:
         """An envelope, with the codec by which it may be decoded here."""
@@ -414,7 +387,7 @@ class RemoteBackend:
                 buffers.append(self._blob(blob) if sent is None else _verified(blob, sent[i]))
             except DamagedValue:
                 with contextlib.suppress(KeptError):  # who may only read leaves it
-                    self.line.ask("mend", {"name": blob.name, "size": blob.size})
+                    self.line.ask(wire.Delete("blob", [blob.name.hex()]))
                 raise
         if envelope.payload is None:
             return buffers.pop(), buffers
@@ -422,8 +395,7 @@ class RemoteBackend:
 
     def _blob(self, blob: Blob) -> Buffer:
         with Download(blob) as content:
-            fields = {"name": blob.name, "size": blob.size}
-            self.line.ask("blob", fields, content.write)
+            self.line.ask(wire.Read(blob.name, blob.size), content.write)
             return content.buffer()
 
     # -- keeping ----------------------------------------------------------------------------------
@@ -437,15 +409,8 @@ class RemoteBackend:
         key = call.key.raw
         envelope, sent = self.send_blobs(call.result.raw, value)
         release = self.locks.holds(key)
-        fields = {
-            "key": key,
-            "record": pack_call(call, envelope.pack()),
-            "blobs": sent,
-            "release": release,
-        }
-        if uses:
-            fields["uses"] = _counts(uses)
-        self.line.ask("commit", fields)
+        record = pack_call(call, envelope.pack())
+        self.line.ask(wire.Commit(key, record, sent, dict(uses or {}), release))
         if release:
             self.locks.released(key)
 
@@ -471,40 +436,39 @@ class RemoteBackend:
             sent.append(bytes(view) if fits else None)
         left = [i for i, item in enumerate(sent) if item is None]
         if left:
-            wanted = {"names": [names[i] for i in left]}
-            there = self.asked("have", wanted, lambda sizes: list(zip(left, sizes, strict=True)))
-            for i, size in there:
+            sizes = self.line.ask(wire.Have([names[i] for i in left]))
+            if len(sizes) != len(left):
+                raise WireError(f"{self.line.where}: an answer of other blobs than were asked for")
+            for i, size in zip(left, sizes, strict=True):
                 if size != len(views[i]):
-                    self.line.send({"name": names[i], "size": len(views[i])}, views[i])
+                    self.line.send(names[i], views[i])
         return envelope, sent
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         """Add to the counts of uses."""
-        self.line.ask("count", {"uses": _counts(uses)})
+        self.line.ask(wire.Use(dict(uses)))
 
     # -- finding ----------------------------------------------------------------------------------
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit, found over there."""
         try:
-            said = write_query(query)
-            pack(said)
-        except WireError:  # a value that the wire does not carry
+            parts = self.parts(wire.Find(write_query(query)))
+        except Uncarried:
             from wellkept.stores.backend import scan  # few have need of it
 
             return scan(self.calls, query)
-        parts: list[bytes] = []
-        self.line.ask("find", {"query": said}, lambda part: parts.append(bytes(part)))
         return (call for _, call in records(parts) if isinstance(call, Call))
 
     def found(self, query: Query) -> int | None:
         """How many calls fit; None where records must be read to tell."""
         try:
-            said = write_query(query)
-            pack(said)
-        except WireError:
+            found = self.parts(wire.Find(write_query(query), count=True))
+        except Uncarried:
             return None
-        return self.asked("found", {"query": said}, lambda n: None if n is None else int(n))
+        if not found[:20].isdigit():
+            return None
+        return int(found[:20])
 
     # -- what else a cache asks of a place --------------------------------------------------------
 
@@ -523,61 +487,39 @@ class RemoteBackend:
 
     def collect(self, grace: float, dry_run: bool) -> tuple[int, int]:
         """See `Cache.gc`: items and bytes. Takes the right to administer."""
-        items, size = self.asked("gc", {"grace": grace, "dry_run": dry_run}, _numbers(2))
+        items, size = self.line.ask(wire.Collect(grace, dry_run))
         return items, size
 
     def free(self, digests: Sequence[str]) -> tuple[int, int]:
         """Throw results away, and what only they needed: items and bytes."""
-        fields = {"keys": [bytes.fromhex(digest) for digest in digests]}
-        items, size = self.asked("free", fields, _numbers(2))
+        values = [bytes.fromhex(digest) for digest in digests]
+        items, size = self.line.ask(wire.Collect(values=values))
         return items, size
 
     def evict(
         self, function: str | None, before: float | None, keys: Iterable[str] | None, dry_run: bool
     ) -> list[int]:
         """See `Cache.evict`: calls, values, blobs and bytes. Takes the right to administer."""
-        fields: dict[str, Any] = {"function": function, "before": before, "dry_run": dry_run}
-        if keys is not None:
-            fields["keys"] = [bytes.fromhex(key) for key in keys]
-        return self.asked("evict", fields, _numbers(4))
+        raws = None if keys is None else [bytes.fromhex(key) for key in keys]
+        return list(self.line.ask(wire.Evict(function, before, raws, dry_run)))
 
     def verify(self, repair: bool, discard: bool) -> dict[str, Any]:
         """See `Cache.verify`: what a report says. A repair takes the right to administer."""
-        fields = {"repair": repair, "discard": discard}
-
-        def read(said: Any) -> dict[str, Any]:
+        said = self.line.ask(wire.Verify(repair, discard))
+        try:
             return {**said, "problems": tuple(Problem(*one) for one in said["problems"])}
-
-        return self.asked("repair" if repair else "verify", fields, read)
+        except _UNREADABLE as error:
+            raise WireError(f"{self.line.where}: a report that can't be read") from error
 
     def totals(self) -> dict[str, Any]:
         """See `Cache.size`."""
-        return self.asked("totals", {}, dict)
+        found: dict[str, Any] = self.line.ask(wire.Totals())
+        return found
 
     def close(self) -> None:
         """End the connection; the next use makes a new one."""
         self.locks.close()
         self.line.close()
-
-
-def _bytes(found: Any) -> bytes:
-    if type(found) is not bytes:
-        raise TypeError("not bytes")
-    return found
-
-
-def _numbers(count: int) -> Callable[[Any], list[int]]:
-    def read(found: Any) -> list[int]:
-        numbers = [int(n) for n in found]
-        if len(numbers) != count:
-            raise ValueError("another number of numbers")
-        return numbers
-
-    return read
-
-
-def _counts(uses: Mapping[bytes, int]) -> dict[str, int]:
-    return {key.hex(): n for key, n in uses.items()}
 
 
 def _verified(blob: Blob, content: bytes) -> Buffer:

@@ -1,191 +1,172 @@
-"""`https://host/namespace`: the http client of a cache server; it connects again when it has to."""
+"""`https://host/namespace`: the requests of a remote cache over http; it connects again when it has to."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
-from wellkept._process import Instances
 from wellkept.errors import ConfigError, KeptError, StoreError
 from wellkept.remote.auth import DEFAULT, NAMESPACE
 from wellkept.remote.backend import RemoteBackend
-from wellkept.remote.ssh import ONCE, Broken, Unanswered
-from wellkept.remote.wire import LONGEST, VERSION, WireError, digest, pack, raised, unpack
+from wellkept.remote.line import Broken, Later, Line, Sink
+from wellkept.remote.wire import (
+    LONGEST,
+    VERSION,
+    Fetch,
+    Read,
+    Request,
+    Send,
+    WireError,
+    another_version,
+    digest,
+    pack,
+    raised,
+)
 from wellkept.stores.keyring import Trusts
-from wellkept.stores.silence import Silence
 
 _CONNECT = 15.0  # seconds
 _IDLE = 30.0  # seconds for which a connection is held for the next request
 _CONNECTIONS = 32
 _PIECE = 256 * 1024  # bytes of a blob that are sent at once
 _PACE = 1000.0  # bytes a second that an answer has to come with after the deadline
-_APART = frozenset(("fetch", "fetch_many", "commit", "count", "beat", "blob", "send a blob"))
-"""What may be answered before what was asked earlier, and nobody waits for."""
-_Sink = Callable[[Any], Any]
 
 
-class _Request(NamedTuple):
-    verb: str
+class _Message(NamedTuple):
+    what: str
     method: str
     path: str
     content: bytes | Callable[[], Iterator[bytes]]
     headers: Mapping[str, str]
-    sink: _Sink | None = None
+    sink: Sink | None = None
 
 
-class HttpLine:
-    """A server, for all threads of this process.
+class HttpLine(Line):
+    """A server over http.
 
     Args:
         where: the URL of a namespace, without a token.
         token: what the server lets in.
-        deadline: seconds without an answer, or more of it, after which a request has failed.
+        deadline: see `Line`.
         context: how a server's certificate is checked.
     """
 
     def __init__(self, where: str, token: str | None, deadline: float, context: Any) -> None:
-        self.where, self.deadline = where, deadline
+        super().__init__(where, deadline)
         self._token, self._context = token, context
         self._base = f"{where}/v{VERSION}/"
-        self.silence = Silence()
-        self.trips = 0
-        """How many answers were waited for."""
         self._ends = 0  # how often it was closed
-        self._forked()
-        _all.add(self)
+        self._begin()
 
-    def _forked(self) -> None:
-        self.owner = os.urandom(8).hex()
-        self._client: httpx.Client | None = None  # in a child, the parent's is left alone
+    def _begin(self) -> None:
+        self._client: httpx.Client | None = None
         self._behind: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
         self._guard = threading.Lock()
 
-    def ask(self, verb: str, fields: Any, sink: _Sink | None = None, *, wait: bool = True) -> Any:
-        """The answer to a request; asked once more where it broke and that is harmless.
+    def _forked(self) -> None:
+        super()._forked()
+        self._begin()
 
-        Args:
-            sink: given each part of an answer that comes in parts.
-            wait: whether to wait for the answer.
+    def ask(self, request: Request, sink: Sink | None = None, *, wait: bool = True) -> Any:
+        """Return the answer to a request; see `Line`."""
+        if isinstance(request, Read) and sink is not None:
+            return self._read(request, sink)
+        last = self._last
+        if wait and last is not None and not request.apart:
+            last.result()
+        return super().ask(request, sink, wait=wait)
 
-        Raises:
-            StoreError: there is none.
-            KeptError: the server told of it.
-        """
-        if verb == "blob" and sink is not None:
-            return self._blob(fields, sink)
-        content = pack(fields)
-        if len(content) > LONGEST:
-            raise StoreError(f"{self.where}: can't {verb}: too much for one message")
-        headers = {"wellkept-digest": digest(content)}
-        request = _Request(verb, "POST", verb, content, headers, sink)
-        if wait:
-            last = self._last
-            if last is not None and verb not in _APART:
-                last.result()
-            return self._try(request)
-        with self._guard:
-            if self._behind is None:
-                self._behind = ThreadPoolExecutor(1, thread_name_prefix="wellkept-behind")
-            self._last = self._behind.submit(self._unheard, request)
-        return None
-
-    def _unheard(self, request: _Request) -> None:
-        with contextlib.suppress(KeptError):
-            self._try(request, trips=0)
-
-    def send(self, fields: Any, content: memoryview) -> None:
-        """Send a blob, unless it is there; raises as `ask`."""
-
-        def pieces() -> Iterator[bytes]:
-            for at in range(0, len(content), _PIECE):
-                yield bytes(content[at : at + _PIECE])
-
-        headers = {"content-length": str(len(content)), "if-none-match": "*"}
-        path = f"blobs/{fields['name'].hex()}"
-        self._try(_Request("send a blob", "PUT", path, pieces, headers))
-
-    def _blob(self, fields: Any, sink: _Sink) -> Any:
-        """A blob, gone on with where the connection broke."""
-        at, stop = int(fields.get("start", 0)), fields.get("stop") or int(fields["size"])
+    def _read(self, request: Read, sink: Sink) -> None:
+        """Read a blob, going on where the connection broke."""
+        at = request.start
+        stop = request.size if request.stop is None else request.stop
 
         def take(part: Any) -> None:
             nonlocal at
             at += len(part)
             sink(part)
 
-        path = f"blobs/{fields['name'].hex()}?size={fields['size']}"
+        path = f"blobs/{request.name.hex()}?size={request.size}"
         while True:
             began = at
-            part = {"range": f"bytes={at}-{stop - 1}"} if at or stop != fields["size"] else {}
+            part = {"range": f"bytes={at}-{stop - 1}"} if at or stop != request.size else {}
+            message = _Message("blob", "GET", path, b"", part, take)
             try:
-                return self._try(_Request("blob", "GET", path, b"", part, take))
+                self._try(partial(self._exchange, message), again=False)
             except Broken:
                 if at == began or at >= stop:
                     raise
+            else:
+                return
+
+    def _unheard(self, request: Request, content: bytes) -> None:
+        # One thread asks them, so that they are done in their order.
+        with self._guard:
+            if self._behind is None:
+                self._behind = ThreadPoolExecutor(1, thread_name_prefix="wellkept-behind")
+            self._last = self._behind.submit(self._alone, request, content)
+
+    def _alone(self, request: Request, content: bytes) -> None:
+        def do(first: bool) -> bytes:
+            return self._ask(request, content, None, first)
+
+        with contextlib.suppress(KeptError):
+            self._try(do, again=not request.once, trips=0)
 
     # -- one request ------------------------------------------------------------------------------
 
-    def _try(self, request: _Request, trips: int = 1) -> Any:
-        self.silence.check()
-        began, ends = time.monotonic(), self._ends
-        again = request.verb not in ONCE and request.sink is None
-        self.trips += trips
-        while True:
-            try:
-                return self._once(request)
-            except _Later as later:  # it was not done
-                if time.monotonic() - began + later.seconds > self.deadline:
-                    raise StoreError(f"{self.where}: too many requests for this token") from None
-                time.sleep(later.seconds)
-            except Broken:
-                # One that broke while it was idle is not worth an error.
-                if not again or self._ends != ends:
-                    raise
-                again = False
-                request = request._replace(headers={**request.headers, "wellkept-again": "1"})
-            except Unanswered as error:
-                self.silence.note(str(error), began)
-                raise
+    def _ask(self, request: Request, content: bytes, sink: Sink | None, first: bool) -> bytes:
+        if isinstance(request, Fetch) and not first:  # a lease may have been lost with the answer
+            request.again = True
+            content = pack(request)
+        verb, headers = request.verb, {"wellkept-digest": digest(content)}
+        return self._exchange(_Message(verb, "POST", verb, content, headers, sink))
 
-    def _once(self, request: _Request) -> Any:
-        client = self._connected()
-        content = request.content
+    def _send(self, request: Send, content: memoryview) -> None:
+        def pieces() -> Iterator[bytes]:
+            for at in range(0, len(content), _PIECE):
+                yield bytes(content[at : at + _PIECE])
+
+        headers = {"content-length": str(len(content)), "if-none-match": "*"}
+        path = f"blobs/{request.name.hex()}"
+        self._exchange(_Message("send a blob", "PUT", path, pieces, headers))
+
+    def _exchange(self, message: _Message, first: bool = True) -> bytes:
+        client, ends = self._connected(), self._ends
+        content = message.content
         try:
             made = client.build_request(
-                request.method,
-                self._base + request.path,
+                message.method,
+                self._base + message.path,
                 content=content() if callable(content) else content,
-                headers={**request.headers, "wellkept-owner": self.owner},
+                headers={**message.headers, "wellkept-owner": self.owner},
             )
             with contextlib.closing(client.send(made, stream=True)) as response:
-                return self._answer(response, request)
+                return self._answer(response, message)
         except httpx.ConnectError as error:
             raise StoreError(f"can't connect to {self.where}: {error}") from error
         except httpx.TimeoutException as error:
-            raise self._unanswered(request.verb) from error
+            raise self._silent(message.what) from error
         except httpx.TransportError as error:
-            raise Broken(f"{self.where}: the connection broke: {error}") from error
+            broken = Broken(f"{self.where}: the connection broke: {error}")
+            broken.final = self._ends != ends
+            raise broken from error
         except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # closed meanwhile
-            raise Broken(f"{self.where}: can't {request.verb}: {error}") from error
+            broken = Broken(f"{self.where}: can't {message.what}: {error}")
+            broken.final = self._ends != ends
+            raise broken from error
 
-    def _unanswered(self, verb: str) -> Unanswered:
-        return Unanswered(
-            f"{self.where}: no answer to {verb} within {self.deadline:g} s; is it overloaded or "
-            "cut off?"
-        )
-
-    def _answer(self, response: httpx.Response, request: _Request) -> Any:
+    def _answer(self, response: httpx.Response, message: _Message) -> bytes:
         status, version = response.status_code, response.headers.get("wellkept-wire")
         if version is None:
             raise StoreError(
@@ -193,36 +174,32 @@ class HttpLine:
                 f"(status {status})"
             )
         if version != str(VERSION):
-            raise StoreError(
-                f"{self.where} speaks version {version[:20]} of the wire, and this kept version "
-                f"{VERSION}: upgrade the older of the two"
-            )
-        parts = self._paced(response, request.verb)
-        if status in (200, 206) and request.sink is not None:
+            raise another_version(self.where, version)
+        parts = self._paced(response, message.what)
+        if status in (200, 206) and message.sink is not None:
             for part in parts:
-                request.sink(part)
-            return {}
+                message.sink(part)
+            return b""
         content = b"".join(_bounded(parts))
         if status in (201, 412):
-            return {}
+            return b""
         if status == 429:
-            raise _Later(response.headers.get("retry-after", "1"))
+            raise _later(response.headers.get("retry-after", "1"))
         # What TCP lets through is one in many, and would be a wrong result.
         if response.headers.get("wellkept-digest") != digest(content):
             raise Broken(f"{self.where}: an answer was damaged on its way")
-        said = unpack(content)
         if status == 200:
-            return said
-        raise raised(said, self.where)
+            return content
+        raise raised(content, self.where)
 
-    def _paced(self, response: httpx.Response, verb: str) -> Iterator[bytes]:
+    def _paced(self, response: httpx.Response, what: str) -> Iterator[bytes]:
         """The parts of an answer, which may not come by drops."""
         began, got = time.monotonic(), 0
         for part in response.iter_raw():
             got += len(part)
             took = time.monotonic() - began
             if took > self.deadline and got < took * _PACE:
-                raise self._unanswered(verb)
+                raise self._silent(what)
             yield part
 
     # -- the connections --------------------------------------------------------------------------
@@ -261,18 +238,14 @@ class HttpLine:
             client, self._client = self._client, None
         if client is not None:
             client.close()
-        self.silence.over()
+        super().close()
 
 
-class _Later(Exception):  # noqa: N818  says what happened
-    """The server asks to be asked later."""
-
-    def __init__(self, said: str) -> None:
-        super().__init__(said)
-        try:
-            self.seconds = min(60.0, max(0.001, float(said)))
-        except ValueError:
-            self.seconds = 1.0
+def _later(said: str) -> Later:
+    try:
+        return Later(min(60.0, max(0.001, float(said))))
+    except ValueError:
+        return Later(1.0)
 
 
 def _bounded(parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -282,9 +255,6 @@ def _bounded(parts: Iterable[bytes]) -> Iterator[bytes]:
         if got > LONGEST:
             raise WireError("an answer that is longer than any message")
         yield part
-
-
-_all: Instances[HttpLine] = Instances(in_child=HttpLine._forked)
 
 
 _LOCAL = re.compile(r"localhost|127(\.\d+){3}|::1|.*\.localhost", re.ASCII)
@@ -326,8 +296,6 @@ class Http(RemoteBackend):
                 f"{base}: over http:// a token can be read on its way: use https://, or say "
                 "insecure=True"
             )
-        if not 0 < deadline < 86400:
-            raise ConfigError(f"a deadline is a positive number of seconds, not {deadline!r}")
         try:
             context: Any = None if plain else ssl.create_default_context(cafile=ca)
         except (OSError, ssl.SSLError) as error:

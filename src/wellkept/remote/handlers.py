@@ -8,34 +8,25 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError, KeptError
 from wellkept.records import Call, Digest
+from wellkept.remote import wire
 from wellkept.remote.staging import Host, Staged
-from wellkept.remote.wire import (
-    CHUNK_SIZE,
-    Refused,
-    WireError,
-    blobs_of,
-    key_of,
-    keys_of,
-    read_query,
-    text_of,
-    uses_of,
-)
+from wellkept.remote.wire import CHUNK_SIZE, Refused, Request, Row, WireError, read_query
 from wellkept.stores.backend import each_call
 from wellkept.stores.leases import DEAD
 from wellkept.stores.record_format import pack_call, pack_uses, unpack_body, unpack_call
 
 
-class Holding:
-    """What clients hold of a place's own leases, so that they meet its local users too.
+class HeldLeases:
+    """What clients hold of a backend's own leases, so that they meet its local users too.
 
     Args:
-        locks: the place's.
+        locks: the backend's.
         patience: seconds without a heartbeat after which a client's leases are free.
     """
 
@@ -108,12 +99,11 @@ class Holding:
 READ, WRITE, ADMIN = "read", "write", "admin"
 RIGHTS = {READ: 0, WRITE: 1, ADMIN: 2}
 _ROOM = 4 * 1024 * 1024  # bytes of blobs that travel with rows, at the most
+_PROBLEMS = 10_000  # that are told one by one
 
-Fields = dict[str, Any]
 
-
-class Desk:
-    """Answers for one place.
+class Handlers:
+    """Answers requests for one cache.
 
     Args:
         cache: what is served.
@@ -123,24 +113,21 @@ class Desk:
         ConfigError: it can't be served.
     """
 
-    def __init__(self, cache: Any, patience: float | None = None) -> None:
+    def __init__(self, cache: Any, patience: float = DEAD) -> None:
         self.cache = cache
         self.backend = cache.backend
         self.host = Host(self.backend)
-        locks = self.backend.locks
-        self.holding = Holding(locks) if patience is None else Holding(locks, patience)
+        self.leases = HeldLeases(self.backend.locks, patience)
         self._stop = threading.Event()
-        threading.Thread(target=self._tick, name="wellkept-desk", daemon=True).start()
+        threading.Thread(target=self._tick, name="wellkept-handlers", daemon=True).start()
 
     def _tick(self) -> None:
         while not self._stop.wait(1.0):
-            self.holding.tick()
+            self.leases.tick()
             self.host.tidy()
 
-    # -- one at a time ----------------------------------------------------------------------------
-
-    def answer(self, verb: str, fields: Any, owner: str, right: str) -> Any:
-        """The answer to a request.
+    def answer(self, request: Request, owner: str, right: str) -> Any:
+        """Return the answer to a request.
 
         Args:
             owner: which client it is, for leases and what it staged.
@@ -148,247 +135,278 @@ class Desk:
 
         Raises:
             Refused: it may not.
-            KeptError: what the place raises.
+            KeptError: what the backend raises.
         """
-        needed, do = _VERBS.get(verb) or (ADMIN, None)
-        if do is None or not isinstance(fields, dict):
-            raise WireError(f"no such request as {str(verb)[:40]!r}")
-        if right == READ:
-            if verb == "count":  # who only reads leaves no trace of that
-                return {}
-            fields = {**fields, "lease": False}
-        check(right, needed, verb)
-        return do(self, fields, owner)
+        check(request, right)
+        if right == READ:  # who only reads takes no leases, and leaves no trace of what was used
+            if isinstance(request, wire.Use):
+                return None
+            if isinstance(request, wire.Fetch):
+                request.lease = False
+        do = _ANSWERS.get(type(request))
+        if do is None:
+            raise WireError(f"no such request as {request.verb!r} here")
+        return do(self, request, owner)
 
-    def _hello(self, fields: Fields, owner: str) -> Any:
-        return {}
+    def stream(self, request: Request, right: str) -> Iterator[bytes]:
+        """Return the parts of an answer that is too long for one message; raises as `answer`."""
+        check(request, right)
+        return _STREAMS[type(request)](self, request)
 
-    def _fetch(self, fields: Fields, owner: str) -> Any:
-        key, lease = key_of(fields, "key"), bool(fields.get("lease"))
-        room = [min(int(fields.get("room", 0)), _ROOM)]
-        row = self._row(key, room)
-        if "frame" in row or not lease:
+    def upload(self, request: wire.Send, owner: str, right: str) -> Staged:
+        """Return where a blob that a client is about to send goes; `host.staged` when all of it came."""
+        check(request, right)
+        return self.host.stage(owner, request.name, request.size)
+
+    # -- calls with their results -----------------------------------------------------------------
+
+    def _fetch(self, request: wire.Fetch, owner: str) -> list[Row]:
+        room = [min(request.room, _ROOM)]
+        rows = []
+        for key in request.keys:
+            row = self._row(key, room)
+            if row.envelope is None and request.lease:
+                row = self._leased(key, row, room, owner, again=request.again)
+            if len(request.keys) > 1:
+                size = len(row.envelope or b"")
+                room[0] -= size
+                if size > _ROOM or room[0] < -_ROOM:
+                    row = Row(later=True)
+            rows.append(row)
+        return rows
+
+    def _leased(self, key: bytes, row: Row, room: list[int], owner: str, *, again: bool) -> Row:
+        if not self.leases.acquire(owner, key, again=again):
             return row
-        if not self.holding.acquire(owner, key, again=bool(fields.get("again"))):
-            return row
-        again = self._row(key, room)  # kept between the look and the lease
-        if "frame" in again:
-            self.holding.release(owner, key)
-            return again
-        return {**again, "leased": True}
+        found = self._row(key, room)  # somebody may have kept it between the look and the lease
+        if found.envelope is not None:
+            self.leases.release(owner, key)
+            return found
+        found.leased = True
+        return found
 
-    def _row(self, key: bytes, room: list[int]) -> Fields:
+    def _row(self, key: bytes, room: list[int]) -> Row:
         try:
             found = self.backend.fetch(key)
         except DecodeError as error:
-            return {"damaged": str(error)[:500]}
+            return Row(damaged=str(error)[:500])
         if found is None:
-            return {}
-        row: Fields = {"body": found.body.pack()}
+            return Row()
         envelope = found.envelope
         if envelope is None:
-            return row
-        row["frame"] = envelope.pack()
+            return Row(found.body.pack())
+        row = Row(found.body.pack(), envelope.pack())
         total = sum(blob.size for blob in envelope.blobs)
         if envelope.blobs and total <= room[0]:
-            try:
-                row["blobs"] = [b"".join(self.host.read(blob)) for blob in envelope.blobs]
+            with contextlib.suppress(DecodeError):  # told when they are asked for
+                row.blobs = [b"".join(self.host.read(blob)) for blob in envelope.blobs]
                 room[0] -= total
-            except DecodeError:
-                pass  # told when they are asked for
         return row
 
-    def _fetch_many(self, fields: Fields, owner: str) -> Any:
-        room = [min(int(fields.get("room", 0)), _ROOM)]
-        rows = []
-        for key in keys_of(fields, "keys", 2000):
-            row = self._row(key, room)
-            if len(row.get("frame", b"")) > _ROOM:
-                row = {"later": True}
-            room[0] -= len(row.get("frame", b""))
-            rows.append(row if room[0] > -_ROOM else {"later": True})
-        return rows
-
-    def _commit(self, fields: Fields, owner: str) -> Any:
-        key = key_of(fields, "key")
-        call, envelope = record_of(key, fields)
+    def _commit(self, request: wire.Commit, owner: str) -> None:
+        call, envelope = record_of(request.key, request.record)
         if envelope is None:
             raise WireError("a commit without a result")
-        uses = uses_of(fields.get("uses"))
-        self.host.commit(owner, call, envelope, blobs_of(fields, envelope), uses)
-        if fields.get("release"):
-            self.holding.release(owner, key)
-        return {}
+        sent = blobs_of(request.blobs, envelope)
+        self.host.commit(owner, call, envelope, sent, request.uses)
+        if request.release:
+            self.leases.release(owner, request.key)
 
-    def _count(self, fields: Fields, owner: str) -> Any:
-        self.backend.count(uses_of(fields.get("uses")))
-        return {}
+    def _use(self, request: wire.Use, owner: str) -> None:
+        self.backend.count(request.uses)
 
-    # -- leases -----------------------------------------------------------------------------------
+    def _lease(self, request: wire.Lease, owner: str) -> list[bytes]:
+        if request.do == "keep":
+            return self.leases.beat(owner, request.keys)
+        if request.do == "take":
+            return [key for key in request.keys if self.leases.acquire(owner, key)]
+        for key in request.keys:
+            self.leases.release(owner, key)
+        return []
 
-    def _acquire(self, fields: Fields, owner: str) -> Any:
-        return self.holding.acquire(owner, key_of(fields, "key"))
+    # -- items by kind and key --------------------------------------------------------------------
 
-    def _release(self, fields: Fields, owner: str) -> Any:
-        self.holding.release(owner, key_of(fields, "key"))
-        return {}
+    def _get(self, request: wire.Get, owner: str) -> Mapping[str, bytes]:
+        if request.kind == "meta":
+            found: Mapping[str, bytes] = self.backend.notes.get_many(request.keys)
+            return found
+        if request.kind == "call":
+            calls = ((key, self.backend.calls.get(key)) for key in request.keys)
+            return {key: framed(call) for key, call in calls if call is not None}
+        envelopes = ((key, self._envelope(key)) for key in request.keys)
+        return {key: envelope.pack() for key, envelope in envelopes if envelope is not None}
 
-    def _beat(self, fields: Fields, owner: str) -> Any:
-        return self.holding.beat(owner, keys_of(fields, "keys", 100_000))
+    def _envelope(self, key: str) -> Envelope | None:
+        found = self.backend.values.envelope(Digest(key))
+        # A byte store tells the key of the item beside it.
+        return found if isinstance(found, Envelope | None) else found[0]
 
-    # -- calls, values, notes ---------------------------------------------------------------------
+    def _put(self, request: wire.Put, owner: str) -> None:
+        if request.kind == "meta":
+            self.backend.notes.put_many(request.items)
+            return
+        for key, item in request.items.items():
+            if request.kind == "call":
+                self.backend.calls.put(key, record_of(Digest(key).raw, item)[0])
+            else:
+                envelope = Envelope.unpack(item)
+                self.host.put_value(owner, key, envelope, blobs_of(request.blobs, envelope))
 
-    def _call_get(self, fields: Fields, owner: str) -> Any:
-        call = self.backend.calls.get(text_of(fields, "key"))
-        return None if call is None else written(call)
+    def _create(self, request: wire.Create, owner: str) -> bool:
+        return bool(self.backend.notes.create(request.key, request.item))
 
-    def _call_put(self, fields: Fields, owner: str) -> Any:
-        key = key_of(fields, "key")
-        self.backend.calls.put(key.hex(), record_of(key, fields)[0])
-        return {}
+    def _delete(self, request: wire.Delete, owner: str) -> None:
+        if request.kind == "meta":
+            self.backend.notes.delete_many(request.keys)
+        elif request.kind == "value":
+            self.backend.values.delete_many(request.keys)
+        elif request.kind == "call":
+            for key in request.keys:
+                self.backend.calls.delete(key)
+        else:
+            for key in request.keys:
+                self.host.mend(Digest(key).raw)
 
-    def _call_delete(self, fields: Fields, owner: str) -> Any:
-        self.backend.calls.delete(text_of(fields, "key"))
-        return {}
-
-    def _value_get(self, fields: Fields, owner: str) -> Any:
-        found = self.backend.values.envelope(Digest(text_of(fields, "key")))
-        envelope = (
-            found[0] if isinstance(found, tuple) and not isinstance(found, Envelope) else found
-        )
-        return None if envelope is None else envelope.pack()
-
-    def _value_put(self, fields: Fields, owner: str) -> Any:
-        envelope = Envelope.unpack(fields["frame"])
-        key = text_of(fields, "key")
-        self.host.put_value(owner, key, envelope, blobs_of(fields, envelope))
-        return {}
-
-    def _value_delete(self, fields: Fields, owner: str) -> Any:
-        self.backend.values.delete_many([key.hex() for key in keys_of(fields, "keys", 100_000)])
-        return {}
-
-    def _notes_get(self, fields: Fields, owner: str) -> Any:
-        return self.backend.notes.get_many([str(key) for key in fields["keys"]])
-
-    def _notes_put(self, fields: Fields, owner: str) -> Any:
-        items = fields["items"]
-        if not all(type(item) is bytes for item in items.values()):
-            raise WireError("a note is bytes")
-        self.backend.notes.put_many(items)
-        return {}
-
-    def _notes_create(self, fields: Fields, owner: str) -> Any:
-        return bool(self.backend.notes.create(text_of(fields, "key"), bytes(fields["item"])))
-
-    def _notes_delete(self, fields: Fields, owner: str) -> Any:
-        self.backend.notes.delete_many([str(key) for key in fields["keys"]])
-        return {}
-
-    def _have(self, fields: Fields, owner: str) -> Any:
-        """Which of these blobs are there: sizes, in their order."""
-        return [self.host.size(name) for name in keys_of(fields, "names", 10_000)]
-
-    def _mend(self, fields: Fields, owner: str) -> Any:
-        self.host.mend(Blob(int(fields["size"]), key_of(fields, "name")))
-        return {}
-
-    def _found(self, fields: Fields, owner: str) -> Any:
-        return self.backend.found(read_query(fields["query"]))
-
-    # -- looking after the whole ------------------------------------------------------------------
-
-    def _verify(self, fields: Fields, owner: str) -> Any:
-        return verify(self.cache, {"repair": False, "discard": False})
+    def _have(self, request: wire.Have, owner: str) -> list[int | None]:
+        return [self.host.size(name) for name in request.names]
 
     # -- in parts ---------------------------------------------------------------------------------
 
-    def stream(self, verb: str, fields: Any, right: str) -> Iterator[bytes] | None:
-        """The parts of an answer that is too long for one message; None: `verb` has no such."""
-        do = _STREAMS.get(verb)
-        if do is None:
-            return None
-        check(right, READ, verb)
-        return do(self, fields)
+    def _read(self, request: wire.Read) -> Iterator[bytes]:
+        blob, piece = Blob(request.size, request.name), min(CHUNK_SIZE, request.piece)
+        return self.host.read(blob, request.start, request.stop, piece)
 
-    def streams(self, verb: str) -> bool:
-        """Whether the answer to a verb comes in parts."""
-        return verb in _STREAMS
+    def _keys(self, request: wire.List) -> Iterator[bytes]:
+        backend = self.backend
+        stores = {"call": backend.calls, "value": backend.values, "meta": backend.notes}
+        keys = stores[request.kind].keys(request.prefix)
+        return _gathered(f"{key}\n".encode() for key in keys)
 
-    def _blob(self, fields: Fields) -> Iterator[bytes]:
-        blob = Blob(int(fields["size"]), key_of(fields, "name"))
-        stop, piece = fields.get("stop"), min(CHUNK_SIZE, int(fields.get("piece", CHUNK_SIZE)))
-        return self.host.read(blob, int(fields.get("start", 0)), stop, max(1, piece))
-
-    def _keys(self, fields: Fields) -> Iterator[bytes]:
-        stores = {
-            "calls": self.backend.calls,
-            "values": self.backend.values,
-            "notes": self.backend.notes,
-        }
-        store, prefix = stores[text_of(fields, "of")], text_of(fields, "prefix")
-        return _gathered(f"{key}\n".encode() for key in store.keys(prefix))
-
-    def _find(self, fields: Fields) -> Iterator[bytes]:
-        if fields.get("query") is None:
+    def _find(self, request: wire.Find) -> Iterator[bytes]:
+        if request.query is None:
             calls = (call for _, call in each_call(self.backend.calls) if call is not None)
-        else:
-            calls = self.backend.find(read_query(fields["query"]))
-        return _gathered(_enveloped(call) for call in calls)
+            return _gathered(map(framed, calls))
+        query = read_query(request.query)
+        if not request.count:
+            return _gathered(map(framed, self.backend.find(query)))
+        count = self.backend.found(query)
+        return iter(() if count is None else (str(count).encode(),))
 
-    def upload(self, fields: Any, owner: str, right: str) -> Staged:
-        """Where a blob that a client is about to send goes; `host.staged` when all of it came."""
-        check(right, WRITE, "blob")
-        size = int(fields["size"])
-        if size < 0:
-            raise WireError("a blob has no negative size")
-        return self.host.stage(owner, key_of(fields, "name"), size)
+    # -- the whole cache --------------------------------------------------------------------------
+
+    def _collect(self, request: wire.Collect, owner: str) -> Any:
+        if request.values is None:
+            done = self.cache.gc(grace=request.grace, dry_run=request.dry_run)
+        else:
+            from wellkept.caches.maintenance import freed  # few ask for it
+
+            done = freed(self.cache, [key.hex() for key in request.values])
+        return done.items, done.bytes
+
+    def _evict(self, request: wire.Evict, owner: str) -> Any:
+        from wellkept.caches.eviction import Choice, evicted  # as above
+
+        keys = request.keys
+        chosen = Choice(
+            request.function,
+            request.before,
+            None if keys is None else frozenset(key.hex() for key in keys),
+        )
+        if chosen == Choice():
+            raise WireError("a choice of calls on the wire that chooses none")
+        done = evicted(self.cache, chosen, request.dry_run)
+        return done.calls, done.values, done.blobs, done.bytes
+
+    def _verify(self, request: wire.Verify, owner: str) -> Any:
+        discard = request.repair and request.discard
+        found = self.cache.verify(repair=request.repair, discard=discard)
+        problems = [
+            (one.kind, one.what, one.detail[:500], one.repaired)
+            for one in found.problems[:_PROBLEMS]
+        ]
+        return {**vars(found), "problems": problems}
+
+    def _totals(self, request: wire.Totals, owner: str) -> Any:
+        return self.cache.size().to_dict()
+
+    # -- ending -----------------------------------------------------------------------------------
 
     def gone(self, owner: str) -> None:
         """A client will not come back."""
-        self.holding.drop(owner)
+        self.leases.drop(owner)
         self.host.tidy(owner)
 
     def close(self) -> None:
         """Let go of everything; the cache itself stays open."""
         self._stop.set()
-        self.holding.drop()
+        self.leases.drop()
         self.host.close()
 
 
-def check(right: str, needed: str, verb: str) -> None:
-    """Whether who has a right may do what takes another.
+_ANSWERS: dict[type[Request], Callable[[Handlers, Any, str], Any]] = {
+    wire.Fetch: Handlers._fetch,
+    wire.Commit: Handlers._commit,
+    wire.Use: Handlers._use,
+    wire.Lease: Handlers._lease,
+    wire.Get: Handlers._get,
+    wire.Put: Handlers._put,
+    wire.Create: Handlers._create,
+    wire.Delete: Handlers._delete,
+    wire.Have: Handlers._have,
+    wire.Collect: Handlers._collect,
+    wire.Evict: Handlers._evict,
+    wire.Verify: Handlers._verify,
+    wire.Totals: Handlers._totals,
+}
+_STREAMS: dict[type[Request], Callable[[Handlers, Any], Iterator[bytes]]] = {
+    wire.Read: Handlers._read,
+    wire.List: Handlers._keys,
+    wire.Find: Handlers._find,
+}
+
+
+def check(request: Request, right: str) -> None:
+    """Check that who has a right may ask for something.
 
     Raises:
-        Refused: it may not.
+        Refused: it takes another.
     """
-    if RIGHTS.get(right, -1) < RIGHTS[needed]:
-        raise Refused(f"may not {verb}: that takes the right to {needed}, and this is to {right}")
+    if RIGHTS.get(right, -1) < RIGHTS[request.right]:
+        raise Refused(
+            f"permission denied: {request.verb!r} needs {request.right!r}, this client has {right!r}"
+        )
 
 
-def record_of(key: bytes, fields: Fields) -> tuple[Call, Envelope | None]:
-    """A record that a client sent, and the envelope with it.
+def record_of(key: bytes, item: bytes) -> tuple[Call, Envelope | None]:
+    """Return a record that a client sent, and the envelope in it.
 
     Raises:
         WireError: it is none, or not of this key.
     """
     try:
-        item = bytes(fields["record"])
         return unpack_call(key.hex(), item), unpack_body(key, item)[1]
     except (KeyError, TypeError, DamagedValue) as error:
         raise WireError("a record on the wire can't be read") from error
 
 
-def written(call: Call) -> list[Any]:
-    """A record as it travels: its item, and that of its uses."""
+def blobs_of(sent: list[bytes | None], envelope: Envelope) -> dict[bytes, bytes]:
+    """Return the blobs that came with an envelope, by name.
+
+    Raises:
+        WireError: they are more than it has.
+    """
+    if len(sent) > len(envelope.blobs):
+        raise WireError("blobs on the wire that do not fit their envelope")
+    named = zip(envelope.blobs, sent, strict=False)
+    return {blob.name: content for blob, content in named if content is not None}
+
+
+def framed(call: Call) -> bytes:
+    """Return a record as it travels: its key, its item and that of its uses."""
+    item = pack_call(call, b"")
     uses = b"" if call.used is None else pack_uses(call.uses, call.used)
-    return [str(call.key), pack_call(call, b""), uses]
-
-
-def _enveloped(call: Call) -> bytes:
-    key, item, uses = written(call)
     head = len(item).to_bytes(4, "little") + len(uses).to_bytes(2, "little")
-    return bytes.fromhex(key) + head + bytes(item) + bytes(uses)
+    return call.key.raw + head + item + uses
 
 
 def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -402,88 +420,3 @@ def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
             some, size = [], 0
     if some:
         yield b"".join(some)
-
-
-_VERBS: dict[str, tuple[str, Callable[[Desk, Fields, str], Any]]] = {
-    "hello": (READ, Desk._hello),
-    "fetch": (READ, Desk._fetch),
-    "fetch_many": (READ, Desk._fetch_many),
-    "commit": (WRITE, Desk._commit),
-    "count": (WRITE, Desk._count),
-    "acquire": (WRITE, Desk._acquire),
-    "release": (WRITE, Desk._release),
-    "beat": (WRITE, Desk._beat),
-    "call.get": (READ, Desk._call_get),
-    "call.put": (WRITE, Desk._call_put),
-    "call.delete": (WRITE, Desk._call_delete),
-    "value.get": (READ, Desk._value_get),
-    "value.put": (WRITE, Desk._value_put),
-    "value.delete": (WRITE, Desk._value_delete),
-    "notes.get": (READ, Desk._notes_get),
-    "notes.put": (WRITE, Desk._notes_put),
-    "notes.create": (WRITE, Desk._notes_create),
-    "notes.delete": (WRITE, Desk._notes_delete),
-    "have": (READ, Desk._have),
-    "mend": (WRITE, Desk._mend),
-    "found": (READ, Desk._found),
-    "totals": (READ, lambda desk, fields, owner: totals(desk.cache, fields)),
-    "verify": (READ, Desk._verify),
-    "repair": (ADMIN, lambda desk, fields, owner: verify(desk.cache, fields)),
-    "gc": (ADMIN, lambda desk, fields, owner: collect(desk.cache, fields)),
-    "free": (ADMIN, lambda desk, fields, owner: free(desk.cache, fields)),
-    "evict": (ADMIN, lambda desk, fields, owner: evict(desk.cache, fields)),
-}
-_STREAMS: dict[str, Callable[[Desk, Fields], Iterator[bytes]]] = {
-    "blob": Desk._blob,
-    "keys": Desk._keys,
-    "find": Desk._find,
-}
-VERBS = {verb: right for verb, (right, _) in _VERBS.items()} | dict.fromkeys(_STREAMS, READ)
-"""What can be asked, and the right that it takes."""
-
-
-LONG = frozenset(("evict", "free", "gc", "repair", "totals", "value.delete", "verify"))
-"""Verbs whose answer may take minutes; a transport tells its client meanwhile that it goes on."""
-_MANY = 100_000  # keys in a request
-_PROBLEMS = 10_000  # that are told one by one
-
-
-def collect(cache: Any, fields: Any) -> Any:
-    done = cache.gc(grace=float(fields["grace"]), dry_run=bool(fields["dry_run"]))
-    return [done.items, done.bytes]
-
-
-def free(cache: Any, fields: Any) -> Any:
-    from wellkept.caches.maintenance import freed  # few ask for it
-
-    done = freed(cache, [key.hex() for key in keys_of(fields, "keys", _MANY)])
-    return [done.items, done.bytes]
-
-
-def evict(cache: Any, fields: Any) -> Any:
-    from wellkept.caches.eviction import Choice, evicted  # as above
-
-    function, before = fields.get("function"), fields.get("before")
-    if not isinstance(function, str | None) or not isinstance(before, float | None):
-        raise WireError("a choice of calls on the wire can't be read")
-    keys = None if fields.get("keys") is None else keys_of(fields, "keys", _MANY)
-    chosen = Choice(function, before, None if keys is None else frozenset(k.hex() for k in keys))
-    if chosen == Choice():
-        raise WireError("a choice of calls on the wire that chooses none")
-    done = evicted(cache, chosen, bool(fields["dry_run"]))
-    return [done.calls, done.values, done.blobs, done.bytes]
-
-
-def verify(cache: Any, fields: Any) -> Any:
-    found = cache.verify(repair=bool(fields["repair"]), discard=bool(fields["discard"]))
-    said = vars(found) | {
-        "problems": [
-            [one.kind, one.what, one.detail[:500], one.repaired]
-            for one in found.problems[:_PROBLEMS]
-        ]
-    }
-    return dict(said)
-
-
-def totals(cache: Any, fields: Any) -> Any:
-    return cache.size().to_dict()

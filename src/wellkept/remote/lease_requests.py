@@ -10,6 +10,7 @@ from typing import Any
 from wellkept._process import Instances
 from wellkept.errors import KeptError
 from wellkept.interrupts import Guard
+from wellkept.remote.wire import Lease
 from wellkept.stores.leases import BEAT, LOOKED, SOMEBODY, Owner
 
 _PAUSE = 0.05  # seconds between requests for a lease that somebody else has
@@ -69,7 +70,7 @@ class RemoteLocks:
                 return False
         if held is not None:
             self.release(key, held)
-        got = bool(self._line.ask("acquire", {"key": key}))
+        got = key in self._line.ask(Lease([key]))
         with self._guard:
             if got:
                 self._held[key] = owner
@@ -106,7 +107,7 @@ class RemoteLocks:
 
     def _let_go(self, key: bytes) -> None:
         with contextlib.suppress(KeptError):  # it runs out
-            self._line.ask("release", {"key": key}, wait=False)
+            self._line.ask(Lease([key], "release"), wait=False)
 
     # -- heartbeats -------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class RemoteLocks:
                 keys = [*self._held]
             if keys:
                 with contextlib.suppress(KeptError):  # the next beat may get through
-                    self._line.ask("beat", {"keys": keys})
+                    self._line.ask(Lease(keys, "keep"))
 
     def close(self) -> None:
         """Release everything."""

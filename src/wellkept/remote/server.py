@@ -31,18 +31,16 @@ from starlette.routing import Route
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from wellkept.errors import ConfigError, DamagedValue, NotKept, StoreError
+from wellkept.remote import wire
 from wellkept.remote.auth import Grant, Namespaces, Rates, Tokens
-from wellkept.remote.handlers import READ, Desk
-from wellkept.remote.wire import LONGEST, VERSION, Refused, WireError, digest, pack, told, unpack
+from wellkept.remote.handlers import READ, Handlers
+from wellkept.remote.wire import LONGEST, VERSION, Refused, WireError, digest, pack, told
 from wellkept.stores.base import check_key
 
 
-def begun(desk: Desk, verb: str, fields: Any, right: str) -> Iterator[bytes]:
-    """The parts of an answer, of which the first is here: what fails before it can be told."""
-    if not isinstance(fields, dict):
-        raise WireError(f"a request to {verb} without its fields")
-    parts = desk.stream(verb, fields, right)
-    assert parts is not None
+def begun(handlers: Handlers, request: wire.Request, right: str) -> Iterator[bytes]:
+    """Return the parts of an answer, of which the first is here: what fails before it can be told."""
+    parts = handlers.stream(request, right)
     return chain([next(parts, b"")], parts)
 
 
@@ -88,7 +86,7 @@ class Asked(NamedTuple):
     """A request that was let in."""
 
     request: Request
-    desk: Desk
+    handlers: Handlers
     namespace: str
     owner: str
     right: str
@@ -162,7 +160,7 @@ async def get_blob(asked: Asked) -> Response:
     said = request.query_params.get("size", "")  # who knows it spares a look
     size = int(said) if _SIZE.fullmatch(said) else None
     if size is None:
-        size = await asked.do(asked.desk.host.size, bytes.fromhex(name))
+        size = await asked.do(asked.handlers.host.size, bytes.fromhex(name))
     if size is None:
         raise Turned(404, DamagedValue(f"the blob {name} is missing"))
     etag = f'"{name}"'  # named by its content, which never changes
@@ -178,9 +176,8 @@ async def get_blob(asked: Asked) -> Response:
     headers["content-length"] = str(stop - start)
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=MEDIA_TYPE)
-    fields: dict[str, Any] = {"name": bytes.fromhex(name), "size": size}
-    fields |= {"start": start, "stop": stop, "piece": _CHUNK}
-    parts = await asked.do(begun, asked.desk, "blob", fields, asked.right)
+    read = wire.Read(bytes.fromhex(name), size, start, stop, _CHUNK)
+    parts = await asked.do(begun, asked.handlers, read, asked.right)
     return StreamingResponse(parts, status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -193,11 +190,11 @@ async def put_blob(asked: Asked) -> Response:
     size, most = int(said), asked.limits.largest
     if size > most:
         raise Turned(413, Refused(f"too large: {size:,} bytes, where {most:,} is the most"))
-    fields = {"name": bytes.fromhex(name), "size": size}
-    staged = await asked.do(asked.desk.upload, fields, asked.owner, asked.right)
+    sent = wire.Send(bytes.fromhex(name), size)
+    staged = await asked.do(asked.handlers.upload, sent, asked.owner, asked.right)
     try:
         there = request.headers.get("if-none-match") in ("*", f'"{name}"')
-        if there and await asked.do(asked.desk.host.size, fields["name"]) == size:
+        if there and await asked.do(asked.handlers.host.size, sent.name) == size:
             staged.drop()
             return Response(status_code=412, headers=HEADERS)
         some, held = [], 0
@@ -209,7 +206,7 @@ async def put_blob(asked: Asked) -> Response:
                 some, held = [], 0
         await asked.do(staged.write, b"".join(some))
         await asked.do(staged.finish)
-        await asked.do(asked.desk.host.staged, asked.owner, staged)
+        await asked.do(asked.handlers.host.staged, asked.owner, staged)
     except BaseException:
         staged.drop()
         raise
@@ -418,6 +415,7 @@ class _Shown(CollectorRegistry):
 
 _OWNER = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 _SMALL = 256 * 1024  # bytes of a request that needs no turn
+_STREAMED = frozenset(verb for verb, kind in wire.REQUESTS.items() if kind.parts)
 
 
 class Web:
@@ -513,10 +511,10 @@ class Web:
         right = grant.right(namespace)
         if right is None:  # whether there is such a namespace is not told
             raise Turned(403, Refused(f"the token {grant.name} is not for {namespace[:64]!r}"))
-        desk = self._namespaces.opened(namespace)
-        if desk is None:
-            desk = await anyio.to_thread.run_sync(self._namespaces.desk, namespace)
-        if desk is None:
+        handlers = self._namespaces.opened(namespace)
+        if handlers is None:
+            handlers = await anyio.to_thread.run_sync(self._namespaces.handlers, namespace)
+        if handlers is None:
             raise Turned(404, StoreError(f"there is no namespace {namespace[:64]!r}"))
         owner = request.headers.get("wellkept-owner", "")
         if owner and not _OWNER.fullmatch(owner):
@@ -526,7 +524,7 @@ class Web:
         # A client can't be taken for one with another token.
         owner = f"{grant.name} {owner}"
         do = self._do(namespace)
-        return Asked(request, desk, namespace, owner, right, self._limits, do)
+        return Asked(request, handlers, namespace, owner, right, self._limits, do)
 
     def _do(self, namespace: str) -> Callable[..., Awaitable[Any]]:
         """Runs functions in threads of a namespace: one whose store hangs holds up no other."""
@@ -547,50 +545,46 @@ class Web:
 
     async def _answer(self, asked: Asked, verb: str) -> Response:
         content = await asked.whole()
-        if asked.desk.streams(verb):
-            parts = await asked.do(begun, asked.desk, verb, unpack(content), asked.right)
+        if verb in _STREAMED:
+            request = wire.request(verb, content)
+            parts = await asked.do(begun, asked.handlers, request, asked.right)
             return StreamingResponse(parts, headers=HEADERS, media_type=MEDIA_TYPE)
         answer = await asked.do(self._answered, asked, verb, content)
         return message(answer)
 
     def _answered(self, asked: Asked, verb: str, content: bytes) -> bytes:
-        fields, most = unpack(content), self._limits.largest
-        if "wellkept-again" in asked.request.headers and isinstance(fields, dict):
-            fields["again"] = True
-        sent = fields.get("blobs") if isinstance(fields, dict) else None
-        if any(type(blob) is bytes and len(blob) > most for blob in sent or ()):
+        request, most = wire.request(verb, content), self._limits.largest
+        if any(blob is not None and len(blob) > most for blob in getattr(request, "blobs", ())):
             raise Refused(f"too large: an array or file of more than {most:,} bytes")
-        answer = asked.desk.answer(verb, fields, asked.owner, asked.right)
-        if verb in ("fetch", "fetch_many"):
-            for row in answer if isinstance(answer, list) else (answer,):
-                there = "hit" if "frame" in row else "miss"
+        answer = asked.handlers.answer(request, asked.owner, asked.right)
+        if isinstance(request, wire.Fetch):
+            for row in answer:
+                there = "miss" if row.envelope is None else "hit"
                 self.metrics.lookups.labels(asked.namespace, there).inc()
-        packed = pack(answer)
-        if len(packed) > LONGEST:
-            raise WireError("the answer is too long for one message")
-        return packed
+        return pack(answer)
 
-    # -- notes ------------------------------------------------------------------------------------
+    # -- metadata records -------------------------------------------------------------------------
 
     async def _note(self, asked: Asked) -> Response:
         key = check_key(asked.request.path_params["key"])
-        fields = {"keys": [key]}
-        found = await asked.do(asked.desk.answer, "notes.get", fields, asked.owner, asked.right)
+        found = await self._one(asked, wire.Get("meta", [key]))
         if key not in found:
             raise Turned(404, NotKept(f"there is no note {key}"))
         return Response(found[key], headers=HEADERS, media_type="application/octet-stream")
 
     async def _note_put(self, asked: Asked) -> Response:
         key = check_key(asked.request.path_params["key"])
-        verb, condition = "notes.put", asked.request.headers.get("if-none-match")
+        condition = asked.request.headers.get("if-none-match")
         if condition not in (None, "*"):
             raise Turned(400, WireError("a note is put, or put if there is none: If-None-Match: *"))
         item = await asked.whole()
-        fields: dict[str, Any] = {"items": {key: item}}
-        if condition:
-            verb, fields = "notes.create", {"key": key, "item": item}
-        made = await asked.do(asked.desk.answer, verb, fields, asked.owner, asked.right)
+        made = await self._one(
+            asked, wire.Create(key, item) if condition else wire.Put("meta", {key: item})
+        )
         return Response(status_code=412 if made is False else 201, headers=HEADERS)
+
+    async def _one(self, asked: Asked, request: wire.Request) -> Any:
+        return await asked.do(asked.handlers.answer, request, asked.owner, asked.right)
 
     # -- about the server -------------------------------------------------------------------------
 
@@ -607,9 +601,9 @@ class Web:
 
     async def _alive(self) -> bool:
         def look(name: str) -> None:
-            desk = self._namespaces.desk(name)
-            if desk is not None:
-                desk.backend.notes.get("health")
+            handlers = self._namespaces.handlers(name)
+            if handlers is not None:
+                handlers.backend.notes.get("health")
 
         try:
             async with asyncio.timeout(self._limits.deadline):
@@ -630,7 +624,7 @@ class Web:
             return grant.right(namespace) == "admin"
 
         if not any(right == "admin" for right in grant.rights.values()):
-            return failed(Refused("the metrics are for who may administer"), 403)
+            return failed(Refused("permission denied: /metrics needs 'admin'"), 403)
         text = self.metrics.text(shown)
         return Response(text, headers=HEADERS, media_type="text/plain; version=0.0.4")
 

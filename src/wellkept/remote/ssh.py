@@ -12,12 +12,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from wellkept._process import Instances
 from wellkept.errors import ConfigError, StoreError
 from wellkept.remote.backend import RemoteBackend
+from wellkept.remote.line import Broken, Line, Sink, Unanswered
 from wellkept.remote.wire import (
     ANSWER,
     CHUNK,
@@ -25,30 +25,25 @@ from wellkept.remote.wire import (
     END,
     ERROR,
     HEADER,
-    LONGEST,
     REQUEST,
     VERSION,
+    Hello,
+    Request,
+    Send,
     WireError,
+    another_version,
     messages,
     pack,
     raised,
     unpack,
 )
 from wellkept.stores.keyring import Trusts
-from wellkept.stores.silence import Silence
 
 _NOISE = 64 * 1024  # bytes that a login script may write before the banner
 _MARK = b"\0kept-wire "
 _LAST = 500  # characters of what the other side complained of
 _CONNECT = 20.0  # seconds to connect and begin
-
-
-class Broken(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
-    """The connection ended; what was asked may or may not have been done."""
-
-
-class Unanswered(StoreError):  # noqa: N818  as above
-    """No answer came in time."""
+T = TypeVar("T")
 
 
 class _Asked:
@@ -56,11 +51,11 @@ class _Asked:
 
     __slots__ = ("done", "error", "heard", "sink", "value")
 
-    def __init__(self, sink: Callable[[Any], Any] | None) -> None:
+    def __init__(self, sink: Sink | None) -> None:
         self.done = threading.Lock()
         self.done.acquire()
         self.sink = sink
-        self.value: Any = None
+        self.value = b""
         self.error: Exception | None = None
         self.heard = 0
         """How many parts came."""
@@ -119,11 +114,12 @@ class Channel:
     # -- asking -----------------------------------------------------------------------------------
 
     def ask(
-        self, verb: str, fields: Any, sink: Callable[[Any], Any] | None = None, *, wait: bool = True
-    ) -> Any:
-        """The answer to a request.
+        self, verb: str, content: bytes, sink: Sink | None = None, *, wait: bool = True
+    ) -> bytes:
+        """Return the bytes of the answer to a request.
 
         Args:
+            content: the request, packed.
             sink: given each part of an answer that comes in parts, in the thread that reads.
             wait: whether to wait for the answer.
 
@@ -132,25 +128,19 @@ class Channel:
             Unanswered: there was none in time.
             KeptError: the server told of it.
         """
-        content = pack([verb, fields])
-        if len(content) > LONGEST:
-            raise StoreError(f"{self._where}: can't {verb}: too much for one message")
         number, asked = self._number(sink)
         try:
-            self._send(HEADER.pack(len(content), REQUEST, number), content)
-            if not wait:
-                return None
-            return self._answer(asked, verb)
+            self._begin(number, verb, content)
+            return self._answer(asked, verb) if wait else b""
         finally:
             if wait:
                 self._asked.pop(number, None)
 
-    def send(self, fields: Any, content: memoryview) -> None:
+    def send(self, request: Send, content: memoryview) -> None:
         """Send a blob in parts; raises as `ask`."""
-        said = pack(["blob.put", fields])
         number, asked = self._number(None)
         try:
-            self._send(HEADER.pack(len(said), REQUEST, number), said)
+            self._begin(number, request.verb, pack(request))
             for at in range(0, len(content), CHUNK_SIZE):
                 part = content[at : at + CHUNK_SIZE]
                 if asked.error is not None:
@@ -161,7 +151,11 @@ class Channel:
         finally:
             self._asked.pop(number, None)
 
-    def _number(self, sink: Callable[[Any], Any] | None) -> tuple[int, _Asked]:
+    def _begin(self, number: int, verb: str, content: bytes) -> None:
+        verb_ = verb.encode() + b"\0"
+        self._send(HEADER.pack(len(verb_) + len(content), REQUEST, number), verb_, content)
+
+    def _number(self, sink: Sink | None) -> tuple[int, _Asked]:
         asked = _Asked(sink)
         with self._guard:
             if self.broken is not None:
@@ -170,7 +164,7 @@ class Channel:
             self._asked[self._last] = asked
             return self._last, asked
 
-    def _answer(self, asked: _Asked, verb: str) -> Any:
+    def _answer(self, asked: _Asked, verb: str) -> bytes:
         heard = -1
         while not asked.done.acquire(timeout=self._deadline):
             if asked.heard == heard or asked.heard == 0:
@@ -234,10 +228,7 @@ class Channel:
             seen += more
         said = seen[at + len(_MARK) : end].decode("ascii", "replace")
         if said != str(VERSION):
-            raise StoreError(
-                f"{self._where} speaks version {said[:20]} of the wire, and this kept version "
-                f"{VERSION}: upgrade the older of the two"
-            )
+            raise another_version(self._where, said)
         self._rest = seen[end + 1 :]
 
     def _read(self, room: memoryview) -> int:
@@ -260,7 +251,7 @@ class Channel:
         asked = self._asked.get(number)
         self._heard = time.monotonic()
         if kind == ERROR and number == 0:
-            raise raised(unpack(content), "the server ended it")
+            raise raised(content, "the server ended it")
         if asked is None:  # nobody waits for it any more
             return
         if kind == CHUNK:
@@ -271,16 +262,10 @@ class Channel:
                 except Exception as error:  # noqa: BLE001  for who asked, not for who reads
                     asked.error = error
         elif kind in (ANSWER, ERROR):
-            try:
-                value = unpack(content)
-            except WireError as error:
-                asked.error = error
-                asked.done.release()
-                raise
             if kind == ERROR:
-                asked.error = raised(value, self._where)
+                asked.error = raised(content, self._where)
             else:
-                asked.value = value
+                asked.value = bytes(content)
             self._asked.pop(number, None)
             asked.done.release()
         else:
@@ -350,64 +335,41 @@ def _ready(fd: int, event: int, seconds: float) -> bool:
     return bool(waiting.poll(seconds * 1000))
 
 
-ONCE = frozenset(("notes.create", "acquire", "gc", "free"))
-"""What must not be done twice: whether it was done is not known when the connection breaks."""
-
-
-class ProcessLine:
-    """A server's process, for all threads of this one.
+class ProcessLine(Line):
+    """A server's process, at the other end of a pair of pipes.
 
     Args:
         command: see `Channel`.
         where: for messages.
-        deadline: see `Channel`.
+        deadline: see `Line`.
     """
 
     def __init__(self, command: Sequence[str], where: str, deadline: float) -> None:
-        self.command, self.where, self.deadline = list(command), where, deadline
-        self.owner = os.urandom(8).hex()
-        self.silence = Silence()
-        self.trips = 0
-        """How many answers were waited for."""
+        super().__init__(where, deadline)
+        self.command = list(command)
         self._channel: Channel | None = None
         self._guard = threading.Lock()
-        _all.add(self)
 
-    def ask(
-        self, verb: str, fields: Any, sink: Callable[[Any], Any] | None = None, *, wait: bool = True
-    ) -> Any:
-        """The answer to a request; asked once more over a new connection where that is harmless.
+    def _ask(self, request: Request, content: bytes, sink: Sink | None, first: bool) -> bytes:
+        return self._over(lambda channel: channel.ask(request.verb, content, sink))
 
-        Raises:
-            StoreError: there is none.
-            KeptError: the server told of it.
-        """
-        return self._try(
-            lambda channel: channel.ask(verb, fields, sink, wait=wait),
-            again=verb not in ONCE and sink is None,
-            trips=int(wait),
-        )
+    def _send(self, request: Send, content: memoryview) -> None:
+        self._over(lambda channel: channel.send(request, content))
 
-    def send(self, fields: Any, content: memoryview) -> None:
-        """Send a blob; raises as `ask`."""
-        self._try(lambda channel: channel.send(fields, content), again=True, trips=1)
+    def _unheard(self, request: Request, content: bytes) -> None:
+        def do(first: bool) -> bytes:
+            return self._over(lambda channel: channel.ask(request.verb, content, wait=False))
 
-    def _try(self, do: Callable[[Channel], Any], *, again: bool, trips: int) -> Any:
-        self.silence.check()
-        began = time.monotonic()
-        self.trips += trips
+        self._try(do, again=not request.once, trips=0)
+
+    def _over(self, do: Callable[[Channel], T]) -> T:
         channel, fresh = self._connected()
         try:
-            try:
-                return do(channel)
-            except Broken:
-                # One that broke while it was idle is not worth an error.
-                if not again or fresh:
-                    raise
-            channel, _ = self._connected()
             return do(channel)
-        except Unanswered as error:
-            self.silence.note(str(error), began)
+        except Broken as broken:
+            broken.final = fresh
+            raise
+        except Unanswered:
             if channel.silent:  # another may get through where this one is cut off
                 self._drop(channel)
             raise
@@ -432,7 +394,7 @@ class ProcessLine:
             try:
                 made = Channel(self.command, self.where, self.deadline)
                 try:
-                    made.ask("hello", {"owner": self.owner})
+                    unpack(made.ask("hello", pack(Hello(self.owner))), None)
                 except StoreError:
                     made.close(patience=0)
                     raise
@@ -448,17 +410,14 @@ class ProcessLine:
             channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
-        self.silence.over()
+        super().close()
 
     def _forked(self) -> None:
+        super()._forked()
         self._guard = threading.Lock()
-        self.owner = os.urandom(8).hex()
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.leave()
-
-
-_all: Instances[ProcessLine] = Instances(in_child=ProcessLine._forked)
 
 
 class Ssh(RemoteBackend):
@@ -487,8 +446,6 @@ class Ssh(RemoteBackend):
         trust: bool = False,
     ) -> None:
         user, host, port, path = _parts(url)
-        if not 0 < deadline < 86400:
-            raise ConfigError(f"a deadline is a positive number of seconds, not {deadline!r}")
         words = shlex.split(ssh) if isinstance(ssh, str) else list(ssh)
         # Nobody is at a terminal to answer questions, and a dead connection has to be noticed.
         words += ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]

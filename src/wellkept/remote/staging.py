@@ -172,14 +172,17 @@ class Host:
         found: Path | None = path(f"blobs/{name.hex()}") if callable(path) else None
         return found
 
-    def mend(self, blob: Blob) -> None:
-        """A client got other bytes than the name says: remove the blob if that is so here, or nobody
-        would send it again.
+    def mend(self, name: bytes) -> None:
+        """Remove a blob if it is not what its name says: a client got other bytes, and nobody would
+        send it again.
         """
+        size = self.size(name)
+        if size is None:
+            return
         if self._index is not None:
-            self._index.blobs.doubt(blob.name.hex())
+            self._index.blobs.doubt(name.hex())
         with contextlib.suppress(DamagedValue):
-            self.backend.load(Envelope("pickle", b"", (blob,)))
+            self.backend.load(Envelope("pickle", b"", (Blob(size, name),)))
 
     # -- blobs on their way in --------------------------------------------------------------------
 

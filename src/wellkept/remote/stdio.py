@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from wellkept.errors import KeptError
-from wellkept.remote.handlers import LONG, Desk
+from wellkept.remote import wire
+from wellkept.remote.handlers import Handlers
 from wellkept.remote.staging import Staged
 from wellkept.remote.wire import (
     ANSWER,
@@ -20,32 +21,30 @@ from wellkept.remote.wire import (
     END,
     ERROR,
     HEADER,
-    LONGEST,
     REQUEST,
     VERSION,
+    Request,
     WireError,
     messages,
     pack,
     told,
-    unpack,
 )
 
 __all__ = ["serve_stream"]
 
-_SLOW = LONG | {"commit", "value.put", "found", "fetch_many", "mend"}
 _TICK = 5.0  # seconds after which a client is told that its request is still at work
 _THREADS = 8
 _ABREAST = 64  # requests that wait for a thread; then the client has to
 
 
-def serve_stream(desk: Desk, source: int, target: int, right: str = "admin") -> None:
+def serve_stream(handlers: Handlers, source: int, target: int, right: str = "admin") -> None:
     """Answer what comes from one descriptor on another, until it ends."""
-    _Stream(desk, source, target, right).run()
+    _Stream(handlers, source, target, right).run()
 
 
 class _Stream:
-    def __init__(self, desk: Desk, source: int, target: int, right: str) -> None:
-        self._desk, self._source, self._target, self._right = desk, source, target, right
+    def __init__(self, handlers: Handlers, source: int, target: int, right: str) -> None:
+        self._handlers, self._source, self._target, self._right = handlers, source, target, right
         self._owner = os.urandom(8).hex()
         self._writing = threading.Lock()
         self._room = threading.Semaphore(_ABREAST)
@@ -69,32 +68,37 @@ class _Stream:
                 for blob in self._uploads.values():
                     if blob is not None:
                         blob.drop()
-                self._desk.gone(self._owner)
+                self._handlers.gone(self._owner)
 
     def _read(self, room: memoryview) -> int:
         return os.readv(self._source, [room])
 
-    def _request(self, pool: ThreadPoolExecutor, number: int, content: Any) -> None:
-        said = unpack(content)
-        if not isinstance(said, list) or len(said) != 2 or not isinstance(said[0], str):
-            raise WireError("a request is a verb and its fields")
-        verb, fields = said
-        if verb == "blob.put":
-            self._begin(number, fields)
-        elif verb == "hello":
-            self._hello(number, fields)
-        elif verb in _SLOW or self._desk.streams(verb):
-            self._room.acquire()
-            pool.submit(self._slow, verb, fields, number)
-        else:  # done before another thread would have begun
-            self._do(verb, fields, number)
+    def _request(self, pool: ThreadPoolExecutor, number: int, content: memoryview) -> None:
+        verb, _, fields = bytes(content).partition(b"\0")
+        try:
+            request = wire.request(verb.decode("ascii", "replace"), fields)
+            if isinstance(request, wire.Send):
+                self._uploads[number] = None
+                self._uploads[number] = self._handlers.upload(request, self._owner, self._right)
+            elif isinstance(request, wire.Hello):
+                self._owner = request.owner
+                self._say(ANSWER, number, None)
+            elif _is_brief(request):  # done before another thread would have begun
+                self._do(request, number)
+            else:
+                self._room.acquire()
+                pool.submit(self._slow, request, number)
+        except Exception as error:  # noqa: BLE001  it is told
+            if verb == wire.Send.verb.encode():
+                self._uploads[number] = None
+            self._fail(number, error)
 
-    def _slow(self, verb: str, fields: Any, number: int) -> None:
+    def _slow(self, request: Request, number: int) -> None:
         done = threading.Event()
-        if verb in LONG:
+        if request.slow:
             threading.Thread(target=self._tick, args=(number, done), daemon=True).start()
         try:
-            self._do(verb, fields, number)
+            self._do(request, number)
         finally:
             done.set()
             self._room.release()
@@ -104,18 +108,14 @@ class _Stream:
             while not done.wait(_TICK):
                 self._write(HEADER.pack(0, CHUNK, number))
 
-    def _do(self, verb: str, fields: Any, number: int) -> None:
+    def _do(self, request: Request, number: int) -> None:
         try:
-            parts = self._desk.stream(verb, fields, self._right)
-            if parts is None:
-                answer = self._desk.answer(verb, fields, self._owner, self._right)
-            else:
-                for part in parts:
+            if request.parts:
+                for part in self._handlers.stream(request, self._right):
                     self._write(HEADER.pack(len(part), CHUNK, number), part)
-                answer = {}
-            content = pack(answer)
-            if len(content) > LONGEST:
-                raise WireError("the answer is too long for one message")  # noqa: TRY301  told like any
+                content = b""
+            else:
+                content = pack(self._handlers.answer(request, self._owner, self._right))
         except OSError:
             return  # nobody hears
         except Exception as error:  # noqa: BLE001  it is told
@@ -124,21 +124,7 @@ class _Stream:
             with contextlib.suppress(OSError):
                 self._write(HEADER.pack(len(content), ANSWER, number), content)
 
-    def _hello(self, number: int, fields: Any) -> None:
-        # A client that comes back after its connection broke still holds what it held.
-        owner = fields.get("owner") if isinstance(fields, dict) else None
-        if isinstance(owner, str) and 8 <= len(owner) <= 64:
-            self._owner = owner
-        self._say(ANSWER, number, {"version": VERSION, "right": self._right})
-
     # -- blobs on their way in --------------------------------------------------------------------
-
-    def _begin(self, number: int, fields: Any) -> None:
-        try:
-            self._uploads[number] = self._desk.upload(fields, self._owner, self._right)
-        except Exception as error:  # noqa: BLE001  it is told
-            self._uploads[number] = None
-            self._fail(number, error)
 
     def _part(self, kind: int, number: int, content: Any) -> None:
         if number not in self._uploads:
@@ -153,14 +139,14 @@ class _Stream:
                 blob.write(content)
                 return
             blob.finish()
-            self._desk.host.staged(self._owner, blob)
+            self._handlers.host.staged(self._owner, blob)
         except KeptError as error:
             blob.drop()
             if kind == CHUNK:
                 self._uploads[number] = None
             self._fail(number, error)
         else:
-            self._say(ANSWER, number, {})
+            self._say(ANSWER, number, None)
 
     # -- answering --------------------------------------------------------------------------------
 
@@ -185,3 +171,12 @@ class _Stream:
                     done -= len(views.pop(0))
                 if views:
                     views[0] = views[0][done:]
+
+
+def _is_brief(request: Request) -> bool:
+    # Metadata records are put in their turn: what a client asks after that has to find them.
+    if isinstance(request, wire.Put):
+        return request.kind == "meta"
+    if isinstance(request, wire.Fetch):
+        return len(request.keys) == 1
+    return isinstance(request, (wire.Use, wire.Get, wire.Create, wire.Lease, wire.Have))

@@ -1,0 +1,147 @@
+"""What reaches a server, whatever carries the bytes: asked again where that is harmless."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from wellkept._process import Instances
+from wellkept.errors import ConfigError, StoreError
+from wellkept.remote.wire import Request, Send, WireError, pack, unpack
+from wellkept.stores.silence import Silence
+
+T = TypeVar("T")
+Sink = Callable[[Any], Any]
+"""Given each part of an answer."""
+
+
+class Broken(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
+    """The connection ended; what was asked may or may not have been done."""
+
+    final = False
+    """Asking once more would not help."""
+
+
+class Unanswered(StoreError):  # noqa: N818  as above
+    """No answer came in time."""
+
+
+class Later(Exception):  # noqa: N818  as above
+    """The server asks to be asked later; nothing was done."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class Line:
+    """A server, for all threads of this process.
+
+    Args:
+        where: what it is called in messages; without secrets.
+        deadline: seconds without an answer, or more of it, after which a request has failed.
+
+    Raises:
+        ConfigError: the deadline is none.
+    """
+
+    def __init__(self, where: str, deadline: float) -> None:
+        if not 0 < deadline < 86400:
+            raise ConfigError(f"a deadline is a positive number of seconds, not {deadline!r}")
+        self.where, self.deadline = where, deadline
+        self.silence = Silence()
+        self.trips = 0
+        """How many answers were waited for."""
+        self.owner = os.urandom(8).hex()
+        """Which client this is, for leases and what it has sent."""
+        _all.add(self)
+
+    def ask(self, request: Request, sink: Sink | None = None, *, wait: bool = True) -> Any:
+        """Return the answer to a request.
+
+        Args:
+            sink: given each part of an answer that comes in parts.
+            wait: whether anybody waits for the answer.
+
+        Raises:
+            StoreError: there is none.
+            KeptError: the server told of it.
+        """
+        content = pack(request)
+        if not wait:
+            return self._unheard(request, content)
+        again = not request.once and sink is None
+        answer = self._try(lambda first: self._ask(request, content, sink, first), again=again)
+        if sink is not None:
+            return answer
+        try:
+            return unpack(answer, request.answer)
+        except WireError as error:
+            raise WireError(f"{self.where}: {request.verb}: {error}") from error
+
+    def send(self, name: bytes, content: memoryview) -> None:
+        """Send a blob; raises as `ask`."""
+        request = Send(name, len(content))
+        self._try(lambda first: self._send(request, content), again=True)
+
+    def _ask(self, request: Request, content: bytes, sink: Sink | None, first: bool) -> Any:
+        """Return the bytes of the answer to one request.
+
+        Args:
+            first: it was not asked before over a connection that broke.
+
+        Raises:
+            Broken: the connection ended.
+            Unanswered: there was none in time.
+            Later: the server is to be asked later.
+            KeptError: the server told of it.
+        """
+        raise NotImplementedError
+
+    def _send(self, request: Send, content: memoryview) -> None:
+        """Send a blob once; raises as `_ask`."""
+        raise NotImplementedError
+
+    def _unheard(self, request: Request, content: bytes) -> None:
+        """Ask what nobody waits for: done before what is asked after it."""
+        raise NotImplementedError
+
+    def _try(self, do: Callable[[bool], T], *, again: bool, trips: int = 1) -> T:
+        self.silence.check()
+        began = time.monotonic()
+        self.trips += trips
+        first = True
+        while True:
+            try:
+                return do(first)
+            except Later as later:
+                if time.monotonic() - began + later.seconds > self.deadline:
+                    raise StoreError(f"{self.where}: too many requests for this token") from None
+                time.sleep(later.seconds)
+            except Broken as broken:
+                # A connection that broke while it was idle is not worth an error.
+                if not again or not first or broken.final:
+                    raise
+                first = False
+            except Unanswered as error:
+                self.silence.note(str(error), began)
+                raise
+
+    def _silent(self, what: str) -> Unanswered:
+        return Unanswered(
+            f"{self.where}: no answer to {what} within {self.deadline:g} s; is it overloaded or cut "
+            "off?"
+        )
+
+    def close(self) -> None:
+        """End the connection; the next use makes a new one."""
+        self.silence.over()
+
+    def _forked(self) -> None:
+        """In a forked child: what there is belongs to the parent, and is let go of."""
+        self.owner = os.urandom(8).hex()
+
+
+_all: Instances[Line] = Instances(in_child=lambda line: line._forked())
