@@ -118,6 +118,7 @@ def _short_host() -> str:
 _before: list[Callable[[], object]] = []
 _in_parent: list[Callable[[], object]] = []
 _in_child: list[Callable[[], object]] = []
+_forking = False
 
 
 def at_fork(
@@ -148,6 +149,8 @@ def _run(hooks: Iterable[Callable[[], object]]) -> None:
 
 
 def _before_fork() -> None:
+    global _forking
+    _forking = True  # no thread begins from here on
     # First the threads, while they still get every lock that they need to come to an end: what runs
     # next may hold some until the fork is over.
     _run([worker._before_fork for worker in list(_workers)])
@@ -155,13 +158,17 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
+    global _forking
+    _forking = False
     _run(_in_parent)
-    _run(worker._after_fork for worker in list(_workers))
+    _run([worker._after_fork for worker in list(_workers)])
 
 
 def _after_fork_in_child() -> None:
+    global _forking
+    _forking = False
+    _run([worker._reset for worker in list(_workers)])
     _run(_in_child)
-    _run(worker._reset for worker in list(_workers))
 
 
 class Instances(weakref.WeakSet[T]):
@@ -208,65 +215,85 @@ class Worker:
         name: of the thread.
         work: does it once, and returns whether there may be more; it raises nothing.
         pause: returns the seconds until the next time.
+        patience: seconds for which `stop`, and so a fork, waits for the work to end; None: for as long
+            as it takes.
     """
 
-    def __init__(self, name: str, work: Callable[[], bool], pause: Callable[[], float]) -> None:
-        self._name, self._work, self._pause = name, work, pause
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], bool],
+        pause: Callable[[], float],
+        patience: float | None = None,
+    ) -> None:
+        self._name, self._work, self._pause, self._patience = name, work, pause, patience
         self._reset()
         _workers.add(self)
 
     def _reset(self) -> None:
         self._guard = Guard()
-        self._stop = threading.Event()
+        self._wake = threading.Event()
         self._wanted = False
         self._thread: threading.Thread | None = None
 
-    def begin(self) -> None:
-        """See that the work is done: from now on, until it says that there is none."""
+    def begin(self) -> bool:
+        """See that the work is done from now on, until there is none; False if no thread can begin."""
         with self._guard:
             self._wanted = True
             # A thread may have been interrupted at its start.
-            if self._thread is None or not self._thread.is_alive():
-                self._stop = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._stop,), name=self._name, daemon=True
-                )
-                self._thread.start()
+            if not _forking and (self._thread is None or not self._thread.is_alive()):
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the interpreter ends
+                    self._thread = None
+                    return False
+        return True
 
-    @property
-    def here(self) -> bool:
-        """Whether it is this thread that asks."""
+    def is_here(self) -> bool:
+        """Return whether the thread that asks is the worker's."""
         return threading.current_thread() is self._thread
 
+    def wake(self) -> None:
+        """Have it done at once."""
+        self._wake.set()
+
     def waited(self, seconds: float) -> bool:
-        """Wait in the midst of the work; whether it should end, because the process forks."""
-        return self._stop.wait(seconds)
+        """Wait in the midst of the work; returns whether it should end, as `stop` was called."""
+        self._wake.wait(seconds)
+        return not self.is_here()
 
     def stop(self) -> None:
-        """End the thread, after what it does now."""
+        """End the thread after what it does now, and wait for that."""
         with self._guard:
             thread, self._thread = self._thread, None
             self._wanted = False
-            self._stop.set()
+            self._wake.set()
         if thread is not None and thread is not threading.current_thread() and thread.is_alive():
-            thread.join()
+            thread.join(self._patience)
 
-    def _run(self, stop: threading.Event) -> None:
-        while not stop.wait(self._pause()):
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self._pause())
             with self._guard:
+                if not self.is_here():  # it was stopped, and another may have begun
+                    return
+                self._wake.clear()
                 self._wanted = False
             more = self._work()
             with self._guard:
+                if not self.is_here():
+                    return
                 # Whoever called `begin` meanwhile found this thread alive, and counts on it.
                 if not more and not self._wanted:
-                    if self._stop is stop:
-                        self._thread = None
+                    self._thread = None
                     return
 
     def _before_fork(self) -> None:
         going = self._thread is not None
         self.stop()
-        self._wanted = going
+        if going:
+            self._wanted = True
 
     def _after_fork(self) -> None:
         if self._wanted:

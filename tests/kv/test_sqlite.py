@@ -121,7 +121,7 @@ def test_a_closed_store_is_not_opened_again_to_remove_what_expired(
     assert store.service.entries in sweeper._swept
     store.service.entries.close()
     deadline = time.monotonic() + 60
-    while sweeper._thread is not None:  # it ends when there is nothing left to look at
+    while sweeper._sweeps._thread is not None:  # it ends when there is nothing left to look at
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert [path.name for path in place.glob("state.sqlite*")] == ["state.sqlite"]

@@ -128,17 +128,19 @@ def test_a_heart_beats_while_something_is_held(records: LeaseRecords, quick: Non
     leases = Leases(records)
     assert leases.acquire(A)
     first = records.read(A)
-    time.sleep(0.3)
-    later = records.read(A)
     assert first is not None
-    assert later is not None
-    assert later.beat > first.beat + 2
+    deadline = time.monotonic() + 60
+    while (later := records.read(A)) is None or later.beat <= first.beat + 2:
+        assert time.monotonic() < deadline, "no heart beats"
+        time.sleep(0.01)
     assert later.deadline > first.deadline
     assert (later.owner, later.token) == (first.owner, first.token)
     leases.release(A)
-    time.sleep(0.2)
     assert records.read(A) is None
-    assert leases._thread is None, "it goes on beating for nothing"
+    while leases._beats._thread is not None:
+        assert time.monotonic() < deadline, "it goes on beating for nothing"
+        time.sleep(0.01)
+    assert records.read(A) is None, "what was released is held again"
 
 
 def test_a_slow_owner_is_not_pre_empted(records: LeaseRecords, quick: None) -> None:
@@ -156,7 +158,7 @@ def test_a_slow_owner_is_not_pre_empted(records: LeaseRecords, quick: None) -> N
 def test_a_heart_that_stops(records: LeaseRecords, quick: None) -> None:
     owner, waiter = Leases(records, host="there"), Leases(records, host="here")
     assert owner.acquire(A)
-    owner._pause()  # as its death would
+    owner._beats.stop()  # as its death would
     took = wait_for(waiter, A)
     assert took > 0.25
     mine, theirs = waiter.token(A), owner.token(A)
@@ -230,13 +232,15 @@ def test_a_fork_holds_nothing(records: LeaseRecords, quick: None) -> None:
             assert not leases.holds(A)
             if isinstance(records, IndexRecords):
                 assert not leases.acquire(A)
-            assert leases._thread is None
+            assert leases._beats._thread is None
             status = 0
         os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
     before = records.read(A)
-    time.sleep(0.2)
-    assert records.read(A) != before, "the parent's heart stopped"
+    deadline = time.monotonic() + 60
+    while records.read(A) == before:
+        assert time.monotonic() < deadline, "the parent's heart stopped"
+        time.sleep(0.01)
     leases.close()
 
 

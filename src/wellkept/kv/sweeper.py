@@ -6,12 +6,11 @@ An expired entry is not there for anybody, so this only gives its room back, and
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import threading
 import time
 import weakref
 
+from wellkept._process import Worker, at_fork
 from wellkept.errors import KeptError
 from wellkept.interrupts import Guard
 from wellkept.kv.entry import Entries
@@ -29,8 +28,6 @@ _swept: weakref.WeakKeyDictionary[Entries, float] = weakref.WeakKeyDictionary()
 _guard = Guard()
 _working = Guard()
 """Held while a batch is removed, so that `forget` can wait for its end."""
-_thread: threading.Thread | None = None
-_stop = threading.Event()
 
 
 def sweep(entries: Entries) -> int:
@@ -50,7 +47,7 @@ def sweeping(entries: Entries) -> None:
         return
     with _guard:
         _swept[entries] = 0.0
-        _ensure_thread()
+    _sweeps.begin()
 
 
 def forget(entries: Entries) -> None:
@@ -61,29 +58,16 @@ def forget(entries: Entries) -> None:
     """
     with _guard:
         _swept.pop(entries, None)
-    if threading.current_thread() is not _thread:
+    if not _sweeps.is_here():
         with _working:
             pass
 
 
-def _ensure_thread() -> None:
-    global _thread
-    if _thread is None or not _thread.is_alive():  # it may have been interrupted at its start
-        _stop.clear()
-        _thread = threading.Thread(target=_run, name="wellkept-sweeper", daemon=True)
-        _thread.start()
-
-
-def _run() -> None:
-    global _thread
-    while not _stop.wait(_LOOK * random.uniform(0.5, 1.5)):
-        for entries, at in list(_swept.items()):
-            if at <= time.monotonic():
-                _look(entries)
-        with _guard:
-            if not _swept:
-                _thread = None
-                return
+def _look_at_due() -> bool:
+    for entries, at in list(_swept.items()):
+        if at <= time.monotonic():
+            _look(entries)
+    return bool(_swept)
 
 
 def _look(entries: Entries) -> None:
@@ -94,7 +78,7 @@ def _look(entries: Entries) -> None:
     # An error is no end: the server may be back at the next look.
     with contextlib.suppress(KeptError):
         # A fork, and a `forget`, wait for no more than one batch.
-        while _removed(entries) == BATCH and not _stop.wait(_PAUSE):
+        while _removed(entries) == BATCH and not _sweeps.waited(_PAUSE):
             pass
         with _working:
             if entries not in _swept:
@@ -115,35 +99,5 @@ def _removed(entries: Entries) -> int:
         return entries.remove(None, "expired", BATCH) if entries in _swept else 0
 
 
-def _before_fork() -> None:
-    # A process that forks should have no thread of ours, nor a lock that one of them holds.
-    thread = _thread
-    if thread is not None and thread is not threading.current_thread():
-        _stop.set()
-        if thread.is_alive():
-            thread.join()
-
-
-def _after_fork_in_parent() -> None:
-    global _thread
-    with _guard:
-        _thread = None
-        if _swept:
-            _ensure_thread()
-
-
-def _after_fork_in_child() -> None:
-    global _thread, _guard, _working, _stop
-    _guard = Guard()
-    _working = Guard()
-    _stop = threading.Event()
-    _thread = None
-    _swept.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+_sweeps = Worker("wellkept-sweeper", _look_at_due, lambda: _LOOK * random.uniform(0.5, 1.5))
+at_fork(in_child=_swept.clear)

@@ -15,14 +15,13 @@ import fcntl
 import os
 import struct
 import sys
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from wellkept._process import began, host_name
+from wellkept._process import Instances, Worker, began, host_name
 from wellkept.errors import KeptError, StoreError
 from wellkept.interrupts import Guard
 from wellkept.stores.filesystem import open_regular
@@ -96,8 +95,7 @@ class Leases:
         ] = {}  # others' records, since when unchanged
         self._again: dict[bytes, float] = {}  # when to look again
         self._guard = Guard()
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._beats = Worker("wellkept-leases", self._beat, lambda: BEAT, patience=5.0)
         _all.add(self)
 
     @property
@@ -133,7 +131,7 @@ class Leases:
             self._dropped.pop(key, None)
             self._watched.pop(key, None)
             self._again.pop(key, None)
-            self._beat_on()
+            self._beats.begin()
         return True
 
     def _failed(self, key: bytes, owner: Owner) -> None:
@@ -186,7 +184,7 @@ class Leases:
         if mine is not None and not self._removed(key, mine):
             with self._guard:
                 self._dropped[key] = mine
-                self._beat_on()
+                self._beats.begin()
         with self._guard:
             now = self._held.get(key)
             if now is not None and now[1] is held[1]:
@@ -226,30 +224,19 @@ class Leases:
 
     # -- heartbeats -------------------------------------------------------------------------------
 
-    def _beat_on(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
-            self._stop = threading.Event()
-            self._thread = threading.Thread(
-                target=self._beat, args=(self._stop,), name="wellkept-leases", daemon=True
-            )
-            self._thread.start()
-
-    def _beat(self, stop: threading.Event) -> None:
-        while not stop.wait(BEAT):
-            with self._guard:
-                held = [(key, mine) for key, (mine, _) in self._held.items() if mine is not None]
-                dropped = list(self._dropped.items())
-                if not held and not dropped:
-                    self._thread = None
-                    return
-            for key, mine in held:
-                with contextlib.suppress(KeptError):  # the next beat may get through
-                    self._renew(key, mine)
-            for key, mine in dropped:
-                if self._removed(key, mine):
-                    with self._guard:
-                        if self._dropped.get(key) is mine:
-                            del self._dropped[key]
+    def _beat(self) -> bool:
+        with self._guard:
+            held = [(key, mine) for key, (mine, _) in self._held.items() if mine is not None]
+            dropped = list(self._dropped.items())
+        for key, mine in held:
+            with contextlib.suppress(KeptError):  # the next beat may get through
+                self._renew(key, mine)
+        for key, mine in dropped:
+            if self._removed(key, mine):
+                with self._guard:
+                    if self._dropped.get(key) is mine:
+                        del self._dropped[key]
+        return bool(held or dropped)
 
     def _renew(self, key: bytes, mine: Lease) -> None:
         later = mine._replace(beat=mine.beat + 1, deadline=time.time() + DEAD)
@@ -269,49 +256,17 @@ class Leases:
         """Release everything."""
         for key in list(self._held):
             self.release(key)
-        self._pause()
-
-    def _pause(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._stop.set()
-            if thread is not threading.current_thread() and thread.is_alive():
-                thread.join(5.0)
+        self._beats.stop()
 
     # -- fork -------------------------------------------------------------------------------------
 
-    def _before_fork(self) -> None:
-        self._pause()  # a process that forks has no thread of ours, so no lock is held in the child
-
-    def _after_fork_in_parent(self) -> None:
-        with self._guard:
-            if self._held or self._dropped:
-                self._beat_on()
-
-    def _after_fork_in_child(self) -> None:
+    def _forked(self) -> None:
         self._guard = Guard()
         self._name = os.urandom(6).hex()
-        self._thread = None
         self._held, self._dropped, self._watched, self._again = {}, {}, {}, {}
 
 
-_all: weakref.WeakSet[Leases] = weakref.WeakSet()
-
-
-def _each(method: Callable[[Leases], None]) -> Callable[[], None]:
-    def run() -> None:
-        for leases in list(_all):
-            method(leases)
-
-    return run
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_each(Leases._before_fork),
-        after_in_parent=_each(Leases._after_fork_in_parent),
-        after_in_child=_each(Leases._after_fork_in_child),
-    )
+_all: Instances[Leases] = Instances(in_child=Leases._forked)
 
 
 class ProcessLocks:
@@ -346,16 +301,7 @@ class ProcessLocks:
         self._guard = Guard()
 
 
-_process_locks: weakref.WeakSet[ProcessLocks] = weakref.WeakSet()
-
-
-def _forget_processes() -> None:
-    for locks in list(_process_locks):
-        locks._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_processes)
+_process_locks: Instances[ProcessLocks] = Instances(in_child=ProcessLocks._forked)
 
 
 _LOCK = getattr(fcntl, "F_OFD_SETLK", None) or fcntl.F_SETLK
@@ -560,13 +506,4 @@ def _offset(key: bytes) -> int:
     return int.from_bytes(key[:8], "big") >> 2
 
 
-_range_locks: weakref.WeakSet[Locks] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for locks in list(_range_locks):
-        locks._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_range_locks: Instances[Locks] = Instances(in_child=Locks._forked)

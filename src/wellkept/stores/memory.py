@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from wellkept._process import Instances
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
@@ -121,16 +122,7 @@ class Arena:
         self._current = None  # the parent goes on appending to it
 
 
-_arenas: weakref.WeakSet[Arena] = weakref.WeakSet()
-
-
-def _part_arenas() -> None:
-    for arena in list(_arenas):
-        arena._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_part_arenas)
+_arenas: Instances[Arena] = Instances(in_child=Arena._forked)
 
 
 V = TypeVar("V")
@@ -268,16 +260,7 @@ def _size(kept: Any) -> int:
     return kept.room if type(kept) is Extent else 0
 
 
-_all: weakref.WeakSet[Memory[Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for memory in list(_all):
-        memory._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_all: Instances[Memory[Any]] = Instances(in_child=Memory._forked)
 
 
 class Void(Generic[V]):

@@ -7,13 +7,13 @@ server: a create is SET NX, a compare-and-set is a script of two lines.
 from __future__ import annotations
 
 import inspect
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from wellkept._process import at_fork
 from wellkept.errors import ConfigError, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
@@ -370,5 +370,4 @@ def _after_fork() -> None:
         store._client = store._connect()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import re
 import struct
 import time
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from blake3 import blake3
 
+from wellkept._process import Instances
 from wellkept.errors import ConfigError, NewerSchema, StoreError
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer
@@ -299,22 +299,10 @@ class _Slot:
     __slots__ = ("__weakref__",)
 
 
-_all: weakref.WeakSet[Connections] = weakref.WeakSet()
+_all: Instances[Connections] = Instances(
+    before=Connections._before_fork, in_child=Connections._forked
+)
 _inherited: list[Any] = []
-
-
-def _before_fork() -> None:
-    for store in list(_all):
-        store._before_fork()
-
-
-def _after_fork() -> None:
-    for store in list(_all):
-        store._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 def _also() -> tuple[type[Exception], ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from wellkept._process import Worker, at_fork
 from wellkept.errors import StoreError, tell
 from wellkept.interrupts import Guard, on_stack, settle, settles
 from wellkept.stores.filesystem import alone, identity, on_network, open_regular, refuse_irregular
@@ -191,74 +192,29 @@ class Reads(Protocol):
 
 
 _open: set[Reads] = set()
-_guard = Guard()
-_stop = threading.Event()
-_thread: threading.Thread | None = None
+_idle = 0  # looks in a row at which no snapshot was open
 
 
 def watch_snapshot(reader: Reads) -> None:
     """Have the snapshot of `reader` ended when it is idle."""
-    with _guard:
-        _open.add(reader)
-        _ensure_thread()
+    _open.add(reader)
+    _ends_snapshots.begin()
 
 
-def _ensure_thread() -> None:
-    global _thread
-    if _thread is None or not _thread.is_alive():  # it may have been interrupted at its start
-        _stop.clear()
-        _thread = threading.Thread(target=_run, name="wellkept-snapshots", daemon=True)
-        _thread.start()
+def _end_idle() -> bool:
+    global _idle
+    for reader in list(_open):
+        # Taken out before the look: who begins a snapshot after it puts it in again.
+        _open.discard(reader)
+        if not reader.end_if_idle():
+            _open.add(reader)
+    _idle = 0 if _open else _idle + 1
+    # A thread is dear to begin, so it waits for a while for the next burst of reads.
+    return _idle <= 100
 
 
-def _run() -> None:
-    global _thread
-    idle = 0
-    while not _stop.wait(PAUSE):
-        for reader in list(_open):
-            if reader.end_if_idle():
-                with _guard:
-                    _open.discard(reader)
-        idle = 0 if _open else idle + 1
-        if idle > 100:
-            with _guard:
-                if not _open:
-                    _thread = None
-                    return
-
-
-def _release_snapshots() -> None:
-    # A process that forks should have no thread of ours: Python warns of forking with threads, and
-    # the lock of a database must not be held in the child by a thread that is not there.
-    thread = _thread
-    if thread is not None and thread is not threading.current_thread():
-        _stop.set()
-        if thread.is_alive():
-            thread.join()
-
-
-def _after_fork_in_parent() -> None:
-    global _thread
-    with _guard:
-        _thread = None
-        if _open:
-            _ensure_thread()
-
-
-def _after_fork_in_child() -> None:
-    global _thread, _guard, _stop
-    _guard = Guard()
-    _stop = threading.Event()
-    _thread = None
-    _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_release_snapshots,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+_ends_snapshots = Worker("wellkept-snapshots", _end_idle, lambda: PAUSE)
+at_fork(in_child=_open.clear)
 
 
 _BUSY = 30.0  # seconds to wait for another process's write before giving up on keeping a result
@@ -666,10 +622,7 @@ def _after_fork() -> None:
         database._forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_here, after_in_child=_after_fork
-    )
+at_fork(before=_before_fork, in_parent=_after_fork_here, in_child=_after_fork)
 
 
 def _text(raw: bytes) -> str:

@@ -8,12 +8,12 @@ import os
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
+from wellkept._process import Instances
 from wellkept.codecs import compression
 from wellkept.errors import ConfigError, NewerSchema, StoreError, UntrustedSource
 from wellkept.records import Buffer
@@ -247,17 +247,7 @@ class Locked(Wrapper[V]):
             super().close()
 
 
-_locked: weakref.WeakSet[Locked[Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    # A thread that is not in the child may have held them.
-    for locked in list(_locked):
-        locked._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_locked: Instances[Locked[Any]] = Instances(in_child=Locked._forked)
 
 
 class Logged(Wrapper[V]):

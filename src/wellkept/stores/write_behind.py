@@ -8,16 +8,15 @@ they take no memory.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from blake3 import blake3
 
+from wellkept._process import Instances
 from wellkept.errors import DecodeError, KeptError, StoreError, tell
 
 _BOUND = 10_000  # keys that wait in memory; beyond that, only their notes do
@@ -160,13 +159,4 @@ class Behind:
             done.clear()
 
 
-_all: weakref.WeakSet[Behind] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for behind in list(_all):
-        behind._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_all: Instances[Behind] = Instances(in_child=Behind._forked)
