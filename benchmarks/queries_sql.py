@@ -42,7 +42,7 @@ def fill(service: Service, cache: wellkept.Cache, calls: int) -> Any:
         found = sample.locate((n, n // 10, n / 2))
         return like.replace(
             key=wellkept.Digest.of(found.key),
-            arguments=dict(sample.locator.arguments(found)),
+            arguments=dict(found.arguments()),
             created=first + n,
         )
 

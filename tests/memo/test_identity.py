@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wellkept import keep
-from wellkept.memo import record
+from wellkept.memo import target
 
 RAN: list[Any] = []
 
@@ -225,7 +225,7 @@ def test_a_body_that_changes_what_it_reads_is_kept_under_what_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Whatever threads other tests have left.
-    monkeypatch.setattr(record, "_alone", lambda threads: True)
+    monkeypatch.setattr(target, "_alone", lambda threads: True)
     monkeypatch.setitem(globals(), "LEVEL", 1)
 
     @keep

@@ -26,7 +26,7 @@ import pytest
 
 import wellkept
 from wellkept.hashing import digests
-from wellkept.memo import record
+from wellkept.memo import target
 
 CHANGES: dict[str, tuple[str, str]] = {
     # Bindings.
@@ -555,7 +555,7 @@ def test_what_a_body_changes_itself_is_kept_under_what_it_began_with(
     load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whatever threads other tests have left.
-    monkeypatch.setattr(record, "_alone", lambda threads: True)
+    monkeypatch.setattr(target, "_alone", lambda threads: True)
     module = load(
         "changes_itself",
         f"{HEAD}L = [2]\ndef put(to, item): to.__setitem__(0, item)\n"

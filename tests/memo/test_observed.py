@@ -298,11 +298,11 @@ from wellkept.testing import assert_faithful
 @wellkept.keep(cache=os.environ["ROOM"], verify=1.0, observe=None)
 def checked(x):
     return app.hidden(x)
-checked.locator.looked = 100  # as if it had run often
+checked.locator.bodies.looked = 100  # as if it had run often
 checked(1)
 checked(1)
 try:
-    app.work.locator.looked = 100
+    app.work.locator.bodies.looked = 100
     assert_faithful(app.work, 5)
     said = ""
 except AssertionError as error:

@@ -21,8 +21,8 @@ from wellkept.errors import ConfigError
 from wellkept.memo.bound import Bound
 from wellkept.memo.executor import KeptExecutor, look_up, look_up_all
 from wellkept.memo.executor import executor as kept_executor
-from wellkept.memo.flow import MISSING, Located, Raise
-from wellkept.memo.kept import Kept
+from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.target import MISSING, Raise
 from wellkept.memo.workers import Carried
 
 try:
@@ -108,7 +108,7 @@ class Remote:
 
     def _reference(
         self,
-        found: Located | None,
+        found: KeptTarget | None,
         result: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],

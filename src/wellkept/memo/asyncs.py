@@ -6,9 +6,10 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any
 
-from wellkept.memo.flow import MISSING, Given, Raise, advance_async, keeping
+from wellkept.memo.flow import drive_async
 from wellkept.memo.generators import Recording, find
-from wellkept.memo.kept import Kept
+from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.target import MISSING, Given, Target
 
 
 class KeptCoroutine(Kept[Any, Any]):
@@ -33,28 +34,14 @@ class KeptCoroutine(Kept[Any, Any]):
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
         return self._await(values, given)
 
-    async def _await(self, values: tuple[Any, ...], given: Given, again: bool = False) -> Any:
-        result = MISSING if again else self._glance(values)
-        if result is MISSING:
-            if not self._binder.same():
-                values = self._values(*given)
-            flow = keeping(self, values, given, again)
-            try:
-                step, result = await advance_async(flow)
-                while step is not None:
-                    try:
-                        result = await self.__wrapped__(*step[0], **step[1])
-                    except BaseException as error:
-                        step, result = await advance_async(flow, Raise(error))
-                        if type(result) is Raise and result.error is error:
-                            result = None  # see `drive`
-                            raise
-                    else:
-                        step, result = await advance_async(flow, result)
-            finally:
-                flow.close()
-        if type(result) is Raise:
-            raise result.error
+    def _await(self, values: tuple[Any, ...], given: Given) -> Coroutine[Any, Any, Any]:
+        return drive_async(KeptTarget(self, values), given, glance=self._glance_late)
+
+    def _glance_late(self, target: Target, given: Given) -> Any:
+        """Look where a hit is found at once, when the coroutine is awaited."""
+        result = self._glance(target.values)
+        if result is MISSING and not self._binder.same():
+            target.values = self._values(*given)
         return result
 
     def load(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
@@ -70,12 +57,13 @@ class KeptCoroutine(Kept[Any, Any]):
         return self._load(self._values(args, kwargs))
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return self._await(self._values(args, kwargs), (args, kwargs), again=True)
+        target = KeptTarget(self, self._values(args, kwargs))
+        return drive_async(target, (args, kwargs), again=True)
 
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
-        import asyncio  # in the thread that refreshes a stale result
+    def _run(self, target: Target, given: Given, again: bool = False) -> Any:
+        import asyncio  # in the thread that refreshes a stale result, or in a worker
 
-        return asyncio.run(self._await(self._values(args, kwargs), (args, kwargs), again))
+        return asyncio.run(drive_async(target, given, again))
 
     async def map(  # type: ignore[override]  # the overload of `Kept` for coroutines
         self, *iterables: Iterable[Any], executor: Any = None, progress: bool | None = None
@@ -93,18 +81,18 @@ class KeptAsyncGenerator(Kept[Any, Any]):
         return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
-        return self._iterate(values, given)
+        return self._iterate(KeptTarget(self, values), given)
 
     async def _iterate(
-        self, values: tuple[Any, ...], given: Given, again: bool = False
+        self, target: Target, given: Given, again: bool = False
     ) -> AsyncGenerator[Any, Any]:
-        recorded, (args, kwargs), found = find(self, values, given, again)
+        recorded, (args, kwargs) = find(target, given, again)
         if recorded is not MISSING:
             for item in recorded[0]:
                 yield item
             return
-        recording = Recording(self, found)
-        body = self.__wrapped__(*args, **kwargs)
+        recording = Recording(target)
+        body = target.call(*args, **kwargs)
         try:
             item = await anext(body)
             while True:
@@ -137,11 +125,13 @@ class KeptAsyncGenerator(Kept[Any, Any]):
     def load(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         return self.replayed(self._load(self._values(args, kwargs)))
 
-    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any], make: Any = None) -> Any:
         import asyncio
 
+        target = self._target(args, kwargs, make)
+
         async def gather() -> list[Any]:
-            return [item async for item in self(*args, **kwargs)]
+            return [item async for item in self._iterate(target, (args, kwargs))]
 
         return [asyncio.run(gather()), None]
 
@@ -150,4 +140,5 @@ class KeptAsyncGenerator(Kept[Any, Any]):
             yield item
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        return self._iterate(self._values(args, kwargs), (args, kwargs), again=True)
+        target = KeptTarget(self, self._values(args, kwargs))
+        return self._iterate(target, (args, kwargs), again=True)

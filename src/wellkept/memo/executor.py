@@ -1,4 +1,5 @@
-"""Many calls looked up at once: as few trips to the store as it can make of them."""
+"""Any executor of `concurrent.futures`, in front of which kept calls are looked up first; `map` and
+`submit`, here or in one."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ from wellkept.caches.tier import FAILED, Entry
 from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall
-from wellkept.memo.flow import MISSING, Given, Located, Raise, look
-from wellkept.memo.kept import Kept
+from wellkept.memo.flow import look
+from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.target import MISSING, Given, Raise, outcome
 from wellkept.memo.workers import KeptFuture, Later, Order, Receipt, Sent, Task, Way, after
 from wellkept.records import Digest
 
@@ -33,11 +35,11 @@ class Looked(NamedTuple):
         open: reads the kept result, or makes the call as it is told if that is damaged; None: a miss.
     """
 
-    found: Located | None
+    found: KeptTarget | None
     open: Callable[[Callable[[], Any]], Any] | None
 
 
-def look_up(kept: Kept[..., Any], given: Given) -> tuple[Located | None, Any]:
+def look_up(kept: Kept[..., Any], given: Given) -> tuple[KeptTarget | None, Any]:
     """Where one call is kept, and the kept result or `MISSING`; a failure comes as a `Raise`.
 
     What goes wrong is nobody's trouble yet: whoever makes the call meets it again.
@@ -45,23 +47,23 @@ def look_up(kept: Kept[..., Any], given: Given) -> tuple[Located | None, Any]:
     Raises:
         TypeError: the function takes no such arguments.
     """
-    values = kept._values(*given)
+    target = KeptTarget(kept, kept._values(*given))
     try:
-        found = kept.locate(values)
-        if found is None:
+        if not target.locate():
             return None, MISSING
-        result = look(kept, found.cache, found.key, given)
-        if result is MISSING and not kept.locator.settled(found):
-            found = kept.locate(values)
-            result = MISSING if found is None else look(kept, found.cache, found.key, given)
+        result = look(target, given)
+        if result is MISSING and not target.settled():
+            if not target.locate():
+                return None, MISSING
+            result = look(target, given)
     except Exception:  # noqa: BLE001  see above
         return None, MISSING
-    return found, result
+    return target, result
 
 
 def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
     """The same of many calls of one function, without reading any result."""
-    where: list[Located | None] = []
+    where: list[KeptTarget | None] = []
     keys: dict[int, tuple[Cache, list[bytes]]] = {}
     for call in calls:
         kept = call.kept
@@ -87,29 +89,26 @@ def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
         if found is None or entry is None or entry.body.expires <= time.time():
             looked.append(Looked(found, None))
         else:
-            looked.append(Looked(found, _opening(kept, found, entry)))
+            looked.append(Looked(found, _opening(found, entry)))
     return looked
 
 
-def _opening(
-    kept: Kept[..., Any], found: Located, entry: Entry
-) -> Callable[[Callable[[], Any]], Any]:
-    cache, key = found.cache, found.key
-
+def _opening(target: KeptTarget, entry: Entry) -> Callable[[Callable[[], Any]], Any]:
     def open_(call: Callable[[], Any]) -> Any:
-        if not found.holds():  # what was read before this one may have changed what counts
+        if not target.holds():  # what was read before this one may have changed what counts
             return call()
         try:
-            value = cache.value(key, entry)
+            value = target.value(entry)
         except DecodeError as error:
-            kept.counts.damaged += cache.damage(key, error)
+            target.counts.damaged += target.cache.damage(target.key, error)
             return call()
         except Exception as error:
-            if kept.broke(error):
+            if target.broke(error):
                 raise
             return call()
-        kept.hit(cache, key, entry)
-        return Raise.of(value) if entry.body.state == FAILED else kept.replayed(value)
+        target.hit(entry)
+        failed = entry.body.state == FAILED
+        return Raise.of(value) if failed else target.kept.replayed(value)
 
     return open_
 
@@ -270,7 +269,7 @@ class KeptExecutor(Executor):
         return futures
 
     def _order(
-        self, call: BoundCall[Any], found: Located | None, extra: dict[str, Any]
+        self, call: BoundCall[Any], found: KeptTarget | None, extra: dict[str, Any]
     ) -> KeptFuture:
         future, extra = KeptFuture(), {**self._extra, **extra}
         if found is None:
@@ -279,7 +278,7 @@ class KeptExecutor(Executor):
             name = id(self.inner), id(found.cache.backend), found.key
             if Order.under_way(name, future):
                 return future
-            way, sent = self._way(found.cache), Sent(call.kept, found)
+            way, sent = self._way(found.cache), Sent(found)
 
         def again(timeout: float | None) -> Receipt:
             assert found is not None
@@ -406,15 +405,7 @@ def _looked_up(kept: Kept[..., Any], items: list[Any]) -> Iterator[Callable[[], 
 
     looked = look_up_all(kept.bind(*args) for args in items)
     for call, (_, opened) in zip(here, looked, strict=True):
-        yield call if opened is None else lambda call=call, opened=opened: _result(opened(call))  # type: ignore[misc]  # bound now
-
-
-def _result(value: Any) -> Any:
-    from wellkept.memo.flow import Raise
-
-    if type(value) is Raise:
-        raise value.error
-    return value
+        yield call if opened is None else lambda call=call, opened=opened: outcome(opened(call))  # type: ignore[misc]  # bound now
 
 
 def _elsewhere(

@@ -13,10 +13,19 @@ from typing import Any
 
 from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept
 from wellkept.memo import observed
-from wellkept.memo.flow import MISSING, Given, Located, look, resolved
+from wellkept.memo.flow import look
 from wellkept.memo.inflight import flights
-from wellkept.memo.kept import Kept
-from wellkept.memo.record import Watch, record, store
+from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.target import (
+    MISSING,
+    Given,
+    Target,
+    note_leaves,
+    others,
+    record,
+    stayed,
+    store,
+)
 from wellkept.records import Call
 from wellkept.runs.collectors import begin, seconds
 from wellkept.runs.recorder import OPEN
@@ -25,17 +34,18 @@ from wellkept.runs.recorder import OPEN
 class Recording:
     """What a generator yielded, item by item, and what it returned."""
 
-    __slots__ = ("began", "caller", "found", "items", "kept", "looked", "watch", "whole")
+    __slots__ = ("began", "body", "caller", "items", "target", "threads", "whole")
 
-    def __init__(self, kept: Kept[..., Any], found: Located | None) -> None:
-        self.kept = kept
-        self.found = None if found is None else found.noted(kept)
+    def __init__(self, target: Target) -> None:
+        self.target = target
         self.items: list[Any] = []
-        self.whole = found is not None
+        self.whole = bool(target.key)
+        if self.whole:
+            note_leaves(target)
         self.began = begin()
         self.caller = flights.caller()
-        self.looked = observed.begin(kept)
-        self.watch = None if found is None or found.same is None else Watch(kept, found)
+        self.body = observed.begin(target.bodies, target.options.observe)
+        self.threads = others(target)
 
     def add(self, item: Any) -> None:
         """Note an item, as it is now: the consumer may change it."""
@@ -45,69 +55,70 @@ class Recording:
             except Exception as error:
                 self.whole = False
                 cause = EncodeError(f"an item can't be copied: {error}")
-                if self.kept.broke(cause):
+                if self.target.broke(cause):
                     raise cause from error
 
     def rest(self) -> None:
         """The consumer goes on."""
-        if self.looked is not None:
-            self.looked.leave()
+        if self.body is not None:
+            self.body.leave()
 
     def resume(self) -> None:
         """The body goes on."""
-        if self.looked is not None:
-            self.looked.enter()
+        if self.body is not None:
+            self.body.enter()
 
     def end(self, returned: Any = None) -> None:
         """The generator has ended: keep what it gave."""
         call: Call | None = None
+        target = self.target
         try:
-            if self.whole and self.found is not None:
-                self.kept.counts.computed += 1
-                self.kept.locator.spent = seconds(self.began)
-                if self.watch is not None and not self.watch.ended():
+            if self.whole:
+                target.counts.computed += 1
+                target.bodies.spent = seconds(self.began)
+                if not stayed(target, self.threads):
                     return
-                found = self.found
-                if self.looked is not None:
-                    self.looked.leave()
-                    if (wider := self.looked.located(found)) is None:
+                if self.body is not None:
+                    self.body.leave()
+                    if not target.widen(self.body):
                         return
-                    self.found = found = wider
-                result = [self.items, returned]
-                call = store(self.kept, self.found, result, self.caller, self.began, "items")
+                call = store(target, [self.items, returned], self.caller, self.began, "items")
         finally:
             self.record(call)
 
     def record(self, call: Call | None = None, error: BaseException | None = None) -> None:
         """Tell the run that is open, if any, how it ended."""
         if OPEN:
-            record(self.kept, self.found, self.caller, self.began, call, error)
+            record(self.target, self.caller, self.began, call, error)
 
 
-def find(
-    kept: Kept[..., Any], values: tuple[Any, ...], given: Given, again: bool
-) -> tuple[Any, Given, Located | None]:
-    """What is recorded, or `MISSING`; what to call the body with; and where it will be recorded.
+def find(target: Target, given: Given, again: bool) -> tuple[Any, Given]:
+    """Return what is recorded, or `MISSING`, and what to call the body with.
+
+    A target that is not to be recorded has no key afterwards.
 
     Raises:
         NotKept: an argument is the digest of what is not kept.
     """
-    found: Located | None = None
+    located = False
     try:
-        found = kept.locate(values)
-        if found is not None and not again:
-            result = look(kept, found.cache, found.key)
-            if result is MISSING and not kept.locator.settled(found):
-                found = kept.locate(values)  # see `flow.keeping`
-                result = look(kept, found.cache, found.key) if found is not None else MISSING
+        located = target.locate()
+        if located and not again:
+            result = look(target)
+            if result is MISSING and not target.settled():
+                located = False
+                located = target.locate()  # see `flow.keeping`
+                result = look(target) if located else MISSING
             if result is not MISSING:
-                return result, given, found
+                return result, given
     except (ConfigError, NewerSchema, NotKept):
         raise
     except Exception as error:
-        if kept.broke(error):
+        if target.broke(error):
             raise
-    return MISSING, resolved(kept, given), found
+    if not located:
+        target.key = b""
+    return MISSING, target.resolved(given)
 
 
 class KeptGenerator(Kept[Any, Any]):
@@ -117,18 +128,18 @@ class KeptGenerator(Kept[Any, Any]):
         return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
-        return self._iterate(values, given)
+        return self._iterate(KeptTarget(self, values), given)
 
     def _iterate(
-        self, values: tuple[Any, ...], given: Given, again: bool = False
+        self, target: Target, given: Given, again: bool = False
     ) -> Generator[Any, Any, Any]:
-        recorded, (args, kwargs), found = find(self, values, given, again)
+        recorded, (args, kwargs) = find(target, given, again)
         if recorded is not MISSING:
             items, returned = recorded
             yield from items
             return returned
-        recording = Recording(self, found)
-        body = self.__wrapped__(*args, **kwargs)
+        recording = Recording(target)
+        body = target.call(*args, **kwargs)
         try:
             item = next(body)
             while True:
@@ -162,8 +173,9 @@ class KeptGenerator(Kept[Any, Any]):
     def load(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         return self.replayed(self._load(self._values(args, kwargs)))
 
-    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        items, iterator = [], self(*args, **kwargs)
+    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any], make: Any = None) -> Any:
+        items: list[Any] = []
+        iterator = self._iterate(self._target(args, kwargs, make), (args, kwargs))
         while True:
             try:
                 items.append(next(iterator))
@@ -176,4 +188,5 @@ class KeptGenerator(Kept[Any, Any]):
         return returned
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        return self._iterate(self._values(args, kwargs), (args, kwargs), again=True)
+        target = KeptTarget(self, self._values(args, kwargs))
+        return self._iterate(target, (args, kwargs), again=True)

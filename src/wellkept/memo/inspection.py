@@ -13,8 +13,7 @@ from wellkept.conditions import ANY, Condition, Equal, Is, Query, Span
 from wellkept.errors import ConfigError, KeptError, NotKept, StoreError, Undigestible
 from wellkept.hashing import Receiver, digest_bytes
 from wellkept.hashing.digests import default_digest
-from wellkept.memo.flow import Given, Located
-from wellkept.memo.record import TROUBLES
+from wellkept.memo.target import TROUBLES, Given
 from wellkept.query import Matches, building
 from wellkept.query.operators import TESTS
 from wellkept.records import Call, Digest
@@ -36,7 +35,7 @@ from wellkept.runs.sources import Parts
 from wellkept.runs.table import duration
 
 if TYPE_CHECKING:
-    from wellkept.memo.kept import Kept
+    from wellkept.memo.kept import Kept, KeptTarget
 
 
 _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -140,7 +139,7 @@ def explain(kept: Kept[..., Any], values: tuple[Any, ...]) -> Explanation:
         text = f"no call is kept {kept.without()}"
         return _unkept(kept, name, Cause("required", text))
     looks = _looks(found)
-    if not _served(looks) and not kept.locator.settled(found):
+    if not _served(looks) and not found.settled():
         # As a call does: what the code rests on has changed where no hit looks, so its key is another.
         again = kept.locate(values)
         if again is not None:
@@ -153,7 +152,7 @@ def _unkept(kept: Kept[..., Any], call: str, cause: Cause) -> Explanation:
     return Explanation(call=call, function=function, code=code, outcome="unkept", causes=(cause,))
 
 
-def _looks(found: Located) -> list[Look]:
+def _looks(found: KeptTarget) -> list[Look]:
     return [look(layer, found.key) for layer in layers(found.cache)]
 
 
@@ -163,8 +162,8 @@ def _served(looks: Sequence[Look]) -> Look | None:
     return first if first is not None and first.state == "kept" else None
 
 
-def _explained(kept: Kept[..., Any], found: Located, looks: list[Look]) -> Explanation:
-    call = f"{kept.__qualname__}{kept.locator.shown(found)}"
+def _explained(kept: Kept[..., Any], found: KeptTarget, looks: list[Look]) -> Explanation:
+    call = f"{kept.__qualname__}{found.shown()}"
     function, code = kept.locator.identity()
     deep = kept.locator.coding().deep
     about: dict[str, Any] = {
@@ -191,7 +190,7 @@ def _explained(kept: Kept[..., Any], found: Located, looks: list[Look]) -> Expla
     if first is None and not any(cause.kind in _DECISIVE for cause in causes):
         causes += of_the_gone((one.layer for one in looks), found.key)
     if first is None and not any(cause.kind in _DECISIVE for cause in causes):
-        asked = Asked.of(function, code, kept.locator.arguments(found))
+        asked = Asked.of(function, code, found.arguments())
         causes += among_the_kept(layers(found.cache), asked, lambda: _parts(kept, found))
     return Explanation(outcome="miss", kept=there, causes=tuple(causes), **about)
 
@@ -213,7 +212,7 @@ def _troubles(key: bytes) -> list[Cause]:
     return [Cause(trouble.kind, f"{text}: {trouble.text}" if trouble.text else text, data=data)]
 
 
-def _parts(kept: Kept[..., Any], found: Located) -> Parts:
+def _parts(kept: Kept[..., Any], found: KeptTarget) -> Parts:
     """What the code of a call is made from now."""
     return {
         name: (part.digest, part.text)
@@ -260,7 +259,7 @@ def profile(kept: Kept[..., Any], values: tuple[Any, ...], given: Given) -> Prof
 
 
 def _timed(
-    kept: Kept[..., Any], found: Located, values: tuple[Any, ...]
+    kept: Kept[..., Any], found: KeptTarget, values: tuple[Any, ...]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """What the parts of a hit take from the store, and from memory. Nothing is counted."""
     cache, backend = found.cache, found.cache.backend
@@ -288,7 +287,7 @@ def _timed(
     return parts, memory
 
 
-def _advice(kept: Kept[..., Any], found: Located, call: Call, made: Profile) -> Iterator[str]:
+def _advice(kept: Kept[..., Any], found: KeptTarget, call: Call, made: Profile) -> Iterator[str]:
     hit, most = made.hit or 0.0, made.dominating
     if not made.pays:
         yield (
@@ -314,10 +313,10 @@ def _advice(kept: Kept[..., Any], found: Located, call: Call, made: Profile) -> 
         )
 
 
-def _dearest(kept: Kept[..., Any], found: Located) -> tuple[str, float]:
+def _dearest(kept: Kept[..., Any], found: KeptTarget) -> tuple[str, float]:
     """The argument whose digest takes longest."""
     best = "", 0.0
-    for name, value, _ in kept.locator.all_items(found):
+    for name, value, _ in found.all_items():
         try:
             took = measured(lambda value=value: digest_bytes(value))  # type: ignore[misc]  # bound now
         except (Undigestible, KeptError):  # a sentinel

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from wellkept.caches import Cache, active, named
-from wellkept.caches.tier import Entry
 from wellkept.errors import Undigestible, tell
 from wellkept.interrupts import settle
-from wellkept.memo import record
 from wellkept.memo.bound import Bound, BoundCall
-from wellkept.memo.flow import (
-    MISSING,
-    Given,
-    Located,
-    Raise,
-    advance,
-    drive,
-    keeping,
-    look,
-    outcome,
-    refresh,
-    resolved,
-)
+from wellkept.memo.flow import advance, drive, keeping, look
 from wellkept.memo.keep_options import GIVEN, Options
 from wellkept.memo.key import Locator
+from wellkept.memo.observed import Observed
 from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, wear
-from wellkept.memo.record import broke, not_kept
 from wellkept.memo.stats import Stats
+from wellkept.memo.target import (
+    MISSING,
+    Given,
+    Items,
+    Raise,
+    Target,
+    broke,
+    hit_in_run,
+    not_kept,
+    outcome,
+)
 from wellkept.records import Call, Digest
 from wellkept.runs.collectors import parse
 from wellkept.runs.recorder import OPEN
+from wellkept.stores.leases import Owner
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -97,7 +97,7 @@ class Kept(Generic[P, R]):
                 values = self._values(args, kwargs)
             # As `drive` does, but here: a recursive function goes deeper, and the traceback of a
             # body that fails shows this frame alone.
-            flow = keeping(self, values, (args, kwargs))
+            flow = keeping(KeptTarget(self, values), (args, kwargs))
             try:
                 step, result = advance(flow)
                 while step is not None:
@@ -147,7 +147,7 @@ class Kept(Generic[P, R]):
         return self.__wrapped__(*args, **kwargs)  # which says what is wrong, in its own words
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
-        return drive(self, values, given)
+        return drive(KeptTarget(self, values), given)
 
     def _glance(self, values: tuple[Any, ...]) -> Any:
         """The result, if it is kept and nothing has to be hashed to find it; otherwise `MISSING`.
@@ -183,7 +183,7 @@ class Kept(Generic[P, R]):
             settle()  # it may have come between any two instructions
             raise
         if OPEN:
-            record.hit(self, key, entry)
+            hit_in_run(self.locator.identity, key, entry)
         uses = cache._uses
         uses[key] = uses.get(key, 0) + 1
         counts = self.counts
@@ -238,9 +238,9 @@ class Kept(Generic[P, R]):
 
     def _load(self, values: tuple[Any, ...]) -> Any:
         found = self._located(values)
-        result = look(self, found.cache, found.key)
+        result = look(found)
         if result is MISSING:
-            raise not_kept(self, found)
+            raise not_kept(found)
         return outcome(result)
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
@@ -253,7 +253,7 @@ class Kept(Generic[P, R]):
         found.cache.flush()
         call = found.cache.calls.get(found.key.hex())
         if call is None:
-            raise not_kept(self, found)
+            raise not_kept(found)
         return call
 
     def query(self, /, *args: Any, **kwargs: Any) -> Matches:
@@ -304,22 +304,38 @@ class Kept(Generic[P, R]):
 
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute again and replace what is kept."""
-        return self._run(args, kwargs, again=True)  # type: ignore[no-any-return]  # as in __call__
+        values = self._values(args, kwargs)
+        return self._run(KeptTarget(self, values), (args, kwargs), again=True)  # type: ignore[no-any-return]  # as in __call__
 
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], again: bool = False) -> Any:
-        return drive(self, self._values(args, kwargs), (args, kwargs), again)
+    def _run(self, target: Target, given: Given, again: bool = False) -> Any:
+        """Make a call and wait for its end."""
+        return drive(target, given, again)
 
-    def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Make a call and work it off: what `replayed` makes its result of, perhaps elsewhere."""
-        return self._run(args, kwargs)
+    def gather(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        make: Callable[[tuple[Any, ...]], Target] | None = None,
+    ) -> Any:
+        """Make a call and work it off: what `replayed` makes its result of, perhaps elsewhere.
+
+        Args:
+            make: makes another target of its values than one of this function.
+        """
+        return self._run(self._target(args, kwargs, make), (args, kwargs))
+
+    def _target(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        make: Callable[[tuple[Any, ...]], Target] | None,
+    ) -> Target:
+        values = self._values(args, kwargs)
+        return KeptTarget(self, values) if make is None else make(values)
 
     def replayed(self, gathered: Any) -> Any:
         """What a call gives, from what it is kept as."""
         return gathered
-
-    def refresh(self, given: Given) -> None:
-        """Compute a stale result again in the background, once at a time."""
-        refresh(self, given)
 
     def loaded(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """The values, with those that digests among them name in their places.
@@ -416,23 +432,22 @@ class Kept(Generic[P, R]):
         """The code identity or version that is part of every key."""
         return self.locator.identity()[1]
 
-    def locate(self, values: tuple[Any, ...]) -> Located | None:
-        """Where a call is kept; None for one that is not to be kept.
+    def locate(self, values: tuple[Any, ...]) -> KeptTarget | None:
+        """Return where a call is kept; None for one that is not to be kept.
 
         Raises:
             Undigestible: an argument has no identity.
             ConfigError, StoreError: there is no cache.
         """
-        if self._binder.require and not self._binder.keepable(values):
-            return None
-        return self.locator.locate(values, self.cache, self._counted)
+        target = KeptTarget(self, values)
+        return target if target.locate() else None
 
     def _counted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, with values in place of digests where the key is not made of their digests:
         in a tuple of `*args`, as arguments of `key=`, and where the order of dicts counts.
         """
         if values and values[0] is GIVEN:
-            return GIVEN, *resolved(self, values[1:])
+            return GIVEN, *self.resolved(values[1:])
         binder = self._binder
         by_key = self.options.key is not None or bool(binder.ordered)
         if by_key and Digest in map(type, values):
@@ -448,13 +463,20 @@ class Kept(Generic[P, R]):
                 values = (*values[:-1], dict(zip(named, loaded, strict=True)))
         return values
 
-    def _located(self, values: tuple[Any, ...]) -> Located:
+    def resolved(self, given: Given) -> Given:
+        """Return arguments, with the values that digests among them name; see `Target.resolved`."""
+        args, kwargs = given
+        if Digest in map(type, args):
+            args = self.loaded(args)
+        if kwargs and Digest in map(type, kwargs.values()):
+            kwargs = dict(zip(kwargs, self.loaded(tuple(kwargs.values())), strict=True))
+        return args, kwargs
+
+    def _located(self, values: tuple[Any, ...]) -> KeptTarget:
         found = self.locate(values)
         if found is None:
             raise Undigestible(f"{self.__qualname__} keeps no call {self.without()}")
-        if self.locator.followed and self.locator.learn(found.cache):
-            return self._located(values)
-        return found
+        return self._located(values) if found.learn() else found
 
     def without(self) -> str:
         """Without what no call is kept, or while what stands in the place of code."""
@@ -476,16 +498,88 @@ class Kept(Generic[P, R]):
             self._told.add(kind)
             tell(f"{self.__qualname__}: {text}")
 
-    def hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
-        """Count a hit."""
-        if OPEN:
-            record.hit(self, key, entry)
-        cache.used(key)
-        self.counts.hits += 1
-        self.counts.seconds_saved += entry.body.seconds
-
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
 
     _body = property(body_of)  # a path to the function, by which it pickles
     __reduce__ = reduced
+
+
+class KeptTarget(Target):
+    """A call of a kept function."""
+
+    def __init__(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> None:
+        self.kept, self.values = kept, values
+        self.call, self.title, self.awaits = kept.__wrapped__, kept.__qualname__, kept.awaits
+        self.options, self.counts = kept.options, kept.counts
+        self.collectors, self.bodies = kept.collectors, kept.locator.bodies
+
+    def locate(self) -> bool:
+        kept = self.kept
+        binder = kept._binder
+        if binder.require and not binder.keepable(self.values):
+            return False
+        self.cache = kept._cache or kept.cache
+        return kept.locator.locate(self, kept._counted)
+
+    def identity(self) -> tuple[str, str]:
+        return (self.name, self.code) if self.key else self.kept.locator.identity()
+
+    def renew(self) -> None:
+        self.kept.locator.renew()
+
+    def learn(self) -> bool:
+        return self.bodies.followed and self.kept.locator.learn(self.cache)
+
+    def settled(self) -> bool:
+        if self.holds():
+            return not self.learn()
+        self.renew()
+        return False
+
+    def widen(self, body: Observed) -> bool:
+        locator = self.kept.locator
+        if not (body.ran or body.widened):
+            return True
+        try:
+            modules = body.missing(locator.covers, self.values)
+            if modules <= locator.wider:
+                return True
+            self.counts.widened += 1
+            return locator.widen(self, modules)
+        except Exception as error:
+            if self.broke(error):
+                raise
+            return False
+
+    def resolved(self, given: Given) -> Given:
+        return self.kept.resolved(given)
+
+    def all_items(self) -> Items:
+        items = self.items
+        return self.kept.locator.digested(self.values) if items is None else items
+
+    def note_source(self) -> None:
+        self.kept.locator.note_source(self)
+
+    def refresh(self, given: Given) -> None:
+        locks, look = self.cache.backend.locks, Owner()
+        taken = False
+        try:
+            taken = locks.acquire(self.key, look)  # whether somebody is at it already
+        finally:
+            look.over = True
+            locks.release(self.key, look)
+        if taken:
+            threading.Thread(
+                target=self._refresh, args=(given,), name="wellkept-refresh", daemon=True
+            ).start()
+
+    def _refresh(self, given: Given) -> None:
+        try:
+            self.kept._run(copy.copy(self), given, again=True)
+        except Exception as error:  # noqa: BLE001  nobody else would hear of it
+            self.warn("refresh", f"refreshing a stale result failed: {error!r}")
+
+    def warn(self, kind: str, text: str) -> None:
+        self.kept.warn(kind, text)

@@ -13,10 +13,9 @@ from wellkept.errors import Undigestible, tell
 from wellkept.hashing import SCALARS, Receiver, digest_bytes, identify
 from wellkept.hashing.digests import call_key, default_digest
 from wellkept.hashing.names import RUN, meet, placed
-from wellkept.memo.flow import Located
 from wellkept.memo.keep_options import Left, Options
-from wellkept.memo.observed import WIDER, called, known_wider, note_wider
-from wellkept.records import Arguments
+from wellkept.memo.observed import WIDER, Bodies, called, known_wider, note_wider
+from wellkept.memo.target import Items, Target
 from wellkept.runs.sources import note_sources
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ class Coding:
     Attributes:
         name: under which calls are kept.
         tag: the code identity or version: the `code` of a call's record.
+        deep: what was reached by name, if that counts.
         same: whether what can be compared at each call is what it was; None: nothing can change.
         all_same: the same of all that the identity was made from.
         known: keys that were found with this identity; see `Locator`.
@@ -52,7 +52,7 @@ class Coding:
         self._function = function
         if getattr(function, "__module__", None) in RUN:
             meet(getattr(function, "__globals__", {}))
-        self._deep: Deep | None = None
+        self.deep: Deep | None = None
         self._own = self.base = ""
         self.same: Callable[[], bool] | None = None
         self.all_same: Callable[[], bool] | None = None
@@ -77,28 +77,23 @@ class Coding:
                 from wellkept.hashing.code.identity import widened  # few functions are
 
                 found = widened(found, function, wider)
-            self._deep = found
-            self.tag = f"deep2:{self._deep.hex}"
-            self.mocked = self._deep.mocked
-            if not self._deep.guards.steady:
-                self.same = self._deep.guards.same  # a hit waits for it
-                self.all_same = self._deep.guards.all_same
+            self.deep = found
+            self.tag = f"deep2:{self.deep.hex}"
+            self.mocked = self.deep.mocked
+            if not self.deep.guards.steady:
+                self.same = self.deep.guards.same  # a hit waits for it
+                self.all_same = self.deep.guards.all_same
             if wider:
                 self.same = _calling(self.same, wider)
         self.name = options.name or identify(function, "off").name
-        if not (options.name or self._own or self._deep):
+        if not (options.name or self._own or self.deep):
             self.name = placed(self.name, function)
         self.classes: dict[type[Any], Deep] = {}
         self._receivers: dict[type[Any], bool] = {}
 
-    @property
-    def deep(self) -> Deep | None:
-        """What was reached by name, if that counts."""
-        return self._deep
-
     def covers(self, code: CodeType, values: tuple[Any, ...]) -> bool:
         """Whether the identity covers a code object that a call ran."""
-        if self._deep is None or self._deep.covered.holds(code):
+        if self.deep is None or self.deep.covered.holds(code):
             return True
         found = self._of_class(values)
         return found is not None and found.covered.holds(code)
@@ -108,7 +103,7 @@ class Coding:
 
     def of_receiver(self, values: tuple[Any, ...]) -> str:
         """For a method: the digest of what it asks of the class of its receiver; "" for nothing."""
-        if self._deep is None or not values or not isinstance(self._function, FunctionType):
+        if self.deep is None or not values or not isinstance(self._function, FunctionType):
             return ""
         kind = values[0] if isinstance(values[0], type) else type(values[0])
         found = self.classes.get(kind) if self.classes else None
@@ -156,16 +151,16 @@ class Coding:
         """What kept functions that are reached depend on, and so this one does; those of the class of a
         receiver too.
         """
-        if self._deep is None:
+        if self.deep is None:
             return ()
-        found: tuple[Dependency, ...] = self._deep.depends
+        found: tuple[Dependency, ...] = self.deep.depends
         if (of_class := self._of_class(values)) is not None:
             found = (*found, *of_class.depends)
         return found
 
     def note(self, cache: Cache, values: tuple[Any, ...]) -> None:
         """Write down the source beside a call with these arguments; see `wellkept.runs.sources`."""
-        identity = self._own if self._deep is None else self._deep.hex
+        identity = self._own if self.deep is None else self.deep.hex
         if not identity:
             return
         if f"code/{identity}" not in cache.noted:
@@ -180,7 +175,7 @@ class Coding:
         """The functions, classes and constants that count, as they are written down; with those of the
         class of a receiver.
         """
-        found = dict(self._shown()) if self._own or self._deep else {}
+        found = dict(self._shown()) if self._own or self.deep else {}
         if (of_class := self._of_class(values)) is not None:
             from wellkept.hashing.code.identity import shown
 
@@ -188,10 +183,13 @@ class Coding:
         return found
 
     def _shown(self) -> Mapping[str, Shown]:
-        from wellkept.hashing.code.identity import of_function, shown  # with the first result
+        from wellkept.hashing.code.identity import (
+            of_function,
+            shown,  # with the first result
+        )
 
-        if self._deep is not None:
-            return shown(self._deep)
+        if self.deep is not None:
+            return shown(self.deep)
         return {self.name: of_function(self._function, self._own)}
 
 
@@ -282,13 +280,7 @@ class Locator:
         """Whether the identity is one that the function had where it came from."""
         self.wider: frozenset[str] = frozenset()
         """Modules that count as a whole besides, as bodies were seen to run code of them."""
-        self.looked = 0
-        """How many bodies were looked at."""
-        self.spent = 0.0
-        """Seconds that the last body took."""
-        self.asked = False
-        """Whether the next bodies are looked at in any case."""
-        self.followed = options.version is None and options.code == "deep"
+        self.bodies = Bodies(followed=options.version is None and options.code == "deep")
         unusual = options.key or options.isolate or options.depends or options.verify
         self._quick = not (unusual or binder.require)
 
@@ -340,30 +332,24 @@ class Locator:
         self.renew()
         return True
 
-    def settled(self, found: Located) -> bool:
-        """Whether a call that is kept nowhere is looked for under the right key."""
-        if not found.holds():
-            self.renew()
-            return False
-        return not (self.followed and self.learn(found.cache))
-
-    def widen(self, found: Located, modules: Iterable[str]) -> Located | None:
-        """Where the result of a call goes that ran code of other modules; None if that is not known."""
+    def widen(self, target: Target, modules: Iterable[str]) -> bool:
+        """Rename a call that ran code of other modules; False if its identity is not known any more."""
         before = self._coding
-        if before is None or before.tag != found.code:
+        if before is None or before.tag != target.code:
             self.wider |= frozenset(modules)
             self.renew()
-            return None
-        items = self.all_items(found)
+            return False
+        items = target.all_items()
         self.wider |= frozenset(modules)
         coding = Coding(self._function, self._options, self.wider)
         if coding.base != before.base:
             self.renew()
-            return None
+            return False
         self._set(coding)
-        note_wider(found.cache, WIDER + coding.base, self.wider)
-        key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
-        return found._replace(key=key, code=coding.tag, items=items)
+        note_wider(target.cache, WIDER + coding.base, self.wider)
+        target.key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
+        target.code, target.items = coding.tag, items
+        return True
 
     def covers(self, code: CodeType, values: tuple[Any, ...]) -> bool:
         """Whether the identity covers a code object that a call ran."""
@@ -378,81 +364,104 @@ class Locator:
         """The name under which calls are kept, which no change of code changes."""
         return (self._coding or self.coding()).name
 
-    def note(self, found: Located) -> None:
+    def note_source(self, target: Target) -> None:
         """Write down the source of what computed a call, once an identity, process and cache."""
         coding = self._coding
-        if coding is not None and coding.tag == found.code:
-            coding.note(found.cache, found.values)
+        if coding is not None and coding.tag == target.code:
+            coding.note(target.cache, target.values)
 
     # -- a call -----------------------------------------------------------------------------------
 
-    def locate(
-        self,
-        values: tuple[Any, ...],
-        cache: Cache,
-        counted: Callable[[tuple[Any, ...]], tuple[Any, ...]],
-    ) -> Located | None:
-        """Where a call is kept; None while a test has replaced what it calls.
+    def locate(self, target: Target, counted: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> bool:
+        """Tell a call where it is kept; False while a test has replaced what it calls.
 
         Args:
-            values: the arguments as they were given.
+            target: with the cache, and the values as they were given.
             counted: gives them with values in place of digests, where they must be seen.
 
         Raises:
             Undigestible: an argument has no identity.
         """
-        coding = self.coding()
+        coding = self._coding
+        if coding is None or not (coding.same is None or coding.same()):
+            coding = self.coding()
         if coding.mocked:
-            return None
-        key = None
+            return False
+        values = target.values
+        key, scalars = None, False
         try:
-            key = coding.known[tuple(map(type, values))].get(values)
+            types = tuple(map(type, values))
+            scalars = SCALARS.issuperset(types)
+            key = coding.known[types].get(values)
         except (KeyError, TypeError):  # never seen; or a class that can't be hashed
             pass
+        target.name, target.code, target.same = coding.name, coding.tag, coding.all_same
         if key is not None:
-            return Located(cache, key, values, None, None, coding.tag, coding.all_same)
+            target.key, target.items = key, None
+            return True
         binder = self._binder
         usual = self._quick and binder.simple and binder.exact and not binder.ordered
-        seen = values if usual else counted(values)
-        key, items = self.items(values, seen, cache, coding)
-        if not coding.classes:
-            return Located(cache, key, seen, items, None, coding.tag, coding.all_same)
-        if coding.mocked_for(values):
-            return None
-        return Located(cache, key, seen, items, None, coding.tag, coding.same_for(values))
+        plain = usual and not (coding.classes or (coding.deep is not None and coding.deep.depends))
+        if not (plain and scalars) and (files := sys.modules.get("wellkept.hashing.file_digest")):
+            files.remember_in(target.cache)  # where it notes the digests of large files
+        if not (plain and self._plainly(target, coding)):
+            seen = values if usual else counted(values)
+            target.key, target.items = self.items(values, seen, coding)
+            target.values = seen
+            if coding.classes:
+                if coding.mocked_for(values):
+                    return False
+                target.same = coding.same_for(values)
+        return True
+
+    def _plainly(self, target: Target, coding: Coding) -> bool:
+        """Make the key of a call in the short way, of a function that depends on nothing else; False
+        if it is called as a method, or an argument can't be digested: `items` sees to that.
+        """
+        values, function = target.values, self._function
+        if values and type(values[0]) not in SCALARS and type(function) is FunctionType:
+            first = values[0]
+            if _has(first if isinstance(first, type) else type(first), function):
+                return False
+        items: Items = []
+        pairs: list[tuple[str, bytes]] = []
+        try:
+            for name, value in zip(self._binder.names, values, strict=True):
+                raw = digest_bytes(value)
+                items.append((name, value, raw))
+                pairs.append((name, raw))
+        except Undigestible:  # perhaps a sentinel
+            return False
+        target.key, target.items = call_key(coding.name, coding.tag, pairs), items
+        self._remember(values, target.key, coding)
+        return True
 
     def items(
         self,
         values: tuple[Any, ...],
         counted: tuple[Any, ...],
-        cache: Cache | None = None,
         coding: Coding | None = None,
-    ) -> tuple[bytes, list[tuple[str, Any, bytes]]]:
-        """The key, and name, value and digest of each argument that counts.
+    ) -> tuple[bytes, Items]:
+        """Return the key, and name, value and digest of each argument that counts.
 
         Args:
             values: the arguments as they were given.
             counted: the same, with the values in place of digests where they must be seen.
-            cache: where the digests of large files are noted.
             coding: which code the function runs.
 
         Raises:
             Undigestible: an argument has no identity.
         """
         coding = coding or self.coding()
-        if (
-            cache is not None
-            and (files := sys.modules.get("wellkept.hashing.file_digest")) is not None
-        ):
-            files.remember_in(cache)
-        items = self._digested(counted, coding)
+        items = self.digested(counted, coding)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
-        if self._quick:
+        if self._quick and not coding.depends(values):
             self._remember(values, key, coding)
         return key, items
 
-    def _digested(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
-        """The arguments, and what counts beside them; the names of that begin with `@`."""
+    def digested(self, values: tuple[Any, ...], coding: Coding | None = None) -> Items:
+        """Return the arguments, and what counts beside them; the names of that begin with `@`."""
+        coding = coding or self.coding()
         items = self._arguments(values, coding)
         receiver = coding.of_receiver(values)
         if receiver:
@@ -524,8 +533,6 @@ class Locator:
                 return
         except TypeError:  # a class that can't be hashed
             return
-        if coding.depends(values):
-            return
         for value in values:
             kind = type(value)
             if kind is float:
@@ -543,40 +550,6 @@ class Locator:
         self._known_count += 1
         known.setdefault(types, {})[values] = key
 
-    def all_items(self, found: Located) -> list[tuple[str, Any, bytes]]:
-        """Name, value and digest of each argument that counts."""
-        return self._digested(found.values, self.coding()) if found.items is None else found.items
-
-    def arguments(self, found: Located) -> Arguments:
-        """The arguments as a call record has them."""
-        shown = is_short if self._options.arguments == "scalars" else _never
-        return Arguments(self.all_items(found), shown)
-
-    def shown(self, found: Located) -> str:
-        """The arguments as a message has them."""
-        inside = ", ".join(
-            f"{name}={value!r}" if is_short(value) else f"{name}=<{raw.hex()[:8]}>"
-            for name, value, raw in self.all_items(found)
-            if name[:1] != "@"
-        )
-        return f"({inside})"
-
-
-def is_short(value: Any) -> bool:
-    """Whether a record shows a value itself."""
-    kind = type(value)
-    if kind is str:
-        return len(value) <= 200
-    if kind is float:
-        return bool(value - value == 0)  # JSON has no infinities
-    if kind is int:
-        return bool(-(2**63) <= value < 2**63)
-    return kind is bool or value is None
-
 
 def _cwd() -> str:
     return os.path.realpath(".")
-
-
-def _never(value: Any) -> bool:
-    return False

@@ -28,9 +28,6 @@ from wellkept.errors import KeptError
 
 if TYPE_CHECKING:
     from wellkept.caches import Cache
-    from wellkept.memo.flow import Located
-    from wellkept.memo.kept import Kept
-    from wellkept.memo.key import Locator
 
 __all__ = ["WIDER", "Observed", "begin", "called", "known_wider", "note_wider"]
 
@@ -52,18 +49,40 @@ _files: dict[str, bool] = {}
 _guard = threading.Lock()
 
 
+class Bodies:
+    """What is known of the bodies of one function.
+
+    Attributes:
+        followed: whether the code that they run is compared with what the identity covers.
+        looked: how many of them were looked at.
+        spent: seconds that the last one took.
+        asked: whether the next ones are looked at in any case.
+    """
+
+    __slots__ = ("asked", "followed", "looked", "spent")
+
+    def __init__(self, *, followed: bool) -> None:
+        self.followed, self.asked = followed, False
+        self.looked, self.spent = 0, 0.0
+
+
 class Observed:
     """One body that is under way.
+
+    Args:
+        asked: whether it is looked at even where that makes it slow; None: it is not, but what it
+            calls is not to count for what called it.
+        outer: the body that called it.
 
     Attributes:
         ran: the code of the project that it has started, by address.
         widened: modules by which kept functions that it called are wider than what names reach.
     """
 
-    __slots__ = ("_ending", "_kept", "_steps", "_token", "outer", "ran", "widened")
+    __slots__ = ("_asked", "_ending", "_steps", "_token", "outer", "ran", "widened")
 
-    def __init__(self, kept: Kept[..., Any] | None, outer: Observed | None) -> None:
-        self._kept = kept
+    def __init__(self, asked: bool | None, outer: Observed | None) -> None:
+        self._asked = asked
         self._ending: Callable[[], None] | None = None
         self._steps = 0
         self._token: Token[Observed | None] | None = None
@@ -74,10 +93,10 @@ class Observed:
     def enter(self) -> Observed:
         """The body begins, or a generator goes on."""
         self._token = _current.set(self)
-        if self._kept is not None:
+        if self._asked is not None:
             self._steps += 1
             if self._steps < _STEPS:
-                self._ending = _switch_on(self._kept.locator.asked)
+                self._ending = _switch_on(self._asked)
             _open.append(self)
         return self
 
@@ -100,54 +119,44 @@ class Observed:
             self.outer.ran |= self.ran
             self.outer.widened |= self.widened
 
-    def located(self, found: Located) -> Located | None:
-        """Where the result goes: under a wider identity, if more ran than the one found covers.
+    def missing(
+        self, covers: Callable[[CodeType, tuple[Any, ...]], bool], values: tuple[Any, ...]
+    ) -> set[str]:
+        """Return the modules of code that ran and that an identity does not cover.
 
-        Returns:
-            None if that identity can't be told any more.
+        Args:
+            covers: whether it covers a code object, for a call with such values.
         """
-        kept = self._kept
-        if kept is None or not (self.ran or self.widened):
-            return found
-        locator = kept.locator
-        try:
-            modules = {*self.widened, *_missing(locator, self.ran.values(), found.values)}
-            if modules <= locator.wider:
-                return found
-            kept.counts.widened += 1
-            return locator.widen(found, modules)
-        except Exception as error:
-            if kept.broke(error):
-                raise
-            return None
+        if self._asked is None:
+            return set()
+        found = set(self.widened)
+        left = [code for code in self.ran.values() if not covers(code, values)]
+        if left:
+            from wellkept.hashing.code.identity import module_with
+
+            brought = _brought_by(values)
+            left = [code for code in left if not any(each.holds(code) for each in brought)]
+            found |= {name for code in left if (name := module_with(code)) is not None}
+        return found
 
 
-def _missing(locator: Locator, ran: Iterable[CodeType], values: tuple[Any, ...]) -> set[str]:
-    """The modules of code that ran and that an identity does not cover."""
-    left = [code for code in ran if not locator.covers(code, values)]
-    if not left:
-        return set()
-    from wellkept.hashing.code.identity import module_with
+def begin(bodies: Bodies, observe: bool | None) -> Observed | None:
+    """Look at a body that is about to run, if it is worth it.
 
-    brought = _brought_by(values)
-    left = [code for code in left if not any(each.holds(code) for each in brought)]
-    return {name for code in left if (name := module_with(code)) is not None}
-
-
-def begin(kept: Kept[..., Any]) -> Observed | None:
-    """Look at a body that is about to run, if it is worth it."""
-    locator = kept.locator
-    if not locator.followed:
+    Args:
+        observe: the option of `keep`.
+    """
+    if not bodies.followed:
         # What runs beneath one whose code does not count is nobody's.
         return Observed(None, None).enter() if _open else None
-    wanted = locator.asked or kept.options.observe
+    wanted = bodies.asked or observe
     if wanted is False or (
-        not wanted and (_monitoring is None or (locator.looked >= _FIRST and locator.spent < _SLOW))
+        not wanted and (_monitoring is None or (bodies.looked >= _FIRST and bodies.spent < _SLOW))
     ):
         return None
-    locator.looked += 1
+    bodies.looked += 1
     reach_threads(_current)
-    return Observed(kept, inherited(_current)).enter()
+    return Observed(bodies.asked, inherited(_current)).enter()
 
 
 def called(modules: Iterable[str]) -> None:

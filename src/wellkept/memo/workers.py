@@ -8,14 +8,15 @@ runs another program; and nothing large is hashed twice.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from wellkept._process import at_fork
 from wellkept.caches import Cache
@@ -23,27 +24,21 @@ from wellkept.caches.tier import Entry
 from wellkept.caches.transport import NEARBY, unpack
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall
-from wellkept.memo.flow import MISSING, Located, Raise
 from wellkept.memo.futures import copied, is_future, settled
 from wellkept.memo.inflight import Origin
-from wellkept.memo.key import is_short
+from wellkept.memo.kept import Kept, KeptTarget
 from wellkept.memo.pickling import is_global
-from wellkept.memo.record import hit, record
 from wellkept.memo.stats import Stats
-from wellkept.records import Arguments, Call
-from wellkept.runs.recorder import ENVS, OPEN, note_once
+from wellkept.memo.target import Items, Raise, record
+from wellkept.records import Call
+from wellkept.runs.recorder import ENVS, note_once
 from wellkept.stores.record_format import STATES
-
-if TYPE_CHECKING:
-    from wellkept.memo.kept import Kept
-
 
 SMALL = 64 * 1024
 """Encoded results of at most so many bytes travel in the receipt: that is less than to read them."""
 
 _MARK = "_kept_receipt"
 _process: tuple[int, bytes] = (0, b"")
-_void: Cache | None = None
 
 
 def process() -> bytes:
@@ -55,51 +50,24 @@ def process() -> bytes:
 
 
 class Sent:
-    """Where the caller keeps a call: stands in for a function's locator on the other side."""
+    """Where the caller keeps a call, for a worker to keep it there too."""
 
-    def __init__(self, kept: Kept[..., Any], found: Located) -> None:
-        self._identity = kept.locator.name(), found.code
-        self.key = found.key
+    def __init__(self, target: KeptTarget) -> None:
+        self.identity = target.name, target.code
+        self.key = target.key
+        kept = target.kept
         own = kept.options.key is not None
-        names = () if own else {name for name, _ in kept._binder.items(found.values)}
+        names = () if own else {name for name, _ in kept._binder.items(target.values)}
         # An argument travels with the call.
         self._items = [
-            (name, None if name in names else value, raw)
-            for name, value, raw in kept.locator.all_items(found)
+            (name, None if name in names else value, raw) for name, value, raw in target.all_items()
         ]
-        self._shows = kept.options.arguments == "scalars"
+        self.shown = target.options.arguments
 
-    def identity(self) -> tuple[str, str]:
-        return self._identity
-
-    def name(self) -> str:
-        return self._identity[0]
-
-    def note(self, found: Located) -> None:
-        """The caller writes down the sources, which it surely has."""
-
-    def items(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> list[tuple[str, Any, bytes]]:
-        """Name, value and digest of each argument that counts."""
+    def items(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> Items:
+        """Return name, value and digest of each argument that counts."""
         given = {} if kept.options.key is not None else dict(kept._binder.items(values))
         return [(name, given.get(name, value), raw) for name, value, raw in self._items]
-
-    def arguments(self, found: Located) -> Arguments:
-        return Arguments(found.items or [], is_short if self._shows else _never)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)  # what pickle and copy ask for before there is anything
-        return getattr(self.__dict__["locator"], name)
-
-    def for_locator(self, locator: Any) -> Sent:
-        """The same, in front of a locator of this process."""
-        made = object.__new__(Sent)
-        made.__dict__ |= self.__dict__ | {"locator": locator}
-        return made
-
-
-def _never(value: Any) -> bool:
-    return False
 
 
 class Way(NamedTuple):
@@ -119,6 +87,7 @@ class Receipt:
     Attributes:
         value: the result; of a failure that the caller is to keep, the pickled error and its causes.
         elsewhere: whether the result is to be read from the cache instead.
+        size: encoded bytes of the result, where it is kept where the caller looks.
         made: state, seconds and metadata of what the caller is to keep; None: nothing.
         notes: what is to be noted beside it.
         counts: what the worker's function did.
@@ -126,11 +95,12 @@ class Receipt:
         process: which one it was.
     """
 
-    __slots__ = ("counts", "elsewhere", "made", "notes", "process", "told", "value")
+    __slots__ = ("counts", "elsewhere", "made", "notes", "process", "size", "told", "value")
 
     def __init__(self) -> None:
         self.value: Any = None
         self.elsewhere = False
+        self.size: int | None = None
         self.made: tuple[str, float, dict[str, Any]] | None = None
         self.notes: dict[str, bytes] = {}
         self.counts = Stats()
@@ -170,16 +140,17 @@ class Task:
         if self._here:
             receipt.value = call.through(Gatherer(call.kept))
             return receipt
-        desk = _Desk(self, receipt)
+        target = TaskTarget(self, receipt)
         try:
-            value = call.through(Gatherer(desk.kept))
+            target.open()
+            value = call.through(Gatherer(call.kept, target))
         except Exception as error:
-            desk.end()
+            target.end()
             with contextlib.suppress(AttributeError):  # one without a __dict__ tells nothing more
                 error.__dict__[_MARK] = receipt
             raise
-        desk.end()
-        if self.way.travels or desk.size is None or desk.size <= SMALL:
+        target.end()
+        if self.way.travels or receipt.size is None or receipt.size <= SMALL:
             receipt.value = value
         else:
             receipt.elsewhere = True
@@ -187,140 +158,123 @@ class Task:
 
 
 class Gatherer:
-    """A kept function that is worked off on the spot, whatever kind it is of."""
+    """A kept function that is worked off on the spot, whatever kind it is of.
+
+    Args:
+        target: for a call of a task.
+    """
 
     awaits = False
 
-    def __init__(self, kept: Kept[..., Any]) -> None:
+    def __init__(self, kept: Kept[..., Any], target: TaskTarget | None = None) -> None:
         self.kept = kept
+        self._make = None if target is None else target.of
+        self.broke = kept.broke if target is None else target.broke
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return settled(self.kept.gather(args, kwargs))
-
-    def broke(self, error: Exception) -> bool:
-        return self.kept.broke(error)
+        return settled(self.kept.gather(args, kwargs, self._make))
 
 
-class _Desk:
-    """The cache as the flow sees it in a worker: it notes what is kept, found and told of."""
+class TaskTarget(KeptTarget):
+    """A call at a worker. It goes where the caller keeps it, and what came of it into a receipt."""
 
     def __init__(self, task: Task, receipt: Receipt) -> None:
-        self.task, self.receipt = task, receipt
-        self.keeps = False
-        self.size: int | None = None
-        """Encoded bytes of the result, once it is kept where the caller looks."""
-        self.other = False
-        """Whether the worker runs other code than was sent, so that its key is another."""
-        kept: Kept[..., Any] = task.call.kept
-        self.real = kept
-        clone: Any = object.__new__(type(kept))
-        self.kept = clone
-        clone.__dict__ |= kept.__dict__
-        clone.counts, clone._glance = receipt.counts, _no_glance
-        clone.warn, clone.hit, clone.locate = self._warn, self._hit, self._locate
-        if task.sent is not None:
-            try:
-                own = is_global(kept) or kept.locator.taken
-                self.other = own and kept.locator.identity() != task.sent.identity()
-            except Exception:  # noqa: BLE001  its code has no identity here: so not the caller's
-                self.other = True
-            if self.other:
-                text = "a worker runs other code than this process, and keeps under its own key"
-                receipt.told.append(("code", text))
-            else:
-                clone.locator = task.sent.for_locator(kept.locator)
+        super().__init__(task.call.kept, ())
+        self.counts = receipt.counts
+        self.receipt = receipt
+        self._way = task.way
+        self._sent = task.sent
+        self._home: Cache | None = None
+        self._reached = False
+        if task.sent is None:
+            return
+        kept = self.kept
+        try:
+            own = is_global(kept) or kept.locator.taken
+            other = own and kept.locator.identity() != task.sent.identity
+        except Exception:  # noqa: BLE001  its code has no identity here: so not the caller's
+            other = True
+        if other:
+            self._sent = None
+            text = "a worker runs other code than this process, and keeps under its own key"
+            receipt.told.append(("code", text))
 
-    def _locate(self, values: tuple[Any, ...]) -> Located | None:
-        sent = self.task.sent
-        if sent is None or self.other:
-            return self.real.locate(values)
-        items = sent.items(self.real, values)
-        self._open()
-        return Located(self, sent.key, values, items)  # type: ignore[arg-type]  # a cache to the flow
-
-    def _open(self) -> None:
-        home = self.task.way.home
-        if home != NEARBY:
+    def open(self) -> None:
+        """Open the cache of the caller; where it can't be reached, one that only takes notes."""
+        if self._sent is None:
+            return
+        if self._way.home != NEARBY:
             try:
-                self.cache, self.keeps = unpack(home), True
+                self._home, self._reached = unpack(self._way.home), True
             except Exception as error:
-                if self.kept.broke(error):
+                if self.broke(error):
                     raise
-            else:
-                return
-        self.cache, self.backend = _nowhere(), _Notes(self.receipt.notes)
-        self.note = self.backend.put
-        self.noted: set[str] = set()
+        if self._home is None:
+            from wellkept.stores.memory import Memory
 
-    def _warn(self, kind: str, text: str) -> None:
-        self.receipt.told.append((kind, text))
+            notes: Memory[bytes] = Memory()
+            self._home = Cache(notes, notes, memory=0)
 
-    def _hit(self, cache: Cache, key: bytes, entry: Entry) -> None:
-        if OPEN:
-            hit(self.kept, key, entry)
-        if not self.other:
-            self.size = entry.body.size
-            if self.task.way.own:
-                body, call = entry.body, cache.calls.get(key.hex())
-                metadata = {} if call is None else dict(call.metadata)
-                self.receipt.made = STATES[body.state], body.seconds, metadata
-        cache.used(key)
-        self.receipt.counts.hits += 1
-        self.receipt.counts.seconds_saved += entry.body.seconds
+    def of(self, values: tuple[Any, ...]) -> TaskTarget:
+        """Return the same for the call with these values."""
+        made = copy.copy(self)
+        made.values = values
+        return made
 
-    def keep(self, key: bytes, result: Any, **said: Any) -> Call | None:
-        if self.task.way.own or not self.keeps:
-            self.receipt.made = said["state"], said["seconds"], dict(said["metadata"] or {})
-            if said["state"] == "failed":
+    def locate(self) -> bool:
+        if self._sent is None or self._home is None:
+            return super().locate()
+        self.cache, self.key = self._home, self._sent.key
+        self.name, self.code = self._sent.identity
+        self.items = self._sent.items(self.kept, self.values)
+        self.options = self.options._replace(arguments=self._sent.shown)
+        return True
+
+    def note_source(self) -> None:
+        if self._sent is None:  # otherwise the caller writes it down, which surely has it
+            super().note_source()
+
+    def hit(self, entry: Entry) -> None:
+        super().hit(entry)
+        if self._sent is None:
+            return
+        self.receipt.size = entry.body.size
+        if self._way.own:
+            body, call = entry.body, self.cache.calls.get(self.key.hex())
+            metadata = {} if call is None else dict(call.metadata)
+            self.receipt.made = STATES[body.state], body.seconds, metadata
+
+    def keep(
+        self,
+        result: Any,
+        state: str,
+        seconds: float,
+        codec: str,
+        metadata: Mapping[str, Any] | None,
+    ) -> Call | None:
+        if self._sent is None:
+            return super().keep(result, state, seconds, codec, metadata)
+        if self._way.own or not self._reached:
+            self.receipt.made = state, seconds, dict(metadata or {})
+            if state == "failed":
                 with contextlib.suppress(Exception):  # then it comes without its causes
                     self.receipt.value = pickle.dumps(result)
-        if not self.keeps:
+        if not self._reached:
             return None
-        call = self.cache.keep(key, result, **said)
-        self.size = call.size
+        call = super().keep(result, state, seconds, codec, metadata)
+        self.receipt.size = None if call is None else call.size
         return call
 
+    def warn(self, kind: str, text: str) -> None:
+        self.receipt.told.append((kind, text))
+
     def end(self) -> None:
-        """Count in this process too."""
-        self.real.counts.add(self.receipt.counts)
-
-    @property
-    def env(self) -> str:
-        return self.cache.env if self.keeps else ""  # or the caller would not hear of it
-
-    @env.setter
-    def env(self, name: str) -> None:
-        self.cache.env = name
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "cache":
-            raise AttributeError(name)
-        return getattr(self.cache, name)
-
-
-def _no_glance(values: tuple[Any, ...]) -> Any:
-    """A worker's hits are told to its caller, so it takes no short way."""
-    return MISSING
-
-
-class _Notes:
-    """A place that has leases, and takes notes which go back with the receipt."""
-
-    def __init__(self, into: dict[str, bytes]) -> None:
-        self.put = into.__setitem__
-        self.put_many = into.update
-        self.notes = self
-        self.locks = _nowhere().backend.locks
-
-
-def _nowhere() -> Cache:
-    """The cache of workers that reach none of the caller's."""
-    global _void
-    if _void is None:
-        from wellkept.stores.memory import Void
-
-        _void = Cache(Void(), Void(), memory=0)
-    return _void
+        """Send the notes along, and count in this process too."""
+        if self._home is not None and not self._reached:
+            self._home.flush()
+            notes = self._home.backend.notes
+            self.receipt.notes = dict(notes.get_many(list(notes.keys())))
+        self.kept.counts.add(self.receipt.counts)
 
 
 class Carried:
@@ -334,8 +288,6 @@ class Carried:
     """
 
     def __init__(self, function: Kept[..., Any] | Bound[..., Any]) -> None:
-        from wellkept.memo.kept import Kept
-
         if isinstance(function, Bound):
             self._call: BoundCall[Any] = BoundCall(function._kept, (function.__self__,), {})
         elif isinstance(function, Kept):
@@ -448,7 +400,7 @@ class Order:
     def __init__(
         self,
         kept: Kept[..., Any],
-        found: Located | None,
+        found: KeptTarget | None,
         name: Any,
         origin: Origin,
         again: Callable[[float | None], Receipt],
@@ -554,7 +506,7 @@ class Order:
             return
         if elsewhere and receipt.counts.computed and kept.collectors is not None:
             with contextlib.suppress(Exception):  # sources are not worth an error
-                kept.locator.note(found)
+                found.note_source()
         call = None
         try:
             if made is not None:
@@ -568,36 +520,26 @@ class Order:
 
     def _keep(
         self,
-        found: Located,
+        found: KeptTarget,
         receipt: Receipt,
         made: tuple[str, float, dict[str, Any]],
         error: BaseException | None,
-    ) -> Call:
-        kept, cache = self.kept, found.cache
+    ) -> Call | None:
         state, seconds, metadata = made
         for name, item in receipt.notes.items():
             if not name.startswith(ENVS):
-                cache.note(name, item)
+                found.cache.note(name, item)
             else:
-                note_once(cache, name, item)
+                note_once(found.cache, name, item)
         value = receipt.value
         if error is not None:
             value = [error] if value is None else pickle.loads(value)  # noqa: S301  a worker's
-        return cache.keep(
-            found.key,
-            value,
-            function=kept.function_name,
-            code=found.code or kept.code_tag,
-            arguments=kept.locator.arguments(found),
-            state=state,
-            seconds=seconds,
-            ttl=kept.options.ttl,
-            codec="pickle" if state == "failed" or is_future(value) else kept.options.codec,
-            metadata=metadata,
-        )
+        pickled = state == "failed" or is_future(value)
+        codec = "pickle" if pickled else self.kept.options.codec
+        return found.keep(value, state, seconds, codec, metadata)
 
     def _record(
-        self, found: Located, receipt: Receipt, call: Call | None, error: BaseException | None
+        self, found: KeptTarget, receipt: Receipt, call: Call | None, error: BaseException | None
     ) -> None:
         """Record what a worker could not, because the run is of this process alone."""
         run, counts = self.origin.run, receipt.counts
@@ -606,7 +548,7 @@ class Order:
         taken = 0.0 if receipt.made is None else receipt.made[1]
         began = time.time() - taken, perf_counter() - taken, None
         with self.origin.entered():
-            record(self.kept, found, self.origin.caller, began, call, error)
+            record(found, self.origin.caller, began, call, error)
 
     def _later(self, receipt: Receipt, own: bool) -> Any:
         """What a future holds; the last of them gets the value itself, the others copies."""

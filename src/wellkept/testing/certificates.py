@@ -84,12 +84,12 @@ def assert_faithful(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None
     _check(f)
     before = _arguments(f, args, kwargs)
     key = _key(f, args, kwargs)
-    locator = f.locator  # type: ignore[attr-defined]  # by _check
-    locator.asked = True
+    bodies = f.locator.bodies  # type: ignore[attr-defined]  # by _check
+    bodies.asked = True
     try:
         first = _computed(f, key, args, kwargs)
     finally:
-        locator.asked = False
+        bodies.asked = False
     changed = [name for name, was in before.items() if _arguments(f, args, kwargs)[name] != was]
     if changed or _key(f, args, kwargs) != key:
         what = ", ".join(changed) or "what its key is made from"

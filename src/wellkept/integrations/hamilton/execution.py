@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hamilton.caching.adapter import CachingBehavior, CachingEventType
@@ -18,20 +18,14 @@ from wellkept.hashing.digests import call_key
 from wellkept.integrations.hamilton.formats import FORMAT, Formats
 from wellkept.integrations.hamilton.node import Planned
 from wellkept.integrations.hamilton.result_store import commit
-from wellkept.memo import record
-from wellkept.memo.flow import MISSING, Located, Raise, advance_async, drive, keeping, outcome
-from wellkept.memo.keep_options import Options
-from wellkept.memo.record import kind_of
+from wellkept.memo.flow import drive, drive_async
 from wellkept.memo.stats import Stats
-from wellkept.records import Arguments, Call, Digest, Event
-from wellkept.runs.collectors import NOTHING, Collectors
+from wellkept.memo.target import MISSING, Items, Target, hit_in_run, kind_of
+from wellkept.records import Call, Digest, Event
 from wellkept.runs.recorder import OPEN
 
 if TYPE_CHECKING:
     from wellkept.integrations.hamilton.adapter import KeptAdapter
-
-
-Items = list[tuple[str, Any, bytes]]
 
 
 def value_of(cache: Cache, formats: Formats, key: bytes, entry: Entry) -> Any:
@@ -46,8 +40,11 @@ def value_of(cache: Cache, formats: Formats, key: bytes, entry: Entry) -> Any:
     return cache.value(key, entry)
 
 
-class Execution:
-    """What the flow of a call needs of a kept function, for one execution of a node.
+class NodeTarget(Target):
+    """One execution of a node, as a call that is kept: results in formats are files.
+
+    Its code is a graph's, so what it runs is compared with nothing, and its sources are not written
+    down. A node that is given a digest is meant to have that, and not what it names.
 
     Args:
         node: what is executed.
@@ -56,13 +53,10 @@ class Execution:
         key: of the call.
         items: name, value and digest of each dependency that counts.
         warn: told once a kind of trouble.
-    """
 
-    options = Options()
-    followed = asked = False
-    """Its code is a graph's, so what it runs is compared with nothing."""
-    spent = 0.0
-    collectors: Collectors | None = NOTHING
+    Attributes:
+        digest: of the result, once it is kept or found.
+    """
 
     def __init__(
         self,
@@ -73,132 +67,51 @@ class Execution:
         items: Items,
         warn: Callable[[str, str], None],
     ) -> None:
-        self.node = node
-        self.function_name, self.code_tag = node.function_name, node.code_tag
-        self.__wrapped__ = node.run
+        self.node, self.call, self.title = node, node.run, node.function_name
+        self.name, self.code = node.function_name, node.code_tag
         self.awaits = inspect.iscoroutinefunction(node.run)
         self.counts = Stats()
+        self.cache, self.key, self.items = cache, key, items
         self.digest: str | None = None
-        """The digest of the result, once it is kept or found."""
-        self.hits = 0
-        self._desk = _Desk(cache, formats, self)
-        self._located = Located(self._desk, key, (), items)  # type: ignore[arg-type]  # a cache to the flow
-        self._warn = warn
-        self.locator = self
-
-    # -- what the flow asks -----------------------------------------------------------------------
-
-    def identity(self) -> tuple[str, str]:
-        return self.function_name, self.code_tag
-
-    def locate(self, values: tuple[Any, ...]) -> Located:
-        return self._located
-
-    def note(self, found: Located) -> None:
-        """A node's code is a graph's; its sources are not written down."""
-
-    def arguments(self, found: Located) -> Arguments:
-        return Arguments(found.items or [], _shown)
-
-    def loaded(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        return values  # a node that is given a digest is meant to have that
-
-    def hit(self, cache: Any, key: bytes, entry: Entry) -> None:
-        if OPEN:
-            record.hit(self, key, entry)  # type: ignore[arg-type]  # as much of a kept function as it needs
-        self.hits += 1
-        self._desk.cache.used(key)
-
-    def broke(self, error: Exception) -> bool:
-        self._warn(f"{kind_of(error)} {self.node.name}", f"{self.function_name}: {error}")
-        return False
-
-    # -- driving it -------------------------------------------------------------------------------
-
-    def result(self, kwargs: dict[str, Any], again: bool) -> Any:
-        """The node's result, kept or computed."""
-        return drive(self, (), ((), kwargs), again)  # type: ignore[arg-type]  # as in `hit`
-
-    async def awaited(self, kwargs: dict[str, Any], again: bool) -> Any:
-        """The same, where the node may be a coroutine function."""
-        flow = keeping(self, (), ((), kwargs), again)  # type: ignore[arg-type]  # as in `hit`
-        try:
-            step, result = await advance_async(flow)
-            while step is not None:
-                try:
-                    result = self.__wrapped__(**step[1])
-                    if inspect.isawaitable(result):
-                        result = await result
-                except BaseException as error:
-                    step, result = await advance_async(flow, Raise(error))
-                    if type(result) is Raise and result.error is error:
-                        result = None  # see `drive`
-                        raise
-                else:
-                    step, result = await advance_async(flow, result)
-        finally:
-            flow.close()
-        return outcome(result)
-
-
-class _Desk:
-    """The cache as the flow sees it: results in formats are files, and digests are noted."""
-
-    def __init__(self, cache: Cache, formats: Formats, execution: Execution) -> None:
-        self.cache = cache
         self._formats = formats
-        self._execution = execution
+        self._warn = warn
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.cache, name)
-
-    @property
-    def env(self) -> str:
-        return self.cache.env
-
-    @env.setter
-    def env(self, name: str) -> None:
-        self.cache.env = name
-
-    def value(self, key: bytes, entry: Entry) -> Any:
-        value = value_of(self.cache, self._formats, key, entry)
-        self._execution.digest = entry.body.result.hex()
+    def value(self, entry: Entry) -> Any:
+        value = value_of(self.cache, self._formats, self.key, entry)
+        self.digest = entry.body.result.hex()
         return value
 
-    def keep(self, key: bytes, result: Any, **said: Any) -> Call:
-        execution = self._execution
-        name = execution.node.format
+    def keep(
+        self,
+        result: Any,
+        state: str,
+        seconds: float,
+        codec: str,
+        metadata: Mapping[str, Any] | None,
+    ) -> Call | None:
+        name = self.node.format
         call: Call | None = None
         if name is not None:
             try:
-                call = self._keep_file(key, result, name, **said)
+                call = self._keep_file(result, name, seconds, metadata)
             except (EncodeError, KeyError, ValueError) as error:
-                execution.broke(EncodeError(f"its result is not kept as {name!r}: {error}"))
+                self.broke(EncodeError(f"its result is not kept as {name!r}: {error}"))
         if call is None:
-            call = self.cache.keep(key, result, **said)
-        execution.digest = str(call.result)
+            call = super().keep(result, state, seconds, codec, metadata)
+        if call is not None:
+            self.digest = str(call.result)
         return call
 
     def _keep_file(
-        self,
-        key: bytes,
-        result: Any,
-        name: str,
-        *,
-        function: str,
-        code: str,
-        arguments: Any,
-        seconds: float,
-        metadata: Any,
-        **_: Any,
+        self, result: Any, name: str, seconds: float, metadata: Mapping[str, Any] | None
     ) -> Call:
         saver, loader = search_data_adapter_registry(name, type(result))
         value, digest = self._formats.encoded(result, saver, loader)
         call = Call(
-            key=Digest.of(key),
-            function=function,
-            code=code,
-            arguments=arguments,
+            key=Digest.of(self.key),
+            function=self.name,
+            code=self.code,
+            arguments=self.arguments(),
             result=digest,
             created=time.time(),
             seconds=seconds,
@@ -209,16 +122,12 @@ class _Desk:
         self._formats.name(digest, value)
         return call
 
+    def broke(self, error: Exception) -> bool:
+        self._warn(f"{kind_of(error)} {self.node.name}", f"{self.title}: {error}")
+        return False
 
-def _shown(value: Any) -> bool:
-    kind = type(value)
-    if kind is str:
-        return len(value) <= 200
-    if kind is int:
-        return bool(-(2**63) <= value < 2**63)
-    if kind is float:
-        return bool(value - value == 0)  # JSON has no infinities
-    return kind is bool or value is None
+    def warn(self, kind: str, text: str) -> None:
+        self._warn(f"{kind} {self.node.name}", f"{self.title}: {text}")
 
 
 _NEVER = float("inf")
@@ -236,7 +145,7 @@ class Step:
         task_id: of the task, where flows are executed by tasks.
     """
 
-    __slots__ = ("_adapter", "_again", "_execution", "_items", "_key", "_planned", "at", "kwargs")
+    __slots__ = ("_adapter", "_again", "_items", "_key", "_planned", "_target", "at", "kwargs")
 
     def __init__(
         self,
@@ -251,7 +160,7 @@ class Step:
         self._again = planned.behavior is CachingBehavior.RECOMPUTE
         self._items: Items = []
         self._key: bytes | None = None
-        self._execution: Execution | None = None
+        self._target: NodeTarget | None = None
 
     # -- the two ways -----------------------------------------------------------------------------
 
@@ -261,10 +170,10 @@ class Step:
         if result is MISSING:
             began = time.perf_counter()
             try:
-                if self._execution is None:
+                if self._target is None:
                     result = self._planned.run(**self.kwargs)
                 else:
-                    result = self._execution.result(self.kwargs, self._again)
+                    result = drive(self._target, ((), self.kwargs), self._again)
             except Exception as error:
                 self._failed(error, began)
                 raise
@@ -277,12 +186,12 @@ class Step:
         if result is MISSING:
             began = time.perf_counter()
             try:
-                if self._execution is None:
+                if self._target is None:
                     result = self._planned.run(**self.kwargs)
                     if inspect.isawaitable(result):
                         result = await result
                 else:
-                    result = await self._execution.awaited(self.kwargs, self._again)
+                    result = await drive_async(self._target, ((), self.kwargs), self._again)
             except Exception as error:
                 self._failed(error, began)
                 raise
@@ -358,13 +267,13 @@ class Step:
                 raise
             except KeptError:
                 pass  # as above
-        self._execution = Execution(planned, cache, adapter.formats, key, self._items, adapter.warn)
+        self._target = NodeTarget(planned, cache, adapter.formats, key, self._items, adapter.warn)
         return MISSING
 
     def _hit(self, key: bytes, entry: Entry) -> None:
         adapter = self._adapter
         if OPEN:
-            record.hit(self._planned, key, entry)  # type: ignore[arg-type]  # as much of a kept function as it needs
+            hit_in_run(self._planned.identity, key, entry)
         adapter.kept.used(key)
         self._versioned(entry.body.result.hex())
         run_id, name, task_id = self.at
@@ -385,18 +294,18 @@ class Step:
         self._adapter.note(self._adapter.data_versions, self.at, planned, version)
 
     def _finished(self, result: Any, began: float) -> None:
-        adapter, planned, execution = self._adapter, self._planned, self._execution
+        adapter, planned, target = self._adapter, self._planned, self._target
         run_id, name, task_id = self.at
-        if execution is None:
+        if target is None:
             self._record("computed", began)
         event = CachingEventType.EXECUTE_NODE
-        if execution is not None and execution.hits:  # another process computed it meanwhile
+        if target is not None and target.counts.hits:  # another process computed it meanwhile
             event = CachingEventType.GET_RESULT
         adapter._log_event(run_id, name, "adapter", event, None, None, task_id)
         if planned.expands:
             adapter.data_versions[run_id][name] = {}
         elif planned.behavior not in _APART:
-            version = None if execution is None else execution.digest
+            version = None if target is None else target.digest
             if version is None:
                 version = adapter._version_data(name, run_id, result, task_id)
             else:
@@ -413,7 +322,7 @@ class Step:
 
     def _failed(self, error: Exception, began: float) -> None:
         run_id, name, task_id = self.at
-        if self._execution is None:
+        if self._target is None:
             self._record("failed", began, error)
         self._adapter._log_event(
             run_id,

@@ -201,11 +201,6 @@ class Planned:
         self.disabled = {n for n in names if behaviors.get(n) == CachingBehavior.DISABLE}
         self.run: Callable[..., Any] = callable_of(node)
 
-    @property
-    def locator(self) -> Planned:
-        """Itself: a hit is recorded as one of a kept function."""
-        return self
-
     def identity(self) -> tuple[str, str]:
         """The name under which its calls are kept, and its code identity."""
         return self.function_name, self.code_tag

@@ -1,0 +1,576 @@
+"""One call on its way: where its result is or will be, how it is kept and recorded, and what failed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wellkept.caches import Cache
+from wellkept.caches.tier import Entry
+from wellkept.errors import EncodeError, KeptError, NotKept, Undigestible
+from wellkept.hashing import SCALARS
+from wellkept.interrupts import settle
+from wellkept.memo.futures import Done, follow
+from wellkept.memo.inflight import Flight, Origin, current
+from wellkept.memo.keep_options import Options
+from wellkept.memo.observed import Bodies, Observed
+from wellkept.memo.stats import Stats
+from wellkept.records import Arguments, Call, Event, Metadata
+from wellkept.runs.collectors import (
+    NOTHING,
+    Began,
+    Collectors,
+    configured,
+    environment,
+    package,
+    seconds,
+    taken,
+)
+from wellkept.runs.recorder import ENVS, LEAVES, OPEN, note_once, recorder
+from wellkept.runs.recorder import current as run
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+"""The arguments of a call as the caller gave them, by position and by keyword."""
+
+Items = list[tuple[str, Any, bytes]]
+"""Name, value and digest of each argument that counts."""
+
+MISSING: Any = object()
+"""In place of a result: there is none."""
+
+
+class Raise:
+    """An exception on its way to be raised: a kept one, or what a body raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    @classmethod
+    def of(cls, chain: list[BaseException]) -> Raise:
+        """From a kept exception and its causes, which a pickle leaves out."""
+        for error, cause in itertools.pairwise(chain):
+            error.__cause__ = cause
+        return cls(chain[0])
+
+
+def outcome(result: Any) -> Any:
+    """Return what a call gives: the result, unless that is an exception, which is raised."""
+    if type(result) is Raise:
+        raise result.error
+    return result
+
+
+class Target:
+    """One call, as the flow sees it.
+
+    A kept function, a node of a dataflow and a worker's task each make one of their own. They say
+    where its result is (`locate`), and override what they do in another way.
+
+    Attributes:
+        call: the body.
+        title: the name that messages have for the function.
+        options: of the function.
+        counts: of the function, in this process.
+        awaits: whether the body gives a coroutine.
+        collectors: what else is recorded; None: no metadata at all.
+        bodies: what is known of the bodies of the function.
+        values: the arguments, in the order of the signature.
+        cache: where the result is or will be.
+        key: the digest that names the call; empty while that is not known, and where nothing is kept.
+        items: the arguments that count; None where nothing had to be hashed.
+        leaves: what the arguments are made of, taken before the body may change them; see `runs.leaves`.
+        name, code: the function and the code identity or version that are part of the key.
+        same: whether all that the code identity rests on is what it was; None: nothing of it can change.
+    """
+
+    call: Callable[..., Any]
+    title: str
+    options = Options()
+    counts: Stats
+    awaits = False
+    collectors: Collectors | None = NOTHING
+    bodies = Bodies(followed=False)
+    cache: Cache
+    key = b""
+    values: tuple[Any, ...] = ()
+    items: Items | None = None
+    leaves: bytes | None = None
+    name = code = ""
+    same: Callable[[], bool] | None = None
+
+    # -- where its result is ----------------------------------------------------------------------
+
+    def locate(self) -> bool:
+        """Find out where the result is or will be; False if nothing is kept of the call.
+
+        Raises:
+            Undigestible: an argument has no identity.
+            ConfigError, StoreError: there is no cache.
+        """
+        return bool(self.key)
+
+    def identity(self) -> tuple[str, str]:
+        """Return the name under which calls are kept, and the code identity or version."""
+        return self.name, self.code
+
+    def holds(self) -> bool:
+        """Whether the key is still that of the call, as far as the code goes."""
+        return self.same is None or self.same()
+
+    def renew(self) -> None:
+        """Have the code looked at anew: it is not what it was when the call was located."""
+
+    def learn(self) -> bool:
+        """Whether the cache knows, from other processes, that the code identity has to be wider."""
+        return False
+
+    def settled(self) -> bool:
+        """Whether a call that is kept nowhere was looked for under the right key."""
+        return True
+
+    def widen(self, body: Observed) -> bool:
+        """Go to a wider identity if a body ran more than this one covers; False: it can't be told."""
+        return True
+
+    # -- its arguments ----------------------------------------------------------------------------
+
+    def resolved(self, given: Given) -> Given:
+        """Return the arguments with the values that digests among them name.
+
+        No body may run on a name in place of a value, so what can't be loaded is an error here.
+
+        Raises:
+            NotKept: there is no such value.
+            KeptError: it can't be loaded.
+        """
+        return given
+
+    def arguments(self) -> Arguments:
+        """Return the arguments as a call record has them.
+
+        Raises:
+            Undigestible: the body has changed one into what has no identity.
+        """
+        items = self.items
+        if items is None:
+            items = self.all_items()
+        return Arguments(items, is_short if self.options.arguments == "scalars" else hidden)
+
+    def all_items(self) -> Items:
+        """Return the arguments that count, digested where they had not to be.
+
+        Raises:
+            Undigestible: see `arguments`.
+        """
+        return self.items or []
+
+    def shown(self) -> str:
+        """Return the arguments as a message has them."""
+        inside = ", ".join(
+            f"{name}={value!r}" if is_short(value) else f"{name}=<{raw.hex()[:8]}>"
+            for name, value, raw in self.all_items()
+            if name[:1] != "@"
+        )
+        return f"({inside})"
+
+    # -- its result -------------------------------------------------------------------------------
+
+    def value(self, entry: Entry) -> Any:
+        """Return the result of an entry.
+
+        Raises:
+            DecodeError, StoreError: see `Cache.value`.
+        """
+        return self.cache.value(self.key, entry)
+
+    def keep(
+        self,
+        result: Any,
+        state: str,
+        seconds: float,
+        codec: str,
+        metadata: Mapping[str, Any] | None,
+    ) -> Call | None:
+        """Keep a result; None where only the caller can.
+
+        Raises:
+            EncodeError: it can't be encoded.
+            StoreError: it can't be written.
+        """
+        return self.cache.keep(
+            self.key,
+            result,
+            function=self.name,
+            code=self.code,
+            arguments=self.arguments(),
+            state=state,
+            seconds=seconds,
+            ttl=self.options.ttl,
+            codec=codec,
+            metadata=metadata,
+        )
+
+    def note_source(self) -> None:
+        """Write down the source of what computed the call, once an identity, process and cache."""
+
+    def hit(self, entry: Entry) -> None:
+        """Count a hit."""
+        if OPEN:
+            hit_in_run(self.identity, self.key, entry)
+        self.cache.used(self.key)
+        self.counts.hits += 1
+        self.counts.seconds_saved += entry.body.seconds
+
+    def refresh(self, given: Given) -> None:
+        """Compute a stale result again in the background, once at a time."""
+
+    # -- failures ---------------------------------------------------------------------------------
+
+    def broke(self, error: Exception) -> bool:
+        """Count and tell of a failure of caching; whether the caller is to get it (`strict`)."""
+        return broke(self, error)
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warn once a function and kind of failure."""
+        raise NotImplementedError
+
+
+def is_short(value: Any) -> bool:
+    """Whether a record shows a value itself."""
+    kind = type(value)
+    if kind is str:
+        return len(value) <= 200
+    if kind is float:
+        return bool(value - value == 0)  # JSON has no infinities
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    return kind is bool or value is None
+
+
+def hidden(value: Any) -> bool:
+    """Whether a record shows a value itself, where it shows none."""
+    return False
+
+
+def note_leaves(target: Target) -> None:
+    """Take what the arguments are made of, if there is more to it than a record tells."""
+    for item in target.items or ():
+        if type(item[1]) not in SCALARS:
+            break
+    else:
+        return
+    if target.collectors is None:
+        return
+    from wellkept.runs.nearest import packed  # most calls have scalars alone
+
+    given = target.arguments()
+    target.leaves = packed(given.items_given, given.shown)
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+_MOST = 1_000
+
+
+class Trouble(NamedTuple):
+    """What stood in the way of keeping a result."""
+
+    kind: str
+    """`unstorable`, `unavailable`, `declined` (`when=` said no) or `raised`."""
+    text: str
+    at: float
+
+
+TROUBLES: dict[bytes, Trouble] = {}
+"""The latest failures, by the key of the call."""
+
+
+def kind_of(error: Exception) -> str:
+    """Return the count of `Stats` that a failure of caching goes to."""
+    if isinstance(error, Undigestible):
+        return "undigestible"
+    if isinstance(error, EncodeError):
+        return "unstorable"
+    return "unavailable" if isinstance(error, (KeptError, OSError)) else "unstorable"
+
+
+def broke(of: Any, error: Exception) -> bool:
+    """Count and tell of a failure of caching; whether the caller is to get it (`strict`).
+
+    Args:
+        of: the target, or the kept function where there is none yet.
+    """
+    if not isinstance(error, KeptError):
+        settle()  # a signal's handler may have raised it, between any two instructions
+    kind = kind_of(error)
+    setattr(of.counts, kind, getattr(of.counts, kind) + 1)
+    if not of.options.strict:
+        done = {"undigestible": "computed, not kept", "unstorable": "returned, not kept"}
+        of.warn(kind, f"{done.get(kind, 'computed without the cache')}: {error}")
+    return bool(of.options.strict)
+
+
+def not_kept(target: Target) -> NotKept:
+    """Return what to raise where a call is not kept that has to be."""
+    return NotKept(f"{target.title}{target.shown()} is not kept in {target.cache}")
+
+
+def note_trouble(key: bytes, kind: str, text: str) -> None:
+    """Remember a failure, and of too many forget the oldest."""
+    TROUBLES.pop(key, None)
+    TROUBLES[key] = Trouble(kind, text, time.time())
+    while len(TROUBLES) > _MOST:
+        TROUBLES.pop(next(iter(TROUBLES)), None)
+
+
+# -- what a body reads ----------------------------------------------------------------------------
+
+_OURS = frozenset(
+    f"wellkept-{name}"
+    for name in ("behind", "desk", "ending", "leases", "remote", "run", "snapshots", "sweeper")
+)
+"""Threads that run no code of others."""
+
+Threads = Iterable[threading.Thread]
+
+
+def others(target: Target) -> Threads | None:
+    """Return the threads that may change what the body reads; None where any task may.
+
+    Those that run at its start are looked at only in `stayed`: most bodies change nothing.
+    """
+    return None if target.same is None or target.awaits else threading.enumerate()
+
+
+def stayed(target: Target, threads: Threads | None) -> bool:
+    """Whether what a body reads stayed as it was while it ran, so that its result may be kept.
+
+    What the body itself changes, as it may change its arguments, follows from what it began with, and
+    so its result may be kept under the key that was right then. What another thread or task changes
+    meanwhile does not.
+
+    Args:
+        threads: those that ran when it began; see `others`.
+    """
+    if target.holds() or (threads and _alone((*threads, *threading.enumerate()))):
+        return True
+    note_trouble(target.key, "changed", "")
+    target.warn(
+        "changed",
+        "a result is not kept, for what the function reads was changed while it ran. "
+        "Name a global that is not to count in ignore_globals=",
+    )
+    return False
+
+
+def _alone(threads: Threads) -> bool:
+    """Whether none of these threads is another's, which could change something."""
+    me = threading.current_thread()
+    return all(thread is me or thread.name in _OURS for thread in threads)
+
+
+# -- the run that is open -------------------------------------------------------------------------
+
+
+def hit_in_run(identity: Callable[[], tuple[str, str]], key: bytes, entry: Entry) -> None:
+    """Count a hit in the run that is open here, if any.
+
+    Args:
+        identity: gives the name and the code of what was called.
+    """
+    found = run.get()
+    if found is None or found.closed:
+        found = recorder()
+        if found is None:
+            return
+    flight = current.get()
+    parent = None if flight is None else flight.key
+    at = key if parent is None else (key, parent)
+    counted = found.hits.get(at)
+    if counted is not None:
+        counted[0] += 1
+    else:
+        found.first(at, [1, 0, time.time(), identity(), entry.body])
+
+
+def record(
+    target: Target,
+    caller: Flight | None,
+    began: Began,
+    call: Call | None,
+    error: BaseException | None = None,
+) -> None:
+    """Record a computation or a failure in the run that is open here, if any.
+
+    Args:
+        caller: the computation that made the call.
+        call: as it was kept; None: it was not.
+        error: what the body raised.
+    """
+    into = recorder()
+    if into is None:
+        return
+    noted: Any = None
+    if call is not None:
+        noted = call.arguments
+    elif target.key:
+        try:
+            noted = target.arguments()
+        except Exception:  # noqa: BLE001  the body may have changed one into what has no identity
+            pass
+    given = noted if type(noted) is Arguments else Arguments((), bool)
+    function, code = target.identity()
+    event = Event(
+        outcome="computed" if error is None else "failed",
+        function=function,
+        key=target.key.hex() or None,
+        result=None if call is None else str(call.result),
+        at=time.time(),
+        seconds=seconds(began) if call is None else call.seconds,
+        parent=None if caller is None or caller.key is None else caller.key.hex(),
+        code=code,
+        arguments={name: raw.hex() for name, _, raw in given.items_given},
+        error=None if error is None else type(error).__qualname__,
+        shown={name: value for name, value, _ in given.items_given if given.shown(value)}
+        if call is None
+        else {},
+    )
+    into.put(event)
+
+
+# -- keeping what a body gave ---------------------------------------------------------------------
+
+
+def store(
+    target: Target,
+    result: Any,
+    caller: Flight | None,
+    began: Began,
+    state: str = "done",
+    when: bool = True,
+) -> Call | None:
+    """Keep a result, unless `when` says no or it can't be kept; the record, if it is.
+
+    Args:
+        caller: the computation that made the call.
+        began: when the body did.
+        when: whether `when` has a say.
+    """
+    took = seconds(began)
+    options = target.options
+    try:
+        future = type(result) is Done
+        asked = result.value if future else result[0] if state == "items" else result
+        if options.when is not None and when and not options.when(asked):
+            note_trouble(target.key, "declined", "")
+            return None
+        codec = "pickle" if future or state == "failed" else options.codec
+        call = target.keep(result, state, took, codec, _metadata(target, caller, began))
+        if target.leaves is not None:
+            target.cache.note(LEAVES + target.key.hex(), target.leaves)
+    except Exception as error:
+        note_trouble(target.key, kind_of(error), str(error))
+        if target.broke(error):
+            raise
+        return None
+    if TROUBLES:
+        TROUBLES.pop(target.key, None)
+    return call
+
+
+def _metadata(target: Target, caller: Flight | None, began: Began) -> Metadata | None:
+    """What a call's record says of how it came to be; None: nothing is to be said."""
+    own = target.collectors
+    if own is None:
+        return None
+    cache = target.cache
+    name = cache.env
+    if not name:
+        name, facts = environment()
+        note_once(cache, ENVS + name, facts)
+        cache.env = name
+    target.note_source()
+    of = package(getattr(target.call, "__module__", None))
+    text = f'{taken(began)},"env":"{name}"{of}'
+    if caller is not None and caller.key is not None:
+        text = f'{text},"parent":"{caller.key.hex()}"'
+    if OPEN and (into := recorder()) is not None:
+        text = f'{text},"run":"{into.record.id}"'
+    collectors = configured()
+    if own.by_name:
+        collectors |= own
+    if collectors.by_name:
+        for name, said in collectors.collect(target.call, cache).items():
+            text = f"{text},{json.dumps(name)}:{said}"
+    return Metadata(f"{{{text}}}")
+
+
+def store_error(
+    target: Target, error: BaseException, caller: Flight | None, began: Began
+) -> Call | None:
+    """Keep what a body raised, as `store` does with a result."""
+    chain = _chained(target, error)
+    return None if chain is None else store(target, chain, caller, began, "failed", False)
+
+
+def _chained(target: Target, error: BaseException) -> list[BaseException] | None:
+    try:
+        return chained(error)
+    except Exception as cause:
+        if target.broke(EncodeError(f"a {type(error).__qualname__} can't be kept: {cause}")):
+            raise
+        return None
+
+
+def chained(error: BaseException) -> list[BaseException]:
+    """Return an exception and its causes, if they can be made again.
+
+    Raises:
+        Exception: what making one from its arguments raised.
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    for link in chain:
+        made = link.__reduce_ex__(4)  # `copy.copy` would ask tblib, see `wellkept.codecs.pickled`
+        if not isinstance(made, str):
+            made[0](*made[1])
+    return chain
+
+
+def follow_up(
+    target: Target,
+    future: Future[Any],
+    caller: Flight | None,
+    began: Began,
+    threads: Threads | None,
+) -> None:
+    """Keep what a body returned a future of, when it is there.
+
+    Args:
+        threads: those that ran when the body began; see `others`.
+    """
+
+    def keep(done: Done) -> None:
+        call, error = None, done.error
+        try:
+            if not stayed(target, threads):
+                pass
+            elif error is None:
+                call = store(target, done, caller, began)
+            elif isinstance(error, target.options.errors) and _chained(target, error) is not None:
+                call = store(target, done, caller, began, when=False)
+        finally:
+            if OPEN:
+                record(target, caller, began, call, error)
+
+    follow((id(target.cache.backend.locks), target.key), future, keep, Origin.here())
