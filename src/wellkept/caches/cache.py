@@ -28,7 +28,7 @@ from wellkept.errors import (
     tell,
 )
 from wellkept.records import Argument, Call, Digest, Value
-from wellkept.stores.backend import Backend, inner
+from wellkept.stores.backend import Backend, CallStore, inner
 from wellkept.stores.base import Store
 
 if TYPE_CHECKING:
@@ -60,10 +60,9 @@ class Keeper:
     def __init__(self, backend: Backend, memory: int | str) -> None:
         self.backend = backend
         self.tier = Tier(parse_size(memory))
-        if (hold := getattr(backend, "hold", None)) is not None:
-            hold(self.tier.limit)
+        backend.hold(self.tier.limit)
         # What a far layer has got meanwhile does not show in the token of the near one.
-        self._vouches = not hasattr(inner(backend, write=False), "backends")
+        self._vouches = not inner(backend, write=False).backends
         self._words: Any = None
         self._look = 0.0
         self._uses: dict[bytes, int] = {}
@@ -80,9 +79,9 @@ class Keeper:
         """Notes that always say the same and were written by this process."""
         self.env = ""
         """The name of the one that describes this process."""
-        if getattr(backend, "claim", None) is not None:
+        if backend.claims:
             self.again = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
-            if not hasattr(backend, "backends"):  # who has a near place too gives hits from there
+            if not backend.backends:  # who has a near place too gives hits from there
                 self.glance = self.again  # type: ignore[method-assign]  # as above
             self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # as above
         backend.listen(_Told(self))
@@ -90,7 +89,7 @@ class Keeper:
         _open.add(self)
 
     @property
-    def calls(self) -> Store[Call]:
+    def calls(self) -> CallStore:
         """The call records."""
         return self.backend.calls
 
@@ -360,8 +359,7 @@ class Keeper:
         notes, self._notes, self._written = self._notes, {}, monotonic()
         if notes:
             with contextlib.suppress(KeptError):  # as of the counts below
-                kept = self.backend.notes  # of another machine, whose answer nobody needs
-                getattr(kept, "put_unheard", kept.put_many)(dict(notes))
+                self.backend.notes.put_unheard(dict(notes))
 
     def flush(self) -> None:
         """Write the counts of uses, and what was noted."""
@@ -455,7 +453,7 @@ _ONCE = 1000  # keys that are asked for at once, so that no answer is without bo
 
 def can_find_many(cache: Keeper) -> bool:
     """Whether that takes fewer trips than one after the other."""
-    return getattr(cache.backend, "fetch_many", None) is not None
+    return cache.backend.fetches_many
 
 
 def find_many(cache: Keeper, keys: Iterable[bytes]) -> dict[bytes, Entry]:
@@ -474,8 +472,7 @@ def find_many(cache: Keeper, keys: Iterable[bytes]) -> dict[bytes, Entry]:
         return found
     for start in range(0, len(wanted), _ONCE):
         some = wanted[start : start + _ONCE]
-        backend: Any = cache.backend
-        for key, row in backend.fetch_many(some).items():
+        for key, row in cache.backend.fetch_many(some).items():
             if row.envelope is not None:
                 found[key] = Entry(row.body, row.envelope)
     return found

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.eviction import Limit, Room
-from wellkept.errors import ConfigError, StoreError
-from wellkept.records import Buffer, Call, Value
+from wellkept.errors import ConfigError
+from wellkept.records import Call, Value
 from wellkept.stores.backend import Backend
-from wellkept.stores.base import Store
-from wellkept.stores.notes import Notes
 from wellkept.stores.stack import Layers
+from wellkept.stores.views import FilteredView, ReadOnlyView, View
 
 if TYPE_CHECKING:
-    from wellkept.conditions import Query
+    pass
 
 
 V = TypeVar("V")
@@ -48,12 +46,12 @@ def _derive(source: Cache, how: str, options: dict[str, Any]) -> Cache:
 
 def readonly(source: Cache) -> Cache:
     """See `Cache.readonly`."""
-    return Derived(source, _Through(source.backend), "readonly", {})
+    return Derived(source, ReadOnlyView(source.backend), "readonly", {})
 
 
 def filtered(source: Cache, where: Callable[[Call], bool]) -> Cache:
     """See `Cache.filtered`."""
-    return Derived(source, _Filtered(source.backend, where), "filtered", {"where": where})
+    return Derived(source, FilteredView(source.backend, where), "filtered", {"where": where})
 
 
 def limited(source: Cache, limit: Limit) -> Cache:
@@ -76,170 +74,11 @@ def _flushing(cache: Cache) -> Callable[[], None]:
     return flush
 
 
-class _NoLocks:
-    """Leases where nothing is kept: waiting for another's result would be in vain."""
-
-    def acquire(self, key: bytes, owner: object = None) -> bool:
-        return True
-
-    def release(self, key: bytes, owner: object = None) -> None:
-        """Nobody waits."""
-
-
-class _Through:
-    """A place that passes reads on, and refuses or drops writes."""
-
-    writable = False
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.locks: Any = _NoLocks()
-        self.calls: Store[Call] = _ReadOnly(backend.calls)
-        self.values: Store[Value] = _ReadOnly(backend.values)
-        self.notes: Notes = _ReadOnlyNotes(backend.notes)
-        self.fetch_many = getattr(backend, "fetch_many", None)
-
-    @property
-    def words(self) -> Any:
-        return self.backend.words
-
-    def fetch(self, key: bytes) -> Any:
-        return self.backend.fetch(key)
-
-    def find(self, query: Query) -> Iterator[Call]:
-        return self.backend.find(query)
-
-    def found(self, query: Query) -> int | None:
-        return self.backend.found(query)
-
-    def table(self, query: Query) -> Any:
-        quick: Callable[[Query], Any] | None = getattr(self.backend, "table", None)
-        return None if quick is None else quick(query)
-
-    def load(self, envelope: Any) -> tuple[Buffer, Sequence[Buffer]]:
-        return self.backend.load(envelope)
-
-    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
-        """Dropped: the caller has its result."""
-
-    def count(self, uses: Mapping[bytes, int]) -> None:
-        """Dropped."""
-
-    def token(self) -> tuple[int, int] | None:
-        return self.backend.token()
-
-    def listen(self, told: Callable[[], None]) -> None:
-        self.backend.listen(told)
-
-    def stale(self) -> bool:
-        return self.backend.stale()
-
-    def close(self) -> None:
-        """The place belongs to the cache that this one came from."""
-
-
-class _ReadOnly(Generic[V]):
-    """A store that can only be read."""
-
-    def __init__(self, store: Store[V]) -> None:
-        self._store = store
-
-    def get(self, key: str) -> V | None:
-        return self._store.get(key)
-
-    def put(self, key: str, item: V) -> None:
-        raise StoreError(f"can't keep {key}: this cache is read-only")
-
-    def delete(self, key: str) -> None:
-        raise StoreError(f"can't forget {key}: this cache is read-only")
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return self._store.keys(prefix)
-
-
-class _ReadOnlyNotes(_ReadOnly[bytes]):
-    """The same, with what notes can do beside."""
-
-    def __init__(self, notes: Notes) -> None:
-        super().__init__(notes)
-        self.get_many = notes.get_many
-
-    def create(self, key: str, item: bytes) -> bool:
-        raise StoreError(f"can't keep {key}: this cache is read-only")
-
-    def put_many(self, items: Mapping[str, Buffer]) -> None:
-        for key in items:
-            self.put(key, b"")
-
-    def delete_many(self, keys: Iterable[str]) -> None:
-        for key in keys:
-            self.delete(key)
-
-
-class _Filtered(_Through):
-    """Has only the calls for which `where` holds, and takes no others."""
-
-    writable = True
-
-    def __init__(self, backend: Backend, where: Callable[[Call], bool]) -> None:
-        super().__init__(backend)
-        self.locks = backend.locks
-        self.where = where
-        self.fetch_many = None  # whether it has one is asked of each
-        self.calls = _FilteredCalls(backend.calls, where)
-        self.values, self.notes = backend.values, backend.notes
-
-    def fetch(self, key: bytes) -> Any:
-        found = self.backend.fetch(key)
-        return found if found is not None and self.calls.get(key.hex()) is not None else None
-
-    def find(self, query: Query) -> Iterator[Call]:
-        calls = (call for call in self.backend.find(query._replace(limit=None)) if self.where(call))
-        return islice(calls, query.limit)
-
-    def found(self, query: Query) -> int | None:
-        """Which of them it has is to be asked of each."""
-
-    def table(self, query: Query) -> Any:
-        """The same."""
-
-    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
-        return self.backend.commit(call, value, uses) if self.where(call) else None
-
-    def count(self, uses: Mapping[bytes, int]) -> None:
-        self.backend.count(uses)
-
-
-class _FilteredCalls:
-    def __init__(self, store: Store[Call], where: Callable[[Call], bool]) -> None:
-        self._store, self._where = store, where
-
-    def get(self, key: str) -> Call | None:
-        call = self._store.get(key)
-        return call if call is not None and self._where(call) else None
-
-    def put(self, key: str, item: Call) -> None:
-        if self._where(item):
-            self._store.put(key, item)
-
-    def delete(self, key: str) -> None:
-        if self.get(key) is not None:
-            self._store.delete(key)
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return (key for key in self._store.keys(prefix) if self.get(key) is not None)
-
-
-class _Limited(_Through):
+class _Limited(View):
     """Keeps what it holds within a limit."""
-
-    writable = True
 
     def __init__(self, source: Cache, limit: Limit) -> None:
         super().__init__(source.backend)
-        self.locks = source.backend.locks
-        self.calls, self.values = source.backend.calls, source.backend.values
-        self.notes = source.backend.notes
         self.flush: Callable[[], None] = source.flush
         self._room = Room(source, limit)
 
@@ -249,9 +88,6 @@ class _Limited(_Through):
             self.flush()  # or what was just used would look unused
             self._room.make()
         return done
-
-    def count(self, uses: Mapping[bytes, int]) -> None:
-        self.backend.count(uses)
 
 
 class Stack(Cache):

@@ -31,6 +31,7 @@ from wellkept.stores.collect import Collected, collect_blobs, free_with, without
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.record_format import BODY_SIZE, rowid
 from wellkept.stores.stack import Layers
+from wellkept.stores.views import FilteredView
 
 _GONE = "gone/"
 _CUT = 12  # bytes of a key; a mistaken one would cost nothing but a wrong word in a text
@@ -134,8 +135,8 @@ def evicted(cache: Cache, chosen: Choice, dry_run: bool) -> Evicted:
 def _seen_by(cache: Cache, chosen: Choice) -> Choice:
     """The same choice by keys, where a cache does not see all that its place holds."""
     backend: Any = cache.backend
-    while not hasattr(backend, "where"):
-        backend = getattr(backend, "backend", None)
+    while not isinstance(backend, FilteredView):
+        backend = backend.backend
         if backend is None:
             return chosen
     return Choice(
@@ -391,7 +392,7 @@ FROM calls c LEFT JOIN uses u ON u.id = c.id"""
 
 def _held(cache: Cache) -> Iterator[Held]:
     backend = inner(cache.backend, write=False)
-    if isinstance(backend, Embedded) and not hasattr(cache.backend, "where"):
+    if isinstance(backend, Embedded) and not isinstance(cache.backend, FilteredView):
         for key, body, created, seconds, size, uses, used, there in backend.database.rows(_QUERY):
             result = bytes(body[16:48]).hex()
             yield Held(

@@ -27,6 +27,7 @@ from wellkept.stores.embedded import Embedded
 from wellkept.stores.query_index import tidy
 from wellkept.stores.stack import Layers
 from wellkept.stores.summary import FunctionRow
+from wellkept.stores.views import FilteredView
 
 
 def collect(cache: Cache, grace: float, *, dry_run: bool = False) -> Collected:
@@ -307,7 +308,7 @@ def _all(cache: Cache) -> Iterator[Call]:
 def _backend(cache: Cache) -> Any:
     """What can be asked in SQL, if nothing stands before it that hides part of it."""
     backend: Any = cache.backend
-    while hasattr(backend, "backend") and not hasattr(backend, "where"):
+    while backend.backend is not None and not isinstance(backend, FilteredView):
         backend = backend.backend
     return backend
 

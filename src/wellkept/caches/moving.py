@@ -18,9 +18,9 @@ from wellkept.errors import ConfigError, DecodeError, KeptError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.records import Call, Digest
-from wellkept.stores.backend import each_call, inner
+from wellkept.stores.backend import Backend, each_call, inner
 from wellkept.stores.base import get_many, put_many
-from wellkept.stores.stack import Layers, value_of
+from wellkept.stores.stack import value_of
 
 if TYPE_CHECKING:
     from wellkept.query import Matches
@@ -160,19 +160,12 @@ def _chosen(matches: Matches, progress: Progress) -> Iterator[tuple[str, Call | 
         progress(len(found), len(found))
 
 
-def _identities(backend: Any) -> set[object]:
+def _identities(backend: Backend) -> set[object]:
     """What tells the places beneath a place from others, however they were opened."""
     backend = inner(backend, write=False)
-    if isinstance(backend, Layers):
-        return set().union(*(_identities(layer) for layer in backend.backends))
-    found: set[object] = set()
-    for store in (
-        (backend.calls.items, backend.values.items)
-        if hasattr(backend.calls, "items")
-        else (backend,)
-    ):
-        found.add(_identity(store))
-    return found
+    if backend.backends:
+        return set().union(*map(_identities, backend.backends))
+    return set(map(_identity, backend.byte_stores or (backend,)))
 
 
 def _identity(store: Any) -> object:

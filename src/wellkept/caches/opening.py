@@ -11,6 +11,7 @@ from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import parse_size, redacted
 from wellkept.errors import ConfigError
 from wellkept.interrupts import Guard, undisturbed
+from wellkept.stores.backend import Backend
 from wellkept.stores.base import Store
 from wellkept.stores.openers import (
     MEDIA,
@@ -79,26 +80,18 @@ def open_cache(
         backend = open_place(path, **options)
     else:
         backend = _opened(text, scheme, options)
-        if not hasattr(backend, "fetch"):
+        if not isinstance(backend, Backend):
             from wellkept.stores.byte_store import Medium  # as above
 
             backend = Medium(backend)
     if signed:
-        _sign(backend)
+        from wellkept.stores.keyring import Trusts  # with the first that is asked for
+
+        backend.sign(Trusts())
     cache = Cache(backend=backend, memory=memory, url=text, options={"memory": memory, **how})
     if shared is not None:
         shared.add(cache)
     return cache
-
-
-def _sign(backend: Any) -> None:
-    if not hasattr(type(backend), "trusts"):
-        return  # a server's, whose results are signed anyhow
-    from wellkept.stores.keyring import Trusts  # with the first that is asked for
-
-    backend.trusts = Trusts()
-    if hasattr(backend.values, "trusts"):
-        backend.values.trusts = backend.trusts
 
 
 def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:
@@ -113,7 +106,7 @@ def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:
     if not scheme:
         text, scheme = f"files:{text}", "files"
     found = _opened(absolute(text, Path.cwd()), scheme, options)
-    if hasattr(found, "fetch"):
+    if isinstance(found, Backend):
         raise ConfigError(f"{redacted(text)} opens a whole cache, not a store of bytes")
     made: Store[bytes] = found
     return made

@@ -104,11 +104,8 @@ def _reachable(cache: Cache) -> bool:
         return any(map(_reachable, cache.caches))
     if isinstance(cache, Derived):
         return _reachable(cache.source)
-    backend = inner(cache.backend, write=False)
-    return not any(
-        isinstance(_innermost(getattr(store, "items", None)), (Memory, Void))
-        for store in (backend.calls, backend.values)
-    )
+    stores = inner(cache.backend, write=False).byte_stores
+    return not any(isinstance(_innermost(store), (Memory, Void)) for store in stores)
 
 
 def _after_fork() -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -55,6 +55,8 @@ class Envelope(NamedTuple):
     payload: bytes | memoryview | None
     blobs: tuple[Blob, ...] = ()
     signature: bytes = b""
+    source: Any = None
+    """Where its blobs come from, if not from the backend that gave it. No part of the bytes."""
 
     def pack(self) -> bytes:
         signature = self.signature
@@ -83,7 +85,7 @@ class Envelope(NamedTuple):
         """
         if head.startswith(_COMMON):
             return tuple.__new__(
-                cls, ("pickle", head[_COMMON_SIZE:], (), b"")
+                cls, ("pickle", head[_COMMON_SIZE:], (), b"", None)
             )  # faster than `_make`
         try:
             magic, version, flags, n = _FIXED.unpack_from(head)

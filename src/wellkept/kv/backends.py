@@ -33,13 +33,12 @@ def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
     if isinstance(found, Pool):
         raise ConfigError("nothing is written to a pool: keep named state in one of its caches")
     backend = found.backend
-    while hasattr(backend, "backend"):
-        if not getattr(backend, "writable", True):
+    while backend.backend is not None:
+        if not backend.writable:
             raise ConfigError("this cache is only read from: keep named state in another one")
         backend = backend.backend
-    items = getattr(getattr(backend, "calls", None), "items", None)
     with _lock:
-        return _entries(backend if items is None else items)
+        return _entries(backend.byte_stores[0] if backend.byte_stores else backend)
 
 
 def _entries(backend: Any) -> Entries:

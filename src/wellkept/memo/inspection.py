@@ -266,10 +266,11 @@ def _timed(
     row = backend.fetch(found.key)
     if row is None or row.envelope is None:
         raise NotKept(f"{kept.__qualname__}(…) was thrown away while it was measured")
+    envelope = row.envelope
 
     def load() -> Any:
-        payload, buffers = backend.load(row.envelope)
-        return decoder(row.envelope.codec)(payload, buffers)
+        payload, buffers = backend.load(envelope)
+        return decoder(envelope.codec)(payload, buffers)
 
     parts = {
         "key": measured(lambda: kept.locator.items(values, found.values)),

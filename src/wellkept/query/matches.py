@@ -306,9 +306,8 @@ class Matches:
     def table(self) -> Any:
         """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
         None, and where there are none."""
-        quick = getattr(self.cache.backend, "table", None)
-        asked = [] if quick is None else self._prepared()
-        found = quick(asked[0]) if quick is not None and len(asked) == 1 else None
+        asked = self._prepared()
+        found = self.cache.backend.table(asked[0]) if len(asked) == 1 else None
         return None if found is None or not found.metadata else found
 
     def __iter__(self) -> Iterator[Match]:

@@ -6,9 +6,9 @@ import contextlib
 import os
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from blake3 import blake3
 
@@ -19,11 +19,13 @@ from wellkept.records import Buffer, Call, Digest, Value
 from wellkept.remote import wire
 from wellkept.remote.lease_requests import RemoteLocks
 from wellkept.remote.wire import Kind, Request, Row, Uncarried, WireError, write_query
+from wellkept.stores.backend import Backend, CallStore, Lookup, scan
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.byte_store import Near
 from wellkept.stores.check import Problem
 from wellkept.stores.filesystem import map_file
 from wellkept.stores.lease_records import WaitItems
+from wellkept.stores.notes import Notes
 from wellkept.stores.record_format import Body, pack_call, unpack_call
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ def records(parts: bytes) -> Iterator[tuple[str, Call | DecodeError]]:
             yield key, error
 
 
-class RemoteCalls:
+class RemoteCalls(CallStore):
     """The call records, as a `Store[Call]`."""
 
     def __init__(self, backend: RemoteBackend) -> None:
@@ -190,17 +192,11 @@ class RemoteValues:
         return listed(self._backend, "value", prefix)
 
 
-class RemoteNotes:
+class RemoteNotes(Notes):
     """The metadata records; see `wellkept.stores.notes`."""
 
     def __init__(self, backend: RemoteBackend) -> None:
         self._backend = backend
-
-    def get(self, key: str) -> bytes | None:
-        return self.get_many((key,)).get(key)
-
-    def put(self, key: str, item: Buffer) -> None:
-        self.put_many({key: item})
 
     def create(self, key: str, item: Buffer) -> bool:
         """Keep the record if there is none; whether there was none.
@@ -209,9 +205,6 @@ class RemoteNotes:
             StoreError: also if the connection broke before the server said whether there was.
         """
         return bool(self._backend.line.ask(wire.Create(check_key(key), bytes(item))))
-
-    def delete(self, key: str) -> None:
-        self.delete_many((key,))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return listed(self._backend, "meta", check_prefix(prefix))
@@ -260,33 +253,15 @@ _MANY_CALLS = 500  # keys in a request
 _UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
 
 
-class Sent(NamedTuple):
-    """An envelope, with its blobs where they came with it."""
-
-    codec: str
-    payload: bytes | memoryview | None
-    blobs: tuple[Blob, ...]
-    signature: bytes
-    contents: Sequence[bytes] | None = None
-
-
-class Found(NamedTuple):
-    """What a fetch finds."""
-
-    body: Body
-    envelope: Sent | None
-    exact: bool = False
-    """No memory tier stands before it: a server can't tell that something has changed."""
-
-
-class RemoteBackend:
+class RemoteBackend(Backend):
     """What a server keeps.
 
     Args:
         line: what reaches it.
     """
 
-    words = None
+    claims = True
+    fetches_many = True
 
     def __init__(self, line: Any, trusts: Any) -> None:
         self.line = line
@@ -306,7 +281,7 @@ class RemoteBackend:
 
     # -- one trip ---------------------------------------------------------------------------------
 
-    def fetch(self, key: bytes) -> Found | None:
+    def fetch(self, key: bytes) -> Lookup | None:
         """The call under a key and its result's envelope, verified.
 
         Raises:
@@ -315,7 +290,7 @@ class RemoteBackend:
         """
         return self._read(self._rows(wire.Fetch([key], ROOM))[0])
 
-    def claim(self, key: bytes) -> Found | None:
+    def claim(self, key: bytes) -> Lookup | None:
         """`fetch`, for a caller who computes what is not there: the lease comes with the answer."""
         self.locks.unclaimed()
         (row,) = self._rows(wire.Fetch([key], ROOM, lease=True))
@@ -323,13 +298,13 @@ class RemoteBackend:
             self.locks.granted(key)
         return self._read(row)
 
-    def glance(self, key: bytes) -> Found | None:
+    def glance(self, key: bytes) -> Lookup | None:
         """What is near: nothing."""
 
-    def fetch_many(self, keys: Iterable[bytes]) -> dict[bytes, Found]:
+    def fetch_many(self, keys: Iterable[bytes]) -> dict[bytes, Lookup]:
         """What `fetch` gives, of those that are there, in a trip for each few hundred."""
         wanted = list(dict.fromkeys(keys))
-        found: dict[bytes, Found] = {}
+        found: dict[bytes, Lookup] = {}
         for at in range(0, len(wanted), _MANY_CALLS):
             some = wanted[at : at + _MANY_CALLS]
             for key, row in zip(some, self._rows(wire.Fetch(some, 4 * ROOM)), strict=True):
@@ -345,7 +320,7 @@ class RemoteBackend:
             raise WireError(f"{self.line.where}: an answer of other keys than were asked for")
         return rows
 
-    def _read(self, row: Row) -> Found | None:
+    def _read(self, row: Row) -> Lookup | None:
         if row.damaged is not None:
             raise DamagedValue(row.damaged)
         if row.body is None:
@@ -355,16 +330,16 @@ class RemoteBackend:
         except _UNREADABLE as error:
             raise WireError(f"{self.line.where}: a row that can't be read") from error
         if row.envelope is None:
-            return Found(body, None)
+            return Lookup(body, None)
         envelope = Envelope.unpack(row.envelope)
         if row.blobs is not None and len(row.blobs) != len(envelope.blobs):
             raise WireError(f"{self.line.where}: blobs that do not fit their envelope")
-        return Found(body, self.trusted(body.result, envelope)._replace(contents=row.blobs))
+        return Lookup(body, self.trusted(body.result, envelope)._replace(source=row.blobs))
 
-    def trusted(self, digest: bytes, envelope: Envelope) -> Sent:
+    def trusted(self, digest: bytes, envelope: Envelope) -> Envelope:
         """An envelope, with the codec by which it may be decoded here."""
         codec = self._trusts.codec(digest, envelope)
-        return Sent(codec, envelope.payload, envelope.blobs, envelope.signature)
+        return envelope._replace(codec=codec)
 
     def load(self, envelope: Any) -> tuple[Buffer, Sequence[Buffer]]:
         """Payload and buffers of an envelope, verified and free to be changed.
@@ -380,7 +355,7 @@ class RemoteBackend:
         return self._near.load(envelope, self._load)
 
     def _load(self, envelope: Any) -> tuple[Buffer, list[Buffer]]:
-        sent = envelope.contents if isinstance(envelope, Sent) else None
+        sent = envelope.source
         buffers: list[Any] = []
         for i, blob in enumerate(envelope.blobs):
             try:
@@ -455,8 +430,6 @@ class RemoteBackend:
         try:
             parts = self.parts(wire.Find(write_query(query)))
         except Uncarried:
-            from wellkept.stores.backend import scan  # few have need of it
-
             return scan(self.calls, query)
         return (call for _, call in records(parts) if isinstance(call, Call))
 
@@ -475,15 +448,6 @@ class RemoteBackend:
     def hold(self, limit: int) -> None:
         """Hold large blobs in memory, up to `limit` bytes."""
         self._near = Near(limit) if limit else None
-
-    def token(self) -> None:
-        """A server can't tell that something has changed."""
-
-    def listen(self, told: Callable[[], None]) -> None:
-        """`words` never change."""
-
-    def stale(self) -> bool:
-        return False
 
     def collect(self, grace: float, dry_run: bool) -> tuple[int, int]:
         """See `Cache.gc`: items and bytes. Takes the right to administer."""

@@ -281,7 +281,7 @@ def of_looks(looks: Sequence[Look]) -> list[Cause]:
 
 def of_the_cache(cache: Cache) -> list[Cause]:
     """Whether it takes no results at all."""
-    if not getattr(cache.backend, "writable", True):
+    if not cache.backend.writable:
         return [Cause("read-only", f"{cache} is read-only: what is computed is not kept in it")]
     if all(_is_void(layer.backend) for layer in layers(cache)):
         return [Cause("void", f"{cache} keeps nothing")]
@@ -289,8 +289,10 @@ def of_the_cache(cache: Cache) -> list[Cause]:
 
 
 def _is_void(backend: Any) -> bool:
-    store = getattr(backend, "values", None)
-    while (held := getattr(store, "items", None) or getattr(store, "store", None)) is not None:
+    if not backend.byte_stores:
+        return False
+    store = backend.byte_stores[1]
+    while (held := getattr(store, "store", None)) is not None:
         store = held
     return isinstance(store, Void)
 

@@ -82,8 +82,7 @@ def links_of(cache: Cache) -> Links:
     Raises:
         StoreError: the store can't be read.
     """
-    ability = getattr(cache.backend.calls, "related", None)
-    found: Links | None = None if ability is None else ability()
+    found: Links | None = cache.backend.related()
     return _Read(cache) if found is None else found
 
 

@@ -25,7 +25,7 @@ from wellkept.runs.recorder import LEAVES
 from wellkept.stores.base import get_many
 from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.query_sql import peek
+from wellkept.stores.views import FilteredView
 
 _VERIFIED = 1 << 26
 """Bytes of a result's blobs up to which they are read; of larger ones it is only seen that they are
@@ -53,9 +53,7 @@ class Layer(NamedTuple):
         Raises:
             StoreError: the place can't be read.
         """
-        return (
-            call for call in peek(self.backend, query) if all(fits(call) for fits in self.where)
-        )
+        return (call for call in self.backend.peek(query) if all(fits(call) for fits in self.where))
 
 
 class Look(NamedTuple):
@@ -78,13 +76,13 @@ def layers(cache: Cache) -> list[Layer]:
 
 
 def _layers(backend: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:
-    while not hasattr(backend, "backends"):
-        beneath = getattr(backend, "backend", None)
+    while not backend.backends:
+        beneath = backend.backend
         if beneath is None:
             yield Layer(name, backend, where)
             return
-        if (fits := getattr(backend, "where", None)) is not None:
-            where = (*where, fits)
+        if isinstance(backend, FilteredView):
+            where = (*where, backend.where)
         backend = beneath
     for part in backend.backends:
         yield from _layers(part, backend._names.get(id(part), name), where)

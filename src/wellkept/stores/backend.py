@@ -1,39 +1,79 @@
-"""The interface of what a cache keeps its records in, and what lies beneath a backend made of another."""
+"""Where a cache keeps its records: one base class, whose optional abilities are methods with defaults.
+
+A backend gives `calls`, `values`, `notes`, `locks`, `fetch`, `load` and `commit`. All else has a default
+that is right, if slow; a backend overrides what it can do in fewer trips.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from wellkept.codecs import Envelope
 from wellkept.conditions import Query, order_of
 from wellkept.errors import DecodeError, StoreError
 from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Store
 from wellkept.stores.notes import Notes
+from wellkept.stores.record_format import Body
+
+Token = tuple[int, int]
+"""Differs after any commit by any process."""
 
 
-def each_call(calls: Store[Call]) -> Iterator[tuple[str, Call | None]]:
+class Lookup(NamedTuple):
+    """What is under a key: the call's verified body, and the verified envelope of its result if that is
+    kept."""
+
+    body: Body
+    envelope: Envelope | None
+    exact: bool = False
+    """Whether a change of it would show in the backend's `token`."""
+
+
+class CallStore:
+    """The calls of a backend, as a `Store[Call]`."""
+
+    def get(self, key: str) -> Call | None:
+        """Return the record, or None."""
+        raise NotImplementedError
+
+    def put(self, key: str, item: Call) -> None:
+        """Change a record, whose result must be kept already."""
+        raise NotImplementedError
+
+    def delete(self, key: str) -> None:
+        """Forget the record."""
+        raise NotImplementedError
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Return the keys that begin with `prefix`, each once."""
+        raise NotImplementedError
+
+    def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
+        """Return every key and its record (of a damaged one the error)."""
+        # Listed first: the caller may delete some on the way.
+        for key in list(self.keys()):
+            try:
+                call = self.get(key)
+            except DecodeError as error:
+                yield key, error
+            else:
+                if call is not None:
+                    yield key, call
+
+
+def each_call(calls: CallStore) -> Iterator[tuple[str, Call | None]]:
     """Every key and its record (None: it is damaged), in as few trips as the store can."""
-    from wellkept.stores.byte_store import CodedCalls  # most caches need none of it
-
-    pairs = calls.all if isinstance(calls, CodedCalls) else getattr(calls, "pairs", None)
-    if pairs is not None:
-        for key, found in pairs():
-            yield key, found if isinstance(found, Call) else None
-        return
-    for key in list(calls.keys()):
-        try:
-            call = calls.get(key)
-        except DecodeError:
-            yield key, None
-        else:
-            if call is not None:
-                yield key, call
+    for key, found in calls.pairs():
+        yield key, found if isinstance(found, Call) else None
 
 
-def scan(calls: Store[Call], query: Query) -> Iterator[Call]:
+def scan(calls: CallStore, query: Query) -> Iterator[Call]:
     """The calls that fit, in the order asked for; damaged ones are left out."""
     fitting = (call for _, call in each_call(calls) if call is not None and query(call))
     return ordered(fitting, query)
@@ -49,49 +89,150 @@ def ordered(calls: Iterable[Call], query: Query) -> Iterator[Call]:
     yield from islice(best(limit, calls, key=lambda call: order_of(order, call)), limit)
 
 
-class Backend(Protocol):
-    """What a cache needs of what its records live in: the embedded store, or a byte store."""
+class Backend:
+    """Holds calls, values and notes, and gives leases."""
 
-    @property
-    def words(self) -> Any: ...
-    @property
-    def locks(self) -> Any: ...
-    @property
-    def calls(self) -> Store[Call]: ...
-    @property
-    def values(self) -> Store[Value]: ...
-    @property
-    def notes(self) -> Notes: ...
+    calls: CallStore
+    values: Store[Value]
+    notes: Notes
+    locks: Any
+    writable: bool | property = True
+    """Whether anything is written to it."""
+    backend: Backend | None = None
+    """What lies beneath one that shows another in another way."""
+    backends: Sequence[Backend] = ()
+    """The tiers of one that is made of several, the nearest first."""
+    claims = False
+    """Whether what is asked is far away, or some of it: then a lease can come with the answer."""
+    fetches_many = False
+    """Whether `fetch_many` takes fewer trips than a `fetch` each."""
+    root: Path | None = None
+    """The directory that it has to itself."""
+    byte_stores: Sequence[Store[bytes]] = ()
+    """The stores of bytes that it is made of: the one with the calls, and the one with the values."""
+
+    # -- one trip ---------------------------------------------------------------------------------
+
+    def fetch(self, key: bytes) -> Lookup | None:
+        """Return what is under a key.
+
+        Raises:
+            DamagedValue: it is damaged.
+            StoreError: the backend can't be read.
+        """
+        raise NotImplementedError
+
+    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Lookup]:
+        """Return what is under those keys that have a call. One that is damaged is left out: `fetch`
+        tells of it.
+        """
+        found = {}
+        for key in keys:
+            with suppress(DecodeError):
+                row = self.fetch(key)
+                if row is not None:
+                    found[key] = row
+        return found
+
+    def claim(self, key: bytes) -> Lookup | None:
+        """`fetch`, for a caller who computes what is not there: the lease may come with the answer."""
+        return self.fetch(key)
+
+    def glance(self, key: bytes) -> Lookup | None:
+        """`fetch`, but only what is near."""
+        return self.fetch(key)
+
+    def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
+        """Return the payload and the buffers of an envelope, verified.
+
+        Raises:
+            DamagedValue: a blob is missing or damaged.
+            StoreError: one can't be read.
+        """
+        raise NotImplementedError
+
+    def commit(
+        self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None
+    ) -> tuple[Any, Body, Envelope] | None:
+        """Keep a call and its result, and add to the counts of uses.
+
+        Returns the tokens before and after, and what a fetch would now find; None where a memory tier
+        can't follow.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        raise NotImplementedError
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Add to the counts of uses."""
+        raise NotImplementedError
+
+    # -- finding ----------------------------------------------------------------------------------
+
     def find(self, query: Query) -> Iterator[Call]:
-        """The calls that fit, in the order that is asked for."""
-        ...
+        """Return the calls that fit, in the order that is asked for."""
+        return scan(self.calls, query)
+
+    def peek(self, query: Query) -> Iterator[Call]:
+        """`find`, without writing anything, such as an index that is brought up to date."""
+        return self.find(query)
 
     def found(self, query: Query) -> int | None:
-        """How many calls fit; None where records must be read to tell."""
-        ...
+        """Return how many calls fit; None where records must be read to tell."""
+        return None
 
-    def fetch(self, key: bytes) -> Any: ...
-    def load(self, envelope: Any) -> tuple[Buffer, Sequence[Buffer]]: ...
-    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = ...) -> Any: ...
-    def count(self, uses: Mapping[bytes, int]) -> None: ...
-    def token(self) -> tuple[int, int] | None: ...
-    def listen(self, told: Callable[[], None]) -> None: ...
-    def stale(self) -> bool: ...
-    def close(self) -> None: ...
+    def table(self, query: Query) -> Any:
+        """Return the calls that fit as columns; None where records must be read."""
+        return None
+
+    def related(self) -> Any:
+        """Return what finds calls by each other; None where records must be read."""
+        return None
+
+    # -- currency ---------------------------------------------------------------------------------
+
+    @property
+    def words(self) -> memoryview | None:
+        """What a memory tier watches: see `WalIndex`. None: there is nothing to watch."""
+        return None
+
+    def token(self) -> Token | None:
+        """Return what differs after any commit by any process; None where that can't be seen."""
+        return None
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Have `told` called whenever `words` has become another, or none."""
+
+    def stale(self) -> bool:
+        """Whether what it is kept in was removed or replaced under us."""
+        return False
+
+    # -- the whole --------------------------------------------------------------------------------
+
+    def sign(self, trusts: Any) -> None:
+        """Sign what is kept, and believe only signatures that `trusts` does; see
+        `wellkept.stores.keyring.Trusts`. A server's results are signed anyhow.
+        """
+
+    def hold(self, limit: int) -> None:
+        """Hold large blobs in memory, up to `limit` bytes, if the backend is far and has none mapped."""
+
+    def close(self) -> None:
+        """Let go of what is open; it opens again when it is used."""
 
 
-def inner(backend: Any, *, write: bool) -> Any:
+def inner(backend: Backend, *, write: bool) -> Any:
     """Return the backend at the bottom of derived ones.
 
     Raises:
         StoreError: it is to be written, and one of them is not written to.
     """
     while True:
-        if write and not getattr(backend, "writable", True):
+        if write and not backend.writable:
             raise StoreError(
                 "this cache is only read from; do that with the cache it was made from"
             )
-        beneath = getattr(backend, "backend", None)
-        if beneath is None:
+        if backend.backend is None:
             return backend
-        backend = beneath
+        backend = backend.backend

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.codecs.compression import decompress, is_plain
@@ -19,6 +19,7 @@ from wellkept.errors import DamagedValue, DecodeError, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer, Call, Digest, Value
+from wellkept.stores.backend import Backend, CallStore, Lookup
 from wellkept.stores.base import Creates, Replaces, Store, delete_many, get_many, put_many
 from wellkept.stores.callterms import terms_of
 from wellkept.stores.lease_records import locks_for
@@ -107,7 +108,7 @@ _PAGE = 200  # records that are read at once
 _VERIFIED = 100_000  # blobs whose stamps are remembered
 
 
-class CodedCalls:
+class CodedCalls(CallStore):
     """The calls of a medium, as a `Store[Call]`.
 
     Args:
@@ -127,7 +128,7 @@ class CodedCalls:
         item = found.get(call)
         return None if item is None else unpack_call(key, item, found.get(counted))
 
-    def all(self) -> Iterator[tuple[str, Call | DecodeError]]:
+    def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
         """Every key and its record (of a damaged one the error), many in one trip."""
         keys = self.keys()
         while some := list(islice(keys, _PAGE)):
@@ -354,16 +355,7 @@ _TRIES = 5
 _UNPACKED = 2000  # items in memory whose parts are remembered
 
 
-class Held(NamedTuple):
-    """What a fetch finds: the call's body, and its encoded result if that is kept."""
-
-    body: Body
-    envelope: Envelope | None
-    exact: bool = False
-    """No memory tier stands before a medium: its `words` tell nothing."""
-
-
-class Medium:
+class Medium(Backend):
     """Calls in one store of bytes, values in the same or another.
 
     Args:
@@ -372,11 +364,13 @@ class Medium:
         locks: leases; by default what the medium allows.
     """
 
-    words: memoryview | None = None
+    fetches_many = True
     trusts: Any = None
     """Who signs what is kept, and whose signatures are believed: `wellkept.stores.keyring.Trusts`. None: who
-    can write to the medium is trusted.
+    can write there is trusted.
     """
+    values: CodedValues
+    calls: CodedCalls
 
     def __init__(
         self,
@@ -393,12 +387,13 @@ class Medium:
         self.values = CodedValues(items, calls)
         self.codec = self.values.codec
         self.calls = CodedCalls(calls, self.values.envelope)
+        self.byte_stores = calls, items
         self.notes = ItemNotes(calls)
         self.locks = locks_for(calls) if locks is None else locks
         self._near: Near | None = None
-        self._unpacked: dict[bytes, tuple[bytes, Held]] = {}
+        self._unpacked: dict[bytes, tuple[bytes, Lookup]] = {}
 
-    def fetch(self, key: bytes) -> Held | None:
+    def fetch(self, key: bytes) -> Lookup | None:
         """The call under a key and its result's envelope, verified.
 
         Raises:
@@ -423,17 +418,17 @@ class Medium:
         ):  # which gives the same bytes, the object, each time
             if len(self._unpacked) >= _UNPACKED:
                 self._unpacked.clear()
-            self._unpacked[key] = item, Held(body, envelope)
-        return Held(body, envelope)
+            self._unpacked[key] = item, Lookup(body, envelope)
+        return Lookup(body, envelope)
 
-    def _trusted(self, item: bytes, body: Body, envelope: Envelope | None) -> Held:
+    def _trusted(self, item: bytes, body: Body, envelope: Envelope | None) -> Lookup:
         """What was found, with the codec by which it may be decoded; raises as `fetch`."""
         if envelope is None and (name := value_key(bytes(item))):
             own = self.values.items.get(name)
             envelope = None if own is None else Envelope.unpack(unseal(body.result, bytes(own)))
-        return Held(body, None if envelope is None else self.trusts.read(body.result, envelope))
+        return Lookup(body, None if envelope is None else self.trusts.read(body.result, envelope))
 
-    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Held]:
+    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Lookup]:
         """What is under those keys that have a call, in two trips where the medium has `get_many`.
 
         One whose item is damaged is left out: `fetch` tells of it.
@@ -442,7 +437,7 @@ class Medium:
             StoreError: the medium can't be read.
         """
         names = {f"calls/{key.hex()}": key for key in keys}
-        found: dict[bytes, Held] = {}
+        found: dict[bytes, Lookup] = {}
         apart: dict[str, list[tuple[bytes, Body]]] = {}
         for name, item in get_many(self.calls.items, names).items():
             key = names[name]
@@ -450,7 +445,7 @@ class Medium:
                 body, envelope, _ = unpack_body(key, item)
                 if envelope is not None and self.trusts is not None:
                     envelope = self.trusts.read(body.result, envelope)
-                found[key] = Held(body, envelope)
+                found[key] = Lookup(body, envelope)
                 if envelope is None and (own := value_key(bytes(item))):
                     apart.setdefault(own, []).append((key, body))
         for name, item in (get_many(self.values.items, apart) if apart else {}).items():
@@ -462,7 +457,7 @@ class Medium:
                 except DecodeError:
                     del found[key]
                 else:
-                    found[key] = Held(body, envelope)
+                    found[key] = Lookup(body, envelope)
         return found
 
     def find(self, query: Query) -> Iterator[Call]:
@@ -471,13 +466,13 @@ class Medium:
 
         return find(self.calls, query)
 
-    def found(self, query: Query) -> int | None:
-        """Nothing is counted."""
-
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         if self._near is None or not envelope.blobs:
             return self.values.load(envelope)
         return self._near.load(envelope, self.values.load)
+
+    def sign(self, trusts: Any) -> None:
+        self.trusts = self.values.trusts = trusts
 
     def hold(self, limit: int) -> None:
         """Hold large blobs in memory, up to `limit` bytes, if the medium can't map them."""
@@ -535,12 +530,6 @@ class Medium:
         """Differs after any commit by any process; None where the medium can't tell."""
         asked = getattr(self.calls.items, "token", None)
         return None if asked is None else asked()
-
-    def listen(self, told: Callable[[], None]) -> None:
-        """`words` never change."""
-
-    def stale(self) -> bool:
-        return False
 
     def close(self) -> None:
         if hasattr(self.locks, "close"):

@@ -13,12 +13,13 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Metadata, Value
+from wellkept.stores.backend import Backend, Lookup, scan
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.index_tables import make
 from wellkept.stores.lease_records import NetworkLocks
@@ -39,9 +40,7 @@ from wellkept.stores.sqlite_file import Database, Token
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
-    from wellkept.stores.query_sql import Table
-
-__all__ = ["Embedded", "Row"]
+    from wellkept.stores.query_sql import Related, Table
 
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This file marks a cache directory made by kept. See https://bford.info/cachedir/
@@ -49,16 +48,7 @@ _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 _FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.value WHERE c.id = ?'
 
 
-class Row(NamedTuple):
-    """What one statement fetches: a verified body, and the verified envelope of the result if kept."""
-
-    body: Body
-    envelope: Envelope | None
-    exact: bool = True
-    """Whether a change of it would show in `Embedded.token`."""
-
-
-class Embedded:
+class Embedded(Backend):
     """A directory that holds calls and values.
 
     Args:
@@ -76,8 +66,11 @@ class Embedded:
 
     trusts: Any = None
     """Who signs what is kept, and whose signatures are believed: `wellkept.stores.keyring.Trusts`. None: who
-    can write to the directory is trusted.
+    can write there is trusted.
     """
+    root: Path
+    calls: Calls
+    values: Values
 
     def __init__(
         self,
@@ -120,7 +113,7 @@ class Embedded:
 
     # -- one trip ---------------------------------------------------------------------------------
 
-    def fetch(self, key: bytes) -> Row | None:
+    def fetch(self, key: bytes) -> Lookup | None:
         """The call under a key and its result's envelope, both verified, in one statement.
 
         Raises:
@@ -136,12 +129,12 @@ class Embedded:
         if len(content) > BODY_SIZE:
             envelope = Envelope.unpack(content[BODY_SIZE:])
         elif head is None:
-            return Row(body, None)
+            return Lookup(body, None, True)
         else:
             envelope = Envelope.unpack(unseal(body.result, head))
-        return Row(
-            body, envelope if self.trusts is None else self.trusts.read(body.result, envelope)
-        )
+        if self.trusts is not None:
+            envelope = self.trusts.read(body.result, envelope)
+        return Lookup(body, envelope, True)
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit, in the order that is asked for, read as they are asked for.
@@ -149,10 +142,10 @@ class Embedded:
         Raises:
             StoreError: the index can't be read, or what queries go by not be brought up to date.
         """
-        from wellkept.stores import backend, query_sql  # who only calls has no need of them
+        from wellkept.stores import query_sql  # who only calls has no need of it
 
         current = self.listing.current()
-        return query_sql.find(self, query) if current else backend.scan(self.calls, query)
+        return query_sql.find(self, query) if current else scan(self.calls, query)
 
     def found(self, query: Query) -> int | None:
         """How many calls fit, as the index has it; None where records must be read to tell. Raises
@@ -167,6 +160,18 @@ class Embedded:
         from wellkept.stores import query_sql  # as above
 
         return query_sql.table(self, query) if self.listing.current() else None
+
+    def peek(self, query: Query) -> Iterator[Call]:
+        """`find`, which leaves what queries go by as it is. Raises as `find`."""
+        from wellkept.stores import query_sql  # as above
+
+        return query_sql.peek(self, query)
+
+    def related(self) -> Related | None:
+        """What finds calls by each other; see `query_sql.related`."""
+        from wellkept.stores import query_sql  # as above
+
+        return query_sql.related(self)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         """The payload and buffers of an envelope, verified.
@@ -303,6 +308,9 @@ class Embedded:
         if not self.database.readonly:
             with self.database.writing() as c:
                 _count(c, uses)
+
+    def sign(self, trusts: Any) -> None:
+        self.trusts = trusts
 
     def _rolled_back(self) -> None:
         self._functions.clear()

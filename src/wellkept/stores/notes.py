@@ -7,14 +7,12 @@ None, and may be created anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from wellkept.errors import DamagedValue, StoreError
+from wellkept.errors import DamagedValue
 from wellkept.records import Buffer
 from wellkept.stores.base import (
     Creates,
-    Many,
     Store,
     check_key,
     check_prefix,
@@ -26,26 +24,51 @@ from wellkept.stores.record_format import sealed_note, unsealed_note
 
 if TYPE_CHECKING:
     from wellkept.stores.sqlite_file import Database
-    from wellkept.stores.stack import Layers
-
-__all__ = [
-    "IndexNotes",
-    "ItemNotes",
-    "LayeredNotes",
-    "Notes",
-    "has_table",
-    "sealed_note",
-    "unsealed_note",
-]
 
 _SOME = 500  # keys in a statement
 
 
-class Notes(Store[bytes], Creates[bytes], Many, Protocol):
-    """What every place has as `notes`. `create` is atomic where the medium's is."""
+class Notes:
+    """What every backend has as `notes`: a `Store[bytes]` that takes many in one trip."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the note, or None."""
+        return self.get_many((key,)).get(key)
+
+    def put(self, key: str, item: Buffer) -> None:
+        """Keep the note, in place of what was under the key."""
+        self.put_many({key: item})
+
+    def create(self, key: str, item: Buffer) -> bool:
+        """Keep the note if there is none; whether there was none. Atomic where the medium can create."""
+        raise NotImplementedError
+
+    def delete(self, key: str) -> None:
+        """Forget the note."""
+        self.delete_many((key,))
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Return the keys that begin with `prefix`, each once."""
+        raise NotImplementedError
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return the notes that are there, by key."""
+        raise NotImplementedError
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        """Keep each note."""
+        raise NotImplementedError
+
+    def put_unheard(self, items: Mapping[str, Buffer]) -> None:
+        """Keep each note, and need not wait to hear of it: before anything that is asked later."""
+        self.put_many(items)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Forget each note."""
+        raise NotImplementedError
 
 
-class IndexNotes:
+class IndexNotes(Notes):
     """The notes of an embedded store: rows of its index.
 
     Args:
@@ -56,12 +79,6 @@ class IndexNotes:
         self._database = database
         self._noted = noted
 
-    def get(self, key: str) -> bytes | None:
-        return self.get_many((key,)).get(key)
-
-    def put(self, key: str, item: Buffer) -> None:
-        self.put_many({key: item})
-
     def create(self, key: str, item: Buffer) -> bool:
         """Keep the note if there is none; whether there was none."""
         stored = sealed_note(key, item)
@@ -71,9 +88,6 @@ class IndexNotes:
                 return False
             c.execute("INSERT OR REPLACE INTO notes VALUES (?,?)", (key, stored))
             return True
-
-    def delete(self, key: str) -> None:
-        self.delete_many((key,))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         after = f"{check_prefix(prefix)}\x7f"  # keys are ASCII
@@ -114,7 +128,7 @@ def has_table(database: Database, name: str) -> bool:
     return any(True for _ in database.rows(query, name))
 
 
-class ItemNotes:
+class ItemNotes(Notes):
     """The notes of a medium: its items under `notes/`."""
 
     def __init__(self, items: Store[bytes]) -> None:
@@ -161,83 +175,6 @@ class ItemNotes:
 
     def delete_many(self, keys: Iterable[str]) -> None:
         delete_many(self._items, [f"notes/{check_key(key)}" for key in keys])
-
-
-class LayeredNotes:
-    """The notes of several places: read near to far, written where calls are written."""
-
-    def __init__(self, layers: Layers) -> None:
-        self._layers = layers
-
-    def get(self, key: str) -> bytes | None:
-        for backend in self._layers.backends:
-            found: bytes | None = self._layers.ask(
-                backend,
-                lambda backend=backend: backend.notes.get(key),  # type: ignore[misc]  # bound now
-            )
-            if found is not None:
-                return found
-        return None
-
-    def put(self, key: str, item: Buffer) -> None:
-        self.put_many({key: item})
-
-    def create(self, key: str, item: Buffer) -> bool:
-        """Decided by the farthest place that is written to and answers, where others meet us."""
-        written = self._written()
-        for backend in reversed(written):
-            made = self._layers.ask(
-                backend,
-                lambda backend=backend: backend.notes.create(key, item),  # type: ignore[misc]  # bound now
-            )
-            if made is None:
-                continue
-            if made:
-                for other in written:
-                    if other is not backend:
-                        self._layers.ask(other, lambda other=other: other.notes.put(key, item))  # type: ignore[misc]  # bound now
-            return bool(made)
-        raise StoreError(f"can't create the note {key}: no place answers")
-
-    def delete(self, key: str) -> None:
-        self.delete_many((key,))
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        seen: set[str] = set()
-        for backend in self._layers.backends:
-            listed = partial(backend.notes.keys, prefix)
-            for key in self._layers.ask(backend, lambda listed=listed: list(listed())) or ():  # type: ignore[misc]  # bound now
-                if key not in seen:
-                    seen.add(key)
-                    yield key
-
-    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        wanted = list(keys)
-        found: dict[str, bytes] = {}
-        for backend in self._layers.backends:
-            left = [key for key in wanted if key not in found]
-            if left:
-                more = self._layers.ask(
-                    backend,
-                    lambda backend=backend, left=left: backend.notes.get_many(left),  # type: ignore[misc]  # bound now
-                )
-                found.update(more or {})
-        return found
-
-    def put_many(self, items: Mapping[str, Buffer]) -> None:
-        for backend in self._written():
-            self._layers.ask(backend, lambda backend=backend: backend.notes.put_many(items))  # type: ignore[misc]  # bound now
-
-    def delete_many(self, keys: Iterable[str]) -> None:
-        gone = list(keys)
-        self._written()
-        for backend in self._layers.backends:
-            self._layers.ask(backend, lambda backend=backend: backend.notes.delete_many(gone))  # type: ignore[misc]  # bound now
-
-    def _written(self) -> list[Any]:
-        if not self._layers._written:
-            raise StoreError("a pool of caches is written to nowhere")
-        return list(self._layers._written)
 
 
 def _pages(keys: Iterable[str]) -> Iterator[list[str]]:

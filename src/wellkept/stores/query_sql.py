@@ -686,7 +686,7 @@ def _sort(made: Table, query: Query) -> None:
         column[:] = [column[i] for i in rows]
 
 
-def peek(backend: Any, query: Query) -> Iterator[Call]:
+def peek(store: Embedded, query: Query) -> Iterator[Call]:
     """The calls that fit, in the order that is asked for, as `place.find` gives them.
 
     Args:
@@ -695,13 +695,11 @@ def peek(backend: Any, query: Query) -> Iterator[Call]:
     Raises:
         StoreError: the place can't be read.
     """
-    if not isinstance(backend, Embedded):
-        return iter(backend.find(query))
-    late = backend.listing.lacking()
+    late = store.listing.lacking()
     if late is None:  # no query has made the tables yet
-        return scan(backend.calls, query)
-    found = find(backend, query)
-    return found if not late else ordered(_once(chain(_late(backend, late, query), found)), query)
+        return scan(store.calls, query)
+    found = find(store, query)
+    return found if not late else ordered(_once(chain(_late(store, late, query), found)), query)
 
 
 def _late(store: Embedded, rows: list[int], query: Query) -> Iterator[Call]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from wellkept.codecs import Envelope
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.records import Call, Digest, Value
+from wellkept.stores.backend import CallStore
 from wellkept.stores.index_tables import call_row
 from wellkept.stores.record_format import BODY_SIZE, Body, rowid, seal, unseal
 from wellkept.stores.sqlite_file import Database
 
 if TYPE_CHECKING:
     from wellkept.stores.embedded import Embedded
-    from wellkept.stores.query_sql import Related
 
 __all__ = ["CALL", "Calls", "Values", "between", "keys_of", "put_value"]
 
@@ -24,7 +24,7 @@ CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses,
 LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
 
 
-class Calls:
+class Calls(CallStore):
     """The calls of an embedded store, as a `Store[Call]`."""
 
     def __init__(self, store: Embedded) -> None:
@@ -69,12 +69,6 @@ class Calls:
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return keys_of(self._store.database, "SELECT key FROM calls", "id", prefix)
-
-    def related(self) -> Related | None:
-        """What finds calls by each other; see `query_sql.related`."""
-        from wellkept.stores import query_sql  # who only calls has no need of it
-
-        return query_sql.related(self._store)
 
     def all(self) -> Iterator[Call | DamagedValue]:
         """Every record, in one pass; a damaged one as the error."""

@@ -10,13 +10,17 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from wellkept.codecs import Envelope
 from wellkept.errors import DecodeError, StoreError, tell
 from wellkept.records import Buffer, Call, Value
-from wellkept.stores.base import Store
+from wellkept.stores.backend import Backend, CallStore, Lookup, ordered
+from wellkept.stores.base import (
+    Store,
+)
 from wellkept.stores.layerlocks import LayerLocks
-from wellkept.stores.notes import LayeredNotes
+from wellkept.stores.notes import Notes
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -28,27 +32,7 @@ PAUSE = 10.0
 """Seconds for which a place that did not answer is not asked again."""
 
 
-class Held(NamedTuple):
-    """An envelope, and the place that can load it."""
-
-    codec: str
-    payload: bytes | memoryview | None
-    blobs: Sequence[Any]
-    backend: Any
-    envelope: Any
-    signature: bytes = b""
-
-
-class Found(NamedTuple):
-    """What a fetch finds."""
-
-    body: Any
-    envelope: Held | None
-    exact: bool = True
-    """Whether the near place has it too, whose changes can be seen."""
-
-
-class Layers:
+class Layers(Backend):
     """A place made of places, the nearest first.
 
     Args:
@@ -56,6 +40,9 @@ class Layers:
         write: `"first"`, `"all"`, `"none"`, or `"behind"`: the first at once, the others later.
         names: how each is called in a warning.
     """
+
+    claims = True
+    fetches_many = True
 
     def __init__(self, backends: Sequence[Any], write: str, names: Sequence[str]) -> None:
         self.backends = list(backends)
@@ -65,7 +52,7 @@ class Layers:
         self._written = {"first": near, "all": self.backends, "none": [], "behind": near}[write]
         self._names = {id(backend): name for backend, name in zip(backends, names, strict=True)}
         self._down: dict[int, float] = {}
-        self.calls: Store[Call] = Union(self, "calls")
+        self.calls = UnionCalls(self, "calls")
         self.values: Store[Value] = Union(self, "values")
         self.notes = LayeredNotes(self)
         self.locks = LayerLocks(self)
@@ -78,7 +65,7 @@ class Layers:
                 self.behind.append(Behind(self.near, self._names[id(far)], deliver))
 
     @property
-    def writable(self) -> bool:
+    def writable(self) -> bool:  # type: ignore[override]  # it may be a pool
         return bool(self._written)
 
     # -- asking a place ---------------------------------------------------------------------------
@@ -116,7 +103,7 @@ class Layers:
 
     # -- one trip ---------------------------------------------------------------------------------
 
-    def fetch(self, key: bytes) -> Found | None:
+    def fetch(self, key: bytes) -> Lookup | None:
         """The nearest that has the call with its result; the places before it get it too.
 
         Raises:
@@ -124,28 +111,24 @@ class Layers:
         """
         return self._fetch(key, None)
 
-    def claim(self, key: bytes) -> Found | None:
+    def claim(self, key: bytes) -> Lookup | None:
         """`fetch`, for who computes what is not there: the farthest that is written to gives its
         lease with the answer, if it can.
         """
         return self._fetch(key, self.locks.far)
 
-    def glance(self, key: bytes) -> Found | None:
+    def glance(self, key: bytes) -> Lookup | None:
         """What is near."""
         row = self.near.fetch(key)
         return None if row is None or row.envelope is None else _found(row, self.near, exact=True)
 
-    def _fetch(self, key: bytes, claimed: Any) -> Found | None:
+    def _fetch(self, key: bytes, claimed: Any) -> Lookup | None:
         record, trouble = None, None
         for behind in self.behind:
             behind.begin()
         for i, backend in enumerate(self.backends):
             try:
-                look = (
-                    getattr(backend, "claim", backend.fetch)
-                    if backend is claimed
-                    else backend.fetch
-                )
+                look = backend.claim if backend is claimed else backend.fetch
                 row = self.ask(backend, lambda look=look: look(key))  # type: ignore[misc]  # bound now
                 if row is not None and row.envelope is not None:
                     if i and self._written:
@@ -157,20 +140,19 @@ class Layers:
             record = record if record is not None else row
         if record is None and trouble is not None:
             raise trouble
-        return None if record is None else Found(record.body, None)
+        return None if record is None else Lookup(record.body, None)
 
-    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Found]:
+    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Lookup]:
         """The same for many keys: each place is asked once for what the nearer ones have not."""
-        found: dict[bytes, Found] = {}
+        found: dict[bytes, Lookup] = {}
         for i, backend in enumerate(self.backends):
             left = [key for key in keys if key not in found]
-            many = getattr(backend, "fetch_many", None) or _one_by_one(backend)
-            for key, row in (self.ask(backend, partial(many, left)) or {}).items():
+            for key, row in (self.ask(backend, partial(backend.fetch_many, left)) or {}).items():
                 source = backend
                 if row.envelope is not None:
                     if i and self._written:
                         row, source = self._fill(key, i, row)
-                    found[key] = Found(row.body, _held(row.envelope, source), source is self.near)
+                    found[key] = Lookup(row.body, _held(row.envelope, source), source is self.near)
         return found
 
     def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
@@ -208,22 +190,18 @@ class Layers:
                     )
                 ):
                     fitting[call.key] = call
-        from wellkept.stores.backend import ordered  # who only calls has no need of it
-
         return ordered(fitting.values(), query)
 
-    def found(self, query: Query) -> int | None:
-        """Only the records tell which calls are in several places."""
-
-    def load(self, envelope: Held) -> tuple[Buffer, Sequence[Buffer]]:
+    def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         """See `Medium.load`; a far place that does not answer makes it a miss."""
+        backend, inside = envelope.source
         try:
-            found: tuple[Buffer, Sequence[Buffer]] = envelope.backend.load(envelope.envelope)
+            found: tuple[Buffer, Sequence[Buffer]] = backend.load(inside)
         except StoreError as error:
-            if envelope.backend is self.near:
+            if backend is self.near:
                 raise
-            self._missing(envelope.backend, error)
-            raise DecodeError(f"{self._names[id(envelope.backend)]} does not answer") from error
+            self._missing(backend, error)
+            raise DecodeError(f"{self._names[id(backend)]} does not answer") from error
         return found
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
@@ -307,28 +285,14 @@ def value_of(backend: Any, row: Any) -> Value:
     return Value(envelope.codec, bytes(payload), tuple(buffers), names, envelope.signature)
 
 
-def _one_by_one(backend: Any) -> Callable[[Sequence[bytes]], dict[bytes, Any]]:
-    """Many keys of a place that is asked for each."""
-
-    def fetch(keys: Sequence[bytes]) -> dict[bytes, Any]:
-        rows = {}
-        for key in keys:
-            with contextlib.suppress(DecodeError):  # `fetch` tells of it
-                row = backend.fetch(key)
-                if row is not None:
-                    rows[key] = row
-        return rows
-
-    return fetch
+def _found(row: Any, backend: Any, *, exact: bool) -> Lookup:
+    return Lookup(row.body, _held(row.envelope, backend), exact)
 
 
-def _found(row: Any, backend: Any, *, exact: bool) -> Found:
-    return Found(row.body, _held(row.envelope, backend), exact)
-
-
-def _held(envelope: Any, backend: Any) -> Held:
-    return Held(
-        envelope.codec, envelope.payload, envelope.blobs, backend, envelope, envelope.signature
+def _held(envelope: Any, backend: Any) -> Envelope:
+    """The envelope, with the tier that can load it."""
+    return Envelope(
+        envelope.codec, envelope.payload, envelope.blobs, envelope.signature, (backend, envelope)
     )
 
 
@@ -371,3 +335,78 @@ class Union(Generic[V]):
                 if key not in seen:
                     seen.add(key)
                     yield key
+
+
+class UnionCalls(Union[Call], CallStore):
+    """The calls of all the backends."""
+
+
+class LayeredNotes(Notes):
+    """The notes of several places: read near to far, written where calls are written."""
+
+    def __init__(self, layers: Layers) -> None:
+        self._layers = layers
+
+    def get(self, key: str) -> bytes | None:
+        for backend in self._layers.backends:
+            found: bytes | None = self._layers.ask(
+                backend,
+                lambda backend=backend: backend.notes.get(key),  # type: ignore[misc]  # bound now
+            )
+            if found is not None:
+                return found
+        return None
+
+    def create(self, key: str, item: Buffer) -> bool:
+        """Decided by the farthest place that is written to and answers, where others meet us."""
+        written = self._written()
+        for backend in reversed(written):
+            made = self._layers.ask(
+                backend,
+                lambda backend=backend: backend.notes.create(key, item),  # type: ignore[misc]  # bound now
+            )
+            if made is None:
+                continue
+            if made:
+                for other in written:
+                    if other is not backend:
+                        self._layers.ask(other, lambda other=other: other.notes.put(key, item))  # type: ignore[misc]  # bound now
+            return bool(made)
+        raise StoreError(f"can't create the note {key}: no place answers")
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        seen: set[str] = set()
+        for backend in self._layers.backends:
+            listed = partial(backend.notes.keys, prefix)
+            for key in self._layers.ask(backend, lambda listed=listed: list(listed())) or ():  # type: ignore[misc]  # bound now
+                if key not in seen:
+                    seen.add(key)
+                    yield key
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        wanted = list(keys)
+        found: dict[str, bytes] = {}
+        for backend in self._layers.backends:
+            left = [key for key in wanted if key not in found]
+            if left:
+                more = self._layers.ask(
+                    backend,
+                    lambda backend=backend, left=left: backend.notes.get_many(left),  # type: ignore[misc]  # bound now
+                )
+                found.update(more or {})
+        return found
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        for backend in self._written():
+            self._layers.ask(backend, lambda backend=backend: backend.notes.put_many(items))  # type: ignore[misc]  # bound now
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        gone = list(keys)
+        self._written()
+        for backend in self._layers.backends:
+            self._layers.ask(backend, lambda backend=backend: backend.notes.delete_many(gone))  # type: ignore[misc]  # bound now
+
+    def _written(self) -> list[Any]:
+        if not self._layers._written:
+            raise StoreError("a pool of caches is written to nowhere")
+        return list(self._layers._written)

@@ -61,7 +61,7 @@ class KeptMetadataStore(MetadataStore):
     @property
     def _directory(self) -> str:
         """Where the adapter writes its log, if it is told to."""
-        root = getattr(self.cache.backend, "root", None)
+        root = self.cache.backend.root
         if root is not None:
             return str(root)
         from platformdirs import user_log_dir

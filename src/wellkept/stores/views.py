@@ -1,0 +1,214 @@
+"""A backend shown in another way: what it holds is seen through it, and it may take no writes, or not all.
+
+A view forwards everything to the backend that it holds; a subclass says what is different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from wellkept.codecs import Envelope
+from wellkept.conditions import Query
+from wellkept.errors import StoreError
+from wellkept.records import Buffer, Call, Value
+from wellkept.stores.backend import Backend, CallStore, Lookup, Token
+from wellkept.stores.base import Store
+from wellkept.stores.notes import Notes
+
+V = TypeVar("V")
+
+
+class View(Backend):
+    """Passes everything on.
+
+    A memory tier of its own stands before it, so a lease never comes with an answer: `claims` stays False.
+    """
+
+    backend: Backend
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.calls, self.values, self.notes = backend.calls, backend.values, backend.notes
+        self.locks = backend.locks
+        self.fetches_many = backend.fetches_many
+
+    def fetch(self, key: bytes) -> Lookup | None:
+        return self.backend.fetch(key)
+
+    def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Lookup]:
+        return self.backend.fetch_many(keys)
+
+    def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
+        return self.backend.load(envelope)
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        return self.backend.commit(call, value, uses)
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        self.backend.count(uses)
+
+    def find(self, query: Query) -> Iterator[Call]:
+        return self.backend.find(query)
+
+    def peek(self, query: Query) -> Iterator[Call]:
+        return self.backend.peek(query)
+
+    def found(self, query: Query) -> int | None:
+        return self.backend.found(query)
+
+    def table(self, query: Query) -> Any:
+        return self.backend.table(query)
+
+    @property
+    def words(self) -> memoryview | None:
+        return self.backend.words
+
+    def token(self) -> Token | None:
+        return self.backend.token()
+
+    def listen(self, told: Callable[[], None]) -> None:
+        self.backend.listen(told)
+
+    def stale(self) -> bool:
+        return self.backend.stale()
+
+    def close(self) -> None:
+        """Nothing: it belongs to the cache that this one came from."""
+
+
+class NoLocks:
+    """Leases where nothing is kept: waiting for another's result would be in vain."""
+
+    waits = None
+
+    def acquire(self, key: bytes, owner: object = None) -> bool:
+        return True
+
+    def release(self, key: bytes, owner: object = None) -> None:
+        """Nobody waits."""
+
+
+class ReadOnlyView(View):
+    """Passes reads on. What is computed is dropped; what else would be written is refused."""
+
+    writable = False
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self.locks = NoLocks()
+        self.calls = ReadOnlyCalls(backend.calls)
+        self.values = ReadOnlyStore(backend.values)
+        self.notes = ReadOnlyNotes(backend.notes)
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
+        """Dropped: the caller has its result."""
+
+    def count(self, uses: Mapping[bytes, int]) -> None:
+        """Dropped."""
+
+
+class ReadOnlyStore(Generic[V]):
+    """A store that can only be read."""
+
+    def __init__(self, store: Store[V]) -> None:
+        self._store = store
+
+    def get(self, key: str) -> V | None:
+        return self._store.get(key)
+
+    def put(self, key: str, item: V) -> None:
+        raise StoreError(f"can't keep {key}: this cache is read-only")
+
+    def delete(self, key: str) -> None:
+        raise StoreError(f"can't forget {key}: this cache is read-only")
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return self._store.keys(prefix)
+
+
+class ReadOnlyCalls(ReadOnlyStore[Call], CallStore):
+    """Calls that can only be read."""
+
+
+class ReadOnlyNotes(Notes):
+    """Notes that can only be read."""
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def get(self, key: str) -> bytes | None:
+        return self._notes.get(key)
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
+        return self._notes.get_many(keys)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return self._notes.keys(prefix)
+
+    def create(self, key: str, item: Buffer) -> bool:
+        raise StoreError(f"can't keep {key}: this cache is read-only")
+
+    def put_many(self, items: Mapping[str, Buffer]) -> None:
+        for key in items:
+            raise StoreError(f"can't keep {key}: this cache is read-only")
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            raise StoreError(f"can't forget {key}: this cache is read-only")
+
+
+class FilteredView(View):
+    """Has only the calls for which `where` holds, and takes no others."""
+
+    def __init__(self, backend: Backend, where: Callable[[Call], bool]) -> None:
+        super().__init__(backend)
+        self.where = where
+        self.calls = FilteredCalls(backend.calls, where)
+        self.fetches_many = False  # whether it has one is asked of each
+
+    def fetch(self, key: bytes) -> Lookup | None:
+        found = self.backend.fetch(key)
+        return found if found is not None and self.calls.get(key.hex()) is not None else None
+
+    fetch_many = Backend.fetch_many
+
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
+        return self.backend.commit(call, value, uses) if self.where(call) else None
+
+    def find(self, query: Query) -> Iterator[Call]:
+        return self._fitting(self.backend.find, query)
+
+    def peek(self, query: Query) -> Iterator[Call]:
+        return self._fitting(self.backend.peek, query)
+
+    def _fitting(self, find: Callable[[Query], Iterator[Call]], query: Query) -> Iterator[Call]:
+        calls = (call for call in find(query._replace(limit=None)) if self.where(call))
+        return islice(calls, query.limit)
+
+    # Which of them it has is to be asked of each.
+    found = Backend.found
+    table = Backend.table
+
+
+class FilteredCalls(CallStore):
+    """The calls for which `where` holds."""
+
+    def __init__(self, store: CallStore, where: Callable[[Call], bool]) -> None:
+        self._store, self._where = store, where
+
+    def get(self, key: str) -> Call | None:
+        call = self._store.get(key)
+        return call if call is not None and self._where(call) else None
+
+    def put(self, key: str, item: Call) -> None:
+        if self._where(item):
+            self._store.put(key, item)
+
+    def delete(self, key: str) -> None:
+        if self.get(key) is not None:
+            self._store.delete(key)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return (key for key in self._store.keys(prefix) if self.get(key) is not None)
