@@ -308,7 +308,8 @@ def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> Non
 
     grants = Tokens(tokens or usual_path()).grants()
     if as_json:
-        text.emit([{**grant._asdict(), "rights": dict(grant.rights)} for grant in grants])
+        keys = ("name", "rights", "made", "expires")
+        text.emit([{key: getattr(grant, key) for key in keys} for grant in grants])
         return
     table = text.table("token", "rights", "made", "ends", left=("token", "rights"))
     for grant in grants:

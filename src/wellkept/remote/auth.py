@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -12,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from blake3 import blake3
 
 from wellkept.errors import ConfigError, KeptError, NotKept
@@ -26,18 +26,29 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _AGAIN = 0.5  # seconds between looks at whether the file has changed
 
 
-class Grant(NamedTuple):
+class Grant(msgspec.Struct, frozen=True):
     """What the bearer of a token may."""
 
     name: str
-    rights: Mapping[str, str]
+    rights: dict[str, str]
     """Namespace (or `*`) to `"read"`, `"write"` or `"admin"`."""
     made: float
     expires: float | None = None
+    digest: str = ""
+    """Of the token, which itself is written down nowhere."""
+
+    def __post_init__(self) -> None:
+        for namespace, right in self.rights.items():
+            _check(namespace, right)
 
     def right(self, namespace: str) -> str | None:
         """What it may in a namespace; None: nothing."""
         return self.rights.get(namespace) or self.rights.get(ANY)
+
+
+class _File(msgspec.Struct):
+    version: int
+    tokens: list[Grant] = []
 
 
 class Tokens:
@@ -90,14 +101,15 @@ class Tokens:
         if not _NAME.fullmatch(name):
             raise ConfigError(f"not a token's name: {name!r}; use letters, digits and . _ @ -")
         if not rights:
-            raise ConfigError(f"a token that may nothing: give {name} a right to a namespace")
-        for namespace, right in rights.items():
-            _check(namespace, right)
+            raise ConfigError(
+                f"token {name!r} has no permissions: grant read, write or admin on a namespace"
+            )
         with self._changing() as known:
             if any(grant.name == name for grant in known.values()):
                 raise ConfigError(f"there is a token {name} already: remove it, or take a new name")
             token = "kept_" + secrets.token_urlsafe(32)
-            known[_digest(token)] = Grant(name, dict(rights), time.time(), expires)
+            digest = _digest(token)
+            known[digest] = Grant(name, dict(rights), time.time(), expires, digest)
         return token
 
     def remove(self, name: str) -> None:
@@ -126,17 +138,14 @@ class Tokens:
 
     def _read(self) -> dict[str, Grant]:
         try:
-            said = json.loads(self.path.read_bytes())
+            said = msgspec.json.decode(self.path.read_bytes(), type=_File)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             raise ConfigError(f"can't read the tokens in {self.path}: {error}") from error
-        try:
-            if said["version"] != 1:
-                raise ConfigError(f"{self.path} was written by a newer version of wellkept")
-            return {str(one["digest"]): _grant(one) for one in said["tokens"]}
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{self.path} holds no tokens: {error!r}") from error
+        if said.version != 1:
+            raise ConfigError(f"{self.path} was written by a newer version of wellkept")
+        return {grant.digest: grant for grant in said.tokens}
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Grant]]:
@@ -149,9 +158,8 @@ class Tokens:
             fcntl.flock(lock, fcntl.LOCK_EX)
             known = self._read()
             yield known
-            said = [{"digest": digest, **grant._asdict()} for digest, grant in known.items()]
+            content = msgspec.json.format(msgspec.json.encode(_File(1, list(known.values()))))
             made = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            content = json.dumps({"version": 1, "tokens": said}, indent=1).encode()
             fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:
                 file.write(content)
@@ -171,16 +179,6 @@ def usual_path() -> Path:
 
 def _digest(token: str) -> str:
     return blake3(token.encode("utf-8", "replace")).hexdigest()
-
-
-def _grant(one: Mapping[str, Any]) -> Grant:
-    rights = {str(namespace): str(right) for namespace, right in one["rights"].items()}
-    for namespace, right in rights.items():
-        _check(namespace, right)
-    expires = one.get("expires")
-    return Grant(
-        str(one["name"]), rights, float(one["made"]), None if expires is None else float(expires)
-    )
 
 
 def _check(namespace: str, right: str) -> None:

@@ -3,97 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
-
-from blake3 import blake3
+from typing import TYPE_CHECKING, Any
 
 from wellkept.codecs import LARGE, Blob, Envelope
-from wellkept.errors import DamagedValue, DecodeError, KeptError, StoreError
+from wellkept.errors import DamagedValue, DecodeError, KeptError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest, Value
 from wellkept.remote import wire
 from wellkept.remote.lease_requests import RemoteLocks
+from wellkept.remote.staging import Download
 from wellkept.remote.wire import Kind, Request, Row, Uncarried, WireError, write_query
 from wellkept.stores.backend import Backend, CallStore, Lookup, scan
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.byte_store import Near
 from wellkept.stores.check import Problem
-from wellkept.stores.filesystem import map_file
 from wellkept.stores.lease_records import WaitItems
 from wellkept.stores.notes import Notes
 from wellkept.stores.record_format import Body, pack_call, unpack_call
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
-
-
-_LARGE = 8 * 1024 * 1024
-
-
-class Download:
-    """Takes the parts of a blob, and gives it whole: verified, and free to be changed."""
-
-    def __init__(self, blob: Blob) -> None:
-        self._blob = blob
-        self._hash = blake3()
-        self._got = 0
-        self._file: Any = None
-        self._content = bytearray()
-        if blob.size > _LARGE:
-            try:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  until `__exit__`
-            except OSError as error:
-                raise StoreError(f"no room here for {blob.size:,} bytes: {error}") from error
-
-    def write(self, part: Any) -> None:
-        """The next bytes.
-
-        Raises:
-            DamagedValue: they are more than there should be.
-            StoreError: there is no room for them.
-        """
-        view = memoryview(part)
-        self._got += len(view)
-        if self._got > self._blob.size:
-            raise DamagedValue(f"the blob {self._blob.name.hex()} is longer than it was")
-        self._hash.update(view)
-        if self._file is None:
-            self._content += view
-            return
-        try:
-            at = 0
-            while at < len(view):
-                at += os.write(self._file.fileno(), view[at:])
-        except OSError as error:
-            raise StoreError(f"no room here for {self._blob.size:,} bytes: {error}") from error
-
-    def buffer(self) -> Buffer:
-        """All of it.
-
-        Raises:
-            DamagedValue: it is not what its name says.
-        """
-        name = self._blob.name
-        if self._got != self._blob.size or self._hash.digest() != name:
-            raise DamagedValue(f"the blob {name.hex()} is not what its name says")
-        if self._file is None:
-            return self._content
-        try:
-            return memoryview(map_file(self._file.fileno(), self._blob.size, readonly=False))
-        except OSError as error:
-            raise StoreError(f"can't map {self._blob.size:,} bytes: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 _MANY = 1000  # keys in a request

@@ -1,6 +1,6 @@
-"""What a server does with the large parts of results: blobs are read and written piece by piece.
+"""Blobs on their way between machines, in parts, and how a server keeps those that clients send.
 
-A blob that a client sends is staged first, in a file of its own, and becomes a blob of the place only
+A blob that a client sends is staged first, in a file of its own, and becomes a blob of the backend only
 with the record that names it. So nobody collects it meanwhile, and half of one is never a blob.
 """
 
@@ -12,70 +12,117 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from blake3 import blake3
 
 from wellkept.codecs import Blob, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.hashing import buffer_digest
-from wellkept.records import Call, Digest
+from wellkept.records import Buffer, Call, Digest
 from wellkept.remote.wire import CHUNK_SIZE
 from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.filesystem import open_regular
+from wellkept.stores.filesystem import map_file, open_regular
 from wellkept.stores.shelves import put_value
 
 _ROOM = 32 * 1024  # KiB of an index in memory: a server may have many, and should not grow
+_LARGE = 8 * 1024 * 1024  # bytes of a blob that is downloaded into a file, and not into memory
 _OLD = 3600.0  # seconds after which what nobody named is dropped
 
 
-class Staged:
-    """A blob on its way in: a file that becomes what its name says, or goes."""
+class Incoming:
+    """A blob on its way here: its parts, in a file or in memory, checked against its size and its name."""
 
-    def __init__(self, directory: Path, name: bytes, size: int) -> None:
-        self.name, self.size, self.since = name, size, time.monotonic()
-        host = os.uname().nodename[:40].replace("~", "-")
-        self.path = directory / f"{host}~{os.getpid()}~{os.urandom(6).hex()}"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+    def __init__(self, name: bytes, size: int, fd: int | None = None) -> None:
+        self.name, self.size = name, size
+        self._fd = fd
+        self._content = bytearray()
         self._hash = blake3()
         self._got = 0
 
-    def write(self, chunk: Any) -> None:
-        """The next bytes.
+    def write(self, part: Any) -> None:
+        """Take the next bytes.
 
         Raises:
-            StoreError: they are more than was said, or can't be written.
+            DamagedValue: they are more than was said.
+            StoreError: there is no room for them.
         """
-        view = memoryview(chunk)
-        if self._got + len(view) > self.size:
-            raise StoreError("a blob is longer than was said")
+        view = memoryview(part)
+        self._got += len(view)
+        if self._got > self.size:
+            raise DamagedValue(f"the blob {self.name.hex()} is longer than was said")
+        self._hash.update(view)
+        if self._fd is None:
+            self._content += view
+            return
         try:
-            at = 0
-            while at < len(view):
-                at += os.write(self._fd, view[at:])
+            while len(view):
+                view = view[os.write(self._fd, view) :]
         except OSError as error:
             raise StoreError(f"can't write a blob of {self.size:,} bytes: {error}") from error
-        self._hash.update(view)
-        self._got += len(view)
 
-    def finish(self) -> None:
-        """All of it came.
+    def check(self) -> None:
+        """Check that all of it came.
 
         Raises:
-            StoreError: not all of it did.
-            DamagedValue: it is not what its name says.
+            DamagedValue: it did not, or it is not what its name says.
         """
-        self._close()
         if self._got != self.size:
-            raise StoreError("a blob is shorter than was said")
+            raise DamagedValue(f"the blob {self.name.hex()} is shorter than was said")
         if self._hash.digest() != self.name:
-            raise DamagedValue("a blob is not what its name says")
+            raise DamagedValue(f"the blob {self.name.hex()} is not what its name says")
+
+
+class Download(Incoming):
+    """Takes the parts of a blob from a server, and gives it whole: verified, and free to be changed."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._file: Any = None
+        if blob.size > _LARGE:
+            try:
+                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  until `__exit__`
+            except OSError as error:
+                raise StoreError(f"can't write a blob of {blob.size:,} bytes: {error}") from error
+        super().__init__(blob.name, blob.size, None if self._file is None else self._file.fileno())
+
+    def buffer(self) -> Buffer:
+        """Return all of it; raises as `check`."""
+        self.check()
+        if self._file is None:
+            return self._content
+        try:
+            return memoryview(map_file(self._file.fileno(), self.size, readonly=False))
+        except OSError as error:
+            raise StoreError(f"can't map {self.size:,} bytes: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class Staged(Incoming):
+    """A blob that a client sends: a file that becomes what its name says, or goes."""
+
+    def __init__(self, directory: Path, name: bytes, size: int) -> None:
+        self.since = time.monotonic()
+        host = os.uname().nodename[:40].replace("~", "-")
+        self.path = directory / f"{host}~{os.getpid()}~{os.urandom(6).hex()}"
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        super().__init__(name, size, fd)
+
+    def finish(self) -> None:
+        """All of it came; raises as `check`."""
+        self._close()
+        self.check()
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        fd, self._fd = self._fd, None
+        if fd is not None:
             os.close(fd)
 
     def drop(self) -> None:

@@ -31,6 +31,7 @@ from wellkept.errors import (
 from wellkept.records import Digest
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Request")
 VERSION = 2
 LONGEST = 16 * 1024 * 1024
 """Bytes of the longest message."""
@@ -117,6 +118,21 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Its answer may take minutes; a transport tells its client meanwhile that it goes on."""
 
 
+REQUESTS: dict[str, type[Request]] = {}
+
+
+def _verb(name: str, **about: Any) -> Callable[[type[R]], type[R]]:
+    """Name a class of requests, and say what is not as in `Request`."""
+
+    def named(kind: type[R]) -> type[R]:
+        REQUESTS[name] = kind
+        for key, value in {"verb": name, **about}.items():
+            setattr(kind, key, value)
+        return kind
+
+    return named
+
+
 class Row(msgspec.Struct, omit_defaults=True):
     """What a fetch finds of one key: nothing, a record, or a record and its result."""
 
@@ -130,19 +146,17 @@ class Row(msgspec.Struct, omit_defaults=True):
     damaged: str | None = None
 
 
+@_verb("hello")
 class Hello(Request):
     """Begin, or come back after the connection broke and still hold what was held."""
 
-    verb = "hello"
     owner: Annotated[str, msgspec.Meta(min_length=8, max_length=64)]
 
 
+@_verb("fetch", answer=list[Row], apart=True)
 class Fetch(Request):
     """Look for calls and their results; for whom computes what is not there, with the lease."""
 
-    verb = "fetch"
-    answer = list[Row]
-    apart = True
     keys: Annotated[list[Key], msgspec.Meta(max_length=2000)]
     room: Size = 0
     """Bytes of blobs that may travel with the answer."""
@@ -151,11 +165,10 @@ class Fetch(Request):
     """The answer to this was lost, so that the client may have the lease already."""
 
 
+@_verb("commit", right="write", apart=True)
 class Commit(Request):
     """Keep a call and its result."""
 
-    verb, right = "commit", "write"
-    apart = True
     key: Key
     record: bytes
     blobs: Sent = []
@@ -163,75 +176,66 @@ class Commit(Request):
     release: bool = False
 
 
+@_verb("use", apart=True)
 class Use(Request):
     """Add to how often results were used; of whom may only read that is left out."""
 
-    verb = "use"
-    apart = True
     uses: dict[Key, Times]
 
 
+@_verb("get", answer=dict[str, bytes])
 class Get(Request):
     """Return items by kind and key, of those that are there."""
 
-    verb = "get"
-    answer = dict[str, bytes]
     kind: Kind
     keys: Texts
 
 
+@_verb("put", right="write")
 class Put(Request):
     """Keep items of a kind; the blobs are those of the one value among them."""
 
-    verb, right = "put", "write"
     kind: Kind
     items: dict[Text, bytes]
     blobs: Sent = []
 
 
+@_verb("create", right="write", answer=bool, once=True)
 class Create(Request):
     """Keep a metadata record if there is none; whether there was none."""
 
-    verb, right = "create", "write"
-    answer = bool
-    once = True
     key: Text
     item: bytes
 
 
+@_verb("delete", right="write", slow=True)
 class Delete(Request):
     """Forget items of a kind; of blobs, those that are damaged, so that they are sent again."""
 
-    verb, right = "delete", "write"
-    slow = True
     kind: Literal["call", "value", "meta", "blob"]
     keys: Texts
 
 
+@_verb("keys", parts=True)
 class List(Request):
     """Return the keys of a kind, a line each."""
 
-    verb = "keys"
-    parts = True
     kind: Kind
     prefix: Text = ""
 
 
+@_verb("find", parts=True)
 class Find(Request):
     """Return the records of the calls that fit a query, or of all; or only how many fit."""
 
-    verb = "find"
-    parts = True
     query: Any = None
     count: bool = False
 
 
+@_verb("blob", parts=True, apart=True)
 class Read(Request):
     """Return the bytes of a blob from `start` to `stop`."""
 
-    verb = "blob"
-    parts = True
-    apart = True
     name: Key
     size: Size
     start: Size = 0
@@ -239,28 +243,25 @@ class Read(Request):
     piece: Annotated[int, msgspec.Meta(ge=1)] = 512 * 1024
 
 
+@_verb("send", right="write", apart=True)
 class Send(Request):
     """Send a blob, which becomes one with the record that names it."""
 
-    verb, right = "send", "write"
-    apart = True
     name: Key
     size: Size
 
 
+@_verb("have", answer=list[int | None])
 class Have(Request):
     """Return the sizes of blobs, None of those that are not there."""
 
-    verb = "have"
-    answer = list[int | None]
     names: Annotated[list[Key], msgspec.Meta(max_length=10_000)]
 
 
+@_verb("lease", right="write", answer=list[Key])
 class Lease(Request):
     """Take leases, keep them by a heartbeat, or release them; return those that the client has."""
 
-    verb, right = "lease", "write"
-    answer = list[Key]
     keys: Keys
     do: Literal["take", "keep", "release"] = "take"
 
@@ -273,35 +274,29 @@ class Lease(Request):
         return self.do == "keep"
 
 
+@_verb("collect", right="admin", answer=tuple[int, int], once=True, slow=True)
 class Collect(Request):
     """Throw away what nothing names, or these values and what only they needed: items and bytes."""
 
-    verb, right = "collect", "admin"
-    answer = tuple[int, int]
-    once = slow = True
     grace: float = 0.0
     dry_run: bool = False
     values: Keys | None = None
 
 
+@_verb("evict", right="admin", answer=tuple[int, int, int, int], slow=True)
 class Evict(Request):
     """Forget the calls of a function, old ones, or these: calls, values, blobs and bytes."""
 
-    verb, right = "evict", "admin"
-    answer = tuple[int, int, int, int]
-    slow = True
     function: str | None = None
     before: float | None = None
     keys: Keys | None = None
     dry_run: bool = False
 
 
+@_verb("verify", answer=dict[str, Any], slow=True)
 class Verify(Request):
     """Look for damage; to forget what is damaged takes the right to admin."""
 
-    verb = "verify"
-    answer = dict[str, Any]
-    slow = True
     repair: bool = False
     discard: bool = False
 
@@ -310,15 +305,9 @@ class Verify(Request):
         return "admin" if self.repair else "read"
 
 
+@_verb("totals", answer=dict[str, Any], slow=True)
 class Totals(Request):
     """Return how many calls and bytes there are."""
-
-    verb = "totals"
-    answer = dict[str, Any]
-    slow = True
-
-
-REQUESTS: dict[str, type[Request]] = {kind.verb: kind for kind in Request.__subclasses__()}
 
 
 def request(verb: str, content: bytes | bytearray | memoryview) -> Request:
