@@ -167,7 +167,14 @@ def started(room: Path, command: list[str], given: str = "") -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("how", ["-c", "-", "exec.py", "compiled.pyc"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "-c",
+        "compiled.pyc",
+        *(pytest.param(how, marks=pytest.mark.long) for how in ("-", "exec.py")),
+    ],
+)
 def test_an_edit_is_seen_without_source(how: str, tmp_path: Path) -> None:
     def go(n: int) -> str:
         write(tmp_path, n)

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from wellkept.errors import Undigestible
-from wellkept.hashing import digest, digest_bytes
+from wellkept.hashing import cycles, digest, digest_bytes, encoding
 
 
 class Reader:
@@ -237,15 +237,21 @@ class Looped:
 
 @pytest.mark.parametrize("kind", [Endless, Wide, Standing])
 @pytest.mark.parametrize("around", [lambda value: value, lambda value: {"a": [value]}, Looped])
-def test_a_value_without_an_end_is_refused(kind: Any, around: Any) -> None:
+def test_a_value_without_an_end_is_refused(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, around: Any
+) -> None:
+    monkeypatch.setattr(cycles, "_MANY", 1000)
     with pytest.raises(Undigestible, match="new objects without end") as caught:
         digest(around(kind()))
     assert len(str(caught.value)) < 700
 
 
-def test_a_value_that_is_deep_has_an_end() -> None:
+def test_a_value_that_is_deep_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each is looked at twice, for values of a third of the size.
+    monkeypatch.setattr(encoding, "_DEEP", 300)
+    monkeypatch.setattr(cycles, "_MANY", 1000)
     value: Any = None
-    for _ in range(3000):
+    for _ in range(1000):
         value = Fresh(value)
     assert digest(value) == digest(Fresh(value.inner))
     assert digest(value) != digest(value.inner)

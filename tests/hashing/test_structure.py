@@ -168,7 +168,7 @@ class Fields:
         lambda value: frozenset([(value, 1), (value, 2)]),
         lambda value: [value] * 3000,
         lambda value: [Pair(value, value)] * 3000,
-        lambda value: [value, list(range(20_000)), value],
+        lambda value: [value, list(range(10_001)), value],
     ],
 )
 def test_shared_parts_of_every_kind(join: Any) -> None:
