@@ -245,6 +245,10 @@ def test_media_are_opened_by_url(home: Path, url: str) -> None:
     [
         ("nosuch://x", {}, "no such scheme as 'nosuch'; there are paths, memory:"),
         ("files:", {}, "names no path"),
+        (":memory:", {}, "names no directory; a cache in this process's memory is memory:"),
+        ("sqlite::memory:", {}, "names no file; a cache in this process's memory is memory:"),
+        ("sqlite:///:memory:", {}, "names no file"),
+        ("sqlite+pysqlite:///x.db", {}, "sqlite: takes no driver; write sqlite:"),
         ("files://host/x", {}, "'host' is no host here; write files:PATH"),
         ("files:x", {"colour": 1}, "files: no such option 'colour'; there are durability, trust"),
         ("files:x", {"durability": "much"}, "durability is 'process' or 'power'"),

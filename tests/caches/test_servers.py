@@ -80,6 +80,7 @@ def test_calls_are_kept_looked_at_and_forgotten(cache: Cache) -> None:
     assert counted.runs == 3
     cache.flush()
     assert f.call(1).uses == 1
+    assert [call.uses for call in cache.query("counted").calls()] == [1, 1, 1]
     assert cache.expand(cache.shrink(f.key(1))) == f.key(1)
     assert same(cache.load(f.call(1).result), 1)
     assert (cache.size().calls, cache.size().values, cache.size().blobs) == (3, 3, 2)
@@ -105,7 +106,8 @@ def test_moving_migrating_and_collecting(cache: Cache) -> None:
     done = cache.transform(lambda call: None if call.arguments["x"].value == 3 else call)
     assert (done.calls, done.same) == (1, 5)
     at_once = str(cache).startswith(("ssh:", "http:"))  # what changes a directory needs no grace
-    assert at_once or cache.gc(grace=0).items >= 1
+    collected = cache.gc(grace=0).items
+    assert collected == 0 if at_once else collected >= 1
     assert cache.size().blobs == 3
     assert all(same(f(x), x) for x in range(-2, 3))
     assert cache.verify().ok

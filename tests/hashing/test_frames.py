@@ -6,6 +6,7 @@ import copy
 import datetime as dt
 import decimal
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
@@ -219,6 +220,17 @@ XARRAY: list[Any] = [
     xr.Variable("x", [1, 2]),
 ]
 ALL = [*PANDAS, *ARROW, *POLARS, *XARRAY]
+
+
+@pytest.mark.parametrize("make", [pd.Series, pd.Index, lambda data: pd.DataFrame({"a": data})])
+def test_columns_of_equal_bytes_and_other_types_differ(make: Callable[[Any], Any]) -> None:
+    numbers = np.array([1, 2, -3])
+    kinds = ["M8[ns]", "M8[us]", "M8[s]", "m8[ns]", "m8[us]", "m8[s]", "i8", "u8", "f8"]
+    made = [make(numbers.view(kind)) for kind in kinds]
+    assert len({digest(one) for one in made}) == len(kinds)
+    zoned = make(pd.DatetimeIndex(numbers.view("M8[ns]"), tz="UTC"))
+    other = make(pd.DatetimeIndex(numbers.view("M8[ns]"), tz="Europe/Berlin"))
+    assert len({digest(one) for one in (*made, zoned, other)}) == len(kinds) + 2
 
 
 def test_all_differ() -> None:

@@ -69,6 +69,22 @@ def test_blessed_results_are_hits(old: Any, new: Any) -> None:
     )
 
 
+def test_a_function_that_is_isolated_is_blessed_in_its_directory(
+    old: Any, new: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = (wellkept.keep(isolate=True, name="far")(m.f.__wrapped__) for m in (old, new))
+    assert before(1) == 2
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert before(1) == 2  # of another directory: computed again
+    assert (before.stats().computed, before.stats().hits) == (2, 0)
+    assert wellkept.bless(after).calls == 2
+    assert after(1) == 2
+    monkeypatch.chdir(tmp_path)
+    assert (after.stats().computed, after.stats().hits) == (0, 1)
+    assert not after.contains(2)
+
+
 def test_a_method_is_blessed_with_what_it_asks_of_its_class(old: Any, new: Any) -> None:
     assert old.Model().scaled(3) == 6
     assert "@class" in old.Model.scaled.call(old.Model(), 3).arguments

@@ -234,6 +234,27 @@ class TestAgreement:
                         assert column == [shown(known[key].arguments, name) for key in found]
 
 
+INDEXED = {"embedded", "network", "power", "sqlite", "limited"}
+
+
+def test_an_index_counts_calls_and_makes_columns_of_them(home: Any, kind: str) -> None:
+    with opened(kind) as cache, wellkept.use(cache):
+        f = wellkept.keep(name="m:f", version=1)(lambda n: n)
+        for n in range(5):
+            f(n)
+        cache.flush()
+        query = Query((Condition("function", (), Like("m:f")),))
+        table = getattr(cache.backend, "table", lambda query: None)(query)
+        if kind in INDEXED:
+            assert cache.backend.found(query) == 5
+            assert table.arguments == {"n": [0, 1, 2, 3, 4]}
+            # The order of what is in no column takes the records.
+            assert cache.backend.found(query._replace(limit=3)) == 3
+        else:  # the records tell
+            assert cache.backend.found(query) is None
+            assert table is None
+
+
 SERVERS = ["postgresql", "mariadb", "redis"]
 
 

@@ -89,6 +89,19 @@ def test_up_and_down(cache: wellkept.Cache) -> None:
     assert wellkept.lineage(table, limit=2).cut
 
 
+def test_down_from_a_call_go_those_that_its_body_made(cache: wellkept.Cache) -> None:
+    study("a.csv")
+    load("b.csv")  # of nobody's body
+    graph = wellkept.lineage(study.key("a.csv"), up=0, down=1)
+    assert names(graph) == ["clean", "fit", "load", "score", "study"]
+    assert {(source, target) for source, target, kind, _ in edges(graph) if kind == CALLED} == {
+        ("study", "clean"),
+        ("study", "fit"),
+        ("study", "load"),
+        ("study", "score"),
+    }
+
+
 def test_what_it_may_be_asked_of(cache: wellkept.Cache) -> None:
     model = fit(clean(load("a.csv")), 0.75)
     key = fit.key(clean(load("a.csv")), 0.75)

@@ -60,7 +60,10 @@ def known_schemes() -> str:
 def local_path(url: str) -> Path | None:
     """The path that a URL of a local medium names, as it is written there."""
     scheme = scheme_of(url)
+    plain = scheme.partition("+")[0]
     if scheme not in _PATHS:
+        if plain in _PATHS:
+            raise ConfigError(f"{url}: {plain}: takes no driver; write {_PATHS[plain]}PATH")
         return None
     rest = url[len(scheme) + 1 :]
     if scheme == "sqlite" and rest.startswith("///"):
@@ -71,6 +74,8 @@ def local_path(url: str) -> Path | None:
         raise ConfigError(f"{url}: {rest.split('/')[2]!r} is no host here; write {scheme}:PATH")
     if not rest:
         raise ConfigError(f"{url} names no path; write {_PATHS[scheme]}PATH")
+    if rest == ":memory:":
+        raise ConfigError(f"{url} names no file; a cache in this process's memory is memory:")
     return Path(rest).expanduser()
 
 
