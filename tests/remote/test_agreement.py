@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.remote.hosts import Served
 from tests.remote.test_contract import _Part
-from tests.remote.webs import WebServed
 from tests.services import Service, ssh_options_of
 from tests.stores.agreement import check_agreement
 
@@ -30,15 +28,9 @@ class _Open(_Part):
         """The next example goes on with it."""
 
 
-def test_over_a_pipe(home: Path) -> None:
-    with Served(home / "far") as host:
-        check(host.backend())
+def test_over_a_stream_and_over_http(host: Any) -> None:
+    check(host.backend())
 
 
 def test_over_ssh(home: Path, sshd: Service) -> None:
     check(Ssh(f"{sshd.url}{home}/far", **ssh_options_of(sshd)))
-
-
-def test_over_http(home: Path) -> None:
-    with WebServed(home / "far") as host:
-        check(host.backend())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.contract.test_contract import CallsInIndex, ValuesInIndex
 from tests.remote.hosts import Served
+from tests.remote.webs import WebServed
 from tests.services import Service, ssh_options_of
 
 from wellkept.records import Call, Value
@@ -19,7 +20,7 @@ from wellkept.testing import Accessor, StoreContract
 class _Part:
     """One of the stores of a place, with all of it to close."""
 
-    def __init__(self, whole: Any, name: str, host: Served | None = None) -> None:
+    def __init__(self, whole: Any, name: str, host: Any = None) -> None:
         self.whole, self.host = whole, host
         self._part = getattr(whole, name)
 
@@ -34,9 +35,10 @@ class _Part:
 
 class Remote(StoreContract):
     name = ""
+    serve: Any = Served
 
     def make(self, place: Path) -> _Part:
-        host = Served(place / "c")
+        host = self.serve(place / "c")
         return _Part(host.backend(trust=True), self.name, host)
 
     def prepare(self, store: Any, item: Any) -> None:
@@ -60,6 +62,20 @@ class TestCalls(Remote):
 
 class TestNotes(Remote):
     kind, name = "bytes", "notes"
+
+
+class TestValuesOverHttp(TestValues):
+    serve = WebServed
+
+
+@pytest.mark.long
+class TestCallsOverHttp(TestCalls):
+    serve = WebServed
+
+
+@pytest.mark.long
+class TestNotesOverHttp(TestNotes):
+    serve = WebServed
 
 
 class OverSsh:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.remote.hosts import Served
 from tests.services import Service, ssh_options_of
 
 import wellkept
@@ -23,9 +22,9 @@ PATIENCE = 0.5
 
 
 @pytest.fixture
-def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+def host(serve: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(locks_module, "BEAT", 0.05)
-    with Served(home / "far", patience=PATIENCE) as made:
+    with serve(home / "far", patience=PATIENCE) as made:
         yield made
 
 
@@ -36,7 +35,7 @@ def until(holds: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-def test_one_has_it_and_those_on_the_server_itself_meet_it(host: Served, home: Path) -> None:
+def test_one_has_it_and_those_on_the_server_itself_meet_it(host: Any, home: Path) -> None:
     first, second = host.backend().locks, host.backend().locks
     assert first.acquire(KEY)
     assert not first.acquire(KEY), "not twice either"
@@ -51,7 +50,7 @@ def test_one_has_it_and_those_on_the_server_itself_meet_it(host: Served, home: P
         assert there.calls.get("0" * 64) is None
 
 
-def test_while_its_heart_beats_nobody_takes_it(host: Served) -> None:
+def test_while_its_heart_beats_nobody_takes_it(host: Any) -> None:
     slow, eager = host.backend().locks, host.backend().locks
     assert slow.acquire(KEY)
     until_ = time.monotonic() + 4 * PATIENCE
@@ -63,7 +62,7 @@ def test_while_its_heart_beats_nobody_takes_it(host: Served) -> None:
 
 
 def test_whose_heart_stands_still_loses_it_and_can_do_no_harm(
-    host: Served, monkeypatch: pytest.MonkeyPatch
+    host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_off, successor, third = (host.backend() for _ in range(3))
     assert cut_off.locks.acquire(KEY)
@@ -79,7 +78,7 @@ def test_whose_heart_stands_still_loses_it_and_can_do_no_harm(
     until(lambda: third.locks.acquire(KEY))
 
 
-def test_cut_off_for_a_moment_it_is_still_ones_own(host: Served) -> None:
+def test_cut_off_for_a_moment_it_is_still_ones_own(host: Any) -> None:
     """The connection breaks and is made again within the patience of the server."""
     place, other = host.backend(), host.backend()
     assert place.locks.acquire(KEY)

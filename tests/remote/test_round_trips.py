@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from tests.caches.places import Counted, new
-from tests.remote.hosts import Served
 
 import wellkept
 from wellkept import Stack
-
-
-@pytest.fixture
-def host(home: Path) -> Iterator[Served]:
-    with Served(home / "far") as made:
-        yield made
 
 
 def value(x: int) -> Any:
     return {"x": x, "text": "a" * 50 * abs(x), "array": np.arange(30_000) + x}
 
 
-def test_a_miss_is_one_to_ask_and_one_to_commit_and_a_hit_is_one(host: Served) -> None:
+def test_a_miss_is_one_to_ask_and_one_to_commit_and_a_hit_is_one(host: Any) -> None:
     with host.client() as cache:
         f = Counted(value).into(cache, strict=True)
         f(1)  # the first of a process writes down its environment
@@ -43,7 +33,7 @@ def test_a_miss_is_one_to_ask_and_one_to_commit_and_a_hit_is_one(host: Served) -
             assert cache.backend.line.trips == trips
 
 
-def test_what_is_larger_goes_on_its_own_and_only_where_it_is_not_yet(host: Served) -> None:
+def test_what_is_larger_goes_on_its_own_and_only_where_it_is_not_yet(host: Any) -> None:
     with host.client(memory=0) as cache:
         counted = Counted(lambda x: [x, np.zeros(300_000)])
         f = counted.into(cache, strict=True)
@@ -55,7 +45,7 @@ def test_what_is_larger_goes_on_its_own_and_only_where_it_is_not_yet(host: Serve
         assert host.since() == ["fetch", "blob"]
 
 
-def test_a_miss_in_a_stack_asks_the_far_layer_once(host: Served) -> None:
+def test_a_miss_in_a_stack_asks_the_far_layer_once(host: Any) -> None:
     with host.client() as far:
         near = new("embedded")
         counted = Counted(value)
@@ -77,7 +67,7 @@ def test_a_miss_in_a_stack_asks_the_far_layer_once(host: Served) -> None:
         assert counted.runs == 3
 
 
-def test_a_thousand_hits_by_map_are_a_few_trips(host: Served) -> None:
+def test_a_thousand_hits_by_map_are_a_few_trips(host: Any) -> None:
     with host.client() as cache:
         counted = Counted(lambda x: {"x": x})
         f = counted.into(cache, strict=True)
@@ -90,7 +80,7 @@ def test_a_thousand_hits_by_map_are_a_few_trips(host: Served) -> None:
         assert counted.runs == 1000
 
 
-def test_what_nobody_computes_leaves_no_lease(host: Served) -> None:
+def test_what_nobody_computes_leaves_no_lease(host: Any) -> None:
     """A look that takes the lease gives it back where the body is not run after all."""
     with host.client() as cache, host.client() as other:
         f = Counted(value).into(cache, strict=True)
@@ -105,7 +95,7 @@ def test_what_nobody_computes_leaves_no_lease(host: Served) -> None:
         other.backend.locks.release(key.raw)
 
 
-def test_many_keys_beyond_one_answer(host: Served) -> None:
+def test_many_keys_beyond_one_answer(host: Any) -> None:
     """More than fits in one answer comes in others, and none is left out."""
     with host.client() as cache:
         f = Counted(lambda x: bytes([x]) * 60_000).into(cache, strict=True)
@@ -114,7 +104,7 @@ def test_many_keys_beyond_one_answer(host: Served) -> None:
         assert [found[0] for found in g.map(range(250))] == list(range(250))
 
 
-def test_batched_with_others_that_are_there(host: Served) -> None:
+def test_batched_with_others_that_are_there(host: Any) -> None:
     with host.client() as cache:
         counted = Counted(lambda x: x * 2)
         f = counted.into(cache, strict=True)
@@ -123,7 +113,7 @@ def test_batched_with_others_that_are_there(host: Served) -> None:
         assert counted.runs == 6
 
 
-def test_hits_and_misses_of_coroutines(host: Served) -> None:
+def test_hits_and_misses_of_coroutines(host: Any) -> None:
     with host.client() as cache:
 
         @wellkept.keep(cache=cache, strict=True)

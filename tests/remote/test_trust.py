@@ -5,26 +5,18 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.caches.places import Counted, new
-from tests.remote.hosts import Served
 
 import wellkept
 from wellkept import KeptWarning, Stack, StoreError, UntrustedSource
 from wellkept.codecs import Envelope
 from wellkept.records import Value
 from wellkept.stores.keyring import Keyring, keys_path
-
-
-@pytest.fixture
-def host(home: Path) -> Iterator[Served]:
-    with Served(home / "far") as made:
-        yield made
 
 
 @dataclasses.dataclass
@@ -62,7 +54,7 @@ def _telling(path: str) -> Telling:
     return Telling(path)
 
 
-def planted(host: Served, f: Any, x: Any, path: Path, codec: str = "pickle") -> None:
+def planted(host: Any, f: Any, x: Any, path: Path, codec: str = "pickle") -> None:
     """What somebody who may write there puts in the place of a result."""
     key = str(f.key(x))
     call = host.cache.calls.get(key)
@@ -72,7 +64,7 @@ def planted(host: Served, f: Any, x: Any, path: Path, codec: str = "pickle") -> 
 
 
 @pytest.mark.parametrize("codec", ["pickle", "cloudpickle", "dill"])
-def test_what_is_planted_there_is_never_run(host: Served, home: Path, codec: str) -> None:
+def test_what_is_planted_there_is_never_run(host: Any, home: Path, codec: str) -> None:
     path = home / "was run"
     with host.client() as cache:
         counted = Counted(lambda x: x + 1)
@@ -100,7 +92,7 @@ def test_what_is_planted_there_is_never_run(host: Served, home: Path, codec: str
     assert not path.exists()
 
 
-def test_a_server_decodes_nothing(host: Served, home: Path) -> None:
+def test_a_server_decodes_nothing(host: Any, home: Path) -> None:
     path = home / "was run"
     with host.client() as cache:
         f = Counted(lambda x: Telling(str(path))).into(cache)
@@ -120,7 +112,7 @@ def test_a_server_decodes_nothing(host: Served, home: Path) -> None:
     assert not path.exists()
 
 
-def test_plain_values_need_no_keys(host: Served) -> None:
+def test_plain_values_need_no_keys(host: Any) -> None:
     with host.client() as cache:
         counted = Counted(lambda x: {"x": x, "array": np.arange(30_000.0), "text": "a"})
         f = counted.into(cache, strict=True)
@@ -130,7 +122,7 @@ def test_plain_values_need_no_keys(host: Served) -> None:
 
 
 def test_others_need_a_key_that_both_have(
-    host: Served, home: Path, monkeypatch: pytest.MonkeyPatch
+    host: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = Counted(Box)
     mine = as_another_user(monkeypatch, home, "me")
@@ -166,7 +158,7 @@ def test_others_need_a_key_that_both_have(
         assert counted.runs == 4
 
 
-def test_rotated(host: Served, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotated(host: Any, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = as_another_user(monkeypatch, home, "me")
     old = ring.make("first")
     counted = Counted(Box)
@@ -183,7 +175,7 @@ def test_rotated(host: Served, home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_signature_is_of_one_value(
-    host: Served, home: Path, monkeypatch: pytest.MonkeyPatch
+    host: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signed result is not believed in the place of another."""
     as_another_user(monkeypatch, home, "me").make()
@@ -198,7 +190,7 @@ def test_a_signature_is_of_one_value(
             assert f(1) == Box(1)
 
 
-def test_trust_said(host: Served) -> None:
+def test_trust_said(host: Any) -> None:
     counted = Counted(Box)
     with host.client(trust=True) as cache:
         f = counted.into(cache, strict=True)
@@ -208,7 +200,7 @@ def test_trust_said(host: Served) -> None:
 
 
 def test_keys_that_others_can_read_are_not_used(
-    host: Served, home: Path, monkeypatch: pytest.MonkeyPatch
+    host: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring = as_another_user(monkeypatch, home, "me")
     ring.make()
@@ -237,10 +229,10 @@ def test_where_the_keys_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert keys_path() == home / "elsewhere"
 
 
-def test_a_reader_may_not_write(home: Path) -> None:
-    with Served(home / "far") as first, first.client() as cache:
+def test_a_reader_may_not_write(serve: Any, home: Path) -> None:
+    with serve(home / "far") as first, first.client() as cache:
         Counted(lambda x: x).into(cache, strict=True)(1)
-    with Served(home / "far", right="read") as host, host.client() as cache:
+    with serve(home / "far", right="read") as host, host.client() as cache:
         counted = Counted(lambda x: x)
         f = counted.into(cache)
         assert f(1) == 1

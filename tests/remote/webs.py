@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import ssl
 import sys
 import threading
@@ -62,19 +64,32 @@ class WebServed:
             target=self._server.run, kwargs={"sockets": [self._sock]}, daemon=True
         )
         self._thread.start()
+        self._pid = os.getpid()
 
     def since(self) -> list[str]:
         """What it was asked since the last time, and somebody waited for."""
         asked, self.handlers.asked = self.handlers.asked, []
         return asked
 
-    def backend(self, **options: Any) -> Http:
-        """A client's backend."""
-        return Http(self.url, token=self.token, **options)
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def backend(self, port: int | None = None, **options: Any) -> Http:
+        """A client's backend; `port` is of what stands between."""
+        url = self.url.replace(f":{self.port}", f":{port or self.port}")
+        return Http(url, token=self.token, **options)
 
     def client(self, *, memory: int | str = "256 MB", **options: Any) -> wellkept.Cache:
-        """A client's cache."""
-        return wellkept.open(self.url, token=self.token, memory=memory, **options)
+        """A client's cache; see `backend`."""
+        return wellkept.Cache(backend=self.backend(**options), memory=memory)
+
+    def cut(self) -> None:
+        """Break all connections."""
+        for connection in list(self._server.server_state.connections):
+            with contextlib.suppress(AttributeError):  # it has just begun, or ended
+                connection.loop.call_soon_threadsafe(connection.transport.abort)
+        until(lambda: not self._server.server_state.connections)
 
     def raw(self, token: str | None = None, **options: Any) -> httpx.Client:
         """A client of the server that knows nothing of kept."""
@@ -84,6 +99,8 @@ class WebServed:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30.0, **options)
 
     def close(self) -> None:
+        if os.getpid() != self._pid:
+            return
         self._server.should_exit = True
         self._thread.join(20)
         self._sock.close()

@@ -35,7 +35,6 @@ from wellkept.remote import wire
 from wellkept.remote.auth import Grant, Namespaces, Rates, Tokens
 from wellkept.remote.handlers import READ, Handlers
 from wellkept.remote.wire import LONGEST, VERSION, Refused, WireError, digest, pack, told
-from wellkept.stores.base import check_key
 
 
 def begun(handlers: Handlers, request: wire.Request, right: str) -> Iterator[bytes]:
@@ -443,8 +442,6 @@ class Web:
                 Route("/metrics", self._measured),
                 self._route(f"{at}/blobs/{{name}}", get_blob, "blob", "GET"),  # and HEAD
                 self._route(f"{at}/blobs/{{name}}", put_blob, "blob.put", "PUT"),
-                self._route(f"{at}/notes/{{key:path}}", self._note, "note", "GET"),
-                self._route(f"{at}/notes/{{key:path}}", self._note_put, "note.put", "PUT"),
                 self._route(f"{at}/{{verb}}", self._verb, "", "POST"),
             ],
             exception_handlers={404: _nowhere, 405: _nowhere},
@@ -562,29 +559,6 @@ class Web:
                 there = "miss" if row.envelope is None else "hit"
                 self.metrics.lookups.labels(asked.namespace, there).inc()
         return pack(answer)
-
-    # -- metadata records -------------------------------------------------------------------------
-
-    async def _note(self, asked: Asked) -> Response:
-        key = check_key(asked.request.path_params["key"])
-        found = await self._one(asked, wire.Get("meta", [key]))
-        if key not in found:
-            raise Turned(404, NotKept(f"there is no note {key}"))
-        return Response(found[key], headers=HEADERS, media_type="application/octet-stream")
-
-    async def _note_put(self, asked: Asked) -> Response:
-        key = check_key(asked.request.path_params["key"])
-        condition = asked.request.headers.get("if-none-match")
-        if condition not in (None, "*"):
-            raise Turned(400, WireError("a note is put, or put if there is none: If-None-Match: *"))
-        item = await asked.whole()
-        made = await self._one(
-            asked, wire.Create(key, item) if condition else wire.Put("meta", {key: item})
-        )
-        return Response(status_code=412 if made is False else 201, headers=HEADERS)
-
-    async def _one(self, asked: Asked, request: wire.Request) -> Any:
-        return await asked.do(asked.handlers.answer, request, asked.owner, asked.right)
 
     # -- about the server -------------------------------------------------------------------------
 
