@@ -60,7 +60,9 @@ def open_cache(
     if not text:
         raise ConfigError("an empty path names no cache")
     if text == ":memory:":
-        raise ConfigError(":memory: names no directory; a cache in this process's memory is memory:")
+        raise ConfigError(
+            ":memory: names no directory; a cache in this process's memory is memory:"
+        )
     parse_size(memory)  # a wrong one is told before a directory is made
     scheme = scheme_of(text)
     text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())

@@ -13,6 +13,7 @@ from wellkept.cli import text
 from wellkept.cli.options import CacheOption, JsonOption, imported, opened
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
+from wellkept.runs.table import data_size
 
 _LISTED = 50
 
@@ -60,7 +61,7 @@ def evict(
 def _amount(done: Any) -> str:
     return (
         f"{_count(done.calls, 'call')}, {_count(done.values, 'result')} and "
-        f"{_count(done.blobs, 'blob')}: {text.size(done.bytes)}"
+        f"{_count(done.blobs, 'blob')}: {data_size(done.bytes)}"
     )
 
 
@@ -157,7 +158,7 @@ def _print_report(report: Any) -> None:
             console.print(f"{len(report.problems) - _LISTED:,} more; --json lists all")
         console.print()
     looked = f"{_count(report.calls, 'call')}, {_count(report.values, 'result')} and "
-    looked += f"{_count(report.blobs, 'blob')} ({text.size(report.bytes)})"
+    looked += f"{_count(report.blobs, 'blob')} ({data_size(report.bytes)})"
     if report.salvaged_calls:
         looked += f"; {_count(report.salvaged_calls, 'call')} salvaged"
     left = len(report.left)
@@ -197,7 +198,7 @@ def gc(
         print(f"nothing in {url} is to be collected")
     else:
         count = f"{done.items:,} item{'' if done.items == 1 else 's'}"
-        print(f"{'would remove' if dry_run else 'removed'} {count}: {text.size(done.bytes)}")
+        print(f"{'would remove' if dry_run else 'removed'} {count}: {data_size(done.bytes)}")
 
 
 def transfer(
@@ -252,7 +253,7 @@ def transfer(
         (False, True): "would copy",
         (True, True): "would move",
     }[move, dry_run]
-    print(f"{verb} {_calls(done.calls)} ({text.size(done.bytes)}) to {there}{_rest(done)}")
+    print(f"{verb} {_calls(done.calls)} ({data_size(done.bytes)}) to {there}{_rest(done)}")
 
 
 def migrate(

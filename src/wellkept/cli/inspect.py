@@ -12,6 +12,7 @@ import typer
 from wellkept.cli import text
 from wellkept.cli.options import CacheOption, JsonOption, chosen, exists, opened
 from wellkept.errors import ConfigError, NotKept
+from wellkept.runs.table import ago, data_size
 
 _LINES, _CHARACTERS, _WIDTH = 30, 8000, 200
 
@@ -133,11 +134,11 @@ def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
     cells = [
         (
             f"{row.calls:,}",
-            text.size(row.bytes),
+            data_size(row.bytes),
             text.duration(row.seconds),
             f"{row.uses:,}",
             text.duration(row.saved),
-            text.age(row.used),
+            ago(row.used),
         )
         for row in rows
     ]
@@ -180,10 +181,10 @@ def list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json
     table = text.table(*columns, left=columns[:2])
     cells = [
         (
-            text.size(call.size),
+            data_size(call.size),
             text.duration(call.seconds),
             f"{call.uses:,}",
-            text.age(call.created),
+            ago(call.created),
         )
         for call in calls
     ]
@@ -272,8 +273,8 @@ def _print_call(call: Any, result: dict[str, Any]) -> None:
         ("key", call.key),
         ("function", call.function),
         ("code", call.code),
-        ("computed", f"{stamp} ({text.age(call.created)}), took {text.duration(call.seconds)}"),
-        ("used", f"{call.uses:,} x, last {text.age(call.used)}" if call.uses else "not yet"),
+        ("computed", f"{stamp} ({ago(call.created)}), took {text.duration(call.seconds)}"),
+        ("used", f"{call.uses:,} x, last {ago(call.used)}" if call.uses else "not yet"),
     ]
     if call.expires is not None:
         late = call.expires <= time.time()
@@ -285,7 +286,7 @@ def _print_call(call: Any, result: dict[str, Any]) -> None:
         shown = repr(argument.value) if argument.shown else f"<{argument.digest[:_SHORT]}>"
         lines.append(("" if i else "arguments", f"{name} = {shown}"))
     lines.append(("result", str(call.result)))
-    about = f"{text.size(call.size)}, {result['codec'] or 'not kept'}"
+    about = f"{data_size(call.size)}, {result['codec'] or 'not kept'}"
     if result["blobs"]:
         about += f", {result['blobs']} blob{'s' if result['blobs'] > 1 else ''}"
     about += {"failed": ", an exception", "items": ", of a generator"}.get(call.state, "")
@@ -311,9 +312,9 @@ def stats(cache: CacheOption = None, as_json: JsonOption = False) -> None:
         ("cache", url),
         ("functions", f"{totals.functions:,}"),
         ("calls", f"{totals.calls:,}"),
-        ("results", f"{totals.values:,} different, {text.size(totals.result_bytes)} in all calls"),
-        ("blobs", f"{totals.blobs:,}, {text.size(totals.blob_bytes)}"),
-        ("on disk", text.size(totals.bytes)),
+        ("results", f"{totals.values:,} different, {data_size(totals.result_bytes)} in all calls"),
+        ("blobs", f"{totals.blobs:,}, {data_size(totals.blob_bytes)}"),
+        ("on disk", data_size(totals.bytes)),
         ("computed", text.duration(totals.seconds)),
         ("saved", f"{text.duration(totals.seconds_saved)} by {totals.uses:,} uses"),
     ]
@@ -350,14 +351,14 @@ def _print(rows: list[Any], totals: Any, *, whole: bool) -> None:
     console = text.console()
     table = text.table("size", "share", "calls", "function", left=("function",))
     of = sum(row.bytes for row in rows) or 1
-    cells = [(text.size(r.bytes), f"{100 * r.bytes / of:.0f} %", f"{r.calls:,}") for r in rows]
+    cells = [(data_size(r.bytes), f"{100 * r.bytes / of:.0f} %", f"{r.calls:,}") for r in rows]
     rest = sum(2 + max((len(line[i]) for line in cells), default=0) for i in range(3)) + 4
     for row, line in zip(rows, cells, strict=True):
         table.add_row(*line, text.name(row.function, max(16, console.width - rest)))
     console.print(table)
     if whole:
         console.print(
-            f"{text.size(totals.bytes)} in all: {totals.calls:,} calls, {totals.values:,} different "
+            f"{data_size(totals.bytes)} in all: {totals.calls:,} calls, {totals.values:,} different "
             f"results, {totals.blobs:,} blobs",
             soft_wrap=True,
         )

@@ -17,6 +17,7 @@ import typer
 from wellkept.cli import text
 from wellkept.cli.options import JsonOption
 from wellkept.errors import ConfigError
+from wellkept.runs.table import ago
 
 if TYPE_CHECKING:
     from wellkept.remote.server import Limits
@@ -316,7 +317,7 @@ def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> Non
         rights = " ".join(f"{right}:{namespace}" for namespace, right in grant.rights.items())
         left = None if grant.expires is None else grant.expires - time.time()
         ends = "never" if left is None else "ended" if left <= 0 else f"in {text.duration(left)}"
-        table.add_row(grant.name, rights, text.age(grant.made), ends)
+        table.add_row(grant.name, rights, ago(grant.made), ends)
     if grants:
         text.console().print(table)
 

@@ -15,6 +15,7 @@ import typer
 
 from wellkept.cli import text
 from wellkept.cli.options import CacheOption, JsonOption, opened
+from wellkept.runs.table import ago, data_size
 
 __all__ = ["app"]
 
@@ -98,7 +99,7 @@ def _print_keys(rows: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
     table = text.table("revision", "changed", "expires in", "policy", "key", left=("policy", "key"))
     for key, about in rows:
         left = "-" if about["ttl"] is None else text.duration(about["ttl"])
-        changed = text.age(about["updated_at"].timestamp())
+        changed = ago(about["updated_at"].timestamp())
         shown = text.plain(key, 200).replace("\n", "\\n")
         table.add_row(f"{about['revision']:,}", changed, left, about["policy"].value, shown)
     text.console().print(table)
@@ -137,7 +138,7 @@ def get(
         elif load:
             print(text.plain(repr(found.get(key)), 1 << 30))
         else:
-            print(f"<{text.size(len(entry.data))} that are not JSON; --load decodes them>")
+            print(f"<{data_size(len(entry.data))} that are not JSON; --load decodes them>")
 
 
 @app.command("set")

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _WIDE = 160  # columns where there is no terminal to fit
-
-
-def size(count: float) -> str:
-    """`1.2 MB`, in powers of 1000."""
-    i = 0
-    while count >= 999.5 and i < len(_UNITS) - 1:
-        count /= 1000
-        i += 1
-    return f"{count:.0f} {_UNITS[i]}" if i == 0 or count >= 99.5 else f"{count:.1f} {_UNITS[i]}"
 
 
 def duration(seconds: float) -> str:
@@ -47,17 +36,6 @@ def duration(seconds: float) -> str:
                 f"{count:,} {whole} {rest} {part}" if rest and count < 100 else f"{count:,} {whole}"
             )
     return "?"
-
-
-def age(then: float | None) -> str:
-    """`3 min ago`."""
-    if then is None:
-        return "never"
-    seconds = max(0.0, time.time() - then)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length * (2 if unit != "min" else 1):
-            return f"{seconds // length:,.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
 
 
 def plain(text: str, limit: int = 2000) -> str:

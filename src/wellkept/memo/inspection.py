@@ -20,9 +20,7 @@ from wellkept.records import Call, Digest
 from wellkept.runs.explain import (
     Cause,
     Explanation,
-    ago,
     among_the_kept,
-    data_size,
     kept_of,
     of_looks,
     of_the_cache,
@@ -32,7 +30,7 @@ from wellkept.runs.explain import (
 from wellkept.runs.nearest import Asked, Look, layers, look
 from wellkept.runs.profile import Profile, measured
 from wellkept.runs.sources import Parts
-from wellkept.runs.table import duration
+from wellkept.runs.table import ago, data_size, duration
 
 if TYPE_CHECKING:
     from wellkept.memo.kept import Kept, KeptTarget

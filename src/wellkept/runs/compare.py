@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache
 from wellkept.records import Call, Event
-from wellkept.runs.table import Table, duration, event_label, records
+from wellkept.runs.table import Table, Tabled, duration, event_label, records
 
 KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "spared", "gone")
 
@@ -39,7 +39,7 @@ class Difference(NamedTuple):
     before: Event | None
 
 
-class Comparison:
+class Comparison(Tabled):
     """What one run did, as compared with another.
 
     Args:
@@ -120,15 +120,6 @@ class Comparison:
         ]
         counts = [f"{len(self.of(kind)):,} {kind}" for kind in KINDS if self.of(kind)]
         return Table(rows, columns, "call", ", ".join(counts) or "neither run made a call")
-
-    def __str__(self) -> str:
-        return str(self.table())
-
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
 
 
 def _said(one: Difference, what: Callable[[Event], Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,24 +27,14 @@ from wellkept.runs.nearest import (
 )
 from wellkept.runs.recorder import LEAVES
 from wellkept.runs.sources import PartChange, Parts, part_changes, parts_of, widened
-from wellkept.runs.table import Column, Table, called, duration, short
+from wellkept.runs.table import Column, Line, Lines, Table, ago, called, data_size, duration, short
 from wellkept.stores.memory import Void
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    pass
 
 
 _REASONS = 3  # why all of a module counts, in a text
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-class Line(NamedTuple):
-    """A line of a text."""
-
-    title: str
-    text: str
-    style: str = ""
-    """`good`, `bad`, `added`, `removed`, `dim` or nothing."""
 
 
 class Cause(NamedTuple):
@@ -67,7 +56,7 @@ class Cause(NamedTuple):
         return {"kind": self.kind, "text": self.text, **self.data}
 
 
-class Explanation:
+class Explanation(Lines):
     """What would become of a call now, and why. Prints as text.
 
     Attributes:
@@ -152,17 +141,6 @@ class Explanation:
             for layer in self.layers:
                 yield Line("layer", f"{layer['name']}: {layer['state']}")
 
-    def __str__(self) -> str:
-        return text_of(self.lines())
-
-    __repr__ = __str__
-
-    def __rich__(self) -> Text:
-        return rich_of(self.lines())
-
-    def _repr_html_(self) -> str:
-        return html_of(self.lines())
-
 
 def _kept_lines(kept: Mapping[str, Any]) -> Iterator[Line]:
     where = kept["layer"] + (", and in memory" if kept.get("memory") else "")
@@ -185,74 +163,8 @@ def _kept_lines(kept: Mapping[str, Any]) -> Iterator[Line]:
         yield Line("used", f"{kept['uses']:,} x, last {ago(kept['last_used'])}")
 
 
-# -- lines as text ------------------------------------------------------------------------------------
-
-
-def text_of(lines: Iterator[Line]) -> str:
-    """Plain text."""
-    return "\n".join(_joined(line).rstrip() for line in lines)
-
-
-def rich_of(lines: Iterator[Line]) -> Text:
-    """Text with colours."""
-    from rich.text import Text  # only in terminals
-
-    colours = {"good": "bold green", "bad": "bold red", "added": "green", "removed": "red"}
-    made = Text()
-    for line in lines:
-        made.append(_joined(line).rstrip() + "\n", style=colours.get(line.style, line.style))
-    made.rstrip()
-    return made
-
-
-def html_of(lines: Iterator[Line]) -> str:
-    """A table, for notebooks."""
-    rows = []
-    for line in lines:
-        text = html.escape(line.text)
-        if line.style in ("good", "bad") and not line.title:
-            rows.append(f'<tr><th colspan="2" style="text-align:left">{text}</th></tr>')
-            continue
-        colour = {"added": "green", "removed": "firebrick"}.get(line.style)
-        style = "text-align:left;white-space:pre-wrap" + (f";color:{colour}" if colour else "")
-        head = f'<td style="text-align:left">{html.escape(line.title)}</td>'
-        rows.append(f'<tr>{head}<td style="{style}">{text}</td></tr>')
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _joined(line: Line) -> str:
-    if not line.title and line.style in ("good", "bad"):
-        return plain(line.text)
-    return f"  {line.title:<13} {plain(line.text)}"
-
-
-def plain(text: str) -> str:
-    """Text that can't do anything to a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def ago(then: float | None) -> str:
-    """`3 min ago`."""
-    if then is None:
-        return "never"
-    seconds = max(0.0, time.time() - then)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length * (2 if unit != "min" else 1):
-            return f"{seconds // length:,.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
-
-
-def data_size(count: float) -> str:
-    """`1.2 MB`, in powers of 1000."""
-    i = 0
-    while count >= 999.5 and i < len(_UNITS) - 1:
-        count /= 1000
-        i += 1
-    return f"{count:.0f} {_UNITS[i]}" if i == 0 or count >= 99.5 else f"{count:.1f} {_UNITS[i]}"
 
 
 _SHOWN = 20  # differences, and parts of code, in a text

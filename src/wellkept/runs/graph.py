@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from wellkept.errors import ConfigError
-from wellkept.runs.table import duration
+from wellkept.runs.table import duration, plain
 
 GAVE, CALLED = "gave", "called"
 
@@ -129,7 +129,7 @@ def _last(items: list[tuple[str, str]]) -> Iterator[tuple[bool, tuple[str, str]]
 
 def _named(node: Node) -> str:
     notes = [note for note in (node.outcome, duration(node.seconds)) if note]
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in node.label)
+    text = plain(node.label)
     return f"{text}  [{', '.join(notes)}]" if notes else text
 
 
@@ -371,12 +371,12 @@ class Graph:
 
 def _quoted(text: str) -> str:
     """Text in Graphviz's quotes."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return '"' + clean.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _mermaid(text: str) -> str:
     """Text in Mermaid's quotes, where each special character is an entity."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
+    clean = "".join(c if c.isprintable() else " " for c in text)
     special = {c: f"#{ord(c)};" for c in '"<>&`#[]{}()|;\\'}
-    return json.dumps("".join(special.get(c, c) for c in plain), ensure_ascii=False)
+    return json.dumps("".join(special.get(c, c) for c in clean), ensure_ascii=False)

@@ -13,12 +13,11 @@ from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.records import Call
-from wellkept.runs.explain import Line, data_size, html_of, rich_of, text_of
 from wellkept.runs.nearest import Layer, layers
-from wellkept.runs.table import Column, Table, duration
+from wellkept.runs.table import Column, Line, Lines, Table, data_size, duration
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    pass
 
 
 _TIMES, _BUDGET = 9, 0.3  # measurements of one part, and the seconds after which there are no more
@@ -28,7 +27,7 @@ EVEN = 0.8
 _PARTS = ("key", "look up", "load")
 
 
-class Profile:
+class Profile(Lines):
     """What a kept call costs as a hit and as a computation, in seconds. Prints as text.
 
     Attributes:
@@ -122,17 +121,6 @@ class Profile:
             return f"keeping pays, computing takes {ratio} x as long as a hit"
         return f"keeping does not pay, computing takes {ratio} x as long as a hit"
 
-    def __str__(self) -> str:
-        return text_of(self.lines())
-
-    __repr__ = __str__
-
-    def __rich__(self) -> Text:
-        return rich_of(self.lines())
-
-    def _repr_html_(self) -> str:
-        return html_of(self.lines())
-
 
 def rounded(ratio: float) -> str:
     """A ratio to three digits: `13,200`, `1.35`."""
@@ -151,7 +139,6 @@ def measured(work: Callable[[], Any]) -> float:
 
 _SAMPLE = 7  # calls of a function
 _NARROW = 24  # characters of a name in a table
-_TABLE_PARTS = ("key", "look up", "load")
 _COLUMNS: list[Column] = [
     ("function", lambda row: _end(row["function"])),
     ("calls", lambda row: f"{row['calls']:,}"),
@@ -195,14 +182,14 @@ def _row(cache: Cache, one: Any, load: bool) -> dict[str, Any]:
         if (took := _taken(layer, call, load)) is not None
     ]
     recompute = one.seconds / one.calls if one.calls else 0.0
-    parts = dict(zip(_TABLE_PARTS, map(median, zip(*taken, strict=True)), strict=False))
+    parts = dict(zip(_PARTS, map(median, zip(*taken, strict=True)), strict=False))
     hit = sum(parts.values()) if parts else None
     return {
         "function": one.function,
         "calls": one.calls,
         "bytes": one.bytes,
         "recompute": recompute,
-        **{part: parts.get(part) for part in _TABLE_PARTS},
+        **{part: parts.get(part) for part in _PARTS},
         "hit": hit,
         "ratio": recompute / hit if hit else None,
         "pays": None if hit is None else hit < EVEN * recompute,

@@ -38,7 +38,7 @@ from wellkept.runs.recorder import (
     unpack_record,
     unpack_totals,
 )
-from wellkept.runs.table import Table, by_call, by_function, duration
+from wellkept.runs.table import Table, Tabled, by_call, by_function, duration
 from wellkept.stores.base import delete_many, get_many, put_many
 
 if TYPE_CHECKING:
@@ -383,7 +383,7 @@ def _reopened(record: RunRecord, cache: Cache | None, recorder: Recorder | None)
     return run
 
 
-class Runs:
+class Runs(Tabled):
     """The runs of a cache, the newest first; read when it is asked, and each time anew.
 
     `runs["sweep"]` is the one whose id or name begins so (of one name, the newest), `runs[0]` the
@@ -532,12 +532,6 @@ class Runs:
             ("saved", lambda row: duration(row["saved"])),
         ]
         return Table(rows, columns, "name", "" if rows else f"no runs in {self.cache} yet")
-
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
 
 
 def _row(run: Run, total: Totals) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import html
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError, KeptError
 from wellkept.records import Call, Event
 from wellkept.stores.base import get_many
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _WIDE = 160  # columns where there is no terminal to fit
 _SHOWN = 50  # rows of a text
@@ -61,7 +65,7 @@ class Table:
         if width is None:
             width = shutil.get_terminal_size((_WIDE, 24)).columns
         titles = [title for title, _ in self._columns]
-        cells = [[_plain(show(row)) for _, show in self._columns] for row in self.rows[:rows]]
+        cells = [[plain(show(row)) for _, show in self._columns] for row in self.rows[:rows]]
         widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
         at = titles.index(self._flexible)
         over = sum(widths) + 2 * (len(widths) - 1) - width
@@ -106,7 +110,7 @@ class Table:
         head = "".join(f"<th>{html.escape(title)}</th>" for title, _ in self._columns)
         body = "".join(
             "<tr>"
-            + "".join(f"<td>{html.escape(_plain(show(row)))}</td>" for _, show in self._columns)
+            + "".join(f"<td>{html.escape(plain(show(row)))}</td>" for _, show in self._columns)
             + "</tr>"
             for row in self.rows[:_SHOWN]
         )
@@ -128,9 +132,98 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
 
 
-def _plain(text: str) -> str:
-    """One line, without what could do something to a terminal."""
+class Tabled:
+    """What is shown as a table."""
+
+    def table(self) -> Table:
+        """As a table."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+class Line(NamedTuple):
+    """A line of a text."""
+
+    title: str
+    text: str
+    style: str = ""
+    """`good`, `bad`, `added`, `removed`, `dim` or nothing."""
+
+
+class Lines:
+    """What is shown line by line: as text, with colours in a terminal, as a table in a notebook."""
+
+    def lines(self) -> Iterator[Line]:
+        """The text, line by line."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(_joined(line).rstrip() for line in self.lines())
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __rich__(self) -> Text:
+        from rich.text import Text  # only in terminals
+
+        colours = {"good": "bold green", "bad": "bold red", "added": "green", "removed": "red"}
+        made = Text()
+        for line in self.lines():
+            made.append(_joined(line).rstrip() + "\n", style=colours.get(line.style, line.style))
+        made.rstrip()
+        return made
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for line in self.lines():
+            text = html.escape(line.text)
+            if line.style in ("good", "bad") and not line.title:
+                rows.append(f'<tr><th colspan="2" style="text-align:left">{text}</th></tr>')
+                continue
+            colour = {"added": "green", "removed": "firebrick"}.get(line.style)
+            style = "text-align:left;white-space:pre-wrap" + (f";color:{colour}" if colour else "")
+            head = f'<td style="text-align:left">{html.escape(line.title)}</td>'
+            rows.append(f'<tr>{head}<td style="{style}">{text}</td></tr>')
+        return f"<table>{''.join(rows)}</table>"
+
+
+def _joined(line: Line) -> str:
+    if not line.title and line.style in ("good", "bad"):
+        return plain(line.text)
+    return f"  {line.title:<13} {plain(line.text)}"
+
+
+def plain(text: str) -> str:
+    """Text without what could do something to a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def ago(then: float | None) -> str:
+    """`3 min ago`."""
+    if then is None:
+        return "never"
+    seconds = max(0.0, time.time() - then)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length * (2 if unit != "min" else 1):
+            return f"{seconds // length:,.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def data_size(count: float) -> str:
+    """`1.2 MB`, in powers of 1000."""
+    i = 0
+    while count >= 999.5 and i < len(_UNITS) - 1:
+        count /= 1000
+        i += 1
+    return f"{count:.0f} {_UNITS[i]}" if i == 0 or count >= 99.5 else f"{count:.1f} {_UNITS[i]}"
 
 
 def duration(seconds: float | None) -> str:
@@ -150,6 +243,7 @@ def duration(seconds: float | None) -> str:
     return "?"
 
 
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LONG = 60  # characters of one value
 
 
