@@ -26,12 +26,16 @@ _LEVELS = {"gzip": (1, 9, 6), "zstd": (1, 22, 3)}
 _MAGIC = b"\x89kz\r\n\x1a"
 _VERSION = 1
 _HEADER = struct.Struct("<6sBBQ")
-_SMALL = 128  # bytes below which nothing is gained
-_WORTH = 0.95  # of its size is what a compressed item may take at most
-_SAMPLED = 1024 * 1024  # bytes from which a sample says first whether it is worth it
+# Bytes below which nothing is gained.
+_SMALL = 128
+# What a compressed item may take of its size at most.
+_WORTH = 0.95
+# Bytes from which a sample says first whether it is worth it.
+_SAMPLED = 1024 * 1024
 _SAMPLE = 32 * 1024
 _PART = 1024 * 1024
-_WINDOW = 1 << 27  # bytes that a zstd frame may ask its reader to keep; that of level 22
+# Bytes that a zstd frame may ask its reader to keep; that of level 22.
+_WINDOW = 1 << 27
 
 
 def check(method: str, level: int | None = None) -> int:
@@ -63,7 +67,8 @@ def compress(content: Buffer, method: str, level: int | None = None) -> Buffer:
         packed = _gzip(view, level) if method == "gzip" else _zstd().compress(view, level)
         if _HEADER.size + len(packed) < _WORTH * size:
             return _HEADER.pack(_MAGIC, _VERSION, METHODS[method], size) + packed
-    if view[: len(_MAGIC)] == _MAGIC:  # it must not be taken for compressed
+    # Content that begins like a compressed item must not be taken for one.
+    if view[: len(_MAGIC)] == _MAGIC:
         return _HEADER.pack(_MAGIC, _VERSION, 0, size) + view
     return content
 
@@ -124,7 +129,8 @@ def _promising(view: memoryview) -> bool:
 
 
 def _gzip(view: memoryview, level: int) -> bytes:
-    made = zlib.compressobj(level, wbits=31)  # the gzip format, without a file's name or time
+    # `wbits=31` is the gzip format, without a file's name or time.
+    made = zlib.compressobj(level, wbits=31)
     return made.compress(view) + made.flush()
 
 
@@ -135,7 +141,8 @@ def _gunzip(payload: memoryview, size: int) -> bytes:
     made = zlib.decompressobj(wbits=31)
     try:
         content = made.decompress(payload, size + 1)
-        if not made.eof:  # what ends the stream may not have been read yet
+        # What ends the stream may not have been read yet.
+        if not made.eof:
             content += made.decompress(made.unconsumed_tail, 1)
     except zlib.error as error:
         raise DamagedValue(f"a compressed item is damaged: {error}") from error

@@ -51,7 +51,8 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
     try:
         view = buffer.raw()
-    except BufferError:  # not contiguous: stays in the pickle
+    except BufferError:
+        # A buffer that is not contiguous stays in the pickle.
         return True
     if view.nbytes < LARGE:
         return True
@@ -64,7 +65,8 @@ def _pickler() -> Any:
         def reducer_override(self, obj: Any) -> Any:
             numpy = sys.modules.get("numpy")
             if numpy is not None and type(obj) is numpy.ndarray:
-                return obj.__reduce_ex__(5)  # dill's own way would copy its data into the pickle
+                # dill's own way would copy the array's data into the pickle.
+                return obj.__reduce_ex__(5)
             return NotImplemented
 
     return Pickler

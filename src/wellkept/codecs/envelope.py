@@ -37,7 +37,8 @@ _COUNT = struct.Struct("<I")
 _BLOB = struct.Struct("<Q32s")
 
 
-_COMMON = b"kv\x01\x00\x06pickle\0\0\0\0"  # no buffers, and so nothing to unpack
+# The head of most values: no buffers, and so nothing to unpack.
+_COMMON = b"kv\x01\x00\x06pickle\0\0\0\0"
 _COMMON_SIZE = len(_COMMON)
 
 
@@ -84,9 +85,8 @@ class Envelope(NamedTuple):
             DecodeError: a newer version of wellkept wrote it.
         """
         if head.startswith(_COMMON):
-            return tuple.__new__(
-                cls, ("pickle", head[_COMMON_SIZE:], (), b"", None)
-            )  # faster than `_make`
+            # This is faster than `_make`, and most hits come here.
+            return tuple.__new__(cls, ("pickle", head[_COMMON_SIZE:], (), b"", None))
         try:
             magic, version, flags, n = _FIXED.unpack_from(head)
             if magic != b"kv":
@@ -138,7 +138,8 @@ def sign(key: Key, digest: bytes, envelope: Envelope) -> Envelope:
 
 def signed_by(keys: Mapping[bytes, Key], digest: bytes, envelope: Envelope) -> Key | None:
     """Which of these keys, by name, signed the envelope for this digest; None: none of them."""
-    import hmac  # loads OpenSSL, which few need
+    # Imported here since it loads OpenSSL, which few need.
+    import hmac
 
     signature = bytes(envelope.signature)
     key = keys.get(signature[:8])

@@ -24,7 +24,8 @@ def encode(value: Any) -> Value:
         return Value("json", text.encode())
     except UnicodeEncodeError as error:
         raise EncodeError("the json codec can't hold a lone surrogate") from error
-    except ValueError as error:  # an integer of more digits than Python writes
+    except ValueError as error:
+        # An integer may have more digits than Python writes.
         raise EncodeError(f"the json codec can't hold the result: {error}") from error
 
 

@@ -32,9 +32,12 @@ PATHS = "paths"
 """The codec's name in an envelope."""
 PLAIN_PATHS = "plain paths"
 """That of one from elsewhere, which nobody signed."""
-_MARKS = (b"pathlib", b"File\x94")  # one of them is in every pickle that names a file
-_NONE = ("json", "npy", "arrow")  # codecs that hold no paths
-_ROOM = 256 * 1024 * 1024  # bytes of files' content that are read for one result
+# One of them is in every pickle that names a file.
+_MARKS = (b"pathlib", b"File\x94")
+# Codecs that hold no paths.
+_NONE = ("json", "npy", "arrow")
+# Bytes of files' content that are read for one result.
+_ROOM = 256 * 1024 * 1024
 
 
 class OutOfDateError(DecodeError):
@@ -109,7 +112,8 @@ def _described(names: dict[str, bool]) -> list[list[Any]]:
                 except KeptError:
                     digest = None
             if digest is not None and max(stamp[1:3]) > time.time_ns() - TICK:
-                stamp = None  # it may be changed again without a sign of it
+                # The file may be changed again within the tick of its clock, without a sign of it.
+                stamp = None
         said.append([name, kind, stamp, digest])
     return said
 
@@ -137,7 +141,8 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     Raises:
         DecodeError: as of the codec that it was encoded with.
     """
-    from wellkept.codecs import decoder  # which names this module
+    # Imported here since it imports this module.
+    from wellkept.codecs import decoder
 
     head, codec, _ = _split(payload)
     if codec in ("pickle", "cloudpickle"):
@@ -150,7 +155,8 @@ def decode_plain(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     head, codec, _ = _split(payload)
     if codec != "pickle":
         raise Refused(f"it is encoded with {codec[:40]!r}")
-    from wellkept.codecs import safe_pickle  # which imports much that few need
+    # Imported here since it imports much that few need.
+    from wellkept.codecs import safe_pickle
 
     return safe_pickle.decode(head, buffers)
 

@@ -35,7 +35,8 @@ def encode(value: Any) -> Value:
     Raises:
         EncodeError: neither pickle nor cloudpickle can.
     """
-    if type(value) in _SCALARS:  # most small results: nothing to take out, nothing to look for
+    # Most small results are scalars: there is nothing to take out or to look for.
+    if type(value) in _SCALARS:
         return Value("pickle", pickle.dumps(value, 5))
     buffers: list[Buffer] = []
 
@@ -129,7 +130,8 @@ def _without_the_rest(value: Any, own: Any) -> Value | None:
 def _alone(arrow: Any, array: Any) -> Any:
     """The same rows in buffers of their own, as a stream of them is written."""
     if not len(array) and not arrow.types.is_dictionary(array.type):
-        return arrow.nulls(0, array.type)  # a stream may hold on to what is before no rows
+        # A stream may hold on to what is before no rows.
+        return arrow.nulls(0, array.type)
     batch = arrow.RecordBatch.from_arrays([array], ["rows"])
     sink = arrow.BufferOutputStream()
     with arrow.ipc.new_stream(sink, batch.schema) as writer:
@@ -142,7 +144,8 @@ def _alone(arrow: Any, array: Any) -> Any:
 def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
     try:
         view = buffer.raw()
-    except BufferError:  # not contiguous: stays in the pickle
+    except BufferError:
+        # A buffer that is not contiguous stays in the pickle.
         return True
     if view.nbytes < LARGE:
         return True
@@ -222,7 +225,8 @@ def _registered() -> Mapping[type, Any] | None:
 
 
 def _of_tblib(reduce: Any) -> bool:
-    function = getattr(reduce, "func", reduce)  # of a partial
+    # The reducer may be a partial, which holds the function.
+    function = getattr(reduce, "func", reduce)
     return str(getattr(function, "__module__", "")).partition(".")[0] == "tblib"
 
 
@@ -253,7 +257,8 @@ _pickler: Any = None
 def _cloud_pickler() -> Any:
     global _pickler
     if _pickler is None:
-        import cloudpickle  # 20 ms, for the few values that need it
+        # Imported here since it takes 20 ms, and few values need it.
+        import cloudpickle
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             @property

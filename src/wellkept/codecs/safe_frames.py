@@ -18,7 +18,8 @@ from typing import Any
 from wellkept.codecs.envelope import Refused
 from wellkept.codecs.safe_types import Named, Unfinished, is_array, is_zone
 
-_MANY = 2**40  # rows of an index that is only a range
+# Rows of an index that is only a range.
+_MANY = 2**40
 _INT64 = 2**63
 _UNITS = ("s", "ms", "us", "ns")
 _PERIOD = re.compile(r"period\[\w[\w-]{0,20}\]").fullmatch
@@ -79,7 +80,8 @@ def _is_int(found: Any) -> bool:
 
 
 def _unit(found: Any) -> bool:
-    return type(found) is int and 7 <= found <= 10  # as pandas numbers s, ms, us and ns
+    # pandas numbers the units s, ms, us and ns so.
+    return type(found) is int and 7 <= found <= 10
 
 
 def _timestamp(_: Any, *given: Any) -> Any:
@@ -328,7 +330,8 @@ def _dated(name: str, _: Any, kind: Any, said: Any) -> Any:
         raise _wrong(name)
     made, freq = kind._simple_new(data.copy(), name=_name(said["name"])), said["freq"]
     if freq is None or isinstance(freq, import_module("pandas._libs.tslibs.offsets").BaseOffset):
-        made.freq = freq  # pandas looks whether the dates are so far from each other
+        # Setting it lets pandas check that the dates are so far from each other.
+        made.freq = freq
         return made
     raise _wrong(name)
 
@@ -344,7 +347,8 @@ def _intervals(_: Any, kind: Any, said: Any) -> Any:
 
 
 def _name(found: Any) -> Any:
-    hash(found)  # as pandas wants it
+    # pandas wants it to be hashable.
+    hash(found)
     return found
 
 
@@ -419,7 +423,8 @@ def _build_single(_: Any, made: Any, state: Any) -> None:
     right = _is_data(pandas, values) and values.ndim == 1 and len(values) == len(axes[0])
     if not right:
         raise _wrong("series")
-    place = slice(0, len(values), 1)  # there is no other
+    # A block of one column can stand in no other place.
+    place = slice(0, len(values), 1)
     whole = {"0.14.1": {"axes": axes, "blocks": [{"values": values, "mgr_locs": place}]}}
     made.__setstate__((axes, [values], axes, whole))
 

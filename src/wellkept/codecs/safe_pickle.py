@@ -30,9 +30,12 @@ from wellkept.records import Buffer
 
 T = TypeVar("T", bound=type)
 
-_DEEP = 500  # tuples in each other: their hash is made by C code that recurses without a guard
-_MARKS = 5000  # containers that are open at once
-_TIMES = 16  # bytes that may be copied for each byte that came
+# Tuples in each other: their hash is made by C code that recurses without a guard.
+_DEEP = 500
+# Containers that are open at once.
+_MARKS = 5000
+# Bytes that may be copied for each byte that came.
+_TIMES = 16
 _BESIDE = 64 * 1024 * 1024
 
 _registered: dict[tuple[str, str], Named] = {}
@@ -148,7 +151,8 @@ class _Machine:
         self.buffers = iter(buffers)
         self.named: dict[int, Named] = dict(safe_types.PRESENT)
         self.unbuilt: dict[int, Unfinished] = {}
-        self.lacking: set[int] = set()  # those that nothing may see before they have their state
+        # Objects that nothing may see before they have their state.
+        self.lacking: set[int] = set()
         self.deep: dict[int, tuple[int, Any]] = {}
         size = len(self.data) + sum(memoryview(buffer).nbytes for buffer in buffers)
         self.room = _TIMES * size + _BESIDE
@@ -310,7 +314,8 @@ class _Machine:
         return items
 
     def frozenset(self) -> None:
-        items = self.marked()  # which gives the stack its name back
+        # `marked` gives the stack its name back, so it comes first.
+        items = self.marked()
         self.stack.append(frozenset(items))
 
     def append(self) -> None:

@@ -50,8 +50,10 @@ class Unfinished(NamedTuple):
     """Whether nothing may use it before."""
 
 
-_TEXT = 100_000  # characters of a number
-_BITS = 100_000  # of the parts of a fraction, which are divided by each other
+# Characters of a number.
+_TEXT = 100_000
+# Bits of the parts of a fraction, which are divided by each other.
+_BITS = 100_000
 _NUMBER = re.compile(r"-?\d{1,4000}(/\d{1,4000})?").fullmatch
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,30}(/[A-Za-z0-9_+-]{1,30}){0,3}").fullmatch
 _SCALARS = (type(None), bool, int, float, str, bytes)
@@ -277,10 +279,12 @@ def dataclass(kind: Any) -> Named:
     names = [field.name for field in dataclasses.fields(kind)]
 
     def build(_: Any, made: Any, state: Any) -> None:
-        if type(state) is tuple and len(state) == 2:  # without and with slots
+        # State of an object with attributes and slots.
+        if type(state) is tuple and len(state) == 2:
             plain, slots = state
             given = {**(plain or {}), **(slots or {})}
-        elif type(state) is list and len(state) == len(names):  # as frozen ones with slots say it
+        elif type(state) is list and len(state) == len(names):
+            # Frozen dataclasses with slots give their state as a list.
             given = dict(zip(names, state, strict=True))
         else:
             given = state
@@ -292,7 +296,8 @@ def dataclass(kind: Any) -> Named:
     @functools.cache
     def allowed(name: str) -> bool:
         own = inspect.getattr_static(kind, name, None)
-        if name in names:  # and no code of its own, which setting it would run
+        # Only a field is set: setting another attribute might run code of its class.
+        if name in names:
             return type(own) is MemberDescriptorType or not hasattr(type(own), "__set__")
         # A field of another version, or what was computed once.
         computed = own is None or isinstance(own, functools.cached_property)
@@ -331,8 +336,10 @@ _KNOWN: dict[tuple[str, str], Named] = {
 _SPEC = re.compile(r"[<>|=]?[?bBhHiIlLqQefdgcFDGOSUVMmu]\d{0,9}").fullmatch
 _KINDS = frozenset("biufcmMOSUV")
 _ALIAS = re.compile(r"[a-z0-9_]{1,40}(\[[a-z]{1,20}\])?").fullmatch
-_LONG = 2**40  # of an axis of an array that has no items
-_AXES = 32  # older NumPys have no more
+# The longest axis of an array that has no items.
+_LONG = 2**40
+# Older NumPys have no more.
+_AXES = 32
 _BYTES = (bytes, bytearray, memoryview)
 
 

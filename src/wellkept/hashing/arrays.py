@@ -143,7 +143,8 @@ def _subclass(value: Any, known: Known | None) -> tuple[Any, ...]:
     kind = type(value)
     plain = value.view(np.ndarray)
     state = own_attributes(value)
-    if type_key(kind) == "numpy.memmap":  # where it is mapped from is not its content
+    # Where an array is mapped from is not its content.
+    if type_key(kind) == "numpy.memmap":
         state = {key: item for key, item in state.items() if key not in _MAPPED}
     content = library_name(kind), _ndarray(plain, known), state
     slots = slots_held(value, _own_slots(kind))
@@ -161,7 +162,8 @@ def _masked(value: Any, known: Known | None) -> tuple[Any, ...]:
     if value is np.ma.masked:
         return "global", "numpy.ma", "masked"
     mask = np.ma.getmaskarray(value)
-    fill = value._fill_value  # the property of that name would write it
+    # The property of that name would write it to the array.
+    fill = value._fill_value
     filling = np.ma.default_fill_value(value) if fill is None else fill
     plain = _blanked(value.data, mask)
     state = own_attributes(value)
@@ -264,7 +266,8 @@ def _vectorize(value: Any, known: Known | None) -> tuple[Any, ...]:
     kept = value._ufunc
     tag, name, *content = generic(type(value))(value, known)
     fresh: Any = {} if isinstance(kept, dict) else None
-    state = {**value.__dict__, "_ufunc": fresh}  # made anew by the first call
+    # The first call makes it anew.
+    state = {**value.__dict__, "_ufunc": fresh}
     return (tag, name, *(state if item is value.__dict__ else item for item in content))
 
 

@@ -61,7 +61,8 @@ def _address_by_abi(view: Any) -> int:
 
     # `Py_buffer` of CPython's stable ABI: the address, then what is not asked for here.
     buffer = (ctypes.c_void_p * 16)()
-    contiguous = 0x38  # PyBUF_C_CONTIGUOUS: a flat range or a BufferError
+    # `PyBUF_C_CONTIGUOUS`: a flat range, or a `BufferError`.
+    contiguous = 0x38
     ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), buffer, contiguous)
     try:
         return int(buffer[0] or 0)
@@ -71,7 +72,8 @@ def _address_by_abi(view: Any) -> int:
 
 def _flat(view: memoryview) -> memoryview:
     if view.c_contiguous:
-        return PickleBuffer(view).raw()  # `cast` refuses the formats of structures and byte orders
+        # `cast` refuses the formats of structures and byte orders.
+        return PickleBuffer(view).raw()
     raise BufferError("not a contiguous buffer: copy it first")
 
 

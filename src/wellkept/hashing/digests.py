@@ -16,7 +16,8 @@ from wellkept.hashing.fast import SIZED, Task, fast_digest
 from wellkept.hashing.functions import begin
 from wellkept.records import SCHEME, Digest
 
-_ESCAPE = StopIteration  # what begins a tagged tuple; see the digest spec
+# What begins a tagged tuple; see the digest spec.
+_ESCAPE = StopIteration
 
 
 def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -> bytes:
@@ -66,7 +67,8 @@ def digest_bytes(
     if kind is Digest:
         return value.raw  # type: ignore[no-any-return]
     if kind in ATOMS and (kind not in _SIZED_ATOMS or len(value) < _SHORT):
-        return blake3(dumps(value, 2)).digest()  # most arguments: no walk, and no second thread
+        # Most arguments are short atoms: they need no walk, and no second thread.
+        return blake3(dumps(value, 2)).digest()
     begin()
     if ordered:
         return _by_reference(value, known, label, ordered)

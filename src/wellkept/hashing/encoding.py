@@ -36,13 +36,15 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
         steps: (`Shape`, number of the child taken), from the root down.
     """
     text = label
-    above = ""  # the tag of the node above, where that is a reduced object
+    # The tag of the node above, where that is a reduced object.
+    above = ""
     for shape, number in steps:
         children = shape.children
         if shape.kind == "tagged":
             if children[0].startswith(TAG):
                 children, number = children[1:], number - 1
-                if children[0] == "function":  # whose source is left out
+                # The source of a project's function is left out, so its parts stand one place earlier.
+                if children[0] == "function":
                     number += 1
             above = children[0]
             if above in _NAMED and number >= _NAMED[above]:
@@ -54,7 +56,8 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
             elif above == "function" and number == 3:
                 text, above = f"{text}.__defaults__", "defaults"
             continue
-        if above == "held":  # the tuple of one that tells an empty cell from a full one
+        # This is the tuple of one that tells an empty cell from a full one.
+        if above == "held":
             above = ""
             continue
         if shape.kind in ("dict", "mapping"):
@@ -79,7 +82,8 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
     return text
 
 
-_LONGEST = 400  # characters
+# Characters of a path that is shown.
+_LONGEST = 400
 
 
 _STATES = frozenset(
@@ -117,7 +121,8 @@ def _integer(value: int) -> bytes:
         return b"i" + _I32(value)
     rest = abs(value).to_bytes((value.bit_length() + 119) // 120 * 15, "little")
     digits = []
-    for at in range(0, len(rest), 15):  # 120 bits are 8 digits of 15 bits
+    # 120 bits are 8 digits of 15 bits.
+    for at in range(0, len(rest), 15):
         piece = int.from_bytes(rest[at : at + 15], "little")
         digits.append(_I16S(*((piece >> shift) & 0x7FFF for shift in range(0, 120, 15))))
     raw = b"".join(digits)
@@ -236,7 +241,8 @@ def _look_for_end(way: Way, known: Known | None) -> None:
     gives up at fewer. A reduction is asked again: what was there before is the same object then.
     """
     links = 0
-    below: Any = None  # the reduced object under which the way was followed so far
+    # The reduced object under which the way was followed so far.
+    below: Any = None
     steps: list[int] = []
     for value, shape, number in reversed(way):
         steps.append(number)

@@ -288,7 +288,8 @@ class _Pass:
                 order = sorted(range(at, end), key=inner.__getitem__)
             else:
                 if len(set(written[at:end])) != end - at:
-                    raise Unfit  # keys that are written alike go by their values
+                    # Keys that are written alike go by their values, which the reference walk does.
+                    raise Unfit
                 order = sorted(range(at, end), key=written.__getitem__)
             names = dumps(tuple([keys[i] for i in order]), 2)
             out.append((MARK, b"dict", names, *[held[i] for i in order]))
@@ -355,7 +356,8 @@ def _pieces(values: list[Any], task: Task, depth: int) -> list[Any]:
     try:
         return _Pass(task, MAX_NODES).column(values, 1)[0]
     except _Large:
-        if len(values) == 1:  # the walk met its nodes and no others, so it is large
+        # The walk met its nodes and no others, so it is large.
+        if len(values) == 1:
             return [(MARK, b"#", _large(values[0], task, depth))]
     half = len(values) // 2
     return _pieces(values[:half], task, depth) + _pieces(values[half:], task, depth)

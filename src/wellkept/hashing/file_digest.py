@@ -23,8 +23,10 @@ from wellkept.errors import ConfigError, Undigestible
 NOTES = "files/"
 TICK = 2_000_000_000
 """Nanoseconds of the coarsest clock of a file system, which is FAT's."""
-_LARGE = 1 << 20  # bytes from which a digest is worth a note
-_MOST = 10_000  # files whose digests a process remembers
+# Bytes from which a digest is worth a note.
+_LARGE = 1 << 20
+# Files whose digests a process remembers.
+_MOST = 10_000
 
 Stamp = tuple[int, int, int, int]
 """Inode, size, and the times of the last change of content and of status, in nanoseconds."""
@@ -73,7 +75,8 @@ class File(os.PathLike[str]):
         return f"wellkept.File({self.path!r})"
 
 
-File.__module__ = "wellkept"  # which is part of the digest
+# The name of the class is part of the digest, and must not change with its module.
+File.__module__ = "wellkept"
 
 
 def content_digest(path: str) -> bytes:
@@ -93,7 +96,8 @@ def content_digest(path: str) -> bytes:
             raise _unreadable(path, error) from error
         found = before, digest
         if _stamp(path) != before or max(before[2:]) > began - TICK:
-            return digest  # it is being written, or may be within the tick
+            # The file is being written, or may be written within the same tick of its clock.
+            return digest
         _note(where, found)
     if len(_known) >= _MOST:
         _known.clear()
@@ -134,7 +138,8 @@ def _noted(where: str, stamp: Stamp) -> tuple[Stamp, bytes] | None:
     cache = None if _cache is None or stamp[1] < _LARGE else _cache()
     if cache is None:
         return None
-    with contextlib.suppress(Exception):  # damaged, or the cache is gone: the file is read
+    # If the note is damaged or the cache is gone, the file is read.
+    with contextlib.suppress(Exception):
         note = cache.backend.notes.get(_name(where))
         if note is not None:
             *numbers, digest = json.loads(note)
@@ -146,5 +151,6 @@ def _noted(where: str, stamp: Stamp) -> tuple[Stamp, bytes] | None:
 def _note(where: str, found: tuple[Stamp, bytes]) -> None:
     cache = None if _cache is None or found[0][1] < _LARGE else _cache()
     if cache is not None:
-        with contextlib.suppress(Exception):  # it is read again by the next process
+        # Without the note the next process reads the file again.
+        with contextlib.suppress(Exception):
             cache.note(_name(where), json.dumps([*found[0], found[1].hex()]).encode())

@@ -58,7 +58,8 @@ def _more(kind: Any) -> Any:
         fields = [kind.key_field, kind.item_field]
     elif hasattr(kind, "value_field"):
         fields = [kind.value_field]
-    elif hasattr(kind, "value_type"):  # a dictionary, or runs
+    elif hasattr(kind, "value_type"):
+        # It is a dictionary, or has runs of equal values.
         return _more(kind.value_type)
     found = [(dict(field.metadata or {}), _more(field.type)) for field in fields]
     return found if any(each != ({}, None) for each in found) else None
@@ -119,7 +120,8 @@ def _chunks(kind: Any, chunks: list[Any], known: Known | None, codes: bool) -> t
 
 def _dictionary(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...]:
     """The values and the codes: of all chunks together where they share the values."""
-    made: list[tuple[Any, Any]] = []  # dictionaries, and what they hold
+    # Dictionaries that were met, and what they hold.
+    made: list[tuple[Any, Any]] = []
     runs: list[tuple[Any, list[Any]]] = []
     for chunk in chunks:
         held = chunk.dictionary
@@ -654,7 +656,8 @@ def _dataset(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 def _tree(value: Any, known: Known | None) -> tuple[Any, ...]:
     name = library_name(type(value))
-    if value.parent is not None:  # the others of its tree can be reached from it
+    # The others of its tree can be reached from it.
+    if value.parent is not None:
         return "k2:xarray tree", name, value.root, value.path
     return "k2:xarray tree", name, value.name, _nodes(value, known)
 

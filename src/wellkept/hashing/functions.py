@@ -92,7 +92,8 @@ class _Known:
     def _make(self) -> None:
         from wellkept.hashing.code.classes import is_mock
 
-        from .code import deep  # parses; most values need none
+        # Imported here since it parses source, which most values do not need.
+        from .code import deep
 
         walk = _walks
         _thread.inside += 1
@@ -400,7 +401,8 @@ def _given(value: Any) -> tuple[Any, ...]:
 def _cell(cell: Any, counted: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...]:
     try:
         value = cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:
+        # The variable of the cell has no value yet.
         return ()
     return counted(value)
 
@@ -607,7 +609,8 @@ def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
         name = class_name(kind)
         call = identify(kind.__call__, code).code
         content = ("callable", name, _counted(function), call)
-        if isinstance(named := getattr(function, "__qualname__", None), str):  # as decorators say
+        # A decorator has given it the name of what it wraps.
+        if isinstance(named := getattr(function, "__qualname__", None), str):
             name = f"{module_of(getattr(function, '__module__', None))}:{named}"
     with _of_identity():
         return Identity(name, _hex(content) if code == "own" else "")

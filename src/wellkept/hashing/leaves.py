@@ -24,9 +24,12 @@ or `<?>` where hashing it again would take too long.
 """
 
 _DEEPEST = 30
-_LONGEST = 200  # characters of a text
-_DIGITS = 20  # of a digest: enough to tell what one function was given
-_BYTES = 1 << 24  # of arrays inside one value that are hashed again
+# Characters of a text.
+_LONGEST = 200
+# Digits of a digest: enough to tell what one function was given.
+_DIGITS = 20
+# Of arrays inside one value that are hashed again.
+_BYTES = 1 << 24
 _PLAIN = frozenset({type(None), bool, int, float, complex})
 _TELLING = frozenset(
     {
@@ -149,7 +152,8 @@ def _items(value: dict[Any, Any]) -> list[tuple[str, Any]]:
 def _taken_apart(value: Any, kind: type) -> _Parts | None:
     """An object, as its digest sees it: by its fields, or as pickle does."""
     if hasattr(value, "__array__") or hasattr(value, "__arrow_c_stream__"):
-        return None  # frames and the like
+        # Frames and the like are told by their digest alone.
+        return None
     shape = expand(value, None)
     if not isinstance(shape, Shape) or shape.kind != "tagged":
         return None

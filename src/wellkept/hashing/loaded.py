@@ -26,8 +26,10 @@ __all__ = ["code_of", "is_current", "lines", "stamp", "token", "watch"]
 Space = Mapping[str, Any]
 Stamp = tuple[int, int, int, int]
 
-_COARSE = 10_000_000  # nanoseconds by which the clock of a file system may be behind
-_INITIAL = 20_000_000  # nanoseconds: no interpreter has read a module sooner after it began
+# Nanoseconds by which the clock of a file system may be behind.
+_COARSE = 10_000_000
+# nanoseconds: no interpreter has read a module sooner after it began.
+_INITIAL = 20_000_000
 _looked: dict[str, int] = {}
 _known: dict[int, tuple[Any, Stamp, bool]] = {}
 _tokens: dict[int, tuple[Space, Any, Stamp | None, str]] = {}
@@ -37,7 +39,8 @@ class _Watch:
     """A finder that finds nothing, and notes when modules are looked for."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if target is not None:  # a reload
+        # A module that is loaded again counts from now on as what is read now.
+        if target is not None:
             _looked[name] = time.time_ns()
         elif name not in sys.modules:
             # Of a module that was removed and is looked for again, both may still be in use.
@@ -139,12 +142,8 @@ def token(space: Space) -> str:
     now = None if file is None else stamp(file)
     found = _tokens.get(id(space))
     if found is None or found[1] is not spec or found[2] != now:
-        found = _tokens[id(space)] = (
-            space,
-            spec,
-            now,
-            os.urandom(16).hex(),
-        )  # held, as it is told by address
+        # The namespace is held, since it is told by its address.
+        found = _tokens[id(space)] = (space, spec, now, os.urandom(16).hex())
     return found[3]
 
 
@@ -212,7 +211,8 @@ def _compiled_from(spec: Any, file: str, now: Stamp) -> bool:
         compiled[8:12] != (now[0] // 1_000_000_000 & 0xFFFFFFFF).to_bytes(4, "little")
         or compiled[12:16] != (now[2] & 0xFFFFFFFF).to_bytes(4, "little")
     ):
-        return True  # Python passed it over
+        # Python did not take this byte code: it is of another text or time.
+        return True
     return _same_code(compiled, text, file)
 
 
@@ -233,7 +233,8 @@ def lines(file: str, space: Space | None = None) -> list[str]:
     Args:
         space: the globals of the module, which name its loader.
     """
-    import linecache  # not with the library: it imports a tokenizer
+    # Imported here since it imports a tokenizer, which most processes do not need.
+    import linecache
 
     linecache.checkcache(file)
     return linecache.getlines(file, None if space is None else _plain(space))

@@ -70,7 +70,8 @@ def _top(directory: str) -> str | None:
     if directory not in _tops:
         above = os.path.dirname(directory)  # noqa: PTH120  many levels, and before any Path is needed
         if os.path.basename(directory) in _INSTALLED:  # noqa: PTH119  as above
-            _tops[directory] = None  # though the environment may lie in a project
+            # What is installed has no project, though its environment may lie in one.
+            _tops[directory] = None
         elif any(os.path.exists(os.path.join(directory, name)) for name in _ROOTS):  # noqa: PTH110, PTH118  as above
             _tops[directory] = directory
         else:
@@ -105,7 +106,8 @@ def _notebook() -> str:
     for name in (main.get("__vsc_ipynb_file__"), main.get("__session__"), _session()):
         if isinstance(name, str) and name.endswith(".ipynb"):
             file = Path(name)
-            if not file.is_absolute():  # relative to what the server shows, and we run beside it
+            # The path is relative to what the server shows, and we run beside the notebook.
+            if not file.is_absolute():
                 file = Path.cwd() / file.name
             top = _top(str(file.parent))
             return str(file) if top is None else file.relative_to(top).as_posix()
@@ -224,7 +226,8 @@ def placed(name: str, function: Any) -> str:
 
 def _project(top: Path) -> str:
     """Return what a project is called: as its `pyproject.toml` says, or as its directory."""
-    import tomllib  # for scripts without code in their keys alone
+    # Imported here since only scripts without code in their keys need it.
+    import tomllib
 
     try:
         told = tomllib.loads((top / "pyproject.toml").read_text("utf-8"))["project"]["name"]

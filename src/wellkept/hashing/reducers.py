@@ -227,7 +227,8 @@ def _slots(kind: type) -> set[str]:
 
 def _find_fields(kind: type) -> Fields | None:
     if "__dataclass_fields__" in dir(kind):
-        import dataclasses  # loaded already: it made the class
+        # It is loaded already, since it made the class.
+        import dataclasses
 
         tag, names = "dataclass", tuple(field.name for field in dataclasses.fields(kind))
     elif "__attrs_attrs__" in dir(kind):
@@ -273,7 +274,8 @@ def cached_names(kind: type) -> frozenset[str]:
     looked_up: set[str] = set()
     for base in kind.__mro__[:-1]:
         for name, item in base.__dict__.items():
-            if name in looked_up:  # a class nearer to the instance says what it is
+            # A class nearer to the instance says what it is.
+            if name in looked_up:
                 continue
             looked_up.add(name)
             if any(_CACHING.fullmatch(at.__name__.strip("_")) for at in type(item).__mro__):
@@ -345,7 +347,8 @@ def _overrides(kind: type, *names: str) -> bool:
 
 def generic(kind: type) -> Reducer:
     """The reducer for a type that no table names."""
-    if kind is object:  # a sentinel: all it has is which one it is, and that ends with the process
+    # A sentinel has nothing but which one it is, and that ends with the process.
+    if kind is object:
         return _refuse(f"a bare object() has no identity that lasts: {NOTHING_HELPS}")
     if hasattr(kind, "__next__") and hasattr(kind, "__iter__"):
         own = _overrides(kind, "__reduce__", "__reduce_ex__", "__getstate__")
@@ -553,7 +556,8 @@ def constant(value: T) -> T:
     key = id(value)
     try:
         _constants[key] = weakref.ref(value, lambda _: _constants.pop(key, None))
-    except TypeError:  # of a type that takes no weak references: it stays
+    except TypeError:
+        # A type may take no weak references; such a value is held for good.
         _constants[key] = lambda: value
     return value
 

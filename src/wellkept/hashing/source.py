@@ -84,9 +84,8 @@ def _placed(code: CodeType, space: Space | None) -> tuple[list[str], int]:
     return found, code.co_firstlineno if sure else _matching(code, found)
 
 
-@lru_cache(
-    maxsize=64
-)  # the functions of a project are met one module after another, again and again
+# The functions of a project are met one module after another, again and again.
+@lru_cache(maxsize=64)
 def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
     """All code in a text by its name and first line."""
     waiting = [compile(text, name, "exec", dont_inherit=True)]
@@ -142,7 +141,8 @@ def _bare(code: CodeType) -> CodeType:
 def _definition_text(function: FunctionType, node: Any) -> str:
     others = [item for item in node.decorator_list if not is_ours(item, function.__globals__)]
     node.decorator_list = others
-    node.name = ""  # the name is told besides, and a function may be given another
+    # The name is told besides, and a function may be given another.
+    node.name = ""
     # A decorator may read annotations (pydantic, typeguard); nothing else does.
     return dump(node, annotations=bool(others))
 
@@ -168,7 +168,8 @@ def statement(lines: list[str], first: int, header: re.Pattern[str] | None = _HE
             continue
         block = lines[first:end]
         if indented:
-            block = ["if 1:\n", *block]  # dedenting would change texts of several lines
+            # Dedenting would change texts of several lines, so an `if` is put above.
+            block = ["if 1:\n", *block]
         try:
             body = ast.parse("".join(block)).body
         except SyntaxError:
@@ -186,11 +187,8 @@ def statement(lines: list[str], first: int, header: re.Pattern[str] | None = _HE
 def _lambdas(code: CodeType, lines: list[str]) -> list[ast.Lambda]:
     found = _lambdas_of("".join(lines)).get(code.co_firstlineno, [])
     if len(found) > 1:
-        spans = [
-            span
-            for span in code.co_positions()
-            if None not in span and span[3] != 0  # the prologue lies nowhere
-        ]
+        # Instructions of the prologue lie nowhere.
+        spans = [span for span in code.co_positions() if None not in span and span[3] != 0]
         fitting = [node for node in found if spans and all(_holds(node.body, s) for s in spans)]
         if fitting:
             found = [min(fitting, key=_width)]
@@ -362,7 +360,8 @@ class _Whole(Text):
         self.plain(node, None, without=() if self._annotations else ("annotation",))
 
     def definition(self, node: Any, scope: Any) -> None:
-        bare = copy.copy(node)  # the tree is read again elsewhere
+        # The tree is read again elsewhere.
+        bare = copy.copy(node)
         # Nothing but a docstring is written as an empty list: that an empty tuple is, and is not left out.
         bare.body = body_of(node)[1] or ()
         if isinstance(node, ast.ClassDef):

@@ -165,7 +165,8 @@ def _zone(value: Any, known: Known | None) -> tuple[Any, ...]:
         raise Refused("a ZoneInfo made from a file has no key: make it with ZoneInfo(key)")
     try:
         value.__reduce__()
-    except Exception as error:  # PicklingError: the key is any text that its maker gave
+    except Exception as error:
+        # `PicklingError`: the key is any text that its maker gave.
         raise Refused(f"{error}: make it with ZoneInfo(key), or {NOTHING_HELPS}") from error
     return "zoneinfo", value.key
 
@@ -285,9 +286,8 @@ def _type_variable(value: Any, known: Known | None) -> tuple[Any, ...]:
     for name in _OF_VARIABLES:
         try:
             item = getattr(value, name, None)
-        except (
-            Exception
-        ) as error:  # a bound is an expression that is worked out when it is asked for
+        except Exception as error:
+            # A bound is an expression that is worked out when it is asked for.
             raise Refused(
                 f"the {name} of {value} can't be had ({error}): {NOTHING_HELPS}"
             ) from error
@@ -332,7 +332,8 @@ _OF_IMAGES = frozenset(
 
 
 def _image(value: Any, known: Known | None) -> tuple[Any, ...]:
-    opened = hasattr(value, "tile")  # from a file, whose bytes it may not have read yet
+    # It was opened from a file, whose bytes it may not have read yet.
+    opened = hasattr(value, "tile")
     if opened and getattr(value, "is_animated", False):
         raise Refused(
             f"an opened image of several frames has no identity, since it can be turned to any of "

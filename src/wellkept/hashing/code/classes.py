@@ -17,7 +17,8 @@ from wellkept.hashing.code.modules import Project
 from wellkept.hashing.names import class_name
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
-_MOST = 200_000  # objects that are looked at for code that they may hold
+# At most so many objects are looked at for code that they may hold.
+_MOST = 200_000
 STATELESS = frozenset(
     {
         *("_thread:lock", "_thread:RLock", "threading:_RLock", "threading:Condition"),
@@ -125,7 +126,8 @@ def sorting(value: Any) -> tuple[str, str]:
     """What a set, or what `code_in` found, is put in order by."""
     if type(value) is ModuleType:
         return "", value.__name__
-    if type(value) is dict:  # the namespace of a module: no set has a dict
+    # A dict here is the namespace of a module, since no set holds one.
+    if type(value) is dict:
         return "", str(value["__name__"])
     name = getattr(value, "__qualname__", None)
     if isinstance(name, str):
@@ -342,7 +344,8 @@ def _written(function: FunctionType, kind: type[Any], name: str) -> bool:
 
 def _generated(function: FunctionType) -> bool:
     """Whether `dataclasses`, `attrs` or `collections` made a method."""
-    function = getattr(function, "__wrapped__", function)  # `__repr__` is wrapped, since 3.13
+    # `__repr__` is wrapped, since 3.13.
+    function = getattr(function, "__wrapped__", function)
     file = function.__code__.co_filename
     # Since 3.13 `dataclasses` takes what guards a `__repr__` from `reprlib`.
     if file.endswith(("collections/__init__.py", "dataclasses.py", "reprlib.py")):

@@ -340,7 +340,8 @@ class _Walk:
                 and name not in _LOOSE
                 and not name.startswith(("STORE", "POP_JUMP", "DELETE"))
             ):
-                stack[-1] = None  # it was taken too, and something else was put there
+                # The name was taken too, and something else was put in its place.
+                stack[-1] = None
 
 
 def _taken(stack: list[Any], count: int) -> None:

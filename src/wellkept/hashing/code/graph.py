@@ -160,7 +160,8 @@ class Graph:
         key = id(value) if owner is None else (id(value), id(owner))
         found = self._nodes.get(key)
         if found is None:
-            found = self._nodes[key] = [], (value, owner)  # held, so that no other has its id
+            # The value is held, so that no other has its id.
+            found = self._nodes[key] = [], (value, owner)
             self._waiting.append((found[0], value, owner, self._at))
         elif type(value) not in SCALARS and not is_code(value):
             if id(found[0]) in self._blind:
@@ -256,7 +257,8 @@ class Graph:
         if "_abc_impl" not in vars(kind):
             return []
         try:
-            dump: Any = import_module("_abc")._get_dump  # the same that `ABC._dump_registry` asks
+            # `ABC._dump_registry` asks the same function.
+            dump: Any = import_module("_abc")._get_dump
             found = [ref() for ref in dump(kind)[0]]
         except (TypeError, AttributeError):
             return []
@@ -318,7 +320,8 @@ class Graph:
                     space, f"it changes `{name}` of {where.get('__name__')} when it is loaded"
                 )
         if source is None and self._imports.whole(str(where.get("__name__"))) is None:
-            node += digested(value) or []  # nobody knows what it was at first
+            # Nobody knows what it was at first, so it counts as it is now.
+            node += digested(value) or []
         if type(value) not in SCALARS:
             node.append(self.ordinal(value))
         if type(value) in (list, dict, set):
@@ -352,7 +355,8 @@ class Graph:
     ) -> bool:
         at, own, found, _ = self._looked_up(chain, space)
         if own == name and at is where:
-            return space is not where  # of its own module, the text of the name is looked at
+            # In its own module the text of the name is looked at instead.
+            return space is not where
         if found is value and type(value) not in SCALARS:
             return True
         if type(found) is ModuleType:
@@ -447,7 +451,8 @@ class Graph:
             node = self._state(where, name, value)
             return ([node, *rest] if rest else node), full
         if type(value) in (FunctionType, BuiltinFunctionType) and value.__name__ in TELLING:
-            self._found.update(TELLING[value.__name__])  # under whatever name
+            # What such a function tells counts under whatever name it is called.
+            self._found.update(TELLING[value.__name__])
         self._read(where, name, value)
         node = self.node(value)
         if not is_code(value):
@@ -497,7 +502,8 @@ class Graph:
             if inner is MISSING and "__getattr__" in vars(value):
                 return vars(value), "__getattr__", vars(value)["__getattr__"], rest
             if inner is MISSING and hasattr(ModuleType, rest[0]):
-                break  # `__dict__`: any name of it may be asked for
+                # Such as `__dict__`: any name of the module may be asked for.
+                break
             space, name, rest, value = vars(value), rest[0], rest[1:], inner
         return space, name, value, rest
 
@@ -518,9 +524,11 @@ class Graph:
         if type(value) is ModuleType or (value is MISSING and not always):
             return False
         if isinstance(value, type) and rest:
-            return False  # what is set on a class is known by `set_on`
+            # What is set on a class is known by `set_on`.
+            return False
         if type(value) is FunctionType and rest:
-            return False  # and on a function
+            # What is set on a function is known by `set_on` as well.
+            return False
         if always or type(value).__name__ in _CHANGED:
             state.add((id(where), name))
             if type(value) not in SCALARS and not is_code(value) and type(value) is not tuple:

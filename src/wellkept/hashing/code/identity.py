@@ -69,7 +69,8 @@ class Covered:
         return False
 
     def _read(self) -> dict[int, CodeType]:
-        codes: dict[int, CodeType] = {}  # held, as they are told by address
+        # The code objects are held, since they are told by their addresses.
+        codes: dict[int, CodeType] = {}
         waiting: list[CodeType] = []
         for value in self._values:
             if isinstance(value, FunctionType):
@@ -115,7 +116,8 @@ class Deep:
 
     def __init__(self, reach: Reach) -> None:
         tell_apart(reach.root, reach.opaque)
-        level = sys.flags.optimize  # `-O` leaves out assertions
+        # `-O` leaves out assertions.
+        level = sys.flags.optimize
         self.hex = digested([f"-O{level}", reach.top] if level else reach.top).hex()
         self.widened = {name: tuple(why) for name, why in sorted(reach.widened.items())}
         self.guards: Guards = reach.guards()
@@ -149,7 +151,8 @@ def deep(
         whole: see `Project`.
         ignored: names of globals that do not count, with or without their modules.
     """
-    pause = gc.isenabled()  # a walk makes many lists and no garbage
+    # The collector is paused: a walk makes many lists and no garbage.
+    pause = gc.isenabled()
     if pause:
         gc.disable()
     try:
@@ -273,7 +276,8 @@ class _Both:
         )
 
 
-_LONGEST = 100_000  # characters of a text
+# Characters of a text.
+_LONGEST = 100_000
 _NUMBERS = (bool, int, float, complex, type(None))
 
 
@@ -315,7 +319,8 @@ def of_function(function: Any, identity: str) -> Shown:
     """A function alone, whose own code has an identity (in hex)."""
     text = None
     if type(function) is FunctionType:
-        with contextlib.suppress(Exception):  # as below
+        # What can't be shown is not worth an error.
+        with contextlib.suppress(Exception):
             text = _cut(_of_function(function))
     return Shown(blake3(f"own {identity}".encode()).hexdigest(), text)
 
@@ -343,7 +348,8 @@ def _digest(part: Part, own: str, found: Deep, code: dict[int, str]) -> str:
 
 
 def _text(name: str, part: Part) -> str | None:
-    with contextlib.suppress(Exception):  # what can't be shown is not worth an error
+    # What can't be shown is not worth an error.
+    with contextlib.suppress(Exception):
         if part.kind == "function":
             return _of_function(part.value)
         if part.kind == "class":
@@ -371,7 +377,8 @@ def _of_function(function: FunctionType) -> str | None:
         return _joined(found)
     space = function.__globals__
     found.decorator_list = [node for node in found.decorator_list if not is_ours(node, space)]
-    return _written([found])  # a tree of its own
+    # `definition` parsed this tree for this call, so it may be changed.
+    return _written([found])
 
 
 def _of_module(name: str) -> str | None:
@@ -392,7 +399,8 @@ def _of_name(name: str, part: Part) -> str | None:
         with contextlib.suppress(ValueError, TypeError, SyntaxError):
             literal = ast.literal_eval(given) if given is not None else None
             if part.kind == "value" and literal != part.value:
-                continue  # the file was edited since
+                # The file was edited since the value was bound.
+                continue
         texts.append(ast.unparse(node))
     computed = part.kind == "value" and isinstance(part.value, _NUMBERS)
     if computed and not any(text.endswith(repr(part.value)) for text in texts):
@@ -401,7 +409,8 @@ def _of_name(name: str, part: Part) -> str | None:
 
 
 def _joined(nodes: list[Any]) -> str | None:
-    return _written(copy.deepcopy(nodes))  # trees are read again elsewhere
+    # These trees are cached and read again elsewhere, so a copy is changed.
+    return _written(copy.deepcopy(nodes))
 
 
 def _written(nodes: list[Any]) -> str | None:

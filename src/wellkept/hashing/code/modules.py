@@ -96,8 +96,10 @@ class Project:
         if module is None:
             module = function.__module__
         if file.startswith("<") and not file.startswith("<frozen") and module in (None, "builtins"):
-            return True  # made by `exec` in a namespace without a name
-        if not isinstance(module, str):  # made for a namespace of its own
+            # It was made by `exec` in a namespace without a name.
+            return True
+        # It was made for a namespace of its own.
+        if not isinstance(module, str):
             return not installed(file)
         return self.owns(module, file)
 
@@ -125,7 +127,8 @@ def _is_made(kind: type[Any], module: object) -> bool:
     """Whether a class that says that it is a library's was made by one of its functions."""
     if not kind.__flags__ & (1 << 9) or not isinstance(module, str):
         return False
-    if not {"__dict__", "__slots__", "__weakref__"} & vars(kind).keys():  # an extension module's
+    # A class without any of these is an extension module's.
+    if not {"__dict__", "__slots__", "__weakref__"} & vars(kind).keys():
         return False
     found: Any = sys.modules.get(module)
     if found is None or module.partition(".")[0] not in _MAKERS or "<locals>" in kind.__qualname__:
@@ -452,7 +455,8 @@ class Imports:
         if source is None:
             return False
         if full not in sys.modules:
-            self.files.append(file)  # it is read when it is imported
+            # It is read again when it is imported, so the guards compare its file.
+            self.files.append(file)
         node = self.nodes[full] = ["source", source.digest]
         if self._told:
             node.append(source.told)

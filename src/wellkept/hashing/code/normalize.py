@@ -220,7 +220,8 @@ class Writer(Text):
     def added(self, node: ast.AugAssign, scope: Scope) -> None:
         before = len(self.out)
         self.plain(node, scope)
-        if type(node.target) is ast.Name:  # a list that is added to stays the same list
+        # A list that is added to stays the same list.
+        if type(node.target) is ast.Name:
             self.changed.append(next(use for use in self.out[before:] if type(use) is Use))
 
     def call(self, node: ast.Call, scope: Scope) -> None:
@@ -292,7 +293,8 @@ class Writer(Text):
         self.hint(
             node.annotation, scope, shown=scope.kind == CLASS and scope.parent is not self.outside
         )
-        if scope.kind == CLASS:  # fields of dataclasses and models
+        # The annotations of a class body are the fields of dataclasses and models.
+        if scope.kind == CLASS:
             self.out.append("AnnAssign(")
             self.write(node.target, scope)
             self.out.append(f",simple={node.simple},")

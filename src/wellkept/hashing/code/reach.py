@@ -45,7 +45,8 @@ from ..names import class_name, module_of
 
 _AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
 """What code that is reached may look at, and then counts everywhere."""
-_FIXED = 1 << 8  # `Py_TPFLAGS_IMMUTABLETYPE`
+# `Py_TPFLAGS_IMMUTABLETYPE`.
+_FIXED = 1 << 8
 _BY_TEXT = frozenset({"getattr", "attrgetter", "methodcaller", "eval", "exec", "vars"})
 """Functions that find methods by names that no code has."""
 
@@ -112,7 +113,8 @@ class Reach(Graph):
                 found |= named.difference(*own.values())
                 if all(self._owns(base) or base is object for base in kind.__mro__):
                     waiting += own
-                else:  # a library's base class may call any of them
+                else:
+                    # A library's base class may call any of them.
                     found |= named
         names: set[str] = set()
         for node, (value, _) in self._nodes.values():
@@ -176,7 +178,8 @@ class Reach(Graph):
             for name in sorted(asked):
                 value = table[name]
                 if not (hasattr(type(value), "__get__") or callable(value)):
-                    continue  # data of a library's own
+                    # It is data of the library's own.
+                    continue
                 self._read(table, name, value)
                 ours = is_mock(type(value)) or self._is_ours(value)
                 at = kind.__module__, (kind.__qualname__, name)
@@ -221,7 +224,8 @@ class Reach(Graph):
         self._filling = node
         if kind is FunctionType:
             self._function(node, value, owner)
-        elif issubclass(kind, type):  # not `isinstance`, which asks a proxy
+        elif issubclass(kind, type):
+            # `isinstance` would ask a proxy, which may say anything.
             self._class(node, value)
         elif kind is ModuleType:
             self._module(node, value)
@@ -308,7 +312,8 @@ class Reach(Graph):
         if function is not self.root and not self.project.owns_function(function):
             self._foreign(node, function)
             return
-        if is_mock(type(mock := vars(function).get("mock"))):  # of `create_autospec`
+        # `create_autospec` makes a function that holds a mock.
+        if is_mock(type(mock := vars(function).get("mock"))):
             self.mocks.append(mock)
         text = function_text(function)
         space = self._at = function.__globals__
@@ -544,7 +549,8 @@ class Reach(Graph):
             node.append([self.node(base) for base in kind.__bases__])
             if type(kind) is not type:
                 node.append(self.node(type(kind)))
-            hints = getattr(kind, "__annotations__", None)  # worked out when asked for, since 3.14
+            # Since Python 3.14 it is worked out when it is asked for.
+            hints = getattr(kind, "__annotations__", None)
             if isinstance(hints, dict) and hints:
                 node += ["hints", self.node(dict(hints))]
         else:

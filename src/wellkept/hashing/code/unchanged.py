@@ -53,7 +53,8 @@ STILL = (
     | {type(pathlib.Path()), type(NotImplemented)}
 )
 """Types whose objects don't change; what they hold is looked at by itself."""
-_FEW = 3  # names of a namespace that are sooner compared one by one
+# So few names of a namespace are sooner compared one by one.
+_FEW = 3
 _SAME = """
 def same():
  try:{lines}
@@ -147,7 +148,8 @@ def content_of(cell: Any) -> Any:
     """What a cell of a closure holds, or `MISSING`."""
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:
+        # The variable of the cell has no value yet.
         return MISSING
 
 
@@ -310,7 +312,8 @@ _FOLLOWED = frozenset(
     }
 )
 """Tags of nodes of objects that hold nothing but what has nodes, and nothing else in its place."""
-_LARGE = 256 * 1024  # bytes up to which the bytes of a container are held, and no digest of them
+# Up to so many bytes a container's own bytes are held, and no digest of them.
+_LARGE = 256 * 1024
 
 
 def _inside(nodes: Iterable[list[Any]]) -> set[int]:
@@ -416,7 +419,8 @@ class Guards:
             return False
         try:
             raw = dumps(container, 2)
-        except ValueError:  # nested too deeply
+        except ValueError:
+            # The value is nested too deeply for `marshal`.
             return False
         self._covered.update(map(id, inside))
         if {type(part) for part in inside} <= {tuple, frozenset}:
@@ -475,7 +479,8 @@ class Guards:
     def _data(self, value: Any, raw: bytes) -> None:
         numpy: Any = sys.modules.get("numpy")
         if numpy is not None and isinstance(value, (numpy.generic, numpy.dtype, numpy.ndarray)):
-            names = getattr(value, "names", None)  # those of a dtype can be set
+            # The names of a dtype can be set in place.
+            names = getattr(value, "names", None)
             if not isinstance(value, (numpy.ndarray, numpy.void)) and names is None:
                 return
             if type(value) is numpy.ndarray and is_readonly(value):

@@ -83,7 +83,8 @@ def _reference_to(value: Any) -> Callable[[], Any]:
 _SEQUENCES = (list, tuple, deque)
 _SETS = (set, frozenset)
 _MAPPINGS = (dict, MappingProxyType)
-_LARGE = 1000  # items from which a container without code is digested as a whole
+# Items from which a container without code is digested as a whole.
+_LARGE = 1000
 _MOST_DECORATORS = 20
 _ATTRIBUTES = {
     "collections.defaultdict": ("default_factory",),
@@ -203,10 +204,12 @@ def _as_a_whole(graph: Graph, value: Any) -> list[Any] | None:
                 if not flat:
                     break
                 waiting.append(part)
-    if flat:  # `marshal` tells all of these apart, and writes them the same in every Python
+    # `marshal` tells all of these apart, and writes them the same in every Python.
+    if flat:
         try:
             return ["value", blake3(dumps(value, 2)).digest()]
-        except ValueError:  # nested too deeply
+        except ValueError:
+            # The value is nested too deeply for `marshal`.
             pass
     return digested(value, ordered=True) if code_in(value, graph.project) == [] else None
 
@@ -254,7 +257,8 @@ def _beside(graph: Graph, value: Any, held: Iterable[Any] = ()) -> list[Any]:
     if not _hides(type(value)):
         return []
     spaces = any(type(item) is dict for item in held)
-    found = None if spaces else digested(value)  # it would be of all that is bound there
+    # The digest of a namespace would be of all that is bound there.
+    found = None if spaces else digested(value)
     return found if found is not None else _not_understood(graph, value)
 
 
@@ -331,7 +335,8 @@ def _of_library(graph: Graph, value: Any) -> list[Any]:
     if kind is SimpleNamespace or isinstance(value, (dict, deque, MappingProxyType)):
         inner = _contents(graph, value) or []
         return [name, graph.ordinal(value), *inner]
-    for attribute in ("__wrapped__", "py_func", "callback", "func"):  # numba, click and others
+    # These are the attributes by which numba, click and others keep the function.
+    for attribute in ("__wrapped__", "py_func", "callback", "func"):
         wrapped = getattr(value, attribute, None) if callable(value) else None
         if isinstance(wrapped, FunctionType) or (is_code(wrapped) and attribute == "__wrapped__"):
             return ["wrapped", name, graph.node(wrapped), *_settings(graph, value, wrapped)]
