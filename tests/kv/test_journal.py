@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from wellkept.errors import NewerSchema, StoreError
 from wellkept.kv import journal, memory_state
 from wellkept.kv.entry import Name, Step
 from wellkept.kv.journal import ItemsJournal
-from wellkept.kv.memory_state import Folded
+from wellkept.kv.memory_state import MemoryEntries
+from wellkept.kv.plan import Op, stepping
 from wellkept.stores import Files, Memory, Objects, Store
 
 NAME = Name("c", "", "s")
@@ -34,12 +36,17 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_LEFT", 5)
 
 
-def entries(items: Store[bytes]) -> Folded:
-    return Folded(ItemsJournal(items), history=1000)
+def entries(items: Store[bytes]) -> MemoryEntries:
+    return MemoryEntries(ItemsJournal(items), history=1000)
 
 
-def put(of: Folded, key: str, value: str, **options: Any) -> Any:
+def put(of: MemoryEntries, key: str, value: str, **options: Any) -> Any:
     return of.apply(NAME, [Step(key, value, **options)])
+
+
+def lost(state: memory_state.State) -> Sequence[Op]:
+    """A change of a state that others have left behind."""
+    return stepping(memory_state._Look(state, 0.0), NAME, [Step("k", "lost")])[1]
 
 
 def test_it_is_cut_and_nothing_is_lost(items: Store[bytes]) -> None:
@@ -69,7 +76,7 @@ def test_who_slept_while_it_was_cut_reads_and_writes_no_old_place(items: Store[b
     for number in range(100, 200):
         put(awake, "k", str(number))
     # As if it fell asleep after it had looked for news: its next number is free, as it was deleted.
-    assert not sleeper._journal.write(then, then.plan(NAME, [Step("k", "lost")], 0.0)[1])  # type: ignore[union-attr]  # it is there
+    assert not sleeper._journal.write(then, lost(then))  # type: ignore[union-attr]  # it is there
     assert put(sleeper, "k", "late") is not None
     assert awake.get(NAME, "k").data == "late"  # type: ignore[union-attr]  # it is there
     assert awake.newest() == sleeper.newest() == 202
@@ -82,7 +89,7 @@ def test_who_slept_since_the_very_beginning_writes_no_first_change(items: Store[
     then = sleeper._state
     for number in range(100):
         put(entries(items) if number % 9 == 0 else reader, "k", str(number))
-    ops = then.plan(NAME, [Step("k", "lost")], 0.0)[1]
+    ops = lost(then)
     assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]  # it is there
     # As if the writer was killed before it took back what it had written.
     items.put("state/log/0000000000000001", journal._packed([journal._plain(op) for op in ops]))
@@ -96,7 +103,7 @@ def test_what_is_about_to_be_taken_back_is_no_place_to_write_behind(items: Store
     then = sleeper._state
     for number in range(100):
         put(awake, "k", str(number))
-    ops = then.plan(NAME, [Step("k", "lost")], 0.0)[1]
+    ops = lost(then)
     # Another one that slept has put its change in the place of the one that was read last.
     items.put("state/log/0000000000000001", journal._packed([], "another's"))
     assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]  # it is there
@@ -123,7 +130,7 @@ def test_a_change_counts_once_though_its_writer_stood_still_when_it_had_written(
             slept.append(key)
             return created
 
-    def add(of: Folded) -> Any:
+    def add(of: MemoryEntries) -> Any:
         found = of.get(NAME, "n")
         assert found is not None
         return put(of, "n", str(int(found.data) + 1), when=found.revision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 import wellkept
 from wellkept.errors import NewerSchema, StoreError, UntrustedSource
-from wellkept.kv import sweeper
+from wellkept.kv import ExecutionStoreService, sqlite_state, sweeper
 from wellkept.kv.sql_state import SqlEntries
 
 
@@ -183,39 +184,52 @@ def test_threads_read_no_older_value_than_they_wrote(store: wellkept.kv.Executio
     assert not wrong
 
 
-def test_killed_at_each_statement_of_a_change(place: Path) -> None:
+def test_killed_at_each_statement_of_a_change(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever statement a process dies before, a change is whole or not there."""
-    source = """
-import os, signal, sys, wellkept
-from wellkept.kv import sqlite_state
-store = wellkept.store("s", cache=sys.argv[1])
-at, seen = int(sys.argv[2]), 0
-class Session(sqlite_state._Session):
-    def run(self, *args):
-        self.step()
-        return super().run(*args)
-    def record(self, *args):
-        self.step()
-        return super().record(*args)
-    def step(self):
-        global seen
-        if seen == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        seen += 1
-sqlite_state._Session = Session
-store.update({"a": 2, "b": 2, "new": 2})
-"""
+    dies_at = -1
+
+    class Session(sqlite_state._Session):
+        def rows(self, *args: Any) -> Any:
+            self.step()
+            return super().rows(*args)
+
+        def run(self, *args: Any) -> Any:
+            self.step()
+            return super().run(*args)
+
+        def many(self, *args: Any) -> None:
+            self.step()
+            super().many(*args)
+
+        def step(self) -> None:
+            nonlocal dies_at
+            if dies_at == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            dies_at -= 1
+
+    monkeypatch.setattr(sqlite_state, "_Session", Session)
     outcomes = []
     for at in range(12):
-        store = wellkept.store("s", cache=wellkept.open(place / str(at)))
-        store.update({"a": 1, "b": 1})
+        cache = wellkept.open(place / str(at))
+        ExecutionStoreService(cache=cache).create_store("s", max_keys=3)
+        store = wellkept.store("s", cache=cache)
+        store.update({"a": 1, "b": 1, "c": 1})
+        store.set("c", 2, policy="evict")
         before = store.revision
-        done = subprocess.run([sys.executable, "-c", source, str(place / str(at)), str(at)])
-        whole = done.returncode == 0
-        expected = {"a": 2, "b": 2, "new": 2} if whole else {"a": 1, "b": 1}
+        child = os.fork()
+        if child == 0:
+            dies_at = at
+            try:
+                wellkept.store("s", cache=wellkept.open(place / str(at))).update(
+                    {"a": 2, "b": 2, "new": 2}
+                )
+            finally:
+                os._exit(0)
+        whole = os.waitpid(child, 0)[1] == 0
+        expected = {"a": 2, "b": 2, "new": 2} if whole else {"a": 1, "b": 1, "c": 2}
         assert dict(store.items()) == expected
         told = [(change.key, change.value) for change in store.watch(since=before, timeout=0)]
-        assert told == (list(expected.items()) if whole else [])
+        assert told == ([*expected.items(), ("c", None)] if whole else [])
         outcomes.append(whole)
         if whole:
             break

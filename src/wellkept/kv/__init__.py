@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         store,
     )
     from wellkept.kv.jobs import Job, Jobs
-    from wellkept.kv.memory_state import HistoryGone
+    from wellkept.kv.plan import HistoryGone
     from wellkept.kv.watch import Change
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _WHERE = {
-    "HistoryGone": "memory_state",
+    "HistoryGone": "plan",
     "Change": "watch",
     "ExecutionStore": "execution_store",
     "ExecutionStoreService": "execution_store",

@@ -9,7 +9,7 @@ from wellkept.caches import Cache, Pool, Stack, active, chosen
 from wellkept.errors import ConfigError
 from wellkept.interrupts import Guard
 from wellkept.kv.entry import Entries
-from wellkept.kv.memory_state import Folded
+from wellkept.kv.memory_state import MemoryEntries
 from wellkept.kv.sweeper import sweeping
 from wellkept.stores.base import Creates
 
@@ -62,7 +62,7 @@ def _made(backend: Any) -> Entries:
         how = {"durable": backend.database.durable, "network": backend.database.network}
         return SqliteEntries(backend.root / "state.sqlite", trust=backend.trust, **how)
     if kind == "Memory":
-        return Folded()
+        return MemoryEntries()
     if kind == "Sqlite":
         from wellkept.kv.sqlite_state import SqliteEntries
 
@@ -88,4 +88,4 @@ def _made(backend: Any) -> Entries:
     items: Any = backend
     from wellkept.kv.journal import ItemsJournal  # for media that have nothing better
 
-    return Folded(ItemsJournal(items, 0.05 if kind == "Files" else 0.5), history=10_000)
+    return MemoryEntries(ItemsJournal(items, 0.05 if kind == "Files" else 0.5), history=10_000)

@@ -101,54 +101,6 @@ class About(NamedTuple):
         return self.max_keys is not None or self.max_bytes is not None
 
 
-def fits(step: Step, found: Entry | None) -> bool:
-    """Whether what is there is what the step asks for."""
-    when = step.when
-    if when == ANY:
-        return True
-    if found is None:
-        return when == ABSENT
-    return when in (PRESENT, found.revision)
-
-
-def made(step: Step, found: Entry | None, now: float, revision: int) -> Entry:
-    """What a step that does not drop makes of what is there (None: nothing).
-
-    Raises:
-        ConfigError: it keeps the value of what is not there.
-    """
-    data = step.data
-    if isinstance(data, Keep):
-        if found is None:
-            raise ConfigError(f"there is no key {step.key!r} to change")
-        data = found.data
-    policy = step.policy
-    if isinstance(policy, Keep):
-        policy = found.policy if found else "persist"
-    ttl = step.ttl
-    if isinstance(ttl, Keep):
-        expires = found.expires if found else None
-        if policy == "persist" and found is not None and found.policy != policy:
-            expires = None  # what is to persist is never removed by itself
-    else:
-        expires = None if ttl is None else now + ttl
-    if expires is not None and policy != "held":
-        policy = "evict"
-    created = found.created if found else now
-    return Entry(step.key, data, revision, created, now, expires, policy)
-
-
-def size_of(key: str, data: Data) -> int:
-    """Bytes that an entry counts for."""
-    return _bytes(key) + _bytes(data)
-
-
-def _bytes(data: Data) -> int:
-    if isinstance(data, bytes) or data.isascii():
-        return len(data)
-    return len(data.encode())
-
-
 def check_key(key: Any) -> str:
     """The key, if it is one.
 

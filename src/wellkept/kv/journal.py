@@ -24,7 +24,8 @@ from typing import Any
 
 from wellkept.errors import DamagedValue, NewerSchema, StoreError
 from wellkept.kv.entry import About, Data, Entry, Logged, Name
-from wellkept.kv.memory_state import Gone, Op, Put, State
+from wellkept.kv.memory_state import State
+from wellkept.kv.plan import Gone, Op, Put
 from wellkept.stores.base import Creates, Store
 from wellkept.stores.record_format import seal, unseal
 
@@ -173,17 +174,17 @@ def _op(plain: Sequence[Any]) -> Op:
 
 
 def _whole(state: State) -> dict[str, Any]:
-    names = {name: number for number, name in enumerate(state.shelves)}
+    names = {name: number for number, name in enumerate(state.tables)}
     return {
         "at": state.at,
         "revision": state.revision,
         "floor": state.floor,
         "tokens": list(state.tokens),
         "names": list(names),
-        "stores": [shelf.about for shelf in state.shelves.values()],
+        "stores": [table.about for table in state.tables.values()],
         "entries": [
-            [[key, _text(data), *rest] for key, data, *rest in shelf.entries.values()]
-            for shelf in state.shelves.values()
+            [[key, _text(data), *rest] for key, data, *rest in table.entries.values()]
+            for table in state.tables.values()
         ],
         "log": [
             [names[name], revision, kind, key, _text(data), at]

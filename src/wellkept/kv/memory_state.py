@@ -1,4 +1,4 @@
-"""Named state as Python holds it: what is there, planned changes of it, and entries folded from a log.
+"""Named state in this process's memory, which a journal may share with others.
 
 A change is planned first and made afterwards, so that it can be written down in between.
 """
@@ -11,46 +11,33 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
 from wellkept._process import Instances
-from wellkept.errors import KeptError, StoreError
+from wellkept.errors import KeptError
 from wellkept.interrupts import Guard, settling
-from wellkept.kv.entry import HISTORY, LOGGED, About, Entry, Logged, Name, Step, fits, made, size_of
+from wellkept.kv.entry import HISTORY, LOGGED, About, Entry, Logged, Name, Step
+from wellkept.kv.plan import (
+    Changes,
+    Evictable,
+    Gone,
+    Op,
+    Planned,
+    Put,
+    Room,
+    View,
+    past,
+    size_of,
+    too_old,
+)
 
 TOKENS = 1000
 """Changes of a journal whose tokens are known: so many may be written while a writer stands still."""
 
 
-class HistoryGone(StoreError):  # noqa: N818  it says what happened, as the others do
-    """The log of changes no longer goes back so far."""
-
-
-class Put(NamedTuple):
-    """An entry is there now."""
-
-    name: Name
-    entry: Entry
-    kind: str
-
-
-class Gone(NamedTuple):
-    """A key is no more."""
-
-    name: Name
-    key: str
-    revision: int
-    kind: str
-    at: float
-
-
-Op = Put | Gone | About
-"""What a change consists of; of a store itself, what is known of it."""
-
-
-class Shelf:
+class Table:
     """One store."""
 
     def __init__(self) -> None:
@@ -109,7 +96,7 @@ class State:
 
     def __init__(self, history: int) -> None:
         self.history = history
-        self.shelves: dict[Name, Shelf] = {}
+        self.tables: dict[Name, Table] = {}
         self.log: deque[tuple[Name, Logged]] = deque()
         self.revision = 0
         self.floor = 0
@@ -133,51 +120,49 @@ class State:
     # -- what is there ----------------------------------------------------------------------------
 
     def live(self, name: Name, key: str, now: float) -> Entry | None:
-        shelf = self.shelves.get(name)
-        found = shelf.entries.get(key) if shelf else None
-        if found is not None and found.expires is not None and found.expires <= now:
-            return None
-        return found
+        table = self.tables.get(name)
+        found = table.entries.get(key) if table else None
+        return None if found is None or past(found.expires, now) else found
 
     def page(
         self, name: Name, prefix: str, after: str | None, limit: int, now: float
     ) -> Iterator[Entry]:
-        shelf = self.shelves.get(name)
-        if shelf is None:
+        table = self.tables.get(name)
+        if table is None:
             return
-        order = shelf.order()
+        order = table.order()
         at = bisect_left(order, prefix)
         if after is not None:
             at = max(at, bisect_right(order, after))
         for key in islice(order, at, None):
             if not key.startswith(prefix) or limit <= 0:
                 return
-            entry = shelf.entries.get(key)
-            if entry is not None and not (entry.expires is not None and entry.expires <= now):
+            entry = table.entries.get(key)
+            if entry is not None and not past(entry.expires, now):
                 limit -= 1
                 yield entry
 
     def count(self, name: Name, prefix: str, now: float) -> int:
-        shelf = self.shelves.get(name)
-        if shelf is None:
+        table = self.tables.get(name)
+        if table is None:
             return 0
         if not prefix:
-            return len(shelf.entries) - sum(at <= now for at in shelf.expiring.values())
-        return sum(1 for _ in self.page(name, prefix, None, len(shelf.entries), now))
+            return len(table.entries) - sum(at <= now for at in table.expiring.values())
+        return sum(1 for _ in self.page(name, prefix, None, len(table.entries), now))
 
     def abouts(
         self, collection: str, scope: str | None, store: str | None, now: float
     ) -> Iterator[About]:
-        for name, shelf in self.shelves.items():
+        for name, table in self.tables.items():
             if (
                 name.collection == collection
                 and (scope is None or name.scope == scope)
                 and (store is None or name.store == store)
             ):
-                if shelf.about is not None:
-                    yield shelf.about
+                if table.about is not None:
+                    yield table.about
                 elif self.count(name, "", now):
-                    created = min(entry.created for entry in shelf.entries.values())
+                    created = min(entry.created for entry in table.entries.values())
                     yield About(name, created=created)
 
     def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
@@ -193,113 +178,25 @@ class State:
         return found, self.revision
 
     def due(self) -> float | None:
-        while self._due and not self._is(*self._due[0]):
+        while self._due and not self.is_due(*self._due[0]):
             heapq.heappop(self._due)
         return self._due[0][0] if self._due else None
 
-    def _is(self, expires: float, name: Name, key: str) -> bool:
-        shelf = self.shelves.get(name)
-        return shelf is not None and shelf.expiring.get(key) == expires
+    def is_due(self, expires: float, name: Name, key: str) -> bool:
+        table = self.tables.get(name)
+        return table is not None and table.expiring.get(key) == expires
 
-    # -- planning ---------------------------------------------------------------------------------
-
-    def plan(
-        self, name: Name, steps: Sequence[Step], now: float
-    ) -> tuple[list[Entry | None] | None, list[Op]]:
-        """What the steps leave, and how to get there; None if one does not fit."""
-        seen: dict[str, Entry | None] = {}
-        ops: list[Op] = []
-        left: list[Entry | None] = []
-        shelf = self.shelves.get(name)
-        revision = self.revision
-        for step in steps:
-            key = step.key
-            if key in seen:
-                found = seen[key]
-            else:
-                found = self.live(name, key, now)
-                if found is None and shelf is not None and key in shelf.entries:
-                    revision += 1
-                    ops.append(Gone(name, key, revision, "expire", now))
-            if not fits(step, found):
-                return None, []
-            if step.drop:
-                if found is not None:
-                    revision += 1
-                    ops.append(Gone(name, key, revision, "delete", now))
-                left.append(None)
-            else:
-                entry = made(step, found, now, revision + 1)
-                revision += 1
-                ops.append(Put(name, entry, "set" if entry.data is step.data else "touch"))
-                left.append(entry)
-            seen[key] = left[-1]
-        if shelf is not None and shelf.about is not None and shelf.about.limited:
-            ops += self._evicting(shelf, seen, revision, now)
-        return left, ops
-
-    def _evicting(
-        self, shelf: Shelf, seen: dict[str, Entry | None], revision: int, now: float
-    ) -> Iterator[Gone]:
-        about = shelf.about
-        assert about is not None
-        count, used = len(shelf.entries), shelf.used
-        for key, entry in seen.items():
-            old = shelf.entries.get(key)
-            count += (entry is not None) - (old is not None)
-            used += size_of(key, entry.data) if entry else 0
-            used -= size_of(key, old.data) if old else 0
-        over = full(about, count, used)
-        if not over or all(entry is None for entry in seen.values()):
-            return
-        evictable = sorted(
-            (
-                e
-                for e in shelf.entries.values()
-                if e.key not in seen
-                and (e.policy == "evict" or (e.expires is not None and e.expires <= now))
-            ),
-            key=lambda entry: entry.revision,
-        )
-        for entry in evictable:
-            revision += 1
-            expired = entry.expires is not None and entry.expires <= now
-            yield Gone(about.name, entry.key, revision, "expire" if expired else "evict", now)
-            count, used = count - 1, used - size_of(entry.key, entry.data)
-            over = full(about, count, used)
-            if not over:
-                return
-        raise StoreError(over)
-
-    def removing(self, name: Name | None, which: str, limit: int | None, now: float) -> list[Op]:
-        """How to remove entries that are `expired`, `evictable` or `all`."""
-        ops: list[Op] = []
-        if which == "expired" and name is None:
-            ops += self._removing_due(limit, now)
-            return ops
-        shelf = self.shelves.get(name) if name else None
-        if name is None or shelf is None:
-            return ops
-        for key, entry in shelf.entries.items():
-            expired = entry.expires is not None and entry.expires <= now
-            if expired or which == "all" or (which == "evictable" and entry.policy == "evict"):
-                kind = "expire" if expired else "delete"
-                ops.append(Gone(name, key, self.revision + len(ops) + 1, kind, now))
-                if len(ops) == limit:
-                    break
-        return ops
-
-    def _removing_due(self, limit: int | None, now: float) -> Iterator[Op]:
+    def overdue(self, limit: int | None, now: float) -> Iterator[tuple[Name, str, float]]:
+        """Stores, keys and expiries of what has expired, at most so many."""
         taken: list[tuple[float, Name, str]] = []
-        revision = self.revision
         while self._due and self._due[0][0] <= now and (limit is None or len(taken) < limit):
             item = heapq.heappop(self._due)
-            if self._is(*item) and item not in taken[-1:]:
+            if self.is_due(*item) and item not in taken[-1:]:
                 taken.append(item)
-                revision += 1
-                yield Gone(item[1], item[2], revision, "expire", now)
         for item in taken:  # they go when the change is made, which may fail
             heapq.heappush(self._due, item)
+        for expires, name, key in taken:
+            yield name, key, expires
 
     # -- making -----------------------------------------------------------------------------------
 
@@ -307,64 +204,85 @@ class State:
         """Take a planned change."""
         for op in ops:
             if isinstance(op, About):
-                self._shelf(op.name).about = op if op.declared else None
-            elif isinstance(op, Put):
-                entry = op.entry
-                self._shelf(op.name).put(entry)
-                if entry.expires is not None:
-                    heapq.heappush(self._due, (entry.expires, op.name, entry.key))
-                self._told(op.name, entry.revision, op.kind, entry.key, entry.data, entry.updated)
-            else:
-                self._shelf(op.name).gone(op.key)
-                self._told(op.name, op.revision, op.kind, op.key, None, op.at)
+                self._table(op.name).about = op if op.declared else None
+                continue
+            self._take(op)
+            if isinstance(op, Put) and op.entry.expires is not None:
+                heapq.heappush(self._due, (op.entry.expires, op.name, op.key))
+            data = op.entry.data if isinstance(op, Put) and len(op.entry.data) <= LOGGED else None
+            self.revision = op.revision
+            self.log.append((op.name, Logged(op.revision, op.kind, op.key, data, op.at)))
+            if len(self.log) > self.history:
+                self.floor = self.log.popleft()[1].revision
 
     def remake(self, ops: Sequence[Op]) -> None:
         """Take a planned change of which some was taken before an exception came."""
         for op in ops:
-            if isinstance(op, Put) and self.log and self.log[-1][1].revision >= op.entry.revision:
-                self._shelf(op.name).put(op.entry)
-            elif isinstance(op, Gone) and self.log and self.log[-1][1].revision >= op.revision:
-                self._shelf(op.name).gone(op.key)
+            if not isinstance(op, About) and self.log and self.log[-1][1].revision >= op.revision:
+                self._take(op)
             else:
                 self.make([op])
         for name in {op.name for op in ops}:
-            self._shelf(name).recount()
+            self._table(name).recount()
 
-    def _shelf(self, name: Name) -> Shelf:
-        return self.shelves.setdefault(name, Shelf())
+    def _table(self, name: Name) -> Table:
+        return self.tables.setdefault(name, Table())
 
-    def _told(
-        self, name: Name, revision: int, kind: str, key: str, data: str | bytes | None, at: float
-    ) -> None:
-        self.revision = revision
-        kept = None if data is None or len(data) > LOGGED else data
-        self.log.append((name, Logged(revision, kind, key, kept, at)))
-        if len(self.log) > self.history:
-            self.floor = self.log.popleft()[1].revision
+    def _take(self, op: Put | Gone) -> None:
+        table = self._table(op.name)
+        if isinstance(op, Put):
+            table.put(op.entry)
+        else:
+            table.gone(op.key)
 
 
-def full(about: About, count: int, used: int) -> str:
-    """What to say of a store with so many keys and bytes; empty if there is room."""
-    name = about.name.store
-    if about.max_keys is not None and count > about.max_keys:
-        return (
-            f"the store {name!r} is full: it may have {about.max_keys:,} keys, and none is left "
-            "that may be evicted: delete some, or keep some with policy='evict'"
+class _Look(NamedTuple):
+    """A `View` of a state."""
+
+    state: State
+    now: float
+
+    @property
+    def revision(self) -> int:
+        return self.state.revision
+
+    def found(self, name: Name, steps: Sequence[Step]) -> Mapping[str, Entry]:
+        table = self.state.tables.get(name)
+        return {} if table is None else table.entries
+
+    def room(self, name: Name, changed: Collection[str]) -> Room | None:
+        table = self.state.tables.get(name)
+        if table is None or table.about is None or not table.about.limited:
+            return None
+        old = [table.entries[key] for key in changed if key in table.entries]
+        used = table.used - sum(size_of(entry.key, entry.data) for entry in old)
+        evictable = self._evictable(table, changed)
+        return Room(table.about, len(table.entries) - len(old), used, evictable)
+
+    def _evictable(self, table: Table, changed: Collection[str]) -> Iterator[Evictable]:
+        entries = sorted(table.entries.values(), key=lambda entry: entry.revision)
+        free = [entry for entry in entries if entry.policy == "evict"]
+        # What was held goes last, and only once it has expired.
+        free += [e for e in entries if e.policy != "evict" and past(e.expires, self.now)]
+        for entry in free:
+            if entry.key not in changed:
+                yield Evictable(entry.key, size_of(entry.key, entry.data), entry.expires)
+
+    def removable(
+        self, name: Name | None, which: str, limit: int | None
+    ) -> Iterable[tuple[Name, str, float | None]]:
+        if name is None:
+            return self.state.overdue(limit, self.now)
+        table = self.state.tables.get(name)
+        found = (
+            (name, entry.key, entry.expires)
+            for entry in (table.entries.values() if table else ())
+            if which == "all" or entry.policy == "evict"
         )
-    if about.max_bytes is not None and used > about.max_bytes:
-        return (
-            f"the store {name!r} is full: it may have {about.max_bytes:,} bytes, and nothing is left "
-            "that may be evicted: delete some, or keep some with policy='evict'"
-        )
-    return ""
+        return islice(found, limit)
 
-
-def too_old(since: int, floor: int) -> HistoryGone:
-    """For a revision that the log no longer goes back to."""
-    return HistoryGone(
-        f"changes after revision {since} are asked for, and the log begins after {floor}: read the "
-        "store anew, and watch from the revision that it had before"
-    )
+    def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
+        return list(self.state.abouts(collection, scope, store, self.now))
 
 
 R = TypeVar("R")
@@ -385,7 +303,7 @@ class Journal(Protocol):
         ...
 
 
-class Folded:
+class MemoryEntries(Changes):
     """`Entries` by a state in memory.
 
     Args:
@@ -424,12 +342,12 @@ class Folded:
         return self._state
 
     @settling
-    def _change(self, plan: Callable[[State, float], tuple[R, Sequence[Op]]]) -> R:
+    def change(self, on: str, plan: Callable[[View], Planned[R]]) -> R:
         tries = 0
         while True:
             with self._lock:
                 state = self._fresh()
-                result, ops = plan(state, self.now())
+                result, ops = plan(_Look(state, self.now()))
                 if not ops:
                     return result
                 self._begun = ops
@@ -449,9 +367,6 @@ class Folded:
         with self._lock:
             return self._fresh().live(name, key, self.now())
 
-    def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
-        return self._change(lambda state, now: state.plan(name, steps, now))
-
     @settling
     def page(
         self, name: Name, prefix: str, after: str | None, limit: int, data: bool
@@ -464,35 +379,10 @@ class Folded:
         with self._lock:
             return self._fresh().count(name, prefix, self.now())
 
-    def remove(self, name: Name | None, which: str, limit: int | None) -> int:
-        def plan(state: State, now: float) -> tuple[int, Sequence[Op]]:
-            ops = state.removing(name, which, limit, now)
-            return _counted(ops, which), ops
-
-        return self._change(plan)
-
     @settling
     def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
         with self._lock:
             return list(self._fresh().abouts(collection, scope, store, self.now()))
-
-    def declare(self, about: About) -> bool:
-        def plan(state: State, now: float) -> tuple[bool, Sequence[Op]]:
-            if next(state.abouts(*about.name, now), None) is not None:
-                return False, ()
-            return True, [about._replace(declared=True, created=now)]
-
-        return self._change(plan)
-
-    def drop(self, name: Name) -> int | None:
-        def plan(state: State, now: float) -> tuple[int | None, Sequence[Op]]:
-            there = next(state.abouts(*name, now), None)
-            ops = state.removing(name, "all", None, now)
-            if there is None:
-                return None, ops
-            return _counted(ops, "all"), [*ops, About(name)]
-
-        return self._change(plan)
 
     @settling
     def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
@@ -524,8 +414,4 @@ class Folded:
         self._news = threading.Condition(self._lock)
 
 
-def _counted(ops: Sequence[Op], which: str) -> int:
-    return sum(which == "expired" or getattr(op, "kind", "") != "expire" for op in ops)
-
-
-_all: Instances[Folded] = Instances(in_child=Folded._forked)
+_all: Instances[MemoryEntries] = Instances(in_child=MemoryEntries._forked)

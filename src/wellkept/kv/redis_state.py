@@ -21,9 +21,8 @@ from wellkept.kv.entry import (
     Logged,
     Name,
     Step,
-    size_of,
 )
-from wellkept.kv.memory_state import full, too_old
+from wellkept.kv.plan import full, size_of, too_old
 from wellkept.stores.redis import Redis
 
 _COMMON = """

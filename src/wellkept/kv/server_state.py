@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from wellkept.errors import KeptError, NewerSchema
 from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY
-from wellkept.kv.sql_state import Record, Session, SqlEntries
+from wellkept.kv.sql_state import Session, SqlEntries, expanded
 from wellkept.stores.sql import Sql
 from wellkept.stores.sql_dialects import trouble
 
@@ -63,7 +63,15 @@ _NOW = {
     "mariadb": "(UNIX_TIMESTAMP(NOW(6)) + ?)",
 }
 _ENDS = {"postgresql": "s.id || '{}'", "mariadb": "CONCAT(s.id, '{}')"}
-_ROWS = 200  # rows in one statement
+_COLUMNS = ("json", "item", "revision", "created", "updated", "expires", "policy", "size")
+_REPLACING = {
+    "postgresql": "ON CONFLICT (name) DO UPDATE SET "
+    + ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS),
+    "mariadb": "ON DUPLICATE KEY UPDATE "
+    + ", ".join(f"{column} = VALUES({column})" for column in _COLUMNS),
+}
+_ROWS = 100  # rows in one statement,
+_BYTES = 1_000_000  # and bytes, after which no more are added
 _SLOW = 0.25  # seconds between looks for news where nobody tells of them
 _NOBODY: Any = None
 
@@ -77,7 +85,7 @@ class ServerEntries(SqlEntries):
     """
 
     def __init__(self, medium: Sql, history: int = HISTORY) -> None:
-        super().__init__(self, history)
+        super().__init__(history)
         self.ahead = 0.0
         self._connections = medium.connections
         self._dialect = self._connections.dialect
@@ -91,6 +99,8 @@ class ServerEntries(SqlEntries):
             "now": _NOW[kind],
             "low": _ENDS[kind].format("/"),
             "high": _ENDS[kind].format("0"),
+            "newest": "NULL",
+            "replacing": _REPLACING[kind],
         }
         self._table = table
         self._texts: dict[str, str] = {}
@@ -265,17 +275,20 @@ class _Session:
         self._connection = connection
         self._dialect = owner._dialect
         self._now: float | None = None
-        self._begun = self._revision = 0
+        self._begun = self.revision = 0
+
+    def begun(self, revision: int | None) -> None:
+        """`begin` knows it."""
 
     def begin(self) -> None:
         text = "SELECT revision, {now} FROM {head} FOR UPDATE"
         ((revision, now),) = self.rows(text, self._owner.ahead)
-        self._begun = self._revision = int(revision)
+        self._begun = self.revision = int(revision)
         self._now = float(now)
 
     def end(self) -> None:
-        if self._revision != self._begun:
-            self.run("UPDATE {head} SET revision = ?", self._revision)
+        if self.revision != self._begun:
+            self.run("UPDATE {head} SET revision = ?", self.revision)
             self._owner.told(self._connection)
 
     def rows(self, text: str, *values: Any) -> list[Any]:
@@ -284,23 +297,19 @@ class _Session:
     def run(self, text: str, *values: Any) -> int:
         return self._dialect.run(self._connection, self._owner.text(text), values)
 
+    def many(self, text: str, part: str, rows: Sequence[Sequence[Any]]) -> None:
+        at = 0
+        while at < len(rows):
+            values: list[Any] = []
+            begin, size = at, 0
+            # A server takes only so much in one statement.
+            while at < len(rows) and at - begin < _ROWS and size < _BYTES:
+                values += rows[at]
+                size += sum(len(value) for value in rows[at] if isinstance(value, (str, bytes)))
+                at += 1
+            self.run(expanded(text, part, at - begin), *values)
+
     def now(self) -> float:
         if self._now is None:
             return float(self.rows("SELECT {now}", self._owner.ahead)[0][0])
         return self._now
-
-    def record(self, changes: Sequence[Record], at: float) -> list[int]:
-        first = self._revision + 1
-        for begin in range(0, len(changes), _ROWS):
-            values: list[Any] = []
-            some = changes[begin : begin + _ROWS]
-            for number, kind, key, data in some:
-                self._revision += 1
-                text, item = (data, None) if isinstance(data, str) else (None, data)
-                values += (self._revision, number, kind, key, text, item, at)
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(some))
-            self.run(
-                f"INSERT INTO {{log}} (revision, store, kind, name, json, item, at) VALUES {marks}",
-                *values,
-            )
-        return list(range(first, self._revision + 1))

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from wellkept.errors import DamagedValue, StoreError
-from wellkept.kv.entry import LOGGED, About, Data, Entry, Logged, Name, Step, fits, made, size_of
-from wellkept.kv.memory_state import full, too_old
+from wellkept.kv.entry import KEEP, LOGGED, About, Data, Entry, Logged, Name, Step
+from wellkept.kv.plan import (
+    Changes,
+    Evictable,
+    Op,
+    Planned,
+    Put,
+    Room,
+    View,
+    size_of,
+    too_old,
+)
 
 R = TypeVar("R")
-Record = tuple[int, str, str, Data | None]
-"""Store, kind, key, data: what the log is told."""
-
-_SOME = 500  # rows in one statement
+_SOME = 500  # keys in one statement
 
 
 class Session(Protocol):
     """A connection, in a transaction or outside."""
+
+    revision: int
+    """That of the last change, in a transaction that writes."""
+
+    def begun(self, revision: int | None) -> None:
+        """Know the revision before this transaction, which is what `{newest}` gives."""
+        ...
 
     def rows(self, text: str, *values: Any) -> list[Any]:
         """What a statement gives."""
@@ -28,33 +43,13 @@ class Session(Protocol):
         """Run a statement; how many rows it met."""
         ...
 
+    def many(self, text: str, part: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement with each of the rows, or with some of them at once, as so many parts in
+        the place of its star."""
+        ...
+
     def now(self) -> float:
         """The clock; in a transaction that writes it stands still."""
-        ...
-
-    def record(self, changes: Sequence[Record], at: float) -> list[int]:
-        """Write changes to the log; their revisions."""
-        ...
-
-
-class Engine(Protocol):
-    """What differs between the databases."""
-
-    def reading(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
-        """`do(session, …)`, which only reads."""
-        ...
-
-    def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
-        """The same as one transaction that writes."""
-        ...
-
-    @property
-    def clock(self) -> float:
-        """The value that `{now}` in a statement takes."""
-        ...
-
-    def head(self, session: Session) -> int:
-        """The last revision."""
         ...
 
 
@@ -68,8 +63,14 @@ def above(prefix: str) -> str:
     raise ValueError(prefix)
 
 
-def slices(rows: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (rows[at : at + _SOME] for at in range(0, len(rows), _SOME))
+def slices(rows: Sequence[R], most: int) -> Iterator[Sequence[R]]:
+    return (rows[at : at + most] for at in range(0, len(rows), most))
+
+
+@functools.cache  # a statement that is made anew each time costs a third of a small change
+def expanded(text: str, part: str, count: int) -> str:
+    """A statement with so many values, or rows of them, in the place of its star."""
+    return text.replace("*", ", ".join([part] * count))
 
 
 def entry_of(row: Sequence[Any], data: Data | None = None) -> Entry:
@@ -99,30 +100,55 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
 
 
+_LOG = "INSERT INTO {log} (revision, store, kind, name, json, item, at) VALUES *"
+_CHANGE = "(?, ?, ?, ?, ?, ?, ?)"
+_PUT = (
+    "INSERT INTO {entries} (name, store, json, item, revision, created, updated, expires, policy, "
+    "size) VALUES * {replacing}"
+)
+_ENTRY = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DELETE = "DELETE FROM {entries} WHERE name IN (*)"
+_FOUND = (
+    "SELECT e.name, e.json, e.item, e.revision, e.created, e.updated, e.expires, e.policy, e.size, "
+    "s.max_keys, s.max_bytes, s.used_keys, s.used_bytes, {newest} FROM {stores} s LEFT JOIN "
+    "{entries} e ON e.name IN (*) WHERE s.id = ?"
+)
+_WITHOUT_DATA = _FOUND.replace("e.json, e.item", "NULL, NULL")
 _PRUNED = 1000  # changes after which the log is cut
 _LIVE = "(expires IS NULL OR expires > {now})"
 _COLUMNS = "name, json, item, revision, created, updated, expires, policy"
 _EMPTY = "name, NULL, NULL, revision, created, updated, expires, policy"
 
 
-class _Found(NamedTuple):
-    entry: Entry | None
-    """What is there, if it has not expired."""
-    size: int
-    """Of the row, expired or not; 0 without one."""
-
-
-class SqlEntries:
-    """`Entries` but for `wait` and `close`, over an engine.
+class SqlEntries(Changes):
+    """`Entries` but for `wait` and `close`; what differs between databases is left to an engine.
 
     Args:
         history: how many changes the log holds.
     """
 
-    def __init__(self, engine: Engine, history: int) -> None:
-        self._engine = engine
+    def __init__(self, history: int) -> None:
         self._history = history
         self.numbers: dict[Name, int] = {}
+
+    # -- the engine -------------------------------------------------------------------------------
+
+    def reading(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        """`do(session, …)`, which only reads."""
+        raise NotImplementedError
+
+    def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        """The same as one transaction that writes."""
+        raise NotImplementedError
+
+    @property
+    def clock(self) -> float:
+        """The value that `{now}` in a statement takes."""
+        raise NotImplementedError
+
+    def head(self, session: Session) -> int:
+        """The last revision."""
+        raise NotImplementedError
 
     # -- stores -----------------------------------------------------------------------------------
 
@@ -146,9 +172,9 @@ class SqlEntries:
         return self.numbers[name]
 
     def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
-        return self._engine.reading("stores", self._abouts, collection, scope, store)
+        return self.reading("stores", self.find_stores, collection, scope, store)
 
-    def _abouts(
+    def find_stores(
         self, s: Session, collection: str, scope: str | None, store: str | None
     ) -> list[About]:
         live = "(e.expires IS NULL OR e.expires > {now})"
@@ -160,7 +186,7 @@ class SqlEntries:
             "SELECT s.scope, s.store, s.declared, s.policy, s.metadata, s.created, s.max_keys, "
             f"s.max_bytes, {there} FROM {{stores}} s WHERE s.collection = ?"
         )
-        values: list[Any] = [self._engine.clock, collection]
+        values: list[Any] = [self.clock, collection]
         for column, value in (("scope", scope), ("store", store)):
             if value is not None:
                 text += f" AND s.{column} = ?"
@@ -176,65 +202,23 @@ class SqlEntries:
                 found.append(About(name, created=float(row[8])))
         return found
 
-    def declare(self, about: About) -> bool:
-        return self._engine.writing(f"the store {about.name.store!r}", self._declare, about)
-
-    def _declare(self, s: Session, about: About) -> bool:
-        if self._abouts(s, *about.name):
-            return False
-        number = self.number(s, about.name, make=True)
-        known = None if about.metadata is None else json.dumps(about.metadata)
-        # Rows that have expired and are not swept yet count as long as they are there.
-        s.run(
-            "UPDATE {stores} SET declared = 1, policy = ?, metadata = ?, created = ?, max_keys = ?, "
-            "max_bytes = ? WHERE id = ?",
-            *(about.policy, known, s.now(), about.max_keys, about.max_bytes, number),
-        )
-        self._recount(s, number)
-        return True
-
-    def _recount(self, s: Session, number: int | None) -> None:
-        low, high = f"{number}/", f"{number}0"
-        ((keys, used),) = s.rows(
-            "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM {entries} WHERE name > ? AND name < ?",
-            *(low, high),
-        )
-        text = "UPDATE {stores} SET used_keys = ?, used_bytes = ? WHERE id = ?"
-        s.run(text, int(keys), int(used), number)
-
-    def drop(self, name: Name) -> int | None:
-        return self._engine.writing(f"the store {name.store!r}", self._drop, name)
-
-    def _drop(self, s: Session, name: Name) -> int | None:
-        there = bool(self._abouts(s, *name))
-        number = self.number(s, name)
-        if number is None:
-            return None
-        count = self._remove(s, name, "all", None)
-        s.run(
-            "UPDATE {stores} SET declared = 0, policy = 'persist', metadata = NULL, "
-            "max_keys = NULL, max_bytes = NULL WHERE id = ?",
-            number,
-        )
-        return count if there else None
-
     # -- reading ----------------------------------------------------------------------------------
 
     def get(self, name: Name, key: str) -> Entry | None:
-        return self._engine.reading(repr(key), self._get, name, key)
+        return self.reading(repr(key), self._get, name, key)
 
     def _get(self, s: Session, name: Name, key: str) -> Entry | None:
         number = self.number(s, name)
         if number is None:
             return None
         text = f"SELECT {_COLUMNS} FROM {{entries}} WHERE name = ? AND {_LIVE}"
-        found = s.rows(text, f"{number}/{key}", self._engine.clock)
+        found = s.rows(text, f"{number}/{key}", self.clock)
         return entry_of(found[0]) if found else None
 
     def page(
         self, name: Name, prefix: str, after: str | None, limit: int, data: bool
     ) -> list[Entry]:
-        return self._engine.reading("its keys", self._page, name, prefix, after, limit, data)
+        return self.reading("its keys", self._page, name, prefix, after, limit, data)
 
     def _page(
         self, s: Session, name: Name, prefix: str, after: str | None, limit: int, data: bool
@@ -251,11 +235,11 @@ class SqlEntries:
             f"SELECT {columns} FROM {{entries}} WHERE name {than} ? AND name < ? AND {_LIVE} "
             f"ORDER BY name LIMIT {int(limit)}"
         )
-        found = s.rows(text, low, high, self._engine.clock)
+        found = s.rows(text, low, high, self.clock)
         return [entry_of(row) if data else entry_of(row, "") for row in found]
 
     def count(self, name: Name, prefix: str) -> int:
-        return self._engine.reading("its keys", self._count, name, prefix)
+        return self.reading("its keys", self._count, name, prefix)
 
     def _count(self, s: Session, name: Name, prefix: str) -> int:
         number = self.number(s, name)
@@ -263,21 +247,21 @@ class SqlEntries:
             return 0
         low, high = f"{number}/{prefix}", above(f"{number}/{prefix}")
         text = f"SELECT COUNT(*) FROM {{entries}} WHERE name >= ? AND name < ? AND {_LIVE}"
-        return int(s.rows(text, low, high, self._engine.clock)[0][0])
+        return int(s.rows(text, low, high, self.clock)[0][0])
 
     def due(self) -> float | None:
         text = "SELECT MIN(expires) FROM {entries} WHERE expires IS NOT NULL"
-        found = self._engine.reading("its keys", lambda s: s.rows(text))[0][0]
+        found = self.reading("its keys", lambda s: s.rows(text))[0][0]
         return None if found is None else float(found)
 
     def newest(self) -> int:
-        return self._engine.reading("its changes", self._engine.head)
+        return self.reading("its changes", self.head)
 
     def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
-        return self._engine.reading("its changes", self._changes, name, since, limit)
+        return self.reading("its changes", self._changes, name, since, limit)
 
     def _changes(self, s: Session, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
-        newest = self._engine.head(s)  # before the rows, or one could be passed over
+        newest = self.head(s)  # before the rows, or one could be passed over
         number = self.number(s, name)
         found: list[Logged] = []
         if number is not None and newest > since:
@@ -297,186 +281,177 @@ class SqlEntries:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
-        on = repr(steps[0].key) if len(steps) == 1 else f"{len(steps)} keys"
-        return self._engine.writing(on, self._apply, name, steps)
+    def change(self, on: str, plan: Callable[[View], Planned[R]]) -> R:
+        result: R = self.writing(on, self._change, plan)[0]
+        return result
 
-    def _apply(self, s: Session, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
-        number = self.number(s, name, make=True)
-        now = s.now()
-        found = []
-        about: Any = None
-        for step in steps:
-            about, there = self._found(s, number, step, now)
-            if not fits(step, there.entry):
-                return None
-            found.append(there)
-        left: list[Entry | None] = []
-        keys = used = 0
-        for step, there in zip(steps, found, strict=True):
-            entry, size = self._take(s, number, step, there, now)
-            left.append(entry)
-            keys += (entry is not None) - (there.size > 0)
-            used += size - there.size
-        if about is not None and (about[0] is not None or about[1] is not None):
-            self._keep_within(s, name, number, about, keys, used, [step.key for step in steps])
-        return left
+    def _change(self, s: Session, plan: Callable[[View], Planned[R]]) -> Planned[R]:
+        look = _Look(self, s)
+        result, ops = plan(look)
+        if ops:
+            self._take(s, ops, look)
+        return result, ops
 
-    def _found(self, s: Session, number: int | None, step: Step, now: float) -> tuple[Any, _Found]:
-        whole = isinstance(step.data, (str, bytes))
-        data = "NULL, NULL" if whole else "e.json, e.item"
-        text = (
-            f"SELECT s.max_keys, s.max_bytes, e.name, {data}, e.revision, e.created, e.updated, "
-            "e.expires, e.policy, e.size FROM {stores} s LEFT JOIN {entries} e ON e.name = ? "
-            "WHERE s.id = ?"
-        )
-        rows = s.rows(text, f"{number}/{step.key}", number)
-        if not rows:  # the file was replaced by another
-            self.numbers.clear()
-            raise StoreError("the stores were replaced by others at this moment; try again")
-        row = rows[0]
-        if row[2] is None:
-            return row, _Found(None, 0)
-        entry = entry_of(row[2:10], "" if whole else None)
-        if entry.expires is not None and entry.expires <= now:
-            return row, _Found(None, int(row[10]))
-        return row, _Found(entry, int(row[10]))
-
-    def _take(
-        self, s: Session, number: int | None, step: Step, there: _Found, now: float
-    ) -> tuple[Entry | None, int]:
-        assert number is not None
-        key, name = step.key, f"{number}/{step.key}"
-        if there.entry is None and there.size:
-            self._record(s, [(number, "expire", key, None)], now)
-        if step.drop:
-            if there.size:
-                s.run("DELETE FROM {entries} WHERE name = ?", name)
-            if there.entry is not None:
-                self._record(s, [(number, "delete", key, None)], now)
-            return None, 0
-        entry = made(step, there.entry, now, 0)
-        data = entry.data
-        kind = "set" if data is step.data else "touch"
-        (revision,) = self._record(s, [(number, kind, key, data)], now)
-        text, item = (data, None) if isinstance(data, str) else (None, data)
-        size = size_of(key, data)
-        values = (text, item, revision, entry.created, now, entry.expires, entry.policy, size)
-        if there.size:
-            s.run(
-                "UPDATE {entries} SET json = ?, item = ?, revision = ?, created = ?, updated = ?, "
-                "expires = ?, policy = ?, size = ? WHERE name = ?",
-                *values,
-                name,
-            )
-        else:
-            s.run(
-                "INSERT INTO {entries} (json, item, revision, created, updated, expires, policy, "
-                "size, name, store) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                *values,
-                name,
-                number,
-            )
-        return entry._replace(revision=revision), size
-
-    def _record(self, s: Session, changes: Sequence[Record], now: float) -> list[int]:
-        told = [
-            (number, kind, key, None if data is None or len(data) > LOGGED else data)
-            for number, kind, key, data in changes
-        ]
-        revisions = s.record(told, now)
-        last = revisions[-1]
-        if last % _PRUNED < len(revisions):
-            floor = last - self._history
-            if floor > 0:
-                s.run("DELETE FROM {log} WHERE revision <= ?", floor)
-                s.run("UPDATE {head} SET floor = ?", floor)
-        return revisions
-
-    def _keep_within(
-        self,
-        s: Session,
-        name: Name,
-        number: int | None,
-        about: Any,
-        keys: int,
-        used: int,
-        but: Sequence[str],
-    ) -> None:
-        s.run(
-            "UPDATE {stores} SET used_keys = used_keys + ?, used_bytes = used_bytes + ? WHERE id = ?",
-            *(keys, used, number),
-        )
-        if keys <= 0 and used <= 0:
-            return
-        limits = About(name, True, max_keys=about[0], max_bytes=about[1])
-        while True:
-            query = "SELECT used_keys, used_bytes FROM {stores} WHERE id = ?"
-            ((count, total),) = s.rows(query, number)
-            over = full(limits, int(count), int(total))
-            if not over:
-                return
-            query = (
-                "SELECT name, size, expires FROM {entries} WHERE store = ? AND policy = 'evict' "
-                f"ORDER BY revision LIMIT {len(but) + 20}"
-            )
-            names = {f"{number}/{key}" for key in but}
-            rows = [row for row in s.rows(query, number) if text_of(row[0]) not in names]
-            if not rows:  # but for what was held, until it expired
-                query = (
-                    "SELECT name, size, expires FROM {entries} WHERE store = ? AND policy = 'held' "
-                    f"AND expires <= ? LIMIT {len(but) + 20}"
-                )
-                found = s.rows(query, number, s.now())
-                rows = [row for row in found if text_of(row[0]) not in names]
-            if not rows:
-                raise StoreError(over)
-            victims: list[Any] = []
-            for row in rows:
-                if not full(limits, int(count) - len(victims), int(total)):
-                    break
-                victims.append(row)
-                total = int(total) - int(row[1])
-            self._removed(s, victims, "evict", s.now())
-
-    def remove(self, name: Name | None, which: str, limit: int | None) -> int:
-        return self._engine.writing("keys", self._remove, name, which, limit)
-
-    def _remove(self, s: Session, name: Name | None, which: str, limit: int | None) -> int:
-        now = s.now()
-        where = "expires <= ?"
-        values: list[Any] = [now]
-        if name is not None:
-            number = self.number(s, name)
+    def _take(self, s: Session, ops: Sequence[Op], look: _Look) -> None:
+        log: list[Sequence[Any]] = []
+        puts: dict[str, Sequence[Any]] = {}
+        gone: set[str] = set()
+        numbers: dict[Name, int | None] = {}
+        used: dict[Name, list[int]] = {}
+        about: About | None = None
+        for op in ops:
+            name = op.name
+            number = numbers.get(name)
             if number is None:
-                return 0
-            if which == "evictable":
-                where, values = "store = ? AND policy = 'evict'", [number]
+                number = numbers[name] = self.number(s, name, make=True)
+            if isinstance(op, About):
+                about = op
+                continue
+            key = op.key
+            row, size = f"{number}/{key}", None
+            if isinstance(op, Put):
+                entry, data = op.entry, op.entry.data
+                text, item = (None, data) if isinstance(data, bytes) else (data, None)
+                size = size_of(key, data)
+                puts[row] = (row, number, text, item, *entry[2:], size)
+                gone.discard(row)
+                if len(data) > LOGGED:
+                    text = item = None
             else:
-                where, values = "name > ? AND name < ?", [f"{number}/", f"{number}0"]
-        most = "" if limit is None else f" LIMIT {int(limit)}"
-        rows = s.rows(f"SELECT name, size, expires FROM {{entries}} WHERE {where}{most}", *values)
-        self._removed(s, rows, "delete", now)
-        live = sum(row[2] is None or row[2] > now for row in rows)
-        return len(rows) if which == "expired" else live
-
-    def _removed(self, s: Session, rows: Sequence[Any], kind: str, now: float) -> None:
-        freed: dict[int, list[int]] = {}
-        for some in slices(rows):
-            changes: list[Record] = []
-            for row in some:
-                of, _, key = text_of(row[0]).partition("/")
-                expired = row[2] is not None and row[2] <= now
-                changes.append((int(of), "expire" if expired else kind, key, None))
-                sums = freed.setdefault(int(of), [0, 0])
-                sums[0] += 1
-                sums[1] += int(row[1])
-            self._record(s, changes, now)
-            marks = ", ".join("?" * len(some))
-            s.run(f"DELETE FROM {{entries}} WHERE name IN ({marks})", *(row[0] for row in some))
-        for number, (count, size) in freed.items():
+                puts.pop(row, None)
+                gone.add(row)
+                text = item = None
+            if look.limited is not False:
+                old = look.sizes.pop((name, key), None)
+                sums = used.setdefault(name, [0, 0])
+                sums[0] += (size is not None) - (old is not None)
+                sums[1] += (size or 0) - (old or 0)
+                if size is not None:
+                    look.sizes[name, key] = size
+            log.append((op.revision, number, op.kind, key, text, item, op.at))
+        if log:
+            s.many(_LOG, _CHANGE, log)
+            s.revision = log[-1][0]
+            self._prune(s, log[-1][0], len(log))
+        if gone:
+            s.many(_DELETE, "?", [(row,) for row in gone])
+        if puts:
+            s.many(_PUT, _ENTRY, list(puts.values()))
+        for name, sums in used.items():
             s.run(
-                "UPDATE {stores} SET used_keys = used_keys - ?, used_bytes = used_bytes - ? "
+                "UPDATE {stores} SET used_keys = used_keys + ?, used_bytes = used_bytes + ? "
                 "WHERE id = ? AND (max_keys IS NOT NULL OR max_bytes IS NOT NULL)",
-                *(count, size, number),
+                *(*sums, numbers[name]),
             )
+        if about is not None:  # whose entries are all gone by now
+            known = None if about.metadata is None else json.dumps(about.metadata)
+            s.run(
+                "UPDATE {stores} SET declared = ?, policy = ?, metadata = ?, created = ?, "
+                "max_keys = ?, max_bytes = ?, used_keys = 0, used_bytes = 0 WHERE id = ?",
+                *(int(about.declared), about.policy, known, about.created, about.max_keys),
+                *(about.max_bytes, numbers[about.name]),
+            )
+
+    def _prune(self, s: Session, last: int, count: int) -> None:
+        floor = last - self._history
+        if last % _PRUNED < count and floor > 0:
+            s.run("DELETE FROM {log} WHERE revision <= ?", floor)
+            s.run("UPDATE {head} SET floor = ?", floor)
+
+
+class _Look:
+    """A `View` in a transaction."""
+
+    __slots__ = ("_of", "_s", "_store", "limited", "now", "sizes")
+
+    def __init__(self, of: SqlEntries, session: Session) -> None:
+        self._of = of
+        self._s = session
+        self.now = session.now()
+        self.sizes: dict[tuple[Name, str], int] = {}
+        """Of the rows that were seen."""
+        self.limited: bool | None = None
+        """Whether the store has limits; None: not known."""
+        self._store: Any = None
+
+    @property
+    def revision(self) -> int:
+        return self._s.revision
+
+    def found(self, name: Name, steps: Sequence[Step]) -> Mapping[str, Entry]:
+        number = self._of.number(self._s, name)
+        if number is None or not steps:
+            self.limited = False
+            return {}
+        whole = KEEP in [step.data for step in steps]
+        text = _FOUND if whole else _WITHOUT_DATA
+        found = {}
+        for some in (steps,) if len(steps) <= _SOME else slices(steps, _SOME):
+            names = [f"{number}/{step.key}" for step in some]
+            rows = self._s.rows(expanded(text, "?", len(some)), *names, number)
+            if not rows:  # the file was replaced by another
+                self._of.numbers.clear()
+                raise StoreError("the stores were replaced by others at this moment; try again")
+            for row in rows:
+                if row[0] is not None:
+                    entry = entry_of(row[:8], None if whole else "")
+                    found[entry.key] = entry
+                    self.sizes[name, entry.key] = row[8]
+            self._store = rows[0]
+        self._s.begun(self._store[13])
+        self.limited = self._store[9] is not None or self._store[10] is not None
+        return found
+
+    def room(self, name: Name, changed: Collection[str]) -> Room | None:
+        if not self.limited:
+            return None
+        max_keys, max_bytes, keys, used = self._store[9:13]
+        about = About(name, True, max_keys=max_keys, max_bytes=max_bytes)
+        used = int(used) - sum(self.sizes.values())
+        return Room(about, int(keys) - len(self.sizes), used, self._evictable(name, changed))
+
+    def _evictable(self, name: Name, changed: Collection[str]) -> Iterator[Evictable]:
+        # What was held goes last, and only once it has expired.
+        for policy, expired in (("evict", ""), ("held", " AND expires <= ?")):
+            after, limit = 0, len(changed) + 20
+            rows: Sequence[Any] = [None] * limit
+            while len(rows) == limit:
+                rows = self._s.rows(
+                    "SELECT name, size, expires, revision FROM {entries} WHERE store = ? AND policy = "
+                    f"'{policy}' AND revision > ?{expired} ORDER BY revision LIMIT {limit}",
+                    *(self._of.number(self._s, name), after),
+                    *([self.now] if expired else ()),
+                )
+                for row, size, expires, _ in rows:
+                    key = text_of(row).partition("/")[2]
+                    if key not in changed:
+                        self.sizes[name, key] = int(size)
+                        yield Evictable(key, int(size), expires)
+                after = rows[-1][3] if rows else 0
+
+    def removable(
+        self, name: Name | None, which: str, limit: int | None
+    ) -> Iterator[tuple[Name, str, float | None]]:
+        where = "e.expires <= ?"
+        values: list[Any] = [self.now]
+        if name is not None:
+            number = self._of.number(self._s, name)
+            if number is None:
+                return
+            where, values = "e.name > ? AND e.name < ?", [f"{number}/", f"{number}0"]
+            if which == "evictable":
+                where, values = "e.store = ? AND e.policy = 'evict'", [number]
+        most = "" if limit is None else f" LIMIT {int(limit)}"
+        rows = self._s.rows(
+            "SELECT s.collection, s.scope, s.store, e.name, e.size, e.expires FROM {entries} e "
+            f"JOIN {{stores}} s ON s.id = e.store WHERE {where}{most}",
+            *values,
+        )
+        for collection, scope, store, row, size, expires in rows:
+            of = Name(text_of(collection), text_of(scope), text_of(store))
+            key = text_of(row).partition("/")[2]
+            self.sizes[of, key] = int(size)
+            yield of, key, expires
+
+    def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
+        return self._of.find_stores(self._s, collection, scope, store)

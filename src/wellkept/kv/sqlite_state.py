@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from wellkept.errors import DamagedValue, NewerSchema, StoreError
 from wellkept.interrupts import settling
-from wellkept.kv.entry import HISTORY, Entry, Name, Step
-from wellkept.kv.sql_state import Record, Session, SqlEntries
+from wellkept.kv.entry import HISTORY, About, Entry, Name, Step
+from wellkept.kv.plan import Op, Planned, Put, View, removing
+from wellkept.kv.sql_state import Session, SqlEntries
 from wellkept.kv.sweeper import forget
 from wellkept.stores.filesystem import private_file
 from wellkept.stores.sqlite_file import Database
@@ -51,7 +52,12 @@ _NAMES = {
     "now": "?",
     "low": "s.id || '/'",
     "high": "s.id || '0'",
+    "newest": "(SELECT max(revision) FROM log)",
+    "replacing": "ON CONFLICT (name) DO UPDATE SET json = excluded.json, item = excluded.item, "
+    "revision = excluded.revision, created = excluded.created, updated = excluded.updated, "
+    "expires = excluded.expires, policy = excluded.policy, size = excluded.size",
 }
+_HEAD = "SELECT {newest}"
 _GET = "SELECT json, item, revision, created, updated, expires, policy FROM entries WHERE name = ?"
 _TIER = 10_000  # entries that are held in memory
 _SMALL = 16 * 1024  # bytes of one of them
@@ -83,7 +89,7 @@ class SqliteEntries(SqlEntries):
         network: bool | None = None,
         history: int = HISTORY,
     ) -> None:
-        super().__init__(self, history)
+        super().__init__(history)
         self.ahead = 0.0
         self.path = path
         self._how = (durable, network)
@@ -91,7 +97,6 @@ class SqliteEntries(SqlEntries):
         self.database = Database(path, _make, durable=durable, network=network, disposable=False)
         self._sweeper: Database | None = None
         self._tier: tuple[Any, dict[tuple[Name, str], Entry]] = (None, {})
-        self._evicted = False
         self._words: memoryview | None = None
         mine = weakref.ref(self)  # the database outlives this, until it is closed
 
@@ -125,13 +130,8 @@ class SqliteEntries(SqlEntries):
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self.database.failed("read", error) from error
 
-    @settling
-    def writing(self, on: str, do: Callable[..., R], *arguments: Any) -> R:
-        with self.database.writing() as c:
-            return do(_Session(c, self.ahead), *arguments)
-
     def head(self, session: Session) -> int:
-        return int(session.rows("SELECT max(revision) FROM {log}")[0][0] or 0)
+        return int(session.rows(_HEAD)[0][0] or 0)
 
     # -- what is faster here ----------------------------------------------------------------------
 
@@ -178,7 +178,6 @@ class SqliteEntries(SqlEntries):
             if self._tier is tier:
                 tier[1][key] = entry
 
-    @settling
     def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
         for step in steps:
             if isinstance(step.data, (str, bytes)) and len(step.data) > _LARGEST:
@@ -186,33 +185,30 @@ class SqliteEntries(SqlEntries):
                     f"can't keep {len(step.data):,} bytes under {step.key!r}: SQLite holds less than "
                     "1 GB in a row; keep the value in a file, or with @keep, and its digest here"
                 )
-        left: list[Entry | None] | None = None
+        return super().apply(name, steps)
+
+    @settling
+    def change(self, on: str, plan: Callable[[View], Planned[R]]) -> R:
+        ops: Sequence[Op] = ()
 
         def then(step: Any) -> None:
-            if left is not None and not self._evicted and step is not None:
-                self._follow(step, name, steps, left)
+            if ops and step is not None:
+                self._follow(step, ops)
 
         with self.database.writing(then) as c:
-            self._evicted = False
-            left = self._apply(_Session(c, self.ahead), name, steps)
-        return left
+            result, ops = self._change(_Session(c, self.ahead), plan)
+        return result
 
-    def _keep_within(self, *arguments: Any) -> None:
-        self._evicted = True  # others than the keys of the steps, it may be
-        super()._keep_within(*arguments)
-
-    def _follow(
-        self, step: Any, name: Name, steps: Sequence[Step], left: Sequence[Entry | None]
-    ) -> None:
+    def _follow(self, step: Any, ops: Sequence[Op]) -> None:
         """Bring the tier to after a commit of our own, which changed nothing but these keys."""
         token, held = self._tier
         if token != step[0]:
             held = {}
-        for each, entry in zip(steps, left, strict=True):
-            if entry is None or len(entry.data) > _SMALL or len(held) >= _TIER:
-                held.pop((name, each.key), None)
-            else:
-                held[name, each.key] = entry
+        for op in ops:
+            if isinstance(op, Put) and len(op.entry.data) <= _SMALL and len(held) < _TIER:
+                held[op.name, op.key] = op.entry
+            elif not isinstance(op, About):
+                held.pop((op.name, op.key), None)
         self._tier = (step[1], held)
 
     @settling
@@ -227,7 +223,8 @@ class SqliteEntries(SqlEntries):
             )
             weakref.finalize(self, self._sweeper.close)
         with self._sweeper.writing() as c:
-            return self._remove(_Session(c, self.ahead), None, which, limit)
+            session = _Session(c, self.ahead)
+            return self._change(session, lambda view: removing(view, None, which, limit))[0]
 
     def wait(self, since: int, timeout: float) -> None:
         """Until somebody commits, which the log's index in memory shows."""
@@ -255,12 +252,27 @@ _nap = threading.Event()  # never set: a pause that a signal's handler may end
 class _Session:
     """A connection of this process, with its lock held."""
 
-    __slots__ = ("_ahead", "_connection", "_now")
+    __slots__ = ("_ahead", "_connection", "_now", "_revision")
 
     def __init__(self, connection: sqlite3.Connection, ahead: float) -> None:
         self._connection = connection
         self._ahead = ahead
         self._now = 0.0
+        self._revision: int | None = None
+
+    @property
+    def revision(self) -> int:
+        if self._revision is None:
+            self._revision = int(self.rows(_HEAD)[0][0] or 0)
+        return self._revision
+
+    @revision.setter
+    def revision(self, revision: int) -> None:
+        self._revision = revision
+
+    def begun(self, revision: int | None) -> None:
+        if self._revision is None:
+            self._revision = revision or 0
 
     def rows(self, text: str, *values: Any) -> list[Any]:
         return self._connection.execute(_texts.get(text) or _plain(text), values).fetchall()
@@ -268,25 +280,21 @@ class _Session:
     def run(self, text: str, *values: Any) -> int:
         return self._connection.execute(_texts.get(text) or _plain(text), values).rowcount
 
+    def many(self, text: str, part: str, rows: Sequence[Sequence[Any]]) -> None:
+        found = _texts.get(text) or _plain(text, part)
+        if len(rows) == 1:
+            self._connection.execute(found, rows[0])
+        else:
+            self._connection.executemany(found, rows)
+
     def now(self) -> float:
         if not self._now:
             self._now = time.time() + self._ahead
         return self._now
 
-    def record(self, changes: Sequence[Record], at: float) -> list[int]:
-        revisions = []
-        for number, kind, key, data in changes:
-            text, item = (data, None) if isinstance(data, str) else (None, data)
-            made = self._connection.execute(
-                "INSERT INTO log (store, kind, name, json, item, at) VALUES (?, ?, ?, ?, ?, ?)",
-                (number, kind, key, text, item, at),
-            )
-            revisions.append(made.lastrowid or 0)
-        return revisions
 
-
-def _plain(text: str) -> str:
-    found = text.format(**_NAMES)
+def _plain(text: str, part: str = "*") -> str:
+    found = text.replace("*", part).format(**_NAMES)
     if len(_texts) < 500:
         _texts[text] = found
     return found
