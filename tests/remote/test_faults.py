@@ -46,7 +46,8 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def host(home: Path) -> Iterator[Served]:
+def stream(home: Path) -> Iterator[Served]:
+    """Serves a directory over a stream alone."""
     with Served(home / "far") as made:
         yield made
 
@@ -85,7 +86,7 @@ SOON = {("end", "down"), ("garble", "up")}
     ("how", "way"),
     [pytest.param(*cut, marks=() if cut in SOON else pytest.mark.long) for cut in CUTS],
 )
-def test_cut_anywhere(host: Served, how: str, way: str) -> None:
+def test_cut_anywhere(host: Any, how: str, way: str) -> None:
     with host.client() as cache:
         Counted(value).into(cache, strict=True)(7)
     with Between(host.port) as between:
@@ -93,7 +94,7 @@ def test_cut_anywhere(host: Served, how: str, way: str) -> None:
         place = between.port
         with host.client(port=place, deadline=SHORT, memory=0) as cache:
             f = counted.into(cache)
-            for x, after in enumerate((0, 9, 30, 200, 2_000, 900_000)):
+            for x, after in enumerate((0, 9, 30, 200, 400, 2_000, 900_000)):
                 setattr(between, way, after)
                 between.how = how
                 with warnings.catch_warnings():
@@ -112,7 +113,8 @@ def test_cut_anywhere(host: Served, how: str, way: str) -> None:
         assert cache.verify().problems == ()
 
 
-def test_one_warning_for_a_thousand_calls(host: Served) -> None:
+def test_one_warning_for_a_thousand_calls(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence, "PAUSE", 60.0)  # not asked again, however slow this machine is
     with Between(host.port) as between, host.client(port=between.port, deadline=SHORT) as cache:
         counted = Counted(value)
         f = counted.into(cache)
@@ -126,7 +128,7 @@ def test_one_warning_for_a_thousand_calls(host: Served) -> None:
             cache.calls.get("0" * 64)
 
 
-def test_a_connection_that_broke_while_it_was_idle_is_no_trouble(host: Served) -> None:
+def test_a_connection_that_broke_while_it_was_idle_is_no_trouble(host: Any) -> None:
     with host.client() as cache:
         counted = Counted(value)
         f = counted.into(cache, strict=True)
@@ -193,7 +195,7 @@ def refused_by_any_name(between: Between, message: str) -> None:
                 assert right(Counted(value).into(cache)(3), 3)
 
 
-def test_what_a_login_script_writes_is_passed_over(host: Served, home: Path) -> None:
+def test_what_a_login_script_writes_is_passed_over(stream: Served, home: Path) -> None:
     serve = f"exec {sys.executable} -m wellkept serve --stdio {home}/s"
     noisy = ["/bin/sh", "-c", f"echo Welcome; echo news >&2; {serve}"]
     with wellkept.Cache(backend=Piped(noisy)) as cache:
@@ -290,14 +292,16 @@ def test_frozen(ssh_url: str, ssh_options: dict[str, Any], freeze: Callable[[], 
         assert right(f(2), 2)
 
 
-def test_the_disk_there_is_full(sshd: Service, disk: Path, ssh_options: dict[str, Any]) -> None:
-    with wellkept.open(f"{sshd.url}{disk}/far", **ssh_options) as cache:
+def test_the_disk_there_is_full(serve: Any, disk: Path, home: Path) -> None:
+    with serve(disk / "far") as host, host.client(memory=0) as cache:
         counted = Counted(value)
         f = counted.into(cache)
         f(-1)
         filler = fill(disk, 60_000)
         with pytest.warns(KeptWarning, match="(?i)space|full"):
             assert right(f(1), 1)  # 3 MB
+        with pytest.raises(StoreError, match=r"(?i)space|full"):
+            counted.into(cache, strict=True)(2)
         assert f(-1) == {"x": -1}
         filler.unlink()
         fill(disk, 400_000).unlink()
@@ -305,7 +309,7 @@ def test_the_disk_there_is_full(sshd: Service, disk: Path, ssh_options: dict[str
         assert cache.verify().problems == ()
 
 
-def test_the_disk_here_is_full(host: Served, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_here_is_full(host: Any, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = np.arange(2_000_000)
     with host.client(memory=0) as cache:
         counted = Counted(lambda x: large)
@@ -344,14 +348,14 @@ place.line._send(Send(b"n" * 32, 1 << 40), memoryview(bytearray(1 << 28)))
             until(lambda: not any((far / "tmp").iterdir()))
 
 
-def test_a_client_that_reads_slowly_holds_up_nobody(host: Served) -> None:
-    with host.client(memory=0) as cache:
+def test_a_client_that_reads_slowly_holds_up_nobody(stream: Served) -> None:
+    with stream.client(memory=0) as cache:
         f = Counted(value).into(cache, strict=True)
         for x in range(20):
             f(x)
-        slow = socket.create_connection(("127.0.0.1", host.port))
+        slow = socket.create_connection(("127.0.0.1", stream.port))
         for n in range(1, 60):
-            envelope = host.cache.backend.fetch(f.key(n % 20).raw).envelope
+            envelope = stream.cache.backend.fetch(f.key(n % 20).raw).envelope
             content = pack(
                 ["blob", {"name": envelope.blobs[0].name, "size": envelope.blobs[0].size}]
             )
@@ -383,8 +387,8 @@ sys.stdin.readline()
         assert client.returncode == 0
 
 
-def test_many_threads_share_one_connection(host: Served) -> None:
-    with host.client(memory=0) as cache:
+def test_many_threads_share_one_connection(stream: Served) -> None:
+    with stream.client(memory=0) as cache:
         f = Counted(value).into(cache, strict=True)
         wrong = []
 
@@ -400,10 +404,10 @@ def test_many_threads_share_one_connection(host: Served) -> None:
             thread.join(60)
         assert not wrong
         assert f.stats().computed == 18
-        assert len(host._links) == 1
+        assert len(stream._links) == 1
 
 
-def test_a_forked_child_has_its_own(host: Served) -> None:
+def test_a_forked_child_has_its_own(host: Any) -> None:
     with host.client() as cache:
         counted = Counted(value)
         f = counted.into(cache, strict=True)
@@ -419,7 +423,7 @@ def test_a_forked_child_has_its_own(host: Served) -> None:
         assert counted.runs == 1
 
 
-def test_a_record_of_another_key_is_refused(host: Served) -> None:
+def test_a_record_of_another_key_is_refused(host: Any) -> None:
     with host.client() as cache:
         f = Counted(value).into(cache, strict=True)
         f(-1)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from blake3 import blake3
@@ -24,7 +23,6 @@ import wellkept
 from wellkept import KeptWarning, StoreError, keep
 from wellkept.remote.server import Limits
 from wellkept.remote.wire import digest, pack
-from wellkept.testing.contract import in_fork
 
 SHORT = 0.4
 LARGE = np.arange(400_000)
@@ -86,125 +84,6 @@ def test_killed_and_started_again(service: WebService) -> None:
             assert all(same(kept_f(x), x) for x in (-1, 1))
         assert f.runs == runs
         assert not said
-
-
-def test_restarted_behind_an_open_connection(service: WebService) -> None:
-    with service.open("me") as cache, told() as said:
-        f = Counted(value).into(cache, strict=True)
-        f(-3)
-        service.restart()
-        assert f(-3) == [-3]
-        f(-4)
-    assert not said
-
-
-def test_frozen(service: WebService) -> None:
-    with service.open("me", deadline=SHORT) as cache:
-        f = Counted(value)
-        kept_f = f.into(cache)
-        kept_f(-5)
-        service.freeze()
-        try:
-            with told() as said:
-                assert all(kept_f(x) == [x] for x in range(-60, -4))
-            assert "no answer" in said[0]
-            began = time.monotonic()
-            with pytest.raises(StoreError, match="no answer"):
-                cache.backend.calls.get("0" * 64)  # it is not asked again for a moment
-            assert time.monotonic() - began < SHORT
-        finally:
-            service.thaw()
-        cache.backend.line.silence.over()
-        runs = f.runs
-        assert kept_f(-5) == [-5]
-        assert f.runs == runs
-
-
-FULL = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
-from wellkept.cli import main
-main(["serve", *sys.argv[1:]])
-"""
-
-
-def test_out_of_disk() -> None:
-    service = WebService({"me": {"default": "write"}}, program=["-c", FULL])
-    try:
-        with service.open("me") as cache:
-            f = Counted(value)
-            with told() as said:
-                assert same(f.into(cache)(1), 1)
-            assert "can't write a blob" in said[0]
-            with pytest.raises(StoreError, match="can't write a blob"):
-                f.into(cache, strict=True)(2)
-            g = f.into(cache, strict=True)
-            assert [g(-1), g(-1)] == [[-1], [-1]]
-            assert f.runs == 3
-            assert list((service.directory / "cache" / "tmp").iterdir()) == []
-    finally:
-        service.close()
-
-
-# -- what leads to it -----------------------------------------------------------------------------
-
-
-BOTH = pytest.mark.parametrize("way", ["down", "up"])
-
-
-def cut_at(service: WebService, way: str, how: str, places: list[int]) -> None:
-    """Messages of either side are cut: each call has its result, and what was kept is right."""
-    for n, place in enumerate(places):
-        name = f"cut {way} {how} {place}"
-        with Between(service.port) as between, opened(service, between) as cache:
-            f = keep(cache=cache, name=name, version=1)(value)
-            between.how = how
-            setattr(between, way, place)
-            with told():
-                assert same(f(n), n)
-                assert same(f(n), n)
-                cache.backend.line.silence.over()
-            setattr(between, way, -1)
-            assert same(f(n), n)
-        with service.open("me") as cache:
-            assert same(keep(cache=cache, name=name, version=1)(value)(n), n)
-    with service.open("me") as cache:
-        assert cache.verify().problems == ()
-
-
-@BOTH
-@pytest.mark.parametrize("how", ["end", "hang"])
-def test_cut_off(service: WebService, way: str, how: str) -> None:
-    cut_at(service, way, how, [250, 1_000_000] if way == "up" else [1_000_000])
-
-
-@pytest.mark.long
-@BOTH
-@pytest.mark.parametrize("how", ["end", "reset", "hang"])
-def test_cut_off_anywhere(service: WebService, way: str, how: str) -> None:
-    random.seed(f"{way} {how}")
-    # Where the answer that grants a lease is lost, it is taken again when it has run out: seconds.
-    places = [0, 1, 9, 100, 200, 300, 400, 5000, 70_000, 3_000_000]
-    cut_at(service, way, how, places + [random.randrange(4_000_000) for _ in range(8)])
-
-
-@BOTH
-def test_garbled(service: WebService, way: str) -> None:
-    """A byte is changed on its way: never a wrong value, neither here nor there."""
-    random.seed(7)
-    places = [random.randrange(900) for _ in range(15)] + [3_100_000]
-    for place in places:
-        name, x = f"garbled {way} {place}", place if place > 900 else -place - 1
-        with service.open("me") as cache:
-            if way == "down":
-                keep(cache=cache, name=name, version=1, strict=True)(value)(x)
-        with Between(service.port) as between, opened(service, between) as cache:
-            between.how = "garble"
-            setattr(between, way, place)
-            with told():
-                assert same(keep(cache=cache, name=name, version=1)(value)(x), x)
-        with service.open("me") as cache:
-            assert same(keep(cache=cache, name=name, version=1)(value)(x), x)
 
 
 # -- what answers there ---------------------------------------------------------------------------
@@ -468,17 +347,3 @@ def test_requests_that_break_are_not_done_twice_where_that_counts(service: WebSe
             cache.backend.notes.create("runs/one", b"x")
         assert cache.backend.notes.create("runs/one", b"y") is False
         assert cache.backend.notes.get("runs/one") == b"x"
-
-
-def test_after_a_fork_a_child_connects_by_itself(service: WebService) -> None:
-    with service.open("me") as cache:
-        f = keep(cache=cache, name="forked", version=1, strict=True)(value)
-        f(1)
-
-        def inside() -> None:
-            assert same(f(1), 1)
-            f(2)
-
-        assert in_fork(inside) == 0
-        assert same(f(2), 2)
-        assert httpx.get(f"{service.url}/health").status_code == 200
