@@ -9,11 +9,11 @@ What runs in threads that a body started holds nothing here: Python does not say
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Any
 
+from wellkept._process import is_left, part_name
 from wellkept.memo.inflight import Flight
 
 __all__ = ["PATIENCE", "Waiting"]
@@ -58,8 +58,7 @@ class Waiting:
     def _publish(self) -> None:
         import json  # for those who wait for long
 
-        host = os.uname().nodename[:40].replace("~", "-")
-        self._name = f"{host}~{os.getpid()}~{os.urandom(6).hex()}.wait"
+        self._name = f"{part_name()}.wait"
         text = json.dumps({"holds": self._holds, "waits": self._key}).encode()
         for backend in self._backends:
             if not isinstance(backend, Path):
@@ -103,29 +102,12 @@ class Waiting:
 
 def _read(backend: Any) -> list[tuple[str, bytes]]:
     """What those who live say; what the dead said is swept with the other leftovers."""
-    here = os.uname().nodename[:40].replace("~", "-")
-
-    def lives(name: str) -> bool:
-        host, _, rest = name.partition("~")
-        pid = rest.partition("~")[0]
-        return host != here or not pid.isdigit() or _alive(int(pid))
-
     if not isinstance(backend, Path):  # a medium
-        return [(name, text) for name, text in backend.read() if lives(name)]
+        return [(name, text) for name, text in backend.read() if not is_left(name)]
     found = []
     with contextlib.suppress(OSError):
         for path in backend.glob("*.wait"):
-            if lives(path.name):
+            if not is_left(path.name):
                 with contextlib.suppress(OSError):
                     found.append((path.name, path.read_bytes()))
     return found
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from blake3 import blake3
 
+from wellkept._process import part_name
 from wellkept.codecs import Blob, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.hashing import buffer_digest
@@ -109,8 +110,7 @@ class Staged(Incoming):
 
     def __init__(self, directory: Path, name: bytes, size: int) -> None:
         self.since = time.monotonic()
-        host = os.uname().nodename[:40].replace("~", "-")
-        self.path = directory / f"{host}~{os.getpid()}~{os.urandom(6).hex()}"
+        self.path = directory / part_name()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         super().__init__(name, size, fd)

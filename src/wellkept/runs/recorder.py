@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from wellkept._process import Instances
+from wellkept._process import Instances, Worker
 from wellkept.caches import Cache
 from wellkept.caches.active import inherited, reach_threads
 from wellkept.errors import KeptError, tell
@@ -259,8 +259,16 @@ class Recorder:
         self._waiting: dict[str, bytes] = {}  # notes that were not taken yet
         self._writer, self._number = writer(), 0
         self._lock = threading.RLock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._pause = _FIRST
+        reference = weakref.ref(self)
+        # By a weak reference: a thread must not keep a run alive that nobody has any more.
+        self._writing = Worker(
+            "wellkept-run",
+            lambda: _write_again(reference),
+            lambda: _next_pause(reference),
+            patience=5.0,
+        )
+        self._begun = False
 
     def _forked(self) -> None:
         self.own = False
@@ -275,39 +283,30 @@ class Recorder:
                 if len(self.hits) >= _HELD:
                     self._full.append(self.hits)
                     self.hits = {}
-            self._wake.set()
+            self._writing.wake()
         found = self.hits.setdefault(at, hit)
         if found is not hit:  # another thread was faster
             found[0] += 1
-        if self._thread is None:
+        if not self._begun:
             self._start()
 
     def put(self, event: Event) -> None:
         """Record an event."""
         self._events.append(event)
-        if self._thread is None:
+        if not self._begun:
             self._start()
         elif len(self._events) >= _MANY:
-            self._wake.set()
+            self._writing.wake()
             if len(self._events) >= 20 * _MANY:  # the writer is behind: who is fast waits for it
                 self.flush()
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is None and not self.closed:
-                reference = weakref.ref(self)
-                self._thread = threading.Thread(
-                    target=_keep_writing,
-                    args=(reference, self._wake),
-                    name="wellkept-run",
-                    daemon=True,
-                )
-                with contextlib.suppress(
-                    RuntimeError
-                ):  # no threads any more: at exit it is written
-                    self._thread.start()
+            if not self._begun and not self.closed:
+                self._begun = True
+                self._writing.begin()  # where no thread can begin any more, it is written at exit
                 if os.getpid() != _main:
-                    _at_child_exit(reference)
+                    _at_child_exit(weakref.ref(self))
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -361,7 +360,7 @@ class Recorder:
         self.closed = True
         with contextlib.suppress(ValueError):
             OPEN.remove(self)
-        self._wake.set()
+        self._writing.wake()
         self.flush()
 
     def open(self) -> None:
@@ -420,18 +419,21 @@ def _rejoined(record: RunRecord, cache: Cache) -> Recorder:
 _elsewhere: deque[Recorder] = deque(maxlen=8)
 
 
-def _keep_writing(reference: weakref.ref[Recorder], wake: threading.Event) -> None:
-    pause = _FIRST
-    while True:
-        wake.wait(pause)
-        wake.clear()
-        pause = min(pause * 1.5, _LATER)
-        found = reference()
-        if found is None or found.closed or found._wake is not wake:
-            return
-        with contextlib.suppress(Exception):  # a bug here must not end the writing
-            found.flush()
-        del found
+def _write_again(reference: weakref.ref[Recorder]) -> bool:
+    found = reference()
+    if found is None or found.closed:
+        return False
+    with contextlib.suppress(Exception):  # a bug here must not end the writing
+        found.flush()
+    return True
+
+
+def _next_pause(reference: weakref.ref[Recorder]) -> float:
+    found = reference()
+    if found is None:
+        return 0.0
+    pause, found._pause = found._pause, min(found._pause * 1.5, _LATER)
+    return pause
 
 
 _main = os.getpid()

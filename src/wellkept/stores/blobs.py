@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from wellkept._process import is_left, part_name
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.hashing import READONLY_MAPS, address, buffer_digest
 from wellkept.records import Buffer
@@ -68,8 +69,7 @@ class Blobs:
 
     def _write(self, path: Path, view: memoryview) -> None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        host = os.uname().nodename[:40].replace("~", "-")
-        part = self._tmp / f"{host}~{os.getpid()}~{os.urandom(6).hex()}"
+        part = self._tmp / part_name()
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         try:
             try:
@@ -172,14 +172,11 @@ class Blobs:
             older: seconds after which a file of a writer on another host counts as left.
         """
         found = []
-        here = os.uname().nodename[:40].replace("~", "-")
         with contextlib.suppress(OSError):
             for entry in os.scandir(self._tmp):
-                host, _, rest = entry.name.partition("~")
-                pid = rest.partition("~")[0]
                 with contextlib.suppress(OSError):
                     old = time.time() - entry.stat().st_mtime > older
-                    if old or (host == here and pid.isdecimal() and not _alive(int(pid))):
+                    if old or is_left(entry.name):
                         found.append(Path(entry.path))
         return found
 
@@ -198,16 +195,6 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # another's, or no process number at all
-        return True
-    return True
 
 
 def _sync(path: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wellkept._process import is_left, part_name
 from wellkept.errors import StoreError, UntrustedSource
 from wellkept.hashing import address
 
@@ -91,7 +92,7 @@ class Parts:
         Raises:
             OSError: it can't be written.
         """
-        part = self.directory / f"{_host()}~{os.getpid()}~{os.urandom(6).hex()}"
+        part = self.directory / part_name()
         fd = self._open(part)
         try:
             try:
@@ -128,7 +129,7 @@ class Parts:
             for path in list(self.directory.iterdir()):
                 with contextlib.suppress(OSError):
                     age = time.time() - path.stat().st_mtime
-                    if age > old or (age >= dead and _left(path.name)):
+                    if age > old or (age >= dead and is_left(path.name)):
                         path.unlink()
                         swept += 1
         return swept
@@ -141,24 +142,6 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _host() -> str:
-    return os.uname().nodename[:40].replace("~", "-").replace("/", "-")
-
-
-def _left(name: str) -> bool:
-    host, _, rest = name.partition("~")
-    pid = rest.partition("~")[0]
-    if host != _host() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):  # another's, or no process number at all
-        return False
-    return False
 
 
 def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from hamilton.caching.cache_key import decode_key
 
-from wellkept._process import at_fork
+from wellkept._process import Worker, at_fork
 from wellkept.caches import Cache
 from wellkept.errors import KeptError
 from wellkept.records import Call, Event, RunRecord, Value
@@ -171,36 +171,25 @@ class Ending:
     """Ends runs in a thread of its own, soon after they ended."""
 
     def __init__(self) -> None:
+        self._worker = Worker("wellkept-ending", self._work, lambda: _SOON, patience=5.0)
         self.forget()
 
     def forget(self) -> None:
         """Nothing is to be written: at first, and in a forked child, whose parent does it."""
         self._ended: deque[tuple[Recorder, str | None, float]] = deque()
         self._tries = 0
-        self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     def add(self, recorder: Recorder, error: str | None) -> None:
         """Write soon what a run recorded, and that it ended now."""
         self._ended.append((recorder, error, time.time()))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="wellkept-ending", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # no threads any more: the interpreter ends
-                self.finish()
-        self._wake.set()
+        if not self._worker.begin():
+            self.finish()
 
-    def _work(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            time.sleep(_SOON)
-            with contextlib.suppress(Exception):  # warned of by the run; the next one still ends
-                self.finish()
-                if self._ended:  # what a busy store did not take is written later
-                    self._wake.set()
+    def _work(self) -> bool:
+        with contextlib.suppress(Exception):  # warned of by the run; the next one still ends
+            self.finish()
+        return bool(self._ended)  # what a busy store did not take is written later
 
     def finish(self) -> None:
         """Write all of them now; what the store does not take waits for the next time."""
