@@ -17,8 +17,6 @@ from typing import Any
 from wellkept.errors import ConfigError, DamagedValue, DecodeError
 from wellkept.records import Buffer
 
-__all__ = ["METHODS", "check", "compress", "decompress", "is_plain"]
-
 METHODS = {"gzip": 1, "zstd": 2}
 """The methods by their number in the header; 0 is plain."""
 

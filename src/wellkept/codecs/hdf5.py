@@ -15,8 +15,6 @@ from typing import Any
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 
-__all__ = ["decode", "encode", "require"]
-
 
 def encode(value: Any) -> Value:
     """As the bytes of an HDF5 file.

@@ -12,8 +12,6 @@ from wellkept.codecs.pickle import LARGE
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 
-__all__ = ["decode", "encode", "require"]
-
 _KINDS = "biufcSUVMm"
 
 

@@ -26,8 +26,6 @@ from wellkept.hashing import SCALARS
 from wellkept.hashing.file_digest import TICK, File, content_digest
 from wellkept.records import Buffer, Value
 
-__all__ = ["PATHS", "PLAIN_PATHS", "OutOfDateError", "decode", "decode_plain", "look", "stamped"]
-
 PATHS = "paths"
 """The codec's name in an envelope."""
 PLAIN_PATHS = "plain paths"

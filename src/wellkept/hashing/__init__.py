@@ -5,10 +5,9 @@ from typing import Any
 from wellkept.hashing.buffers import READONLY_MAPS, address, buffer_digest
 from wellkept.hashing.digests import digest_bytes
 from wellkept.hashing.functions import Identity, Receiver, identify
+from wellkept.hashing.loaded import watch
 from wellkept.hashing.reducers import register_digest
-
-from ..records import Digest
-from .loaded import watch
+from wellkept.records import Digest
 
 __all__ = [
     "READONLY_MAPS",

@@ -12,6 +12,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from wellkept.errors import Undigestible
 from wellkept.hashing.buffers import Known
 from wellkept.hashing.encoding import (
     ENDLESS,
@@ -28,10 +29,6 @@ from wellkept.hashing.encoding import (
     weigh,
 )
 from wellkept.hashing.names import Refused
-
-from ..errors import Undigestible
-
-__all__ = ["cyclic_digest"]
 
 
 class _Node:

@@ -90,6 +90,6 @@ def _by_reference(value: Any, known: Known | None, label: str, ordered: bool) ->
     try:
         return reference_digest(value, known, label, ordered)
     except Cyclic:
-        from .cycles import cyclic_digest
+        from wellkept.hashing.cycles import cyclic_digest
 
         return cyclic_digest(value, known, label, ordered)

@@ -29,10 +29,7 @@ from wellkept.hashing.encoding import (
     makes_its_kind,
 )
 from wellkept.hashing.reducers import Reducer, fields_of, reducer_of
-
-from ..records import Digest
-
-__all__ = ["SIZED", "Task", "Unfit", "fast_digest"]
+from wellkept.records import Digest
 
 MARK = StopIteration
 """`marshal` writes this one class as the single byte `S`, which opens a tagged tuple."""

@@ -19,6 +19,7 @@ from typing import Any
 from blake3 import blake3
 
 from wellkept.errors import ConfigError, Undigestible
+from wellkept.hashing.names import Bounded
 
 NOTES = "files/"
 TICK = 2_000_000_000
@@ -31,7 +32,7 @@ _MOST = 10_000
 Stamp = tuple[int, int, int, int]
 """Inode, size, and the times of the last change of content and of status, in nanoseconds."""
 
-_known: dict[str, tuple[Stamp, bytes]] = {}
+_known: Bounded[str, tuple[Stamp, bytes]] = Bounded(_MOST)
 _cache: Any = None
 
 
@@ -99,8 +100,6 @@ def content_digest(path: str) -> bytes:
             # The file is being written, or may be written within the same tick of its clock.
             return digest
         _note(where, found)
-    if len(_known) >= _MOST:
-        _known.clear()
     _known[where] = found
     return found[1]
 

@@ -28,7 +28,7 @@ from types import (
     MethodWrapperType,
     ModuleType,
 )
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from blake3 import blake3
 
@@ -37,16 +37,13 @@ from wellkept.hashing import names
 from wellkept.hashing.names import (
     HEAP,
     RUN,
+    Bounded,
     Refused,
     class_name,
     is_own,
     module_of,
     script_or_module,
 )
-
-if TYPE_CHECKING:
-    from wellkept.hashing.code import Deep
-
 
 TAG = "k2:project "
 """What the tag of what is of a project begins with; then come its code, and what it would be without."""
@@ -83,17 +80,16 @@ def begin() -> None:
 class _Known:
     """The code of one definition, and whether it still is that."""
 
-    __slots__ = ("_code", "_deep", "_of", "_walk")
+    __slots__ = ("_code", "_of", "_same", "_walk")
 
     def __init__(self, of: Any) -> None:
         self._of = of
         self._make()
 
     def _make(self) -> None:
-        from wellkept.hashing.code.classes import is_mock
-
         # Imported here since it parses source, which most values do not need.
-        from .code import deep
+        from wellkept.hashing.code import deep
+        from wellkept.hashing.code.classes import is_mock
 
         walk = _walks
         _thread.inside += 1
@@ -110,7 +106,7 @@ class _Known:
         held = [each for base in getattr(self._of, "__mro__", ()) for each in vars(base).values()]
         if found.mocked or any(is_mock(type(each)) for each in held):
             raise Refused(f"a test has replaced a part of {self._of!r}")
-        self._deep: Deep = found
+        self._same: Callable[[], bool] = found.guards.all_same
         self._code = found.hex
         self._walk = walk
 
@@ -120,7 +116,7 @@ class _Known:
         if self._walk != walk:
             _thread.inside += 1
             try:
-                same = self._deep.guards.all_same()
+                same = self._same()
             finally:
                 _thread.inside -= 1
             if same:
@@ -131,8 +127,10 @@ class _Known:
 
 
 _classes: dict[type, _Known | None] = {}
-_functions: dict[tuple[int, int], tuple[CodeType, dict[str, Any], _Known | None]] = {}
-_modules: dict[str, tuple[ModuleType, _Known | None]] = {}
+_functions: Bounded[tuple[int, int], tuple[CodeType, dict[str, Any], _Known | None]] = Bounded(
+    _MOST
+)
+_modules: Bounded[str, tuple[ModuleType, _Known | None]] = Bounded(_MOST)
 
 
 _sent: dict[str, tuple[str, str]] = {}
@@ -140,7 +138,7 @@ _sent: dict[str, tuple[str, str]] = {}
 
 
 _marks: dict[int, tuple[Any, str, str]] = {}
-_taken: dict[int, tuple[Any, str | None]] = {}
+_taken: Bounded[int, tuple[Any, str | None]] = Bounded(_MOST)
 
 
 def sent() -> tuple[str, dict[str, tuple[str, str]]]:
@@ -186,8 +184,6 @@ def _of_sender(item: Any) -> str | None:
     if found is None or found[0] is not key:
         mark, code = _sent.get(item.__qualname__, ("", ""))
         told = code if mark and mark == _mark(item) else None
-        if len(_taken) > _MOST:
-            _taken.clear()
         found = _taken[id(key)] = key, told
     return found[1]
 
@@ -234,7 +230,7 @@ def made_here(kind: type) -> bool:
     """Return whether a class is of a project."""
     if not _by_python(kind):
         return False
-    from .code import Project
+    from wellkept.hashing.code import Project
 
     return Project(kind).owns_class(kind)
 
@@ -285,10 +281,8 @@ def function_code(function: FunctionType) -> str | None:
     code, space = function.__code__, function.__globals__
     found = _functions.get((id(code), id(space)))
     if found is None or found[0] is not code or found[1] is not space:
-        from .code import Project
+        from wellkept.hashing.code import Project
 
-        if len(_functions) > _MOST:
-            _functions.clear()
         known = None
         if Project(function).owns_function(function):
             # Empty, since what it holds is in its digest, and differs from one made by it to the next.
@@ -310,10 +304,8 @@ def module_code(module: ModuleType) -> str | None:
         return None
     found = _modules.get(module.__name__)
     if found is None or found[0] is not module:
-        from .code import Project
+        from wellkept.hashing.code import Project
 
-        if len(_modules) > _MOST:
-            _modules.clear()
         known = _Known(module) if Project().owns_module(module) else None
         found = _modules[module.__name__] = module, known
     return None if found[1] is None else found[1].now()
@@ -342,7 +334,7 @@ def _code_content(function: FunctionType) -> tuple[Any, ...]:
     found = _texts.get(id(code))
     if found is not None and found[0]() is code:
         return found[1]
-    from .source import normal_text
+    from wellkept.hashing.source import normal_text
 
     text = normal_text(function)
     content = ("source", text) if text is not None else reduce_code(code)

@@ -20,8 +20,7 @@ from types import CodeType
 from typing import Any
 
 from wellkept._process import at_fork
-
-__all__ = ["code_of", "is_current", "lines", "stamp", "token", "watch"]
+from wellkept.hashing.names import Bounded
 
 Space = Mapping[str, Any]
 Stamp = tuple[int, int, int, int]
@@ -31,7 +30,7 @@ _COARSE = 10_000_000
 # nanoseconds: no interpreter has read a module sooner after it began.
 _INITIAL = 20_000_000
 _looked: dict[str, int] = {}
-_known: dict[int, tuple[Any, Stamp, bool]] = {}
+_known: Bounded[int, tuple[Any, Stamp, bool]] = Bounded(10_000)
 _tokens: dict[int, tuple[Space, Any, Stamp | None, str]] = {}
 
 
@@ -127,8 +126,6 @@ def is_current(space: Space) -> bool:
     key = id(space)
     found = _known.get(key)
     if found is None or found[0] is not spec or found[1] != now:
-        if len(_known) > 10_000:
-            _known.clear()
         found = _known[key] = spec, now, _proven(space, spec, file, now)
     return found[2]
 

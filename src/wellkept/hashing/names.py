@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 
 class Refused(Exception):  # noqa: N818  becomes an Undigestible once the path is known
@@ -33,11 +33,31 @@ _ROOTS = ("pyproject.toml", "setup.py", ".git", "wellkept.toml")
 _INSTALLED = ("site-packages", "dist-packages")
 _STDLIB = os.path.realpath(os.path.dirname(os.__file__)) + os.sep  # noqa: PTH120  before any Path is needed
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Bounded(dict[K, V]):
+    """What a process remembers, up to so many: it is forgotten and found again when there are more.
+
+    A program that makes classes, functions or files without end must not fill memory.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if len(self) >= self._most:
+            self.clear()
+        super().__setitem__(key, value)
+
+
 _MOST = 10_000
-_outside: dict[str, bool] = {}
+_outside: Bounded[str, bool] = Bounded(_MOST)
 _tops: dict[str, str | None] = {}
-_files: dict[tuple[str, str], str] = {}
-_modules: dict[tuple[str, str], str] = {}
+_files: Bounded[tuple[str, str], str] = Bounded(_MOST)
+_modules: Bounded[tuple[str, str], str] = Bounded(_MOST)
 _scripts: list[dict[str, Any]] = []
 _FEW = 8
 _arrived = ""
@@ -50,8 +70,6 @@ def installed(file: str) -> bool:
         real = os.path.realpath(file)
         parts = {*Path(file).parts, *Path(real).parts}
         found = real.startswith(_STDLIB) or not parts.isdisjoint(_INSTALLED)
-        if len(_outside) > _MOST:
-            _outside.clear()
         _outside[file] = found
     return found
 
@@ -149,8 +167,6 @@ def script_of(file: object) -> str:
         if spec is not None and spec.origin and _real(spec.origin) == real:
             name = spec.name
     if key is not None:
-        if len(_files) > _MOST:
-            _files.clear()
         _files[key] = name
     return name
 
@@ -192,8 +208,6 @@ def module_of(module: object, file: object = None) -> str:
     key = module, loaded
     name = _modules.get(key)
     if name is None:
-        if len(_modules) > _MOST:
-            _modules.clear()
         name = _imported(module, loaded)
         name = _modules[key] = _MOVED.get(name, name)
     return name

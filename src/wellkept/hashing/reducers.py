@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from wellkept.errors import KeptWarning
 from wellkept.hashing.buffers import Known
 from wellkept.hashing.functions import TAG, class_code
-from wellkept.hashing.names import HEAP, Refused, class_name, module_of, type_key
+from wellkept.hashing.names import HEAP, Bounded, Refused, class_name, module_of, type_key
 
 Reducer = Callable[[Any, "Known | None"], tuple[Any, ...]]
 
@@ -202,7 +202,7 @@ NOTHING_HELPS = (
 _GENERATED = ("dataclasses", "attr._make")
 """Modules whose decorators write `__getstate__` into slotted classes; it says nothing new."""
 
-_declared_by: dict[type, Fields] = {}
+_declared_by: Bounded[type, Fields] = Bounded(4096)
 
 
 def _is_plain(kind: type) -> bool:
@@ -362,8 +362,6 @@ def generic(kind: type) -> Reducer:
             return _refuse(f"{what} ({kind.__qualname__}) has no identity: {NOTHING_HELPS}")
     fields = _find_fields(kind)
     if fields is not None:
-        if len(_declared_by) > 4096:
-            _declared_by.clear()
         _declared_by[kind] = fields
         return _declared(kind, fields)
     if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):

@@ -15,7 +15,7 @@ from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, ClassVar
 
-from .loaded import Space, is_current, lines
+from wellkept.hashing.loaded import Space, is_current, lines
 
 _HEADER = re.compile(r"\s*(async\s+)?def\s")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

@@ -29,9 +29,8 @@ from wellkept.hashing.code.unchanged import (
     variable_of,
 )
 from wellkept.hashing.loaded import Space
+from wellkept.hashing.names import class_name
 from wellkept.hashing.reducers import is_constant
-
-from ..names import class_name
 
 _CHANGED = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDict", "Counter"})
 _MOST_RUN = 2000

@@ -39,9 +39,7 @@ from wellkept.hashing.code.unchanged import (
 )
 from wellkept.hashing.code.values import object_node
 from wellkept.hashing.loaded import Space
-from wellkept.hashing.names import HEAP
-
-from ..names import class_name, module_of
+from wellkept.hashing.names import HEAP, class_name, module_of
 
 _AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
 """What code that is reached may look at, and then counts everywhere."""
