@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
+import pickle
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -151,3 +153,49 @@ def test_a_wrapper_s_own_default_is_not_its_function_s() -> None:
 
     f = cached(outer)
     assert (f(1), f(), f(x=1), f()) == (1, 2, 1, 2)
+
+
+class Operator:
+    calls: ClassVar[list[Any]] = []
+
+    @cached(ttl=60, ignore=["self", "context"])
+    def add(self, context: Any, a: int, b: int) -> int:
+        """Add."""
+        self.calls.append((a, b))
+        return a + b
+
+    @cached(ignore=["self"])
+    async def later(self, a: int) -> int:
+        self.calls.append(a)
+        return a
+
+    @staticmethod
+    @cached
+    def alone(a: int) -> int:
+        Operator.calls.append(a)
+        return a
+
+
+def test_the_verbs_of_a_method_are_called_as_it_is() -> None:
+    Operator.calls.clear()
+    one, context = Operator(), object()
+    assert one.add(context, 1, 2) == one.add(object(), 1, b=2) == Operator().add(context, 1, 2) == 3
+    assert Operator.calls == [(1, 2)]
+    assert one.add.__doc__ == "Add."
+    assert list(inspect.signature(one.add).parameters) == ["context", "a", "b"]
+    assert one.add.clear_cache(context, 1, 2)
+    assert not Operator.add.clear_cache(one, context, 1, 2)
+    assert one.add.uncached(context, 5, 5) == 10
+    assert Operator.add(one, context, 1, 2) == 3
+    assert one.add.store_of(context, 1, 2).count() == 1
+    one.add.clear_all(context, 0, 0)
+    assert one.add.store_of(context, 1, 2).count() == 0
+    assert asyncio.run(one.later(4)) == asyncio.run(one.later(a=4)) == 4
+    assert one.later.clear_cache(4)
+    assert Operator.alone(3) == Operator.alone(a=3) == 3
+    assert Operator.alone.clear_cache(3)
+    assert Operator.calls == [(1, 2), (5, 5), (1, 2), 4, 3]
+
+
+def test_a_cached_function_is_pickled_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(Operator.alone)) is Operator.alone

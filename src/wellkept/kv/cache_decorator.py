@@ -8,8 +8,10 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from wellkept.errors import ConfigError, KeptError, tell
@@ -50,6 +52,10 @@ class Cached(Protocol[P, R]):
 
     def store_of(self, *args: P.args, **kwargs: P.kwargs) -> ExecutionStore:
         """The store that the results of these arguments are in."""
+        ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> Cached[..., R]:
+        """A method, whose verbs are called as it is itself."""
         ...
 
 
@@ -95,34 +101,14 @@ def cached(
     Raises:
         ConfigError: an option is wrong, or `ignore` names what is no parameter.
     """
+    options = {"ttl": seconds_of(ttl), "scope": scope, "key": key, "ignore": ignore}
+    options |= {"version": version, "store": store, "cache": cache}
     if function is None:
-        return lambda function: _made(function, ttl, scope, key, ignore, version, store, cache)
-    return _made(function, ttl, scope, key, ignore, version, store, cache)
-
-
-def _made(
-    function: Callable[..., Any],
-    ttl: Any,
-    scope: Any,
-    key: Callable[..., Any] | None,
-    ignore: Iterable[str],
-    version: str | None,
-    store: str | None,
-    cache: Any,
-) -> Any:
-    found = _Cached(function, seconds_of(ttl), scope, key, ignore, version, store, cache)
-    wrapper: Any
-    if inspect.iscoroutinefunction(function):
-        wrapper = found.awaited()
-    elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return lambda function: cached(function, **options)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{function.__qualname__} is a generator: use @keep, which records it")
-    else:
-        wrapper = found.called()
-    wrapper.clear_cache = found.clear
-    wrapper.clear_all = found.clear_all
-    wrapper.store_of = found.store_of
-    wrapper.uncached = function
-    return wrapper
+    awaits = inspect.iscoroutinefunction(function)
+    return (_CachedCoroutine if awaits else _Cached)(function, **options)
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -136,7 +122,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 class _Cached:
-    """What a cached function needs to know."""
+    """A cached function."""
 
     def __init__(
         self,
@@ -151,70 +137,57 @@ class _Cached:
     ) -> None:
         if not callable(function):
             raise ConfigError(f"cached() takes a function, not {function!r:.80}")
-        self.function, self.ttl, self.scope, self.key = function, ttl, scope, key
-        self.version, self.cache = version, cache
-        self.name = store or _name_of(function)
-        self.signature = inspect.signature(function)
-        self.ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
-        if unknown := self.ignored - set(self.signature.parameters):
+        functools.update_wrapper(self, function)
+        self.uncached = function
+        self._ttl, self._scope, self._of = ttl, scope, key
+        self._version, self._cache = version, cache
+        self._name = store or _name_of(function)
+        self._signature = inspect.signature(function)
+        self._ignored = frozenset([ignore] if isinstance(ignore, str) else ignore)
+        if unknown := self._ignored - set(self._signature.parameters):
             raise ConfigError(
-                f"{self.name} has no parameter {', '.join(sorted(unknown))} to ignore"
+                f"{self._name} has no parameter {', '.join(sorted(unknown))} to ignore"
             )
         self._told = False
 
-    def called(self) -> Callable[..., Any]:
-        function = self.function
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        backend = self._backend(args, kwargs)
+        found = _MISSING if backend is None else self._read(backend)
+        if found is not _MISSING:
+            return found
+        result = self.uncached(*args, **kwargs)
+        if backend is not None:
+            self._write(backend, result)
+        return result
 
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            backend = self._backend(args, kwargs)
-            found = _MISSING if backend is None else self._read(backend)
-            if found is not _MISSING:
-                return found
-            result = function(*args, **kwargs)
-            if backend is not None:
-                self._write(backend, result)
-            return result
-
-        return call
-
-    def awaited(self) -> Callable[..., Any]:
-        import asyncio  # who has coroutines has imported it
-
-        function = self.function
-
-        @functools.wraps(function)
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            backend = await asyncio.to_thread(self._backend, args, kwargs)
-            found = _MISSING if backend is None else await asyncio.to_thread(self._read, backend)
-            if found is not _MISSING:
-                return found
-            result = await function(*args, **kwargs)
-            if backend is not None:
-                await asyncio.to_thread(self._write, backend, result)
-            return result
-
-        return call
-
-    def clear(self, *args: Any, **kwargs: Any) -> bool:
+    def clear_cache(self, /, *args: Any, **kwargs: Any) -> bool:
         """Forget the result of these arguments; whether there was one."""
         return self.store_of(*args, **kwargs).delete(self._key(args, kwargs))
 
-    def clear_all(self, *args: Any, **kwargs: Any) -> None:
+    def clear_all(self, /, *args: Any, **kwargs: Any) -> None:
         """Forget every result of the scope that these arguments have."""
         self.store_of(*args, **kwargs).clear()
 
-    def store_of(self, *args: Any, **kwargs: Any) -> ExecutionStore:
+    def store_of(self, /, *args: Any, **kwargs: Any) -> ExecutionStore:
         """The store that results of these arguments are in."""
-        scope = self.scope(*args, **kwargs) if callable(self.scope) else self.scope
-        return ExecutionStore.create(self.name, scope, "evict", cache=self.cache)
+        scope = self._scope(*args, **kwargs) if callable(self._scope) else self._scope
+        return ExecutionStore.create(self._name, scope, "evict", cache=self._cache)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else _BoundCached(self, instance)
+
+    def __reduce__(self) -> str:
+        return str(self.__qualname__)  # type: ignore[attr-defined]  # `update_wrapper` sets it
+
+    def __repr__(self) -> str:
+        return f"<wellkept.kv.cached {self._name}>"
 
     # -- caching must never break the caller ------------------------------------------------------
 
     def _backend(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[ExecutionStore, str] | None:
-        self.signature.bind(*args, **kwargs)  # a wrong call fails as it does without a cache
+        self._signature.bind(*args, **kwargs)  # a wrong call fails as it does without a cache
         try:
             return self.store_of(*args, **kwargs), self._key(args, kwargs)
         except KeptError as error:
@@ -222,19 +195,19 @@ class _Cached:
             return None
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        if self.key is not None:
-            counts = self.key(*args, **kwargs)
+        if self._of is not None:
+            counts = self._of(*args, **kwargs)
         else:
-            bound = self.signature.bind(*args, **kwargs)
+            bound = self._signature.bind(*args, **kwargs)
             # A wrapper may have defaults of its own, and tell a position from a keyword: what its inner
             # function says of itself is no answer. There a call counts as it was given.
-            wrapped = hasattr(self.function, "__wrapped__")
+            wrapped = hasattr(self.uncached, "__wrapped__")
             if not wrapped:
                 bound.apply_defaults()
-            counts = {name: v for name, v in bound.arguments.items() if name not in self.ignored}
+            counts = {name: v for name, v in bound.arguments.items() if name not in self._ignored}
             if wrapped:
-                return digest_bytes((self.version, counts, len(args))).hex()
-        return digest_bytes((self.version, counts)).hex()
+                return digest_bytes((self._version, counts, len(args))).hex()
+        return digest_bytes((self._version, counts)).hex()
 
     def _read(self, backend: tuple[ExecutionStore, str]) -> Any:
         try:
@@ -245,11 +218,48 @@ class _Cached:
 
     def _write(self, backend: tuple[ExecutionStore, str], result: Any) -> None:
         try:
-            backend[0].set_cache(backend[1], result, self.ttl)
+            backend[0].set_cache(backend[1], result, self._ttl)
         except KeptError as error:
             self._tell(error)
 
     def _tell(self, error: KeptError) -> None:
         if not self._told:
             self._told = True
-            tell(f"a result of {self.name} is not cached: {error}")
+            tell(f"a result of {self._name} is not cached: {error}")
+
+
+class _CachedCoroutine(_Cached):
+    """A cached coroutine function; the store is asked in a thread."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+
+    async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        import asyncio  # who has coroutines has imported it
+
+        backend = await asyncio.to_thread(self._backend, args, kwargs)
+        found = _MISSING if backend is None else await asyncio.to_thread(self._read, backend)
+        if found is not _MISSING:
+            return found
+        result = await self.uncached(*args, **kwargs)
+        if backend is not None:
+            await asyncio.to_thread(self._write, backend, result)
+        return result
+
+
+class _BoundCached:
+    """A cached function as a method: all that takes its arguments is given the object first."""
+
+    def __init__(self, cached: _Cached, instance: Any) -> None:
+        functools.update_wrapper(self, cached)
+        self.__self__, self.__func__ = instance, cached
+        self.__wrapped__ = MethodType(cached.uncached, instance)
+        if sys.version_info >= (3, 12) and isinstance(cached, _CachedCoroutine):
+            inspect.markcoroutinefunction(self)
+        for name in ("clear_cache", "clear_all", "store_of", "uncached"):
+            setattr(self, name, functools.partial(getattr(cached, name), instance))
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
