@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from wellkept.hashing.code.definitions import assigned, class_nodes
-from wellkept.hashing.code.graph import Learned, Part
 from wellkept.hashing.code.modules import Imports, Project, file_of
+from wellkept.hashing.code.nodes import Learned, Part
 from wellkept.hashing.code.reach import Reach
 from wellkept.hashing.code.unchanged import Guards
 from wellkept.hashing.code.values import tell_apart

@@ -29,8 +29,8 @@ from wellkept.hashing.code.definitions import (
     function_text,
     functions_of,
 )
-from wellkept.hashing.code.graph import FIRSTS, Graph, Learned, interactive, names_in
 from wellkept.hashing.code.modules import Project
+from wellkept.hashing.code.nodes import FIRSTS, Graph, Learned, interactive, names_in
 from wellkept.hashing.code.normalize import BLIND
 from wellkept.hashing.code.unchanged import (
     MISSING,

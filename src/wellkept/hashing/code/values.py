@@ -40,7 +40,7 @@ from wellkept.hashing.code.classes import (
     slots_of,
     sorting,
 )
-from wellkept.hashing.code.graph import Graph
+from wellkept.hashing.code.nodes import Graph
 from wellkept.hashing.names import class_name, library_name, module_of
 
 _lock = threading.Lock()

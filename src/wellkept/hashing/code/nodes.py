@@ -15,19 +15,10 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from wellkept.hashing.code.classes import SCALARS, code_in, digested, is_code, is_mock
-from wellkept.hashing.code.definitions import (
-    class_space,
-    function_text,
-)
+from wellkept.hashing.code.definitions import class_space, function_text
 from wellkept.hashing.code.modules import STAMPS, Imports, Project, source_in
 from wellkept.hashing.code.normalize import TELLING, Chain
-from wellkept.hashing.code.unchanged import (
-    MISSING,
-    Codes,
-    Guards,
-    content_of,
-    variable_of,
-)
+from wellkept.hashing.code.unchanged import MISSING, Codes, Guards, content_of, variable_of
 from wellkept.hashing.loaded import Space
 from wellkept.hashing.names import class_name
 from wellkept.hashing.reducers import is_constant
