@@ -30,7 +30,7 @@ BEAT = 1.0
 """Seconds between the heartbeats of a lease: `wellkept.stores.leases.BEAT`."""
 
 PAUSE = 0.25
-"""Seconds between the looks of who waits for a lease: `wellkept.stores.lease_records.ItemLocks.pause`."""
+"""Seconds between the looks of who waits for a lease: `wellkept.stores.lease_records._PAUSE`."""
 
 # What is not measured but published, or a choice of who runs the servers.
 S3_PUTS, S3_GETS = 3_500, 5_500

@@ -30,7 +30,7 @@ if os.environ["STORE"]:
         options["network"] = True  # by hosts: leases are records there
     cache = wellkept.open(os.environ["STORE"], **options)
 if os.environ.get("HOST"):
-    cache.backend.locks.leases._host = os.environ["HOST"]
+    cache.backend.locks._host = os.environ["HOST"]
 """
 
 ALL = """

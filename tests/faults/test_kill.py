@@ -20,7 +20,7 @@ from wellkept import keep
 from wellkept.stores import embedded, index_tables
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.leases import Locks
+from wellkept.stores.leases import RangeLeases
 from wellkept.stores.sqlite_file import Database
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -154,15 +154,15 @@ def after_the_commit(patch: Patch) -> None:
 
 
 def with_the_lock_of_blobs(patch: Patch) -> None:
-    writing_blobs = Locks.writing_blobs
+    writing_blobs = RangeLeases.writing_blobs
 
     @contextlib.contextmanager
-    def around(self: Locks) -> Iterator[None]:
+    def around(self: RangeLeases) -> Iterator[None]:
         with writing_blobs(self):
             die()
             yield
 
-    patch(Locks, "writing_blobs", around)
+    patch(RangeLeases, "writing_blobs", around)
 
 
 def while_uses_are_flushed(patch: Patch) -> None:

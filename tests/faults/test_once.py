@@ -20,7 +20,7 @@ from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
 cache = wellkept.open(os.environ["STORE"], network=os.environ["NETWORK"] == "1")
 if os.environ.get("HOST"):
-    cache.backend.locks.leases._host = os.environ["HOST"]
+    cache.backend.locks._host = os.environ["HOST"]
 """
 
 

@@ -145,7 +145,7 @@ def test_a_worker_elsewhere_whose_heart_stands_still_is_replaced(
     there = Jobs(jobs.store, host="elsewhere")
     jobs.create(id="j")
     job = claimed(there, "j")
-    there._leases._pause()  # as if its process stood still
+    there._leases._heart.stop()  # as if its process stood still
     deadline = time.monotonic() + 20
     while (mine := jobs.claim("j")) is None:
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Leases as records: heartbeats, takeovers, fencing."""
+"""RecordLeases as records: heartbeats, takeovers, fencing."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ from wellkept.errors import StoreError
 from wellkept.records import Value
 from wellkept.stores import leases as module
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.lease_records import IndexRecords, NetworkLocks
-from wellkept.stores.leases import Lease, LeaseRecords, Leases
+from wellkept.stores.lease_records import IndexRecords
+from wellkept.stores.leases import Lease, LeaseRecords, RecordLeases
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
 
@@ -65,7 +65,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAUSE", 0.005)
 
 
-def wait_for(leases: Leases, key: bytes, patience: float = 10.0) -> float:
+def wait_for(leases: RecordLeases, key: bytes, patience: float = 10.0) -> float:
     began = time.monotonic()
     while not leases.acquire(key):
         assert time.monotonic() - began < patience, "it never came"
@@ -89,7 +89,7 @@ def test_compare_and_set(records: LeaseRecords) -> None:
 
 
 def test_one_owner(records: LeaseRecords) -> None:
-    one, other = Leases(records), Leases(records)
+    one, other = RecordLeases(records), RecordLeases(records)
     assert one.acquire(A)
     assert not one.acquire(A)
     assert not other.acquire(A)
@@ -105,7 +105,7 @@ def test_one_owner(records: LeaseRecords) -> None:
 
 
 def test_one_of_many_threads(records: LeaseRecords) -> None:
-    tables = [Leases(records) for _ in range(3)]
+    tables = [RecordLeases(records) for _ in range(3)]
     won = []
     start = threading.Barrier(9)
 
@@ -124,8 +124,8 @@ def test_one_of_many_threads(records: LeaseRecords) -> None:
         table.close()
 
 
-def test_a_heart_beats_while_something_is_held(records: LeaseRecords, quick: None) -> None:
-    leases = Leases(records)
+def test_a_heart_heart_while_something_is_held(records: LeaseRecords, quick: None) -> None:
+    leases = RecordLeases(records)
     assert leases.acquire(A)
     first = records.read(A)
     assert first is not None
@@ -137,14 +137,14 @@ def test_a_heart_beats_while_something_is_held(records: LeaseRecords, quick: Non
     assert (later.owner, later.token) == (first.owner, first.token)
     leases.release(A)
     assert records.read(A) is None
-    while leases._beats._thread is not None:
+    while leases._heart._thread is not None:
         assert time.monotonic() < deadline, "it goes on beating for nothing"
         time.sleep(0.01)
     assert records.read(A) is None, "what was released is held again"
 
 
 def test_a_slow_owner_is_not_pre_empted(records: LeaseRecords, quick: None) -> None:
-    owner, waiter = Leases(records, host="there"), Leases(records, host="here")
+    owner, waiter = RecordLeases(records, host="there"), RecordLeases(records, host="here")
     assert owner.acquire(A)
     began = time.monotonic()
     while time.monotonic() - began < 1.2:  # four times as long as the dead are given
@@ -156,9 +156,9 @@ def test_a_slow_owner_is_not_pre_empted(records: LeaseRecords, quick: None) -> N
 
 
 def test_a_heart_that_stops(records: LeaseRecords, quick: None) -> None:
-    owner, waiter = Leases(records, host="there"), Leases(records, host="here")
+    owner, waiter = RecordLeases(records, host="there"), RecordLeases(records, host="here")
     assert owner.acquire(A)
-    owner._beats.stop()  # as its death would
+    owner._heart.stop()  # as its death would
     took = wait_for(waiter, A)
     assert took > 0.25
     mine, theirs = waiter.token(A), owner.token(A)
@@ -173,7 +173,7 @@ def test_a_heart_that_stops(records: LeaseRecords, quick: None) -> None:
 
 
 def test_clocks_are_not_compared(records: LeaseRecords, quick: None) -> None:
-    waiter = Leases(records, host="here")
+    waiter = RecordLeases(records, host="here")
     assert records.swap(A, None, Lease("there|1|1|x", 1, 0, time.time() - 1e6))
     assert not waiter.acquire(A), "its deadline is by another clock"
     assert records.swap(B, None, Lease("there|1|1|x", 1, 0, time.time() + 1e6))
@@ -182,7 +182,7 @@ def test_clocks_are_not_compared(records: LeaseRecords, quick: None) -> None:
 
 
 def test_a_dead_process_of_this_host(records: LeaseRecords) -> None:
-    leases = Leases(records)
+    leases = RecordLeases(records)
     dead = subprocess.Popen(["true"])
     dead.wait()
     owner = f"{leases._host}|{dead.pid}|123|x"
@@ -197,7 +197,7 @@ def test_a_dead_process_of_this_host(records: LeaseRecords) -> None:
 def test_a_later_process_of_the_same_number(records: LeaseRecords) -> None:
     if not Path("/proc/self/stat").exists():
         pytest.skip("when a process began can't be told here")
-    leases = Leases(records)
+    leases = RecordLeases(records)
     owner = f"{leases._host}|{os.getppid()}|1|x"  # the number is alive, the process is another
     assert records.swap(A, None, Lease(owner, 5, 3, 0.0))
     assert leases.acquire(A)
@@ -206,7 +206,7 @@ def test_a_later_process_of_the_same_number(records: LeaseRecords) -> None:
 
 def test_out_of_reach(quick: None) -> None:
     records = InDict()
-    leases = Leases(records)
+    leases = RecordLeases(records)
     assert leases.acquire(A)
     records.broken = True
     with pytest.raises(StoreError):
@@ -223,7 +223,7 @@ def test_out_of_reach(quick: None) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_fork_holds_nothing(records: LeaseRecords, quick: None) -> None:
-    leases = Leases(records)
+    leases = RecordLeases(records)
     assert leases.acquire(A)
     pid = os.fork()
     if pid == 0:
@@ -232,7 +232,7 @@ def test_a_fork_holds_nothing(records: LeaseRecords, quick: None) -> None:
             assert not leases.holds(A)
             if isinstance(records, IndexRecords):
                 assert not leases.acquire(A)
-            assert leases._beats._thread is None
+            assert leases._heart._thread is None
             status = 0
         os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
@@ -246,7 +246,7 @@ def test_a_fork_holds_nothing(records: LeaseRecords, quick: None) -> None:
 
 def test_what_a_store_on_a_network_uses(tmp_path: Path) -> None:
     store = Embedded(tmp_path / "c", network=True)
-    assert isinstance(store.locks, NetworkLocks)
+    assert isinstance(store.locks, RecordLeases)
     assert store.locks.acquire(A)
     other = Embedded(tmp_path / "c", network=True)
     assert not other.locks.acquire(A)
@@ -255,7 +255,7 @@ def test_what_a_store_on_a_network_uses(tmp_path: Path) -> None:
     with other.locks.collecting_blobs():
         pass
     store.locks.release(A)
-    assert wait_for(other.locks.leases, A) < 1.0  # type: ignore[union-attr]  # as asserted above
+    assert wait_for(other.locks, A) < 1.0  # type: ignore[union-attr]  # as asserted above
     store.close()
     other.close()
 

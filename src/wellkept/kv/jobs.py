@@ -16,7 +16,7 @@ from typing import Any, Self
 from wellkept.errors import ConfigError, NotKept, StoreError
 from wellkept.kv.entry import check_key
 from wellkept.kv.execution_store import ExecutionStore, seconds_of
-from wellkept.stores.leases import Lease, Leases
+from wellkept.stores.leases import Lease, RecordLeases
 
 __all__ = ["Job", "Jobs"]
 
@@ -45,7 +45,7 @@ class Jobs:
         self.store = store
         self._prefix = check_key(prefix)
         self._ttl = seconds_of(ttl)
-        self._leases = Leases(_JobLeases(self), host)
+        self._leases = RecordLeases(_JobLeases(self), host)
 
     def create(self, payload: Any = None, *, id: str | None = None, owner: Any = None) -> str:  # noqa: A002  as users call it
         """Ask for work; the job's id.

@@ -38,7 +38,6 @@ from wellkept.memo.waits import Waiting
 from wellkept.records import Call
 from wellkept.runs.collectors import begin
 from wellkept.runs.recorder import OPEN
-from wellkept.stores.leases import LOOKED
 
 Flow = Generator[Given | float, Any, Any]
 
@@ -174,7 +173,7 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
         try:
             delay, until = _FIRST_WAIT, None
             while True:
-                leased: int = flight.take()
+                leased = flight.take()
                 if leased or again:
                     break
                 holder = locks.holder(key)
@@ -205,7 +204,7 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
                     return result
             if leased and not again and (seen is None or cache.token() != seen):
                 # Kept between our look and our lock, unless both came in one answer.
-                result = look(target, None, cache.again if leased == LOOKED else cache.find)
+                result = look(target, None, cache.again if flight.looked else cache.find)
                 if result is not MISSING:
                     return result
         except (ConfigError, NewerSchema):

@@ -42,7 +42,7 @@ class Flight(Owner):
         key: bytes | None = None,
         loop: Any = None,
     ) -> None:
-        self.over = False
+        super().__init__()
         self.parent = parent
         self.key = key
         self.locks = locks
@@ -69,10 +69,10 @@ class Flight(Owner):
         self._landing = weakref.ref(made, lambda _: self.end())
         return made
 
-    def take(self) -> int:
-        """Try to take the lease; see `Locks.acquire`."""
+    def take(self) -> bool:
+        """Try to take the lease; see `Leases.acquire`."""
         _leased.add(self)
-        got: int = self.locks.acquire(self.key, self)
+        got: bool = self.locks.acquire(self.key, self)
         return got
 
     def enter(self) -> None:

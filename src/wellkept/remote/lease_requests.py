@@ -11,7 +11,7 @@ from wellkept._process import Instances
 from wellkept.errors import KeptError
 from wellkept.interrupts import Guard
 from wellkept.remote.wire import Lease
-from wellkept.stores.leases import BEAT, LOOKED, SOMEBODY, Owner
+from wellkept.stores.leases import BEAT, SOMEBODY, Owner
 
 _PAUSE = 0.05  # seconds between requests for a lease that somebody else has
 
@@ -54,8 +54,8 @@ class RemoteLocks:
                 if self._granted.pop(key, None) is not None:
                     self._let_go(key)
 
-    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> int:
-        """Try once, without waiting; `LOOKED` where nobody can have kept a result since the look.
+    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
+        """Try once, without waiting; `owner.looked` where nobody can have kept a result since the look.
 
         Raises:
             StoreError: the server can't be reached.
@@ -64,7 +64,8 @@ class RemoteLocks:
             if self._granted.get(key) == threading.get_ident():
                 self._held[key] = owner
                 del self._granted[key]
-                return LOOKED
+                owner.looked = True
+                return True
             held = self._held.get(key)
             if (held is not None and not held.over) or time.monotonic() < self._again.get(key, 0.0):
                 return False
@@ -91,7 +92,7 @@ class RemoteLocks:
         self._held.pop(key, None)
 
     def release(self, key: bytes, owner: Owner | None = None) -> None:
-        """Let go; nobody waits for that. See `Locks`."""
+        """Let go; nobody waits for that. See `Leases`."""
         with self._guard:
             held = self._held.get(key)
             ours = held is not None and (owner is None or held is owner)
@@ -102,7 +103,7 @@ class RemoteLocks:
                 self._held.pop(key, None)
 
     def holder(self, key: bytes) -> Owner | None:
-        """See `Locks`."""
+        """See `Leases`."""
         return self._held.get(key)
 
     def _let_go(self, key: bytes) -> None:

@@ -22,8 +22,7 @@ from wellkept.records import Buffer, Call, Digest, Value
 from wellkept.stores.backend import Backend, CallStore, Lookup
 from wellkept.stores.base import Creates, Replaces, Store, delete_many, get_many, put_many
 from wellkept.stores.callterms import terms_of
-from wellkept.stores.lease_records import locks_for
-from wellkept.stores.leases import Locks
+from wellkept.stores.lease_records import leases_for
 from wellkept.stores.memory import Memory
 from wellkept.stores.notes import ItemNotes
 from wellkept.stores.record_format import (
@@ -389,7 +388,7 @@ class Medium(Backend):
         self.calls = CodedCalls(calls, self.values.envelope)
         self.byte_stores = calls, items
         self.notes = ItemNotes(calls)
-        self.locks = locks_for(calls) if locks is None else locks
+        self.locks = leases_for(calls) if locks is None else locks
         self._near: Near | None = None
         self._unpacked: dict[bytes, tuple[bytes, Lookup]] = {}
 
@@ -504,9 +503,8 @@ class Medium(Backend):
     def _writing(self, value: Value) -> AbstractContextManager[None]:
         """Until the call names them, nobody collects the items of its value, if it has some."""
         large = value.buffers or 2 * len(value.head) > self._inline or self.values.is_apart(value)
-        if isinstance(self.locks, Locks) and large:
-            return self.locks.writing_blobs()
-        return nullcontext()
+        made: AbstractContextManager[None] = self.locks.writing_blobs() if large else nullcontext()
+        return made
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         """Add to the counts of uses. Where the medium has no compare-and-set, two processes that do

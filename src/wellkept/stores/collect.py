@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +26,6 @@ from wellkept.stores.base import delete_many, get_many
 from wellkept.stores.byte_store import Medium
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import scan
-from wellkept.stores.lease_records import ItemLocks
-from wellkept.stores.leases import Locks
 from wellkept.stores.record_format import BODY_SIZE, unseal
 
 _SEAL = 16
@@ -332,7 +330,8 @@ def _remove(backend: Medium, names: Iterable[str], *, dry_run: bool = False) -> 
 
 def _alone(backend: Medium) -> AbstractContextManager[None]:
     """While no writer of this host is between its blobs and its call, where locks can tell."""
-    return backend.locks.collecting_blobs() if isinstance(backend.locks, Locks) else nullcontext()
+    made: AbstractContextManager[None] = backend.locks.collecting_blobs()
+    return made
 
 
 def _needed(backend: Medium, names: set[str]) -> set[str]:
@@ -372,7 +371,7 @@ def _leases(backend: Medium, now: float) -> tuple[float, dict[str, str]]:
     would change if they lived.
     """
     oldest, left = float("inf"), {}
-    if isinstance(backend.locks, (ItemLocks, Locks)):  # some may be left from when it was shared
+    if backend.locks.shared:  # some may be left from when it was shared
         items = backend.calls.items
         for name in list(items.keys("leases/")):
             item = items.get(name)

@@ -22,8 +22,8 @@ from wellkept.records import Buffer, Call, Metadata, Value
 from wellkept.stores.backend import Backend, Lookup, scan
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.index_tables import make
-from wellkept.stores.lease_records import NetworkLocks
-from wellkept.stores.leases import Locks
+from wellkept.stores.lease_records import IndexRecords
+from wellkept.stores.leases import Leases, RangeLeases, RecordLeases
 from wellkept.stores.notes import IndexNotes
 from wellkept.stores.query_index import Listing
 from wellkept.stores.record_format import (
@@ -93,9 +93,10 @@ class Embedded(Backend):
         )
         file = index or self.root / "index.sqlite"
         self.database = Database(file, make, durable=durable, network=network)
-        self.locks: Locks | NetworkLocks = Locks(self.root / "locks")
+        ranges = RangeLeases(self.root / "locks")
+        self.locks: Leases = ranges
         if self.database.network:
-            self.locks = NetworkLocks(self.database, self.root / "locks")
+            self.locks = RecordLeases(IndexRecords(self.database), blobs=ranges)
         self.locks.waits = self.root / "tmp"
         self.calls = Calls(self)
         self.values = Values(self)

@@ -13,46 +13,28 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from wellkept.errors import KeptError, StoreError
 from wellkept.stores.base import Creates, Replaces, Store
-from wellkept.stores.leases import Lease, Leases, Locks, ProcessLocks
+from wellkept.stores.leases import SOMEBODY, Lease, Leases, Owner, RangeLeases, RecordLeases
 from wellkept.stores.memory import Memory, Void
 from wellkept.stores.sqlite_file import Database
 
 
-def locks_for(items: Store[bytes]) -> ProcessLocks | Locks | ItemLocks:
-    """The widest leases that a medium allows, and of those the fastest."""
+def leases_for(items: Store[bytes]) -> Leases:
+    """Return the widest leases that a medium allows, and of those the fastest."""
     held: Any = items
     while (inside := getattr(held, "store", None)) is not None:
         held = inside
     if isinstance(held, (Memory, Void)) or not isinstance(items, Creates):
-        return ProcessLocks()
+        return Leases()
     path, mode = getattr(held, "lock_file", None) or (None, 0)
-    if path is None:
-        return ItemLocks(items)
-    locks = Locks(path, mode)
-    locks.waits = WaitItems(items)
-    return locks
-
-
-class ItemLocks:
-    """What a cache needs of leases, over the items of a medium."""
-
-    pause = 0.25
-    """Seconds between two looks of who waits for long: with a server, thousands may wait at once."""
-
-    def __init__(self, items: Store[bytes], host: str | None = None) -> None:
-        self.leases = Leases(ItemRecords(items), host)
-        self.waits = WaitItems(items)
-        self.acquire = self.leases.acquire
-        self.release = self.leases.release
-        self.holder = self.leases.holder
-        self.close = self.leases.close
+    records = ItemRecords(items)
+    leases = RecordLeases(records, pause=_PAUSE) if path is None else RangeLeases(path, mode)
+    leases.waits = WaitItems(items)
+    return leases
 
 
 class ItemRecords:
@@ -113,6 +95,7 @@ class ItemRecords:
                 self._items.delete(mark)
 
 
+_PAUSE = 0.25  # seconds between two looks of who waits for long: thousands may wait at once
 _STUCK = 60.0  # seconds, of clocks that may differ
 
 
@@ -176,34 +159,58 @@ class IndexRecords:
             return done.rowcount == 1
 
 
-class NetworkLocks:
-    """What `Locks` offers, over records."""
+class StackLeases(Leases):
+    """Leases of the nearest backend that is written to, and of the farthest, where others meet us.
 
-    def __init__(self, database: Database, path: Path, host: str | None = None) -> None:
-        self.leases = Leases(IndexRecords(database), host)
-        self._blobs = Locks(path)
-        self.waits: Path | None = None
-        """See `Locks`."""
-        self.acquire = self.leases.acquire
-        self.release = self.leases.release
-        self.holder = self.leases.holder
+    Args:
+        written: the backends that are written to, the nearest first.
+        ask: asks one of them; None where it is far and does not answer.
+    """
 
-    @contextlib.contextmanager
-    def writing_blobs(self) -> Iterator[None]:
-        """See `Locks`. Where the server gives no locks, nobody can collect either."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self._blobs.writing_blobs())
-            except StoreError as error:
-                if not isinstance(error.__cause__, OSError):
-                    raise
-            yield
+    def __init__(
+        self, written: Sequence[Any], ask: Callable[[Any, Callable[[], Any]], Any]
+    ) -> None:
+        super().__init__()
+        self._ask = ask
+        self._near: Leases | None = written[0].locks if written else None
+        self.far: Any = written[-1] if len(written) > 1 else None
+        most = self.far.locks if self.far is not None else self._near
+        self.waits = getattr(most, "waits", None)
 
-    def collecting_blobs(self, patience: float = 10.0) -> AbstractContextManager[None]:
-        """See `Locks`."""
-        return self._blobs.collecting_blobs(patience)
+    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
+        """See `Leases`."""
+        if self._near is None:
+            return True  # what is written nowhere is computed by everybody
+        if not self._near.acquire(key, owner):
+            return False
+        # Only the near backend has to be looked at again, unless the far one says otherwise.
+        owner.looked = True
+        if self.far is None:
+            return True
+        got = None
+        with contextlib.suppress(StoreError):
+            got = self._ask(self.far, lambda: self._acquire_far(key, owner))
+        if got is False:
+            self._near.release(key, owner)
+            return False
+        return True
 
-    def close(self) -> None:
-        """Release everything."""
-        self.leases.close()
-        self._blobs.close()
+    def _acquire_far(self, key: bytes, owner: Owner) -> bool:
+        owner.looked = False
+        try:
+            return bool(self.far.locks.acquire(key, owner))
+        except StoreError:
+            owner.looked = True
+            raise
+
+    def release(self, key: bytes, owner: Owner | None = None) -> None:
+        """See `Leases`."""
+        if self.far is not None and self.far.locks.holder(key) is not None:
+            with contextlib.suppress(StoreError):  # it runs out, or is tried again there
+                self.far.locks.release(key, owner)
+        if self._near is not None:
+            self._near.release(key, owner)
+
+    def holder(self, key: bytes) -> Owner | None:
+        """See `Leases`."""
+        return None if self._near is None else self._near.holder(key)

@@ -19,7 +19,7 @@ from wellkept.stores.backend import Backend, CallStore, Lookup, ordered
 from wellkept.stores.base import (
     Store,
 )
-from wellkept.stores.layerlocks import LayerLocks
+from wellkept.stores.lease_records import StackLeases
 from wellkept.stores.notes import Notes
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Layers(Backend):
         self.calls = UnionCalls(self, "calls")
         self.values: Store[Value] = Union(self, "values")
         self.notes = LayeredNotes(self)
-        self.locks = LayerLocks(self)
+        self.locks = StackLeases(self._written, self.ask)
         self.behind: list[Behind] = []
         if write == "behind":
             from wellkept.stores.write_behind import Behind  # few do

@@ -13,15 +13,15 @@ from blake3 import blake3
 from tests.faults.processes import Child
 
 from wellkept.errors import StoreError
-from wellkept.stores.leases import KIND, Locks
+from wellkept.stores.leases import KIND, RangeLeases
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
 
 HOLD = """
 import sys
 from pathlib import Path
-from wellkept.stores.leases import Locks
-locks = Locks(Path(sys.argv[1]))
+from wellkept.stores.leases import RangeLeases
+locks = RangeLeases(Path(sys.argv[1]))
 print(locks.acquire(bytes.fromhex(sys.argv[2])), flush=True)
 sys.stdin.readline()
 locks.release(bytes.fromhex(sys.argv[2]))
@@ -31,8 +31,8 @@ sys.stdin.readline()
 
 
 @pytest.fixture
-def locks(tmp_path: Path) -> Iterator[Locks]:
-    made = Locks(tmp_path / "locks")
+def locks(tmp_path: Path) -> Iterator[RangeLeases]:
+    made = RangeLeases(tmp_path / "locks")
     yield made
     made.close()
 
@@ -43,7 +43,7 @@ def test_locks_are_of_the_open_file_where_there_are_such() -> None:
     assert KIND == "open-file-description"
 
 
-def test_one_owner(locks: Locks) -> None:
+def test_one_owner(locks: RangeLeases) -> None:
     assert locks.acquire(A)
     assert not locks.acquire(A)
     assert locks.acquire(B)
@@ -51,14 +51,14 @@ def test_one_owner(locks: Locks) -> None:
     assert locks.acquire(A)
 
 
-def test_releasing_what_is_not_held_is_no_error(locks: Locks) -> None:
+def test_releasing_what_is_not_held_is_no_error(locks: RangeLeases) -> None:
     locks.release(A)
 
 
-def test_two_tables_on_one_file(locks: Locks) -> None:
+def test_two_tables_on_one_file(locks: RangeLeases) -> None:
     if KIND == "posix":
         pytest.skip("POSIX locks do not tell two owners in one process apart")
-    other = Locks(locks.path)
+    other = RangeLeases(locks.path)
     assert locks.acquire(A)
     assert not other.acquire(A)
     locks.release(A)
@@ -67,7 +67,7 @@ def test_two_tables_on_one_file(locks: Locks) -> None:
     assert locks.acquire(A)
 
 
-def test_another_process(locks: Locks) -> None:
+def test_another_process(locks: RangeLeases) -> None:
     with Child(HOLD, locks.path, A.hex()) as child:
         child.expect("True")
         assert not locks.acquire(A)
@@ -77,7 +77,7 @@ def test_another_process(locks: Locks) -> None:
         assert locks.acquire(A)
 
 
-def test_the_kernel_releases_what_the_dead_held(locks: Locks) -> None:
+def test_the_kernel_releases_what_the_dead_held(locks: RangeLeases) -> None:
     with Child(HOLD, locks.path, A.hex()) as child:
         child.expect("True")
         child.kill(signal.SIGSTOP)
@@ -91,7 +91,7 @@ def test_the_kernel_releases_what_the_dead_held(locks: Locks) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_fork_neither_has_nor_keeps_them(locks: Locks) -> None:
+def test_a_fork_neither_has_nor_keeps_them(locks: RangeLeases) -> None:
     assert locks.acquire(A)
     r, w = os.pipe()
     tried, told = os.pipe()
@@ -115,8 +115,8 @@ def test_a_fork_neither_has_nor_keeps_them(locks: Locks) -> None:
         os.close(end)
 
 
-def test_writers_of_blobs_share_and_a_collector_waits(locks: Locks) -> None:
-    other = Locks(locks.path)
+def test_writers_of_blobs_share_and_a_collector_waits(locks: RangeLeases) -> None:
+    other = RangeLeases(locks.path)
     with locks.writing_blobs(), locks.writing_blobs(), other.writing_blobs():
         pass
     with locks.writing_blobs():
@@ -141,7 +141,7 @@ def test_writers_of_blobs_share_and_a_collector_waits(locks: Locks) -> None:
     other.close()
 
 
-def test_threads(locks: Locks) -> None:
+def test_threads(locks: RangeLeases) -> None:
     inside, most = [0], [0]
 
     def work() -> None:
@@ -163,10 +163,10 @@ def test_threads(locks: Locks) -> None:
 
 def test_no_locks_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="can't lock"):
-        Locks(tmp_path / "no" / "such" / "directory").acquire(A)
+        RangeLeases(tmp_path / "no" / "such" / "directory").acquire(A)
 
 
-def test_a_file_that_was_removed(locks: Locks) -> None:
+def test_a_file_that_was_removed(locks: RangeLeases) -> None:
     assert locks.acquire(A)
     locks.path.unlink()
     with Child(HOLD, locks.path, B.hex()) as child:
