@@ -69,7 +69,6 @@ class Keeper:
         self._flushed = time.monotonic()
         self._told: set[str] = set()
         self._evicted: dict[bytes, bytes] = {}
-        self._codec: str = getattr(backend, "codec", "pickle")
         self.is_open = True
         """Until it is closed; one that is used again afterwards opens quietly."""
         self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
@@ -330,10 +329,10 @@ class Keeper:
     def _encoded(self, result: Any, codec: str, state: str) -> tuple[Value, bytes]:
         """Return a result encoded as the place has it, where the function left that open."""
         ours = type(result).__module__.startswith("wellkept.")
-        if codec == "pickle" and self._codec != codec and state == "done" and not ours:
+        if codec == "pickle" and self.backend.codec != codec and state == "done" and not ours:
             # What that codec can't hold exactly is kept as in any other place.
             with contextlib.suppress(EncodeError):
-                return encoded(result, self._codec, compared=True)
+                return encoded(result, self.backend.codec, compared=True)
         return encoded(result, codec, compared=state != "failed")
 
     def forget(self, key: bytes) -> bool:

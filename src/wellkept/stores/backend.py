@@ -104,6 +104,8 @@ class Backend:
     """The tiers of one that is made of several, the nearest first."""
     claims = False
     """Whether what is asked is far away, or some of it: then a lease can come with the answer."""
+    codec: str = "pickle"
+    """What results are encoded by here unless a function names a codec."""
     fetches_many = False
     """Whether `fetch_many` takes fewer trips than a `fetch` each."""
     root: Path | None = None
