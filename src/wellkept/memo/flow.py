@@ -7,6 +7,7 @@ returns is the caller's; a `Raise` is to be raised.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator
 from random import SystemRandom
@@ -27,7 +28,6 @@ from wellkept.memo.target import (
     follow_up,
     note_leaves,
     note_trouble,
-    others,
     outcome,
     record,
     stayed,
@@ -215,7 +215,7 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
         finally:
             if waiting is not None:
                 waiting.done()
-        if not target.holds():
+        if target.same is not None and not target.same():
             return _CHANGED
         flight.enter()
         try:
@@ -228,11 +228,11 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
 
 
 def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
-    if target.key:
+    if target.key and not target.scalars:
         note_leaves(target)
     began = begin()
     call: Call | None = None
-    threads = others(target)
+    threads = None if target.same is None or target.awaits else threading.enumerate()
     body = None
     started = perf_counter()
     try:

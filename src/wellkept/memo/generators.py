@@ -8,6 +8,7 @@ values is not.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -21,7 +22,6 @@ from wellkept.memo.target import (
     Given,
     Target,
     note_leaves,
-    others,
     record,
     stayed,
     store,
@@ -45,7 +45,8 @@ class Recording:
         self.began = begin()
         self.caller = flights.caller()
         self.body = observed.begin(target.bodies, target.options.observe)
-        self.threads = others(target)
+        alone = target.same is None or target.awaits
+        self.threads = None if alone else threading.enumerate()
 
     def add(self, item: Any) -> None:
         """Note an item, as it is now: the consumer may change it."""

@@ -519,7 +519,7 @@ class KeptTarget(Target):
         binder = kept._binder
         if binder.require and not binder.keepable(self.values):
             return False
-        self.cache = kept._cache or kept.cache
+        self.cache = kept._cache or (active() if kept.options.cache is None else kept.cache)
         return kept.locator.locate(self, kept._counted)
 
     def identity(self) -> tuple[str, str]:
@@ -553,6 +553,8 @@ class KeptTarget(Target):
             return False
 
     def resolved(self, given: Given) -> Given:
+        if Digest not in map(type, given[0]) and Digest not in map(type, given[1].values()):
+            return given
         return self.kept.resolved(given)
 
     def all_items(self) -> Items:
@@ -560,7 +562,9 @@ class KeptTarget(Target):
         return self.kept.locator.digested(self.values) if items is None else items
 
     def note_source(self) -> None:
-        self.kept.locator.note_source(self)
+        coding = self.kept.locator._coding
+        if coding is not None and coding.tag == self.code:
+            coding.note(self.cache, self.values)
 
     def refresh(self, given: Given) -> None:
         locks, look = self.cache.backend.locks, Owner()

@@ -165,7 +165,7 @@ class Coding:
             return
         if f"code/{identity}" not in cache.noted:
             note_sources(cache, identity, self.name, self._shown)
-        found = self._of_class(values)
+        found = self._of_class(values) if self.classes else None
         if found is not None and f"code/{found.hex}" not in cache.noted:
             from wellkept.hashing.code.identity import shown
 
@@ -364,12 +364,6 @@ class Locator:
         """The name under which calls are kept, which no change of code changes."""
         return (self._coding or self.coding()).name
 
-    def note_source(self, target: Target) -> None:
-        """Write down the source of what computed a call, once an identity, process and cache."""
-        coding = self._coding
-        if coding is not None and coding.tag == target.code:
-            coding.note(target.cache, target.values)
-
     # -- a call -----------------------------------------------------------------------------------
 
     def locate(self, target: Target, counted: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> bool:
@@ -396,6 +390,7 @@ class Locator:
         except (KeyError, TypeError):  # never seen; or a class that can't be hashed
             pass
         target.name, target.code, target.same = coding.name, coding.tag, coding.all_same
+        target.scalars = scalars
         if key is not None:
             target.key, target.items = key, None
             return True
@@ -405,6 +400,7 @@ class Locator:
         if not (plain and scalars) and (files := sys.modules.get("wellkept.hashing.file_digest")):
             files.remember_in(target.cache)  # where it notes the digests of large files
         if not (plain and self._plainly(target, coding)):
+            target.scalars = False  # there may be other items than the arguments
             seen = values if usual else counted(values)
             target.key, target.items = self.items(values, seen, coding)
             target.values = seen

@@ -87,6 +87,7 @@ class Target:
         cache: where the result is or will be.
         key: the digest that names the call; empty while that is not known, and where nothing is kept.
         items: the arguments that count; None where nothing had to be hashed.
+        scalars: whether a record tells all of each argument.
         leaves: what the arguments are made of, taken before the body may change them; see `runs.leaves`.
         name, code: the function and the code identity or version that are part of the key.
         same: whether all that the code identity rests on is what it was; None: nothing of it can change.
@@ -103,6 +104,7 @@ class Target:
     key = b""
     values: tuple[Any, ...] = ()
     items: Items | None = None
+    scalars = False
     leaves: bytes | None = None
     name = code = ""
     same: Callable[[], bool] | None = None
@@ -343,14 +345,6 @@ _OURS = frozenset(
 Threads = Iterable[threading.Thread]
 
 
-def others(target: Target) -> Threads | None:
-    """Return the threads that may change what the body reads; None where any task may.
-
-    Those that run at its start are looked at only in `stayed`: most bodies change nothing.
-    """
-    return None if target.same is None or target.awaits else threading.enumerate()
-
-
 def stayed(target: Target, threads: Threads | None) -> bool:
     """Whether what a body reads stayed as it was while it ran, so that its result may be kept.
 
@@ -359,9 +353,14 @@ def stayed(target: Target, threads: Threads | None) -> bool:
     meanwhile does not.
 
     Args:
-        threads: those that ran when it began; see `others`.
+        threads: those that ran when it began. They are looked at only here: most bodies change nothing.
+            None where any task may change something.
     """
-    if target.holds() or (threads and _alone((*threads, *threading.enumerate()))):
+    if (
+        target.same is None
+        or target.same()
+        or (threads and _alone((*threads, *threading.enumerate())))
+    ):
         return True
     note_trouble(target.key, "changed", "")
     target.warn(
@@ -465,7 +464,7 @@ def store(
         began: when the body did.
         when: whether `when` has a say.
     """
-    took = seconds(began)
+    took = time.perf_counter() - began[1]
     options = target.options
     try:
         future = type(result) is Done
@@ -557,7 +556,7 @@ def follow_up(
     """Keep what a body returned a future of, when it is there.
 
     Args:
-        threads: those that ran when the body began; see `others`.
+        threads: see `stayed`.
     """
 
     def keep(done: Done) -> None:
