@@ -7,6 +7,7 @@ resource.
 from __future__ import annotations
 
 import sys
+from operator import attrgetter
 from typing import Any
 
 from wellkept.hashing.buffers import Known, buffer_digest
@@ -79,7 +80,10 @@ REFUSED: dict[str, Reducer] = {
 
 def _fields(tag: str, *names: str) -> Reducer:
     """Exactly these attributes; a subclass is for its pickle reduction."""
-    return lambda value, known: (tag, *(getattr(value, name) for name in names))
+    get = attrgetter(*names)
+    if len(names) == 1:
+        return lambda value, known: (tag, get(value))
+    return lambda value, known: (tag, *get(value))
 
 
 def _function(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -94,19 +98,11 @@ def _code(value: Any, known: Known | None) -> tuple[Any, ...]:
     return reduce_code(value)
 
 
-def _method(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "method", value.__self__, value.__func__
-
-
 def _builtin(value: Any, known: Known | None) -> tuple[Any, ...]:
     receiver = value.__self__
     if receiver is None or type(receiver) is type(sys):
         return "builtin", module_of(value.__module__), value.__qualname__
     return "builtin method", receiver, value.__name__
-
-
-def _bound(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "builtin method", value.__self__, value.__name__
 
 
 def _module(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -138,21 +134,6 @@ def _path(value: Any, known: Known | None) -> tuple[Any, ...]:
 _PATHS = {
     f"pathlib.{name}" for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
 }
-
-
-def _datetime(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return (
-        "datetime",
-        value.year,
-        value.month,
-        value.day,
-        value.hour,
-        value.minute,
-        value.second,
-        value.microsecond,
-        value.fold,
-        value.tzinfo,
-    )
 
 
 def _timezone(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -194,18 +175,6 @@ def _partial(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "partial", name, value.func, value.args, value.keywords, attributes(value)
 
 
-def _namespace(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "namespace", dict(value.__dict__)
-
-
-def _deque(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "deque", value.maxlen, list(value)
-
-
-def _default_dict(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "defaultdict", value.default_factory, dict(value)
-
-
 def _ordered_dict(value: Any, known: Known | None) -> tuple[Any, ...]:
     attrs = attributes(value)
     pairs = [(key, value[key]) for key in value]
@@ -215,14 +184,6 @@ def _ordered_dict(value: Any, known: Known | None) -> tuple[Any, ...]:
 def _counter(value: Any, known: Known | None) -> tuple[Any, ...]:
     attrs = attributes(value)
     return ("Counter", dict(value), attrs) if attrs else ("Counter", dict(value))
-
-
-def _property(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "property", value.fget, value.fset, value.fdel
-
-
-def _wrapped(tag: str) -> Reducer:
-    return lambda value, known: (tag, value.__func__)
 
 
 def _lru_cache(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -265,10 +226,6 @@ def _generic_alias(value: Any, known: Known | None) -> tuple[Any, ...]:
     if getattr(value, "__unpacked__", False):
         return "k2:alias", "*", *content
     return "alias", *content
-
-
-def _union(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "union", value.__args__
 
 
 _OF_VARIABLES = (
@@ -366,6 +323,8 @@ def _receiver(value: Receiver, known: Known | None) -> tuple[Any, ...]:
     return content
 
 
+_TIME = ("hour", "minute", "second", "microsecond", "fold", "tzinfo")
+
 EXACT: dict[str, Reducer] = {
     f"{Receiver.__module__}.Receiver": _receiver,
     "builtins.type": reduce_class,
@@ -377,9 +336,9 @@ EXACT: dict[str, Reducer] = {
     "builtins.function": _function,
     "builtins.code": _code,
     "builtins.cell": _cell,
-    "builtins.method": _method,
+    "builtins.method": _fields("method", "__self__", "__func__"),
     "builtins.builtin_function_or_method": _builtin,
-    "builtins.method-wrapper": _bound,
+    "builtins.method-wrapper": _fields("builtin method", "__self__", "__name__"),
     "builtins.method_descriptor": _descriptor,
     "builtins.wrapper_descriptor": _descriptor,
     "builtins.classmethod_descriptor": _descriptor,
@@ -390,15 +349,15 @@ EXACT: dict[str, Reducer] = {
     "builtins.dict_keys": lambda value, known: ("dict_keys", list(value)),
     "builtins.dict_values": lambda value, known: ("dict_values", list(value)),
     "builtins.dict_items": lambda value, known: ("dict_items", list(value)),
-    "builtins.property": _property,
-    "builtins.staticmethod": _wrapped("staticmethod"),
-    "builtins.classmethod": _wrapped("classmethod"),
-    "types.SimpleNamespace": _namespace,
+    "builtins.property": _fields("property", "fget", "fset", "fdel"),
+    "builtins.staticmethod": _fields("staticmethod", "__func__"),
+    "builtins.classmethod": _fields("classmethod", "__func__"),
+    "types.SimpleNamespace": lambda value, known: ("namespace", dict(value.__dict__)),
     "types.GenericAlias": _generic_alias,
-    "types.UnionType": _union,
-    "typing.Union": _union,
+    "types.UnionType": _fields("union", "__args__"),
+    "typing.Union": _fields("union", "__args__"),
     "typing._GenericAlias": _generic_alias,
-    "typing._UnionGenericAlias": _union,
+    "typing._UnionGenericAlias": _fields("union", "__args__"),
     "typing._LiteralGenericAlias": _generic_alias,
     "typing._CallableGenericAlias": _generic_alias,
     "typing._AnnotatedAlias": _generic_alias,
@@ -418,9 +377,9 @@ EXACT: dict[str, Reducer] = {
     "functools._lru_cache_wrapper": _lru_cache,
     "decimal.Decimal": lambda value, known: ("decimal", str(value)),
     "fractions.Fraction": _fields("fraction", "numerator", "denominator"),
-    "datetime.datetime": _datetime,
+    "datetime.datetime": _fields("datetime", "year", "month", "day", *_TIME),
     "datetime.date": _fields("date", "year", "month", "day"),
-    "datetime.time": _fields("time", "hour", "minute", "second", "microsecond", "fold", "tzinfo"),
+    "datetime.time": _fields("time", *_TIME),
     "datetime.timedelta": _fields("timedelta", "days", "seconds", "microseconds"),
     "datetime.timezone": _timezone,
     "zoneinfo.ZoneInfo": _zone,
@@ -434,9 +393,13 @@ EXACT: dict[str, Reducer] = {
         buffer_digest(value),
     ),
     "collections.OrderedDict": _ordered_dict,
-    "collections.defaultdict": _default_dict,
+    "collections.defaultdict": lambda value, known: (
+        "defaultdict",
+        value.default_factory,
+        dict(value),
+    ),
     "collections.Counter": _counter,
-    "collections.deque": _deque,
+    "collections.deque": lambda value, known: ("deque", value.maxlen, list(value)),
     "collections.ChainMap": lambda value, known: ("ChainMap", attributes(value)),
     "random.Random": _random,
     "random.SystemRandom": lambda value, known: ("random", "random:SystemRandom"),
