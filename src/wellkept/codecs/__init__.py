@@ -67,7 +67,7 @@ def encode(value: Any, codec: str = "pickle") -> Value:
 
 
 def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:
-    """The function that decodes what `codec` wrote.
+    """Return the function that decodes what `codec` wrote.
 
     Raises:
         DecodeError: there is no such codec here, or its package is not installed.
@@ -89,7 +89,7 @@ def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:
 
 
 def decode(value: Value) -> Any:
-    """The value that was encoded. Its bytes must have been verified."""
+    """Return the value that was encoded. Its bytes must have been verified."""
     return decoder(value.codec)(value.head, value.buffers)
 
 

@@ -21,7 +21,7 @@ _VERSION = 1
 
 
 def encode(value: Any) -> Value:
-    """A pandas or polars DataFrame, a pyarrow Table or RecordBatch.
+    """Encode a pandas or polars DataFrame, a pyarrow Table or RecordBatch.
 
     Raises:
         EncodeError: it is none, or would come back changed.
@@ -51,7 +51,7 @@ def encode(value: Any) -> Value:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The frame.
+    """Return the frame.
 
     Raises:
         DecodeError: these bytes are none, or its package is not installed.
@@ -69,7 +69,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def _kind(value: Any) -> str | None:
-    """Which frame it is, without importing what is not there."""
+    """Return which frame it is, without importing what is not there."""
     for kind, (module, name) in _TYPES.items():
         loaded = sys.modules.get(module)
         if loaded is not None and type(value) is getattr(loaded, name, None):

@@ -37,7 +37,7 @@ _WINDOW = 1 << 27
 
 
 def check(method: str, level: int | None = None) -> int:
-    """The level to use.
+    """Return the level to use.
 
     Raises:
         ConfigError: there is no such method or level here.
@@ -53,7 +53,7 @@ def check(method: str, level: int | None = None) -> int:
 
 
 def compress(content: Buffer, method: str, level: int | None = None) -> Buffer:
-    """The content behind a header, or as it is where that is no larger.
+    """Return the content behind a header, or as it is where that is no larger.
 
     Raises:
         ConfigError: there is no such method or level here.
@@ -72,12 +72,12 @@ def compress(content: Buffer, method: str, level: int | None = None) -> Buffer:
 
 
 def is_plain(start: Buffer) -> bool:
-    """Whether an item that begins like this is stored as it is."""
+    """Return whether an item that begins like this is stored as it is."""
     return memoryview(start).cast("B")[: len(_MAGIC)] != _MAGIC
 
 
 def decompress(item: Buffer, limit: int | None = None) -> Buffer:
-    """What was compressed, by whichever method; the item itself if it is plain.
+    """Return what was compressed, by whichever method; the item itself if it is plain.
 
     Args:
         item: what was stored.
@@ -118,7 +118,7 @@ def decompress(item: Buffer, limit: int | None = None) -> Buffer:
 
 
 def _promising(view: memoryview) -> bool:
-    """Whether a sample of what is large gets smaller: the rest would take long for nothing."""
+    """Return whether a sample of what is large gets smaller: the rest would take long for nothing."""
     if view.nbytes < _SAMPLED:
         return True
     step = view.nbytes // 4

@@ -36,7 +36,7 @@ def encode(value: Any) -> Value:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The value. Bytes must have been verified before: like a pickle, they can run code.
+    """Return the value. Bytes must have been verified before: like a pickle, they can run code.
 
     Raises:
         DecodeError: a class or module that it names is gone or has changed.

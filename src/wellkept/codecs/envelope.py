@@ -132,12 +132,12 @@ class Key(NamedTuple):
 
 
 def sign(key: Key, digest: bytes, envelope: Envelope) -> Envelope:
-    """The envelope of the value with this digest, signed in place of any signature that it had."""
+    """Return the envelope of the value with this digest, signed in place of any signature that it had."""
     return envelope._replace(signature=key.name + _mac(key, digest, envelope))
 
 
 def signed_by(keys: Mapping[bytes, Key], digest: bytes, envelope: Envelope) -> Key | None:
-    """Which of these keys, by name, signed the envelope for this digest; None: none of them."""
+    """Return which of these keys, by name, signed the envelope for this digest; None: none of them."""
     # Imported here since it loads OpenSSL, which few need.
     import hmac
 

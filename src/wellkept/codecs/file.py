@@ -18,7 +18,7 @@ from wellkept.records import Buffer
 
 
 def says(head: Buffer) -> dict[str, str]:
-    """What a head says.
+    """Return what a head says.
 
     Raises:
         DecodeError: it is no such head.
@@ -33,7 +33,7 @@ def says(head: Buffer) -> dict[str, str]:
 
 
 def read(head: Buffer, file: Path) -> Any:
-    """What the loader that a head names makes of a file.
+    """Return what the loader that a head names makes of a file.
 
     Raises:
         DecodeError: the loader is not there, or fails.
@@ -53,7 +53,7 @@ def read(head: Buffer, file: Path) -> Any:
 
 
 def decode(head: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The result, by way of a file that is there while it is read.
+    """Return the result, by way of a file that is there while it is read.
 
     Raises:
         DecodeError: see `read`.

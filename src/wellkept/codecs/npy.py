@@ -16,7 +16,7 @@ _KINDS = "biufcSUVMm"
 
 
 def encode(value: Any) -> Value:
-    """A NumPy array; nothing of it is pickled. A large one's data is a buffer beside the header.
+    """Encode a NumPy array; nothing of it is pickled. A large one's data is a buffer beside the header.
 
     Raises:
         EncodeError: it is no plain array, or its dtype would come back changed.
@@ -62,7 +62,7 @@ def _has_metadata(dtype: Any) -> bool:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The array: over the buffer itself where there is one.
+    """Return the array: over the buffer itself where there is one.
 
     Raises:
         DecodeError: these bytes are no array.

@@ -45,7 +45,7 @@ class OutOfDateError(DecodeError):
 
 
 def stamped(result: Any, value: Value) -> Value:
-    """The encoded result, with what the files that it names are now, if it names some."""
+    """Return the encoded result, with what the files that it names are now, if it names some."""
     if value.codec in _NONE:
         return value
     if type(result) in SCALARS:
@@ -81,7 +81,7 @@ class _Nothing(io.RawIOBase):
 
 
 def _named(result: Any) -> dict[str, bool]:
-    """The files that a result names, and whether they count by their content alone."""
+    """Return the files that a result names, and whether they count by their content alone."""
     found: dict[str, bool] = {}
     try:
         _Names(found).dump(result)
@@ -134,7 +134,7 @@ def _split(payload: Buffer) -> tuple[memoryview, str, list[Any]]:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The value, whatever its files are now.
+    """Return the value, whatever its files are now.
 
     Raises:
         DecodeError: as of the codec that it was encoded with.
@@ -149,7 +149,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def decode_plain(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The same, of a value that nobody vouches for."""
+    """Return the same, of a value that nobody vouches for."""
     head, codec, _ = _split(payload)
     if codec != "pickle":
         raise Refused(f"it is encoded with {codec[:40]!r}")

@@ -30,7 +30,7 @@ _MAIN = ("__main__", "__mp_main__")
 
 
 def encode(value: Any) -> Value:
-    """The encoded value; its buffers are views of `value`'s own memory.
+    """Return the encoded value; its buffers are views of `value`'s own memory.
 
     Raises:
         EncodeError: neither pickle nor cloudpickle can.
@@ -81,7 +81,7 @@ def encode_cloud(value: Any) -> Value:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The value. Bytes must have been verified before: a pickle can run code.
+    """Return the value. Bytes must have been verified before: a pickle can run code.
 
     Raises:
         DecodeError: a class or module that it names is gone or has changed.
@@ -102,7 +102,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def _without_the_rest(value: Any, own: Any) -> Value | None:
-    """The value with the rows that its slices of Arrow arrays show, and not those beside them, which
+    """Return the value with the rows that its slices of Arrow arrays show, and not those beside them, which
     Arrow pickles too; None where nothing lies beside.
     """
     arrow = sys.modules["pyarrow"]
@@ -128,7 +128,7 @@ def _without_the_rest(value: Any, own: Any) -> Value | None:
 
 
 def _alone(arrow: Any, array: Any) -> Any:
-    """The same rows in buffers of their own, as a stream of them is written."""
+    """Return the same rows in buffers of their own, as a stream of them is written."""
     if not len(array) and not arrow.types.is_dictionary(array.type):
         # A stream may hold on to what is before no rows.
         return arrow.nulls(0, array.type)
@@ -195,7 +195,7 @@ def _has_former_name(error: ModuleNotFoundError) -> bool:
 
 
 def _is_main(module: str) -> bool:
-    """Whether importing a module would run the running script's file."""
+    """Return whether importing a module would run the running script's file."""
     try:
         spec = importlib.util.find_spec(module)
         return bool(
@@ -211,7 +211,7 @@ _seen: tuple[int, Mapping[type, Any] | None] = (-1, None)
 
 
 def _registered() -> Mapping[type, Any] | None:
-    """What `copyreg` has registered, without tblib's; None if tblib has registered nothing.
+    """Return what `copyreg` has registered, without tblib's; None if tblib has registered nothing.
 
     Dask imports tblib, which pickles every exception with its traceback: what is kept would depend
     on what the process has imported, and could be read only where tblib is installed.
@@ -238,7 +238,7 @@ def _find(module: str, qualname: str) -> Any:
 
 
 def from_main(script: str, qualname: str, copy: bytes) -> Any:
-    """What `__main__` defined under a name: the object itself, or a copy in another program.
+    """Return what `__main__` defined under a name: the object itself, or a copy in another program.
 
     Args:
         script: the name of its module (see `hashing.names`), which others may have imported.

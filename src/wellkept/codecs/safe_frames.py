@@ -30,7 +30,7 @@ _BACKED = (*("DatetimeArray", "TimedeltaArray", "PeriodArray", "Categorical", "S
 
 
 def find(module: str, name: str) -> Named | None:
-    """What may be named of pandas; None: it may not."""
+    """Return what may be named of pandas; None: it may not."""
     if module.partition(".")[0] != "pandas":
         return None
     call = _CALLS.get((module, name))
@@ -66,7 +66,7 @@ def _wrong(what: str) -> Refused:
 
 
 def _members(what: str, state: Any, *names: str) -> dict[str, Any]:
-    """What a state says, of no more than these names; raises Refused."""
+    """Return what a state says, of no more than these names; raises Refused."""
     if type(state) is not dict or not set(state) <= {*names, "_cache", "_readonly"}:
         raise _wrong(what)
     return {name: state.get(name) for name in names}
@@ -369,7 +369,7 @@ def _block(_: Any, *given: Any) -> Any:
 
 
 def _places(place: Any) -> int:
-    """How many columns a placement names; -1: it is none."""
+    """Return how many columns a placement names; -1: it is none."""
     if type(place) is slice:
         parts = (place.start, place.stop, 1 if place.step is None else place.step)
         if all(type(n) is int and 0 <= n < 2**31 for n in parts) and parts[2]:
@@ -462,7 +462,7 @@ def _empty(build: Callable[[Any, Any, Any], None]) -> Callable[[Any], Named]:
 
 
 def _as_it_is(kind: Any) -> Named:
-    """A dtype without members."""
+    """Return what stands for a dtype without members."""
 
     def build(_: Any, made: Any, state: Any) -> None:
         _members(kind.__name__, state)

@@ -68,7 +68,7 @@ def register_plain(kind: T) -> T:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """The value.
+    """Return the value.
 
     Raises:
         Refused: it is of other types.
@@ -99,7 +99,7 @@ _TUPLES = frozenset((0x85, 0x86, 0x87, ord("t")))
 
 
 def _is_bare(data: bytes) -> bool:
-    """Whether a stream only holds what C code may be trusted with."""
+    """Return whether a stream only holds what C code may be trusted with."""
     at, end, tuples = 0, len(data), 0
     match = _RUN.match
     while True:
@@ -158,7 +158,7 @@ class _Machine:
         self.room = _TIMES * size + _BESIDE
 
     def run(self) -> Any:
-        """The value; raises as `decode`, and whatever a broken stream makes Python raise."""
+        """Return the value; raises as `decode`, and whatever a broken stream makes Python raise."""
         data, values, operations, memo = self.data, _VALUES, _OPERATIONS, self.memo
         end, at = len(data), 0
         while True:
@@ -200,7 +200,7 @@ class _Machine:
     # -- bytes ------------------------------------------------------------------------------------
 
     def read(self, size: int) -> bytes:
-        """The next bytes: never more than there are."""
+        """Return the next bytes: never more than there are."""
         end = self.at + size
         if end > len(self.data):
             raise DecodeError("the pickle is cut short")
@@ -211,7 +211,7 @@ class _Machine:
         return int.from_bytes(self.read(size), "little", signed=signed)
 
     def counted(self, size: int) -> bytes:
-        """The bytes whose count stands before them, in so many bytes."""
+        """Return the bytes whose count stands before them, in so many bytes."""
         return self.read(self.number(size))
 
     def text(self, size: int) -> str:

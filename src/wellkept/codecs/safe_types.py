@@ -68,7 +68,7 @@ _PATHS = ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
 
 
 def find(module: str, name: str) -> Named | None:
-    """What may be named of Python's own, NumPy's and Arrow's; None: it may not."""
+    """Return what may be named of Python's own, NumPy's and Arrow's; None: it may not."""
     if module == "builtins" and name in _EXCEPTIONS:
         return _exception(_EXCEPTIONS[name])
     if module in ("pathlib", "pathlib._local") and name in _PATHS:
@@ -149,7 +149,7 @@ def _path(kind: Any) -> Named:
 
 
 def is_zone(zone: Any) -> bool:
-    """Whether it is None or a time zone of Python's own."""
+    """Return whether it is None or a time zone of Python's own."""
     return zone is None or type(zone) in (datetime.timezone, zoneinfo.ZoneInfo)
 
 
@@ -259,7 +259,7 @@ def _build_exception(_: Any, made: Exception, state: Any) -> None:
 
 
 def enumeration(kind: Any) -> Named:
-    """An enumeration, whose members are named by their values."""
+    """Return what stands for an enumeration, whose members are named by their values."""
 
     def call(_: Any, value: Any) -> Any:
         if issubclass(kind, enum.Flag):
@@ -275,7 +275,7 @@ def enumeration(kind: Any) -> Named:
 
 
 def dataclass(kind: Any) -> Named:
-    """A dataclass, whose fields are set without its `__init__`."""
+    """Return what stands for a dataclass, whose fields are set without its `__init__`."""
     names = [field.name for field in dataclasses.fields(kind)]
 
     def build(_: Any, made: Any, state: Any) -> None:
@@ -344,7 +344,7 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 def _find_array(module: str, name: str) -> Named | None:
-    """What may be named of NumPy and Arrow; None: it may not."""
+    """Return what may be named of NumPy and Arrow; None: it may not."""
     first, _, rest = module.partition(".")
     if first == "numpy":
         return _numpy(rest, name)
@@ -365,7 +365,7 @@ def _numpy(rest: str, name: str) -> Named | None:
 
 
 def is_array(found: Any, kinds: str, dimensions: tuple[int, ...] = (1,)) -> bool:
-    """Whether it is an array, not of a subclass, of such kinds of dtypes and so many dimensions."""
+    """Return whether it is an array, not of a subclass, of such kinds of dtypes and so many dimensions."""
     numpy = import_module("numpy")
     return type(found) is numpy.ndarray and found.dtype.kind in kinds and found.ndim in dimensions
 
@@ -390,7 +390,7 @@ def _build_dtype(_: Any, made: Any, state: Any) -> None:
 
 
 def _is_state(numpy: Any, made: Any, state: Any) -> bool:
-    """Whether NumPy would have written such a state for such a dtype."""
+    """Return whether NumPy would have written such a state for such a dtype."""
     try:
         _, order, subarray, names, fields = state[:5]
         if order not in ("<", ">", "|", "="):
@@ -434,7 +434,7 @@ def _is_state(numpy: Any, made: Any, state: Any) -> bool:
 
 
 def _same(state: Any, wanted: Any) -> bool:
-    """Whether both say the same, by the same types: 1.0 and True are no 1 to C code."""
+    """Return whether both say the same, by the same types: 1.0 and True are no 1 to C code."""
     if type(state) in (tuple, list) and type(state) is type(wanted):
         return len(state) == len(wanted) and all(map(_same, state, wanted))
     if isinstance(state, dict) and isinstance(wanted, dict | type(type.__dict__)):
@@ -582,7 +582,7 @@ def _is_data(arrow: Any, data: Any, depth: int) -> bool:
 
 
 def _counted(data: Any) -> Any:
-    """The same, but that Arrow counts what is missing by itself."""
+    """Return the same, but that Arrow counts what is missing by itself."""
     kind, length, _, offset, buffers, children, dictionary = data
     parts = [_counted(child) for child in children]
     return (

@@ -29,7 +29,7 @@ SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
 
 def digest(value: Any) -> Digest:
-    """The identity of a value: same type and content, same digest, in every process.
+    """Return the identity of a value: same type and content, same digest, in every process.
 
     Raises:
         Undigestible: a part of it has no identity; the message names the path to it.

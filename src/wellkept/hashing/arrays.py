@@ -35,7 +35,7 @@ _X87 = np.finfo(np.longdouble).nmant == 63
 
 
 def dtype_text(dtype: np.dtype[Any]) -> Any:
-    """What an array's dtype is, without its layout in memory: a text, or a tuple for fields."""
+    """Return what an array's dtype is, without its layout in memory: a text, or a tuple for fields."""
     if dtype.names is not None:
         fields: Any = dtype.fields
         # a field's title, where it has one, is another name for it
@@ -61,12 +61,12 @@ def dtype_text(dtype: np.dtype[Any]) -> Any:
 
 
 def _flat(array: Any) -> Any:
-    """The bytes of a C-contiguous array, one by one."""
+    """Return the bytes of a C-contiguous array, one by one."""
     return array.reshape(-1).view(np.uint8)
 
 
 def array_digest(array: Any, known: Known | None) -> bytes:
-    """The BLAKE3 of a plain array's elements in C order, 32 bytes, with at most a slab copied."""
+    """Return the BLAKE3 of a plain array's elements in C order, 32 bytes, with at most a slab copied."""
     if _X87 and array.dtype.kind in "fc" and array.dtype.char in "gG":
         return _padded(array)
     if not array.size:
@@ -120,7 +120,7 @@ def _padded(array: Any) -> bytes:
 
 
 def content(array: Any, known: Known | None) -> Any:
-    """What an array of the base class holds, apart from dtype and shape."""
+    """Return what an array of the base class holds, apart from dtype and shape."""
     dtype = array.dtype
     if dtype.names is not None:
         return tuple(content(array[name], known) for name in dtype.names)
@@ -198,7 +198,7 @@ _OF_MASKED = frozenset(
 
 
 def _blanked(data: Any, mask: Any) -> Any:
-    """The data with zeros where it is masked."""
+    """Return the data with zeros where it is masked."""
     data = data.view(np.ndarray)
     if mask.dtype.names is None:
         if not mask.any():

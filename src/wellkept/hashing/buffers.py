@@ -19,7 +19,7 @@ _threads = blake3.AUTO
 
 
 def threads() -> int:
-    """How many threads BLAKE3 may use, as its `max_threads`."""
+    """Return how many threads BLAKE3 may use, as its `max_threads`."""
     return _threads
 
 
@@ -78,7 +78,7 @@ def _flat(view: memoryview) -> memoryview:
 
 
 def buffer_digest(view: Any) -> bytes:
-    """The BLAKE3 of a contiguous buffer, 32 bytes, on all cores where that pays, with no copy."""
+    """Return the BLAKE3 of a contiguous buffer, 32 bytes, on all cores where that pays, with no copy."""
     flat = view if type(view) is memoryview or type(view) is bytes else memoryview(view)
     if isinstance(flat, bytes):
         size = len(flat)
@@ -92,7 +92,7 @@ def buffer_digest(view: Any) -> bytes:
 
 
 def known_digest(view: memoryview, known: Known | None) -> bytes:
-    """The BLAKE3 of a flat buffer of bytes, looked up where it is known, else worked out."""
+    """Return the BLAKE3 of a flat buffer of bytes, looked up where it is known, else worked out."""
     size = view.nbytes
     if size and (known or (view.readonly and len(READONLY_MAPS))):
         key = (address(view), size)
@@ -136,7 +136,7 @@ class ReadonlyMaps:
         self._digests[key] = (digest, weakref.ref(owner, forget))
 
     def get(self, key: tuple[int, int]) -> bytes | None:
-        """The digest of `(address, bytes)`, if it is known."""
+        """Return the digest of `(address, bytes)`, if it is known."""
         found = self._digests.get(key)
         return None if found is None else found[0]
 
@@ -153,7 +153,7 @@ FEWEST = 64
 
 
 def joined(values: list[Any]) -> tuple[Any, ...] | None:
-    """All values as one, if each is exactly a `str` and none contains U+0000; else None.
+    """Return all values as one, if each is exactly a `str` and none contains U+0000; else None.
 
     Returns:
         "joined", how many, and the BLAKE3 of the UTF-8 of the texts with U+0000 between them.

@@ -53,7 +53,7 @@ def _look_for_end(value: Any, known: Known | None) -> None:
 
 
 def _explore(root: Any, known: Known | None, label: str, ordered: bool) -> list[_Node]:
-    """Every node that can be reached, each object once, the root first."""
+    """Return every node that can be reached, each object once, the root first."""
     nodes: dict[int, _Node] = {}
     ways: dict[int, tuple[_Node, int]] = {}
     many = _MANY
@@ -116,7 +116,7 @@ def _settle(nodes: list[_Node]) -> None:
 def cyclic_digest(
     root: Any, known: Known | None = None, label: str = "value", ordered: bool = False
 ) -> bytes:
-    """The digest of a value that contains itself, 32 bytes.
+    """Return the digest of a value that contains itself, 32 bytes.
 
     Raises:
         Undigestible: a part has no identity; the message names the path to it, from `label`.

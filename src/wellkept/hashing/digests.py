@@ -21,7 +21,7 @@ _ESCAPE = StopIteration
 
 
 def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -> bytes:
-    """The 32 bytes that name a call.
+    """Return the 32 bytes that name a call.
 
     Args:
         function: its identity.
@@ -35,7 +35,7 @@ def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -
 
 
 def default_digest(name: str) -> bytes:
-    """What stands for a parameter's own default where that is a bare `object()`, which has no digest.
+    """Return what stands for a parameter's own default where that is a bare `object()`, which has no digest.
 
     Args:
         name: the parameter's.
@@ -52,7 +52,7 @@ _SHORT = 4096
 def digest_bytes(
     value: Any, known: Known | None = None, label: str = "value", *, ordered: bool = False
 ) -> bytes:
-    """The digest of a value, 32 raw bytes.
+    """Return the digest of a value, 32 raw bytes.
 
     Args:
         value: anything; it is only read.

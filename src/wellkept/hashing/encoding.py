@@ -29,7 +29,7 @@ def _shown(key: Any) -> str:
 
 
 def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
-    """The way from the root to a part, as Python would write it.
+    """Return the way from the root to a part, as Python would write it.
 
     Args:
         label: what the root is called.
@@ -156,17 +156,17 @@ _PACK: dict[type, Callable[[Any], bytes]] = {
 
 
 def pack(value: Any) -> bytes:
-    """The encoding of an atom."""
+    """Return the encoding of an atom."""
     return _PACK[type(value)](value)
 
 
 def tagged(tag: bytes, *content: bytes) -> bytes:
-    """The encoding of a tagged tuple of the scheme itself; an object's has text for its tag."""
+    """Return the encoding of a tagged tuple of the scheme itself; an object's has text for its tag."""
     return b"".join((_TUPLE(2 + len(content)), b"S", _BYTES(len(tag)), tag, *content))
 
 
 def stand_in(digest: bytes) -> bytes:
-    """What is written for a part in place of its encoding."""
+    """Return what is written for a part in place of its encoding."""
     return tagged(b"#", _bytes(digest))
 
 
@@ -264,7 +264,7 @@ _APART = 500
 
 
 def makes_its_kind(value: Any, known: Known | None, times: int = 8) -> bool:
-    """Whether a reduction makes an object of its own kind, which makes one, so many times over.
+    """Return whether a reduction makes an object of its own kind, which makes one, so many times over.
 
     After a few times that is a guess; after `ENDLESS` times there is no end.
     """
@@ -278,7 +278,7 @@ def makes_its_kind(value: Any, known: Known | None, times: int = 8) -> bool:
 
 
 def _same_kind_in(value: Any, kind: type, known: Known | None) -> tuple[Any, list[int]] | None:
-    """An object of a kind among the first parts of a value, and the way to it."""
+    """Return an object of a kind among the first parts of a value, and the way to it."""
     waiting: deque[tuple[Any, list[int]]] = deque([(value, [])])
     for _ in range(100):
         if not waiting:
@@ -296,7 +296,7 @@ def _same_kind_in(value: Any, kind: type, known: Known | None) -> tuple[Any, lis
 
 
 def _reached(value: Any, steps: list[int], known: Known | None) -> Any:
-    """What lies there in a value when it is taken apart again; None where nothing does."""
+    """Return what lies there in a value when it is taken apart again; None where nothing does."""
     for number in steps:
         try:
             shape = expand(value, known)
@@ -315,7 +315,7 @@ NO_END = (
 
 
 def assemble(shape: Shape, parts: list[bytes]) -> bytes:
-    """The encoding of a node from those of its children."""
+    """Return the encoding of a node from those of its children."""
     kind = shape.kind
     if kind == "tuple":
         return _TUPLE(len(parts)) + b"".join(parts)
@@ -339,7 +339,7 @@ Part = tuple[bytes, int, int]
 
 
 def weigh(encoded: bytes, nodes: int, height: int, value: Any = None) -> Part:
-    """The part that a value becomes: its encoding, or its digest where it is too large.
+    """Return the part that a value becomes: its encoding, or its digest where it is too large.
 
     `nodes` and `height` count through parts that are written as digests, so whatever holds a large
     part is large. (`nodes` is only exact up to the limit, or shared parts would make it huge.)
@@ -369,7 +369,7 @@ class _Frame:
 def reference_digest(
     root: Any, known: Known | None = None, label: str = "value", ordered: bool = False
 ) -> bytes:
-    """The digest of a value, 32 bytes, by the definition.
+    """Return the digest of a value, 32 bytes, by the definition.
 
     Raises: as `reference_encoding`.
     """
@@ -381,7 +381,7 @@ def reference_digest(
 def reference_encoding(
     root: Any, known: Known | None = None, label: str = "value", ordered: bool = False
 ) -> bytes:
-    """The encoding of a value.
+    """Return the encoding of a value.
 
     Raises:
         Cyclic: the value contains itself.

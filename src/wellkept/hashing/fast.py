@@ -110,7 +110,7 @@ class _Pass:
         return nodes
 
     def column(self, values: list[Any], level: int) -> Column:
-        """The stand-ins of values that lie `level` levels under the root."""
+        """Return the stand-ins of values that lie `level` levels under the root."""
         if not values:
             return values, 1
         self.met(len(values))
@@ -147,7 +147,7 @@ class _Pass:
         return out, nodes
 
     def most(self, values: list[Any]) -> int:
-        """The length of the longest of these containers, before they are all laid side by side."""
+        """Return the length of the longest of these containers, before they are all laid side by side."""
         lengths = list(map(len, values))
         self.spend(values, sum(lengths))
         return max(lengths)
@@ -165,7 +165,7 @@ class _Pass:
             self.budget = _BUDGET
 
     def group(self, kind: type, values: list[Any], level: int) -> Column:
-        """The stand-ins of values of one type that is not an atom's."""
+        """Return the stand-ins of values of one type that is not an atom's."""
         if kind is list or kind is tuple:
             most = self.most(values)
             inner = list(chain.from_iterable(values))
@@ -301,7 +301,7 @@ def _cut(flat: list[Any], values: list[Any], kind: type) -> list[Any]:
 
 
 def _short(values: list[Any]) -> list[Any]:
-    """The same values, with the long ones among the bytes written as their digests."""
+    """Return the same values, with the long ones among the bytes written as their digests."""
     if not any(type(value) is bytes and len(value) > MAX_BYTES for value in values):
         return values
     return [
@@ -313,7 +313,7 @@ def _short(values: list[Any]) -> list[Any]:
 
 
 def _long_bytes(value: bytes) -> bytes:
-    """The digest of long bytes as a root, without a copy."""
+    """Return the digest of long bytes as a root, without a copy."""
     if len(value) > MAX_LENGTH:
         return blake3(dumps((MARK, b"long bytes", len(value), buffer_digest(value)), 2)).digest()
     hasher = blake3(b"s" + len(value).to_bytes(4, "little"), max_threads=threads())
@@ -321,7 +321,7 @@ def _long_bytes(value: bytes) -> bytes:
 
 
 def _stands(content: tuple[Any, ...]) -> bool:
-    """Whether the few parts of an object stand for themselves: those of an array are its dtype, its
+    """Return whether the few parts of an object stand for themselves: those of an array are its dtype, its
     shape, and the digest of its bytes.
     """
     if len(content) > _FEW:
@@ -339,7 +339,7 @@ def _stands(content: tuple[Any, ...]) -> bool:
 
 
 def _column(values: list[Any], task: Task, depth: int) -> list[Any]:
-    """The stand-ins of the root's children, large ones replaced by their digests."""
+    """Return the stand-ins of the root's children, large ones replaced by their digests."""
     try:
         return _Pass(task).column(values, 1)[0]
     except _Large:
@@ -347,7 +347,7 @@ def _column(values: list[Any], task: Task, depth: int) -> list[Any]:
 
 
 def _pieces(values: list[Any], task: Task, depth: int) -> list[Any]:
-    """The same by halves: what has few nodes in all has no large part."""
+    """Return the same by halves: what has few nodes in all has no large part."""
     if len(values) == 1 and type(values[0]) in SIZED and len(values[0]) > MAX_NODES:
         return [(MARK, b"#", _large(values[0], task, depth))]
     try:
@@ -361,7 +361,7 @@ def _pieces(values: list[Any], task: Task, depth: int) -> list[Any]:
 
 
 def _large(value: Any, task: Task, depth: int) -> bytes:
-    """The digest of a large part, once however often it is met."""
+    """Return the digest of a large part, once however often it is met."""
     found = task.large.get(id(value))
     if found is None:
         found = task.large[id(value)] = value, fast_digest(value, task, depth + 1)
@@ -369,7 +369,7 @@ def _large(value: Any, task: Task, depth: int) -> bytes:
 
 
 def fast_digest(root: Any, task: Task, depth: int = 0) -> bytes:
-    """The digest of a value, 32 bytes.
+    """Return the digest of a value, 32 bytes.
 
     Raises:
         Unfit, Refused: the reference must do it (and knows the path to what was refused).

@@ -81,7 +81,7 @@ File.__module__ = "wellkept"
 
 
 def content_digest(path: str) -> bytes:
-    """The BLAKE3 of a file's content, 32 bytes, read only if it may have changed.
+    """Return the BLAKE3 of a file's content, 32 bytes, read only if it may have changed.
 
     Raises:
         Undigestible: there is no such file, it is none, or can't be read.

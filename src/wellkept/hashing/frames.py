@@ -26,7 +26,7 @@ _MANY = 1 << 20
 
 
 def column(data: Any, known: Known | None, *, codes: bool = True) -> tuple[Any, ...]:
-    """What an Array or ChunkedArray holds: (type, rows, nulls, content).
+    """Return what an Array or ChunkedArray holds: (type, rows, nulls, content).
 
     Args:
         codes: whether it counts in which order the values of a dictionary are, and which are unused.
@@ -37,7 +37,7 @@ def column(data: Any, known: Known | None, *, codes: bool = True) -> tuple[Any, 
 
 
 def _described(kind: Any) -> Any:
-    """A type: its text, with what that leaves out: metadata of fields, parameters of extensions."""
+    """Return a type: its text, with what that leaves out: metadata of fields, parameters of extensions."""
     found = _more(kind)
     return str(kind) if found is None else ("k2:type", str(kind), found)
 
@@ -119,7 +119,7 @@ def _chunks(kind: Any, chunks: list[Any], known: Known | None, codes: bool) -> t
 
 
 def _dictionary(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any, ...]:
-    """The values and the codes: of all chunks together where they share the values."""
+    """Return the values and the codes: of all chunks together where they share the values."""
     # Dictionaries that were met, and what they hold.
     made: list[tuple[Any, Any]] = []
     runs: list[tuple[Any, list[Any]]] = []
@@ -187,7 +187,7 @@ def _joined(views: list[Any], known: Known | None) -> bytes:
 
 
 def _zeroed(kind: Any, width: int, chunk: Any) -> Any:
-    """The same elements with zero bytes under the nulls."""
+    """Return the same elements with zero bytes under the nulls."""
     pa = sys.modules["pyarrow"]
     blank = pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(bytes(width))])
     compute = import_module("pyarrow.compute")
@@ -274,7 +274,7 @@ _ARROW: dict[str, Reducer] = {
 
 
 def _dtype(value: Any) -> Any:
-    """What a pandas dtype is: its class, its text, and what the text leaves out."""
+    """Return what a pandas dtype is: its class, its text, and what the text leaves out."""
     numpy = sys.modules["numpy"]
     if isinstance(value, numpy.dtype):
         return dtype_text(value)
@@ -289,7 +289,7 @@ def _dtype(value: Any) -> Any:
 
 
 def is_pandas(kind: type) -> bool:
-    """Whether a class is pandas' own."""
+    """Return whether a class is pandas' own."""
     return library_of(kind) == "pandas"
 
 
@@ -298,7 +298,7 @@ _ORDINARY = frozenset({"Day", "Hour", "Minute", "Second", "Milli", "Micro", "Nan
 
 
 def _frequency(freq: Any) -> Any:
-    """The text of a frequency; itself where the text leaves something out, such as holidays."""
+    """Return the text of a frequency; itself where the text leaves something out, such as holidays."""
     if freq is None or type(freq).__name__ in _ORDINARY:
         return None if freq is None else freq.freqstr
     try:
@@ -309,7 +309,7 @@ def _frequency(freq: Any) -> Any:
 
 
 def _values(array: Any, known: Known | None) -> Any:
-    """The elements of a column: a numpy array, one of pandas' own, or one of another library."""
+    """Return the elements of a column: a numpy array, one of pandas' own, or one of another library."""
     numpy = sys.modules["numpy"]
     if isinstance(array, numpy.ndarray):
         return dtype_text(array.dtype), content(array, known)
@@ -346,7 +346,7 @@ def _objects(array: Any) -> Any:
 
 
 def _zone(array: Any) -> Any:
-    """A zone's own text; the dtype's leaves out how it is made."""
+    """Return a zone's own text; the dtype's leaves out how it is made."""
     zone = getattr(array, "tz", None)
     return None if zone is None else (class_name(type(zone)), str(zone))
 
@@ -359,7 +359,7 @@ def _columns(frame: Any) -> list[Any]:
 
 
 def _extra(value: Any) -> Any:
-    """What a frame carries beside its data: attrs, flags, and what a subclass declares."""
+    """Return what a frame carries beside its data: attrs, flags, and what a subclass declares."""
     known = [value.attrs, value.flags.allows_duplicate_labels]
     names = [name for name in type(value)._metadata if name not in ("_name", "name")]
     return [*known, {name: getattr(value, name, None) for name in names}]
@@ -397,7 +397,7 @@ _OWN = frozenset(
 
 
 def _whole(value: Any, tag: str, *content: Any) -> tuple[Any, ...]:
-    """The reduction of a frame, series or index, with attributes that a program gave it."""
+    """Return the reduction of a frame, series or index, with attributes that a program gave it."""
     kind = type(value)
     if value.__dict__.keys() <= _OWN:
         return tag, library_name(kind), *content
@@ -415,12 +415,12 @@ def _whole(value: Any, tag: str, *content: Any) -> tuple[Any, ...]:
 
 
 def vars_of(kind: type, name: str) -> Any:
-    """What a class or one of its bases holds under a name, as it is; None if nothing."""
+    """Return what a class or one of its bases holds under a name, as it is; None if nothing."""
     return next((base.__dict__[name] for base in kind.__mro__ if name in base.__dict__), None)
 
 
 def second_scheme(tag: str) -> str:
-    """A tag with the prefix of what the scheme k1 left out."""
+    """Return a tag with the prefix of what the scheme k1 left out."""
     return tag if tag.startswith("k2:") else f"k2:{tag}"
 
 
@@ -588,7 +588,7 @@ def _variable(value: Any, known: Known | None) -> Any:
 
 
 def _is_special(data: Any) -> bool:
-    """Whether a pandas array or index is more than the values that it has as a numpy array."""
+    """Return whether a pandas array or index is more than the values that it has as a numpy array."""
     pandas = sys.modules["pandas"]
     kind = type(data).__name__
     if isinstance(data, pandas.MultiIndex) or not is_pandas(type(data)):
@@ -603,7 +603,7 @@ def _is_special(data: Any) -> bool:
 
 
 def _indexes(value: Any) -> list[tuple[Any, ...]]:
-    """Which coordinates are indexed, and how; and the index, where the coordinates don't say all."""
+    """Return which coordinates are indexed, and how; and the index, where the coordinates don't say all."""
     found: list[tuple[Any, ...]] = []
     pandas = sys.modules["pandas"]
     for name, index in value.xindexes.items():

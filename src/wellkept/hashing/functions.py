@@ -176,7 +176,7 @@ def arrive(main: str, found: dict[str, tuple[str, str]]) -> None:
 
 
 def _of_sender(item: Any) -> str | None:
-    """The code of a function or class of the script that sends us functions, if it is what was sent."""
+    """Return the code of a function or class of the script that sends us functions, if it is what was sent."""
     if not _sent or item.__module__ not in RUN or is_own(item):
         return None
     key = item.__code__ if type(item) is FunctionType else item
@@ -189,7 +189,7 @@ def _of_sender(item: Any) -> str | None:
 
 
 def _mark(item: Any) -> str:
-    """What tells a function or class from another of its name, in this process and in any other."""
+    """Return what tells a function or class from another of its name, in this process and in any other."""
     from wellkept.hashing.digests import digest_bytes
 
     if type(item) is FunctionType:
@@ -213,7 +213,7 @@ _TRACES = ("__dict__", "__weakref__", "__slots__")
 
 
 def _by_python(kind: type) -> bool:
-    """Whether a class was made by Python: the module of one of C may be none that is loaded."""
+    """Return whether a class was made by Python: the module of one of C may be none that is loaded."""
     if not kind.__flags__ & HEAP:
         return False
     held = vars(kind)
@@ -260,7 +260,7 @@ def class_code(kind: type) -> str | None:
 
 
 def _text_of(kind: type) -> str:
-    """The source of a class, for a walk that follows what it reaches itself."""
+    """Return the source of a class, for a walk that follows what it reaches itself."""
     from wellkept.hashing.code.definitions import class_nodes, class_text
 
     bases = [base for base in kind.__mro__[:-1] if made_here(base)]
@@ -379,14 +379,14 @@ def _digestible(value: Any) -> bool:
 
 
 def _counted(value: Any) -> tuple[Any, ...]:
-    """A default or a closure's value, or the name of its type if it has no digest."""
+    """Return a default or a closure's value, or the name of its type if it has no digest."""
     if type(value) in _PLAIN or _digestible(value):
         return (value,)
     return "type", class_name(type(value))
 
 
 def _given(value: Any) -> tuple[Any, ...]:
-    """The same of a function that is a value: what has no digest is refused, by its path."""
+    """Return the same of a function that is a value: what has no digest is refused, by its path."""
     return (value,)
 
 
@@ -456,7 +456,7 @@ def reduce_function(function: FunctionType) -> tuple[Any, ...]:
 
 
 def _values(function: FunctionType, seen: set[int] | None = None) -> list[Any] | None:
-    """All values that a function holds, if none can change under it; else None.
+    """Return all values that a function holds, if none can change under it; else None.
 
     Functions among them are followed, with their code.
     """
@@ -537,7 +537,7 @@ def _hex(content: Any) -> str:
 
 
 def _of_class(kind: type) -> tuple[Any, ...]:
-    """A class that is called: its own functions by name, and those of its bases."""
+    """Return the content of a class that is called: its functions by name, and those of its bases."""
     held: dict[str, Any] = {}
     for base in reversed(kind.__mro__[:-1]):
         for name, item in base.__dict__.items():
@@ -548,13 +548,13 @@ def _of_class(kind: type) -> tuple[Any, ...]:
 
 
 def _has_call(function: Any) -> bool:
-    """Whether it is an object of a class that is written in Python, and so has a state of its own."""
+    """Return whether it is an object of a class that is written in Python, and so has a state of its own."""
     found = (vars(base).get("__call__") for base in type(function).__mro__)
     return isinstance(next(filter(None, found), None), FunctionType)
 
 
 def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
-    """The identity of something that can be called.
+    """Return the identity of something that can be called.
 
     Args:
         code: "own" for the function's own code, "off" if code should not count.

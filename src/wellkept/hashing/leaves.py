@@ -51,7 +51,7 @@ _TELLING = frozenset(
 
 
 def leaves_of(value: Any, raw: bytes | None = None, *, shown: bool = True) -> list[Leaf]:
-    """The leaves of a value, in the order of its parts; a container comes before what it holds.
+    """Return the leaves of a value, in the order of its parts; a container comes before what it holds.
 
     Args:
         raw: its digest, where that is known.
@@ -122,7 +122,7 @@ _Parts = tuple[str, list[tuple[str, Any]]]
 
 
 def _parts(value: Any, kind: type) -> _Parts | None:
-    """A container taken apart; None of what is none."""
+    """Return the children of a container, with the steps to them, or None if it is not one."""
     if kind is dict:
         if len(value) > MOST:
             return None
@@ -150,7 +150,7 @@ def _items(value: dict[Any, Any]) -> list[tuple[str, Any]]:
 
 
 def _taken_apart(value: Any, kind: type) -> _Parts | None:
-    """An object, as its digest sees it: by its fields, or as pickle does."""
+    """Return the parts of an object as its digest sees it: by its fields, or as pickle does."""
     if hasattr(value, "__array__") or hasattr(value, "__arrow_c_stream__"):
         # Frames and the like are told by their digest alone.
         return None
@@ -193,7 +193,7 @@ def _content(value: Any, name: str, content: tuple[Any, ...]) -> _Parts | None:
 
 
 def _reduced(name: str, content: list[Any]) -> _Parts | None:
-    """What a pickle reduction has: function, arguments, state, items, pairs, setter."""
+    """Return what a pickle reduction has: function, arguments, state, items, pairs, setter."""
     _, arguments, state, items, pairs, setter = (*content, *[None] * 6)[:6]
     if setter is not None or isinstance(pairs, list):
         return None
@@ -211,7 +211,7 @@ def _reduced(name: str, content: list[Any]) -> _Parts | None:
 
 
 def _looks(value: Any, shown: bool) -> str:
-    """What a person knows a part by; nothing of it that is to be hidden."""
+    """Return what a person knows a part by; nothing of it that is to be hidden."""
     kind = type(value)
     if isinstance(value, enum.Enum):
         return f"{kind.__qualname__}.{value.name}" if shown else kind.__qualname__

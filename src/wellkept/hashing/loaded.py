@@ -59,7 +59,7 @@ def watch() -> None:
 
 
 def _stat_of(process: object) -> tuple[int, int]:
-    """The parent of a process, and when it began, in nanoseconds of the wall clock."""
+    """Return the parent of a process, and when it began, in nanoseconds of the wall clock."""
     with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123  before any Path is needed
         fields = file.read().rpartition(b")")[2].split()
     ticks = int(fields[19]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
@@ -67,7 +67,7 @@ def _stat_of(process: object) -> tuple[int, int]:
 
 
 def _same_program(one: object, other: object) -> bool:
-    """Whether a process may be a fork of another: their command lines agree."""
+    """Return whether a process may be a fork of another: their command lines agree."""
     try:
         texts = [Path(f"/proc/{each}/cmdline").read_bytes() for each in (one, other)]
         return texts[0] == texts[1] and bool(texts[0])
@@ -101,7 +101,7 @@ at_fork(before=_began)
 
 
 def stamp(file: str) -> Stamp | None:
-    """What changes with a file; None: there is none."""
+    """Return what changes with a file; None: there is none."""
     try:
         found = os.stat(file)  # noqa: PTH116  many are asked for
     except (OSError, ValueError):
@@ -110,7 +110,7 @@ def stamp(file: str) -> Stamp | None:
 
 
 def is_current(space: Space) -> bool:
-    """Whether the text of a module's file is surely what the module was loaded from.
+    """Return whether the text of a module's file is surely what the module was loaded from.
 
     Args:
         space: the module's globals.
@@ -131,7 +131,7 @@ def is_current(space: Space) -> bool:
 
 
 def token(space: Space) -> str:
-    """What stands for the text of a module that is not in its file any more: like no other.
+    """Return what stands for the text of a module that is not in its file any more: like no other.
 
     It stays the same for as long as the module is not loaded again, and no other process has it.
     """
@@ -183,7 +183,7 @@ def _moved(directory: str) -> list[int]:
 
 
 def _compiled_from(spec: Any, file: str, now: Stamp) -> bool:
-    """Whether the byte code that a module may have been loaded from was compiled from its source."""
+    """Return whether the byte code that a module may have been loaded from was compiled from its source."""
     archive = getattr(spec.loader, "archive", None)
     if isinstance(archive, str):
         try:
@@ -225,7 +225,7 @@ def _same_code(compiled: bytes, text: Any, file: str) -> bool:
 
 
 def lines(file: str, space: Space | None = None) -> list[str]:
-    """The lines of a file as it is now, also of one that only a loader can read.
+    """Return the lines of a file as it is now, also of one that only a loader can read.
 
     Args:
         space: the globals of the module, which name its loader.
@@ -242,7 +242,7 @@ def _plain(space: Space) -> dict[str, Any]:
 
 
 def code_of(spec: Any) -> CodeType | None:
-    """The code of a whole module that has no source, as its loader has it; None: it has none."""
+    """Return the code of a whole module that has no source, as its loader has it; None: it has none."""
     get_code = getattr(getattr(spec, "loader", None), "get_code", None)
     if get_code is None:
         return None

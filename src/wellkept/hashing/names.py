@@ -182,7 +182,7 @@ def _cwd() -> str:
 
 
 def module_file(name: object) -> str | None:
-    """The file of a module that is loaded; None if it has none."""
+    """Return the file of a module that is loaded; None if it has none."""
     module = sys.modules.get(name) if isinstance(name, str) else None
     file = getattr(module, "__file__", None)
     return file if isinstance(file, str) else None

@@ -114,7 +114,7 @@ def _standing(function: Callable[[Any], Any]) -> Reducer:
 
 
 def _own(kind: type) -> Reducer | None:
-    """What was registered for a type or one of its bases, or the type's own `__digest__`."""
+    """Return what was registered for a type or one of its bases, or the type's own `__digest__`."""
     for base in kind.__mro__:
         function = _registered.get(base)
         if function is not None:
@@ -125,7 +125,7 @@ def _own(kind: type) -> Reducer | None:
 
 
 def _installed(kind: type) -> Reducer | None:
-    """What an installed package registered for a type or one of its bases."""
+    """Return what an installed package registered for a type or one of its bases."""
     _load_entry_points()
     for base in kind.__mro__ if _late or _late_named else ():
         function = _late.get(base) or _late_named.get(type_key(base))
@@ -163,7 +163,7 @@ def _find(kind: type) -> Reducer:
 
 
 def _of_project(kind: type, reducer: Reducer) -> Reducer:
-    """A reducer that adds the code of a project's class to what another one gives."""
+    """Return a reducer that adds the code of a project's class to what another one gives."""
     if not kind.__flags__ & HEAP or issubclass(kind, type):
         return reducer
     from wellkept.hashing.functions import TAG, class_code
@@ -181,7 +181,7 @@ def _of_project(kind: type, reducer: Reducer) -> Reducer:
 
 
 def reducer_of(kind: type) -> Reducer:
-    """The reducer for objects of exactly this type."""
+    """Return the reducer for objects of exactly this type."""
     reducer = _found.get(kind)
     if reducer is None:
         if len(_found) >= _MOST_TYPES:
@@ -206,7 +206,7 @@ _declared_by: Bounded[type, Fields] = Bounded(4096)
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether instances hold nothing but attributes, and pickle as attributes."""
+    """Return whether instances hold nothing but attributes, and pickle as attributes."""
     for base in kind.__mro__[:-1]:
         if not base.__flags__ & HEAP:
             return False
@@ -243,7 +243,7 @@ def _find_fields(kind: type) -> Fields | None:
 
 
 def fields_of(kind: type) -> Fields | None:
-    """The fields of a class whose reducer goes by them alone; asked after `reducer_of(kind)`."""
+    """Return the fields of a class whose reducer goes by them alone; asked after `reducer_of(kind)`."""
     fields = _declared_by.get(kind)
     if fields is None:
         return None
@@ -286,14 +286,14 @@ def cached_names(kind: type) -> frozenset[str]:
 
 
 def _without(held: Any, names: frozenset[str]) -> Any:
-    """A dict of attributes without some of them; None if nothing is left."""
+    """Return a dict of attributes without some of them; None if nothing is left."""
     if not isinstance(held, dict) or names.isdisjoint(held):
         return held
     return {name: item for name, item in held.items() if name not in names} or None
 
 
 def _of_state(state: Any, cached: frozenset[str]) -> Any:
-    """The state of a pickle reduction as it was before the object was looked at."""
+    """Return the state of a pickle reduction as it was before the object was looked at."""
     if type(state) is tuple and len(state) == 2 and isinstance(state[1], dict):
         held, slots = _without(state[0], cached), _without(state[1], cached)
         return held if slots is None else (held, slots)
@@ -301,7 +301,7 @@ def _of_state(state: Any, cached: frozenset[str]) -> Any:
 
 
 def _extras(value: Any, names: tuple[str, ...], cached: frozenset[str]) -> dict[str, Any]:
-    """Attributes beyond the fields."""
+    """Return attributes beyond the fields."""
     held = getattr(value, "__dict__", None)
     if not held or held.keys() <= set(names):
         return {}
@@ -337,7 +337,7 @@ def _namedtuple(kind: type) -> Reducer:
 
 
 def _overrides(kind: type, *names: str) -> bool:
-    """Whether a Python class among the bases defines one of the methods."""
+    """Return whether a Python class among the bases defines one of the methods."""
     return any(
         isinstance(base.__dict__.get(name), FunctionType)
         for base in kind.__mro__[:-1]
@@ -346,7 +346,7 @@ def _overrides(kind: type, *names: str) -> bool:
 
 
 def generic(kind: type) -> Reducer:
-    """The reducer for a type that no table names."""
+    """Return the reducer for a type that no table names."""
     # A sentinel has nothing but which one it is, and that ends with the process.
     if kind is object:
         return _refuse(f"a bare object() has no identity that lasts: {NOTHING_HELPS}")
@@ -374,7 +374,7 @@ def generic(kind: type) -> Reducer:
 
 
 def reduce_class(value: Any, known: Known | None) -> tuple[Any, ...]:
-    """The reducer for classes: the name, and of those of a project the code."""
+    """Return the reducer for classes: the name, and of those of a project the code."""
     code = class_code(value)
     content = "class", class_name(value)
     return content if code is None else (f"{TAG}{code}", *content)
@@ -388,7 +388,7 @@ def _refuse(reason: str) -> Reducer:
 
 
 def _set(kind: type) -> Reducer:
-    """A subclass of set: pickle would list its elements in the order of their hashes."""
+    """Return a reducer for a subclass of set: pickle would list its elements in the order of hashes."""
     name, cached = class_name(kind), cached_names(kind)
     base: Callable[[Any], Any] = frozenset if issubclass(kind, frozenset) else set
 
@@ -466,7 +466,7 @@ def _listed(items: Any) -> list[Any]:
 
 
 def _unknown_to_reduction(kind: type) -> tuple[str, ...] | None:
-    """The slots that the inherited `__reduce__` of another library's class can't know.
+    """Return the slots that the inherited `__reduce__` of another library's class can't know.
 
     A subclass of `datetime`, `Fraction` or an exception may have attributes that its base leaves
     out when it is pickled. None if the class is taken apart by itself, its own library, or pickle.
@@ -483,7 +483,7 @@ def _unknown_to_reduction(kind: type) -> tuple[str, ...] | None:
 
 
 def slots_of(kind: type) -> list[str]:
-    """The slots that a class itself adds, by the names that `getattr` takes."""
+    """Return the slots that a class itself adds, by the names that `getattr` takes."""
     slots = kind.__dict__.get("__slots__", ())
     names = [slots] if isinstance(slots, str) else [str(name) for name in slots]
     within = kind.__name__.lstrip("_")
@@ -495,30 +495,30 @@ def slots_of(kind: type) -> list[str]:
 
 
 def library_of(kind: type) -> str:
-    """The first part of the name of a class's module."""
+    """Return the first part of the name of a class's module."""
     return str(kind.__module__).partition(".")[0]
 
 
 def slots_beside(kinds: Iterable[type], library: str) -> list[str]:
-    """The slots that classes add which are not of a library."""
+    """Return the slots that classes add which are not of a library."""
     return [name for kind in kinds if library_of(kind) != library for name in slots_of(kind)]
 
 
 def slots_held(value: Any, names: Iterable[str]) -> dict[str, Any]:
-    """What is in an object's slots; one that nothing was put into is left out."""
+    """Return what is in an object's slots; one that nothing was put into is left out."""
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _beyond(
     value: Any, state: Any, cached: frozenset[str], slots: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What an object holds and its reduction does not give."""
+    """Return what an object holds and its reduction does not give."""
     held = {} if state is not None else _without(attributes(value), cached) or {}
     return {**held, **slots_held(value, slots)}
 
 
 def _told_with(error: BaseException) -> tuple[Any, ...] | None:
-    """What an exception is shown with, and pickle leaves out: (cause, context, whether it is hidden)."""
+    """Return what an exception is shown with, and pickle leaves out: (cause, context, whether it is hidden)."""
     hidden = error.__suppress_context__
     told = error.__cause__, None if hidden else error.__context__, hidden
     return None if told == (None, None, False) else told
@@ -530,12 +530,12 @@ def _as_dict(pairs: list[Any]) -> Any:
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """An instance's `__dict__` as a plain dict; empty if it has none."""
+    """Return an instance's `__dict__` as a plain dict; empty if it has none."""
     return dict(getattr(value, "__dict__", None) or {})
 
 
 def own_attributes(value: Any) -> dict[str, Any]:
-    """The same, without what reading the object left there."""
+    """Return the same, without what reading the object left there."""
     held = attributes(value)
     return held and (_without(held, cached_names(type(value))) or {})
 
@@ -561,6 +561,6 @@ def constant(value: T) -> T:
 
 
 def is_constant(value: Any) -> bool:
-    """Whether a program said so of this very object."""
+    """Return whether a program said so of this very object."""
     found = _constants.get(id(value))
     return found is not None and found() is value

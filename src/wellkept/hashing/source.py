@@ -23,7 +23,7 @@ _SKIPPED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
 def normal_text(function: FunctionType) -> str | None:
-    """The normalised source of a function; None where none is found that is surely its own."""
+    """Return the normalised source of a function; None where none is found that is surely its own."""
     found = definition(function.__code__, function.__globals__)
     try:
         if isinstance(found, list):
@@ -36,7 +36,7 @@ def normal_text(function: FunctionType) -> str | None:
 def definition(
     code: CodeType, space: Space | None = None
 ) -> ast.FunctionDef | ast.AsyncFunctionDef | list[ast.Lambda] | None:
-    """The tree of the definition that code was compiled from; None where none is surely its own.
+    """Return the tree of the definition that code was compiled from; None where none is surely its own.
 
     A lambda that can't be told from others in its line is all of them.
 
@@ -58,7 +58,7 @@ def definition(
 
 
 def lines_of(code: CodeType, space: Space | None = None) -> list[str]:
-    """The file's lines, if the code object was made from them and not from an earlier version.
+    """Return the file's lines, if the code object was made from them and not from an earlier version.
 
     Args:
         space: the globals of the module that it is from.
@@ -68,7 +68,7 @@ def lines_of(code: CodeType, space: Space | None = None) -> list[str]:
 
 
 def _placed(code: CodeType, space: Space | None) -> tuple[list[str], int]:
-    """The file's lines and the first of a definition, counted from 1; 0: it is surely in none."""
+    """Return the file's lines and the first of a definition, counted from 1; 0: it is surely in none."""
     name = code.co_filename
     own = space is not None and space.get("__file__") == name
     found = lines(name, space if own else None)
@@ -87,7 +87,7 @@ def _placed(code: CodeType, space: Space | None) -> tuple[list[str], int]:
 # The functions of a project are met one module after another, again and again.
 @lru_cache(maxsize=64)
 def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
-    """All code in a text by its name and first line."""
+    """Return all code in a text by its name and first line."""
     waiting = [compile(text, name, "exec", dont_inherit=True)]
     found: dict[tuple[str, int], list[CodeType]] = {}
     while waiting:
@@ -99,7 +99,7 @@ def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
 
 @lru_cache(maxsize=2)
 def _lambdas_of(text: str) -> dict[int, list[ast.Lambda]]:
-    """All lambdas of a file by their lines, only to be read: they are mostly asked for together."""
+    """Return all lambdas of a file by their lines, only to be read: they are mostly asked for together."""
     found: dict[int, list[ast.Lambda]] = {}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Lambda):
@@ -108,7 +108,7 @@ def _lambdas_of(text: str) -> dict[int, list[ast.Lambda]]:
 
 
 def _matching(code: CodeType, lines: list[str]) -> int:
-    """The line where compiling the lines gives this code (the file may have been edited since), or 0.
+    """Return the line where compiling the lines gives this code (the file may have been edited since), or 0.
 
     IPython's `%autoreload` compiles a function by itself, and so has it begin in the first line.
     """
@@ -131,7 +131,7 @@ def _matching(code: CodeType, lines: list[str]) -> int:
 
 
 def _bare(code: CodeType) -> CodeType:
-    """A code object without its place."""
+    """Return a code object without its place."""
     consts = tuple(_bare(item) if isinstance(item, CodeType) else item for item in code.co_consts)
     return code.replace(
         co_firstlineno=1, co_linetable=b"", co_qualname=code.co_name, co_consts=consts
@@ -148,7 +148,7 @@ def _definition_text(function: FunctionType, node: Any) -> str:
 
 
 def statement(lines: list[str], first: int, header: re.Pattern[str] | None = _HEADER) -> ast.stmt:
-    """The statement that begins in a line: up to a line that is indented no further, and parses.
+    """Return the statement that begins in a line: up to a line that is indented no further, and parses.
 
     What parses is whole: a line in a text or between brackets leaves either open.
     (`inspect.getblock` says the same, but compiles a tokenizer first: 6 ms in each process.)
@@ -210,7 +210,7 @@ def _width(node: Any) -> tuple[int, int]:
 
 
 def is_ours(node: ast.expr, space: dict[str, Any]) -> bool:
-    """Whether a decorator is wellkept's own, which caches the function and does not change it."""
+    """Return whether a decorator is wellkept's own, which caches the function and does not change it."""
     target = node.func if isinstance(node, ast.Call) else node
     names: list[str] = []
     while isinstance(target, ast.Attribute):
@@ -391,7 +391,7 @@ def body_of(node: Any) -> tuple[list[str], list[Any]]:
 
 
 def merged(values: list[Any]) -> list[Any]:
-    """The parts of an f-string with neighbouring texts as one and empty ones left out."""
+    """Return the parts of an f-string with neighbouring texts as one and empty ones left out."""
     merged: list[Any] = []
     for value in values:
         if isinstance(value, ast.Constant) and isinstance(value.value, str):

@@ -304,7 +304,7 @@ def _image(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _undefined_function(value: Any, known: Known | None) -> tuple[Any, ...]:
-    """A function of sympy without a definition, which is a class; or where it is applied."""
+    """Return the content of a function of sympy without a definition: a class, or where it is applied."""
     if isinstance(value, type):
         return "k2:sympy function", value.__name__, dict(getattr(value, "_kwargs", {}))
     return "k2:sympy applied", type(value), value.args

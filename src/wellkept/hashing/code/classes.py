@@ -30,7 +30,7 @@ STATELESS = frozenset(
 
 
 def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
-    """A value by its digest; None: it has none.
+    """Return a value by its digest; None: it has none.
 
     Args:
         ordered: whether the order of dicts in it counts.
@@ -44,7 +44,7 @@ def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
 
 
 def is_code(value: Any) -> bool:
-    """Whether something is a function, a class, or a wrapper of one."""
+    """Return whether something is a function, a class, or a wrapper of one."""
     kind = type(value)
     # By its type alone: a proxy may say that it is of another, or raise.
     if kind is FunctionType or issubclass(kind, type) or hasattr(kind, "__followed__"):
@@ -53,12 +53,12 @@ def is_code(value: Any) -> bool:
 
 
 def is_mock(kind: type[Any]) -> bool:
-    """Whether objects of a class stand in for others in tests."""
+    """Return whether objects of a class stand in for others in tests."""
     return any(base.__module__ in ("unittest.mock", "mock.mock") for base in kind.__mro__)
 
 
 def code_in(value: Any, project: Project, most: int = _MOST) -> list[Any] | None:
-    """The functions, classes, modules and namespaces of modules of a project that an object refers to,
+    """Return the functions, classes, modules and namespaces of modules of a project that an object refers to,
     in whatever way.
 
     Returns None if it refers to more objects than can be looked at.
@@ -113,7 +113,7 @@ def _referred(value: Any) -> list[Any]:
 
 
 def slots_of(kind: type[Any]) -> list[str]:
-    """The names of the slots of a class and of its bases."""
+    """Return the names of the slots of a class and of its bases."""
     return [
         name
         for base in reversed(kind.__mro__)
@@ -123,7 +123,7 @@ def slots_of(kind: type[Any]) -> list[str]:
 
 
 def sorting(value: Any) -> tuple[str, str]:
-    """What a set, or what `code_in` found, is put in order by."""
+    """Return what a set, or what `code_in` found, is put in order by."""
     if type(value) is ModuleType:
         return "", value.__name__
     # A dict here is the namespace of a module, since no set holds one.
@@ -184,7 +184,7 @@ _OWN = frozenset(
 
 
 def hint_level(module: object) -> int:
-    """Whether a library may read annotations and docstrings of what it is given: 0, or 2."""
+    """Return whether a library may read annotations and docstrings of what it is given: 0, or 2."""
     # the classes of functions that Cython made have a descriptor there
     top = module.partition(".")[0] if isinstance(module, str) else ""
     return 0 if top in sys.stdlib_module_names or top in _BLIND or not top else 2
@@ -209,7 +209,7 @@ class ClassParts:
         self._inside: set[str] = set()
 
     def inside(self, label: str) -> bool:
-        """Whether it is a function of the body under its own name, which the text has."""
+        """Return whether it is a function of the body under its own name, which the text has."""
         return label in self._inside
 
 
@@ -260,7 +260,7 @@ def class_parts(kind: type[Any], nodes: list[ast.ClassDef], project: Project) ->
 
 
 def set_on_member(member: Any) -> dict[str, Any]:
-    """What somebody has set on a member of an enum."""
+    """Return what somebody has set on a member of an enum."""
     held = getattr(member, "__dict__", None) or {}
     return {name: item for name, item in held.items() if name[:1] != "_" and name != "name"}
 
@@ -275,7 +275,7 @@ def _hints(kind: type[Any], project: Project) -> int:
 
 
 def _made(kind: type[Any]) -> list[tuple[str, Any]]:
-    """What a class that no class statement made was made of."""
+    """Return what a class that no class statement made was made of."""
     own = vars(kind)
     found: list[tuple[str, Any]] = []
     for name in ("__slots__", "__total__", "__required_keys__", "__optional_keys__", "_fields"):
@@ -311,7 +311,7 @@ def _is_generated(kind: type[Any]) -> bool:
 
 
 def _bound(nodes: list[ast.ClassDef]) -> set[str]:
-    """The names that the body of a class assigns."""
+    """Return the names that the body of a class assigns."""
     return {
         item.id
         for node in nodes
@@ -323,7 +323,7 @@ def _bound(nodes: list[ast.ClassDef]) -> set[str]:
 
 
 def _innermost(value: Any) -> list[FunctionType]:
-    """The functions that an attribute is, or a property, static or class method has."""
+    """Return the functions that an attribute is, or a property, static or class method has."""
     if isinstance(value, FunctionType):
         return [value]
     if isinstance(value, (staticmethod, classmethod)):
@@ -334,7 +334,7 @@ def _innermost(value: Any) -> list[FunctionType]:
 
 
 def _written(function: FunctionType, kind: type[Any], name: str) -> bool:
-    """Whether a function stands in the body of a class under this name."""
+    """Return whether a function stands in the body of a class under this name."""
     own = function.__code__.co_qualname
     prefix = f"{kind.__qualname__}."
     return own == prefix + name or (
@@ -343,7 +343,7 @@ def _written(function: FunctionType, kind: type[Any], name: str) -> bool:
 
 
 def _generated(function: FunctionType) -> bool:
-    """Whether `dataclasses`, `attrs` or `collections` made a method."""
+    """Return whether `dataclasses`, `attrs` or `collections` made a method."""
     # `__repr__` is wrapped, since 3.13.
     function = getattr(function, "__wrapped__", function)
     file = function.__code__.co_filename
@@ -355,7 +355,7 @@ def _generated(function: FunctionType) -> bool:
 
 
 def _is_library(value: Any, project: Project) -> bool:
-    """Whether a value is an object of a library, other than plain data and wrappers."""
+    """Return whether a value is an object of a library, other than plain data and wrappers."""
     kind = type(value)
     if kind in SCALARS or kind in (list, dict, set, tuple, frozenset) or isinstance(value, type):
         return False

@@ -127,7 +127,7 @@ _EMPTY = frozenset((
 
 
 def is_literal(node: ast.expr) -> bool:
-    """Whether what an expression gives can be told from its text."""
+    """Return whether what an expression gives can be told from its text."""
     if isinstance(node, ast.Call):
         target = node.func
         name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
@@ -195,7 +195,7 @@ def _resolved(writer: Writer, root: Scope | None, first: str) -> Normal:
 
 
 def _is_made(use: Use) -> bool:
-    """Whether what is changed is the object that a constructor makes."""
+    """Return whether what is changed is the object that a constructor makes."""
     where = use.scope.find(use.name)
     return use.early or (where is not None and where.made == use.name)
 
@@ -354,7 +354,7 @@ def _constant(item: Any) -> Any:
 
 
 def compiled(code: CodeType) -> Normal:
-    """What stands for a definition that has no source: its byte code, and what that refers to."""
+    """Return what stands for a definition that has no source: its byte code, and what that refers to."""
     from wellkept.hashing.digests import digest_bytes
 
     walk = _Walk()
@@ -381,7 +381,7 @@ _texts: dict[int, tuple[weakref.ref[CodeType], Normal]] = {}
 
 
 def function_text(function: FunctionType) -> Normal:
-    """The normalised definition of a function, worked out once a code object.
+    """Return the normalised definition of a function, worked out once a code object.
 
     Where there is no source, the byte code stands for it, and the names that it reads.
     """
@@ -452,7 +452,7 @@ def functions_of(kind: type[Any]) -> Iterator[FunctionType]:
 
 
 def class_space(kind: type[Any]) -> dict[str, Any]:
-    """The globals of the module that defines a class."""
+    """Return the globals of the module that defines a class."""
     module = sys.modules.get(kind.__module__)
     found: Any = module
     for name in kind.__qualname__.split("."):
@@ -466,7 +466,7 @@ def class_space(kind: type[Any]) -> dict[str, Any]:
 
 
 def class_text(kind: type[Any], nodes: list[ast.ClassDef]) -> tuple[Normal, ...]:
-    """The normalised definition of a class; several, where its source has several of its name, and
+    """Return the normalised definition of a class; several, where its source has several of its name, and
     none where there is no source that is surely its own.
     """
     space = class_space(kind)
@@ -474,7 +474,7 @@ def class_text(kind: type[Any], nodes: list[ast.ClassDef]) -> tuple[Normal, ...]
 
 
 def class_nodes(kind: type[Any]) -> list[ast.ClassDef]:
-    """The same, as trees."""
+    """Return the same, as trees."""
     file = module_file(kind.__module__)
     module = sys.modules.get(kind.__module__)
     space: Space = vars(module) if module is not None else {}
@@ -505,7 +505,7 @@ def class_nodes(kind: type[Any]) -> list[ast.ClassDef]:
 
 
 def _classes(text: str, qualname: str) -> list[ast.ClassDef]:
-    """The definitions of a class in a module's text."""
+    """Return the definitions of a class in a module's text."""
     names = qualname.replace(".<locals>", "").split(".")
     found: list[ast.AST] = _outermost(text).get(names[0], [])
     for name in names[1:]:
@@ -515,7 +515,7 @@ def _classes(text: str, qualname: str) -> list[ast.ClassDef]:
 
 @lru_cache(maxsize=8)
 def _outermost(text: str) -> dict[str, list[ast.AST]]:
-    """The definitions of a module by their names, but for those within definitions."""
+    """Return the definitions of a module by their names, but for those within definitions."""
     found: dict[str, list[ast.AST]] = {}
     for item in _within(ast.parse(text)):
         found.setdefault(item.name, []).append(item)

@@ -50,11 +50,11 @@ class Covered:
         self._files: set[str] = set()
 
     def with_more(self, other: Covered) -> Covered:
-        """The code of both."""
+        """Return the code of both."""
         return Covered([*self._values, *other._values], [*self._modules, *other._modules])
 
     def holds(self, code: CodeType) -> bool:
-        """Whether a code object is covered."""
+        """Return whether a code object is covered."""
         codes = self._codes
         if codes is None:
             codes = self._read()
@@ -130,7 +130,7 @@ class Deep:
 
 
 def digested(node: list[Any]) -> bytes:
-    """The digest of a node, which may have cycles."""
+    """Return the digest of a node, which may have cycles."""
     try:
         return reference_digest(node)
     except Cyclic:
@@ -179,7 +179,7 @@ def _deep(
 
 
 def module_with(code: CodeType) -> str | None:
-    """What names the module that a code object is from, also in another process.
+    """Return what names the module that a code object is from, also in another process.
 
     A function of a prompt or a notebook has no module that could be read: it is named itself.
 
@@ -198,7 +198,7 @@ def module_with(code: CodeType) -> str | None:
 
 
 def widened(found: Deep, function: Any, modules: Iterable[str]) -> Deep:
-    """An identity with all of some modules, and what they import of the project.
+    """Return an identity with all of some modules, and what they import of the project.
 
     Args:
         found: the identity without them.
@@ -237,7 +237,7 @@ def widened(found: Deep, function: Any, modules: Iterable[str]) -> Deep:
 
 
 def _here(name: str) -> str:
-    """The name under which a module is loaded here."""
+    """Return the name under which a module is loaded here."""
     if name not in sys.modules:
         for run in RUN:
             file = getattr(sys.modules.get(run), "__file__", None)
@@ -291,7 +291,7 @@ class Shown(NamedTuple):
 
 
 def shown(found: Deep) -> dict[str, Shown]:
-    """The functions, classes, constants and modules that were reached, by `module:qualname`."""
+    """Return the functions, classes, constants and modules that were reached, by `module:qualname`."""
     code = {id(part.node): name for name, part in found.parts.items() if part.kind in _CODE}
     return {
         name: Shown(_digest(part, name, found, code), _cut(_said(name, part, found)))
@@ -301,7 +301,7 @@ def shown(found: Deep) -> dict[str, Shown]:
 
 
 def _said(name: str, part: Part, found: Deep) -> str | None:
-    """The text of a part; before that of a module, why all of it counts."""
+    """Return the text of a part; before that of a module, why all of it counts."""
     text = _text(name, part)
     if part.kind != "module" or name not in found.widened:
         return text
@@ -316,7 +316,7 @@ _CODE = frozenset({"function", "class", "module"})
 
 
 def of_function(function: Any, identity: str) -> Shown:
-    """A function alone, whose own code has an identity (in hex)."""
+    """Return how a function alone is shown, whose own code has an identity (in hex)."""
     text = None
     if type(function) is FunctionType:
         # What can't be shown is not worth an error.

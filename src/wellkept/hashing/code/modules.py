@@ -35,7 +35,7 @@ _OURS = __name__.partition(".")[0]
 
 
 def _uses_us(space: dict[str, Any]) -> bool:
-    """Whether a module has wellkept, or something of it, among its globals."""
+    """Return whether a module has wellkept, or something of it, among its globals."""
     for value in space.values():
         of = value.__name__ if type(value) is ModuleType else getattr(value, "__module__", None)
         if isinstance(of, str) and of.partition(".")[0] == _OURS:
@@ -67,7 +67,7 @@ class Project:
             self.top = ""
 
     def owns(self, module: object, file: str | None) -> bool:
-        """Whether code of this module, in this file, belongs to the project.
+        """Return whether code of this module, in this file, belongs to the project.
 
         Args:
             file: where the code was compiled from, or the module's file; None: it has none.
@@ -89,7 +89,7 @@ class Project:
         return (top == self.top and bool(top)) or not installed(file)
 
     def owns_function(self, function: FunctionType) -> bool:
-        """Whether a function belongs to it, wherever its module says that it is from: a wrapper takes
+        """Return whether a function belongs to it, wherever its module says that it is from: a wrapper takes
         over the name of the module of what it wraps.
         """
         module, file = function.__globals__.get("__name__"), function.__code__.co_filename
@@ -104,17 +104,17 @@ class Project:
         return self.owns(module, file)
 
     def owns_module(self, module: ModuleType) -> bool:
-        """Whether a module belongs to it."""
+        """Return whether a module belongs to it."""
         return self.owns(module.__name__, getattr(module, "__file__", None))
 
     def owns_space(self, space: dict[Any, Any]) -> bool:
-        """Whether a dict is the namespace of one of its modules, and so no data."""
+        """Return whether a dict is the namespace of one of its modules, and so no data."""
         name = space.get("__name__") if "__spec__" in space else None
         module = sys.modules.get(name) if isinstance(name, str) else None
         return type(module) is ModuleType and vars(module) is space and self.owns_module(module)
 
     def owns_class(self, kind: type[Any]) -> bool:
-        """Whether a class was defined in the project."""
+        """Return whether a class was defined in the project."""
         module = getattr(kind, "__module__", None)
         file = class_file(kind) if module in RUN else module_file(module)
         return self.owns(module, file) or _is_made(kind, module)
@@ -124,7 +124,7 @@ _MAKERS = frozenset({"attr", "attrs", "pydantic", *sys.stdlib_module_names})
 
 
 def _is_made(kind: type[Any], module: object) -> bool:
-    """Whether a class that says that it is a library's was made by one of its functions."""
+    """Return whether a class that says that it is a library's was made by one of its functions."""
     if not kind.__flags__ & (1 << 9) or not isinstance(module, str):
         return False
     # A class without any of these is an extension module's.
@@ -166,7 +166,7 @@ class Source(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def read_source(file: str, stamp: Any, plain: bool = False) -> Source | None:
-    """A module's source; None: it can't be read.
+    """Return a module's source; None: it can't be read.
 
     Args:
         stamp: what changes with the file.
@@ -180,7 +180,7 @@ def read_source(file: str, stamp: Any, plain: bool = False) -> Source | None:
 
 
 def of_text(text: bytes | str) -> Source:
-    """The same of a text.
+    """Return the same of a text.
 
     Raises:
         SyntaxError, ValueError, RecursionError: it can't be parsed.
@@ -270,7 +270,7 @@ def _sets_attribute(node: ast.AST) -> bool:
 
 
 def _acts(node: ast.stmt) -> bool:
-    """Whether a statement may do more than bind a name of its module."""
+    """Return whether a statement may do more than bind a name of its module."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return bool(node.decorator_list)
     return isinstance(node, ast.ClassDef) or any(
@@ -337,7 +337,7 @@ class Imports:
         self.tells: set[str] = set()
 
     def of(self, imports: Iterable[Import], space: Space) -> list[list[Any]]:
-        """The nodes of the modules that some code imports.
+        """Return the nodes of the modules that some code imports.
 
         Args:
             imports: level, module and name of each.
@@ -349,14 +349,14 @@ class Imports:
         return found
 
     def whole(self, name: str) -> list[Any] | None:
-        """The node of a module; None: it has no source."""
+        """Return the node of a module; None: it has no source."""
         waiting: _Waiting = []
         found = self._node(name, waiting)
         self._settle(waiting)
         return self.nodes[name] if found else None
 
     def package(self, space: Space) -> list[Any]:
-        """All modules of the package that a module lies in, or of the directory of a script."""
+        """Return all modules of the package that a module lies in, or of the directory of a script."""
         name, file = str(space.get("__name__")), space.get("__file__")
         if not isinstance(file, str):
             return ["package"]
@@ -408,7 +408,7 @@ class Imports:
         return [self.nodes[name] for name in sorted(names)]
 
     def _resolved(self, item: Import, package: str, waiting: _Waiting) -> list[str]:
-        """The module that is imported, and the packages that are loaded on the way."""
+        """Return the module that is imported, and the packages that are loaded on the way."""
         for full in _candidates(*item, package):
             if not self._node(full, waiting):
                 continue
@@ -445,7 +445,7 @@ class Imports:
         return found
 
     def _node(self, full: str, waiting: _Waiting, file: str | None = None) -> bool:
-        """Whether a module is one of the project's, with source; its node is then in `nodes`."""
+        """Return whether a module is one of the project's, with source; its node is then in `nodes`."""
         if full in self.nodes:
             return True
         file = file or file_of(full)
@@ -466,7 +466,7 @@ class Imports:
 
 
 def source_in(space: Space) -> Source | None:
-    """The source of a module that is loaded, if it is surely what was loaded."""
+    """Return the source of a module that is loaded, if it is surely what was loaded."""
     file = space.get("__file__")
     if not isinstance(file, str) or not file.endswith(".py") or not is_current(space):
         return None
@@ -475,7 +475,7 @@ def source_in(space: Space) -> Source | None:
 
 
 def _source(name: str, file: str, plain: bool = False) -> Source | None:
-    """What stands for a module: its source, or its byte code.
+    """Return what stands for a module: its source, or its byte code.
 
     Args:
         plain: its text as it is, as too many are normalised already.
@@ -522,7 +522,7 @@ def _candidates(level: int, module: str, name: str, package: str) -> list[str]:
 
 
 def file_of(name: str) -> str | None:
-    """The file of a module, which need not be loaded; nothing is imported to find it.
+    """Return the file of a module, which need not be loaded; nothing is imported to find it.
 
     It is the source, or what was compiled from it where that is all there is; it may lie in an archive.
     """
@@ -540,7 +540,7 @@ def _found(name: str) -> str | None:
 
 
 def _spec_of(name: str) -> Any:
-    """The spec of a module that is not loaded; None: it is found nowhere."""
+    """Return the spec of a module that is not loaded; None: it is found nowhere."""
     path: Any = None
     spec: Any = None
     parts = name.split(".")

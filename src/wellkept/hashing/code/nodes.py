@@ -120,7 +120,7 @@ class Graph:
         return self._imports.nodes
 
     def guards(self) -> Guards:
-        """What has to stay as it is for the identity to hold."""
+        """Return what has to stay as it is for the identity to hold."""
         return Guards(
             self._reads.values(),
             self._looked.values(),
@@ -146,7 +146,7 @@ class Graph:
         return bool(ignored) and (name in ignored or f"{space.get('__name__')}.{name}" in ignored)
 
     def node(self, value: Any, owner: type[Any] | None = None) -> list[Any]:
-        """The node of a value; it is filled later."""
+        """Return the node of a value; it is filled later."""
         key = id(value) if owner is None else (id(value), id(owner))
         found = self._nodes.get(key)
         if found is None:
@@ -164,7 +164,7 @@ class Graph:
         self.parts.setdefault(name, Part(kind, node, value))
 
     def ordinal(self, key: Any) -> int:
-        """A number that tells an object from others of equal content, in this walk."""
+        """Return a number that tells an object from others of equal content, in this walk."""
         return self._ordinals.setdefault(
             key if type(key) is tuple else id(key), len(self._ordinals)
         )
@@ -212,7 +212,7 @@ class Graph:
                 return
 
     def namespace(self, space: Space) -> list[Any]:
-        """A namespace that an object holds: its module's text counts, and the code that is bound there
+        """Return the node of a namespace that an object holds: its module's text counts, and code bound there
         otherwise than the text says.
 
         It is no data: of a large module, all would be followed that no one asks for.
@@ -232,14 +232,14 @@ class Graph:
         return found
 
     def _bound(self, value: Any) -> list[Any]:
-        """Code of the project by its name, with the text of its module; else followed."""
+        """Return code of the project by its name, with the text of its module; else followed."""
         name = getattr(value, "__qualname__", "")
         own = vars(sys.modules.get(value.__module__, builtins))
         text = self._imports.whole(value.__module__) if own.get(name) is value else None
         return self.node(value) if text is None else ["named", name, text]
 
     def is_decorated(self, function: FunctionType) -> bool:
-        """Whether what wraps a function is part of its definition."""
+        """Return whether what wraps a function is part of its definition."""
         return self.project.owns_function(function) and bool(function_text(function).decorators)
 
     def _virtual(self, kind: type[Any], all_: bool) -> list[Any]:
@@ -259,7 +259,7 @@ class Graph:
         return [["virtual", *map(self.node, kinds)]] if kinds else []
 
     def attribute(self, holder: Any, name: str, value: Any) -> list[Any]:
-        """The node of an attribute: what it holds, or state if code that is reached sets it."""
+        """Return the node of an attribute: what it holds, or state if code that is reached sets it."""
         self._asked.add(name)
         if name not in self.learned.set_on or is_code(value):
             if isinstance(holder, type) and id(holder) not in self._nodes:
@@ -384,13 +384,13 @@ class Graph:
         self._reads.setdefault(id(space), (space, {}))[1].setdefault(name, value)
 
     def look(self, look: Callable[[Any], Any], at: Any) -> Any:
-        """What is found somewhere else than in a namespace, such as a cell; or `MISSING`."""
+        """Return what is found somewhere else than in a namespace, such as a cell; or `MISSING`."""
         found = look(at)
         self._looked[id(at)] = look, at, found
         return found
 
     def current(self, variable: Any) -> list[Any]:
-        """What a context variable is for the caller, in a list that is empty if it is nothing."""
+        """Return what a context variable is for the caller, in a list that is empty if it is nothing."""
         found = self.look(variable_of, variable)
         return [] if found is MISSING else [found]
 
@@ -400,7 +400,7 @@ class Graph:
             self._read(space, "__spec__", space["__spec__"])
 
     def _refer(self, chain: Chain, space: Space, cells: dict[str, Any]) -> tuple[Any, str]:
-        """What a name with attributes stands for, a node and what is asked of it; and its full name."""
+        """Return what a name with attributes stands for, a node and what is asked of it; and its full name."""
         state = self.learned.state
         self._at = space
         if chain[0] in cells:
@@ -450,7 +450,7 @@ class Graph:
         return ([node, *rest] if rest else node), full
 
     def _put_into(self, module: ModuleType, names: Chain) -> list[Any]:
-        """What somebody, such as the project or a test, has put into a library in place of its own.
+        """Return what somebody, such as the project or a test, has put into a library in place of its own.
 
         What is met there first in a process is taken for the library's, unless it is the project's.
         """
@@ -532,7 +532,7 @@ def interactive(space: Space) -> bool:
 
 
 def _uses(space: Space, where: Space) -> bool:
-    """Whether a module has another, or something of it, among its globals."""
+    """Return whether a module has another, or something of it, among its globals."""
     name = where.get("__name__")
     return any(
         (type(value) is ModuleType and vars(value) is where)

@@ -59,7 +59,7 @@ class Scope:
         return scope
 
     def find(self, name: str) -> Scope | None:
-        """The scope whose variable a name is when it is read here; None: it is global, or free."""
+        """Return the scope whose variable a name is when it is read here; None: it is global, or free."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.shared:
@@ -70,7 +70,7 @@ class Scope:
         return None
 
     def mangled(self, name: str) -> str:
-        """A private name of a class as it is looked up."""
+        """Return a private name of a class as it is looked up."""
         if not self.owner or not name.startswith("__") or name.endswith("__"):
             return name
         owner = self.owner.lstrip("_")
@@ -396,7 +396,7 @@ class Writer(Text):
         self.out.append(")")
 
     def function(self, node: Any, scope: Scope, *, root: bool = False) -> Scope:
-        """A definition; its own name is bound where it stands, and counts there."""
+        """Write a definition; its own name is bound where it stands, and counts there."""
         others = [item for item in node.decorator_list if not self.ours(item)]
         member = scope.kind == CLASS and scope.parent is self.outside
         reads = not (root or member or all(map(_is_blind, others)))
@@ -531,7 +531,7 @@ def _is_chain(node: Any) -> bool:
 
 
 def _base(node: Any) -> Any:
-    """What attributes and items are asked of: the `a` of `a.b[0].c`."""
+    """Return what attributes and items are asked of: the `a` of `a.b[0].c`."""
     while type(node) in (ast.Subscript, ast.Attribute):
         node = node.value
     return node
@@ -542,7 +542,7 @@ def _parameter(node: ast.arg) -> str:
 
 
 def _decorator(node: ast.expr) -> Chain:
-    """The name of a decorator; empty: it is no name."""
+    """Return the name of a decorator; empty: it is no name."""
     target: Any = node.func if isinstance(node, ast.Call) else node
     names: list[str] = []
     while type(target) is ast.Attribute:

@@ -100,7 +100,7 @@ class Reach(Graph):
         return again
 
     def _set_by_methods(self, running: set[int]) -> set[str]:
-        """The attributes that methods set whose names are asked for by code that runs."""
+        """Return the attributes that methods set whose names are asked for by code that runs."""
         found: set[str] = set()
         waiting: list[FunctionType] = []
         for at in running & self._bodies.keys():
@@ -150,8 +150,8 @@ class Reach(Graph):
             self._extra += [["held", self.node(code)] for code in found]
 
     def _borrowed(self) -> bool:
-        """What the project or a test has put into classes of libraries, under names that code asks
-        for; whether there was more of it than before.
+        """Follow what the project or a test has put into classes of libraries, under names that code asks
+        for; return whether there was more of it than before.
         """
         names: set[str] = set()
         kinds: dict[int, type[Any]] = {}
@@ -188,7 +188,7 @@ class Reach(Graph):
         return len(self._extra) > before
 
     def _is_ours(self, value: Any) -> bool:
-        """Whether an attribute of a class is the project's, or holds something that is."""
+        """Return whether an attribute of a class is the project's, or holds something that is."""
         kind = type(value)
         if kind in (staticmethod, classmethod):
             value = value.__func__
@@ -257,7 +257,7 @@ class Reach(Graph):
             node += ["kept", self.node(function, owner)]
 
     def _modules(self) -> list[list[Any]]:
-        """The nodes of the modules that count as a whole."""
+        """Return the nodes of the modules that count as a whole."""
         found = []
         done: set[int] = set()
         while len(done) < len(self._wide):
@@ -406,7 +406,7 @@ class Reach(Graph):
             node.append(self._imports.package(space))
 
     def _reading(self, text: Normal, space: Space, cells: dict[str, Any]) -> bool:
-        """Whether a decorator may read annotations and docstrings: one of another library."""
+        """Return whether a decorator may read annotations and docstrings: one of another library."""
         for chain in text.decorators:
             if not chain:
                 return True
@@ -491,7 +491,7 @@ class Reach(Graph):
     def _asks(
         self, node: list[Any], names: Iterable[str], kinds: list[type[Any]], owner: type[Any]
     ) -> bool:
-        """Whether all attributes are found that an object is asked for, or are its own."""
+        """Return whether all attributes are found that an object is asked for, or are its own."""
         catching = [
             kind for kind in kinds if {"__getattr__", "__getattribute__"} & vars(kind).keys()
         ]

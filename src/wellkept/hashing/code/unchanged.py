@@ -65,7 +65,7 @@ def same():
 
 
 def held_in(value: Any) -> tuple[Any, ...]:
-    """What a container holds; held, so that nothing else can come to lie where it lay."""
+    """Return what a container holds; held, so that nothing else can come to lie where it lay."""
     return (*value, *value.values()) if type(value) is dict else (*value,)
 
 
@@ -75,7 +75,7 @@ def _same_items(value: Any, held: tuple[Any, ...]) -> bool:
 
 
 def items_of(value: Any) -> tuple[Any, ...]:
-    """The items of an object of a container's subclass, whatever its class makes of them."""
+    """Return the items of an object of a container's subclass, whatever its class makes of them."""
     if isinstance(value, dict):
         return (*dict.keys(value), *dict.values(value))
     if isinstance(value, MappingProxyType):
@@ -137,7 +137,7 @@ _token = [get_cache_token()]
 
 
 def token_of(kind: type[Any]) -> Any:
-    """What tells, by its identity, whether classes were registered with abstract ones since."""
+    """Return what tells, by its identity, whether classes were registered with abstract ones since."""
     now, last = get_cache_token(), _token[0]
     if now != last:
         _token[0] = last = now
@@ -145,7 +145,7 @@ def token_of(kind: type[Any]) -> Any:
 
 
 def content_of(cell: Any) -> Any:
-    """What a cell of a closure holds, or `MISSING`."""
+    """Return what a cell of a closure holds, or `MISSING`."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -154,7 +154,7 @@ def content_of(cell: Any) -> Any:
 
 
 def variable_of(variable: Any) -> Any:
-    """What a context variable is in the context of the caller, or `MISSING`."""
+    """Return what a context variable is in the context of the caller, or `MISSING`."""
     try:
         return variable.get()
     except LookupError:
@@ -171,7 +171,7 @@ def digest_of(value: Any) -> bytes | None:
 
 
 def is_flat(value: Any, inside: list[Any]) -> bool:
-    """Whether `marshal` tells all that a container holds; the containers in it are added to a list."""
+    """Return whether `marshal` tells all that a container holds; the containers in it are added to a list."""
     kind = type(value)
     if kind in _FLAT:
         return True
@@ -188,7 +188,7 @@ def is_flat(value: Any, inside: list[Any]) -> bool:
 
 
 def is_readonly(array: Any) -> bool:
-    """Whether an array is one that nobody can write to, as far as numpy knows."""
+    """Return whether an array is one that nobody can write to, as far as numpy knows."""
     while True:
         if array.flags.writeable:
             return False
@@ -279,7 +279,7 @@ class Check:
         self.add("same_items({}, {})", container, held_in(container))
 
     def made(self) -> Callable[[], bool]:
-        """The function; what is gone, or can't be compared any more, is not the same."""
+        """Return the function; what is gone, or can't be compared any more, is not the same."""
         held, terms = self._held, [*self.terms, *self._late]
         if not terms:
             return steady
@@ -317,7 +317,7 @@ _LARGE = 256 * 1024
 
 
 def _inside(nodes: Iterable[list[Any]]) -> set[int]:
-    """The addresses of nodes, and of all that is below them, but of code."""
+    """Return the addresses of nodes, and of all that is below them, but of code."""
     waiting, seen = [*nodes], set[int]()
     while waiting:
         node = waiting.pop()

@@ -102,7 +102,7 @@ _MADE_FROM = {
 
 
 def object_node(graph: Graph, value: Any) -> list[Any]:
-    """The node of anything but functions, classes and modules."""
+    """Return the node of anything but functions, classes and modules."""
     kind = type(value)
     if kind in SCALARS:
         if kind is str:
@@ -139,7 +139,7 @@ def _cell(value: Any) -> list[Any]:
 
 
 def _held(value: Any) -> tuple[Any, ...] | None:
-    """What a wrapper of the standard library holds, after its tag."""
+    """Return what a wrapper of the standard library holds, after its tag."""
     from functools import cached_property, partial, partialmethod
 
     kind = type(value)
@@ -160,7 +160,7 @@ def _held(value: Any) -> tuple[Any, ...] | None:
 
 
 def _container(graph: Graph, value: Any) -> list[Any]:
-    """A container of Python's own; the order of a dict counts, as it is part of the program."""
+    """Return the node of a container; the order of a dict counts, as it is part of the program."""
     kind = type(value)
     if kind is dict and graph.project.owns_space(value):
         return ["namespace", *graph.namespace(value)]
@@ -179,7 +179,7 @@ def _container(graph: Graph, value: Any) -> list[Any]:
 
 
 def _plain(graph: Graph, value: Any) -> list[Any] | None:
-    """A list, tuple or dict of scalars, by one digest."""
+    """Return the node of a list, tuple or dict of scalars: one digest; None if it holds others."""
     if type(value) is dict:
         inner: Any = [*value, *value.values()]
     else:
@@ -194,7 +194,7 @@ def _plain(graph: Graph, value: Any) -> list[Any] | None:
 
 
 def _as_a_whole(graph: Graph, value: Any) -> list[Any] | None:
-    """A large container without code, by one digest in which the order of dicts counts."""
+    """Return the node of a large container without code: a digest in which the order of dicts counts."""
     waiting, flat = [value], True
     while waiting and flat:
         item = waiting.pop()
@@ -221,7 +221,7 @@ def _items(graph: Graph, value: Any) -> list[Any]:
 
 
 def _unordered(graph: Graph, value: Any) -> list[Any]:
-    """The items of a set: in the order of their digests or, of code, of their names."""
+    """Return the items of a set: in the order of their digests or, of code, of their names."""
     plain = [item for item in value if type(item) in SCALARS]
     others = [item for item in value if type(item) not in SCALARS]
     found = digested(frozenset(plain)) or []
@@ -232,7 +232,7 @@ def _unordered(graph: Graph, value: Any) -> list[Any]:
 
 
 def _of_object(graph: Graph, value: Any) -> list[Any]:
-    """What an object of a project's class holds."""
+    """Return the nodes of what an object of a project's class holds."""
     from enum import Enum
 
     kind: Any = type(value)  # mypy takes the reductions of all classes for object's
@@ -253,7 +253,7 @@ _SHOWN |= {complex, str, bytes, BaseException}
 
 
 def _beside(graph: Graph, value: Any, held: Iterable[Any] = ()) -> list[Any]:
-    """What a base class of a library may keep where no attribute shows it."""
+    """Return what a base class of a library may keep where no attribute shows it."""
     if not _hides(type(value)):
         return []
     spaces = any(type(item) is dict for item in held)
@@ -263,7 +263,7 @@ def _beside(graph: Graph, value: Any, held: Iterable[Any] = ()) -> list[Any]:
 
 
 def _hides(kind: type[Any]) -> bool:
-    """Whether objects have more room than their attributes and items take."""
+    """Return whether objects have more room than their attributes and items take."""
     for base in kind.__mro__:
         below: Any = base.__base__
         if base in _SHOWN or below is None or issubclass(base, BaseException):
@@ -278,7 +278,7 @@ def _hides(kind: type[Any]) -> bool:
 
 
 def _contents(graph: Graph, value: Any) -> list[Any] | None:
-    """Items and attributes of an object; None: it may hold what neither of them shows."""
+    """Return items and attributes of an object; None: it may hold what neither of them shows."""
     from functools import cached_property
 
     kind = type(value)
@@ -324,7 +324,7 @@ def _contents(graph: Graph, value: Any) -> list[Any] | None:
 
 
 def _of_library(graph: Graph, value: Any) -> list[Any]:
-    """An object of a library's class."""
+    """Return the node of an object of a library's class."""
     kind = type(value)
     name = library_name(kind)
     if kind.__name__ == "ContextVar":
@@ -369,7 +369,7 @@ def _of_library(graph: Graph, value: Any) -> list[Any]:
 
 
 def _special(value: Any) -> list[Any] | None:
-    """What a type that is written with brackets, or a variable of types, is made of."""
+    """Return what a type that is written with brackets, or a variable of types, is made of."""
     if hasattr(value, "__supertype__"):
         return [value.__name__, value.__supertype__]
     if hasattr(value, "__bound__"):
@@ -386,7 +386,7 @@ def _special(value: Any) -> list[Any] | None:
 
 
 def _settings(graph: Graph, value: Any, wrapped: Any) -> list[Any]:
-    """What a wrapper was told besides the function that it wraps."""
+    """Return what a wrapper was told besides the function that it wraps."""
     told = getattr(value, "cache_parameters", None)
     if told is not None:
         return [graph.node(told())]
@@ -401,7 +401,7 @@ def _settings(graph: Graph, value: Any, wrapped: Any) -> list[Any]:
 
 
 def _stands(wrapped: FunctionType, value: Any) -> bool:
-    """Whether a wrapper is what its function's name stands for."""
+    """Return whether a wrapper is what its function's name stands for."""
     found: Any = wrapped.__globals__
     for name in wrapped.__qualname__.split("."):
         held = found if type(found) is dict else getattr(found, "__dict__", {})
@@ -427,7 +427,7 @@ def _reduced(value: Any) -> list[Any] | None:
 
 
 def _not_understood(graph: Graph, value: Any, held: list[Any] | None = None) -> list[Any]:
-    """All of the module where the value is bound counts, and the code that it refers to."""
+    """Let all of the module where the value is bound count, and return a node of the code in it."""
     if held is None:
         held = code_in(value, graph.project)
     graph.not_understood(value, held is None)
