@@ -14,7 +14,7 @@ from wellkept.errors import ConfigError, KeptError, NotKept, StoreError, Undiges
 from wellkept.hashing import Receiver, digest_bytes
 from wellkept.hashing.digests import default_digest
 from wellkept.memo.target import TROUBLES, Given
-from wellkept.query import Matches, building
+from wellkept.query import Matches, operators
 from wellkept.query.operators import TESTS
 from wellkept.records import Call, Digest
 from wellkept.runs.explain import (
@@ -43,7 +43,7 @@ def query(kept: Kept[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     """See `Kept.query`."""
     conditions = [Condition("function", (), Equal(kept.function_name))]
     for name, value in _named(kept, args, kwargs):
-        condition = _special(kept, name, value) or building.argument(
+        condition = _special(kept, name, value) or operators.argument(
             name, _in_order(kept, name, value)
         )
         if isinstance(condition.test, Span) and kept.options.arguments == "digests":

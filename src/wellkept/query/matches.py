@@ -24,7 +24,7 @@ from wellkept.conditions import (
     order_of,
 )
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
-from wellkept.query import building
+from wellkept.query import operators
 from wellkept.query.operators import is_value
 from wellkept.records import Call, Digest
 from wellkept.stores.base import Store, get_many
@@ -257,7 +257,7 @@ class Matches:
 
     def where(self, **filters: Any) -> Matches:
         """Those for which this holds, too; see `Cache.query`."""
-        return Matches(self.cache, self.query.narrowed(*building.conditions(filters)))
+        return Matches(self.cache, self.query.narrowed(*operators.conditions(filters)))
 
     def order_by(self, field: str, descending: bool | None = None) -> Matches:
         """In another order than that in which they were computed.
@@ -268,7 +268,7 @@ class Matches:
 
         Calls that have no such argument, or one that their record does not show, come first.
         """
-        return Matches(self.cache, self.query._replace(order=building.order(field, descending)))
+        return Matches(self.cache, self.query._replace(order=operators.order(field, descending)))
 
     def limit(self, count: int | None) -> Matches:
         """So many at the most, the first in order.
@@ -370,7 +370,7 @@ class Matches:
         Raises:
             ConfigError: it is a list or a mapping.
         """
-        by = building.group(field)
+        by = operators.group(field)
         every = self.query._replace(limit=None)
         found: dict[tuple[type, Any], Matches] = {}
         for call in Matches(self.cache, every).calls():

@@ -1,13 +1,29 @@
-"""What may stand in a query in place of a value: ranges, choices, patterns, shortened digests."""
+"""What may stand in a query, such as ranges, choices and patterns; and conditions of what a user says."""
 
 from __future__ import annotations
 
 import datetime
+import inspect
 import math
 import string
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wellkept.conditions import ANY, Begins, Choice, Equal, Has, Is, Like, Present, Span, Test
+from wellkept.conditions import (
+    ANY,
+    ORDERS,
+    Begins,
+    Choice,
+    Condition,
+    Equal,
+    Has,
+    Is,
+    Like,
+    Order,
+    Present,
+    Span,
+    Test,
+)
 from wellkept.errors import ConfigError
 from wellkept.hashing import digest_bytes
 from wellkept.records import Digest
@@ -148,3 +164,238 @@ def _end(value: Any) -> int | float | str | None:
     raise ConfigError(
         f"only numbers and texts are compared, not a {type(value).__qualname__}: {value!r:.80}"
     )
+
+
+FILTERS = (
+    "function",
+    "module",
+    "code",
+    "version",
+    "state",
+    "arguments",
+    "key",
+    "result",
+    "given",
+    "created",
+    "since",
+    "until",
+    "seconds",
+    "size",
+    "uses",
+    "used",
+    "expires",
+    "run",
+    "tags",
+    "metadata",
+)
+"""What calls are chosen by."""
+
+_NUMBERS = ("created", "seconds", "size", "uses", "used", "expires")
+_MAPPINGS = ("arguments", "metadata", "tags")
+_STATES = ("done", "failed", "items")
+
+
+def conditions(filters: Mapping[str, Any]) -> list[Condition]:
+    """The conditions of keyword arguments.
+
+    Raises:
+        ConfigError: one is not known, or not what it may be.
+        Undigestible: a value has no identity.
+    """
+    found: list[Condition] = []
+    _check_names(filters.get("function"), filters.get("arguments"))
+    for name, value in filters.items():
+        if name not in FILTERS:
+            raise ConfigError(
+                f"calls are not chosen by {name!r}; there are {', '.join(FILTERS)}. A call's own "
+                f"arguments are given as arguments={{{name!r}: …}}"
+            )
+        made = _conditions(name, value)
+        if not made or (name in _MAPPINGS and isinstance(value, Mapping) and not value):
+            raise ConfigError(
+                f"{name}={value!r:.80} names nothing, so it would choose every call: leave it out"
+            )
+        found += made
+    return found
+
+
+def _conditions(name: str, value: Any) -> list[Condition]:
+    if name in ("function", "module"):
+        return [Condition(name, (), _texts(name, getattr(value, "function_name", value), True))]
+    if name == "code":
+        return [Condition(name, (), _texts(name, value, True))]
+    if name == "version":
+        return [Condition("code", (), _each(value, lambda one: Equal(f"version:{_version(one)}")))]
+    if name == "state":
+        return [Condition(name, (), _each(value, _state))]
+    if name == "arguments":
+        _mapping(name, value)
+        return [argument(key, one) for key, one in value.items()]
+    if name == "key":
+        return [Condition(name, (), _each(value, named))]
+    if name == "result":
+        return [Condition(name, (), is_value(value, "result"))]
+    if name == "given":
+        return [Condition(name, (), is_value(value))]
+    if name == "since":
+        return [Condition("created", (), Span(moment(value)))]
+    if name == "until":
+        return [Condition("created", (), Span(None, moment(value)))]
+    if name in _NUMBERS:
+        return [Condition(name, (), _number(name, value))]
+    if name == "run":
+        return [Condition("metadata", ("run",), same(getattr(value, "id", value)))]
+    if name == "tags":
+        return _metadata(("tags",), value)
+    return _metadata((), value)
+
+
+def _check_names(function: Any, arguments: Any) -> None:
+    """Where it is said as a kept function whose calls are meant: it has to have such arguments."""
+    options = getattr(function, "options", None)
+    if options is None or not isinstance(arguments, Mapping) or options.key is not None:
+        return
+    parameters = inspect.signature(getattr(function, "_kept", function)).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return
+    for name in arguments:
+        bare = name.lstrip("*") if isinstance(name, str) else name
+        if bare not in parameters and not str(bare).startswith("@"):
+            raise ConfigError(
+                f"{function.__qualname__} has no argument {name!r}; it has "
+                f"{', '.join(parameters) or 'none'}"
+            )
+
+
+def argument(name: str, value: Any) -> Condition:
+    """The condition that an argument is a value.
+
+    Raises:
+        Undigestible: it has no identity.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"the name of an argument is text, not {name!r:.80}")
+    return Condition("argument", (name,), is_value(value, f'arguments["{name}"]'))
+
+
+def _metadata(path: tuple[str, ...], value: Any) -> list[Condition]:
+    if isinstance(value, Mapping) and (value or not path):
+        return [
+            one
+            for key, part in value.items()
+            for one in _metadata((*path, _text(key)) if path else path_of(_text(key)), part)
+        ]
+    if path == ("tags",) and not isinstance(value, TESTS) and value is not ANY:
+        listed = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
+        if listed:
+            return [Condition("metadata", path, Has(item)) for item in listed]
+    if not path:
+        listed = [value] if isinstance(value, str) else value
+        if not isinstance(listed, Iterable):
+            raise ConfigError(f"metadata= takes names, or a mapping of names, not {value!r:.80}")
+        return [Condition("metadata", path_of(_text(key)), Present()) for key in listed]
+    return [Condition("metadata", path, same(value))]
+
+
+def path_of(text: str) -> tuple[str, ...]:
+    """The keys of a path with dots: `git.commit`."""
+    return tuple(text.split("."))
+
+
+def _each(value: Any, test: Any) -> Test:
+    """A test of a value, of each of a choice, or one that is there."""
+    if value is ANY:
+        return Present()
+    if isinstance(value, Choice):
+        return Choice(tuple(_each(_back(one), test) for one in value.tests))
+    if isinstance(value, TESTS):
+        return value
+    made: Test = test(value)
+    return made
+
+
+def _back(test: Test) -> Any:
+    """What a choice was given, where it took it for an argument's value."""
+    if isinstance(test, Is):
+        return test.value if test.scalar else test.digest
+    return test
+
+
+def _texts(name: str, value: Any, pattern: bool) -> Test:
+    def one(text: Any) -> Test:
+        text = getattr(text, "function_name", text)
+        if not isinstance(text, str):
+            raise ConfigError(f"{name}= takes text, not {text!r:.80}")
+        special = pattern and any(sign in text for sign in "*?[")
+        return Like(text) if special or (name == "function" and ":" not in text) else Equal(text)
+
+    return _each(value, one)
+
+
+def _state(value: Any) -> Equal:
+    if value not in _STATES:
+        raise ConfigError(f"state= is one of {', '.join(_STATES)}, not {value!r:.80}")
+    return Equal(value)
+
+
+def _number(name: str, value: Any) -> Test:
+    if value is ANY:
+        return Present()
+    if isinstance(value, (Span, Choice)):
+        return value if isinstance(value, Span) else Choice(tuple(map(_exactly, value.tests)))
+    if value is None and name in ("used", "expires"):
+        return Equal(None)
+    return _exactly(value)
+
+
+def _exactly(value: Any) -> Span:
+    if isinstance(value, Span):
+        return value
+    number = moment(_back(value) if isinstance(value, TESTS) else value)
+    return Span(number, number)
+
+
+def _version(value: Any) -> str:
+    # As `Locator` writes it into keys.
+    if type(value) in (str, int, float, bool) and len(repr(value)) <= 80:
+        return repr(value)
+    return digest_bytes(value, label="version").hex()
+
+
+def _mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}= takes a mapping of names to values, not {value!r:.80}")
+
+
+def _text(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ConfigError(f"a name in the metadata is text, not {key!r:.80}")
+    return key
+
+
+GROUPS = (*ORDERS, "code", "module", "result")
+"""Fields that calls are grouped by, beside those that they are ordered by."""
+
+
+def group(field: str) -> Order:
+    """What to group by; raises as `order`."""
+    return Order(field) if field in GROUPS else order(field, False)
+
+
+def order(field: str, descending: bool | None) -> Order:
+    """What to order by: a field of `Call`, `metadata.<name>`, or else an argument.
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    if not isinstance(field, str) or not field.lstrip("-"):
+        raise ConfigError(
+            f"calls are ordered by the name of a field or argument, not {field!r:.80}"
+        )
+    down = field.startswith("-") if descending is None else descending
+    name = field.removeprefix("-")
+    if name in ORDERS:
+        return Order(name, (), down)
+    if name.startswith("metadata."):
+        return Order("metadata", path_of(name[9:]), down)
+    return Order("argument", (name.removeprefix("arguments."),), down)

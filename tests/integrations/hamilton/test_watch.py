@@ -7,7 +7,7 @@ import pytest
 
 import wellkept
 from wellkept.integrations.hamilton import KeptMetadataStore, KeptResultStore
-from wellkept.integrations.hamilton.building import Watch
+from wellkept.integrations.hamilton.caching import Watch
 from wellkept.integrations.hamilton.run_history import CLOCK
 
 NODE = SimpleNamespace(name="node")

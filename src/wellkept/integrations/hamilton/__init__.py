@@ -20,7 +20,7 @@ except ImportError as error:
 
 from wellkept.integrations.hamilton.adapter import KeptAdapter
 from wellkept.integrations.hamilton.async_driver import AsyncKeptAdapter
-from wellkept.integrations.hamilton.building import with_kept
+from wellkept.integrations.hamilton.caching import with_kept
 from wellkept.integrations.hamilton.importer import Taken, take_over
 from wellkept.integrations.hamilton.metadata_store import InMemoryMetadataStore, KeptMetadataStore
 from wellkept.integrations.hamilton.result_store import InMemoryResultStore, KeptResultStore
