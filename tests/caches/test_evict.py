@@ -12,8 +12,9 @@ import pytest
 
 import wellkept
 from wellkept import Cache, ConfigError, NotKept, StoreError, keep
-from wellkept.caches.eviction import Evicted, matches
+from wellkept.conditions import matches
 from wellkept.stores.collect import collect_blobs, references, unreferenced
+from wellkept.stores.reports import Evicted
 
 
 @keep(version=1)

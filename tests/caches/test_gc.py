@@ -13,7 +13,7 @@ from tests.caches.places import Counted, every, new, shared, url_of
 
 import wellkept
 from wellkept import Cache, StoreError
-from wellkept.stores import collect
+from wellkept.stores import byte_maintenance
 
 LARGE = 50_000
 
@@ -138,14 +138,14 @@ def test_what_a_call_came_to_name_in_that_moment_is_put_back(
     counted, f = fill(cache)
     cache.calls.delete(f.key(LARGE))
     cache.calls.delete(f.key(1))
-    find = collect.loose
+    find = byte_maintenance.loose
 
     def loose(place: Any, without: Any = ()) -> set[str]:
         found = find(place, without)
         f(LARGE), f(1)  # somebody keeps them now
         return found
 
-    monkeypatch.setattr(collect, "loose", loose)
+    monkeypatch.setattr(byte_maintenance, "loose", loose)
     assert cache.gc(grace=0) == (0, 0)
     assert counted.runs == 5
     assert len(f(LARGE)) == LARGE

@@ -32,22 +32,22 @@ def test_sql_and_scan_give_the_same(home: Path) -> None:
     with wellkept.open(home / "sql") as sql, wellkept.open("memory:") as scan:
         fill(sql)
         fill(scan)
-        for a, b in zip(maintenance.functions(sql), maintenance.functions(scan), strict=True):
+        for a, b in zip(sql.backend.functions(), scan.backend.functions(), strict=True):
             assert (a.function, a.codes, a.calls) == (b.function, b.codes, b.calls)
             assert (a.bytes, a.uses, a.used) == (b.bytes, b.uses, b.used)
             assert a.seconds > 0
             assert a.seconds == pytest.approx(
-                sum(call.seconds for call in maintenance.calls(sql, [a.function]))
+                sum(call.seconds for call in sql.backend.calls_of([a.function]))
             )
         for cache in (sql, scan):
-            names = [row.function for row in maintenance.functions(cache)]
+            names = [row.function for row in cache.backend.functions()]
             assert names == ["pkg:two", "one"]
-            calls = list(maintenance.calls(cache, ["one"], 5))
+            calls = list(cache.backend.calls_of(["one"], 5))
             assert len(calls) == 5
             assert [call.created for call in calls] == sorted(
                 (call.created for call in calls), reverse=True
             )
-            totals = maintenance.totals(cache)
+            totals = cache.backend.totals()
             assert (totals.functions, totals.calls) == (2, 41)
             assert totals.values == 40
             with pytest.raises(NotKept, match="there is two"):
@@ -59,7 +59,7 @@ def test_uses_count_with_what_they_saved(home: Path) -> None:
         for _ in range(4):
             one(1)
         cache.flush()
-        (row,) = maintenance.functions(cache)
+        (row,) = cache.backend.functions()
         assert row.uses == 3
         assert row.saved == pytest.approx(3 * row.seconds)
         assert row.used is not None
@@ -75,8 +75,8 @@ def test_damaged_columns_break_no_sum(home: Path) -> None:
         c.execute("UPDATE functions SET name = CAST(x'ff' AS TEXT) WHERE name = 'one'")
     c.close()
     with wellkept.open(home / "damaged") as cache:
-        rows = maintenance.functions(cache)
+        rows = cache.backend.functions()
         assert sum(row.calls for row in rows) == 41
         assert {row.function for row in rows} == {"pkg:two", "\ufffd"}
-        assert maintenance.totals(cache).calls == 41
-        assert len(list(maintenance.calls(cache, ["pkg:two"]))) < 20
+        assert cache.backend.totals().calls == 41
+        assert len(list(cache.backend.calls_of(["pkg:two"]))) < 20

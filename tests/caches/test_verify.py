@@ -16,8 +16,8 @@ import pytest
 
 import wellkept
 from wellkept import Cache, KeptWarning, StoreError, keep
-from wellkept.caches.maintenance import Report
 from wellkept.hashing.digests import call_key
+from wellkept.stores.reports import Report
 
 N = 12
 

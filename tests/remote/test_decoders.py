@@ -44,6 +44,7 @@ from wellkept.remote.wire import (
 )
 from wellkept.stores.keyring import Trusts
 from wellkept.stores.record_format import Body, pack_call, pack_uses, seal
+from wellkept.stores.reports import Chosen
 from wellkept.testing import items
 
 KEYS = [items.key(n) for n in range(3)]
@@ -259,8 +260,8 @@ ASKS: dict[str, Any] = {
     "found": lambda p: p.found(Query()),
     "gc": lambda p: p.collect(0.0, False),
     "free": lambda p: p.free([KEYS[0]]),
-    "evict": lambda p: p.evict("f", None, None, False),
-    "verify": lambda p: p.verify(False, False),
+    "evict": lambda p: p.evict(Chosen("f"), False),
+    "verify": lambda p: p.verify(False, False, lambda *_: None),
     "totals": lambda p: p.totals(),
     "calls.get": lambda p: p.calls.get(KEYS[0]),
     "calls.keys": lambda p: list(p.calls.keys()),

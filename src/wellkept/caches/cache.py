@@ -34,11 +34,9 @@ from wellkept.stores.base import Store
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from wellkept.caches.eviction import Evicted
-    from wellkept.caches.maintenance import Report, Totals
     from wellkept.caches.moving import Moved
     from wellkept.query import Matches
-    from wellkept.stores.collect import Collected
+    from wellkept.stores.reports import Collected, Evicted, Report, Totals
 
 
 _NAMING = (PATHS, PLAIN_PATHS)
@@ -542,9 +540,9 @@ class Cache(Keeper):
             NotKept, AmbiguousDigest: a key names no call, or several.
             StoreError: the store can't be written.
         """
-        from wellkept.caches import eviction  # who only calls kept functions never pays for it
+        from wellkept.caches import maintenance  # who only calls kept functions never pays for it
 
-        return eviction.evict(self, function=function, older=older, keys=keys, dry_run=dry_run)
+        return maintenance.evict(self, function=function, older=older, keys=keys, dry_run=dry_run)
 
     def verify(
         self,
@@ -564,9 +562,12 @@ class Cache(Keeper):
         Raises:
             StoreError: the store can't be read, or not be repaired.
         """
-        from wellkept.caches import maintenance
-
-        return maintenance.verify(self, repair=repair, discard=discard, progress=progress)
+        self.flush()
+        try:
+            return self.backend.verify(repair, discard, progress or _silent)
+        finally:
+            if repair:
+                self.tier.clear()
 
     def gc(self, *, grace: float | str | timedelta = "1 h", dry_run: bool = False) -> Collected:
         """Remove values and blobs that nothing references; how many, and their bytes.
@@ -579,9 +580,7 @@ class Cache(Keeper):
         Raises:
             StoreError: the store can't be written, or its writers leave no gap.
         """
-        from wellkept.caches import maintenance
-
-        return maintenance.collect(self, parse_duration(grace), dry_run=dry_run)
+        return self.backend.collect(parse_duration(grace), dry_run)
 
     def query(self, function: Any = None, /, **filters: Any) -> Matches:
         """The kept calls for which all this holds; nothing is read before the answer is used.
@@ -716,9 +715,9 @@ class Cache(Keeper):
         Raises:
             ConfigError: nothing is limited, or no such policy.
         """
-        from wellkept.caches import derived, eviction
+        from wellkept.caches import derived, maintenance
 
-        return derived.limited(self, eviction.limit_of(bytes, calls, policy))
+        return derived.limited(self, maintenance.limit_of(bytes, calls, policy))
 
     def size(self) -> Totals:
         """How much it holds: calls, values, blobs, bytes, time computed and saved.
@@ -726,9 +725,7 @@ class Cache(Keeper):
         Raises:
             StoreError: the store can't be read.
         """
-        from wellkept.caches import maintenance
-
-        return maintenance.totals(self)
+        return self.backend.totals()
 
     def __str__(self) -> str:
         return redacted(self.url) if self.url else repr(self)
@@ -747,6 +744,10 @@ class Cache(Keeper):
         from wellkept.caches.opening import reopen  # it makes caches, so it imports this module
 
         return reopen, (self.url, self.options)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
 
 
 def _of_stores(values: Store[bytes], calls: Store[bytes], memory: int | str) -> Cache:

@@ -435,7 +435,7 @@ class Reader:
         return str(what)
 
     def limit(self, key: str, what: Any) -> dict[str, Any]:
-        from wellkept.caches.eviction import limit_of  # with the files that say so
+        from wellkept.caches.maintenance import limit_of  # with the files that say so
 
         if not isinstance(what, dict):
             raise self.error(key, "must be a table of bytes, calls and policy")

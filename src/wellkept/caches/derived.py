@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.eviction import Limit, Room
+from wellkept.caches.maintenance import Limit, Room
 from wellkept.errors import ConfigError
 from wellkept.records import Call, Value
 from wellkept.stores.backend import Backend

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.maintenance import collect
 from wellkept.codecs import decode
 from wellkept.errors import ConfigError, DecodeError, KeptError
 from wellkept.hashing import digest_bytes
@@ -265,7 +264,7 @@ def transform(
             cache.calls.delete(key)
     cache.tier.clear()
     if done.calls and not dry_run:
-        collect(cache, _GRACE)
+        cache.backend.collect(_GRACE, False)
     return done
 
 

@@ -112,12 +112,12 @@ def ls(
     from wellkept.caches import maintenance
 
     with opened(cache) as (found, url):
-        rows = maintenance.chosen(found, function) if function else maintenance.functions(found)
+        rows = maintenance.chosen(found, function) if function else found.backend.functions()
         if function is None and not calls:
             _list_functions(rows, url, as_json)
             return
         names = [row.function for row in rows]
-        listed = list(maintenance.calls(found, names, limit or None)) if names else []
+        listed = list(found.backend.calls_of(names, limit or None)) if names else []
         list_calls(listed, names, sum(row.calls for row in rows), url, as_json)
 
 
@@ -301,10 +301,9 @@ def _print_call(call: Any, result: dict[str, Any]) -> None:
 
 def stats(cache: CacheOption = None, as_json: JsonOption = False) -> None:
     """Add up the whole cache."""
-    from wellkept.caches import maintenance
 
     with opened(cache) as (found, url):
-        totals = maintenance.totals(found)
+        totals = found.size()
     if as_json:
         text.emit({"cache": url} | totals.to_dict())
         return
@@ -337,7 +336,7 @@ def du(
     from wellkept.caches import maintenance
 
     with opened(cache, must=True) as (found, url):
-        rows = maintenance.chosen(found, function) if function else maintenance.functions(found)
+        rows = maintenance.chosen(found, function) if function else found.backend.functions()
         totals = found.size()
     if as_json:
         functions = [{"function": r.function, "calls": r.calls, "bytes": r.bytes} for r in rows]

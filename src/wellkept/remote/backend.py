@@ -16,13 +16,13 @@ from wellkept.remote import wire
 from wellkept.remote.lease_requests import RemoteLocks
 from wellkept.remote.staging import Download
 from wellkept.remote.wire import Kind, Request, Row, Uncarried, WireError, write_query
-from wellkept.stores.backend import Backend, CallStore, Lookup, scan
+from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, scan
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.byte_store import Near
-from wellkept.stores.check import Problem
 from wellkept.stores.lease_records import WaitItems
 from wellkept.stores.notes import Notes
 from wellkept.stores.record_format import Body, pack_call, unpack_call
+from wellkept.stores.reports import Chosen, Collected, Evicted, Problem, Report, Totals
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -381,36 +381,37 @@ class RemoteBackend(Backend):
         """Hold large blobs in memory, up to `limit` bytes."""
         self._near = Near(limit) if limit else None
 
-    def collect(self, grace: float, dry_run: bool) -> tuple[int, int]:
-        """See `Cache.gc`: items and bytes. Takes the right to administer."""
-        items, size = self.line.ask(wire.Collect(grace, dry_run))
-        return items, size
+    def collect(self, grace: float, dry_run: bool) -> Collected:
+        """See `Cache.gc`. Takes the right to administer."""
+        return Collected(*self.line.ask(wire.Collect(grace, dry_run)))
 
-    def free(self, digests: Sequence[str]) -> tuple[int, int]:
-        """Throw results away, and what only they needed: items and bytes."""
+    def free(self, digests: Sequence[str]) -> Collected:
+        """See `Backend.free`."""
         values = [bytes.fromhex(digest) for digest in digests]
-        items, size = self.line.ask(wire.Collect(values=values))
-        return items, size
+        return Collected(*self.line.ask(wire.Collect(values=values)))
 
-    def evict(
-        self, function: str | None, before: float | None, keys: Iterable[str] | None, dry_run: bool
-    ) -> list[int]:
-        """See `Cache.evict`: calls, values, blobs and bytes. Takes the right to administer."""
-        raws = None if keys is None else [bytes.fromhex(key) for key in keys]
-        return list(self.line.ask(wire.Evict(function, before, raws, dry_run)))
+    def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
+        """See `Cache.evict`. Takes the right to administer."""
+        keys = None if chosen.keys is None else [bytes.fromhex(key) for key in chosen.keys]
+        request = wire.Evict(chosen.function, chosen.before, keys, dry_run)
+        calls, values, blobs, size = self.line.ask(request)
+        return Evicted(calls, values, blobs, size, dry_run)
 
-    def verify(self, repair: bool, discard: bool) -> dict[str, Any]:
-        """See `Cache.verify`: what a report says. A repair takes the right to administer."""
+    def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
+        """See `Cache.verify`. A repair takes the right to administer."""
         said = self.line.ask(wire.Verify(repair, discard))
         try:
-            return {**said, "problems": tuple(Problem(*one) for one in said["problems"])}
+            return Report(**{**said, "problems": tuple(Problem(*one) for one in said["problems"])})
         except _UNREADABLE as error:
             raise WireError(f"{self.line.where}: a report that can't be read") from error
 
-    def totals(self) -> dict[str, Any]:
+    def totals(self) -> Totals:
         """See `Cache.size`."""
-        found: dict[str, Any] = self.line.ask(wire.Totals())
-        return found
+        said = self.line.ask(wire.Totals())
+        try:
+            return Totals(**said)
+        except _UNREADABLE as error:
+            raise WireError(f"{self.line.where}: totals that can't be read") from error
 
     def close(self) -> None:
         """End the connection; the next use makes a new one."""

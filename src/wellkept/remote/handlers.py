@@ -304,15 +304,16 @@ class Handlers:
         return done.items, done.bytes
 
     def _evict(self, request: wire.Evict, owner: str) -> Any:
-        from wellkept.caches.eviction import Choice, evicted  # as above
+        from wellkept.caches.maintenance import evicted  # as above
+        from wellkept.stores.reports import Chosen
 
         keys = request.keys
-        chosen = Choice(
+        chosen = Chosen(
             request.function,
             request.before,
             None if keys is None else frozenset(key.hex() for key in keys),
         )
-        if chosen == Choice():
+        if chosen == Chosen():
             raise WireError("a choice of calls on the wire that chooses none")
         done = evicted(self.cache, chosen, request.dry_run)
         return done.calls, done.values, done.blobs, done.bytes

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.caches import Cache
-from wellkept.caches.eviction import evicted_at
 from wellkept.conditions import Condition, Equal, Like, Order, Query
 from wellkept.errors import KeptError, NotKept
 from wellkept.records import Call, Digest
@@ -29,6 +28,7 @@ from wellkept.runs.recorder import LEAVES
 from wellkept.runs.sources import PartChange, Parts, part_changes, parts_of, widened
 from wellkept.runs.table import Column, Line, Lines, Table, ago, called, data_size, duration, short
 from wellkept.stores.memory import Void
+from wellkept.stores.notes import evicted_at
 
 if TYPE_CHECKING:
     pass
@@ -214,7 +214,7 @@ def of_the_gone(backends: Iterable[Layer], key: bytes) -> list[Cause]:
     found = []
     for layer in backends:
         try:
-            at = evicted_at(layer.backend, key)
+            at = evicted_at(layer.backend.notes, key)
         except KeptError:  # it is told already that the layer does not answer
             continue
         if at is not None:

@@ -164,7 +164,7 @@ def profiles(cache: Cache, pattern: str | None = None, *, load: bool = False) ->
         NotKept: no function fits.
         StoreError: the cache can't be read.
     """
-    found = maintenance.chosen(cache, pattern) if pattern else maintenance.functions(cache)
+    found = maintenance.chosen(cache, pattern) if pattern else cache.backend.functions()
     rows = [_row(cache, one, load) for one in found]
     rows.sort(key=lambda row: -row["saved"])
     some = any(row["pays"] is False for row in rows)

@@ -20,6 +20,18 @@ from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Store
 from wellkept.stores.notes import Notes
 from wellkept.stores.record_format import Body
+from wellkept.stores.reports import (
+    Candidate,
+    Chosen,
+    Collected,
+    Evicted,
+    FunctionRow,
+    Report,
+    Totals,
+)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being checked, how far it is, and of how much (0: not known)."""
 
 Token = tuple[int, int]
 """Differs after any commit by any process."""
@@ -220,6 +232,63 @@ class Backend:
     def hold(self, limit: int) -> None:
         """Hold large blobs in memory, up to `limit` bytes, if the backend is far and has none mapped."""
 
+    def collect(self, grace: float, dry_run: bool) -> Collected:
+        """Remove what nothing references; see `Cache.gc`."""
+        raise StoreError(f"{type(self).__name__} can't be collected from here")
+
+    def free(self, digests: Sequence[str]) -> Collected:
+        """Throw results away, and what only they needed; the records of their calls stay."""
+        raise StoreError(f"{type(self).__name__} can't be freed from here")
+
+    def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
+        """Throw calls away, and what only they referenced; see `Cache.evict`."""
+        raise StoreError(f"can't evict from {type(self).__name__}")
+
+    def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
+        """Check all that is kept; see `Cache.verify`."""
+        raise StoreError(f"{type(self).__name__} can't be verified from here")
+
+    def functions(self) -> list[FunctionRow]:
+        """Return a row a function, the one with the most bytes first."""
+        return FunctionRow.of(self._all())
+
+    def calls_of(self, names: Sequence[str], limit: int | None = None) -> Iterator[Call]:
+        """Return the calls of some functions, the latest first; damaged ones are left out."""
+        found = [call for call in self._all() if call.function in names]
+        found.sort(key=lambda call: -call.created)
+        yield from found[:limit]
+
+    def totals(self) -> Totals:
+        """Return counts and sums of all."""
+        found = list(self._all())
+        sizes = {call.result: call.size for call in found}
+        there = set(self.values.keys())
+        held = sum(size for digest, size in sizes.items() if digest in there)
+        return Totals.of(FunctionRow.of(found), values=len(there), bytes=held)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Return what a policy judges each call by."""
+        results = set(self.values.keys())
+        for key, call in each_call(self.calls):
+            if call is not None:
+                there = call.result in results
+                row = (call.result, call.created, call.seconds, call.size, call.uses)
+                yield Candidate(key, *row, call.used or 0.0, there)
+
+    def _all(self) -> Iterator[Call]:
+        return (call for _, call in each_call(self.calls) if call is not None)
+
+    def check_writable(self) -> None:
+        """Raise if nothing is written to it.
+
+        Raises:
+            StoreError: it is so.
+        """
+        if not self.writable:
+            raise StoreError(
+                "this cache is only read from; do that with the cache it was made from"
+            )
+
     def close(self) -> None:
         """Let go of what is open; it opens again when it is used."""
 
@@ -231,10 +300,8 @@ def inner(backend: Backend, *, write: bool) -> Any:
         StoreError: it is to be written, and one of them is not written to.
     """
     while True:
-        if write and not backend.writable:
-            raise StoreError(
-                "this cache is only read from; do that with the cache it was made from"
-            )
+        if write:
+            backend.check_writable()
         if backend.backend is None:
             return backend
         backend = backend.backend

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from wellkept.errors import DamagedValue, DecodeError, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer, Call, Digest, Value
-from wellkept.stores.backend import Backend, CallStore, Lookup
+from wellkept.stores.backend import Backend, CallStore, Lookup, Progress
 from wellkept.stores.base import Creates, Replaces, Store, delete_many, get_many, put_many
 from wellkept.stores.callterms import terms_of
 from wellkept.stores.lease_records import leases_for
@@ -37,6 +38,7 @@ from wellkept.stores.record_format import (
     unseal,
     value_key,
 )
+from wellkept.stores.reports import Chosen, Collected, Evicted, Report, Totals
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -469,6 +471,34 @@ class Medium(Backend):
         if self._near is None or not envelope.blobs:
             return self.values.load(envelope)
         return self._near.load(envelope, self.values.load)
+
+    def collect(self, grace: float, dry_run: bool) -> Collected:
+        """See `Cache.gc`."""
+        from wellkept.stores import byte_maintenance  # who only calls has no need of it
+
+        return byte_maintenance.sweep(self, grace, dry_run=dry_run)
+
+    def free(self, digests: Sequence[str]) -> Collected:
+        """See `Backend.free`."""
+        from wellkept.stores import byte_maintenance  # as above
+
+        return byte_maintenance.free(self, digests)
+
+    def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
+        """See `Cache.evict`."""
+        from wellkept.stores import byte_maintenance  # as above
+
+        return byte_maintenance.evict(self, chosen, dry_run)
+
+    def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
+        """See `Cache.verify`."""
+        from wellkept.stores.byte_maintenance import ItemCheck  # as above
+
+        return ItemCheck(self, repair, tell).run()
+
+    def totals(self) -> Totals:
+        """See `Cache.size`."""
+        return replace(super().totals(), blobs=sum(1 for _ in self.values.items.keys("blobs/")))
 
     def sign(self, trusts: Any) -> None:
         self.trusts = self.values.trusts = trusts

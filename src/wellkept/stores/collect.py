@@ -14,32 +14,26 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wellkept.codecs import Blob, Envelope
+from wellkept.conditions import matches
 from wellkept.errors import DecodeError, StoreError
-from wellkept.hashing import buffer_digest
-from wellkept.stores.base import delete_many, get_many
-from wellkept.stores.byte_store import Medium
+from wellkept.records import Call
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.index_tables import scan
-from wellkept.stores.record_format import BODY_SIZE, unseal
+from wellkept.stores.index_tables import CallRow, scan
+from wellkept.stores.notes import remember
+from wellkept.stores.query_index import tidy
+from wellkept.stores.record_format import BODY_SIZE, rowid
+from wellkept.stores.reports import Candidate, Chosen, Collected, Evicted, FunctionRow, Totals
 
 _SEAL = 16
 _SALVAGED, _DAMAGED = ".salvaged-", ".damaged-"
 
 ORPHANS = '"values" WHERE id NOT IN (SELECT value FROM calls WHERE value IS NOT NULL)'
 """The values that no call references, for a SELECT or a DELETE."""
-
-
-class Collected(NamedTuple):
-    """What was removed."""
-
-    items: int
-    bytes: int
 
 
 def _names_blobs(column: str, offset: int) -> str:
@@ -176,214 +170,193 @@ def _written(path: Path) -> int:
         return 0
 
 
-_NOTES = "gc/notes"
-_FEW = 50  # items that are removed at once, and could be put back
-_LEFT = ("leases/", "waits/")
-_LONG = 86400.0  # seconds that nobody waits
-_CLOCKS = 60.0  # seconds by which hosts' clocks may differ
+def collect(store: Embedded, dry_run: bool) -> Collected:
+    """Remove what nothing references; see `Cache.gc`."""
+    if store.database.readonly:
+        raise StoreError(f"can't collect in {store.root}: it is read-only")
+    if dry_run:
+        return Collected.sum(_trial(store, without_values))
+    with store.database.writing() as c:
+        values = without_values(c)
+        tidy(c)
+    return Collected.sum((values, collect_blobs(store)))
 
 
-def sweep(backend: Medium, grace: float, *, dry_run: bool = False) -> Collected:
-    """Remove what was noted as unreferenced `grace` seconds ago and still is; note the rest.
-
-    Raises:
-        StoreError: the medium can't be read or written.
-    """
-    items = backend.values.items
-    now = time.time()
-    oldest, left_over = _leases(backend, now)
-    found = dict.fromkeys(loose(backend), "") | left_over
-    since = {
-        name: min(now, noted[0])
-        for name, noted in _noted(items.get(_NOTES)).items()
-        if name in found and found[name] == noted[1]
-    }
-    doomed = []
-    for name in found:
-        noted = since.get(name, now)
-        wait = max(grace, _LONG) if name.startswith("waits/") else grace
-        under_way = noted >= oldest and not name.startswith(_LEFT)
-        if now - noted >= wait and not under_way:
-            doomed.append(name)
-    done = _remove(backend, doomed, dry_run=dry_run)
-    if not dry_run:
-        gone = set(doomed)
-        left = {n: (since.get(n, now), mark) for n, mark in found.items() if n not in gone}
-        if left:
-            items.put(_NOTES, json.dumps(left).encode())
-        else:
-            items.delete(_NOTES)
-    return done
+def free(store: Embedded, digests: Sequence[str]) -> Collected:
+    """Throw results away; see `Backend.free`."""
+    store.values.delete_many(digests)
+    return Collected.sum((Collected(len(digests), 0), collect_blobs(store)))
 
 
-def free(backend: Medium, digests: Iterable[str]) -> Collected:
-    """Forget values, and the blobs that only they had; their calls' records stay.
-
-    Raises:
-        StoreError: the medium can't be read or written.
-    """
-    wanted = set(digests)
-    names, size, _ = _parts(backend, wanted)
-    backend.values.delete_many(wanted)
-    blobs = _remove(backend, names & loose(backend)) if names else Collected(0, 0)
-    return Collected(blobs.items, blobs.bytes + size)
-
-
-def free_with(
-    backend: Medium, calls: Iterable[str], digests: Iterable[str], *, dry_run: bool = False
-) -> int:
-    """Forget calls, the values that only they gave, and the blobs that only these had; how many
-    blobs.
-
-    Raises:
-        StoreError: the medium can't be read or written.
-    """
-    doomed = set(calls)
-    wanted = set(digests)
-    names, _, own = _parts(backend, wanted)
-    if not dry_run:
-        for key in doomed:
-            backend.calls.delete(key)
-        delete_many(backend.values.items, own)
-    going = names & loose(backend, without=doomed) if names else names
-    return _remove(backend, going, dry_run=dry_run).items
-
-
-def _parts(backend: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]:
-    """The blobs of values, the bytes beside them, and the items that they may have."""
-    names: set[str] = set()
-    size = 0
-    own = {f"values/{digest}" for digest in digests}
-    if not digests:
-        return names, size, own
-    for _, body, envelope, value in backend.calls.envelopes():
-        if body.result.hex() not in digests:
-            continue
-        if envelope is not None:
-            names |= _blobs(envelope)
-            size += len(envelope.payload or b"")
-        elif value:
-            own.add(value)
-    for key, item in get_many(backend.values.items, own).items():
-        with contextlib.suppress(DecodeError):
-            names |= _blobs(Envelope.unpack(unseal(bytes.fromhex(key[7:71]), bytes(item))))
-        size += len(item)
-    return names, size, own
-
-
-def loose(backend: Medium, without: Container[str] = ()) -> set[str]:
-    """The items of values and blobs that no call needs, or none but those `without`."""
-    items = backend.values.items
-    there = {*items.keys("values/"), *items.keys("blobs/")}
-    if not there:
-        return there
-    used = _named(backend, without)
-    values = [name for name in there & used if name.startswith("values/")]
-    for at in range(0, len(values), _FEW):
-        for name, item in get_many(items, values[at : at + _FEW]).items():
-            with contextlib.suppress(DecodeError):
-                used |= _blobs(Envelope.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item))))
-    return there - used
-
-
-def _named(backend: Medium, without: Container[str] = ()) -> set[str]:
-    """What calls name themselves: their values, and the blobs of those that travel with them."""
-    used: set[str] = set()
-    for key, _, envelope, value in backend.calls.envelopes():
-        if key not in without:
-            if envelope is not None:
-                used |= _blobs(envelope)
-            elif value:
-                used.add(value)
-    return used
-
-
-def _blobs(envelope: Envelope) -> set[str]:
-    return {f"blobs/{blob.name.hex()}" for blob in envelope.blobs}
-
-
-def _remove(backend: Medium, names: Iterable[str], *, dry_run: bool = False) -> Collected:
-    """Remove items, and put back those that a call has come to need meanwhile."""
-    count = size = 0
-    listed = sorted(names)
-    for at in range(0, len(listed), _FEW):
-        some = listed[at : at + _FEW]
-        store = {name: _store_of(backend, name) for name in some}
-        found: dict[str, Any] = {}
-        for name in some:
-            item = store[name].get(name)
-            if item is not None:
-                found[name] = item
-        count += len(found)
-        size += sum(len(item) for item in found.values())
-        if dry_run:
-            continue
-        with _alone(backend):
-            for name in found:
-                store[name].delete(name)
-            matter = {name for name in found if not name.startswith(_LEFT)}
-            for name in _needed(backend, matter):
-                store[name].put(name, found[name])
-                count, size = count - 1, size - len(found[name])
-    return Collected(count, size)
-
-
-def _alone(backend: Medium) -> AbstractContextManager[None]:
-    """While no writer of this host is between its blobs and its call, where locks can tell."""
-    made: AbstractContextManager[None] = backend.locks.collecting_blobs()
-    return made
-
-
-def _needed(backend: Medium, names: set[str]) -> set[str]:
-    """Which of these items, now gone, a call names."""
-    if not names:
-        return names
-    used = _named(backend)
-    again = {key for key in used if key.startswith("values/")} & names
-    blobs = {name for name in names - again if name.startswith("blobs/")}
-    if blobs:
-        items = backend.values.items
-        for name in items.keys("values/"):
-            if name in used:
-                item = items.get(name)
-                with contextlib.suppress(DecodeError):
-                    used |= _blobs(
-                        Envelope.unpack(unseal(bytes.fromhex(name[7:71]), bytes(item or b"")))
-                    )
-    return again | (blobs & used)
-
-
-def _store_of(backend: Medium, name: str) -> Any:
-    return backend.calls.items if name.startswith(_LEFT) else backend.values.items
-
-
-def _noted(item: bytes | None) -> dict[str, tuple[float, str]]:
+def _trial(store: Embedded, change: Callable[[Any], Collected]) -> tuple[Collected, Collected]:
+    """What a change of the index would do, and which blobs it would leave unreferenced."""
+    found: list[Collected] = []
     try:
-        return {
-            name: (float(t), str(mark)) for name, (t, mark) in json.loads(item or b"{}").items()
-        }
-    except (ValueError, TypeError, AttributeError):
-        return {}
+        with store.database.writing() as c:
+            found.append(change(c))
+            found.append(_collectable(store))
+            raise _PutBackError  # noqa: TRY301  that rolls it back
+    except _PutBackError:
+        return found[0], found[1]
 
 
-def _leases(backend: Medium, now: float) -> tuple[float, dict[str, str]]:
-    """When the oldest lease that somebody holds was taken; and what the dead left, with marks that
-    would change if they lived.
+class _PutBackError(Exception):
+    """Ends a transaction that was only tried."""
+
+
+def _collectable(store: Embedded) -> Collected:
+    """The blobs that `collect_blobs` would remove now."""
+    names = unreferenced(store)
+    size = 0
+    for name in names:
+        try:
+            size += store.blobs.path(name).stat().st_size
+        except OSError:
+            continue
+    return Collected(len(names), size)
+
+
+def evict(store: Embedded, chosen: Chosen, dry_run: bool) -> Evicted:
+    database = store.database
+    if database.readonly:
+        raise StoreError(f"can't evict from {store.root}: it is read-only")
+    where, values = _condition(store, chosen)
+    counted: list[int] = []
+    small = Collected(0, 0)
+    doomed: list[tuple[bytes]] = []
+
+    def change(c: Any) -> Collected:
+        nonlocal small
+        small = Collected(*c.execute(_SMALL.format(where), values * 2).fetchone())
+        doomed[:] = c.execute(f"SELECT key FROM calls WHERE {where}", values).fetchall()
+        c.execute(_LEAVES.format(where), values)
+        counted.append(c.execute(f"DELETE FROM calls WHERE {where}", values).rowcount)
+        return without_values(c)
+
+    if dry_run:  # all is as it would be, is looked at, and is put back
+        freed, blobs = _trial(store, change)
+    else:
+        with database.writing() as c:
+            freed = change(c)
+        blobs = collect_blobs(store)
+        remember(store.notes, (key for (key,) in doomed))
+    count = small.items + freed.items
+    size = small.bytes + freed.bytes + blobs.bytes
+    return Evicted(counted[-1], count, blobs.items, size, dry_run)
+
+
+# Small results stand in the rows of their calls.
+_SMALL = """SELECT count(DISTINCT CASE WHEN value IS NULL AND result NOT IN
+(SELECT result FROM calls WHERE NOT ({0})) THEN result END), coalesce(sum(length(body)), 0)
+FROM calls WHERE {0}"""
+# What their arguments were made of goes with them.
+_LEAVES = """DELETE FROM notes WHERE key IN
+(SELECT 'leaves/' || lower(hex(key)) FROM calls WHERE {0})"""
+
+
+def _condition(store: Embedded, chosen: Chosen) -> tuple[str, list[Any]]:
+    parts = ["1"]
+    values: list[Any] = []
+    if chosen.function is not None:
+        rows = store.database.rows("SELECT id, CAST(name AS BLOB) FROM functions")
+        names = ((id_, bytes(name or b"").decode(errors="replace")) for id_, name in rows)
+        parts.append("function IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps([id_ for id_, name in names if matches(name, chosen.function)]))
+    if chosen.before is not None:
+        parts.append("created < ?")
+        values.append(chosen.before)
+    if chosen.keys is not None:
+        parts.append("id IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps([rowid(bytes.fromhex(key)) for key in chosen.keys]))
+    return " AND ".join(parts), values
+
+
+_CANDIDATES = f"""SELECT c.key, c.body, c.created, c.seconds, c.size, u.uses, u.used,
+length(c.body) > {16 + BODY_SIZE} OR c.value IN (SELECT id FROM "values")
+FROM calls c LEFT JOIN uses u ON u.id = c.id"""
+
+
+def candidates(store: Embedded) -> Iterator[Candidate]:
+    """What a policy judges each call by."""
+    for key, body, created, seconds, size, uses, used, there in store.database.rows(_CANDIDATES):
+        row = (created, seconds, size, uses or 0, used or 0.0, bool(there))
+        yield Candidate(key.hex(), bytes(body[16:48]).hex(), *row)
+
+
+# Columns may hold anything after damage; CAST makes numbers of them.
+_FUNCTIONS = """SELECT CAST(f.name AS BLOB), count(DISTINCT f.code), sum(n), sum(bytes),
+sum(seconds), sum(uses), sum(saved), max(created), max(used) FROM (
+  SELECT c.function AS function, count(*) AS n, sum(CAST(c.size AS INTEGER)) AS bytes,
+    sum(CAST(c.seconds AS REAL)) AS seconds, sum(CAST(coalesce(u.uses, 0) AS INTEGER)) AS uses,
+    sum(CAST(coalesce(u.uses, 0) AS INTEGER) * CAST(c.seconds AS REAL)) AS saved,
+    max(CAST(c.created AS REAL)) AS created, max(CAST(u.used AS REAL)) AS used
+  FROM calls c LEFT JOIN uses u ON u.id = c.id GROUP BY c.function)
+LEFT JOIN functions f ON f.id = function GROUP BY f.name ORDER BY sum(bytes) DESC, f.name"""
+
+
+def functions(store: Embedded) -> list[FunctionRow]:
+    """A row a function, the one with the most bytes first.
+
+    Raises:
+        StoreError: the index can't be read.
     """
-    oldest, left = float("inf"), {}
-    if backend.locks.shared:  # some may be left from when it was shared
-        items = backend.calls.items
-        for name in list(items.keys("leases/")):
-            item = items.get(name)
-            if item is None:
-                continue
-            try:
-                _, token, _, deadline = json.loads(item)
-                if deadline + _CLOCKS > now:
-                    oldest = min(oldest, token / 1e9)
-                    continue
-            except (ValueError, TypeError):
-                pass  # damaged
-            left[name] = buffer_digest(bytes(item)).hex()[:16]
-        left |= dict.fromkeys(items.keys("waits/"), "")
-    return oldest, left
+    return [FunctionRow(_name(name), *rest) for name, *rest in store.database.rows(_FUNCTIONS)]
+
+
+def calls_of(store: Embedded, names: Sequence[str], limit: int | None) -> Iterator[Call]:
+    """The calls of some functions, the latest first; damaged ones are left out.
+
+    Args:
+        limit: how many at the most; None for all.
+
+    Raises:
+        StoreError: the index can't be read.
+    """
+    marks = ",".join("?" * len(names))
+    where = f"coalesce(f.name, '?') IN ({marks})"
+    query = f"{CallRow.QUERY} WHERE {where} ORDER BY c.created DESC LIMIT ?"
+    for row in store.database.rows(query, *names, -1 if limit is None else limit):
+        with contextlib.suppress(DecodeError):
+            yield CallRow(*row).read()[0]
+
+
+def totals(store: Embedded) -> Totals:
+    """Counts and sums of all.
+
+    Raises:
+        StoreError: the index can't be read.
+    """
+    database = store.database
+    ((values,),) = database.rows('SELECT count(*) FROM "values"')
+    ((inline,),) = database.rows(
+        "SELECT count(DISTINCT result) FROM calls "
+        f"WHERE value IS NULL AND length(body) > {16 + BODY_SIZE}"  # otherwise it was evicted
+    )
+    ((schema,),) = database.rows("PRAGMA user_version")
+    ((journal,),) = database.rows("PRAGMA journal_mode")
+    held = {"values": values + inline, "schema": schema, "journal": journal}
+    return Totals.of(functions(store), **held, **_disk(store))
+
+
+def _disk(store: Embedded) -> dict[str, int]:
+    """Files and bytes on disk."""
+    blobs = size = rest = 0
+    for name in store.blobs.keys():  # noqa: SIM118  a store is no dict
+        with contextlib.suppress(OSError):
+            size += store.blobs.path(name).stat().st_size
+            blobs += 1
+    index = store.database.path
+    beside = index.parent.glob(f"{glob.escape(index.stem)}*")
+    for path in (*beside, *store.root.glob("tmp/*")):
+        with contextlib.suppress(OSError):
+            rest += path.stat().st_size
+    return {
+        "blobs": blobs,
+        "blob_bytes": size,
+        "bytes": size + rest,
+        "damaged_files": len(set_aside(store)),
+    }
+
+
+def _name(found: Any) -> str:
+    return found.decode(errors="replace") if isinstance(found, bytes) else "?"

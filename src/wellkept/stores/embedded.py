@@ -19,7 +19,7 @@ from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Metadata, Value
-from wellkept.stores.backend import Backend, Lookup, scan
+from wellkept.stores.backend import Backend, Lookup, Progress, scan
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.index_tables import make
 from wellkept.stores.lease_records import IndexRecords
@@ -34,6 +34,15 @@ from wellkept.stores.record_format import (
     rowid,
     seal,
     unseal,
+)
+from wellkept.stores.reports import (
+    Candidate,
+    Chosen,
+    Collected,
+    Evicted,
+    FunctionRow,
+    Report,
+    Totals,
 )
 from wellkept.stores.shelves import Calls, Values
 from wellkept.stores.sqlite_file import Database, Token
@@ -309,6 +318,54 @@ class Embedded(Backend):
         if not self.database.readonly:
             with self.database.writing() as c:
                 _count(c, uses)
+
+    def collect(self, grace: float, dry_run: bool) -> Collected:
+        """See `Cache.gc`; writers hold a lock, so no grace is needed."""
+        from wellkept.stores import collect  # who only calls has no need of it
+
+        return collect.collect(self, dry_run)
+
+    def free(self, digests: Sequence[str]) -> Collected:
+        """See `Backend.free`."""
+        from wellkept.stores import collect  # as above
+
+        return collect.free(self, digests)
+
+    def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
+        """See `Cache.evict`."""
+        from wellkept.stores import collect  # as above
+
+        return collect.evict(self, chosen, dry_run)
+
+    def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
+        """See `Cache.verify`."""
+        from wellkept.stores.check import Check  # as above
+
+        return Check(self, repair, discard, tell).run()
+
+    def functions(self) -> list[FunctionRow]:
+        """See `Backend.functions`: added up in SQL, as a million calls are a second's work."""
+        from wellkept.stores import collect  # as above
+
+        return collect.functions(self)
+
+    def calls_of(self, names: Sequence[str], limit: int | None = None) -> Iterator[Call]:
+        """See `Backend.calls_of`."""
+        from wellkept.stores import collect  # as above
+
+        return collect.calls_of(self, names, limit)
+
+    def totals(self) -> Totals:
+        """See `Cache.size`."""
+        from wellkept.stores import collect  # as above
+
+        return collect.totals(self)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """See `Backend.candidates`."""
+        from wellkept.stores import collect  # as above
+
+        return collect.candidates(self)
 
     def sign(self, trusts: Any) -> None:
         self.trusts = trusts

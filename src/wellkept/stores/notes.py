@@ -6,10 +6,14 @@ None, and may be created anew.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from wellkept.errors import DamagedValue
+from wellkept.errors import DamagedValue, KeptError
 from wellkept.records import Buffer
 from wellkept.stores.base import (
     Creates,
@@ -185,3 +189,42 @@ def _pages(keys: Iterable[str]) -> Iterator[list[str]]:
 
 def _marks(values: list[str]) -> str:
     return ",".join("?" * len(values))
+
+
+# Which calls were thrown away, and when: remembered for who asks why one is computed again. A note
+# `gone/<milliseconds>-<random>` has the keys of one eviction, cut to 12 bytes each. The latest are kept.
+_GONE = "gone/"
+_CUT = 12  # bytes of a key; a mistaken one would cost nothing but a wrong word in a text
+_KEYS = 20_000  # of one eviction
+_EVICTIONS = 64
+
+
+def remember(notes: Notes, keys: Iterable[bytes]) -> None:
+    """Note that these calls were evicted. A place that does not take it goes without."""
+    cut = b"".join(key[:_CUT] for key in islice(keys, _KEYS))
+    if not cut:
+        return
+    with contextlib.suppress(KeptError):
+        name = f"{_GONE}{int(time.time() * 1000):015d}-{os.urandom(3).hex()}"
+        notes.put(name, cut)
+        old = sorted(notes.keys(_GONE))[:-_EVICTIONS]
+        if old:
+            notes.delete_many(old)
+
+
+def evicted_at(notes: Notes, key: bytes) -> float | None:
+    """When a call was last evicted, as far as that is remembered.
+
+    Raises:
+        StoreError: the place can't be read.
+    """
+    names = sorted(notes.keys(_GONE), reverse=True)
+    found = notes.get_many(names)
+    for name in names:
+        cut = found.get(name, b"")
+        at = cut.find(key[:_CUT])
+        while at >= 0 and at % _CUT:
+            at = cut.find(key[:_CUT], at + 1)
+        if at >= 0:
+            return int(name[len(_GONE) :].partition("-")[0]) / 1000
+    return None

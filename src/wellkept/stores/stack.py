@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from wellkept.codecs import Envelope
 from wellkept.errors import DecodeError, StoreError, tell
 from wellkept.records import Buffer, Call, Value
-from wellkept.stores.backend import Backend, CallStore, Lookup, ordered
+from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, ordered
 from wellkept.stores.base import (
     Store,
 )
 from wellkept.stores.lease_records import StackLeases
 from wellkept.stores.notes import Notes
+from wellkept.stores.reports import Chosen, Collected, Evicted, Report
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -93,13 +94,41 @@ class Layers(Backend):
             tell(f"{self._names[id(backend)]} does not answer and is left out: {error}")
         self._down[id(backend)] = time.monotonic() + PAUSE
 
-    def each(self, question: Callable[[Any], V], total: Callable[[Iterable[V]], V]) -> V:
-        """The answers of all places that give one, added up."""
-        answers = [
-            self.ask(backend, lambda backend=backend: question(backend))  # type: ignore[misc]  # bound now
-            for backend in self.backends
-        ]
-        return total(answer for answer in answers if answer is not None)
+    def each(self, question: Callable[[Backend], V], *, write: bool) -> list[V]:
+        """The answers of all that give one.
+
+        Raises:
+            StoreError: it is to be written, and is a pool, or the near one does not take it.
+        """
+        if write:
+            self.check_writable()
+        answers = [self.ask(backend, partial(question, backend)) for backend in self.backends]
+        return [answer for answer in answers if answer is not None]
+
+    # -- the whole --------------------------------------------------------------------------------
+
+    def collect(self, grace: float, dry_run: bool) -> Collected:
+        return Collected.sum(self.each(lambda one: one.collect(grace, dry_run), write=True))
+
+    def free(self, digests: Sequence[str]) -> Collected:
+        return Collected.sum(self.each(lambda one: one.free(digests), write=True))
+
+    def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
+        """See `Cache.evict`; a call that is in several counts for each."""
+        parts = self.each(lambda one: one.evict(chosen, dry_run), write=True)
+        return Evicted(
+            sum(part.calls for part in parts),
+            sum(part.values for part in parts),
+            sum(part.blobs for part in parts),
+            sum(part.bytes for part in parts),
+            dry_run,
+        )
+
+    def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
+        """See `Cache.verify`; one that can't be reached can't be verified."""
+        if repair:
+            self.check_writable()
+        return Report.sum(one.verify(repair, discard, tell) for one in self.backends)
 
     # -- one trip ---------------------------------------------------------------------------------
 

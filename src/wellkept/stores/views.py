@@ -13,9 +13,18 @@ from wellkept.codecs import Envelope
 from wellkept.conditions import Query
 from wellkept.errors import StoreError
 from wellkept.records import Buffer, Call, Value
-from wellkept.stores.backend import Backend, CallStore, Lookup, Token
+from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, Token, each_call
 from wellkept.stores.base import Store
 from wellkept.stores.notes import Notes
+from wellkept.stores.reports import (
+    Candidate,
+    Chosen,
+    Collected,
+    Evicted,
+    FunctionRow,
+    Report,
+    Totals,
+)
 
 V = TypeVar("V")
 
@@ -73,6 +82,35 @@ class View(Backend):
 
     def stale(self) -> bool:
         return self.backend.stale()
+
+    def collect(self, grace: float, dry_run: bool) -> Collected:
+        self.check_writable()
+        return self.backend.collect(grace, dry_run)
+
+    def free(self, digests: Sequence[str]) -> Collected:
+        self.check_writable()
+        return self.backend.free(digests)
+
+    def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
+        self.check_writable()
+        return self.backend.evict(chosen, dry_run)
+
+    def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
+        if repair:
+            self.check_writable()
+        return self.backend.verify(repair, discard, tell)
+
+    def functions(self) -> list[FunctionRow]:
+        return self.backend.functions()
+
+    def calls_of(self, names: Sequence[str], limit: int | None = None) -> Iterator[Call]:
+        return self.backend.calls_of(names, limit)
+
+    def totals(self) -> Totals:
+        return self.backend.totals()
+
+    def candidates(self) -> Iterator[Candidate]:
+        return self.backend.candidates()
 
     def close(self) -> None:
         """Nothing: it belongs to the cache that this one came from."""
@@ -187,9 +225,18 @@ class FilteredView(View):
         calls = (call for call in find(query._replace(limit=None)) if self.where(call))
         return islice(calls, query.limit)
 
+    def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
+        """See `Cache.evict`: what is hidden is not thrown away."""
+        keys = (key for key, call in each_call(self.calls) if chosen.fits(key, call))
+        return self.backend.evict(Chosen(keys=frozenset(keys)), dry_run)
+
     # Which of them it has is to be asked of each.
     found = Backend.found
     table = Backend.table
+    functions = Backend.functions
+    calls_of = Backend.calls_of
+    totals = Backend.totals
+    candidates = Backend.candidates
 
 
 class FilteredCalls(CallStore):
