@@ -285,14 +285,16 @@ class SqlEntries(Changes):
         result: R = self.writing(on, self._change, plan)[0]
         return result
 
-    def _change(self, s: Session, plan: Callable[[View], Planned[R]]) -> Planned[R]:
-        look = _Look(self, s)
+    def _change(
+        self, s: Session, plan: Callable[[View], Planned[R]], look: Look | None = None
+    ) -> Planned[R]:
+        look = look or Look(self, s)
         result, ops = plan(look)
         if ops:
             self._take(s, ops, look)
         return result, ops
 
-    def _take(self, s: Session, ops: Sequence[Op], look: _Look) -> None:
+    def _take(self, s: Session, ops: Sequence[Op], look: Look) -> None:
         log: list[Sequence[Any]] = []
         puts: dict[str, Sequence[Any]] = {}
         gone: set[str] = set()
@@ -359,14 +361,14 @@ class SqlEntries(Changes):
             s.run("UPDATE {head} SET floor = ?", floor)
 
 
-class _Look:
+class Look:
     """A `View` in a transaction."""
 
-    __slots__ = ("_of", "_s", "_store", "limited", "now", "sizes")
+    __slots__ = ("_store", "limited", "now", "of", "session", "sizes")
 
     def __init__(self, of: SqlEntries, session: Session) -> None:
-        self._of = of
-        self._s = session
+        self.of = of
+        self.session = session
         self.now = session.now()
         self.sizes: dict[tuple[Name, str], int] = {}
         """Of the rows that were seen."""
@@ -376,10 +378,10 @@ class _Look:
 
     @property
     def revision(self) -> int:
-        return self._s.revision
+        return self.session.revision
 
     def found(self, name: Name, steps: Sequence[Step]) -> Mapping[str, Entry]:
-        number = self._of.number(self._s, name)
+        number = self.of.number(self.session, name)
         if number is None or not steps:
             self.limited = False
             return {}
@@ -388,9 +390,9 @@ class _Look:
         found = {}
         for some in (steps,) if len(steps) <= _SOME else slices(steps, _SOME):
             names = [f"{number}/{step.key}" for step in some]
-            rows = self._s.rows(expanded(text, "?", len(some)), *names, number)
+            rows = self.session.rows(expanded(text, "?", len(some)), *names, number)
             if not rows:  # the file was replaced by another
-                self._of.numbers.clear()
+                self.of.numbers.clear()
                 raise StoreError("the stores were replaced by others at this moment; try again")
             for row in rows:
                 if row[0] is not None:
@@ -398,7 +400,7 @@ class _Look:
                     found[entry.key] = entry
                     self.sizes[name, entry.key] = row[8]
             self._store = rows[0]
-        self._s.begun(self._store[13])
+        self.session.begun(self._store[13])
         self.limited = self._store[9] is not None or self._store[10] is not None
         return found
 
@@ -416,10 +418,10 @@ class _Look:
             after, limit = 0, len(changed) + 20
             rows: Sequence[Any] = [None] * limit
             while len(rows) == limit:
-                rows = self._s.rows(
+                rows = self.session.rows(
                     "SELECT name, size, expires, revision FROM {entries} WHERE store = ? AND policy = "
                     f"'{policy}' AND revision > ?{expired} ORDER BY revision LIMIT {limit}",
-                    *(self._of.number(self._s, name), after),
+                    *(self.of.number(self.session, name), after),
                     *([self.now] if expired else ()),
                 )
                 for row, size, expires, _ in rows:
@@ -435,14 +437,14 @@ class _Look:
         where = "e.expires <= ?"
         values: list[Any] = [self.now]
         if name is not None:
-            number = self._of.number(self._s, name)
+            number = self.of.number(self.session, name)
             if number is None:
                 return
             where, values = "e.name > ? AND e.name < ?", [f"{number}/", f"{number}0"]
             if which == "evictable":
                 where, values = "e.store = ? AND e.policy = 'evict'", [number]
         most = "" if limit is None else f" LIMIT {int(limit)}"
-        rows = self._s.rows(
+        rows = self.session.rows(
             "SELECT s.collection, s.scope, s.store, e.name, e.size, e.expires FROM {entries} e "
             f"JOIN {{stores}} s ON s.id = e.store WHERE {where}{most}",
             *values,
@@ -454,4 +456,4 @@ class _Look:
             yield of, key, expires
 
     def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
-        return self._of.find_stores(self._s, collection, scope, store)
+        return self.of.find_stores(self.session, collection, scope, store)

@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from wellkept.errors import DamagedValue, NewerSchema, StoreError
 from wellkept.interrupts import settling
 from wellkept.kv.entry import HISTORY, About, Entry, Name, Step
 from wellkept.kv.plan import Op, Planned, Put, View, removing
-from wellkept.kv.sql_state import Session, SqlEntries
+from wellkept.kv.sql_state import Look, Session, SqlEntries
 from wellkept.kv.sweeper import forget
 from wellkept.stores.filesystem import private_file
 from wellkept.stores.sqlite_file import Database
@@ -97,6 +97,9 @@ class SqliteEntries(SqlEntries):
         self.database = Database(path, _make, durable=durable, network=network, disposable=False)
         self._sweeper: Database | None = None
         self._tier: tuple[Any, dict[tuple[Name, str], Entry]] = (None, {})
+        self._last: tuple[Any, int, Name | None] = (None, 0, None)
+        """The token after the last change of our own, its revision, and its store if that has no
+        limits."""
         self._words: memoryview | None = None
         mine = weakref.ref(self)  # the database outlives this, until it is closed
 
@@ -110,7 +113,7 @@ class SqliteEntries(SqlEntries):
 
     def _changed(self) -> None:
         self._words = self.database.words
-        self._tier = (None, {})
+        self._tier, self._last = (None, {}), (None, 0, None)
         self.numbers.clear()  # it may be another file
 
     # -- the engine -------------------------------------------------------------------------------
@@ -193,13 +196,14 @@ class SqliteEntries(SqlEntries):
 
         def then(step: Any) -> None:
             if ops and step is not None:
-                self._follow(step, ops)
+                self._follow(step, ops, look)
 
         with self.database.writing(then) as c:
-            result, ops = self._change(_Session(c, self.ahead), plan)
+            look = _Look(self, _Session(c, self.ahead))
+            result, ops = self._change(look.session, plan, look)
         return result
 
-    def _follow(self, step: Any, ops: Sequence[Op]) -> None:
+    def _follow(self, step: Any, ops: Sequence[Op], look: Look) -> None:
         """Bring the tier to after a commit of our own, which changed nothing but these keys."""
         token, held = self._tier
         if token != step[0]:
@@ -210,6 +214,8 @@ class SqliteEntries(SqlEntries):
             elif not isinstance(op, About):
                 held.pop((op.name, op.key), None)
         self._tier = (step[1], held)
+        unlimited = ops[0].name if look.limited is False else None
+        self._last = (step[1], look.session.revision, unlimited)
 
     @settling
     def remove(self, name: Name | None, which: str, limit: int | None) -> int:
@@ -247,6 +253,26 @@ class SqliteEntries(SqlEntries):
 
 
 _nap = threading.Event()  # never set: a pause that a signal's handler may end
+
+
+class _Look(Look):
+    """A `View` that has an entry in memory if nobody else has committed since: it saves a statement
+    of those that change the same keys again and again."""
+
+    __slots__ = ()
+
+    def found(self, name: Name, steps: Sequence[Step]) -> Mapping[str, Entry]:
+        entries: Any = self.of
+        token, held = entries._tier
+        at, revision, unlimited = entries._last
+        # The transaction has begun, so that no other one can come between this look and its end.
+        if len(steps) == 1 and unlimited == name and at == token == entries.database.token():
+            entry = held.get((name, steps[0].key))
+            if entry is not None:
+                self.limited = False
+                self.session.revision = revision
+                return {entry.key: entry}
+        return super().found(name, steps)
 
 
 class _Session:
