@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any
 
-from wellkept.memo.flow import drive_async
+from wellkept.memo.flow import as_it_is, drive_async
 from wellkept.memo.generators import Recording, find
 from wellkept.memo.kept import Kept, KeptTarget
 from wellkept.memo.target import MISSING, Given, Target
@@ -29,20 +29,16 @@ class KeptCoroutine(Kept[Any, Any]):
             values = self._bind(*args, **kwargs)
         except TypeError:
             return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a coroutine function's
-        return self._await(values, (args, kwargs))
+        return drive_async(self._begin, values, (args, kwargs))
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
-        return self._await(values, given)
+        return drive_async(self._begin, values, given)
 
-    def _await(self, values: tuple[Any, ...], given: Given) -> Coroutine[Any, Any, Any]:
-        return drive_async(KeptTarget(self, values), given, glance=self._glance_late)
-
-    def _glance_late(self, target: Target, given: Given) -> Any:
-        """Look where a hit is found at once, when the coroutine is awaited."""
-        result = self._glance(target.values)
-        if result is MISSING and not self._binder.same():
-            target.values = self._values(*given)
-        return result
+    def _begin(self, values: tuple[Any, ...], given: Given) -> tuple[KeptTarget | None, Any]:
+        result = self._glance(values)
+        if result is not MISSING:
+            return None, result
+        return KeptTarget(self, values if self._binder.same() else self._values(*given)), None
 
     def load(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         values = self._values(args, kwargs)
@@ -58,12 +54,12 @@ class KeptCoroutine(Kept[Any, Any]):
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         target = KeptTarget(self, self._values(args, kwargs))
-        return drive_async(target, (args, kwargs), again=True)
+        return drive_async(as_it_is, target, (args, kwargs), again=True)
 
     def _run(self, target: Target, given: Given, again: bool = False) -> Any:
         import asyncio  # in the thread that refreshes a stale result, or in a worker
 
-        return asyncio.run(drive_async(target, given, again))
+        return asyncio.run(drive_async(as_it_is, target, given, again))
 
     async def map(  # type: ignore[override]  # the overload of `Kept` for coroutines
         self, *iterables: Iterable[Any], executor: Any = None, progress: bool | None = None

@@ -336,20 +336,20 @@ async def _advance_async(flow: Flow, sent: Any = None) -> tuple[Given | None, An
 
 
 async def drive_async(
-    target: Target,
+    begin: Callable[[Any, Given], tuple[Target | None, Any]],
+    about: Any,
     given: Given,
     again: bool = False,
-    glance: Callable[[Target, Given], Any] | None = None,
 ) -> Any:
     """Do as `drive` in an event loop; the body may give an awaitable.
 
     Args:
-        glance: the short way of a hit, which gives the result or `MISSING`.
+        begin: called with the next two once somebody awaits: the target, or None and the result of a
+            hit that is found at once.
     """
-    if glance is not None:
-        result = glance(target, given)
-        if result is not MISSING:
-            return result
+    target, result = begin(about, given)
+    if target is None:
+        return result
     from inspect import isawaitable  # loaded: a loop runs
 
     flow = keeping(target, given, again)
@@ -370,3 +370,8 @@ async def drive_async(
     finally:
         flow.close()
     return outcome(result)
+
+
+def as_it_is(target: Target, given: Given) -> tuple[Target, Any]:
+    """Begin with a target, for `drive_async`, and look for a hit in the flow."""
+    return target, None

@@ -529,7 +529,11 @@ class KeptTarget(Target):
         self.kept.locator.renew()
 
     def learn(self) -> bool:
-        return self.bodies.followed and self.kept.locator.learn(self.cache)
+        locator = self.kept.locator
+        coding = locator._coding
+        if coding is None or not coding.base or coding.wider_note in self.cache.noted:
+            return False
+        return self.bodies.followed and locator.learn(coding, self.cache)
 
     def settled(self) -> bool:
         if self.holds():

@@ -41,6 +41,7 @@ class Coding:
         all_same: the same of all that the identity was made from.
         known: keys that were found with this identity; see `Locator`.
         base: the deep identity, without what it was widened by.
+        wider_note: where a cache says by what that is.
         classes: of receivers, with what the function asks of each; empty of what is no method.
         mocked: whether a test has put something into its place that stands for no code, so that
             nothing may be kept.
@@ -85,6 +86,7 @@ class Coding:
                 self.all_same = self.deep.guards.all_same
             if wider:
                 self.same = _calling(self.same, wider)
+        self.wider_note = WIDER + self.base
         self.name = options.name or identify(function, "off").name
         if not (options.name or self._own or self.deep):
             self.name = placed(self.name, function)
@@ -316,16 +318,12 @@ class Locator:
         self.taken = True
         self._set(coding)
 
-    def learn(self, cache: Cache) -> bool:
+    def learn(self, coding: Coding, cache: Cache) -> bool:
         """Ask a cache, once, by what other processes have widened the identity; whether it is new."""
-        coding = self._coding
-        if coding is None or not coding.base or self.taken:
+        if self.taken:
             return False
-        note = WIDER + coding.base
-        if note in cache.noted:
-            return False
-        cache.noted.add(note)
-        known = known_wider(cache, note)
+        cache.noted.add(coding.wider_note)
+        known = known_wider(cache, coding.wider_note)
         if known <= self.wider:
             return False
         self.wider |= known
@@ -346,7 +344,7 @@ class Locator:
             self.renew()
             return False
         self._set(coding)
-        note_wider(target.cache, WIDER + coding.base, self.wider)
+        note_wider(target.cache, coding.wider_note, self.wider)
         target.key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
         target.code, target.items = coding.tag, items
         return True

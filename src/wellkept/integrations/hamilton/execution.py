@@ -18,7 +18,7 @@ from wellkept.hashing.digests import call_key
 from wellkept.integrations.hamilton.formats import FORMAT, Formats
 from wellkept.integrations.hamilton.node import Planned
 from wellkept.integrations.hamilton.result_store import commit
-from wellkept.memo.flow import drive, drive_async
+from wellkept.memo.flow import as_it_is, drive, drive_async
 from wellkept.memo.stats import Stats
 from wellkept.memo.target import MISSING, Items, Target, hit_in_run, kind_of
 from wellkept.records import Call, Digest, Event
@@ -191,7 +191,9 @@ class Step:
                     if inspect.isawaitable(result):
                         result = await result
                 else:
-                    result = await drive_async(self._target, ((), self.kwargs), self._again)
+                    result = await drive_async(
+                        as_it_is, self._target, ((), self.kwargs), self._again
+                    )
             except Exception as error:
                 self._failed(error, began)
                 raise
