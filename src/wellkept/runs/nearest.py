@@ -17,15 +17,13 @@ from typing import Any, NamedTuple
 from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Is, Order, Query, Span
 from wellkept.errors import DecodeError, KeptError, StoreError
-from wellkept.hashing import SCALARS, buffer_digest
+from wellkept.hashing import SCALARS
 from wellkept.hashing.digests import call_key
 from wellkept.hashing.leaves import Leaf, leaves_of
 from wellkept.records import Argument, Arguments, Call, Digest
 from wellkept.runs.recorder import LEAVES
+from wellkept.stores.backend import Backend
 from wellkept.stores.base import get_many
-from wellkept.stores.byte_store import Medium
-from wellkept.stores.embedded import Embedded
-from wellkept.stores.views import FilteredView
 
 _VERIFIED = 1 << 26
 """Bytes of a result's blobs up to which they are read; of larger ones it is only seen that they are
@@ -36,7 +34,7 @@ class Layer(NamedTuple):
     """One place that a cache reads."""
 
     name: str
-    backend: Any
+    backend: Backend
     where: tuple[Callable[[Call], bool], ...] = ()
     """What a filtered cache shows of it."""
     owed: Mapping[str, bytes] = {}
@@ -81,7 +79,7 @@ def _layers(backend: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:
         if beneath is None:
             yield Layer(name, backend, where)
             return
-        if isinstance(backend, FilteredView):
+        if backend.where is not None:
             where = (*where, backend.where)
         backend = beneath
     for part in backend.backends:
@@ -100,7 +98,7 @@ def look(layer: Layer, key: bytes) -> Look:
             return Look(layer, "hidden", call)
         if row.envelope is None:
             return Look(layer, "evicted", call)
-        _check(backend, row.envelope)
+        backend.probe(row.envelope, _VERIFIED)
     except DecodeError as error:
         return Look(layer, "damaged", _record(backend, key), trouble=str(error))
     except StoreError as error:
@@ -116,36 +114,6 @@ def _record(backend: Any, key: bytes) -> Call | None:
     except KeptError:
         return None
     return found
-
-
-def _check(backend: Any, envelope: Any) -> None:
-    """Whether the blobs are there and what their names say, as loading them would find out; but here
-    a damaged one stays.
-
-    Raises:
-        DecodeError: one is not.
-        StoreError: one can't be read.
-    """
-    read = sum(size for size, _ in envelope.blobs) <= _VERIFIED
-    for size, name in envelope.blobs:
-        text = name.hex()
-        if isinstance(backend, Embedded):
-            path = backend.blobs.path(text)
-            there = path.stat().st_size if path.exists() else None
-            if there == size and read:
-                backend.blobs.get(text)
-        elif isinstance(backend, Medium) and read:
-            content = backend.values.items.get(f"blobs/{text}")
-            there = None if content is None else size
-            plain = content is not None and memoryview(content).nbytes == size
-            if plain and buffer_digest(content) != name:
-                there = -1
-        else:
-            continue
-        if there is None:
-            raise DecodeError(f"the blob {text} is missing")
-        if there != size:
-            raise DecodeError(f"the blob {text} is not what its name says")
 
 
 _LARGE = 1024  # bytes from which a note is compressed
@@ -303,9 +271,9 @@ def codes_of(layer: Layer, function: str) -> list[str]:
     Raises:
         StoreError: the layer can't be read.
     """
-    if isinstance(layer.backend, Embedded):
-        query = "SELECT code FROM functions WHERE name = ? ORDER BY id DESC LIMIT 200"
-        return [str(code) for (code,) in layer.backend.database.rows(query, function)]
+    codes = layer.backend.codes(function)
+    if codes is not None:
+        return list(codes)
     return list(dict.fromkeys(call.code for call in _latest(layer, function, _LATEST)))
 
 
@@ -350,7 +318,7 @@ def _candidates(layer: Layer, asked: Asked, wanted: Mapping[str, Argument]) -> I
     if asked.before is not None:
         earlier.append(Condition("created", (), Span(None, asked.before, below=True)))
     yield from _latest(layer, function, _LATEST, *earlier)
-    if isinstance(layer.backend, Embedded):
+    if layer.backend.indexed:
         for name, one in list(wanted.items())[:_ARGUMENTS]:
             known = type(one.value) in SCALARS and one.shown
             test = Is(one.digest, one.value, True) if known else Is(one.digest, None, False)

@@ -207,12 +207,14 @@ def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
         if row is None or row.envelope is None:
             return None
 
+        envelope = row.envelope
+
         def read() -> None:
-            payload, buffers = backend.load(row.envelope)
+            payload, buffers = backend.load(envelope)
             if load:
                 from wellkept.codecs import decoder  # who only reads decodes nothing
 
-                decoder(row.envelope.codec)(payload, buffers)
+                decoder(envelope.codec)(payload, buffers)
 
         return measured(lambda: _key(call)), measured(lambda: backend.fetch(key)), measured(read)
     except KeptError:

@@ -120,6 +120,10 @@ class Backend:
     """What results are encoded by here unless a function names a codec."""
     fetches_many = False
     """Whether `fetch_many` takes fewer trips than a `fetch` each."""
+    indexed = False
+    """Whether calls are found by what they were given without reading them all."""
+    where: Callable[[Call], bool] | None = None
+    """Which calls it shows of the backend beneath it; None: all."""
     root: Path | None = None
     """The directory that it has to itself."""
     byte_stores: Sequence[Store[bytes]] = ()
@@ -165,6 +169,15 @@ class Backend:
         """
         raise NotImplementedError
 
+    def probe(self, envelope: Envelope, most: int) -> None:
+        """See that an envelope's blobs are there and, if they have up to `most` bytes together, that they
+        are what their names say. Unlike `load` it changes nothing: a damaged blob stays.
+
+        Raises:
+            DamagedValue: one is missing or damaged. A backend that is far away does not look.
+            StoreError: one can't be read.
+        """
+
     def commit(
         self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None
     ) -> tuple[Any, Body, Envelope] | None:
@@ -194,6 +207,12 @@ class Backend:
 
     def found(self, query: Query) -> int | None:
         """Return how many calls fit; None where records must be read to tell."""
+        return None
+
+    def codes(self, function: str) -> Iterator[str] | None:
+        """Return the code identities and versions under which a function has calls, the latest first;
+        None where records must be read to tell.
+        """
         return None
 
     def table(self, query: Query) -> Any:

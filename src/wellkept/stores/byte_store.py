@@ -500,6 +500,18 @@ class Medium(Backend):
         """See `Cache.size`."""
         return replace(super().totals(), blobs=sum(1 for _ in self.values.items.keys("blobs/")))
 
+    def probe(self, envelope: Envelope, most: int) -> None:
+        """See `Backend.probe`."""
+        if sum(size for size, _ in envelope.blobs) > most:
+            return
+        for size, name in envelope.blobs:
+            content = self.values.items.get(f"blobs/{name.hex()}")
+            if content is None:
+                raise DamagedValue(f"the blob {name.hex()} is missing")
+            # One of another length is compressed, and is verified when it is read.
+            if memoryview(content).nbytes == size and buffer_digest(content) != name:
+                raise DamagedValue(f"the blob {name.hex()} is not what its name says")
+
     def sign(self, trusts: Any) -> None:
         self.trusts = self.values.trusts = trusts
 

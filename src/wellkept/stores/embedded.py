@@ -73,6 +73,7 @@ class Embedded(Backend):
         StoreError: the directory can't be made or read, or a newer wellkept made it.
     """
 
+    indexed = True
     trusts: Any = None
     """Who signs what is kept, and whose signatures are believed: `wellkept.stores.keyring.Trusts`. None: who
     can write there is trusted.
@@ -198,6 +199,23 @@ class Embedded(Backend):
         if envelope.payload is None:
             return buffers.pop(), buffers
         return envelope.payload, buffers
+
+    def probe(self, envelope: Envelope, most: int) -> None:
+        """See `Backend.probe`."""
+        read = sum(size for size, _ in envelope.blobs) <= most
+        for size, name in envelope.blobs:
+            path = self.blobs.path(name.hex())
+            if not path.exists():
+                raise DamagedValue(f"the blob {name.hex()} is missing")
+            if path.stat().st_size != size:
+                raise DamagedValue(f"the blob {name.hex()} is not what its name says")
+            if read:
+                self.blobs.get(name.hex())
+
+    def codes(self, function: str) -> Iterator[str]:
+        """See `Backend.codes`."""
+        query = "SELECT code FROM functions WHERE name = ? ORDER BY id DESC LIMIT 200"
+        return (str(code) for (code,) in self.database.rows(query, function))
 
     def _blob(self, size: int, name: str) -> Buffer:
         try:

@@ -52,6 +52,9 @@ class View(Backend):
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         return self.backend.load(envelope)
 
+    def probe(self, envelope: Envelope, most: int) -> None:
+        self.backend.probe(envelope, most)
+
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         return self.backend.commit(call, value, uses)
 
@@ -199,6 +202,8 @@ class ReadOnlyNotes(Notes):
 
 class FilteredView(View):
     """Has only the calls for which `where` holds, and takes no others."""
+
+    where: Callable[[Call], bool]
 
     def __init__(self, backend: Backend, where: Callable[[Call], bool]) -> None:
         super().__init__(backend)
