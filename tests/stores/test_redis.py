@@ -83,7 +83,7 @@ def test_it_agrees_with_a_dict(redis_url: str) -> None:
 
 
 def test_one_winner_and_no_lost_increment(store: Redis) -> None:
-    check_races(store, keys=50, times=100)
+    check_races(store, keys=30, times=25)
 
 
 def test_prefixes_are_apart(redis_url: str) -> None:
