@@ -10,7 +10,7 @@ import ast
 import copy
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, ClassVar
@@ -84,16 +84,21 @@ def _placed(code: CodeType, space: Space | None) -> tuple[list[str], int]:
     return found, code.co_firstlineno if sure else _matching(code, found)
 
 
+def codes_in(code: CodeType) -> Iterator[CodeType]:
+    """Yield a code object, and those of all that it defines."""
+    yield code
+    for item in code.co_consts:
+        if isinstance(item, CodeType):
+            yield from codes_in(item)
+
+
 # The functions of a project are met one module after another, again and again.
 @lru_cache(maxsize=64)
 def _compiled(text: str, name: str) -> dict[tuple[str, int], list[CodeType]]:
     """Return all code in a text by its name and first line."""
-    waiting = [compile(text, name, "exec", dont_inherit=True)]
     found: dict[tuple[str, int], list[CodeType]] = {}
-    while waiting:
-        code = waiting.pop()
+    for code in codes_in(compile(text, name, "exec", dont_inherit=True)):
         found.setdefault((code.co_name, code.co_firstlineno), []).append(code)
-        waiting += [item for item in code.co_consts if isinstance(item, CodeType)]
     return found
 
 

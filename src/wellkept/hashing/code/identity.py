@@ -30,7 +30,7 @@ from wellkept.hashing.cycles import cyclic_digest
 from wellkept.hashing.encoding import Cyclic, reference_digest
 from wellkept.hashing.loaded import stamp
 from wellkept.hashing.names import RUN, module_file, module_of
-from wellkept.hashing.source import definition, is_ours
+from wellkept.hashing.source import codes_in, definition, is_ours
 
 
 class Covered:
@@ -71,10 +71,9 @@ class Covered:
     def _read(self) -> dict[int, CodeType]:
         # The code objects are held, since they are told by their addresses.
         codes: dict[int, CodeType] = {}
-        waiting: list[CodeType] = []
         for value in self._values:
             if isinstance(value, FunctionType):
-                waiting.append(value.__code__)
+                codes |= ((id(code), code) for code in codes_in(value.__code__))
                 continue
             files = {module_file(value.__module__)}
             for item in vars(value).values():
@@ -82,11 +81,6 @@ class Covered:
                 if isinstance(inner, FunctionType):
                     files.add(inner.__code__.co_filename)
             self._bodies |= {(file, value.__qualname__) for file in files if file is not None}
-        while waiting:
-            code = waiting.pop()
-            if id(code) not in codes:
-                codes[id(code)] = code
-                waiting += [item for item in code.co_consts if isinstance(item, CodeType)]
         self._files = {file for name in self._modules if (file := file_of(name)) is not None}
         self._codes = codes
         return codes

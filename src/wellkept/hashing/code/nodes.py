@@ -22,6 +22,7 @@ from wellkept.hashing.code.unchanged import MISSING, Codes, Guards, content_of, 
 from wellkept.hashing.loaded import Space
 from wellkept.hashing.names import class_name
 from wellkept.hashing.reducers import is_constant
+from wellkept.hashing.source import codes_in
 
 _CHANGED = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDict", "Counter"})
 _MOST_RUN = 2000
@@ -542,13 +543,7 @@ def _uses(space: Space, where: Space) -> bool:
 
 
 def names_in(function: FunctionType) -> set[str]:
-    names: set[str] = set()
-    waiting = [function.__code__]
-    while waiting:
-        code = waiting.pop()
-        names.update(code.co_names)
-        waiting += [item for item in code.co_consts if type(item) is type(code)]
-    return names
+    return {name for code in codes_in(function.__code__) for name in code.co_names}
 
 
 def _modules_of(space: Space, names: set[str]) -> list[ModuleType]:
