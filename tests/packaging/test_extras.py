@@ -55,7 +55,7 @@ CASES = [
     ("httpx", 'wellkept.open("https://s3cret@h/team")', "httpx", "http"),
     *(
         (package, 'from wellkept.cli.serve import serve; serve(["./c"])', package, "server")
-        for package in ("starlette", "uvicorn")
+        for package in ("prometheus_client", "starlette", "uvicorn")
     ),
     (
         "networkx",
@@ -70,6 +70,7 @@ CASES = [
     ("joblib", "import wellkept.integrations.joblib", "joblib", "joblib"),
     ("zstandard", "Compressed(Memory())", "zstandard", "zstd"),
     ("zstandard", 'Compressed(Memory(), "gzip").put("a", b"x")', "", ""),
+    ("msgspec", "pass", "", ""),  # imported with the first remote cache only
 ]
 
 

@@ -166,6 +166,11 @@ def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) ->
     assert host.since().count("blob") == 4
 
 
+def test_an_older_client_is_told_the_version(raw: httpx.Client) -> None:
+    found = raw.post("/default/v1/fetch", content=b"m")
+    assert (found.status_code, found.headers["wellkept-wire"]) == (404, "2")
+
+
 # -- limits ---------------------------------------------------------------------------------------
 
 

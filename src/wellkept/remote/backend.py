@@ -1,4 +1,4 @@
-"""A cache on another machine as a place of this library: what it asks, sends and loads."""
+"""A cache on another machine as a backend of this library: what it asks, sends and loads."""
 
 from __future__ import annotations
 
@@ -315,6 +315,7 @@ class RemoteBackend(Backend):
         """
         key = call.key.raw
         envelope, sent = self.send_blobs(call.result.raw, value)
+        # The server lets go of the lease with the commit: that spares a trip, and nobody looks between.
         release = self.locks.holds(key)
         record = pack_call(call, envelope.pack())
         self.line.ask(wire.Commit(key, record, sent, dict(uses or {}), release))
@@ -341,6 +342,7 @@ class RemoteBackend(Backend):
             fits = len(view) <= room
             room -= len(view) if fits else 0
             sent.append(bytes(view) if fits else None)
+        # What is too large to travel with the record goes on its own, and only if it is not there yet.
         left = [i for i, item in enumerate(sent) if item is None]
         if left:
             sizes = self.line.ask(wire.Have([names[i] for i in left]))

@@ -44,8 +44,10 @@ class HeldLeases:
         now = time.monotonic()
         with self._guard:
             self._expire(now)
+            # The server gave it, and the answer was lost: nobody else could ever take it but by time.
             if again and self._held.get(key, ("", 0.0))[0] == owner:
                 return True
+            # The backend's own leases may be a process's, to whom it would be given once more.
             if key in self._held:
                 return False
             if not self._locks.acquire(key):
@@ -67,6 +69,7 @@ class HeldLeases:
             self._expire(now)
             for key in keys:
                 holder = self._held.get(key)
+                # It ran out while the client was cut off, and is the client's again if nobody took it.
                 if holder is None and not self._locks.acquire(key):
                     continue
                 if holder is None or holder[0] == owner:
@@ -75,7 +78,8 @@ class HeldLeases:
         return own
 
     def tick(self) -> None:
-        """Free what nobody's heart beats for; local users wait for it too."""
+        """Free what nobody's heart beats for."""
+        # Without this they would be free with the next request only, and local users wait too.
         with self._guard:
             self._expire(time.monotonic())
 
@@ -167,6 +171,7 @@ class Handlers:
             row = self._row(key, room)
             if row.envelope is None and request.lease:
                 row = self._leased(key, row, room, owner, again=request.again)
+            # A single row is always told, or a client would ask for it for ever.
             if len(request.keys) > 1:
                 size = len(row.envelope or b"")
                 room[0] -= size

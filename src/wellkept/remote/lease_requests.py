@@ -42,6 +42,7 @@ class RemoteLocks:
 
     def granted(self, key: bytes) -> None:
         """A look found nothing, and the server gave the lease with that answer."""
+        # For this thread alone: another that looked before must not take it for its own look.
         with self._guard:
             self._granted[key] = threading.get_ident()
             self._beat_on()

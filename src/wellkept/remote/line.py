@@ -121,7 +121,8 @@ class Line:
                     raise StoreError(f"{self.where}: too many requests for this token") from None
                 time.sleep(later.seconds)
             except Broken as broken:
-                # A connection that broke while it was idle is not worth an error.
+                # A connection that broke while it was idle is not worth an error. But once only, or a
+                # server that breaks each connection would be asked for ever.
                 if not again or not first or broken.final:
                     raise
                 first = False

@@ -108,6 +108,7 @@ class Channel:
         except BaseException:
             self.close()
             raise
+        # One thread reads for all: answers come in any order, and each goes to who asked.
         self._listener = threading.Thread(target=self._listen, name="wellkept-remote", daemon=True)
         self._listener.start()
 
@@ -306,9 +307,9 @@ class Channel:
         """
         self._end(StoreError("the connection was closed"))
         process = self._process
-        for pipe in (process.stdin,):
-            with contextlib.suppress(OSError):
-                pipe.close()  # type: ignore[union-attr]  # it was asked for
+        # The end of its input is how the other side learns that it is over.
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr]  # it was asked for
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -326,7 +327,8 @@ class Channel:
         for pipe in (self._process.stdin, self._process.stdout, self._complaints):
             with contextlib.suppress(OSError, ValueError):
                 pipe.close()  # type: ignore[union-attr]  # as above
-        self._process.returncode = 0  # it is no child of this process
+        # It is no child of this process: without this, Popen would wait for it, or warn.
+        self._process.returncode = 0
 
 
 def _ready(fd: int, event: int, seconds: float) -> bool:

@@ -117,6 +117,7 @@ class Staged(Incoming):
 
     def finish(self) -> None:
         """All of it came; raises as `check`."""
+        # Closed first: the file is linked elsewhere by its path, and has to be complete there.
         self._close()
         self.check()
 
@@ -133,7 +134,7 @@ class Staged(Incoming):
 
 
 class Host:
-    """A place, as a server keeps it for others.
+    """The blobs and results of a backend, as a server reads and keeps them for its clients.
 
     Raises:
         ConfigError: it is made of several, or its blobs can't be reached.
@@ -234,7 +235,7 @@ class Host:
     # -- blobs on their way in --------------------------------------------------------------------
 
     def stage(self, owner: str, name: bytes, size: int) -> Staged:
-        """A place for a blob that a client is about to send.
+        """Return where a blob that a client is about to send goes.
 
         Raises:
             StoreError: there is no room.
@@ -253,6 +254,7 @@ class Host:
 
     def staged(self, owner: str, blob: Staged) -> None:
         """All of a blob came; the record that names it may follow."""
+        # By owner: what one client sent can't be dropped by another that goes.
         old = self._staged.pop((owner, blob.name), None)
         self._staged[owner, blob.name] = blob
         if old is not None:
