@@ -271,7 +271,7 @@ def export(
     cache: CacheOption = None,
 ) -> None:
     """Write a store as lines of JSON: a key each, with its value, policy and expiry."""
-    from wellkept.kv.entry import each_entry
+    from wellkept.kv.plan import each_entry
 
     with (
         _store(store, scope, collection, cache) as found,

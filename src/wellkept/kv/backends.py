@@ -8,8 +8,8 @@ from typing import Any
 from wellkept.caches import Cache, Pool, Stack, active, chosen
 from wellkept.errors import ConfigError
 from wellkept.interrupts import Guard
-from wellkept.kv.entry import Entries
 from wellkept.kv.memory_state import MemoryEntries
+from wellkept.kv.plan import Entries
 from wellkept.kv.sweeper import sweeping
 from wellkept.stores.base import Creates
 

@@ -36,27 +36,21 @@ class Cached(Protocol[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The result, computed or found."""
-        ...
 
     def uncached(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The function itself."""
-        ...
 
     def clear_cache(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result of these arguments; whether there was one."""
-        ...
 
     def clear_all(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget every result of the scope that these arguments have."""
-        ...
 
     def store_of(self, *args: P.args, **kwargs: P.kwargs) -> ExecutionStore:
         """The store that the results of these arguments are in."""
-        ...
 
     def __get__(self, instance: object, owner: type | None = None) -> Cached[..., R]:
         """A method, whose verbs are called as it is itself."""
-        ...
 
 
 @overload

@@ -21,18 +21,17 @@ from wellkept.kv.entry import (
     KEEP,
     PRESENT,
     About,
-    Entries,
     Entry,
     Name,
     Step,
     check_key,
     dump,
-    each_entry,
     load,
     name_of,
     scope_of,
     utc,
 )
+from wellkept.kv.plan import Entries, each_entry
 from wellkept.kv.sweeper import sweep, sweeping
 from wellkept.kv.watch import Change, subscribe, unsubscribe, watch
 

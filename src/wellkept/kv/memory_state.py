@@ -20,7 +20,7 @@ from wellkept.errors import KeptError
 from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY, LOGGED, About, Entry, Logged, Name, Step
 from wellkept.kv.plan import (
-    Changes,
+    Entries,
     Evictable,
     Gone,
     Op,
@@ -296,14 +296,12 @@ class Journal(Protocol):
 
     def read(self, state: State) -> State:
         """The state with all that was written since it was read, or another one."""
-        ...
 
     def write(self, state: State, ops: Sequence[Op]) -> bool:
         """Write a change of this state down; False if another one came first."""
-        ...
 
 
-class MemoryEntries(Changes):
+class MemoryEntries(Entries):
     """`Entries` by a state in memory.
 
     Args:

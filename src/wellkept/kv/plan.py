@@ -10,7 +10,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import NamedTuple, Protocol, TypeVar
 
 from wellkept.errors import ConfigError, StoreError
-from wellkept.kv.entry import ABSENT, ANY, PRESENT, About, Data, Entry, Keep, Name, Step
+from wellkept.kv.entry import (
+    ABSENT,
+    ANY,
+    PRESENT,
+    About,
+    Data,
+    Entry,
+    Keep,
+    Logged,
+    Name,
+    Step,
+    check_key,
+)
 
 R = TypeVar("R")
 
@@ -78,57 +90,106 @@ class View(Protocol):
     @property
     def now(self) -> float:
         """The clock, which stands still."""
-        ...
 
     @property
     def revision(self) -> int:
         """That of the last change."""
-        ...
 
     def found(self, name: Name, steps: Sequence[Step]) -> Mapping[str, Entry]:
         """The entries of the steps' keys, also those that have expired; their values at least where
         a step keeps them."""
-        ...
 
     def room(self, name: Name, changed: Collection[str]) -> Room | None:
         """Of a store with limits; asked after `found`."""
-        ...
 
     def removable(
         self, name: Name | None, which: str, limit: int | None
     ) -> Iterable[tuple[Name, str, float | None]]:
         """Stores, keys and expiries of `all` entries of a store, or of those that are `evictable` by
         their policy; without a store of what has expired in all."""
-        ...
 
     def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
         """See `Entries.abouts`."""
-        ...
 
 
 Planned = tuple[R, Sequence[Op]]
 """What a verb answers, and how to get there."""
 
 
-class Changes:
-    """The verbs of `Entries` that write, each a plan."""
+class Entries(Protocol):
+    """The entries of every store on one medium.
 
-    def change(self, on: str, plan: Callable[[View], Planned[R]]) -> R:
-        """Plan a change and take it, as one; what the plan answers."""
-        raise NotImplementedError
+    An expired entry is not there, for any verb. Each change has a revision of its own, larger than
+    those of all changes before it on this medium. Every method may raise `StoreError`.
+    """
+
+    ahead: float
+    """Seconds by which the clock is moved forward: for tests."""
+
+    def now(self) -> float:
+        """The clock that entries expire by: the server's, where there is one."""
+
+    def get(self, name: Name, key: str) -> Entry | None:
+        """The entry, or None."""
 
     def apply(self, name: Name, steps: Sequence[Step]) -> list[Entry | None] | None:
+        """Take all of the steps, or none: what each leaves (None: the key is gone); None if one of
+        them does not fit what is there.
+
+        Raises:
+            StoreError: also if the store's limits leave no room.
+        """
         on = repr(steps[0].key) if len(steps) == 1 else f"{len(steps)} keys"
         return self.change(on, lambda view: stepping(view, name, steps))
 
+    def page(
+        self, name: Name, prefix: str, after: str | None, limit: int, data: bool
+    ) -> list[Entry]:
+        """At most `limit` entries in the order of their keys' bytes, of keys that begin with
+        `prefix` and come after `after`; without `data` their values are left out."""
+
+    def count(self, name: Name, prefix: str) -> int:
+        """How many keys begin with `prefix`."""
+
     def remove(self, name: Name | None, which: str, limit: int | None) -> int:
+        """Remove entries that are `expired`, `evictable` or `all`, of one store or of every one, at
+        most so many; how many there were to remove, without the expired ones unless they are meant."""
         return self.change("keys", lambda view: removing(view, name, which, limit))
 
+    def abouts(self, collection: str, scope: str | None, store: str | None) -> list[About]:
+        """The stores that are there, in a scope (None: in any) and of a name (None: of any)."""
+
     def declare(self, about: About) -> bool:
+        """Make a store; False if it is there."""
         return self.change(f"the store {about.name.store!r}", lambda view: declaring(view, about))
 
     def drop(self, name: Name) -> int | None:
+        """Remove a store with its entries; how many it had, None if it was not there."""
         return self.change(f"the store {name.store!r}", lambda view: dropping(view, name))
+
+    def change(self, on: str, plan: Callable[[View], Planned[R]]) -> R:
+        """Plan a change and take it, as one; what the plan answers. The verbs above are made of it."""
+        raise TypeError(f"{type(self).__name__} does not make its changes by plans")
+
+    def changes(self, name: Name, since: int, limit: int) -> tuple[list[Logged], int]:
+        """The store's changes after a revision, at most so many, in their order; and the revision
+        after which to go on.
+
+        Raises:
+            StoreError: the log no longer goes back so far.
+        """
+
+    def newest(self) -> int:
+        """The revision of the last change."""
+
+    def due(self) -> float | None:
+        """When the next entry expires; None if none does."""
+
+    def wait(self, since: int, timeout: float) -> None:
+        """Return when there may be a change after a revision, or after so many seconds."""
+
+    def close(self) -> None:
+        """Let go of connections; the next use opens them again."""
 
 
 def stepping(view: View, name: Name, steps: Sequence[Step]) -> Planned[list[Entry | None] | None]:
@@ -287,3 +348,22 @@ def too_old(since: int, floor: int) -> HistoryGone:
         f"changes after revision {since} are asked for, and the log begins after {floor}: read the "
         "store anew, and watch from the revision that it had before"
     )
+
+
+_PAGE = 1000  # entries that are read at once,
+_WITH_DATA = 200  # and with their values
+
+
+def each_entry(
+    entries: Entries, name: Name, prefix: str = "", *, data: bool = True
+) -> Iterator[Entry]:
+    """In the order of their keys. What changes meanwhile may be seen or not; no key comes twice."""
+    check_key(prefix)
+    size = _WITH_DATA if data else _PAGE
+    after: str | None = None
+    while True:
+        page = entries.page(name, prefix, after, size, data)
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1].key

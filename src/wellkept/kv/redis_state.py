@@ -22,7 +22,7 @@ from wellkept.kv.entry import (
     Name,
     Step,
 )
-from wellkept.kv.plan import full, size_of, too_old
+from wellkept.kv.plan import Entries, full, size_of, too_old
 from wellkept.stores.redis import Redis
 
 _COMMON = """
@@ -376,7 +376,7 @@ _CUT = 256  # changes of which one cuts the log
 _BITS = 22  # of a revision, for changes in one millisecond
 
 
-class RedisEntries:
+class RedisEntries(Entries):
     """`Entries` in a Redis server.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.kv.entry import KEEP, LOGGED, About, Data, Entry, Logged, Name, Step
 from wellkept.kv.plan import (
-    Changes,
+    Entries,
     Evictable,
     Op,
     Planned,
@@ -33,24 +33,19 @@ class Session(Protocol):
 
     def begun(self, revision: int | None) -> None:
         """Know the revision before this transaction, which is what `{newest}` gives."""
-        ...
 
     def rows(self, text: str, *values: Any) -> list[Any]:
         """What a statement gives."""
-        ...
 
     def run(self, text: str, *values: Any) -> int:
         """Run a statement; how many rows it met."""
-        ...
 
     def many(self, text: str, part: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement with each of the rows, or with some of them at once, as so many parts in
         the place of its star."""
-        ...
 
     def now(self) -> float:
         """The clock; in a transaction that writes it stands still."""
-        ...
 
 
 def above(prefix: str) -> str:
@@ -120,7 +115,7 @@ _COLUMNS = "name, json, item, revision, created, updated, expires, policy"
 _EMPTY = "name, NULL, NULL, revision, created, updated, expires, policy"
 
 
-class SqlEntries(Changes):
+class SqlEntries(Entries):
     """`Entries` but for `wait` and `close`; what differs between databases is left to an engine.
 
     Args:

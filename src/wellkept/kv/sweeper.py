@@ -13,7 +13,7 @@ import weakref
 from wellkept._process import Worker, at_fork
 from wellkept.errors import KeptError
 from wellkept.interrupts import Guard
-from wellkept.kv.entry import Entries
+from wellkept.kv.plan import Entries
 
 __all__ = ["BATCH", "forget", "sweep", "sweeping"]
 

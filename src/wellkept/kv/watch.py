@@ -13,8 +13,8 @@ from typing import Any
 
 from wellkept._process import at_fork
 from wellkept.errors import ConfigError, KeptError, NewerSchema, StoreError, UntrustedSource, tell
-from wellkept.kv.entry import Entries, Logged, Name, load, utc
-from wellkept.kv.plan import HistoryGone
+from wellkept.kv.entry import Logged, Name, load, utc
+from wellkept.kv.plan import Entries, HistoryGone
 from wellkept.kv.sweeper import sweep
 
 _MANY = 500  # changes that are read at once
