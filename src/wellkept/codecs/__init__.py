@@ -14,6 +14,8 @@ from wellkept.records import Buffer, Value
 
 __all__ = ["LARGE", "NAMES", "Blob", "Envelope", "check", "decode", "decoder", "encode"]
 
+# Modules with `encode` and `decode`, imported by those who use them; `require`, where there is one, raises
+# `ConfigError` if the codec's package is not installed.
 _MODULES = {
     "json": "wellkept.codecs.json",
     "dill": "wellkept.codecs.dill",
@@ -21,21 +23,17 @@ _MODULES = {
     "arrow": "wellkept.codecs.arrow",
     "npy": "wellkept.codecs.npy",
 }
-"""Modules with `encode` and `decode`, imported by those who use them; `require`, where there is
-one, raises `ConfigError` if the codec's package is not installed."""
 
+# Not to be asked for: what a pickle from elsewhere is decoded by, files of a format, and what names files.
 _READ = {
     "plain": ("wellkept.codecs.safe_pickle", "decode"),
     "file": ("wellkept.codecs.file", "decode"),
     "paths": ("wellkept.codecs.paths", "decode"),
     "plain paths": ("wellkept.codecs.paths", "decode_plain"),
 }
-"""Not to be asked for: what a pickle from elsewhere is decoded by, files of a format, and what names
-files.
-"""
 
+# The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself.
 NAMES = ("pickle", "cloudpickle", *_MODULES)
-"""The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself."""
 
 
 def check(codec: str) -> None:

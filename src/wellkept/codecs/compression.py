@@ -17,8 +17,8 @@ from typing import Any
 from wellkept.errors import ConfigError, DamagedValue, DecodeError
 from wellkept.records import Buffer
 
+# The methods by their number in the header; 0 is plain.
 METHODS = {"gzip": 1, "zstd": 2}
-"""The methods by their number in the header; 0 is plain."""
 
 _LEVELS = {"gzip": (1, 9, 6), "zstd": (1, 22, 3)}
 _MAGIC = b"\x89kz\r\n\x1a"

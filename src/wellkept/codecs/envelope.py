@@ -27,10 +27,10 @@ from wellkept.errors import DamagedValue, DecodeError, UntrustedSource
 _NAME = "kept 2026 name of a signing key"
 _MAC = "kept 2026 signature of a value"
 
+# The newest that is read; only what is signed needs it, all else is written as version 1.
 VERSION = 2
-"""The newest that is read; only what is signed needs it, all else is written as version 1."""
+# Bytes of a signature.
 SIGNATURE = 40
-"""Bytes of a signature."""
 _PAYLOAD_IS_BLOB, _SIGNED = 1, 2
 _FIXED = struct.Struct("<2sBBB")
 _COUNT = struct.Struct("<I")

@@ -26,10 +26,10 @@ from wellkept.hashing import SCALARS
 from wellkept.hashing.file_digest import TICK, File, content_digest
 from wellkept.records import Buffer, Value
 
+# The codec's name in an envelope.
 PATHS = "paths"
-"""The codec's name in an envelope."""
+# That of one from elsewhere, which nobody signed.
 PLAIN_PATHS = "plain paths"
-"""That of one from elsewhere, which nobody signed."""
 # One of them is in every pickle that names a file.
 _MARKS = (b"pathlib", b"File\x94")
 # Codecs that hold no paths.

@@ -22,8 +22,8 @@ from wellkept.errors import DecodeError, EncodeError
 from wellkept.hashing.names import is_own, module_of
 from wellkept.records import Buffer, Value
 
+# Buffers of this many bytes or more leave the pickle.
 LARGE = 64 * 1024
-"""Buffers of this many bytes or more leave the pickle."""
 
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _MAIN = ("__main__", "__mp_main__")

@@ -390,6 +390,7 @@ class _Machine:
 
 
 _STOP = ord(".")
+# Operations that push a value which stands in the stream, or was pushed before.
 _VALUES: dict[int, Callable[[_Machine], Any]] = {
     ord("N"): lambda machine: None,
     0x88: lambda machine: True,
@@ -412,7 +413,6 @@ _VALUES: dict[int, Callable[[_Machine], Any]] = {
     ord("h"): lambda machine: machine.remembered(machine.number(1)),
     ord("j"): lambda machine: machine.remembered(machine.number(4)),
 }
-"""Operations that push a value which stands in the stream, or was pushed before."""
 _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
     0x80: _Machine.proto,
     0x95: _Machine.frame,

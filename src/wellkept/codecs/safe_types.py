@@ -205,8 +205,8 @@ def _zone(_: Any, key: Any, cached: Any = True) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(key)
 
 
+# What may be called without having been named: what looking for the attribute gives.
 PRESENT = {id(_zone): Named(_zone, _zone)}
-"""What may be called without having been named: what looking for the attribute gives."""
 
 
 # -- containers ------------------------------------------------------------------------------------

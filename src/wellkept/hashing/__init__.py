@@ -24,8 +24,8 @@ __all__ = [
 
 watch()
 
+# Exact types that are immutable, hold nothing, and digest without a walk.
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
-"""Exact types that are immutable, hold nothing, and digest without a walk."""
 
 
 def digest(value: Any) -> Digest:

@@ -27,11 +27,11 @@ from wellkept.hashing.reducers import (
     slots_held,
 )
 
+# Bytes copied at a time from an array that does not lie in one piece in C order.
 SLAB = 8 * 1024 * 1024
-"""Bytes copied at a time from an array that does not lie in one piece in C order."""
 
+# Whether a long double is 10 bytes of number and 6 of padding.
 _X87 = np.finfo(np.longdouble).nmant == 63
-"""Whether a long double is 10 bytes of number and 6 of padding."""
 
 
 def dtype_text(dtype: np.dtype[Any]) -> Any:
@@ -182,6 +182,7 @@ def _masked(value: Any, known: Known | None) -> tuple[Any, ...]:
     return ("k2:masked", *content, private) if private else ("masked", *content)
 
 
+# What numpy keeps in the `__dict__` of masked arrays.
 _OF_MASKED = frozenset(
     (
         "_fill_value",
@@ -194,7 +195,6 @@ _OF_MASKED = frozenset(
         "_mask",
     )
 )
-"""What numpy keeps in the `__dict__` of masked arrays."""
 
 
 def _blanked(data: Any, mask: Any) -> Any:

@@ -12,8 +12,8 @@ from blake3 import blake3
 
 from wellkept._process import at_fork
 
+# Bytes from which more than one thread pays (below it, waking them costs more than it saves).
 PARALLEL = 512 * 1024
-"""Bytes from which more than one thread pays (below it, waking them costs more than it saves)."""
 
 _threads = blake3.AUTO
 
@@ -31,8 +31,8 @@ def _one_thread() -> None:
 
 at_fork(in_child=_one_thread)
 
+# (address, bytes) -> the BLAKE3 of that memory, 32 bytes.
 Known = Mapping[tuple[int, int], bytes]
-"""(address, bytes) -> the BLAKE3 of that memory, 32 bytes."""
 
 
 def address(view: Any) -> int:
@@ -144,12 +144,12 @@ class ReadonlyMaps:
         return len(self._digests)
 
 
+# Of this process.
 READONLY_MAPS = ReadonlyMaps()
-"""Of this process."""
 
 
+# Below this a list is as good.
 FEWEST = 64
-"""Below this a list is as good."""
 
 
 def joined(values: list[Any]) -> tuple[Any, ...] | None:

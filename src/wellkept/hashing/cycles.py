@@ -43,8 +43,8 @@ class _Node:
         self.part: Part | None = None
 
 
+# Nodes at which it is looked, first, whether there will be an end of them.
 _MANY = 10_000
-"""Nodes at which it is looked, first, whether there will be an end of them."""
 
 
 def _look_for_end(value: Any, known: Known | None) -> None:

@@ -43,8 +43,8 @@ def default_digest(name: str) -> bytes:
     return blake3(marshal.dumps((_ESCAPE, "default", name), 2)).digest()
 
 
+# Parts of a root from which the collector is paused for the walk.
 _PAUSE = 1000
-"""Parts of a root from which the collector is paused for the walk."""
 _SIZED_ATOMS = frozenset({str, bytes})
 _SHORT = 4096
 

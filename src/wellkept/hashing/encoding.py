@@ -19,8 +19,8 @@ from wellkept.hashing.names import Refused
 from wellkept.hashing.reducers import NOTHING_HELPS, reducer_of
 from wellkept.records import Digest
 
+# Tags whose content is a class, its field names joined by commas, then the fields.
 _NAMED = {"dataclass": 3, "attrs": 3, "namedtuple": 3}
-"""Tags whose content is a class, its field names joined by commas, then the fields."""
 
 
 def _shown(key: Any) -> str:
@@ -86,20 +86,20 @@ def path_of(label: str, steps: list[tuple[Any, int]]) -> str:
 _LONGEST = 400
 
 
+# Tags under which a dict holds attributes.
 _STATES = frozenset(
     {"object", "dataclass", "attrs", "pydantic", "state", "namespace", "exception", "function"}
     | {"k2:object", "k2:pydantic"}
 )
-"""Tags under which a dict holds attributes."""
 
 
+# A part with more nodes, levels or (if it is `bytes`) bytes is written as its own digest.
 MAX_NODES = 10_000
 MAX_HEIGHT = 50
 MAX_BYTES = 65_536
-"""A part with more nodes, levels or (if it is `bytes`) bytes is written as its own digest."""
 
+# The longest text or bytes whose length fits the encoding's 4 bytes.
 MAX_LENGTH = 2**31 - 1
-"""The longest text or bytes whose length fits the encoding's 4 bytes."""
 
 ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 
@@ -227,11 +227,11 @@ def expand(value: Any, known: Known | None, ordered: bool = False) -> Shape | by
         ) from error
 
 
+# From the root down: a value, what it was taken apart into, and the number of the child taken.
 Way = list[tuple[Any, Shape, int]]
-"""From the root down: a value, what it was taken apart into, and the number of the child taken."""
 
+# Objects, each made anew by the reduction of the one that holds it, that are one in the other.
 ENDLESS = 200
-"""Objects, each made anew by the reduction of the one that holds it, that are one in the other."""
 
 
 def _look_for_end(way: Way, known: Known | None) -> None:
@@ -259,8 +259,8 @@ def _look_for_end(way: Way, known: Known | None) -> None:
         below, steps = value, []
 
 
+# Levels between two reduced objects from which what lies between is what makes the value deep.
 _APART = 500
-"""Levels between two reduced objects from which what lies between is what makes the value deep."""
 
 
 def makes_its_kind(value: Any, known: Known | None, times: int = 8) -> bool:
@@ -334,8 +334,8 @@ def assemble(shape: Shape, parts: list[bytes]) -> bytes:
     return tagged(kind.encode(), *map(_bytes, sorted(parts)))
 
 
+# How a value is written inside another, its nodes, and its levels.
 Part = tuple[bytes, int, int]
-"""How a value is written inside another, its nodes, and its levels."""
 
 
 def weigh(encoded: bytes, nodes: int, height: int, value: Any = None) -> Part:
@@ -351,8 +351,8 @@ def weigh(encoded: bytes, nodes: int, height: int, value: Any = None) -> Part:
     return encoded, nodes, height
 
 
+# Levels at which it is looked, first, whether a value has an end.
 _DEEP = 1000
-"""Levels at which it is looked, first, whether a value has an end."""
 
 
 class _Frame:

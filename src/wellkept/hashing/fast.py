@@ -31,17 +31,17 @@ from wellkept.hashing.encoding import (
 from wellkept.hashing.reducers import Reducer, fields_of, reducer_of
 from wellkept.records import Digest
 
+# `marshal` writes this one class as the single byte `S`, which opens a tagged tuple.
 MARK = StopIteration
-"""`marshal` writes this one class as the single byte `S`, which opens a tagged tuple."""
 
+# Values laid out between two looks at whether most of them are the same few objects.
 _BUDGET = 500_000
-"""Values laid out between two looks at whether most of them are the same few objects."""
 
+# Objects that lie in objects from which it is looked whether reductions make them without end.
 _MANY = 1000
-"""Objects that lie in objects from which it is looked whether reductions make them without end."""
 
+# Parts that are looked at one by one.
 _FEW = 20
-"""Parts that are looked at one by one."""
 
 SIZED = frozenset({list, tuple, dict})
 _TEXT = {str}
@@ -57,8 +57,8 @@ class _Large(Exception):  # noqa: N818 - a signal
     """A part may have to be written as its own digest."""
 
 
+# What to write for each value, and an upper bound of the nodes of each.
 Column = tuple[list[Any], int]
-"""What to write for each value, and an upper bound of the nodes of each."""
 
 
 class Task:

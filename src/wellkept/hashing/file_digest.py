@@ -22,15 +22,15 @@ from wellkept.errors import ConfigError, Undigestible
 from wellkept.hashing.names import Bounded
 
 NOTES = "files/"
+# Nanoseconds of the coarsest clock of a file system, which is FAT's.
 TICK = 2_000_000_000
-"""Nanoseconds of the coarsest clock of a file system, which is FAT's."""
 # Bytes from which a digest is worth a note.
 _LARGE = 1 << 20
 # Files whose digests a process remembers.
 _MOST = 10_000
 
+# Inode, size, and the times of the last change of content and of status, in nanoseconds.
 Stamp = tuple[int, int, int, int]
-"""Inode, size, and the times of the last change of content and of status, in nanoseconds."""
 
 _known: Bounded[str, tuple[Stamp, bytes]] = Bounded(_MOST)
 _cache: Any = None

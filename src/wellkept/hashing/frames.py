@@ -21,8 +21,8 @@ from wellkept.hashing.names import Refused, class_name, library_name
 from wellkept.hashing.reducers import NOTHING_HELPS, Reducer, generic, library_of
 
 _OF_BYTES = frozenset({"string", "large_string", "binary", "large_binary"})
+# Rows whose offsets or validity are worked out at a time.
 _MANY = 1 << 20
-"""Rows whose offsets or validity are worked out at a time."""
 
 
 def column(data: Any, known: Known | None, *, codes: bool = True) -> tuple[Any, ...]:
@@ -293,8 +293,8 @@ def is_pandas(kind: type) -> bool:
     return library_of(kind) == "pandas"
 
 
+# Frequencies that are nothing but their text.
 _ORDINARY = frozenset({"Day", "Hour", "Minute", "Second", "Milli", "Micro", "Nano"})
-"""Frequencies that are nothing but their text."""
 
 
 def _frequency(freq: Any) -> Any:
@@ -365,6 +365,7 @@ def _extra(value: Any) -> Any:
     return [*known, {name: getattr(value, name, None) for name in names}]
 
 
+# What pandas keeps in the `__dict__` of frames, series and indexes.
 _OWN = frozenset(
     (
         "_mgr",
@@ -393,7 +394,6 @@ _OWN = frozenset(
         "name",
     )
 )
-"""What pandas keeps in the `__dict__` of frames, series and indexes."""
 
 
 def _whole(value: Any, tag: str, *content: Any) -> tuple[Any, ...]:

@@ -45,8 +45,8 @@ from wellkept.hashing.names import (
     script_or_module,
 )
 
+# What the tag of what is of a project begins with; then come its code, and what it would be without.
 TAG = "k2:project "
-"""What the tag of what is of a project begins with; then come its code, and what it would be without."""
 
 _MOST = 4096
 
@@ -133,8 +133,8 @@ _functions: Bounded[tuple[int, int], tuple[CodeType, dict[str, Any], _Known | No
 _modules: Bounded[str, tuple[ModuleType, _Known | None]] = Bounded(_MOST)
 
 
+# By qualified name, what the script that sends us functions defines: a mark, and the code.
 _sent: dict[str, tuple[str, str]] = {}
-"""By qualified name, what the script that sends us functions defines: a mark, and the code."""
 
 
 _marks: dict[int, tuple[Any, str, str]] = {}
@@ -320,8 +320,8 @@ class Identity(NamedTuple):
     """The digest of its code, defaults and closure in hex; "" if that does not count."""
 
 
+# Exact types whose values have one digest for as long as they live.
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes, type, ModuleType})
-"""Exact types whose values have one digest for as long as they live."""
 
 _texts: dict[int, tuple[weakref.ref[CodeType], tuple[Any, ...]]] = {}
 _known: dict[int, tuple[Any, ...]] = {}

@@ -14,14 +14,13 @@ from wellkept.hashing.encoding import Shape, expand
 from wellkept.hashing.functions import TAG
 from wellkept.hashing.names import class_name, type_key
 
+# Leaves and containers of one value, at the most.
 MOST = 1_000
-"""Leaves and containers of one value, at the most."""
 
+# Path and text. Leaves of the same text are the same. The text of a container is `=` and its type; that of a
+# part is what it looks like and, if that does not say all, digits of its digest: `float64 (3,) <…>`, or `<?>`
+# where hashing it again would take too long.
 Leaf = tuple[str, str]
-"""Path and text. Leaves of the same text are the same. The text of a container is `=` and its type; that
-of a part is what it looks like and, if that does not say all, digits of its digest: `float64 (3,) <…>`,
-or `<?>` where hashing it again would take too long.
-"""
 
 _DEEPEST = 30
 # Characters of a text.
@@ -31,6 +30,7 @@ _DIGITS = 20
 # Of arrays inside one value that are hashed again.
 _BYTES = 1 << 24
 _PLAIN = frozenset({type(None), bool, int, float, complex})
+# Types whose short `repr` a person knows the value by.
 _TELLING = frozenset(
     {
         "datetime.date",
@@ -47,7 +47,6 @@ _TELLING = frozenset(
         "builtins.slice",
     }
 )
-"""Types whose short `repr` a person knows the value by."""
 
 
 def leaves_of(value: Any, raw: bytes | None = None, *, shown: bool = True) -> list[Leaf]:
@@ -117,8 +116,8 @@ class _Walk:
         self.found.append((path, text.lstrip()))
 
 
+# What a container is called; the steps to what it holds.
 _Parts = tuple[str, list[tuple[str, Any]]]
-"""What a container is called; the steps to what it holds."""
 
 
 def _parts(value: Any, kind: type) -> _Parts | None:

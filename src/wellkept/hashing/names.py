@@ -17,18 +17,18 @@ class Refused(Exception):  # noqa: N818  becomes an Undigestible once the path i
     """This value has no identity; the text says why and what to do."""
 
 
+# `Py_TPFLAGS_HEAPTYPE`: the class was made at run time, by Python or by a C module's spec.
 HEAP = 1 << 9
-"""`Py_TPFLAGS_HEAPTYPE`: the class was made at run time, by Python or by a C module's spec."""
 
+# What `__name__` is in a script: run by Python, by a worker of multiprocessing, by `runpy`.
 RUN = frozenset({"__main__", "__mp_main__", "<run_path>"})
-"""What `__name__` is in a script: run by Python, by a worker of multiprocessing, by `runpy`."""
 
+# Modules that a release renamed, and the name that stands for them in digests: `pathlib`'s moved in Python
+# 3.13, and digests made before this library was called wellkept hold the name of `wellkept.File`.
 _MOVED = {"pathlib._local": "pathlib", "pathlib._abc": "pathlib", "wellkept": "kept"}
-"""Modules that a release renamed, and the name that stands for them in digests: `pathlib`'s moved in
-Python 3.13, and digests made before this library was called wellkept hold the name of `wellkept.File`."""
 
+# What stands at the top of a project.
 _ROOTS = ("pyproject.toml", "setup.py", ".git", "wellkept.toml")
-"""What stands at the top of a project."""
 
 _INSTALLED = ("site-packages", "dist-packages")
 _STDLIB = os.path.realpath(os.path.dirname(os.__file__)) + os.sep  # noqa: PTH120  before any Path is needed

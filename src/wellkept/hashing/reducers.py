@@ -25,6 +25,7 @@ from wellkept.hashing.names import HEAP, Bounded, Refused, class_name, module_of
 Reducer = Callable[[Any, "Known | None"], tuple[Any, ...]]
 
 
+# The first part of a type's module -> the module of this package that knows its types.
 _PROVIDERS = {
     "numpy": "arrays",
     "scipy": "arrays",
@@ -34,19 +35,18 @@ _PROVIDERS = {
     "polars": "frames",
     "xarray": "frames",
 }
-"""The first part of a type's module -> the module of this package that knows its types."""
 
+# From entry points, by type or by the type's name. They are loaded when a type is met that no table names, and
+# tables go before them, so that what was met earlier makes no difference.
 _late: dict[type, Callable[[Any], Any]] = {}
 _late_named: dict[str, Callable[[Any], Any]] = {}
-"""From entry points, by type or by the type's name. They are loaded when a type is met that no
-table names, and tables go before them, so that what was met earlier makes no difference."""
 
 _registered: dict[type, Callable[[Any], Any]] = {}
 _found: dict[type, Reducer] = {}
 _entry_points = "unread"
 
+# Types remembered; a program that makes classes without end must not fill memory.
 _MOST_TYPES = 4096
-"""Types remembered; a program that makes classes without end must not fill memory."""
 
 
 def register_digest(kind: type, function: Callable[[Any], Any]) -> None:
@@ -190,17 +190,16 @@ def reducer_of(kind: type) -> Reducer:
     return reducer
 
 
+# Of a class: (tag, its name, field names joined by commas), the field names, whether all slots. Of one of a
+# project, its code and the tag that says so stand before the tag.
 Fields = tuple[tuple[Any, ...], tuple[str, ...], bool]
-"""Of a class: (tag, its name, field names joined by commas), the field names, whether all slots. Of
-one of a project, its code and the tag that says so stand before the tag.
-"""
 
 NOTHING_HELPS = (
     "leave the argument out with `ignore`, or say what stands for it with register_digest"
 )
 
+# Modules whose decorators write `__getstate__` into slotted classes; it says nothing new.
 _GENERATED = ("dataclasses", "attr._make")
-"""Modules whose decorators write `__getstate__` into slotted classes; it says nothing new."""
 
 _declared_by: Bounded[type, Fields] = Bounded(4096)
 
@@ -256,13 +255,13 @@ def forget_fields() -> None:
     _declared_by.clear()
 
 
+# Names of the decorators that put the value of a property into the instance's `__dict__`.
 _CACHING = re.compile(
     r"cached_?property|lazy_?property|memoized_?(?:property|attribute)|reify", re.IGNORECASE
 )
-"""Names of the decorators that put the value of a property into the instance's `__dict__`."""
 
+# Attributes in which libraries keep what they worked out, whatever the class.
 _KEPT_BY_LIBRARIES = frozenset({"_attrs_cached_hash", "__networkx_cache__", "_memoized_keys"})
-"""Attributes in which libraries keep what they worked out, whatever the class."""
 
 
 def cached_names(kind: type) -> frozenset[str]:
@@ -400,8 +399,8 @@ def _set(kind: type) -> Reducer:
     return reduce
 
 
+# List or dict items that a reduction may give; an iterator of one may have no end.
 _MOST_ITEMS = 100_000_000
-"""List or dict items that a reduction may give; an iterator of one may have no end."""
 
 
 def _pickled(kind: type) -> Reducer:

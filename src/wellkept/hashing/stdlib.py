@@ -72,10 +72,10 @@ def _refuse(what: str) -> Reducer:
     return reduce
 
 
+# `module.qualname` -> a reducer that refuses, for the type and its subclasses.
 REFUSED: dict[str, Reducer] = {
     name: _refuse(what) for what, names in _WHAT.items() for name in names.split()
 }
-"""`module.qualname` -> a reducer that refuses, for the type and its subclasses."""
 
 
 def _fields(tag: str, *names: str) -> Reducer:
@@ -281,11 +281,11 @@ def _special_form(value: Any, known: Known | None) -> tuple[Any, ...]:
     return "global", "typing", value._name
 
 
+# What Pillow keeps in the `__dict__` of an image.
 _OF_IMAGES = frozenset(
     {"_im", "im", "_mode", "mode", "_size", "size", "palette", "info", "_readonly", "readonly"}
     | {"_exif", "_category", "category", "pyaccess"}
 )
-"""What Pillow keeps in the `__dict__` of an image."""
 
 
 def _image(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -325,6 +325,7 @@ def _receiver(value: Receiver, known: Known | None) -> tuple[Any, ...]:
 
 _TIME = ("hour", "minute", "second", "microsecond", "fold", "tzinfo")
 
+# `module.qualname` -> the reducer for objects of exactly that type.
 EXACT: dict[str, Reducer] = {
     f"{Receiver.__module__}.Receiver": _receiver,
     "builtins.type": reduce_class,
@@ -405,8 +406,8 @@ EXACT: dict[str, Reducer] = {
     "random.SystemRandom": lambda value, known: ("random", "random:SystemRandom"),
     **REFUSED,
 }
-"""`module.qualname` -> the reducer for objects of exactly that type."""
 
+# `module.qualname` -> the reducer for objects of that type and its subclasses.
 FAMILIES: dict[str, Reducer] = {
     "enum.Enum": _enum,
     "pathlib.PurePath": _path,
@@ -418,4 +419,3 @@ FAMILIES: dict[str, Reducer] = {
     "sympy.core.function.UndefinedFunction": _undefined_function,
     **REFUSED,
 }
-"""`module.qualname` -> the reducer for objects of that type and its subclasses."""

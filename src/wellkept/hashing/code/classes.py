@@ -19,6 +19,7 @@ from wellkept.hashing.names import class_name
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
 # At most so many objects are looked at for code that they may hold.
 _MOST = 200_000
+# Types whose objects hold nothing that a result could depend on, as far as it is reproducible.
 STATELESS = frozenset(
     {
         *("_thread:lock", "_thread:RLock", "threading:_RLock", "threading:Condition"),
@@ -26,7 +27,6 @@ STATELESS = frozenset(
         *("logging:LoggerAdapter", "_abc:_abc_data"),
     }
 )
-"""Types whose objects hold nothing that a result could depend on, as far as it is reproducible."""
 
 
 def digested(value: Any, *, ordered: bool = False) -> list[Any] | None:
@@ -136,6 +136,7 @@ def sorting(value: Any) -> tuple[str, str]:
     return class_name(type(value)), found[1].hex() if found else ""
 
 
+# Libraries whose decorators and base classes don't read annotations and docstrings.
 _BLIND = frozenset(
     {
         *("numpy", "pandas", "scipy", "sklearn", "torch", "numba", "joblib", "polars", "pyarrow"),
@@ -163,7 +164,7 @@ _BLIND = frozenset(
         ),
     }
 )
-"""Libraries whose decorators and base classes don't read annotations and docstrings."""
+# Attributes that Python and its libraries give to classes, out of what the body says.
 _OWN = frozenset(
     {
         *("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__"),
@@ -180,7 +181,6 @@ _OWN = frozenset(
         *("__getstate__", "__setstate__", "__replace__", "_is_runtime_protocol", "__attrs_init__"),
     }
 )
-"""Attributes that Python and its libraries give to classes, out of what the body says."""
 
 
 def hint_level(module: object) -> int:
@@ -296,12 +296,12 @@ def _made(kind: type[Any]) -> list[tuple[str, Any]]:
     return found
 
 
+# What a field of dataclasses, attrs or pydantic says of itself.
 _TOLD = (
     *("name", "type", "default", "default_factory", "init", "repr", "compare", "hash", "kw_only"),
     *("metadata", "validator", "converter", "eq", "order", "alias", "on_setattr", "annotation"),
     *("frozen", "discriminator", "exclude", "validate_default", "alias_priority", "init_var"),
 )
-"""What a field of dataclasses, attrs or pydantic says of itself."""
 
 
 def _is_generated(kind: type[Any]) -> bool:

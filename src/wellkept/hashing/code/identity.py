@@ -302,8 +302,8 @@ def _said(name: str, part: Part, found: Deep) -> str | None:
     return "\n".join([*(f"{WIDENED}{why}" for why in found.widened[name]), text or ""])
 
 
+# What stands before the reason why a module counts as a whole.
 WIDENED = "# all of it counts: "
-"""What stands before the reason why a module counts as a whole."""
 
 
 _CODE = frozenset({"function", "class", "module"})

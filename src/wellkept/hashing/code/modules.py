@@ -308,8 +308,8 @@ def _literals(tree: ast.Module) -> dict[str, str]:
     }
 
 
+# Modules that are normalised; of others the text counts as it is.
 _MOST = 200
-"""Modules that are normalised; of others the text counts as it is."""
 
 _Waiting = list[tuple[list[Any], Source, str, str]]
 

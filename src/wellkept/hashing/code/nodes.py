@@ -26,8 +26,8 @@ from wellkept.hashing.source import codes_in
 
 _CHANGED = frozenset({"list", "dict", "set", "deque", "defaultdict", "OrderedDict", "Counter"})
 _MOST_RUN = 2000
+# What was met first in a library, by module and attributes.
 FIRSTS: dict[tuple[str, Chain], Any] = {}
-"""What was met first in a library, by module and attributes."""
 
 
 class Part(NamedTuple):
@@ -52,8 +52,8 @@ class Learned:
         self.state: set[Any] = set()
         self.set_on: set[str] = set()
         self.tells: set[str] = set()
+        # Objects whose ids are in `state`: no other may come to have them.
         self.held: list[Any] = []
-        """Objects whose ids are in `state`: no other may come to have them."""
 
 
 class Graph:
@@ -81,16 +81,16 @@ class Graph:
         self.learned = learned
         self._ignored = ignored
         self.parts: dict[str, Part] = {}
+        # What stands in a node (its address) at a position: a name that its text refers to.
         self.names: dict[tuple[int, int], str] = {}
-        """What stands in a node (its address) at a position: a name that its text refers to."""
+        # What kept functions that are reached say of themselves in `depends`.
         self.depends: list[Any] = []
-        """What kept functions that are reached say of themselves in `depends`."""
+        # Modules that count as a whole, and why.
         self.widened: dict[str, list[str]] = {}
-        """Modules that count as a whole, and why."""
+        # Objects that hide what they hold, with their nodes.
         self.opaque: list[tuple[list[Any], Any]] = []
-        """Objects that hide what they hold, with their nodes."""
+        # What tests have put into the place of code.
         self.mocks: list[Any] = []
-        """What tests have put into the place of code."""
         self._nodes: dict[Any, tuple[list[Any], Any]] = {}
         self._spaces: dict[int, dict[int, Space]] = {}
         self._blind: dict[int, tuple[list[Any], str]] = {}

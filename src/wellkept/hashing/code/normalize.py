@@ -12,8 +12,8 @@ from typing import Any
 
 from wellkept.hashing.source import Text, body_of, dump, merged
 
+# A name that is looked up outside, and the attributes that are asked of it: `a.b.c`.
 Chain = tuple[str, ...]
-"""A name that is looked up outside, and the attributes that are asked of it: `a.b.c`."""
 
 FUNCTION, COMPREHENSION, CLASS = "function", "comprehension", "class"
 
@@ -94,15 +94,16 @@ class Use:
 
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Functions that can see the names of local variables.
 _LOOKING = frozenset({"locals", "vars", "dir", "eval", "exec"})
 _FRAMES = frozenset({"f_locals", "co_varnames", "getargvalues"})
-"""Functions that can see the names of local variables."""
+# Methods that change a container.
 CHANGING = frozenset((
     "add", "append", "appendleft", "clear", "difference_update", "discard", "extend", "extendleft",
     "insert", "intersection_update", "move_to_end", "pop", "popitem", "popleft", "remove",
     "reverse", "rotate", "setdefault", "sort", "subtract", "symmetric_difference_update", "update",
 ))  # fmt: skip
-"""Methods that change a container."""
+# Decorators that do not read annotations.
 BLIND = frozenset(
     {
         *("abstractmethod", "asynccontextmanager", "cache", "cached_property", "classmethod"),
@@ -110,13 +111,13 @@ BLIND = frozenset(
         *("setter", "staticmethod", "wraps"),
     }
 )
-"""Decorators that do not read annotations."""
 
+# Methods that fill an object, or a class, that nobody else has yet.
 _BUILDING = frozenset((
     "__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__", "__init_subclass__",
     "__set_name__", "__class_getitem__",
 ))  # fmt: skip
-"""Methods that fill an object, or a class, that nobody else has yet."""
+# Names that say that a function looks at more than it names: at what else.
 TELLING = {
     **dict.fromkeys(("__doc__", "getdoc"), ("doc",)),
     **dict.fromkeys(("__name__", "__qualname__", "co_name", "co_qualname"), ("name",)),
@@ -141,7 +142,6 @@ TELLING = {
          "SourceFileLoader", "import_string", "locate"), ("import",)
     ),
 }  # fmt: skip
-"""Names that say that a function looks at more than it names: at what else."""
 BLINDLY = frozenset({"eval", "exec", "globals"})
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:[.:][A-Za-z_]\w*)+\Z", re.ASCII)
 
@@ -153,15 +153,15 @@ class Writer(Text):
         self.stored: list[Use] = []
         self.called: list[Use] = []
         self.imports: list[tuple[int, str, str]] = []
+        # What has an item or attribute set, or is added to in place.
         self.changed: list[Use] = []
-        """What has an item or attribute set, or is added to in place."""
         self.tells: set[str] = set()
+        # Texts that may name a module.
         self.texts: list[str] = []
-        """Texts that may name a module."""
         self.docs: list[str] = []
         self.hints: list[str] = []
+        # What annotations name.
         self.noted: list[Use] = []
-        """What annotations name."""
         self.decorators: list[Chain] = []
         self.early = False
         self.looking = False

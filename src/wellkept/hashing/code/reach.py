@@ -41,12 +41,12 @@ from wellkept.hashing.code.values import object_node
 from wellkept.hashing.loaded import Space
 from wellkept.hashing.names import HEAP, class_name, module_of
 
+# What code that is reached may look at, and then counts everywhere.
 _AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
-"""What code that is reached may look at, and then counts everywhere."""
 # `Py_TPFLAGS_IMMUTABLETYPE`.
 _FIXED = 1 << 8
+# Functions that find methods by names that no code has.
 _BY_TEXT = frozenset({"getattr", "attrgetter", "methodcaller", "eval", "exec", "vars"})
-"""Functions that find methods by names that no code has."""
 
 
 class Reach(Graph):

@@ -38,13 +38,14 @@ from wellkept.hashing.reducers import is_constant
 
 MISSING: Any = object()
 
+# Types whose objects are equal only if nothing could tell them apart.
 EXACT = frozenset(
     {FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, type(None)}
     | {staticmethod, classmethod, property}
 )
-"""Types whose objects are equal only if nothing could tell them apart."""
+# What `marshal` writes in a way that tells it from everything else: a buffer looks like bytes.
 _FLAT = frozenset({type(None), bool, int, float, complex, str, type(Ellipsis)})
-"""What `marshal` writes in a way that tells it from everything else: a buffer looks like bytes."""
+# Types whose objects don't change; what they hold is looked at by itself.
 STILL = (
     _FLAT
     | {bytes, range, object, BuiltinFunctionType, MethodType, ModuleType, re.Pattern, uuid.UUID}
@@ -52,7 +53,6 @@ STILL = (
     | {decimal.Decimal, fractions.Fraction, pathlib.PurePosixPath, pathlib.PureWindowsPath}
     | {type(pathlib.Path()), type(NotImplemented)}
 )
-"""Types whose objects don't change; what they hold is looked at by itself."""
 # So few names of a namespace are sooner compared one by one.
 _FEW = 3
 _SAME = """
@@ -305,13 +305,13 @@ def steady() -> bool:
     return True
 
 
+# Tags of nodes of objects that hold nothing but what has nodes, and nothing else in its place.
 _FOLLOWED = frozenset(
     {
         *("external", "method", "partial", "property", "staticmethod", "classmethod", "bound"),
         *("wrapped", "module", "slot", "type", "mock", "variable", "cell"),
     }
 )
-"""Tags of nodes of objects that hold nothing but what has nodes, and nothing else in its place."""
 # Up to so many bytes a container's own bytes are held, and no digest of them.
 _LARGE = 256 * 1024
 
@@ -363,13 +363,13 @@ class Guards:
                 self._watch(node, value)
         for kind in scanned:
             check.add("same_items({}.__subclasses__(), {})", kind, (*type.__subclasses__(kind),))
+        # Whether all that is compared at each call is as it was.
         self.same: Callable[[], bool] = check.made()
-        """Whether all that is compared at each call is as it was."""
         self._late = list(late)
+        # Whether all is.
         self.all_same = self._all_same if self._late else self.same
-        """Whether all is."""
+        # Whether there is nothing to compare.
         self.steady = self.same is steady and not self._late
-        """Whether there is nothing to compare."""
         del self._check, self._covered
 
     def _all_same(self) -> bool:

@@ -44,8 +44,8 @@ from wellkept.hashing.code.nodes import Graph
 from wellkept.hashing.names import class_name, library_name, module_of
 
 _lock = threading.Lock()
+# What a function was met with first: by its name, a type, and which of several.
 _first: dict[tuple[str, str, int], Callable[[], Any]] = {}
-"""What a function was met with first: by its name, a type, and which of several."""
 _others: dict[int, tuple[Callable[[], Any], bytes]] = {}
 
 
@@ -86,19 +86,19 @@ _MAPPINGS = (dict, MappingProxyType)
 # Items from which a container without code is digested as a whole.
 _LARGE = 1000
 _MOST_DECORATORS = 20
+# What objects hold besides their items, of types that keep it out of `__dict__`.
 _ATTRIBUTES = {
     "collections.defaultdict": ("default_factory",),
     "collections.deque": ("maxlen",),
     "builtins.BaseException": ("args",),
 }
-"""What objects hold besides their items, of types that keep it out of `__dict__`."""
 _PARSER = ("_sections", "_defaults", "_dict", "_interpolation", "_delimiters")
+# Attributes that all others are made from, of types whose others hold addresses or bare objects.
 _MADE_FROM = {
     "pydantic.type_adapter:TypeAdapter": ("_type", "_config"),
     "configparser:ConfigParser": _PARSER,
     "configparser:RawConfigParser": _PARSER,
 }
-"""Attributes that all others are made from, of types whose others hold addresses or bare objects."""
 
 
 def object_node(graph: Graph, value: Any) -> list[Any]:
