@@ -45,7 +45,7 @@ if typing.TYPE_CHECKING:
         named,
         one_of,
     )
-    from wellkept.runs.call_graph import Graph
+    from wellkept.runs.graph import Graph
     from wellkept.runs.lineage import lineage
     from wellkept.runs.run import Run, Runs, run
 
@@ -116,7 +116,7 @@ __all__ = [
 
 _ROOMS = {
     "File": "wellkept.hashing.file_digest",
-    "Graph": "wellkept.runs.call_graph",
+    "Graph": "wellkept.runs.graph",
     "Run": "wellkept.runs.run",
     "Runs": "wellkept.runs.run",
     "bless": "wellkept.memo.verify",

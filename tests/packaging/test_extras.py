@@ -59,7 +59,7 @@ CASES = [
     ),
     (
         "networkx",
-        "from wellkept.runs.call_graph import Graph; Graph({}, []).to_networkx()",
+        "from wellkept.runs.graph import Graph; Graph({}, []).to_networkx()",
         "networkx",
         "graph",
     ),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import wellkept
-from wellkept.runs.call_graph import CALLED, GAVE, Edge, Node
+from wellkept.runs.graph import CALLED, GAVE, Edge, Node
 
 
 @wellkept.keep(name="lab:load", version=1)

@@ -23,7 +23,7 @@ from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 from wellkept.hashing import digest
 from wellkept.query import ANY, Match, Matches, Query, named
 from wellkept.records import Call, Digest, Event
-from wellkept.runs.call_graph import CALLED, GAVE, Edge, Graph, Node
+from wellkept.runs.graph import CALLED, GAVE, Edge, Graph, Node
 from wellkept.runs.table import called, event_label, records, short, summed
 
 

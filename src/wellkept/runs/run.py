@@ -44,7 +44,7 @@ from wellkept.stores.base import delete_many, get_many, put_many
 if TYPE_CHECKING:
     from contextvars import Token
 
-    from wellkept.runs.call_graph import Graph
+    from wellkept.runs.graph import Graph
 
 
 def checked_tags(tags: Any) -> dict[str, Any]:
