@@ -126,7 +126,7 @@ class WaitItems:
 
 
 def _wait(name: str) -> str:
-    """The key of a wait, whose name is `host~process~random`."""
+    """Return the key of a wait, whose name is `host~process~random`."""
     return "waits/" + re.sub(r"[^A-Za-z0-9./-]", "-", name.replace("~", "/"))
 
 

@@ -348,7 +348,7 @@ class LeaseRecords(Protocol):
     """Where leases are: one record a key, changed by compare-and-set. Two verbs are all it takes."""
 
     def read(self, key: bytes) -> Lease | None:
-        """The record, as it is now."""
+        """Return the record, as it is now."""
         ...
 
     def swap(self, key: bytes, old: Lease | None, new: Lease | None) -> bool:

@@ -27,9 +27,9 @@ from wellkept.stores.silence import Silence
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 
 SILENT = ("no answer in time", "no connection; is the endpoint right and running?")
-"""How what is told ends where there was no answer at all."""
+"""How a message ends where there was no answer at all."""
 
-_TOLD = (
+_ADVICE = (
     (NO_BUCKET, "there is no such bucket; make it, or check its name"),
     (
         re.compile(
@@ -53,10 +53,10 @@ _TOLD = (
 _SECRET = re.compile(r"key|secret|token|password|sas|credential|account", re.IGNORECASE)
 
 
-def as_told(what: str, error: BaseException, options: Mapping[str, Any]) -> StoreError:
-    """The error of the driver as one of wellkept's."""
+def as_store_error(what: str, error: BaseException, options: Mapping[str, Any]) -> StoreError:
+    """Return the error of the driver as one of wellkept's."""
     text = f"{type(error).__name__}: {error}"
-    for pattern, advice in _TOLD:
+    for pattern, advice in _ADVICE:
         if pattern.search(text):
             return StoreError(f"{what}: {advice}")
     line = _without(str(error), _secrets(options)).partition("\n")[0]
@@ -64,7 +64,7 @@ def as_told(what: str, error: BaseException, options: Mapping[str, Any]) -> Stor
 
 
 def scrubbed(error: BaseException, options: Mapping[str, Any]) -> BaseException:
-    """The error, or one like it where its text has a secret."""
+    """Return the error, or one like it where its text has a secret."""
     text = str(error)
     clean = _without(text, _secrets(options))
     return error if clean == text else StoreError(clean)
@@ -160,7 +160,7 @@ class _Location:
         _check_credentials(self.family, self.shown, options)
 
     def open(self) -> tuple[Any, Any]:
-        """One store of obstore's that tries again, and one that does not.
+        """Return one store of obstore's that tries again, and one that does not.
 
         Raises:
             ConfigError: an option is wrong, or obstore is not installed.
@@ -199,7 +199,7 @@ class _Location:
 
 
 def _check_credentials(scheme: str, where: str, options: Mapping[str, Any]) -> None:
-    """Nobody is asked for credentials who was not named: neither a file nor the network.
+    """See that credentials are given. Neither files nor the network are searched for some.
 
     Raises:
         ConfigError: there are none.
@@ -215,7 +215,7 @@ def _check_credentials(scheme: str, where: str, options: Mapping[str, Any]) -> N
 
 
 def _shown(url: str) -> tuple[str, str]:
-    """The family of the URL, and the URL as it may be shown.
+    """Return the family of the URL, and the URL as it may be shown.
 
     Raises:
         ConfigError: it is none of an object store.
@@ -277,7 +277,7 @@ class Objects:
         _stores.add(self)
 
     def _stores(self) -> tuple[Any, Any]:
-        """One that tries again, and one that does not, for what must not be done twice."""
+        """Return one that tries again, and one that does not, for what must not be done twice."""
         if self._opened is None:
             self._opened = self._location.open()
         return self._opened
@@ -289,7 +289,7 @@ class Objects:
         return None if found is None else found[0]
 
     def _read(self, key: str, path: str) -> tuple[bytes, Any] | None:
-        """An item and what is told of its object."""
+        """Return an item, and what the service says of its object."""
         obs, store = driver(), self._stores()[0]
 
         def read() -> tuple[bytes, Any] | None:
@@ -348,7 +348,7 @@ class Objects:
         self._missing_is_none("delete", key, lambda: obs.delete(store, path))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix`, each once, a thousand a request."""
+        """Return the keys that begin with `prefix`, each once, a thousand a request."""
         obs, store = driver(), self._stores()[0]
         check_prefix(prefix)
         room, slash, rest = prefix.rpartition("/")
@@ -375,7 +375,7 @@ class Objects:
     # -- abilities --------------------------------------------------------------------------------
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the item if the key is absent; whether it was.
+        """Keep the item if the key is absent; return whether it was.
 
         Raises:
             StoreError: also if the endpoint ignores conditions, or its answer was lost.
@@ -394,7 +394,7 @@ class Objects:
         return self._ask("create", key, put)
 
     def _replace(self, key: str, old: bytes, item: Buffer) -> bool:
-        """Keep the item if exactly `old` is under the key; whether it was. Raises as `create`."""
+        """Keep the item if exactly `old` is under the key; return whether it was. Raises as `create`."""
         obs, path, content = driver(), self._path(key), self._one_request(key, item)
         self._probe()
         store = self._stores()[1]
@@ -431,12 +431,12 @@ class Objects:
             self._abreast(self.delete, wanted)
 
     def size_of(self, key: str) -> int | None:
-        """Bytes of an item, which is not read; None: no item, or no bucket: a HEAD does not tell."""
+        """Return the size of an item, unread; None: no item, or no bucket, which a HEAD does not tell."""
         obs, store, path = driver(), self._stores()[0], self._path(key)
         return self._missing_is_none("look at", key, lambda: int(obs.head(store, path)["size"]))
 
     def read_range(self, key: str, start: int, end: int) -> bytes | None:
-        """The item's bytes from `start` to before `end`, as many as there are; None: no item."""
+        """Return the item's bytes from `start` to before `end`, as many as there are; None: no item."""
         if not 0 <= start <= end:
             raise ConfigError(f"not a range: {start} to {end}")
         obs, store, path = driver(), self._stores()[0], self._path(key)
@@ -526,7 +526,7 @@ class Objects:
         except (errors.NotSupportedError, NotImplementedError) as error:
             raise StoreError(f"can't {verb} {what}: {self._where} has no such ability") from error
         except (errors.BaseError, OSError, ValueError, RuntimeError) as error:
-            told = as_told(f"can't {verb} {what} at {self._where}", error, self.options)
+            told = as_store_error(f"can't {verb} {what} at {self._where}", error, self.options)
             if str(told).endswith(SILENT):
                 self.silence.note(str(told), began)
             raise told from scrubbed(error, self.options)
@@ -582,7 +582,7 @@ _ORDER = "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
 
 def _before(start: str) -> str:
-    """What no path that begins with `start` comes before, and as little else as possible."""
+    """Return what no path that begins with `start` comes before, and as little else as possible."""
     return start[:-1] + _ORDER[_ORDER.index(start[-1]) - 1] + "~"
 
 

@@ -47,7 +47,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 
 
 def scheme_of(url: str) -> str:
-    """The scheme in lower case; empty for a path."""
+    """Return the scheme in lower case; empty for a path."""
     found = _SCHEME.match(url)
     return found[1].lower() if found else ""
 
@@ -58,7 +58,7 @@ def known_schemes() -> str:
 
 
 def local_path(url: str) -> Path | None:
-    """The path that a URL of a local medium names, as it is written there."""
+    """Return the path that a URL of a local medium names, as it is written there."""
     scheme = scheme_of(url)
     plain = scheme.partition("+")[0]
     if scheme not in _PATHS:
@@ -80,13 +80,13 @@ def local_path(url: str) -> Path | None:
 
 
 def absolute(url: str, base: Path) -> str:
-    """`url` with a relative path taken from `base`."""
+    """Return `url` with a relative path taken from `base`."""
     path = local_path(url)
     return url if path is None else _PATHS[scheme_of(url)] + str((base / path).absolute())
 
 
 def open_medium(url: str, **options: Any) -> Store[bytes]:
-    """The store of bytes behind a URL.
+    """Return the store of bytes behind a URL.
 
     Args:
         options: what its class takes; `durability="power"` means `durable=True`.

@@ -109,7 +109,7 @@ class Redis:
         self._ask("delete", key, self._client.unlink, self._name(key))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix`, each once. It looks at every key of the database."""
+        """Return the keys that begin with `prefix`, each once. It looks at every key of the database."""
         pattern = _escaped(self.prefix + check_prefix(prefix)) + "*"
         seen: set[bytes] = set()  # a server that moves its table says some twice
         cut, cursor = len(self.prefix.encode()), 0
@@ -125,7 +125,7 @@ class Redis:
     # -- abilities --------------------------------------------------------------------------------
 
     def create(self, key: str, item: Buffer, ttl: float | None = None) -> bool:
-        """Keep the item if the key is absent; whether it was.
+        """Keep the item if the key is absent; return whether it was.
 
         Raises:
             StoreError: also if the server went away before it said whether it was.
@@ -135,7 +135,7 @@ class Redis:
         return bool(self._ask("create", key, self._client.set, name, flat, again=False, **options))
 
     def replace(self, key: str, old: bytes, item: Buffer, ttl: float | None = None) -> bool:
-        """Keep the item if exactly `old` is under the key; whether it was. Raises as `create`."""
+        """Keep the item if exactly `old` is under the key; return whether it was. Raises as `create`."""
         name, flat, px = self._name(key), self._flat(key, item), _expiry(ttl)
         words = [name, _view(old), flat, *(() if px is None else ("PX", px))]
         evaluate = self._client.eval
@@ -170,7 +170,7 @@ class Redis:
             self._ask("delete", some[0], self._client.unlink, *some)
 
     def now(self) -> float:
-        """The server's clock: seconds since the epoch, the same for all who ask it."""
+        """Return the server's clock: seconds since the epoch, the same for all who ask it."""
         seconds, micros = self._ask("ask", "the time", self._client.time)
         return float(seconds) + float(micros) / 1e6
 
@@ -179,7 +179,7 @@ class Redis:
         self._client.connection_pool.disconnect()
 
     def ask(self, verb: str, what: str, command: str, *args: Any, again: bool = True) -> Any:
-        """The server's answer to a method of the driver's client; errors as of the other verbs.
+        """Return the server's answer to a method of the driver's client; errors as of the other verbs.
 
         Args:
             verb, what: for a message.
@@ -339,7 +339,7 @@ def _portions(items: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _shown(url: str) -> str:
-    """The URL without password and options.
+    """Return the URL without password and options.
 
     Raises:
         ConfigError: it is none of a Redis server.

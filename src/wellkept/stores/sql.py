@@ -62,7 +62,7 @@ class Condition(NamedTuple):
 
 
 def field_name(name: str) -> str:
-    """A term's name, as text that any of the databases can index."""
+    """Return a term's name, as text that any of the databases can index."""
     if not isinstance(name, str) or not name:
         raise ConfigError(f"the name of a term is text, not {name!r}")
     raw = _utf8(name)
@@ -72,7 +72,7 @@ def field_name(name: str) -> str:
 
 
 def encoded(value: Term) -> bytes:
-    """A term's value; in the order of numbers, and of text by code points.
+    """Return a term's value; in the order of numbers, and of text by code points.
 
     Raises:
         ConfigError: it is none.
@@ -197,7 +197,7 @@ class Connections:
         )
 
     def _connection(self) -> Any:
-        """A connection whose server, for all that is known here, is there."""
+        """Return a connection whose server, for all that is known here, is there."""
         self.silence.check()
         deadline = 0.0
         while True:
@@ -236,7 +236,7 @@ class Connections:
         return connection
 
     def apart(self) -> Any:
-        """A connection that is not one of the pool, for somebody who listens and closes it."""
+        """Return a connection that is not one of the pool, for somebody who listens and closes it."""
         opened = self._engine.raw_connection()
         connection = opened.dbapi_connection
         opened.detach()
@@ -429,7 +429,7 @@ class Sql:
             last = page[-1]
 
     def count(self, prefix: str = "") -> int:
-        """How many keys begin with `prefix`: reads their index, not the items."""
+        """Return how many keys begin with `prefix`: reads their index, not the items."""
         inside, bounds = _beginning(check_prefix(prefix))
         text = f"SELECT COUNT(*) FROM {{items}} WHERE name > ''{inside}"
         return int(self._rows(text, bounds)[0][0])
@@ -481,7 +481,7 @@ class Sql:
     # -- finding ----------------------------------------------------------------------------------
 
     def find(self, where: Where, prefix: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix` and have all these terms.
+        """Return the keys that begin with `prefix` and have all these terms.
 
         Args:
             where: names to a value, or to a pair: from the lowest to the highest. Numbers are
@@ -505,7 +505,7 @@ class Sql:
             last = [value, value, _text(name)] if len(last) == 3 else [_text(name)]
 
     def _plan(self, wanted: list[Condition], prefix: str) -> tuple[str, list[Any], list[Any]]:
-        """A page's statement, its values, and the last ones: after which match it goes on."""
+        """Return a page's statement, its values, and the last ones: after which match it goes on."""
         rarest, *rest = self._by_number(wanted) if len(wanted) > 1 else wanted
         # A scalar subquery is asked row by row in every database: a look at the primary key, where
         # a join might be turned round and begin with the term that a million items have.
@@ -571,7 +571,7 @@ def _text(name: str | bytes) -> str:
 
 
 def _beginning(prefix: str, column: str = "name") -> tuple[str, list[str]]:
-    """A condition that an index serves: names that begin with `prefix`."""
+    """Return a condition that an index serves: names that begin with `prefix`."""
     if not prefix:
         return "", []
     return f" AND {column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]  # keys are ASCII

@@ -162,31 +162,31 @@ class Dialect:
         self.get_text = self.text("SELECT item FROM {items} WHERE name = ?")
 
     def text(self, statement: str) -> str:
-        """A statement for the driver."""
+        """Return a statement for the driver."""
         return statement.format(**self.names).replace("?", self.mark)
 
     def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
-        """A new connection that commits each statement by itself."""
+        """Return a new connection that commits each statement by itself."""
         raise NotImplementedError
 
     def alive(self, connection: Any) -> bool:
-        """Whether an idle connection still has its server, as far as this end of it knows."""
+        """Return whether an idle connection still has its server, as far as this end of it knows."""
         return True
 
     def get(self, connection: Any, name: str) -> bytes | None:
-        """A point read, in one round trip."""
+        """Read one item, in one round trip."""
         found = self.rows(connection, self.get_text, (name,))
         return found[0][0] if found else None
 
     def rows(self, connection: Any, statement: str, values: Sequence[Any]) -> list[Any]:
-        """All rows that a statement gives."""
+        """Return all rows that a statement gives."""
         cursor = connection.cursor()
         cursor.execute(statement, values)
         found: list[Any] = cursor.fetchall()
         return found
 
     def run(self, connection: Any, statement: str, values: Sequence[Any]) -> int:
-        """Run a statement; how many rows it met."""
+        """Run a statement; return how many rows it met."""
         cursor = connection.cursor()
         cursor.execute(statement, values)
         count: int = cursor.rowcount
@@ -199,7 +199,7 @@ class Dialect:
     def putting(
         self, some: Sequence[tuple[str, bytes]], terms: Mapping[str, Sequence[tuple[str, bytes]]]
     ) -> Iterator[Statement]:
-        """What inserts or replaces items with their terms."""
+        """Return what inserts or replaces items with their terms."""
         values = ",".join(["(?, ?)"] * len(some))
         flat: list[Any] = [part for row in some for part in row]
         yield self.text(f"INSERT INTO {{items}} (name, item) VALUES {values} {self.upsert}"), flat
@@ -213,7 +213,7 @@ class Dialect:
             yield self.text(f"INSERT INTO {{terms}} (name, field, value) VALUES {values}"), flat
 
     def create(self, connection: Any, name: str, item: bytes) -> bool:
-        """Insert a row unless there is one; whether there was none."""
+        """Insert a row unless there is one; return whether there was none."""
         insert = self.text(f"INSERT INTO {{items}} (name, item) VALUES (?, ?) {self.unless}")
         return self.run(connection, insert, (name, item)) == 1
 
@@ -231,12 +231,12 @@ class Dialect:
 
 
 def marks(values: Iterable[Any]) -> str:
-    """A placeholder for each."""
+    """Return a placeholder for each."""
     return ", ".join("?" for _ in values)
 
 
 def batches(values: Iterable[V], size: int) -> Iterator[list[V]]:
-    """Lists of at most so many."""
+    """Return the keys in lists of at most so many."""
     rest = list(values)
     for at in range(0, len(rest), size):
         yield rest[at : at + size]
@@ -323,7 +323,7 @@ CREATE TABLE IF NOT EXISTS {meta} (name TEXT COLLATE "C" PRIMARY KEY, value TEXT
 
 
 def _bounded(steps: Any, patience: float) -> Any:
-    """A driver's steps, ended by an error when nothing arrives for as long as `patience`."""
+    """Return a driver's steps, ended by an error when nothing arrives for as long as `patience`."""
     try:
         wanted = next(steps)
         deadline = 0.0

@@ -74,7 +74,7 @@ def put_row(c: sqlite3.Connection, key: str, item: Buffer, terms: list[tuple[str
 
 
 def catch_up(c: sqlite3.Connection) -> int:
-    """Index some of what lies behind the mark, within a transaction; how many items that were."""
+    """Index some of what lies behind the mark, within a transaction; return how many items that were."""
     some = c.execute(f"{UNINDEXED} ORDER BY id LIMIT {_BATCH}").fetchall()
     rows = []
     for number, _, text in some:
@@ -180,7 +180,7 @@ class Sqlite:
         return int(c.execute("PRAGMA user_version").fetchone()[0])
 
     def _check(self, c: sqlite3.Connection) -> bool:
-        """Whether the tables are there, as they are now."""
+        """Return whether the tables are there, as they are now."""
         found = c.execute(
             "SELECT (SELECT application_id FROM pragma_application_id), group_concat(name) "
             "FROM sqlite_master WHERE type = 'table'"
@@ -283,7 +283,7 @@ class Sqlite:
     # -- finding ----------------------------------------------------------------------------------
 
     def find(self, where: Where, prefix: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix` and have all these terms.
+        """Return the keys that begin with `prefix` and have all these terms.
 
         Args:
             where: names to a value, or to a pair: from the lowest to the highest. Numbers are
@@ -325,7 +325,7 @@ class Sqlite:
     def _plan(
         self, wanted: list[Wanted], prefix: str
     ) -> tuple[str, list[object], list[Wanted], tuple[object, ...]]:
-        """A statement that begins with the rarest term, its values, what it leaves to check, and
+        """Return a statement that begins with the rarest term, its values, what it leaves to check, and
         the values that it has besides: after which match it goes on."""
         rarest, *rest = sorted(wanted, key=self._count) if len(wanted) > 1 else wanted
         exact = [term for term in rest if term.low == term.high]
@@ -352,7 +352,7 @@ class Sqlite:
         return query, [*values, *bounds], [term for term in rest if term not in exact], last
 
     def _count(self, term: Wanted) -> int:
-        """How many items have a term, counted no further than matters."""
+        """Return how many items have a term, counted no further than matters."""
         query = (
             "SELECT count(*) FROM (SELECT 1 FROM terms WHERE name = ? AND value BETWEEN ? AND ? "
             f"LIMIT {_COUNTED})"
@@ -391,7 +391,7 @@ def _bytes(item: object) -> bytes:
 
 
 def _beginning(prefix: str, column: str = "key") -> tuple[str, list[str]]:
-    """A condition that an index serves: keys that begin with `prefix`."""
+    """Return a condition that an index serves: keys that begin with `prefix`."""
     if not prefix:
         return "1", []
     return f"{column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]  # keys are ASCII
@@ -407,7 +407,7 @@ _OURS = frozenset({"calls", "functions", "meta", "values"})
 
 
 def open_place(path: str | os.PathLike[str], **options: Any) -> Embedded | Medium:
-    """The place of a cache in a SQLite file.
+    """Return the backend of a cache in a SQLite file.
 
     Args:
         path: the file; made with mode 0600 when needed. One that holds items, as
@@ -440,7 +440,7 @@ def _items_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _what(file: Path, ours: bool) -> tuple[frozenset[str], int]:
-    """The tables of a file, and the application id in its header; of a missing or damaged one, nothing.
+    """Return the tables of a file, and the application id in its header; of a missing or damaged one, nothing.
 
     Through SQLite: closing a descriptor of our own would drop the locks of who has it open.
     """

@@ -56,7 +56,7 @@ def _order(value: Any) -> tuple[int, Any]:
 
 
 def fits(text: str, wanted: list[Wanted]) -> bool:
-    """Whether packed terms have all that is wanted.
+    """Return whether packed terms have all that is wanted.
 
     Raises:
         DamagedValue: the text is not what was packed.
@@ -66,12 +66,12 @@ def fits(text: str, wanted: list[Wanted]) -> bool:
 
 
 def pack(terms: list[tuple[str, Any]]) -> str:
-    """The terms of an item as text."""
+    """Return the terms of an item as text."""
     return json.dumps([(name, None if value == NONE else value) for name, value in terms])
 
 
 def unpack(text: str) -> list[tuple[str, Any]]:
-    """What was packed.
+    """Return what was packed.
 
     Raises:
         DamagedValue: it was not.
@@ -92,7 +92,7 @@ def _name(name: str) -> str:
 
 
 def stored(value: Term) -> str | int | float | bytes:
-    """A term's value as SQLite keeps it."""
+    """Return a term's value as SQLite keeps it."""
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -111,7 +111,7 @@ def stored(value: Term) -> str | int | float | bytes:
 
 
 def rows_of(terms: Mapping[str, Term] | None) -> list[tuple[str, Any]]:
-    """Names and stored values.
+    """Return names and stored values.
 
     Raises:
         ConfigError: one is neither text, nor a number of 64 bits, nor None.
@@ -123,7 +123,7 @@ _PAGE = 200  # records that are read at once
 
 
 def find(calls: CodedCalls, query: Query) -> Iterator[Call]:
-    """The calls that fit, in the order asked for; damaged ones are left out.
+    """Return the calls that fit, in the order asked for; damaged ones are left out.
 
     Raises:
         StoreError: the medium can't be read.
