@@ -338,7 +338,7 @@ def note_trouble(key: bytes, kind: str, text: str) -> None:
 
 _OURS = frozenset(
     f"wellkept-{name}"
-    for name in ("behind", "desk", "ending", "leases", "remote", "run", "snapshots", "sweeper")
+    for name in ("behind", "ending", "handlers", "leases", "remote", "run", "snapshots", "sweeper")
 )
 """Threads that run no code of others."""
 
