@@ -10,7 +10,7 @@ from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError
 from wellkept.stores.record_format import seal, unseal
 
-FRAMES = st.builds(
+ENVELOPES = st.builds(
     Envelope,
     st.sampled_from(["pickle", "cloudpickle", "json", "x"]),
     st.binary(max_size=40),
@@ -18,11 +18,12 @@ FRAMES = st.builds(
         st.builds(Blob, st.integers(0, 2**64 - 1), st.binary(min_size=32, max_size=32)), max_size=3
     ).map(tuple),
     st.sampled_from([b"", bytes(range(40))]),
+    st.none(),
 )
 
 
-@given(FRAMES)
-def test_a_frame_comes_back(envelope: Envelope) -> None:
+@given(ENVELOPES)
+def test_an_envelope_comes_back(envelope: Envelope) -> None:
     assert Envelope.unpack(envelope.pack()) == envelope
     assert Envelope.unpack(memoryview(envelope.pack()).toreadonly().tobytes()) == envelope
 
@@ -38,8 +39,8 @@ def test_the_layout() -> None:
     assert packed == b"kv\x01\x00\x04json" + struct.pack("<IQ", 1, 7) + b"n" * 32 + b"{}"
 
 
-@given(FRAMES, st.data())
-def test_a_cut_frame_is_an_error_or_a_shorter_payload(
+@given(ENVELOPES, st.data())
+def test_a_cut_envelope_is_an_error_or_a_shorter_payload(
     envelope: Envelope, data: st.DataObject
 ) -> None:
     packed = envelope.pack()
