@@ -312,7 +312,7 @@ def of_places(library: str) -> list[str]:
     """What a library does with each of `ROWS`: `right`, `stale` or `needless`."""
     found = {place: _of_place(library, place) for place in RUNNERS}
     found["IPython"] = {what: _of_shell(library, steps) for what, (_, steps) in SHELLS.items()}
-    return [found[row.backend][row.name] for row in ROWS]
+    return [found[row.place][row.name] for row in ROWS]
 
 
 def main() -> int:
