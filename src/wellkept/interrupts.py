@@ -60,12 +60,14 @@ def settle() -> None:
     """
     if _at_work():
         return
-    with contextlib.suppress(RuntimeError):  # another thread makes one meanwhile
+    # Another thread may make a guard meanwhile.
+    with contextlib.suppress(RuntimeError):
         for guard in list(_guards):
             while guard._is_owned():
                 guard.release()
         for other in list(_others):
-            with contextlib.suppress(Exception):  # whoever uses it next meets that
+            # Who uses it next meets the error again.
+            with contextlib.suppress(Exception):
                 other.settle()
 
 
@@ -103,14 +105,16 @@ def undisturbed(do: Callable[..., R], *arguments: Any, **options: Any) -> R:
     thread = threading.Thread(target=run, name="wellkept-opening", daemon=True)
     try:
         thread.start()
-    except RuntimeError:  # the interpreter ends and begins no threads
+    except RuntimeError:
+        # An interpreter that is about to end begins no threads.
         return do(*arguments, **options)
     thread.join()
     for error in errors:
         try:
             raise error
         finally:
-            errors.clear()  # it has this frame, and would keep itself alive
+            # It has this frame, and would keep itself alive.
+            errors.clear()
     return results[0]
 
 
@@ -142,7 +146,8 @@ def _is_ours(frame: FrameType) -> bool:
     return name.startswith(_HERE) or name == contextlib.__file__
 
 
-_PATIENCE = 5.0  # seconds for which a fork waits for an import
+# Seconds for which a fork waits for an import.
+_PATIENCE = 5.0
 _interval: list[float] = []
 
 
@@ -181,7 +186,8 @@ def _after_fork() -> None:
 def _after_fork_in_child() -> None:
     _after_fork()
     for guard in list(_guards):
-        if not guard._is_owned():  # another thread, which is not here, may have held it
+        # Another thread, which is not here, may have held it.
+        if not guard._is_owned():
             guard._at_fork_reinit()
 
 

@@ -53,7 +53,8 @@ def use(client: Client, cache: Cache | str | os.PathLike[str] | None = None) -> 
     packed = pack(found)
     if packed == NEARBY:
         raise ConfigError(f"workers can't share {found}: it is in the memory of this process")
-    from wellkept.integrations.daskworkers import Shared  # only those of a cluster have distributed
+    # Only the workers of a cluster have distributed installed.
+    from wellkept.integrations.daskworkers import Shared
 
     client.register_plugin(Shared(packed))
     return found
@@ -101,7 +102,8 @@ def key(function: Function, /, *args: Any, **kwargs: Any) -> str | None:
     """The name of a call in Dask: the function's, and wellkept's key. None: the call is not kept."""
     try:
         return f"{function.__name__}-{function.key(*args, **kwargs)}"
-    except KeptError:  # whoever makes the call meets it again
+    except KeptError:
+        # The caller meets the same error again, in the call.
         return None
 
 

@@ -34,8 +34,10 @@ except ImportError as error:
 
 __all__ = ["Remote", "actor", "executor", "remote"]
 
-_LARGE = 100_000  # bytes from which Ray puts an argument into its store, for each call anew
-_HELD = 64  # references of finished calls that are given out again
+# Bytes from which Ray puts an argument into its store, for each call anew.
+_LARGE = 100_000
+# References of finished calls that are given out again.
+_HELD = 64
 
 
 def remote(function: Kept[..., Any] | Bound[..., Any], **options: Any) -> Remote:
@@ -133,7 +135,8 @@ class Remote:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], put: dict[int, Any] | None = None
     ) -> Any:
         if self._sent is None:
-            self._sent = ray.put(self._carried)  # with its receiver, which may be large
+            # The receiver goes along, and may be large.
+            self._sent = ray.put(self._carried)
         if put is not None:
             args = tuple(_once(item, put) for item in args)
         return self._task.remote(self._sent, *args, **kwargs)

@@ -57,7 +57,8 @@ class KeptCoroutine(Kept[Any, Any]):
         return drive_async(as_it_is, target, (args, kwargs), again=True)
 
     def _run(self, target: Target, given: Given, again: bool = False) -> Any:
-        import asyncio  # in the thread that refreshes a stale result, or in a worker
+        # This runs in the thread that refreshes a stale result, or in a worker.
+        import asyncio
 
         return asyncio.run(drive_async(as_it_is, target, given, again))
 
@@ -109,7 +110,8 @@ class KeptAsyncGenerator(Kept[Any, Any]):
                     item = await body.asend(sent)
         except StopAsyncIteration:
             recording.end()
-        except GeneratorExit:  # left early, which is neither
+        except GeneratorExit:
+            # It was left early, which is neither an end nor a failure.
             raise
         except BaseException as error:
             recording.record(error=error)

@@ -154,12 +154,14 @@ class Accepted:
         self.named = None
         try:
             return inspect.signature(functools.partial(inner, *args, **function.keywords))
-        except (TypeError, ValueError):  # it can't be called
+        except (TypeError, ValueError):
+            # It can't be called like that.
             return _ANYTHING
 
     def _of_class(self, kind: type[Any]) -> Signature:
         call = _static(type(kind), "__call__")
-        if type(call) is FunctionType:  # of a metaclass
+        # A metaclass makes the call.
+        if type(call) is FunctionType:
             return _without_first(self._of(call))
         if call is not type.__call__:
             return _ANYTHING
@@ -172,13 +174,15 @@ class Accepted:
             return _without_first(self._of(init))
         if type(made) is FunctionType and init is object.__init__:
             return _without_first(self._of(made))
-        return _ANYTHING  # both are given them; or they are kept beside, as an exception's are
+        # Both get the arguments, or they are kept beside them, as an exception's are.
+        return _ANYTHING
 
     def _of_routine(self, function: Any) -> Signature:
         """One of C. What a default stands for there is not always what is passed when it is left out."""
         try:
             found = inspect.signature(function)
-        except (TypeError, ValueError):  # it does not tell
+        except (TypeError, ValueError):
+            # A callable need not tell its signature.
             return _ANYTHING
         self.exact = False
         return found
@@ -202,7 +206,8 @@ def _same_items(now: dict[str, Any] | None, before: list[tuple[str, Any]]) -> bo
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it is empty
+    except ValueError:
+        # An empty cell raises.
         return None
 
 
@@ -210,7 +215,8 @@ def _without_first(signature: Signature) -> Signature:
     """Without the receiver, or the class."""
     first, *rest = signature.parameters.values() or (None,)
     if first is None or first.kind not in _BY_NAME:
-        return signature  # among `*args`; or it can't be called
+        # The receiver is among `*args`, or it can't be called.
+        return signature
     return signature.replace(parameters=rest, return_annotation=Signature.empty)
 
 
@@ -219,7 +225,8 @@ def _receiver(function: FunctionType) -> str:
     if "__wrapped__" in function.__dict__:
         try:
             first = next(iter(inspect.signature(function).parameters), "")
-        except (TypeError, ValueError):  # it does not tell
+        except (TypeError, ValueError):
+            # A callable need not tell its signature.
             return ""
         return first if first in ("self", "cls") else ""
     return ""
@@ -279,7 +286,8 @@ def _steps(code: Any) -> list[tuple[str, Any]]:
         name, value = one.opname, one.argval
         if name in _SILENT:
             continue
-        if isinstance(value, tuple) and "_FAST" in name:  # two in one
+        # One instruction stands for two.
+        if isinstance(value, tuple) and "_FAST" in name:
             steps += [("LOAD_FAST" if "STORE" not in name else name, each) for each in value]
         elif name.startswith("LOAD_FAST") and name != "LOAD_FAST_AND_CLEAR":
             steps.append(("LOAD_FAST", value))
@@ -384,9 +392,11 @@ class Binder:
         if not self.ordered:
             return False
         of = name.lstrip("*")
-        if of in self.ordered or (name == "*args" and not self.exact):  # it may hold any of them
+        # It may hold any of them.
+        if of in self.ordered or (name == "*args" and not self.exact):
             return True
-        if of == self.var_args:  # which may hold what the signature no longer names
+        # Which may hold what the signature no longer names.
+        if of == self.var_args:
             return not self.ordered <= {*self.names}
         return self.var_kwargs in self.ordered and (name[:2] == "**" or of not in self.names)
 
@@ -436,7 +446,8 @@ def _marked(
     function: Callable[..., Any], names: Iterable[str] | None
 ) -> dict[type, frozenset[str]]:
     hints = getattr(function, "__annotations__", None) or {}
-    if any(isinstance(hint, str) for hint in hints.values()):  # from __future__ import annotations
+    # Annotations are text under `from __future__ import annotations`.
+    if any(isinstance(hint, str) for hint in hints.values()):
         try:
             hints = inspect.get_annotations(function, eval_str=True)
         except Exception:  # noqa: BLE001  an annotation may be any expression, and fail in any way
@@ -493,7 +504,8 @@ def _compile(
     exec(source, scope)  # noqa: S102  made of a signature's own names
     bind: Any = scope["bind"]
     if named and named.keys() == (bind.__kwdefaults__ or {}).keys():
-        bind.__kwdefaults__ = named  # so that a change in place is seen here too
+        # So that a change in place is seen here too.
+        bind.__kwdefaults__ = named
     # The TypeError of a wrong call names the function, as Python itself would.
     bind.__qualname__ = getattr(function, "__qualname__", None) or type(function).__qualname__
     return bind  # type: ignore[no-any-return]  # see the line above

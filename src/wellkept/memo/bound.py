@@ -143,11 +143,13 @@ class Bound(Generic[P, R]):
         try:
             return *self._kept.__dask_tokenize__(), digest_bytes(self.__self__).hex()
         except KeptError:
-            return os.urandom(16).hex()  # like no other
+            # A call without a key is like no other.
+            return os.urandom(16).hex()
 
     def __reduce__(self) -> tuple[Any, ...]:
         name = self._kept.__name__
-        if name.startswith("__") and not name.endswith("__"):  # as the compiler mangles it
+        # The compiler mangles such a name.
+        if name.startswith("__") and not name.endswith("__"):
             owner = self._kept.__qualname__.split(".")[-2].lstrip("_")
             name = f"_{owner}{name}"
         return getattr, (self.__self__, name)
@@ -213,7 +215,8 @@ class BoundCall(Generic[R]):
         try:
             return str(self.key())
         except KeptError:
-            return os.urandom(16).hex()  # like no other
+            # A call without a key is like no other.
+            return os.urandom(16).hex()
 
     def __repr__(self) -> str:
         return f"<call of {self.kept!r}>"

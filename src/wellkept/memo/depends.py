@@ -121,18 +121,21 @@ class _Code:
 
     def item(self) -> Item:
         function: Any = self.function
-        if hasattr(type(function), "__followed__"):  # wellkept itself
+        # It is a kept function.
+        if hasattr(type(function), "__followed__"):
             function, tag = function.__followed__()
             if function is None:
                 return f"@code {self.name}", _HIDDEN, digest_bytes(tag)
         if self._deep is None or not self._deep.guards.all_same():
-            from wellkept.hashing.code import deep  # parses; most imports of kept need none
+            # It parses source; most imports of the library need none of that.
+            from wellkept.hashing.code import deep
 
             self._deep = deep(function, whole=True)
         return f"@code {self.name}", _HIDDEN, bytes.fromhex(self._deep.hex)
 
 
-_HIDDEN = b""  # no record shows bytes
+# No record shows bytes.
+_HIDDEN = b""
 
 
 def _installed(name: str) -> str:
@@ -157,7 +160,8 @@ def items(depends: Iterable[Dependency]) -> list[Item]:
     for dependency in depends:
         base, value, raw = dependency.item()
         name, count = base, 1
-        while name in found and found[name][2] != raw:  # two lambdas, say
+        # Two lambdas have one name, for example.
+        while name in found and found[name][2] != raw:
             count += 1
             name = f"{base} {count}"
         found[name] = name, value, raw

@@ -95,7 +95,8 @@ def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
 
 def _opening(target: KeptTarget, entry: Entry) -> Callable[[Callable[[], Any]], Any]:
     def open_(call: Callable[[], Any]) -> Any:
-        if not target.holds():  # what was read before this one may have changed what counts
+        # What was read before this one may have changed what counts.
+        if not target.holds():
             return call()
         try:
             value = target.value(entry)
@@ -215,7 +216,8 @@ class KeptExecutor(Executor):
             for future in list(self._later):
                 future.cancel()
             self.inner.shutdown(wait=wait, cancel_futures=True)
-        else:  # not every executor knows the other word
+        else:
+            # Not every executor knows `cancel_futures`.
             if wait:
                 wait_for(list(self._later))
             self.inner.shutdown(wait=wait)
@@ -254,7 +256,8 @@ class KeptExecutor(Executor):
         futures = []
         for call, (found, opened) in zip(calls, look_up_all(calls), strict=True):
             if opened is None:
-                unsure = found is None  # perhaps because arguments are futures
+                # Perhaps because arguments are futures.
+                unsure = found is None
                 futures.append(
                     self.send(call, extra) if unsure else self._order(call, found, extra)
                 )
@@ -286,7 +289,8 @@ class KeptExecutor(Executor):
             task = Task(call, sent, way._replace(travels=True, own=True))
             try:
                 inner = self.inner.submit(task, **extra)
-            except RuntimeError:  # it was shut down meanwhile
+            except RuntimeError:
+                # It was shut down meanwhile.
                 return task()
             return inner.result(timeout)  # type: ignore[no-any-return]  # what a task returns
 
@@ -321,7 +325,8 @@ class KeptExecutor(Executor):
         if self._names is None:
             try:
                 parameters = list(inspect.signature(self.inner.submit).parameters.values())[1:]
-            except (TypeError, ValueError):  # one that does not tell
+            except (TypeError, ValueError):
+                # Some executors don't tell their signature.
                 parameters = []
             self._names = frozenset(
                 p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -358,7 +363,8 @@ def _with_values(call: BoundCall[Any]) -> BoundCall[Any]:
 
 
 def _in_order(futures: list[KeptFuture], end: float | None) -> Iterator[Any]:
-    futures.reverse()  # each is let go of as it is read
+    # Each future is let go of as it is read.
+    futures.reverse()
     try:
         while futures:
             yield futures.pop().result(None if end is None else end - monotonic())
@@ -411,7 +417,8 @@ def _looked_up(kept: Kept[..., Any], items: list[Any]) -> Iterator[Callable[[], 
 def _elsewhere(
     kept: Kept[..., Any], items: list[Any], progress: bool | None, executor: Any, ordered: bool
 ) -> Iterator[Any]:
-    from concurrent.futures import as_completed  # who only calls here has no need of it
+    # Who only calls in this process has no need of it.
+    from concurrent.futures import as_completed
 
     futures = wrapped(executor).send_all(kept, items, {})
     waiting = set(futures)

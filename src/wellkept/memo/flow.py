@@ -43,8 +43,10 @@ Flow = Generator[Given | float, Any, Any]
 
 _CHANGED: Any = object()
 """In place of a result: the key was no longer right when the body was about to run."""
-_TRIES = 5  # for keys that are no longer right when the body is about to run
-_FIRST_WAIT, _LONGEST_WAIT = 0.0005, 0.02  # seconds between looks at a lock that somebody holds
+# For keys that are no longer right when the body is about to run.
+_TRIES = 5
+# Seconds between looks at a lock that somebody holds.
+_FIRST_WAIT, _LONGEST_WAIT = 0.0005, 0.02
 STANDING = 1.0
 """Seconds for which a computation is waited for whose event loop does not run."""
 
@@ -124,7 +126,8 @@ def look(
         value = target.value(entry)
     except DecodeError as error:
         cache.tier.clear()
-        if cache.find(key) is not None:  # otherwise it was evicted between finding and loading
+        # Otherwise it was evicted between finding and loading.
+        if cache.find(key) is not None:
             target.counts.damaged += cache.damage(key, error)
         return MISSING
     target.hit(entry)
@@ -148,7 +151,8 @@ def _verified(target: Target, given: Given, result: Any) -> Flow:
         said = f"raised {type(fresh.error).__name__}: {fresh.error}"
     else:
         if fresh is _CHANGED:
-            return result  # of what was there when it was asked for
+            # This is what was there when it was asked for.
+            return result
         after = cache.find(key)
         if not (before and after) or before.body.result == after.body.result:
             return fresh
@@ -167,7 +171,8 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
     locks = cache.backend.locks
     caller = flights.caller()
     flight = Flight(caller, locks, key, running_loop() if target.awaits else None)
-    landing = flight.landing()  # an exception may come anywhere below, also where nothing ends it
+    # An exception may come anywhere below, also where nothing ends it.
+    landing = flight.landing()
     waiting: Waiting | None = None
     try:
         try:
@@ -179,7 +184,8 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
                 holder = locks.holder(key)
                 try:
                     noted = flights.wait(holder, caller)
-                except RuntimeError:  # the holder waits for us: better computed twice than never
+                except RuntimeError:
+                    # The holder waits for us: better computed twice than never.
                     break
                 try:
                     if isinstance(holder, Flight):
@@ -189,11 +195,13 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
                         if holder.stands():
                             until = until or time.monotonic() + STANDING
                             if holder.thread == flight.thread or time.monotonic() > until:
-                                break  # it goes on, perhaps, but not while we wait
+                                # It goes on, perhaps, but not while we wait.
+                                break
                     if waiting is None:
                         target.counts.waited += 1
                         waiting = Waiting(caller, locks, key)
-                    elif waiting.stuck():  # the same, over processes
+                    elif waiting.stuck():
+                        # Processes may wait for each other as well.
                         break
                     yield delay
                 finally:
@@ -287,7 +295,8 @@ def advance(flow: Flow, sent: Any = None) -> tuple[Given | None, Any]:
         return None, stop.value
     except BaseException as error:
         if not isinstance(error, Exception):
-            settle()  # it may have come between any two instructions
+            # The interrupt may have come between any two instructions.
+            settle()
         raise
     return step, None
 
@@ -322,7 +331,8 @@ async def _advance_async(flow: Flow, sent: Any = None) -> tuple[Given | None, An
     try:
         step = flow.send(sent)
         while type(step) is not tuple:
-            import asyncio  # loaded: a loop runs
+            # It is loaded, for a loop runs.
+            import asyncio
 
             await asyncio.sleep(step)  # type: ignore[arg-type]  # a float; see `Flow`
             step = next(flow)
@@ -330,7 +340,8 @@ async def _advance_async(flow: Flow, sent: Any = None) -> tuple[Given | None, An
         return None, stop.value
     except BaseException as error:
         if not isinstance(error, Exception):
-            settle()  # it may have come between any two instructions
+            # The interrupt may have come between any two instructions.
+            settle()
         raise
     return step, None
 
@@ -350,7 +361,8 @@ async def drive_async(
     target, result = begin(about, given)
     if target is None:
         return result
-    from inspect import isawaitable  # loaded: a loop runs
+    # It is loaded, for a loop runs.
+    from inspect import isawaitable
 
     flow = keeping(target, given, again)
     try:
@@ -363,7 +375,8 @@ async def drive_async(
             except BaseException as error:
                 step, result = await _advance_async(flow, Raise(error))
                 if type(result) is Raise and result.error is error:
-                    result = None  # see `drive`
+                    # See `drive`.
+                    result = None
                     raise
             else:
                 step, result = await _advance_async(flow, result)

@@ -117,8 +117,10 @@ def copied(value: Any) -> Any:
 
 def _after_fork() -> None:
     global _guard
-    _guard = Guard()  # another thread may have held it at the fork
-    PENDING.clear()  # nobody in a child completes what the parent waits for
+    # Another thread may have held it at the fork.
+    _guard = Guard()
+    # In a child nothing completes what the parent waits for.
+    PENDING.clear()
 
 
 at_fork(in_child=_after_fork)

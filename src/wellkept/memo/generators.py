@@ -108,7 +108,8 @@ def find(target: Target, given: Given, again: bool) -> tuple[Any, Given]:
             result = look(target)
             if result is MISSING and not target.settled():
                 located = False
-                located = target.locate()  # see `flow.keeping`
+                # See `flow.keeping`.
+                located = target.locate()
                 result = look(target) if located else MISSING
             if result is not MISSING:
                 return result, given
@@ -162,7 +163,8 @@ class KeptGenerator(Kept[Any, Any]):
         except StopIteration as stop:
             recording.end(stop.value)
             return stop.value
-        except GeneratorExit:  # left early, which is neither
+        except GeneratorExit:
+            # It was left early, which is neither an end nor a failure.
             raise
         except BaseException as error:
             recording.record(error=error)

@@ -84,7 +84,8 @@ class Flight(Owner):
         """See `enter`."""
         try:
             current.reset(self._entered)
-        except ValueError:  # closed from another context
+        except ValueError:
+            # It was closed from another context.
             pass
         self.lost = False
 
@@ -219,8 +220,10 @@ flights = Flights()
 
 
 def _after_fork() -> None:
-    flights._guard = Guard()  # another thread may have held it at the fork
-    _leased.clear()  # they are the parent's
+    # Another thread may have held it at the fork.
+    flights._guard = Guard()
+    # These leases are the parent's.
+    _leased.clear()
 
 
 at_fork(in_child=_after_fork)

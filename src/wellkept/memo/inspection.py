@@ -218,7 +218,8 @@ def _parts(kept: Kept[..., Any], found: KeptTarget) -> Parts:
     }
 
 
-_SLOW = 1e-3  # seconds of a look-up that is not that of a near store
+# Seconds of a look-up that is not that of a near store.
+_SLOW = 1e-3
 
 
 def profile(kept: Kept[..., Any], values: tuple[Any, ...], given: Given) -> Profile:
@@ -241,7 +242,8 @@ def profile(kept: Kept[..., Any], values: tuple[Any, ...], given: Given) -> Prof
         return Profile(call=name, recompute=took, unkept=why, advice=advice)
     found = kept.locate(values)
     call = None if found is None else found.cache.calls.get(found.key.hex())
-    if found is None or call is None:  # somebody threw it away meanwhile
+    # It was thrown away meanwhile.
+    if found is None or call is None:
         return Profile(call=name, recompute=took, unkept="it was thrown away while it was measured")
     parts, memory = _timed(kept, found, values)
     made = Profile(
@@ -294,7 +296,8 @@ def _advice(kept: Kept[..., Any], found: KeptTarget, call: Call, made: Profile) 
             "have one call do more"
         )
     elif hit < 0.05 * call.seconds:
-        return  # nothing that could be won would be felt
+        # Nothing that could be won would be felt.
+        return
     if most == "key":
         name, seconds = _dearest(kept, found)
         if seconds > made.parts["key"] / 2:
@@ -318,7 +321,8 @@ def _dearest(kept: Kept[..., Any], found: KeptTarget) -> tuple[str, float]:
     for name, value, _ in found.all_items():
         try:
             took = measured(lambda value=value: digest_bytes(value))  # type: ignore[misc]  # bound now
-        except (Undigestible, KeptError):  # a sentinel
+        except (Undigestible, KeptError):
+            # A sentinel has no digest.
             continue
         if took > best[1]:
             best = name, took

@@ -169,13 +169,15 @@ def keep(
 
 
 def _kind(function: Any) -> type[Kept[..., Any]]:
-    import inspect  # with the first decorated function, not with the library
+    # It is imported with the first decorated function, not with the library.
+    import inspect
 
     looked = function
     if not (inspect.isroutine(function) or inspect.isclass(function)) and not hasattr(
         function, "func"
     ):
-        looked = type(function).__call__  # a callable object
+        # It is a callable object.
+        looked = type(function).__call__
     if inspect.iscoroutinefunction(looked):
         return KeptCoroutine
     if inspect.isasyncgenfunction(looked):

@@ -136,7 +136,8 @@ class Options(NamedTuple):
                     f"{label}= says nothing beside key=, which alone names what counts"
                 )
         if isinstance(cache, os.PathLike):
-            cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
+            # A path, even if it looks like a name.
+            cache = str(Path(cache).expanduser().absolute())
         elif cache == "":
             raise ConfigError("cache= takes a cache, a name, a path or a URL, not an empty text")
         elif isinstance(cache, str):
@@ -170,7 +171,8 @@ class Options(NamedTuple):
 
 def _depends(given: Any) -> tuple[Dependency, ...]:
     if not isinstance(given, (tuple, list)) or given:
-        from wellkept.memo.depends import parse  # most functions depend on nothing else
+        # Most functions depend on nothing else.
+        from wellkept.memo.depends import parse
 
         return parse(given)
     return ()

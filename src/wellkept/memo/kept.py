@@ -74,7 +74,8 @@ class Kept(Generic[P, R]):
         self.options = options
         self.counts = Stats()
         self._method = method or ("" if binds(function) else "static")
-        from wellkept.memo.binder import Binder  # imports inspect
+        # This imports inspect, which takes a while.
+        from wellkept.memo.binder import Binder
 
         self._binder = Binder(function, options.ignore, options.require, options.ordered)
         self._bind = self._binder.bind
@@ -134,7 +135,8 @@ class Kept(Generic[P, R]):
         except TypeError:
             if binder.exact:
                 raise
-            return GIVEN, args, kwargs  # perhaps it takes more than it tells
+            # Perhaps it takes more than it tells.
+            return GIVEN, args, kwargs
 
     def _unbound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call whose arguments could not be bound."""
@@ -144,7 +146,8 @@ class Kept(Generic[P, R]):
             pass
         else:
             return self._through(values, (args, kwargs))
-        return self.__wrapped__(*args, **kwargs)  # which says what is wrong, in its own words
+        # The function itself says what is wrong, in its own words.
+        return self.__wrapped__(*args, **kwargs)
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
         return drive(KeptTarget(self, values), given)
@@ -157,7 +160,8 @@ class Kept(Generic[P, R]):
         all_known, same = self.locator.current
         try:
             known = all_known.get(tuple(map(type, values)))
-        except TypeError:  # a metaclass may make its classes unhashable
+        except TypeError:
+            # A metaclass may make its classes unhashable.
             return MISSING
         if known is None:
             return MISSING
@@ -180,7 +184,8 @@ class Kept(Generic[P, R]):
         except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
             return MISSING
         except BaseException:
-            settle()  # it may have come between any two instructions
+            # The interrupt may have come between any two instructions.
+            settle()
             raise
         if OPEN:
             hit_in_run(self.locator.identity, key, entry)
@@ -267,19 +272,22 @@ class Kept(Generic[P, R]):
             ConfigError: the function has no such argument, or it does not count.
             Undigestible: a value has no identity.
         """
-        from wellkept.memo.inspection import query  # who only calls has no need of it
+        # Who only calls the function has no need of it.
+        from wellkept.memo.inspection import query
 
         return query(self, args, kwargs)
 
     def explain(self, /, *args: P.args, **kwargs: P.kwargs) -> Explanation:
         """Why this call would be a hit or a miss now. Nothing is computed, written or counted."""
-        from wellkept.memo.inspection import explain  # as above
+        # See above.
+        from wellkept.memo.inspection import explain
 
         return explain(self, self._values(args, kwargs))
 
     def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
         """Whether keeping this call pays, measured. It is made first, where it is not kept."""
-        from wellkept.memo.inspection import profile  # as above
+        # See above.
+        from wellkept.memo.inspection import profile
 
         return profile(self, self._values(args, kwargs), (args, kwargs))
 
@@ -358,7 +366,8 @@ class Kept(Generic[P, R]):
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
         """This call, to be made later or elsewhere: it pickles."""
-        self._values(args, kwargs)  # a wrong call fails here, not on the other machine
+        # A wrong call fails here, not on the other machine.
+        self._values(args, kwargs)
         return BoundCall(self, args, kwargs)
 
     @overload
@@ -501,7 +510,8 @@ class Kept(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
 
-    _body = property(body_of)  # a path to the function, by which it pickles
+    # A path to the function, by which it pickles.
+    _body = property(body_of)
     __reduce__ = reduced
 
 
@@ -574,7 +584,8 @@ class KeptTarget(Target):
         locks, look = self.cache.backend.locks, Owner()
         taken = False
         try:
-            taken = locks.acquire(self.key, look)  # whether somebody is at it already
+            # Whether somebody is at it already.
+            taken = locks.acquire(self.key, look)
         finally:
             look.over = True
             locks.release(self.key, look)

@@ -69,20 +69,23 @@ class Coding:
             self.tag = f"code:{self._own}"
             self.same = self.all_same = _plain_same(function) or self._same
         else:
-            from wellkept.hashing.code import deep  # parses; most imports of kept need none
+            # It parses source; most imports of the library need none of that.
+            from wellkept.hashing.code import deep
 
             self._ignored = frozenset(options.ignore_globals)
             found = deep(function, ignored=self._ignored)
             self.base = found.hex
             if wider:
-                from wellkept.hashing.code.identity import widened  # few functions are
+                # Few functions are widened.
+                from wellkept.hashing.code.identity import widened
 
                 found = widened(found, function, wider)
             self.deep = found
             self.tag = f"deep2:{self.deep.hex}"
             self.mocked = self.deep.mocked
             if not self.deep.guards.steady:
-                self.same = self.deep.guards.same  # a hit waits for it
+                # A hit waits for it.
+                self.same = self.deep.guards.same
                 self.all_same = self.deep.guards.all_same
             if wider:
                 self.same = _calling(self.same, wider)
@@ -187,7 +190,8 @@ class Coding:
     def _shown(self) -> Mapping[str, Shown]:
         from wellkept.hashing.code.identity import (
             of_function,
-            shown,  # with the first result
+            # It is needed with the first result.
+            shown,
         )
 
         if self.deep is not None:
@@ -195,7 +199,8 @@ class Coding:
         return {self.name: of_function(self._function, self._own)}
 
 
-_WRAPPERS = 5  # `classmethod` above `@keep` above decorators
+# How many wrappers are looked through: `classmethod` above `@keep` above decorators.
+_WRAPPERS = 5
 
 
 def _calling(same: Callable[[], bool] | None, wider: frozenset[str]) -> Callable[[], bool]:
@@ -307,7 +312,8 @@ class Locator:
     def renew(self) -> None:
         """Find out anew which code the function runs: what is not compared at each call has changed."""
         if self.taken and self._coding is not None:
-            self._coding.known.clear()  # that is all that can be out of date
+            # That is all that can be out of date.
+            self._coding.known.clear()
         else:
             self._coding, self.current = None, ({}, None)
 
@@ -385,7 +391,8 @@ class Locator:
             types = tuple(map(type, values))
             scalars = SCALARS.issuperset(types)
             key = coding.known[types].get(values)
-        except (KeyError, TypeError):  # never seen; or a class that can't be hashed
+        except (KeyError, TypeError):
+            # The types were never seen, or a class can't be hashed.
             pass
         target.name, target.code, target.same = coding.name, coding.tag, coding.all_same
         target.scalars = scalars
@@ -396,9 +403,11 @@ class Locator:
         usual = self._quick and binder.simple and binder.exact and not binder.ordered
         plain = usual and not (coding.classes or (coding.deep is not None and coding.deep.depends))
         if not (plain and scalars) and (files := sys.modules.get("wellkept.hashing.file_digest")):
-            files.remember_in(target.cache)  # where it notes the digests of large files
+            # This is the cache in which digests of large files are noted.
+            files.remember_in(target.cache)
         if not (plain and self._plainly(target, coding)):
-            target.scalars = False  # there may be other items than the arguments
+            # There may be other items than the arguments.
+            target.scalars = False
             seen = values if usual else counted(values)
             target.key, target.items = self.items(values, seen, coding)
             target.values = seen
@@ -424,7 +433,8 @@ class Locator:
                 raw = digest_bytes(value)
                 items.append((name, value, raw))
                 pairs.append((name, raw))
-        except Undigestible:  # perhaps a sentinel
+        except Undigestible:
+            # It may be a sentinel.
             return False
         target.key, target.items = call_key(coding.name, coding.tag, pairs), items
         self._remember(values, target.key, coding)
@@ -477,7 +487,8 @@ class Locator:
         depends = (*self._options.depends, *(coding or self.coding()).depends(values))
         if not depends:
             return []
-        from wellkept.memo.depends import items  # loaded: it made them
+        # It is loaded, for it made them.
+        from wellkept.memo.depends import items
 
         return items(depends)
 
@@ -504,7 +515,8 @@ class Locator:
                     for name, value in given
                 ]
             items = [(name, value, digest_bytes(value)) for name, value in given]
-        except Undigestible:  # a sentinel; or once more, with a label that tells which it is
+        except Undigestible:
+            # A sentinel; or once more, with a label that tells which it is.
             sentinels = binder.sentinels
             items = [
                 (
@@ -525,15 +537,18 @@ class Locator:
         try:
             if not _HASHED.issuperset(types):
                 return
-        except TypeError:  # a class that can't be hashed
+        except TypeError:
+            # A metaclass may make its classes unhashable.
             return
         for value in values:
             kind = type(value)
             if kind is float:
-                if value == 0 or value != value:  # 0.0 == -0.0, and nan is not itself
+                # 0.0 == -0.0, and nan is not itself.
+                if value == 0 or value != value:
                     return
             elif kind is complex:
-                if not (value.real and value.imag) or value != value:  # the same of each part
+                # The same holds for each part.
+                if not (value.real and value.imag) or value != value:
                     return
             elif (kind is str or kind is bytes) and len(value) > 256:
                 return

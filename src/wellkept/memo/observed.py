@@ -113,7 +113,8 @@ class Observed:
         if token is not None:
             try:
                 _current.reset(token)
-            except ValueError:  # closed from another context
+            except ValueError:
+                # It was closed from another context.
                 pass
         if self.outer is not None:
             self.outer.ran |= self.ran
@@ -189,7 +190,8 @@ def _started(code: CodeType, offset: int) -> Any:
 
 
 def _is_ours(file: str) -> bool:
-    from wellkept.hashing.names import installed  # loaded: an identity was made
+    # It is loaded, for an identity was made.
+    from wellkept.hashing.names import installed
 
     ours = not (file.startswith("<frozen") or file.startswith(_HERE) or installed(file))
     if len(_files) > 10_000:
@@ -238,7 +240,8 @@ def _register() -> bool:
                 continue
             try:
                 _monitoring.use_tool_id(tool, "wellkept")
-            except ValueError:  # another was quicker
+            except ValueError:
+                # Another tool was quicker.
                 continue
             event = _monitoring.events.PY_START
             _monitoring.register_callback(tool, event, _started)
@@ -258,7 +261,8 @@ def _end() -> None:
 
 def _after_fork() -> None:
     global _guard
-    _guard = threading.Lock()  # another thread may have held it at the fork
+    # Another thread may have held it at the fork.
+    _guard = threading.Lock()
     _open.clear()
 
 
@@ -286,7 +290,8 @@ def _profile() -> Callable[[], None] | None:
     def end() -> None:
         if sys.getprofile() is noted:
             sys.setprofile(None)
-        threading.setprofile(before)  # None is what it is at first
+        # None is what it is at first.
+        threading.setprofile(before)
 
     return end
 
@@ -348,11 +353,8 @@ def _owned(project: Any, value: Any) -> bool:
 
 def known_wider(cache: Cache, key: str) -> frozenset[str]:
     """The modules by which processes before have widened an identity."""
-    get = getattr(cache.backend.notes, "get", None)  # a worker without a cache only gives
-    if get is None:
-        return frozenset()
     try:
-        note = get(key)
+        note = cache.backend.notes.get(key)
         return frozenset() if note is None else frozenset(map(str, json.loads(note)))
     except (KeptError, ValueError, TypeError):
         return frozenset()

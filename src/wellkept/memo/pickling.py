@@ -31,7 +31,8 @@ def wear(kept: Any, function: Callable[..., Any]) -> None:
             setattr(kept, name, getattr(function, name))
     if isinstance(function, FunctionType):
         for name, value in vars(function).items():
-            if not hasattr(type(kept), name):  # an attribute must not hide a method of ours
+            # An attribute must not hide a method of ours.
+            if not hasattr(type(kept), name):
                 kept.__dict__[name] = value
 
 
@@ -45,7 +46,8 @@ def binds(function: Callable[..., Any]) -> bool:
 
 def digested(kept: Any) -> tuple[Any, ...]:
     """What stands for a kept function in a digest: its identity."""
-    if id(kept) in _digesting.get():  # it is in its own closure
+    # It is in its own closure.
+    if id(kept) in _digesting.get():
         return ("kept", kept.__module__, kept.__qualname__)
     token = _digesting.set((*_digesting.get(), id(kept)))
     try:
@@ -83,7 +85,8 @@ def reduced(kept: Any) -> str | tuple[Any, ...]:
         if kept.__module__ != "__main__" or type(function) is not FunctionType:
             return str(kept.__qualname__)
         function, name = kept._body, (kept.__qualname__, _name(kept))
-    elif isinstance(found, Bound) and found._kept is kept:  # a classmethod
+    elif isinstance(found, Bound) and found._kept is kept:
+        # It is a classmethod.
         return getattr, (found, "_kept")
     options, packed = kept.options, None
     if isinstance(options.cache, Cache):
@@ -119,7 +122,8 @@ def _identity(kept: Any) -> tuple[str, str] | None:
     """What a function that goes by value goes by too: its source is not there to be looked at."""
     owner = kept.__qualname__.rpartition(".")[0]
     if owner and not owner.endswith("<locals>"):
-        return None  # that of a method depends on its receiver
+        # That of a method depends on its receiver.
+        return None
     try:
         found: tuple[str, str] = kept.locator.identity()
     except Exception:  # noqa: BLE001  whoever calls it meets it again
@@ -161,7 +165,8 @@ def _shell(kind: Any, name: tuple[str, str | None] | None) -> Any:
 
 def _fill(made: Any, state: tuple[Any, ...]) -> None:
     if made.__dict__:
-        return  # it was there
+        # It was found in this process, and is not filled again.
+        return
     function, options, method, packed, identity, told = state
     qualname = getattr(function, "__qualname__", "")
     by_name = _importable(getattr(function, "__module__", ""), qualname) is function

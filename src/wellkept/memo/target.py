@@ -252,7 +252,8 @@ def is_short(value: Any) -> bool:
     if kind is str:
         return len(value) <= 200
     if kind is float:
-        return bool(value - value == 0)  # JSON has no infinities
+        # JSON has no infinities.
+        return bool(value - value == 0)
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
     return kind is bool or value is None
@@ -272,7 +273,8 @@ def note_leaves(target: Target) -> None:
         return
     if target.collectors is None:
         return
-    from wellkept.runs.nearest import packed  # most calls have scalars alone
+    # Most calls have scalars alone, and don't need it.
+    from wellkept.runs.nearest import packed
 
     given = target.arguments()
     target.leaves = packed(given.items_given, given.shown)
@@ -312,7 +314,8 @@ def broke(of: Any, error: Exception) -> bool:
         of: the target, or the kept function where there is none yet.
     """
     if not isinstance(error, KeptError):
-        settle()  # a signal's handler may have raised it, between any two instructions
+        # A signal's handler may have raised it, between any two instructions.
+        settle()
     kind = kind_of(error)
     setattr(of.counts, kind, getattr(of.counts, kind) + 1)
     if not of.options.strict:
@@ -540,7 +543,8 @@ def chained(error: BaseException) -> list[BaseException]:
     while (cause := chain[-1].__cause__) is not None and cause not in chain:
         chain.append(cause)
     for link in chain:
-        made = link.__reduce_ex__(4)  # `copy.copy` would ask tblib, see `wellkept.codecs.pickled`
+        # `copy.copy` would ask tblib, see `wellkept.codecs.pickled`.
+        made = link.__reduce_ex__(4)
         if not isinstance(made, str):
             made[0](*made[1])
     return chain

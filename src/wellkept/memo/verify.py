@@ -16,22 +16,18 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from wellkept.caches import open_cache
+from wellkept.caches import Cache, open_cache
 from wellkept.caches.moving import rewritten
 from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, Undigestible
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
+from wellkept.memo.kept import Kept
 from wellkept.query import Matches
 from wellkept.records import Argument, Call, Digest
-
-if TYPE_CHECKING:
-    from wellkept.caches import Cache
-    from wellkept.memo.kept import Kept
-
 
 NOTES = "bless/"
 
@@ -65,8 +61,6 @@ def bless(function: Kept[..., Any], *, code: str | None = None, dry_run: bool = 
         ConfigError: that is no kept function; no kept call has such a code, or calls of several do.
         StoreError: the cache can't be read or written.
     """
-    from wellkept.memo.kept import Kept  # which is no part of this module
-
     if not isinstance(function, Kept):
         raise ConfigError(f"only a kept function has results to bless, not {function!r}")
     name, now = function.locator.identity()
@@ -181,7 +175,8 @@ def _family(kind: type[Any]) -> Iterator[type[Any]]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container without a name for its user
+    except (OSError, KeyError, ImportError):
+        # A container may have no name for its user.
         return ""
 
 
@@ -230,8 +225,6 @@ def verify(function: Kept[..., Any], *, sample: float = 0.1, seed: int | None = 
         ConfigError: that is no kept function, or no such share.
         StoreError: the cache can't be read.
     """
-    from wellkept.memo.kept import Kept  # which is no part of this module
-
     if not isinstance(function, Kept):
         raise ConfigError(f"only a kept function has results to verify, not {function!r}")
     if isinstance(sample, bool) or not isinstance(sample, (int, float)) or not 0 < sample <= 1:

@@ -20,7 +20,8 @@ __all__ = ["PATIENCE", "Waiting"]
 
 PATIENCE = 1.0
 """Seconds after which a wait is told to others."""
-_AGAIN = 0.3  # seconds between looks
+# Seconds between looks.
+_AGAIN = 0.3
 
 
 class Waiting:
@@ -56,7 +57,8 @@ class Waiting:
         return bool(circle) and circle == suspected and min(circle) == self._name
 
     def _publish(self) -> None:
-        import json  # for those who wait for long
+        # Only a long wait needs it.
+        import json
 
         self._name = f"{part_name()}.wait"
         text = json.dumps({"holds": self._holds, "waits": self._key}).encode()
@@ -70,9 +72,11 @@ class Waiting:
                 part.rename(backend / self._name)
 
     def _circle(self) -> tuple[str, ...]:
-        import json  # for those who wait for long
+        # Only a long wait needs it.
+        import json
 
-        holders: dict[str, tuple[str, str]] = {}  # key -> who holds it, and what for it waits
+        # Key -> who holds it, and what for it waits.
+        holders: dict[str, tuple[str, str]] = {}
         for backend in self._backends:
             for name, text in _read(backend):
                 with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -83,7 +87,8 @@ class Waiting:
         key, names = self._key, [self._name]
         while key not in mine:
             if key not in holders or holders[key][0] in names:
-                return ()  # somebody who does not wait, or a circle that we are not part of
+                # The holder does not wait, or there is a circle that this wait is no part of.
+                return ()
             name, key = holders[key]
             names.append(name)
         return tuple(sorted(names))
@@ -102,7 +107,8 @@ class Waiting:
 
 def _read(backend: Any) -> list[tuple[str, bytes]]:
     """What those who live say; what the dead said is swept with the other leftovers."""
-    if not isinstance(backend, Path):  # a medium
+    # It is a medium without directories.
+    if not isinstance(backend, Path):
         return [(name, text) for name, text in backend.read() if not is_left(name)]
     found = []
     with contextlib.suppress(OSError):

@@ -125,12 +125,14 @@ class Task:
 
     def __init__(self, call: BoundCall[Any], sent: Sent | None, way: Way) -> None:
         self.call, self.sent, self.way = call, sent, way
-        self.__name__ = call.kept.__name__  # what dashboards show
+        # Dashboards show this name.
+        self.__name__ = call.kept.__name__
         self.ticket = os.urandom(16)
         self._here = True
 
     def __dask_tokenize__(self) -> Any:
-        return self.ticket  # one that Dask still holds may tell of what was forgotten since
+        # A result that Dask still holds may tell of a call that was forgotten since.
+        return self.ticket
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_here": False}
@@ -146,7 +148,8 @@ class Task:
             value = call.through(Gatherer(call.kept, target))
         except Exception as error:
             target.end()
-            with contextlib.suppress(AttributeError):  # one without a __dict__ tells nothing more
+            # An exception without a `__dict__` tells nothing more.
+            with contextlib.suppress(AttributeError):
                 error.__dict__[_MARK] = receipt
             raise
         target.end()
@@ -231,7 +234,8 @@ class TaskTarget(KeptTarget):
         return True
 
     def note_source(self) -> None:
-        if self._sent is None:  # otherwise the caller writes it down, which surely has it
+        # Otherwise the caller, which surely has the source, writes it down.
+        if self._sent is None:
             super().note_source()
 
     def hit(self, entry: Entry) -> None:
@@ -257,7 +261,8 @@ class TaskTarget(KeptTarget):
         if self._way.own or not self._reached:
             self.receipt.made = state, seconds, dict(metadata or {})
             if state == "failed":
-                with contextlib.suppress(Exception):  # then it comes without its causes
+                # Then it comes without its causes.
+                with contextlib.suppress(Exception):
                     self.receipt.value = pickle.dumps(result)
         if not self._reached:
             return None
@@ -300,7 +305,8 @@ class Carried:
                 f"{function!r} gives a generator, which can't be sent; submit it to wellkept.executor(…)"
             )
         self.function = function
-        self.__name__ = function.__name__  # what dashboards show
+        # Dashboards show this name.
+        self.__name__ = function.__name__
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.bound(args, kwargs).through(Gatherer(self._call.kept))
@@ -459,7 +465,8 @@ class Order:
         if not alone:
             future.drop()
             return True
-        return self.inner is not None and self.inner.cancel()  # and `_done` sees to the rest
+        # The rest happens in `_done`.
+        return self.inner is not None and self.inner.cancel()
 
     def running(self) -> bool:
         return self.inner is not None and self.inner.running()
@@ -505,7 +512,8 @@ class Order:
         if found is None:
             return
         if elsewhere and receipt.counts.computed and kept.collectors is not None:
-            with contextlib.suppress(Exception):  # sources are not worth an error
+            # Sources are not worth an error.
+            with contextlib.suppress(Exception):
                 found.note_source()
         call = None
         try:
@@ -639,8 +647,10 @@ _under_way: dict[Any, Order] = {}
 
 def _after_fork() -> None:
     global _guard
-    _guard = threading.RLock()  # another thread may have held it at the fork
-    _under_way.clear()  # what the parent waits for
+    # Another thread may have held it at the fork.
+    _guard = threading.RLock()
+    # These calls are the parent's.
+    _under_way.clear()
 
 
 at_fork(in_child=_after_fork)

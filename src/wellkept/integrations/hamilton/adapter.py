@@ -158,7 +158,8 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
                 self._data_loaders[run_id],
                 self._data_savers[run_id],
             )
-            if known.said == said:  # else a set, or the like: looked at again each time
+            # A set, or its like, is not comparable so: it is looked at again each time.
+            if known.said == said:
                 self._behaviors[graph] = known
             return behaviors
         self._data_loaders[run_id] = known.loaders
@@ -215,7 +216,8 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
         recorder = self.metadata_store.history.recorder(run_id)
         if current.get() is recorder:
             return self._execute(run_id, node_, kwargs, task_id)
-        with recorder.joined():  # a worker's thread or process
+        # A worker's thread or process.
+        with recorder.joined():
             return self._execute(run_id, node_, kwargs, task_id)
 
     def _execute(self, run_id: str, node: Any, kwargs: dict[str, Any], task_id: str | None) -> Any:
@@ -279,7 +281,8 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
     ) -> None:
         if self.log_to_file or _logger.isEnabledFor(logging.INFO):
             super()._log_event(run_id, node_name, actor, event_type, msg, value, task_id)
-        else:  # made an event of when somebody looks
+        else:
+            # It becomes an event when somebody looks at it.
             event = run_id, actor, event_type, node_name, task_id, msg, value, time.time()
             self._logs[run_id].append(event)
 

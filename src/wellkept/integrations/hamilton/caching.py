@@ -38,7 +38,8 @@ class Watch(BasePreGraphExecute, BasePreNodeExecute, BasePostNodeExecute, BasePo
 
     def pre_node_execute(self, **_: Any):  # type: ignore[no-untyped-def]  # as above
         """A node begins."""
-        self.store.settle()  # of one that Hamilton's adapter left with an exception of its own
+        # Hamilton's adapter left this one with an exception of its own.
+        self.store.settle()
         CLOCK.begin()
 
     def post_node_execute(  # type: ignore[no-untyped-def]  # as above

@@ -264,11 +264,13 @@ class Step:
                     self._hit(key, entry)
                     return result
             except DecodeError:
-                cache.tier.clear()  # the flow meets it too, and deals with it
+                # The flow meets it too, and deals with it.
+                cache.tier.clear()
             except (ConfigError, NewerSchema):
                 raise
             except KeptError:
-                pass  # as above
+                # See above.
+                pass
         self._target = NodeTarget(planned, cache, adapter.formats, key, self._items, adapter.warn)
         return MISSING
 
@@ -292,7 +294,8 @@ class Step:
     def _versioned(self, version: str) -> None:
         planned = self._planned
         if planned.saves:
-            version = f"{planned.name}__metadata"  # what it says of the saving has the time in it
+            # Its own metadata would differ each time: there is a time in it.
+            version = f"{planned.name}__metadata"
         self._adapter.note(self._adapter.data_versions, self.at, planned, version)
 
     def _finished(self, result: Any, began: float) -> None:
@@ -301,7 +304,8 @@ class Step:
         if target is None:
             self._record("computed", began)
         event = CachingEventType.EXECUTE_NODE
-        if target is not None and target.counts.hits:  # another process computed it meanwhile
+        # Another process computed it meanwhile.
+        if target is not None and target.counts.hits:
             event = CachingEventType.GET_RESULT
         adapter._log_event(run_id, name, "adapter", event, None, None, task_id)
         if planned.expands:

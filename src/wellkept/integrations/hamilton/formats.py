@@ -34,7 +34,8 @@ __all__ = ["FORMAT", "Formats"]
 FORMAT = "file"
 """The codec's name: one buffer, which is the file, and a head that says who reads it."""
 
-_LEFT = 86400.0  # seconds after which nobody is still writing
+# Seconds after which nobody is still writing.
+_LEFT = 86400.0
 _PLAIN = re.compile(r"(?!\.)[A-Za-z0-9_=.-]{1,150}", re.ASCII).fullmatch
 
 
@@ -145,7 +146,8 @@ class Formats:
                 if named.samefile(blob):
                     return named
             new = named.with_name(f"{os.urandom(6).hex()}~{named.name}")
-            with contextlib.suppress(OSError):  # a file system without links: a copy, below
+            # A file system without links: a copy, below.
+            with contextlib.suppress(OSError):
                 new.hardlink_to(blob)
                 new.replace(named)
                 return named
@@ -189,7 +191,8 @@ class Formats:
 
 
 def _remove(root: Path, pid: int) -> None:
-    if os.getpid() == pid:  # a forked child has its parent's
+    # A forked child has its parent's.
+    if os.getpid() == pid:
         shutil.rmtree(root, ignore_errors=True)
 
 

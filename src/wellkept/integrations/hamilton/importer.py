@@ -164,7 +164,8 @@ def _take_run(
     done.runs += 1
     if dry_run:
         return
-    started = _seconds(began) + done.runs * 1e-6  # Hamilton's times are whole seconds
+    # Hamilton's times are whole seconds.
+    started = _seconds(began) + done.runs * 1e-6
     record = RunRecord(
         new_id(started), run_id, started=started, ended=started, owner=identity(), engine=ENGINE
     )

@@ -155,7 +155,8 @@ class KeptMetadataStore(MetadataStore):
         self, cache_key: str | None, data_version: str, seconds: float, node: dict[str, Any]
     ) -> None:
         if cache_key is not None:
-            said = {"node": node}  # lineages go by it
+            # Lineages go by it.
+            said = {"node": node}
             self._shelf.put(cache_key, data_version, seconds, metadata=said, wait=True)
             return
         nonce = uuid.uuid4().hex

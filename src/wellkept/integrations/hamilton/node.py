@@ -124,7 +124,8 @@ class NodeCode:
             return "class", self._function(thing)
         if isinstance(thing, ModuleType):
             return "module", thing.__name__
-        if _is_hamiltons(type(thing)):  # a decorator, mostly: what it was told
+        # A decorator, mostly: what it was told.
+        if _is_hamiltons(type(thing)):
             return (
                 "object",
                 type(thing).__qualname__,
@@ -146,7 +147,8 @@ def _inside(function: FunctionType) -> list[Any]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
             found.append((name, cell.cell_contents))
-        except ValueError:  # not assigned yet
+        except ValueError:
+            # Not assigned yet.
             found.append((name,))
     return found
 

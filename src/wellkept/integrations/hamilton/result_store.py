@@ -33,7 +33,8 @@ from wellkept.stores.openers import scheme_of
 
 T = TypeVar("T")
 _NOTHING: Mapping[str, Any] = {}
-_KNOWN = 20_000  # keys that are not made anew
+# Keys that are not made anew.
+_KNOWN = 20_000
 
 
 def cache_of(
@@ -291,7 +292,8 @@ class KeptResultStore(ResultStore):
         last = getattr(self._seen, "last", None)
         promised = last is not None and last[0] == data_version and last[1] is not None
         entry: Entry | None
-        if last is not None and promised:  # one trip for `exists` and `get`
+        # So `exists` and `get` take one trip together.
+        if last is not None and promised:
             entry = last[1]
             self._seen.last = None
         else:
@@ -453,11 +455,13 @@ class KeptResultStore(ResultStore):
 
 def _copy(source: ResultStore, target: ResultStore, data_versions: Iterable[str]) -> None:
     for data_version in data_versions:
-        if source.exists(data_version):  # tells a kept None from nothing
+        # A kept None is told from nothing by this.
+        if source.exists(data_version):
             try:
                 result = source.get(data_version)
             except ResultRetrievalError:
-                continue  # warned of; it will be computed again
+                # There was a warning; it will be computed again.
+                continue
             target.set(data_version=data_version, result=result)
 
 
@@ -472,7 +476,8 @@ class InMemoryResultStore(KeptResultStore):
         super().__init__(open_cache("memory:") if cache is None else cache)
         self.persist_on_exit = persist_on_exit
         if persist_on_exit:
-            atexit.register(self.persist_to)  # which also keeps it alive until then
+            # The callback also keeps it alive until then.
+            atexit.register(self.persist_to)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"persist_on_exit": self.persist_on_exit, "cache": self.cache}

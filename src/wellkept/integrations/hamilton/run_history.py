@@ -35,7 +35,8 @@ from wellkept.runs.recorder import (
 from wellkept.runs.run import Run, begin
 from wellkept.stores.base import get_many
 
-_FRAMES = 5  # between the adapter's execution of a node and a store
+# Between the adapter's execution of a node and a store.
+_FRAMES = 5
 
 
 class Span:
@@ -163,8 +164,10 @@ CLOCK = Clock()
 """Of this process: an adapter and the stores that it makes in a worker know nothing of each other."""
 
 
-_SOON = 0.25  # seconds
-_TRIES = 20  # how often a store that is busy is asked to take the end of a run
+# Seconds between tries to write the ends of runs.
+_SOON = 0.25
+# How often a store that is busy is asked to take the end of a run.
+_TRIES = 20
 
 
 class Ending:
@@ -187,9 +190,11 @@ class Ending:
             self.finish()
 
     def _work(self) -> bool:
-        with contextlib.suppress(Exception):  # warned of by the run; the next one still ends
+        # The run has warned of it; the next one still has to end.
+        with contextlib.suppress(Exception):
             self.finish()
-        return bool(self._ended)  # what a busy store did not take is written later
+        # What a busy store did not take is written later.
+        return bool(self._ended)
 
     def finish(self) -> None:
         """Write all of them now; what the store does not take waits for the next time."""
@@ -215,7 +220,8 @@ def write_end(recorder: Recorder, error: str | None, at: float) -> bool:
     if recorder.cache is not None:
         try:
             recorder.notes.put(f"{HEADS}{record.id}", pack_record(record))
-        except KeptError:  # it reads as one that crashed, until it is written
+        except KeptError:
+            # It reads as one that crashed, until it is written.
             return False
     return not recorder.unwritten()
 
@@ -227,7 +233,8 @@ at_fork(in_child=ending.forget)
 
 
 ENGINE = "hamilton"
-_HELD = 32  # runs that nobody says have ended, and are still written to
+# Runs of which no end is recorded, and which are still written to.
+_HELD = 32
 
 
 class History:
@@ -254,7 +261,8 @@ class History:
             ConfigError: the configuration is wrong.
         """
         recorder = begin(RunRecord(new_id(time.time()), run_id, engine=ENGINE), self._cache)
-        OPEN.remove(recorder)  # Hamilton does not tell a store that a run ended
+        # Hamilton does not tell a store that a run ended.
+        OPEN.remove(recorder)
         self._hold(run_id, recorder)
 
     def enter(self, run_id: str) -> None:
@@ -309,7 +317,8 @@ class History:
             recorder = self._recorders.pop(run_id, None)
         token = self._tokens.pop(run_id, None)
         if token is not None:
-            with contextlib.suppress(ValueError):  # begun in another context
+            # It was begun in another context.
+            with contextlib.suppress(ValueError):
                 current.reset(token)
         if recorder is not None:
             with contextlib.suppress(ValueError):
@@ -362,13 +371,15 @@ class History:
         for recorder in recorders:
             recorder.close()
         for run in self._runs():
-            run.end()  # what runs can't be forgotten
+            # A run that is under way can't be forgotten.
+            run.end()
             run.forget()
 
 
 def _end_all(recorders: dict[str, Recorder]) -> None:
     for recorder in list(recorders.values()):
-        with contextlib.suppress(Exception):  # too late for anybody to hear of it
+        # Too late for anybody to hear of it.
+        with contextlib.suppress(Exception):
             if recorder.record.owner.get("pid") == os.getpid():
                 write_end(recorder, None, time.time())
             else:
