@@ -27,7 +27,7 @@ class Evil:
         return os.mkdir, (self.path,)
 
 
-@pytest.fixture(params=["directory", "sqlite", "files", "hdf5", "items", "redis", "s3"])
+@pytest.fixture(params=["directory", "sqlite", "files", "items", "redis", "s3"])
 def opened(
     request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Cache]:
@@ -38,7 +38,6 @@ def opened(
         "directory": str(home / "c"),
         "sqlite": f"sqlite:///{home}/c.db",
         "files": f"files:{home}/c",
-        "hdf5": f"hdf5:{home}/h",
         "items": f"files:{home}/zstd",
     }
     if kind == "redis":

@@ -15,6 +15,7 @@ from tests.stores.agreement import check_agreement
 
 import wellkept
 from wellkept import keep
+from wellkept.codecs.envelope import Key
 from wellkept.errors import ConfigError, KeptWarning, StoreError, UntrustedSource
 from wellkept.stores.base import Creates, Many, Maps, Paths, Stamps
 from wellkept.stores.hdf5_files import Hdf5
@@ -184,6 +185,34 @@ def test_an_item_is_filed_as_what_it_is(tmp_path: Path) -> None:
     assert store.create(BLOB, HDF5)
     store.delete_many([BLOB])
     assert list(store.keys()) == []
+
+
+@pytest.mark.filterwarnings("ignore::wellkept.KeptWarning")
+def test_what_nobody_trusted_has_signed_is_computed_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding HDF5 can run code, so plain data is no exception here."""
+    monkeypatch.setenv("WELLKEPT_KEYS", str(home / "keys"))
+    runs = []
+
+    @keep(name="f", version=1)
+    def f(n: int) -> Any:
+        runs.append(n)
+        return [n]
+
+    def call() -> None:
+        with (
+            wellkept.open(f"hdf5:{home / 'c'}", memory=0, signed=True) as cache,
+            wellkept.use(cache),
+        ):
+            assert f(1) == [1]
+
+    for expected in ([1], [1, 1]):  # each with a key of its own
+        (home / "keys").write_text(f"{Key.new().secret.hex()} 2026-01-01 mine\n")
+        (home / "keys").chmod(0o600)
+        call()
+        call()
+        assert runs == expected
 
 
 def test_a_file_of_an_earlier_release_is_refused(home: Path) -> None:
