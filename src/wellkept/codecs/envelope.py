@@ -56,8 +56,8 @@ class Envelope(NamedTuple):
     payload: bytes | memoryview | None
     blobs: tuple[Blob, ...] = ()
     signature: bytes = b""
+    # Where its blobs come from, if not from the backend that gave it. No part of the bytes.
     source: Any = None
-    """Where its blobs come from, if not from the backend that gave it. No part of the bytes."""
 
     def pack(self) -> bytes:
         signature = self.signature
@@ -157,8 +157,8 @@ def _mac(key: Key, digest: bytes, envelope: Envelope) -> bytes:
 class Refused(DecodeError, UntrustedSource):  # noqa: N818  says what happened, as wellkept's errors do
     """A value from elsewhere is neither signed by a key that is trusted here nor of plain types."""
 
+    # What is said of it.
     what = "not trusted"
-    """What is said of it."""
 
     def __init__(self, why: str) -> None:
         super().__init__(

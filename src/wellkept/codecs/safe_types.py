@@ -32,22 +32,22 @@ from wellkept.codecs.envelope import Refused
 class Named(NamedTuple):
     """Something that may be named."""
 
+    # What stands for the name on the machine's stack.
     it: Any
-    """What stands for the name on the machine's stack."""
+    # Makes an object, given the machine and what the stream calls it with; None: it is not called.
     call: Callable[..., Any] | None = None
-    """Makes an object, given the machine and what the stream calls it with; None: it is not called."""
+    # Makes an empty object; None: none is made.
     new: Callable[[], Any] | None = None
-    """Makes an empty object; None: none is made."""
 
 
 class Unfinished(NamedTuple):
     """An object that may be given state, once."""
 
     it: Any
+    # Gives it, given the machine, the object and the state.
     build: Callable[[Any, Any, Any], None]
-    """Gives it, given the machine, the object and the state."""
+    # Whether nothing may use it before.
     must: bool = True
-    """Whether nothing may use it before."""
 
 
 # Characters of a number.

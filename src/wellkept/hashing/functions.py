@@ -63,8 +63,8 @@ class Receiver:
 
 
 class _Thread(local):
+    # How many identities are being worked out: what they hold is followed by them.
     inside = 0
-    """How many identities are being worked out: what they hold is followed by them."""
 
 
 _thread = _Thread()
@@ -314,10 +314,10 @@ def module_code(module: ModuleType) -> str | None:
 class Identity(NamedTuple):
     """Which function it is, and which code it runs."""
 
+    # `module:qualname`; the module of a script is called as it is where it is imported.
     name: str
-    """`module:qualname`; the module of a script is called as it is where it is imported."""
+    # The digest of its code, defaults and closure in hex; "" if that does not count.
     code: str
-    """The digest of its code, defaults and closure in hex; "" if that does not count."""
 
 
 # Exact types whose values have one digest for as long as they live.

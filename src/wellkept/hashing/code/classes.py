@@ -137,50 +137,22 @@ def sorting(value: Any) -> tuple[str, str]:
 
 
 # Libraries whose decorators and base classes don't read annotations and docstrings.
-_BLIND = frozenset(
-    {
-        *("numpy", "pandas", "scipy", "sklearn", "torch", "numba", "joblib", "polars", "pyarrow"),
-        *(
-            "xarray",
-            "networkx",
-            "toolz",
-            "cytoolz",
-            "tenacity",
-            "cachetools",
-            "wellkept",
-            "matplotlib",
-        ),
-        *(
-            "PIL",
-            "sympy",
-            "dask",
-            "ray",
-            "tqdm",
-            "wrapt",
-            "decorator",
-            "pytest",
-            "jax",
-            "lightning",
-        ),
-    }
-)
+_BLIND = frozenset((
+    "numpy", "pandas", "scipy", "sklearn", "torch", "numba", "joblib", "polars", "pyarrow", "xarray",
+    "networkx", "toolz", "cytoolz", "tenacity", "cachetools", "wellkept", "matplotlib", "PIL", "sympy",
+    "dask", "ray", "tqdm", "wrapt", "decorator", "pytest", "jax", "lightning",
+))  # fmt: skip
 # Attributes that Python and its libraries give to classes, out of what the body says.
-_OWN = frozenset(
-    {
-        *("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__"),
-        *("__static_attributes__", "__firstlineno__", "__match_args__", "__dataclass_params__"),
-        *("__hash__", "_abc_impl", "__abstractmethods__", "__parameters__", "__orig_bases__"),
-        *("__annotate__", "__annotate_func__", "__annotations_cache__", "__type_params__"),
-        *("__dataclass_fields__", "__attrs_attrs__", "__attrs_own_setattr__", "__attrs_props__"),
-        *("__orig_class__", "__subclasshook__", "__is_protocol__", "_is_protocol", "__slots__"),
-        *(
-            "__protocol_attrs__",
-            "__callable_proto_members_only__",
-            "__non_callable_proto_members__",
-        ),
-        *("__getstate__", "__setstate__", "__replace__", "_is_runtime_protocol", "__attrs_init__"),
-    }
-)
+_OWN = frozenset((
+    "__dict__", "__weakref__", "__module__", "__doc__", "__qualname__", "__annotations__",
+    "__static_attributes__", "__firstlineno__", "__match_args__", "__dataclass_params__", "__hash__",
+    "_abc_impl", "__abstractmethods__", "__parameters__", "__orig_bases__", "__annotate__",
+    "__annotate_func__", "__annotations_cache__", "__type_params__", "__dataclass_fields__",
+    "__attrs_attrs__", "__attrs_own_setattr__", "__attrs_props__", "__orig_class__", "__subclasshook__",
+    "__is_protocol__", "_is_protocol", "__slots__", "__protocol_attrs__", "__callable_proto_members_only__",
+    "__non_callable_proto_members__", "__getstate__", "__setstate__", "__replace__", "_is_runtime_protocol",
+    "__attrs_init__",
+))  # fmt: skip
 
 
 def hint_level(module: object) -> int:

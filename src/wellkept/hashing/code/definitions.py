@@ -43,36 +43,36 @@ class Normal(NamedTuple):
     """A definition, normalised."""
 
     text: str
+    # What `@0`, `@1`, … stand for.
     chains: tuple[Chain, ...]
-    """What `@0`, `@1`, … stand for."""
+    # Those that are read only when the definition is made (decorators, the body of a class).
     early: frozenset[Chain]
-    """Those that are read only when the definition is made (decorators, the body of a class)."""
+    # What is bound anew, deleted, or has an item or attribute set when it runs.
     written: frozenset[Chain]
-    """What is bound anew, deleted, or has an item or attribute set when it runs."""
+    # Those on which a method is called that changes containers.
     called: frozenset[Chain]
-    """Those on which a method is called that changes containers."""
+    # The attributes asked of the first parameter; None: it is used in another way too.
     receiver: frozenset[str] | None
-    """The attributes asked of the first parameter; None: it is used in another way too."""
+    # What is imported inside: level, module, name ("" for a module itself).
     imports: tuple[tuple[int, str, str], ...]
-    """What is imported inside: level, module, name ("" for a module itself)."""
+    # Parameters of the definition that it changes in place: what they hold is no constant.
     parameters: frozenset[str]
-    """Parameters of the definition that it changes in place: what they hold is no constant."""
+    # Names of attributes that are set on anything, or changed, but on what is being made.
     set_on: frozenset[str]
-    """Names of attributes that are set on anything, or changed, but on what is being made."""
+    # At what else it looks: `doc`, `name`, `hints`, `namespace`, `import` and others.
     tells: frozenset[str] = frozenset()
-    """At what else it looks: `doc`, `name`, `hints`, `namespace`, `import` and others."""
+    # Texts in it that may name a module.
     texts: tuple[str, ...] = ()
-    """Texts in it that may name a module."""
+    # Docstrings.
     docs: tuple[str, ...] = ()
-    """Docstrings."""
+    # Annotations that are not in the text.
     hints: str = ""
-    """Annotations that are not in the text."""
+    # What annotations name.
     noted: tuple[Chain, ...] = ()
-    """What annotations name."""
+    # The names of its decorators; () for one that is no name.
     decorators: tuple[Chain, ...] = ()
-    """The names of its decorators; () for one that is no name."""
+    # The defaults of `parameters` as they are written; None: other than literals.
     given: tuple[tuple[str, str | None], ...] = ()
-    """The defaults of `parameters` as they are written; None: other than literals."""
 
 
 def normal(

@@ -278,10 +278,10 @@ _NUMBERS = (bool, int, float, complex, type(None))
 class Shown(NamedTuple):
     """One part."""
 
+    # In hex: of what it does itself.
     digest: str
-    """In hex: of what it does itself."""
+    # Python, to be read; None where there is no source that is surely its own.
     text: str | None
-    """Python, to be read; None where there is no source that is surely its own."""
 
 
 def shown(found: Deep) -> dict[str, Shown]:

@@ -148,20 +148,20 @@ Import = tuple[int, str, str]
 class Source(NamedTuple):
     """The source of one module."""
 
+    # Of all its statements, without docstrings, annotations and what runs only in a script.
     digest: bytes
-    """Of all its statements, without docstrings, annotations and what runs only in a script."""
+    # Of docstrings and annotations.
     told: bytes
-    """Of docstrings and annotations."""
     imports: tuple[Import, ...]
     tells: frozenset[str]
+    # What its own statements call, decorate or derive with, or change.
     effects: tuple[Chain, ...]
-    """What its own statements call, decorate or derive with, or change."""
+    # The same of what runs only in a script.
     scripted: tuple[Chain, ...]
-    """The same of what runs only in a script."""
+    # Whether it sets attributes of something when it is loaded.
     patches: bool
-    """Whether it sets attributes of something when it is loaded."""
+    # Names that are bound once, to what their text says alone, and not used when it is loaded.
     literals: dict[str, str]
-    """Names that are bound once, to what their text says alone, and not used when it is loaded."""
 
 
 @lru_cache(maxsize=4096)

@@ -33,8 +33,8 @@ FIRSTS: dict[tuple[str, Chain], Any] = {}
 class Part(NamedTuple):
     """Something that code reaches by name."""
 
+    # `function`, `class`, `value`, `state`, `module`, `external` or `missing`.
     kind: str
-    """`function`, `class`, `value`, `state`, `module`, `external` or `missing`."""
     node: list[Any]
     value: Any
 
