@@ -18,6 +18,7 @@ import pytest
 
 from wellkept.errors import Undigestible
 from wellkept.hashing import Identity, digest, identify
+from wellkept.hashing.code.definitions import function_text
 
 
 @pytest.fixture
@@ -118,6 +119,48 @@ def test_annotations_count_where_a_decorator_may_read_them(load: Any) -> None:
     assert code(load, kept.format("int")) == code(load, "def f(x): return x\n")
     fields = "def f():\n    class A:\n        x: {} = 1\n    return A\n"
     assert code(load, fields.format("int")) != code(load, fields.format("str"))
+
+
+PINNED = '''\
+def f(x, y=1, *, z: int = 0b11) -> list[int]:
+    """Says something."""
+
+    class Inner:
+        """Nothing else."""
+
+        a: int = 1
+
+        if x:
+            b: str = "b"
+
+    def nothing():
+        """Says more."""
+
+    w: float
+    w: float = x + 1.5e300
+    match x:
+        case {"k": [_, *rest], **others} if others:
+            return [f"{rest!r:>{y}}" f"a" for rest in rest if not rest]
+        case Inner(a=-1j | b"x") as found:
+            return lambda p, /, q=None: (yield p) or q
+    try:
+        return [*map(nothing, x[1:2, ...]), w, z]
+    except* (ValueError, TypeError) as error:
+        raise RuntimeError from error
+'''
+
+
+def test_a_definition_is_written_as_releases_before_wrote_it(load: Any) -> None:
+    """What is kept under `code="own"` and `code="deep"` is found again after an upgrade."""
+    function = load(PINNED).f
+    assert identify(function).code == (
+        "ccbdcba9beefcbe6ae813074e78ed2b6e49b4bdd3e0a5374bf1ca84cd4177e66"
+    )
+    text = function_text(function)
+    said = [text.text, text.chains, sorted(text.written), sorted(text.called), text.imports]
+    assert str(digest([*said, sorted(text.set_on), text.hints])) == (
+        "a53d83eaf322c29ac045f6ae797526d9dc2a055e546178c0f7216b9a80c1c265"
+    )
 
 
 def test_lambdas() -> None:
