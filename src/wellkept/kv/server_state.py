@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from wellkept.errors import KeptError, NewerSchema
+from wellkept.errors import KeptError, NewerSchema, StoreError
 from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY
-from wellkept.kv.sql_state import Session, SqlEntries, expanded
+from wellkept.kv.sql_state import COLUMNS, Session, SqlEntries, expanded
 from wellkept.stores.sql import Sql
 from wellkept.stores.sql_dialects import trouble
 
@@ -58,18 +58,6 @@ CREATE TABLE IF NOT EXISTS {log} (revision BIGINT PRIMARY KEY, store BIGINT NOT 
 CREATE TABLE IF NOT EXISTS {head} (id SMALLINT PRIMARY KEY, version BIGINT NOT NULL,
   revision BIGINT NOT NULL, floor BIGINT NOT NULL) ENGINE = InnoDB;
 INSERT IGNORE INTO {head} VALUES (1, 1, 0, 0)"""
-_NOW = {
-    "postgresql": "(EXTRACT(EPOCH FROM clock_timestamp())::float8 + ?)",
-    "mariadb": "(UNIX_TIMESTAMP(NOW(6)) + ?)",
-}
-_ENDS = {"postgresql": "s.id || '{}'", "mariadb": "CONCAT(s.id, '{}')"}
-_COLUMNS = ("json", "item", "revision", "created", "updated", "expires", "policy", "size")
-_REPLACING = {
-    "postgresql": "ON CONFLICT (name) DO UPDATE SET "
-    + ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS),
-    "mariadb": "ON DUPLICATE KEY UPDATE "
-    + ", ".join(f"{column} = VALUES({column})" for column in _COLUMNS),
-}
 _ROWS = 100  # rows in one statement,
 _BYTES = 1_000_000  # and bytes, after which no more are added
 _SLOW = 0.25  # seconds between looks for news where nobody tells of them
@@ -88,23 +76,23 @@ class ServerEntries(SqlEntries):
         super().__init__(history)
         self.ahead = 0.0
         self._connections = medium.connections
-        self._dialect = self._connections.dialect
-        kind, table = self._dialect.name, f"{self._dialect.table}_state"
-        quoted = self._dialect.names["items"]
+        self._dialect = d = self._connections.dialect
+        table = f"{d.table}_state"
+        quoted = d.names["items"]
         mark = quoted[0] if not quoted[0].isalnum() and quoted[0] != "_" else ""
         names = {name: f"{table}_{name}" for name in ("stores", "log", "head")}
         names |= {"entries": table, "expiring": f"{table}_exp", "evictable": f"{table}_evict"}
         self._names = {name: f"{mark}{text}{mark}" for name, text in names.items()}
         self._names |= {
-            "now": _NOW[kind],
-            "low": _ENDS[kind].format("/"),
-            "high": _ENDS[kind].format("0"),
+            "now": d.now,
+            "low": d.joined("s.id", "'/'"),
+            "high": d.joined("s.id", "'0'"),
             "newest": "NULL",
-            "replacing": _REPLACING[kind],
+            "replacing": d.replacing(*COLUMNS),
         }
-        self._table = table
+        self.table = table
         self._texts: dict[str, str] = {}
-        self._ready = False
+        self.ready = False
         self._making = Guard()
         self._local = threading.local()
 
@@ -154,8 +142,8 @@ class ServerEntries(SqlEntries):
         try:
             run(connection, "BEGIN", ())
             session = _Session(self, connection)
-            session.begin()
             try:
+                session.begin()
                 done = do(session, *arguments)
             except KeptError as error:  # the connection is as good as before
                 run(connection, "ROLLBACK", ())
@@ -173,21 +161,16 @@ class ServerEntries(SqlEntries):
 
     def _noted(self, error: BaseException) -> None:
         if trouble(error, Exception).no_table:  # somebody dropped them
-            self._ready = False
+            self.ready = False
             self.numbers.clear()
 
     def head(self, session: Session) -> int:
         return int(session.rows("SELECT revision FROM {head}")[0][0])
 
-    def told(self, connection: Any) -> None:
-        """Wake up those who wait, once this is committed."""
-        if self._dialect.name == "postgresql":
-            self._dialect.rows(connection, "SELECT pg_notify(%s, '')", (self._table,))
-
     # -- the tables -------------------------------------------------------------------------------
 
     def _prepare(self, connection: Any) -> None:
-        if self._ready:
+        if self.ready:
             return
         with self._making:
             text = self.text("SELECT version FROM {head}")
@@ -198,7 +181,9 @@ class ServerEntries(SqlEntries):
                     raise
                 found = []
             if not found:  # or somebody is making them: MariaDB shows each at once
-                self._make(connection)
+                tables = _MARIADB if self._dialect.name == "mariadb" else _POSTGRESQL
+                statements = [self.text(part.strip()) for part in tables.split(";")]
+                self._dialect.make_tables(connection, self.table, statements)
                 found = self._dialect.rows(connection, text, ())
             version = int(found[0][0])
             if version > _SCHEMA:
@@ -206,23 +191,7 @@ class ServerEntries(SqlEntries):
                     f"a newer wellkept made the named state in {self._connections.backend} (schema "
                     f"{version}; this one knows {_SCHEMA}): upgrade wellkept, or choose another table"
                 )
-            self._ready = True
-
-    def _make(self, connection: Any) -> None:
-        d = self._dialect
-        if d.name == "postgresql":
-            lock = f"SELECT pg_advisory_xact_lock(hashtext('kept {self._table}'))"
-            parts = [self.text(part.strip()) for part in _POSTGRESQL.split(";")]
-            connection.execute(";".join(["BEGIN", lock, *parts, "COMMIT"]))
-            return
-        lock = f"kept {self._table}"[:64]
-        if not d.rows(connection, "SELECT GET_LOCK(%s, %s)", (lock, d.timeout))[0][0]:
-            raise TimeoutError("another process is making the tables")
-        try:
-            for part in _MARIADB.split(";"):
-                d.run(connection, self.text(part.strip()), ())
-        finally:
-            d.rows(connection, "SELECT RELEASE_LOCK(%s)", (lock,))
+            self.ready = True
 
     # -- waiting ----------------------------------------------------------------------------------
 
@@ -245,7 +214,7 @@ class ServerEntries(SqlEntries):
                 listening = None
 
     def _listening(self) -> Any:
-        if self._dialect.name != "postgresql":
+        if not self._dialect.notifies:
             return None
         known: Any = getattr(self._local, "listening", None)
         pid, found = known or (0, _NOBODY)
@@ -253,7 +222,7 @@ class ServerEntries(SqlEntries):
             self._local.listening = None
             with contextlib.suppress(Exception):  # without one there is a look now and then
                 found = self._connections.apart()
-                found.execute(f'LISTEN "{self._table}"')
+                found.execute(f'LISTEN "{self.table}"')
                 self._local.listening = os.getpid(), found
                 return found
             return None
@@ -282,14 +251,18 @@ class _Session:
 
     def begin(self) -> None:
         text = "SELECT revision, {now} FROM {head} FOR UPDATE"
-        ((revision, now),) = self.rows(text, self._owner.ahead)
+        rows = self.rows(text, self._owner.ahead)
+        if not rows:  # somebody emptied the table
+            self._owner.ready = False
+            raise StoreError("named state was removed at this moment; try again")
+        ((revision, now),) = rows
         self._begun = self.revision = int(revision)
         self._now = float(now)
 
     def end(self) -> None:
         if self.revision != self._begun:
             self.run("UPDATE {head} SET revision = ?", self.revision)
-            self._owner.told(self._connection)
+            self._dialect.notify(self._connection, self._owner.table)
 
     def rows(self, text: str, *values: Any) -> list[Any]:
         return self._dialect.rows(self._connection, self._owner.text(text), values)

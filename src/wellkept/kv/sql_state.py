@@ -95,6 +95,8 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else bytes(value).decode("utf-8", "replace")
 
 
+COLUMNS = ("json", "item", "revision", "created", "updated", "expires", "policy", "size")
+"""Of an entry, but for its name and its store."""
 _LOG = "INSERT INTO {log} (revision, store, kind, name, json, item, at) VALUES *"
 _CHANGE = "(?, ?, ?, ?, ?, ?, ?)"
 _PUT = (

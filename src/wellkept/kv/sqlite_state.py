@@ -18,9 +18,10 @@ from wellkept.errors import DamagedValue, NewerSchema, StoreError
 from wellkept.interrupts import settling
 from wellkept.kv.entry import HISTORY, About, Entry, Name, Step
 from wellkept.kv.plan import Op, Planned, Put, View, removing
-from wellkept.kv.sql_state import Look, Session, SqlEntries
+from wellkept.kv.sql_state import COLUMNS, Look, Session, SqlEntries
 from wellkept.kv.sweeper import forget
 from wellkept.stores.filesystem import private_file
+from wellkept.stores.sql_dialects import Dialect
 from wellkept.stores.sqlite_file import Database
 
 R = TypeVar("R")
@@ -53,9 +54,7 @@ _NAMES = {
     "low": "s.id || '/'",
     "high": "s.id || '0'",
     "newest": "(SELECT max(revision) FROM log)",
-    "replacing": "ON CONFLICT (name) DO UPDATE SET json = excluded.json, item = excluded.item, "
-    "revision = excluded.revision, created = excluded.created, updated = excluded.updated, "
-    "expires = excluded.expires, policy = excluded.policy, size = excluded.size",
+    "replacing": Dialect.replacing(*COLUMNS),
 }
 _HEAD = "SELECT {newest}"
 _GET = "SELECT json, item, revision, created, updated, expires, policy FROM entries WHERE name = ?"

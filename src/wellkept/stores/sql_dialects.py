@@ -145,9 +145,12 @@ class Dialect:
     """The driver's module, whose `Error` is the root of what it raises."""
     extra: ClassVar[str]
     mark = "%s"
-    upsert = "ON CONFLICT (name) DO UPDATE SET item = excluded.item"
     unless = "ON CONFLICT (name) DO NOTHING"
     tables: ClassVar[str]
+    now: ClassVar[str]
+    """The server's clock in seconds since 1970, and so many more."""
+    notifies = False
+    """Whether a connection can listen for what another one tells with `notify`."""
 
     def __init__(self, quote: Any, table: str, timeout: float, connect_timeout: float) -> None:
         self.names = {
@@ -202,7 +205,12 @@ class Dialect:
         """Return what inserts or replaces items with their terms."""
         values = ",".join(["(?, ?)"] * len(some))
         flat: list[Any] = [part for row in some for part in row]
-        yield self.text(f"INSERT INTO {{items}} (name, item) VALUES {values} {self.upsert}"), flat
+        yield (
+            self.text(
+                f"INSERT INTO {{items}} (name, item) VALUES {values} {self.replacing('item')}"
+            ),
+            flat,
+        )
         names = [name for name, _ in some]
         yield self.text(f"DELETE FROM {{terms}} WHERE name IN ({marks(names)})"), names
         for batch in batches(
@@ -222,12 +230,27 @@ class Dialect:
         raise NotImplementedError
 
     def make(self, connection: Any) -> None:
-        """Make the tables that are not there; no two processes do it at once."""
+        """Make the tables that are not there."""
+        statements = [self.text(statement.strip()) for statement in self.tables.split(";")]
+        self.make_tables(connection, self.table, statements)
+
+    def make_tables(self, connection: Any, name: str, statements: Sequence[str]) -> None:
+        """Run what makes tables; no two processes do it at once for the same name."""
         raise NotImplementedError
 
-    def statements(self) -> Iterator[str]:
-        for statement in self.tables.split(";"):
-            yield self.text(statement.strip())
+    @classmethod
+    def replacing(cls, *columns: str) -> str:
+        """What has an INSERT replace these columns of the rows of the same `name`."""
+        sets = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        return f"ON CONFLICT (name) DO UPDATE SET {sets}"
+
+    @classmethod
+    def joined(cls, *parts: str) -> str:
+        """An expression for texts one after the other."""
+        return " || ".join(parts)
+
+    def notify(self, connection: Any, channel: str) -> None:
+        """Wake up those who listen, once the transaction is committed."""
 
 
 def marks(values: Iterable[Any]) -> str:
@@ -262,13 +285,16 @@ CREATE TABLE IF NOT EXISTS {terms} (
   name TEXT COLLATE "C" NOT NULL REFERENCES {items} ON DELETE CASCADE,
   field TEXT COLLATE "C" NOT NULL, value BYTEA NOT NULL, PRIMARY KEY (name, field));
 CREATE INDEX IF NOT EXISTS {found} ON {terms} (field, value, name);
-CREATE TABLE IF NOT EXISTS {meta} (name TEXT COLLATE "C" PRIMARY KEY, value TEXT NOT NULL)"""
+CREATE TABLE IF NOT EXISTS {meta} (name TEXT COLLATE "C" PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING"""
+    now = "(EXTRACT(EPOCH FROM clock_timestamp())::float8 + ?)"
+    notifies = True
 
     def __init__(self, quote: Any, table: str, timeout: float, connect_timeout: float) -> None:
         super().__init__(quote, table, timeout, connect_timeout)
         self.put_text = self.text(
             "WITH gone AS (DELETE FROM {terms} WHERE name = ? AND field <> ALL(?::text[])), "
-            f"put AS (INSERT INTO {{items}} (name, item) VALUES (?, ?) {self.upsert}) "
+            f"put AS (INSERT INTO {{items}} (name, item) VALUES (?, ?) {self.replacing('item')}) "
             "INSERT INTO {terms} (name, field, value) "
             "SELECT ?, f, v FROM unnest(?::text[], ?::bytea[]) AS x (f, v) "
             "ON CONFLICT (name, field) DO UPDATE SET value = excluded.value"
@@ -316,10 +342,12 @@ CREATE TABLE IF NOT EXISTS {meta} (name TEXT COLLATE "C" PRIMARY KEY, value TEXT
             for statement, values in statements:
                 cursor.execute(statement, values)
 
-    def make(self, connection: Any) -> None:
-        lock = f"SELECT pg_advisory_xact_lock(hashtext('kept {self.table}'))"
-        version = self.text("INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING")
-        connection.execute(";".join(["BEGIN", lock, *self.statements(), version, "COMMIT"]))
+    def make_tables(self, connection: Any, name: str, statements: Sequence[str]) -> None:
+        lock = f"SELECT pg_advisory_xact_lock(hashtext('kept {name}'))"
+        connection.execute(";".join(["BEGIN", lock, *statements, "COMMIT"]))
+
+    def notify(self, connection: Any, channel: str) -> None:
+        self.rows(connection, "SELECT pg_notify(%s, '')", (channel,))
 
 
 def _bounded(steps: Any, patience: float) -> Any:
@@ -344,7 +372,7 @@ class Mariadb(Dialect):
     """MariaDB and MySQL, by PyMySQL."""
 
     name, driver, module, extra = "mariadb", "mariadb+pymysql", "pymysql", "mariadb"
-    upsert = "ON DUPLICATE KEY UPDATE item = VALUES(item)"
+    now = "(UNIX_TIMESTAMP(NOW(6)) + ?)"
     # VARBINARY, because text would be compared without regard to spaces at its end.
     tables = """
 CREATE TABLE IF NOT EXISTS {items} (name VARBINARY(255) PRIMARY KEY, item LONGBLOB NOT NULL)
@@ -353,7 +381,8 @@ CREATE TABLE IF NOT EXISTS {terms} (name VARBINARY(255) NOT NULL, field VARBINAR
   value VARBINARY(255) NOT NULL, PRIMARY KEY (name, field), KEY {found} (field, value, name),
   FOREIGN KEY (name) REFERENCES {items} (name) ON DELETE CASCADE) ENGINE = InnoDB;
 CREATE TABLE IF NOT EXISTS {meta} (name VARBINARY(64) PRIMARY KEY, value VARCHAR(255) NOT NULL)
-  ENGINE = InnoDB"""
+  ENGINE = InnoDB;
+INSERT IGNORE INTO {meta} VALUES ('schema', '1')"""
 
     def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
         import pymysql
@@ -407,16 +436,24 @@ CREATE TABLE IF NOT EXISTS {meta} (name VARBINARY(64) PRIMARY KEY, value VARCHAR
         connection.query(b";".join([b"BEGIN", *parts, b"COMMIT"]))
         _finished(connection)
 
-    def make(self, connection: Any) -> None:
-        lock = f"kept {self.table}"[:64]
+    def make_tables(self, connection: Any, name: str, statements: Sequence[str]) -> None:
+        lock = f"kept {name}"[:64]
         if not self.rows(connection, "SELECT GET_LOCK(%s, %s)", (lock, self.timeout))[0][0]:
             raise TimeoutError("another process is making the tables")
         try:
-            for statement in self.statements():
+            for statement in statements:
                 self.run(connection, statement, ())
-            self.run(connection, self.text("INSERT IGNORE INTO {meta} VALUES ('schema', '1')"), ())
         finally:
             self.rows(connection, "SELECT RELEASE_LOCK(%s)", (lock,))
+
+    @classmethod
+    def replacing(cls, *columns: str) -> str:
+        sets = ", ".join(f"{column} = VALUES({column})" for column in columns)
+        return f"ON DUPLICATE KEY UPDATE {sets}"
+
+    @classmethod
+    def joined(cls, *parts: str) -> str:
+        return f"CONCAT({', '.join(parts)})"
 
     def _filled(self, connection: Any, statement: str, values: Sequence[Any]) -> bytes:
         # The driver would take a second for 64 MiB, and two bytes for each zero. In the mode that
@@ -451,7 +488,8 @@ CREATE TABLE IF NOT EXISTS {items} (name TEXT PRIMARY KEY, item BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS {terms} (name TEXT NOT NULL REFERENCES {items} ON DELETE CASCADE,
   field TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (name, field)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS {found} ON {terms} (field, value, name);
-CREATE TABLE IF NOT EXISTS {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL)"""
+CREATE TABLE IF NOT EXISTS {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT OR IGNORE INTO {meta} VALUES ('schema', '1')"""
 
     def connect(self, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
         import sqlite3
@@ -481,10 +519,9 @@ CREATE TABLE IF NOT EXISTS {meta} (name TEXT PRIMARY KEY, value TEXT NOT NULL)""
                 connection.execute("ROLLBACK")
             raise
 
-    def make(self, connection: Any) -> None:
+    def make_tables(self, connection: Any, name: str, statements: Sequence[str]) -> None:
         self._log_ahead(connection)
-        version = self.text("INSERT OR IGNORE INTO {meta} VALUES ('schema', '1')")
-        self.together(connection, [(text, ()) for text in (*self.statements(), version)])
+        self.together(connection, [(statement, ()) for statement in statements])
 
     def _log_ahead(self, connection: Any) -> None:
         import sqlite3
