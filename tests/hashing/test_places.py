@@ -23,6 +23,7 @@ def places() -> Any:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_every_edit_is_seen_in_every_place(places: Any) -> None:
     pytest.importorskip("IPython")
     pytest.importorskip("joblib")
