@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from wellkept.errors import NewerSchema, StoreError
-from wellkept.kv import journal, memory_state
+from wellkept.kv import memory_state
 from wellkept.kv.entry import Name, Step
-from wellkept.kv.journal import ItemsJournal
-from wellkept.kv.memory_state import MemoryEntries
+from wellkept.kv.memory_state import ItemsJournal, MemoryEntries
 from wellkept.kv.plan import Op, stepping
 from wellkept.stores import Files, Memory, Objects, Store
 
@@ -32,8 +31,8 @@ def items(request: pytest.FixtureRequest, tmp_path: Path) -> Store[bytes]:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_SNAPSHOT", 20)
-    monkeypatch.setattr(journal, "_LEFT", 5)
+    monkeypatch.setattr(memory_state, "_SNAPSHOT", 20)
+    monkeypatch.setattr(memory_state, "_LEFT", 5)
 
 
 def entries(items: Store[bytes]) -> MemoryEntries:
@@ -92,7 +91,9 @@ def test_who_slept_since_the_very_beginning_writes_no_first_change(items: Store[
     ops = lost(then)
     assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]  # it is there
     # As if the writer was killed before it took back what it had written.
-    items.put("state/log/0000000000000001", journal._packed([journal._plain(op) for op in ops]))
+    items.put(
+        "state/log/0000000000000001", memory_state._packed([memory_state._plain(op) for op in ops])
+    )
     assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]  # it is there
 
 
@@ -105,7 +106,7 @@ def test_what_is_about_to_be_taken_back_is_no_place_to_write_behind(items: Store
         put(awake, "k", str(number))
     ops = lost(then)
     # Another one that slept has put its change in the place of the one that was read last.
-    items.put("state/log/0000000000000001", journal._packed([], "another's"))
+    items.put("state/log/0000000000000001", memory_state._packed([], "another's"))
     assert not sleeper._journal.write(then, ops)  # type: ignore[union-attr]  # it is there
     assert sleeper.get(NAME, "k").data == "99"  # type: ignore[union-attr]  # it is there
 
@@ -197,10 +198,10 @@ def test_damage_and_the_future_are_errors(items: Store[bytes]) -> None:
         entries(items).get(NAME, "k")
     with pytest.raises(StoreError, match="damaged at state/log"):
         put(entries(items), "k", "2")
-    version, journal._VERSION = journal._VERSION, 99
+    version, memory_state._VERSION = memory_state._VERSION, 99
     try:
-        items.put(key, journal._packed([]))
+        items.put(key, memory_state._packed([]))
     finally:
-        journal._VERSION = version
+        memory_state._VERSION = version
     with pytest.raises(NewerSchema, match="format 99"):
         entries(items).get(NAME, "k")

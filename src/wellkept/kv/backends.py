@@ -8,7 +8,7 @@ from typing import Any
 from wellkept.caches import Cache, Pool, Stack, active, chosen
 from wellkept.errors import ConfigError
 from wellkept.interrupts import Guard
-from wellkept.kv.memory_state import MemoryEntries
+from wellkept.kv.memory_state import ItemsJournal, MemoryEntries
 from wellkept.kv.plan import Entries
 from wellkept.kv.sweeper import sweeping
 from wellkept.stores.base import Creates
@@ -86,6 +86,4 @@ def _made(backend: Any) -> Entries:
             "choose a directory, memory:, files:, a database or redis:"
         )
     items: Any = backend
-    from wellkept.kv.journal import ItemsJournal  # for media that have nothing better
-
     return MemoryEntries(ItemsJournal(items, 0.05 if kind == "Files" else 0.5), history=10_000)
