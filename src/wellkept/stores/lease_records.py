@@ -69,7 +69,8 @@ class ItemRecords:
         if self._exact:
             done: bool = self._items.replace(name, _pack(old), _pack(new))
             return done
-        if old.owner == new.owner and old.token == new.token:  # a heartbeat
+        # A heartbeat.
+        if old.owner == new.owner and old.token == new.token:
             return self._written(key, old, new)
         mark = f"{name}.{old.token}"
         if not self._items.create(mark, _pack(new)):
@@ -95,8 +96,10 @@ class ItemRecords:
                 self._items.delete(mark)
 
 
-_PAUSE = 0.25  # seconds between two looks of who waits for long: thousands may wait at once
-_STUCK = 60.0  # seconds, of clocks that may differ
+# Seconds between two looks of who waits for long: thousands may wait at once.
+_PAUSE = 0.25
+# Seconds, of clocks that may differ.
+_STUCK = 60.0
 
 
 def _pack(lease: Lease) -> bytes:
@@ -180,7 +183,8 @@ class StackLeases(Leases):
     def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
         """See `Leases`."""
         if self._near is None:
-            return True  # what is written nowhere is computed by everybody
+            # What is written nowhere is computed by everybody.
+            return True
         if not self._near.acquire(key, owner):
             return False
         # Only the near backend has to be looked at again, unless the far one says otherwise.
@@ -206,7 +210,8 @@ class StackLeases(Leases):
     def release(self, key: bytes, owner: Owner | None = None) -> None:
         """See `Leases`."""
         if self.far is not None and self.far.locks.holder(key) is not None:
-            with contextlib.suppress(StoreError):  # it runs out, or is tried again there
+            # It runs out, or is tried again there.
+            with contextlib.suppress(StoreError):
                 self.far.locks.release(key, owner)
         if self._near is not None:
             self._near.release(key, owner)

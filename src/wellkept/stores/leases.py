@@ -29,7 +29,8 @@ BEAT = 1.0
 """Seconds between the heartbeats of an owner."""
 DEAD = 4.0
 """Seconds without one after which a waiter takes over."""
-_PAUSE = 0.05  # seconds between looks at the record of a lease that somebody else has
+# Seconds between looks at the record of a lease that somebody else has.
+_PAUSE = 0.05
 
 
 class Owner:
@@ -163,8 +164,10 @@ KIND = "open-file-description" if hasattr(fcntl, "F_OFD_SETLK") else "posix"
 """Which locks this system gives."""
 
 _LINUX = sys.platform == "linux"
-_FLOCK = struct.Struct("hhqqi4x" if _LINUX else "qqihh")  # struct flock of <fcntl.h>
-_BLOBS = (1 << 62) + 1  # past every key's offset
+# Struct flock of <fcntl.h>.
+_FLOCK = struct.Struct("hhqqi4x" if _LINUX else "qqihh")
+# Past every key's offset.
+_BLOBS = (1 << 62) + 1
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
@@ -205,7 +208,8 @@ class RangeLeases(Leases):
         return self._set(fcntl.F_WRLCK, _offset(key))
 
     def _give(self, key: bytes) -> None:
-        with contextlib.suppress(StoreError):  # the result is there; the call must not fail
+        # The result is there; the call must not fail.
+        with contextlib.suppress(StoreError):
             self._set(fcntl.F_UNLCK, _offset(key))
 
     def _follow(self) -> None:
@@ -240,7 +244,8 @@ class RangeLeases(Leases):
         with self._guard:
             self._sharing.discard(sharing)
             if not self._sharing and self._fd >= 0:
-                with contextlib.suppress(StoreError):  # as of `release`
+                # As in `release`, the call must not fail.
+                with contextlib.suppress(StoreError):
                     self._set(fcntl.F_UNLCK, _BLOBS)
 
     @contextlib.contextmanager
@@ -250,7 +255,8 @@ class RangeLeases(Leases):
         Raises:
             StoreError: writers did not leave a gap within `patience` seconds.
         """
-        with self._guard:  # this process's own writers wait for the guard
+        # This process's own writers wait for the guard.
+        with self._guard:
             deadline = time.monotonic() + patience
             while self._sharing and time.monotonic() < deadline:
                 self._guard.release()
@@ -281,7 +287,8 @@ class RangeLeases(Leases):
                 _FLOCK.pack(kind, 0, at, 1, 0) if _LINUX else _FLOCK.pack(at, 1, 0, kind, 0),
             )
         except OSError as error:
-            if error.errno in _BUSY and self._fd >= 0:  # not: the file may not be opened
+            # If the file can not be opened, nobody else has the lock.
+            if error.errno in _BUSY and self._fd >= 0:
                 return False
             raise StoreError(f"can't lock {self.path}: {error}") from error
         return True
@@ -291,8 +298,10 @@ class RangeLeases(Leases):
         with contextlib.suppress(FileNotFoundError):
             return open_regular(self.path, flags)
         fd = open_regular(self.path, flags | os.O_CREAT, self._mode)
-        with contextlib.suppress(PermissionError):  # another user was faster
-            os.fchmod(fd, self._mode)  # the umask may be stricter
+        # Another user was faster.
+        with contextlib.suppress(PermissionError):
+            # The umask may be stricter.
+            os.fchmod(fd, self._mode)
         return fd
 
     def close(self) -> None:
@@ -416,7 +425,8 @@ class RecordLeases(Leases):
 
     def _take(self, key: bytes) -> bool:
         with self._guard:
-            self._mine.pop(key, None)  # of one that is over
+            # An owner that is over may have left it.
+            self._mine.pop(key, None)
         found = self._records.read(key)
         if found is not None and not self._dead(key, found):
             return False
@@ -444,7 +454,8 @@ class RecordLeases(Leases):
             if not pid.isdigit() or began(int(pid)) != started:
                 return True
             if int(pid) == os.getpid() and name == self._name:
-                return True  # our own, whose release failed
+                # Our own, whose release failed.
+                return True
         now = time.monotonic()
         with self._guard:
             seen, since = self._watched.get(key, (None, now))
@@ -467,7 +478,8 @@ class RecordLeases(Leases):
         if held is None or (owner is not None and held is not owner):
             return
         if mine is None:
-            if owner is None:  # a thread is taking it
+            # A thread is taking it.
+            if owner is None:
                 return
             mine = self._found(key)
         if mine is not None and not self._removed(key, mine):
@@ -490,7 +502,8 @@ class RecordLeases(Leases):
     def _removed(self, key: bytes, mine: Lease) -> bool:
         try:
             if not self._records.swap(key, mine, None):
-                found = self._records.read(key)  # a heartbeat was under way
+                # A heartbeat was under way.
+                found = self._records.read(key)
                 if found is not None and (found.owner, found.token) == (mine.owner, mine.token):
                     return self._records.swap(key, found, None)
         except KeptError:
@@ -502,7 +515,8 @@ class RecordLeases(Leases):
         with self._guard:
             mine, dropped = list(self._mine.items()), list(self._dropped.items())
         for key, lease in mine:
-            with contextlib.suppress(KeptError):  # the next beat may get through
+            # The next beat may get through.
+            with contextlib.suppress(KeptError):
                 self._renew(key, lease)
         for key, lease in dropped:
             if self._removed(key, lease):
@@ -521,7 +535,8 @@ class RecordLeases(Leases):
                 # Otherwise somebody took us for dead and computes too. The body goes on, and what it
                 # keeps is as right as theirs.
                 return
-        if renewed:  # released meanwhile, under the beat before
+        # Released meanwhile, under the beat before.
+        if renewed:
             self._removed(key, later)
 
     @contextlib.contextmanager

@@ -193,7 +193,8 @@ class _Location:
             retry = {**retry, **given, **({} if retries else {"max_retries": 0})}
         endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
         if self.family == "s3" and endpoint.startswith("http://"):
-            client.setdefault("allow_http", True)  # it was said, as plainly as can be
+            # The endpoint says http, as plainly as can be.
+            client.setdefault("allow_http", True)
         from_url = driver().store.from_url
         return from_url(self._url, client_options=client, retry_config=retry, **options)
 
@@ -239,13 +240,20 @@ def _shown(url: str) -> tuple[str, str]:
 
 T = TypeVar("T")
 
-_PART = 8 * 1024 * 1024  # what is above it is sent in parts of this size
-_PARTS = 9000  # of an upload, at the most: S3 takes 10,000
-_ABREAST = 4  # parts under way at once
-_MANY = 16  # requests under way at once
-_ONE_REQUEST = 64 * 1024 * 1024  # the most that is got in one, or put under a condition
-_ATTEMPTS = 20  # at what others change meanwhile
-_PROBE = "~probe/"  # no key's path begins so
+# What is above it is sent in parts of this size.
+_PART = 8 * 1024 * 1024
+# Of an upload, at the most: S3 takes 10,000.
+_PARTS = 9000
+# Parts under way at once.
+_ABREAST = 4
+# Requests under way at once.
+_MANY = 16
+# The most that is got in one, or put under a condition.
+_ONE_REQUEST = 64 * 1024 * 1024
+# At what others change meanwhile.
+_ATTEMPTS = 20
+# No key's path begins so.
+_PROBE = "~probe/"
 
 
 class Objects:
@@ -315,9 +323,11 @@ class Objects:
             asked = {"range": (at, min(size, at + _PART)), **same}
             return obs.get(store, path, options=asked).bytes()
 
-        content = io.BytesIO()  # its buffer becomes the result, without a copy
+        # Its buffer becomes the result, without a copy.
+        content = io.BytesIO()
         content.seek(size - 1)
-        content.write(b"\0")  # all of it at once: what grows by and by is an eighth too large
+        # All of it at once: what grows by and by is an eighth too large.
+        content.write(b"\0")
         content.seek(0)
         with ThreadPoolExecutor(_ABREAST) as pool:
             for at in range(0, size, _PART * _ABREAST):
@@ -424,7 +434,8 @@ class Objects:
         obs, store = driver(), self._stores()[0]
         wanted = list(dict.fromkeys(keys))
         paths = [self._path(key) for key in wanted]
-        if self._scheme == "s3":  # a thousand a request; what is missing there is no error
+        # A thousand a request; what is missing there is no error.
+        if self._scheme == "s3":
             if paths:
                 self._ask("delete", f"{len(paths)} items", lambda: obs.delete(store, paths))
         else:

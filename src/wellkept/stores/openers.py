@@ -67,7 +67,8 @@ def local_path(url: str) -> Path | None:
         return None
     rest = url[len(scheme) + 1 :]
     if scheme == "sqlite" and rest.startswith("///"):
-        rest = rest[3:]  # after SQLAlchemy's manner: sqlite:///relative, sqlite:////absolute
+        # After SQLAlchemy's manner: sqlite:///relative, sqlite:////absolute.
+        rest = rest[3:]
     elif rest.startswith("///"):
         rest = rest[2:]
     elif rest.startswith("//"):

@@ -26,9 +26,12 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], unpack(ARGV, 3))
 return 1
 """
-_MANY = 1000  # keys in one command or pipeline: more would hold up the server's other clients
-_BYTES = 16 * 1024 * 1024  # and as many bytes
-_LOADING = 0.2  # seconds; a server that has just started reads its file first
+# Keys in one command or pipeline: more would hold up the server's other clients.
+_MANY = 1000
+# And as many bytes.
+_BYTES = 16 * 1024 * 1024
+# Seconds: a server that has just started reads its file first.
+_LOADING = 0.2
 
 
 class Redis:
@@ -80,13 +83,15 @@ class Redis:
         }
         try:
             pool = redis.ConnectionPool.from_url(self.url, **options)
-            pool.connection_class(**pool.connection_kwargs)  # does not connect yet
+            # Does not connect yet.
+            pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError, AttributeError, redis.RedisError) as error:
             # The driver's message may quote parts of a URL, and so a password.
             detail = str(error) if isinstance(error, TypeError) else type(error).__name__
             raise ConfigError(f"{self._where}: a wrong option or URL: {detail}") from None
         named = inspect.signature(pool.get_connection).parameters.get("command_name")
-        self._asking = () if named is None or named.default is None else ("",)  # before 5.3
+        # A driver before 5.3 takes no such argument.
+        self._asking = () if named is None or named.default is None else ("",)
         return redis.Redis(connection_pool=pool)
 
     # -- the four verbs ---------------------------------------------------------------------------
@@ -111,7 +116,8 @@ class Redis:
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Return the keys that begin with `prefix`, each once. It looks at every key of the database."""
         pattern = _escaped(self.prefix + check_prefix(prefix)) + "*"
-        seen: set[bytes] = set()  # a server that moves its table says some twice
+        # A server that moves its table says some twice.
+        seen: set[bytes] = set()
         cut, cursor = len(self.prefix.encode()), 0
         while True:
             cursor, found = self._ask("list", prefix, self._client.scan, cursor, pattern, _MANY)
@@ -204,7 +210,8 @@ class Redis:
             answered = True
             raise
         finally:
-            if not answered:  # or whoever asks next would be given what this one asked for
+            # Or whoever asks next would be given what this one asked for.
+            if not answered:
                 connection.disconnect()
             pool.release(connection)
         return answer
@@ -312,7 +319,8 @@ def _view(item: Buffer) -> Any:
 def _expiry(ttl: float | None) -> int | None:
     if ttl is None:
         return None
-    if not 0 < ttl < 1e12:  # so not NaN either
+    # So not NaN either.
+    if not 0 < ttl < 1e12:
         raise ConfigError(f"a ttl is a positive number of seconds, not {ttl!r}")
     return max(1, round(ttl * 1000))
 

@@ -28,9 +28,12 @@ from wellkept.stores.record_format import unsealed_note
 
 __all__ = ["Salvaged", "put_away", "salvage"]
 
-_BATCH = 500  # rows a transaction
-_PAGE = 4096  # bytes of a page of an index
-_LONGEST = 200  # characters of a note's key
+# Rows a transaction.
+_BATCH = 500
+# Bytes of a page of an index.
+_PAGE = 4096
+# Characters of a note's key.
+_LONGEST = 200
 
 
 class Salvaged(NamedTuple):
@@ -180,7 +183,8 @@ def put_away(path: Path, *, discard: bool) -> None:
     Raises:
         OSError: the file system refuses.
     """
-    for end in ("-shm", "-wal", ""):  # the file itself last: it stands for all of them
+    # The file itself last: it stands for all of them.
+    for end in ("-shm", "-wal", ""):
         one = Path(f"{path}{end}")
         with contextlib.suppress(FileNotFoundError):
             if discard:
@@ -243,7 +247,8 @@ def _take(store: Embedded, c: sqlite3.Connection, item: Item) -> bool:
     if there and _sound(CallRow(*there)):
         return False
     if envelope is None and row.value == row.result:
-        return False  # named as before schema 4: nobody can tell whose bytes it has
+        # Named as before schema 4: nobody can tell whose bytes it has.
+        return False
     result = row.sealed()[0].result
     if envelope is None and not c.execute(_VALUE, (row.value, result)).fetchone():
         return False

@@ -11,7 +11,8 @@ __all__ = ["PAUSE", "Silence"]
 
 PAUSE = 5.0
 """Seconds for which a server that did not answer is not asked again."""
-_LONG = 0.3  # seconds; one that refuses at once may be asked every time
+# Seconds: one that refuses at once may be asked every time.
+_LONG = 0.3
 
 
 class Silence:

@@ -182,10 +182,12 @@ class Connections:
             return done
 
     def _again(self, found: Trouble, what: str, lost: bool, connection: Any, failed: int) -> bool:
-        if found.undone:  # a deadlock: the database rolled it back
+        # A deadlock: the database rolled it back.
+        if found.undone:
             time.sleep(0.01 * failed)
             return True
-        if found.no_table and self._ready:  # somebody dropped it
+        # Somebody dropped it.
+        if found.no_table and self._ready:
             self._ready = False
             return True
         repeats = what not in ("create", "replace")
@@ -210,7 +212,8 @@ class Connections:
                 if deadline:
                     time.sleep(0.01)
                 else:
-                    gc.collect()  # one that was lost and its cursor have each other
+                    # One that was lost and its cursor have each other.
+                    gc.collect()
                     deadline = time.monotonic() + self._timeout
                 if time.monotonic() > deadline:
                     raise StoreError(
@@ -244,7 +247,8 @@ class Connections:
 
     def _drop(self, connection: Any) -> None:
         connection.kept_slot = None
-        with contextlib.suppress(Exception):  # it is most often dead already
+        # It is most often dead already.
+        with contextlib.suppress(Exception):
             connection.close()
 
     def _failed(self, what: str, on: str, found: Trouble, lost: bool, began: float) -> StoreError:
@@ -283,12 +287,14 @@ class Connections:
 
     def _before_fork(self) -> None:
         if self.dialect.name == "sqlite":
-            self.close()  # SQLite forbids carrying a connection across a fork
+            # SQLite forbids carrying a connection across a fork.
+            self.close()
 
     def _forked(self) -> None:
         self._making, self._guard = Guard(), Guard()
         self._slots = weakref.WeakSet()
-        _inherited.append(self._idle)  # never closed here: they are the parent's
+        # Never closed here: they are the parent's.
+        _inherited.append(self._idle)
         self._idle = []
         self._engine.dispose(close=False)
 
@@ -357,10 +363,14 @@ def _engine(
     return dialect, engine, shown
 
 
-_LARGEST = 512 * 1024 * 1024  # what each of the databases can give back in one row
-_PAGE = 1000  # names that are fetched at once
-_BATCH = 8 * 1024 * 1024  # and bytes: half of what a MariaDB as installed takes at once
-_COUNTED = 1000  # matches up to which terms are counted, to begin with the rarest
+# What each of the databases can give back in one row.
+_LARGEST = 512 * 1024 * 1024
+# Names that are fetched at once.
+_PAGE = 1000
+# Bytes that are written at once: half of what a MariaDB as installed takes at once.
+_BATCH = 8 * 1024 * 1024
+# Matches up to which terms are counted, to begin with the rarest.
+_COUNTED = 1000
 
 
 class Sql:
@@ -574,7 +584,8 @@ def _beginning(prefix: str, column: str = "name") -> tuple[str, list[str]]:
     """Return a condition that an index serves: names that begin with `prefix`."""
     if not prefix:
         return "", []
-    return f" AND {column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]  # keys are ASCII
+    # Keys are ASCII.
+    return f" AND {column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]
 
 
 def _sized_batches(items: Mapping[str, bytes]) -> Iterator[list[tuple[str, bytes]]]:

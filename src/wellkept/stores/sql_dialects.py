@@ -126,7 +126,8 @@ def trouble(error: BaseException, driver: type[BaseException]) -> Trouble:
 Statement = tuple[str, Sequence[Any]]
 V = TypeVar("V")
 
-SOME = 500  # rows in one statement
+# Rows in one statement.
+SOME = 500
 
 
 class Dialect:
@@ -318,7 +319,8 @@ INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING"""
             # Before a table has statistics, it would gather a million matches to count a thousand.
             "SET enable_bitmapscan = off"
         )
-        made.cursor_for_kept = made.cursor(binary=True)  # making one is a quarter of a point read
+        # Making one is a quarter of a point read.
+        made.cursor_for_kept = made.cursor(binary=True)
         return made
 
     def alive(self, connection: Any) -> bool:

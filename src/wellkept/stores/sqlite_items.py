@@ -37,8 +37,10 @@ CREATE TABLE IF NOT EXISTS terms (name TEXT NOT NULL, value BLOB NOT NULL, id IN
 CREATE TABLE indexed (mark INTEGER NOT NULL);
 INSERT INTO indexed SELECT coalesce(max(id), 0) FROM items;
 """
-_MANY = 1000  # items behind the mark from which a put indexes them
-_BATCH = 5000  # items that are indexed at once
+# Items behind the mark from which a put indexes them.
+_MANY = 1000
+# Items that are indexed at once.
+_BATCH = 5000
 UNINDEXED = (
     "SELECT id, key, terms FROM items WHERE id > (SELECT mark FROM indexed) AND terms IS NOT NULL"
 )
@@ -67,7 +69,8 @@ def put_row(c: sqlite3.Connection, key: str, item: Buffer, terms: list[tuple[str
         number = row[0]
         take_out(c, *row)
         c.execute("UPDATE items SET item = ?, terms = ? WHERE id = ?", (item, text, number))
-    if number <= mark:  # also a new item's: the numbers of what was deleted last are given again
+    # Also a new item's: the numbers of what was deleted last are given again.
+    if number <= mark:
         _index(c, [(*term, number) for term in terms])
     elif number - mark > _MANY:
         catch_up(c)
@@ -81,7 +84,8 @@ def catch_up(c: sqlite3.Connection) -> int:
         try:
             rows += [(*term, number) for term in unpack(text)]
         except DamagedValue:
-            continue  # it is found by no term, as when its terms can't be taken out
+            # It is found by no term, as when its terms can't be taken out.
+            continue
     _index(c, sorted(rows, key=lambda row: (row[0], type(row[1]).__name__, row[1])))
     if len(some) == _BATCH:
         c.execute("UPDATE indexed SET mark = ?", (some[-1][0],))
@@ -108,12 +112,17 @@ def take_out(c: sqlite3.Connection, number: int, terms: str | None) -> None:
 
 APPLICATION = 0x6B657074
 """The text `wellkept` in the header of a file of items."""
-_LARGE = 64 * 1024  # bytes from which an item is read as a blob: SQLite copies a column twice
+# Bytes from which an item is read as a blob: SQLite copies a column twice.
+_LARGE = 64 * 1024
 _GET = f"SELECT id, CASE WHEN length(item) <= {_LARGE} THEN item END FROM items WHERE key = ?"
-_SOME = 500  # keys in one statement: SQLite may take no more than 999 values
-_PAGE = 5000  # matches that are fetched at once
-_COUNTED = 2000  # matches up to which terms are counted, to begin with the rarest
-_LARGEST = 999_000_000  # bytes of an item; a row of SQLite has at most 1,000,000,000
+# Keys in one statement: SQLite may take no more than 999 values.
+_SOME = 500
+# Matches that are fetched at once.
+_PAGE = 5000
+# Matches up to which terms are counted, to begin with the rarest.
+_COUNTED = 2000
+# Bytes of an item; a row of SQLite has at most 1,000,000,000.
+_LARGEST = 999_000_000
 
 
 class Sqlite:
@@ -155,9 +164,11 @@ class Sqlite:
         try:
             uri = f"{self.file.resolve().as_uri()}?mode=ro"
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as c:
-                self._check(c)  # before anything is changed in a file that may be somebody else's
+                # Before anything is changed in a file that may be somebody else's.
+                self._check(c)
         except sqlite3.DatabaseError:
-            pass  # missing, or damaged: `Database` sees to it
+            # It is missing or damaged: `Database` sees to it.
+            pass
 
     def _make(self, c: sqlite3.Connection) -> None:
         if self._check(c):
@@ -167,7 +178,8 @@ class Sqlite:
         else:
             c.execute("BEGIN IMMEDIATE")
             try:
-                if not self._check(c):  # nobody was faster
+                # Nobody was faster.
+                if not self._check(c):
                     make_tables(c)
                     c.execute(f"PRAGMA application_id = {APPLICATION}")
                 c.execute("COMMIT")
@@ -211,7 +223,8 @@ class Sqlite:
         try:
             with self.database.lock:
                 c = self.database.connection
-                c.execute("BEGIN")  # the row's number is the key's only as long as nobody writes
+                # The row's number is the key's only as long as nobody writes.
+                c.execute("BEGIN")
                 try:
                     found = c.execute(_GET, (key,)).fetchone()
                     if found is None or found[1] is not None:
@@ -381,7 +394,8 @@ def _sized(item: Buffer) -> Buffer:
     size = memoryview(item).nbytes
     if size > _LARGEST:
         raise StoreError(f"SQLite can't hold an item of {size:,} bytes; a store of files can")
-    return item if size else b""  # an empty buffer of another type would be NULL
+    # An empty buffer of another type would be NULL.
+    return item if size else b""
 
 
 def _bytes(item: object) -> bytes:
@@ -394,7 +408,8 @@ def _beginning(prefix: str, column: str = "key") -> tuple[str, list[str]]:
     """Return a condition that an index serves: keys that begin with `prefix`."""
     if not prefix:
         return "1", []
-    return f"{column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]  # keys are ASCII
+    # Keys are ASCII.
+    return f"{column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
@@ -419,7 +434,8 @@ def open_place(path: str | os.PathLike[str], **options: Any) -> Embedded | Mediu
         UntrustedSource: others can write to the file or its directory, and it is not trusted.
         StoreError: it can't be used, or is somebody else's database.
     """
-    file = Path(path).expanduser().resolve()  # one directory beside it, whatever link leads here
+    # One directory beside it, whatever link leads here.
+    file = Path(path).expanduser().resolve()
     beside = file.with_name(f"{file.name}-files")
     tables, application = _what(file, ours=beside.is_dir())
     if application == APPLICATION:
@@ -457,5 +473,6 @@ def _what(file: Path, ours: bool) -> tuple[frozenset[str], int]:
     except sqlite3.Error as error:
         if error.sqlite_errorname == "SQLITE_NOTADB" and not ours:
             raise StoreError(f"{file} is no SQLite database: choose another file") from error
-        return frozenset(), 0  # whoever opens it makes it, or sets it aside
+        # Whoever opens it makes it, or sets it aside.
+        return frozenset(), 0
     return frozenset((names or "").split("/")) - {""}, application

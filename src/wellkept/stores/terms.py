@@ -119,7 +119,8 @@ def rows_of(terms: Mapping[str, Term] | None) -> list[tuple[str, Any]]:
     return [(_name(name), stored(value)) for name, value in (terms or {}).items()]
 
 
-_PAGE = 200  # records that are read at once
+# Records that are read at once.
+_PAGE = 200
 
 
 def find(calls: CodedCalls, query: Query) -> Iterator[Call]:

@@ -43,8 +43,10 @@ class Wrapper(Generic[V]):
 
     def __init__(self, store: Store[V], **options: Any) -> None:
         self.store = store
-        self._options = options  # what it is made again with elsewhere
-        self._any: Any = store  # the optional operations are there if the store has them
+        # What it is made again with elsewhere.
+        self._options = options
+        # The optional operations are there if the store has them.
+        self._any: Any = store
         for name in (*_READING, *_WRITING):
             if name not in self._lacks and callable(getattr(store, name, None)):
                 setattr(self, name, getattr(self, f"_{name}", partial(self._call, name)))
@@ -312,7 +314,8 @@ def _about(name: str, args: tuple[Any, ...]) -> str:
     if not args:
         return name
     if name == "find":
-        return f"find by {', '.join(map(str, args[0]))}"  # the names of the terms
+        # The names of the terms.
+        return f"find by {', '.join(map(str, args[0]))}"
     if name.endswith("_many"):
         return f"{name} of {len(args[0]):,} keys"
     return f"{name} {args[0]}".rstrip()
@@ -337,7 +340,8 @@ class Prefix(Wrapper[V]):
 
     def __init__(self, store: Store[V], prefix: str) -> None:
         check_prefix(prefix)
-        if not prefix.endswith("/"):  # or "a" would hold the keys of "ab" too
+        # Or "a" would hold the keys of "ab" too.
+        if not prefix.endswith("/"):
             raise ConfigError(f"a prefix ends with '/', and {prefix!r} does not")
         self.prefix = prefix
         super().__init__(store, prefix=prefix)
