@@ -296,3 +296,37 @@ def test_the_modules_that_the_architecture_names_are_there() -> None:
     for room, about in rows:
         for name in re.findall(r"`(\w+)`", about):
             assert (SOURCE / room / f"{name}.py").exists(), f"{room}/{name}.py"
+
+
+BACKENDS = {"Embedded", "Medium", "Layers", "RemoteBackend", "Http", "Ssh"}
+
+
+def asked_of_backends(source: str) -> list[str]:
+    """Type tests of concrete backends, and probes for attributes of a backend, in a module's source."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
+            continue
+        text = ast.unparse(node)
+        names = {
+            part.id for arg in node.args[1:] for part in ast.walk(arg) if type(part) is ast.Name
+        }
+        of = ast.unparse(node.args[0]).rpartition(".")[2]
+        if node.func.id == "isinstance" and names & BACKENDS:
+            found.append(text)
+        # A name that is computed is looked up on purpose; one that is written out is a probe.
+        probe = node.func.id in ("getattr", "hasattr") and type(node.args[1]) is ast.Constant
+        if probe and of in ("backend", "backends", "place", "beneath"):
+            found.append(text)
+    return found
+
+
+def test_what_a_backend_can_do_is_a_method_of_it() -> None:
+    found = {
+        f"{path.relative_to(SOURCE)}: {text}"
+        for path in SOURCE.rglob("*.py")
+        if path.parent != SOURCE / "stores"
+        for text in asked_of_backends(path.read_text())
+    }
+    assert found == set()
+    assert asked_of_backends("isinstance(x, (Embedded, Medium))\nhasattr(a.backend, 'root')") != []

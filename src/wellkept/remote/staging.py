@@ -22,8 +22,6 @@ from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest
 from wellkept.remote.wire import CHUNK_SIZE
-from wellkept.stores.byte_store import Medium
-from wellkept.stores.embedded import Embedded
 from wellkept.stores.filesystem import map_file, open_regular
 from wellkept.stores.shelves import put_value
 
@@ -141,15 +139,15 @@ class Host:
     """
 
     def __init__(self, backend: Any) -> None:
-        if not isinstance(backend, (Embedded, Medium)):
+        if backend.blobs is None and not backend.byte_stores:
             raise ConfigError(
                 f"can't serve a {type(backend).__name__}: serve one directory, database or bucket"
             )
         self.backend = backend
-        self._index = backend if isinstance(backend, Embedded) else None
+        self._index = None if backend.blobs is None else backend
         if self._index is not None:
             self._index.database.hold(_ROOM)
-        self._items: Any = None if isinstance(backend, Embedded) else backend.values.items
+        self._items: Any = backend.byte_stores[1] if self._index is None else None
         self._staged: dict[tuple[str, bytes], Staged] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -159,7 +157,7 @@ class Host:
         """Bytes of a blob; None: it is not there."""
         if self._index is not None:
             try:
-                return self._index.blobs.path(name.hex()).stat().st_size
+                return int(self._index.blobs.path(name.hex()).stat().st_size)
             except OSError:
                 return None
         path = self._path(name)
@@ -215,7 +213,7 @@ class Host:
 
     def _path(self, name: bytes) -> Path | None:
         if self._index is not None:
-            return self._index.blobs.path(name.hex())
+            return Path(self._index.blobs.path(name.hex()))
         path = getattr(self._items, "path", None)  # of a store in one file it is that
         found: Path | None = path(f"blobs/{name.hex()}") if callable(path) else None
         return found

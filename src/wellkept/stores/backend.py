@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.codecs import Envelope
 from wellkept.conditions import Query, order_of
@@ -29,6 +29,9 @@ from wellkept.stores.reports import (
     Report,
     Totals,
 )
+
+if TYPE_CHECKING:
+    from wellkept.stores.blobs import Blobs
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being checked, how far it is, and of how much (0: not known)."""
@@ -126,6 +129,8 @@ class Backend:
     """Which calls it shows of the backend beneath it; None: all."""
     root: Path | None = None
     """The directory that it has to itself."""
+    blobs: Blobs | None = None
+    """The files in that directory that hold large parts of results, by what is in them."""
     byte_stores: Sequence[Store[bytes]] = ()
     """The stores of bytes that it is made of: the one with the calls, and the one with the values."""
 

@@ -79,6 +79,7 @@ class Embedded(Backend):
     can write there is trusted.
     """
     root: Path
+    blobs: Blobs
     calls: Calls
     values: Values
 

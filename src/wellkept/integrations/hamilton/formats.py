@@ -53,7 +53,7 @@ class Formats:
         self._cache = cache
         self._swept = False
         backend = inner(cache.backend, write=False)
-        self._blobs = getattr(backend, "blobs", None)
+        self._blobs = backend.blobs
         if self._blobs is not None:
             self.root = Path(backend.root) / "formats"
         else:
