@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.config import Settings, Spec, find
+from wellkept.caches.config import Settings, Spec, build, find
 from wellkept.caches.opening import open_cache, resolve_url
 from wellkept.caches.option_text import expanded
 from wellkept.errors import ConfigError, StoreError
@@ -142,10 +142,6 @@ def named(name: str) -> Cache:
 
 
 def _opened(source: Settings, spec: Spec) -> Cache:
-    from wellkept.caches.building import (
-        build,  # stacks and all: with the first cache that is opened
-    )
-
     try:
         return build(spec, named)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Finding and keeping results in a place, with a memory tier before it."""
+"""A cache: it finds and keeps results in a backend, with a memory tier before it."""
 
 from __future__ import annotations
 
@@ -47,15 +47,48 @@ _NOTES = 200  # notes that are written at once
 _SOON = 1.0  # seconds within which they are, while there are more
 
 
-class Keeper:
-    """What a kept function needs of a cache.
+class Cache:
+    """Keeps calls and results.
 
     Args:
-        place: where calls and values are.
+        values: a store of bytes (`wellkept.stores.Files(…)`), or the URL of one: where results are.
+        calls: the same for call records; any two mix, and both may be one.
+        backend: what holds both, in place of the two.
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
+        url: how to open it again, which is what pickles.
+
+    `wellkept.open` makes one from a path or a URL.
+
+    Raises:
+        ConfigError: a store is missing, or is none.
+        StoreError: one can't be used.
     """
 
-    def __init__(self, backend: Backend, memory: int | str) -> None:
+    def __init__(
+        self,
+        values: Store[bytes] | str | None = None,
+        calls: Store[bytes] | str | None = None,
+        *,
+        backend: Backend | None = None,
+        memory: int | str = "256 MB",
+        url: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._stores: tuple[Store[bytes], Store[bytes]] | None = None
+        if backend is None:
+            if values is None or calls is None:
+                raise ConfigError(
+                    "a cache needs both stores: Cache(values=…, calls=…), which may be one"
+                )
+            self._stores = _bytes_store(values), _bytes_store(calls)
+            from wellkept.stores.byte_store import Medium  # who opens a directory has no need of it
+
+            backend = Medium(self._stores[1], self._stores[0])
+        self.url = url
+        self.how: dict[str, Any] = {}
+        """How its place is used, where that is shared."""
+        self._memory = memory
+        self.options = dict(options or {})
         self.backend = backend
         self.tier = Tier(parse_size(memory))
         backend.hold(self.tier.limit)
@@ -395,129 +428,7 @@ class Keeper:
         self.is_open = False
         self.backend.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Look:
-    """One way to look into a place that is far away, without keeping its cache alive."""
-
-    __slots__ = ("_cache", "_how")
-
-    def __init__(self, cache: Keeper, how: str) -> None:
-        self._cache, self._how = weakref.ref(cache), how
-
-    def __call__(self, key: bytes) -> Entry | None:
-        found = self._cache()
-        return None if found is None else found.find(key, getattr(found.backend, self._how))
-
-
-class _Told:
-    """What a place tells a cache, without keeping it alive."""
-
-    __slots__ = ("_cache",)
-
-    def __init__(self, cache: Keeper) -> None:
-        self._cache = weakref.ref(cache)
-
-    def __call__(self) -> None:
-        found = self._cache()
-        if found is not None:
-            found._changed()
-
-    def noted(self, step: Any) -> None:
-        found = self._cache()
-        if found is not None:
-            found.tier.advance(step, b"", None)
-
-
-_open: weakref.WeakSet[Keeper] = weakref.WeakSet()
-
-
-@atexit.register
-def close_all() -> None:
-    """At exit: flush counts and close, so that SQLite can fold its log into the index."""
-    for cache in list(_open):
-        with contextlib.suppress(Exception):  # too late for anybody to hear of it
-            cache.close()
-
-
-_ONCE = 1000  # keys that are asked for at once, so that no answer is without bound
-
-
-def can_find_many(cache: Keeper) -> bool:
-    """Whether that takes fewer trips than one after the other."""
-    return cache.backend.fetches_many
-
-
-def find_many(cache: Keeper, keys: Iterable[bytes]) -> dict[bytes, Entry]:
-    """The entries under those keys that have one, from memory or from the store.
-
-    Raises:
-        StoreError: the store can't be read.
-    """
-    wanted = list(dict.fromkeys(keys))
-    found: dict[bytes, Entry] = {}
-    if not can_find_many(cache):
-        for key in wanted:
-            entry = cache.find(key)
-            if entry is not None:
-                found[key] = entry
-        return found
-    for start in range(0, len(wanted), _ONCE):
-        some = wanted[start : start + _ONCE]
-        for key, row in cache.backend.fetch_many(some).items():
-            if row.envelope is not None:
-                found[key] = Entry(row.body, row.envelope)
-    return found
-
-
-class Cache(Keeper):
-    """Keeps calls and results.
-
-    Args:
-        values: a store of bytes (`wellkept.stores.Files(…)`), or the URL of one: where results are.
-        calls: the same for call records; any two mix, and both may be one.
-        place: a store that holds both, in place of the two.
-        memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
-        url: how to open it again, which is what pickles.
-
-    `wellkept.open` makes one from a path or a URL.
-
-    Raises:
-        ConfigError: a store is missing, or is none.
-        StoreError: one can't be used.
-    """
-
-    def __init__(
-        self,
-        values: Store[bytes] | str | None = None,
-        calls: Store[bytes] | str | None = None,
-        *,
-        backend: Backend | None = None,
-        memory: int | str = "256 MB",
-        url: str | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._stores: tuple[Store[bytes], Store[bytes]] | None = None
-        if backend is None:
-            if values is None or calls is None:
-                raise ConfigError(
-                    "a cache needs both stores: Cache(values=…, calls=…), which may be one"
-                )
-            self._stores = _bytes_store(values), _bytes_store(calls)
-            from wellkept.stores.byte_store import Medium  # who opens a directory has no need of it
-
-            backend = Medium(self._stores[1], self._stores[0])
-        super().__init__(backend, memory)
-        self.url = url
-        self.how: dict[str, Any] = {}
-        """How its place is used, where that is shared."""
-        self._memory = memory
-        self.options = dict(options or {})
+    # -- the whole --------------------------------------------------------------------------------
 
     def evict(
         self,
@@ -727,6 +638,12 @@ class Cache(Keeper):
         """
         return self.backend.totals()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __str__(self) -> str:
         return redacted(self.url) if self.url else repr(self)
 
@@ -744,6 +661,79 @@ class Cache(Keeper):
         from wellkept.caches.opening import reopen  # it makes caches, so it imports this module
 
         return reopen, (self.url, self.options)
+
+
+class _Look:
+    """One way to look into a place that is far away, without keeping its cache alive."""
+
+    __slots__ = ("_cache", "_how")
+
+    def __init__(self, cache: Cache, how: str) -> None:
+        self._cache, self._how = weakref.ref(cache), how
+
+    def __call__(self, key: bytes) -> Entry | None:
+        found = self._cache()
+        return None if found is None else found.find(key, getattr(found.backend, self._how))
+
+
+class _Told:
+    """What a place tells a cache, without keeping it alive."""
+
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = weakref.ref(cache)
+
+    def __call__(self) -> None:
+        found = self._cache()
+        if found is not None:
+            found._changed()
+
+    def noted(self, step: Any) -> None:
+        found = self._cache()
+        if found is not None:
+            found.tier.advance(step, b"", None)
+
+
+_open: weakref.WeakSet[Cache] = weakref.WeakSet()
+
+
+@atexit.register
+def close_all() -> None:
+    """At exit: flush counts and close, so that SQLite can fold its log into the index."""
+    for cache in list(_open):
+        with contextlib.suppress(Exception):  # too late for anybody to hear of it
+            cache.close()
+
+
+_ONCE = 1000  # keys that are asked for at once, so that no answer is without bound
+
+
+def can_find_many(cache: Cache) -> bool:
+    """Whether that takes fewer trips than one after the other."""
+    return cache.backend.fetches_many
+
+
+def find_many(cache: Cache, keys: Iterable[bytes]) -> dict[bytes, Entry]:
+    """The entries under those keys that have one, from memory or from the store.
+
+    Raises:
+        StoreError: the store can't be read.
+    """
+    wanted = list(dict.fromkeys(keys))
+    found: dict[bytes, Entry] = {}
+    if not can_find_many(cache):
+        for key in wanted:
+            entry = cache.find(key)
+            if entry is not None:
+                found[key] = entry
+        return found
+    for start in range(0, len(wanted), _ONCE):
+        some = wanted[start : start + _ONCE]
+        for key, row in cache.backend.fetch_many(some).items():
+            if row.envelope is not None:
+                found[key] = Entry(row.body, row.envelope)
+    return found
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -22,8 +22,6 @@ from wellkept.stores.openers import (
     scheme_of,
 )
 
-__all__ = ["OPTIONS", "open_cache", "open_store", "reopen", "resolve_url"]
-
 _GROUP = "wellkept.stores"
 OPTIONS = ("memory", "durability", "trust", "readonly", "network")
 """What a directory, and a SQLite file, takes; other places take what their classes do."""
