@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
@@ -80,13 +80,14 @@ class Cache:
                 raise ConfigError(
                     "a cache needs both stores: Cache(values=…, calls=…), which may be one"
                 )
-            self._stores = _bytes_store(values), _bytes_store(calls)
+            from wellkept.caches.opening import bytes_store  # it makes caches, so it imports this
+
+            self._stores = bytes_store(values), bytes_store(calls)
             from wellkept.stores.byte_store import Medium  # who opens a directory has no need of it
 
             backend = Medium(self._stores[1], self._stores[0])
         self.url = url
-        self.how: dict[str, Any] = {}
-        """How its place is used, where that is shared."""
+        self.how: dict[str, Any] = {}  # how what it is on is used, where that is shared
         self._memory = memory
         self.options = dict(options or {})
         self.backend = backend
@@ -475,7 +476,7 @@ class Cache:
         """
         self.flush()
         try:
-            return self.backend.verify(repair, discard, progress or _silent)
+            return self.backend.verify(repair, discard, progress or (lambda *_: None))
         finally:
             if repair:
                 self.tier.clear()
@@ -500,8 +501,7 @@ class Cache:
             function: a kept function, its name, or a pattern (`*`, `?`, `[…]`), with or without the
                 module before it.
             filters: `arguments` (a mapping), `given`, `key`, `result`, `module`, `code`, `version`,
-                `state`; `created`, `since`, `until`, `used`, `expires` (times); `seconds`, `size`,
-                `uses`;
+                `state`; `created`, `since`, `until`, `used`, `expires` (times); `seconds`, `size`, `uses`;
                 `run`, `tags`, `metadata`. A value, `wellkept.ANY`, or `wellkept.between(…)` and its like.
 
         Raises:
@@ -541,13 +541,7 @@ class Cache:
         from wellkept.caches import moving
 
         return moving.transfer(
-            self,
-            target,
-            where,
-            move=move,
-            overwrite=overwrite,
-            dry_run=dry_run,
-            progress=progress,
+            self, target, where, move=move, overwrite=overwrite, dry_run=dry_run, progress=progress
         )
 
     def transform(
@@ -655,7 +649,7 @@ class Cache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._stores is not None:
-            return _of_stores, (*self._stores, self._memory)
+            return partial(Cache, memory=self._memory), self._stores
         if self.url is None:
             raise TypeError("a cache that was not opened by a path or a URL does not pickle")
         from wellkept.caches.opening import reopen  # it makes caches, so it imports this module
@@ -704,61 +698,3 @@ def close_all() -> None:
     for cache in list(_open):
         with contextlib.suppress(Exception):  # too late for anybody to hear of it
             cache.close()
-
-
-_ONCE = 1000  # keys that are asked for at once, so that no answer is without bound
-
-
-def can_find_many(cache: Cache) -> bool:
-    """Whether that takes fewer trips than one after the other."""
-    return cache.backend.fetches_many
-
-
-def find_many(cache: Cache, keys: Iterable[bytes]) -> dict[bytes, Entry]:
-    """The entries under those keys that have one, from memory or from the store.
-
-    Raises:
-        StoreError: the store can't be read.
-    """
-    wanted = list(dict.fromkeys(keys))
-    found: dict[bytes, Entry] = {}
-    if not can_find_many(cache):
-        for key in wanted:
-            entry = cache.find(key)
-            if entry is not None:
-                found[key] = entry
-        return found
-    for start in range(0, len(wanted), _ONCE):
-        some = wanted[start : start + _ONCE]
-        for key, row in cache.backend.fetch_many(some).items():
-            if row.envelope is not None:
-                found[key] = Entry(row.body, row.envelope)
-    return found
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody wants to know."""
-
-
-def _of_stores(values: Store[bytes], calls: Store[bytes], memory: int | str) -> Cache:
-    return Cache(values, calls, memory=memory)
-
-
-def _bytes_store(store: Any) -> Store[bytes]:
-    if isinstance(store, (str, os.PathLike)):
-        from wellkept.caches.opening import open_store  # as above
-
-        return open_store(store)
-    if not isinstance(store, Store):
-        raise ConfigError(
-            f"not a store: {store!r}; it has no get, put, delete and keys. Give one of "
-            "wellkept.stores, such as Files(…), or a URL"
-        )
-    item = str(getattr(type(store).put, "__annotations__", {}).get("item", ""))
-    if item.rpartition(".")[2] in ("Call", "Value"):
-        raise ConfigError(
-            f"{type(store).__name__} is a store of {item}s; a cache holds stores of bytes and codes "
-            "records onto them: give one of wellkept.stores, such as Files(…), or a URL"
-        )
-    found: Store[bytes] = store
-    return found

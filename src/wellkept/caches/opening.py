@@ -114,6 +114,29 @@ def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:
     return made
 
 
+def bytes_store(store: Any) -> Store[bytes]:
+    """The store of bytes that somebody gave, or the URL of.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(store, (str, os.PathLike)):
+        return open_store(store)
+    if not isinstance(store, Store):
+        raise ConfigError(
+            f"not a store: {store!r}; it has no get, put, delete and keys. Give one of "
+            "wellkept.stores, such as Files(…), or a URL"
+        )
+    item = str(getattr(type(store).put, "__annotations__", {}).get("item", ""))
+    if item.rpartition(".")[2] in ("Call", "Value"):
+        raise ConfigError(
+            f"{type(store).__name__} is a store of {item}s; a cache holds stores of bytes and codes "
+            "records onto them: give one of wellkept.stores, such as Files(…), or a URL"
+        )
+    found: Store[bytes] = store
+    return found
+
+
 def _check_names(url: str, options: dict[str, Any]) -> None:
     for name in options:
         if name not in OPTIONS:

@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from wellkept.caches import Cache, Pool
-from wellkept.caches.cache import can_find_many, find_many
 from wellkept.caches.derived import Derived
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.caches.transport import NEARBY, pack
@@ -402,7 +401,7 @@ def _looked_up(kept: Kept[..., Any], items: list[Any]) -> Iterator[Callable[[], 
     """The calls; where the store answers many look-ups at once, what is kept is only opened."""
     here: list[Callable[[], Any]] = [lambda args=args: kept(*args) for args in items]  # type: ignore[misc]  # bound now
     try:
-        quick = len(items) < 2 or kept.awaits or not can_find_many(kept.cache)
+        quick = len(items) < 2 or kept.awaits or not kept.cache.backend.fetches_many
     except Exception:  # noqa: BLE001  the calls meet it too, and deal with it
         quick = True
     if quick:
@@ -487,3 +486,28 @@ def submit(executor: Any, call: Any) -> Future[Any]:
     """Run a bound call in an executor, unless it is kept: then its future is done."""
 
     return wrapped(executor).submit(call)
+
+
+_ONCE = 1000  # keys that are asked for at once, so that no answer is without bound
+
+
+def find_many(cache: Cache, keys: Iterable[bytes]) -> dict[bytes, Entry]:
+    """The entries under those keys that have one, from memory or from the store.
+
+    Raises:
+        StoreError: the store can't be read.
+    """
+    wanted = list(dict.fromkeys(keys))
+    found: dict[bytes, Entry] = {}
+    if not cache.backend.fetches_many:
+        for key in wanted:
+            entry = cache.find(key)
+            if entry is not None:
+                found[key] = entry
+        return found
+    for start in range(0, len(wanted), _ONCE):
+        some = wanted[start : start + _ONCE]
+        for key, row in cache.backend.fetch_many(some).items():
+            if row.envelope is not None:
+                found[key] = Entry(row.body, row.envelope)
+    return found

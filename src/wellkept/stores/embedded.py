@@ -49,7 +49,6 @@ from wellkept.stores.sqlite_file import Database, Token
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
-    from wellkept.stores.query_sql import Related, Table
 
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This file marks a cache directory made by kept. See https://bford.info/cachedir/
@@ -167,7 +166,7 @@ class Embedded(Backend):
 
         return query_sql.count(self, query) if self.listing.current() else None
 
-    def table(self, query: Query) -> Table | None:
+    def table(self, query: Query) -> Any:
         """The calls that fit as columns; None where records must be read. Raises as `find`."""
         from wellkept.stores import query_sql  # as above
 
@@ -179,11 +178,11 @@ class Embedded(Backend):
 
         return query_sql.peek(self, query)
 
-    def related(self) -> Related | None:
-        """What finds calls by each other; see `query_sql.related`."""
-        from wellkept.stores import query_sql  # as above
+    def related(self) -> Any:
+        """What finds calls by each other; see `query_links.related`."""
+        from wellkept.stores.query_links import related  # as above
 
-        return query_sql.related(self)
+        return related(self)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         """The payload and buffers of an envelope, verified.
