@@ -19,7 +19,7 @@ from wellkept.errors import ConfigError, DecodeError, NewerSchema, NotKept
 from wellkept.interrupts import settle
 from wellkept.memo import observed
 from wellkept.memo.futures import PENDING, is_future, join
-from wellkept.memo.inflight import Flight, flights, running_loop
+from wellkept.memo.inflight import Flight, Waiting, flights, running_loop
 from wellkept.memo.target import (
     MISSING,
     Given,
@@ -34,7 +34,6 @@ from wellkept.memo.target import (
     store,
     store_error,
 )
-from wellkept.memo.waits import Waiting
 from wellkept.records import Call
 from wellkept.runs.collectors import begin
 from wellkept.runs.recorder import OPEN

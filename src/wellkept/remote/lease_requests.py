@@ -24,7 +24,7 @@ class RemoteLocks:
     """
 
     waits: Any = None
-    """Where those who wait for long say so: see `wellkept.memo.waits`."""
+    """Where those who wait for long say so: see `wellkept.memo.inflight`."""
     pause = _PAUSE
     """Seconds that a waiter sleeps at the most."""
 

@@ -107,7 +107,7 @@ def _pack(lease: Lease) -> bytes:
 
 
 class WaitItems:
-    """Where those who wait for long say so: see `wellkept.memo.waits`."""
+    """Where those who wait for long say so: see `wellkept.memo.inflight`."""
 
     def __init__(self, items: Store[bytes]) -> None:
         self._items = items
