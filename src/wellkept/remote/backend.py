@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from wellkept.codecs import LARGE, Blob, Envelope
+from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError, KeptError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest, Value
@@ -21,7 +21,7 @@ from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.byte_store import Near
 from wellkept.stores.lease_records import WaitItems
 from wellkept.stores.notes import Notes
-from wellkept.stores.record_format import Body, pack_call, unpack_call
+from wellkept.stores.record_format import Body, laid_out, pack_call, unpack_call
 from wellkept.stores.reports import Chosen, Collected, Evicted, Problem, Report, Totals
 
 if TYPE_CHECKING:
@@ -326,15 +326,9 @@ class RemoteBackend(Backend):
         """The signed envelope of a value, and those of its blobs that go with it; the others are there
         then.
         """
-        names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
-        content: list[Any] = list(value.buffers)
-        if len(value.head) > LARGE:
-            content.append(value.head)
-            names.append(buffer_digest(value.head))
-        views = [memoryview(item).cast("B") for item in content]
-        blobs = tuple(Blob(len(view), name) for view, name in zip(views, names, strict=True))
-        payload = None if len(content) > len(value.buffers) else value.head
-        envelope = Envelope(value.codec, payload, blobs, value.signature)
+        envelope, parts = laid_out(value)
+        names = [blob.name for blob in envelope.blobs]
+        views = [memoryview(part).cast("B") for part in parts]
         envelope = self._trusts.signed(digest, envelope)
         room = ROOM
         sent: list[bytes | None] = []

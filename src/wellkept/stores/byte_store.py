@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from wellkept.codecs import LARGE, Blob, Envelope
+from wellkept.codecs import LARGE, Envelope
 from wellkept.codecs.compression import decompress, is_plain
 from wellkept.errors import DamagedValue, DecodeError, StoreError
 from wellkept.hashing import buffer_digest
@@ -29,6 +29,7 @@ from wellkept.stores.notes import ItemNotes
 from wellkept.stores.record_format import (
     _SEAL,
     Body,
+    laid_out,
     pack_call,
     pack_uses,
     seal,
@@ -253,22 +254,11 @@ class CodedValues:
 
     def write_blobs(self, value: Value) -> Envelope:
         """Write a value's large parts; the envelope that names them."""
-        names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
-        content = list(value.buffers)
-        if len(value.head) > LARGE or self.is_apart(value):
-            content.append(value.head)
-            names.append(buffer_digest(value.head))
-        if not content:  # nor a trip, or a transaction, for nothing
-            return Envelope(value.codec, value.head, (), value.signature)
-        put_many(
-            self.items,
-            {f"blobs/{name.hex()}": part for part, name in zip(content, names, strict=True)},
-        )
-        blobs = [
-            Blob(memoryview(part).nbytes, name) for part, name in zip(content, names, strict=True)
-        ]
-        payload = None if len(content) > len(value.buffers) else value.head
-        return Envelope(value.codec, payload, tuple(blobs), value.signature)
+        envelope, parts = laid_out(value, apart=self.is_apart(value))
+        if parts:  # or it would be a trip, or a transaction, for nothing
+            names = [f"blobs/{blob.name.hex()}" for blob in envelope.blobs]
+            put_many(self.items, dict(zip(names, parts, strict=True)))
+        return envelope
 
     def is_apart(self, value: Value) -> bool:
         """Return whether a value is a file that other tools read, however small it is."""

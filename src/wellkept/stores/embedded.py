@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellkept.codecs import LARGE, Blob, Envelope
+from wellkept.codecs import LARGE, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError, UntrustedSource
-from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Metadata, Value
 from wellkept.stores.backend import Backend, Lookup, Progress, scan
 from wellkept.stores.blobs import Blobs
@@ -31,6 +30,7 @@ from wellkept.stores.record_format import (
     INLINE,
     Body,
     arguments_text,
+    laid_out,
     rowid,
     seal,
     unseal,
@@ -270,17 +270,10 @@ class Embedded(Backend):
 
     def write_blobs(self, value: Value) -> Envelope:
         """Write what a value's envelope names; call inside `locks.writing_blobs()`."""
-        names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
-        content = list(value.buffers)
-        if len(value.head) > LARGE:
-            content.append(value.head)
-            names.append(buffer_digest(value.head))
-        blobs = []
-        for buffer, name in zip(content, names, strict=True):
-            self.blobs.put(name.hex(), buffer)
-            blobs.append(Blob(memoryview(buffer).nbytes, name))
-        payload = None if len(content) > len(value.buffers) else value.head
-        return Envelope(value.codec, payload, tuple(blobs), value.signature)
+        envelope, parts = laid_out(value)
+        for blob, part in zip(envelope.blobs, parts, strict=True):
+            self.blobs.put(blob.name.hex(), part)
+        return envelope
 
     def record(
         self,

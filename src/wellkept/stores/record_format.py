@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from wellkept.codecs import Envelope
+from wellkept.codecs import LARGE, Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError
 from wellkept.hashing import buffer_digest, digest_bytes
-from wellkept.records import Argument, Arguments, Buffer, Call, Digest
+from wellkept.records import Argument, Arguments, Buffer, Call, Digest, Value
 from wellkept.stores.base import (
     check_key,
 )
@@ -326,3 +326,21 @@ def unsealed_note(key: str, stored: Any) -> bytes | None:
         return unseal(buffer_digest(key.encode()), content)
     except DamagedValue:
         return None
+
+
+def laid_out(value: Value, *, apart: bool = False) -> tuple[Envelope, list[Buffer]]:
+    """Return the envelope of a value, and its large parts in the order of the envelope's blobs.
+
+    Args:
+        apart: the head is a part too, however small it is.
+    """
+    names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
+    parts = list(value.buffers)
+    payload: bytes | memoryview | None = value.head
+    if apart or len(value.head) > LARGE:
+        payload = None
+        parts.append(value.head)
+        names.append(buffer_digest(value.head))
+    sizes = (memoryview(part).nbytes for part in parts)
+    blobs = tuple(map(Blob, sizes, names))
+    return Envelope(value.codec, payload, blobs, value.signature), parts
