@@ -21,9 +21,9 @@ from queries import Timed, shown, timed
 from tests.services import Service, start_postgresql
 
 import wellkept
-from wellkept.stores.callterms import terms_of
 from wellkept.stores.record_format import pack_call
 from wellkept.stores.sql import encoded
+from wellkept.stores.terms import terms_of
 
 
 def fill(service: Service, cache: wellkept.Cache, calls: int) -> Any:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from wellkept.codecs import LARGE, Envelope
 from wellkept.codecs.compression import decompress, is_plain
-from wellkept.errors import DamagedValue, DecodeError, StoreError
+from wellkept.errors import ConfigError, DamagedValue, DecodeError, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer, Call, Digest, Value
-from wellkept.stores.backend import Backend, CallStore, Lookup, Progress
+from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, ordered, scan
 from wellkept.stores.base import Creates, Replaces, Store, delete_many, get_many, put_many
-from wellkept.stores.callterms import terms_of
 from wellkept.stores.lease_records import leases_for
 from wellkept.stores.memory import Memory
 from wellkept.stores.notes import ItemNotes
@@ -40,6 +39,7 @@ from wellkept.stores.record_format import (
     value_key,
 )
 from wellkept.stores.reports import Chosen, Collected, Evicted, Report, Totals
+from wellkept.stores.terms import terms_of, terms_wanted
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -131,8 +131,10 @@ class CodedCalls(CallStore):
         return None if item is None else unpack_call(key, item, found.get(counted))
 
     def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
-        """Every key and its record (of a damaged one the error), many in one trip."""
-        keys = self.keys()
+        """Return every key and its record (of a damaged one the error), many in one trip."""
+        return self._records(self.keys())
+
+    def _records(self, keys: Iterator[str]) -> Iterator[tuple[str, Call | DecodeError]]:
         while some := list(islice(keys, _PAGE)):
             names = [f"{kind}/{key}" for key in some for kind in ("calls", "uses")]
             found = get_many(self.items, names)
@@ -185,6 +187,28 @@ class CodedCalls(CallStore):
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         return (key[6:] for key in self.items.keys(f"calls/{prefix}"))
+
+    def find(self, query: Query) -> Iterator[Call]:
+        """Return the calls that fit, in the order asked for; damaged ones are left out.
+
+        They are found by the terms that their items were put with, where the byte store finds by terms,
+        and otherwise by reading every record.
+
+        Raises:
+            StoreError: the byte store can't be read.
+        """
+        wanted = terms_wanted(query)
+        search: Any = getattr(self.items, "find", None)
+        if search is None or not wanted:
+            return scan(self, query)
+        try:
+            keys = search(wanted, prefix="calls/")
+        except ConfigError:
+            # A store has no such term, so it can't find by it.
+            return scan(self, query)
+        found = self._records(name[6:] for name in keys)
+        fitting = (call for _, call in found if isinstance(call, Call) and query(call))
+        return ordered(fitting, query)
 
 
 class CodedValues:
@@ -453,9 +477,7 @@ class Medium(Backend):
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit: found by their terms where the medium can, or by reading all."""
-        from wellkept.stores.terms import find  # who only calls has no need of it
-
-        return find(self.calls, query)
+        return self.calls.find(query)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         if self._near is None or not envelope.blobs:
