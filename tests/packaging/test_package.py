@@ -247,7 +247,6 @@ CIRCLES = [
     {"wellkept.caches.cache", "wellkept.caches.moving"},
     {"wellkept.integrations.hamilton.adapter", "wellkept.integrations.hamilton.execution"},
     {"wellkept.memo.bound", "wellkept.memo.kept", "wellkept.memo.pickling"},
-    {"wellkept.stores.embedded", "wellkept.stores.shelves"},
 ]
 
 

@@ -23,7 +23,7 @@ from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest
 from wellkept.remote.wire import CHUNK_SIZE
 from wellkept.stores.filesystem import map_file, open_regular
-from wellkept.stores.shelves import put_value
+from wellkept.stores.index_tables import put_value
 
 _ROOM = 32 * 1024  # KiB of an index in memory: a server may have many, and should not grow
 _LARGE = 8 * 1024 * 1024  # bytes of a blob that is downloaded into a file, and not into memory

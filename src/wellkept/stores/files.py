@@ -22,6 +22,7 @@ from wellkept.errors import ConfigError, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.filesystem import (
+    CACHE_TAG,
     Parts,
     map_file,
     on_network,
@@ -32,9 +33,6 @@ from wellkept.stores.filesystem import (
 
 __all__ = ["Files"]
 
-_TAG = """Signature: 8a477f597d28d172789f06886806bc55
-# This file marks a cache directory made by kept. See https://bford.info/cachedir/
-"""
 _CHUNK = 1024 * 1024
 _STALE = 5  # attempts to read a file that another host replaces again and again
 
@@ -87,7 +85,7 @@ class Files:
                 self._directory(self.root / ".tmp")
                 tag = self.root / "CACHEDIR.TAG"
                 if not tag.exists():
-                    tag.write_text(_TAG)
+                    tag.write_text(CACHE_TAG)
         except OSError as error:
             raise StoreError(f"can't use {self.root} as a store: {error}") from error
 

@@ -276,3 +276,39 @@ def on_network(directory: Path) -> bool:
             kind = rest.split(" ")[0]
             return any(name in kind for name in _NETWORK)
     return False
+
+
+CACHE_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory made by kept. See https://bford.info/cachedir/
+"""
+
+
+def prepare_directory(root: Path, trust: bool) -> None:
+    """Make the directory of a cache where it is not there, and check whose it is.
+
+    Raises:
+        UntrustedSource: others can write to it, and it is not trusted.
+        StoreError: it can't be made or used.
+    """
+    try:
+        if not root.is_dir():
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(
+                mode=0o700, exist_ok=True
+            )  # so from the start: others may be looking already
+        found = root.stat()
+        if not trust and hasattr(os, "getuid"):
+            mode = stat.S_IMODE(found.st_mode)
+            if mode & 0o022 or found.st_uid not in (os.getuid(), 0):
+                raise UntrustedSource(
+                    f"others can write to {root} (mode {mode:04o}, owner {found.st_uid}), and kept "
+                    "values can run code: `chmod go-w` it, or open it with trust=True"
+                )
+        if os.access(root, os.W_OK):
+            for name in ("blobs", "tmp"):
+                (root / name).mkdir(mode=0o700, exist_ok=True)
+            tag = root / "CACHEDIR.TAG"
+            if not tag.exists():
+                tag.write_text(CACHE_TAG)
+    except OSError as error:
+        raise StoreError(f"can't use {root} as a cache: {error}") from error

@@ -27,6 +27,7 @@ from wellkept.stores.record_format import (
     read_arguments,
     read_metadata,
     rowid,
+    seal,
     unseal,
 )
 from wellkept.stores.sqlite_file import Database
@@ -374,3 +375,43 @@ def call_row(row: tuple[Any, ...]) -> Call:
         used=used,
         metadata=read_metadata(metadata),
     )
+
+
+CALL = """SELECT c.key, c.body, f.name, f.code, c.arguments, c.metadata, u.uses, u.used FROM calls c
+LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
+
+
+def put_value(c: sqlite3.Connection, digest: bytes, head: bytes, size: int) -> None:
+    """Put a value under a digest by hand: what `Values` gives for it from then on."""
+    row, sealed = rowid(digest), seal(digest, head)
+    # Before schema 4 calls named their values so: what they gave stays theirs, under its seal.
+    old = c.execute('SELECT head FROM "values" WHERE id = ?', (row,)).fetchone()
+    if old is not None and type(old[0]) is bytes and old[0] != sealed:
+        given = c.execute("SELECT 1 FROM calls WHERE value = ? LIMIT 1", (row,)).fetchone()
+        if given is not None:
+            moved = (rowid(old[0]), row)
+            c.execute('UPDATE OR REPLACE "values" SET id = ? WHERE id = ?', moved)
+            c.execute("UPDATE calls SET value = ? WHERE value = ?", moved)
+    c.execute('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', (row, digest, sealed, size))
+
+
+def keys_of(database: Database, query: str, column: str, prefix: str) -> Iterator[str]:
+    """The digests that `query` selects and that begin with `prefix`."""
+    where, bounds = between(column, prefix)
+    found = (row[0].hex() for row in database.rows(f"{query} WHERE {where}", *bounds))
+    return (key for key in found if key.startswith(prefix))
+
+
+def between(column: str, prefix: str) -> tuple[str, list[int]]:
+    """A condition on a row number, which is the first eight bytes of a digest."""
+    if not prefix:
+        return "1", []
+    if not may_begin(prefix):
+        return "0", []
+    bounds = [rowid(bytes.fromhex(prefix[:16].ljust(16, end))) for end in "0f"]
+    return f"{column} BETWEEN ? AND ?", bounds
+
+
+def may_begin(prefix: str) -> bool:
+    """Whether a digest may begin so."""
+    return len(prefix) <= 64 and not set(prefix) - set("0123456789abcdef")

@@ -13,10 +13,9 @@ from typing import Any
 from wellkept.errors import DamagedValue
 from wellkept.records import Call
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.index_tables import call_row
+from wellkept.stores.index_tables import CALL, call_row
 from wellkept.stores.query_index import DIGEST, METADATA, stored
 from wellkept.stores.record_format import rowid
-from wellkept.stores.shelves import CALL
 
 
 def related(store: Embedded) -> Related | None:

@@ -28,10 +28,9 @@ from wellkept.hashing import digest_bytes
 from wellkept.records import Call, Digest
 from wellkept.stores.backend import ordered, scan
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.index_tables import call_row
+from wellkept.stores.index_tables import CALL, between, call_row
 from wellkept.stores.query_index import DIGEST, METADATA, argument_name, stored, tag_name
 from wellkept.stores.record_format import STATES, fields, rowid, unseal
-from wellkept.stores.shelves import CALL, between
 
 
 class Part(NamedTuple):
