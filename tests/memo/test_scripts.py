@@ -88,34 +88,43 @@ def run(*arguments: str, cwd: Path) -> str:
     return done.stdout
 
 
-def ways(top: Path, script: Path) -> dict[str, str]:
-    """What a script prints, by how it is run."""
+def ways(top: Path, script: Path) -> dict[str, tuple[tuple[str, ...], Path]]:
+    """The arguments and the directory that a script is run with, by how it is run."""
     beside = script.parent
     dotted = ".".join(script.relative_to(top).with_suffix("").parts)
     path = str(script)
+    by_path = f"import runpy; runpy.run_path({path!r}, run_name='__main__')"
+    by_name = f"import runpy; runpy.run_module({dotted!r}, run_name='__main__', alter_sys=True)"
     return {
-        "script": run(path, cwd=top),
-        "from beside": run("job.py", cwd=beside),
-        "-m": run("-m", dotted, cwd=top),
-        "-m from beside": run("-m", "job", cwd=beside),
-        "run_path": run(
-            "-c", f"import runpy; runpy.run_path({path!r}, run_name='__main__')", cwd=top
-        ),
-        "run_module": run(
-            "-c",
-            f"import runpy; runpy.run_module({dotted!r}, run_name='__main__', alter_sys=True)",
-            cwd=top,
-        ),
-        "import": run("-c", f"import {dotted} as job; job.report()", cwd=top),
-        "import from beside": run("-c", "import job; job.report()", cwd=beside),
+        "script": ((path,), top),
+        "from beside": (("job.py",), beside),
+        "-m": (("-m", dotted), top),
+        "-m from beside": (("-m", "job"), beside),
+        "run_path": (("-c", by_path), top),
+        "run_module": (("-c", by_name), top),
+        "import": (("-c", f"import {dotted} as job; job.report()"), top),
+        "import from beside": (("-c", "import job; job.report()"), beside),
     }
 
 
-@pytest.mark.parametrize("marker", ["pyproject.toml", "setup.py", ".git", "wellkept.toml"])
-def test_one_name_however_it_is_run(tmp_path: Path, marker: str) -> None:
+@pytest.mark.parametrize(
+    ("marker", "some"),
+    [
+        ("pyproject.toml", ()),
+        # What marks the root of a project does not change how a script is run.
+        ("setup.py", ("script", "-m from beside")),
+        (".git", ("script", "import from beside")),
+        ("wellkept.toml", ("script", "from beside")),
+    ],
+)
+def test_one_name_however_it_is_run(tmp_path: Path, marker: str, some: tuple[str, ...]) -> None:
     top = tmp_path / "one"
     script = project(top, marker=marker)
-    said = ways(top, script)
+    said = {
+        way: run(*arguments, cwd=where)
+        for way, (arguments, where) in ways(top, script).items()
+        if not some or way in some
+    }
     first = said.pop("script").splitlines()
     assert first[1:] == ["ran 3", "scripts.job:compute True True"]
     for way, text in said.items():
