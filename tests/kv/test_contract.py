@@ -317,8 +317,7 @@ def test_a_ttl_is_refreshed_by_a_set_with_one_and_cleared_by_a_set_without(store
 
 def test_sweeping_removes_what_has_expired_and_nothing_else(stores: Stores) -> None:
     store, other = stores(), stores("other", "scope")
-    for number in range(450):
-        store.set(f"brief/{number}", number, ttl=500)
+    store.update({f"brief/{number}": number for number in range(450)}, ttl=500)
     other.set("brief", 1, ttl=500)
     store.set("longer", 1, ttl=5000)
     store["stays"] = 1
