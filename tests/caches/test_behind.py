@@ -194,7 +194,7 @@ def test_the_next_program_delivers_what_one_could_not(home: Path, how: str) -> N
     with wellkept.open(near) as cache:
         assert len(list(cache.backend.notes.keys("behind/"))) == 20
         # The same far cache, by the name that it has, is there now.
-        layers = layers_module.Layers(
+        layers = layers_module.StackBackend(
             [cache.backend, new("files").backend], "behind", ["", f"<wellkept.Cache {url}>"]
         )
         layers.behind[0].begin()

@@ -297,7 +297,7 @@ def test_the_modules_that_the_architecture_names_are_there() -> None:
             assert (SOURCE / room / f"{name}.py").exists(), f"{room}/{name}.py"
 
 
-BACKENDS = {"Embedded", "Medium", "Layers", "RemoteBackend", "Http", "Ssh"}
+BACKENDS = {"Embedded", "ByteStoreBackend", "StackBackend", "RemoteBackend", "Http", "Ssh"}
 
 
 def asked_of_backends(source: str) -> list[str]:
@@ -328,4 +328,7 @@ def test_what_a_backend_can_do_is_a_method_of_it() -> None:
         for text in asked_of_backends(path.read_text())
     }
     assert found == set()
-    assert asked_of_backends("isinstance(x, (Embedded, Medium))\nhasattr(a.backend, 'root')") != []
+    assert (
+        asked_of_backends("isinstance(x, (Embedded, ByteStoreBackend))\nhasattr(a.backend, 'root')")
+        != []
+    )

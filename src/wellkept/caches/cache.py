@@ -83,9 +83,11 @@ class Cache:
             from wellkept.caches.opening import bytes_store  # it makes caches, so it imports this
 
             self._stores = bytes_store(values), bytes_store(calls)
-            from wellkept.stores.byte_store import Medium  # who opens a directory has no need of it
+            from wellkept.stores.byte_store import (
+                ByteStoreBackend,  # who opens a directory has no need of it
+            )
 
-            backend = Medium(self._stores[1], self._stores[0])
+            backend = ByteStoreBackend(self._stores[1], self._stores[0])
         self.url = url
         self.how: dict[str, Any] = {}  # how what it is on is used, where that is shared
         self._memory = memory

@@ -11,7 +11,7 @@ from wellkept.caches.maintenance import Limit, Room
 from wellkept.errors import ConfigError
 from wellkept.records import Call, Value
 from wellkept.stores.backend import Backend
-from wellkept.stores.stack import Layers
+from wellkept.stores.stack import StackBackend
 from wellkept.stores.views import FilteredView, ReadOnlyView, View
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ class Stack(Cache):
             )
         self.write = write
         backends = [cache.backend for cache in caches]
-        super().__init__(backend=Layers(backends, write, [repr(c) for c in caches]), memory=memory)
+        super().__init__(
+            backend=StackBackend(backends, write, [repr(c) for c in caches]), memory=memory
+        )
         self.memory = memory
 
     def delivered(self, seconds: float = 30.0) -> bool:
@@ -146,7 +148,9 @@ class Pool(Cache):
     def __init__(self, *caches: Cache) -> None:
         self.caches = _checked(caches)
         backends = [cache.backend for cache in caches]
-        super().__init__(backend=Layers(backends, "none", [repr(c) for c in caches]), memory=0)
+        super().__init__(
+            backend=StackBackend(backends, "none", [repr(c) for c in caches]), memory=0
+        )
 
     def __repr__(self) -> str:
         return f"<wellkept.Pool {', '.join(map(repr, self.caches))}>"

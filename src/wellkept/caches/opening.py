@@ -83,9 +83,9 @@ def open_cache(
     else:
         backend = _opened(text, scheme, options)
         if not isinstance(backend, Backend):
-            from wellkept.stores.byte_store import Medium  # as above
+            from wellkept.stores.byte_store import ByteStoreBackend  # as above
 
-            backend = Medium(backend)
+            backend = ByteStoreBackend(backend)
     if signed:
         from wellkept.stores.keyring import Trusts  # with the first that is asked for
 

@@ -22,7 +22,7 @@ from wellkept.hashing import buffer_digest
 from wellkept.records import Digest
 from wellkept.stores.backend import each_call
 from wellkept.stores.base import Store, delete_many, get_many
-from wellkept.stores.byte_store import Medium
+from wellkept.stores.byte_store import ByteStoreBackend
 from wellkept.stores.notes import remember
 from wellkept.stores.record_format import unpack_body, unpack_call, unseal, value_key
 from wellkept.stores.reports import Chosen, Collected, Evicted, Problem, Report
@@ -34,7 +34,7 @@ _LONG = 86400.0  # seconds that nobody waits
 _CLOCKS = 60.0  # seconds by which hosts' clocks may differ
 
 
-def sweep(backend: Medium, grace: float, *, dry_run: bool = False) -> Collected:
+def sweep(backend: ByteStoreBackend, grace: float, *, dry_run: bool = False) -> Collected:
     """Remove what was noted as unreferenced `grace` seconds ago and still is; note the rest.
 
     Raises:
@@ -67,7 +67,7 @@ def sweep(backend: Medium, grace: float, *, dry_run: bool = False) -> Collected:
     return done
 
 
-def free(backend: Medium, digests: Iterable[str]) -> Collected:
+def free(backend: ByteStoreBackend, digests: Iterable[str]) -> Collected:
     """Forget values, and the blobs that only they had; their calls' records stay.
 
     Raises:
@@ -81,7 +81,11 @@ def free(backend: Medium, digests: Iterable[str]) -> Collected:
 
 
 def free_with(
-    backend: Medium, calls: Iterable[str], digests: Iterable[str], *, dry_run: bool = False
+    backend: ByteStoreBackend,
+    calls: Iterable[str],
+    digests: Iterable[str],
+    *,
+    dry_run: bool = False,
 ) -> int:
     """Forget calls, the values that only they gave, and the blobs that only these had; how many
     blobs.
@@ -100,7 +104,7 @@ def free_with(
     return _remove(backend, going, dry_run=dry_run).items
 
 
-def _parts(backend: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]:
+def _parts(backend: ByteStoreBackend, digests: set[str]) -> tuple[set[str], int, set[str]]:
     """The blobs of values, the bytes beside them, and the items that they may have."""
     names: set[str] = set()
     size = 0
@@ -122,7 +126,7 @@ def _parts(backend: Medium, digests: set[str]) -> tuple[set[str], int, set[str]]
     return names, size, own
 
 
-def loose(backend: Medium, without: Container[str] = ()) -> set[str]:
+def loose(backend: ByteStoreBackend, without: Container[str] = ()) -> set[str]:
     """The items of values and blobs that no call needs, or none but those `without`."""
     items = backend.values.items
     there = {*items.keys("values/"), *items.keys("blobs/")}
@@ -137,7 +141,7 @@ def loose(backend: Medium, without: Container[str] = ()) -> set[str]:
     return there - used
 
 
-def _named(backend: Medium, without: Container[str] = ()) -> set[str]:
+def _named(backend: ByteStoreBackend, without: Container[str] = ()) -> set[str]:
     """What calls name themselves: their values, and the blobs of those that travel with them."""
     used: set[str] = set()
     for key, _, envelope, value in backend.calls.envelopes():
@@ -153,7 +157,7 @@ def _blobs(envelope: Envelope) -> set[str]:
     return {f"blobs/{blob.name.hex()}" for blob in envelope.blobs}
 
 
-def _remove(backend: Medium, names: Iterable[str], *, dry_run: bool = False) -> Collected:
+def _remove(backend: ByteStoreBackend, names: Iterable[str], *, dry_run: bool = False) -> Collected:
     """Remove items, and put back those that a call has come to need meanwhile."""
     count = size = 0
     listed = sorted(names)
@@ -179,13 +183,13 @@ def _remove(backend: Medium, names: Iterable[str], *, dry_run: bool = False) -> 
     return Collected(count, size)
 
 
-def _alone(backend: Medium) -> AbstractContextManager[None]:
+def _alone(backend: ByteStoreBackend) -> AbstractContextManager[None]:
     """While no writer of this host is between its blobs and its call, where locks can tell."""
     made: AbstractContextManager[None] = backend.locks.collecting_blobs()
     return made
 
 
-def _needed(backend: Medium, names: set[str]) -> set[str]:
+def _needed(backend: ByteStoreBackend, names: set[str]) -> set[str]:
     """Which of these items, now gone, a call names."""
     if not names:
         return names
@@ -204,7 +208,7 @@ def _needed(backend: Medium, names: set[str]) -> set[str]:
     return again | (blobs & used)
 
 
-def _store_of(backend: Medium, name: str) -> Any:
+def _store_of(backend: ByteStoreBackend, name: str) -> Any:
     return backend.calls.items if name.startswith(_LEFT) else backend.values.items
 
 
@@ -217,7 +221,7 @@ def _noted(item: bytes | None) -> dict[str, tuple[float, str]]:
         return {}
 
 
-def _leases(backend: Medium, now: float) -> tuple[float, dict[str, str]]:
+def _leases(backend: ByteStoreBackend, now: float) -> tuple[float, dict[str, str]]:
     """When the oldest lease that somebody holds was taken; and what the dead left, with marks that
     would change if they lived.
     """
@@ -240,7 +244,7 @@ def _leases(backend: Medium, now: float) -> tuple[float, dict[str, str]]:
     return oldest, left
 
 
-def evict(backend: Medium, chosen: Chosen, dry_run: bool) -> Evicted:
+def evict(backend: ByteStoreBackend, chosen: Chosen, dry_run: bool) -> Evicted:
     """Throw calls away, by reading every call; see `Cache.evict`."""
     doomed: list[str] = []
     results: dict[str, int] = {}
@@ -277,7 +281,7 @@ class ItemCheck:
     """
 
     def __init__(
-        self, backend: Medium, repair: bool, tell: Callable[[str, int, int], None]
+        self, backend: ByteStoreBackend, repair: bool, tell: Callable[[str, int, int], None]
     ) -> None:
         self._calls, self._items = backend.calls.items, backend.values.items
         self._repair, self._tell = repair, tell

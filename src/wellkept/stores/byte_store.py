@@ -370,7 +370,7 @@ _TRIES = 5
 _UNPACKED = 2000  # items in memory whose parts are remembered
 
 
-class Medium(Backend):
+class ByteStoreBackend(Backend):
     """Calls in one store of bytes, values in the same or another.
 
     Args:

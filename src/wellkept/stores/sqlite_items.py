@@ -18,7 +18,7 @@ from typing import Any, cast
 from wellkept.errors import ConfigError, DamagedValue, NewerSchema, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import Term, Where, check_key, check_prefix
-from wellkept.stores.byte_store import Medium
+from wellkept.stores.byte_store import ByteStoreBackend
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.filesystem import private_file, refuse_irregular
 from wellkept.stores.sqlite_file import Database, Token
@@ -421,7 +421,7 @@ def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
 _OURS = frozenset({"calls", "functions", "meta", "values"})
 
 
-def open_place(path: str | os.PathLike[str], **options: Any) -> Embedded | Medium:
+def open_place(path: str | os.PathLike[str], **options: Any) -> Embedded | ByteStoreBackend:
     """Return the backend of a cache in a SQLite file.
 
     Args:
@@ -439,7 +439,7 @@ def open_place(path: str | os.PathLike[str], **options: Any) -> Embedded | Mediu
     beside = file.with_name(f"{file.name}-files")
     tables, application = _what(file, ours=beside.is_dir())
     if application == APPLICATION:
-        return Medium(Sqlite(file, **_items_options(options)))
+        return ByteStoreBackend(Sqlite(file, **_items_options(options)))
     if tables and not tables >= _OURS:
         raise StoreError(f"{file} is a database, but not one that kept made: choose another file")
     private_file(file, bool(options.get("trust")))

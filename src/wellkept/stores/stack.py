@@ -1,6 +1,6 @@
-"""Several places as one: read near to far, back-filled on the way; written to the first or to all.
+"""Several backends as one: read near to far, back-filled on the way; written to the first or to all.
 
-A far place that does not answer is a warning and a miss, never an error: whoever stacks caches wants
+A far one that does not answer is a warning and a miss, never an error: whoever stacks caches wants
 the near one to go on.
 """
 
@@ -33,11 +33,11 @@ PAUSE = 10.0
 """Seconds for which a place that did not answer is not asked again."""
 
 
-class Layers(Backend):
-    """A place made of places, the nearest first.
+class StackBackend(Backend):
+    """A backend made of backends, the nearest first.
 
     Args:
-        places: two or more; the first is the near one.
+        backends: two or more; the first is the near one.
         write: `"first"`, `"all"`, `"none"`, or `"behind"`: the first at once, the others later.
         names: how each is called in a warning.
     """
@@ -55,7 +55,7 @@ class Layers(Backend):
         self._down: dict[int, float] = {}
         self.calls = UnionCalls(self, "calls")
         self.values: Store[Value] = Union(self, "values")
-        self.notes = LayeredNotes(self)
+        self.notes = StackNotes(self)
         self.locks = StackLeases(self._written, self.ask)
         self.behind: list[Behind] = []
         if write == "behind":
@@ -222,7 +222,7 @@ class Layers(Backend):
         return ordered(fitting.values(), query)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
-        """See `Medium.load`; a far place that does not answer makes it a miss."""
+        """See `ByteStoreBackend.load`; a far place that does not answer makes it a miss."""
         backend, inside = envelope.source
         try:
             found: tuple[Buffer, Sequence[Buffer]] = backend.load(inside)
@@ -328,7 +328,7 @@ def _held(envelope: Any, backend: Any) -> Envelope:
 class Union(Generic[V]):
     """The calls, or the values, of all the places as one store."""
 
-    def __init__(self, layers: Layers, what: str) -> None:
+    def __init__(self, layers: StackBackend, what: str) -> None:
         self._layers = layers
         self._what = what
 
@@ -370,10 +370,10 @@ class UnionCalls(Union[Call], CallStore):
     """The calls of all the backends."""
 
 
-class LayeredNotes(Notes):
+class StackNotes(Notes):
     """The notes of several places: read near to far, written where calls are written."""
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: StackBackend) -> None:
         self._layers = layers
 
     def get(self, key: str) -> bytes | None:
