@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.caches.places import Counted
+from tests.remote.hosts import Served
+from tests.remote.webs import until
 
 from wellkept import DamagedValue, StoreError
 from wellkept.codecs import Blob, Envelope
@@ -71,6 +74,27 @@ def test_a_lease_is_given_once(host: Any) -> None:
     assert other.line.ask(Lease([KEY])) == [KEY]
     one.close()
     other.close()
+
+
+def test_a_lease_that_came_with_a_look_is_for_the_thread_that_looked(host: Any) -> None:
+    backend, got = host.backend(), []
+    assert backend.claim(KEY) is None
+    other = threading.Thread(target=lambda: got.append(bool(backend.locks.acquire(KEY))))
+    other.start()
+    other.join(60)
+    assert got == [False]
+    assert backend.locks.acquire(KEY)
+    backend.close()
+
+
+def test_what_a_client_on_a_stream_held_is_free_when_the_stream_ends(home: Path) -> None:
+    with Served(home / "far", patience=3600.0) as host:
+        gone = host.backend()
+        assert gone.locks.acquire(KEY)
+        gone.locks._stop.set()  # its heart beats no more, and does not take it again
+        host.cut()
+        until(lambda: not host.handlers.leases._held)
+        gone.close()
 
 
 def test_what_was_kept_between_the_look_and_the_lease_is_given_without_it(

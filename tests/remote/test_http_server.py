@@ -18,13 +18,13 @@ import pytest
 from blake3 import blake3
 from tests.caches.places import Counted
 from tests.faults.processes import Child
-from tests.remote.webs import WebServed, WebService
+from tests.remote.webs import WebServed, WebService, until
 
 import wellkept
 from wellkept import KeptWarning, StoreError, keep
 from wellkept.remote.auth import Rates
 from wellkept.remote.server import Limits
-from wellkept.remote.wire import Failure, unpack
+from wellkept.remote.wire import Failure, Fetch, Lease, pack, unpack
 
 BLOB = np.random.default_rng(0).bytes(3_000_000)
 NAME = blake3(BLOB).hexdigest()
@@ -164,6 +164,27 @@ def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) ->
         assert found.tobytes() == BLOB
     assert len(broken) == 3
     assert host.since().count("blob") == 4
+
+
+def test_a_client_is_not_taken_for_one_with_another_token(host: WebServed) -> None:
+    key, headers = b"k" * 32, {"wellkept-owner": "0123456789abcdef"}
+    with host.raw() as one, host.raw(host.tokens.add("other", {"default": "admin"})) as other:
+
+        def ask(client: httpx.Client, request: Lease) -> list[bytes]:
+            found = client.post("/default/v2/lease", content=pack(request), headers=headers)
+            return unpack(found.content, list[bytes])
+
+        until(lambda: other.get("/metrics").status_code == 200)  # a token counts within a second
+        assert ask(one, Lease([key])) == [key]
+        ask(other, Lease([key], "release"))
+        assert ask(other, Lease([key])) == []
+        assert ask(one, Lease([key], "keep")) == [key]
+
+
+def test_where_all_is_read_only_no_token_may_write(home: Path) -> None:
+    with WebServed(home / "far", limits=Limits(readonly=True)) as host, host.raw() as raw:
+        assert raw.post("/default/v2/lease", content=pack(Lease([]))).status_code == 403
+        assert raw.post("/default/v2/fetch", content=pack(Fetch([]))).status_code == 200
 
 
 def test_an_older_client_is_told_the_version(raw: httpx.Client) -> None:
