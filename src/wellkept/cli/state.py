@@ -305,7 +305,7 @@ def import_(
     """Set the keys that `wellkept store export` wrote; what has expired since is left out."""
     from wellkept.errors import ConfigError, UntrustedSource
     from wellkept.kv.entry import Step, check_key, dump
-    from wellkept.kv.execution_store import policy_of
+    from wellkept.kv.service import policy_of
 
     steps: list[Step] = []
     with file.open(encoding="utf-8") if file else contextlib.nullcontext(sys.stdin) as source:

@@ -24,9 +24,9 @@ from wellkept.kv.entry import (
     load,
     utc,
 )
-from wellkept.kv.execution_store import (
+from wellkept.kv.execution_store import ExecutionStore
+from wellkept.kv.service import (
     COLLECTION,
-    ExecutionStore,
     ExecutionStoreService,
     KeyDocument,
     StoreDocument,

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from wellkept.kv.cache_decorator import cached
     from wellkept.kv.execution_store import (
         ExecutionStore,
-        ExecutionStoreService,
-        KeyDocument,
-        KeyPolicy,
-        StoreDocument,
         store,
     )
     from wellkept.kv.jobs import Job, Jobs
     from wellkept.kv.plan import HistoryGone
+    from wellkept.kv.service import (
+        ExecutionStoreService,
+        KeyDocument,
+        KeyPolicy,
+        StoreDocument,
+    )
     from wellkept.kv.watch import Change
 
 __all__ = [
@@ -40,12 +42,12 @@ _WHERE = {
     "HistoryGone": "plan",
     "Change": "watch",
     "ExecutionStore": "execution_store",
-    "ExecutionStoreService": "execution_store",
+    "ExecutionStoreService": "service",
     "Job": "jobs",
     "Jobs": "jobs",
-    "KeyDocument": "execution_store",
-    "KeyPolicy": "execution_store",
-    "StoreDocument": "execution_store",
+    "KeyDocument": "service",
+    "KeyPolicy": "service",
+    "StoreDocument": "service",
     "cached": "cache_decorator",
     "store": "execution_store",
 }

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from wellkept.errors import ConfigError, KeptError, tell
 from wellkept.hashing import digest_bytes
-from wellkept.kv.execution_store import ExecutionStore, seconds_of
+from wellkept.kv.execution_store import ExecutionStore
+from wellkept.kv.service import seconds_of
 
 if TYPE_CHECKING:
     from datetime import timedelta

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from wellkept.errors import ConfigError, NotKept, StoreError
 from wellkept.kv.entry import check_key
-from wellkept.kv.execution_store import ExecutionStore, seconds_of
+from wellkept.kv.execution_store import ExecutionStore
+from wellkept.kv.service import seconds_of
 from wellkept.stores.leases import Lease, RecordLeases
 
 __all__ = ["Job", "Jobs"]
