@@ -56,7 +56,7 @@ class StackBackend(Backend):
         self.calls = UnionCalls(self, "calls")
         self.values: Store[Value] = Union(self, "values")
         self.notes = StackNotes(self)
-        self.locks = StackLeases(self._written, self.ask)
+        self.locks = StackLeases(self._written, lambda one, asked: self.ask(one, lambda _: asked()))
         self.behind: list[Behind] = []
         if write == "behind":
             from wellkept.stores.write_behind import Behind  # few do
@@ -71,7 +71,7 @@ class StackBackend(Backend):
 
     # -- asking a place ---------------------------------------------------------------------------
 
-    def ask(self, backend: Any, question: Callable[[], V]) -> V | None:
+    def ask(self, backend: Any, question: Callable[[Any], V]) -> V | None:
         """The answer of one place; None from one that is far and does not answer.
 
         Raises:
@@ -80,7 +80,7 @@ class StackBackend(Backend):
         if backend is not self.near and self._down.get(id(backend), 0.0) > time.monotonic():
             return None
         try:
-            answer = question()
+            answer = question(backend)
         except StoreError as error:
             if backend is self.near:
                 raise
@@ -102,7 +102,7 @@ class StackBackend(Backend):
         """
         if write:
             self.check_writable()
-        answers = [self.ask(backend, partial(question, backend)) for backend in self.backends]
+        answers = [self.ask(backend, question) for backend in self.backends]
         return [answer for answer in answers if answer is not None]
 
     # -- the whole --------------------------------------------------------------------------------
@@ -157,8 +157,9 @@ class StackBackend(Backend):
             behind.begin()
         for i, backend in enumerate(self.backends):
             try:
-                look = backend.claim if backend is claimed else backend.fetch
-                row = self.ask(backend, lambda look=look: look(key))  # type: ignore[misc]  # bound now
+                row = self.ask(
+                    backend, lambda one: one.claim(key) if one is claimed else one.fetch(key)
+                )
                 if row is not None and row.envelope is not None:
                     if i and self._written:
                         row, backend = self._fill(key, i, row)
@@ -174,9 +175,12 @@ class StackBackend(Backend):
     def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Lookup]:
         """The same for many keys: each place is asked once for what the nearer ones have not."""
         found: dict[bytes, Lookup] = {}
+
+        def fetch(one: Backend) -> dict[bytes, Lookup]:
+            return one.fetch_many([key for key in keys if key not in found])
+
         for i, backend in enumerate(self.backends):
-            left = [key for key in keys if key not in found]
-            for key, row in (self.ask(backend, partial(backend.fetch_many, left)) or {}).items():
+            for key, row in (self.ask(backend, fetch) or {}).items():
                 source = backend
                 if row.envelope is not None:
                     if i and self._written:
@@ -187,7 +191,7 @@ class StackBackend(Backend):
     def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
         """Copy what the place `found` has to those before it; the row and place to read it from."""
         far = self.backends[found]
-        call = self.ask(far, lambda: far.calls.get(key.hex()))
+        call = self.ask(far, lambda one: one.calls.get(key.hex()))
         if call is None or call.result.raw != row.body.result:
             return row, far
         try:
@@ -197,7 +201,7 @@ class StackBackend(Backend):
             return row, far
         for backend in self.backends[:found] if self.write == "all" else self._written:
             with contextlib.suppress(StoreError):  # it could not be kept there: it is here
-                self.ask(backend, lambda backend=backend: backend.commit(call, value))  # type: ignore[misc]  # bound now
+                self.ask(backend, lambda one: one.commit(call, value))
         with contextlib.suppress(StoreError, DecodeError):
             near = self.near.fetch(key)
             if near is not None and near.envelope is not None:
@@ -209,17 +213,14 @@ class StackBackend(Backend):
         every = query._replace(limit=None)
         fitting: dict[str, Call] = {}
         for i, backend in enumerate(self.backends):
-            found = self.ask(backend, lambda backend=backend: list(backend.find(every)))  # type: ignore[misc]  # bound now
+            found = self.ask(backend, lambda one: list(one.find(every)))
             for call in found or ():
-                if (
-                    call.key not in fitting
-                    and not any(
-                        self.ask(near, lambda near=near, call=call: near.calls.get(call.key))  # type: ignore[misc]  # bound now
-                        for near in self.backends[:i]
-                    )
-                ):
+                if call.key not in fitting and not self._has(self.backends[:i], call.key):
                     fitting[call.key] = call
         return ordered(fitting.values(), query)
+
+    def _has(self, backends: Sequence[Any], key: str) -> bool:
+        return any(self.ask(backend, lambda one: one.calls.get(key)) for backend in backends)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
         """See `ByteStoreBackend.load`; a far place that does not answer makes it a miss."""
@@ -242,7 +243,7 @@ class StackBackend(Backend):
         done = failed = None
         for backend in self._written:
             if backend is not self.near:
-                self.ask(backend, lambda backend=backend: backend.commit(call, value))  # type: ignore[misc]  # bound now
+                self.ask(backend, lambda one: one.commit(call, value))
                 continue
             try:
                 done = backend.commit(call, value, uses)
@@ -332,13 +333,12 @@ class Union(Generic[V]):
         self._layers = layers
         self._what = what
 
-    def _each(self) -> Iterator[tuple[Any, Any]]:
-        for backend in self._layers.backends:
-            yield backend, getattr(backend, self._what)
+    def _of(self, backend: Any) -> Any:
+        return getattr(backend, self._what)
 
     def get(self, key: str) -> V | None:
-        for backend, store in self._each():
-            found: V | None = self._layers.ask(backend, lambda store=store: store.get(key))  # type: ignore[misc]  # bound now
+        for backend in self._layers.backends:
+            found: V | None = self._layers.ask(backend, lambda one: self._of(one).get(key))
             if found is not None:
                 return found
         return None
@@ -347,19 +347,18 @@ class Union(Generic[V]):
         if not self._layers._written:
             raise StoreError("a pool of caches is written to nowhere")
         for backend in self._layers._written:
-            store = getattr(backend, self._what)
-            self._layers.ask(backend, lambda store=store: store.put(key, item))  # type: ignore[misc]  # bound now
+            self._layers.ask(backend, lambda one: self._of(one).put(key, item))
 
     def delete(self, key: str) -> None:
         if not self._layers._written:
             raise StoreError("a pool of caches is written to nowhere")
-        for backend, store in self._each():
-            self._layers.ask(backend, lambda store=store: store.delete(key))  # type: ignore[misc]  # bound now
+        for backend in self._layers.backends:
+            self._layers.ask(backend, lambda one: self._of(one).delete(key))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         seen: set[str] = set()
-        for backend, store in self._each():
-            found = self._layers.ask(backend, lambda store=store: list(store.keys(prefix)))  # type: ignore[misc]  # bound now
+        for backend in self._layers.backends:
+            found = self._layers.ask(backend, lambda one: list(self._of(one).keys(prefix)))
             for key in found or ():
                 if key not in seen:
                     seen.add(key)
@@ -380,7 +379,7 @@ class StackNotes(Notes):
         for backend in self._layers.backends:
             found: bytes | None = self._layers.ask(
                 backend,
-                lambda backend=backend: backend.notes.get(key),  # type: ignore[misc]  # bound now
+                lambda one: one.notes.get(key),
             )
             if found is not None:
                 return found
@@ -392,22 +391,21 @@ class StackNotes(Notes):
         for backend in reversed(written):
             made = self._layers.ask(
                 backend,
-                lambda backend=backend: backend.notes.create(key, item),  # type: ignore[misc]  # bound now
+                lambda one: one.notes.create(key, item),
             )
             if made is None:
                 continue
             if made:
                 for other in written:
                     if other is not backend:
-                        self._layers.ask(other, lambda other=other: other.notes.put(key, item))  # type: ignore[misc]  # bound now
+                        self._layers.ask(other, lambda one: one.notes.put(key, item))
             return bool(made)
         raise StoreError(f"can't create the note {key}: no place answers")
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         seen: set[str] = set()
         for backend in self._layers.backends:
-            listed = partial(backend.notes.keys, prefix)
-            for key in self._layers.ask(backend, lambda listed=listed: list(listed())) or ():  # type: ignore[misc]  # bound now
+            for key in self._layers.ask(backend, lambda one: list(one.notes.keys(prefix))) or ():
                 if key not in seen:
                     seen.add(key)
                     yield key
@@ -415,25 +413,24 @@ class StackNotes(Notes):
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         wanted = list(keys)
         found: dict[str, bytes] = {}
+
+        def get(one: Backend) -> dict[str, bytes]:
+            return one.notes.get_many([key for key in wanted if key not in found])
+
         for backend in self._layers.backends:
-            left = [key for key in wanted if key not in found]
-            if left:
-                more = self._layers.ask(
-                    backend,
-                    lambda backend=backend, left=left: backend.notes.get_many(left),  # type: ignore[misc]  # bound now
-                )
-                found.update(more or {})
+            if len(found) < len(set(wanted)):
+                found.update(self._layers.ask(backend, get) or {})
         return found
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
         for backend in self._written():
-            self._layers.ask(backend, lambda backend=backend: backend.notes.put_many(items))  # type: ignore[misc]  # bound now
+            self._layers.ask(backend, lambda one: one.notes.put_many(items))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         gone = list(keys)
         self._written()
         for backend in self._layers.backends:
-            self._layers.ask(backend, lambda backend=backend: backend.notes.delete_many(gone))  # type: ignore[misc]  # bound now
+            self._layers.ask(backend, lambda one: one.notes.delete_many(gone))
 
     def _written(self) -> list[Any]:
         if not self._layers._written:
