@@ -199,9 +199,7 @@ def test_no_file_is_longer_than_a_subject() -> None:
         for path in SOURCE.rglob("*.py")
     }
     assert lengths
-    # The API of named state: every verb with its arguments, as a service, a mapping and a coroutine.
-    allowed = {"kv/execution_store.py": 900}
-    assert {n: length for n, length in lengths.items() if length > allowed.get(n, 710)} == {}
+    assert {n: length for n, length in lengths.items() if length > 710} == {}
 
 
 def modules() -> dict[str, Path]:
