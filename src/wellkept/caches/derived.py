@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.maintenance import Limit, Room
 from wellkept.errors import ConfigError
 from wellkept.records import Call, Value
 from wellkept.stores.backend import Backend
@@ -15,6 +14,8 @@ from wellkept.stores.stack import StackBackend
 from wellkept.stores.views import FilteredView, ReadOnlyView, View
 
 if TYPE_CHECKING:
+    from wellkept.caches.maintenance import Limit
+
     pass
 
 
@@ -80,6 +81,8 @@ class _Limited(View):
     def __init__(self, source: Cache, limit: Limit) -> None:
         super().__init__(source.backend)
         self.flush: Callable[[], None] = source.flush
+        from wellkept.caches.maintenance import Room  # few limit a cache
+
         self._room = Room(source, limit)
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:

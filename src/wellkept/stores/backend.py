@@ -20,18 +20,18 @@ from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Store
 from wellkept.stores.notes import Notes
 from wellkept.stores.record_format import Body
-from wellkept.stores.reports import (
-    Candidate,
-    Chosen,
-    Collected,
-    Evicted,
-    FunctionRow,
-    Report,
-    Totals,
-)
 
 if TYPE_CHECKING:
     from wellkept.stores.blobs import Blobs
+    from wellkept.stores.reports import (
+        Candidate,
+        Chosen,
+        Collected,
+        Evicted,
+        FunctionRow,
+        Report,
+        Totals,
+    )
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being checked, how far it is, and of how much (0: not known)."""
@@ -274,6 +274,8 @@ class Backend:
 
     def functions(self) -> list[FunctionRow]:
         """Return a row a function, the one with the most bytes first."""
+        from wellkept.stores.reports import FunctionRow  # who only calls has no need of it
+
         return FunctionRow.of(self._all())
 
     def calls_of(self, names: Sequence[str], limit: int | None = None) -> Iterator[Call]:
@@ -284,6 +286,8 @@ class Backend:
 
     def totals(self) -> Totals:
         """Return counts and sums of all."""
+        from wellkept.stores.reports import FunctionRow, Totals  # who only calls has no need of it
+
         found = list(self._all())
         sizes = {call.result: call.size for call in found}
         there = set(self.values.keys())
@@ -292,6 +296,8 @@ class Backend:
 
     def candidates(self) -> Iterator[Candidate]:
         """Return what a policy judges each call by."""
+        from wellkept.stores.reports import Candidate  # who only calls has no need of it
+
         results = set(self.values.keys())
         for key, call in each_call(self.calls):
             if call is not None:

@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +37,11 @@ from wellkept.stores.record_format import (
     unseal,
     value_key,
 )
-from wellkept.stores.reports import Chosen, Collected, Evicted, Report, Totals
 from wellkept.stores.terms import terms_of, terms_wanted
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
+    from wellkept.stores.reports import Chosen, Collected, Evicted, Report, Totals
 
 
 Loaded = tuple[Buffer, Sequence[Buffer]]
@@ -510,6 +509,8 @@ class ByteStoreBackend(Backend):
 
     def totals(self) -> Totals:
         """See `Cache.size`."""
+        from dataclasses import replace  # it takes long to import
+
         return replace(super().totals(), blobs=sum(1 for _ in self.values.items.keys("blobs/")))
 
     def probe(self, envelope: Envelope, most: int) -> None:

@@ -44,19 +44,19 @@ from wellkept.stores.record_format import (
     seal,
     unseal,
 )
-from wellkept.stores.reports import (
-    Candidate,
-    Chosen,
-    Collected,
-    Evicted,
-    FunctionRow,
-    Report,
-    Totals,
-)
 from wellkept.stores.sqlite_file import Database, Token
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
+    from wellkept.stores.reports import (
+        Candidate,
+        Chosen,
+        Collected,
+        Evicted,
+        FunctionRow,
+        Report,
+        Totals,
+    )
 
 
 class Calls(CallStore):

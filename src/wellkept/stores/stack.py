@@ -21,10 +21,10 @@ from wellkept.stores.base import (
 )
 from wellkept.stores.lease_records import StackLeases
 from wellkept.stores.notes import Notes
-from wellkept.stores.reports import Chosen, Collected, Evicted, Report
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
+    from wellkept.stores.reports import Chosen, Collected, Evicted, Report
     from wellkept.stores.write_behind import Behind
 
 
@@ -108,13 +108,19 @@ class StackBackend(Backend):
     # -- the whole --------------------------------------------------------------------------------
 
     def collect(self, grace: float, dry_run: bool) -> Collected:
+        from wellkept.stores.reports import Collected  # who only calls has no need of it
+
         return Collected.sum(self.each(lambda one: one.collect(grace, dry_run), write=True))
 
     def free(self, digests: Sequence[str]) -> Collected:
+        from wellkept.stores.reports import Collected  # who only calls has no need of it
+
         return Collected.sum(self.each(lambda one: one.free(digests), write=True))
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
         """See `Cache.evict`; a call that is in several counts for each."""
+        from wellkept.stores.reports import Evicted  # who only calls has no need of it
+
         parts = self.each(lambda one: one.evict(chosen, dry_run), write=True)
         return Evicted(
             sum(part.calls for part in parts),
@@ -126,6 +132,8 @@ class StackBackend(Backend):
 
     def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
         """See `Cache.verify`; one that can't be reached can't be verified."""
+        from wellkept.stores.reports import Report  # who only calls has no need of it
+
         if repair:
             self.check_writable()
         return Report.sum(one.verify(repair, discard, tell) for one in self.backends)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wellkept.codecs import Envelope
 from wellkept.conditions import Query
@@ -16,15 +16,17 @@ from wellkept.records import Buffer, Call, Value
 from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, Token, each_call
 from wellkept.stores.base import Store
 from wellkept.stores.notes import Notes
-from wellkept.stores.reports import (
-    Candidate,
-    Chosen,
-    Collected,
-    Evicted,
-    FunctionRow,
-    Report,
-    Totals,
-)
+
+if TYPE_CHECKING:
+    from wellkept.stores.reports import (
+        Candidate,
+        Chosen,
+        Collected,
+        Evicted,
+        FunctionRow,
+        Report,
+        Totals,
+    )
 
 V = TypeVar("V")
 
@@ -232,6 +234,8 @@ class FilteredView(View):
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
         """See `Cache.evict`: what is hidden is not thrown away."""
+        from wellkept.stores.reports import Chosen  # who only calls has no need of it
+
         keys = (key for key, call in each_call(self.calls) if chosen.fits(key, call))
         return self.backend.evict(Chosen(keys=frozenset(keys)), dry_run)
 
