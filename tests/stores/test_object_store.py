@@ -554,7 +554,7 @@ def refused(store: Objects) -> bool:
         lambda: store.get_many(["a", "b"]),
         lambda: store.put_many({"a": b"2", "b": b"2"}),
         lambda: store.delete_many(["a"]),
-        lambda: Objects(store.url, **store.options),
+        lambda: Objects(store.url, **store.options).get("a"),
     ):
         try:
             ask()

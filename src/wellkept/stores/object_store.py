@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib
 import importlib.machinery
@@ -277,11 +278,13 @@ class Objects:
         self.silence = Silence()
         self._probed: str | None = None
         self._opened: tuple[Any, Any] | None = None
-        if (
-            self._scheme != "file"
-        ):  # a directory has none, and `isinstance(store, Replaces)` says so
+        # A directory has none, and `isinstance(store, Replaces)` says so.
+        if self._scheme != "file":
             self.replace = self._replace
-        self._stores()
+        # In a forked child each operation is refused instead: a cache that is sent there is made anew
+        # while a pool's worker unpickles its task, where an exception ends the pool.
+        with contextlib.suppress(StoreError):
+            self._stores()
         _stores.add(self)
 
     def _stores(self) -> tuple[Any, Any]:

@@ -64,7 +64,9 @@ def test_stores(cache: wellkept.Cache) -> None:
 
 def test_the_adapter_in_processes(cache: wellkept.Cache) -> None:
     inside = ["described"] * 3 + ["square"] * 3
-    for expected in (["count", *inside, "final", "total"], []):
+    # Forked processes can't use an object store: they compute, and keep nothing.
+    again = inside if str(cache.url).startswith("s3:") else []
+    for expected in (["count", *inside, "final", "total"], again):
         dr = (
             driver.Builder()
             .with_modules(tasks)

@@ -20,7 +20,7 @@ from hamilton.caching.cache_key import decode_key
 
 from wellkept._process import Worker, at_fork
 from wellkept.caches import Cache
-from wellkept.errors import KeptError
+from wellkept.errors import KeptError, StoreError
 from wellkept.records import Call, Event, RunRecord, Value
 from wellkept.runs.recorder import (
     HEADS,
@@ -279,18 +279,17 @@ class History:
                 _end_all({"": self._recorders.pop(next(iter(self._recorders)))})
 
     def recorder(self, run_id: str) -> Recorder:
-        """What records the events of a run in this process.
-
-        Raises:
-            StoreError: the store can't be read.
-        """
+        """Return what records the events of a run in this process."""
         found = self._recorders.get(run_id)
         if found is None:
-            for run in self._runs():
-                if run.name == run_id:
-                    found = Recorder(run.record, self._cache, None)
-                    self._hold(run_id, found)
-                    return found
+            # In a worker, whose store may not answer: the node is computed all the same, and `begin`
+            # warns of what can't be written.
+            with contextlib.suppress(StoreError):
+                for run in self._runs():
+                    if run.name == run_id:
+                        found = Recorder(run.record, self._cache, None)
+                        self._hold(run_id, found)
+                        return found
             self.begin(run_id)
             found = self._recorders[run_id]
         return found
@@ -300,9 +299,6 @@ class History:
 
         In the process that began the run it is written within a few seconds, and before anything
         is read here; in a worker process at once, as a worker may be gone any moment.
-
-        Raises:
-            StoreError: the store can't be read.
         """
         recorder = self._recorders.get(run_id) or self.recorder(run_id)
         recorder.put(event)
