@@ -93,6 +93,15 @@ def test_what_hdf5_can_not_hold_is_a_hit_too(home: Path) -> None:
     assert not [path for path in files(home / "c") if path.suffix]
 
 
+def test_a_result_of_many_parts_is_encoded_as_elsewhere(home: Path) -> None:
+    """A file of ten thousand groups takes seconds to write."""
+    f = keep(name="f", version=1)(lambda n: [{"numbers": list(range(n))}])
+    for _ in range(2):
+        with wellkept.open(f"hdf5:{home / 'c'}", memory=0) as cache, wellkept.use(cache):
+            assert [f(n)[0]["numbers"][-1] for n in (900, 50_000)] == [899, 49_999]
+    assert len([path for path in files(home / "c") if path.suffix]) == 1
+
+
 def test_the_codec_of_a_function_counts(home: Path) -> None:
     with wellkept.open(f"hdf5:{home / 'c'}") as cache:
         f = keep(cache=cache, version=1, codec="json")(lambda n: [n])

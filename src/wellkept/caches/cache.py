@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from wellkept.caches.option_text import parse_duration, parse_size, redacted
-from wellkept.caches.results import encoded
+from wellkept.caches.results import encoded, encoded_as_files
 from wellkept.caches.tier import Entry, Tier
 from wellkept.codecs import decode, decoder
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
@@ -21,7 +21,6 @@ from wellkept.errors import (
     AmbiguousDigest,
     ConfigError,
     DecodeError,
-    EncodeError,
     KeptError,
     NotKept,
     StoreError,
@@ -322,7 +321,11 @@ class Cache:
             StoreError: it can't be written.
         """
         # An exception is kept with its causes beside it, which pickle leaves out.
-        value, digest = self._encoded(result, codec, state)
+        own = self.backend.codec
+        if codec == "pickle" and own != "pickle" and state == "done":
+            value, digest = encoded_as_files(result, own)
+        else:
+            value, digest = encoded(result, codec, compared=state != "failed")
         before = self._evicted.pop(key, digest)
         if before != digest:
             self.counts["drifted"] += 1
@@ -359,15 +362,6 @@ class Cache:
             entry.fix(result)
             self.tier.advance(step, key, entry)
         return call
-
-    def _encoded(self, result: Any, codec: str, state: str) -> tuple[Value, bytes]:
-        """Return a result encoded as the place has it, where the function left that open."""
-        ours = type(result).__module__.startswith("wellkept.")
-        if codec == "pickle" and self.backend.codec != codec and state == "done" and not ours:
-            # What that codec can't hold exactly is kept as in any other place.
-            with contextlib.suppress(EncodeError):
-                return encoded(result, self.backend.codec, compared=True)
-        return encoded(result, codec, compared=state != "failed")
 
     def forget(self, key: bytes) -> bool:
         """Forget a call; whether it was there.

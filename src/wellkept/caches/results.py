@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -151,3 +152,34 @@ def encoded(result: Any, codec: str, *, compared: bool = False) -> tuple[Value, 
         if compared:
             survives(result, value, digest)
     return stamped(result, value._replace(names=names)), digest
+
+
+def encoded_as_files(result: Any, codec: str) -> tuple[Value, bytes]:
+    """Return a result as `encoded` does, for a store that has results as files of a format.
+
+    What the format has no exact place for, or holds only slowly, is encoded as in any other store.
+
+    Raises:
+        EncodeError: it can't be encoded, or would come back as another value.
+    """
+    ours = type(result).__module__.startswith("wellkept.")
+    if not ours and _has_few_parts(result):
+        with suppress(EncodeError):
+            return encoded(result, codec, compared=True)
+    return encoded(result, "pickle", compared=True)
+
+
+def _has_few_parts(result: Any) -> bool:
+    """Return whether the containers in a result hold at most `_MOST` parts.
+
+    Each part is a group or dataset of an HDF5 file, which takes some 0.15 ms to write.
+    """
+    parts, left = [result], _MOST
+    while parts:
+        part = parts.pop()
+        if isinstance(part, (list, tuple, set, frozenset, dict)):
+            left -= len(part)
+            if left < 0:
+                return False
+            parts.extend(part.values() if isinstance(part, dict) else part)
+    return True
