@@ -127,6 +127,24 @@ def test_a_caller_of_what_is_wider_is_wider_though_that_was_a_hit(project: Path)
     assert fresh(project)[0][1] == 100
 
 
+SENT = """
+import json, sys
+from concurrent.futures import ProcessPoolExecutor
+sys.path.insert(0, "")
+import plugin, app
+with ProcessPoolExecutor(1) as pool:
+    found = app.work.submit(pool, 3).result(60)
+print(json.dumps([found, app.work.stats().widened, app.work.cache.query().count()]))
+"""
+
+
+def test_what_a_worker_found_to_be_wider_is_not_kept_under_the_key_that_it_was_sent(
+    project: Path,
+) -> None:
+    """The worker does not reach the caller's cache, so that the caller keeps what comes back."""
+    assert fresh(project, SENT, ROOM="memory:") == [4, 1, 0]
+
+
 def test_nothing_is_looked_at_where_it_is_not_wanted(project: Path) -> None:
     (project / "app.py").write_text(APP.format(how="{'observe': False}"))
     assert fresh(project)[2] == [0] * 6

@@ -518,13 +518,24 @@ class Order:
         call = None
         try:
             if made is not None:
-                call = self._keep(found, receipt, made, error)
+                self._note(found, receipt)
+                # Where the body ran code that the key found here does not cover, its result has another
+                # key, which the notes say to those who make the call later.
+                if not receipt.counts.widened:
+                    call = self._keep(found, receipt, made, error)
         except Exception as trouble:
             if kept.broke(trouble):
                 raise
         finally:
             if elsewhere:
                 self._record(found, receipt, call, error)
+
+    def _note(self, found: KeptTarget, receipt: Receipt) -> None:
+        for name, item in receipt.notes.items():
+            if not name.startswith(ENVS):
+                found.cache.note(name, item)
+            else:
+                note_once(found.cache, name, item)
 
     def _keep(
         self,
@@ -534,11 +545,6 @@ class Order:
         error: BaseException | None,
     ) -> Call | None:
         state, seconds, metadata = made
-        for name, item in receipt.notes.items():
-            if not name.startswith(ENVS):
-                found.cache.note(name, item)
-            else:
-                note_once(found.cache, name, item)
         value = receipt.value
         if error is not None:
             value = [error] if value is None else pickle.loads(value)  # noqa: S301  a worker's
