@@ -31,7 +31,7 @@ RLock: Any = type(threading.RLock())
 
 
 class Guard(RLock):  # type: ignore[misc]  # the class has no public name, but may be derived from
-    """A reentrant lock. As fast as it is; whoever left it held lets go of it with `settle`."""
+    """A reentrant lock, as fast as `threading.RLock`; `settle` releases what an interrupt left held."""
 
     def __init__(self) -> None:
         _guards.add(self)

@@ -55,7 +55,7 @@ def _wrap() -> None:
             self._kept_context = noted  # type: ignore[attr-defined]  # read by `inherited`
         original(self)
 
-    start.__wrapped__ = original  # type: ignore[attr-defined]  # for who looks beneath
+    start.__wrapped__ = original  # type: ignore[attr-defined]  # as functools.wraps does
     threading.Thread.start = start  # type: ignore[method-assign]  # see above
 
 

@@ -113,7 +113,7 @@ class Cache:
         """The name of the one that describes this process."""
         if backend.claims:
             self.again = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
-            if not backend.backends:  # who has a near place too gives hits from there
+            if not backend.backends:  # a stack has local tiers that give hits too
                 self.glance = self.again  # type: ignore[method-assign]  # as above
             self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # as above
         backend.listen(_Told(self))
@@ -185,11 +185,11 @@ class Cache:
         return entry
 
     glance = find
-    """`find`, but only what is near where the rest is far away: for who looks again with `claim`."""
+    """Like `find`, but never over a network; the caller asks again with `claim`."""
     again = find
-    """The same, for who was given a lease with the answer to `claim`."""
+    """Like `find`, for a caller that was given a lease with the answer to `claim`."""
     claim = find
-    """`find`, for who computes what is not there: a far place gives the lease with its answer."""
+    """Like `find`; on a miss a remote backend gives the lease in the same round trip."""
 
     def value(self, key: bytes, entry: Entry, *, hit: bool = True) -> Any:
         """The result of an entry.

@@ -42,7 +42,7 @@ def open_cache(
             `memory:`, `void:`, and what installed packages add through the entry point group
             `wellkept.stores`.
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
-        signed: whoever can write there is not trusted: results are signed with the user's key, and of
+        signed: those who can write there are not trusted: results are signed with the user's key, and of
             those that no trusted key signed only plain ones are decoded. So it always is over ssh and
             http.
         options: of a directory: `durability="process"|"power"`, `trust=False`, `readonly=False`
@@ -61,7 +61,7 @@ def open_cache(
         raise ConfigError(
             ":memory: names no directory; a cache in this process's memory is memory:"
         )
-    parse_size(memory)  # a wrong one is told before a directory is made
+    parse_size(memory)  # a wrong size is an error before a directory is made
     scheme = scheme_of(text)
     text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())
     path = local_path(text) if scheme else Path(text)

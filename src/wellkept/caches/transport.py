@@ -66,7 +66,7 @@ def opened(packed: bytes, broke: Callable[[Exception], bool | None]) -> Cache:
     """The same; one that can't be opened keeps nothing.
 
     Args:
-        broke: is told why, and says whether that is raised.
+        broke: called with the error; returns whether it is raised.
     """
     try:
         return unpack(packed)

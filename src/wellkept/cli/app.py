@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), 2)
     except KeptError as error:
         return _fail(str(error), 1)
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

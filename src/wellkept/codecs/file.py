@@ -1,7 +1,7 @@
 """Results that are files of a format: one buffer is the file, and the head says who reads it.
 
 The head is JSON: `format`, which is the file's ending, `loader` (`module:name`, a class whose objects
-have `load_data`), and `takes`, the name of the argument by which that is told where the file is.
+have `load_data`), and `takes`, the name of the argument that takes the file's path.
 """
 
 from __future__ import annotations

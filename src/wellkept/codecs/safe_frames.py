@@ -1,6 +1,6 @@
 """Frames and their parts in a pickle from whom nobody vouches for: what makes them, and with what.
 
-pandas believes what it is told of itself: where a block of columns stands, that codes stay below the
+pandas does not check what a pickle says of a frame: where a block of columns stands, that codes stay below the
 number of their categories, that all parts are as long as the index. So that is checked first, and what
 pandas only remembers (its caches) is left out.
 """

@@ -139,7 +139,7 @@ def token(space: Space) -> str:
     now = None if file is None else stamp(file)
     found = _tokens.get(id(space))
     if found is None or found[1] is not spec or found[2] != now:
-        # The namespace is held, since it is told by its address.
+        # The namespace is held, since its address identifies it.
         found = _tokens[id(space)] = (space, spec, now, os.urandom(16).hex())
     return found[3]
 

@@ -146,7 +146,7 @@ def _bare(code: CodeType) -> CodeType:
 def _definition_text(function: FunctionType, node: Any) -> str:
     others = [item for item in node.decorator_list if not is_ours(item, function.__globals__)]
     node.decorator_list = others
-    # The name is told besides, and a function may be given another.
+    # The name is recorded apart, and a function may be given another.
     node.name = ""
     # A decorator may read annotations (pydantic, typeguard); nothing else does.
     return dump(node, annotations=bool(others))

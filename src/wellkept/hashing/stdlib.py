@@ -272,7 +272,7 @@ def _type_alias(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _forward_reference(value: Any, known: Known | None) -> tuple[Any, ...]:
-    # what it was found to mean is kept in it by whoever asked first
+    # the first one to ask keeps in it what it was found to mean
     module = getattr(value, "__forward_module__", None)
     return "k2:forward reference", value.__forward_arg__, module
 

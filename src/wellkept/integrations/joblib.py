@@ -130,7 +130,7 @@ class KeptStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # j
     def clear_item(self, call_id: Sequence[str]) -> None:
         self.cache.forget(_key(call_id))
 
-    # -- what is told of them ---------------------------------------------------------------------
+    # -- metadata of calls ------------------------------------------------------------------------
 
     def store_metadata(self, call_id: Sequence[str], metadata: Mapping[str, Any]) -> None:
         try:

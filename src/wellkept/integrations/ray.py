@@ -1,7 +1,7 @@
 """Kept functions as Ray tasks, kept methods of Ray actors, and Ray as an executor.
 
 A result goes into Ray's object store once, from the worker that made it, and into the cache that
-workers share; who has its reference passes that on.
+workers share; those that have its reference pass it on.
 """
 
 from __future__ import annotations

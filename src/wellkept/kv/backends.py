@@ -42,7 +42,7 @@ def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
 
 
 def _entries(backend: Any) -> Entries:
-    # Each holds the other: who has a store needs no cache beside it, and a cache that opens stores
+    # Each holds the other: the holder of a store needs no cache beside it, and a cache that opens stores
     # again and again opens its entries once.
     found: Any = vars(backend).get(_HELD)
     if found is None:

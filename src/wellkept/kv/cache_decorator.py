@@ -232,7 +232,7 @@ class _CachedCoroutine(_Cached):
             inspect.markcoroutinefunction(self)
 
     async def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        import asyncio  # who has coroutines has imported it
+        import asyncio  # a program with coroutines has imported it
 
         backend = await asyncio.to_thread(self._backend, args, kwargs)
         found = _MISSING if backend is None else await asyncio.to_thread(self._read, backend)

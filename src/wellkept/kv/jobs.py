@@ -54,7 +54,7 @@ class Jobs:
         Args:
             payload: what is to be done.
             id: by default one that sorts by time.
-            owner: who asks.
+            owner: the worker that asks.
 
         Raises:
             ConfigError: there is a job of that id.
@@ -105,7 +105,7 @@ class Jobs:
     def claim(self, id: str | None = None) -> Job | None:  # noqa: A002  the same
         """Take a job that is requested, or whose worker is dead; None if there is none to take.
 
-        A worker of this host that is no more is told at once. Of one elsewhere the heart is watched
+        A dead worker of this host is noticed at once. Of one elsewhere the heart is watched
         from the first claim on: it is dead when it has not moved for some seconds.
         """
         if id is not None:

@@ -630,7 +630,7 @@ def _time(text: bytes) -> float:
 
 
 def _data(value: Any) -> Data:
-    """JSON text, or an envelope: that begins with a seal, and is told from JSON by a byte before it."""
+    """JSON text, or an envelope: that begins with a checksum; a byte before it distinguishes it from JSON."""
     if isinstance(value, str):
         return value
     raw = bytes(value)

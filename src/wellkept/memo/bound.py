@@ -197,7 +197,7 @@ class BoundCall(Generic[R]):
         """Be where it was bound: in that run, with the cache that was active.
 
         Args:
-            kept: is told of a cache that can't be opened.
+            kept: warned of a cache that can't be opened.
         """
         if self.cache is None and self._packed is not None:
             from wellkept.caches.transport import opened

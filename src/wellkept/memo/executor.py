@@ -31,7 +31,7 @@ class Looked(NamedTuple):
 
     Attributes:
         found: where the call is kept; None: nowhere, or the cache has failed.
-        open: reads the kept result, or makes the call as it is told if that is damaged; None: a miss.
+        open: reads the kept result, or makes the call if that is damaged; None: a miss.
     """
 
     found: KeptTarget | None
@@ -41,7 +41,7 @@ class Looked(NamedTuple):
 def look_up(kept: Kept[..., Any], given: Given) -> tuple[KeptTarget | None, Any]:
     """Where one call is kept, and the kept result or `MISSING`; a failure comes as a `Raise`.
 
-    What goes wrong is nobody's trouble yet: whoever makes the call meets it again.
+    An error is ignored here: the one that makes the call meets it again.
 
     Raises:
         TypeError: the function takes no such arguments.

@@ -69,7 +69,7 @@ def follow(
 
     Args:
         name: lock table and key of the call.
-        keep: keeps it. What goes wrong there is told of, and nobody's trouble.
+        keep: keeps it. An error there is a warning.
     """
     with _guard:
         PENDING[name] = future

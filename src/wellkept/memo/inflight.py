@@ -263,7 +263,7 @@ def _elsewhere(run: Recorder | None, key: bytes | None) -> Origin:
 
 
 PATIENCE = 1.0
-"""Seconds after which a wait is told to others."""
+"""Seconds after which a wait is published to other processes."""
 # Seconds between looks.
 _AGAIN = 0.3
 
@@ -291,7 +291,7 @@ class Waiting:
         self._suspected: tuple[str, ...] = ()
 
     def stuck(self) -> bool:
-        """Whether to go on without the lease, because whoever holds it waits for us."""
+        """Whether to go on without the lease, because its owner waits for us."""
         if not self._holds or not self._backends:
             return False
         now = time.monotonic()

@@ -186,7 +186,7 @@ def _names(
     try:
         names = (given,) if isinstance(given, str) else tuple(given)
     except TypeError:
-        names = (None,)  # type: ignore[assignment]  # what is told below
+        names = (None,)  # type: ignore[assignment]  # refused below
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{label}= takes names of {what}, not {given!r}")
     return names

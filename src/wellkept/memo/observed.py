@@ -7,7 +7,7 @@ module counts from then on, the result is kept under the wider identity, and a n
 lets other processes know.
 
 A code object is switched off as soon as it has reported, for as long as one body is under way, so
-that a loop pays nothing; before each body all are switched on again. Who calls is told by a context
+that a loop pays nothing; before each body all are switched on again. The caller is known by a context
 variable, which tasks inherit, and threads that a body starts.
 """
 

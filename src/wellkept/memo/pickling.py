@@ -126,7 +126,7 @@ def _identity(kept: Any) -> tuple[str, str] | None:
         return None
     try:
         found: tuple[str, str] = kept.locator.identity()
-    except Exception:  # noqa: BLE001  whoever calls it meets it again
+    except Exception:  # noqa: BLE001  the caller meets it again
         return None
     return found
 

@@ -621,7 +621,7 @@ def after(call: BoundCall[Any], send: Callable[[BoundCall[Any]], Future[Any]]) -
             many = len(call.args)
             kwargs = dict(zip(call.kwargs, values[many:], strict=True))
             sent = send(call.replaced(tuple(values[:many]), kwargs))
-        except BaseException as error:  # noqa: BLE001  whoever waits is to hear of it
+        except BaseException as error:  # noqa: BLE001  those who wait have to get it
             _give(future, error=error)
         else:
             sent.add_done_callback(done)

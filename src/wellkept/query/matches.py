@@ -415,7 +415,7 @@ class Matches:
         Raises:
             ConfigError: pandas is not there.
         """
-        from wellkept.query import exports  # who asks for no table has no need of it
+        from wellkept.query import exports  # needed for tables only
 
         return exports.to_pandas(self, results=results, metadata=metadata)
 

@@ -4,7 +4,7 @@
 - `line`: what reaches a server, whatever carries the bytes: asked again where that is harmless
 - `backend`: a cache on a server as a backend of this library
 - `lease_requests`: the leases of a server, taken with the look that found nothing
-- `staging`: blobs on their way, checked by whoever receives them; how a server keeps what clients send
+- `staging`: blobs on their way, checked by the receiver; how a server keeps what clients send
 - `handlers`: what a server does for each request, with access checks, and the leases it holds for clients
 - `auth`: tokens, namespaces and rates of a server over http
 - `ssh`: `ssh://…`: a process at the other end of a pair of pipes, which `ssh` runs there

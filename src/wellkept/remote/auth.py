@@ -89,7 +89,7 @@ class Tokens:
         return sorted(self._read().values(), key=lambda grant: grant.made)
 
     def add(self, name: str, rights: Mapping[str, str], expires: float | None = None) -> str:
-        """Make a token. It is told this once.
+        """Make a token. It is returned this once.
 
         Args:
             rights: namespace (or `*`) to right.
@@ -195,7 +195,7 @@ DEFAULT = "default"
 
 
 class Namespaces:
-    """The handlers of each cache that is served, by name, opened with the first who asks for it.
+    """The handlers of each cache that is served, by name, opened by the first request for it.
 
     Args:
         openers: name to what opens the cache; the cache is closed in `close`.

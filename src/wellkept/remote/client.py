@@ -268,7 +268,7 @@ class Http(RemoteBackend):
         token: what the server lets in; in place of the one in the URL.
         ca: a file of certificates to trust in place of the system's.
         deadline: seconds without an answer after which a request has failed.
-        trust: decode what comes from there, whoever signed it or not.
+        trust: decode what comes from there, signed or not.
         insecure: send the token over `http://` to another host than this one, where it can be read
             on its way.
 

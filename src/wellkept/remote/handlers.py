@@ -372,7 +372,7 @@ _STREAMS: dict[type[Request], Callable[[Handlers, Any], Iterator[bytes]]] = {
 
 
 def check(request: Request, right: str) -> None:
-    """Check that who has a right may ask for something.
+    """Check that a right permits a request.
 
     Raises:
         Refused: it takes another.

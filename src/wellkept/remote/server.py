@@ -265,7 +265,7 @@ def listen(host: str, port: int) -> socket.socket:
 def server(
     app: Any, *, deadline: float, cert: str | None = None, key: str | None = None
 ) -> uvicorn.Server:
-    """What serves, with `run(sockets=[…])` until the process is told to end.
+    """What serves, with `run(sockets=[…])` until the process gets a signal to end.
 
     Args:
         deadline: seconds within which a client has to go on.
@@ -447,7 +447,7 @@ class Web:
             exception_handlers={404: _nowhere, 405: _nowhere},
         )
 
-    # -- who asks ---------------------------------------------------------------------------------
+    # -- clients ----------------------------------------------------------------------------------
 
     def _route(
         self, path: str, do: Callable[[Asked], Awaitable[Response]], verb: str, method: str

@@ -132,7 +132,7 @@ class Graph:
         )
 
     def hidden(self) -> list[str]:
-        """Globals that can't be looked into, with their types; what is none, by its type."""
+        """Globals that can't be looked into, by their types."""
         names = {id(part.value): name for name, part in self.parts.items() if part.kind == "value"}
         found = []
         for _, value in self.opaque:

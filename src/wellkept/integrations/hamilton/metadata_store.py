@@ -60,7 +60,7 @@ class KeptMetadataStore(MetadataStore):
 
     @property
     def _directory(self) -> str:
-        """Where the adapter writes its log, if it is told to."""
+        """Where the adapter writes its log, if a log is wanted."""
         root = self.cache.backend.root
         if root is not None:
             return str(root)

@@ -455,7 +455,7 @@ class KeptResultStore(ResultStore):
 
 def _copy(source: ResultStore, target: ResultStore, data_versions: Iterable[str]) -> None:
     for data_version in data_versions:
-        # A kept None is told from nothing by this.
+        # This distinguishes a kept None from a missing result.
         if source.exists(data_version):
             try:
                 result = source.get(data_version)

@@ -75,7 +75,7 @@ class Bare(NamedTuple):
 class Clock(threading.local):
     """The nodes under way in this thread, the innermost last.
 
-    Hamilton's adapter tells a metadata store neither of hits nor of times. So whoever hears of
+    Hamilton's adapter tells a metadata store neither of hits nor of times. So the one that hears of
     nodes (`Watch`) begins and ends them here, and the store reads and writes what lies between.
     """
 
