@@ -175,7 +175,7 @@ def test_a_cluster_that_uses_a_cache(client: Any, home: Path) -> None:
             cache.flush()
             assert cache.query(outer).count() == 5
     finally:
-        client.unregister_worker_plugin("kept")
+        client.unregister_worker_plugin("wellkept")
     assert client.submit(outer, 4).result(30) == 41
     with wellkept.use("./shared"):
         assert not outer.contains(4)
