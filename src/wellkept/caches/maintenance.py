@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.conditions import matches
 from wellkept.errors import ConfigError, DecodeError, NotKept
+from wellkept.interrupts import Guard
 from wellkept.records import Digest
 from wellkept.stores.reports import Candidate, Chosen, Collected, Evicted, FunctionRow
 
@@ -90,6 +90,8 @@ _TO = 0.9  # what is over a limit is brought down to this share of it, not to do
 
 _LOOKS = 5  # at the most, while other threads write on
 
+_PATIENCE = 30.0  # seconds that a writer waits for another one to have made room
+
 
 POLICIES: dict[str, Callable[[Candidate], Any]] = {
     "fifo": lambda call: call.created,
@@ -130,7 +132,7 @@ class Room:
 
     def __init__(self, cache: Cache, limit: Limit) -> None:
         self._cache, self._limit = cache, limit
-        self._guard, self._making = threading.Lock(), threading.Lock()
+        self._guard, self._making = Guard(), Guard()
         self._left: tuple[float, float] | None = None  # bytes and calls; None: not known
         self._taken = (0, 0)  # since somebody began to look
 
@@ -143,14 +145,19 @@ class Room:
             return self._left is None or min(self._left) < 0
 
     def make(self) -> None:
-        """Make room, unless another thread is at it: that one looks again.
+        """Make room, after another thread that does so already.
 
         Raises:
             StoreError: the store can't be read or written.
         """
-        if not self._making.acquire(blocking=False):
+        # Writers wait for the one that makes room. If they went on they could write faster than it
+        # removes, and what the last of them wrote would stay, since nothing is looked at afterwards.
+        if not self._making.acquire(timeout=_PATIENCE):
             return
         try:
+            with self._guard:
+                if self._left is not None and min(self._left) >= 0:
+                    return
             for _ in range(_LOOKS):
                 with self._guard:
                     self._taken = 0, 0
