@@ -10,7 +10,7 @@ from typing import Any
 from works import Limit, Row
 
 START, END = "<!-- table -->", "<!-- /table -->"
-COLUMNS = ("work", "wellkept", "others", "wellwellkept / reference", "must", "further", "met")
+COLUMNS = ("work", "wellkept", "others", "wellkept / reference", "must", "further", "met")
 
 
 class Outcome:
