@@ -114,8 +114,8 @@ class Cache:
         if backend.claims:
             self.again = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
             if not backend.backends:  # a stack has local tiers that give hits too
-                self.glance = self.again  # type: ignore[method-assign]  # as above
-            self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # as above
+                self.glance = self.again  # type: ignore[method-assign]  # one function under both names
+            self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # called like it
         backend.listen(_Told(self))
         self._changed()
         _open.add(self)

@@ -563,7 +563,7 @@ def specs_of(caches: Mapping[str, Cache]) -> dict[str, Spec]:
     Raises:
         ConfigError: one can't be configured, such as a filtered cache: a file holds no functions.
     """
-    from wellkept.caches.derived import Derived, Pool, Stack  # as above
+    from wellkept.caches.derived import Derived, Pool, Stack  # they open caches
 
     names = {id(cache): name for name, cache in caches.items()}
     made: dict[str, Spec] = {}

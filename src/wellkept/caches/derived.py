@@ -46,17 +46,17 @@ def _derive(source: Cache, how: str, options: dict[str, Any]) -> Cache:
 
 
 def readonly(source: Cache) -> Cache:
-    """See `Cache.readonly`."""
+    """Return a cache that reads from `source` and writes nothing."""
     return Derived(source, ReadOnlyView(source.backend), "readonly", {})
 
 
 def filtered(source: Cache, where: Callable[[Call], bool]) -> Cache:
-    """See `Cache.filtered`."""
+    """Return a cache that shows only the calls of `source` that fit."""
     return Derived(source, FilteredView(source.backend, where), "filtered", {"where": where})
 
 
 def limited(source: Cache, limit: Limit) -> Cache:
-    """See `Cache.limited`."""
+    """Return a cache that keeps `source` within a limit at each write through it."""
     backend = _Limited(source, limit)
     made = Derived(source, backend, "limited", limit._asdict())
     backend.flush = _flushing(made)
