@@ -14,8 +14,8 @@ from wellkept.records import Buffer, Value
 
 __all__ = ["LARGE", "NAMES", "Blob", "Envelope", "check", "decode", "decoder", "encode"]
 
-# Modules with `encode` and `decode`, imported by those who use them; `require`, where there is one, raises
-# `ConfigError` if the codec's package is not installed.
+# Modules with `encode` and `decode`, loaded on first use: each needs a package that takes long to import.
+# `require`, if the module has it, raises `ConfigError` when that package is not installed.
 _MODULES = {
     "json": "wellkept.codecs.json",
     "dill": "wellkept.codecs.dill",
@@ -24,7 +24,8 @@ _MODULES = {
     "npy": "wellkept.codecs.npy",
 }
 
-# Not to be asked for: what a pickle from elsewhere is decoded by, files of a format, and what names files.
+# Names that only envelopes hold, so that no function can ask for them: unsigned pickles from elsewhere, files
+# that another library reads, and values that name files.
 _READ = {
     "plain": ("wellkept.codecs.safe_pickle", "decode"),
     "file": ("wellkept.codecs.file", "decode"),
@@ -37,7 +38,7 @@ NAMES = ("pickle", "cloudpickle", *_MODULES)
 
 
 def check(codec: str) -> None:
-    """See that a codec can be used, before anything is computed.
+    """Check that a codec can be used, before anything is computed.
 
     Raises:
         ConfigError: there is no such codec, or its package is not installed.

@@ -24,7 +24,7 @@ def encode(value: Any) -> Value:
     """Encode a pandas or polars DataFrame, a pyarrow Table or RecordBatch.
 
     Raises:
-        EncodeError: it is none, or would come back changed.
+        EncodeError: the value is not such a frame, or would come back changed.
         ConfigError: pyarrow is not installed.
     """
     require()
@@ -45,6 +45,7 @@ def encode(value: Any) -> Value:
         ) from error
     head = json.dumps({"version": _VERSION, "kind": kind, **about}).encode() + b"\n"
     view = memoryview(stream)
+    # A small stream stays in the record: a blob of its own would cost a file and a second read.
     if view.nbytes < LARGE:
         return Value("arrow", head + view)
     return Value("arrow", head, [view])
@@ -54,7 +55,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     """Return the frame.
 
     Raises:
-        DecodeError: these bytes are none, or its package is not installed.
+        DecodeError: these bytes are not a frame, or the package of the frame is not installed.
     """
     content = bytes(payload)
     line, _, rest = content.partition(b"\n")
@@ -69,7 +70,8 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def _kind(value: Any) -> str | None:
-    """Return which frame it is, without importing what is not there."""
+    """Return which kind of frame the value is; None if it is no frame."""
+    # A value of a library's type can only exist once that library is loaded, so nothing is imported here.
     for kind, (module, name) in _TYPES.items():
         loaded = sys.modules.get(module)
         if loaded is not None and type(value) is getattr(loaded, name, None):
@@ -94,6 +96,7 @@ def _write_arrow(value: Any) -> tuple[Any, dict[str, Any]]:
     with arrow.ipc.new_stream(sink, value.schema) as writer:
         writer.write(value)
     stream = sink.getvalue()
+    # An extension type that is not registered would come back as the type that it is stored as.
     if not arrow.ipc.open_stream(stream).schema.equals(value.schema, check_metadata=True):
         raise EncodeError("the arrow codec can't hold this schema; use the default codec")
     return stream, {}
@@ -102,6 +105,8 @@ def _write_arrow(value: Any) -> tuple[Any, dict[str, Any]]:
 def _read_table(stream: Buffer, about: dict[str, Any]) -> Any:
     arrow = require()
     table = arrow.ipc.open_stream(arrow.py_buffer(stream)).read_all()
+    # Arrow trusts offsets and lengths in a stream; this checks the cheap ones, so that a stream that lies is an
+    # error here and not a read past the end of a buffer.
     table.validate()
     return table
 
@@ -118,6 +123,7 @@ def _read_batch(stream: Buffer, about: dict[str, Any]) -> Any:
 
 def _write_polars(value: Any) -> tuple[Any, dict[str, Any]]:
     file = io.BytesIO()
+    # Compressed columns could not be mapped: reading them would copy.
     value.write_ipc(file, compression="uncompressed")
     stream = file.getbuffer()
     again = _read_polars(stream, {})
@@ -139,7 +145,7 @@ def _write_pandas(value: Any) -> tuple[Any, dict[str, Any]]:
     if value.attrs or not value.flags.allows_duplicate_labels:
         raise EncodeError("the arrow codec can't hold a frame's attrs or flags")
     for dtype in [*value.dtypes, *_dtypes(value.index)]:
-        # Of objects, Arrow would make whatever type they look like.
+        # Arrow infers a type for a column of objects, and would bring back objects of that type.
         categories = getattr(dtype, "categories", None)
         if "object" in (str(dtype), str(getattr(categories, "dtype", ""))):
             raise EncodeError(
@@ -147,8 +153,8 @@ def _write_pandas(value: Any) -> tuple[Any, dict[str, Any]]:
             )
     table = arrow.Table.from_pandas(value)
     stream, _ = _write_arrow(table)
-    # What pandas says of itself in the schema does not bring back everything, so it is looked at:
-    # a pass in C over what has just been written.
+    # The metadata that pandas puts into the schema does not bring back everything, so the frame is read back
+    # and compared: one pass in C over what has just been written.
     _compare(_read_pandas(stream, {}), value)
     return stream, {}
 
@@ -175,7 +181,7 @@ def _compare(again: Any, value: Any) -> None:
     )
     for n, dtype in enumerate(value.dtypes):
         if same and isinstance(dtype, numpy.dtype) and dtype.kind == "f":
-            # NaN equals any NaN above, and Arrow's has one sign.
+            # The comparison above takes every NaN for equal, but a NaN's sign and payload count too.
             mine, theirs = (frame.iloc[:, n].to_numpy() for frame in (again, value))
             bits = f"u{dtype.itemsize}"
             same = bool((mine.view(bits) == theirs.view(bits)).all())
@@ -202,10 +208,10 @@ _READERS = {
 
 
 def require() -> Any:
-    """pyarrow, imported.
+    """Import pyarrow and return it.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: pyarrow is not installed.
     """
     try:
         arrow: Any = import_module("pyarrow")

@@ -1,31 +1,29 @@
-"""dill, for those who have functions and classes that only dill can hold. Slower than pickle."""
+"""The dill codec, for functions and classes that only dill can encode. It is slower than pickle."""
 
 from __future__ import annotations
 
 import io
-import pickle
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from wellkept.codecs.pickle import LARGE
+from wellkept.codecs.pickle import taker
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 
 
 def encode(value: Any) -> Value:
-    """By dill, with large flat buffers beside it.
+    """Return the value encoded by dill; its large flat buffers are views of the value's own memory.
 
     Raises:
-        EncodeError: dill can't.
+        EncodeError: dill can't encode the value.
         ConfigError: dill is not installed.
     """
     buffers: list[Buffer] = []
     file = io.BytesIO()
-    pickler = _pickler()(
-        file, protocol=5, buffer_callback=lambda buffer: _take(buffer, buffers), recurse=True
-    )
+    # `recurse` stores the globals that a function uses, and not the whole module's.
+    pickler = _pickler()(file, protocol=5, buffer_callback=taker(buffers), recurse=True)
     try:
         pickler.dump(value)
     except Exception as error:
@@ -36,10 +34,10 @@ def encode(value: Any) -> Value:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """Return the value. Bytes must have been verified before: like a pickle, they can run code.
+    """Return the value. Its bytes must have been verified before: like a pickle, they can run code.
 
     Raises:
-        DecodeError: a class or module that it names is gone or has changed.
+        DecodeError: a class or module that the value names is gone or has changed.
     """
     unpickler = require().Unpickler(io.BytesIO(payload), buffers=buffers)
     try:
@@ -48,24 +46,12 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
         raise DecodeError(f"can't decode a kept value: {type(error).__name__}: {error}") from error
 
 
-def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
-    try:
-        view = buffer.raw()
-    except BufferError:
-        # A buffer that is not contiguous stays in the pickle.
-        return True
-    if view.nbytes < LARGE:
-        return True
-    into.append(view)
-    return False
-
-
 def _pickler() -> Any:
     class Pickler(require().Pickler):  # type: ignore[misc]  # dill is untyped
         def reducer_override(self, obj: Any) -> Any:
             numpy = sys.modules.get("numpy")
             if numpy is not None and type(obj) is numpy.ndarray:
-                # dill's own way would copy the array's data into the pickle.
+                # dill's own reducer copies the array's data into the pickle; NumPy's hands out a buffer.
                 return obj.__reduce_ex__(5)
             return NotImplemented
 
@@ -73,10 +59,10 @@ def _pickler() -> Any:
 
 
 def require() -> Any:
-    """dill, imported.
+    """Import dill and return it.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: dill is not installed.
     """
     try:
         dill: Any = import_module("dill")

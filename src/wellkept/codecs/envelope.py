@@ -1,4 +1,4 @@
-"""How an encoded value is laid out: one envelope that says codec, version, buffers, and who signed it.
+"""The layout of an encoded value: an envelope that names codec, version, buffers and signature.
 
 ::
 
@@ -9,8 +9,8 @@ too (the last of the list), because it is too large for a row.
 
 With flag 2, in version 2, a signature of 40 bytes stands before the payload: the first 8 bytes of the
 key's name, and a keyed BLAKE3 of 32 bytes over the digest of the value and its envelope (codec, names of
-blobs, payload). So nobody without the key can make bytes that pass for a value, or pass one value for
-another.
+blobs, payload). So without the key one can neither make bytes that pass for a value nor pass one value off
+as another.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from blake3 import blake3
 
 from wellkept.errors import DamagedValue, DecodeError, UntrustedSource
 
+# BLAKE3 contexts: they keep the name and the signature, both derived from one secret, independent. They are
+# parts of the format, so they still say `kept`, which is what the library was called when it was fixed.
 _NAME = "kept 2026 name of a signing key"
 _MAC = "kept 2026 signature of a value"
 
-# The newest that is read; only what is signed needs it, all else is written as version 1.
+# The newest version that is read. Only signed values are written as version 2; all others stay version 1, so
+# that releases that know no signatures can read them.
 VERSION = 2
 # Bytes of a signature.
 SIGNATURE = 40
@@ -36,8 +39,8 @@ _FIXED = struct.Struct("<2sBBB")
 _COUNT = struct.Struct("<I")
 _BLOB = struct.Struct("<Q32s")
 
-
-# The head of most values: no buffers, and so nothing to unpack.
+# The beginning of most envelopes: version 1, codec pickle, no flags and no buffers. Comparing it at once is
+# what makes packing and unpacking a small value cheap.
 _COMMON = b"kv\x01\x00\x06pickle\0\0\0\0"
 _COMMON_SIZE = len(_COMMON)
 
@@ -50,13 +53,13 @@ class Blob(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """What a head holds. `payload` is None where it is the last blob."""
+    """What the head of a value holds. `payload` is None if it is the last blob."""
 
     codec: str
     payload: bytes | memoryview | None
     blobs: tuple[Blob, ...] = ()
     signature: bytes = b""
-    # Where its blobs come from, if not from the backend that gave it. No part of the bytes.
+    # The backend that has the blobs, if it is another one than gave the envelope. It is not encoded.
     source: Any = None
 
     def pack(self) -> bytes:
@@ -114,7 +117,7 @@ class Envelope(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A secret of 32 bytes, known to those who trust each other."""
+    """A secret of 32 bytes, shared by those who trust each other."""
 
     secret: bytes
 
@@ -124,7 +127,7 @@ class Key(NamedTuple):
 
     @property
     def name(self) -> bytes:
-        """8 bytes by which it is known; they tell nothing of the secret."""
+        """Return the 8 bytes that name the key; they reveal nothing of the secret."""
         return blake3(self.secret, derive_key_context=_NAME).digest(8)
 
     def __repr__(self) -> str:
@@ -132,23 +135,26 @@ class Key(NamedTuple):
 
 
 def sign(key: Key, digest: bytes, envelope: Envelope) -> Envelope:
-    """Return the envelope of the value with this digest, signed in place of any signature that it had."""
+    """Return the envelope of the value with this digest, signed; an earlier signature is replaced."""
     return envelope._replace(signature=key.name + _mac(key, digest, envelope))
 
 
 def signed_by(keys: Mapping[bytes, Key], digest: bytes, envelope: Envelope) -> Key | None:
-    """Return which of these keys, by name, signed the envelope for this digest; None: none of them."""
-    # Imported here since it loads OpenSSL, which few need.
+    """Return the key, out of these by name, that signed the envelope for this digest; None if none did."""
+    # Loaded on first use: it loads OpenSSL, which only signed values need.
     import hmac
 
     signature = bytes(envelope.signature)
     key = keys.get(signature[:8])
+    # A comparison that stops at the first difference would tell a forger, by its time, how much is right.
     if key is None or not hmac.compare_digest(signature[8:], _mac(key, digest, envelope)):
         return None
     return key
 
 
 def _mac(key: Key, digest: bytes, envelope: Envelope) -> bytes:
+    # The signature covers the envelope as it is without a signature, and the value's digest, so that neither
+    # codec nor blobs nor payload can be exchanged, nor one signed value put in the place of another.
     bare = Envelope(envelope.codec, envelope.payload, envelope.blobs)
     own = blake3(key.secret, derive_key_context=_MAC).digest()
     return blake3(digest + bare.pack(), key=own).digest()
@@ -157,7 +163,7 @@ def _mac(key: Key, digest: bytes, envelope: Envelope) -> bytes:
 class Refused(DecodeError, UntrustedSource):  # noqa: N818  says what happened, as wellkept's errors do
     """A value from elsewhere is neither signed by a key that is trusted here nor of plain types."""
 
-    # What is said of it.
+    # The short reason that reports show.
     what = "not trusted"
 
     def __init__(self, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Results that are files of a format: one buffer is the file, and the head says who reads it.
+"""Results that are files of another library's format: one buffer is the file, the head names its loader.
 
 The head is JSON: `format`, which is the file's ending, `loader` (`module:name`, a class whose objects
 have `load_data`), and `takes`, the name of the argument that takes the file's path.
@@ -18,25 +18,25 @@ from wellkept.records import Buffer
 
 
 def says(head: Buffer) -> dict[str, str]:
-    """Return what a head says.
+    """Return the `format`, `loader` and `takes` of a head.
 
     Raises:
-        DecodeError: it is no such head.
+        DecodeError: these bytes are no such head.
     """
     try:
         found: dict[str, str] = json.loads(bytes(head))
         return {name: str(found[name]) for name in ("format", "loader", "takes")}
     except (ValueError, KeyError, TypeError) as error:
         raise DecodeError(
-            f"the head of a file of a format does not say who reads it: {error}"
+            f"the head of a result that is a file does not name its loader: {error}"
         ) from error
 
 
 def read(head: Buffer, file: Path) -> Any:
-    """Return what the loader that a head names makes of a file.
+    """Load a file with the loader that its head names.
 
     Raises:
-        DecodeError: the loader is not there, or fails.
+        DecodeError: the loader does not exist, or fails.
     """
     said = says(head)
     module, _, name = said["loader"].partition(":")
@@ -53,12 +53,14 @@ def read(head: Buffer, file: Path) -> Any:
 
 
 def decode(head: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """Return the result, by way of a file that is there while it is read.
+    """Return the result, which is written to a temporary file for its loader.
 
     Raises:
-        DecodeError: see `read`.
+        DecodeError: the loader does not exist, or fails.
     """
     with tempfile.TemporaryDirectory(prefix="wellkept-file-") as made:
+        # Loaders go by the file's ending. The head may come from elsewhere: `name` drops whatever would lead
+        # out of the directory.
         file = Path(made) / f"result.{Path(says(head)['format']).name}"
         file.write_bytes(b"".join(buffers))
         return read(head, file)

@@ -17,10 +17,10 @@ from wellkept.records import Buffer, Value
 
 
 def encode(value: Any) -> Value:
-    """As the bytes of an HDF5 file.
+    """Return the value as the bytes of an HDF5 file.
 
     Raises:
-        EncodeError: bagofholding can't hold it.
+        EncodeError: bagofholding can't hold the value.
         ConfigError: bagofholding or h5py is not installed.
     """
     bag = require()
@@ -28,6 +28,7 @@ def encode(value: Any) -> Value:
         path = Path(place) / "value.h5"
         try:
             with warnings.catch_warnings():
+                # A warning of bagofholding's or h5py's would be about options that the caller can't set.
                 warnings.simplefilter("ignore")
                 bag.save(value, path)
             _refuse_inexact(path)
@@ -40,10 +41,10 @@ def encode(value: Any) -> Value:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """Return the value. Bytes must have been verified before: like a pickle, they can run code.
+    """Return the value. Its bytes must have been verified before: like a pickle, they can run code.
 
     Raises:
-        DecodeError: a class or module that it names is gone or has changed.
+        DecodeError: a class or module that the value names is gone or has changed.
         ConfigError: bagofholding or h5py is not installed.
     """
     bag = require()
@@ -51,7 +52,8 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
         path = Path(place) / "value.h5"
         try:
             path.write_bytes(payload)
-            # What has changed in a package is seen when it fails, as it is with a pickle.
+            # A package of another version is tried, as it is with a pickle: if a class has changed, loading
+            # fails, and the value is computed again.
             return bag(path).load(version_validator="none")
         except Exception as error:
             raise DecodeError(
@@ -60,7 +62,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def _refuse_inexact(path: Path) -> None:
-    """HDF5 gives an array of no dimensions back as a scalar."""
+    """Raise TypeError for an array without dimensions, which HDF5 would give back as a scalar."""
     h5py: Any = import_module("h5py")
 
     def look(name: str, part: Any) -> None:
@@ -73,10 +75,10 @@ def _refuse_inexact(path: Path) -> None:
 
 
 def require() -> Any:
-    """Bagofholding's class of files, imported.
+    """Import bagofholding and return its class of HDF5 files.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: bagofholding or h5py is not installed.
     """
     try:
         import_module("h5py")

@@ -11,7 +11,7 @@ from wellkept.records import Buffer, Value
 
 
 def encode(value: Any) -> Value:
-    """As UTF-8 JSON.
+    """Return the value as UTF-8 JSON.
 
     Raises:
         EncodeError: JSON can't hold the value, or would bring it back changed.
@@ -37,10 +37,14 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def _inexact(root: Any, name: str) -> str | None:
+    """Return the first part that JSON would bring back changed, for a message; None if it is exact."""
+    # A stack of its own: a recursion would end at a depth that depends on the caller's.
     todo = [(root, name, 0)]
     while todo:
         value, path, depth = todo.pop()
+        # Exact types: a subclass of dict, str or int would come back as its base.
         kind = type(value)
+        # Both the writer and the reader of the standard library recurse, so a limit far below theirs is used.
         if depth > 200:
             return f"a structure this deep ({path[:60]}…)"
         if kind is dict:
@@ -51,6 +55,7 @@ def _inexact(root: Any, name: str) -> str | None:
         elif kind is list:
             todo += [(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
         elif kind is float:
+            # True for NaN and infinities, which are no JSON.
             if value - value != 0:
                 return f"{value} at {path}"
         elif value is not None and kind not in (str, int, bool):

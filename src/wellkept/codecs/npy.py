@@ -1,4 +1,4 @@
-"""Arrays in NumPy's own format, which many programs read. Small ones are whole `.npy` files."""
+"""Arrays in NumPy's own format, which many programs read. A small array is a whole `.npy` file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from wellkept.codecs.pickle import LARGE
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 
+# Kinds of dtypes that a header describes exactly: all but objects, which `.npy` would pickle.
 _KINDS = "biufcSUVMm"
 
 
@@ -19,7 +20,7 @@ def encode(value: Any) -> Value:
     """Encode a NumPy array; nothing of it is pickled. A large one's data is a buffer beside the header.
 
     Raises:
-        EncodeError: it is no plain array, or its dtype would come back changed.
+        EncodeError: the value is not a plain array, or its dtype would come back changed.
         ConfigError: NumPy is not installed.
     """
     np = require()
@@ -34,8 +35,10 @@ def encode(value: Any) -> Value:
     fortran = value.flags.f_contiguous and not value.flags.c_contiguous
     flat = value if fortran or value.flags.c_contiguous else np.ascontiguousarray(value)
     head = io.BytesIO()
+    # `ascontiguousarray` makes an array without dimensions one of one dimension; the header needs the shape.
     header = np.lib.format.header_data_from_array_1_0(flat.reshape(value.shape))
     try:
+        # Always version 2: NumPy would choose by the header's size, and readers know both.
         np.lib.format.write_array_header_2_0(head, header)
     except ValueError as error:
         raise EncodeError(f"the npy codec can't hold the dtype {dtype}: {error}") from error
@@ -62,10 +65,10 @@ def _has_metadata(dtype: Any) -> bool:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """Return the array: over the buffer itself where there is one.
+    """Return the array; a large one is made over the buffer itself, without a copy.
 
     Raises:
-        DecodeError: these bytes are no array.
+        DecodeError: these bytes are not an array.
         ConfigError: NumPy is not installed.
     """
     np = require()
@@ -75,6 +78,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(file, max_header_size=1 << 20)
     except Exception as error:
         raise DecodeError(f"can't decode a kept array: {type(error).__name__}: {error}") from error
+    # A bytearray, so that a small array is as writable as the one that was kept.
     data = buffers[0] if buffers else bytearray(memoryview(payload).cast("B")[file.tell() :])
     size = memoryview(data).nbytes
     if version != (2, 0) or dtype.hasobject or any(n < 0 for n in shape):
@@ -89,10 +93,10 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def require() -> Any:
-    """NumPy, imported.
+    """Import NumPy and return it.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: NumPy is not installed.
     """
     try:
         numpy: Any = import_module("numpy")

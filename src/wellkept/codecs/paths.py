@@ -1,10 +1,10 @@
-"""Results that name files: what the files were when the result was kept.
+"""Results that name files: the state of those files when the result was kept.
 
-A hit on a `Path` whose file is gone, or is another by now, would be a wrong one. So behind the bytes of
-another codec stands what its files were: JSON, its length (4 bytes) and the codec's name. That of a file
-is its size and times, as its file system tells them, and the digest of its content unless it is large;
-times that may not tell of the next change are left out, as git's index does. Of a directory it is only
-that it is one. What was not there when the result was kept may come and go.
+A hit on a `Path` whose file is gone, or is another by now, would be wrong. So a description of the files
+follows the bytes of another codec: JSON, its length (4 bytes) and the codec's name. A file is described by
+its size and times and, unless it is large, by the digest of its content; times so recent that the next change
+might not show in them are left out, as git's index does. Of a directory only its kind is described. A path
+that did not exist when the result was kept is not described, so it may come and go.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ from wellkept.records import Buffer, Value
 
 # The codec's name in an envelope.
 PATHS = "paths"
-# That of one from elsewhere, which nobody signed.
+# The codec's name for an unsigned value from elsewhere.
 PLAIN_PATHS = "plain paths"
-# One of them is in every pickle that names a file.
+# Every pickle that names a file holds one of these, so all others need no second look.
 _MARKS = (b"pathlib", b"File\x94")
-# Codecs that hold no paths.
+# Codecs whose values can't hold a `Path`.
 _NONE = ("json", "npy", "arrow")
-# Bytes of files' content that are read for one result.
+# Bytes of files' content that are read for one result: a result that names a terabyte must not be read whole
+# before it is kept. Files beyond it count by size and times alone.
 _ROOM = 256 * 1024 * 1024
 
 
 class OutOfDateError(DecodeError):
-    """A file that a result names is gone, or another by now."""
+    """A file that a result names is gone or has changed."""
 
     what = "out of date"
 
 
 def stamped(result: Any, value: Value) -> Value:
-    """Return the encoded result, with what the files that it names are now, if it names some."""
+    """Return the encoded result, with a description of the files that it names, if it names any."""
     if value.codec in _NONE:
         return value
     if type(result) in SCALARS:
@@ -62,7 +63,7 @@ def stamped(result: Any, value: Value) -> Value:
 
 
 class _Names(pickle.Pickler):
-    """Writes nothing: it meets every object that a pickle would hold."""
+    """Finds the files that an object names: a pickler meets every part of it, and this one writes nothing."""
 
     def __init__(self, found: dict[str, bool]) -> None:
         super().__init__(_Nothing(), 5, buffer_callback=lambda _: None)
@@ -81,7 +82,7 @@ class _Nothing(io.RawIOBase):
 
 
 def _named(result: Any) -> dict[str, bool]:
-    """Return the files that a result names, and whether they count by their content alone."""
+    """Return the files that a result names; True for each that is a `File`, whose content always counts."""
     found: dict[str, bool] = {}
     try:
         _Names(found).dump(result)
@@ -110,13 +111,15 @@ def _described(names: dict[str, bool]) -> list[list[Any]]:
                 except KeptError:
                     digest = None
             if digest is not None and max(stamp[1:3]) > time.time_ns() - TICK:
-                # The file may be changed again within the tick of its clock, without a sign of it.
+                # A second change within one tick of the file system's clock leaves size and times as they are,
+                # so for a file that was just written the digest alone decides.
                 stamp = None
         said.append([name, kind, stamp, digest])
     return said
 
 
 def _stamp(status: os.stat_result) -> list[int]:
+    # The inode shows that a file was replaced by another one with the same size and a copied time.
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
@@ -137,9 +140,9 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     """Return the value, whatever its files are now.
 
     Raises:
-        DecodeError: as of the codec that it was encoded with.
+        DecodeError: the codec that wrote the value can't decode it.
     """
-    # Imported here since it imports this module.
+    # The package looks up this module by name, so it is whole only after this module.
     from wellkept.codecs import decoder
 
     head, codec, _ = _split(payload)
@@ -149,22 +152,27 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def decode_plain(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """Return the same, of a value that nobody vouches for."""
+    """Return an unsigned value from elsewhere, which must be of plain types.
+
+    Raises:
+        Refused: the value is not of plain types.
+        DecodeError: these bytes are not such a value.
+    """
     head, codec, _ = _split(payload)
     if codec != "pickle":
         raise Refused(f"it is encoded with {codec[:40]!r}")
-    # Imported here since it imports much that few need.
+    # Loaded on first use: only values from elsewhere need it.
     from wellkept.codecs import safe_pickle
 
     return safe_pickle.decode(head, buffers)
 
 
 def look(payload: Buffer) -> None:
-    """See whether the files of a value are what they were.
+    """Check that the files of a value are what they were.
 
     Raises:
         OutOfDateError: one of them is not.
-        DecodeError: these bytes do not say.
+        DecodeError: these bytes do not describe files.
     """
     for one in _split(payload)[2]:
         try:
@@ -176,9 +184,9 @@ def look(payload: Buffer) -> None:
 
 
 def _changed(name: str, kind: int, stamp: list[int] | None, digest: str | None) -> str:
-    """Why a file is not what it was; empty if it is."""
+    """Return why a file is not what it was; empty if it is."""
     try:
-        status = os.stat(name)  # noqa: PTH116  as above
+        status = os.stat(name)  # noqa: PTH116  the text of a path is at hand
     except OSError:
         return "is gone"
     if stat.S_IFMT(status.st_mode) != kind:

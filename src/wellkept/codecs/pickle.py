@@ -1,4 +1,4 @@
-"""Pickle protocol 5 with out-of-band buffers, and cloudpickle for what pickle can't.
+"""Pickle protocol 5 with out-of-band buffers, and cloudpickle for values that pickle can't encode.
 
 Large flat buffers (arrays, frames, whatever holds them) leave the pickle and become buffers of the
 value, so that they are written without a copy and come back memory-mapped (PEP 574).
@@ -13,7 +13,7 @@ import pickle
 import re
 import sys
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -22,7 +22,8 @@ from wellkept.errors import DecodeError, EncodeError
 from wellkept.hashing.names import is_own, module_of
 from wellkept.records import Buffer, Value
 
-# Buffers of this many bytes or more leave the pickle.
+# Buffers of this many bytes or more leave the pickle and become blobs. A smaller blob would cost more for its
+# file, its name and its row than the copy that it saves.
 LARGE = 64 * 1024
 
 _SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
@@ -33,16 +34,13 @@ def encode(value: Any) -> Value:
     """Return the encoded value; its buffers are views of `value`'s own memory.
 
     Raises:
-        EncodeError: neither pickle nor cloudpickle can.
+        EncodeError: neither pickle nor cloudpickle can encode the value.
     """
-    # Most small results are scalars: there is nothing to take out or to look for.
+    # Most small results are scalars: they have no buffers and name no class.
     if type(value) in _SCALARS:
         return Value("pickle", pickle.dumps(value, 5))
     buffers: list[Buffer] = []
-
-    def callback(buffer: pickle.PickleBuffer) -> bool:
-        return _take(buffer, buffers)
-
+    callback = taker(buffers)
     try:
         if (own := _registered()) is None:
             head = pickle.dumps(value, 5, buffer_callback=callback)
@@ -54,6 +52,8 @@ def encode(value: Any) -> Value:
             head = file.getvalue()
     except Exception:  # noqa: BLE001  any class may raise anything from its reduction
         return encode_cloud(value)
+    # A class of the script is `__main__`'s only in this program; another one would find its own `__main__`
+    # there.
     if b"__main__" in head or b"__mp_main__" in head:
         return encode_cloud(value)
     arrow = b"pyarrow.lib" in head and "pyarrow" in sys.modules
@@ -63,16 +63,18 @@ def encode(value: Any) -> Value:
 
 
 def encode_cloud(value: Any) -> Value:
-    """By cloudpickle: lambdas, closures, and what `__main__` defines.
+    """Return the value encoded by cloudpickle: lambdas, closures, and what `__main__` defines.
 
-    What `__main__` defines by name comes back as the object of that name of the script that runs or
-    of the module that was imported, where that is the one that wrote it (so `isinstance` holds), and
-    as a copy anywhere else.
+    A class or function of `__main__` comes back as the object of that name in the running script or in the
+    imported module, if that is the file that defined it (so `isinstance` holds), and as a copy otherwise.
+
+    Raises:
+        EncodeError: cloudpickle can't encode the value.
     """
     buffers: list[Buffer] = []
     file = io.BytesIO()
     try:
-        _cloud_pickler()(file, 5, buffer_callback=lambda b: _take(b, buffers)).dump(value)
+        _cloud_pickler()(file, 5, buffer_callback=taker(buffers)).dump(value)
     except Exception as error:
         raise EncodeError(
             f"can't encode a {type(value).__qualname__}: {type(error).__name__}: {error}"
@@ -81,14 +83,16 @@ def encode_cloud(value: Any) -> Value:
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
-    """Return the value. Bytes must have been verified before: a pickle can run code.
+    """Return the value. Its bytes must have been verified before: a pickle can run code.
 
     Raises:
-        DecodeError: a class or module that it names is gone or has changed.
+        DecodeError: a class or module that the value names is gone or has changed.
     """
     try:
         if sys.modules.get("__main__") is not _main[0]:
             _meet_main()
+        # A subclass of Python's unpickler is a Python call for each class that a pickle names, so it is used
+        # only where such a name needs it.
         if _main[1] and _main[2].search(payload):
             return _Unpickler(io.BytesIO(payload), buffers=buffers).load()
         try:
@@ -102,8 +106,9 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 
 def _without_the_rest(value: Any, own: Any) -> Value | None:
-    """Return the value with the rows that its slices of Arrow arrays show, and not those beside them, which
-    Arrow pickles too; None where nothing lies beside.
+    """Return the value with only the rows that its slices of Arrow arrays show; None if there is no such slice.
+
+    Arrow pickles the whole buffers of a slice, so ten rows of a large table would be as large as the table.
     """
     arrow = sys.modules["pyarrow"]
     found = False
@@ -120,7 +125,7 @@ def _without_the_rest(value: Any, own: Any) -> Value | None:
 
     buffers: list[Buffer] = []
     file = io.BytesIO()
-    pickler = Pickler(file, 5, buffer_callback=lambda buffer: _take(buffer, buffers))
+    pickler = Pickler(file, 5, buffer_callback=taker(buffers))
     if own is not None:
         pickler.dispatch_table = own
     pickler.dump(value)
@@ -128,9 +133,9 @@ def _without_the_rest(value: Any, own: Any) -> Value | None:
 
 
 def _alone(arrow: Any, array: Any) -> Any:
-    """Return the same rows in buffers of their own, as a stream of them is written."""
+    """Return the same rows in buffers of their own, by writing them to a stream and reading that."""
     if not len(array) and not arrow.types.is_dictionary(array.type):
-        # A stream may hold on to what is before no rows.
+        # For a slice without rows, a stream may still write the buffers before it.
         return arrow.nulls(0, array.type)
     batch = arrow.RecordBatch.from_arrays([array], ["rows"])
     sink = arrow.BufferOutputStream()
@@ -141,16 +146,21 @@ def _alone(arrow: Any, array: Any) -> Any:
     return found if found.type == array.type else array
 
 
-def _take(buffer: pickle.PickleBuffer, into: list[Buffer]) -> bool:
-    try:
-        view = buffer.raw()
-    except BufferError:
-        # A buffer that is not contiguous stays in the pickle.
-        return True
-    if view.nbytes < LARGE:
-        return True
-    into.append(view)
-    return False
+def taker(into: list[Buffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Return a `buffer_callback` that takes large buffers out of a pickle and adds them to a list."""
+
+    def take(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:
+            # A buffer that is not contiguous stays in the pickle.
+            return True
+        if view.nbytes < LARGE:
+            return True
+        into.append(view)
+        return False
+
+    return take
 
 
 _main: tuple[Any, str, re.Pattern[bytes]] = (None, "", re.compile(b""))
@@ -165,12 +175,12 @@ def _meet_main() -> None:
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     name = module_of("__main__").rpartition(".")[2] if file else ""
-    # As protocols 4 and 5 write a text that ends so.
+    # Protocols 4 and 5 put a MEMOIZE (0x94) after each text, so this finds a text that ends with the name.
     _main = main, name, re.compile(re.escape(name.encode()) + b"\x94")
 
 
 class _Unpickler(pickle.Unpickler):
-    """Takes what the running script's module defines from the script."""
+    """Finds the classes of the running script's module in the script itself."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.rpartition(".")[2] == _main[1] and module not in sys.modules and _is_main(module):
@@ -186,10 +196,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _has_former_name(error: ModuleNotFoundError) -> bool:
-    """Return whether a module is missing that this library had while it was called kept.
+    """Return whether a module of this library is missing under its former name, `kept`.
 
-    Values that were stored then hold its classes under that name. The other library of that name, where
-    it is installed, is looked into first.
+    Values that were stored then name its classes so. Another library of that name, if it is installed, is
+    tried first.
     """
     return (error.name or "").partition(".")[0] == "kept"
 
@@ -207,14 +217,16 @@ def _is_main(module: str) -> bool:
         return False
 
 
+# How many reducers `copyreg` had when they were looked through, and the outcome. Libraries add reducers when
+# they are imported, so their number tells whether to look again.
 _seen: tuple[int, Mapping[type, Any] | None] = (-1, None)
 
 
 def _registered() -> Mapping[type, Any] | None:
-    """Return what `copyreg` has registered, without tblib's; None if tblib has registered nothing.
+    """Return the reducers of `copyreg` without tblib's; None if tblib has registered none.
 
-    Dask imports tblib, which pickles every exception with its traceback: what is kept would depend
-    on what the process has imported, and could be read only where tblib is installed.
+    Dask imports tblib, which pickles every exception with its traceback: the bytes would depend on what the
+    process has imported, and could be read only where tblib is installed.
     """
     global _seen
     table = copyreg.dispatch_table
@@ -238,10 +250,14 @@ def _find(module: str, qualname: str) -> Any:
 
 
 def from_main(script: str, qualname: str, copy: bytes) -> Any:
-    """Return what `__main__` defined under a name: the object itself, or a copy in another program.
+    """Return the object that a script defined under a name; in another program, a copy of it.
+
+    Pickles name this function, so it keeps its name and its place.
 
     Args:
-        script: the name of its module (see `hashing.names`), which others may have imported.
+        script: the name of the script's module (see `hashing.names`), by which it may have been imported.
+        qualname: the object's qualified name.
+        copy: the object, pickled.
     """
     for module in ("__main__", script, script.rpartition(".")[2]):
         if module in sys.modules and module_of(module) == script:
@@ -257,21 +273,21 @@ _pickler: Any = None
 def _cloud_pickler() -> Any:
     global _pickler
     if _pickler is None:
-        # Imported here since it takes 20 ms, and few values need it.
+        # Loaded on first use: it takes 20 ms, and few values need it.
         import cloudpickle
 
         class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             @property
             def dispatch_table(self) -> Mapping[type, Any]:
-                """Asked for once, when a pickler is made."""
+                """Return the reducers by type; read once, when a pickler is made."""
                 if (own := _registered()) is None:
-                    return super().dispatch_table  # type: ignore[no-any-return]  # as above
+                    return super().dispatch_table  # type: ignore[no-any-return]  # cloudpickle is untyped
                 return ChainMap(cloudpickle.Pickler._dispatch_table, own)  # type: ignore[arg-type]  # untyped
 
             def reducer_override(self, obj: Any) -> Any:
                 kind = type(obj)
                 if issubclass(kind, (io.TextIOWrapper, memoryview)):
-                    # cloudpickle would bring back a StringIO, and bytes.
+                    # cloudpickle would bring back a StringIO for a file, and bytes for a view.
                     raise TypeError(f"a {kind.__qualname__} can't be pickled as what it is")
                 if (
                     isinstance(obj, (type, FunctionType))

@@ -1,8 +1,8 @@
-"""Frames and their parts in a pickle from whom nobody vouches for: what makes them, and with what.
+"""Frames of pandas in an unsigned pickle: the functions that may make them, and the checks before each.
 
 pandas does not check what a pickle says of a frame: where a block of columns stands, that codes stay below the
-number of their categories, that all parts are as long as the index. So that is checked first, and what
-pandas only remembers (its caches) is left out.
+number of their categories, that all parts are as long as the index. Its C code would read past the end of an
+array, so all of that is checked first. State that is only a cache of pandas is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from wellkept.codecs.envelope import Refused
 from wellkept.codecs.safe_types import Named, Unfinished, is_array, is_zone
 
-# Rows of an index that is only a range.
+# The largest start, stop and step of a RangeIndex, which has rows without taking memory for them.
 _MANY = 2**40
 _INT64 = 2**63
 _UNITS = ("s", "ms", "us", "ns")
@@ -26,11 +26,12 @@ _PERIOD = re.compile(r"period\[\w[\w-]{0,20}\]").fullmatch
 _MASKED = {"IntegerArray": "iu", "FloatingArray": "f", "BooleanArray": "b"}
 _INDEXES = ("Index", "RangeIndex", "MultiIndex", "CategoricalIndex", "PeriodIndex")
 _NAMED_INDEXES = ("DatetimeIndex", "TimedeltaIndex", "IntervalIndex")
-_BACKED = (*("DatetimeArray", "TimedeltaArray", "PeriodArray", "Categorical", "StringArray"),)
+# Arrays that pandas makes from an array of NumPy, by one function written in Cython.
+_BACKED = ("DatetimeArray", "TimedeltaArray", "PeriodArray", "Categorical", "StringArray")
 
 
 def find(module: str, name: str) -> Named | None:
-    """Return what may be named of pandas; None: it may not."""
+    """Return what stands for a name of pandas; None if an unsigned pickle may not use that name."""
     if module.partition(".")[0] != "pandas":
         return None
     call = _CALLS.get((module, name))
@@ -46,7 +47,8 @@ def _class(module: str, name: str) -> Named | None:
     if (module, name) == ("pandas", "NA"):
         return Named(pandas.NA)
     found = getattr(import_module(module), name, None) if name in _CLASSES else None
-    # By whatever module it is named, it is the one that pandas shows by that name.
+    # Releases move classes between modules, so any module is accepted if its class is the one that pandas
+    # exports.
     if found is None or found is not _shown(pandas, name):
         return None
     return _CLASSES[name](found)
@@ -62,11 +64,15 @@ def _shown(pandas: Any, name: str) -> Any:
 
 
 def _wrong(what: str) -> Refused:
-    return Refused(f"it holds a {what} that can't be")
+    return Refused(f"it holds an invalid {what}")
 
 
 def _members(what: str, state: Any, *names: str) -> dict[str, Any]:
-    """Return what a state says, of no more than these names; raises Refused."""
+    """Return the members of a state by name.
+
+    Raises:
+        Refused: the state is no dict, or has members beyond these names and pandas' caches.
+    """
     if type(state) is not dict or not set(state) <= {*names, "_cache", "_readonly"}:
         raise _wrong(what)
     return {name: state.get(name) for name in names}
@@ -113,6 +119,7 @@ def _offset(name: str) -> Named | None:
 
     def call(_: Any, *given: Any) -> Any:
         parts = (int, bool, type(None), datetime.timedelta)
+        # pandas takes the numbers of an offset as C integers.
         small = all(type(part) is not int or abs(part) < 2**31 for part in given)
         if not small or not all(type(part) in parts for part in given):
             raise _wrong(name)
@@ -151,6 +158,7 @@ def _build_categories(_: Any, made: Any, state: Any) -> None:
     pandas = import_module("pandas")
     if not isinstance(index, pandas.Index) or said["ordered"] not in (True, False):
         raise _wrong("CategoricalDtype")
+    # `__setstate__` skips the checks of the constructor.
     if not index.is_unique or index.hasnans:
         raise _wrong("CategoricalDtype")
     made.__setstate__(said)
@@ -166,6 +174,7 @@ def _build_arrow_dtype(_: Any, made: Any, state: Any) -> None:
     said = _members("ArrowDtype", state, "_storage", "pyarrow_dtype")
     if not isinstance(said["pyarrow_dtype"], import_module("pyarrow").DataType):
         raise _wrong("ArrowDtype")
+    # The class has no `__setstate__`: pickle, too, would set its members past its constructor.
     made.__dict__.update(pyarrow_dtype=said["pyarrow_dtype"], _storage="pyarrow")
 
 
@@ -185,6 +194,7 @@ def _build_backed(name: str, _: Any, made: Any, state: Any) -> None:
     if type(state) is not tuple or len(state) not in (2, 3):
         raise _wrong(name)
     parts = list(state[:2])
+    # Some classes write dtype and data, others data and dtype.
     if isinstance(parts[0], numpy.ndarray):
         parts.reverse()
     dtype, data = parts
@@ -205,6 +215,7 @@ def _build_backed(name: str, _: Any, made: Any, state: Any) -> None:
     elif name == "Categorical":
         right = _is(pandas, dtype, "CategoricalDtype") and data.dtype in ("i1", "i2", "i4", "i8")
         count = len(dtype.categories) if right else 0
+        # pandas looks codes up without a check of their range; -1 is a missing value.
         right = right and bool(((data >= -1) & (data < count)).all())
     else:
         right = _is(pandas, dtype, "StringDtype") and dtype.storage == "python"
@@ -267,6 +278,7 @@ def _interval_array(_: Any, kind: Any, checksum: Any, state: Any) -> Unfinished:
 
 def _build_intervals(_: Any, made: Any, state: Any) -> None:
     pandas = import_module("pandas")
+    # Cython's state is a tuple of the members in C, of which there are none here, and the dict of the object.
     said = state[0] if type(state) is tuple and len(state) == 1 else state
     said = _members("IntervalArray", said, "_left", "_right", "_dtype")
     left, right, dtype = said["_left"], said["_right"], said["_dtype"]
@@ -306,8 +318,7 @@ def _index(_: Any, kind: Any, said: Any) -> Any:
         order, names = said["sortorder"], said["names"]
         if type(order) not in (int, type(None)) or type(names) is not list:
             raise _wrong(name)
-        # It looks whether codes fit their levels, whether these are unique, and whether the order is
-        # as it was said.
+        # `verify_integrity` checks that codes fit their levels, that levels are unique, and the sort order.
         return pandas.MultiIndex(
             levels, codes, order, [_name(each) for each in names], verify_integrity=True
         )
@@ -330,7 +341,7 @@ def _dated(name: str, _: Any, kind: Any, said: Any) -> Any:
         raise _wrong(name)
     made, freq = kind._simple_new(data.copy(), name=_name(said["name"])), said["freq"]
     if freq is None or isinstance(freq, import_module("pandas._libs.tslibs.offsets").BaseOffset):
-        # Setting it lets pandas check that the dates are so far from each other.
+        # Setting it, unlike passing it, makes pandas check that the dates have that distance.
         made.freq = freq
         return made
     raise _wrong(name)
@@ -347,7 +358,7 @@ def _intervals(_: Any, kind: Any, said: Any) -> Any:
 
 
 def _name(found: Any) -> Any:
-    # pandas wants it to be hashable.
+    # pandas relies on hashable names, and raises for others only later. This raises now.
     hash(found)
     return found
 
@@ -363,13 +374,14 @@ def _block(_: Any, *given: Any) -> Any:
     rows = values.shape[0] if values.ndim == 2 else 1
     if values.ndim != dimensions and isinstance(values, import_module("numpy").ndarray):
         raise _wrong("block")
+    # Each row of a block's values is a column of the frame, so it needs one place.
     if dimensions == 2 and _places(place) != rows:
         raise _wrong("block")
     return _made("pandas._libs.internals", "_unpickle_block")(values, place, dimensions)
 
 
 def _places(place: Any) -> int:
-    """Return how many columns a placement names; -1: it is none."""
+    """Return how many columns a placement names; -1 if it is no placement."""
     if type(place) is slice:
         parts = (place.start, place.stop, 1 if place.step is None else place.step)
         if all(type(n) is int and 0 <= n < 2**31 for n in parts) and parts[2]:
@@ -394,8 +406,10 @@ def _manager(machine: Any, *given: Any) -> Any:
     total = sum(len(block.mgr_locs) for block in blocks)
     if total != columns or any(block.ndim != 2 for block in blocks):
         raise _wrong("frame")
+    # pandas makes two arrays of 8 bytes a column, to find the block of each.
     machine.spend(16 * columns)
     there = numpy.zeros(columns, bool)
+    # Every column must be in exactly one block, inside the frame: pandas indexes by these places unchecked.
     for block in blocks:
         places = block.mgr_locs.as_array
         long = block.values.shape[-1] if block.values.ndim else -1
@@ -423,7 +437,7 @@ def _build_single(_: Any, made: Any, state: Any) -> None:
     right = _is_data(pandas, values) and values.ndim == 1 and len(values) == len(axes[0])
     if not right:
         raise _wrong("series")
-    # A block of one column can stand in no other place.
+    # A series is one block in one place, whatever the pickle says of it.
     place = slice(0, len(values), 1)
     whole = {"0.14.1": {"axes": axes, "blocks": [{"values": values, "mgr_locs": place}]}}
     made.__setstate__((axes, [values], axes, whole))
@@ -453,7 +467,7 @@ def _build_frame(name: str, _: Any, made: Any, state: Any) -> None:
 
 
 def _empty(build: Callable[[Any, Any, Any], None]) -> Callable[[Any], Named]:
-    """Makes of a class what makes an empty object of it, that must be given state."""
+    """Return what stands for a class whose objects are made empty and must be given state."""
 
     def named(kind: Any) -> Named:
         return Named(kind, new=lambda: Unfinished(kind.__new__(kind), build))

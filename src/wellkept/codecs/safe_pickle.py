@@ -1,13 +1,13 @@
-"""Pickles from whom nobody vouches for: only of plain types, and nothing that a pickle names is run.
+"""Unsigned pickles from elsewhere: decoded if they are of plain types, and no function that they name is run.
 
-Plain are numbers, text, bytes, containers, dates and their like, exceptions of Python's own, arrays,
-pandas' frames, and the dataclasses and enumerations that were registered. Whatever else a pickle names
-is refused before it is imported.
+Plain types are numbers, text, bytes, containers, dates and the like, Python's own exceptions, arrays, pandas'
+frames, and the dataclasses and enumerations that were registered. Any other name in a pickle is refused
+before it is imported.
 
-Streams are worked off by a machine of our own, because Python's believe what they are told: that a
-class may be given state, that a memo of four billion entries is needed, that an array has as many items
-as its shape says. Here each operation takes exact types only; what a name may be called with, and which
-state its objects may be given, stands in `safe_types` and `safe_frames`.
+Streams are decoded by a machine of this library, because Python's own trusts a stream: that a class may be
+given state, that a memo of four billion entries is needed, that an array has as many items as its shape says.
+Here each operation takes exact types only. `safe_types` and `safe_frames` hold the arguments with which a name
+may be called, and the state that its objects may be given.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from wellkept.records import Buffer
 
 T = TypeVar("T", bound=type)
 
-# Tuples in each other: their hash is made by C code that recurses without a guard.
+# How deep tuples may be nested: C code hashes them by a recursion without a guard, which ends in a crash.
 _DEEP = 500
-# Containers that are open at once.
+# How many containers may be open at once: one byte of a stream opens one, which takes far more memory.
 _MARKS = 5000
-# Bytes that may be copied for each byte that came.
+# How many bytes a stream may copy: so many times its own size, and 64 MiB for small ones. A stream of a few
+# kilobytes can name one array a million times, and each naming may copy it.
 _TIMES = 16
 _BESIDE = 64 * 1024 * 1024
 
@@ -42,12 +43,12 @@ _registered: dict[tuple[str, str], Named] = {}
 
 
 def register_plain(kind: T) -> T:
-    """Let a dataclass or an enumeration be decoded from places that are not trusted; a decorator.
+    """Allow a dataclass or an enumeration in values from untrusted stores; a decorator.
 
-    Its fields are set to what is kept, without its `__init__`, and must be plain themselves.
+    Its fields are set to the kept values, without a call of `__init__`, and must be of plain types themselves.
 
     Raises:
-        ConfigError: it is neither, or says itself how it is unpickled.
+        ConfigError: the class is neither, or defines how it is unpickled.
     """
     own = isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum))
     if not own:
@@ -58,6 +59,7 @@ def register_plain(kind: T) -> T:
     for name in ("__setstate__", "__reduce__", "__reduce_ex__"):
         for base in kind.__mro__[:-1]:
             made = getattr(base, "__dataclass_params__", None)
+            # `dataclass(frozen=True, slots=True)` adds a `__setstate__` that only sets fields.
             slots = made is not None and made.frozen and "__slots__" in vars(base)
             if name in vars(base) and not slots:
                 raise ConfigError(
@@ -71,7 +73,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     """Return the value.
 
     Raises:
-        Refused: it is of other types.
+        Refused: the value is of other types.
         DecodeError: these bytes are no pickle.
     """
     try:
@@ -86,20 +88,22 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
 
 # -- streams that name nothing ---------------------------------------------------------------------
 #
-# Of numbers, text and containers alone Python's own machine can be sent in, which is ten times as fast,
-# if the stream does not tell it of sizes that are not there. It adds to whatever can be added to, so
-# there are no buffers, and there are too few tuples to be too deep in each other.
+# A stream of only numbers, text and containers is given to Python's own machine, which is ten times as fast, if
+# every size in it is true. That machine appends to any object with an `append`, so such a stream must hold
+# no buffers; and it must hold too few tuples to nest them too deep.
 
+# Operations that carry no size, with their fixed arguments. Possessive (`*+`), so that the match is linear.
 _RUN = re.compile(
     rb"(?s:[N\x88\x89\]})(\x94easu\x8f\x90\x91]|K.|M..|J.{4}|G.{8}|h.|j.{4}|\x95.{8}|\x80[\x04\x05])*+"
 )
+# Operations that are followed by a size and so many bytes, and how wide that size is.
 _SIZED = {0x8C: 1, ord("C"): 1, 0x8A: 1, ord("X"): 4, ord("B"): 4, 0x8B: 4}
 _SIZED |= {0x8D: 8, 0x8E: 8}
 _TUPLES = frozenset((0x85, 0x86, 0x87, ord("t")))
 
 
 def _is_bare(data: bytes) -> bool:
-    """Return whether a stream only holds what C code may be trusted with."""
+    """Return whether Python's own machine can decode a stream safely."""
     at, end, tuples = 0, len(data), 0
     match = _RUN.match
     while True:
@@ -120,6 +124,7 @@ def _is_bare(data: bytes) -> bool:
 
 
 class _Bare(pickle.Unpickler):
+    # `_is_bare` lets no operation through that comes here; these two hold should it ever be wrong.
     def find_class(self, module: str, name: str) -> Any:
         raise Refused(f"it holds {module}.{name}"[:200])
 
@@ -136,10 +141,10 @@ def _find(module: str, name: str) -> Named | None:
 
 
 class _Machine:
-    """One stream, of the operations that Python's pickler of protocols 4 and 5 writes.
+    """Decodes one stream of the operations that Python's pickler of protocols 4 and 5 writes.
 
-    Containers on the stack are those that the stream made: nothing that is named gives a list, dict,
-    set or deque that was there before, so each may be added to.
+    Containers on the stack are those that the stream made: no name stands for a list, dict, set or deque that
+    existed before, so items may be added to each.
     """
 
     def __init__(self, payload: bytes, buffers: Sequence[Buffer]) -> None:
@@ -151,20 +156,22 @@ class _Machine:
         self.buffers = iter(buffers)
         self.named: dict[int, Named] = dict(safe_types.PRESENT)
         self.unbuilt: dict[int, Unfinished] = {}
-        # Objects that nothing may see before they have their state.
+        # Objects that may not be used before they have their state: C code reads their members unchecked.
         self.lacking: set[int] = set()
+        # The depth of each tuple by its id; the tuple is kept with it, so that its id is not given away.
         self.deep: dict[int, tuple[int, Any]] = {}
         size = len(self.data) + sum(memoryview(buffer).nbytes for buffer in buffers)
         self.room = _TIMES * size + _BESIDE
 
     def run(self) -> Any:
-        """Return the value; raises as `decode`, and whatever a broken stream makes Python raise."""
+        """Return the value; raises Refused, DecodeError, and whatever a broken stream makes Python raise."""
         data, values, operations, memo = self.data, _VALUES, _OPERATIONS, self.memo
         end, at = len(data), 0
         while True:
             code = data[at]
             at += 1
-            # Those that most of a stream is made of, without a call.
+            # The operations that most of a stream consists of come first and without a call: memoize, small
+            # integer, short text, and what was memoized.
             if code == 0x94:
                 memo.append(self.stack[-1])
             elif code == 0x4B:
@@ -189,18 +196,19 @@ class _Machine:
                 elif (operation := operations.get(code)) is not None:
                     operation(self)
                 else:
-                    raise Refused("it is written as no pickle of ours")
+                    raise Refused("it has an operation that wellkept does not write")
                 at = self.at
         (value,) = self.stack
         if self.marks or self.at != len(data):
-            raise DecodeError("the pickle goes on behind its end")
+            raise DecodeError("the pickle goes on after its end")
         self._seen((value,))
         return value
 
     # -- bytes ------------------------------------------------------------------------------------
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes: never more than there are."""
+        """Return the next bytes; raises DecodeError if there are fewer."""
+        # Checked before slicing, as a claimed size may be of many gigabytes.
         end = self.at + size
         if end > len(self.data):
             raise DecodeError("the pickle is cut short")
@@ -211,7 +219,7 @@ class _Machine:
         return int.from_bytes(self.read(size), "little", signed=signed)
 
     def counted(self, size: int) -> bytes:
-        """Return the bytes whose count stands before them, in so many bytes."""
+        """Return the bytes that follow their own count, which takes `size` bytes."""
         return self.read(self.number(size))
 
     def text(self, size: int) -> str:
@@ -221,11 +229,11 @@ class _Machine:
         """Count bytes that are copied.
 
         Raises:
-            Refused: they become many times what came.
+            Refused: the stream copies many times its own size.
         """
         self.room -= size
         if self.room < 0:
-            raise Refused("it would become many times as large as it is")
+            raise Refused("it would become many times its size in memory")
 
     # -- the stack --------------------------------------------------------------------------------
 
@@ -254,7 +262,7 @@ class _Machine:
                 deep = max(deep, 1 if known is None else known[0] + 1)
         if deep:
             if deep > _DEEP:
-                raise Refused("it holds tuples that are too deep in each other")
+                raise Refused("its tuples are nested too deep")
             self.deep[id(made)] = deep, made
         self.stack.append(made)
 
@@ -270,7 +278,7 @@ class _Machine:
 
     def proto(self) -> None:
         if self.at != 1 or self.number(1) not in (4, 5):
-            raise Refused("it is written as no pickle of ours")
+            raise Refused("it is of another pickle protocol than 4 or 5")
 
     def frame(self) -> None:
         if self.number(8) > len(self.data) - self.at:
@@ -278,7 +286,7 @@ class _Machine:
 
     def mark(self) -> None:
         if len(self.marks) >= _MARKS:
-            raise Refused("it holds containers that are too deep in each other")
+            raise Refused("its containers are nested too deep")
         self.marks.append(self.stack)
         self.stack = []
 
@@ -307,14 +315,14 @@ class _Machine:
     def last(self, count: int) -> list[Any]:
         items = self.stack[-count:]
         if len(items) != count:
-            raise DecodeError("the pickle takes what is not there")
+            raise DecodeError("the pickle takes more from its stack than it holds")
         del self.stack[-count:]
         if self.lacking:
             self._seen(items)
         return items
 
     def frozenset(self) -> None:
-        # `marked` gives the stack its name back, so it comes first.
+        # `marked` replaces `self.stack`, so it is called before that is looked up.
         items = self.marked()
         self.stack.append(frozenset(items))
 
@@ -329,7 +337,7 @@ class _Machine:
     def _list(self) -> Any:
         found = self.stack[-1]
         if type(found) is not list and type(found) is not deque:
-            raise Refused("it adds items to what is no list")
+            raise Refused("it appends items to an object that is not a list")
         return found
 
     def setitem(self) -> None:
@@ -345,20 +353,20 @@ class _Machine:
     def _dict(self) -> Any:
         found = self.stack[-1]
         if type(found) not in (dict, OrderedDict, Counter):
-            raise Refused("it sets items of what is no dict")
+            raise Refused("it sets items of an object that is not a dict")
         return found
 
     def additems(self) -> None:
         items = self.marked()
         found = self.stack[-1]
         if type(found) is not set:
-            raise Refused("it adds items to what is no set")
+            raise Refused("it adds items to an object that is not a set")
         found.update(items)
 
     def stack_global(self) -> None:
         module, name = self.last(2)
         if type(module) is not str or type(name) is not str:
-            raise Refused("it names something by what is no text")
+            raise Refused("it has a name that is not text")
         found = _find(module, name)
         if found is None:
             raise Refused(f"it holds {module}.{name}"[:200])
@@ -367,24 +375,26 @@ class _Machine:
 
     def reduce(self) -> None:
         function, given = self.last(2)
+        # By identity: asking a value of the stream whether it is equal would run its code.
         named = self.named.get(id(function))
         if named is None or named.call is None or type(given) is not tuple:
-            raise Refused("it calls what may not be called")
+            raise Refused("it calls an object that may not be called")
         self._push_made(named.call(self, *given))
 
     def newobj(self) -> None:
         kind, given = self.last(2)
         named = self.named.get(id(kind))
         if named is None or named.new is None or given != ():
-            raise Refused("it makes an object of what may not be made")
+            raise Refused("it makes an object of a type that may not be made")
         self._push_made(named.new())
 
     def build(self) -> None:
         state = self._pop()
         made = self.stack[-1]
+        # `pop`: an object gets its state once. A second one could free the memory that views of it still use.
         unbuilt = self.unbuilt.pop(id(made), None)
         if unbuilt is None or unbuilt.it is not made:
-            raise Refused("it gives state to what may have none")
+            raise Refused("it gives state to an object that may have none")
         unbuilt.build(self, made, state)
         self.lacking.discard(id(made))
 

@@ -1,8 +1,8 @@
-"""Objects of Python, NumPy and Arrow that a pickle which nobody signed may hold, and what makes them.
+"""Objects of Python, NumPy and Arrow that an unsigned pickle may hold, and the functions that make them.
 
-What a pickle tells NumPy of a shape, a dtype or a list of objects, or Arrow of its buffers, is believed
-by them: a list that is shorter than its shape is read past its end. So sizes are counted before, a
-dtype's state must be what NumPy itself would have written, and Arrow checks what was restored.
+NumPy trusts a pickle's shapes, dtypes and lists of objects, and Arrow its buffers: a list that is shorter than
+its shape is read past its end. So sizes are checked first, a dtype's state must be what NumPy itself would
+have written, and Arrow checks each array that was restored.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from wellkept.codecs.envelope import Refused
 
 
 class Named(NamedTuple):
-    """Something that may be named."""
+    """A name that a pickle may use, and what it may do with it."""
 
-    # What stands for the name on the machine's stack.
+    # The object that the name pushes onto the machine's stack.
     it: Any
-    # Makes an object, given the machine and what the stream calls it with; None: it is not called.
+    # Makes an object, given the machine and the stream's arguments; None if the name may not be called.
     call: Callable[..., Any] | None = None
-    # Makes an empty object; None: none is made.
+    # Makes an empty object; None if the name is no class whose empty objects may be made.
     new: Callable[[], Any] | None = None
 
 
@@ -44,17 +44,19 @@ class Unfinished(NamedTuple):
     """An object that may be given state, once."""
 
     it: Any
-    # Gives it, given the machine, the object and the state.
+    # Gives the state, called with the machine, the object and the state.
     build: Callable[[Any, Any, Any], None]
-    # Whether nothing may use it before.
+    # Whether the object must have its state before anything may use it.
     must: bool = True
 
 
-# Characters of a number.
+# Characters of a Decimal. Conversion takes time that grows faster than the length, as for the next two.
 _TEXT = 100_000
-# Bits of the parts of a fraction, which are divided by each other.
+# Bits of a fraction's parts, whose greatest common divisor is computed.
 _BITS = 100_000
+# A fraction in text, each part within the 4,300 digits that Python converts by default.
 _NUMBER = re.compile(r"-?\d{1,4000}(/\d{1,4000})?").fullmatch
+# The name of a time zone is a path below the zone files, so neither a dot nor an empty part is let through.
 _ZONE = re.compile(r"[A-Za-z0-9_+-]{1,30}(/[A-Za-z0-9_+-]{1,30}){0,3}").fullmatch
 _SCALARS = (type(None), bool, int, float, str, bytes)
 _EXCEPTIONS = {
@@ -68,7 +70,7 @@ _PATHS = ("PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
 
 
 def find(module: str, name: str) -> Named | None:
-    """Return what may be named of Python's own, NumPy's and Arrow's; None: it may not."""
+    """Return what stands for a name of Python's, NumPy's or Arrow's; None if the name may not be used."""
     if module == "builtins" and name in _EXCEPTIONS:
         return _exception(_EXCEPTIONS[name])
     if module in ("pathlib", "pathlib._local") and name in _PATHS:
@@ -77,7 +79,7 @@ def find(module: str, name: str) -> Named | None:
 
 
 def _wrong(what: str) -> Refused:
-    return Refused(f"it makes a {what} of its own")
+    return Refused(f"it makes a {what} from arguments that are not allowed")
 
 
 # -- numbers and their like ------------------------------------------------------------------------
@@ -97,7 +99,7 @@ def _range(_: Any, *given: Any) -> range:
 
 
 def _slice(_: Any, *given: Any) -> slice:
-    # Some Pythons hash a slice by its parts, in C code that recurses without a guard.
+    # Python 3.12 and later hash a slice by its parts, in C code that recurses without a guard.
     if len(given) != 3 or any(type(part) in (slice, tuple) for part in given):
         raise _wrong("slice")
     return slice(*given)
@@ -190,12 +192,14 @@ def _timezone(_: Any, offset: Any, *name: Any) -> datetime.timezone:
 
 
 class _Zone:
-    """Stands for `zoneinfo.ZoneInfo`, of which only a key is believed."""
+    """Stands for `zoneinfo.ZoneInfo`, which a pickle may only ask for a zone by its key."""
 
 
 def _attribute(_: Any, kind: Any, name: Any) -> Any:
+    # `getattr` in a pickle leads from any object to any function. The one use of it that is allowed is how
+    # `ZoneInfo` pickles itself.
     if kind is not _Zone or type(name) is not str or name != "_unpickle":
-        raise Refused("it looks for an attribute")
+        raise Refused("it looks up an attribute")
     return _zone
 
 
@@ -205,7 +209,7 @@ def _zone(_: Any, key: Any, cached: Any = True) -> zoneinfo.ZoneInfo:
     return zoneinfo.ZoneInfo(key)
 
 
-# What may be called without having been named: what looking for the attribute gives.
+# What may be called without having been named: the function that `_attribute` returns.
 PRESENT = {id(_zone): Named(_zone, _zone)}
 
 
@@ -215,6 +219,7 @@ PRESENT = {id(_zone): Named(_zone, _zone)}
 def _counter(machine: Any, *given: Any) -> Counter[Any]:
     if given and (len(given) > 1 or type(given[0]) is not dict):
         raise _wrong("Counter")
+    # An entry of a dict takes about 100 bytes.
     machine.spend(100 * len(given[0]) if given else 0)
     return Counter(*given)
 
@@ -246,9 +251,9 @@ def _build_exception(_: Any, made: Exception, state: Any) -> None:
     if state is None:
         return
     if type(state) is not dict or not all(type(name) is str for name in state):
-        raise Refused("it gives an exception no attributes")
+        raise Refused("it gives an exception a state that is not a dict of attributes")
     for name, value in state.items():
-        # What an exception's class has, but for plain members such as an ImportError's name.
+        # Neither special names nor methods may be replaced; plain members, such as an ImportError's name, may.
         own = getattr(type(made), name, None)
         if (name.startswith("__") and name != "__notes__") or callable(own):
             raise Refused(f"it sets {name[:80]} of an exception")
@@ -259,9 +264,10 @@ def _build_exception(_: Any, made: Exception, state: Any) -> None:
 
 
 def enumeration(kind: Any) -> Named:
-    """Return what stands for an enumeration, whose members are named by their values."""
+    """Return what stands for an enumeration, whose members are found by their values."""
 
     def call(_: Any, value: Any) -> Any:
+        # Calling the class would run its `_missing_`; only a Flag is called, as its members are combinations.
         if issubclass(kind, enum.Flag):
             if type(value) is int and value.bit_length() <= 4096:
                 return kind(value)
@@ -269,7 +275,7 @@ def enumeration(kind: Any) -> Named:
             for member in kind:
                 if type(member.value) is type(value) and member.value == value:
                     return member
-        raise Refused(f"it holds a {kind.__qualname__} that is not there"[:200])
+        raise Refused(f"it holds a {kind.__qualname__} that has no such member"[:200])
 
     return Named(kind, call)
 
@@ -279,7 +285,7 @@ def dataclass(kind: Any) -> Named:
     names = [field.name for field in dataclasses.fields(kind)]
 
     def build(_: Any, made: Any, state: Any) -> None:
-        # State of an object with attributes and slots.
+        # The state of an object with both attributes and slots is a pair.
         if type(state) is tuple and len(state) == 2:
             plain, slots = state
             given = {**(plain or {}), **(slots or {})}
@@ -289,7 +295,7 @@ def dataclass(kind: Any) -> Named:
         else:
             given = state
         if type(given) is not dict or not all(map(_settable, given)):
-            raise Refused(f"it gives a {kind.__qualname__} no fields"[:200])
+            raise Refused(f"it gives a {kind.__qualname__} a state that is not of its fields"[:200])
         for name, value in given.items():
             object.__setattr__(made, name, value)
 
@@ -299,7 +305,7 @@ def dataclass(kind: Any) -> Named:
         # Only a field is set: setting another attribute might run code of its class.
         if name in names:
             return type(own) is MemberDescriptorType or not hasattr(type(own), "__set__")
-        # A field of another version, or what was computed once.
+        # A field of another version of the class, or the value of a cached property.
         computed = own is None or isinstance(own, functools.cached_property)
         return computed and not name.startswith("__")
 
@@ -333,18 +339,19 @@ _KNOWN: dict[tuple[str, str], Named] = {
 }
 
 
+# A dtype's short form, such as `<f8`. NumPy's parser takes far more, structures and titles among it.
 _SPEC = re.compile(r"[<>|=]?[?bBhHiIlLqQefdgcFDGOSUVMmu]\d{0,9}").fullmatch
 _KINDS = frozenset("biufcmMOSUV")
 _ALIAS = re.compile(r"[a-z0-9_]{1,40}(\[[a-z]{1,20}\])?").fullmatch
-# The longest axis of an array that has no items.
+# The longest axis of an array. One without items takes no memory, but its shape is still multiplied in C.
 _LONG = 2**40
-# Older NumPys have no more.
+# NumPy before 2.0 has at most 32 axes; 2.0 has 64.
 _AXES = 32
 _BYTES = (bytes, bytearray, memoryview)
 
 
 def _find_array(module: str, name: str) -> Named | None:
-    """Return what may be named of NumPy and Arrow; None: it may not."""
+    """Return what stands for a name of NumPy's or Arrow's; None if the name may not be used."""
     first, _, rest = module.partition(".")
     if first == "numpy":
         return _numpy(rest, name)
@@ -357,6 +364,7 @@ def _numpy(rest: str, name: str) -> Named | None:
     numpy = import_module("numpy")
     if not rest and name in ("dtype", "ndarray"):
         return Named(numpy.dtype, _dtype) if name == "dtype" else Named(numpy.ndarray)
+    # NumPy 2 renamed `numpy.core` to `numpy._core`; a pickle may have been written by either.
     core, _, part = rest.partition(".")
     made = _MADE.get((part, name)) if core in ("core", "_core") else None
     if made is None:
@@ -365,7 +373,7 @@ def _numpy(rest: str, name: str) -> Named | None:
 
 
 def is_array(found: Any, kinds: str, dimensions: tuple[int, ...] = (1,)) -> bool:
-    """Return whether it is an array, not of a subclass, of such kinds of dtypes and so many dimensions."""
+    """Return whether this is an array, not of a subclass, of these kinds of dtype and these dimensions."""
     numpy = import_module("numpy")
     return type(found) is numpy.ndarray and found.dtype.kind in kinds and found.ndim in dimensions
 
@@ -375,17 +383,17 @@ def is_array(found: Any, kinds: str, dimensions: tuple[int, ...] = (1,)) -> bool
 
 def _dtype(_: Any, spec: Any, align: Any = False, copy: Any = True) -> Unfinished:
     if type(spec) is not str or not _SPEC(spec):
-        raise Refused("it holds a dtype that says something else")
-    # Always a copy: the dtype that all of a process's arrays share is never given state.
+        raise Refused("it holds a dtype that is not a plain one")
+    # Always a copy: state must not be given to the dtype that all arrays of the process share.
     made = import_module("numpy").dtype(spec, bool(align), True)
     if made.kind not in _KINDS:
-        raise Refused("it holds a dtype that says something else")
+        raise Refused("it holds a dtype that is not a plain one")
     return Unfinished(made, _build_dtype)
 
 
 def _build_dtype(_: Any, made: Any, state: Any) -> None:
     if type(state) is not tuple or not _is_state(import_module("numpy"), made, state):
-        raise Refused("it holds a dtype that can't be")
+        raise Refused("it holds a dtype whose state NumPy would not write")
     made.__setstate__(state)
 
 
@@ -434,7 +442,7 @@ def _is_state(numpy: Any, made: Any, state: Any) -> bool:
 
 
 def _same(state: Any, wanted: Any) -> bool:
-    """Return whether both say the same, by the same types: 1.0 and True are no 1 to C code."""
+    """Return whether both states are equal and of the same types: to C code, 1.0 and True are not 1."""
     if type(state) in (tuple, list) and type(state) is type(wanted):
         return len(state) == len(wanted) and all(map(_same, state, wanted))
     if isinstance(state, dict) and isinstance(wanted, dict | type(type.__dict__)):
@@ -459,14 +467,14 @@ def _is_shape(shape: Any) -> bool:
 def _reconstruct(_: Any, *given: Any) -> Unfinished:
     numpy = import_module("numpy")
     if len(given) != 3 or given[0] is not numpy.ndarray or given[1:] != ((0,), b"b"):
-        raise Refused("it makes an array of its own")
+        raise Refused("it makes an array from arguments that are not allowed")
     return Unfinished(numpy.ndarray((0,), "b"), _build_array)
 
 
 def _build_array(machine: Any, made: Any, state: Any) -> None:
     numpy = import_module("numpy")
     if type(state) is not tuple or len(state) != 5:
-        raise Refused("it holds an array that can't be")
+        raise Refused("it holds an invalid array")
     version, shape, dtype, fortran, data = state
     if (
         (type(version), version) != (int, 1)
@@ -474,14 +482,14 @@ def _build_array(machine: Any, made: Any, state: Any) -> None:
         or not isinstance(dtype, numpy.dtype)
         or type(fortran) not in (bool, int)
     ):
-        raise Refused("it holds an array that can't be")
+        raise Refused("it holds an invalid array")
     count = math.prod(shape)
     size = count * dtype.itemsize
     if dtype.hasobject:
         right = type(data) is list and len(data) == count
     else:
         right = type(data) in _BYTES and memoryview(data).nbytes == size
-    # Of items without bytes there may be any number, and each operation on them takes time.
+    # Items of no bytes pass any check of size, but each operation on the array takes time for each of them.
     if not right or (not dtype.itemsize and count > 2**20):
         raise Refused("it holds an array that is not as large as its data")
     machine.spend(size)
@@ -527,8 +535,8 @@ def _scalar(_: Any, *given: Any) -> Any:
         or len(given[1]) != given[0].itemsize
         or not given[0].itemsize
     ):
-        raise Refused("it makes a number of its own")
-    return import_module("numpy").frombuffer(given[1], given[0])[0]
+        raise Refused("it makes a number from arguments that are not allowed")
+    return numpy.frombuffer(given[1], given[0])[0]
 
 
 _MADE: dict[tuple[str, str], Callable[..., Any]] = {
@@ -543,21 +551,22 @@ _MADE: dict[tuple[str, str], Callable[..., Any]] = {
 
 def _type_for_alias(_: Any, name: Any) -> Any:
     if type(name) is not str or not _ALIAS(name):
-        raise Refused("it holds an Arrow type that says something else")
+        raise Refused("it holds an Arrow type that is not a plain one")
     return import_module("pyarrow").type_for_alias(name)
 
 
 def _py_buffer(_: Any, content: Any) -> Any:
     if type(content) not in _BYTES:
-        raise Refused("it makes an Arrow buffer of its own")
+        raise Refused("it makes an Arrow buffer from an object that is not bytes")
     return import_module("pyarrow").py_buffer(content)
 
 
 def _restore_array(_: Any, data: Any) -> Any:
     arrow = import_module("pyarrow")
     if not _is_data(arrow, data, 0):
-        raise Refused("it makes an Arrow array of its own")
+        raise Refused("it makes an Arrow array from arguments that are not allowed")
     made = arrow.lib._restore_array(_counted(data))
+    # `full` checks every offset and every text against the buffers; without it Arrow trusts them.
     made.validate(full=True)
     return made
 
@@ -582,7 +591,8 @@ def _is_data(arrow: Any, data: Any, depth: int) -> bool:
 
 
 def _counted(data: Any) -> Any:
-    """Return the same, but that Arrow counts what is missing by itself."""
+    """Return the same data with the number of nulls left for Arrow to count."""
+    # Arrow does not look at the bitmap of nulls where that number is zero, so a wrong one would hide them.
     kind, length, _, offset, buffers, children, dictionary = data
     parts = [_counted(child) for child in children]
     return (
