@@ -116,8 +116,8 @@ def test_changes_are_written_as_they_happen(capsys: pytest.CaptureFixture[str]) 
     store["b"] = 2
     del store["b"]
     assert said(capsys, "watch", "s", "--since", "0", "--timeout", "0").split("\n") == [
-        "1 set a\\n (1,)",
-        "2 set b 2",
+        "1 insert a\\n (1,)",
+        "2 insert b 2",
         "3 delete b",
         "",
     ]
@@ -131,7 +131,7 @@ def test_changes_are_written_as_they_happen(capsys: pytest.CaptureFixture[str]) 
             change = json.loads(watching.stdout.readline())
         finally:
             watching.terminate()
-    assert (change["kind"], change["key"], change["value"]) == ("set", "later", [3])
+    assert (change["kind"], change["key"], change["value"]) == ("insert", "later", [3])
 
 
 def test_nothing_is_made_by_looking(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -148,6 +148,19 @@ def test_documents_are_fiftyone_s_own() -> None:
     KeptExecutionStoreRepo(dataset_id=OTHER).set_key("s", "k", 1)
     KeptExecutionStoreRepo().set_key("s", "k", 1)
     assert {document.dataset_id for document in repo.list_stores_global()} == {None, ONE, OTHER}
+    KeptExecutionStoreRepo(dataset_id="text").set_key("s", "k", 1)
+    listed = {document.dataset_id for document in repo.list_stores_global()}
+    assert listed == {None, str(ONE), str(OTHER), "text"}
+
+
+@pytest.mark.usefixtures("fiftyone")
+def test_what_its_coordinator_of_jobs_relies_on_is_held_and_can_be_read() -> None:
+    repo = KeptExecutionStoreRepo(dataset_id=ONE)
+    assert repo.set_key_if_absent("s", "job", {"state": "requested"}, 60, "persist")
+    repo.set_key("s", "held", 1, policy="held")
+    repo.clear_cache()
+    assert repo.get_key("s", "job").policy is Policy.EVICT
+    assert repo.get_key("s", "held").policy is Policy.PERSIST
 
 
 def test_without_fiftyone_they_are_kept_s() -> None:
@@ -195,11 +208,13 @@ def test_messages_begin_with_what_is_there() -> None:
     other.cleanup()
     repo.set_key("s", "k", 2)
     repo.delete_key("s", "k")
-    seen = [told.get(timeout=20) for _ in range(3)]
+    repo.set_key("s", "k", "x" * 5000)
+    seen = [told.get(timeout=20) for _ in range(4)]
     assert [(m.key, m.value, m.metadata.operation_type) for m in seen] == [
         ("k", 1, "initial"),
         ("k", 2, "update"),
         ("k", None, "delete"),
+        ("k", "x" * 5000, "insert"),
     ]
     assert {message.metadata.dataset_id for message in seen} == {str(ONE)}
     assert repo.unsubscribe(number)

@@ -1,8 +1,12 @@
 """Every medium that named state is tested on, each empty."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import wellkept
+from wellkept.kv import ExecutionStore, ExecutionStoreService
 
 MEDIA = [
     *("memory", "sqlite", "files", "file", "postgresql", "mariadb", "redis"),
@@ -41,3 +45,29 @@ def place_of(request: pytest.FixtureRequest, medium: str, path: Path) -> str:
         return f"s3://{request.getfixturevalue('s3_bucket')}/wellkept"
     found: str = request.getfixturevalue(f"{medium}_url")
     return found
+
+
+class Stores:
+    """The stores of one medium, whose clock is moved."""
+
+    def __init__(self, url: str) -> None:
+        self.cache = wellkept.open(url)
+
+    def __call__(self, name: str = "jobs", scope: Any = None, **options: Any) -> ExecutionStore:
+        return wellkept.store(name, scope, cache=self.cache, **options)
+
+    def service(self, scope: Any = None) -> ExecutionStoreService:
+        return ExecutionStoreService(dataset_id=scope, cache=self.cache)
+
+    def later(self, seconds: float) -> None:
+        self.service().entries.ahead += seconds
+
+
+@pytest.fixture
+def stores(url: str) -> Stores:
+    return Stores(url)
+
+
+@pytest.fixture
+def store(stores: Stores) -> ExecutionStore:
+    return stores()

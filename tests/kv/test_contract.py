@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.kv.conftest import Stores
 
-import wellkept
 from wellkept.errors import ConfigError, DamagedValue, EncodeError, NotKept, StoreError
 from wellkept.kv import ExecutionStore, ExecutionStoreService, KeyPolicy
 
@@ -35,32 +35,6 @@ VALUES = [
     *(b"", b"bytes", (), (1, [2, (3,)]), [], [1, 2.0, None], {}, {"a": {"b": [1]}}, {1: 2}, {3, 4}),
     *(frozenset("a"), complex(1, 2), range(3), 10**5000),
 ]
-
-
-class Stores:
-    """The stores of one medium, whose clock is moved."""
-
-    def __init__(self, url: str) -> None:
-        self.cache = wellkept.open(url)
-
-    def __call__(self, name: str = "jobs", scope: Any = None, **options: Any) -> ExecutionStore:
-        return wellkept.store(name, scope, cache=self.cache, **options)
-
-    def service(self, scope: Any = None) -> ExecutionStoreService:
-        return ExecutionStoreService(dataset_id=scope, cache=self.cache)
-
-    def later(self, seconds: float) -> None:
-        self.service().entries.ahead += seconds
-
-
-@pytest.fixture
-def stores(url: str) -> Stores:
-    return Stores(url)
-
-
-@pytest.fixture
-def store(stores: Stores) -> ExecutionStore:
-    return stores()
 
 
 # -- values and keys ------------------------------------------------------------------------------
@@ -265,7 +239,7 @@ def test_the_async_twins(store: ExecutionStore) -> None:
             aio.nonsense
         return await aio.get("a"), await aio.keys(), got
 
-    assert asyncio.run(use()) == (11, ["a"], ["set"] * 11)
+    assert asyncio.run(use()) == (11, ["a"], ["insert", *["set"] * 10])
 
 
 # -- expiry ---------------------------------------------------------------------------------------
@@ -337,7 +311,7 @@ def test_what_expires_is_swept_in_the_background(stores: Stores) -> None:
     store = stores()
     changes = store.watch(timeout=20)
     store.set("k", 1, ttl=0.05)
-    assert next(changes).kind == "set"
+    assert next(changes).kind == "insert"
     assert next(changes).kind == "expire"
 
 
@@ -616,15 +590,15 @@ def test_a_watch_tells_each_change_in_order(stores: Stores) -> None:
     store.clear()
     told = [(c.kind, c.key, c.value) for c in store.watch(since=begin, timeout=0)]
     expected = [
-        ("set", "a/1", 1),
-        ("set", "a/2", (2,)),
-        ("set", "b", 3),
+        ("insert", "a/1", 1),
+        ("insert", "a/2", (2,)),
+        ("insert", "b", 3),
         ("touch", "a/1", 1),
         ("delete", "b", None),
-        ("set", "a/3", 4),
+        ("insert", "a/3", 4),
         ("expire", "a/3", None),
-        ("set", "a/3", 5),
-        ("set", "a/4", 6),
+        ("insert", "a/3", 5),
+        ("insert", "a/4", 6),
     ]
     assert told[: len(expected)] == expected
     ends = [("expire", "a/4", None), *(("delete", f"a/{n}", None) for n in (1, 2, 3))]

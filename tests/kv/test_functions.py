@@ -6,7 +6,9 @@ import asyncio
 import functools
 import inspect
 import pickle
+import runpy
 import warnings
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -199,3 +201,51 @@ def test_the_verbs_of_a_method_are_called_as_it_is() -> None:
 
 def test_a_cached_function_is_pickled_by_its_name() -> None:
     assert pickle.loads(pickle.dumps(Operator.alone)) is Operator.alone
+
+
+SCRIPT = """
+from wellkept.kv import cached
+from pathlib import Path
+
+@cached
+def double(x):
+    with Path({count!r}).open("a") as file:
+        file.write("x")
+    return 2 * x
+
+double(2)
+"""
+
+
+def test_a_script_s_function_is_named_by_its_place_in_the_project(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+
+    def run(script: str) -> int:
+        path = tmp_path / script
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(SCRIPT.format(count=str(count)))
+        runpy.run_path(str(path), run_name="__main__")
+        return len(count.read_text())
+
+    for project, name in (("one", "mine"), ("two", "mine"), ("three", "another")):
+        (tmp_path / project).mkdir()
+        (tmp_path / project / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+    assert run("one/steps/job.py") == 1
+    assert run("two/steps/job.py") == 1, "the checkout was moved"
+    assert run("one/other/job.py") == 2
+    assert run("three/steps/job.py") == 3
+    assert run(f"{'long/' * 45}job.py") == 4, "a store's name has at most 200 bytes"
+    assert run(f"{'long/' * 45}job.py") == 4
+
+
+class Job:
+    def do(self) -> object:
+        return self
+
+
+def test_what_has_no_name_of_its_own_is_refused() -> None:
+    for function in (functools.partial(divmod, 7), "text".count, Job().do):
+        with pytest.raises(ConfigError, match="store="):
+            cached(function)
+    named = cached(store="sevens")(functools.partial(divmod, 7))
+    assert named(2) == named(2) == (3, 1)

@@ -64,8 +64,8 @@ class Machine(RuleBasedStateMachine):
     def put(self, scope: str | None, key: str, value: Any, expires: Any, policy: str) -> None:
         self.expire(scope, key)
         policy = "evict" if expires is not None and policy == "persist" else policy
+        self.told[scope].append(("set" if key in self.models[scope].held else "insert", key))
         self.models[scope].held[key] = (value, expires, policy)
-        self.told[scope].append(("set", key))
 
     def until(self, ttl: float | None) -> float | None:
         return None if ttl is None else self.now + ttl

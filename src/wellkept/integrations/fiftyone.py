@@ -24,11 +24,11 @@ from wellkept.kv.entry import (
     load,
     utc,
 )
-from wellkept.kv.execution_store import ExecutionStore
 from wellkept.kv.service import (
     COLLECTION,
     ExecutionStoreService,
     KeyDocument,
+    KeyPolicy,
     StoreDocument,
     seconds_of,
 )
@@ -77,6 +77,16 @@ class KeptExecutionStoreRepo(ExecutionStoreService):
 
     # What FiftyOne answers in another way than wellkept.
 
+    def list_stores_global(self) -> list[Any]:
+        """The stores of all scopes and of none. Their scopes are `ObjectId`s if all of them can be, as
+        those of datasets are, and else text."""
+        documents = super().list_stores_global()
+        ids = [_id(document.dataset_id) for document in documents]
+        if not any(isinstance(scope, str) for scope in ids):
+            for document, scope in zip(documents, ids, strict=True):
+                document.dataset_id = scope
+        return documents
+
     def delete_store(self, store_name: str) -> int:  # type: ignore[override]  # as FiftyOne's
         """Remove a store; how many keys it had, and one more for the store if it was made."""
         return self._dropped(self.entries.abouts(*self.name(store_name)))
@@ -100,20 +110,6 @@ class KeptExecutionStoreRepo(ExecutionStoreService):
     def update_policy(self, store_name: str, key: str, policy: str) -> bool:  # type: ignore[override]  # as FiftyOne's
         """Give a key another policy; whether it was there."""
         return super().update_policy(store_name, key, policy) is not None
-
-    def list_values(
-        self,
-        store_name: str,
-        key_prefix: str | None = None,
-        exclude_fields: list[str] | None = None,
-    ) -> list[Any]:
-        """The values under a prefix; of those that are dicts, without some fields."""
-        gone = set(exclude_fields or ())
-        values = ExecutionStore(store_name, self).values(key_prefix or "")
-        return [
-            {k: v for k, v in value.items() if k not in gone} if isinstance(value, dict) else value
-            for value in values
-        ]
 
     def subscribe(self, store_name: str, callback: Callable[[Any], object]) -> str:
         """Have `callback` called with a message for each key that is there, and for each change from
@@ -150,6 +146,8 @@ def _theirs(document: KeyDocument | None) -> Any:
     fields = document.to_mongo_dict()
     del fields["revision"]
     fields |= {"value": document.value, "dataset_id": _id(document.dataset_id)}
+    if document.policy is KeyPolicy.HELD:  # FiftyOne has no such policy, and fails at others
+        fields["policy"] = "persist" if document.expires_at is None else "evict"
     for name in ("created_at", "updated_at", "expires_at"):
         if fields[name] is not None:
             fields[name] = fields[name].replace(tzinfo=None)

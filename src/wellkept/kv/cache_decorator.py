@@ -10,12 +10,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import MethodType
+from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from wellkept.errors import ConfigError, KeptError, tell
 from wellkept.hashing import digest_bytes
+from wellkept.hashing.functions import identify
+from wellkept.hashing.names import placed
+from wellkept.kv.entry import NAME
 from wellkept.kv.execution_store import ExecutionStore
 from wellkept.kv.service import seconds_of
 
@@ -107,13 +109,18 @@ def cached(
 
 
 def _name_of(function: Callable[..., Any]) -> str:
-    """Module and name; of what a script defines, the script in place of the module."""
-    module = function.__module__
-    if module in ("__main__", "__mp_main__"):
-        file = getattr(getattr(function, "__code__", None), "co_filename", "")
-        path = Path(file).absolute()
-        module = f"{path.stem}-{digest_bytes(str(path)).hex()[:8]}"  # two scripts may share a name
-    return f"{module}:{function.__qualname__}"
+    """The name that `@keep` gives a function whose code does not count, as far as a store can have it:
+    by its place in the project, so that a checkout that is moved keeps its results."""
+    held = getattr(function, "__self__", None)
+    if not hasattr(function, "__qualname__") or not isinstance(held, ModuleType | None):
+        raise ConfigError(
+            f"cached() can't tell {function!r:.80} from others of its kind: give store=, the name of a "
+            "store for its results, or use @keep, which counts what it holds"
+        )
+    name = placed(identify(function, "off").name, function)
+    if len(name.encode()) <= NAME:
+        return name
+    return f"{name.encode()[-NAME // 2 :].decode(errors='ignore')}-{digest_bytes(name).hex()[:16]}"
 
 
 class _Cached:

@@ -23,8 +23,12 @@ ABSENT: Final = 0
 LOGGED = 1024
 """Bytes of a value up to which the log of changes repeats it."""
 
+ID_TYPES = ("ObjectId", "UUID")
+"""Names of classes whose objects may stand for scopes."""
+
 _KEY = 1000  # bytes: what each database can index together with the store's number
-_NAME = 200
+NAME = 200
+"""Bytes of the name of a store."""
 
 
 class Keep:
@@ -77,7 +81,7 @@ class Logged(NamedTuple):
 
     revision: int
     kind: str
-    """`set`, `touch` (only expiry or policy), `delete`, `expire`, `evict`."""
+    """`insert` (a first write), `set`, `touch` (only expiry or policy), `delete`, `expire`, `evict`."""
     key: str
     data: Data | None
     """None where the key went, or where the value is large and was replaced since."""
@@ -116,9 +120,9 @@ def name_of(collection: Any, scope: Any, store: Any) -> Name:
     Raises:
         ConfigError: a part of it is no text, or a scope neither text nor an id.
     """
-    if not _checked(store, "the name of a store", _NAME):
+    if not _checked(store, "the name of a store", NAME):
         raise ConfigError("a store has a name that is not empty")
-    if not _checked(collection, "the name of a collection", _NAME):
+    if not _checked(collection, "the name of a collection", NAME):
         raise ConfigError("a collection has a name that is not empty")
     return Name(collection, scope_of(scope), store)
 
@@ -131,9 +135,9 @@ def scope_of(scope: Any) -> str:
     """
     if scope is None:
         return ""
-    if type(scope).__name__ in ("ObjectId", "UUID"):
+    if type(scope).__name__ in ID_TYPES:
         scope = str(scope)
-    return "." + _checked(scope, "a scope", _NAME)
+    return "." + _checked(scope, "a scope", NAME)
 
 
 def _checked(text: Any, what: str, most: int) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from wellkept.errors import ConfigError, NotKept
 from wellkept.kv.entry import (
     ABSENT,
-    ANY,
     KEEP,
-    Entry,
     Name,
     Step,
     check_key,
@@ -23,7 +21,14 @@ from wellkept.kv.entry import (
     utc,
 )
 from wellkept.kv.plan import each_entry
-from wellkept.kv.service import COLLECTION, ExecutionStoreService, KeyPolicy, policy_of, seconds_of
+from wellkept.kv.service import (
+    COLLECTION,
+    ExecutionStoreService,
+    KeyPolicy,
+    policy_of,
+    relied_on,
+    seconds_of,
+)
 from wellkept.kv.sweeper import sweep, sweeping
 from wellkept.kv.watch import Change, watch
 
@@ -158,6 +163,12 @@ class ExecutionStore:
         """That of the last change on the medium: what `watch(since=…)` goes on from."""
         return self._entries.newest()
 
+    def list_values(
+        self, key_prefix: str | None = None, exclude_fields: Collection[str] | None = None
+    ) -> list[Any]:
+        """See `ExecutionStoreService.list_values`."""
+        return self.service.list_values(self.store_name, key_prefix, exclude_fields)
+
     # -- writing ----------------------------------------------------------------------------------
 
     def set(
@@ -181,15 +192,12 @@ class ExecutionStore:
         """
         self._put(check_key(key), value, ttl, policy)
 
-    def _put(
-        self, key: str, value: Any, ttl: Any, policy: str | None, when: int = ANY
-    ) -> Entry | None:
+    def _put(self, key: str, value: Any, ttl: Any, policy: str | None) -> None:
         chosen = self._policy if policy is None else policy_of(policy).value
         lasts = None if ttl is None else seconds_of(ttl)
-        done = self._entries.apply(self._name, (Step(key, dump(value), lasts, chosen, when),))
+        self._entries.apply(self._name, (Step(key, dump(value), lasts, chosen),))
         if lasts is not None:
             sweeping(self._entries)
-        return None if done is None else done[0]
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._put(check_key(key), value, None, None)
@@ -207,11 +215,10 @@ class ExecutionStore:
     ) -> bool:
         """Set a key if it is not there, atomically; whether it was not. Raises as `set`.
 
-        With a TTL and no policy it is held: it stands for somebody who relies on it until then.
+        With a TTL it is held until then, unless it may be evicted: somebody relies on it.
         """
-        if ttl is not None and policy is None and self._policy == "persist":
-            policy = "held"
-        return self._put(check_key(key), value, ttl, policy, ABSENT) is not None
+        chosen = self._policy if policy is None else policy
+        return self.service.set_key_if_absent(self.store_name, key, value, ttl, chosen)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """A key's value, which is `default` from now on if there was none."""
@@ -244,24 +251,49 @@ class ExecutionStore:
             self.store_name, key, expected, value, ttl, policy, revision=revision
         )
 
-    def modify(self, key: str, function: Callable[[Any], Any], default: Any = None) -> Any:
+    def modify(
+        self,
+        key: str,
+        function: Callable[[Any], Any],
+        default: Any = None,
+        *,
+        ttl: float | str | timedelta | None = None,
+        policy: str | None = None,
+    ) -> Any:
         """Set a key to what `function` makes of its value (or of `default`), atomically: it is called
-        again if others were faster. TTL and policy stay. What it made.
+        again if others were faster. What it made.
+
+        Args:
+            ttl, policy: of a key that was not there, as `set_if_absent` takes them; what a key has
+                stays.
 
         Raises as `set`, and what `function` does.
         """
         check_key(key)
+        lasts, chosen = relied_on(ttl, self._policy if policy is None else policy)
         while True:
             found = self._entries.get(self._name, key)
             value = function(default if found is None else load(found.data))
-            when = ABSENT if found is None else found.revision
-            policy = self._policy if found is None else KEEP
-            step = Step(key, dump(value), KEEP, policy, when)
-            if self._entries.apply(self._name, (step,)) is not None:
+            step = Step(key, dump(value), lasts, chosen, ABSENT)
+            if found is not None:
+                step = step._replace(ttl=KEEP, policy=KEEP, when=found.revision)
+            if self.service.apply(self._name, step) is not None:
                 return value
 
-    def increment(self, key: str, by: float = 1, default: float = 0) -> Any:
+    def increment(
+        self,
+        key: str,
+        by: float = 1,
+        default: float = 0,
+        *,
+        ttl: float | str | timedelta | None = None,
+        policy: str | None = None,
+    ) -> Any:
         """Add to a number, atomically; the sum.
+
+        Args:
+            ttl, policy: of a number that was not there: it is gone so long after its first increment,
+                and later ones do not prolong it.
 
         Raises:
             ConfigError: the key has something else.
@@ -273,7 +305,7 @@ class ExecutionStore:
                     raise ConfigError(f"can't add to {key!r}: {number!r:.80} is not a number")
             return value + by
 
-        return self.modify(key, add, default)
+        return self.modify(key, add, default, ttl=ttl, policy=policy)
 
     def update(
         self,
@@ -286,13 +318,16 @@ class ExecutionStore:
         lasts = seconds_of(ttl)
         steps = [Step(check_key(k), dump(v), lasts, chosen) for k, v in dict(items).items()]
         if steps:
-            self._entries.apply(self._name, steps)
-            if ttl is not None:
-                sweeping(self._entries)
+            self.service.apply(self._name, *steps)
 
-    def delete(self, key: str) -> bool:
-        """Delete a key; whether it was there."""
-        return self.service.delete_key(self.store_name, key)
+    def delete(self, key: str, *, expected: Any = KEEP, revision: int | None = None) -> bool:
+        """Delete a key, atomically; whether that was done.
+
+        Args:
+            expected: only if this is its value, compared as by `compare_and_set`.
+            revision: only if this is its revision; `expected` is not looked at then.
+        """
+        return self.service.delete_key(self.store_name, key, expected=expected, revision=revision)
 
     def __delitem__(self, key: str) -> None:
         if not self.delete(key):
@@ -310,8 +345,7 @@ class ExecutionStore:
                 if default:
                     return default[0]
                 raise NotKept(f"the store {self.store_name!r} has no key {key!r}")
-            step = Step(key, when=found.revision, drop=True)
-            if self._entries.apply(self._name, (step,)) is not None:
+            if self.delete(key, revision=found.revision):
                 return load(found.data)
 
     def clear(self) -> None:
@@ -329,6 +363,10 @@ class ExecutionStore:
     def update_policy(self, key: str, policy: str) -> None:
         """Give a key another policy. With `"persist"` it does not expire any more."""
         self.service.update_policy(self.store_name, key, policy)
+
+    def touch(self, key: str) -> bool:
+        """See `ExecutionStoreService.touch_key`."""
+        return self.service.touch_key(self.store_name, key)
 
     def sweep(self) -> int:
         """Remove what has expired on the medium now, and not in the background; how many."""
@@ -405,7 +443,7 @@ _PLAIN = (
     *("get", "get_many", "has", "count", "list_keys", "get_metadata", "set", "set_cache"),
     *("set_if_absent", "setdefault", "compare_and_set", "modify", "increment", "update", "delete"),
     *("pop", "clear", "clear_cache", "update_ttl", "update_policy", "sweep", "list_stores"),
-    *("subscribe", "unsubscribe"),
+    *("subscribe", "unsubscribe", "touch", "list_values"),
 )
 
 

@@ -220,7 +220,8 @@ def stepping(view: View, name: Name, steps: Sequence[Step]) -> Planned[list[Entr
         if not step.drop:
             revision += 1
             entry = made(step, found, now, revision)
-            ops.append(Put(name, entry, "set" if entry.data is step.data else "touch"))
+            kind = "insert" if found is None else "set" if entry.data is step.data else "touch"
+            ops.append(Put(name, entry, kind))
         elif found is not None:
             revision += 1
             ops.append(Gone(name, key, revision, "delete", now))

@@ -162,7 +162,7 @@ for i = 2, #ARGV, 3 do
       expires = string.format('%.6f', now + tonumber(ttl))
     end
     if expires ~= '-' and policy ~= 'held' then policy = 'evict' end
-    local data, kind, kept = ARGV[i + 2], 'set', ask.keep
+    local data, kind, kept = ARGV[i + 2], f and 'set' or 'insert', ask.keep
     if kept then data, kind = call('HGET', E .. key, 'value'), 'touch' end
     local rev = log(n, kind, key, data)
     local about = rev .. ' ' .. (f and f.created or stamp) .. ' ' .. stamp .. ' ' .. expires
@@ -214,11 +214,11 @@ elseif when ~= '0' and when ~= '-2' then
   return 0
 end
 if call('HEXISTS', P .. 'u', n) == 1 then return 0 end
-local rev
+local rev, kind = nil, about and 'set' or 'insert'
 if #data <= %LOGGED% then
-  rev = call('XADD', P .. 'log', '*', 'n', n, 'k', key, 'd', 'set', 'v', data)
+  rev = call('XADD', P .. 'log', '*', 'n', n, 'k', key, 'd', kind, 'v', data)
 else
-  rev = call('XADD', P .. 'log', '*', 'n', n, 'k', key, 'd', 'set')
+  rev = call('XADD', P .. 'log', '*', 'n', n, 'k', key, 'd', kind)
 end
 -- A revision says its time: it begins with the milliseconds of the server's clock.
 about = rev .. ' ' .. (about and string.match(about, '^%S+ (%S+)') or rev) .. ' ' .. rev

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from wellkept.caches.option_text import parse_duration, parse_size
@@ -15,6 +16,7 @@ from wellkept.errors import ConfigError
 from wellkept.kv.backends import entries_of
 from wellkept.kv.entry import (
     ABSENT,
+    ID_TYPES,
     KEEP,
     PRESENT,
     About,
@@ -219,6 +221,48 @@ class ExecutionStoreService:
         removed = self.entries.drop(self.name(store_name))
         return None if removed is None else document
 
+    def copy_store(
+        self, store_name: str, dataset_id: Any, ids: Mapping[Any, Any] | None = None
+    ) -> int:
+        """Copy a store to another scope, as for a dataset that is cloned; how many keys that were.
+
+        Values, policies and what is left of TTLs are the same there, and so are metadata and limits if
+        the store was made; times and revisions are those of the copy. A key that is there already
+        stays as it is, so a copy that was broken off is finished by another one.
+
+        Args:
+            dataset_id: the other scope.
+            ids: what ids are called there: keys, and text and ids anywhere in values, that are one of
+                these become what stands for it.
+
+        Raises:
+            ConfigError: there is no such store, or the scope is this one.
+        """
+        name, to = self.name(store_name), name_of(self.collection, dataset_id, store_name)
+        if name == to:
+            raise ConfigError(f"can't copy the store {store_name!r} to the scope that it is in")
+        about = next(iter(self.entries.abouts(*name)), None)
+        if about is None:
+            raise ConfigError(f"there is no store {store_name!r} in this scope to copy")
+        if about.declared:
+            self.entries.declare(about._replace(name=to))
+        known = {str(old): str(new) for old, new in (ids or {}).items()}
+
+        def steps() -> Iterator[Step]:
+            for entry in each_entry(self.entries, name):
+                left = None if entry.expires is None else entry.expires - self.entries.now()
+                if left is None or left > 0:
+                    data = dump(renamed(load(entry.data), known)) if known else entry.data
+                    yield Step(known.get(entry.key, entry.key), data, left, entry.policy, ABSENT)
+
+        count, rest = 0, steps()
+        while some := list(islice(rest, 100)):
+            if self.apply(to, *some) is not None:
+                count += len(some)
+            else:  # some are there
+                count += sum(self.apply(to, step) is not None for step in some)
+        return count
+
     def cleanup(self) -> int:
         """Remove every store of this scope; how many there were."""
         return sum(self.delete_store(name) is not None for name in self.list_stores())
@@ -253,7 +297,7 @@ class ExecutionStoreService:
         """
         name = self.name(store_name)
         step = Step(check_key(key), dump(value), seconds_of(ttl), policy_of(policy).value)
-        done = self.apply(name, step)
+        (done,) = self.apply(name, step) or (None,)
         assert done is not None  # it asks for nothing
         return self._document(name, done, value)
 
@@ -271,8 +315,12 @@ class ExecutionStoreService:
         ttl: float | str | timedelta | None = None,
         policy: str = "persist",
     ) -> bool:
-        """Set a key if it is not there, atomically; whether it was not. Raises as `set_key`."""
-        step = Step(check_key(key), dump(value), seconds_of(ttl), policy_of(policy).value, ABSENT)
+        """Set a key if it is not there, atomically; whether it was not. Raises as `set_key`.
+
+        With a TTL it is held until then, unless it may be evicted: somebody relies on it.
+        """
+        lasts, chosen = relied_on(ttl, policy)
+        step = Step(check_key(key), dump(value), lasts, chosen, ABSENT)
         return self.apply(self.name(store_name), step) is not None
 
     def compare_and_set_key(
@@ -298,19 +346,26 @@ class ExecutionStoreService:
         lasts = KEEP if ttl is None else seconds_of(ttl)
         chosen = KEEP if policy is None else policy_of(policy).value
         step = Step(check_key(key), dump(value), lasts, chosen)
+        return self.swap(name, [step], expected, revision) is not None
+
+    def swap(
+        self, name: Name, steps: Sequence[Step], expected: Any, revision: int | None = None
+    ) -> list[Entry | None] | None:
+        """Take steps if the first one's key has the value `expected`, or that revision: what each
+        leaves, or None."""
+        first, *rest = steps
         while True:
             when = revision
             if when is None:
-                found = self.entries.get(name, key)
+                found = self.entries.get(name, first.key)
                 if found is None or not _equal(load(found.data), expected):
-                    return False
+                    return None
                 when = found.revision
             elif type(when) is not int or when < 1:
                 raise ConfigError(f"a revision is a number above 0, not {when!r:.80}")
-            if self.apply(name, step._replace(when=when)) is not None:
-                return True
-            if revision is not None:
-                return False
+            done = self.apply(name, first._replace(when=when), *rest)
+            if done is not None or revision is not None:
+                return done
 
     def has_key(self, store_name: str, key: str) -> bool:
         """Whether a key is there."""
@@ -328,10 +383,19 @@ class ExecutionStoreService:
         found = self.entries.get(name, check_key(key))
         return None if found is None else self._document(name, found, load(found.data))
 
-    def delete_key(self, store_name: str, key: str) -> bool:
-        """Delete a key; whether it was there."""
-        step = Step(check_key(key), when=PRESENT, drop=True)
-        return self.entries.apply(self.name(store_name), [step]) is not None
+    def delete_key(
+        self, store_name: str, key: str, *, expected: Any = KEEP, revision: int | None = None
+    ) -> bool:
+        """Delete a key; whether that was done.
+
+        Args:
+            expected: only if this is its value, compared as by `compare_and_set_key`.
+            revision: only if this is its revision; `expected` is not looked at then.
+        """
+        name, step = self.name(store_name), Step(check_key(key), when=PRESENT, drop=True)
+        if expected is KEEP and revision is None:
+            return self.apply(name, step) is not None
+        return self.swap(name, [step], expected, revision) is not None
 
     def update_ttl(
         self, store_name: str, key: str, new_ttl: float | str | timedelta | None
@@ -354,10 +418,17 @@ class ExecutionStoreService:
         step = Step(check_key(key), KEEP, KEEP, policy_of(policy).value, PRESENT)
         return self._touched(store_name, step)
 
+    def touch_key(self, store_name: str, key: str) -> bool:
+        """Say that a key is as good as new: `updated_at` is now, and it is the last to be evicted.
+        Value, policy and expiry stay; whether it was there."""
+        step = Step(check_key(key), KEEP, KEEP, KEEP, PRESENT)
+        return self.apply(self.name(store_name), step) is not None
+
     def _touched(self, store_name: str, step: Step) -> KeyDocument | None:
         name = self.name(store_name)
         done = self.apply(name, step)
-        return None if done is None else self._document(name, done, load(done.data))
+        found = None if done is None else done[0]
+        return None if found is None else self._document(name, found, load(found.data))
 
     def list_keys(self, store_name: str, prefix: str = "") -> list[str]:
         """A store's keys that begin with `prefix`, in the order of their letters."""
@@ -368,12 +439,28 @@ class ExecutionStoreService:
         """How many keys of a store begin with `prefix`."""
         return self.entries.count(self.name(store_name), check_key(prefix))
 
-    def apply(self, name: Name, step: Step) -> Entry | None:
-        """Take one step; None if it does not fit what is there."""
-        done = self.entries.apply(name, [step])
-        if step.ttl is not None:
+    def list_values(
+        self,
+        store_name: str,
+        key_prefix: str | None = None,
+        exclude_fields: Collection[str] | None = None,
+    ) -> list[Any]:
+        """The values of the keys that begin with `key_prefix`, in the order of their keys; of those
+        that are dicts, without some fields."""
+        found = each_entry(self.entries, self.name(store_name), key_prefix or "")
+        values = [load(entry.data) for entry in found]
+        gone = frozenset(exclude_fields or ())
+        return [
+            {k: v for k, v in value.items() if k not in gone} if type(value) is dict else value
+            for value in values
+        ]
+
+    def apply(self, name: Name, *steps: Step) -> list[Entry | None] | None:
+        """Take steps, all or none: what each leaves; None if one does not fit what is there."""
+        done = self.entries.apply(name, steps)
+        if any(step.ttl is not None for step in steps):
             sweeping(self.entries)
-        return None if done is None else done[0]
+        return done
 
     # -- all scopes -------------------------------------------------------------------------------
 
@@ -382,11 +469,15 @@ class ExecutionStoreService:
         return bool(self.entries.abouts(self.collection, None, self.name(store_name).store))
 
     def list_stores_global(self) -> list[StoreDocument]:
-        """The stores of all scopes and of none, each once for each scope."""
-        found = self.entries.abouts(self.collection, None, None)
-        return [
-            self._store_document(about) for about in sorted(found, key=lambda about: about.name)
-        ]
+        """The stores of all scopes and of none, each once for each scope. Their scopes are text, also
+        this service's own."""
+        found = sorted(
+            self.entries.abouts(self.collection, None, None), key=lambda about: about.name
+        )
+        documents = [self._store_document(about) for about in found]
+        for document, about in zip(documents, found, strict=True):
+            document.dataset_id = about.name.scope[1:] if about.name.scope else None
+        return documents
 
     def count_stores_global(self) -> int:
         """How many these are."""
@@ -424,12 +515,9 @@ class ExecutionStoreService:
         )
 
     def _store_document(self, about: About) -> StoreDocument:
-        mine = about.name.scope == self._scope
         known = dict(about.metadata) if about.metadata is not None else None
         document = StoreDocument(about.name.store, value=known, policy=KeyPolicy(about.policy))
-        document.dataset_id = self.dataset_id if mine else about.name.scope[1:] or None
-        if about.name.scope == ".":
-            document.dataset_id = ""
+        document.dataset_id = self.dataset_id
         document.created_at = utc(about.created) or document.created_at
         return document
 
@@ -446,6 +534,31 @@ def seconds_of(ttl: float | str | timedelta | None) -> float | None:
     if not 0 < seconds < 1e11:
         raise ConfigError(f"a ttl is a positive number of seconds, not {ttl!r}")
     return seconds
+
+
+def relied_on(ttl: float | str | timedelta | None, policy: str) -> tuple[float | None, str]:
+    """The TTL and the policy of a key that is made only where there was none: with a TTL it is held,
+    unless it may be evicted, as it stands for somebody who relies on it.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    lasts, chosen = seconds_of(ttl), policy_of(policy).value
+    return lasts, "held" if lasts is not None and chosen == "persist" else chosen
+
+
+def renamed(value: Any, ids: Mapping[str, str]) -> Any:
+    """A value with other ids: text and ids in it, at any depth of its dicts, lists and tuples."""
+    kind = type(value)
+    if kind is str:
+        return ids.get(value, value)
+    if kind is dict:
+        return {renamed(key, ids): renamed(item, ids) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return kind(renamed(item, ids) for item in value)
+    if kind.__name__ in ID_TYPES:
+        return kind(ids[str(value)]) if str(value) in ids else value
+    return value
 
 
 def _plain(metadata: Mapping[str, Any]) -> dict[str, Any]:

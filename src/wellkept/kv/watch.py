@@ -30,8 +30,8 @@ class Change:
     revision: int
     """Larger than those before it; where to go on from."""
     kind: str
-    """`set`, `touch` (only its TTL or policy changed), `delete`, `expire`, or `evict` (the store
-    was full)."""
+    """`insert` (it was not there), `set`, `touch` (only its TTL or policy changed), `delete`,
+    `expire`, or `evict` (the store was full)."""
     key: str
     at: datetime
     """When, by the clock of the medium."""
@@ -112,7 +112,7 @@ def _patiently(do: Callable[[], Any], patience: float, stop: threading.Event | N
 
 def _change(entries: Entries, name: Name, logged: Logged) -> Change:
     data, whole = logged.data, True
-    if data is None and logged.kind in ("set", "touch"):
+    if data is None and logged.kind in ("insert", "set", "touch"):
         entry = entries.get(name, logged.key)
         whole = entry is not None and entry.revision == logged.revision
         data = entry.data if entry is not None and whole else None
