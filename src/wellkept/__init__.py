@@ -3,7 +3,8 @@
 import typing
 
 from wellkept import kv
-from wellkept.caches import Cache, Pool, Stack, use
+from wellkept.caches import Cache, Pool, Stack, set_cache, use
+from wellkept.caches import active as active_cache
 from wellkept.caches import open_cache as open
 from wellkept.errors import (
     AmbiguousDigest,
@@ -85,6 +86,7 @@ __all__ = [
     "UntrustedSource",
     "__version__",
     "above",
+    "active_cache",
     "at_least",
     "at_most",
     "below",
@@ -107,6 +109,7 @@ __all__ = [
     "register_plain",
     "run",
     "runs",
+    "set_cache",
     "store",
     "token",
     "use",

@@ -221,3 +221,69 @@ def test_fork_keeps_what_is_active() -> None:
         assert pool.apply(f, (7,)) == 7
     with wellkept.use("./a"):
         assert f.contains(7)
+
+
+def test_a_set_cache_stays_for_the_whole_process_until_another_is_set(home: Path) -> None:
+    assert wellkept.set_cache("./a") is None
+    assert here() == in_thread(here) == "a"
+    a = wellkept.active_cache()
+    with wellkept.use("./b"):
+        assert here() == "b"
+        assert wellkept.set_cache(Path("c")) is a
+        assert here() == "b"
+    assert here() == "c"
+    f(7)
+    assert f.contains(7)
+    with pytest.raises(wellkept.ConfigError, match="no cache is named 'nonesuch'"):
+        wellkept.set_cache("nonesuch")
+    assert here() == "c"
+    wellkept.set_cache(None)
+    assert active().url == str(home / "cache")
+    assert not f.contains(7)
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_a_cache_is_stacked_on_the_active_one(sticky: bool) -> None:
+    far, near = map(wellkept.caches.named, ("./far", "./near"))
+    with wellkept.use(far):
+        f(3)
+    with contextlib.ExitStack() as ends:
+        if sticky:
+            wellkept.set_cache(far)
+            wellkept.set_cache("./near", stack=True)
+        else:
+            ends.enter_context(wellkept.use(far))
+            ends.enter_context(wellkept.use("./near", stack=True))
+        stacked: Any = active()
+        assert stacked.caches == (near, far)
+        assert f.contains(3)
+        f(4)
+        with wellkept.use(stacked, stack=True) as same:
+            assert same is stacked
+    for cache in (near, far):
+        with wellkept.use(cache):
+            assert f.contains(4)
+
+
+def test_a_use_that_is_never_entered_is_told() -> None:
+    with pytest.warns(wellkept.KeptWarning, match=r"use\('./a'\) was never entered") as told:
+        wellkept.use("./a")
+    assert told[0].filename == __file__
+    assert here() == "cache"
+    kept = wellkept.use("./a")
+    for _ in range(2):  # it may be entered again
+        with kept, kept:
+            assert here() == "a"
+        assert here() == "cache"
+
+
+def test_a_use_above_a_function() -> None:
+    @wellkept.use("./a")
+    def inside(wait: threading.Barrier) -> str:
+        wait.wait(30)
+        return here()
+
+    with ThreadPoolExecutor(2) as pool:
+        both = threading.Barrier(2)
+        assert list(pool.map(inside, [both, both])) == ["a", "a"]
+    assert here() == "cache"

@@ -132,6 +132,38 @@ def test_cost_keeps_what_is_expensive_per_byte(kind: str) -> None:
     assert cache.size().bytes < 1_200_000 + (KB * KB if kind in ("embedded", "sqlite") else 0)
 
 
+def even_first(call: wellkept.Call) -> tuple[int, int]:
+    x = call.arguments["x"].value
+    return x % 2, x
+
+
+@every
+@pytest.mark.parametrize("limit", [{"calls": 12}, {"bytes": 1250 * KB}])
+def test_a_policy_of_ones_own_sees_the_whole_record(kind: str, limit: dict[str, int]) -> None:
+    cache = new(kind)
+    f = Counted(blob).into(cache.limited(**limit, policy=even_first))
+    for x in range(20):
+        f(x)
+    there = [x for x in range(20) if f.contains(x)]
+    assert {*range(1, 20, 2)} <= {*there}
+    assert len(there) <= 12
+    if kind != "memory":
+        copy = pickle.loads(pickle.dumps(f.cache))
+        assert copy.made_by[1]["policy"] is even_first
+
+
+@every
+def test_a_policy_that_fails_evicts_nothing(kind: str) -> None:
+    cache = new(kind)
+    f = Counted(blob).into(cache.limited(calls=3, policy=lambda call: [1, "a"][call.uses]))
+    with pytest.warns(KeptWarning, match="nothing is evicted, as the policy failed: TypeError"):
+        for _ in range(2):
+            for x in range(3):
+                f(x)
+        f(3)
+    assert all(f.contains(x) for x in range(4))
+
+
 @every
 def test_a_result_that_drifted_is_told(kind: str) -> None:
     cache = new(kind)
@@ -172,6 +204,7 @@ def test_wrong_limits() -> None:
         ({"calls": -1}, "number of calls"),
         ({"calls": True}, "number of calls"),
         ({"bytes": 1, "policy": "mru"}, "policy= is one of fifo, lru, lfu, cost"),
+        ({"bytes": 1, "policy": ["lru"]}, "or a function of a call"),
     ]:
         with pytest.raises(ConfigError, match=says):
             cache.limited(**options)  # type: ignore[arg-type]  # wrong on purpose

@@ -10,18 +10,20 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, Token
 from pathlib import Path
 from typing import Any, TypeVar
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.config import Settings, Spec, build, find
+from wellkept.caches.derived import Stack
 from wellkept.caches.opening import open_cache, resolve_url
 from wellkept.caches.option_text import expanded
-from wellkept.errors import ConfigError, StoreError
+from wellkept.errors import ConfigError, StoreError, tell
 from wellkept.interrupts import Guard
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 _reaching: list[ContextVar[Any]] = []
 _guard = Guard()
@@ -60,6 +62,7 @@ def _wrap() -> None:
 
 
 _current: ContextVar[Cache | None] = ContextVar("wellkept.cache", default=None)
+_set: Cache | None = None
 _default: Cache | None = None
 _failed: tuple[float, StoreError] | None = None
 _named: dict[str, Cache] = {}
@@ -77,7 +80,7 @@ def active() -> Cache:
     """
     cache = _current.get()
     if cache is None:
-        cache = inherited(_current) or _default
+        cache = inherited(_current) or _set or _default
     return cache if cache is not None else _open_default()
 
 
@@ -86,11 +89,29 @@ def used() -> Cache | None:
     return inherited(_current)
 
 
-def install(cache: Cache | None) -> Cache | None:
-    """Make a cache the default of this process; what was. None: as configured."""
-    global _default
+def set_cache(
+    cache: Cache | str | os.PathLike[str] | None, *, stack: bool = False
+) -> Cache | None:
+    """Make a cache the active one of this process, in all its threads, until another is set. A `use` block
+    goes before it.
+
+    Args:
+        cache: a cache, its name in the configuration, a path or a URL; None: as configured.
+        stack: put it before the cache that is active: `Stack(cache, active_cache())`.
+
+    Returns:
+        What was set before, to set it again; None where that was as configured.
+
+    Raises:
+        ConfigError: no such cache.
+        StoreError: it can't be opened.
+    """
+    global _set
+    found = None if cache is None else chosen(cache, "set_cache()")
+    if stack and found is not None and found is not (below := active()):
+        found = Stack(found, below)
     with _lock:
-        before, _default = _default, cache
+        before, _set = _set, found
     return before
 
 
@@ -150,26 +171,57 @@ def _opened(source: Settings, spec: Spec) -> Cache:
         raise ConfigError(f"{source.source}: {error}") from error
 
 
-@contextlib.contextmanager
-def use(cache: Cache | str | os.PathLike[str]) -> Iterator[Cache]:
+class Use(contextlib.ContextDecorator):
+    """What `use` returns: enter it with `with`, or put it above a function as a decorator."""
+
+    def __init__(self, cache: Cache | str | os.PathLike[str], stack: bool) -> None:
+        self._cache, self._stack = cache, stack
+        self._tokens: list[Token[Cache | None]] | None = None
+
+    def __enter__(self) -> Cache:
+        self._tokens = self._tokens or []
+        found = chosen(self._cache, "use()")
+        if self._stack and found is not (below := active()):
+            found = Stack(found, below)
+        reach_threads(_current)
+        self._tokens.append(_current.set(found))
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        assert self._tokens
+        _current.reset(self._tokens.pop())
+
+    def __call__(self, function: F) -> F:
+        self._tokens = []
+        return super().__call__(function)
+
+    def _recreate_cm(self) -> Use:
+        # Calls of one function may be under way in several threads.
+        return Use(self._cache, self._stack)
+
+    def __del__(self) -> None:
+        if self._tokens is None:
+            tell(
+                f"use({self._cache!r}) was never entered, so it changed nothing: write "
+                "`with wellkept.use(…):`, or `wellkept.set_cache(…)` for the whole process"
+            )
+
+
+def use(cache: Cache | str | os.PathLike[str], *, stack: bool = False) -> Use:
     """Make a cache the active one inside a `with` block.
 
-    It reaches the tasks and the threads that are started inside the block too.
+    It reaches the tasks and the threads that are started inside the block too. One that is never entered
+    is a `KeptWarning`; `set_cache` is for the whole process.
 
     Args:
         cache: a cache, its name in the configuration, a path or a URL.
+        stack: put it before the cache that is active: `Stack(cache, active_cache())`.
 
     Raises:
         ConfigError: no such cache.
         StoreError: it can't be opened.
     """
-    found = chosen(cache, "use()")
-    reach_threads(_current)
-    token = _current.set(found)
-    try:
-        yield found
-    finally:
-        _current.reset(token)
+    return Use(cache, stack)
 
 
 def chosen(cache: Cache | str | os.PathLike[str], what: str = "cache=") -> Cache:
@@ -190,11 +242,11 @@ def chosen(cache: Cache | str | os.PathLike[str], what: str = "cache=") -> Cache
 
 
 def reset() -> None:
-    """Close the default and the named caches and forget the settings: all is read anew."""
-    global _default, _failed, _settings
+    """Close the default, the set and the named caches and forget the settings: all is read anew."""
+    global _set, _default, _failed, _settings
     with _lock:
-        for cache in (_default, *_named.values()):
+        for cache in (_set, _default, *_named.values()):
             if cache is not None:
                 cache.close()
-        _default = _failed = _settings = None
+        _set = _default = _failed = _settings = None
         _named.clear()

@@ -33,6 +33,7 @@ from wellkept.stores.base import Store
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from wellkept.caches.maintenance import Policy
     from wellkept.caches.moving import Moved
     from wellkept.query import Matches
     from wellkept.stores.reports import Collected, Evicted, Report, Totals
@@ -603,7 +604,7 @@ class Cache:
         self,
         bytes: int | str | None = None,  # noqa: A002  as users write it: bytes="10 GB"
         calls: int | None = None,
-        policy: str = "cost",
+        policy: Policy = "cost",
     ) -> Cache:
         """This cache, kept within limits by what is written through it.
 
@@ -611,7 +612,8 @@ class Cache:
             bytes: of results; over it results go, and the records of their calls stay.
             calls: records; over it they go with their results.
             policy: what goes first: `"cost"` what is cheap to compute again per byte and seldom
-                used, `"lru"` the least recently used, `"lfu"` the least often, `"fifo"` the oldest.
+                used, `"lru"` the least recently used, `"lfu"` the least often, `"fifo"` the oldest. Or
+                a function of a call: that for which it is smallest goes first.
 
         Raises:
             ConfigError: nothing is limited, or no such policy.

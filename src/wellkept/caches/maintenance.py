@@ -7,14 +7,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.conditions import matches
-from wellkept.errors import ConfigError, DecodeError, NotKept
+from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept
 from wellkept.interrupts import Guard
-from wellkept.records import Digest
+from wellkept.records import Call, Digest
+from wellkept.stores.backend import each_call
 from wellkept.stores.reports import Candidate, Chosen, Collected, Evicted, FunctionRow
 
 
@@ -103,23 +104,27 @@ POLICIES: dict[str, Callable[[Candidate], Any]] = {
 }
 """What is smallest goes first."""
 
+Policy = Literal["cost", "lru", "lfu", "fifo"] | Callable[[Call], Any]
+"""A name of one of these, or a function of one's own, which sees the whole record."""
+
 
 class Limit(NamedTuple):
     """At most so many bytes of results and so many calls; None: as many as there are."""
 
     bytes: int | None
     calls: int | None
-    policy: str
+    policy: Policy
 
 
-def limit_of(size: int | str | None, calls: int | None, policy: str) -> Limit:
+def limit_of(size: int | str | None, calls: int | None, policy: Policy) -> Limit:
     """Check what a user gave.
 
     Raises:
         ConfigError: it limits nothing, or is not what it may be.
     """
-    if policy not in POLICIES:
-        raise ConfigError(f"policy= is one of {', '.join(POLICIES)}, not {policy!r}")
+    if not callable(policy) and policy not in [*POLICIES]:
+        names = ", ".join(POLICIES)
+        raise ConfigError(f"policy= is one of {names}, or a function of a call, not {policy!r}")
     if size is None and calls is None:
         raise ConfigError("nothing is limited: give bytes= or calls=")
     if calls is not None and (type(calls) is not int or calls < 0):
@@ -170,6 +175,20 @@ class Room:
             self._making.release()
 
 
+def _by_own_policy(cache: Cache, policy: Callable[[Call], Any]) -> list[Candidate]:
+    """What may go, the first to go first: what has no result or no readable record, then as the policy
+    says.
+    """
+    found = {call.key: call for call in cache.backend.candidates()}
+    worths = {
+        Digest(key): policy(call)
+        for key, call in each_call(cache.calls)
+        if call is not None and key in found and found[Digest(key)].there
+    }
+    first = [call for key, call in found.items() if key not in worths]
+    return first + [found[key] for key in sorted(worths, key=worths.__getitem__)]
+
+
 def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
     """Bring a cache within a limit; how many bytes and calls it may take before the next look.
 
@@ -179,8 +198,18 @@ def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
     Raises:
         StoreError: the store can't be read or written.
     """
-    worth = POLICIES[limit.policy]
-    held = sorted(cache.backend.candidates(), key=lambda call: (call.there, worth(call)))
+    if callable(limit.policy):
+        try:
+            held = _by_own_policy(cache, limit.policy)
+        except KeptError:
+            raise
+        except Exception as error:  # noqa: BLE001  a user's function may raise anything
+            # What the policy would have spared must not go by another one.
+            cache.warn("policy", f"nothing is evicted, as the policy failed: {error!r}")
+            return 0.0, 0.0
+    else:
+        worth = POLICIES[limit.policy]
+        held = sorted(cache.backend.candidates(), key=lambda call: (call.there, worth(call)))
     if limit.calls is not None and len(held) > limit.calls:
         excess = len(held) - int(limit.calls * _TO)
         cache.evict(keys=[call.key for call in held[:excess]])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from distributed import WorkerPlugin
 
-from wellkept.caches.active import install
+from wellkept.caches.active import set_cache
 from wellkept.caches.transport import unpack
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class Shared(WorkerPlugin):
         self._before: Cache | None = None
 
     def setup(self, worker: Worker) -> None:
-        self._before = install(unpack(self.packed))
+        self._before = set_cache(unpack(self.packed))
 
     def teardown(self, worker: Worker) -> None:
-        found = install(self._before)
+        found = set_cache(self._before)
         if found is not None:
             found.flush()

@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from wellkept.caches import active
-from wellkept.caches.active import install
+from wellkept.caches.active import set_cache
 from wellkept.caches.transport import NEARBY, pack, unpack
 from wellkept.errors import ConfigError
 from wellkept.memo.bound import Bound
@@ -185,7 +185,7 @@ def actor(kind: type, **options: Any) -> Any:
     packed = pack(active())
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> None:
-        install(unpack(packed))
+        set_cache(unpack(packed))
         self._held = kind(*args, **kwargs)
 
     methods: dict[str, Any] = {"__init__": begin, "__module__": __name__}
