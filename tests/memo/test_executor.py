@@ -252,6 +252,24 @@ def test_functions_that_are_not_kept(pool: Executor) -> None:
         assert executor.submit(triple.bind(2)).result()[0] == 6
 
 
+def reaching(x: int) -> int:
+    return triple(x)[0]
+
+
+def test_the_active_cache_and_run_go_with_a_plain_function(pool: Executor) -> None:
+    pool.submit(reaching, 0).result()  # threads that were started outside
+    with wellkept.executor(pool) as executor, wellkept.use("./active"), wellkept.run() as run:
+        assert executor.submit(reaching, 2).result() == 6
+        assert list(executor.map(reaching, [3])) == [9]
+        assert triple.contains(2)
+        assert triple.contains(3)
+        bound = wellkept.open("other").bind(reaching)
+        assert executor.submit(bound, 4).result() == 12
+        assert not triple.contains(4)
+    assert not any(map(triple.contains, (2, 3)))
+    assert [event.outcome for event in run.events()] == ["computed"] * 3
+
+
 @pytest.mark.parametrize("how", ["memory", "stores"])
 def test_a_cache_that_no_worker_reaches_is_written_by_the_caller(pool: Executor, how: str) -> None:
     cache = wellkept.open("memory:") if how == "memory" else Cache(store := Memory(), store)

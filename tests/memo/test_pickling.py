@@ -1,11 +1,13 @@
 """Kept functions and calls that travel: pickled, to threads, to forked and spawned processes."""
 
+import asyncio
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import cloudpickle
 import pytest
 
 import wellkept
-from wellkept import keep
+from wellkept import ConfigError, keep
 
 RAN: list[Any] = []
 
@@ -95,10 +97,82 @@ def test_a_bound_call_takes_the_active_cache_along() -> None:
 
 
 def test_a_wrong_call_fails_where_it_is_bound() -> None:
+    for args, kwargs in [((1, 2), {}), ((), {"y": 1}), ((1,), {"x": 1})]:
+        with pytest.raises(TypeError, match="triple"):
+            triple.bind(*args, **kwargs)
     with pytest.raises(TypeError, match="triple"):
-        triple.bind()  # type: ignore[call-arg]
-    with ThreadPoolExecutor(1) as pool, pytest.raises(TypeError, match="triple"):
-        triple.submit(pool, 1, 2)  # type: ignore[call-arg]
+        triple.bind().bind(1, 2)
+    with pytest.raises(TypeError, match="triple"):
+        triple.bind()()
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(TypeError, match="triple"):
+            triple.submit(pool, 1, 2)  # type: ignore[call-arg]
+        for wrong in (triple, triple.bind()):
+            with pytest.raises(TypeError, match="triple"):
+                wellkept.executor(pool).submit(wrong)
+
+
+@keep
+def joined(*parts: str, sep: str = "-", end: str) -> str:
+    return sep.join(parts) + end
+
+
+def test_a_call_is_bound_in_part() -> None:
+    begun = joined.bind("a")
+    for copy in (begun, pickle.loads(pickle.dumps(begun))):
+        assert copy("b", end=".") == "a-b."
+        assert copy.bind("b", sep="+")(end="!") == "a+b!"
+    assert joined.contains("a", "b", end=".")
+    by_name = joined.bind(end=".", sep="/")
+    assert (by_name("x", "y"), by_name("x", sep="+"), by_name("x", end="?")) == ("x/y.", "x.", "x?")
+    with ThreadPoolExecutor(1) as pool, wellkept.executor(pool) as executor:
+        assert executor.submit(begun, "b", end=".").result() == "a-b."
+        assert list(executor.map(by_name, "xy")) == ["x.", "y."]
+    assert joined.stats().computed == 7
+
+
+class Adder:
+    def __init__(self, by: int) -> None:
+        self.by = by
+
+    @keep
+    def add(self, x: int, y: int) -> int:
+        return self.by + x + y
+
+
+def test_a_method_is_bound_in_part() -> None:
+    assert Adder(1).add.bind(2)(3) == Adder(1).add.bind(y=3)(2) == 6
+
+
+def reached(x: int) -> tuple[int, str]:
+    return triple(x)[0], str(wellkept.active_cache().url)
+
+
+def numbers(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+def test_a_function_is_bound_to_a_cache() -> None:
+    cache = wellkept.open("one")
+    bound = cache.bind(reached)
+    for copy in (bound, pickle.loads(pickle.dumps(bound))):
+        assert copy(4) == (12, cache.url)
+    with ProcessPoolExecutor(1) as pool:
+        assert pool.submit(bound, 5).result() == (15, cache.url)
+    assert not any(map(triple.contains, (4, 5)))
+    of_kept = cache.bind(triple)
+    assert (of_kept.contains(4), of_kept.load(5)[0], of_kept(6)[0]) == (True, 15, 18)
+    assert of_kept.stats().computed == triple.stats().computed
+    assert not triple.contains(6)
+
+    async def later(x: int) -> Any:
+        return reached(x)
+
+    assert asyncio.run(cache.bind(later)(4)) == (12, cache.url)
+    with pytest.raises(ConfigError, match="a function is bound to a cache, not 3"):
+        cache.bind(3)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ConfigError, match="a generator function is not bound"):
+        cache.bind(keep(numbers))
 
 
 def test_submit_tells_of_failures_through_the_future() -> None:

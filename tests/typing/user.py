@@ -115,7 +115,6 @@ def wrong_uses() -> None:
     plain(1, sed=2)  # type: ignore[call-arg]
     plain.key("1")  # type: ignore[arg-type]
     plain.load(1, 2, deep=3)  # type: ignore[arg-type]
-    plain.bind(1, deep=3)  # type: ignore[arg-type]
     told(1, False, 3)  # type: ignore[call-arg]
     many("a")  # type: ignore[arg-type]
     Model().fit("1")  # type: ignore[arg-type]

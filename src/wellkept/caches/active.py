@@ -85,13 +85,11 @@ def active() -> Cache:
 
 
 def used() -> Cache | None:
-    """What `use` says here; None: nothing."""
-    return inherited(_current)
+    """What `use`, or `set_cache`, says here; None: nothing."""
+    return inherited(_current) or _set
 
 
-def set_cache(
-    cache: Cache | str | os.PathLike[str] | None, *, stack: bool = False
-) -> Cache | None:
+def set_cache(cache: Cache | str | os.PathLike[str] | None, *, stack: bool = False) -> Cache | None:
     """Make a cache the active one of this process, in all its threads, until another is set. A `use` block
     goes before it.
 

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from wellkept.caches.option_text import parse_duration, parse_size, redacted
 from wellkept.caches.results import encoded, encoded_as_files
@@ -35,9 +35,13 @@ if TYPE_CHECKING:
 
     from wellkept.caches.maintenance import Policy
     from wellkept.caches.moving import Moved
+    from wellkept.caches.transport import BoundFunction
     from wellkept.query import Matches
     from wellkept.stores.reports import Collected, Evicted, Report, Totals
 
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _NAMING = (PATHS, PLAIN_PATHS)
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
@@ -583,6 +587,18 @@ class Cache:
         from wellkept.caches import moving
 
         return moving.migrate(self, dry_run=dry_run, progress=progress)
+
+    def bind(self, function: Callable[P, R], /) -> BoundFunction[P, R]:
+        """A function, kept or not, that runs with this cache as the active one, wherever it is called.
+
+        Kept functions with a `cache=` of their own stay with that.
+
+        Raises:
+            ConfigError: it is a generator function, whose body runs when somebody asks for its items.
+        """
+        from wellkept.caches.transport import bound  # who only calls has no need of it
+
+        return bound(function, self)
 
     def readonly(self) -> Cache:
         """This cache, never written to: hits are hits, and what is computed is not kept."""

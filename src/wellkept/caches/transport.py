@@ -1,20 +1,26 @@
-"""Caches on their way to another process, which opens each once."""
+"""Caches on their way to another process, which opens each once; functions that take one along."""
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from wellkept._process import at_fork
+from wellkept.caches.active import use
 from wellkept.caches.cache import Cache, close_all
 from wellkept.caches.derived import Derived, Pool, Stack
-from wellkept.errors import StoreError
+from wellkept.errors import ConfigError, StoreError, tell
 from wellkept.stores.backend import inner
 from wellkept.stores.memory import Memory, Void
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 NEARBY = b""
 """Stands for a cache that no other process reaches: a memory of that process's own."""
@@ -74,6 +80,84 @@ def opened(packed: bytes, broke: Callable[[Exception], bool | None]) -> Cache:
         if broke(error):
             raise
         return Cache(Void(), Void(), memory=0)
+
+
+class Carrier:
+    """What takes a cache along, to other threads and processes, where it becomes the active one.
+
+    Args:
+        cache: None: whatever is active there.
+    """
+
+    _packed: bytes | None = None
+
+    def __init__(self, cache: Cache | None) -> None:
+        self.cache = cache
+
+    @contextlib.contextmanager
+    def entered(self, broke: Callable[[Exception], bool | None] | None = None) -> Iterator[None]:
+        """Be where the cache is active.
+
+        Args:
+            broke: told of one that can't be opened; see `opened`.
+        """
+        if self.cache is None and self._packed is not None:
+            self.cache = opened(self._packed, broke or _told)
+        with contextlib.nullcontext() if self.cache is None else use(self.cache):
+            yield
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.cache is not None:
+            self._packed = pack(self.cache)
+        return self.__dict__ | {"cache": None}
+
+
+def _told(error: Exception) -> None:
+    tell(f"nothing is kept by a function that was sent here: {error}")
+
+
+class BoundFunction(Carrier, Generic[P, R]):
+    """A function that runs with its cache active, wherever it is called. It pickles if the function does.
+
+    What can be called of it (`.key`, `.load`, `.query` of a kept one) runs with the cache too.
+    """
+
+    def __init__(self, function: Callable[P, R], cache: Cache | None) -> None:
+        super().__init__(cache)
+        self.function = function
+        # Dashboards show this name.
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        if inspect.iscoroutinefunction(self.function):
+            return self._await(args, kwargs)  # type: ignore[return-value]  # a coroutine function's R
+        with self.entered():
+            return self.function(*args, **kwargs)
+
+    async def _await(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with self.entered():
+            return await self.function(*args, **kwargs)  # type: ignore[misc]  # as above
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "function":  # not there yet while it is unpickled
+            raise AttributeError(name)
+        found = getattr(self.function, name)
+        return BoundFunction(found, self.cache) if callable(found) else found
+
+    def __repr__(self) -> str:
+        return f"<{self.function!r} in {self.cache}>"
+
+
+def bound(function: Callable[P, R], cache: Cache) -> BoundFunction[P, R]:
+    """See `Cache.bind`."""
+    if not callable(function):
+        raise ConfigError(f"a function is bound to a cache, not {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(
+            f"a generator function is not bound to a cache: {function!r} runs when its items are asked "
+            "for. Ask for them in a function, and bind that, or write `with wellkept.use(cache):`"
+        )
+    return BoundFunction(function, cache)
 
 
 def _pack(cache: Cache) -> bytes:

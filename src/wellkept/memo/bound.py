@@ -9,7 +9,8 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from wellkept.caches import Cache, use, used
+from wellkept.caches import active, used
+from wellkept.caches.transport import BoundFunction, Carrier
 from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
 from wellkept.memo.inflight import Origin
@@ -71,7 +72,11 @@ class Bound(Generic[P, R]):
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         return self._kept.forget(self.__self__, *args, **kwargs)
 
-    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
+    @overload
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]: ...
+    @overload
+    def bind(self, /, *args: Any, **kwargs: Any) -> BoundCall[R]: ...
+    def bind(self, /, *args: Any, **kwargs: Any) -> BoundCall[R]:
         return self._kept.bind(self.__self__, *args, **kwargs)
 
     @overload
@@ -155,35 +160,70 @@ class Bound(Generic[P, R]):
         return getattr, (self.__self__, name)
 
 
-class BoundCall(Generic[R]):
+class Sent(Carrier):
+    """What goes to where it is called with the cache and the run that are open here."""
+
+    origin: Origin
+
+    @contextlib.contextmanager
+    def entered(self, broke: Callable[[Exception], bool | None] | None = None) -> Iterator[None]:
+        """Be where it was bound: in that run, with the cache that was active."""
+        with self.origin.entered(), super().entered(broke):
+            yield
+
+
+class SentFunction(Sent, BoundFunction[P, R]):
+    """A plain function on its way to a worker."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        try:
+            cache = active()
+        except Exception:  # noqa: BLE001  a kept function meets it too; this one may need no cache
+            cache = None
+        super().__init__(function, cache)
+        self.origin = Origin.here()
+
+
+class BoundCall(Sent, Generic[R]):
     """A call to be made later or elsewhere. It pickles, and takes the active cache and run along.
+
+    It is called with the arguments that are still missing, or to be others.
 
     (A generator looks up when it is consumed, in the cache that is active then.)
     """
 
     def __init__(self, kept: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(None)
         self.kept, self.args, self.kwargs = kept, args, kwargs
         self.origin = Origin.here()
-        self.cache: Cache | None = None
-        """The active one."""
-        self._packed: bytes | None = None
         try:
             self.cache = kept.cache if kept.options.cache is None else used()
         except Exception:  # noqa: BLE001  the call meets it too, and deals with it
             pass
 
-    def __call__(self) -> R:
-        return self.through(self.kept)  # type: ignore[no-any-return]  # R by `bind`
+    def __call__(self, /, *args: Any, **kwargs: Any) -> R:
+        call = self.bind(*args, **kwargs) if args or kwargs else self
+        return call.through(call.kept)  # type: ignore[no-any-return]  # R by `bind`
+
+    def bind(self, /, *args: Any, **kwargs: Any) -> BoundCall[R]:
+        """The call with further arguments; as of `functools.partial`, a keyword goes before an earlier one.
+
+        Raises:
+            TypeError: the function takes no such arguments.
+        """
+        made = self.replaced((*self.args, *args), {**self.kwargs, **kwargs})
+        made.kept.check_given(made.args, made.kwargs)
+        return made
 
     def through(self, kept: Any) -> Any:
         """Make the call, by another function than `wellkept`."""
         if kept.awaits:
             return self._await(kept)
-        with self.entered(kept):
+        with self.entered(kept.broke):
             return kept(*self.args, **self.kwargs)
 
     async def _await(self, kept: Any) -> Any:
-        with self.entered(kept):
+        with self.entered(kept.broke):
             return await kept(*self.args, **self.kwargs)
 
     def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[R]:
@@ -192,21 +232,6 @@ class BoundCall(Generic[R]):
         made.__dict__ |= self.__dict__ | {"args": args, "kwargs": kwargs}
         return made
 
-    @contextlib.contextmanager
-    def entered(self, kept: Any = None) -> Iterator[None]:
-        """Be where it was bound: in that run, with the cache that was active.
-
-        Args:
-            kept: warned of a cache that can't be opened.
-        """
-        if self.cache is None and self._packed is not None:
-            from wellkept.caches.transport import opened
-
-            self.cache = opened(self._packed, (kept or self.kept).broke)
-        cache = contextlib.nullcontext() if self.cache is None else use(self.cache)
-        with self.origin.entered(), cache:
-            yield
-
     def key(self) -> Digest:
         """The digest that names the call."""
         return self.kept.key(*self.args, **self.kwargs)  # type: ignore[no-any-return]  # a Kept
@@ -214,16 +239,9 @@ class BoundCall(Generic[R]):
     def __dask_tokenize__(self) -> Any:
         try:
             return str(self.key())
-        except KeptError:
-            # A call without a key is like no other.
+        except (KeptError, TypeError):
+            # A call without a key, or to which arguments are missing, is like no other.
             return os.urandom(16).hex()
 
     def __repr__(self) -> str:
         return f"<call of {self.kept!r}>"
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self.cache is not None:
-            from wellkept.caches.transport import pack
-
-            self._packed = pack(self.cache)
-        return self.__dict__ | {"cache": None}

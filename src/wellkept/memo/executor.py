@@ -18,7 +18,7 @@ from wellkept.caches.derived import Derived
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, DecodeError
-from wellkept.memo.bound import Bound, BoundCall
+from wellkept.memo.bound import Bound, BoundCall, SentFunction
 from wellkept.memo.flow import look
 from wellkept.memo.kept import Kept, KeptTarget
 from wellkept.memo.target import MISSING, Given, Raise, outcome
@@ -131,7 +131,8 @@ def executor(inner: Executor, *, shared: bool | None = None, **extra: Any) -> Ke
         extra: what `inner.submit` takes beside a function's arguments, for every call, such as
             executorlib's `resource_dict`.
 
-    Calls of functions that are not kept go to `inner` as they are.
+    Calls of functions that are not kept go to `inner`; the cache and the run that are open here are open
+    for the kept functions that they call.
 
     Raises:
         ConfigError: it is no executor.
@@ -174,12 +175,19 @@ class KeptExecutor(Executor):
             TypeError: the function takes no such arguments.
         """
         if not isinstance(fn, (Kept, Bound, BoundCall)):
-            return self.inner.submit(fn, *args, **{**self._extra, **kwargs})  # type: ignore[no-any-return]  # any executor's
+            sent = SentFunction(fn)
+            return self.inner.submit(sent, *args, **{**self._extra, **kwargs})  # type: ignore[no-any-return]  # any executor's
         self._check_open()
         given: dict[str, Any] = dict(kwargs)
-        own: frozenset[str] = frozenset() if isinstance(fn, BoundCall) else fn._binder.keywords()
+        own: frozenset[str]
+        if isinstance(fn, BoundCall):
+            own = fn.kept._binder.keywords() - fn.kwargs.keys()
+        else:
+            own = fn._binder.keywords()
         extra = {name: given.pop(name) for name in (self._taken() - own) & given.keys()}
-        call: Any = fn if isinstance(fn, BoundCall) else fn.bind(*args, **given)
+        call: Any = fn.bind(*args, **given)
+        # What is missing yet would be missed by a worker.
+        call.kept._values(call.args, call.kwargs)
         return self.send(call, extra)
 
     def map(
@@ -199,11 +207,11 @@ class KeptExecutor(Executor):
             RuntimeError: it was shut down.
             TimeoutError: from the iterator, if a result is not there in time.
         """
-        if not isinstance(fn, (Kept, Bound)):
+        if not isinstance(fn, (Kept, Bound, BoundCall)):
             given = {**more, **({} if timeout is None else {"timeout": timeout})}
             if chunksize != 1:
                 given["chunksize"] = chunksize
-            return self.inner.map(fn, *iterables, **given)  # type: ignore[no-any-return]  # any executor's
+            return self.inner.map(SentFunction(fn), *iterables, **given)  # type: ignore[no-any-return]  # any executor's
         self._check_open()
         end = None if timeout is None else monotonic() + timeout
         return _in_order(self.send_all(fn, list(zip(*iterables, strict=False)), more), end)
@@ -236,7 +244,7 @@ class KeptExecutor(Executor):
             future.add_done_callback(self._later.discard)
             return future
         kept = call.kept
-        with call.entered():
+        with call.entered(call.kept.broke):
             found, result = look_up(kept, (call.args, call.kwargs))
         if result is MISSING:
             return self._order(call, found, extra)
@@ -248,7 +256,10 @@ class KeptExecutor(Executor):
         return future
 
     def send_all(
-        self, fn: Kept[..., Any] | Bound[..., Any], items: Sequence[Any], extra: dict[str, Any]
+        self,
+        fn: Kept[..., Any] | Bound[..., Any] | BoundCall[Any],
+        items: Sequence[Any],
+        extra: dict[str, Any],
     ) -> list[KeptFuture]:
         """Many calls of one function; what is kept is read when it is asked for."""
         calls: list[BoundCall[Any]] = [fn.bind(*args) for args in items]

@@ -364,11 +364,33 @@ class Kept(Generic[P, R]):
         found = self._located(self._values(args, kwargs))
         return found.cache.forget(found.key)
 
-    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]:
-        """This call, to be made later or elsewhere: it pickles."""
+    @overload
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]: ...
+    @overload
+    def bind(self, /, *args: Any, **kwargs: Any) -> BoundCall[R]: ...
+    def bind(self, /, *args: Any, **kwargs: Any) -> BoundCall[R]:
+        """This call, to be made later or elsewhere: it pickles. What is not given now is given when it is
+        called: `f.bind(10)(5)`.
+
+        Raises:
+            TypeError: the function takes no such arguments.
+        """
         # A wrong call fails here, not on the other machine.
-        self._values(args, kwargs)
+        self.check_given(args, kwargs)
         return BoundCall(self, args, kwargs)
+
+    def check_given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise the TypeError of a call that no further arguments make right."""
+        try:
+            self._values(args, kwargs)
+        except TypeError:
+            try:
+                self._binder.signature.bind_partial(*args, **kwargs)
+            except TypeError:
+                pass
+            else:
+                return
+            raise
 
     @overload
     def submit(
