@@ -9,11 +9,11 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from wellkept.caches.option_text import parse_duration, parse_size, redacted
 from wellkept.caches.results import encoded, encoded_as_files
-from wellkept.caches.tier import Entry, Tier
+from wellkept.caches.tier import Entry, Look, Tier, Told
 from wellkept.codecs import decode, decoder
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
 from wellkept.codecs.pickle import decode as decode_pickle
@@ -33,15 +33,12 @@ from wellkept.stores.base import Store
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from wellkept.caches.maintenance import Policy
     from wellkept.caches.moving import Moved
-    from wellkept.caches.transport import BoundFunction
     from wellkept.query import Matches
-    from wellkept.stores.reports import Collected, Evicted, Report, Totals
+    from wellkept.stores.reports import Collected, Evicted, Policy, Report, Totals
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _NAMING = (PATHS, PLAIN_PATHS)
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
@@ -117,12 +114,12 @@ class Cache:
         self.env = ""
         """The name of the one that describes this process."""
         if backend.claims:
-            self.again = _Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
+            self.again = Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
             if not backend.backends:  # a stack has local tiers that give hits too
                 self.glance = self.again  # type: ignore[method-assign]  # one function under both names
-            self.claim = _Look(self, "claim")  # type: ignore[method-assign, assignment]  # called like it
-        backend.listen(_Told(self))
-        self._changed()
+            self.claim = Look(self, "claim")  # type: ignore[method-assign, assignment]  # called like it
+        backend.listen(Told(self))
+        self.changed()
         _open.add(self)
 
     @property
@@ -418,7 +415,8 @@ class Cache:
             self._told.add(kind)
             tell(text)
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Another place is behind it, or the same one was opened anew: nothing in memory holds."""
         self._words = self.backend.words if self.tier.limit else None
         self.tier.clear()
         self.noted.clear()
@@ -588,7 +586,7 @@ class Cache:
 
         return moving.migrate(self, dry_run=dry_run, progress=progress)
 
-    def bind(self, function: Callable[P, R], /) -> BoundFunction[P, R]:
+    def bind(self, function: F, /) -> F:
         """A function, kept or not, that runs with this cache as the active one, wherever it is called.
 
         Kept functions with a `cache=` of their own stay with that.
@@ -598,7 +596,7 @@ class Cache:
         """
         from wellkept.caches.transport import bound  # who only calls has no need of it
 
-        return bound(function, self)
+        return bound(function, self)  # type: ignore[return-value]  # it passes for the function
 
     def readonly(self) -> Cache:
         """This cache, never written to: hits are hits, and what is computed is not kept."""
@@ -669,38 +667,6 @@ class Cache:
         from wellkept.caches.opening import reopen  # it makes caches, so it imports this module
 
         return reopen, (self.url, self.options)
-
-
-class _Look:
-    """One way to look into a place that is far away, without keeping its cache alive."""
-
-    __slots__ = ("_cache", "_how")
-
-    def __init__(self, cache: Cache, how: str) -> None:
-        self._cache, self._how = weakref.ref(cache), how
-
-    def __call__(self, key: bytes) -> Entry | None:
-        found = self._cache()
-        return None if found is None else found.find(key, getattr(found.backend, self._how))
-
-
-class _Told:
-    """What a place tells a cache, without keeping it alive."""
-
-    __slots__ = ("_cache",)
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = weakref.ref(cache)
-
-    def __call__(self) -> None:
-        found = self._cache()
-        if found is not None:
-            found._changed()
-
-    def noted(self, step: Any) -> None:
-        found = self._cache()
-        if found is not None:
-            found.tier.advance(step, b"", None)
 
 
 _open: weakref.WeakSet[Cache] = weakref.WeakSet()

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import parse_duration, parse_size
@@ -16,7 +16,7 @@ from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept
 from wellkept.interrupts import Guard
 from wellkept.records import Call, Digest
 from wellkept.stores.backend import each_call
-from wellkept.stores.reports import Candidate, Chosen, Collected, Evicted, FunctionRow
+from wellkept.stores.reports import Candidate, Chosen, Collected, Evicted, FunctionRow, Policy
 
 
 def chosen(cache: Cache, pattern: str) -> list[FunctionRow]:
@@ -103,9 +103,6 @@ POLICIES: dict[str, Callable[[Candidate], Any]] = {
     "cost": lambda call: call.seconds * (1 + call.uses) / (call.size + 512),
 }
 """What is smallest goes first."""
-
-Policy = Literal["cost", "lru", "lfu", "fifo"] | Callable[[Call], Any]
-"""A name of one of these, or a function of one's own, which sees the whole record."""
 
 
 class Limit(NamedTuple):

@@ -7,13 +7,14 @@ what the store's `words` show, and then nothing in it is served until it has bee
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import Any
 
 from wellkept.hashing import SCALARS
 from wellkept.interrupts import Guard
 from wellkept.stores.record_format import STATES, Body
 
-__all__ = ["FAILED", "Entry", "Tier"]
+__all__ = ["FAILED", "Entry", "Look", "Tier", "Told"]
 
 FAILED = STATES.index("failed")
 
@@ -121,3 +122,35 @@ class Tier:
                 self.entries[oldest] = candidate
             else:
                 self._bytes -= candidate.cost
+
+
+class Look:
+    """One way to look into a place that is far away, without keeping its cache alive."""
+
+    __slots__ = ("_cache", "_how")
+
+    def __init__(self, cache: Any, how: str) -> None:
+        self._cache, self._how = weakref.ref(cache), how
+
+    def __call__(self, key: bytes) -> Entry | None:
+        found = self._cache()
+        return None if found is None else found.find(key, getattr(found.backend, self._how))
+
+
+class Told:
+    """What a place tells a cache, without keeping it alive."""
+
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = weakref.ref(cache)
+
+    def __call__(self) -> None:
+        found = self._cache()
+        if found is not None:
+            found.changed()
+
+    def noted(self, step: Any) -> None:
+        found = self._cache()
+        if found is not None:
+            found.tier.advance(step, b"", None)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from wellkept.conditions import matches
 from wellkept.records import Call
@@ -68,6 +68,10 @@ class Candidate(NamedTuple):
     used: float
     there: bool
     """Whether its result is; a record may have outlived it."""
+
+
+Policy = Literal["cost", "lru", "lfu", "fifo"] | Callable[[Call], Any]
+"""What goes first where there is too much: by name, or that for which a function of the call is smallest."""
 
 
 @dataclass(frozen=True, slots=True)
