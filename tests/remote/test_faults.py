@@ -173,7 +173,7 @@ def test_what_answers_is_no_server(name: str) -> None:
 
 def test_what_answers_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssh, "_CONNECT", SHORT)
-    refused_by_any_name(Between(answer=lambda link: time.sleep(60)), "does not begin in time")
+    refused_by_any_name(Between(answer=lambda link: time.sleep(60)), "does not start in time")
 
 
 def test_what_answers_stops_after_it_began() -> None:

@@ -91,7 +91,7 @@ def test_what_a_client_on_a_stream_held_is_free_when_the_stream_ends(home: Path)
     with Served(home / "far", patience=3600.0) as host:
         gone = host.backend()
         assert gone.locks.acquire(KEY)
-        gone.locks._stop.set()  # its heart beats no more, and does not take it again
+        gone.locks._heart.stop()  # its heart beats no more, and does not take it again
         host.cut()
         until(lambda: not host.handlers.leases._held)
         gone.close()

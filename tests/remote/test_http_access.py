@@ -320,7 +320,7 @@ def test_the_commands(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "says"),
     [
-        ("http://elsewhere.example/x", {"token": "t"}, "read on its way"),
+        ("http://elsewhere.example/x", {"token": "t"}, "read in transfer"),
         ("https://host/a/../b", {}, "not a namespace"),
         ("https://host/UPPER", {}, "not a namespace"),
         ("https://host/v1", {}, "not a namespace"),

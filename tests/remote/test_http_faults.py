@@ -284,7 +284,7 @@ def test_a_client_that_vanishes_leaves_its_lease(home: Path) -> None:
         f = keep(cache=cache, name="f", version=1, strict=True)(abs)
         gone = host.backend()
         assert gone.locks.acquire(f.key(-1).raw)
-        gone.locks._stop.set()  # its heart beats no more
+        gone.locks._heart.stop()  # its heart beats no more
         assert f(-1) == 1
         gone.line.close()
 

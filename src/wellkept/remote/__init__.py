@@ -1,10 +1,10 @@
-"""Caches on other machines: typed requests, the two ends that send and answer them, and what carries them.
+"""Caches on other machines: typed requests, the client and the server, and the transports between them.
 
 - `wire`: the requests of each verb, their answers and errors, as MessagePack; messages in a stream
-- `line`: what reaches a server, whatever carries the bytes: asked again where that is harmless
+- `line`: the client's side of any transport, with retries where they are harmless
 - `backend`: a cache on a server as a backend of this library
-- `lease_requests`: the leases of a server, taken with the look that found nothing
-- `staging`: blobs on their way, checked by the receiver; how a server keeps what clients send
+- `lease_requests`: the leases of a server, taken in the same trip as the lookup
+- `staging`: blobs in transfer, checked by the receiver; how a server stores what clients send
 - `handlers`: what a server does for each request, with access checks, and the leases it holds for clients
 - `auth`: tokens, namespaces and rates of a server over http
 - `ssh`: `ssh://…`: a process at the other end of a pair of pipes, which `ssh` runs there

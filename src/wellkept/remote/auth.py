@@ -1,4 +1,4 @@
-"""Access to the cache server: tokens (a file holds digests of them alone), namespaces, rate limits."""
+"""Access to the cache server: tokens (a file holds only their digests), namespaces, rate limits."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ from wellkept.errors import ConfigError, KeptError, NotKept
 from wellkept.remote.handlers import RIGHTS, Handlers
 
 ANY = "*"
-"""In place of a namespace: each of them."""
+"""Stands for every namespace."""
+# No `v2` and the like: a URL of `/v2/…` must name the version of the wire, and not a namespace.
 NAMESPACE = re.compile(r"(?!v\d+\Z)[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
-_AGAIN = 0.5  # seconds between looks at whether the file has changed
+# Seconds between checks of whether the file has changed: a `stat` for each request would be a system call, and
+# a token that was removed must stop working within a second.
+_AGAIN = 0.5
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What the bearer of a token may."""
+    """The rights of a token's bearer."""
 
     name: str
     rights: dict[str, str]
@@ -35,14 +38,14 @@ class Grant(msgspec.Struct, frozen=True):
     made: float
     expires: float | None = None
     digest: str = ""
-    """Of the token, which itself is written down nowhere."""
+    """The digest of the token; the token itself is stored nowhere."""
 
     def __post_init__(self) -> None:
         for namespace, right in self.rights.items():
             _check(namespace, right)
 
     def right(self, namespace: str) -> str | None:
-        """What it may in a namespace; None: nothing."""
+        """Return the right in a namespace; None if there is none."""
         return self.rights.get(namespace) or self.rights.get(ANY)
 
 
@@ -52,10 +55,10 @@ class _File(msgspec.Struct):
 
 
 class Tokens:
-    """The tokens that a file knows; what is changed there counts within a second.
+    """The tokens in a file; a change of the file counts within a second.
 
     Args:
-        path: the file; one that is not there knows none.
+        path: the file; if it does not exist, there are no tokens.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -65,38 +68,41 @@ class Tokens:
         self._next = 0.0
 
     def find(self, token: str) -> Grant | None:
-        """What a token grants; None: nobody knows it, or it has ended.
+        """Return what a token grants; None if it is unknown or has expired.
 
         Raises:
-            ConfigError: the file can't be read, and nobody is let in.
+            ConfigError: the file can't be read; then no token is valid.
         """
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _AGAIN
             stamp = self._stamp()
             if stamp != self._seen:
-                self._known = {}  # whatever comes now, what was taken away is gone
+                # If reading fails, a token that was just removed must not stay valid.
+                self._known = {}
                 self._known = self._read()
                 self._seen = stamp
-        # A token has 256 bits of chance: its digest can be looked up, and needs no salt.
+        # A token is 256 random bits, so its digest needs no salt, and looking it up in a dict tells an attacker
+        # nothing by its time: the digest of a guess is as good as random.
         grant = self._known.get(_digest(token))
         if grant is not None and grant.expires is not None and grant.expires <= time.time():
             return None
         return grant
 
     def grants(self) -> list[Grant]:
-        """Every token's, in the order they were made; raises as `find`."""
+        """Return the grants of all tokens, in the order they were made; raises as `find`."""
         return sorted(self._read().values(), key=lambda grant: grant.made)
 
     def add(self, name: str, rights: Mapping[str, str], expires: float | None = None) -> str:
-        """Make a token. It is returned this once.
+        """Make a token and return it; it can't be shown again.
 
         Args:
+            name: of the token, for people.
             rights: namespace (or `*`) to right.
-            expires: when it ends, in seconds since the epoch.
+            expires: when it expires, in seconds since the epoch.
 
         Raises:
-            ConfigError: there is one of that name, or a namespace or right can't be.
+            ConfigError: a token has that name, or a namespace or right is invalid.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(f"not a token's name: {name!r}; use letters, digits and . _ @ -")
@@ -107,16 +113,17 @@ class Tokens:
         with self._changing() as known:
             if any(grant.name == name for grant in known.values()):
                 raise ConfigError(f"there is a token {name} already: remove it, or take a new name")
+            # The prefix shows people, and scanners for leaked secrets, what this text is.
             token = "kept_" + secrets.token_urlsafe(32)
             digest = _digest(token)
             known[digest] = Grant(name, dict(rights), time.time(), expires, digest)
         return token
 
     def remove(self, name: str) -> None:
-        """Take a token away.
+        """Remove a token.
 
         Raises:
-            NotKept: there is none of that name.
+            NotKept: no token has that name.
         """
         with self._changing() as known:
             gone = [digest for digest, grant in known.items() if grant.name == name]
@@ -134,6 +141,7 @@ class Tokens:
             return None
         except OSError as error:
             raise ConfigError(f"can't read the tokens in {self.path}: {error}") from error
+        # The file is replaced by a rename, so the inode changes even if size and time are equal.
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _read(self) -> dict[str, Grant]:
@@ -149,6 +157,8 @@ class Tokens:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Grant]]:
+        # The directory is locked, and not the file, which is replaced: a lock on the old file would not keep
+        # out a process that opens the new one.
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -159,6 +169,7 @@ class Tokens:
             known = self._read()
             yield known
             content = msgspec.json.format(msgspec.json.encode(_File(1, list(known.values()))))
+            # A server that reads meanwhile sees the old file or the new one, never half of it.
             made = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:
@@ -171,8 +182,9 @@ class Tokens:
 
 
 def usual_path() -> Path:
-    """The file that is meant when none is named."""
-    from platformdirs import user_config_path  # few serve
+    """Return the file of tokens that is used if none is named."""
+    # Loaded on first use: only servers need it.
+    from platformdirs import user_config_path
 
     return user_config_path("wellkept", appauthor=False) / "tokens.json"
 
@@ -191,17 +203,17 @@ def _check(namespace: str, right: str) -> None:
 
 
 DEFAULT = "default"
-"""What a URL without a namespace means."""
+"""The namespace of a URL that names none."""
 
 
 class Namespaces:
-    """The handlers of each cache that is served, by name, opened by the first request for it.
+    """The handlers of each cache that is served, by name; a cache is opened by the first request for it.
 
     Args:
-        openers: name to what opens the cache; the cache is closed in `close`.
+        openers: name to the function that opens the cache; `close` closes it.
 
     Raises:
-        ConfigError: a name that no URL can have.
+        ConfigError: a name can't stand in a URL.
     """
 
     def __init__(self, openers: Mapping[str, Callable[[], Any]]) -> None:
@@ -222,10 +234,10 @@ class Namespaces:
         return self._opened.get(name)
 
     def handlers(self, name: str) -> Handlers | None:
-        """Return the handlers of a namespace; None if there is no such.
+        """Return the handlers of a namespace; None if there is no such namespace.
 
         Raises:
-            KeptError: its cache can't be opened, for now or at all.
+            KeptError: its cache can't be opened.
         """
         found = self._opened.get(name)
         if found is not None:
@@ -244,7 +256,7 @@ class Namespaces:
             return self._opened[name]
 
     def close(self) -> None:
-        """Close all that is open."""
+        """Close every cache that is open."""
         with self._opening:
             opened, self._opened = self._opened, {}
         for handlers in opened.values():
@@ -252,11 +264,12 @@ class Namespaces:
             handlers.cache.close()
 
 
-_BURST = 2.0  # seconds whose requests may come at once
+# How many seconds' worth of requests may come at once. A program that starts asks for much in its first second.
+_BURST = 2.0
 
 
 class Rates:
-    """A bucket of requests for each name, which fills at a rate.
+    """A token bucket for each name, which fills at a rate.
 
     Args:
         rate: requests a second; 0: any.
@@ -268,7 +281,7 @@ class Rates:
         self._left: dict[str, tuple[float, float]] = {}
 
     def wait(self, name: str) -> float:
-        """Take one request; seconds to wait for it, or 0.0 and it may be answered."""
+        """Count one request; return the seconds to wait before it may be answered, or 0.0."""
         if not self._rate:
             return 0.0
         now = time.monotonic()

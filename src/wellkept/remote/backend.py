@@ -1,4 +1,4 @@
-"""A cache on another machine as a backend of this library: what it asks, sends and loads."""
+"""A cache on another machine as a backend of this library."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from wellkept.conditions import Query
 
 
-_MANY = 1000  # keys in a request
-_BYTES = 4 * 1024 * 1024  # bytes of notes in a request
+# Keys in a request; the wire takes no more texts in one.
+_MANY = 1000
+# Bytes of metadata records in a request; well below the longest message of the wire.
+_BYTES = 4 * 1024 * 1024
 
 
 def listed(backend: RemoteBackend, kind: Kind, prefix: str) -> Iterator[str]:
-    """Return the keys of a kind: they come in parts, and are there when all are here."""
+    """Return the keys of a kind, when the whole answer has come."""
     parts = backend.parts(wire.List(kind, prefix))
     return iter(parts.decode("ascii", "replace").split())
 
@@ -42,7 +44,7 @@ def records(parts: bytes) -> Iterator[tuple[str, Call | DecodeError]]:
     """Yield key and record of each call in a stream of them.
 
     Raises:
-        WireError: it is none.
+        WireError: the bytes are no such stream.
     """
     content = memoryview(parts)
     at = 0
@@ -78,7 +80,7 @@ class RemoteCalls(CallStore):
         return None
 
     def put(self, key: str, item: Call) -> None:
-        """Change a record, whose result must be kept already."""
+        """Change a record, whose result must be in the store already."""
         self._backend.line.ask(wire.Put("call", {str(Digest(key)): pack_call(item, b"")}))
 
     def delete(self, key: str) -> None:
@@ -88,7 +90,7 @@ class RemoteCalls(CallStore):
         return listed(self._backend, "call", prefix)
 
     def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
-        """Every key and its record, in one trip."""
+        """Return every key and its record, in one trip."""
         return records(self._backend.parts(wire.Find()))
 
 
@@ -131,10 +133,10 @@ class RemoteNotes(Notes):
         self._backend = backend
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the record if there is none; whether there was none.
+        """Keep the record if there is none under the key; return whether there was none.
 
         Raises:
-            StoreError: also if the connection broke before the server said whether there was.
+            StoreError: also if the connection broke before the server answered.
         """
         return bool(self._backend.line.ask(wire.Create(check_key(key), bytes(item))))
 
@@ -148,11 +150,11 @@ class RemoteNotes(Notes):
         return found
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
-        """Keep each record. Others may see some of them before the rest is there."""
+        """Keep each record. Other clients may see some of them before the rest is written."""
         self._put(items, wait=True)
 
     def put_unheard(self, items: Mapping[str, Buffer]) -> None:
-        """Keep each record, without waiting to hear of it: before anything that is asked later."""
+        """Keep each record without waiting for an answer; they are written before any later request."""
         self._put(items, wait=False)
 
     def _put(self, items: Mapping[str, Buffer], *, wait: bool) -> None:
@@ -180,16 +182,19 @@ def _some(keys: Iterable[str]) -> Iterator[list[str]]:
 
 
 ROOM = 1024 * 1024
-"""Bytes of blobs that travel with a row or a commit; larger ones go on their own, in parts."""
-_MANY_CALLS = 500  # keys in a request
+"""Bytes of blobs that travel with a row or a commit; larger ones are sent by themselves, in parts."""
+# Calls in a request: their answer has to fit one message, so that a trip is not repeated for many of them.
+_MANY_CALLS = 500
+# What broken input makes the parsers raise.
 _UNREADABLE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, struct.error)
 
 
 class RemoteBackend(Backend):
-    """What a server keeps.
+    """The cache of a server.
 
     Args:
-        line: what reaches it.
+        line: the connection to the server.
+        trusts: which signatures are accepted, and the key that signs: `Trusts`.
     """
 
     claims = True
@@ -206,7 +211,7 @@ class RemoteBackend(Backend):
         self._near: Near | None = None
 
     def parts(self, request: Request) -> bytes:
-        """Return an answer that comes in parts, when all of it is here; raises as `Line.ask`."""
+        """Return an answer that comes in parts, when all of it has come; raises as `Line.ask`."""
         parts: list[bytes] = []
         self.line.ask(request, lambda part: parts.append(bytes(part)))
         return b"".join(parts)
@@ -214,16 +219,16 @@ class RemoteBackend(Backend):
     # -- one trip ---------------------------------------------------------------------------------
 
     def fetch(self, key: bytes) -> Lookup | None:
-        """The call under a key and its result's envelope, verified.
+        """Return the call under a key and its result's envelope, verified.
 
         Raises:
-            DamagedValue: an item is damaged there.
+            DamagedValue: an item is damaged on the server.
             StoreError: the server can't be reached, or refuses.
         """
         return self._read(self._rows(wire.Fetch([key], ROOM))[0])
 
     def claim(self, key: bytes) -> Lookup | None:
-        """`fetch`, for a caller who computes what is not there: the lease comes with the answer."""
+        """Like `fetch`; on a miss the server gives the lease with the answer, which spares a trip."""
         self.locks.unclaimed()
         (row,) = self._rows(wire.Fetch([key], ROOM, lease=True))
         if row.leased:
@@ -231,16 +236,17 @@ class RemoteBackend(Backend):
         return self._read(row)
 
     def glance(self, key: bytes) -> Lookup | None:
-        """What is near: nothing."""
+        """Return None: nothing of this backend can be read without a trip."""
 
     def fetch_many(self, keys: Iterable[bytes]) -> dict[bytes, Lookup]:
-        """What `fetch` gives, of those that are there, in a trip for each few hundred."""
+        """Return what is found under the keys, in one trip for several hundred of them."""
         wanted = list(dict.fromkeys(keys))
         found: dict[bytes, Lookup] = {}
         for at in range(0, len(wanted), _MANY_CALLS):
             some = wanted[at : at + _MANY_CALLS]
             for key, row in zip(some, self._rows(wire.Fetch(some, 4 * ROOM)), strict=True):
-                with contextlib.suppress(DecodeError):  # told when it is looked for by itself
+                # A damaged one is left out here, and raises when it is fetched by itself.
+                with contextlib.suppress(DecodeError):
                     made = self.fetch(key) if row.later else self._read(row)
                     if made is not None:
                         found[key] = made
@@ -249,7 +255,7 @@ class RemoteBackend(Backend):
     def _rows(self, request: wire.Fetch) -> list[Row]:
         rows: list[Row] = self.line.ask(request)
         if len(rows) != len(request.keys):
-            raise WireError(f"{self.line.where}: an answer of other keys than were asked for")
+            raise WireError(f"{self.line.where}: the answer is for other keys than were asked for")
         return rows
 
     def _read(self, row: Row) -> Lookup | None:
@@ -265,20 +271,20 @@ class RemoteBackend(Backend):
             return Lookup(body, None)
         envelope = Envelope.unpack(row.envelope)
         if row.blobs is not None and len(row.blobs) != len(envelope.blobs):
-            raise WireError(f"{self.line.where}: blobs that do not fit their envelope")
+            raise WireError(f"{self.line.where}: the blobs do not fit their envelope")
         return Lookup(body, self.trusted(body.result, envelope)._replace(source=row.blobs))
 
     def trusted(self, digest: bytes, envelope: Envelope) -> Envelope:
-        """An envelope, with the codec by which it may be decoded here."""
+        """Return an envelope with the codec by which it may be decoded here."""
         codec = self._trusts.codec(digest, envelope)
         return envelope._replace(codec=codec)
 
     def load(self, envelope: Any) -> tuple[Buffer, Sequence[Buffer]]:
-        """Payload and buffers of an envelope, verified and free to be changed.
+        """Return payload and buffers of an envelope, verified; the caller may change them.
 
         Raises:
             DamagedValue: a blob is missing or damaged.
-            StoreError: it can't be got.
+            StoreError: a blob can't be read.
         """
         if not envelope.blobs:
             return envelope.payload or b"", ()
@@ -293,7 +299,9 @@ class RemoteBackend(Backend):
             try:
                 buffers.append(self._blob(blob) if sent is None else _verified(blob, sent[i]))
             except DamagedValue:
-                with contextlib.suppress(KeptError):  # who may only read leaves it
+                # The server checks it and removes it if it is damaged there, so that it can be sent again. A
+                # client that may only read leaves that to others.
+                with contextlib.suppress(KeptError):
                     self.line.ask(wire.Delete("blob", [blob.name.hex()]))
                 raise
         if envelope.payload is None:
@@ -308,14 +316,15 @@ class RemoteBackend(Backend):
     # -- keeping ----------------------------------------------------------------------------------
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
-        """Keep a call and its result; large blobs go first.
+        """Keep a call and its result; large blobs are sent first.
 
         Raises:
-            StoreError: the server can't be reached, or does not take it.
+            StoreError: the server can't be reached, or refuses.
         """
         key = call.key.raw
         envelope, sent = self.send_blobs(call.result.raw, value)
-        # The server lets go of the lease with the commit: that spares a trip, and nobody looks between.
+        # The server releases the lease with the commit: that spares a trip, and a waiter that gets the lease
+        # then finds the result.
         release = self.locks.holds(key)
         record = pack_call(call, envelope.pack())
         self.line.ask(wire.Commit(key, record, sent, dict(uses or {}), release))
@@ -323,8 +332,9 @@ class RemoteBackend(Backend):
             self.locks.released(key)
 
     def send_blobs(self, digest: bytes, value: Value) -> tuple[Envelope, list[bytes | None]]:
-        """The signed envelope of a value, and those of its blobs that go with it; the others are there
-        then.
+        """Return the signed envelope of a value, and those of its blobs that travel with it.
+
+        The others are on the server when this returns.
         """
         envelope, parts = laid_out(value)
         names = [blob.name for blob in envelope.blobs]
@@ -336,12 +346,14 @@ class RemoteBackend(Backend):
             fits = len(view) <= room
             room -= len(view) if fits else 0
             sent.append(bytes(view) if fits else None)
-        # What is too large to travel with the record goes on its own, and only if it is not there yet.
+        # A blob that is too large to travel with the record is sent by itself, and only if the server lacks it.
         left = [i for i, item in enumerate(sent) if item is None]
         if left:
             sizes = self.line.ask(wire.Have([names[i] for i in left]))
             if len(sizes) != len(left):
-                raise WireError(f"{self.line.where}: an answer of other blobs than were asked for")
+                raise WireError(
+                    f"{self.line.where}: the answer is for other blobs than were asked for"
+                )
             for i, size in zip(left, sizes, strict=True):
                 if size != len(views[i]):
                     self.line.send(names[i], views[i])
@@ -354,15 +366,16 @@ class RemoteBackend(Backend):
     # -- finding ----------------------------------------------------------------------------------
 
     def find(self, query: Query) -> Iterator[Call]:
-        """The calls that fit, found over there."""
+        """Return the calls that fit, found by the server."""
         try:
             parts = self.parts(wire.Find(write_query(query)))
         except Uncarried:
+            # The query holds a value that the wire would change: every record is read and tested here.
             return scan(self.calls, query)
         return (call for _, call in records(parts) if isinstance(call, Call))
 
     def found(self, query: Query) -> int | None:
-        """How many calls fit; None where records must be read to tell."""
+        """Return how many calls fit; None if records must be read to tell."""
         try:
             found = self.parts(wire.Find(write_query(query), count=True))
         except Uncarried:
@@ -371,43 +384,43 @@ class RemoteBackend(Backend):
             return None
         return int(found[:20])
 
-    # -- what else a cache asks of a place --------------------------------------------------------
+    # -- maintenance ------------------------------------------------------------------------------
 
     def hold(self, limit: int) -> None:
         """Hold large blobs in memory, up to `limit` bytes."""
         self._near = Near(limit) if limit else None
 
     def collect(self, grace: float, dry_run: bool) -> Collected:
-        """See `Cache.gc`. Takes the right to administer."""
+        """Remove what nothing references; see `Cache.gc`. Needs the right "admin"."""
         return Collected(*self.line.ask(wire.Collect(grace, dry_run)))
 
     def free(self, digests: Sequence[str]) -> Collected:
-        """See `Backend.free`."""
+        """Remove values, and what only they needed; see `Backend.free`."""
         values = [bytes.fromhex(digest) for digest in digests]
         return Collected(*self.line.ask(wire.Collect(values=values)))
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
-        """See `Cache.evict`. Takes the right to administer."""
+        """Remove calls, and what only they referenced; see `Cache.evict`. Needs the right "admin"."""
         keys = None if chosen.keys is None else [bytes.fromhex(key) for key in chosen.keys]
         request = wire.Evict(chosen.function, chosen.before, keys, dry_run)
         calls, values, blobs, size = self.line.ask(request)
         return Evicted(calls, values, blobs, size, dry_run)
 
     def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
-        """See `Cache.verify`. A repair takes the right to administer."""
+        """Check every item; see `Cache.verify`. A repair needs the right "admin"."""
         said = self.line.ask(wire.Verify(repair, discard))
         try:
             return Report(**{**said, "problems": tuple(Problem(*one) for one in said["problems"])})
         except _UNREADABLE as error:
-            raise WireError(f"{self.line.where}: a report that can't be read") from error
+            raise WireError(f"{self.line.where}: its report can't be read") from error
 
     def totals(self) -> Totals:
-        """See `Cache.size`."""
+        """Return counts and sums of all; see `Cache.size`."""
         said = self.line.ask(wire.Totals())
         try:
             return Totals(**said)
         except _UNREADABLE as error:
-            raise WireError(f"{self.line.where}: totals that can't be read") from error
+            raise WireError(f"{self.line.where}: its totals can't be read") from error
 
     def close(self) -> None:
         """End the connection; the next use makes a new one."""
@@ -418,4 +431,5 @@ class RemoteBackend(Backend):
 def _verified(blob: Blob, content: bytes) -> Buffer:
     if len(content) != blob.size or buffer_digest(content) != blob.name:
         raise DamagedValue(f"the blob {blob.name.hex()} is not what its name says")
+    # A bytearray, so that an array over it is as writable as the one that was kept.
     return bytearray(content)

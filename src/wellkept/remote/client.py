@@ -1,4 +1,4 @@
-"""`https://host/namespace`: the requests of a remote cache over http; it connects again when it has to."""
+"""`https://host/namespace`: a remote cache over http, with reconnection."""
 
 from __future__ import annotations
 
@@ -34,11 +34,17 @@ from wellkept.remote.wire import (
 )
 from wellkept.stores.keyring import Trusts
 
-_CONNECT = 15.0  # seconds
-_IDLE = 30.0  # seconds for which a connection is held for the next request
+# Seconds to connect: a host that does not answer is noticed long before the deadline of a slow answer.
+_CONNECT = 15.0
+# Seconds for which an idle connection is held. The server holds it longer, so that it does not close one just
+# as a request is sent on it.
+_IDLE = 30.0
 _CONNECTIONS = 32
-_PIECE = 256 * 1024  # bytes of a blob that are sent at once
-_PACE = 1000.0  # bytes a second that an answer has to come with after the deadline
+# Bytes of a blob that are sent at once.
+_PIECE = 256 * 1024
+# Bytes a second that an answer must reach once the deadline has passed: httpx's timeout is for each read alone,
+# so a server that sends a byte now and then would never reach it.
+_PACE = 1000.0
 
 
 class _Message(NamedTuple):
@@ -55,16 +61,17 @@ class HttpLine(Line):
 
     Args:
         where: the URL of a namespace, without a token.
-        token: what the server lets in.
+        token: the access token.
         deadline: see `Line`.
-        context: how a server's certificate is checked.
+        context: the TLS context that checks the server's certificate; None for `http://`.
     """
 
     def __init__(self, where: str, token: str | None, deadline: float, context: Any) -> None:
         super().__init__(where, deadline)
         self._token, self._context = token, context
         self._base = f"{where}/v{VERSION}/"
-        self._ends = 0  # how often it was closed
+        # How often `close` was called: a request whose connection breaks because of it is not sent again.
+        self._ends = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -82,12 +89,13 @@ class HttpLine(Line):
         if isinstance(request, Read) and sink is not None:
             return self._read(request, sink)
         last = self._last
+        # Requests that nobody waits for are sent by another thread; a later request has to find their effect.
         if wait and last is not None and not request.apart:
             last.result()
         return super().ask(request, sink, wait=wait)
 
     def _read(self, request: Read, sink: Sink) -> None:
-        """Read a blob, going on where the connection broke."""
+        """Read a blob; after a broken connection, go on where it broke."""
         at = request.start
         stop = request.size if request.stop is None else request.stop
 
@@ -104,13 +112,15 @@ class HttpLine(Line):
             try:
                 self._try(partial(self._exchange, message), again=False)
             except Broken:
+                # Each attempt has to bring something, or a server that breaks every connection would be asked
+                # for ever.
                 if at == began or at >= stop:
                     raise
             else:
                 return
 
     def _unheard(self, request: Request, content: bytes) -> None:
-        # One thread asks them, so that they are done in their order.
+        # One thread sends them, so that the server does them in their order.
         with self._guard:
             if self._behind is None:
                 self._behind = ThreadPoolExecutor(1, thread_name_prefix="wellkept-behind")
@@ -126,7 +136,9 @@ class HttpLine(Line):
     # -- one request ------------------------------------------------------------------------------
 
     def _ask(self, request: Request, content: bytes, sink: Sink | None, first: bool) -> bytes:
-        if isinstance(request, Fetch) and not first:  # a lease may have been lost with the answer
+        # The server may have given the lease in an answer that was lost; it tells by this flag that the client
+        # may hold it already.
+        if isinstance(request, Fetch) and not first:
             request.again = True
             content = pack(request)
         verb, headers = request.verb, {"wellkept-digest": digest(content)}
@@ -161,7 +173,8 @@ class HttpLine(Line):
             broken = Broken(f"{self.where}: the connection broke: {error}")
             broken.final = self._ends != ends
             raise broken from error
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # closed meanwhile
+        # httpx raises RuntimeError for a client that another thread has closed.
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
             broken = Broken(f"{self.where}: can't {message.what}: {error}")
             broken.final = self._ends != ends
             raise broken from error
@@ -170,7 +183,7 @@ class HttpLine(Line):
         status, version = response.status_code, response.headers.get("wellkept-wire")
         if version is None:
             raise StoreError(
-                f"{self.where}: what answers there is no `wellkept serve`, or it can't be reached "
+                f"{self.where}: no `wellkept serve` answers there, or a proxy can't reach it "
                 f"(status {status})"
             )
         if version != str(VERSION):
@@ -185,15 +198,15 @@ class HttpLine(Line):
             return b""
         if status == 429:
             raise _later(response.headers.get("retry-after", "1"))
-        # What TCP lets through is one in many, and would be a wrong result.
+        # TCP's checksum has 16 bits and proxies are not perfect: damage that passes would be a wrong result.
         if response.headers.get("wellkept-digest") != digest(content):
-            raise Broken(f"{self.where}: an answer was damaged on its way")
+            raise Broken(f"{self.where}: an answer was damaged in transfer")
         if status == 200:
             return content
         raise raised(content, self.where)
 
     def _paced(self, response: httpx.Response, what: str) -> Iterator[bytes]:
-        """The parts of an answer, which may not come by drops."""
+        """Yield the parts of an answer; raises if they come too slowly for too long."""
         began, got = time.monotonic(), 0
         for part in response.iter_raw():
             got += len(part)
@@ -210,11 +223,11 @@ class HttpLine(Line):
             return client
         with self._guard:
             if self._client is None:
+                # Stored values are compressed already, if at all; to try again would cost time.
                 headers = {"accept-encoding": "identity"}
                 if self._token:
                     headers["authorization"] = f"Bearer {self._token}"
-                # Without a context it is http://, where there is nothing to check; to make one
-                # takes 20 ms.
+                # For http:// there is no certificate to check, and httpx would take 20 ms to make a context.
                 self._client = httpx.Client(
                     headers=headers,
                     verify=self._context if self._context is not None else False,
@@ -228,7 +241,9 @@ class HttpLine(Line):
             return self._client
 
     def close(self) -> None:
-        """End the connections, when what nobody waits for has gone; the next use makes new ones."""
+        """Close the connections, once pending requests are sent; the next use opens new ones."""
+        # Counted first, so that a request that breaks from here on knows that it was closed on purpose. The
+        # guard is not held while the thread ends, as it may need the guard to connect.
         with self._guard:
             self._ends += 1
             behind, self._behind = self._behind, None
@@ -253,7 +268,7 @@ def _bounded(parts: Iterable[bytes]) -> Iterator[bytes]:
     for part in parts:
         got += len(part)
         if got > LONGEST:
-            raise WireError("an answer that is longer than any message")
+            raise WireError("the answer is longer than any message may be")
         yield part
 
 
@@ -261,16 +276,15 @@ _LOCAL = re.compile(r"localhost|127(\.\d+){3}|::1|.*\.localhost", re.ASCII)
 
 
 class Http(RemoteBackend):
-    """What a server keeps in a namespace.
+    """A namespace of a cache server over http.
 
     Args:
         url: `https://[token@]host[:port]/namespace`; without a namespace, the server's `default`.
-        token: what the server lets in; in place of the one in the URL.
+        token: the access token, in place of the one in the URL.
         ca: a file of certificates to trust in place of the system's.
         deadline: seconds without an answer after which a request has failed.
-        trust: decode what comes from there, signed or not.
-        insecure: send the token over `http://` to another host than this one, where it can be read
-            on its way.
+        trust: decode values from this server, signed or not.
+        insecure: send the token over `http://` to another host, although it can be read in transfer.
 
     Raises:
         ConfigError: the URL or an option is wrong.
@@ -289,11 +303,11 @@ class Http(RemoteBackend):
         base, host, said = _parts(url)
         token = token or said
         if token is not None and not re.fullmatch(r"[\x21-\x7e]{1,1000}", token):
-            raise ConfigError("a token is visible ASCII without spaces")
+            raise ConfigError("token= must be visible ASCII characters without spaces")
         plain = base.startswith("http://")
         if plain and token and not insecure and not _LOCAL.fullmatch(host):
             raise ConfigError(
-                f"{base}: over http:// a token can be read on its way: use https://, or say "
+                f"{base}: over http:// a token can be read in transfer: use https://, or set "
                 "insecure=True"
             )
         try:
@@ -307,20 +321,21 @@ class Http(RemoteBackend):
 
 
 def _parts(url: str) -> tuple[str, str, str | None]:
-    """The URL without its token, the host, and the token.
+    """Return the URL without its token, the host, and the token.
 
     Raises:
-        ConfigError: it is none of a server.
+        ConfigError: it is not the URL of a server.
     """
     try:
         parts = urlsplit(url)
         host, port, user, password = parts.hostname, parts.port, parts.username, parts.password
     except ValueError:
+        # Without the cause and the URL, which may hold the token.
         raise ConfigError("not a URL of a server: its host or port can't be read") from None
     if not host or not re.fullmatch(r"[A-Za-z0-9._:-]+", host):
         raise ConfigError("the URL of a server names its host: https://host/namespace")
     if parts.query or parts.fragment:
-        raise ConfigError("the URL of a server has no query; options are given beside it")
+        raise ConfigError("the URL of a server has no query; options are arguments of their own")
     if password is not None:
         raise ConfigError("the URL of a server has a token, and no password: https://TOKEN@host/")
     segments = [part for part in parts.path.split("/") if part] or [DEFAULT]

@@ -1,6 +1,6 @@
 """Request handlers of the cache server, with access checks, and the leases that it holds for clients.
 
-A lease lasts as long as its client's heartbeats come, by the server's own clock.
+A lease lasts as long as its client sends heartbeats, by the server's own clock.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from wellkept._process import Worker
 from wellkept.codecs import Blob, Envelope
 from wellkept.errors import DamagedValue, DecodeError, KeptError
 from wellkept.records import Call, Digest
@@ -23,31 +24,36 @@ from wellkept.stores.record_format import pack_call, pack_uses, unpack_body, unp
 
 
 class HeldLeases:
-    """What clients hold of a backend's own leases, so that they meet its local users too.
+    """The leases that clients hold; each is a lease of the backend too, so it counts for local users.
 
     Args:
-        locks: the backend's.
+        locks: the leases of the backend.
         patience: seconds without a heartbeat after which a client's leases are free.
     """
 
     def __init__(self, locks: Any, patience: float = DEAD) -> None:
         self._locks, self._patience = locks, patience
-        self._held: dict[bytes, tuple[str, float]] = {}  # key: whose, and until when
+        # By key, the owner and the time at which it ends. The clock is the server's own: clocks of clients may
+        # differ.
+        self._held: dict[bytes, tuple[str, float]] = {}
         self._guard = threading.Lock()
 
     def acquire(self, owner: str, key: bytes, *, again: bool = False) -> bool:
-        """Whether the lease is the owner's now.
+        """Try to take a lease; return whether the owner has it.
 
         Args:
-            again: the answer to this was lost, so that the owner may hold it already.
+            owner: a client's name.
+            key: of the call.
+            again: an answer was lost, so the owner may have the lease already.
         """
         now = time.monotonic()
         with self._guard:
             self._expire(now)
-            # The server gave it, and the answer was lost: nobody else could ever take it but by time.
+            # The lease was given, and the answer was lost. Refused, the client would wait for its own lease.
             if again and self._held.get(key, ("", 0.0))[0] == owner:
                 return True
-            # The backend's own leases may be a process's, to whom it would be given once more.
+            # The backend's leases may belong to a whole process: this server would be given the same one again
+            # for another client.
             if key in self._held:
                 return False
             if not self._locks.acquire(key):
@@ -56,20 +62,20 @@ class HeldLeases:
             return True
 
     def release(self, owner: str, key: bytes) -> None:
-        """Let go of what is the owner's."""
+        """Release a lease, if the owner has it."""
         with self._guard:
             if self._held.get(key, ("", 0.0))[0] == owner:
                 del self._held[key]
                 self._locks.release(key)
 
     def beat(self, owner: str, keys: Iterable[bytes]) -> list[bytes]:
-        """The owner lives; which of these leases are its own still, or again."""
+        """Renew an owner's leases; return those that it has."""
         now, own = time.monotonic(), []
         with self._guard:
             self._expire(now)
             for key in keys:
                 holder = self._held.get(key)
-                # It ran out while the client was cut off, and is the client's again if nobody took it.
+                # It expired while the client was cut off; the client gets it back unless another took it.
                 if holder is None and not self._locks.acquire(key):
                     continue
                 if holder is None or holder[0] == owner:
@@ -78,13 +84,13 @@ class HeldLeases:
         return own
 
     def tick(self) -> None:
-        """Free what nobody's heart beats for."""
-        # Without this they would be free with the next request only, and local users wait too.
+        """Free the leases that were not renewed."""
+        # Otherwise they would be freed only by the next request of a client, while local users wait for them.
         with self._guard:
             self._expire(time.monotonic())
 
     def drop(self, owner: str | None = None) -> None:
-        """Release all that an owner (or anybody) holds."""
+        """Release every lease of an owner; None: of all owners."""
         with self._guard:
             for key, (holder, _) in list(self._held.items()):
                 if owner is None or holder == owner:
@@ -102,19 +108,22 @@ class HeldLeases:
 
 READ, WRITE, ADMIN = "read", "write", "admin"
 RIGHTS = {READ: 0, WRITE: 1, ADMIN: 2}
-_ROOM = 4 * 1024 * 1024  # bytes of blobs that travel with rows, at the most
-_PROBLEMS = 10_000  # that are told one by one
+# Bytes of blobs that travel with rows at the most, whatever a client asks for: an answer has to fit one message
+# of the wire.
+_ROOM = 4 * 1024 * 1024
+# Problems that a report lists one by one, for the same reason.
+_PROBLEMS = 10_000
 
 
 class Handlers:
     """Answers requests for one cache.
 
     Args:
-        cache: what is served.
+        cache: the cache that is served.
         patience: seconds without a heartbeat after which a client's leases are free.
 
     Raises:
-        ConfigError: it can't be served.
+        ConfigError: this cache can't be served.
     """
 
     def __init__(self, cache: Any, patience: float = DEAD) -> None:
@@ -122,34 +131,37 @@ class Handlers:
         self.backend = cache.backend
         self.host = Host(self.backend)
         self.leases = HeldLeases(self.backend.locks, patience)
-        self._stop = threading.Event()
-        threading.Thread(target=self._tick, name="wellkept-handlers", daemon=True).start()
+        self._tidying = Worker("wellkept-handlers", self._tick, lambda: 1.0, patience=5.0)
+        self._tidying.begin()
 
-    def _tick(self) -> None:
-        while not self._stop.wait(1.0):
-            self.leases.tick()
-            self.host.tidy()
+    def _tick(self) -> bool:
+        self.leases.tick()
+        self.host.tidy()
+        return True
 
     def answer(self, request: Request, owner: str, right: str) -> Any:
         """Return the answer to a request.
 
         Args:
-            owner: which client it is, for leases and what it staged.
-            right: what it may: `"read"`, `"write"` or `"admin"`.
+            request: what the client asks for.
+            owner: the client's name, for its leases and the blobs that it has sent.
+            right: the client's right: `"read"`, `"write"` or `"admin"`.
 
         Raises:
-            Refused: it may not.
+            Refused: the client lacks the right.
             KeptError: what the backend raises.
         """
         check(request, right)
-        if right == READ:  # who only reads takes no leases, and leaves no trace of what was used
+        # Uses and leases are writes, but a client that may only read sends them too, as it does not know its
+        # right.
+        if right == READ:
             if isinstance(request, wire.Use):
                 return None
             if isinstance(request, wire.Fetch):
                 request.lease = False
         do = _ANSWERS.get(type(request))
         if do is None:
-            raise WireError(f"no such request as {request.verb!r} here")
+            raise WireError(f"the request {request.verb!r} is not served this way")
         return do(self, request, owner)
 
     def stream(self, request: Request, right: str) -> Iterator[bytes]:
@@ -158,7 +170,7 @@ class Handlers:
         return _STREAMS[type(request)](self, request)
 
     def upload(self, request: wire.Send, owner: str, right: str) -> Staged:
-        """Return where a blob that a client is about to send goes; `host.staged` when all of it came."""
+        """Return the staged blob that takes what a client is about to send; then call `host.staged`."""
         check(request, right)
         return self.host.stage(owner, request.name, request.size)
 
@@ -171,7 +183,7 @@ class Handlers:
             row = self._row(key, room)
             if row.envelope is None and request.lease:
                 row = self._leased(key, row, room, owner, again=request.again)
-            # A single row is always told, or a client would ask for it for ever.
+            # A single row is always sent, however large: told to ask later, a client would ask for it for ever.
             if len(request.keys) > 1:
                 size = len(row.envelope or b"")
                 room[0] -= size
@@ -183,7 +195,8 @@ class Handlers:
     def _leased(self, key: bytes, row: Row, room: list[int], owner: str, *, again: bool) -> Row:
         if not self.leases.acquire(owner, key, again=again):
             return row
-        found = self._row(key, room)  # somebody may have kept it between the look and the lease
+        # Another may have kept the result between the lookup and the lease.
+        found = self._row(key, room)
         if found.envelope is not None:
             self.leases.release(owner, key)
             return found
@@ -203,7 +216,8 @@ class Handlers:
         row = Row(found.body.pack(), envelope.pack())
         total = sum(blob.size for blob in envelope.blobs)
         if envelope.blobs and total <= room[0]:
-            with contextlib.suppress(DecodeError):  # told when they are asked for
+            # A damaged blob is an error when the client asks for it by itself; the row is good.
+            with contextlib.suppress(DecodeError):
                 row.blobs = [b"".join(self.host.read(blob)) for blob in envelope.blobs]
                 room[0] -= total
         return row
@@ -211,7 +225,7 @@ class Handlers:
     def _commit(self, request: wire.Commit, owner: str) -> None:
         call, envelope = record_of(request.key, request.record)
         if envelope is None:
-            raise WireError("a commit without a result")
+            raise WireError("a commit has no result")
         sent = blobs_of(request.blobs, envelope)
         self.host.commit(owner, call, envelope, sent, request.uses)
         if request.release:
@@ -243,7 +257,7 @@ class Handlers:
 
     def _envelope(self, key: str) -> Envelope | None:
         found = self.backend.values.envelope(Digest(key))
-        # A byte store tells the key of the item beside it.
+        # A byte store returns the envelope and the key of its item.
         return found if isinstance(found, Envelope | None) else found[0]
 
     def _put(self, request: wire.Put, owner: str) -> None:
@@ -303,13 +317,15 @@ class Handlers:
         if request.values is None:
             done = self.cache.gc(grace=request.grace, dry_run=request.dry_run)
         else:
-            from wellkept.caches.maintenance import freed  # few ask for it
+            # Loaded on first use: few clients ask for it.
+            from wellkept.caches.maintenance import freed
 
             done = freed(self.cache, [key.hex() for key in request.values])
         return done.items, done.bytes
 
     def _evict(self, request: wire.Evict, owner: str) -> Any:
-        from wellkept.caches.maintenance import evicted  # as above
+        # Loaded on first use: few clients ask for it.
+        from wellkept.caches.maintenance import evicted
         from wellkept.stores.reports import Chosen
 
         keys = request.keys
@@ -318,8 +334,9 @@ class Handlers:
             request.before,
             None if keys is None else frozenset(key.hex() for key in keys),
         )
+        # Without any condition it would be every call of the cache.
         if chosen == Chosen():
-            raise WireError("a choice of calls on the wire that chooses none")
+            raise WireError("a request to evict calls names none")
         done = evicted(self.cache, chosen, request.dry_run)
         return done.calls, done.values, done.blobs, done.bytes
 
@@ -338,13 +355,13 @@ class Handlers:
     # -- ending -----------------------------------------------------------------------------------
 
     def gone(self, owner: str) -> None:
-        """A client will not come back."""
+        """Drop the leases and staged blobs of a client that will not come back."""
         self.leases.drop(owner)
         self.host.tidy(owner)
 
     def close(self) -> None:
-        """Let go of everything; the cache itself stays open."""
-        self._stop.set()
+        """Release all leases and staged blobs; the cache itself stays open."""
+        self._tidying.stop()
         self.leases.drop()
         self.host.close()
 
@@ -375,7 +392,7 @@ def check(request: Request, right: str) -> None:
     """Check that a right permits a request.
 
     Raises:
-        Refused: it takes another.
+        Refused: the request needs another right.
     """
     if RIGHTS.get(right, -1) < RIGHTS[request.right]:
         raise Refused(
@@ -387,28 +404,28 @@ def record_of(key: bytes, item: bytes) -> tuple[Call, Envelope | None]:
     """Return a record that a client sent, and the envelope in it.
 
     Raises:
-        WireError: it is none, or not of this key.
+        WireError: it is not a record of this key.
     """
     try:
         return unpack_call(key.hex(), item), unpack_body(key, item)[1]
     except (KeyError, TypeError, DamagedValue) as error:
-        raise WireError("a record on the wire can't be read") from error
+        raise WireError("a record in a request can't be read") from error
 
 
 def blobs_of(sent: list[bytes | None], envelope: Envelope) -> dict[bytes, bytes]:
     """Return the blobs that came with an envelope, by name.
 
     Raises:
-        WireError: they are more than it has.
+        WireError: there are more than the envelope has.
     """
     if len(sent) > len(envelope.blobs):
-        raise WireError("blobs on the wire that do not fit their envelope")
+        raise WireError("the blobs in a request do not fit their envelope")
     named = zip(envelope.blobs, sent, strict=False)
     return {blob.name: content for blob, content in named if content is not None}
 
 
 def framed(call: Call) -> bytes:
-    """Return a record as it travels: its key, its item and that of its uses."""
+    """Return a record as the wire carries it: its key, its item and the item of its uses."""
     item = pack_call(call, b"")
     uses = b"" if call.used is None else pack_uses(call.uses, call.used)
     head = len(item).to_bytes(4, "little") + len(uses).to_bytes(2, "little")
@@ -416,6 +433,7 @@ def framed(call: Call) -> bytes:
 
 
 def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
+    # Each part is a message of its own on some transports, so many short ones are joined.
     some: list[bytes] = []
     size = 0
     for part in parts:

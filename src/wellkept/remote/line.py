@@ -1,4 +1,4 @@
-"""What reaches a server, whatever carries the bytes: asked again where that is harmless."""
+"""The client's side of a connection to a server, over any transport, with retries where they are harmless."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from wellkept.stores.silence import Silence
 
 T = TypeVar("T")
 Sink = Callable[[Any], Any]
-"""Given each part of an answer."""
+"""Called with each part of an answer."""
 
 
 class Broken(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
-    """The connection ended; what was asked may or may not have been done."""
+    """The connection ended; the request may or may not have been carried out."""
 
     final = False
-    """Asking once more would not help."""
+    """Whether a second attempt would not help."""
 
 
-class Unanswered(StoreError):  # noqa: N818  as above
+class Unanswered(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
     """No answer came in time."""
 
 
-class Later(Exception):  # noqa: N818  as above
-    """The server asks to be asked later; nothing was done."""
+class Later(Exception):  # noqa: N818  says what happened, as wellkept's errors do
+    """The server did nothing, and wants the request again after some seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -40,11 +40,11 @@ class Line:
     """A server, for all threads of this process.
 
     Args:
-        where: what it is called in messages; without secrets.
-        deadline: seconds without an answer, or more of it, after which a request has failed.
+        where: its name in messages; without secrets.
+        deadline: seconds without an answer, or without more of it, after which a request has failed.
 
     Raises:
-        ConfigError: the deadline is none.
+        ConfigError: the deadline is not between 0 and 86,400 seconds.
     """
 
     def __init__(self, where: str, deadline: float) -> None:
@@ -55,23 +55,26 @@ class Line:
         self.trips = 0
         """How many answers were waited for."""
         self.owner = os.urandom(8).hex()
-        """Which client this is, for leases and what it has sent."""
+        """This client's name on the server, for its leases and the blobs that it has sent."""
         _all.add(self)
 
     def ask(self, request: Request, sink: Sink | None = None, *, wait: bool = True) -> Any:
         """Return the answer to a request.
 
         Args:
-            sink: given each part of an answer that comes in parts.
-            wait: whether anybody waits for the answer.
+            request: what to ask.
+            sink: called with each part of an answer that comes in parts.
+            wait: whether to wait for the answer; without, None is returned.
 
         Raises:
-            StoreError: there is none.
-            KeptError: the server told of it.
+            StoreError: no answer came.
+            KeptError: the server answered with this error.
         """
         content = pack(request)
         if not wait:
             return self._unheard(request, content)
+        # A sink has taken some of the parts by the time that a connection breaks, so those are not asked for
+        # again.
         again = not request.once and sink is None
         answer = self._try(lambda first: self._ask(request, content, sink, first), again=again)
         if sink is not None:
@@ -90,13 +93,16 @@ class Line:
         """Return the bytes of the answer to one request.
 
         Args:
-            first: it was not asked before over a connection that broke.
+            request: what to ask.
+            content: the request, packed.
+            sink: called with each part of an answer that comes in parts.
+            first: whether this is the first attempt; False after a connection that broke.
 
         Raises:
             Broken: the connection ended.
-            Unanswered: there was none in time.
-            Later: the server is to be asked later.
-            KeptError: the server told of it.
+            Unanswered: no answer came in time.
+            Later: the server wants the request again later.
+            KeptError: the server answered with this error.
         """
         raise NotImplementedError
 
@@ -105,7 +111,7 @@ class Line:
         raise NotImplementedError
 
     def _unheard(self, request: Request, content: bytes) -> None:
-        """Ask what nobody waits for: done before what is asked after it."""
+        """Send a request without waiting for its answer; it is carried out before any later request."""
         raise NotImplementedError
 
     def _try(self, do: Callable[[bool], T], *, again: bool, trips: int = 1) -> T:
@@ -141,7 +147,8 @@ class Line:
         self.silence.over()
 
     def _forked(self) -> None:
-        """In a forked child: what there is belongs to the parent, and is let go of."""
+        """Let go of the parent's connection, in a forked child."""
+        # A name of its own, or the server would take the child's release of a lease for the parent's.
         self.owner = os.urandom(8).hex()
 
 

@@ -38,8 +38,9 @@ from wellkept.remote.wire import LONGEST, VERSION, Refused, WireError, digest, p
 
 
 def begun(handlers: Handlers, request: wire.Request, right: str) -> Iterator[bytes]:
-    """Return the parts of an answer, of which the first is here: what fails before it can be told."""
+    """Return the parts of an answer, the first of which has been made already."""
     parts = handlers.stream(request, right)
+    # Most errors come with the first part; once the status is sent, an error can only break the connection.
     return chain([next(parts, b"")], parts)
 
 
@@ -47,6 +48,7 @@ MEDIA_TYPE = "application/x-wellkept"
 HEADERS = {"wellkept-wire": str(VERSION), "cache-control": "no-store"}
 PACE = 64 * 1024
 """Bytes that a client has to send within a deadline."""
+# Looked through from the top, so a class stands before its base.
 _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Refused, 403),
     (WireError, 400),
@@ -59,22 +61,22 @@ log = logging.getLogger("wellkept.serve")
 
 
 class Limits(NamedTuple):
-    """How much a client may ask for."""
+    """Limits on what clients may ask for."""
 
     largest: int = 16 * 1024**3
     """Bytes of the largest blob."""
     rate: float = 0.0
-    """Requests a second of each token, on average; 0: any."""
+    """Requests a second of each token, on average; 0: no limit."""
     deadline: float = 30.0
-    """Seconds within which a client has to go on sending, or taking."""
+    """Seconds within which a client has to go on sending, or receiving."""
     threads: int = 16
-    """Requests of a namespace that are worked on at the same time."""
+    """Maximum concurrent requests of a namespace."""
     readonly: bool = False
-    """Whatever a token grants, nothing is changed."""
+    """Whether nothing may be changed, whatever a token grants."""
 
 
 class Turned(Exception):  # noqa: N818  says what happened
-    """A request that is not even looked at."""
+    """A request that is refused by its head alone."""
 
     def __init__(self, status: int, error: Exception, **headers: str) -> None:
         super().__init__(str(error))
@@ -82,7 +84,7 @@ class Turned(Exception):  # noqa: N818  says what happened
 
 
 class Asked(NamedTuple):
-    """A request that was let in."""
+    """A request that was admitted."""
 
     request: Request
     handlers: Handlers
@@ -94,14 +96,19 @@ class Asked(NamedTuple):
     """Runs a function in one of the server's threads."""
 
     async def sent(self, most: int) -> AsyncIterator[bytes]:
-        """The parts of what comes with it: at a pace, and not too much.
+        """Yield the parts of the request's body.
+
+        Args:
+            most: bytes that the body may have.
 
         Raises:
-            Turned: it is too much, or does not come in time.
+            Turned: it is larger, or does not come in time.
         """
         said = self.request.headers.get("content-length", "0")
         if not said.isdecimal() or int(said) > most:
             raise Turned(413, Refused(f"too large: {said[:20]} bytes, where {most:,} is the most"))
+        # The deadline moves on with each 64 KiB, so a slow link may take as long as it needs for a large blob,
+        # while a client that sends a byte at a time can't hold a connection for ever.
         got = mark = 0
         clock = asyncio.get_running_loop().time
         ends = clock() + self.limits.deadline
@@ -122,15 +129,15 @@ class Asked(NamedTuple):
             yield part
 
     async def whole(self) -> bytes:
-        """All that comes with it, which is one message; raises as `sent`."""
+        """Return the request's body, which is one message; raises as `sent`."""
         content = b"".join([part async for part in self.sent(LONGEST)])
         if self.request.headers.get("wellkept-digest", said := digest(content)) != said:
-            raise Turned(400, WireError("the request was damaged on its way"))
+            raise Turned(400, WireError("the request was damaged in transfer"))
         return content
 
 
 def failed(error: Exception, status: int = 0, **headers: str) -> Response:
-    """The answer that tells of an error."""
+    """Return the response for an error."""
     if not status:
         status = next((n for kind, n in _STATUS if isinstance(error, kind)), 500)
         if status == 500:
@@ -139,7 +146,7 @@ def failed(error: Exception, status: int = 0, **headers: str) -> Response:
 
 
 def message(content: bytes, status: int = 200, **headers: str) -> Response:
-    """An answer that is one message."""
+    """Return a response that is one message."""
     headers = {**HEADERS, "wellkept-digest": digest(content), **headers}
     return Response(content, status, headers, MEDIA_TYPE)
 
@@ -147,22 +154,24 @@ def message(content: bytes, status: int = 200, **headers: str) -> Response:
 _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})", re.ASCII)
 _SIZE = re.compile(r"\d{1,18}", re.ASCII)
-_CHUNK = (
-    128 * 1024
-)  # bytes that are read at once; of a client that does not take them, two are held
-_PIECE = 1024 * 1024  # bytes that are written at once
+# Bytes that are read at once. For a client that does not receive them, two such chunks are held in memory.
+_CHUNK = 128 * 1024
+# Bytes that are written at once: each write is a change of threads.
+_PIECE = 1024 * 1024
 
 
 async def get_blob(asked: Asked) -> Response:
-    """The bytes of a blob, or the range of them that is asked for."""
+    """Answer with a blob, or the range of it that is asked for."""
     request, name = asked.request, _blob_name(asked)
-    said = request.query_params.get("size", "")  # who knows it spares a look
+    # A client that knows the size spares the server a look at the store.
+    said = request.query_params.get("size", "")
     size = int(said) if _SIZE.fullmatch(said) else None
     if size is None:
         size = await asked.do(asked.handlers.host.size, bytes.fromhex(name))
     if size is None:
         raise Turned(404, DamagedValue(f"the blob {name} is missing"))
-    etag = f'"{name}"'  # named by its content, which never changes
+    # A blob is named by its content, so its name is an exact tag.
+    etag = f'"{name}"'
     headers = {**HEADERS, "etag": etag, "accept-ranges": "bytes"}
     if request.headers.get("if-none-match") in (etag, "*"):
         return Response(status_code=304, headers=headers)
@@ -181,11 +190,11 @@ async def get_blob(asked: Asked) -> Response:
 
 
 async def put_blob(asked: Asked) -> Response:
-    """A blob on its way in; it becomes one with the record that names it."""
+    """Receive a blob; it is staged until a record names it."""
     request, name = asked.request, _blob_name(asked)
     said = request.headers.get("content-length", "")
     if not _SIZE.fullmatch(said):
-        raise Turned(411, WireError("a blob comes with its length"))
+        raise Turned(411, WireError("a blob must be sent with its length"))
     size, most = int(said), asked.limits.largest
     if size > most:
         raise Turned(413, Refused(f"too large: {size:,} bytes, where {most:,} is the most"))
@@ -206,6 +215,7 @@ async def put_blob(asked: Asked) -> Response:
         await asked.do(staged.write, b"".join(some))
         await asked.do(staged.finish)
         await asked.do(asked.handlers.host.staged, asked.owner, staged)
+    # Also when the client goes away, which cancels this task: half a blob must not stay until the server ends.
     except BaseException:
         staged.drop()
         raise
@@ -220,11 +230,12 @@ def _blob_name(asked: Asked) -> str:
 
 
 def _range(said: str, size: int) -> tuple[int, int] | None:
-    """Start and stop of the one range that is asked for; None: the whole.
+    """Return start and stop of the one range that is asked for; None for the whole blob.
 
     Raises:
-        Turned: there is nothing there.
+        Turned: the blob has no bytes there.
     """
+    # Several ranges, or a header that can't be read, may be answered with the whole (RFC 9110, 14.2).
     found = _RANGE.fullmatch(said.replace(" ", ""))
     if found is None or not (found[1] or found[2]):
         return None
@@ -239,18 +250,22 @@ def _range(said: str, size: int) -> tuple[int, int] | None:
 
 
 _BACKLOG = 2048
-_IDLE = 75  # seconds for which a connection is held without a request; longer than clients hold it
-_GRACE = 10  # seconds that requests have to end when the server does
+# Seconds for which a connection is held without a request. Clients hold theirs for less: if the server closed
+# first, a request could meet the closing.
+_IDLE = 75
+# Seconds that requests have to end when the server does.
+_GRACE = 10
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0: any that is free.
+    """Return a socket that listens; with port 0 on any free one.
 
     Raises:
-        ConfigError: it can't.
+        ConfigError: it can't listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends without delay only where the protocol is said.
+    # asyncio sets TCP_NODELAY only on a socket whose protocol is given; without it small answers wait for the
+    # client's delayed acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -265,10 +280,12 @@ def listen(host: str, port: int) -> socket.socket:
 def server(
     app: Any, *, deadline: float, cert: str | None = None, key: str | None = None
 ) -> uvicorn.Server:
-    """What serves, with `run(sockets=[…])` until the process gets a signal to end.
+    """Return the server, whose `run(sockets=[…])` serves until the process gets a signal to end.
 
     Args:
+        app: the ASGI application.
         deadline: seconds within which a client has to go on.
+        cert, key: files of a certificate and its private key; None for plain http.
 
     Raises:
         ConfigError: the certificate or its key can't be used.
@@ -293,8 +310,11 @@ def server(
     return uvicorn.Server(config)
 
 
-class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # which class it is is found out
-    """A connection that ends when its client begins no request, or takes no answer, in time."""
+class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class chosen at run time
+    """A connection that ends when its client begins no request, or receives no answer, in time."""
+
+    # uvicorn limits how long a connection is idle between requests, but neither how long the head of a request
+    # may take nor how long a client may leave an answer unread.
 
     deadline = 30.0
     _begins: asyncio.TimerHandle | None = None
@@ -307,7 +327,8 @@ class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # which cla
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
-            self._await_request()  # a part of a request's head
+            # Only a part of a request's head came.
+            self._await_request()
         else:
             _cancel(self._begins)
             self._begins = None
@@ -350,7 +371,7 @@ _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Metrics:
-    """What a server counts, by namespace, and what Prometheus knows of its process."""
+    """Counters of a server, by namespace, and Prometheus' own of its process."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -391,7 +412,7 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def text(self, shown: Callable[[str], bool]) -> bytes:
-        """Return all of it as Prometheus reads it, of the namespaces that may be shown."""
+        """Return all metrics as Prometheus reads them, for the namespaces that may be shown."""
         return generate_latest(_Shown(self._registry, shown))
 
 
@@ -413,16 +434,19 @@ class _Shown(CollectorRegistry):
 
 
 _OWNER = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
-_SMALL = 256 * 1024  # bytes of a request that needs no turn
+# Requests of up to so many bytes are read at once. Of larger ones only a few may be in memory at a time: a
+# hundred clients with messages of 16 MiB would take 1.6 GB.
+_SMALL = 256 * 1024
 _STREAMED = frozenset(verb for verb, kind in wire.REQUESTS.items() if kind.parts)
 
 
 class Web:
-    """The application: `app` is what an ASGI server runs.
+    """The application; an ASGI server runs its `app`.
 
     Args:
-        namespaces: what is served; closed by who made it.
-        tokens: who may what.
+        namespaces: the caches that are served; the caller closes them.
+        tokens: the tokens and their rights.
+        limits: see `Limits`.
     """
 
     def __init__(
@@ -455,7 +479,8 @@ class Web:
         async def endpoint(request: Request) -> Response:
             began = time.perf_counter()
             name = verb or request.path_params["verb"]
-            namespace = "-"  # of requests that are not let in
+            # The label of requests that are not admitted.
+            namespace = "-"
             self.metrics.under_way.inc()
             try:
                 asked = await self._admitted(request)
@@ -465,15 +490,17 @@ class Web:
                 response = Response(status_code=499)
             except Turned as turned:
                 response = failed(turned.error, turned.status, **turned.headers)
-            except Exception as error:  # noqa: BLE001  it is told, and written down if it is ours
+            except Exception as error:  # noqa: BLE001  the client gets it; the log too if it is a fault of ours
                 response = failed(error)
             finally:
                 self.metrics.under_way.dec()
+            # Each label that a client can choose would be a time series more, until the memory is full.
             if namespace == "-" or response.status_code in (400, 404):
-                name = "-"  # or whoever asks could fill the memory with names
+                name = "-"
             said = request.headers.get("content-length", "")
+            # To use the connection again, the rest of a large body would have to be read.
             if response.status_code >= 400 and not (said.isdecimal() and int(said) <= PACE):
-                response.headers["connection"] = "close"  # what is left of it is not read
+                response.headers["connection"] = "close"
             took = time.perf_counter() - began
             self.metrics.requests.labels(namespace, name, response.status_code).inc()
             self.metrics.seconds.labels(namespace, name).observe(took)
@@ -494,9 +521,9 @@ class Web:
             log.error("%s", error)  # noqa: TRY400  the line says it all; a trace tells no operator more
             raise Turned(503, StoreError("the server can't read its tokens")) from error
         if grant is None:
-            what = "this token is not known" if token else "a token is needed"
+            what = "this token is unknown or has expired" if token else "a token is needed"
             headers = {"www-authenticate": "Bearer"}
-            raise Turned(401, Refused(f"{what}: ask who runs the server for one"), **headers)
+            raise Turned(401, Refused(f"{what}: ask the server's administrator"), **headers)
         wait = self._rates.wait(grant.name)
         if wait:
             raise Turned(429, StoreError("too many requests"), **{"retry-after": f"{wait:.3f}"})
@@ -506,8 +533,14 @@ class Web:
         grant = self._granted(request)
         namespace = request.path_params["namespace"]
         right = grant.right(namespace)
-        if right is None:  # whether there is such a namespace is not told
-            raise Turned(403, Refused(f"the token {grant.name} is not for {namespace[:64]!r}"))
+        # The same answer whether or not there is such a namespace: a token must not be able to list them.
+        if right is None:
+            raise Turned(
+                403,
+                Refused(
+                    f"permission denied: token {grant.name} has no right to {namespace[:64]!r}"
+                ),
+            )
         handlers = self._namespaces.opened(namespace)
         if handlers is None:
             handlers = await anyio.to_thread.run_sync(self._namespaces.handlers, namespace)
@@ -518,13 +551,13 @@ class Web:
             raise Turned(400, WireError("a client's name is 8 to 64 hex digits"))
         if self._limits.readonly:
             right = READ
-        # A client can't be taken for one with another token.
+        # With the token's name, a client can't use the leases and blobs of one with another token.
         owner = f"{grant.name} {owner}"
         do = self._do(namespace)
         return Asked(request, handlers, namespace, owner, right, self._limits, do)
 
     def _do(self, namespace: str) -> Callable[..., Awaitable[Any]]:
-        """Runs functions in threads of a namespace: one whose store hangs holds up no other."""
+        """Return what runs functions in a namespace's threads, so that a store that hangs stops no other."""
         limiter = self._threads.get(namespace)
         if limiter is None:
             limiter = self._threads[namespace] = anyio.CapacityLimiter(self._limits.threads)
@@ -537,7 +570,7 @@ class Web:
         said = asked.request.headers.get("content-length", "")
         if said.isdecimal() and int(said) <= _SMALL:
             return await self._answer(asked, verb)
-        async with self._large:  # so many are held in memory at a time, and no more
+        async with self._large:
             return await self._answer(asked, verb)
 
     async def _answer(self, asked: Asked, verb: str) -> Response:
@@ -563,8 +596,10 @@ class Web:
     # -- about the server -------------------------------------------------------------------------
 
     async def _healthy(self, request: Request) -> Response:
-        """Whether each namespace answers; who asks more than once a second is told the same."""
+        """Answer whether each namespace works; the answer is at most a second old."""
         now = time.monotonic()
+        # /health needs no token, so it must cost nothing to ask often. The time is set before the check too, so
+        # that requests which come during it do not begin another.
         if now - self._health[0] > 1.0:
             self._health = now, self._health[1]
             self._health = now, await self._alive()
@@ -583,8 +618,8 @@ class Web:
             async with asyncio.timeout(self._limits.deadline):
                 for name in list(self._namespaces):
                     await anyio.to_thread.run_sync(look, name, abandon_on_cancel=True)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is not well
-            log.error("not well: %s", error)  # noqa: TRY400  as above
+        except Exception as error:  # noqa: BLE001  any failure means that the server is not healthy
+            log.error("not healthy: %s", error)  # noqa: TRY400  the line says it all; a trace tells no more
             return False
         return True
 
@@ -604,4 +639,4 @@ class Web:
 
 
 async def _nowhere(request: Request, error: Exception) -> Response:
-    return failed(WireError(f"there is nothing at {request.url.path[:100]!r}"), 404)
+    return failed(WireError(f"nothing is served at {request.url.path[:100]!r}"), 404)

@@ -39,10 +39,14 @@ from wellkept.remote.wire import (
 )
 from wellkept.stores.keyring import Trusts
 
-_NOISE = 64 * 1024  # bytes that a login script may write before the banner
+# Bytes that a login script may write before the banner.
+_NOISE = 64 * 1024
+# The zero byte is nothing that a login script prints.
 _MARK = b"\0kept-wire "
-_LAST = 500  # characters of what the other side complained of
-_CONNECT = 20.0  # seconds to connect and begin
+# Characters of the other side's error output that a message shows.
+_LAST = 500
+# Seconds to connect and begin: more than ssh's own ConnectTimeout, so that its message is the one shown.
+_CONNECT = 20.0
 T = TypeVar("T")
 
 
@@ -62,19 +66,20 @@ class _Asked:
 
 
 class Channel:
-    """A server's process, begun with a command, and what is asked of it.
+    """A connection to a server's process, which a command starts.
 
     Args:
-        command: what runs the server, or what connects to it.
-        where: for messages.
-        deadline: seconds without an answer, or more of it, after which a request has failed.
+        command: the program that runs the server, or connects to it, and its arguments.
+        where: the server's name in messages.
+        deadline: seconds without an answer, or without more of it, after which a request has failed.
 
     Raises:
-        StoreError: it does not begin, or speaks another version.
+        StoreError: the server does not start, or speaks another version.
     """
 
     def __init__(self, command: Sequence[str], where: str, deadline: float) -> None:
         self._where, self._deadline = where, deadline
+        # Error output goes to a file: a pipe that nobody reads would fill, and stop the other side.
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  as long as the connection lives
         try:
             self._process = subprocess.Popen(
@@ -83,7 +88,9 @@ class Channel:
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,
                 bufsize=0,
-                start_new_session=True,  # an interrupt is for the program, not for its connection
+                # Ctrl-C goes to the whole process group, and must not end the connection of a program that
+                # handles it.
+                start_new_session=True,
             )
         except OSError as error:
             raise StoreError(
@@ -92,9 +99,12 @@ class Channel:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        # A write that blocks could not be given up at the deadline.
         os.set_blocking(self._in, False)
+        # Larger pipes mean fewer switches between the processes for large content. Linux only, and the system
+        # may refuse it.
         for pipe in (self._in, self._out):
-            with contextlib.suppress(OSError, AttributeError):  # fewer turns for large content
+            with contextlib.suppress(OSError, AttributeError):
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 2 * CHUNK_SIZE)
         self._writing = threading.Lock()
         self._asked: dict[int, _Asked] = {}
@@ -108,7 +118,9 @@ class Channel:
         except BaseException:
             self.close()
             raise
-        # One thread reads for all: answers come in any order, and each goes to who asked.
+        # One thread reads for all, as answers come in any order. It is no `Worker`: it waits in a read that
+        # only the other side ends, so a fork could not wait for it. `leave` lets go of the connection in the
+        # child.
         self._listener = threading.Thread(target=self._listen, name="wellkept-remote", daemon=True)
         self._listener.start()
 
@@ -120,14 +132,15 @@ class Channel:
         """Return the bytes of the answer to a request.
 
         Args:
+            verb: of the request.
             content: the request, packed.
-            sink: given each part of an answer that comes in parts, in the thread that reads.
+            sink: called with each part of an answer that comes in parts, in the thread that reads.
             wait: whether to wait for the answer.
 
         Raises:
             Broken: the connection ended.
-            Unanswered: there was none in time.
-            KeptError: the server told of it.
+            Unanswered: no answer came in time.
+            KeptError: the server answered with this error.
         """
         number, asked = self._number(sink)
         try:
@@ -144,6 +157,7 @@ class Channel:
             self._begin(number, request.verb, pack(request))
             for at in range(0, len(content), CHUNK_SIZE):
                 part = content[at : at + CHUNK_SIZE]
+                # The server has refused it: the rest need not be sent.
                 if asked.error is not None:
                     break
                 self._send(HEADER.pack(len(part), CHUNK, number), part)
@@ -161,11 +175,14 @@ class Channel:
         with self._guard:
             if self.broken is not None:
                 raise Broken(f"{self._where}: {self.broken}")
+            # The number 0 is for errors of the connection itself.
             self._last = (self._last + 1) & 0x7FFFFFFF or 1
             self._asked[self._last] = asked
             return self._last, asked
 
     def _answer(self, asked: _Asked, verb: str) -> bytes:
+        # A server sends an empty part now and then while it works on a slow request, so the deadline is for
+        # silence.
         heard = -1
         while not asked.done.acquire(timeout=self._deadline):
             if asked.heard == heard or asked.heard == 0:
@@ -179,11 +196,10 @@ class Channel:
         return asked.value
 
     def _send(self, *parts: Any) -> None:
-        """All of it, or the connection is at an end: half a message can't be taken back."""
+        """Send all of the parts; if that fails, end the connection, as half a message can't be taken back."""
         with self._writing:
-            if (
-                self.broken is not None
-            ):  # while we waited; what came before us may be half a message
+            # It may have broken while this thread waited for its turn, with half of another's message sent.
+            if self.broken is not None:
                 raise Broken(f"{self._where}: {self.broken}")
             views = [memoryview(part) for part in parts if len(part)]
             try:
@@ -192,9 +208,11 @@ class Channel:
                         done = os.writev(self._in, views)
                     except BlockingIOError:
                         if not _ready(self._in, select.POLLOUT, self._deadline):
-                            self._end(StoreError("nothing more is taken; is it cut off?"))
+                            self._end(
+                                StoreError("the server receives nothing more; is it cut off?")
+                            )
                             raise Unanswered(
-                                f"{self._where}: takes nothing for {self._deadline:g} s; is it "
+                                f"{self._where}: has received nothing for {self._deadline:g} s; is it "
                                 "overloaded or cut off?"
                             ) from None
                         continue
@@ -203,14 +221,15 @@ class Channel:
                     if views:
                         views[0] = views[0][done:]
             except (OSError, ValueError) as error:
-                self._listener.join(0.2)  # who listens knows better why
+                # The listening thread may be about to read the reason that the server gives.
+                self._listener.join(0.2)
                 self._end(StoreError(self._why("the connection is gone")))
                 raise Broken(f"{self._where}: {self.broken}") from error
 
     # -- listening --------------------------------------------------------------------------------
 
     def _greet(self) -> None:
-        """Pass over what comes before the banner."""
+        """Skip whatever comes before the banner, such as the output of a login script."""
         deadline = time.monotonic() + max(_CONNECT, self._deadline)
         seen = b""
         while True:
@@ -219,12 +238,14 @@ class Channel:
                 break
             left = deadline - time.monotonic()
             if left <= 0 or not _ready(self._out, select.POLLIN, left):
-                raise Unanswered(f"can't connect to {self._where}: it does not begin in time")
+                raise Unanswered(
+                    f"can't connect to {self._where}: the server does not start in time"
+                )
             more = os.read(self._out, 4096)
             if not more or len(seen) > _NOISE:
                 raise StoreError(
                     f"can't connect to {self._where}: "
-                    + self._why("what answers there is no `wellkept serve`")
+                    + self._why("no `wellkept serve` answers there")
                 )
             seen += more
         said = seen[at + len(_MARK) : end].decode("ascii", "replace")
@@ -244,7 +265,7 @@ class Channel:
             for kind, number, content in messages(self._read):
                 self._hear(kind, number, content)
             why: Exception = StoreError(self._why("the connection ended"))
-        except Exception as error:  # noqa: BLE001  whatever it is, nobody can be answered any more
+        except Exception as error:  # noqa: BLE001  any error here ends the connection
             why = StoreError(self._why(str(error)))
         self._end(why)
 
@@ -252,15 +273,17 @@ class Channel:
         asked = self._asked.get(number)
         self._heard = time.monotonic()
         if kind == ERROR and number == 0:
-            raise raised(content, "the server ended it")
-        if asked is None:  # nobody waits for it any more
+            raise raised(content, "the server ended the connection")
+        # The request was given up, or did not wait for its answer.
+        if asked is None:
             return
         if kind == CHUNK:
             asked.heard += 1
             if asked.sink is not None and asked.error is None:
                 try:
                     asked.sink(content)
-                except Exception as error:  # noqa: BLE001  for who asked, not for who reads
+                # It belongs to the thread that asked; this one goes on reading for the others.
+                except Exception as error:  # noqa: BLE001  raised in the thread that asked
                     asked.error = error
         elif kind in (ANSWER, ERROR):
             if kind == ERROR:
@@ -270,7 +293,7 @@ class Channel:
             self._asked.pop(number, None)
             asked.done.release()
         else:
-            raise WireError("a server sends answers")
+            raise WireError("a server sent a message that is no answer")
 
     def _end(self, why: Exception) -> None:
         with self._guard:
@@ -284,8 +307,9 @@ class Channel:
                 asked.done.release()
 
     def _why(self, what: str) -> str:
+        # The error output is complete once the process has ended.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2)  # its last words are whole then
+            self._process.wait(0.2)
         with contextlib.suppress(OSError, ValueError):
             size = self._complaints.seek(0, os.SEEK_END)
             self._complaints.seek(max(0, size - 4 * _LAST))
@@ -296,20 +320,20 @@ class Channel:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing at all was heard for as long as a request may take."""
+        """Return whether nothing at all came for as long as a request may take."""
         return time.monotonic() - self._heard > 0.9 * self._deadline
 
     def close(self, patience: float = 2.0) -> None:
-        """End the connection and the process that was begun for it.
+        """End the connection and the process that was started for it.
 
         Args:
-            patience: seconds that it has to end by itself.
+            patience: seconds that the process has to end by itself.
         """
         self._end(StoreError("the connection was closed"))
         process = self._process
-        # The end of its input is how the other side learns that it is over.
+        # The end of its input tells the other side to end.
         with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]  # it was asked for
+            process.stdin.close()  # type: ignore[union-attr]  # it was made with a pipe
         try:
             process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -317,32 +341,33 @@ class Channel:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(2.0)
         with contextlib.suppress(OSError):
-            process.stdout.close()  # type: ignore[union-attr]  # as above
+            process.stdout.close()  # type: ignore[union-attr]  # it was made with a pipe
         with contextlib.suppress(OSError):
             self._complaints.close()
 
     def leave(self) -> None:
-        """In a forked child: the connection is the parent's; let go of its pipes."""
+        """Let go of the pipes in a forked child, as the connection is the parent's."""
         self.broken = StoreError("the connection is of another process")
         for pipe in (self._process.stdin, self._process.stdout, self._complaints):
             with contextlib.suppress(OSError, ValueError):
-                pipe.close()  # type: ignore[union-attr]  # as above
-        # It is no child of this process: without this, Popen would wait for it, or warn.
+                pipe.close()  # type: ignore[union-attr]  # it was made with pipes
+        # It is not a child of this process: with a return code, Popen neither waits for it nor warns.
         self._process.returncode = 0
 
 
 def _ready(fd: int, event: int, seconds: float) -> bool:
-    waiting = select.poll()  # `select` takes no descriptors beyond 1023
+    # `select` fails for descriptors above 1023.
+    waiting = select.poll()
     waiting.register(fd, event)
     return bool(waiting.poll(seconds * 1000))
 
 
 class ProcessLine(Line):
-    """A server's process, at the other end of a pair of pipes.
+    """A server's process at the other end of a pair of pipes.
 
     Args:
         command: see `Channel`.
-        where: for messages.
+        where: the server's name in messages.
         deadline: see `Line`.
     """
 
@@ -369,10 +394,12 @@ class ProcessLine(Line):
         try:
             return do(channel)
         except Broken as broken:
+            # A connection that was just made and breaks at once would do so again.
             broken.final = fresh
             raise
         except Unanswered:
-            if channel.silent:  # another may get through where this one is cut off
+            # Nothing at all comes, so this connection may be cut off without a sign; a new one may get through.
+            if channel.silent:
                 self._drop(channel)
             raise
 
@@ -392,7 +419,8 @@ class ProcessLine(Line):
                     return self._channel, False
                 self._channel.close(patience=0.2)
                 self._channel = None
-            self.silence.check()  # somebody may have tried while we waited
+            # Another thread may have tried in vain while this one waited.
+            self.silence.check()
             try:
                 made = Channel(self.command, self.where, self.deadline)
                 try:
@@ -423,15 +451,15 @@ class ProcessLine(Line):
 
 
 class Ssh(RemoteBackend):
-    """What `wellkept serve --stdio` keeps on another host, which the system's `ssh` runs there.
+    """A cache on another host, served by `wellkept serve --stdio`, which the system's `ssh` runs there.
 
     Args:
         url: `ssh://[user@]host[:port]/path`, or `/~/path` for one in the home directory there.
-        command: what runs kept there.
-        ssh: what connects, with options of its own: `("ssh", "-F", "config")`.
-        compress: have `ssh` compress.
+        command: the command that runs wellkept on that host.
+        ssh: the ssh program, with options: `("ssh", "-F", "config")`.
+        compress: whether `ssh` compresses.
         deadline: seconds without an answer after which a request has failed.
-        trust: decode what comes from there, whoever signed it or not.
+        trust: decode values from that host, signed or not.
 
     Raises:
         ConfigError: the URL or an option is wrong.
@@ -449,7 +477,8 @@ class Ssh(RemoteBackend):
     ) -> None:
         user, host, port, path = _parts(url)
         words = shlex.split(ssh) if isinstance(ssh, str) else list(ssh)
-        # Nobody is at a terminal to answer questions, and a dead connection has to be noticed.
+        # BatchMode: a question for a password would wait for ever. ServerAlive: a dead connection is noticed
+        # after a minute, even if nothing is asked.
         words += ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
         words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
         words += ["-C"] if compress else []
@@ -465,7 +494,7 @@ class Ssh(RemoteBackend):
 
 
 class Piped(RemoteBackend):
-    """What a command serves over its input and output, whatever it is that carries it there."""
+    """A cache that a command serves over its standard input and output."""
 
     def __init__(self, command: Sequence[str], *, deadline: float = 30.0, trust: bool = False):
         where = f"`{' '.join(command)[:60]}`"
@@ -473,10 +502,10 @@ class Piped(RemoteBackend):
 
 
 def _parts(url: str) -> tuple[str | None, str, int | None, str]:
-    """User, host, port and path.
+    """Return user, host, port and path of an ssh URL.
 
     Raises:
-        ConfigError: they are none of an ssh URL.
+        ConfigError: it is no such URL.
     """
     try:
         parts: Any = urlsplit(url)
@@ -487,14 +516,18 @@ def _parts(url: str) -> tuple[str | None, str, int | None, str]:
     if password is not None:
         raise ConfigError("an ssh URL has no password: ssh takes the user's keys")
     if parts.query or parts.fragment:
-        raise ConfigError("an ssh URL has no query; options are given beside it")
+        raise ConfigError("an ssh URL has no query; options are arguments of their own")
     user = unquote(user) if user else None
+    # A host such as `-oProxyCommand=…` would be an option of ssh, and ssh's configuration may hand names to a
+    # shell.
     for word in (host or "", user or ""):
         if word.startswith("-") or any(c.isspace() or c in "\"'`$;&|<>\\" for c in word):
-            raise ConfigError("not an ssh URL: such a host or user there can't be")
+            raise ConfigError(
+                "not an ssh URL: its host or user has characters that are not allowed"
+            )
     path = unquote(parts.path)
     if not host or path in ("", "/"):
         raise ConfigError("an ssh URL names a host and a path: ssh://host/path")
     if "\0" in path or "\n" in path:
-        raise ConfigError("an ssh URL whose path has no line breaks")
+        raise ConfigError("not an ssh URL: its path has line breaks or zero bytes")
     return user, host, port, path[1:] if path.startswith("/~") else path

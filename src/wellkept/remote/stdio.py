@@ -1,4 +1,4 @@
-"""`wellkept serve --stdio`: one client over standard input and output, many requests at a time."""
+"""`wellkept serve --stdio`: serves one client over standard input and output, many requests at a time."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from wellkept._process import Worker
 from wellkept.errors import KeptError
 from wellkept.remote import wire
 from wellkept.remote.handlers import Handlers
@@ -32,13 +33,16 @@ from wellkept.remote.wire import (
 
 __all__ = ["serve_stream"]
 
-_TICK = 5.0  # seconds after which a client is told that its request is still at work
+# Seconds between the signs of life for a slow request; far below any useful deadline of a client.
+_TICK = 5.0
 _THREADS = 8
-_ABREAST = 64  # requests that wait for a thread; then the client has to
+# Requests that may wait for a thread. Beyond that the stream is not read, so that the client waits and the
+# memory of the server does not grow.
+_ABREAST = 64
 
 
 def serve_stream(handlers: Handlers, source: int, target: int, right: str = "admin") -> None:
-    """Answer what comes from one descriptor on another, until it ends."""
+    """Answer the requests that come from one descriptor on another, until the stream ends."""
     _Stream(handlers, source, target, right).run()
 
 
@@ -48,7 +52,10 @@ class _Stream:
         self._owner = os.urandom(8).hex()
         self._writing = threading.Lock()
         self._room = threading.Semaphore(_ABREAST)
-        self._uploads: dict[int, Staged | None] = {}  # None: refused, and still coming
+        # None for a blob that was refused while its parts are still coming.
+        self._uploads: dict[int, Staged | None] = {}
+        self._slow_ones: set[int] = set()
+        self._ticking = Worker("wellkept-serve-tick", self._tick, lambda: _TICK, patience=1.0)
 
     def run(self) -> None:
         self._write(BANNER % VERSION)
@@ -60,7 +67,7 @@ class _Stream:
                     elif kind in (CHUNK, END):
                         self._part(kind, number, content)
                     else:
-                        raise WireError("a client sends requests")  # noqa: TRY301  told below
+                        raise WireError("a client sent a message that is no request")  # noqa: TRY301  sent below
             except (WireError, OSError) as error:
                 with contextlib.suppress(OSError):
                     self._say(ERROR, 0, told(error))
@@ -83,30 +90,34 @@ class _Stream:
             elif isinstance(request, wire.Hello):
                 self._owner = request.owner
                 self._say(ANSWER, number, None)
-            elif _is_brief(request):  # done before another thread would have begun
+            elif _is_brief(request):
+                # It is done before another thread would have started.
                 self._do(request, number)
             else:
                 self._room.acquire()
-                pool.submit(self._slow, request, number)
-        except Exception as error:  # noqa: BLE001  it is told
+                pool.submit(self._apart, request, number)
+        except Exception as error:  # noqa: BLE001  the client gets it
             if verb == wire.Send.verb.encode():
                 self._uploads[number] = None
             self._fail(number, error)
 
-    def _slow(self, request: Request, number: int) -> None:
-        done = threading.Event()
+    def _apart(self, request: Request, number: int) -> None:
         if request.slow:
-            threading.Thread(target=self._tick, args=(number, done), daemon=True).start()
+            self._slow_ones.add(number)
+            self._ticking.begin()
         try:
             self._do(request, number)
         finally:
-            done.set()
+            self._slow_ones.discard(number)
             self._room.release()
 
-    def _tick(self, number: int, done: threading.Event) -> None:
+    def _tick(self) -> bool:
+        # An empty part tells the client that its request is being worked on. One that comes after the answer is
+        # ignored: its number is no longer known.
         with contextlib.suppress(OSError):
-            while not done.wait(_TICK):
+            for number in list(self._slow_ones):
                 self._write(HEADER.pack(0, CHUNK, number))
+        return bool(self._slow_ones)
 
     def _do(self, request: Request, number: int) -> None:
         try:
@@ -117,18 +128,19 @@ class _Stream:
             else:
                 content = pack(self._handlers.answer(request, self._owner, self._right))
         except OSError:
-            return  # nobody hears
-        except Exception as error:  # noqa: BLE001  it is told
+            # The client is gone.
+            return
+        except Exception as error:  # noqa: BLE001  the client gets it
             self._fail(number, error)
         else:
             with contextlib.suppress(OSError):
                 self._write(HEADER.pack(len(content), ANSWER, number), content)
 
-    # -- blobs on their way in --------------------------------------------------------------------
+    # -- blobs that are being received ------------------------------------------------------------
 
     def _part(self, kind: int, number: int, content: Any) -> None:
         if number not in self._uploads:
-            raise WireError("parts of nothing that was begun")
+            raise WireError("a client sent parts of a blob that it did not announce")
         blob = self._uploads[number]
         if kind == END:
             del self._uploads[number]
@@ -151,7 +163,8 @@ class _Stream:
     # -- answering --------------------------------------------------------------------------------
 
     def _fail(self, number: int, error: Exception) -> None:
-        if not isinstance(error, KeptError):  # where, for who looks after the server; not what
+        # Where it happened, for the administrator; not the message, which may hold data of the cache.
+        if not isinstance(error, KeptError):
             for at in traceback.extract_tb(error.__traceback__)[-3:]:
                 kind = type(error).__name__
                 print(f"{kind} in {at.name}, {at.filename}:{at.lineno}", file=sys.stderr)
@@ -163,6 +176,7 @@ class _Stream:
         self._write(HEADER.pack(len(content), kind, number), content)
 
     def _write(self, *parts: Any) -> None:
+        # One message at a time, and all of it: `writev` may write only some of what it is given.
         with self._writing:
             views = [memoryview(part) for part in parts]
             while views:
@@ -174,7 +188,8 @@ class _Stream:
 
 
 def _is_brief(request: Request) -> bool:
-    # Metadata records are put in their turn: what a client asks after that has to find them.
+    # Metadata records are written before the next request is read, since a client does not wait for the answer
+    # and its later requests have to find them.
     if isinstance(request, wire.Put):
         return request.kind == "meta"
     if isinstance(request, wire.Fetch):

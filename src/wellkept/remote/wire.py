@@ -1,8 +1,8 @@
-"""What goes over the wire: typed requests, answers and errors as MessagePack; never a pickle.
+"""The wire format: typed requests, answers and errors as MessagePack; never a pickle.
 
-A request is its verb and a `Request` of that verb, which bounds what it may hold: a request that does
-not fit is refused before anything is done. Messages in a stream of bytes are framed; http frames by
-itself.
+A request is a verb and the `Request` of that verb, whose types bound what it may hold: a request that does
+not fit is refused before anything is done. In a stream of bytes each message has a header; over http it is
+the body of a request or response.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ LONGEST = 16 * 1024 * 1024
 
 
 class WireError(StoreError):
-    """What came over the wire is none of its messages, or what should go is none."""
+    """Bytes that were received are no valid message, or a message that is to be sent is not valid."""
 
 
 class Uncarried(WireError):  # noqa: N818  says what happened, as wellkept's errors do
-    """What should go over the wire is of a type that it does not carry, or is too much."""
+    """A message that is to be sent is too large, or has a type that the wire does not carry."""
 
 
-class Refused(StoreError):  # noqa: N818  as above
-    """The server does not let this client do that."""
+class Refused(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
+    """The server does not permit this client to do that."""
 
 
 # -- messages -----------------------------------------------------------------------------------------
@@ -56,40 +56,43 @@ def pack(message: Any) -> bytes:
     """Return the bytes of a message.
 
     Raises:
-        Uncarried: it holds what the wire does not carry, or is too long.
+        Uncarried: it holds a type that the wire does not carry, or is too long.
     """
     try:
         content = msgspec.msgpack.encode(message)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise Uncarried(f"the wire does not carry this: {error}") from error
-    if len(content) > LONGEST - 64:  # a stream puts the verb before it
-        raise Uncarried("too much for one message")
+    # In a stream the verb stands before it.
+    if len(content) > LONGEST - 64:
+        raise Uncarried(f"a message of {len(content):,} bytes is too long for the wire")
     return content
 
 
 def unpack(content: bytes | bytearray | memoryview, kind: type[T] | Any) -> T:
-    """Return the message of a kind whose bytes these are.
+    """Return the message of a kind from its bytes.
 
     Raises:
-        WireError: they are not exactly one such message.
+        WireError: the bytes are not exactly one such message.
     """
     try:
         found: T = msgspec.msgpack.decode(content, type=kind)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        raise WireError(f"a message on the wire can't be read: {error}"[:300]) from error
+        raise WireError(f"a message can't be read: {error}"[:300]) from error
     return found
 
 
 def digest(content: bytes) -> str:
-    """Return what goes with a message, and is not the same for any other."""
+    """Return the checksum that is sent with a message."""
     return blake3(content).hexdigest(16)
 
 
 # -- requests -----------------------------------------------------------------------------------------
 
+# Every type bounds its size. Without bounds a message of a few megabytes could make the server work for
+# minutes.
 Right = Literal["read", "write", "admin"]
 Kind = Literal["call", "value", "meta"]
-"""What a key may be of: records of calls, encoded values, metadata records."""
+"""Kinds of items: records of calls, encoded values, metadata records."""
 Key = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Text = Annotated[str, msgspec.Meta(max_length=1000)]
 Size = Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)]
@@ -101,28 +104,30 @@ Sent = Annotated[list[bytes | None], msgspec.Meta(max_length=1_000_000)]
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What a client asks for: the fields of one verb."""
+    """A request of a client: the fields of one verb."""
+
+    # Unknown fields are refused: a server that ignored one would do another thing than the client asked for.
 
     verb: ClassVar[str]
     right: ClassVar[Right] = "read"
-    """What it takes."""
+    """The right that it needs."""
     answer: ClassVar[Any] = None
     """The type of its answer."""
     parts: ClassVar[bool] = False
     """Whether the answer comes in parts, which are bytes."""
     once: ClassVar[bool] = False
-    """It must not be done twice: whether it was done is not known when the connection breaks."""
+    """Whether it must not be done twice; then it is not repeated after a connection that broke."""
     apart: ClassVar[bool] = False
-    """It may be answered before what was asked earlier, and nobody waits for."""
+    """Whether it may overtake earlier requests that do not wait for their answers."""
     slow: ClassVar[bool] = False
-    """Its answer may take minutes; a transport tells its client meanwhile that it goes on."""
+    """Whether its answer may take minutes; the server then sends signs of life."""
 
 
 REQUESTS: dict[str, type[Request]] = {}
 
 
 def _verb(name: str, **about: Any) -> Callable[[type[R]], type[R]]:
-    """Name a class of requests, and say what is not as in `Request`."""
+    """Register a class of requests under its verb, with the class variables that differ from `Request`."""
 
     def named(kind: type[R]) -> type[R]:
         REQUESTS[name] = kind
@@ -134,35 +139,35 @@ def _verb(name: str, **about: Any) -> Callable[[type[R]], type[R]]:
 
 
 class Row(msgspec.Struct, omit_defaults=True):
-    """What a fetch finds of one key: nothing, a record, or a record and its result."""
+    """What a fetch finds under one key: nothing, a record, or a record and its result."""
 
     body: bytes | None = None
     envelope: bytes | None = None
     blobs: list[bytes] | None = None
     leased: bool = False
-    """Nothing is there, and the client has the lease."""
+    """Whether nothing was found and the client has the lease."""
     later: bool = False
-    """Too much for this answer: ask for it by itself."""
+    """Whether it is too large for this answer, and has to be fetched by itself."""
     damaged: str | None = None
 
 
 @_verb("hello")
 class Hello(Request):
-    """Begin, or come back after the connection broke and still hold what was held."""
+    """Open a connection, under the name that an earlier one had, so that its leases stay valid."""
 
     owner: Annotated[str, msgspec.Meta(min_length=8, max_length=64)]
 
 
 @_verb("fetch", answer=list[Row], apart=True)
 class Fetch(Request):
-    """Look for calls and their results; for whom computes what is not there, with the lease."""
+    """Look up calls and their results; with `lease`, take the lease of a call that is missing."""
 
     keys: Annotated[list[Key], msgspec.Meta(max_length=2000)]
     room: Size = 0
     """Bytes of blobs that may travel with the answer."""
     lease: bool = False
     again: bool = False
-    """The answer to this was lost, so that the client may have the lease already."""
+    """Whether an earlier answer was lost, so that the client may have the lease already."""
 
 
 @_verb("commit", right="write", apart=True)
@@ -178,14 +183,14 @@ class Commit(Request):
 
 @_verb("use", apart=True)
 class Use(Request):
-    """Add to how often results were used; of whom may only read that is left out."""
+    """Add to the counts of uses; ignored from a client that may only read."""
 
     uses: dict[Key, Times]
 
 
 @_verb("get", answer=dict[str, bytes])
 class Get(Request):
-    """Return items by kind and key, of those that are there."""
+    """Return the items of a kind that exist, by key."""
 
     kind: Kind
     keys: Texts
@@ -193,7 +198,7 @@ class Get(Request):
 
 @_verb("put", right="write")
 class Put(Request):
-    """Keep items of a kind; the blobs are those of the one value among them."""
+    """Keep items of a kind; blobs go with a single value."""
 
     kind: Kind
     items: dict[Text, bytes]
@@ -202,7 +207,7 @@ class Put(Request):
 
 @_verb("create", right="write", answer=bool, once=True)
 class Create(Request):
-    """Keep a metadata record if there is none; whether there was none."""
+    """Keep a metadata record if there is none under its key; return whether there was none."""
 
     key: Text
     item: bytes
@@ -210,7 +215,7 @@ class Create(Request):
 
 @_verb("delete", right="write", slow=True)
 class Delete(Request):
-    """Forget items of a kind; of blobs, those that are damaged, so that they are sent again."""
+    """Delete items of a kind; blobs only if they are damaged, so that they can be sent again."""
 
     kind: Literal["call", "value", "meta", "blob"]
     keys: Texts
@@ -245,7 +250,7 @@ class Read(Request):
 
 @_verb("send", right="write", apart=True)
 class Send(Request):
-    """Send a blob, which becomes one with the record that names it."""
+    """Send a blob, which is staged until a record names it."""
 
     name: Key
     size: Size
@@ -253,30 +258,35 @@ class Send(Request):
 
 @_verb("have", answer=list[int | None])
 class Have(Request):
-    """Return the sizes of blobs, None of those that are not there."""
+    """Return the sizes of blobs, None for each that is missing."""
 
     names: Annotated[list[Key], msgspec.Meta(max_length=10_000)]
 
 
 @_verb("lease", right="write", answer=list[Key])
 class Lease(Request):
-    """Take leases, keep them by a heartbeat, or release them; return those that the client has."""
+    """Take leases, renew them, or release them; return those that the client has."""
 
     keys: Keys
     do: Literal["take", "keep", "release"] = "take"
 
     @property
-    def once(self) -> bool:  # type: ignore[override]  # a heartbeat and a release may be done twice
+    def once(self) -> bool:  # type: ignore[override]  # it depends on the other fields
+        # If the answer is lost, the lease may be held already, and a second request would be refused.
         return self.do == "take"
 
     @property
-    def apart(self) -> bool:  # type: ignore[override]  # as above
+    def apart(self) -> bool:  # type: ignore[override]  # it depends on the other fields
+        # Not a release: it must not overtake the commit before it.
         return self.do == "keep"
 
 
 @_verb("collect", right="admin", answer=tuple[int, int], once=True, slow=True)
 class Collect(Request):
-    """Throw away what nothing names, or these values and what only they needed: items and bytes."""
+    """Delete what nothing references, or these values and what only they needed.
+
+    The answer is how many items and bytes.
+    """
 
     grace: float = 0.0
     dry_run: bool = False
@@ -285,7 +295,10 @@ class Collect(Request):
 
 @_verb("evict", right="admin", answer=tuple[int, int, int, int], slow=True)
 class Evict(Request):
-    """Forget the calls of a function, old ones, or these: calls, values, blobs and bytes."""
+    """Delete the calls of a function, old ones, or these.
+
+    The answer is how many calls, values, blobs and bytes.
+    """
 
     function: str | None = None
     before: float | None = None
@@ -295,13 +308,13 @@ class Evict(Request):
 
 @_verb("verify", answer=dict[str, Any], slow=True)
 class Verify(Request):
-    """Look for damage; to forget what is damaged takes the right to admin."""
+    """Look for damage, and with `repair` delete what is damaged."""
 
     repair: bool = False
     discard: bool = False
 
     @property
-    def right(self) -> Right:  # type: ignore[override]  # it depends on what is asked
+    def right(self) -> Right:  # type: ignore[override]  # it depends on the other fields
         return "admin" if self.repair else "read"
 
 
@@ -311,19 +324,20 @@ class Totals(Request):
 
 
 def request(verb: str, content: bytes | bytearray | memoryview) -> Request:
-    """Return the request of a verb whose bytes these are.
+    """Return the request of a verb from its bytes.
 
     Raises:
         WireError: there is no such verb, or the bytes are no request of it.
     """
     kind = REQUESTS.get(verb)
     if kind is None:
-        raise WireError(f"no such request as {verb[:40]!r}")
+        raise WireError(f"there is no request {verb[:40]!r}")
     return unpack(content, kind)
 
 
 # -- errors -------------------------------------------------------------------------------------------
 
+# Looked through in this order, so a class stands before its base.
 _KINDS: dict[str, type[KeptError]] = {
     kind.__name__: kind
     for kind in (
@@ -341,27 +355,28 @@ _KINDS: dict[str, type[KeptError]] = {
 
 
 class Failure(msgspec.Struct):
-    """An error as it goes over the wire: its kind and its message, nothing of where it was raised."""
+    """An error as it is sent: its kind and its message, but nothing of where it was raised."""
 
     kind: str
     text: str
 
 
 def told(error: Exception) -> Failure:
-    """Return an error as it goes over the wire."""
+    """Return an error as it is sent."""
     for name, kind in _KINDS.items():
         if isinstance(error, kind):
             text = str(error).encode("utf-8", "replace").decode()
             return Failure(name, text[:2000])
+    # Of an unexpected error only the kind: its message may hold data of the cache, or paths of the server.
     return Failure("StoreError", f"the server failed: {type(error).__name__}")
 
 
 def raised(content: bytes | bytearray | memoryview, where: str) -> KeptError:
-    """Return the error that a server told of, of which these are the bytes."""
+    """Return the error that a server sent, from its bytes."""
     try:
         said: Failure = unpack(content, Failure)
     except WireError:
-        return StoreError(f"{where}: an answer that can't be read")
+        return StoreError(f"{where}: its answer can't be read")
     return _KINDS.get(said.kind, StoreError)(f"{where}: {said.text}")
 
 
@@ -380,22 +395,25 @@ HEADER = struct.Struct("<IBI")
 REQUEST, ANSWER, ERROR, CHUNK, END = range(1, 6)
 CHUNK_SIZE = 512 * 1024
 _ROOM = CHUNK_SIZE
-_AHEAD = 64 * 1024  # bytes that are read before it is known how many are wanted
+# Bytes that are read at once while the next header is awaited: many short messages take one system call.
+_AHEAD = 64 * 1024
 _SHORT = "the connection ended inside a message"
 
 
 def messages(read: Callable[[memoryview], int]) -> Iterator[tuple[int, int, memoryview]]:
-    """Kind, id and content of each message, until the stream ends. The content is overwritten by the
-    next one.
+    """Yield kind, id and content of each message, until the stream ends.
+
+    The content is overwritten by the next message.
 
     Args:
-        read: fills some of a buffer, and says how much; nothing at the end of the stream.
+        read: fills a part of a buffer and returns its size; 0 at the end of the stream.
 
     Raises:
-        WireError: these are no messages, or the stream ends inside one.
+        WireError: the bytes are not messages, or the stream ends inside one.
     """
     room = memoryview(bytearray(_ROOM))
-    start = end = 0  # what was read ahead
+    # The bytes between them were read ahead.
+    start = end = 0
     while True:
         while end - start < HEADER.size:
             if start:
@@ -410,13 +428,13 @@ def messages(read: Callable[[memoryview], int]) -> Iterator[tuple[int, int, memo
         length, kind, number = HEADER.unpack_from(room, start)
         start += HEADER.size
         if length > LONGEST or not REQUEST <= kind <= END:
-            raise WireError("what came over the wire is no message")
+            raise WireError("the bytes that were received are no message")
         have = min(length, end - start)
         if have == length:
             yield kind, number, room[start : start + length]
             start += length
             continue
-        # What was read ahead begins this one, and is all that was.
+        # The bytes that were read ahead are the beginning of this message, and nothing more was read.
         content = room[:length] if length <= _ROOM else memoryview(bytearray(length))
         content[:have] = bytes(room[start:end])
         start = end = 0
@@ -450,7 +468,7 @@ def write_query(query: Query) -> dict[str, Any]:
     """Return a query as the wire carries it.
 
     Raises:
-        Uncarried: it holds what the wire does not carry, or not as what it is.
+        Uncarried: it holds a value that the wire does not carry, or would change.
     """
     return {
         "conditions": [[c.field, list(c.path), _write(c.test)] for c in query.conditions],
@@ -471,7 +489,7 @@ def _write(test: Any) -> list[Any]:
 
 
 def _check_plain(value: Any) -> None:
-    # MessagePack would write a date, a tuple or a Decimal as something else, and other calls would fit.
+    # MessagePack would write a date, a tuple or a Decimal as another type, and other calls would match.
     if isinstance(value, dict):
         for name, item in value.items():
             _check_plain(name)
@@ -484,10 +502,10 @@ def _check_plain(value: Any) -> None:
 
 
 def read_query(said: Any) -> Query:
-    """The query that a client sent.
+    """Return the query that a client sent.
 
     Raises:
-        WireError: it is none.
+        WireError: it is no query.
     """
     try:
         field, path, descending = said["order"]
@@ -499,15 +517,16 @@ def read_query(said: Any) -> Query:
         order = Order(str(field), tuple(map(str, path)), bool(descending))
         return Query(found, order, None if limit is None else int(limit))
     except (KeyError, TypeError, ValueError) as error:
-        raise WireError("a query on the wire can't be read") from error
+        raise WireError("a query in a request can't be read") from error
 
 
 def _read(said: Any, depth: int) -> Any:
     name, *fields = said
     kind = _TESTS[name]
     if kind is Choice:
+        # Wellkept's own are one deep. The test of each call recurses as deep as the query.
         if depth > 4:
-            raise WireError("a query on the wire is too deep")
+            raise WireError("a query in a request is nested too deep")
         return Choice(tuple(_read(one, depth + 1) for one in fields[0]))
     if kind is Is:
         return Is(Digest(fields[0]), *fields[1:])
