@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         store,
     )
     from wellkept.kv.jobs import Job, Jobs
+    from wellkept.kv.locks import BoundedSemaphore, Lock, NotHeld, Queue, RLock
     from wellkept.kv.plan import HistoryGone
     from wellkept.kv.service import (
         ExecutionStoreService,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wellkept.kv.watch import Change
 
 __all__ = [
+    "BoundedSemaphore",
     "Change",
     "ExecutionStore",
     "ExecutionStoreService",
@@ -33,6 +35,10 @@ __all__ = [
     "Jobs",
     "KeyDocument",
     "KeyPolicy",
+    "Lock",
+    "NotHeld",
+    "Queue",
+    "RLock",
     "StoreDocument",
     "cached",
     "store",
@@ -45,8 +51,13 @@ _WHERE = {
     "ExecutionStoreService": "service",
     "Job": "jobs",
     "Jobs": "jobs",
+    "BoundedSemaphore": "locks",
     "KeyDocument": "service",
     "KeyPolicy": "service",
+    "Lock": "locks",
+    "NotHeld": "locks",
+    "Queue": "locks",
+    "RLock": "locks",
     "StoreDocument": "service",
     "cached": "cache_decorator",
     "store": "execution_store",

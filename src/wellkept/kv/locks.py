@@ -1,0 +1,457 @@
+"""Locks, semaphores and queues for all who reach a medium, on the conditional writes of named state.
+
+A permit is an entry that only one can create. It is held, so nothing evicts it, and it has a TTL that
+its holder's process renews while the holder lives. Who dies, or is away for longer than the TTL, has
+lost it, and only then may another one have it. The clock is that of the medium.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Self
+
+from wellkept._process import Instances, Worker, host_name
+from wellkept.caches.option_text import parse_duration
+from wellkept.errors import ConfigError, KeptError, StoreError
+from wellkept.interrupts import Guard
+from wellkept.kv.entry import ABSENT, KEEP, Entry, Step, check_key, dump, load
+from wellkept.kv.execution_store import ExecutionStore
+from wellkept.kv.plan import each_entry
+from wellkept.kv.service import relied_on, seconds_of
+
+__all__ = ["BoundedSemaphore", "Lock", "NotHeld", "Queue", "RLock"]
+
+_LOOK = 0.25  # seconds for which news are waited for at once: what expires is no news
+_AGAIN = 1.0  # seconds until a renewal that failed is tried again, at most
+
+
+class NotHeld(StoreError):  # noqa: N818  it says what happened, as the others do
+    """A lock is released by one who does not hold it, or who has lost it."""
+
+
+class Permit:
+    """One permit of a semaphore that is held here."""
+
+    __slots__ = ("again", "count", "key", "lost", "mark", "token", "who")
+
+    def __init__(self, key: str, mark: str, who: Any) -> None:
+        self.key, self.mark, self.who = key, mark, who
+        self.count = 1
+        """How often its holder has it."""
+        self.token = 0
+        self.again = 0.0
+        """When to renew it, by this process's clock."""
+        self.lost = False
+
+
+class BoundedSemaphore:
+    """At most so many at a time, of all threads, tasks, processes and hosts that reach a store.
+
+    It belongs to the thread, or to the task of `asyncio`, that acquires it, and only that one can release
+    it. In a `with` block, or an `async with` block.
+
+    Args:
+        store: where it is: each permit is an entry `name/0`, `name/1` and so on.
+        name: which semaphore of the store it is.
+        value: how many permits there are; the same for all who use it.
+        ttl: seconds (or text such as `"5 min"`) after which a permit is free whose holder died. While the
+            holder lives, its process renews it three times in each.
+
+    Raises:
+        ConfigError: an argument is wrong.
+    """
+
+    _reentrant = False
+
+    def __init__(
+        self,
+        store: ExecutionStore,
+        name: str,
+        value: int = 1,
+        *,
+        ttl: float | str | timedelta = 30.0,
+    ) -> None:
+        if type(value) is not int or value < 1:
+            raise ConfigError(f"value is how many may hold it, above 0, not {value!r:.80}")
+        lasts = seconds_of(ttl)
+        if lasts is None:
+            raise ConfigError(
+                "a lock has a ttl: without one it would never be free if its holder died"
+            )
+        self.name, self.value, self.ttl = name, value, lasts
+        self._store = store
+        self._keys = [check_key(f"{name}/{number}") for number in range(value)]
+        self._forked()
+        with _registry:
+            _all.add(self)
+
+    def _forked(self) -> None:
+        self._guard = Guard()
+        self._held: dict[Any, list[Permit]] = {}
+
+    # -- taking -----------------------------------------------------------------------------------
+
+    def acquire(
+        self, blocking: bool = True, timeout: float | str | timedelta | None = None
+    ) -> bool:
+        """Take a permit; whether that is done.
+
+        Args:
+            blocking: wait for one.
+            timeout: seconds (or text) to wait at most; None: for as long as it takes.
+
+        Raises:
+            ConfigError: this thread would wait for itself for ever.
+            StoreError: the medium does not answer.
+        """
+        who = _who()
+        left = None if timeout is None else parse_duration(timeout)
+        deadline = None if left is None else time.monotonic() + left
+        since: int | None = None
+        while not self.take(who):
+            if not blocking:
+                return False
+            if deadline is None:
+                self._check_own(who)
+            left = _LOOK if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            # The look after this one is the first that misses nothing.
+            if since is not None:
+                self._entries.wait(since, min(left, _LOOK))
+                time.sleep(random.random() * 0.005)  # the others on the medium may change much
+            since = self._entries.newest()
+        return True
+
+    def take(self, who: Any) -> bool:
+        """Try once to take a permit for a thread or task, without waiting."""
+        mine = self._held.get(who)
+        if mine and self._reentrant:
+            self._check_lost(mine[-1])
+            mine[-1].count += 1
+            return True
+        taken = self._taken()
+        free = [key for key in self._keys if key not in taken]
+        random.shuffle(free)  # or all who come at once would try the same one
+        for key in free:
+            permit = Permit(key, f"{host_name()}|{os.getpid()}|{os.urandom(8).hex()}", who)
+            begun = time.monotonic()
+            step = Step(key, dump(permit.mark), self.ttl, "held", ABSENT)
+            done = self._store.service.apply(self._store._name, step)
+            if done is not None and done[0] is not None:
+                permit.token, permit.again = done[0].revision, begun + self.ttl / 3
+                with self._guard:
+                    self._held.setdefault(who, []).append(permit)
+                _renewals.begin()
+                _renewals.wake()
+                return True
+        return False
+
+    def _taken(self) -> set[str]:
+        found = each_entry(self._entries, self._store._name, f"{self.name}/", data=False)
+        return {entry.key for entry in found}.intersection(self._keys)
+
+    def _check_own(self, who: Any) -> None:
+        if len(self._held.get(who, ())) == self.value:
+            raise ConfigError(
+                f"{self!r} is held by this thread or task already, which would wait for itself for "
+                "ever: use an RLock, or a timeout"
+            )
+
+    # -- giving back ------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Give back a permit that this thread or task has.
+
+        Raises:
+            NotHeld: it has none, or it was lost, as this process did not come to renew it in time: another
+                one may have had it meanwhile.
+            StoreError: the medium does not answer. It is free once its TTL has passed.
+        """
+        self.give(_who())
+
+    def give(self, who: Any, *steps: Step) -> None:
+        """Give back a permit of a thread or task, and take other steps of the store in the same
+        transaction; none of it if the permit was lost. Raises as `release`."""
+        with self._guard:
+            mine = self._held.get(who)
+            if not mine:
+                raise NotHeld(
+                    f"{self!r} is not held by this thread or task, so it can't release it"
+                )
+            permit = mine[-1]
+            permit.count -= 1
+            if permit.count:
+                return
+            mine.pop()
+            if not mine:
+                del self._held[who]
+        gone = Step(permit.key, drop=True)
+        if self._store.service.swap(self._store._name, [gone, *steps], permit.mark) is None:
+            permit.lost = True
+            self._check_lost(permit)
+
+    def _check_lost(self, permit: Permit) -> None:
+        if permit.lost:
+            raise NotHeld(
+                f"{self!r} was lost: it was not renewed for {self.ttl:g} seconds, or somebody deleted it, "
+                "and others may have had it since; take a longer ttl if this process may stand still"
+            )
+
+    def permits(self) -> list[Permit]:
+        """Those to renew."""
+        with self._guard:
+            # Who is over can't release it, nor can anybody else: it is free when its TTL has passed.
+            self._held = {who: mine for who, mine in self._held.items() if _is_alive(who)}
+            return [permit for mine in self._held.values() for permit in mine if not permit.lost]
+
+    def renew(self) -> None:
+        """Renew the permits whose time has come."""
+        now = time.monotonic()
+        for permit in self.permits():
+            if permit.again <= now:
+                permit.again = now + self.ttl / 3
+                step = Step(permit.key, KEEP, self.ttl, KEEP)
+                try:
+                    done = self._store.service.swap(self._store._name, [step], permit.mark)
+                except KeptError:
+                    permit.again = now + min(_AGAIN, self.ttl / 10)
+                else:
+                    permit.lost = done is None
+
+    # -- asking -----------------------------------------------------------------------------------
+
+    def locked(self) -> bool:
+        """Return whether all permits are taken, by anybody."""
+        return len(self._taken()) == self.value
+
+    def owned(self) -> bool:
+        """Return whether this thread or task holds it now: the medium is asked."""
+        mine = self._held.get(_who())
+        if not mine:
+            return False
+        found = self._entries.get(self._store._name, mine[-1].key)
+        return found is not None and load(found.data) == mine[-1].mark
+
+    @property
+    def token(self) -> int | None:
+        """A number that is larger for each permit than for those before: what others should refuse
+        smaller ones by. None: this thread or task has none."""
+        mine = self._held.get(_who())
+        return mine[-1].token if mine else None
+
+    @property
+    def _entries(self) -> Any:
+        return self._store.service.entries
+
+    # -- blocks -----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.release()
+        except StoreError:
+            if error is None:
+                raise
+
+    async def __aenter__(self) -> Self:
+        import asyncio  # a program with coroutines has imported it
+
+        who, pause = _who(), 0.005
+        # In short looks: whoever waited in a thread of the pool could keep the holder from one.
+        while True:
+            trying = asyncio.ensure_future(asyncio.to_thread(self.take, who))
+            try:
+                if await asyncio.shield(trying):
+                    return self
+            except asyncio.CancelledError:
+                if await trying:  # the thread went on
+                    await asyncio.to_thread(self.give, who)
+                raise
+            self._check_own(who)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _LOOK)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        import asyncio
+
+        try:
+            await asyncio.shield(asyncio.to_thread(self.give, _who()))
+        except StoreError:
+            if error is None:
+                raise
+
+    def __repr__(self) -> str:
+        return f"<wellkept.kv.{type(self).__name__} {self.name!r} of {self._store.store_name!r}>"
+
+
+class Lock(BoundedSemaphore):
+    """One at a time, of all threads, tasks, processes and hosts that reach a store: a semaphore of 1.
+
+    Args:
+        store, name, ttl: as of a `BoundedSemaphore`.
+
+    Raises:
+        ConfigError: an argument is wrong.
+    """
+
+    def __init__(
+        self, store: ExecutionStore, name: str, *, ttl: float | str | timedelta = 30.0
+    ) -> None:
+        super().__init__(store, name, ttl=ttl)
+
+
+class RLock(Lock):
+    """A lock that the thread or task that has it may take again; it is free when it was released as often
+    as it was taken. Args and errors as of a `Lock`."""
+
+    _reentrant = True
+
+
+def _who() -> Any:
+    """The task of `asyncio` that runs, or else the thread."""
+    if "asyncio" in sys.modules:
+        import asyncio
+
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no loop runs here
+            task = None
+        if task is not None:
+            return task
+    return threading.current_thread()
+
+
+def _is_alive(who: Any) -> bool:
+    return who.is_alive() if isinstance(who, threading.Thread) else not who.done()
+
+
+_all: Instances[BoundedSemaphore] = Instances(in_child=BoundedSemaphore._forked)
+_registry = Guard()
+
+
+def _held() -> list[BoundedSemaphore]:
+    with _registry:
+        return [each for each in _all if each._held]
+
+
+def _renew_all() -> bool:
+    for each in _held():
+        each.renew()
+    return bool(_held())
+
+
+def _pause() -> float:
+    times = [permit.again for each in _held() for permit in each.permits()]
+    return max(0.0, min(times, default=0.0) - time.monotonic())
+
+
+_renewals = Worker("wellkept-locks", _renew_all, _pause)
+
+
+class Queue:
+    """First in, first out, for all who reach a store: each item is pulled by one of them.
+
+    Who pulls an item has it, and it is gone if they die. `wellkept.kv.Jobs` are for work that another one is
+    to do then.
+
+    Args:
+        store: where it is: items are entries `name/items/…`, and `name/tail` is the number of the last.
+        name: which queue of the store it is.
+
+    Raises:
+        ConfigError: the name is none.
+    """
+
+    def __init__(self, store: ExecutionStore, name: str) -> None:
+        self.name = name
+        self._store = store
+        self._tail, self._items = f"{name}/tail", f"{name}/items/"
+        check_key(f"{self._items}{0:020d}")
+
+    def push(self, value: Any, *, ttl: float | str | timedelta | None = None) -> int:
+        """Put an item at the end; its number.
+
+        Args:
+            ttl: seconds (or text) after which it is gone, if nobody pulled it.
+
+        Raises:
+            EncodeError: the value can't be encoded.
+            StoreError: it can't be written, or the store is full.
+        """
+        lasts, policy = relied_on(ttl, "persist")
+        service, name, data = self._store.service, self._store._name, dump(value)
+        number = 0
+        while True:
+            tail = service.entries.get(name, self._tail)
+            if tail is not None:
+                number = max(number, load(tail.data) + 1)
+            else:  # there was none yet, or somebody deleted it
+                number = max([number, *(int(entry.key[-20:]) + 1 for entry in self._each())])
+            key = f"{self._items}{number:020d}"
+            when = ABSENT if tail is None else tail.revision
+            last = Step(self._tail, dump(number), when=when)
+            if service.apply(name, last, Step(key, data, lasts, policy, ABSENT)) is not None:
+                return number
+            if service.entries.get(name, key) is not None:  # and not only others were faster
+                number += 1
+
+    def pull(self, default: Any = None, *, timeout: float | str | timedelta | None = 0.0) -> Any:
+        """Take the first item away; its value, or `default` if there is none.
+
+        Args:
+            timeout: seconds (or text) to wait for one at most; None: for as long as it takes.
+
+        Raises:
+            DecodeError: its value can't be decoded here; it stays.
+            StoreError: the medium does not answer.
+        """
+        most = None if timeout is None else parse_duration(timeout)
+        deadline = None if most is None else time.monotonic() + most
+        entries = self._store.service.entries
+        while True:
+            since = 0 if most == 0 else entries.newest()
+            first = self._first()
+            if first is not None:
+                value = load(first.data)
+                if self._store.delete(first.key, revision=first.revision):
+                    return value
+                continue
+            left = _LOOK if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return default
+            entries.wait(since, min(left, _LOOK))
+
+    def peek(self, default: Any = None) -> Any:
+        """Return the first item's value, or `default`; it stays."""
+        first = self._first()
+        return default if first is None else load(first.data)
+
+    def _first(self) -> Entry | None:
+        found = self._store.service.entries.page(self._store._name, self._items, None, 1, True)
+        return found[0] if found else None
+
+    def _each(self) -> Iterator[Entry]:
+        return each_entry(self._store.service.entries, self._store._name, self._items, data=False)
+
+    def __len__(self) -> int:
+        return self._store.count(self._items)
+
+    def __bool__(self) -> bool:
+        return True  # or `if queue:` would count
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items' values, the first one first; they stay."""
+        return self._store.values(self._items)
+
+    def __repr__(self) -> str:
+        return f"<wellkept.kv.Queue {self.name!r} of {self._store.store_name!r}>"
