@@ -30,6 +30,7 @@ if typing.TYPE_CHECKING:
     from wellkept.codecs.safe_pickle import register_plain
     from wellkept.hashing.file_digest import File
     from wellkept.kv import store
+    from wellkept.memo.blocks import block
     from wellkept.memo.depends import env, file, package, token
     from wellkept.memo.executor import executor
     from wellkept.memo.verify import bless, verify
@@ -92,6 +93,7 @@ __all__ = [
     "below",
     "between",
     "bless",
+    "block",
     "constant",
     "digest",
     "env",
@@ -123,6 +125,7 @@ _ROOMS = {
     "Run": "wellkept.runs.run",
     "Runs": "wellkept.runs.run",
     "bless": "wellkept.memo.verify",
+    "block": "wellkept.memo.blocks",
     "env": "wellkept.memo.depends",
     "executor": "wellkept.memo.executor",
     "file": "wellkept.memo.depends",
@@ -138,6 +141,10 @@ _ROOMS = {
 def __getattr__(name: str) -> typing.Any:
     if name == "store":  # imported by those who have named state
         return kv.store
+    if name == "load_ipython_extension":  # `%load_ext wellkept` looks for it here
+        from wellkept.integrations.jupyter import load_ipython_extension
+
+        return load_ipython_extension
     if name in __all__:  # by those who ask
         from importlib import import_module
 

@@ -18,7 +18,10 @@ from wellkept.stores.openers import scheme_of
 COLLECTORS = ("environment", "git", "packages", "tags")
 
 RESERVED = frozenset(
-    {"started", "cpu", "system", "memory", "env", "package", "parent", "run", "node", "carries"}
+    {
+        *("started", "cpu", "system", "memory", "env", "package", "parent", "run", "node"),
+        *("carries", "output"),
+    }
 )
 """Names that stand in a call's metadata anyway."""
 

@@ -21,7 +21,7 @@ from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall, SentFunction
 from wellkept.memo.flow import look
 from wellkept.memo.kept import Kept, KeptTarget
-from wellkept.memo.target import MISSING, Given, Raise, outcome
+from wellkept.memo.target import MISSING, Given, Raise, outcome, replayed
 from wellkept.memo.workers import KeptFuture, Later, Order, Receipt, Sent, Task, Way, after
 from wellkept.records import Digest
 
@@ -105,6 +105,8 @@ def _opening(target: KeptTarget, entry: Entry) -> Callable[[Callable[[], Any]], 
         except Exception as error:
             if target.broke(error):
                 raise
+            return call()
+        if target.options.output and not replayed(target):
             return call()
         target.hit(entry)
         failed = entry.body.state == FAILED

@@ -30,6 +30,8 @@ from wellkept.memo.target import (
     note_trouble,
     outcome,
     record,
+    recording,
+    replayed,
     stayed,
     store,
     store_error,
@@ -128,6 +130,8 @@ def look(
         # Otherwise it was evicted between finding and loading.
         if cache.find(key) is not None:
             target.counts.damaged += cache.damage(key, error)
+        return MISSING
+    if target.options.output and not replayed(target):
         return MISSING
     target.hit(entry)
     return Raise.of(value) if entry.body.state == FAILED else value
@@ -244,8 +248,12 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
     started = perf_counter()
     try:
         body = observed.begin(target.bodies, target.options.observe)
+        if target.options.output:
+            target.output = recording()
         result = yield given
     finally:
+        if target.output is not None:
+            target.output.end()
         target.bodies.spent = perf_counter() - started
         if body is not None:
             body.leave()

@@ -49,6 +49,7 @@ def keep(
     depends: Iterable[Any] = ...,
     verify: float = ...,
     observe: bool | None = ...,
+    output: bool = ...,
 ) -> _Decorator: ...
 def keep(
     function: Any = None,
@@ -75,6 +76,7 @@ def keep(
     depends: Iterable[Any] = (),
     verify: float = 0.0,
     observe: bool | None = None,
+    output: bool = False,
 ) -> Any:
     """Make a function remember its results across processes.
 
@@ -120,6 +122,9 @@ def keep(
         meta: what is recorded with each call beside what always is: names of collectors (`"git"`),
             functions that return a dict, or a dict of both by name, with what they take
             (`{"environment": ["OMP_NUM_THREADS"], "tags": {"for": "paper"}}`); False: nothing at all.
+        output: keep what the body prints, logs through `logging` and warns of, and give it again on a
+            hit, in order. What threads and child processes of the body print is not recorded. Not of
+            generators.
 
     Raises:
         ConfigError: an option is not what it may be.
@@ -146,6 +151,7 @@ def keep(
         depends=depends,
         verify=verify,
         observe=observe,
+        output=output,
     )
 
     def decorate(function: Any) -> Any:
@@ -159,10 +165,16 @@ def keep(
         if not callable(function):
             raise ConfigError(f"@keep goes on a function, not on {function!r}")
         kind = _kind(function)
-        if options.verify and kind in (KeptGenerator, KeptAsyncGenerator):
-            raise ConfigError(
-                f"verify= is not for generators, such as {function!r}: wellkept.verify is"
-            )
+        if kind in (KeptGenerator, KeptAsyncGenerator):
+            if options.verify:
+                raise ConfigError(
+                    f"verify= is not for generators, such as {function!r}: wellkept.verify is"
+                )
+            if options.output:
+                raise ConfigError(
+                    f"output= is not for generators, such as {function!r}: have a function that "
+                    "returns a list print"
+                )
         return kind(function, options, method)
 
     return decorate if function is None else decorate(function)

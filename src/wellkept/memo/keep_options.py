@@ -71,6 +71,7 @@ class Options(NamedTuple):
     depends: tuple[Dependency, ...] = ()
     verify: float = 0.0
     observe: bool | None = None
+    output: bool = False
 
     @classmethod
     def of(
@@ -97,6 +98,7 @@ class Options(NamedTuple):
         depends: Any = (),
         verify: float = 0.0,
         observe: bool | None = None,
+        output: bool = False,
     ) -> Options:
         """Check what a user gave.
 
@@ -108,7 +110,7 @@ class Options(NamedTuple):
         except Undigestible as error:
             raise ConfigError(f"version= takes a value that has a digest: {error}") from error
         parse(meta)
-        for label, flag in (("isolate", isolate), ("strict", strict)):
+        for label, flag in (("isolate", isolate), ("strict", strict), ("output", output)):
             if not isinstance(flag, bool):
                 raise ConfigError(f"{label}= is True or False, not {flag!r}")
         if observe is not None and not isinstance(observe, bool):
@@ -166,6 +168,7 @@ class Options(NamedTuple):
             depends=_depends(depends),
             verify=float(verify),
             observe=observe,
+            output=output,
         )
 
 

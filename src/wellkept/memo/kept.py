@@ -174,7 +174,11 @@ class Kept(Generic[P, R]):
             if entry is None:
                 return MISSING
             body = entry.body
-            if body.state or (body.expires != _NEVER and body.expires <= time.time()):
+            if (
+                body.state
+                or self.options.output
+                or (body.expires != _NEVER and body.expires <= time.time())
+            ):
                 return MISSING
             # Decoded already? Read first, as another thread may do that now.
             if entry.envelope is None:

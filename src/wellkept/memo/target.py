@@ -36,6 +36,8 @@ from wellkept.runs.recorder import current as run
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from wellkept.memo.output import Output
+
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a call as the caller gave them, by position and by keyword."""
 
@@ -91,6 +93,7 @@ class Target:
         leaves: what the arguments are made of, taken before the body may change them; see `runs.leaves`.
         name, code: the function and the code identity or version that are part of the key.
         same: whether all that the code identity rests on is what it was; None: nothing of it can change.
+        output: what the body wrote, where that is recorded.
     """
 
     call: Callable[..., Any]
@@ -108,6 +111,7 @@ class Target:
     leaves: bytes | None = None
     name = code = ""
     same: Callable[[], bool] | None = None
+    output: Output | None = None
 
     # -- where its result is ----------------------------------------------------------------------
 
@@ -257,6 +261,22 @@ def is_short(value: Any) -> bool:
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
     return kind is bool or value is None
+
+
+def recording() -> Output:
+    """Begin to record what a body writes."""
+    # Loaded on first use: few functions keep their output.
+    from wellkept.memo.output import Output
+
+    return Output()
+
+
+def replayed(target: Target) -> bool:
+    """Write what the body of a kept call wrote; False if that is not known."""
+    # As above.
+    from wellkept.memo.output import replay
+
+    return replay(target)
 
 
 def hidden(value: Any) -> bool:
@@ -492,9 +512,10 @@ def store(
 def _metadata(target: Target, caller: Flight | None, began: Began) -> Metadata | None:
     """What a call's record says of how it came to be; None: nothing is to be said."""
     own = target.collectors
-    if own is None:
-        return None
     cache = target.cache
+    output = "" if target.output is None else target.output.text(cache)
+    if own is None:
+        return Metadata(f"{{{output}}}") if output else None
     name = cache.env
     if not name:
         name, facts = environment()
@@ -503,6 +524,8 @@ def _metadata(target: Target, caller: Flight | None, began: Began) -> Metadata |
     target.note_source()
     of = package(getattr(target.call, "__module__", None))
     text = f'{taken(began)},"env":"{name}"{of}'
+    if output:
+        text = f"{text},{output}"
     if caller is not None and caller.key is not None:
         text = f'{text},"parent":"{caller.key.hex()}"'
     if OPEN and (into := recorder()) is not None:

@@ -25,7 +25,7 @@ from wellkept.runs.recorder import ENVS, note_once
 
 __all__ = ["NOTHING", "Collectors", "configured", "parse"]
 
-_LARGE = 2_000  # bytes of JSON from which what a collector gave is a note of its own
+LARGE = 2_000  # bytes of JSON from which what a collector gave is a note of its own
 
 Collector = Callable[[Any], Any]
 """Takes the function whose call is recorded (None: a run), gives what is recorded."""
@@ -56,8 +56,8 @@ class Collectors:
                 if not isinstance(given, Mapping):
                     raise TypeError(f"it gave {given!r:.80}, no dict")  # noqa: TRY301  told below
                 text = json.dumps(given, allow_nan=False)
-                if len(text) > _LARGE and cache is not None:
-                    found[name] = _noted(text, cache)
+                if len(text) > LARGE and cache is not None:
+                    found[name] = noted(text, cache)
                 elif given:
                     found[name] = text
             except Exception as error:  # noqa: BLE001  a collector is anybody's code
@@ -76,7 +76,8 @@ NOTHING = Collectors({})
 """Only what is recorded anyway."""
 
 
-def _noted(text: str, cache: Cache) -> str:
+def noted(text: str, cache: Cache) -> str:
+    """Write JSON as a note that calls share, and return what stands for it in a call's metadata."""
     item = text.encode()
     name = buffer_digest(item).hex()[:12]
     note_once(cache, f"{ENVS}{name}", item)
