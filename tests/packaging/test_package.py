@@ -47,6 +47,7 @@ NAMES = {
     "below",
     "between",
     "bless",
+    "block",
     "constant",
     "digest",
     "env",

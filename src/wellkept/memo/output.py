@@ -10,15 +10,12 @@ import warnings
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wellkept.caches import Cache
 from wellkept.errors import KeptWarning
 from wellkept.runs.collectors import LARGE, noted
 from wellkept.runs.recorder import ENVS, notes_of
-
-if TYPE_CHECKING:
-    from wellkept.memo.target import Target
 
 __all__ = ["Output"]
 
@@ -62,7 +59,8 @@ class Output:
         self._room -= size
         last = self.events[-1] if self.events else None
         if last is not None and last[0] == event[0] and event[0] in ("out", "err"):
-            last[1] += event[1]
+            # Joined at the end: a body may print a million times.
+            last.append(event[1])
         else:
             self.events.append(event)
 
@@ -72,18 +70,22 @@ class Output:
         """
         if not self.whole:
             return ""
-        found = json.dumps({"events": self.events, "cut": self.cut})
+        events = [
+            [event[0], "".join(event[1:])] if event[0] in ("out", "err") else event
+            for event in self.events
+        ]
+        found = json.dumps({"events": events, "cut": self.cut})
         return f'"output":{noted(found, cache) if len(found) > LARGE else found}'
 
 
-def replay(target: Target) -> bool:
+def replay(cache: Cache, key: bytes) -> bool:
     """Write what the body of a kept call wrote. False if that is not known: it has to run again.
 
     Raises:
         StoreError: the store can't be read.
     """
-    call = target.cache.calls.get(target.key.hex())
-    found = None if call is None else read(target.cache, call.metadata.get("output"))
+    call = cache.calls.get(key.hex())
+    found = None if call is None else read(cache, call.metadata.get("output"))
     if found is None:
         return False
     for event in found["events"]:

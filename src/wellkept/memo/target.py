@@ -276,7 +276,7 @@ def replayed(target: Target) -> bool:
     # As above.
     from wellkept.memo.output import replay
 
-    return replay(target)
+    return replay(target.cache, target.key)
 
 
 def hidden(value: Any) -> bool:
