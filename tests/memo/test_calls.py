@@ -1,11 +1,14 @@
 """Every shape of callable and of argument list: computed once, then loaded, under one key."""
 
+import asyncio
 import functools
 import inspect
 import math
 import operator
 import threading
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -262,7 +265,11 @@ def test_wrong_arguments_raise_the_functions_own_error(
     with pytest.raises(TypeError) as own:
         function(*args, **kwargs)
     wrapper = keep(function)
-    for call in (wrapper, wrapper.key, wrapper.bind, wrapper.rerun, wrapper.load, wrapper.forget):
+
+    def bound(*args: Any, **kwargs: Any) -> Any:
+        return wrapper.bind(*args, **kwargs)()
+
+    for call in (wrapper, wrapper.key, bound, wrapper.rerun, wrapper.load, wrapper.forget):
         with pytest.raises(TypeError) as ours:
             call(*args, **kwargs)
         assert str(ours.value) == str(own.value)
@@ -321,3 +328,48 @@ def test_arguments_whose_type_cannot_be_hashed() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert [f(OddOne()), f(OddOne())] == ["OddOne"] * 2
+
+
+@pytest.mark.parametrize(
+    "stands",
+    [
+        wellkept.ANY,
+        wellkept.between(1, 3),
+        wellkept.like("a*"),
+        wellkept.named("abcd"),
+        wellkept.named("a" * 64),
+        wellkept.one_of(1, 2),
+    ],
+    ids=repr,
+)
+def test_what_stands_for_values_in_a_query_is_no_argument(stands: Any) -> None:
+    ran = []
+
+    def body(x: Any, *rest: Any, **more: Any) -> Any:
+        ran.append(x)
+        return x
+
+    async def later(x: Any) -> Any:
+        ran.append(x)
+
+    def items(x: Any) -> Iterator[Any]:
+        yield ran.append(x)
+
+    kept = keep(body)
+    given: list[Any] = [
+        lambda: kept(stands),
+        lambda: kept(1, stands),
+        lambda: kept(1, a=stands),
+        lambda: kept.contains(stands),
+        lambda: kept.rerun(stands),
+        lambda: kept.bind(stands)(),
+        lambda: keep(key=lambda x: 1)(body)(stands),
+        lambda: asyncio.run(keep(later)(stands)),
+        lambda: list(keep(items)(stands)),
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        for call in (*given, lambda: kept.submit(pool, stands).result()):
+            with pytest.raises(wellkept.ConfigError, match="stands for values in a query"):
+                call()
+    assert ran == []
+    assert len(list(kept.cache.calls.keys())) == 0

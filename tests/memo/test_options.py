@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import itertools
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
@@ -141,6 +144,101 @@ def test_required_among_keywords() -> None:
 
     assert [f(a=1), f(a=1), f(seed=1), f(seed=1)] == [1, 1, 1, 1]
     assert len(RAN) == 3
+
+
+@pytest.mark.parametrize("how", ["function", "keyword", "method", "coroutine", "generator"])
+def test_a_required_argument_that_is_left_to_its_default(how: str) -> None:
+    class Model:
+        @keep(require="n")
+        def f(self, n: int = 5) -> int:
+            return ran(n)
+
+    @keep(require="n")
+    def by_place(n: int = 5) -> int:
+        return ran(n)
+
+    @keep(require="n")
+    def by_name(*, n: int = 5) -> int:
+        return ran(n)
+
+    @keep(require="n")
+    async def later(n: int = 5) -> int:
+        return ran(n)
+
+    @keep(require="n")
+    def items(n: int = 5) -> Iterator[int]:
+        yield ran(n)
+
+    f: Any = {
+        "function": by_place,
+        "keyword": by_name,
+        "method": Model().f,
+        "coroutine": lambda **given: asyncio.run(later(**given)),
+        "generator": lambda **given: next(iter([*items(**given)])),
+    }[how]
+    with pytest.warns(wellkept.KeptWarning, match="computed, not kept: n was not given") as told:
+        assert [f(), f(), f()] == [5, 5, 5]
+    assert len(told) == 1
+    assert [f(n=5), f(n=5), f()] == [5, 5, 5]
+    assert RAN == [5] * 5
+
+
+def ran(n: int) -> int:
+    RAN.append(n)
+    return n
+
+
+def test_who_asks_is_not_warned_of_what_is_required() -> None:
+    @keep(require="n")
+    def f(n: int = 5) -> int:
+        return n
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert f.explain().outcome == "unkept"
+        with pytest.raises(wellkept.Undigestible, match="without n"):
+            f.contains()
+        assert f(None) is None  # type: ignore[arg-type]  # None is no value for it
+
+
+def bare(x: int, a: Ignored = 0, b: Ignored[int] = 0, c: Required[int] = 0) -> int:
+    return ran(x)
+
+
+def test_bare_markers_and_those_with_a_type() -> None:
+    def plain(x, a=0, b=0, c=0, d=None, e=None):  # type: ignore[no-untyped-def]  # annotated below
+        return ran(x)
+
+    plain.__annotations__ = {
+        "a": Ignored,
+        "b": Ignored[int],
+        "c": Required[int],
+        "d": Ignored[int] | None,
+        "e": Ordered,
+    }
+    for f in (keep(bare), keep(plain)):
+        RAN.clear()
+        with pytest.warns(wellkept.KeptWarning, match="c was not given"):
+            f(1), f(1)
+        f(1, c=2), f(1, 5, 6, c=2), f(1, c=3)
+        assert RAN == [1] * 4
+    assert keep(plain).key(1, c=2, d=7) == keep(plain).key(1, c=2, d=8)
+    one, two = {"p": 1, "q": 2}, {"q": 2, "p": 1}
+    assert keep(plain).key(1, c=2, e=one) != keep(plain).key(1, c=2, e=two)
+    assert keep(plain).key(1, c=2, e=one) == keep(plain).key(1, c=2, e=dict(one))
+
+
+if TYPE_CHECKING:
+    from pathlib import PurePath as Data
+
+
+def unseen(x: int, data: Ignored[Data], more: Annotated[Data | None, Ignored] = None) -> int:
+    return ran(x)
+
+
+def test_a_marker_beside_a_type_that_only_the_type_checker_imports() -> None:
+    f = keep(unseen)
+    assert f.key(1, Path("a"), Path("b")) == f.key(1, Path("c"))
 
 
 @keep

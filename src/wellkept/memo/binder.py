@@ -11,6 +11,7 @@ of the time of `Signature.bind`.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import dis
 import functools
@@ -25,9 +26,10 @@ from types import (
     MethodDescriptorType,
     MethodType,
     MethodWrapperType,
+    UnionType,
     WrapperDescriptorType,
 )
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from wellkept.errors import ConfigError
 from wellkept.memo.keep_options import GIVEN, LEFT, Ignored, Ordered, Required
@@ -309,7 +311,7 @@ class Binder:
     Args:
         function: what is called.
         ignore: names of parameters that do not count.
-        require: names of parameters that must be there and not None for the call to be kept.
+        require: names of parameters that must be given, and not as None, for the call to be kept.
         ordered: names of parameters in which the order of dicts counts.
 
     Raises:
@@ -344,11 +346,6 @@ class Binder:
         function, ignore, require, ordered = self._about
         self.same, self.exact = accepted.same, accepted.exact
         parameters = list(accepted.signature.parameters.values())
-        if not self.exact:
-            parameters = [
-                p if p.default is p.empty else p.replace(default=LEFT) for p in parameters
-            ]
-        self.signature = accepted.signature.replace(parameters=parameters)
         self.names = [p.name for p in parameters]
         self.var_args = next((p.name for p in parameters if p.kind is _KINDS.VAR_POSITIONAL), None)
         self.var_kwargs = next((p.name for p in parameters if p.kind is _KINDS.VAR_KEYWORD), None)
@@ -357,6 +354,14 @@ class Binder:
         self.ignore = frozenset(ignore) | marked[Ignored]
         self.require = frozenset(require) | marked[Required]
         self.ordered = frozenset(ordered) | marked[Ordered]
+        # What was left out, and not what stands for it, tells whether a required argument was given.
+        parameters = [
+            p
+            if p.default is p.empty or (self.exact and p.name not in self.require)
+            else p.replace(default=LEFT)
+            for p in parameters
+        ]
+        self.signature = accepted.signature.replace(parameters=parameters)
         self.sentinels = {p.name: p.default for p in parameters if type(p.default) is object}
         """Parameters whose default is a bare `object()`: it says that nothing was given."""
         self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function, accepted.named)
@@ -401,9 +406,16 @@ class Binder:
         return self.var_kwargs in self.ordered and (name[:2] == "**" or of not in self.names)
 
     def keepable(self, values: tuple[Any, ...]) -> bool:
-        """Whether every required argument is there and not None."""
-        if not self.require:
-            return True
+        """Whether every required argument was given, and not as None."""
+        found = self._required(values) if self.require else {}
+        return not any(value is None or value is LEFT for value in found.values())
+
+    def left_out(self, values: tuple[Any, ...]) -> list[str]:
+        """The required arguments that were not given."""
+        found = self._required(values)
+        return sorted(name for name, value in found.items() if value is LEFT)
+
+    def _required(self, values: tuple[Any, ...]) -> dict[str, Any]:
         args, kwargs = self.spread(values)
         given = {} if values and values[0] is GIVEN else dict(zip(self.names, values, strict=True))
         given |= kwargs
@@ -412,8 +424,7 @@ class Binder:
             with contextlib.suppress(TypeError, ValueError):
                 bound = inspect.signature(self._about[0]).bind_partial(*args, **kwargs)
                 given = bound.arguments | given
-        found = (given.get(name) for name in self.require)
-        return not any(value is None or value is LEFT for value in found)
+        return {name: given.get(name, LEFT) for name in self.require}
 
     def keywords(self) -> frozenset[str]:
         """Names that the function has for its arguments, by its own word too."""
@@ -452,23 +463,58 @@ def _marked(
             hints = inspect.get_annotations(function, eval_str=True)
         except Exception:  # noqa: BLE001  an annotation may be any expression, and fail in any way
             hints = _each(function, hints)
-    found: dict[type, set[str]] = {Ignored: set(), Ordered: set(), Required: set()}
+    found: dict[Any, set[str]] = {Ignored: set(), Ordered: set(), Required: set()}
     for name in hints if names is None else names:
-        hint = hints.get(name)
-        if get_origin(hint) is Annotated:
-            for mark in get_args(hint)[1:]:
-                kind = mark if isinstance(mark, type) else type(mark)
-                if kind in found:
-                    found[kind].add(name)
+        for mark in _marks(hints.get(name)):
+            kind = mark if isinstance(mark, type) else type(mark)
+            if kind in found:
+                found[kind].add(name)
     return {kind: frozenset(names) for kind, names in found.items()}
+
+
+def _marks(hint: Any) -> list[Any]:
+    """What may be a mark: the hint itself, what it is annotated with, and that of each part of a union."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return [*_marks(args[0]), *args[1:]]
+    if origin is Union or origin is UnionType:
+        return [mark for part in args for mark in _marks(part)]
+    return [hint]
+
+
+class _Names(dict[str, Any]):
+    """The names that an annotation sees; one that is imported for the type checker alone is any type."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name, _UNKNOWN)
+
+
+class _Unknown:
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # `typing` asks what it is
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    __getitem__ = __call__
+
+    def __or__(self, other: Any) -> Any:
+        return Any | other
+
+    __ror__ = __or__
+
+
+_UNKNOWN = _Unknown()
 
 
 def _each(function: Callable[..., Any], hints: dict[str, Any]) -> dict[str, Any]:
     good = {}
-    names = getattr(function, "__globals__", {})
+    names = _Names(getattr(function, "__globals__", {}))
     for name, text in hints.items():
         try:
-            good[name] = eval(text, names) if isinstance(text, str) else text  # noqa: S307  the user's own source
+            good[name] = eval(text, {}, names) if isinstance(text, str) else text  # noqa: S307  the user's own source
         except Exception:  # noqa: BLE001  as above
             continue
     return good
@@ -503,7 +549,8 @@ def _compile(
     source = f"def bind({', '.join(parts)}): return ({values})"
     exec(source, scope)  # noqa: S102  made of a signature's own names
     bind: Any = scope["bind"]
-    if named and named.keys() == (bind.__kwdefaults__ or {}).keys():
+    own = bind.__kwdefaults__ or {}
+    if named and named.keys() == own.keys() and LEFT not in own.values():
         # So that a change in place is seen here too.
         bind.__kwdefaults__ = named
     # The TypeError of a wrong call names the function, as Python itself would.

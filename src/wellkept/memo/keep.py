@@ -91,7 +91,8 @@ def keep(
             a change of code is not seen.
         name: an identity that survives renaming and moving the function.
         ignore: names of parameters that do not count.
-        require: names of parameters without which (or with None) a call is computed, not kept.
+        require: names of parameters that have to be given, and not as None, for a call to be kept; one
+            that leaves them to their defaults is computed, and warns.
         ordered: names of parameters in which the order of dicts counts, at any depth; elsewhere two
             dicts of the same items in another order are one argument.
         ignore_globals: names of globals that do not count, such as connections, where the function or

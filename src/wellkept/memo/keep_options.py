@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union
 
 from wellkept.caches import Cache
 from wellkept.caches.option_text import parse_duration
@@ -19,17 +19,29 @@ if TYPE_CHECKING:
 
     from wellkept.memo.depends import Dependency
 
+T = TypeVar("T")
 
-class Ignored:
-    """Marks a parameter that does not count: `verbose: Annotated[bool, wellkept.Ignored]`."""
+if TYPE_CHECKING:
+    # For a type checker, what is marked is of the type in the brackets.
+    Ignored = Annotated[T, "ignored"]
+    Ordered = Annotated[T, "ordered"]
+    Required = Annotated[T, "required"]
+else:
 
+    class _Mark:
+        def __class_getitem__(cls, item):
+            return Annotated[item, cls]
 
-class Ordered:
-    """Marks a parameter in which the order of dicts counts: `steps: Annotated[dict, wellkept.Ordered]`."""
+    class Ignored(_Mark):
+        """Marks a parameter that does not count: `verbose: wellkept.Ignored[bool]`, or `wellkept.Ignored`
+        alone, or `Annotated[bool, wellkept.Ignored]`.
+        """
 
+    class Ordered(_Mark):
+        """Marks a parameter in which the order of dicts counts, as `Ignored` does."""
 
-class Required:
-    """Marks what a call is not kept without: `data: Annotated[Data, wellkept.Required]`."""
+    class Required(_Mark):
+        """Marks a parameter that has to be given for a call to be kept, as `Ignored` does."""
 
 
 class Left:

@@ -475,7 +475,7 @@ class Kept(Generic[P, R]):
             ConfigError, StoreError: there is no cache.
         """
         target = KeptTarget(self, values)
-        return target if target.locate() else None
+        return target if self._binder.keepable(values) and target.locate() else None
 
     def _counted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments, with values in place of digests where the key is not made of their digests:
@@ -554,6 +554,11 @@ class KeptTarget(Target):
         kept = self.kept
         binder = kept._binder
         if binder.require and not binder.keepable(self.values):
+            if left := binder.left_out(self.values):
+                names = ", ".join(left)
+                self.warn(
+                    "required", f"computed, not kept: {names} was not given, which require= names"
+                )
             return False
         self.cache = kept._cache or (active() if kept.options.cache is None else kept.cache)
         return kept.locator.locate(self, kept._counted)

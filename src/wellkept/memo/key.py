@@ -9,7 +9,8 @@ from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from wellkept.caches import Cache
-from wellkept.errors import Undigestible, tell
+from wellkept.conditions import Query
+from wellkept.errors import ConfigError, Undigestible, tell
 from wellkept.hashing import SCALARS, Receiver, digest_bytes, identify
 from wellkept.hashing.digests import call_key, default_digest
 from wellkept.hashing.names import RUN, meet, placed
@@ -400,6 +401,8 @@ class Locator:
             target.key, target.items = key, None
             return True
         binder = self._binder
+        if not scalars:
+            self._check_values(values)
         usual = self._quick and binder.simple and binder.exact and not binder.ordered
         plain = usual and not (coding.classes or (coding.deep is not None and coding.deep.depends))
         if not (plain and scalars) and (files := sys.modules.get("wellkept.hashing.file_digest")):
@@ -416,6 +419,22 @@ class Locator:
                     return False
                 target.same = coding.same_for(values)
         return True
+
+    def _check_values(self, values: tuple[Any, ...]) -> None:
+        """Refuse what stands for values in a query: no body can mean it.
+
+        Raises:
+            ConfigError: an argument is such a thing.
+        """
+        if not self._binder.simple:
+            args, kwargs = self._binder.spread(values)
+            values = (*args, *kwargs.values())
+        for value in values:
+            if type(value).__module__ == Query.__module__:
+                raise ConfigError(
+                    f"{self.name()}: {value!r} stands for values in a query, and is no argument of a call; "
+                    "ask with .query(…)"
+                )
 
     def _plainly(self, target: Target, coding: Coding) -> bool:
         """Make the key of a call in the short way, of a function that depends on nothing else; False
