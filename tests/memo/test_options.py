@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -592,3 +593,30 @@ class TestVerify:
     def test_wrong(self, wrong: Any) -> None:
         with pytest.raises(wellkept.ConfigError, match="verify="):
             keep(verify=wrong)
+
+
+@pytest.mark.parametrize(
+    ("codec", "package"),
+    [("dill", "dill"), ("hdf5", "h5py"), ("arrow", "pyarrow"), ("npy", "numpy")],
+)
+def test_a_codec_that_is_not_installed_is_told_before_anything_is_computed(
+    codec: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @keep(codec=codec)
+    def f(x: int) -> int:
+        return ran(x)
+
+    @keep(codec=codec)
+    def items(x: int) -> Iterator[int]:
+        yield ran(x)
+
+    @keep(codec=codec)
+    async def later(x: int) -> int:
+        return ran(x)
+
+    monkeypatch.setitem(sys.modules, package, None)
+    calls: list[Any] = [lambda: f(1), lambda: f.rerun(1), lambda: list(items(1))]
+    for call in (*calls, lambda: asyncio.run(later(1))):
+        with pytest.raises(wellkept.ConfigError, match=r"pip install 'wellkept\["):
+            call()
+    assert RAN == []

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from wellkept.caches.tier import FAILED, Entry
+from wellkept.codecs import check
 from wellkept.errors import ConfigError, DecodeError, NewerSchema, NotKept
 from wellkept.interrupts import settle
 from wellkept.memo import observed
@@ -92,6 +93,9 @@ def keeping(target: Target, given: Given, again: bool = False) -> Flow:
             if future is not None:
                 target.counts.waited += 1
                 return join(future)
+        if target.options.codec != "pickle":
+            # Before the body runs, or its result would be lost.
+            check(target.options.codec)
         result = yield from _miss(target, target.resolved(given), again, seen)
         if result is not _CHANGED:
             return result

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
+from wellkept.codecs import check
 from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept
 from wellkept.memo import observed
 from wellkept.memo.flow import look
@@ -100,6 +101,7 @@ def find(target: Target, given: Given, again: bool) -> tuple[Any, Given]:
 
     Raises:
         NotKept: an argument is the digest of what is not kept.
+        ConfigError: the package of its codec is not installed.
     """
     located = False
     try:
@@ -120,6 +122,9 @@ def find(target: Target, given: Given, again: bool) -> tuple[Any, Given]:
             raise
     if not located:
         target.key = b""
+    elif target.options.codec != "pickle":
+        # See `flow.keeping`.
+        check(target.options.codec)
     return MISSING, target.resolved(given)
 
 

@@ -257,6 +257,8 @@ _HIDDEN = (
     "depend on in ignore_globals=, and what it does depend on in depends=, or give it as an argument"
 )
 _KNOWN_LIMIT = 20_000
+# Where the types are of what stands for values in a query.
+_QUERIES = Query.__module__
 _HASHED = SCALARS | {Left}
 
 _Known = dict[tuple[type, ...], dict[tuple[Any, ...], bytes]]
@@ -401,8 +403,6 @@ class Locator:
             target.key, target.items = key, None
             return True
         binder = self._binder
-        if not scalars:
-            self._check_values(values)
         usual = self._quick and binder.simple and binder.exact and not binder.ordered
         plain = usual and not (coding.classes or (coding.deep is not None and coding.deep.depends))
         if not (plain and scalars) and (files := sys.modules.get("wellkept.hashing.file_digest")):
@@ -411,6 +411,8 @@ class Locator:
         if not (plain and self._plainly(target, coding)):
             # There may be other items than the arguments.
             target.scalars = False
+            if not scalars:
+                self._check_values(values)
             seen = values if usual else counted(values)
             target.key, target.items = self.items(values, seen, coding)
             target.values = seen
@@ -430,7 +432,7 @@ class Locator:
             args, kwargs = self._binder.spread(values)
             values = (*args, *kwargs.values())
         for value in values:
-            if type(value).__module__ == Query.__module__:
+            if type(value).__module__ == _QUERIES:
                 raise ConfigError(
                     f"{self.name()}: {value!r} stands for values in a query, and is no argument of a call; "
                     "ask with .query(…)"
@@ -449,6 +451,8 @@ class Locator:
         pairs: list[tuple[str, bytes]] = []
         try:
             for name, value in zip(self._binder.names, values, strict=True):
+                if type(value).__module__ == _QUERIES:
+                    return False
                 raw = digest_bytes(value)
                 items.append((name, value, raw))
                 pairs.append((name, raw))
