@@ -53,6 +53,9 @@ class EncodeError(KeptError):
 class DecodeError(KeptError):
     """Bytes can't be turned back into a value."""
 
+    # What a kept result is of which it is raised, as a warning says it.
+    what = "damaged"
+
 
 class DamagedValue(DecodeError):
     """Stored bytes are not those that were written."""

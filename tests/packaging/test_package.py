@@ -248,7 +248,6 @@ def imports(name: str, path: Path, known: Iterable[str]) -> set[str]:
 # Classes that are still cut in two: each needs the other's name for its types alone. None may join them.
 CIRCLES = [
     {"wellkept.caches.cache", "wellkept.caches.moving"},
-    {"wellkept.integrations.hamilton.adapter", "wellkept.integrations.hamilton.execution"},
     {"wellkept.memo.bound", "wellkept.memo.kept", "wellkept.memo.pickling"},
 ]
 

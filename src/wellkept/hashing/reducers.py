@@ -113,6 +113,11 @@ def _standing(function: Callable[[Any], Any]) -> Reducer:
     return reduce
 
 
+def has_own_digest(kind: type) -> bool:
+    """Return whether something was registered for a type or one of its bases, or it has `__digest__`."""
+    return (_own(kind) or _installed(kind)) is not None
+
+
 def _own(kind: type) -> Reducer | None:
     """Return what was registered for a type or one of its bases, or the type's own `__digest__`."""
     for base in kind.__mro__:

@@ -214,8 +214,15 @@ def _width(node: Any) -> tuple[int, int]:
     return lines, body.end_col_offset - (0 if lines else body.col_offset)
 
 
+# Its decorators note something of a function for a dataflow (tags, how it is cached), and give it back.
+_NOTES = "hamilton.function_modifiers.metadata"
+
+
 def is_ours(node: ast.expr, space: dict[str, Any]) -> bool:
-    """Return whether a decorator is wellkept's own, which caches the function and does not change it."""
+    """Return whether a decorator is wellkept's own, which caches the function and does not change it.
+
+    So is one of another library that only notes something of it.
+    """
     target = node.func if isinstance(node, ast.Call) else node
     names: list[str] = []
     while isinstance(target, ast.Attribute):
@@ -228,7 +235,7 @@ def is_ours(node: ast.expr, space: dict[str, Any]) -> bool:
     missing = object()
     found: Any = space.get(names[0], missing)
     for name in names[1:]:
-        if found is missing:
+        if found is missing or _is_noting(found):
             break
         # Only modules and wellkept's own objects are asked: others might compute something.
         if isinstance(found, ModuleType) or _is_kept(found):
@@ -237,7 +244,20 @@ def is_ours(node: ast.expr, space: dict[str, Any]) -> bool:
             return False
     if found is missing:
         return names[-1] == "keep"
-    return _is_kept(found)
+    return _is_kept(found) or _is_noting(found)
+
+
+def _is_noting(value: Any) -> bool:
+    return isinstance(value, FunctionType | type) and value.__module__ == _NOTES
+
+
+def are_notes(value: Any) -> bool:
+    """Return whether an attribute of a function is what such decorators noted."""
+    return (
+        type(value) is list
+        and bool(value)
+        and all(type(item).__module__ == _NOTES for item in value)
+    )
 
 
 def _is_kept(value: Any) -> bool:

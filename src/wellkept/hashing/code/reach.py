@@ -40,6 +40,7 @@ from wellkept.hashing.code.unchanged import (
 from wellkept.hashing.code.values import object_node
 from wellkept.hashing.loaded import Space
 from wellkept.hashing.names import HEAP, class_name, module_of
+from wellkept.hashing.source import are_notes
 
 # What code that is reached may look at, and then counts everywhere.
 _AGAIN = frozenset({"doc", "hints", "name", "module", "source", "subclasses"})
@@ -321,7 +322,7 @@ class Reach(Graph):
         self._told(node, function, text, self._reading(text, space, cells))
         self._defaults(node, function, text)
         for label, value in vars(function).items():
-            if label != "__wrapped__" and not label.startswith("__"):
+            if label != "__wrapped__" and not label.startswith("__") and not are_notes(value):
                 node += [label, self.attribute(function, label, value)]
         if owner is not None:
             self._receiver(node, text, owner)

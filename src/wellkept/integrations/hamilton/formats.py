@@ -18,12 +18,14 @@ import shutil
 import tempfile
 import time
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wellkept.caches import Cache
-from wellkept.codecs import Envelope
-from wellkept.codecs.file import read, says
+from wellkept.caches.results import encoded
+from wellkept.caches.tier import Entry
+from wellkept.codecs.file import LoaderError, decode, read, says
 from wellkept.errors import EncodeError, Undigestible
 from wellkept.hashing import buffer_digest, digest_bytes
 from wellkept.records import Buffer, Digest, Value
@@ -34,6 +36,7 @@ __all__ = ["FORMAT", "Formats"]
 FORMAT = "file"
 """The codec's name: one buffer, which is the file, and a head that says who reads it."""
 
+_AS_READ: Any = object()
 # Seconds after which nobody is still writing.
 _LEFT = 86400.0
 _PLAIN = re.compile(r"(?!\.)[A-Za-z0-9_=.-]{1,150}", re.ASCII).fullmatch
@@ -74,11 +77,12 @@ class Formats:
     # -- writing ----------------------------------------------------------------------------------
 
     def encoded(self, result: Any, saver_cls: Any, loader_cls: Any) -> tuple[Value, Digest]:
-        """A result as a saver writes it, and the digest that names it so.
+        """A result as a saver writes it, under the result's own digest; beside it the result itself,
+        where the loader gives back another.
 
         Raises:
             ValueError: the saver or the loader takes its location neither as `file` nor as `path`.
-            EncodeError: the saver wrote no file, or raised.
+            EncodeError: the saver wrote no file, or it or the loader raised.
         """
         where, how = _location(saver_cls, "saver"), _location(loader_cls, "loader")
         self._make_root()
@@ -86,38 +90,60 @@ class Formats:
         try:
             made = scratch / f"result.{saver_cls.name()}"
             _write(saver_cls(**{where: str(made)}), result, made)
-            data = made.read_bytes()
+            return self.of_file(made, saver_cls.name(), loader_cls, how, result)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            content = digest_bytes(result)
-        except Undigestible:
-            content = b""
-        return self.of_file(data, saver_cls.name(), loader_cls, how, content)
 
     def of_file(
-        self, data: bytes, format_name: str, loader_cls: Any, takes: str, content: bytes = b""
+        self, file: Path, name: str, loader_cls: Any, takes: str, result: Any = _AS_READ
     ) -> tuple[Value, Digest]:
-        """A file's bytes as a value, and the digest that names it.
+        """A file of a format as a value, and the digest that names it.
 
         Args:
+            name: of the format.
             takes: how the loader takes its location.
-            content: the digest of the result, where it has one.
+            result: what was saved; what the loader reads by default.
+
+        Raises:
+            EncodeError: the loader can't read it.
+            OSError: it can't be read.
         """
         said = {
-            "format": format_name,
+            "format": name,
             "loader": f"{loader_cls.__module__}:{loader_cls.__qualname__}",
             "takes": takes,
         }
         head = json.dumps(said, sort_keys=True).encode()
-        name = buffer_digest(data)
-        # Not the digest of the result alone: kept without a format, it is another value.
-        digest = Digest.of(digest_bytes((FORMAT, head, content or name)))
-        return Value(FORMAT, head, [data], [name]), digest
+        data = file.read_bytes()
+        of_data = buffer_digest(data)
+        try:
+            again = read(head, file)
+        except LoaderError as error:
+            raise EncodeError(str(error)) from error
+        if result is _AS_READ:
+            result = again
+        try:
+            digest = Digest.of(digest_bytes(result))
+        except Undigestible:
+            # It can't be told whether what is read is the same.
+            digest = Digest.of(digest_bytes((FORMAT, head, of_data)))
+            return Value(FORMAT, head, [data], [of_data]), digest
+        if result is again or _same(result, again):
+            return Value(FORMAT, head, [data], [of_data]), digest
+        exact, _ = encoded(result, "pickle", compared=True)
+        head = json.dumps({**said, "exact": exact.codec}, sort_keys=True).encode()
+        names = [of_data, *(exact.names or map(buffer_digest, exact.buffers))]
+        return Value(FORMAT, head + b"\n" + exact.head, [data, *exact.buffers], names), digest
 
     def name(self, data_version: str, value: Value) -> None:
         """Give the bytes of a kept value the name of its data version."""
         self._name(self.path(data_version, says(value.head)["format"]), value.buffers[0])
+
+    def directory(self) -> Path:
+        """The directory with their names, which is made where that can be."""
+        with contextlib.suppress(OSError):
+            self._make_root()
+        return self.root
 
     def _make_root(self) -> None:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -161,19 +187,24 @@ class Formats:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def load(self, envelope: Envelope, data_version: str) -> Any:
-        """The result, as its loader reads it from verified bytes.
+    def value(self, key: bytes, entry: Entry, data_version: str) -> Any:
+        """The result of an entry, in a format or not.
 
         Raises:
-            DecodeError: the file is missing or damaged, or its loader is not there or fails.
+            DecodeError: it is missing or damaged, or the loader of its format is not there or fails.
             StoreError: the store can't be read.
         """
-        head, (data,) = self._cache.backend.load(envelope)
-        return self.read(bytes(head), data, data_version)
+        envelope = entry.envelope
+        if envelope is None or envelope.codec != FORMAT:
+            return self._cache.value(key, entry)
+        head, buffers = self._cache.backend.load(envelope)
+        return self.read(head, buffers, data_version)
 
-    def read(self, head: bytes, data: Buffer, data_version: str) -> Any:
-        """What the loader that a head names makes of verified bytes; raises as `load`."""
-        return read(head, self._name(self.path(data_version, says(head)["format"]), data))
+    def read(self, head: Buffer, buffers: Sequence[Buffer], data_version: str) -> Any:
+        """What verified bytes say, whose file gets the name of a data version; raises as `value`."""
+        return decode(
+            head, buffers, self._name(self.path(data_version, says(head)["format"]), buffers[0])
+        )
 
     # -- tidying ----------------------------------------------------------------------------------
 
@@ -188,6 +219,16 @@ class Formats:
     def clear(self) -> None:
         """Remove all names."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _same(result: Any, again: Any) -> bool:
+    """Whether a value is another one's equal in all that can be told, the order of dicts too."""
+    try:
+        return digest_bytes(again) == digest_bytes(result) and (
+            digest_bytes(again, ordered=True) == digest_bytes(result, ordered=True)
+        )
+    except Undigestible:
+        return False
 
 
 def _remove(root: Path, pid: int) -> None:

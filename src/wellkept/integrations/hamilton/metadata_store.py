@@ -17,7 +17,7 @@ from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.integrations.hamilton.result_store import Shelf, cache_of, commit
 from wellkept.integrations.hamilton.run_history import CLOCK, History, dependencies
-from wellkept.records import Argument, Digest, Event
+from wellkept.records import Argument, Call, Digest, Event
 from wellkept.runs.run import Run
 
 _NAME = "hamilton:metadata"
@@ -29,7 +29,8 @@ class KeptMetadataStore(MetadataStore):
 
     Args:
         cache: a cache, a path or a URL; the active cache by default.
-        connection_kwargs: what `wellkept.open` takes, with a path or a URL.
+        connection_kwargs: what `wellkept.open` takes, with a path or a URL. What `sqlite3.connect` takes,
+            such as `timeout`, is taken and says nothing: writers wait for each other, up to 30 s.
         path: the same as a path or URL in `cache`, by Hamilton's name.
 
     Attributes:
@@ -236,16 +237,22 @@ class KeptMetadataStore(MetadataStore):
         nodes = []
         for event in self.history.run(run_id).events(inner=False):
             call = self.cache.calls.get(event.key) if event.key else None
-            if event.outcome == "computed" and call is not None:
+            of_node = None if call is None else self._of_node(event, call)
+            if event.outcome == "computed" and of_node is not None:
                 nodes.append(
                     {
-                        "cache_key": call.arguments[_ARGUMENT].value,
                         "data_version": event.result,
-                        "node_name": event.function,
                         "code_version": event.code,
+                        **of_node,
                     }
                 )
         return nodes
+
+    def _of_node(self, event: Event, call: Call) -> dict[str, Any] | None:
+        """The cache key and the name of the node that a call is of; None: it is of no node."""
+        if call.function != _NAME:
+            return None
+        return {"cache_key": call.arguments[_ARGUMENT].value, "node_name": event.function}
 
     def kept_run(self, run_id: str | None = None) -> Run:
         """A run as wellkept knows it, with its events, its table and its graph; the last by default.

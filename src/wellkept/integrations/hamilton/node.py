@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType, ModuleType
@@ -13,24 +12,64 @@ from hamilton.caching.adapter import CachingBehavior
 from hamilton.function_modifiers.metadata import cache as cache_decorator
 from hamilton.node import Node, NodeType
 
-from wellkept.errors import Undigestible
-from wellkept.hashing import digest_bytes, identify
+from wellkept.errors import ConfigError, Undigestible
+from wellkept.hashing import digest_bytes
 from wellkept.hashing.code import Guards, Project, deep
 from wellkept.hashing.names import module_file
+from wellkept.memo.depends import env, file, package
+from wellkept.memo.keep_options import Options
 
 _DEPTH = 12
+PREFIX = "hamilton.node:"
+"""Before the name of a node, in that of its calls."""
 _known: weakref.WeakKeyDictionary[Any, dict[str, NodeCode]] = weakref.WeakKeyDictionary()
 
 
-def name_of(node: Any) -> str:
-    """`module:node`, as functions are named; without the module where that is only for one process."""
-    written = list(node.originating_functions or ())
-    module = getattr(written[-1], "__module__", None) if written else None
-    if module in ("__main__", "__mp_main__"):
-        module = identify(written[-1], "off").name.rpartition(":")[0]
-    elif getattr(sys.modules.get(module or ""), "__spec__", None) is None:
-        module = "hamilton"
-    return f"{module}:{node.name}"
+_TAG = "wellkept."
+OPTIONS = ("depends", "name", "ttl", "verify", "version")
+"""Of those of `keep`, what can be said of a node."""
+_DEFAULT = Options()
+_DEPENDS: dict[str, Callable[[str], Any]] = {"env": env, "file": file, "package": package}
+
+
+def options_of(node: Any, said: Mapping[str, Any]) -> Options:
+    """The options of a node: those in its tags, which begin with `wellkept.`, and what else is said of it.
+
+    Raises:
+        ConfigError: there is no such option, or it is not what it may be.
+    """
+    tags = {
+        name.removeprefix(_TAG): text
+        for name, text in node.tags.items()
+        if name.startswith(_TAG) and name.removeprefix(_TAG) not in said
+    }
+    if not tags and not said:
+        return _DEFAULT
+    for name in (*tags, *said):
+        if name not in OPTIONS:
+            raise ConfigError(
+                f"node {node.name}: no such option {name!r}; there are {', '.join(OPTIONS)}"
+            )
+    try:
+        if "verify" in tags:
+            tags["verify"] = float(tags["verify"])
+        if "depends" in tags:
+            given = tags["depends"]
+            tags["depends"] = [
+                _dependency(text) for text in ([given] if type(given) is str else given)
+            ]
+        return Options.of(**{**_DEFAULT._asdict(), "stale": None, **tags, **said})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"node {node.name}: {error}") from error
+
+
+def _dependency(text: str) -> Any:
+    kind, _, name = text.partition(":")
+    if kind not in _DEPENDS:
+        raise ConfigError(
+            f"depends takes texts such as 'file:PATH', 'env:NAME' and 'package:NAME', not {text!r}"
+        )
+    return _DEPENDS[kind](name)
 
 
 def callable_of(node: Any) -> Any:
@@ -43,6 +82,7 @@ class NodeCode:
 
     Args:
         node: a Hamilton node that is computed.
+        options: of it.
 
     Attributes:
         tag: as a call's record has it.
@@ -50,24 +90,29 @@ class NodeCode:
 
     __slots__ = ("_guards", "_projects", "tag")
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: Any, options: Options = _DEFAULT) -> None:
         self._guards: list[Guards] = []
+        name, role = options.name or node.name, node.node_role.name
+        if options.version is not None:
+            self.tag = (
+                f"node:{digest_bytes(('hamilton version', name, role, options.version)).hex()}"
+            )
+            return
         self._projects = [
             Project(function, whole=True) for function in node.originating_functions or ()
         ]
         written = [self._function(function) for function in node.originating_functions or ()]
         plain = tuple(node.originating_functions or ()) == (callable_of(node),)
         held = None if plain else self._held(callable_of(node), 0, frozenset())
-        role = node.node_role.name
-        found = digest_bytes(("hamilton node", node.name, role, written, held)).hex()
+        found = digest_bytes(("hamilton node", name, role, written, held)).hex()
         self.tag = f"node:{found}"
 
     @classmethod
-    def of(cls, node: Any) -> NodeCode:
+    def of(cls, node: Any, options: Options) -> NodeCode:
         """That of a node, which is made once for nodes that are just a function."""
         function = callable_of(node)
-        if tuple(node.originating_functions or ()) != (function,):
-            return cls(node)
+        if options is not _DEFAULT or tuple(node.originating_functions or ()) != (function,):
+            return cls(node, options)
         known = _known.setdefault(function, {})
         found = known.get(node.name)
         if found is None or not found.same():
@@ -159,6 +204,7 @@ class Planned:
     Args:
         node: of Hamilton.
         code: its code identity.
+        options: of it.
         behaviors: of all nodes.
         saves: whether it saves data.
     """
@@ -175,6 +221,7 @@ class Planned:
         "function_name",
         "ignored",
         "name",
+        "options",
         "run",
         "saves",
     )
@@ -183,12 +230,15 @@ class Planned:
         self,
         node: Any,
         code: str,
+        options: Options,
         behaviors: Mapping[str, CachingBehavior],
         *,
         saves: bool,
     ) -> None:
         self.name: str = node.name
-        self.function_name = name_of(node)
+        # Its code tells what it is, so the same in two modules is one.
+        self.function_name = options.name or f"{PREFIX}{node.name}"
+        self.options = options
         self.code_tag = code
         self.behaviors = behaviors
         self.behavior = behaviors[node.name]

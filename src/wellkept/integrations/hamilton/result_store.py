@@ -21,11 +21,19 @@ from wellkept.caches.opening import reopen
 from wellkept.caches.results import encoded
 from wellkept.caches.tier import Entry
 from wellkept.codecs import Envelope
-from wellkept.errors import ConfigError, EncodeError, KeptError, NewerSchema, StoreError, tell
+from wellkept.errors import (
+    ConfigError,
+    DecodeError,
+    EncodeError,
+    KeptError,
+    NewerSchema,
+    StoreError,
+    tell,
+)
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
-from wellkept.integrations.hamilton.formats import FORMAT, Formats
-from wellkept.integrations.hamilton.run_history import CLOCK
+from wellkept.integrations.hamilton.formats import Formats
+from wellkept.integrations.hamilton.run_history import CLOCK, of_node
 from wellkept.records import Argument, Call, Digest, Value
 from wellkept.stores.backend import each_call
 from wellkept.stores.embedded import Embedded
@@ -33,6 +41,9 @@ from wellkept.stores.openers import scheme_of
 
 T = TypeVar("T")
 _NOTHING: Mapping[str, Any] = {}
+# What `sqlite3.connect` takes. A cache connects in its own way, in which writers wait for each other.
+_SQLITE = {"timeout", "detect_types", "isolation_level", "check_same_thread"}
+_SQLITE |= {"factory", "cached_statements", "uri", "autocommit"}
 # Keys that are not made anew.
 _KNOWN = 20_000
 
@@ -57,14 +68,16 @@ def cache_of(
         return active()
     if isinstance(where, Cache):
         return where
-    text = os.fspath(where)
+    text, options = os.fspath(where), dict(options or {})
+    if scheme_of(text) in ("", "sqlite"):
+        options = {name: said for name, said in options.items() if name not in _SQLITE}
     if not scheme_of(text):
         text = str(Path(text).expanduser().absolute())
         if not create and not Path(text).is_dir():
             raise StoreError(
                 f"there is no store at {text}, and create_dir=False forbids to make one"
             )
-    return reopen(text, dict(options or {}))
+    return reopen(text, options)
 
 
 def commit(cache: Cache, value: Value, call: Call) -> Call:
@@ -223,10 +236,11 @@ class Shelf:
         self.warn(what, f"can't {what} {self.function} in {self.cache}: {error}")
 
     def warn(self, kind: str, text: str) -> None:
-        """Warn once a store and kind of trouble."""
-        if kind not in self._told:
-            self._told.add(kind)
-            tell(text)
+        """Warn once a node and kind of trouble; of what is done for no node, once a store."""
+        node = of_node("{}: ")
+        if node + kind not in self._told:
+            self._told.add(node + kind)
+            tell(node + text)
 
 
 _NAME = "hamilton:result"
@@ -261,7 +275,7 @@ class KeptResultStore(ResultStore):
         self.cache = cache_of(cache, path, options, create=create_dir)
         self.create_dir = create_dir
         self._shelf = Shelf(self.cache, _NAME, "data_version")
-        self._formats = Formats(self.cache)
+        self.formats = Formats(self.cache)
         self._seen = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -273,8 +287,8 @@ class KeptResultStore(ResultStore):
 
     @property
     def path(self) -> Path:
-        """Where files of formats are."""
-        return self._formats.root
+        """The directory in which files of formats are."""
+        return self.formats.directory()
 
     def exists(self, data_version: str) -> bool:
         """Whether a result is kept under a data version; trouble with the cache is a no."""
@@ -302,21 +316,17 @@ class KeptResultStore(ResultStore):
                 return None
         key = self._shelf.key(data_version)
         try:
-            value = self._value(key, entry, data_version)
+            value = self.formats.value(key, entry, data_version)
         except (KeptError, OSError) as error:
-            self.cache.damage(key, error if isinstance(error, KeptError) else KeptError(str(error)))
+            damage = error if isinstance(error, DecodeError) else DecodeError(str(error))
+            damage.what += of_node(" (node {})")
+            self.cache.damage(key, damage)
             raise ResultRetrievalError(
                 f"the result {data_version} can't be loaded: {error}"
             ) from error
         self.cache.used(key)
         CLOCK.answered(data_version)
         return value
-
-    def _value(self, key: bytes, entry: Entry, data_version: str) -> Any:
-        envelope = entry.envelope
-        if envelope is not None and envelope.codec == FORMAT:
-            return self._formats.load(envelope, data_version)
-        return self.cache.value(key, entry)
 
     def set(
         self,
@@ -340,17 +350,15 @@ class KeptResultStore(ResultStore):
             raise ValueError(
                 f"a format needs both a saver and a loader, not {saver_cls!r} and {loader_cls!r}"
             )
-        shelf = self._shelf
+        warn = self._shelf.warn
         try:
             self.keep(data_version, result, saver_cls, loader_cls)
         except ConfigError:
             raise
         except EncodeError as error:
-            shelf.warn(
-                f"encode {type(result)}", f"a node's result is not kept, only returned: {error}"
-            )
+            warn("encode", f"its result is not kept, only returned: {error}")
         except (KeptError, OSError) as error:
-            shelf.warn("write", f"a node's result is not kept in {self.cache}: {error}")
+            warn("write", f"its result is not kept in {self.cache}: {error}")
 
     def keep(
         self, data_version: str, result: Any, saver_cls: Any = None, loader_cls: Any = None
@@ -358,14 +366,21 @@ class KeptResultStore(ResultStore):
         """As `set`; what can't be kept is an error.
 
         Raises:
-            EncodeError: the result can't be encoded, or its saver raised.
+            EncodeError: the result can't be encoded.
             StoreError: it can't be written.
         """
         self._seen.last = None
-        if saver_cls is None:
-            self._shelf.put(data_version, result, metadata=_CARRIES)
-        else:
-            self._put(data_version, *self._formats.encoded(result, saver_cls, loader_cls))
+        if saver_cls is not None:
+            try:
+                self._put(data_version, *self.formats.encoded(result, saver_cls, loader_cls))
+            except EncodeError as error:
+                name = saver_cls.name()
+                self._shelf.warn(
+                    "format", f"its result is kept without the format {name!r}: {error}"
+                )
+            else:
+                return
+        self._shelf.put(data_version, result, metadata=_CARRIES)
 
     def adopt(self, data_version: str, file: Path, loader_cls: Any, takes: str) -> None:
         """Keep a file that a saver wrote as a result.
@@ -375,28 +390,28 @@ class KeptResultStore(ResultStore):
             takes: how that takes its location, `file` or `path`.
 
         Raises:
+            EncodeError: its loader can't read it.
             OSError: it can't be read.
             StoreError: it can't be written.
         """
-        made = self._formats.of_file(file.read_bytes(), file.suffix[1:], loader_cls, takes)
-        self._put(data_version, *made)
+        self._put(data_version, *self.formats.of_file(file, file.suffix[1:], loader_cls, takes))
 
     def _put(self, data_version: str, value: Value, digest: Digest) -> None:
         self._seen.last = None
         self._shelf.put_encoded(data_version, value, digest, _CARRIES)
-        self._formats.name(data_version, value)
+        self.formats.name(data_version, value)
 
     def delete(self, data_version: str) -> None:
         """Forget a result, and its file; one that is not there is no error."""
         self._seen.last = None
         self._shelf.delete(data_version)
-        self._formats.remove(data_version)
+        self.formats.remove(data_version)
 
     def delete_all(self) -> None:
         """Forget all results that Hamilton's stores put in this cache, and nothing else of it."""
         self._seen.last = None
         self._shelf.clear()
-        self._formats.clear()
+        self.formats.clear()
 
     def data_versions(self) -> list[str]:
         """All data versions that have a result."""
@@ -404,7 +419,7 @@ class KeptResultStore(ResultStore):
 
     def _materialized_path(self, data_version: str, saver_cls: Any) -> Path:
         """Where the file of a result in this saver's format is or will be."""
-        return self._formats.path(data_version, saver_cls.name())
+        return self.formats.path(data_version, saver_cls.name())
 
     # -- from store to store ----------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Token
 from functools import lru_cache, partial
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hamilton.caching.cache_key import decode_key
 
@@ -35,8 +35,8 @@ from wellkept.runs.recorder import (
 from wellkept.runs.run import Run, begin
 from wellkept.stores.base import get_many
 
-# Between the adapter's execution of a node and a store.
-_FRAMES = 5
+# Between the adapter's execution of a node and a store, and what a store is about when it warns.
+_FRAMES, _DEEP = 5, 25
 
 
 class Span:
@@ -121,7 +121,7 @@ class Clock(threading.local):
         Args:
             record: notes a hit in a run.
         """
-        run_id = None if self.spans else _asker()
+        run_id = None if self.spans else _asking("do_node_execute").get("run_id")
         self._bare = (
             None
             if run_id is None
@@ -145,19 +145,24 @@ class Clock(threading.local):
         return time.perf_counter() - self.spans[-1].began
 
 
-def _asker() -> str | None:
-    """The run for which Hamilton's adapter executes a node here: it does not tell a store when it asks
-    for a data version, but its own frame knows.
+def _asking(*names: str, most: int = _FRAMES) -> Mapping[str, Any]:
+    """The variables of the nearest function of one of these names that is under way here: Hamilton's adapter
+    tells a store neither for which run nor for which node it asks, but its own frame knows.
     """
     frame: FrameType | None = sys._getframe(3)
-    for _ in range(_FRAMES):
+    for _ in range(most):
         if frame is None:
-            return None
-        if frame.f_code.co_name == "do_node_execute":
-            run_id = frame.f_locals.get("run_id")
-            return run_id if isinstance(run_id, str) else None
+            break
+        if frame.f_code.co_name in names:
+            return frame.f_locals
         frame = frame.f_back
-    return None
+    return {}
+
+
+def of_node(text: str) -> str:
+    """A text with the name of the node that is under way here, or none where there is no node."""
+    node = _asking("do_node_execute", "post_node_execute", most=_DEEP).get("node_")
+    return "" if node is None else text.format(node.name)
 
 
 CLOCK = Clock()

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from hamilton.caching.stores.base import ResultRetrievalError, ResultStore
+from hamilton.caching.stores.base import ResultRetrievalError
 
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError, DecodeError, NotKept
-from wellkept.integrations.hamilton.formats import FORMAT, Formats
+from wellkept.integrations.hamilton.formats import FORMAT
 from wellkept.integrations.hamilton.metadata_store import KeptMetadataStore
-from wellkept.integrations.hamilton.result_store import cache_of
-from wellkept.records import Call
+from wellkept.integrations.hamilton.node import PREFIX
+from wellkept.integrations.hamilton.result_store import KeptResultStore
+from wellkept.records import Call, Event
 from wellkept.stores.backend import each_call
 
 
 def node_calls(cache: Cache) -> Iterator[Call]:
     """The calls that nodes have in a cache."""
     for _, call in each_call(cache.calls):
-        if call is not None and call.code.startswith("node:"):
+        if call is not None and _is_nodes(call):
             yield call
+
+
+def _is_nodes(call: Call) -> bool:
+    return call.code.startswith("node:")
 
 
 def _is_key(text: object) -> bool:
@@ -66,41 +69,17 @@ class NodeMetadata(KeptMetadataStore):
         """How many calls of nodes there are."""
         return sum(1 for _ in node_calls(self.cache))
 
-    def get_run(self, run_id: str) -> list[dict[str, Any]]:
-        """The nodes that a run computed and kept.
-
-        Raises:
-            IndexError: there is no such run.
-        """
-        return [
-            {
-                "cache_key": event.key,
-                "data_version": event.result,
-                "node_name": event.function.rpartition(":")[2],
-                "code_version": event.code,
-                "dependencies_data_versions": dict(event.arguments),
-            }
-            for event in self.history.run(run_id).events(inner=False)
-            if event.outcome == "computed"
-            and event.code.startswith("node:")
-            and event.result is not None
-            and self.exists(event.key)
-        ]
+    def _of_node(self, event: Event, call: Call) -> dict[str, Any] | None:
+        if not _is_nodes(call):
+            return None
+        said = call.metadata.get("node")
+        name = said["name"] if said else call.function.removeprefix(PREFIX)
+        given = dict(event.arguments)
+        return {"cache_key": event.key, "node_name": name, "dependencies_data_versions": given}
 
 
-class NodeResults(ResultStore):
-    """Results of nodes' calls by their digests. It is only read and deleted from.
-
-    Args:
-        cache: a cache, a path or a URL.
-    """
-
-    def __init__(self, cache: Cache | str | os.PathLike[str] | None = None) -> None:
-        self.cache = cache_of(cache, None)
-        self.formats = Formats(self.cache)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"cache": self.cache}
+class NodeResults(KeptResultStore):
+    """Results of nodes' calls by their digests. It is only read and deleted from."""
 
     def exists(self, data_version: str) -> bool:
         """Whether a value of this digest is kept."""
@@ -122,14 +101,14 @@ class NodeResults(ResultStore):
         try:
             value = self.cache.values.get(data_version)
             if value is not None and value.codec == FORMAT:
-                return self.formats.read(value.head, value.buffers[0], data_version)
+                return self.formats.read(value.head, value.buffers, data_version)
             return None if value is None else self.cache.load(data_version)
         except NotKept:
             return None
         except DecodeError as error:
             raise ResultRetrievalError(str(error)) from error
 
-    def set(self, data_version: str, result: Any, **kwargs: Any) -> None:
+    def set(self, *_: Any, **__: Any) -> None:
         """Refused.
 
         Raises:
@@ -150,5 +129,6 @@ class NodeResults(ResultStore):
         """Throw away the calls of all nodes with their results."""
         self.cache.evict(keys=[call.key for call in node_calls(self.cache)])
 
-    def _materialized_path(self, data_version: str, saver_cls: Any) -> Path:
-        return self.formats.path(data_version, saver_cls.name())
+    def data_versions(self) -> list[str]:
+        """The digests of all results of nodes, each once."""
+        return list(dict.fromkeys(str(call.result) for call in node_calls(self.cache)))
