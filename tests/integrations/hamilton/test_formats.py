@@ -104,7 +104,7 @@ def test_a_file_of_a_format_is_shown_and_loaded_as_any_result(
 
 @pytest.mark.parametrize("head", [b"nonsense", b"[]", b'{"format": "json"}'])
 def test_a_head_that_says_nothing(head: bytes) -> None:
-    with pytest.raises(wellkept.DecodeError, match="does not say who reads it"):
+    with pytest.raises(wellkept.DecodeError, match="does not name its loader"):
         decode(head, [b""])
 
 
