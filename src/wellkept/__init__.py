@@ -33,6 +33,7 @@ if typing.TYPE_CHECKING:
     from wellkept.memo.blocks import block
     from wellkept.memo.depends import env, file, package, token
     from wellkept.memo.executor import executor
+    from wellkept.memo.refresh import refresh
     from wellkept.memo.verify import bless, verify
     from wellkept.query import (
         ANY,
@@ -47,6 +48,7 @@ if typing.TYPE_CHECKING:
         named,
         one_of,
     )
+    from wellkept.runs.collectors import meta, tags
     from wellkept.runs.graph import Graph
     from wellkept.runs.lineage import lineage
     from wellkept.runs.run import Run, Runs, run
@@ -103,16 +105,19 @@ __all__ = [
     "kv",
     "like",
     "lineage",
+    "meta",
     "named",
     "one_of",
     "open",
     "package",
+    "refresh",
     "register_digest",
     "register_plain",
     "run",
     "runs",
     "set_cache",
     "store",
+    "tags",
     "token",
     "use",
     "verify",
@@ -130,9 +135,12 @@ _ROOMS = {
     "executor": "wellkept.memo.executor",
     "file": "wellkept.memo.depends",
     "lineage": "wellkept.runs.lineage",
+    "meta": "wellkept.runs.collectors",
     "package": "wellkept.memo.depends",
+    "refresh": "wellkept.memo.refresh",
     "register_plain": "wellkept.codecs.safe_pickle",
     "run": "wellkept.runs.run",
+    "tags": "wellkept.runs.collectors",
     "token": "wellkept.memo.depends",
     "verify": "wellkept.memo.verify",
 }

@@ -726,3 +726,35 @@ def test_no_empty_condition_widens(filters: dict[str, Any], home: Path) -> None:
         assert found.count() == 0
         found.evict()
         assert cache.query().count() == 1
+
+
+class TestWhatIsEmpty:
+    """No condition that says nothing chooses more than none would."""
+
+    def test_metadata_that_is_there(self, cache: wellkept.Cache) -> None:
+        g = wellkept.keep(name="asked.g", version=1, meta={"mine": lambda: {"row": {"a": 1}}})(str)
+        g(1), f(1)
+        for said in ({"mine": {}}, {"mine": {"row": {}}}, {"mine.row": {}}, "mine", ["mine.row.a"]):
+            assert [match.key for match in cache.query(metadata=said)] == [g.key(1)]
+        assert not cache.query(metadata={"none": {}}).exists()
+        assert cache.query(metadata={"none": {}}).evict().calls == 0
+        assert cache.query().count() == 2
+
+    @pytest.mark.parametrize("name", ["arguments", "metadata", "tags", "function", "key", "state"])
+    @pytest.mark.parametrize("value", [{}, [], (), "", None, set()])
+    def test_nothing_widens(self, cache: wellkept.Cache, name: str, value: Any) -> None:
+        f(1), f(2)
+        try:
+            found = cache.query(**{name: value}).count()
+        except ConfigError:
+            found = 0
+        assert found == 0
+
+    def test_neither_does_it_evict(self, cache: wellkept.Cache) -> None:
+        f(1)
+        assert cache.evict(keys=[]).calls == cache.evict("").calls == 0
+        assert cache.evict(keys=[], older=0).calls == 0
+        assert cache.query(key=one_of()).evict().calls == 0
+        with pytest.raises(ConfigError):
+            cache.evict()
+        assert f.contains(1)

@@ -19,8 +19,8 @@ COLLECTORS = ("environment", "git", "packages", "tags")
 
 RESERVED = frozenset(
     {
-        *("started", "cpu", "system", "memory", "env", "package", "parent", "run", "node"),
-        *("carries", "output"),
+        *("started", "cpu", "system", "children", "memory", "directory", "env", "package"),
+        *("parent", "run", "node", "carries", "output"),
     }
 )
 """Names that stand in a call's metadata anyway."""

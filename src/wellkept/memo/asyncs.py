@@ -9,6 +9,7 @@ from typing import Any
 from wellkept.memo.flow import as_it_is, drive_async
 from wellkept.memo.generators import Recording, find
 from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.refresh import refresh
 from wellkept.memo.target import MISSING, Given, Target
 
 
@@ -53,8 +54,14 @@ class KeptCoroutine(Kept[Any, Any]):
         return self._load(self._values(args, kwargs))
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        if self._deep(kwargs):
+            return self._again(args, kwargs)
         target = KeptTarget(self, self._values(args, kwargs))
         return drive_async(as_it_is, target, (args, kwargs), again=True)
+
+    async def _again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with refresh():
+            return await self(*args, **kwargs)
 
     def _run(self, target: Target, given: Given, again: bool = False) -> Any:
         # This runs in the thread that refreshes a stale result, or in a worker.
@@ -137,6 +144,17 @@ class KeptAsyncGenerator(Kept[Any, Any]):
         for item in gathered[0]:
             yield item
 
+    async def _again(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, Any]:
+        # All at once: a block must not be around what the consumer calls.
+        with refresh():
+            items = [item async for item in self(*args, **kwargs)]
+        for item in items:
+            yield item
+
     def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        if self._deep(kwargs):
+            return self._again(args, kwargs)
         target = KeptTarget(self, self._values(args, kwargs))
         return self._iterate(target, (args, kwargs), again=True)

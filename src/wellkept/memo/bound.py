@@ -66,7 +66,11 @@ class Bound(Generic[P, R]):
     def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
         return self._kept.profile(self.__self__, *args, **kwargs)
 
-    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def rerun(self, /, *args: Any, deep: bool, **kwargs: Any) -> R: ...
+    def rerun(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._kept.rerun(self.__self__, *args, **kwargs)
 
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:

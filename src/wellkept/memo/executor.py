@@ -19,7 +19,7 @@ from wellkept.caches.tier import FAILED, Entry
 from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall, SentFunction
-from wellkept.memo.flow import look
+from wellkept.memo.flow import look, serves
 from wellkept.memo.kept import Kept, KeptTarget
 from wellkept.memo.target import MISSING, Given, Raise, outcome, replayed
 from wellkept.memo.workers import KeptFuture, Later, Order, Receipt, Sent, Task, Way, after
@@ -85,7 +85,12 @@ def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
     looked = []
     for found in where:
         entry = None if found is None else entries[id(found.cache)].get(found.key)
-        if found is None or entry is None or entry.body.expires <= time.time():
+        if (
+            found is None
+            or entry is None
+            or entry.body.expires <= time.time()
+            or not serves(found.key, entry)
+        ):
             looked.append(Looked(found, None))
         else:
             looked.append(Looked(found, _opening(found, entry)))
@@ -290,7 +295,7 @@ class KeptExecutor(Executor):
         if found is None:
             way, name, sent = ALONE, None, None
         else:
-            name = id(self.inner), id(found.cache.backend), found.key
+            name = id(self.inner), id(found.cache.backend), found.key, call.origin.block
             if Order.under_way(name, future):
                 return future
             way, sent = self._way(found.cache), Sent(found)

@@ -21,15 +21,17 @@ from wellkept.interrupts import settle
 from wellkept.memo import observed
 from wellkept.memo.futures import PENDING, is_future, join
 from wellkept.memo.inflight import Flight, Waiting, flights, running_loop
+from wellkept.memo.refresh import OPEN as REFRESHING
+from wellkept.memo.refresh import refreshing
 from wellkept.memo.target import (
     MISSING,
     Given,
     Raise,
     Target,
     follow_up,
-    note_leaves,
     note_trouble,
     outcome,
+    prepare,
     record,
     recording,
     replayed,
@@ -110,16 +112,19 @@ def look(
     target: Target,
     given: Given | None = None,
     find: Callable[[bytes], Entry | None] | None = None,
+    *,
+    old: bool = False,
 ) -> Any:
     """Return the kept result, or `MISSING`; a kept exception comes as a `Raise`.
 
     Args:
         given: what to call again with in the background where a stale result is served; None: none is.
         find: how it is looked for: `cache.find`, `claim` or `again`.
+        old: what is to be computed again, as in a `refresh` block, too.
     """
     cache, key = target.cache, target.key
     entry = (find or cache.find)(key)
-    if entry is None:
+    if entry is None or (REFRESHING and not old and not serves(key, entry)):
         return MISSING
     late = time.time() - entry.body.expires
     if late >= 0:
@@ -139,6 +144,12 @@ def look(
         return MISSING
     target.hit(entry)
     return Raise.of(value) if entry.body.state == FAILED else value
+
+
+def serves(key: bytes, entry: Entry) -> bool:
+    """Whether an entry stands for a call here, and is not to be computed again."""
+    block = refreshing() if REFRESHING else None
+    return block is None or block.serves(key, entry.body)
 
 
 def _verified(target: Target, given: Given, result: Any) -> Flow:
@@ -243,8 +254,7 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
 
 
 def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
-    if target.key and not target.scalars:
-        note_leaves(target)
+    prepare(target)
     began = begin()
     call: Call | None = None
     threads = None if target.same is None or target.awaits else threading.enumerate()

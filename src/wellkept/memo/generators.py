@@ -18,11 +18,12 @@ from wellkept.memo import observed
 from wellkept.memo.flow import look
 from wellkept.memo.inflight import flights
 from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.refresh import refresh
 from wellkept.memo.target import (
     MISSING,
     Given,
     Target,
-    note_leaves,
+    prepare,
     record,
     stayed,
     store,
@@ -41,8 +42,7 @@ class Recording:
         self.target = target
         self.items: list[Any] = []
         self.whole = bool(target.key)
-        if self.whole:
-            note_leaves(target)
+        prepare(target)
         self.began = begin()
         self.caller = flights.caller()
         self.body = observed.begin(target.bodies, target.options.observe)
@@ -196,5 +196,9 @@ class KeptGenerator(Kept[Any, Any]):
         return returned
 
     def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        if self._deep(kwargs):
+            with refresh():
+                # All at once: a block must not be around what the consumer calls.
+                return self._again(args, kwargs)  # type: ignore[no-any-return]  # as `replayed` gives it
         target = KeptTarget(self, self._values(args, kwargs))
         return self._iterate(target, (args, kwargs), again=True)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, Self
 from wellkept._process import at_fork, is_left, part_name
 from wellkept.caches.active import inherited, reach_threads
 from wellkept.interrupts import Guard, settles
+from wellkept.memo.refresh import Refresh, refreshing, within
+from wellkept.runs.collectors import said_here, saying
 from wellkept.runs.recorder import OPEN, Recorder, recorder
 from wellkept.stores.leases import Owner
 
@@ -236,18 +238,26 @@ class Origin(NamedTuple):
 
     run: Recorder | None
     caller: Flight | None
+    said: Mapping[str, Any] = {}
+    """What the blocks there say of calls."""
+    block: Refresh | None = None
+    """The block there in which calls are computed again."""
 
     @classmethod
     def here(cls) -> Self:
         """This place."""
-        return cls(recorder() if OPEN else None, flights.caller())
+        return cls(recorder() if OPEN else None, flights.caller(), said_here() or {}, refreshing())
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Be there for a block: a worker may have been forked, or started, somewhere else."""
         token = current.set(self.caller)
         try:
-            with contextlib.nullcontext() if self.run is None else self.run.joined():
+            with (
+                contextlib.nullcontext() if self.run is None else self.run.joined(),
+                saying(self.said),
+                within(self.block),
+            ):
                 yield
         finally:
             current.reset(token)
@@ -255,11 +265,11 @@ class Origin(NamedTuple):
     def __reduce__(self) -> tuple[Any, ...]:
         run = self.run if self.run is not None and self.run.travels else None
         key = None if self.caller is None else self.caller.key
-        return _elsewhere, (run, key)
+        return _elsewhere, (run, key, self.said, self.block)
 
 
-def _elsewhere(run: Recorder | None, key: bytes | None) -> Origin:
-    return Origin(run, None if key is None else Flight(None, None, key))
+def _elsewhere(run: Recorder | None, key: bytes | None, *rest: Any) -> Origin:
+    return Origin(run, None if key is None else Flight(None, None, key), *rest)
 
 
 PATIENCE = 1.0

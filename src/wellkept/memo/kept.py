@@ -17,6 +17,8 @@ from wellkept.memo.keep_options import GIVEN, Options
 from wellkept.memo.key import Locator
 from wellkept.memo.observed import Observed
 from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, wear
+from wellkept.memo.refresh import OPEN as REFRESHING
+from wellkept.memo.refresh import refresh
 from wellkept.memo.stats import Stats
 from wellkept.memo.target import (
     MISSING,
@@ -166,7 +168,7 @@ class Kept(Generic[P, R]):
         if known is None:
             return MISSING
         key = known.get(values)
-        if key is None or not (same is None or same()):
+        if key is None or REFRESHING or not (same is None or same()):
             return MISSING
         try:
             cache = self._cache or self.cache
@@ -247,7 +249,7 @@ class Kept(Generic[P, R]):
 
     def _load(self, values: tuple[Any, ...]) -> Any:
         found = self._located(values)
-        result = look(found)
+        result = look(found, old=True)
         if result is MISSING:
             raise not_kept(found)
         return outcome(result)
@@ -314,10 +316,33 @@ class Kept(Generic[P, R]):
 
     # -- doing ------------------------------------------------------------------------------------
 
-    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Compute again and replace what is kept."""
+    @overload
+    def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def rerun(self, /, *args: Any, deep: bool, **kwargs: Any) -> R: ...
+    def rerun(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Compute again and replace what is kept.
+
+        Args:
+            deep: the kept calls that its body makes, too, once each, as in a `refresh` block; of a generator
+                all is computed at once. A function that takes a `deep` itself is given it: use
+                `with wellkept.refresh():` around its `rerun`.
+        """
+        if self._deep(kwargs):
+            with refresh():
+                return self._again(args, kwargs)
         values = self._values(args, kwargs)
-        return self._run(KeptTarget(self, values), (args, kwargs), again=True)  # type: ignore[no-any-return]  # as in __call__
+        return self._run(KeptTarget(self, values), (args, kwargs), again=True)
+
+    def _deep(self, kwargs: dict[str, Any]) -> bool:
+        """Whether what is called is to be computed again too; takes that out of the arguments."""
+        binder = self._binder
+        own = binder.var_kwargs is not None or not binder.exact or "deep" in binder.keywords()
+        return not own and bool(kwargs.pop("deep", False))
+
+    def _again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a call in a `refresh` block."""
+        return self.replayed(self.gather(args, kwargs))
 
     def _run(self, target: Target, given: Given, again: bool = False) -> Any:
         """Make a call and wait for its end."""

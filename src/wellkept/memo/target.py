@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.caches import Cache
+from wellkept.caches.active import inherited
 from wellkept.caches.tier import Entry
 from wellkept.errors import EncodeError, KeptError, NotKept, Undigestible
 from wellkept.hashing import SCALARS
@@ -18,13 +19,18 @@ from wellkept.memo.futures import Done, follow
 from wellkept.memo.inflight import Flight, Origin, current
 from wellkept.memo.keep_options import Options
 from wellkept.memo.observed import Bodies, Observed
+from wellkept.memo.refresh import OPEN as REFRESHING
+from wellkept.memo.refresh import refreshing
 from wellkept.memo.stats import Stats
-from wellkept.records import Arguments, Call, Event, Metadata
+from wellkept.records import Arguments, Call, Digest, Event, Metadata
 from wellkept.runs.collectors import (
     NOTHING,
     Began,
     Collectors,
+    Said,
+    blocks,
     configured,
+    directory,
     environment,
     package,
     seconds,
@@ -91,6 +97,9 @@ class Target:
         items: the arguments that count; None where nothing had to be hashed.
         scalars: whether a record tells all of each argument.
         leaves: what the arguments are made of, taken before the body may change them; see `runs.leaves`.
+        said: what the blocks around the call say of it.
+        asked: the collectors of the function and of all.
+        before: what they found before the body ran: JSON by name; the working directory under "".
         name, code: the function and the code identity or version that are part of the key.
         same: whether all that the code identity rests on is what it was; None: nothing of it can change.
         output: what the body wrote, where that is recorded.
@@ -109,6 +118,9 @@ class Target:
     items: Items | None = None
     scalars = False
     leaves: bytes | None = None
+    said: Said | None = None
+    asked: Collectors = NOTHING
+    before: Mapping[str, str] = {}
     name = code = ""
     same: Callable[[], bool] | None = None
     output: Output | None = None
@@ -170,6 +182,21 @@ class Target:
         if items is None:
             items = self.all_items()
         return Arguments(items, is_short if self.options.arguments == "scalars" else hidden)
+
+    def planned(self) -> Call:
+        """Return the record of a call that is not kept, as far as it is known before.
+
+        Raises:
+            Undigestible: see `arguments`.
+        """
+        return Call(
+            key=Digest.of(self.key),
+            function=self.name,
+            code=self.code,
+            arguments=self.arguments(),
+            result=NO_RESULT,
+            state="not kept",
+        )
 
     def all_items(self) -> Items:
         """Return the arguments that count, digested where they had not to be.
@@ -250,6 +277,10 @@ class Target:
         raise NotImplementedError
 
 
+NO_RESULT = Digest("0" * 64)
+"""In place of the result's digest, in the record of a call that is not kept."""
+
+
 def is_short(value: Any) -> bool:
     """Whether a record shows a value itself."""
     kind = type(value)
@@ -284,14 +315,28 @@ def hidden(value: Any) -> bool:
     return False
 
 
+def prepare(target: Target) -> None:
+    """Take what a record says of a call that only now can be told, before the body runs."""
+    own = target.collectors
+    if own is None or not target.key:
+        return
+    target.said = inherited(blocks)
+    every = configured()
+    target.asked = every | own if own.by_name else every
+    found = {"": directory()}
+    if 1 in target.asked.sees:
+        found |= target.asked.collect(target.call, target.cache, (target.planned(),))
+    target.before = found
+    if not target.scalars:
+        note_leaves(target)
+
+
 def note_leaves(target: Target) -> None:
     """Take what the arguments are made of, if there is more to it than a record tells."""
     for item in target.items or ():
         if type(item[1]) not in SCALARS:
             break
     else:
-        return
-    if target.collectors is None:
         return
     # Most calls have scalars alone, and don't need it.
     from wellkept.runs.nearest import packed
@@ -496,7 +541,9 @@ def store(
             note_trouble(target.key, "declined", "")
             return None
         codec = "pickle" if future or state == "failed" else options.codec
-        call = target.keep(result, state, took, codec, _metadata(target, caller, began))
+        given = asked[0] if state == "failed" else asked
+        metadata = _metadata(target, caller, began, (took, state, given))
+        call = target.keep(result, state, took, codec, metadata)
         if target.leaves is not None:
             target.cache.note(LEAVES + target.key.hex(), target.leaves)
     except Exception as error:
@@ -506,15 +553,22 @@ def store(
         return None
     if TROUBLES:
         TROUBLES.pop(target.key, None)
+    if REFRESHING and (block := refreshing()) is not None:
+        block.computed(target.key)
     return call
 
 
-def _metadata(target: Target, caller: Flight | None, began: Began) -> Metadata | None:
-    """What a call's record says of how it came to be; None: nothing is to be said."""
-    own = target.collectors
+def _metadata(
+    target: Target, caller: Flight | None, began: Began, ended: tuple[float, str, Any]
+) -> Metadata | None:
+    """What a call's record says of how it came to be; None: nothing is to be said.
+
+    Args:
+        ended: what the body took, the state of the record, and what the body gave.
+    """
     cache = target.cache
     output = "" if target.output is None else target.output.text(cache)
-    if own is None:
+    if target.collectors is None:
         return Metadata(f"{{{output}}}") if output else None
     name = cache.env
     if not name:
@@ -523,19 +577,31 @@ def _metadata(target: Target, caller: Flight | None, began: Began) -> Metadata |
         cache.env = name
     target.note_source()
     of = package(getattr(target.call, "__module__", None))
-    text = f'{taken(began)},"env":"{name}"{of}'
+    text = f'{taken(began)},"env":"{name}"{of}{target.before.get("", "")}'
     if output:
         text = f"{text},{output}"
     if caller is not None and caller.key is not None:
         text = f'{text},"parent":"{caller.key.hex()}"'
+    said = target.said
     if OPEN and (into := recorder()) is not None:
         text = f'{text},"run":"{into.record.id}"'
-    collectors = configured()
-    if own.by_name:
-        collectors |= own
-    if collectors.by_name:
-        for name, said in collectors.collect(target.call, cache).items():
-            text = f"{text},{json.dumps(name)}:{said}"
+        if into.record.tags:
+            said = {**(said or {}), "tags": {**into.record.tags, **(said or {}).get("tags", {})}}
+    collectors = target.asked
+    found = collectors.collect(target.call, cache) if collectors.by_name else {}
+    found |= {name: part for name, part in target.before.items() if name}
+    if 2 in collectors.sees:
+        took, state, result = ended
+        done = target.planned()._replace(seconds=took, state=state)
+        found |= collectors.collect(target.call, cache, (done, result))
+    if said:
+        # What a block says is nearer than what is said of a function or of all.
+        known = json.loads(found.get("tags", "{}"))
+        found |= {name: json.dumps(part) for name, part in said.items() if name != "tags"}
+        if "tags" in said:
+            found["tags"] = json.dumps({**known, **said["tags"]})
+    for name, part in found.items():
+        text = f"{text},{json.dumps(name)}:{part}"
     return Metadata(f"{{{text}}}")
 
 

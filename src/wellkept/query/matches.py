@@ -144,6 +144,7 @@ class LoadedArguments(Mapping[str, Any]):
 
 
 _NOTES = "env/"
+_INNER = "runs/inner/"
 
 
 def resolved(notes: Store[bytes], query: Query) -> list[Query]:
@@ -152,6 +153,7 @@ def resolved(notes: Store[bytes], query: Query) -> list[Query]:
     Raises:
         StoreError: the notes can't be read.
     """
+    query = query._replace(conditions=tuple(_with_inner(notes, one) for one in query.conditions))
     deep = [one for one in query.conditions if one.field == "metadata" and len(one.path) > 1]
     deep = [one for one in deep if one.path[0] not in ("tags", "run")]
     if not deep:
@@ -162,6 +164,22 @@ def resolved(notes: Store[bytes], query: Query) -> list[Query]:
         for one in query.conditions
     ]
     return [query._replace(conditions=chosen) for chosen in itertools.product(*ways)]
+
+
+def _with_inner(notes: Store[bytes], condition: Condition) -> Condition:
+    """A condition that a run computed a call, for the runs inside it too."""
+    field, path, test = condition
+    tests = test.tests if isinstance(test, Choice) else (test,)
+    if (field, path) != ("metadata", ("run",)) or not all(type(one) is Equal for one in tests):
+        return condition
+    found = list(dict.fromkeys(one.value for one in tests))
+    for run in found:
+        if isinstance(run, str) and run.isascii() and run.replace("-", "").isalnum():
+            at = f"{_INNER}{run}/"
+            found += [name for key in notes.keys(at) if (name := key[len(at) :]) not in found]
+    if len(found) <= len(tests):
+        return condition
+    return Condition(field, path, Choice(tuple(map(Equal, found))))
 
 
 def _ways(condition: Condition, said: Mapping[str, Any]) -> list[Condition]:

@@ -279,7 +279,10 @@ def argument(name: str, value: Any) -> Condition:
 
 
 def _metadata(path: tuple[str, ...], value: Any) -> list[Condition]:
-    if isinstance(value, Mapping) and (value or not path):
+    if isinstance(value, Mapping):
+        if path not in ((), ("tags",)) and not value:
+            # Nothing is said of what is there.
+            return [Condition("metadata", path, Present())]
         return [
             one
             for key, part in value.items()
@@ -287,8 +290,10 @@ def _metadata(path: tuple[str, ...], value: Any) -> list[Condition]:
         ]
     if path == ("tags",) and not isinstance(value, TESTS) and value is not ANY:
         listed = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
-        if listed:
-            return [Condition("metadata", path, Has(item)) for item in listed]
+        for item in listed:
+            if type(item) not in _SCALARS:
+                raise ConfigError(f"a tag is not chosen by {item!r:.80}, but by its name")
+        return [Condition("metadata", path, Has(item)) for item in listed]
     if not path:
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, Iterable):

@@ -1,34 +1,71 @@
-"""What is recorded with a call: what it took, where it ran, and what collectors give.
+"""What is recorded with a call: what it took, where it ran, what collectors give, and what the blocks
+around it say.
 
-A collector is a function without arguments that returns a dict for JSON: variables, versions, commits,
-tags. One that raises, or gives something else, is a warning, and its name is left out.
+A collector is a function that returns a dict for JSON: variables, versions, commits, tags. It may take
+nothing, the call before its body runs, or the call and its result afterwards. One that raises, or gives
+something else, is a warning, and its name is left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from pathlib import Path
 from time import perf_counter, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from wellkept._process import user
 from wellkept.caches import Cache, settings
+from wellkept.caches.active import inherited, reach_threads
 from wellkept.caches.config import COLLECTORS, RESERVED, Settings, checked_names, is_secret
 from wellkept.caches.option_text import redacted
 from wellkept.errors import ConfigError, KeptError, tell
 from wellkept.hashing import buffer_digest
 from wellkept.runs.recorder import ENVS, note_once
 
-__all__ = ["NOTHING", "Collectors", "configured", "parse"]
+__all__ = ["NOTHING", "Collectors", "configured", "meta", "parse", "tags"]
 
 LARGE = 2_000  # bytes of JSON from which what a collector gave is a note of its own
 
-Collector = Callable[[Any], Any]
-"""Takes the function whose call is recorded (None: a run), gives what is recorded."""
+
+class Collector(NamedTuple):
+    """What gives a part of the metadata."""
+
+    collect: Callable[..., Any]
+    takes: int | None = None
+    """How many of the call and its result it takes; None: the function whose call is recorded (None: a
+    run)."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], where: str) -> Collector:
+        """A collector of a user's own.
+
+        Raises:
+            ConfigError: it takes more than a call and a result.
+        """
+        import inspect  # few have collectors of their own
+
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):
+            return cls(function, 0)
+        needed = [
+            one
+            for one in parameters
+            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        ]
+        if len(needed) > 2 or any(one.kind is one.KEYWORD_ONLY for one in needed):
+            raise ConfigError(
+                f"{where} a collector takes nothing, (call) before the body runs, or (call, result) "
+                f"after it, which {function!r} does not"
+            )
+        return cls(function, len(needed))
 
 
 class Collectors:
@@ -40,25 +77,33 @@ class Collectors:
 
     def __init__(self, by_name: Mapping[str, Collector]) -> None:
         self.by_name = dict(by_name)
+        self.sees = {one.takes for one in self.by_name.values()} - {None, 0}
+        """Whether some take the call before (1), or the call and its result after (2)."""
         self._told: set[str] = set()
 
-    def collect(self, function: Any, cache: Cache | None = None) -> dict[str, str]:
+    def collect(
+        self, function: Any, cache: Cache | None = None, given: tuple[Any, ...] = ()
+    ) -> dict[str, str]:
         """What they find now: JSON by name.
 
         Args:
             function: whose call is recorded; None: a run.
             cache: where what is large is kept as a note.
+            given: `(call,)` to ask those that take the call alone, `(call, result)` those that take both;
+                nothing: the others.
         """
         found: dict[str, str] = {}
-        for name, collector in self.by_name.items():
+        for name, (collector, takes) in self.by_name.items():
+            if (takes or 0) != len(given):
+                continue
             try:
-                given = collector(function)
-                if not isinstance(given, Mapping):
-                    raise TypeError(f"it gave {given!r:.80}, no dict")  # noqa: TRY301  told below
-                text = json.dumps(given, allow_nan=False)
+                said = collector(function) if takes is None else collector(*given)
+                if not isinstance(said, Mapping):
+                    raise TypeError(f"it gave {said!r:.80}, no dict")  # noqa: TRY301  told below
+                text = json.dumps(said, allow_nan=False)
                 if len(text) > LARGE and cache is not None:
                     found[name] = noted(text, cache)
-                elif given:
+                elif said:
                     found[name] = text
             except Exception as error:  # noqa: BLE001  a collector is anybody's code
                 if name not in self._told:
@@ -117,7 +162,7 @@ def _named(name: str, said: Any, where: str) -> tuple[str, Collector]:
     if name in RESERVED:
         raise ConfigError(f"{where} {name!r} is recorded anyway; give the collector another name")
     if callable(said):
-        return name, lambda function: said()
+        return name, Collector.of(said, where)
     if name not in COLLECTORS:
         if isinstance(said, str) and where != "meta=":
             return name, _imported(said, where)
@@ -127,28 +172,33 @@ def _named(name: str, said: Any, where: str) -> tuple[str, Collector]:
         )
     checked_names(name, said, where)
     if name == "git":
-        return name, _git
+        return name, Collector(_git)
     if name == "tags":
-        tags = dict(said)
-        return name, lambda function: tags
+        said_of_it = dict(said)
+        return name, Collector(lambda function: said_of_it)
     if name == "packages":
         wanted = None if said is True else tuple(said)
-        return name, lambda function: _packages(wanted)
+        return name, Collector(lambda function: _packages(wanted))
     patterns = tuple(said)
-    return name, lambda function: _variables(patterns)
+    return name, Collector(lambda function: _variables(patterns))
 
 
 def _imported(name: str, where: str) -> Collector:
     """A collector that a configuration names, `package.module:function`; imported when it is used."""
     module, _, attribute = name.partition(":")
 
-    def collect(function: Any) -> Any:
+    def found() -> Any:
         import importlib
 
-        found: Any = importlib.import_module(module)
-        return functools.reduce(getattr, attribute.split("."), found)()
+        return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
 
-    return collect
+    def collect(function: Any) -> Any:
+        return found()()
+
+    # What it takes is told by the function; one that can't be imported fails where it is used.
+    with contextlib.suppress(ImportError, AttributeError):
+        return Collector.of(found(), where)
+    return Collector(collect)
 
 
 # -- what each finds ------------------------------------------------------------------------------
@@ -219,6 +269,107 @@ def _commit(directory: str) -> dict[str, Any]:
     return found
 
 
+# -- what blocks say ------------------------------------------------------------------------------
+
+Said = Mapping[str, Any]
+
+blocks: ContextVar[Said | None] = ContextVar("wellkept.said", default=None)
+"""What the blocks around a call say, as members of its metadata."""
+
+
+def said_here() -> Said | None:
+    """What the blocks say that are open here, or where this thread was started."""
+    return inherited(blocks)
+
+
+@contextlib.contextmanager
+def saying(said: Said | None) -> Iterator[None]:
+    """Have calls of a block recorded with this, in place of what the blocks around it say."""
+    if said:
+        reach_threads(blocks)
+    token = blocks.set(said)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # left in another context than entered
+            blocks.reset(token)
+
+
+def tags(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractContextManager[None]:
+    """Record tags with each call that is computed in a `with` block: `with wellkept.tags(project="a"):`.
+
+    It reaches the tasks, the threads and the sent calls that begin there. Blocks nest, and the inner one
+    has the last word; `cache.query(tags={"project": "a"})` finds the calls.
+
+    Args:
+        given: tags whose names are no names of Python.
+        named: names with text, numbers, truths or None.
+
+    Raises:
+        ConfigError: a tag is not what it may be.
+    """
+    return saying(with_tags(checked_tags({**(given or {}), **named})))
+
+
+def with_tags(more: Mapping[str, Any]) -> Said | None:
+    """What the blocks say here, with more tags."""
+    here = said_here()
+    if not more:
+        return here
+    return {**(here or {}), "tags": {**(here or {}).get("tags", {}), **more}}
+
+
+def meta(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractContextManager[None]:
+    """Record metadata with each call that is computed in a `with` block: `with wellkept.meta(note="x"):`.
+
+    It reaches and nests as `tags` does; `cache.query(metadata={"note": "x"})` finds the calls.
+
+    Args:
+        given: members whose names are no names of Python.
+        named: plain data for JSON.
+
+    Raises:
+        ConfigError: that is no such data, or it has a name that is recorded anyway, or is `tags`.
+    """
+    said = {**(given or {}), **named}
+    for name in said:
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"meta(): a name in the metadata is text, not {name!r:.80}")
+        if name in RESERVED or name == "tags":
+            other = "wellkept.tags(…) is for them" if name == "tags" else "it is recorded anyway"
+            raise ConfigError(f"meta({name}=…): {other}; give it another name")
+    try:
+        text = json.dumps(said, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"meta() takes plain data for JSON: {error}") from error
+    # What a program changes afterwards is not what was said.
+    return saying({**(said_here() or {}), **json.loads(text)})
+
+
+def checked_tags(given: Any) -> dict[str, Any]:
+    """Tags, if they are some.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"tags= is a dict of names and values, not {given!r}")
+    for key, value in given.items():
+        if not isinstance(key, str) or not key:
+            raise ConfigError(f"the name of a tag is text, not {key!r}")
+        if not isinstance(value, (str, int, float, bool, type(None))):
+            raise ConfigError(
+                f"the tag {key!r} is text, a number, a truth or None, not {value!r:.80}"
+            )
+    try:
+        json.dumps(dict(given), allow_nan=False)
+    except ValueError as error:
+        raise ConfigError(f"a tag can't be kept: {error}") from error
+    return dict(given)
+
+
 # -- what the configuration says ------------------------------------------------------------------
 
 _configured: tuple[Settings | None, Collectors] = (None, NOTHING)
@@ -250,7 +401,7 @@ Began = tuple[float, float, Any]
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
 try:
-    from resource import RUSAGE_SELF, getrusage
+    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 except ImportError:  # no such thing on Windows
 
     def begin() -> Began:
@@ -258,7 +409,7 @@ except ImportError:  # no such thing on Windows
         return time(), perf_counter(), os.times()
 
     def taken(began: Began) -> str:
-        """What was used since; see below. Without the memory."""
+        """What was used since; see below. Without the memory, and what children used."""
         at, _, before = began
         now = os.times()
         text = f'"started":{at:.3f},"cpu":{now.user - before.user:.6g}'
@@ -269,20 +420,32 @@ else:
 
     def begin() -> Began:
         """Begin to measure."""
-        return time(), perf_counter(), getrusage(RUSAGE_SELF)
+        return time(), perf_counter(), (getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN))
 
     def taken(began: Began) -> str:
         """What was used since, as the members of a JSON object: `started` (seconds since the epoch),
-        `cpu` and `system` (seconds that the whole process was in user and in kernel mode), `memory`
-        (bytes by which the process's peak has risen). The last two are left out where they are 0.
+        `cpu` and `system` (seconds that the whole process was in user and in kernel mode), `children`
+        (seconds in both that its child processes used which have ended since), `memory` (bytes by which
+        the process's peak has risen). All but the first two are left out where they are 0.
         """
-        at, _, before = began
-        now = getrusage(RUSAGE_SELF)
+        at, _, (before, old) = began
+        now, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
         text = f'"started":{at:.3f},"cpu":{now[0] - before[0]:.6f}'
         system, memory = now[1] - before[1], now[2] - before[2]
+        below = (children[0] - old[0]) + (children[1] - old[1])
+        if below:
+            text = f'{text},"children":{below:.6g}'
         if system:
             text = f'{text},"system":{system:.6g}'
         return f'{text},"memory":{memory * _UNIT}' if memory else text
+
+
+def directory() -> str:
+    """The working directory, as a member of a JSON object after a comma; nothing where it is gone."""
+    try:
+        return f',"directory":{json.dumps(os.getcwd())}'  # noqa: PTH109  as quick as can be: each miss asks
+    except OSError:
+        return ""
 
 
 def seconds(began: Began) -> float:

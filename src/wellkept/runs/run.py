@@ -16,7 +16,7 @@ from wellkept.caches import Cache, active, chosen
 from wellkept.caches.option_text import parse_duration
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept, StoreError, tell
 from wellkept.records import Event, RunRecord
-from wellkept.runs.collectors import configured, environment
+from wellkept.runs.collectors import checked_tags, configured, environment, saying, with_tags
 from wellkept.runs.compare import Comparison, compare
 from wellkept.runs.lineage import of_events
 from wellkept.runs.recorder import (
@@ -45,30 +45,6 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from wellkept.runs.graph import Graph
-
-
-def checked_tags(tags: Any) -> dict[str, Any]:
-    """Tags, if they are some.
-
-    Raises:
-        ConfigError: they are not.
-    """
-    if tags is None:
-        return {}
-    if not isinstance(tags, Mapping):
-        raise ConfigError(f"tags= is a dict of names and values, not {tags!r}")
-    for key, value in tags.items():
-        if not isinstance(key, str) or not key:
-            raise ConfigError(f"the name of a tag is text, not {key!r}")
-        if not isinstance(value, (str, int, float, bool, type(None))):
-            raise ConfigError(
-                f"the tag {key!r} is text, a number, a truth or None, not {value!r:.80}"
-            )
-    try:
-        json.dumps(dict(tags), allow_nan=False)
-    except ValueError as error:
-        raise ConfigError(f"a tag can't be kept: {error}") from error
-    return dict(tags)
 
 
 def begin(record: RunRecord, cache: Cache | None) -> Recorder:
@@ -147,6 +123,7 @@ class Run:
         self._record, self.cache = record, cache
         self._recorder: Recorder | None = None
         self._token: Token[Recorder | None] | None = None
+        self._tags: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
     # -- recording --------------------------------------------------------------------------------
 
@@ -159,6 +136,9 @@ class Run:
         self._recorder = begin(self._record, self.cache)
         self._record, self.cache = self._recorder.record, self._recorder.cache
         self._token = current.set(self._recorder)
+        # Calls have the tags of the runs around them.
+        self._tags = saying(with_tags(self.tags))
+        self._tags.__enter__()
         return self
 
     def __exit__(
@@ -168,6 +148,7 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         if self._token is not None:
+            self._tags.__exit__(None, None, None)
             with contextlib.suppress(ValueError):  # left in another context than entered
                 current.reset(self._token)
         recorder = self._recorder
