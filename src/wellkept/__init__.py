@@ -1,35 +1,41 @@
-"""wellkept keeps what Python code computes."""
+"""wellkept keeps what Python code computes.
 
-import typing
+The parts are imported when they are first named, so that a program that only imports the library does
+not wait for it.
+"""
 
-from wellkept import kv
-from wellkept.caches import Cache, Pool, Stack, set_cache, use
-from wellkept.caches import active as active_cache
-from wellkept.caches import open_cache as open
-from wellkept.errors import (
-    AmbiguousDigest,
-    ConfigError,
-    DamagedValue,
-    DecodeError,
-    EncodeError,
-    KeptError,
-    KeptWarning,
-    NewerSchema,
-    NotKept,
-    StoreError,
-    Undigestible,
-    UntrustedSource,
-)
-from wellkept.hashing import digest, register_digest
-from wellkept.hashing.reducers import constant
-from wellkept.memo import BoundCall, Ignored, Kept, Ordered, Required, Stats, keep
-from wellkept.records import Argument, Call, Digest
+from wellkept import _lookups
 from wellkept.runs import runs
 
-if typing.TYPE_CHECKING:
+# As `typing.TYPE_CHECKING`, without an import that takes longer than this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from wellkept import kv
+    from wellkept.caches import Cache, Pool, Stack, set_cache, use
+    from wellkept.caches import active as active_cache
+    from wellkept.caches import open_cache as open
     from wellkept.codecs.safe_pickle import register_plain
+    from wellkept.errors import (
+        AmbiguousDigest,
+        ConfigError,
+        DamagedValue,
+        DecodeError,
+        EncodeError,
+        KeptError,
+        KeptWarning,
+        NewerSchema,
+        NotKept,
+        StoreError,
+        Undigestible,
+        UntrustedSource,
+    )
+    from wellkept.hashing import digest, register_digest
     from wellkept.hashing.file_digest import File
+    from wellkept.hashing.reducers import constant
     from wellkept.kv import store
+    from wellkept.memo import BoundCall, Ignored, Kept, Ordered, Required, Stats, keep
     from wellkept.memo.blocks import block
     from wellkept.memo.depends import env, file, package, token
     from wellkept.memo.executor import executor
@@ -48,10 +54,12 @@ if typing.TYPE_CHECKING:
         named,
         one_of,
     )
+    from wellkept.records import Argument, Call, Digest
     from wellkept.runs.collectors import meta, tags
     from wellkept.runs.graph import Graph
     from wellkept.runs.lineage import lineage
     from wellkept.runs.run import Run, Runs, run
+del TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -123,38 +131,84 @@ __all__ = [
     "verify",
 ]
 
+# Before anything else of a program is imported: see `hashing.loaded`.
+_lookups.watch()
 
 _ROOMS = {
+    "AmbiguousDigest": "wellkept.errors",
+    "Argument": "wellkept.records",
+    "BoundCall": "wellkept.memo",
+    "Cache": "wellkept.caches",
+    "Call": "wellkept.records",
+    "ConfigError": "wellkept.errors",
+    "DamagedValue": "wellkept.errors",
+    "DecodeError": "wellkept.errors",
+    "Digest": "wellkept.records",
+    "EncodeError": "wellkept.errors",
     "File": "wellkept.hashing.file_digest",
     "Graph": "wellkept.runs.graph",
+    "Ignored": "wellkept.memo",
+    "Kept": "wellkept.memo",
+    "KeptError": "wellkept.errors",
+    "KeptWarning": "wellkept.errors",
+    "NewerSchema": "wellkept.errors",
+    "NotKept": "wellkept.errors",
+    "Ordered": "wellkept.memo",
+    "Pool": "wellkept.caches",
+    "Required": "wellkept.memo",
     "Run": "wellkept.runs.run",
     "Runs": "wellkept.runs.run",
+    "Stack": "wellkept.caches",
+    "Stats": "wellkept.memo",
+    "StoreError": "wellkept.errors",
+    "Undigestible": "wellkept.errors",
+    "UntrustedSource": "wellkept.errors",
     "bless": "wellkept.memo.verify",
     "block": "wellkept.memo.blocks",
+    "constant": "wellkept.hashing.reducers",
+    "digest": "wellkept.hashing",
     "env": "wellkept.memo.depends",
     "executor": "wellkept.memo.executor",
     "file": "wellkept.memo.depends",
+    "keep": "wellkept.memo",
     "lineage": "wellkept.runs.lineage",
+    "load_ipython_extension": "wellkept.integrations.jupyter",
     "meta": "wellkept.runs.collectors",
     "package": "wellkept.memo.depends",
     "refresh": "wellkept.memo.refresh",
+    "register_digest": "wellkept.hashing",
     "register_plain": "wellkept.codecs.safe_pickle",
     "run": "wellkept.runs.run",
+    "set_cache": "wellkept.caches",
+    "store": "wellkept.kv",
     "tags": "wellkept.runs.collectors",
     "token": "wellkept.memo.depends",
+    "use": "wellkept.caches",
     "verify": "wellkept.memo.verify",
 }
+_RENAMED = {"active_cache": "active", "open": "open_cache"}
+# Importing any of them was, and is, enough to name the others.
+_MODULES = ("caches", "codecs", "errors", "hashing", "kv", "memo", "records", "stores")
 
 
-def __getattr__(name: str) -> typing.Any:
-    if name == "store":  # imported by those who have named state
-        return kv.store
-    if name == "load_ipython_extension":  # `%load_ext wellkept` looks for it here
-        from wellkept.integrations.jupyter import load_ipython_extension
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
 
-        return load_ipython_extension
-    if name in __all__:  # by those who ask
-        from importlib import import_module
+    found: Any
+    if name in _MODULES:
+        # Being imported makes it an attribute of this module.
+        return import_module(f"{__name__}.{name}")
+    if name in _RENAMED:
+        found = getattr(import_module("wellkept.caches"), _RENAMED[name])
+    elif name in __all__ or name in _ROOMS:
+        # `%load_ext wellkept` looks here for a name that is none of the public ones.
+        found = getattr(import_module(_ROOMS.get(name, "wellkept.query")), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in __all__:
+        globals()[name] = found
+    return found
 
-        return getattr(import_module(_ROOMS.get(name, "wellkept.query")), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

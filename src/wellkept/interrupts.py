@@ -195,3 +195,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
     )
+
+
+class Owner:
+    """Who holds a lease in this process. Once it is over, the lease is free for whoever in the process
+    asks for it: an exception may have come before it was let go of.
+    """
+
+    over = False
+    looked = False
+    """Whether the lease came with the look before it: nobody can have kept a result since, so there
+    is no need to look again."""

@@ -20,10 +20,9 @@ from tests.faults.interrupting import Interrupt, elsewhere, interrupted, points
 
 import wellkept
 from wellkept.errors import StoreError
-from wellkept.interrupts import Guard, settle, undisturbed
+from wellkept.interrupts import Guard, Owner, settle, undisturbed
 from wellkept.memo.inflight import Flight
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.leases import Owner
 from wellkept.stores.sqlite_file import Writing
 
 PROGRAM = Path(interrupting.__file__)

@@ -141,10 +141,36 @@ def test_errors_are_also_what_python_calls_them() -> None:
     assert issubclass(errors.KeptWarning, UserWarning)
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = f"import sys, wellkept; print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+def loaded_by(code: str) -> set[str]:
+    """What a new interpreter has imported after this."""
+    code += "\nimport sys; print('modules:', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return set(done.stdout.rpartition("modules:")[2].split())
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    plain, asked = loaded_by("import wellkept"), loaded_by("from wellkept import keep")
+    assert not plain & {*HEAVY, "typing", "pathlib", "wellkept.memo"}
+    assert not asked & {*HEAVY, "inspect", "pickle", "sqlite3", "wellkept.memo.kept"}
+    # What only few ask for is not imported with the first kept function either.
+    first = loaded_by("from wellkept import keep\n@keep\ndef f(x): return x")
+    rare = {f"wellkept.{room}" for room in ("query", "remote", "kv", "stores.stack", "runs.run")}
+    assert not first & {*HEAVY, "sqlite3", "shutil", *rare}
+
+
+def test_the_command_imports_nothing_heavy_to_say_little(tmp_path: Path) -> None:
+    said = f"import os; os.environ['WELLKEPT_CACHE'] = {str(tmp_path / 'none')!r}\n"
+    for arguments in (["--version"], ["ls"], ["ls", "--cache", str(tmp_path / "other")]):
+        call = f"try: main({arguments!r})\nexcept SystemExit: pass"
+        found = loaded_by(f"{said}from wellkept.cli import main\n{call}")
+        assert not found & {*HEAVY, "pydantic", "wellkept.remote", "wellkept.query"}, arguments
+
+
+@pytest.mark.parametrize("room", ["caches", "codecs", "errors", "hashing", "kv", "memo", "stores"])
+def test_a_room_can_be_named_after_the_package_alone(room: str) -> None:
+    code = f"import wellkept; print(wellkept.{room}.__name__, wellkept.runs.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"wellkept.{room}", "runs"]
 
 
 def test_the_version_is_the_distribution_s() -> None:

@@ -12,16 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.config import Settings, Spec, build, find
-from wellkept.caches.derived import Stack
-from wellkept.caches.opening import open_cache, resolve_url
-from wellkept.caches.option_text import expanded
 from wellkept.errors import ConfigError, StoreError, tell
 from wellkept.interrupts import Guard
+
+if TYPE_CHECKING:
+    from wellkept.caches.config import Settings, Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -106,8 +104,8 @@ def set_cache(cache: Cache | str | os.PathLike[str] | None, *, stack: bool = Fal
     """
     global _set
     found = None if cache is None else chosen(cache, "set_cache()")
-    if stack and found is not None and found is not (below := active()):
-        found = Stack(found, below)
+    if stack and found is not None:
+        found = _over(found)
     with _lock:
         before, _set = _set, found
     return before
@@ -134,6 +132,9 @@ def settings() -> Settings:
     found = _settings
     if found is not None:
         return found
+    # What opens caches is imported with the first one that is opened, here and below.
+    from wellkept.caches.config import find
+
     with _lock:
         if _settings is None:
             _settings = find()
@@ -147,6 +148,11 @@ def named(name: str) -> Cache:
         ConfigError: no such name.
         StoreError: it can't be opened.
     """
+    from pathlib import Path
+
+    from wellkept.caches.opening import open_cache, resolve_url
+    from wellkept.caches.option_text import expanded
+
     is_name = not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
     if not is_name:
         name = expanded(name)
@@ -161,12 +167,21 @@ def named(name: str) -> Cache:
 
 
 def _opened(source: Settings, spec: Spec) -> Cache:
+    from wellkept.caches.config import build
+
     try:
         return build(spec, named)
     except ConfigError as error:
         if str(error).startswith(source.source):
             raise
         raise ConfigError(f"{source.source}: {error}") from error
+
+
+def _over(cache: Cache) -> Cache:
+    from wellkept.caches.derived import Stack
+
+    below = active()
+    return cache if cache is below else Stack(cache, below)
 
 
 class Use(contextlib.ContextDecorator):
@@ -179,8 +194,8 @@ class Use(contextlib.ContextDecorator):
     def __enter__(self) -> Cache:
         self._tokens = self._tokens or []
         found = chosen(self._cache, "use()")
-        if self._stack and found is not (below := active()):
-            found = Stack(found, below)
+        if self._stack:
+            found = _over(found)
         reach_threads(_current)
         self._tokens.append(_current.set(found))
         return found
@@ -233,6 +248,8 @@ def chosen(cache: Cache | str | os.PathLike[str], what: str = "cache=") -> Cache
         StoreError: it can't be opened.
     """
     if isinstance(cache, os.PathLike):
+        from pathlib import Path
+
         cache = str(Path(cache).expanduser().absolute())  # a path, even if it looks like a name
     elif not isinstance(cache, (Cache, str)):
         raise ConfigError(f"{what} takes a cache, a name, a path or a URL, not {cache!r}")

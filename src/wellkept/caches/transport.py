@@ -14,10 +14,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from wellkept._process import at_fork
 from wellkept.caches.active import use
 from wellkept.caches.cache import Cache, close_all
-from wellkept.caches.derived import Derived, Pool, Stack
 from wellkept.errors import ConfigError, StoreError, tell
 from wellkept.stores.backend import inner
-from wellkept.stores.memory import Memory, Void
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +48,8 @@ def unpack(packed: bytes) -> Cache:
         found: Cache | None = _opened.get(packed)
         if found is None:
             if packed == NEARBY:
+                from wellkept.stores.memory import Memory
+
                 store: Memory[bytes] = Memory()
                 found = Cache(store, store)
             else:
@@ -79,6 +79,8 @@ def opened(packed: bytes, broke: Callable[[Exception], bool | None]) -> Cache:
     except Exception as error:
         if broke(error):
             raise
+        from wellkept.stores.memory import Void
+
         return Cache(Void(), Void(), memory=0)
 
 
@@ -182,6 +184,10 @@ def _close_at_exit() -> None:
 
 def _reachable(cache: Cache) -> bool:
     """Whether another process can reach the same place: memory is where it is."""
+    # Imported with the first cache that is sent.
+    from wellkept.caches.derived import Derived, Pool, Stack
+    from wellkept.stores.memory import Memory, Void
+
     if isinstance(cache, Stack):
         return any(map(_reachable, cache.caches if cache.write == "all" else cache.caches[:1]))
     if isinstance(cache, Pool):

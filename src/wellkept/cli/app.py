@@ -1,74 +1,20 @@
-"""The commands together, and what becomes of errors: one line on standard error."""
+"""Running a command, and what becomes of errors: one line on standard error."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
-from typing import Annotated, Any, TextIO
+from typing import Any, TextIO
 
-import typer
-
-from wellkept import __version__
-from wellkept.caches.option_text import redacted
-from wellkept.cli import (
-    change,
-    inspect,
-    runs,
-    serve,
-    setup,
-    state,
-)
+from wellkept.cli import inspect
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
-__all__ = ["app", "run"]
+__all__ = ["run"]
 
-app = typer.Typer(
-    name="wellkept",
-    help="Look after what kept functions have kept.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    inspect.where,
-    inspect.ls,
-    inspect.show,
-    inspect.stats,
-    inspect.query,
-    runs.runs,
-    runs.lineage,
-    inspect.explain,
-    inspect.profile,
-    inspect.du,
-    setup.config,
-    change.evict,
-    change.gc,
-    change.transfer,
-    change.migrate,
-    change.verify,
-    change.bless,
-    serve.serve,
-):
-    app.command()(command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(setup.demo)
-app.add_typer(state.app, name="store")
-app.add_typer(serve.tokens_app, name="tokens")
-app.add_typer(serve.keys_app, name="keys")
-app.add_typer(change.import_app, name="import")
-
-
-@app.callback(invoke_without_command=True)
-def about(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
-) -> None:
-    """Look after what kept functions have kept."""
-    if version:
-        typer.echo(f"wellkept {__version__}")
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+# What is often asked with no option, or with the cache alone. The library that reads options takes longer
+# to import than these take; the defaults are those of the functions.
+_PLAIN = ("where", "ls", "stats", "du")
 
 
 def run(arguments: list[str]) -> int:
@@ -78,7 +24,7 @@ def run(arguments: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter
     try:
-        code = app(arguments, prog_name="wellkept", standalone_mode=False)
+        code = _run(arguments)
         sys.stdout.flush()
     except (AmbiguousDigest, ConfigError) as error:
         return _fail(str(error), 2)
@@ -104,7 +50,22 @@ def run(arguments: list[str]) -> int:
     return int(code or 0)
 
 
+def _run(arguments: list[str]) -> Any:
+    if arguments and arguments[0] in _PLAIN:
+        name, *rest = arguments
+        if not rest:
+            return getattr(inspect, name)()
+        if len(rest) == 2 and rest[0] == "--cache" and not rest[1].startswith("-"):
+            return getattr(inspect, name)(cache=rest[1])
+    from wellkept.cli.parser import parser
+
+    return parser(arguments[:1])(arguments, prog_name="wellkept", standalone_mode=False)
+
+
 def _fail(message: str, code: int) -> int:
+    # Imported with the first message.
+    from wellkept.caches.option_text import redacted
+
     line = " ".join(redacted(message).split())
     print(f"wellkept: {line}", file=sys.stderr)
     return code

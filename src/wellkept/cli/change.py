@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import CacheOption, JsonOption, imported, opened
+from wellkept.cli.options import imported, opened
+from wellkept.cli.parser import CacheOption, JsonOption
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
 from wellkept.runs.table import data_size

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from typing import Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from wellkept.cli import text
-from wellkept.cli.options import CacheOption, JsonOption, chosen, exists, opened
+from wellkept.cli.options import chosen, exists, opened
 from wellkept.errors import ConfigError, NotKept
 from wellkept.runs.table import ago, data_size
+
+if TYPE_CHECKING:
+    import typer
+
+    from wellkept.cli.parser import CacheOption, JsonOption
 
 _LINES, _CHARACTERS, _WIDTH = 30, 8000, 200
 

@@ -1,4 +1,4 @@
-"""Options that commands share: which cache is meant, and which kept function."""
+"""What options name: which cache is meant, and which kept function."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from wellkept.caches.option_text import redacted
 from wellkept.errors import ConfigError, NotKept
@@ -19,18 +17,6 @@ from wellkept.errors import ConfigError, NotKept
 if TYPE_CHECKING:
     from wellkept.caches import Cache
     from wellkept.caches.config import Spec
-
-
-CacheOption = Annotated[
-    str | None,
-    typer.Option(
-        "--cache",
-        metavar="PATH|NAME|URL",
-        help="The cache: a directory, a name from the configuration, or a URL.",
-        show_default="the active one",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
 
 
 def chosen(cache: str | None) -> tuple[Spec, str]:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import CacheOption, JsonOption, opened
+from wellkept.cli.options import opened
+from wellkept.cli.parser import CacheOption, JsonOption
 from wellkept.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import JsonOption
+from wellkept.cli.parser import JsonOption
 from wellkept.errors import ConfigError
 from wellkept.runs.table import ago
 

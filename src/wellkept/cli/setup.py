@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import CacheOption, JsonOption, chosen
+from wellkept.cli.options import chosen
+from wellkept.cli.parser import CacheOption, JsonOption
 
 
 def config(

@@ -5,7 +5,6 @@ from typing import Any
 from wellkept.hashing.buffers import READONLY_MAPS, address, buffer_digest
 from wellkept.hashing.digests import digest_bytes
 from wellkept.hashing.functions import Identity, Receiver, identify
-from wellkept.hashing.loaded import watch
 from wellkept.hashing.reducers import register_digest
 from wellkept.records import Digest
 
@@ -21,8 +20,6 @@ __all__ = [
     "identify",
     "register_digest",
 ]
-
-watch()
 
 # Exact types that are immutable, hold nothing, and digest without a walk.
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})

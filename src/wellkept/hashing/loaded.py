@@ -19,6 +19,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from wellkept._lookups import LOOKED
 from wellkept._process import at_fork
 from wellkept.hashing.names import Bounded
 
@@ -29,30 +30,8 @@ Stamp = tuple[int, int, int, int]
 _COARSE = 10_000_000
 # nanoseconds: no interpreter has read a module sooner after it began.
 _INITIAL = 20_000_000
-_looked: dict[str, int] = {}
 _known: Bounded[int, tuple[Any, Stamp, bool]] = Bounded(10_000)
 _tokens: dict[int, tuple[Space, Any, Stamp | None, str]] = {}
-
-
-class _Watch:
-    """A finder that finds nothing, and notes when modules are looked for."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        # A module that is loaded again counts from now on as what is read now.
-        if target is not None:
-            _looked[name] = time.time_ns()
-        elif name not in sys.modules:
-            # Of a module that was removed and is looked for again, both may still be in use.
-            _looked.setdefault(name, time.time_ns())
-
-
-_WATCH = _Watch()
-
-
-def watch() -> None:
-    """Begin to note when modules are looked for."""
-    if not any(finder is _WATCH for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WATCH)
 
 
 # -- when the process began ---------------------------------------------------------------------
@@ -158,7 +137,7 @@ def _proven(space: Space, spec: Any, file: str, now: Stamp) -> bool:
     name = spec.name if spec is not None else space.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
     own = module is not None and vars(module) is space
-    bound = _looked[name] - _COARSE if own and name in _looked else _began() + _INITIAL
+    bound = LOOKED[name] - _COARSE if own and name in LOOKED else _began() + _INITIAL
     if changed >= bound or any(moved >= bound for moved in _moved(os.path.dirname(file))):  # noqa: PTH120  as above
         return False
     return spec is None or _compiled_from(spec, file, now)

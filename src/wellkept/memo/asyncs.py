@@ -81,6 +81,8 @@ class KeptCoroutine(Kept[Any, Any]):
 class KeptAsyncGenerator(Kept[Any, Any]):
     """A kept async generator function; see `replay` for what is kept of it."""
 
+    generates = True
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
 

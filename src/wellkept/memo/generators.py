@@ -131,6 +131,8 @@ def find(target: Target, given: Given, again: bool) -> tuple[Any, Given]:
 class KeptGenerator(Kept[Any, Any]):
     """A kept generator function."""
 
+    generates = True
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a generator function's
 

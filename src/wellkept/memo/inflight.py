@@ -17,11 +17,10 @@ from typing import Any, NamedTuple, Self
 
 from wellkept._process import at_fork, is_left, part_name
 from wellkept.caches.active import inherited, reach_threads
-from wellkept.interrupts import Guard, settles
+from wellkept.interrupts import Guard, Owner, settles
 from wellkept.memo.refresh import Refresh, refreshing, within
 from wellkept.runs.collectors import said_here, saying
 from wellkept.runs.recorder import OPEN, Recorder, recorder
-from wellkept.stores.leases import Owner
 
 
 class Flight(Owner):
@@ -46,7 +45,6 @@ class Flight(Owner):
         key: bytes | None = None,
         loop: Any = None,
     ) -> None:
-        super().__init__()
         self.parent = parent
         self.key = key
         self.locks = locks

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from wellkept.caches import Cache
 from wellkept.errors import ConfigError
-from wellkept.memo.asyncs import KeptAsyncGenerator, KeptCoroutine
-from wellkept.memo.generators import KeptGenerator
-from wellkept.memo.keep_options import Options, Span
-from wellkept.memo.kept import Kept
+
+if TYPE_CHECKING:
+    from wellkept.caches import Cache
+    from wellkept.memo.keep_options import Span
+    from wellkept.memo.kept import Kept
 
 __all__ = ["keep"]
 
@@ -130,6 +130,10 @@ def keep(
     Raises:
         ConfigError: an option is not what it may be.
     """
+    # All that a kept function is made of is imported with the first of them.
+    from wellkept.memo.keep_options import Options
+    from wellkept.memo.kept import Kept
+
     options = Options.of(
         version=version,
         code=code,
@@ -166,7 +170,7 @@ def keep(
         if not callable(function):
             raise ConfigError(f"@keep goes on a function, not on {function!r}")
         kind = _kind(function)
-        if kind in (KeptGenerator, KeptAsyncGenerator):
+        if kind.generates:
             if options.verify:
                 raise ConfigError(
                     f"verify= is not for generators, such as {function!r}: wellkept.verify is"
@@ -182,7 +186,7 @@ def keep(
 
 
 def _kind(function: Any) -> type[Kept[..., Any]]:
-    # It is imported with the first decorated function, not with the library.
+    # Each is imported with the first function of its kind.
     import inspect
 
     looked = function
@@ -192,9 +196,17 @@ def _kind(function: Any) -> type[Kept[..., Any]]:
         # It is a callable object.
         looked = type(function).__call__
     if inspect.iscoroutinefunction(looked):
+        from wellkept.memo.asyncs import KeptCoroutine
+
         return KeptCoroutine
     if inspect.isasyncgenfunction(looked):
+        from wellkept.memo.asyncs import KeptAsyncGenerator
+
         return KeptAsyncGenerator
     if inspect.isgeneratorfunction(looked):
+        from wellkept.memo.generators import KeptGenerator
+
         return KeptGenerator
+    from wellkept.memo.kept import Kept
+
     return Kept

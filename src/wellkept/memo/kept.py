@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 
 from wellkept.caches import Cache, active, named
 from wellkept.errors import Undigestible, tell
-from wellkept.interrupts import settle
+from wellkept.interrupts import Owner, settle
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.flow import advance, drive, keeping, look
 from wellkept.memo.keep_options import GIVEN, Options
@@ -34,7 +34,6 @@ from wellkept.memo.target import (
 from wellkept.records import Call, Digest
 from wellkept.runs.collectors import parse
 from wellkept.runs.recorder import OPEN
-from wellkept.stores.leases import Owner
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -69,6 +68,8 @@ class Kept(Generic[P, R]):
     __qualname__: str
     awaits = False
     """Whether a call gives a coroutine."""
+    generates = False
+    """Whether it gives a generator, of either kind."""
 
     def __init__(self, function: Callable[P, R], options: Options, method: str = "") -> None:
         wear(self, function)

@@ -9,9 +9,9 @@ from typing import Any
 
 from wellkept._process import Instances, Worker
 from wellkept.errors import KeptError
-from wellkept.interrupts import Guard
+from wellkept.interrupts import Guard, Owner
 from wellkept.remote.wire import Lease
-from wellkept.stores.leases import BEAT, SOMEBODY, Owner
+from wellkept.stores.leases import BEAT, SOMEBODY
 
 # Seconds between requests for a lease that another client has.
 _PAUSE = 0.05

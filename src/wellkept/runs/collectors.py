@@ -18,16 +18,18 @@ from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 from time import perf_counter, time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept._process import user
 from wellkept.caches import Cache, settings
 from wellkept.caches.active import inherited, reach_threads
-from wellkept.caches.config import COLLECTORS, RESERVED, Settings, checked_names, is_secret
 from wellkept.caches.option_text import redacted
 from wellkept.errors import ConfigError, KeptError, tell
 from wellkept.hashing import buffer_digest
 from wellkept.runs.recorder import ENVS, note_once
+
+if TYPE_CHECKING:
+    from wellkept.caches.config import Settings
 
 __all__ = ["NOTHING", "Collectors", "configured", "meta", "parse", "tags"]
 
@@ -143,6 +145,8 @@ def parse(meta: Any, where: str = "meta=") -> Collectors | None:
         meta = (meta,)
     if not isinstance(meta, Iterable):
         raise ConfigError(f"{where} takes collectors, or a dict of them by name, not {meta!r}")
+    from wellkept.caches.config import COLLECTORS
+
     found: dict[str, Collector] = {}
     for said in meta:
         if isinstance(said, Mapping):
@@ -159,6 +163,9 @@ def parse(meta: Any, where: str = "meta=") -> Collectors | None:
 
 
 def _named(name: str, said: Any, where: str) -> tuple[str, Collector]:
+    # Imported with the first that somebody names.
+    from wellkept.caches.config import COLLECTORS, RESERVED, checked_names
+
     if name in RESERVED:
         raise ConfigError(f"{where} {name!r} is recorded anyway; give the collector another name")
     if callable(said):
@@ -207,6 +214,8 @@ def _imported(name: str, where: str) -> Collector:
 def _variables(patterns: tuple[str, ...]) -> dict[str, str]:
     """Environment variables; a pattern never finds one whose name looks like a secret's."""
     from fnmatch import fnmatchcase
+
+    from wellkept.caches.config import is_secret
 
     found = {}
     for pattern in patterns:
@@ -335,6 +344,9 @@ def meta(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractCon
     for name in said:
         if not isinstance(name, str) or not name:
             raise ConfigError(f"meta(): a name in the metadata is text, not {name!r:.80}")
+        # As above.
+        from wellkept.caches.config import RESERVED
+
         if name in RESERVED or name == "tags":
             other = "wellkept.tags(…) is for them" if name == "tags" else "it is recorded anyway"
             raise ConfigError(f"meta({name}=…): {other}; give it another name")

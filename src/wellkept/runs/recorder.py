@@ -21,7 +21,6 @@ from wellkept.caches.active import inherited, reach_threads
 from wellkept.errors import KeptError, tell
 from wellkept.records import Event, RunRecord
 from wellkept.stores.base import Store, put_many
-from wellkept.stores.memory import Memory
 
 HEADS = "runs/heads/"
 """`<id>`: the record of a run."""
@@ -237,7 +236,14 @@ class Recorder:
 
     def __init__(self, record: RunRecord, cache: Cache | None, outer: Recorder | None) -> None:
         self.record, self.cache, self.outer = record, cache, outer
-        self.notes: Store[bytes] = Memory() if cache is None else notes_of(cache)
+        self.notes: Store[bytes]
+        if cache is None:
+            # Imported with the first run that no cache holds.
+            from wellkept.stores.memory import Memory
+
+            self.notes = Memory()
+        else:
+            self.notes = notes_of(cache)
         self.closed = False
         self.own = False
         """Whether the `with` block of the run is in this process."""

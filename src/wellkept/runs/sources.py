@@ -10,7 +10,6 @@ result that is kept under an identity, so that years later it can be told what c
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
@@ -195,6 +194,9 @@ def part_changes(before: Parts, after: Parts) -> list[PartChange]:
 def _diff(before: str | None, after: str | None) -> str:
     if before is None or after is None:
         return ""
+    # With the first explanation that shows code.
+    import difflib
+
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm=""))[
         2:
     ]

@@ -6,15 +6,12 @@ that is right, if slow; a backend overrides what it can do in fewer trips.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.codecs import Envelope
-from wellkept.conditions import Query, order_of
 from wellkept.errors import DecodeError, StoreError
 from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Store
@@ -22,6 +19,9 @@ from wellkept.stores.notes import Notes
 from wellkept.stores.record_format import Body
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wellkept.conditions import Query
     from wellkept.stores.blobs import Blobs
     from wellkept.stores.reports import (
         Candidate,
@@ -96,6 +96,11 @@ def scan(calls: CallStore, query: Query) -> Iterator[Call]:
 
 def ordered(calls: Iterable[Call], query: Query) -> Iterator[Call]:
     """Calls in the order that a query asks for, as many as it asks for."""
+    # Imported with the first query.
+    import heapq
+
+    from wellkept.conditions import order_of
+
     order, limit = query.order, query.limit
     if limit is None:
         yield from sorted(calls, key=lambda call: order_of(order, call), reverse=order.descending)

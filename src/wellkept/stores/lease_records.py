@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from wellkept.errors import KeptError, StoreError
+from wellkept.interrupts import Owner
 from wellkept.stores.base import Creates, Replaces, Store
-from wellkept.stores.leases import SOMEBODY, Lease, Leases, Owner, RangeLeases, RecordLeases
+from wellkept.stores.leases import SOMEBODY, Lease, Leases, RangeLeases, RecordLeases
 from wellkept.stores.memory import Memory, Void
 from wellkept.stores.sqlite_file import Database
 

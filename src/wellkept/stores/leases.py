@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wellkept._process import Instances, Worker, began, host_name
 from wellkept.errors import KeptError, StoreError
-from wellkept.interrupts import Guard
+from wellkept.interrupts import Guard, Owner
 from wellkept.stores.filesystem import open_regular
 
 BEAT = 1.0
@@ -31,20 +31,6 @@ DEAD = 4.0
 """Seconds without one after which a waiter takes over."""
 # Seconds between looks at the record of a lease that somebody else has.
 _PAUSE = 0.05
-
-
-class Owner:
-    """Who holds a lease in this process. Once it is over, the lease is free for whoever in the process
-    asks for it: an exception may have come before it was let go of.
-    """
-
-    __slots__ = ("looked", "over")
-
-    def __init__(self) -> None:
-        self.over = False
-        self.looked = False
-        """Whether the lease came with the look before it: nobody can have kept a result since, so there
-        is no need to look again."""
 
 
 SOMEBODY = Owner()
