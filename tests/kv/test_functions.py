@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import itertools
 import pickle
 import runpy
+import threading
+import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -249,3 +254,164 @@ def test_what_has_no_name_of_its_own_is_refused() -> None:
             cached(function)
     named = cached(store="sevens")(functools.partial(divmod, 7))
     assert named(2) == named(2) == (3, 1)
+
+
+# -- one computes, others wait --------------------------------------------------------------------
+
+
+def at_once(do: Callable[[int], Any], many: int) -> list[Any]:
+    """What it gives in so many threads."""
+    with ThreadPoolExecutor(many) as pool:
+        return list(pool.map(do, range(many)))
+
+
+def test_one_of_all_who_ask_at_once_computes(url: str) -> None:
+    calls: list[int] = []
+
+    def make() -> Any:
+        @cached(cache=url, store="slow")
+        def slow(x: int) -> int:
+            calls.append(x)
+            time.sleep(0.05)
+            return 2 * x
+
+        return slow
+
+    assert at_once(lambda _: make()(4), 6) == [8] * 6
+    assert calls == [4]
+    assert make().store_of(4).count() == 1, "and nothing but the result is left"
+
+
+def test_a_failure_is_nobody_else_s() -> None:
+    tries = itertools.count()
+
+    @cached(store="fails")
+    def fails() -> int:
+        if next(tries) == 0:
+            raise StopIteration("the first one")  # which a generator could not hand on
+        return 1
+
+    with pytest.raises(StopIteration):
+        fails()
+    assert fails.store_of().count() == 0, "the lock is free"
+    assert (fails(), fails(), next(tries)) == (1, 1, 2)
+
+
+def test_what_calls_itself_waits_for_nobody() -> None:
+    @cached(key=lambda x: "one for all", store="recursive")
+    def count(x: int) -> int:
+        return x if x == 0 else 1 + count(x - 1)
+
+    assert count(5) == 5
+    assert count(3) == 5
+
+
+def test_what_was_cleared_while_it_was_computed_is_not_kept() -> None:
+    source = [1]
+
+    @cached(store="cleared")
+    def read(way: str) -> int:
+        value = source[0]
+        source[0] += 1  # it is changed, and told
+        read.clear_cache(way) if way == "one" else read.clear_all(way)
+        return value
+
+    for way in ("one", "all"):
+        before = source[0]
+        assert [read(way), read(way)] == [before, before + 1]
+
+
+def test_a_stale_result_is_served_while_one_computes_it_again(url: str) -> None:
+    with wellkept.open(url) as cache:
+        calls, go, gone_on = [0], threading.Event(), threading.Event()
+
+        @cached(ttl=1000, stale=500, cache=cache, store="stale")
+        def number() -> int:
+            calls[0] += 1
+            if calls[0] == 2:
+                gone_on.set()
+                assert go.wait(60)
+            return calls[0]
+
+        entries = number.store_of().service.entries
+        assert number() == 1
+        entries.ahead += 900
+        assert (number(), calls) == (1, [1])
+        entries.ahead += 200
+        assert at_once(lambda _: number(), 4) == [1] * 4
+        assert gone_on.wait(60)
+        assert (number(), calls) == (1, [2]), "one is at it"
+        go.set()
+        while number() == 1:
+            time.sleep(0.005)
+        assert (number(), calls) == (2, [2])
+        entries.ahead += 1600
+        assert number() == 3, "too old to be served"
+
+
+def test_a_shorter_life_holds_for_what_was_kept_before() -> None:
+    calls: list[int] = []
+
+    def with_options(**options: Any) -> Any:
+        return cached(store="life", **options)(lambda: calls.append(1) or len(calls))
+
+    entries = wellkept.store("life").service.entries
+    assert with_options()() == 1
+    entries.ahead += 100
+    assert with_options(ttl=1000)() == 1
+    assert with_options(ttl=50)() == 2
+    entries.ahead += 60
+    assert with_options(ttl=50, stale=100)() == 3
+    entries.ahead += 120
+    assert with_options(ttl=50)() == 4, "it was kept for those who take what is stale"
+    for wrong in ({"stale": 5}, {"ttl": 5, "stale": 0}, {"ttl": 5, "stale": "x"}):
+        with pytest.raises(ConfigError):
+            cached(**wrong)  # type: ignore[call-overload]
+
+
+def test_coroutines_wait_for_one_another() -> None:
+    calls: list[int] = []
+    begun = asyncio.Event()
+
+    @cached(store="awaited", ttl=1000, stale=500)
+    async def slow(x: int) -> int:
+        calls.append(x)
+        begun.set()
+        await asyncio.sleep(0.02 if len(calls) > 1 else 60)
+        return 10 * x + len(calls)
+
+    async def main() -> Any:
+        canceled = asyncio.create_task(slow(1))
+        await begun.wait()
+        canceled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await canceled
+        return await asyncio.gather(*(slow(1) for _ in range(40)))
+
+    assert asyncio.run(main()) == [12] * 40
+    assert calls == [1, 1]
+    slow.store_of(1).service.entries.ahead += 1200
+
+    async def again() -> Any:
+        stale = await asyncio.gather(*(slow(1) for _ in range(5)))
+        while (fresh := await slow(1)) == 12:
+            await asyncio.sleep(0.005)
+        return stale, fresh
+
+    assert asyncio.run(again()) == ([12] * 5, 13)
+    assert slow.store_of(1).count() == 1
+
+
+def test_functions_of_one_name_are_told_apart_by_what_they_hold() -> None:
+    def times(n: int) -> Any:
+        return cached(lambda x: n * x)
+
+    assert [times(n)(5) for n in (2, 3, 2)] == [10, 15, 10]
+    assert cached(lambda x: x + 1)(5) == 6
+
+    class Child(Operator):
+        @cached(ignore=["self"])
+        def name(self) -> str:
+            return type(super()).__name__
+
+    assert Child().name() == Child().name() == "super"

@@ -58,7 +58,8 @@ class ExecutionStore:
         self.store_name = store_name
         self.service = store_service
         self._policy = policy_of(default_policy).value
-        self._name: Name = store_service.name(store_name)
+        self.name: Name = store_service.name(store_name)
+        """Its full name: collection, scope and name."""
         self._entries = store_service.entries
 
     @staticmethod
@@ -92,23 +93,23 @@ class ExecutionStore:
         """
         if type(key) is not str:
             check_key(key)
-        found = self._entries.get(self._name, key)
+        found = self._entries.get(self.name, key)
         return default if found is None else load(found.data)
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values of the keys that are there."""
-        found = ((key, self._entries.get(self._name, check_key(key))) for key in keys)
+        found = ((key, self._entries.get(self.name, check_key(key))) for key in keys)
         return {key: load(entry.data) for key, entry in found if entry is not None}
 
     def __getitem__(self, key: str) -> Any:
-        found = self._entries.get(self._name, check_key(key))
+        found = self._entries.get(self.name, check_key(key))
         if found is None:
             raise NotKept(f"the store {self.store_name!r} has no key {key!r}")
         return load(found.data)
 
     def has(self, key: str) -> bool:
         """Whether a key is there."""
-        return self._entries.get(self._name, check_key(key)) is not None
+        return self._entries.get(self.name, check_key(key)) is not None
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.has(key)
@@ -124,19 +125,19 @@ class ExecutionStore:
 
     def count(self, prefix: str = "") -> int:
         """How many keys begin with `prefix`."""
-        return self._entries.count(self._name, check_key(prefix))
+        return self._entries.count(self.name, check_key(prefix))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with `prefix`, in their order."""
-        return (entry.key for entry in each_entry(self._entries, self._name, prefix, data=False))
+        return (entry.key for entry in each_entry(self._entries, self.name, prefix, data=False))
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """The same, with their values."""
-        return ((e.key, load(e.data)) for e in each_entry(self._entries, self._name, prefix))
+        return ((e.key, load(e.data)) for e in each_entry(self._entries, self.name, prefix))
 
     def values(self, prefix: str = "") -> Iterator[Any]:
         """Their values."""
-        return (load(entry.data) for entry in each_entry(self._entries, self._name, prefix))
+        return (load(entry.data) for entry in each_entry(self._entries, self.name, prefix))
 
     def list_keys(self, prefix: str = "") -> list[str]:
         """The keys that begin with `prefix`, in their order."""
@@ -145,7 +146,7 @@ class ExecutionStore:
     def get_metadata(self, key: str) -> dict[str, Any] | None:
         """When a key was made and changed and will expire, its policy, its revision, and the seconds
         it has left; None if it is not there."""
-        found = self._entries.get(self._name, check_key(key))
+        found = self._entries.get(self.name, check_key(key))
         if found is None:
             return None
         left = None if found.expires is None else max(0.0, found.expires - self._entries.now())
@@ -195,7 +196,7 @@ class ExecutionStore:
     def _put(self, key: str, value: Any, ttl: Any, policy: str | None) -> None:
         chosen = self._policy if policy is None else policy_of(policy).value
         lasts = None if ttl is None else seconds_of(ttl)
-        self._entries.apply(self._name, (Step(key, dump(value), lasts, chosen),))
+        self._entries.apply(self.name, (Step(key, dump(value), lasts, chosen),))
         if lasts is not None:
             sweeping(self._entries)
 
@@ -223,7 +224,7 @@ class ExecutionStore:
     def setdefault(self, key: str, default: Any = None) -> Any:
         """A key's value, which is `default` from now on if there was none."""
         while True:
-            found = self._entries.get(self._name, check_key(key))
+            found = self._entries.get(self.name, check_key(key))
             if found is not None:
                 return load(found.data)
             if self.set_if_absent(key, default):
@@ -272,12 +273,12 @@ class ExecutionStore:
         check_key(key)
         lasts, chosen = relied_on(ttl, self._policy if policy is None else policy)
         while True:
-            found = self._entries.get(self._name, key)
+            found = self._entries.get(self.name, key)
             value = function(default if found is None else load(found.data))
             step = Step(key, dump(value), lasts, chosen, ABSENT)
             if found is not None:
                 step = step._replace(ttl=KEEP, policy=KEEP, when=found.revision)
-            if self.service.apply(self._name, step) is not None:
+            if self.service.apply(self.name, step) is not None:
                 return value
 
     def increment(
@@ -318,7 +319,7 @@ class ExecutionStore:
         lasts = seconds_of(ttl)
         steps = [Step(check_key(k), dump(v), lasts, chosen) for k, v in dict(items).items()]
         if steps:
-            self.service.apply(self._name, *steps)
+            self.service.apply(self.name, *steps)
 
     def delete(self, key: str, *, expected: Any = KEEP, revision: int | None = None) -> bool:
         """Delete a key, atomically; whether that was done.
@@ -340,7 +341,7 @@ class ExecutionStore:
             NotKept: it is not there, and no default is given.
         """
         while True:
-            found = self._entries.get(self._name, check_key(key))
+            found = self._entries.get(self.name, check_key(key))
             if found is None:
                 if default:
                     return default[0]
@@ -350,11 +351,11 @@ class ExecutionStore:
 
     def clear(self) -> None:
         """Delete all keys. A store that was made stays, with its metadata."""
-        self._entries.remove(self._name, "all", None)
+        self._entries.remove(self.name, "all", None)
 
     def clear_cache(self) -> None:
         """Delete the keys that may be evicted, and no others."""
-        self._entries.remove(self._name, "evictable", None)
+        self._entries.remove(self.name, "evictable", None)
 
     def update_ttl(self, key: str, new_ttl: float | str | timedelta | None) -> None:
         """Let a key expire so many seconds from now, or with None never."""
@@ -393,7 +394,7 @@ class ExecutionStore:
             StoreError: the log does not go back to `since`, or the medium stayed away.
         """
         check_key(prefix)
-        return watch(self._entries, self._name, prefix, since, timeout=timeout, patience=patience)
+        return watch(self._entries, self.name, prefix, since, timeout=timeout, patience=patience)
 
     def subscribe(self, callback: Callable[[Change], object]) -> str:
         """See `ExecutionStoreService.subscribe`."""
@@ -478,7 +479,7 @@ class AsyncStore:
         store, stop = self._store, threading.Event()
         begun = await asyncio.to_thread(
             watch,
-            *(store._entries, store._name, prefix, since),
+            *(store._entries, store.name, prefix, since),
             timeout=timeout,
             patience=patience,
             stop=stop,

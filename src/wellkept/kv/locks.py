@@ -7,12 +7,14 @@ lost it, and only then may another one have it. The clock is that of the medium.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
@@ -38,13 +40,13 @@ class NotHeld(StoreError):  # noqa: N818  it says what happened, as the others d
 class Permit:
     """One permit of a semaphore that is held here."""
 
-    __slots__ = ("again", "count", "key", "lost", "mark", "token", "who")
+    __slots__ = ("again", "count", "key", "lost", "mark", "revision", "token")
 
-    def __init__(self, key: str, mark: str, who: Any) -> None:
-        self.key, self.mark, self.who = key, mark, who
+    def __init__(self, key: str, mark: str) -> None:
+        self.key, self.mark = key, mark
         self.count = 1
         """How often its holder has it."""
-        self.token = 0
+        self.token = self.revision = 0
         self.again = 0.0
         """When to renew it, by this process's clock."""
         self.lost = False
@@ -110,11 +112,11 @@ class BoundedSemaphore:
             ConfigError: this thread would wait for itself for ever.
             StoreError: the medium does not answer.
         """
-        who = _who()
+        who = asker()
         left = None if timeout is None else parse_duration(timeout)
         deadline = None if left is None else time.monotonic() + left
         since: int | None = None
-        while not self.take(who):
+        while not self.take(who, first=since is None):
             if not blocking:
                 return False
             if deadline is None:
@@ -129,32 +131,35 @@ class BoundedSemaphore:
             since = self._entries.newest()
         return True
 
-    def take(self, who: Any) -> bool:
-        """Try once to take a permit for a thread or task, without waiting."""
+    def take(self, who: Any, *, first: bool = False) -> bool:
+        """Try once to take a permit for a thread or task, without waiting; the `first` time it is not
+        looked before whether one is free, if there is but one."""
         mine = self._held.get(who)
         if mine and self._reentrant:
             self._check_lost(mine[-1])
             mine[-1].count += 1
             return True
-        taken = self._taken()
+        taken = () if first and self.value == 1 else self._taken()
         free = [key for key in self._keys if key not in taken]
         random.shuffle(free)  # or all who come at once would try the same one
         for key in free:
-            permit = Permit(key, f"{host_name()}|{os.getpid()}|{os.urandom(8).hex()}", who)
+            permit = Permit(key, f"{_me(os.getpid())}|{os.urandom(8).hex()}")
             begun = time.monotonic()
             step = Step(key, dump(permit.mark), self.ttl, "held", ABSENT)
-            done = self._store.service.apply(self._store._name, step)
+            done = self._store.service.apply(self._store.name, step)
             if done is not None and done[0] is not None:
-                permit.token, permit.again = done[0].revision, begun + self.ttl / 3
+                permit.token = permit.revision = done[0].revision
+                permit.again = begun + self.ttl / 3
                 with self._guard:
                     self._held.setdefault(who, []).append(permit)
                 _renewals.begin()
-                _renewals.wake()
+                if permit.again < _look:
+                    _renewals.wake()
                 return True
         return False
 
     def _taken(self) -> set[str]:
-        found = each_entry(self._entries, self._store._name, f"{self.name}/", data=False)
+        found = each_entry(self._entries, self._store.name, f"{self.name}/", data=False)
         return {entry.key for entry in found}.intersection(self._keys)
 
     def _check_own(self, who: Any) -> None:
@@ -174,7 +179,7 @@ class BoundedSemaphore:
                 one may have had it meanwhile.
             StoreError: the medium does not answer. It is free once its TTL has passed.
         """
-        self.give(_who())
+        self.give(asker())
 
     def give(self, who: Any, *steps: Step) -> None:
         """Give back a permit of a thread or task, and take other steps of the store in the same
@@ -192,9 +197,21 @@ class BoundedSemaphore:
             mine.pop()
             if not mine:
                 del self._held[who]
-        gone = Step(permit.key, drop=True)
-        if self._store.service.swap(self._store._name, [gone, *steps], permit.mark) is None:
-            permit.lost = True
+        try:
+            self._drop(permit, steps)
+        except NotHeld:
+            raise
+        except StoreError:
+            if steps:  # the store may be full, for them
+                with contextlib.suppress(StoreError):
+                    self._drop(permit, ())
+            raise
+
+    def _drop(self, permit: Permit, steps: Sequence[Step]) -> None:
+        service, name = self._store.service, self._store.name
+        gone = Step(permit.key, when=permit.revision, drop=True)
+        if service.apply(name, gone, *steps) is None:  # a renewal was faster, or it was lost
+            permit.lost = service.swap(name, [gone, *steps], permit.mark) is None
             self._check_lost(permit)
 
     def _check_lost(self, permit: Permit) -> None:
@@ -219,11 +236,13 @@ class BoundedSemaphore:
                 permit.again = now + self.ttl / 3
                 step = Step(permit.key, KEEP, self.ttl, KEEP)
                 try:
-                    done = self._store.service.swap(self._store._name, [step], permit.mark)
+                    done = self._store.service.swap(self._store.name, [step], permit.mark)
                 except KeptError:
                     permit.again = now + min(_AGAIN, self.ttl / 10)
                 else:
                     permit.lost = done is None
+                    if done is not None and done[0] is not None:
+                        permit.revision = done[0].revision
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -233,17 +252,17 @@ class BoundedSemaphore:
 
     def owned(self) -> bool:
         """Return whether this thread or task holds it now: the medium is asked."""
-        mine = self._held.get(_who())
+        mine = self._held.get(asker())
         if not mine:
             return False
-        found = self._entries.get(self._store._name, mine[-1].key)
+        found = self._entries.get(self._store.name, mine[-1].key)
         return found is not None and load(found.data) == mine[-1].mark
 
     @property
     def token(self) -> int | None:
         """A number that is larger for each permit than for those before: what others should refuse
         smaller ones by. None: this thread or task has none."""
-        mine = self._held.get(_who())
+        mine = self._held.get(asker())
         return mine[-1].token if mine else None
 
     @property
@@ -266,7 +285,7 @@ class BoundedSemaphore:
     async def __aenter__(self) -> Self:
         import asyncio  # a program with coroutines has imported it
 
-        who, pause = _who(), 0.005
+        who, pause = asker(), 0.005
         # In short looks: whoever waited in a thread of the pool could keep the holder from one.
         while True:
             trying = asyncio.ensure_future(asyncio.to_thread(self.take, who))
@@ -285,7 +304,7 @@ class BoundedSemaphore:
         import asyncio
 
         try:
-            await asyncio.shield(asyncio.to_thread(self.give, _who()))
+            await asyncio.shield(asyncio.to_thread(self.give, asker()))
         except StoreError:
             if error is None:
                 raise
@@ -317,7 +336,12 @@ class RLock(Lock):
     _reentrant = True
 
 
-def _who() -> Any:
+@functools.cache
+def _me(pid: int) -> str:
+    return f"{host_name()}|{pid}"
+
+
+def asker() -> Any:
     """The task of `asyncio` that runs, or else the thread."""
     if "asyncio" in sys.modules:
         import asyncio
@@ -350,9 +374,14 @@ def _renew_all() -> bool:
     return bool(_held())
 
 
+_look = 0.0
+"""When the thread that renews looks again, at the latest."""
+
+
 def _pause() -> float:
-    times = [permit.again for each in _held() for permit in each.permits()]
-    return max(0.0, min(times, default=0.0) - time.monotonic())
+    global _look
+    _look = min((permit.again for each in _held() for permit in each.permits()), default=0.0)
+    return max(0.0, _look - time.monotonic())
 
 
 _renewals = Worker("wellkept-locks", _renew_all, _pause)
@@ -389,7 +418,7 @@ class Queue:
             StoreError: it can't be written, or the store is full.
         """
         lasts, policy = relied_on(ttl, "persist")
-        service, name, data = self._store.service, self._store._name, dump(value)
+        service, name, data = self._store.service, self._store.name, dump(value)
         number = 0
         while True:
             tail = service.entries.get(name, self._tail)
@@ -437,11 +466,11 @@ class Queue:
         return default if first is None else load(first.data)
 
     def _first(self) -> Entry | None:
-        found = self._store.service.entries.page(self._store._name, self._items, None, 1, True)
+        found = self._store.service.entries.page(self._store.name, self._items, None, 1, True)
         return found[0] if found else None
 
     def _each(self) -> Iterator[Entry]:
-        return each_entry(self._store.service.entries, self._store._name, self._items, data=False)
+        return each_entry(self._store.service.entries, self._store.name, self._items, data=False)
 
     def __len__(self) -> int:
         return self._store.count(self._items)
