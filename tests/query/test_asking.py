@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.caches.places import KINDS, new
 
 import wellkept
 from wellkept import (
@@ -758,3 +759,94 @@ class TestWhatIsEmpty:
         with pytest.raises(ConfigError):
             cache.evict()
         assert f.contains(1)
+
+
+class TestSteps:
+    """What is done with functions, after the store has found the calls; over every backend."""
+
+    @pytest.fixture(params=KINDS)
+    def found(self, request: pytest.FixtureRequest) -> Iterator[wellkept.Matches]:
+        with new(request.param) as other, wellkept.use(other):
+            for n in (3, 1, 2, 5, 4):
+                f(n, n % 2)
+            yield f.query()
+
+    def test_skip(self, found: wellkept.Matches) -> None:
+        assert ns(found.skip(2)) == [2, 5, 4]
+        assert ns(found.skip(1).limit(2)) == [1, 2]
+        assert ns(found.limit(3).skip(1)) == [1, 2]
+        assert ns(found.order_by("n").skip(3)) == [4, 5]
+        assert ns(found.skip(3).order_by("-n")) == [5, 4]
+        assert ns(found.skip(1).where(arguments={"m": 1})) == [1, 5]
+        assert ns(found.where(arguments={"m": 1}).skip(1)) == [1, 5]
+        assert (found.skip(4).count(), found.skip(5).count()) == (1, 0)
+        assert not found.skip(9).exists()
+        assert found.skip(4).one().result == [4, 0]
+        latest, oldest = found.skip(1).latest(), found.skip(1).oldest()
+        assert latest is not None
+        assert oldest is not None
+        assert (latest.result, oldest.result) == ([4, 0], [1, 1])
+
+    def test_filter(self, found: wellkept.Matches) -> None:
+        odd = found.filter(lambda match: match.result[1])
+        assert ns(odd) == [3, 1, 5]
+        assert (odd.count(), list(odd.results())) == (3, [[3, 1], [1, 1], [5, 1]])
+        assert ns(odd.filter(lambda match: match.arguments["n"] > 1).limit(1)) == [3]
+        assert odd.evict(dry_run=True).calls == 3
+        assert odd.evict().calls == 3
+        assert ns(found) == [2, 4]
+
+    def test_sorted(self, found: wellkept.Matches) -> None:
+        by_n = found.sorted(lambda match: match.arguments["n"])
+        assert ns(found.sorted("n")) == ns(by_n) == [1, 2, 3, 4, 5]
+        assert ns(found.sorted("n", reverse=True)) == ns(found.sorted("-n")) == [5, 4, 3, 2, 1]
+        both = found.order_by(lambda match: (match.arguments["m"], -match.arguments["n"]))
+        assert ns(both) == [4, 2, 5, 3, 1]
+        assert ns(found.sorted(lambda match: match.arguments["m"]).limit(3)) == [2, 4, 3]
+        down = found.sorted(lambda match: match.arguments["m"], reverse=True)
+        assert ns(down.skip(3)) == [2, 4]
+        assert (ns(found.sorted()), ns(found.sorted(reverse=True))) == (ns(found), ns(found)[::-1])
+
+    def test_unique(self, found: wellkept.Matches) -> None:
+        assert ns(found.unique("m")) == [3, 2]
+        assert ns(found.sorted("n").unique(lambda match: match.arguments["n"] // 3)) == [1, 3]
+        assert ns(found.unique("nosuch")) == ns(found)
+        f(True, 1)
+        assert found.unique(lambda match: match.arguments["n"]).count() == 6
+        with pytest.raises(ConfigError, match=r"not grouped by .*: \[3, 1\]"):
+            list(found.unique(lambda match: match.result))
+
+    def test_groups(self, found: wellkept.Matches) -> None:
+        by = found.group_by(lambda match: match.arguments["n"] > 2)
+        assert [(value, ns(some)) for value, some in by] == [(True, [3, 5, 4]), (False, [1, 2])]
+        for grouped in (found.skip(1).groupby("m").items(), found.skip(1).group_by("m")):
+            assert {value: ns(some) for value, some in grouped} == {1: [1, 5], 0: [2, 4]}
+        assert {n: ns(some) for n, some in found.limit(2).groupby("n").items()} == {3: [3], 1: [1]}
+        f(True, 1)
+        assert found.groupby("n")[1].count() == 2
+        groups = found.groupby(lambda match: float("nan"))
+        assert [some.count() for some in groups.values()] == [6]
+
+    def test_they_go_everywhere_where_answers_go(self, found: wellkept.Matches) -> None:
+        odd = found.filter(lambda match: match.result[1]).sorted("n")
+        assert list(odd.to_pandas()["n"]) == [1, 3, 5]
+        assert "n=5" in odd._repr_html_()
+        assert repr(found.skip(2).limit(1)).endswith("skip=2, limit=1>")
+        target = wellkept.open("memory:")
+        assert odd.transfer(target).calls == 3
+        assert target.query().count() == 3
+        with pytest.raises(ConfigError, match="no record tells by itself"):
+            found.cache.filtered(odd)
+
+    def test_what_is_wrong(self) -> None:
+        asked: Any = f.query()
+        for name, given in [
+            ("skip", -1),
+            ("skip", True),
+            ("filter", "n"),
+            ("sorted", 3),
+            ("unique", 3),
+            ("groupby", None),
+        ]:
+            with pytest.raises(ConfigError):
+                getattr(asked, name)(given)

@@ -147,7 +147,9 @@ def _dated(table: dict[str, list[Any]]) -> dict[str, list[Any]]:
 def to_html(matches: Matches) -> str:
     """The first of them as a table for a notebook."""
     some = (
-        matches if matches.query.order != Order() else matches.order_by("created", descending=True)
+        matches
+        if matches.steps or matches.query.order != Order()
+        else matches.order_by("created", descending=True)
     )
     found = list(some.limit(_SHOWN))
     total = matches.count()

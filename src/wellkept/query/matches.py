@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -253,6 +254,13 @@ def _noted(notes: Reads, first: str, found: Any) -> Any:
         return found
 
 
+class Step(NamedTuple):
+    """What is done with matches that the store has found."""
+
+    shown: str
+    change: Callable[[Iterator[Match]], Iterator[Match]]
+
+
 _ALL = Query()
 _LOOKED_AT = 200  # calls by which it is found out whether an argument is shown at all
 
@@ -260,33 +268,99 @@ _LOOKED_AT = 200  # calls by which it is found out whether an argument is shown 
 class Matches:
     """The calls that fit a query. Nothing is read until it is asked for, and each time anew.
 
-    Iterating gives each as a `Match`. `where`, `order_by` and `limit` make another answer of it.
+    Iterating gives each as a `Match`. `where`, `order_by`, `limit`, `skip`, `unique`, `filter` and `sorted`
+    make another answer of it.
 
     Args:
         cache: whose calls.
         query: which of them.
+        steps: what is done with these, one after the other, after the store has found them.
     """
 
-    def __init__(self, cache: Any, query: Query = _ALL) -> None:
+    def __init__(self, cache: Any, query: Query = _ALL, steps: tuple[Step, ...] = ()) -> None:
         self.cache = cache
         self.query = query
+        self.steps = steps
 
     # -- narrowing --------------------------------------------------------------------------------
 
     def where(self, **filters: Any) -> Matches:
         """Those for which this holds, too; see `Cache.query`."""
-        return Matches(self.cache, self.query.narrowed(*operators.conditions(filters)))
+        conditions = operators.conditions(filters)
+        if self.steps:
+            # What comes after a step sees what the step gives.
+            asked = Matches(self.cache, Query(tuple(conditions)))
+            return self._then(f"where={asked!r}", lambda found: _fitting(asked, found))
+        return Matches(self.cache, self.query.narrowed(*conditions))
 
-    def order_by(self, field: str, descending: bool | None = None) -> Matches:
+    def order_by(
+        self, field: str | Callable[[Match], Any], descending: bool | None = None
+    ) -> Matches:
         """In another order than that in which they were computed.
 
         Args:
             field: of `Call` (`"seconds"`), `"metadata.<name>"`, or the name of an argument
-                (`"arguments.<name>"` where that is also a field); `"-seconds"` for descending.
+                (`"arguments.<name>"` where that is also a field); `"-seconds"` for descending. Or a
+                function of a `Match`.
 
         Calls that have no such argument, or one that their record does not show, come first.
         """
-        return Matches(self.cache, self.query._replace(order=operators.order(field, descending)))
+        if callable(field):
+            return self._sorted(field, bool(descending), field)
+        order = operators.order(field, descending)
+        if self.steps:
+            return self._sorted(lambda match: order_of(order, match.call), order.descending, field)
+        return Matches(self.cache, self.query._replace(order=order))
+
+    def sorted(
+        self, key: str | Callable[[Match], Any] = "created", *, reverse: bool = False
+    ) -> Matches:
+        """The same as `order_by`, as the builtin has it."""
+        return self.order_by(key, descending=reverse or None)
+
+    def _sorted(self, key: Callable[[Match], Any], down: bool, shown: Any) -> Matches:
+        return self._then(
+            f"order_by={'-' * down}{shown}",
+            lambda found: iter(sorted(found, key=key, reverse=down)),
+        )
+
+    def filter(self, fits: Callable[[Match], Any]) -> Matches:
+        """Those for which a function of a `Match` says yes. Each is read from the store first, so what
+        `where` can say is quicker.
+        """
+        if not callable(fits):
+            raise ConfigError(f"filter takes a function of a match, not {fits!r:.80}")
+        return self._then(f"filter={fits}", lambda found: (one for one in found if fits(one)))
+
+    def skip(self, count: int) -> Matches:
+        """Without the first so many in order.
+
+        Raises:
+            ConfigError: it is no number from 0 up.
+        """
+        if type(count) is not int or count < 0:
+            raise ConfigError(f"skip takes a number from 0 up, not {count!r:.80}")
+        return self._then(f"skip={count}", lambda found: itertools.islice(found, count, None))
+
+    def unique(self, key: str | Callable[[Match], Any]) -> Matches:
+        """The first in order of those that have the same value of a field or an argument (see `group_by`),
+        or of a function of a `Match`. Those that have none are all there.
+        """
+        value_of = _value_of(key)
+
+        def once(found: Iterator[Match]) -> Iterator[Match]:
+            seen = set()
+            for match in found:
+                there, value = value_of(match)
+                at = _at(value, key) if there else match.key
+                if at not in seen:
+                    seen.add(at)
+                    yield match
+
+        return self._then(f"unique={key}", once)
+
+    def _then(self, shown: str, change: Callable[[Iterator[Match]], Iterator[Match]]) -> Matches:
+        return Matches(self.cache, self.query, (*self.steps, Step(shown, change)))
 
     def limit(self, count: int | None) -> Matches:
         """So many at the most, the first in order.
@@ -296,6 +370,8 @@ class Matches:
         """
         if count is not None and (type(count) is not int or count < 0):
             raise ConfigError(f"a limit is a number from 0 up, or None, not {count!r:.80}")
+        if self.steps:
+            return self._then(f"limit={count}", lambda found: itertools.islice(found, count))
         now = self.query.limit
         limits = [one for one in (now, count) if one is not None]
         return Matches(self.cache, self.query._replace(limit=min(limits, default=None)))
@@ -318,14 +394,20 @@ class Matches:
             self._check_shown()
 
     def predicate(self) -> Query | Either:
-        """What tells of a record whether it is one of them."""
+        """What tells of a record whether it is one of them.
+
+        Raises:
+            ConfigError: that is not told by the record alone.
+        """
+        if self.steps:
+            raise ConfigError(f"{self!r}: no record tells by itself whether it is one of these")
         return predicate(self.cache.backend.notes, self.query)
 
     def table(self) -> Any:
         """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
         None, and where there are none."""
-        asked = self._prepared()
-        found = self.cache.backend.table(asked[0]) if len(asked) == 1 else None
+        asked = self._pushed_down()
+        found = None if asked is None else self.cache.backend.table(asked)
         return None if found is None or not found.metadata else found
 
     def __iter__(self) -> Iterator[Match]:
@@ -360,8 +442,8 @@ class Matches:
 
     def count(self) -> int:
         """How many there are."""
-        asked = self._prepared()
-        found: int | None = self.cache.backend.found(asked[0]) if len(asked) == 1 else None
+        asked = self._pushed_down()
+        found: int | None = None if asked is None else self.cache.backend.found(asked)
         if found is None:
             found = sum(1 for _ in self._found())
         if not found and self.query.limit != 0:
@@ -380,18 +462,24 @@ class Matches:
         """Their arguments; see `Match.arguments`."""
         return (match.arguments for match in self)
 
-    def group_by(self, field: str) -> list[tuple[Any, Matches]]:
-        """The values of a field (of `Call`, or `"module"`), an argument or `"metadata.<name>"`, in the
-        order in which they are met, each with an answer of the calls that have it. An argument that no
-        record shows stands for itself by its digest; calls without one are left out, and so is a limit.
+    def group_by(self, field: str | Callable[[Match], Any]) -> list[tuple[Any, Matches]]:
+        """The values of a field (of `Call`, or `"module"`), an argument or `"metadata.<name>"`, or of a
+        function of a `Match`, in the order in which they are met, each with an answer of the calls that
+        have it. An argument that no record shows stands for itself by its digest; calls without one are
+        left out, and so is a limit.
 
         Raises:
             ConfigError: it is a list or a mapping.
         """
+        if callable(field) or self.steps:
+            every = Matches(self.cache, self.query._replace(limit=None), self.steps)
+            each = map(_value_of(field), every)
+            values = {_at(value, field): value for there, value in each if there}
+            return [(value, every._having(field, at)) for at, value in values.items()]
         by = operators.group(field)
-        every = self.query._replace(limit=None)
+        unlimited = self.query._replace(limit=None)
         found: dict[tuple[type, Any], Matches] = {}
-        for call in Matches(self.cache, every).calls():
+        for call in Matches(self.cache, unlimited).calls():
             there, value = _value(call, by)
             if there:
                 if isinstance(value, (list, dict)):
@@ -401,8 +489,29 @@ class Matches:
                     digested = by.field in ("argument", "result")
                     test = is_value(value) if digested else Equal(value)
                     condition = Condition(by.field, by.path, test)
-                    found[at] = Matches(self.cache, every.narrowed(condition))
+                    found[at] = Matches(self.cache, unlimited.narrowed(condition))
         return [(value, matches) for (_, value), matches in found.items()]
+
+    def groupby(self, key: str | Callable[[Match], Any]) -> dict[Any, Matches]:
+        """The same as a dict, in which equal values such as 1 and True are one, and of a limited answer."""
+        value_of = _value_of(key)
+        found: dict[Any, set[tuple[type, Any]]] = {}
+        for there, value in map(value_of, self):
+            if there:
+                found.setdefault(value, set()).add(_at(value, key))
+        return {value: self._having(key, *wanted) for value, wanted in found.items()}
+
+    def _having(self, key: str | Callable[[Match], Any], *wanted: tuple[type, Any]) -> Matches:
+        """Those that have one of these values."""
+        value_of = _value_of(key)
+
+        def having(found: Iterator[Match]) -> Iterator[Match]:
+            for match in found:
+                there, value = value_of(match)
+                if there and _at(value, key) in wanted:
+                    yield match
+
+        return self._then(f"{key}={[value for _, value in wanted]}", having)
 
     # -- doing ------------------------------------------------------------------------------------
 
@@ -463,8 +572,22 @@ class Matches:
                     self._check_one(condition._replace(test=one))
         return resolved(self.cache.backend.notes, self.query)
 
+    def _pushed_down(self) -> Query | None:
+        """The one query that the store can answer by itself, if it can."""
+        asked = self._prepared()
+        return asked[0] if len(asked) == 1 and not self.steps else None
+
     def _found(self) -> Iterator[Call]:
         """The records that fit, in order."""
+        found = self._in_store()
+        if not self.steps:
+            return found
+        matches: Iterator[Match] = (Match(self.cache, call) for call in found)
+        for step in self.steps:
+            matches = step.change(matches)
+        return (match.call for match in matches)
+
+    def _in_store(self) -> Iterator[Call]:
         asked, backend = self._prepared(), self.cache.backend
         if len(asked) == 1:
             return iter(backend.find(asked[0]))
@@ -516,12 +639,40 @@ class Matches:
             said.append(f"order_by={'-' * order.descending + name!r}")
         if limit is not None:
             said.append(f"limit={limit}")
+        said += [step.shown for step in self.steps]
         return f"<wellkept.Matches {', '.join(said) or 'all calls'}>"
 
     def _repr_html_(self) -> str:
         from wellkept.query import exports  # as above
 
         return exports.to_html(self)
+
+
+def _value_of(key: str | Callable[[Match], Any]) -> Callable[[Match], tuple[bool, Any]]:
+    """Whether a call has it, and what it is, for what `group_by` takes."""
+    by = None if callable(key) else operators.group(key)
+
+    def value_of(match: Match) -> tuple[bool, Any]:
+        there, value = (True, key(match)) if by is None else _value(match.call, by)  # type: ignore[operator]  # see above
+        # Numbers that are none are one value, though no two are equal.
+        return there, math.nan if isinstance(value, float) and value != value else value
+
+    return value_of
+
+
+def _at(value: Any, key: Any) -> tuple[type, Any]:
+    """What tells a value from others, also from equal ones of other types."""
+    try:
+        hash(value)
+    except TypeError:
+        raise ConfigError(f"calls are not grouped by {key}: {value!r:.80}") from None
+    return type(value), value
+
+
+def _fitting(asked: Matches, found: Iterator[Match]) -> Iterator[Match]:
+    asked._prepared()
+    fits = asked.predicate()
+    return (match for match in found if fits(match.call))
 
 
 def _value(call: Call, by: Order) -> tuple[bool, Any]:
