@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from wellkept.conditions import Order
 from wellkept.errors import ConfigError
-from wellkept.query.matches import Match, part
+from wellkept.query.matches import Match
+from wellkept.query.noted import part
 from wellkept.query.operators import path_of
 from wellkept.stores.record_format import read_metadata
 

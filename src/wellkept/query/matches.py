@@ -1,10 +1,9 @@
-"""The answer to a query: lazy matches of kept calls, and the notes that many records share."""
+"""The answer to a query: lazy matches of kept calls."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -25,10 +24,9 @@ from wellkept.conditions import (
     order_of,
 )
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
-from wellkept.query import operators
+from wellkept.query import noted, operators
 from wellkept.query.operators import is_value
 from wellkept.records import Call, Digest
-from wellkept.stores.base import Store, get_many
 
 
 class Loads(Protocol):
@@ -142,116 +140,6 @@ class LoadedArguments(Mapping[str, Any]):
             f"{name}={found.value!r}" if found.shown else f"{name}=<{found.digest[:8]}>"
             for name, found in self._call.arguments.items()
         )
-
-
-_NOTES = "env/"
-_INNER = "runs/inner/"
-
-
-def resolved(notes: Store[bytes], query: Query) -> list[Query]:
-    """Queries of which a call has to fit one, to fit this one.
-
-    Raises:
-        StoreError: the notes can't be read.
-    """
-    query = query._replace(conditions=tuple(_with_inner(notes, one) for one in query.conditions))
-    deep = [one for one in query.conditions if one.field == "metadata" and len(one.path) > 1]
-    deep = [one for one in deep if one.path[0] not in ("tags", "run")]
-    if not deep:
-        return [query]
-    said = dict(_said(notes))
-    ways = [
-        _ways(one, said) if any(one is other for other in deep) else [one]
-        for one in query.conditions
-    ]
-    return [query._replace(conditions=chosen) for chosen in itertools.product(*ways)]
-
-
-def _with_inner(notes: Store[bytes], condition: Condition) -> Condition:
-    """A condition that a run computed a call, for the runs inside it too."""
-    field, path, test = condition
-    tests = test.tests if isinstance(test, Choice) else (test,)
-    if (field, path) != ("metadata", ("run",)) or not all(type(one) is Equal for one in tests):
-        return condition
-    found = list(dict.fromkeys(one.value for one in tests))
-    for run in found:
-        if isinstance(run, str) and run.isascii() and run.replace("-", "").isalnum():
-            at = f"{_INNER}{run}/"
-            found += [name for key in notes.keys(at) if (name := key[len(at) :]) not in found]
-    if len(found) <= len(tests):
-        return condition
-    return Condition(field, path, Choice(tuple(map(Equal, found))))
-
-
-def _ways(condition: Condition, said: Mapping[str, Any]) -> list[Condition]:
-    """A condition as it is, and of what a note says, if one fits."""
-    first, *rest = condition.path
-    below = Condition("metadata", tuple(rest), condition.test)
-    names = tuple(Equal(name) for name, found in said.items() if _fits(below, found))
-    if first == "env":
-        return [Condition("metadata", ("env",), Choice(names))]
-    return (
-        [condition, Condition("metadata", (first, "note"), Choice(names))] if names else [condition]
-    )
-
-
-def _fits(condition: Condition, found: Any) -> bool:
-    for key in condition.path:
-        if not isinstance(found, Mapping) or key not in found:
-            return False
-        found = found[key]
-    return bool(condition.test.holds(found))
-
-
-def _said(notes: Store[bytes]) -> Iterator[tuple[str, Any]]:
-    for key, item in get_many(notes, list(notes.keys(_NOTES))).items():
-        try:
-            yield key.removeprefix(_NOTES), json.loads(item)
-        except ValueError:
-            continue
-
-
-class Either(NamedTuple):
-    """Calls that fit one of several queries."""
-
-    queries: tuple[Query, ...]
-
-    def __call__(self, call: Call) -> bool:
-        return any(query(call) for query in self.queries)
-
-
-def predicate(notes: Store[bytes], query: Query) -> Query | Either:
-    """What tells of a record whether it fits, by the notes that there are now. Raises as `resolved`."""
-    found = resolved(notes, query)
-    return found[0] if len(found) == 1 else Either(tuple(found))
-
-
-class Reads(Protocol):
-    """What notes are read from, one by one."""
-
-    @property
-    def get(self) -> Callable[[str], bytes | None]: ...
-
-
-def part(notes: Reads, metadata: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """What a record says under some keys, itself or by a note; None where it does not."""
-    found: Any = metadata
-    for i, key in enumerate(path):
-        if i == 1:
-            found = _noted(notes, path[0], found)
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found
-
-
-def _noted(notes: Reads, first: str, found: Any) -> Any:
-    name = found if first == "env" else found.get("note") if isinstance(found, Mapping) else None
-    if not isinstance(name, str) or (first != "env" and len(found) > 1):
-        return found
-    try:
-        item = notes.get(_NOTES + name)
-        return found if item is None else json.loads(item)
-    except (ConfigError, ValueError):  # such a name is no key; or the note is no JSON
-        return found
 
 
 class Step(NamedTuple):
@@ -393,7 +281,7 @@ class Matches:
         if not some:
             self._check_shown()
 
-    def predicate(self) -> Query | Either:
+    def predicate(self) -> Query | noted.Either:
         """What tells of a record whether it is one of them.
 
         Raises:
@@ -401,7 +289,7 @@ class Matches:
         """
         if self.steps:
             raise ConfigError(f"{self!r}: no record tells by itself whether it is one of these")
-        return predicate(self.cache.backend.notes, self.query)
+        return noted.predicate(self.cache.backend.notes, self.query)
 
     def table(self) -> Any:
         """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
@@ -570,7 +458,7 @@ class Matches:
             for one in test.tests if isinstance(test, Choice) else (test,):
                 if isinstance(one, Begins):
                     self._check_one(condition._replace(test=one))
-        return resolved(self.cache.backend.notes, self.query)
+        return noted.resolved(self.cache.backend.notes, self.query)
 
     def _pushed_down(self) -> Query | None:
         """The one query that the store can answer by itself, if it can."""
