@@ -102,3 +102,8 @@ def tell(text: str) -> None:
         level += 1
         frame = frame.f_back
     warnings.warn(text, KeptWarning, stacklevel=level)
+    if (logging := sys.modules.get("logging")) is not None:
+        log = logging.getLogger("wellkept.troubles")
+        # Without a handler, logging itself would show what the warning has shown.
+        if log.hasHandlers():
+            log.warning("%s", text)

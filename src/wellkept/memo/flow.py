@@ -38,9 +38,11 @@ from wellkept.memo.target import (
     stayed,
     store,
     store_error,
+    tell_miss,
 )
 from wellkept.records import Call
 from wellkept.runs.collectors import begin
+from wellkept.runs.listeners import LISTENERS, SLOW, listening
 from wellkept.runs.recorder import OPEN
 
 Flow = Generator[Given | float, Any, Any]
@@ -105,7 +107,8 @@ def keeping(target: Target, given: Given, again: bool = False) -> Flow:
     else:
         target.warn("changed", "what it reads is another at each look, so nothing is kept of it")
     target.key = b""
-    return (yield from _compute(target, target.resolved(given), flights.caller()))
+    body = _heard if LISTENERS else _compute
+    return (yield from body(target, target.resolved(given), flights.caller()))
 
 
 def look(
@@ -245,7 +248,7 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
             return _CHANGED
         flight.enter()
         try:
-            return (yield from _compute(target, given, caller))
+            return (yield from (_heard if LISTENERS else _compute)(target, given, caller))
         finally:
             flight.leave()
     finally:
@@ -273,6 +276,9 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
             body.leave()
     if body is not None and target.key and not is_future(result) and not target.widen(body):
         target.key = b""
+    # Before the result is kept, as what is there tells why this was a miss.
+    if target.key and (target.bodies.spent >= SLOW or listening()):
+        tell_miss(target)
     if type(result) is Raise:
         error = result.error
         target.counts.failed += 1
@@ -296,6 +302,24 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
         if OPEN:
             record(target, caller, began, call)
     return result
+
+
+def _heard(target: Target, given: Given, caller: Flight | None) -> Flow:
+    """Compute, and have the listeners hear of the begin and the end."""
+    function = target.identity()[0]
+    ends = [listener.begin(function, target.key.hex()) for listener in LISTENERS]
+    error: BaseException | None = None
+    try:
+        result = yield from _compute(target, given, caller)
+    except BaseException as raised:
+        error = raised
+        raise
+    else:
+        error = result.error if type(result) is Raise else None
+        return result
+    finally:
+        for end in reversed(ends):
+            end(error)
 
 
 # -- the drivers ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from wellkept.conditions import ANY, Condition, Equal, Is, Query, Span
 from wellkept.errors import ConfigError, KeptError, NotKept, StoreError, Undigestible
 from wellkept.hashing import Receiver, digest_bytes
 from wellkept.hashing.digests import default_digest
-from wellkept.memo.target import TROUBLES, Given
+from wellkept.memo.target import TROUBLES, Given, Target
 from wellkept.query import Matches, operators
 from wellkept.query.operators import TESTS
 from wellkept.records import Call, Digest
@@ -27,9 +27,9 @@ from wellkept.runs.explain import (
     of_the_gone,
     states_of,
 )
+from wellkept.runs.listeners import missed
 from wellkept.runs.nearest import Asked, Look, layers, look
 from wellkept.runs.profile import Profile, measured
-from wellkept.runs.sources import Parts
 from wellkept.runs.table import ago, data_size, duration
 
 if TYPE_CHECKING:
@@ -179,18 +179,38 @@ def _explained(kept: Kept[..., Any], found: KeptTarget, looks: list[Look]) -> Ex
         return Explanation(outcome="hit", kept=there, **about)
     first = next((one for one in looks if one.call is not None and one.state != "hidden"), None)
     there = None if first is None else kept_of(first, found.cache)
-    causes = of_looks(looks)
     if first is not None and first.state == "expired" and first.call is not None:
         late = time.time() - (first.call.expires or 0.0)
         if late < kept.options.stale:
+            causes = of_looks(looks)
             return Explanation(outcome="stale", kept=there, causes=tuple(causes), **about)
-    causes += of_the_cache(found.cache) + _troubles(found.key)
-    if first is None and not any(cause.kind in _DECISIVE for cause in causes):
-        causes += of_the_gone((one.layer for one in looks), found.key)
-    if first is None and not any(cause.kind in _DECISIVE for cause in causes):
-        asked = Asked.of(function, code, found.arguments())
-        causes += among_the_kept(layers(found.cache), asked, lambda: _parts(kept, found))
+    causes = _causes(found, looks)
     return Explanation(outcome="miss", kept=there, causes=tuple(causes), **about)
+
+
+def _causes(found: Target, looks: Sequence[Look]) -> list[Cause]:
+    """Why a call is a miss, the decisive cause first."""
+    there = any(one.call is not None and one.state != "hidden" for one in looks)
+    causes = of_looks(looks) + of_the_cache(found.cache) + _troubles(found.key)
+    if not there and not any(cause.kind in _DECISIVE for cause in causes):
+        causes += of_the_gone((one.layer for one in looks), found.key)
+    if not there and not any(cause.kind in _DECISIVE for cause in causes):
+        asked = Asked.of(*found.identity(), found.arguments())
+        causes += among_the_kept(layers(found.cache), asked, found.parts)
+    return causes
+
+
+def log_miss(found: Target) -> None:
+    """Log why a call whose body has just run was a miss. Its result is not kept yet.
+
+    Raises:
+        KeptError: that can't be found out.
+    """
+    looks = [look(layer, found.key) for layer in layers(found.cache)]
+    causes = _causes(found, looks)
+    function, code = found.identity()
+    kept = found.cache.query(function=function).count()
+    missed(function, found.key.hex(), code, found.bodies.spent, causes, kept)
 
 
 def _troubles(key: bytes) -> list[Cause]:
@@ -208,14 +228,6 @@ def _troubles(key: bytes) -> list[Cause]:
     text = f"it was computed {ago(trouble.at)}, but {said}"
     data = {"at": trouble.at, "message": trouble.text}
     return [Cause(trouble.kind, f"{text}: {trouble.text}" if trouble.text else text, data=data)]
-
-
-def _parts(kept: Kept[..., Any], found: KeptTarget) -> Parts:
-    """What the code of a call is made from now."""
-    return {
-        name: (part.digest, part.text)
-        for name, part in kept.locator.coding().parts(found.values).items()
-    }
 
 
 # Seconds of a look-up that is not that of a near store.

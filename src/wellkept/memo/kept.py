@@ -27,13 +27,14 @@ from wellkept.memo.target import (
     Raise,
     Target,
     broke,
-    hit_in_run,
+    heard,
     not_kept,
     outcome,
 )
 from wellkept.records import Call, Digest
 from wellkept.runs.collectors import parse
-from wellkept.runs.recorder import OPEN
+from wellkept.runs.listeners import logger
+from wellkept.runs.recorder import HEARD
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from wellkept.query import Matches
     from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
+    from wellkept.runs.sources import Parts
 
 __all__ = ["BoundCall", "Kept"]
 
@@ -86,6 +88,8 @@ class Kept(Generic[P, R]):
         self.locator = Locator(function, options, self._binder)
         self.collectors = parse(options.meta)
         self._told: set[str] = set()
+        # From here on, if the program has imported logging, its levels are followed.
+        logger("hits")
 
     # -- calling ----------------------------------------------------------------------------------
 
@@ -194,8 +198,8 @@ class Kept(Generic[P, R]):
             # The interrupt may have come between any two instructions.
             settle()
             raise
-        if OPEN:
-            hit_in_run(self.locator.identity, key, entry)
+        if HEARD:
+            heard(self.locator.identity, key, entry)
         uses = cache._uses
         uses[key] = uses.get(key, 0) + 1
         counts = self.counts
@@ -622,6 +626,10 @@ class KeptTarget(Target):
             if self.broke(error):
                 raise
             return False
+
+    def parts(self) -> Parts:
+        coding = self.kept.locator.coding()
+        return {name: (p.digest, p.text) for name, p in coding.parts(self.values).items()}
 
     def resolved(self, given: Given) -> Given:
         if Digest not in map(type, given[0]) and Digest not in map(type, given[1].values()):

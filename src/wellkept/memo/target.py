@@ -36,13 +36,14 @@ from wellkept.runs.collectors import (
     seconds,
     taken,
 )
-from wellkept.runs.recorder import ENVS, LEAVES, OPEN, note_once, recorder
+from wellkept.runs.recorder import ENVS, HEARD, LEAVES, OPEN, Recorder, note_once, recorder
 from wellkept.runs.recorder import current as run
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from wellkept.memo.output import Output
+    from wellkept.runs.sources import Parts
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 """The arguments of a call as the caller gave them, by position and by keyword."""
@@ -159,6 +160,10 @@ class Target:
         """Go to a wider identity if a body ran more than this one covers; False: it can't be told."""
         return True
 
+    def parts(self) -> Parts:
+        """Return what the code identity is made from, by name."""
+        return {}
+
     # -- its arguments ----------------------------------------------------------------------------
 
     def resolved(self, given: Given) -> Given:
@@ -257,8 +262,8 @@ class Target:
 
     def hit(self, entry: Entry) -> None:
         """Count a hit."""
-        if OPEN:
-            hit_in_run(self.identity, self.key, entry)
+        if HEARD:
+            heard(self.identity, self.key, entry)
         self.cache.used(self.key)
         self.counts.hits += 1
         self.counts.seconds_saved += entry.body.seconds
@@ -292,6 +297,17 @@ def is_short(value: Any) -> bool:
     if kind is int:
         return bool(-(2**63) <= value < 2**63)
     return kind is bool or value is None
+
+
+def tell_miss(target: Target) -> None:
+    """Log a miss with its cause."""
+    # Loaded on first use: it brings the comparison of calls.
+    from wellkept.memo.inspection import log_miss
+
+    try:
+        log_miss(target)
+    except Exception as error:  # noqa: BLE001  the result is there; only its cause is not known
+        target.warn("cause", f"why it was computed could not be found out: {error!r}")
 
 
 def recording() -> Output:
@@ -446,6 +462,19 @@ def _alone(threads: Threads) -> bool:
 
 
 # -- the run that is open -------------------------------------------------------------------------
+
+
+def heard(identity: Callable[[], tuple[str, str]], key: bytes, entry: Entry) -> None:
+    """Tell the run that is open here, and the listeners, of a hit.
+
+    Args:
+        identity: gives the name and the code of what was called.
+    """
+    if OPEN:
+        hit_in_run(identity, key, entry)
+    for listener in tuple(HEARD):
+        if type(listener) is not Recorder:
+            listener.hit(identity()[0], key.hex(), entry.body.seconds)
 
 
 def hit_in_run(identity: Callable[[], tuple[str, str]], key: bytes, entry: Entry) -> None:

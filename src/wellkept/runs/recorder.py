@@ -182,8 +182,24 @@ _UNWRITTEN = 100  # notes that wait for a store that does not take them
 Asked = bytes | tuple[bytes, bytes]
 """The key of a call, and of the call whose body made it, if one did."""
 
-OPEN: list[Recorder] = []
-"""The recorders of this process. While it is empty, a call has nothing to look for."""
+HEARD: list[Any] = []
+"""What hears of hits: the recorders, and listeners. While it is empty, a hit has nothing to look for."""
+
+
+class _Open(list["Recorder"]):
+    """Recorders, each of which hears of hits."""
+
+    def append(self, recorder: Recorder) -> None:
+        super().append(recorder)
+        HEARD.append(recorder)
+
+    def remove(self, recorder: Recorder) -> None:
+        super().remove(recorder)
+        HEARD.remove(recorder)
+
+
+OPEN = _Open()
+"""The recorders of this process. While it is empty, a miss has nothing to look for."""
 current: ContextVar[Recorder | None] = ContextVar("wellkept.run", default=None)
 
 
@@ -414,7 +430,8 @@ def flush_all() -> None:
 
 def _rejoined(record: RunRecord, cache: Cache) -> Recorder:
     """The recorder of a run in this process."""
-    for found in (*OPEN, *_elsewhere):
+    known: list[Recorder] = [*OPEN, *_elsewhere]
+    for found in known:
         if found.record.id == record.id:
             return found
     found = Recorder(record, cache, None)

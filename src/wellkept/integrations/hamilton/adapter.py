@@ -33,9 +33,9 @@ from wellkept.integrations.hamilton.store_views import NodeMetadata, NodeResults
 from wellkept.memo import depends
 from wellkept.memo.flow import as_it_is, drive, drive_async
 from wellkept.memo.keep_options import Options
-from wellkept.memo.target import MISSING, Items, hit_in_run
+from wellkept.memo.target import MISSING, Items, heard
 from wellkept.records import Event
-from wellkept.runs.recorder import OPEN, current
+from wellkept.runs.recorder import HEARD, current
 
 __all__ = ["KeptAdapter"]
 
@@ -490,8 +490,8 @@ class Step:
 
     def _hit(self, key: bytes, entry: Entry) -> None:
         adapter = self._adapter
-        if OPEN:
-            hit_in_run(self._planned.identity, key, entry)
+        if HEARD:
+            heard(self._planned.identity, key, entry)
         adapter.kept.used(key)
         self._versioned(entry.body.result.hex())
         run_id, name, task_id = self.at
