@@ -112,7 +112,7 @@ def logger(kind: str) -> logging.Logger | None:
 
 def listening() -> bool:
     """Whether misses are logged with their causes."""
-    found = logger("misses")
+    found = _loggers.get("misses") or logger("misses")
     return found is not None and found.isEnabledFor(_LEVELS["misses"])
 
 
