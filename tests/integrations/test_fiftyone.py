@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import queue
+import re
 import sys
 import types
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wellkept.integrations.fiftyone import KeptExecutionStoreRepo
-from wellkept.kv import KeyDocument
+from wellkept.kv import (
+    ExecutionStore,
+    ExecutionStoreService,
+    KeyDocument,
+    KeyPolicy,
+    StoreDocument,
+)
 
 # What the service of FiftyOne 1.22 calls, with these arguments.
 VERBS = {
@@ -43,6 +52,44 @@ VERBS = {
     "subscribe": ("store_name", "callback"),
     "unsubscribe": ("subscription_id",),
 }
+
+
+# What FiftyOne's page on `fiftyone.operators.store` lists, and how it is called there.
+NAMES = {
+    ExecutionStoreService: {
+        "create_store": 3, "clear_cache": 1, "get_store": 1, "list_stores": 0, "count_stores": 0,
+        "has_store": 1, "delete_store": 1, "set_key": 5, "set_cache_key": 4, "has_key": 2,
+        "get_key": 2, "delete_key": 2, "update_ttl": 3, "list_keys": 1, "count_keys": 1,
+        "cleanup": 0, "has_store_global": 1, "list_stores_global": 0, "count_stores_global": 0,
+        "delete_store_global": 1,
+    },
+    ExecutionStore: {
+        "create": 4, "list_stores": 0, "get": 1, "set": 4, "set_cache": 3, "delete": 1, "has": 1,
+        "clear": 0, "clear_cache": 0, "update_ttl": 2, "update_policy": 2, "get_metadata": 1,
+        "list_keys": 0,
+    },
+    StoreDocument: {"from_dict": 1, "get_expiration": 1, "to_mongo_dict": 1},
+    KeyDocument: {"from_dict": 1, "get_expiration": 1, "to_mongo_dict": 1},
+}  # fmt: skip
+FIELDS = {
+    *("store_name", "key", "value", "_id", "dataset_id", "created_at", "updated_at", "expires_at"),
+    "policy",
+}
+
+
+def test_all_of_its_names_are_here_and_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/coming-from-fiftyone.md").read_text()
+    said = {word for code in re.findall("`[^`]+`", page) for word in re.findall(r"\w+", code)}
+    for kind, methods in NAMES.items():
+        assert kind.__name__ in said
+        for name, count in methods.items():
+            signature = inspect.signature(getattr(kind, name))
+            signature.bind(*[None] * (count + ("self" in signature.parameters)))
+            assert name in said, name
+    assert {field.name for field in dataclasses.fields(StoreDocument)} >= FIELDS
+    assert {field.name for field in dataclasses.fields(KeyDocument)} >= FIELDS
+    assert said >= {*FIELDS, "metadata", "PERSIST", "EVICT", "repo", "collection_name"}
+    assert (str(KeyPolicy("persist").value), KeyPolicy.EVICT) == ("persist", "evict")
 
 
 class ObjectId:
