@@ -1,11 +1,14 @@
 """The names that files of formats have in a cache directory."""
 
+import itertools
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integrations.hamilton.flows import builder, module
+from tests.caches.places import new
+from tests.integrations.hamilton.flows import builder, module, runs
 
 import wellkept
 from wellkept.cli.app import run
@@ -17,6 +20,7 @@ from wellkept.integrations.hamilton import (
     with_kept,
 )
 
+_numbers = itertools.count()
 SAVER, LOADER = search_data_adapter_registry("json", dict)
 
 
@@ -112,3 +116,187 @@ def test_a_loader_that_is_not_there() -> None:
     head = json.dumps({"format": "json", "loader": "nowhere:Loader", "takes": "file"}).encode()
     with pytest.raises(wellkept.DecodeError, match="nowhere:Loader can't read"):
         decode(head, [b""])
+
+
+# -- one identity a value --------------------------------------------------------------------------
+
+
+def adapted(made: Any, at: str) -> Any:
+    return made.with_adapters(KeptAdapter(at))
+
+
+BOTH = pytest.mark.parametrize("make", [with_kept, adapted])
+
+PAIR = """
+@cache(format="json")
+def pair() -> {type}:
+    ran("pair")
+    return {value}
+
+def down(pair: {type}) -> str:
+    ran("down")
+    return repr(pair)
+"""
+
+
+def run_pair(make: Any, type_: str, value: str, at: str = "store", **how: Any) -> tuple[Any, Any]:
+    dr = make(builder(module(PAIR.format(type=type_, value=value), "pairs")), at).build()
+    return dr, dr.execute(["down"] if how else ["pair", "down"], **how)
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["embedded", "files", "memory"])
+def test_a_value_has_one_identity_in_a_format_or_not(make: Any, kind: str) -> None:
+    cache = new(kind)
+    dr, found = run_pair(make, "dict", '{"a": [1]}', cache)
+    version = dr.cache.version_data(found["pair"], run_id=dr.cache.last_run_id)
+    assert version == dr.cache.data_versions[dr.cache.last_run_id]["pair"]
+    assert dr.cache.result_store.get(version) == {"a": [1]}
+    assert runs() == ["down", "pair"]
+    run_pair(make, "dict", '{"a": [1]}', cache, overrides={"pair": {"a": [1]}})
+    assert runs() == []
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("dict", "{'a': (1, 2), 'b': {3: 4}}"),
+        ("dict", "{'big': (b'x' * 300_000).decode(), 'of': ('a',)}"),
+        ("list", "[(1, 2)]"),
+    ],
+)
+def test_the_exact_value_is_beside_a_file_that_gives_back_another(
+    make: Any, type_: str, value: str
+) -> None:
+    for expected in (["down", "pair"], []):
+        dr, found = run_pair(make, type_, value)
+        assert repr(found["pair"]) == found["down"] == repr(eval(value))
+        assert runs() == expected
+    version = dr.cache.data_versions[dr.cache.last_run_id]["pair"]
+    file = dr.cache.result_store._materialized_path(version, SAVER)
+    assert json.loads(file.read_text()) == json.loads(json.dumps(eval(value)))
+    with wellkept.open("store") as cache:
+        digest = wellkept.digest(eval(value))
+        assert repr(cache.load(digest)) == repr(eval(value))
+        assert cache.verify().ok
+
+
+FRAME = """
+@cache(format="parquet")
+def table() -> pd.DataFrame:
+    ran("table")
+    return pd.DataFrame({"pair": [(1, 2), (3, 4)]})
+"""
+
+
+@BOTH
+def test_a_frame_that_parquet_gives_back_otherwise_stays_as_it_was(make: Any) -> None:
+    import pandas as pd
+
+    for expected in (["table"], []):
+        dr = make(builder(module(FRAME, "framed")), "store").build()
+        assert list(dr.execute(["table"])["table"]["pair"]) == [(1, 2), (3, 4)]
+        assert runs() == expected
+    (file,) = Path("store/formats").glob("*.parquet")
+    assert type(pd.read_parquet(file)["pair"][0]) is not tuple
+
+
+ODD = """
+import json
+from hamilton import registry
+from hamilton.io.data_adapters import DataLoader, DataSaver
+
+class OddSaver(DataSaver):
+    def __init__(self, path: str):
+        self.path = path
+    @classmethod
+    def applicable_types(cls) -> list:
+        return [dict]
+    @classmethod
+    def name(cls) -> str:
+        return "{name}"
+    def save_data(self, data: dict) -> dict:
+        open(self.path, "w").write(json.dumps(data, sort_keys=True))
+        return {}
+
+class OddLoader(DataLoader):
+    fails = False
+    def __init__(self, path: str):
+        self.path = path
+    @classmethod
+    def applicable_types(cls) -> list:
+        return [dict]
+    @classmethod
+    def name(cls) -> str:
+        return "{name}"
+    def load_data(self, type_: type) -> tuple:
+        if OddLoader.fails:
+            raise OSError("not here")
+        return json.load(open(self.path)), {}
+
+registry.register_adapter(OddSaver)
+registry.register_adapter(OddLoader)
+
+@cache(format="{name}")
+def odd() -> dict:
+    ran("odd")
+    return {"b": 1, "a": 2}
+"""
+
+
+def odd(*, fails: bool = False, value: str = '{"b": 1, "a": 2}') -> Any:
+    """A flow with a format of its own, as Hamilton has one registry for all."""
+    name = f"odd{next(_numbers)}"
+    text = ODD.replace("{name}", name).replace("fails = False", f"fails = {fails}")
+    return module(text.replace('{"b": 1, "a": 2}', value), name)
+
+
+@BOTH
+def test_the_order_of_a_dict_is_part_of_the_exact_value(make: Any) -> None:
+    flow = odd()
+    for expected in (["odd"], []):
+        found = make(builder(flow), "store").build().execute(["odd"])["odd"]
+        assert (list(found), runs()) == (["b", "a"], expected)
+
+
+@BOTH
+def test_a_loader_that_fails_is_no_damage_and_told_once_a_node(make: Any) -> None:
+    flow = odd(fails=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        dr = make(builder(flow), "store").build()
+        for expected in (["odd"], []):
+            assert dr.execute(["odd"]) == {"odd": {"b": 1, "a": 2}}
+            assert runs() == expected
+    texts = [str(each.message) for each in told if each.category is wellkept.KeptWarning]
+    assert len(texts) == 1, texts
+    text = texts[0]
+    assert text.startswith("odd: its result is kept without the format 'odd")
+    assert "not here" in text
+
+
+@BOTH
+def test_a_loader_that_fails_later_is_no_damage(make: Any) -> None:
+    # Its keys are sorted, so the file alone is kept.
+    flow = odd(value='{"a": 1, "b": 2}')
+    cache = wellkept.open("store")
+    make(builder(flow), cache).build().execute(["odd"])
+    flow.OddLoader.fails = True
+    dr = make(builder(flow), cache).build()
+    with pytest.warns(wellkept.KeptWarning, match=r"not readable by the loader .* \(node odd\)"):
+        assert dr.execute(["odd"]) == {"odd": {"a": 1, "b": 2}}
+    assert make(builder(flow), cache).build().execute(["odd"]) == {"odd": {"a": 1, "b": 2}}
+    assert runs() == ["odd", "odd"]
+    assert cache.counts["damaged"] == 0
+
+
+def test_the_path_of_a_store_is_a_directory_that_is_there() -> None:
+    for store in (
+        KeptResultStore("store"),
+        KeptResultStore("files:other"),
+        KeptResultStore("memory:"),
+    ):
+        assert list(store.path.iterdir()) == []
+        store.delete_all()
+        assert list(store.path.iterdir()) == []

@@ -11,7 +11,7 @@ from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
 import wellkept
 from wellkept.errors import ConfigError, KeptWarning
-from wellkept.integrations.hamilton import KeptAdapter
+from wellkept.integrations.hamilton import KeptAdapter, with_kept
 
 A = 'def a(x: int) -> int:\n    ran("a")\n    return x + 1\n'
 
@@ -177,18 +177,61 @@ def test_a_fingerprint_that_was_registered_with_hamilton_alone_is_told() -> None
     assert "wellkept.register_digest" in text
 
 
-def test_a_warning_names_its_node_and_each_node_has_its_own() -> None:
+@pytest.mark.parametrize(
+    "make", [with_kept, lambda made, cache: made.with_adapters(KeptAdapter(cache))]
+)
+def test_a_warning_names_its_node_and_each_node_has_its_own(make: Any) -> None:
     flow = "".join(
         f"def {name}() -> Any:\n    import threading\n    return threading.Lock()\n\n"
         for name in ("one", "two")
     )
-    dr = builder(module(flow)).with_adapters(KeptAdapter("store")).build()
+    dr = make(builder(module(flow)), "store").build()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(2):
             dr.execute(["one", "two"])
     texts = [str(each.message) for each in told if each.category is KeptWarning]
     assert sorted(text.partition(":")[0] for text in texts if "pickle" in text) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "make", [with_kept, lambda made, cache: made.with_adapters(KeptAdapter(cache))]
+)
+def test_damage_and_a_store_that_does_not_answer_name_the_node(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = "".join(
+        f"def {name}() -> list:\n    return [b'{name}' * 100_000]\n\n" for name in ("one", "two")
+    )
+    flow = module(big)
+    make(builder(flow), "store").build().execute(["one", "two"])
+    for blob in (path for path in Path("store/blobs").rglob("*") if path.is_file()):
+        blob.chmod(0o600)
+        blob.write_bytes(b"short")
+    cache = wellkept.open("store")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        make(builder(flow), cache).build().execute(["one", "two"])
+    texts = [str(each.message) for each in told if each.category is KeptWarning]
+    assert [name for name in ("one", "two") if any(f"(node {name})" in t for t in texts)] == [
+        "one",
+        "two",
+    ]
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise wellkept.StoreError("the server is gone")
+
+    cache = wellkept.open("files:other")
+    dr = make(builder(flow), cache).build()
+    for name in ("fetch", "commit"):
+        monkeypatch.setattr(cache.backend, name, fail)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        dr.execute(["one", "two"])
+        dr.execute(["one", "two"])
+    texts = [str(each.message) for each in told if "server is gone" in str(each.message)]
+    assert {"one", "two"} <= {text.partition(":")[0] for text in texts}
+    assert len(texts) == len(set(texts))
 
 
 # -- the views -------------------------------------------------------------------------------------

@@ -351,6 +351,17 @@ def test_options_go_to_the_cache() -> None:
         KeptMetadataStore("there", {"nonsense": 1})
 
 
+@pytest.mark.parametrize("path", ["here", "sqlite:///here.db"])
+def test_what_sqlite3_connects_with_is_taken(path: str) -> None:
+    said = {"timeout": 30, "isolation_level": None, "check_same_thread": False}
+    store = KeptMetadataStore(path, connection_kwargs=said)
+    assert store.connection_kwargs == said
+    # Both stores of a place are over one cache.
+    assert store.cache is KeptResultStore(path).cache
+    again = pickle.loads(pickle.dumps(store))
+    assert (again.connection_kwargs, again.cache.url) == (said, store.cache.url)
+
+
 def test_a_store_that_is_not_there() -> None:
     assert KeptResultStore("made").create_dir is True
     with pytest.raises(StoreError, match="create_dir"):

@@ -20,7 +20,7 @@ from wellkept.memo.depends import env, file, package
 from wellkept.memo.keep_options import Options
 
 _DEPTH = 12
-PREFIX = "hamilton.node:"
+PREFIX = "hamilton.nodes:"
 """Before the name of a node, in that of its calls."""
 _known: weakref.WeakKeyDictionary[Any, dict[str, NodeCode]] = weakref.WeakKeyDictionary()
 
