@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 import itertools
+import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -468,7 +471,92 @@ def test_isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RAN == [1, 1]
 
 
+def test_a_fresh_directory_for_each_body(home: Path) -> None:
+    before = Path.cwd()
+
+    @keep(tempdir=True)
+    def f(x: int) -> tuple[str, list[str]]:
+        RAN.append(x)
+        Path("made").write_text("x")
+        if x:
+            f(x - 1)
+        return str(Path.cwd()), os.listdir()  # noqa: PTH208  of whatever directory it is
+
+    places = [f(0)[0], *(f(n)[0] for n in (2, 1))]
+    assert [f(n)[1] for n in (0, 1, 2)] == [["made"]] * 3
+    assert len({*places}) == 3
+    assert RAN == [0, 2, 1]
+    assert Path.cwd() == before
+    assert not any(Path(place).exists() for place in (*places, "made"))
+    Path("there").mkdir()
+    os.chdir("there")
+    assert f.contains(2)
+    plain: Any = keep(f.__wrapped__)
+    assert plain.key(1) != f.key(1)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_fresh_directory_ends_with_an_exception(error: type[BaseException]) -> None:
+    before, seen = Path.cwd(), []
+
+    @keep(tempdir=True)
+    def f() -> None:
+        seen.append(Path.cwd())
+        raise error
+
+    for _ in range(2):
+        with pytest.raises(error):
+            f()
+    assert Path.cwd() == before
+    assert not any(place.exists() for place in seen)
+
+
+def test_bodies_in_fresh_directories_take_turns() -> None:
+    @keep(tempdir=True)
+    def f(x: int) -> bool:
+        Path("mine").write_text(str(x))
+        time.sleep(0)
+        return Path("mine").read_text() == str(x)
+
+    @keep(tempdir=True, require="x")
+    def waits_for_another(how: str, x: int | None = 1) -> Any:
+        if how == "thread":
+            found: list[Any] = []
+            thread = threading.Thread(target=lambda: found.append(failure(lambda: f(-1))))
+            thread.start()
+            thread.join()
+            return found
+        return [failure(lambda: f.submit(pool, -2).result())]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(f, range(20)))
+        for x in (1, None):  # kept, and not kept
+            assert waits_for_another("thread", x) == [RuntimeError]
+        assert waits_for_another("pool") == [RuntimeError]
+        assert f(-3)
+
+
+def failure(call: Any) -> Any:
+    try:
+        return call()
+    except RuntimeError as error:
+        return type(error)
+
+
+def test_a_fresh_directory_is_for_what_runs_to_its_end() -> None:
+    async def later() -> None: ...
+
+    def items() -> Iterator[int]:
+        yield 1
+
+    for function in (later, items):
+        with pytest.raises(wellkept.ConfigError, match="tempdir= is for functions that run to"):
+            keep(tempdir=True)(function)
+
+
 WRONG: list[dict[str, Any]] = [
+    {"tempdir": 1},
+    {"tempdir": True, "isolate": True},
     {"version": iter([])},
     {"code": "deeper"},
     {"code": None},

@@ -7,6 +7,7 @@ returns is the caller's; a `Raise` is to be raised.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -261,14 +262,18 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
     began = begin()
     call: Call | None = None
     threads = None if target.same is None or target.awaits else threading.enumerate()
-    body = None
+    body = place = None
     started = perf_counter()
     try:
         body = observed.begin(target.bodies, target.options.observe)
         if target.options.output:
             target.output = recording()
+        if target.options.tempdir:
+            place = _in_fresh_directory()
         result = yield given
     finally:
+        if place is not None:
+            place.close()
         if target.output is not None:
             target.output.end()
         target.bodies.spent = perf_counter() - started
@@ -302,6 +307,15 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
         if OPEN:
             record(target, caller, began, call)
     return result
+
+
+def _in_fresh_directory() -> contextlib.ExitStack:
+    # Loaded on first use: few functions need one.
+    from wellkept.memo.fresh_directory import fresh_directory
+
+    place = contextlib.ExitStack()
+    place.enter_context(fresh_directory())
+    return place
 
 
 def _heard(target: Target, given: Given, caller: Flight | None) -> Flow:

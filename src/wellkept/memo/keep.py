@@ -44,6 +44,7 @@ def keep(
     codec: str = ...,
     cache: Cache | str | os.PathLike[str] | None = ...,
     isolate: bool = ...,
+    tempdir: bool = ...,
     strict: bool = ...,
     meta: Any = ...,
     depends: Iterable[Any] = ...,
@@ -71,6 +72,7 @@ def keep(
     codec: str = "pickle",
     cache: Cache | str | os.PathLike[str] | None = None,
     isolate: bool = False,
+    tempdir: bool = False,
     strict: bool = False,
     meta: Any = None,
     depends: Iterable[Any] = (),
@@ -107,7 +109,9 @@ def keep(
         errors: exception types to keep: they are raised again by a hit.
         codec: `"pickle"` (cloudpickle where needed), `"cloudpickle"` or `"json"`.
         cache: a cache, its name in the configuration, a path or a URL; the active one by default.
-        isolate: keep apart by working directory.
+        isolate: keep apart by working directory: it counts.
+        tempdir: run each body in a fresh temporary directory, which is removed afterwards. A process has
+            one working directory, so such bodies take turns, and other threads see it too.
         strict: raise what would otherwise be a warning: undigestible arguments, unstorable results,
             a store that does not work.
         depends: what else has to be as it was: a list of `wellkept.file(path)`, `wellkept.env(name)`,
@@ -151,6 +155,7 @@ def keep(
         codec=codec,
         cache=cache,
         isolate=isolate,
+        tempdir=tempdir,
         strict=strict,
         meta=meta,
         depends=depends,
@@ -170,6 +175,10 @@ def keep(
         if not callable(function):
             raise ConfigError(f"@keep goes on a function, not on {function!r}")
         kind = _kind(function)
+        if options.tempdir and (kind.generates or kind.awaits):
+            raise ConfigError(
+                f"tempdir= is for functions that run to their end in one thread, and not for {function!r}"
+            )
         if kind.generates:
             if options.verify:
                 raise ConfigError(

@@ -78,6 +78,7 @@ class Options(NamedTuple):
     codec: str = "pickle"
     cache: Cache | str | None = None
     isolate: bool = False
+    tempdir: bool = False
     strict: bool = False
     meta: Any = None
     depends: tuple[Dependency, ...] = ()
@@ -105,6 +106,7 @@ class Options(NamedTuple):
         codec: str,
         cache: Cache | str | os.PathLike[str] | None,
         isolate: bool,
+        tempdir: bool = False,
         strict: bool,
         meta: Any = None,
         depends: Any = (),
@@ -122,9 +124,14 @@ class Options(NamedTuple):
         except Undigestible as error:
             raise ConfigError(f"version= takes a value that has a digest: {error}") from error
         parse(meta)
-        for label, flag in (("isolate", isolate), ("strict", strict), ("output", output)):
+        flags = {"isolate": isolate, "tempdir": tempdir, "strict": strict, "output": output}
+        for label, flag in flags.items():
             if not isinstance(flag, bool):
                 raise ConfigError(f"{label}= is True or False, not {flag!r}")
+        if isolate and tempdir:
+            raise ConfigError(
+                "isolate= says that the working directory counts, tempdir= that each body has its own"
+            )
         if observe is not None and not isinstance(observe, bool):
             raise ConfigError(f"observe= is True, False or None, not {observe!r}")
         for label, function in (("key", key), ("when", when)):
@@ -175,6 +182,7 @@ class Options(NamedTuple):
             codec=codec,
             cache=cache,
             isolate=isolate,
+            tempdir=tempdir,
             strict=strict,
             meta=meta,
             depends=_depends(depends),

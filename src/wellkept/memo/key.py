@@ -291,7 +291,8 @@ class Locator:
         self.wider: frozenset[str] = frozenset()
         """Modules that count as a whole besides, as bodies were seen to run code of them."""
         self.bodies = Bodies(followed=options.version is None and options.code == "deep")
-        unusual = options.key or options.isolate or options.depends or options.verify
+        apart = options.isolate or options.tempdir
+        unusual = options.key or apart or options.depends or options.verify
         self._quick = not (unusual or binder.require)
 
     # -- the function -----------------------------------------------------------------------------
@@ -493,8 +494,9 @@ class Locator:
         receiver = coding.of_receiver(values)
         if receiver:
             items.append(("@class", receiver, digest_bytes(receiver)))
-        if self._options.isolate:
-            where = str(_cwd())
+        if self._options.isolate or self._options.tempdir:
+            # A fresh directory is like any other fresh one, and like no directory that has a name.
+            where = _cwd() if self._options.isolate else ""
             items.append(("@directory", where, digest_bytes(where)))
         binder = self._binder
         if binder.ordered and binder.var_kwargs in binder.ordered:
