@@ -18,7 +18,7 @@ from wellkept.errors import DamagedValue, NewerSchema, StoreError
 from wellkept.interrupts import settling
 from wellkept.kv.entry import HISTORY, About, Entry, Name, Step
 from wellkept.kv.plan import Op, Planned, Put, View, removing
-from wellkept.kv.sql_state import COLUMNS, Look, Session, SqlEntries
+from wellkept.kv.sql_state import COLUMNS, Look, Session, SqlEntries, tables
 from wellkept.kv.sweeper import forget
 from wellkept.stores.filesystem import private_file
 from wellkept.stores.sql_dialects import Dialect
@@ -28,28 +28,16 @@ R = TypeVar("R")
 
 _SCHEMA = 1
 _APPLICATION = 0x6B657074  # "kept"
-_TABLES = """
-CREATE TABLE stores (id INTEGER PRIMARY KEY, collection TEXT NOT NULL, scope TEXT NOT NULL,
-  store TEXT NOT NULL, declared INTEGER NOT NULL, policy TEXT NOT NULL, metadata TEXT,
-  created REAL NOT NULL, max_keys INTEGER, max_bytes INTEGER, used_keys INTEGER NOT NULL,
-  used_bytes INTEGER NOT NULL, UNIQUE (collection, scope, store));
-CREATE TABLE entries (name TEXT PRIMARY KEY, store INTEGER NOT NULL, json TEXT, item BLOB,
-  revision INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, expires REAL,
-  policy TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX expiring ON entries (expires) WHERE expires IS NOT NULL;
-CREATE INDEX evictable ON entries (store, revision) WHERE policy = 'evict';
-CREATE TABLE log (revision INTEGER PRIMARY KEY, store INTEGER NOT NULL, kind TEXT NOT NULL,
-  name TEXT NOT NULL, json TEXT, item BLOB, at REAL NOT NULL);
-CREATE TABLE head (floor INTEGER NOT NULL);
-INSERT INTO head VALUES (0);
-CREATE VIEW state AS SELECT s.collection, CASE WHEN s.scope <> '' THEN substr(s.scope, 2) END AS scope,
-  s.store, substr(e.name, instr(e.name, '/') + 1) AS key, e.json AS value, e.revision, e.policy,
+_VIEW = """
+CREATE VIEW state AS SELECT s.collection,
+  CASE WHEN s.scope <> '' THEN substr(s.scope, 2) END AS scope, s.store,
+  substr(e.name, instr(e.name, '/') + 1) AS key, e.json AS value, e.revision, e.policy,
   datetime(e.updated, 'unixepoch') AS updated, datetime(e.expires, 'unixepoch') AS expires
   FROM entries e JOIN stores s ON s.id = e.store
   WHERE e.expires IS NULL OR e.expires > (julianday('now') - 2440587.5) * 86400.0
 """
 _NAMES = {
-    **{name: name for name in ("entries", "stores", "log", "head")},
+    **{name: name for name in ("entries", "stores", "log", "head", "expiring", "evictable")},
     "now": "?",
     "low": "s.id || '/'",
     "high": "s.id || '0'",
@@ -331,7 +319,7 @@ def _make(c: sqlite3.Connection) -> None:
     c.execute("BEGIN IMMEDIATE")
     try:
         if not _check(c):  # nobody was faster
-            for statement in _TABLES.split(";"):
+            for statement in (*tables("sqlite", _NAMES), _VIEW):
                 c.execute(statement)
             c.execute(f"PRAGMA user_version = {_SCHEMA}")
             c.execute(f"PRAGMA application_id = {_APPLICATION}")
