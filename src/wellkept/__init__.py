@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wellkept import kv
-    from wellkept.caches import Cache, Pool, Stack, set_cache, use
+    from wellkept.caches import Cache, Pool, Stack, clear, set_cache, use
     from wellkept.caches import active as active_cache
     from wellkept.caches import open_cache as open
     from wellkept.codecs.safe_pickle import register_plain
@@ -104,6 +104,7 @@ __all__ = [
     "between",
     "bless",
     "block",
+    "clear",
     "constant",
     "digest",
     "env",
@@ -165,6 +166,7 @@ _ROOMS = {
     "UntrustedSource": "wellkept.errors",
     "bless": "wellkept.memo.verify",
     "block": "wellkept.memo.blocks",
+    "clear": "wellkept.caches",
     "constant": "wellkept.hashing.reducers",
     "digest": "wellkept.hashing",
     "env": "wellkept.memo.depends",

@@ -48,6 +48,7 @@ NAMES = {
     "between",
     "bless",
     "block",
+    "clear",
     "constant",
     "digest",
     "env",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wellkept.caches.active import active, chosen, named, set_cache, settings, use, used
+from wellkept.caches.active import active, chosen, clear, named, set_cache, settings, use, used
 from wellkept.caches.cache import Cache
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ __all__ = [
     "Stack",
     "active",
     "chosen",
+    "clear",
     "named",
     "open_cache",
     "set_cache",

@@ -20,6 +20,7 @@ from wellkept.interrupts import Guard
 
 if TYPE_CHECKING:
     from wellkept.caches.config import Settings, Spec
+    from wellkept.stores.reports import Evicted
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -265,3 +266,13 @@ def reset() -> None:
                 cache.close()
         _set = _default = _failed = _settings = None
         _named.clear()
+
+
+def clear(*, dry_run: bool = False) -> Evicted:
+    """Throw all calls and results of the active cache away; see `Cache.clear`.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        StoreError: the cache can't be opened or written.
+    """
+    return active().clear(dry_run=dry_run)

@@ -432,7 +432,7 @@ class Cache:
 
     def evict(
         self,
-        function: str | None = None,
+        function: Any = None,
         *,
         older: float | str | timedelta | None = None,
         keys: Iterable[str] | None = None,
@@ -441,7 +441,8 @@ class Cache:
         """Throw away calls that fit all that is said, and what nothing references any more.
 
         Args:
-            function: a name or pattern (`*`, `?`, `[…]`), with or without the module before it.
+            function: a kept function; a name or pattern (`*`, `?`, `[…]`), with or without the module
+                before it; or what a query found.
             older: how long ago they were computed, at the least; seconds or text like `"7 d"`.
             keys: their keys or prefixes of them.
             dry_run: only say what would go.
@@ -454,6 +455,20 @@ class Cache:
         from wellkept.caches import maintenance  # who only calls kept functions never pays for it
 
         return maintenance.evict(self, function=function, older=older, keys=keys, dry_run=dry_run)
+
+    def clear(self, *, dry_run: bool = False) -> Evicted:
+        """Throw all calls and their results away. Runs and named state stay.
+
+        Args:
+            dry_run: only say what would go.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        # As in `evict`.
+        from wellkept.caches import maintenance
+
+        return maintenance.clear(self, dry_run)
 
     def verify(
         self,
@@ -499,7 +514,8 @@ class Cache:
         Args:
             function: a kept function, its name, or a pattern (`*`, `?`, `[…]`), with or without the
                 module before it.
-            filters: `arguments` (a mapping), `given`, `key`, `result`, `module`, `code`, `version`,
+            filters: `where` (a function of a `Match`), `arguments` (a mapping), `given`, `key`,
+                `result`, `module`, `code`, `version`,
                 `state`; `created`, `since`, `until`, `used`, `expires` (times); `seconds`, `size`, `uses`;
                 `run`, `tags`, `metadata`. A value, `wellkept.ANY`, or `wellkept.between(…)` and its like.
 
@@ -511,7 +527,9 @@ class Cache:
 
         if function is not None:
             filters = {"function": function, **filters}
-        return Matches(self).where(**filters)
+        fits = filters.pop("where", None)
+        found = Matches(self).where(**filters)
+        return found if fits is None else found.filter(fits)
 
     def transfer(
         self,

@@ -50,7 +50,7 @@ def freed(cache: Cache, digests: list[str]) -> Collected:
 def evict(
     cache: Cache,
     *,
-    function: str | None = None,
+    function: Any = None,
     older: float | str | timedelta | None = None,
     keys: Iterable[str] | None = None,
     dry_run: bool = False,
@@ -58,15 +58,29 @@ def evict(
     """See `Cache.evict`."""
     if isinstance(keys, str):
         raise ConfigError(f"keys= takes several, not one text: {keys!r}")
+    wanted = None if keys is None else frozenset(_known(cache, key) for key in keys)
+    if function is not None and not isinstance(function, str):
+        # A query finds the calls of a function exactly, where a name may be that of several.
+        found = function if hasattr(function, "calls") else cache.query(function)
+        every = frozenset(call.key for call in found.calls())
+        function, wanted = None, every if wanted is None else every & wanted
     chosen = Chosen(
-        function,
-        None if older is None else time.time() - parse_duration(older),
-        None if keys is None else frozenset(_known(cache, key) for key in keys),
+        function, None if older is None else time.time() - parse_duration(older), wanted
     )
     if chosen == Chosen():
         raise ConfigError("nothing says what to evict: give function=, older= or keys=")
     cache.flush()
     return evicted(cache, chosen, dry_run)
+
+
+_EVER = 1e300
+"""A time after all others that every database takes."""
+
+
+def clear(cache: Cache, dry_run: bool) -> Evicted:
+    """See `Cache.clear`."""
+    cache.flush()
+    return evicted(cache, Chosen(before=_EVER), dry_run)
 
 
 def evicted(cache: Cache, chosen: Chosen, dry_run: bool) -> Evicted:

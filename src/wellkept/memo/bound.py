@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wellkept.query import Matches
     from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
+    from wellkept.stores.reports import Evicted
 
 __all__ = ["Bound", "BoundCall"]
 
@@ -75,6 +76,9 @@ class Bound(Generic[P, R]):
 
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         return self._kept.forget(self.__self__, *args, **kwargs)
+
+    def evict(self, /, *args: Any, **kwargs: Any) -> Evicted:
+        return self._kept.evict(self.__self__, *args, **kwargs)
 
     @overload
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]: ...

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from wellkept.caches import Cache, active, named
-from wellkept.errors import Undigestible, tell
+from wellkept.errors import ConfigError, Undigestible, tell
 from wellkept.interrupts import Owner, settle
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.flow import advance, drive, keeping, look
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
     from wellkept.runs.sources import Parts
+    from wellkept.stores.reports import Evicted
 
 __all__ = ["BoundCall", "Kept"]
 
@@ -397,6 +398,35 @@ class Kept(Generic[P, R]):
         """
         found = self._located(self._values(args, kwargs))
         return found.cache.forget(found.key)
+
+    def evict(self, /, *args: Any, **kwargs: Any) -> Evicted:
+        """Throw away the kept calls with these arguments, whatever the function's code was then; what is
+        not given may be anything.
+
+        Raises:
+            ConfigError: no argument is given (`clear` throws all calls away), or no such argument.
+            StoreError: the store can't be written.
+        """
+        if not args and not kwargs:
+            raise ConfigError(
+                f"{self.__qualname__}.evict() takes arguments of calls; {self.__qualname__}.clear() "
+                "throws all of them away"
+            )
+        return self.cache.evict(self.query(*args, **kwargs))
+
+    def clear(self, *, dry_run: bool = False) -> Evicted:
+        """Throw all kept calls of this function away, whatever its code was then.
+
+        Args:
+            dry_run: only say what would go.
+
+        Raises:
+            StoreError: the store can't be written.
+        """
+        return self.cache.evict(self.query(), dry_run=dry_run)
+
+    cache_clear = clear
+    """As with `functools.lru_cache`."""
 
     @overload
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> BoundCall[R]: ...

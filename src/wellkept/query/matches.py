@@ -405,7 +405,7 @@ class Matches:
 
     def evict(self, *, dry_run: bool = False) -> Any:
         """Throw them away, and what only they referenced; see `Cache.evict`."""
-        return self.cache.evict(keys=[call.key for call in self.calls()], dry_run=dry_run)
+        return self.cache.evict(self, dry_run=dry_run)
 
     def transfer(
         self,

@@ -221,7 +221,7 @@ def conditions(filters: Mapping[str, Any]) -> list[Condition]:
 
 def _conditions(name: str, value: Any) -> list[Condition]:
     if name in ("function", "module"):
-        return [Condition(name, (), _texts(name, getattr(value, "function_name", value), True))]
+        return [Condition(name, (), _texts(name, value, True))]
     if name == "code":
         return [Condition(name, (), _texts(name, value, True))]
     if name == "version":
@@ -328,7 +328,10 @@ def _back(test: Test) -> Any:
 
 def _texts(name: str, value: Any, pattern: bool) -> Test:
     def one(text: Any) -> Test:
-        text = getattr(text, "function_name", text)
+        # A kept function is itself alone; its name may be the end of another's.
+        exact = getattr(text, "function_name", None)
+        if isinstance(exact, str):
+            return Equal(exact)
         if not isinstance(text, str):
             raise ConfigError(f"{name}= takes text, not {text!r:.80}")
         special = pattern and any(sign in text for sign in "*?[")
