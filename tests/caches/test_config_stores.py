@@ -249,7 +249,7 @@ def test_media_are_opened_by_url(home: Path, url: str) -> None:
         ("sqlite::memory:", {}, "names no file; a cache in this process's memory is memory:"),
         ("sqlite:///:memory:", {}, "names no file"),
         ("sqlite+pysqlite:///x.db", {}, "sqlite: takes no driver; write sqlite:"),
-        ("files://host/x", {}, "'host' is no host here; write files:PATH"),
+        ("files://host/x", {}, "takes no host, and got 'host'; write files:PATH"),
         ("files:x", {"colour": 1}, "files: no such option 'colour'; there are durability, trust"),
         ("files:x", {"durability": "much"}, "durability is 'process' or 'power'"),
         ("sqlite:///x", {"colour": 1}, "no such option 'colour'; there are memory, durability"),

@@ -233,7 +233,7 @@ def test_a_file_of_an_earlier_release_is_refused(home: Path) -> None:
         wellkept.open(f"hdf5:{path}")
     assert path.read_bytes() == content
     path.write_bytes(b"something else")
-    with pytest.raises(StoreError, match="no directory"):
+    with pytest.raises(StoreError, match="not a directory"):
         wellkept.open(f"hdf5:{path}")
     assert path.read_bytes() == b"something else"
 

@@ -84,7 +84,7 @@ def test_an_index(home: Path, url: str, end: str, kind: str) -> None:
         large(1)
     index = home / "c.db" if "sqlite" in url else home / "c" / "index.sqlite"
     instead(Path(f"{index}{end}"), kind)
-    with pytest.raises(StoreError, match=r"no regular file|is a directory|can't"):
+    with pytest.raises(StoreError, match=r"not a regular file|is a directory|can't"):
         fresh(url.format(home))
 
 

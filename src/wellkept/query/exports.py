@@ -32,7 +32,8 @@ _FIELDS = (
     "used",
     "expires",
 )
-_SHOWN = 20  # rows of an HTML table
+# Rows of an HTML table.
+_SHOWN = 20
 
 
 def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict[str, list[Any]]:
@@ -92,7 +93,8 @@ def to_pandas(matches: Matches, *, results: bool, metadata: Sequence[str]) -> An
         table[name] = pandas.to_datetime(
             pandas.Series(table[name], dtype="float64"), unit="s", utc=True
         )
-    if results:  # a list of arrays is no column of numbers
+    # A list of arrays is no column of numbers.
+    if results:
         table["result"] = pandas.Series(table["result"], dtype=object)
     return pandas.DataFrame(table)
 

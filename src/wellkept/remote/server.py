@@ -464,7 +464,8 @@ class Web:
             routes=[
                 Route("/health", self._healthy),
                 Route("/metrics", self._measured),
-                self._route(f"{at}/blobs/{{name}}", get_blob, "blob", "GET"),  # and HEAD
+                # And HEAD.
+                self._route(f"{at}/blobs/{{name}}", get_blob, "blob", "GET"),
                 self._route(f"{at}/blobs/{{name}}", put_blob, "blob.put", "PUT"),
                 self._route(f"{at}/{{verb}}", self._verb, "", "POST"),
             ],

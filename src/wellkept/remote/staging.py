@@ -1,7 +1,7 @@
-"""Blobs on their way between machines, in parts, and how a server keeps those that clients send.
+"""Blobs in transfer between machines, in parts, and how a server keeps those that clients send.
 
 A blob that a client sends is staged first, in a file of its own, and becomes a blob of the backend only
-with the record that names it. So nobody collects it meanwhile, and half of one is never a blob.
+with the record that names it. So it is not collected meanwhile, and half of one is never a blob.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,16 +23,21 @@ from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest
 from wellkept.remote.wire import CHUNK_SIZE
-from wellkept.stores.filesystem import map_file, open_regular
+from wellkept.stores.blobs import Blobs, ItemBlobs
+from wellkept.stores.filesystem import map_file
 from wellkept.stores.index_tables import put_value
 
-_ROOM = 32 * 1024  # KiB of an index in memory: a server may have many, and should not grow
-_LARGE = 8 * 1024 * 1024  # bytes of a blob that is downloaded into a file, and not into memory
-_OLD = 3600.0  # seconds after which what nobody named is dropped
+# KiB of an index that are held in memory. A server may serve many caches, and its memory should not grow with
+# them.
+_ROOM = 32 * 1024
+# Larger blobs are downloaded into a file, which is then mapped, and not into memory.
+_LARGE = 8 * 1024 * 1024
+# Seconds after which a staged blob is dropped if no record has named it.
+_OLD = 3600.0
 
 
 class Incoming:
-    """A blob on its way here: its parts, in a file or in memory, checked against its size and its name."""
+    """A blob that is being received into a file or memory, checked against its size and its name."""
 
     def __init__(self, name: bytes, size: int, fd: int | None = None) -> None:
         self.name, self.size = name, size
@@ -44,13 +50,13 @@ class Incoming:
         """Take the next bytes.
 
         Raises:
-            DamagedValue: they are more than was said.
-            StoreError: there is no room for them.
+            DamagedValue: there are more bytes than were announced.
+            StoreError: they can't be written.
         """
         view = memoryview(part)
         self._got += len(view)
         if self._got > self.size:
-            raise DamagedValue(f"the blob {self.name.hex()} is longer than was said")
+            raise DamagedValue(f"the blob {self.name.hex()} is longer than announced")
         self._hash.update(view)
         if self._fd is None:
             self._content += view
@@ -62,19 +68,19 @@ class Incoming:
             raise StoreError(f"can't write a blob of {self.size:,} bytes: {error}") from error
 
     def check(self) -> None:
-        """Check that all of it came.
+        """Check that all of the blob came.
 
         Raises:
-            DamagedValue: it did not, or it is not what its name says.
+            DamagedValue: some is missing, or the content does not fit the name.
         """
         if self._got != self.size:
-            raise DamagedValue(f"the blob {self.name.hex()} is shorter than was said")
+            raise DamagedValue(f"the blob {self.name.hex()} is shorter than announced")
         if self._hash.digest() != self.name:
             raise DamagedValue(f"the blob {self.name.hex()} is not what its name says")
 
 
 class Download(Incoming):
-    """Takes the parts of a blob from a server, and gives it whole: verified, and free to be changed."""
+    """Receives the parts of a blob from a server, and returns it whole and verified, as writable memory."""
 
     def __init__(self, blob: Blob) -> None:
         self._file: Any = None
@@ -86,7 +92,7 @@ class Download(Incoming):
         super().__init__(blob.name, blob.size, None if self._file is None else self._file.fileno())
 
     def buffer(self) -> Buffer:
-        """Return all of it; raises as `check`."""
+        """Return the whole blob; raises as `check`."""
         self.check()
         if self._file is None:
             return self._content
@@ -104,7 +110,7 @@ class Download(Incoming):
 
 
 class Staged(Incoming):
-    """A blob that a client sends: a file that becomes what its name says, or goes."""
+    """A blob that a client sends: a file that becomes a blob of the backend, or is removed."""
 
     def __init__(self, directory: Path, name: bytes, size: int) -> None:
         self.since = time.monotonic()
@@ -114,8 +120,8 @@ class Staged(Incoming):
         super().__init__(name, size, fd)
 
     def finish(self) -> None:
-        """All of it came; raises as `check`."""
-        # Closed first: the file is linked elsewhere by its path, and has to be complete there.
+        """Note that all of the blob came; raises as `check`."""
+        # Closed first: the file is moved by its path, and has to be complete then.
         self._close()
         self.check()
 
@@ -125,17 +131,17 @@ class Staged(Incoming):
             os.close(fd)
 
     def drop(self) -> None:
-        """It is not wanted, or has become a blob."""
+        """Remove the file, if it has not been moved into place."""
         self._close()
         with contextlib.suppress(OSError):
             self.path.unlink()
 
 
 class Host:
-    """The blobs and results of a backend, as a server reads and keeps them for its clients.
+    """Reads and keeps blobs and results of a backend for the clients of a server.
 
     Raises:
-        ConfigError: it is made of several, or its blobs can't be reached.
+        ConfigError: the backend is made of several, or its blobs can't be reached.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -145,101 +151,53 @@ class Host:
             )
         self.backend = backend
         self._index = None if backend.blobs is None else backend
+        self._blobs: Blobs | ItemBlobs
         if self._index is not None:
             self._index.database.hold(_ROOM)
-        self._items: Any = backend.byte_stores[1] if self._index is None else None
+            self._blobs = backend.blobs
+        else:
+            self._blobs = ItemBlobs(backend.byte_stores[1])
         self._staged: dict[tuple[str, bytes], Staged] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     # -- blobs that are there ---------------------------------------------------------------------
 
     def size(self, name: bytes) -> int | None:
-        """Bytes of a blob; None: it is not there."""
-        if self._index is not None:
-            try:
-                return int(self._index.blobs.path(name.hex()).stat().st_size)
-            except OSError:
-                return None
-        path = self._path(name)
-        if path is not None:
-            return int(path.stat().st_size)
-        size_of = getattr(self._items, "size_of", None)
-        if size_of is not None:
-            size: int | None = size_of(f"blobs/{name.hex()}")
-            return size
-        item = self._items.get(f"blobs/{name.hex()}")
-        return None if item is None else memoryview(item).nbytes
+        """Return the bytes of a blob; None if it is missing."""
+        return self._blobs.size(name.hex())
 
     def read(
         self, blob: Blob, start: int = 0, stop: int | None = None, piece: int = CHUNK_SIZE
     ) -> Iterator[bytes]:
-        """The bytes of a blob from `start` to `stop`, in chunks, of `piece` bytes where they come
-        from a file.
+        """Return the bytes of a blob from `start` to `stop`, about `piece` bytes at a time.
 
         Raises:
-            DamagedValue: it is missing, or not as long as it was.
+            DamagedValue: the blob is missing or cut short.
         """
         end = blob.size if stop is None else min(stop, blob.size)
-        path = self._path(blob.name)
-        if path is None:
-            yield from self._read_items(blob, start, end)
-            return
-        try:
-            fd = open_regular(path)
-        except OSError as error:
-            raise DamagedValue(f"the blob {blob.name.hex()} is missing") from error
-        try:
-            while start < end:
-                chunk = os.pread(fd, min(piece, end - start), start)
-                if not chunk:
-                    raise DamagedValue(f"the blob {blob.name.hex()} is cut short")
-                start += len(chunk)
-                yield chunk
-        finally:
-            os.close(fd)
-
-    def _read_items(self, blob: Blob, start: int, end: int) -> Iterator[bytes]:
-        key = f"blobs/{blob.name.hex()}"
-        ranged = getattr(self._items, "read_range", None)
-        whole = None if ranged is not None else self._items.get(key)
-        view = None if whole is None else memoryview(whole)
-        while start < end:
-            stop = min(end, start + CHUNK_SIZE * (1 if ranged is None else 16))
-            chunk = view[start:stop] if view is not None else ranged and ranged(key, start, stop)
-            if not chunk:
-                raise DamagedValue(f"the blob {blob.name.hex()} is missing or cut short")
-            start += len(chunk)
-            yield bytes(chunk)
-
-    def _path(self, name: bytes) -> Path | None:
-        if self._index is not None:
-            return Path(self._index.blobs.path(name.hex()))
-        path = getattr(self._items, "path", None)  # of a store in one file it is that
-        found: Path | None = path(f"blobs/{name.hex()}") if callable(path) else None
-        return found
+        return self._blobs.read(blob.name.hex(), start, end, piece)
 
     def mend(self, name: bytes) -> None:
-        """Remove a blob if it is not what its name says: a client got other bytes, and nobody would
-        send it again.
-        """
+        """Remove a blob if its content does not fit its name, so that a client can send it again."""
         size = self.size(name)
         if size is None:
             return
-        if self._index is not None:
-            self._index.blobs.doubt(name.hex())
+        self._blobs.doubt(name.hex())
+        # Loading a damaged blob removes it.
         with contextlib.suppress(DamagedValue):
             self.backend.load(Envelope("pickle", b"", (Blob(size, name),)))
 
-    # -- blobs on their way in --------------------------------------------------------------------
+    # -- blobs that are being received ------------------------------------------------------------
 
     def stage(self, owner: str, name: bytes, size: int) -> Staged:
-        """Return where a blob that a client is about to send goes.
+        """Return the staged blob that takes what a client is about to send.
 
         Raises:
-            StoreError: there is no room.
+            StoreError: its file can't be made.
         """
         self.tidy()
         if self._index is not None:
+            # On the file system of the blobs, so that a rename moves it into place.
             directory = self._index.root / "tmp"
         else:
             if self._scratch is None:
@@ -251,30 +209,30 @@ class Host:
             raise StoreError(f"can't write a blob: {error}") from error
 
     def staged(self, owner: str, blob: Staged) -> None:
-        """All of a blob came; the record that names it may follow."""
-        # By owner: what one client sent can't be dropped by another that goes.
+        """Hold a blob that came whole until a record names it."""
+        # By owner, so that a client that goes does not drop what another has sent.
         old = self._staged.pop((owner, blob.name), None)
         self._staged[owner, blob.name] = blob
         if old is not None:
             old.drop()
 
     def tidy(self, owner: str | None = None, older: float = _OLD) -> None:
-        """Drop what was staged for a client that is gone, or for long."""
+        """Drop the blobs of a client that is gone, and those that were staged long ago."""
         for name, blob in list(self._staged.items()):
             if name[0] == owner or time.monotonic() - blob.since > older:
                 self._staged.pop(name, None)
                 blob.drop()
 
-    # -- what is kept -----------------------------------------------------------------------------
+    # -- keeping ----------------------------------------------------------------------------------
 
     def commit(
         self, owner: str, call: Call, envelope: Envelope, sent: Mapping[bytes, bytes], uses: Any
     ) -> None:
-        """Keep a call and its result, whose blobs are sent with it, were staged, or are there.
+        """Keep a call and its result, whose blobs were sent with it, were staged, or exist already.
 
         Raises:
-            StoreError: one is neither, or it can't be written.
-            DamagedValue: one is not what its name says.
+            StoreError: a blob is missing, or the call can't be written.
+            DamagedValue: the content of a blob does not fit its name.
         """
         with self._writing():
             self._settle(owner, envelope, sent)
@@ -295,11 +253,13 @@ class Host:
             with self._index.database.writing() as c:
                 put_value(c, digest, packed, size)
 
-    def _writing(self) -> Any:
-        if self._index is not None and self._index.stale():
-            self._index.close()
-        writing = getattr(self.backend.locks, "writing_blobs", None)
-        return contextlib.nullcontext() if writing is None else writing()
+    def _writing(self) -> AbstractContextManager[None]:
+        # Someone may have removed or replaced the files since the last request.
+        if self.backend.stale():
+            self.backend.close()
+        # No garbage collection between the blobs and the record that names them.
+        made: AbstractContextManager[None] = self.backend.locks.writing_blobs()
+        return made
 
     def _settle(self, owner: str, envelope: Envelope, sent: Mapping[bytes, bytes]) -> None:
         for size, name in envelope.blobs:
@@ -307,35 +267,21 @@ class Host:
             if content is not None:
                 if len(content) != size or buffer_digest(content) != name:
                     raise DamagedValue("a blob is not what its name says")
-                self._put(name, content)
+                self._blobs.put(name.hex(), content)
             elif (blob := self._staged.get((owner, name))) is not None:
                 if blob.size != size:
                     raise DamagedValue("a blob is not as long as its record says")
-                self._adopt(blob)
+                try:
+                    self._blobs.adopt(name.hex(), blob.path)
+                except OSError as error:
+                    raise StoreError(f"can't keep the blob {name.hex()}: {error}") from error
                 self._staged.pop((owner, name), None)
                 blob.drop()
             elif self.size(name) != size:
                 raise StoreError(f"the blob {name.hex()} was not sent: send it again")
 
-    def _put(self, name: bytes, content: bytes) -> None:
-        if self._index is not None:
-            self._index.blobs.put(name.hex(), content)
-        else:
-            self._items.put(f"blobs/{name.hex()}", content)
-
-    def _adopt(self, blob: Staged) -> None:
-        name = blob.name.hex()
-        try:
-            if self._index is not None:
-                self._index.blobs.adopt(name, blob.path)
-            elif (put_file := getattr(self._items, "put_file", None)) is not None:
-                put_file(f"blobs/{name}", blob.path)
-            else:
-                self._items.put(f"blobs/{name}", blob.path.read_bytes())
-        except OSError as error:
-            raise StoreError(f"can't keep the blob {name}: {error}") from error
-
     def close(self) -> None:
+        """Drop every staged blob."""
         for blob in self._staged.values():
             blob.drop()
         self._staged.clear()

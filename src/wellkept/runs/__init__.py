@@ -32,6 +32,6 @@ def runs(
         StoreError: it can't be opened.
     """
     from wellkept.caches import active, chosen
-    from wellkept.runs.run import Runs  # who only calls has no need of it
+    from wellkept.runs.run import Runs
 
     return Runs(active() if cache is None else chosen(cache), name, tags)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     pass
 
 
-_REASONS = 3  # why all of a module counts, in a text
+# Why all of a module counts, in a text.
+_REASONS = 3
 
 
 class Cause(NamedTuple):
@@ -167,7 +168,8 @@ def _moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-_SHOWN = 20  # differences, and parts of code, in a text
+# Differences, and parts of code, in a text.
+_SHOWN = 20
 
 
 def of_looks(looks: Sequence[Look]) -> list[Cause]:
@@ -215,7 +217,8 @@ def of_the_gone(backends: Iterable[Layer], key: bytes) -> list[Cause]:
     for layer in backends:
         try:
             at = evicted_at(layer.backend.notes, key)
-        except KeptError:  # it is told already that the layer does not answer
+        # It is told already that the layer does not answer.
+        except KeptError:
             continue
         if at is not None:
             text = f"it was evicted from {layer.name} {ago(at)}, record and all"
@@ -233,7 +236,8 @@ def kept_of(look: Look, cache: Cache, *, memory: bool = False) -> dict[str, Any]
     call = look.call
     if call is None:
         return None
-    more = cache._uses.get(call.key.raw, 0)  # not written down yet
+    # Not written down yet.
+    more = cache._uses.get(call.key.raw, 0)
     return {
         "layer": look.layer.name,
         "memory": memory,
@@ -275,7 +279,8 @@ def among_the_kept(
         try:
             same = same_arguments(layer, asked)
             found = None if same is not None else nearest(layer, asked)
-        except KeptError:  # it is told already that the layer does not answer
+        # It is told already that the layer does not answer.
+        except KeptError:
             continue
         if same is not None:
             return (code_cause(layer, same, asked, now),)
@@ -291,7 +296,8 @@ def among_the_kept(
     causes = [arguments_cause(best, past=asked.before is not None)] if best.changes else []
     if beside := dependency_changes(asked, call):
         causes.append(dependency_cause(call, beside))
-    if call.code != asked.code or not causes:  # or a method whose class changed
+    # Or a method whose class changed.
+    if call.code != asked.code or not causes:
         causes.append(code_cause(best.layer, call, asked, now))
     return tuple(causes)
 
@@ -414,8 +420,10 @@ def _diff_lines(changed: Sequence[PartChange], whole: dict[str, list[str]]) -> I
             yield Line("", line, style)
 
 
-_COMPARED = 20  # calls of a function that are each compared with those before them
-_NARROW = 26  # characters of a call in a table
+# Calls of a function that are each compared with those before them.
+_COMPARED = 20
+# Characters of a call in a table.
+_NARROW = 26
 
 
 def explain_key(cache: Cache, key: Digest) -> Explanation:

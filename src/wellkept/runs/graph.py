@@ -67,7 +67,8 @@ def tree(graph: Graph) -> str:
         targets = {edge.target for edge in graph.edges}
         met: set[str] = set()
         roots = [node for node in graph.nodes if node not in targets]
-        for node in (*roots, *graph.nodes):  # the latter for those in circles
+        # The latter for those in circles.
+        for node in (*roots, *graph.nodes):
             if node not in met:
                 lines.append(_named(graph.nodes[node]))
                 lines += _branches(graph, node, down, met)
@@ -133,8 +134,10 @@ def _named(node: Node) -> str:
     return f"{text}  [{', '.join(notes)}]" if notes else text
 
 
-_LETTER, _HEIGHT, _GAP, _BETWEEN, _MARGIN = 7.2, 30, 14, 70, 12  # pixels
-_LONGEST = 48  # letters of a label
+# pixels.
+_LETTER, _HEIGHT, _GAP, _BETWEEN, _MARGIN = 7.2, 30, 14, 70, 12
+# Letters of a label.
+_LONGEST = 48
 _SWEEPS = 4
 _COLOURS = {"hit": "#e3f4e3", "computed": "#e3ecf8", "failed": "#fbe0e0", "": "#f4f4f4"}
 
@@ -195,7 +198,8 @@ def draw(graph: Graph) -> str:
     labels = {node.id: _label(node) for node in graph.nodes.values()}
     tallest = max(map(len, columns), default=1)
     far = {edge for edge in graph.edges if rank[edge.target] - rank[edge.source] > 1}
-    above = _MARGIN + (_HEIGHT if far else 0)  # where these go around what lies between
+    # Where these go around what lies between.
+    above = _MARGIN + (_HEIGHT if far else 0)
     height = above + _MARGIN + tallest * _HEIGHT + (tallest - 1) * _GAP
     boxes: dict[str, tuple[float, float, float]] = {}
     left = float(_MARGIN)

@@ -64,7 +64,8 @@ def carried(call: Call) -> str | None:
 
 _SCALARS = (str, int, float)
 _KEY = re.compile("[0-9a-f]{64}")
-_SMALL = 300  # bytes of an encoded result that may be a scalar which a record shows
+# Bytes of an encoded result that may be a scalar which a record shows.
+_SMALL = 300
 
 
 class Links(Protocol):

@@ -116,7 +116,8 @@ def _record(backend: Any, key: bytes) -> Call | None:
     return found
 
 
-_LARGE = 1024  # bytes from which a note is compressed
+# Bytes from which a note is compressed.
+_LARGE = 1024
 
 
 def packed(items: Sequence[tuple[str, Any, bytes]], shown: Callable[[Any], bool]) -> bytes | None:
@@ -188,7 +189,8 @@ def changes(label: str, before: Iterable[Leaf], after: Iterable[Leaf]) -> list[C
         if was == now or any(_inside(path, above) for above in told):
             continue
         if was is None or now is None or was[:1] == "=" or now[:1] == "=":
-            told.append(path)  # what it holds differs with it
+            # What it holds differs with it.
+            told.append(path)
         found.append(Change(f"{label}{path}", *_shown(was, now)))
     return found
 
@@ -229,8 +231,10 @@ def same(left: Mapping[str, list[Leaf]], right: Mapping[str, list[Leaf]]) -> int
 
 _LATEST = 600
 _SHARING = 100
-_ARGUMENTS = 8  # for which such calls are looked up
-_TIES = 40  # whose leaves are compared
+# For which such calls are looked up.
+_ARGUMENTS = 8
+# Whose leaves are compared.
+_TIES = 40
 _LATELY = Order("created", (), True)
 
 
@@ -308,7 +312,8 @@ def nearest(layer: Layer, asked: Asked) -> Nearest | None:
     alike = [call for rank, call in ranked if rank[:2] == ranked[0][0][:2]][:_TIES]
     notes = layer.notes([LEAVES + call.key for call in alike])
     leaves = {call.key: unpacked(notes.get(LEAVES + call.key)) for call in alike}
-    best = max(alike, key=lambda call: same(asked.leaves, leaves[call.key]))  # of equals, the first
+    # Of equals, the first.
+    best = max(alike, key=lambda call: same(asked.leaves, leaves[call.key]))
     return Nearest(best, layer, differences(asked, best, leaves[best.key]))
 
 
@@ -368,7 +373,8 @@ def differences(asked: Asked, call: Call, leaves: Mapping[str, list[Leaf]]) -> l
         told = [] if before is None or after is None else changes(label, before, after)
         if (
             not told
-        ):  # nothing was noted; or the order of a mapping, or what is too large to look at
+            # Nothing was noted; or the order of a mapping, or what is too large to look at.
+        ):
             told = [Change(label, _named(old), _named(new))]
         found += told
     return found

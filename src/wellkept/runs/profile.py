@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     pass
 
 
-_TIMES, _BUDGET = 9, 0.3  # measurements of one part, and the seconds after which there are no more
+# Measurements of one part, and the seconds after which there are no more.
+_TIMES, _BUDGET = 9, 0.3
 EVEN = 0.8
 """The share of computing that a hit may take, for keeping to pay."""
 
@@ -137,8 +138,10 @@ def measured(work: Callable[[], Any]) -> float:
     return median(took)
 
 
-_SAMPLE = 7  # calls of a function
-_NARROW = 24  # characters of a name in a table
+# Calls of a function.
+_SAMPLE = 7
+# Characters of a name in a table.
+_NARROW = 24
 _COLUMNS: list[Column] = [
     ("function", lambda row: _end(row["function"])),
     ("calls", lambda row: f"{row['calls']:,}"),
@@ -212,7 +215,8 @@ def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
         def read() -> None:
             payload, buffers = backend.load(envelope)
             if load:
-                from wellkept.codecs import decoder  # who only reads decodes nothing
+                # Who only reads decodes nothing.
+                from wellkept.codecs import decoder
 
                 decoder(envelope.codec)(payload, buffers)
 

@@ -174,10 +174,14 @@ def unpack_record(note: bytes | None) -> RunRecord | None:
     return None
 
 
-_FIRST, _LATER = 0.5, 5.0  # seconds between writes, of a young run and of an old one
-_MANY = 2_000  # events that are written sooner
-_HELD = 10_000  # different hits that are counted in one table
-_UNWRITTEN = 100  # notes that wait for a store that does not take them
+# Seconds between writes, of a young run and of an old one.
+_FIRST, _LATER = 0.5, 5.0
+# Events that are written sooner.
+_MANY = 2_000
+# Different hits that are counted in one table.
+_HELD = 10_000
+# Notes that wait for a store that does not take them.
+_UNWRITTEN = 100
 
 Asked = bytes | tuple[bytes, bytes]
 """The key of a call, and of the call whose body made it, if one did."""
@@ -208,7 +212,8 @@ def recorder() -> Recorder | None:
     found = current.get()
     if found is None:
         found = inherited(current)
-    while found is not None and found.closed:  # a task or a thread may outlive its run
+    # A task or a thread may outlive its run.
+    while found is not None and found.closed:
         found = found.outer
     return found
 
@@ -278,7 +283,8 @@ class Recorder:
         self._older = self._full
         self._events: deque[Event] = deque()
         self.totals = Totals()
-        self._waiting: dict[str, bytes] = {}  # notes that were not taken yet
+        # Notes that were not taken yet.
+        self._waiting: dict[str, bytes] = {}
         self._writer, self._number = writer(), 0
         self._lock = threading.RLock()
         self._pause = _FIRST
@@ -307,7 +313,8 @@ class Recorder:
                     self.hits = {}
             self._writing.wake()
         found = self.hits.setdefault(at, hit)
-        if found is not hit:  # another thread was faster
+        # Another thread was faster.
+        if found is not hit:
             found[0] += 1
         if not self._begun:
             self._start()
@@ -319,14 +326,16 @@ class Recorder:
             self._start()
         elif len(self._events) >= _MANY:
             self._writing.wake()
-            if len(self._events) >= 20 * _MANY:  # the writer is behind: who is fast waits for it
+            # The writer is behind: who is fast waits for it.
+            if len(self._events) >= 20 * _MANY:
                 self.flush()
 
     def _start(self) -> None:
         with self._lock:
             if not self._begun and not self.closed:
                 self._begun = True
-                self._writing.begin()  # where no thread can begin any more, it is written at exit
+                # Where no thread can begin any more, it is written at exit.
+                self._writing.begin()
                 if os.getpid() != _main:
                     _at_child_exit(weakref.ref(self))
 
@@ -410,7 +419,8 @@ class Recorder:
                 if not self.own:
                     if not self._joins and self in OPEN:
                         OPEN.remove(self)
-                    self.flush()  # a worker may be gone any moment
+                    # A worker may be gone any moment.
+                    self.flush()
 
     @property
     def travels(self) -> bool:
@@ -424,7 +434,8 @@ class Recorder:
 def flush_all() -> None:
     """Write what this process has gathered, so that whoever reads the notes finds it there."""
     for found in list(_all):
-        with contextlib.suppress(Exception):  # told of by the run itself
+        # Told of by the run itself.
+        with contextlib.suppress(Exception):
             found.flush()
 
 
@@ -446,7 +457,8 @@ def _write_again(reference: weakref.ref[Recorder]) -> bool:
     found = reference()
     if found is None or found.closed:
         return False
-    with contextlib.suppress(Exception):  # a bug here must not end the writing
+    # A bug here must not end the writing.
+    with contextlib.suppress(Exception):
         found.flush()
     return True
 
@@ -464,7 +476,8 @@ _main = os.getpid()
 
 def _at_child_exit(reference: weakref.ref[Recorder]) -> None:
     """The children of multiprocessing leave without atexit."""
-    from multiprocessing import util  # in a child of it, it is there
+    # In a child of it, it is there.
+    from multiprocessing import util
 
     util.Finalize(None, _flush_one, args=(reference,), exitpriority=10)
 
@@ -475,7 +488,8 @@ def _flush_one(reference: Any) -> None:
         found.flush()
 
 
-atexit.register(flush_all)  # after the caches are, so it runs before they close
+# After the caches are, so it runs before they close.
+atexit.register(flush_all)
 
 
 _all: Instances[Recorder] = Instances(in_child=Recorder._forked)

@@ -63,7 +63,8 @@ def recorded(backend: _Place, identity: str) -> Source | None:
         note = backend.notes.get(_key(identity))
         said = json.loads(note) if note is not None else None
         return None if said is None else Source(str(said["function"]), dict(said["parts"]))
-    except (ConfigError, ValueError, KeyError, TypeError):  # a version may be no key; damaged
+    # A version may be no key; damaged.
+    except (ConfigError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -118,10 +119,12 @@ def note_sources(
         there = get_many(notes, items)
         said = {"function": function, "parts": {name: p.digest for name, p in parts.items()}}
         put_many(notes, {name: item for name, item in items.items() if name not in there})
-        notes.put(key, json.dumps(said).encode())  # last: who sees it finds the texts
+        # Last: who sees it finds the texts.
+        notes.put(key, json.dumps(said).encode())
 
 
-_LINES = 200  # of a diff
+# Of a diff.
+_LINES = 200
 
 Parts = Mapping[str, tuple[str, str | None]]
 """Digest and text of each function, class and constant that an identity was made from, by name."""
@@ -158,7 +161,8 @@ def parts_of(backend: Any, identity: str) -> Parts:
 
 def widened(parts: Parts) -> dict[str, list[str]]:
     """Which modules count as a whole, and why."""
-    from wellkept.hashing.code.identity import WIDENED  # which imports what parses code
+    # Which imports what parses code.
+    from wellkept.hashing.code.identity import WIDENED
 
     found = {}
     for name, (_, text) in parts.items():

@@ -17,9 +17,12 @@ from wellkept.stores.base import get_many
 if TYPE_CHECKING:
     from rich.text import Text
 
-_WIDE = 160  # columns where there is no terminal to fit
-_SHOWN = 50  # rows of a text
-_LEAST = 8  # columns that a text is cut to, at the least
+# Columns where there is no terminal to fit.
+_WIDE = 160
+# Rows of a text.
+_SHOWN = 50
+# Columns that a text is cut to, at the least.
+_LEAST = 8
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
@@ -172,7 +175,8 @@ class Lines:
         return str(self)
 
     def __rich__(self) -> Text:
-        from rich.text import Text  # only in terminals
+        # Only in terminals.
+        from rich.text import Text
 
         colours = {"good": "bold green", "bad": "bold red", "added": "green", "removed": "red"}
         made = Text()
@@ -244,7 +248,8 @@ def duration(seconds: float | None) -> str:
 
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-_LONG = 60  # characters of one value
+# Characters of one value.
+_LONG = 60
 
 
 def short(function: str) -> str:
@@ -289,7 +294,8 @@ def records(cache: Cache | None, keys: Iterable[str | None]) -> dict[str, Call]:
         return {}
     try:
         found: dict[str, Call] = get_many(cache.calls, wanted)
-    except KeptError:  # one is damaged
+    # One is damaged.
+    except KeptError:
         found = {}
         for key in wanted:
             try:
@@ -340,7 +346,8 @@ def by_call(events: list[Event], cache: Cache | None, summary: str) -> Table:
     known: dict[str, Call] = {}
 
     def label(row: Any) -> str:
-        if not known:  # only what is shown is looked up
+        # Only what is shown is looked up.
+        if not known:
             known.update(records(cache, [event.key for event in events[:50]]))
         event = by_row[id(row)]
         text = event_label(event, known.get(event.key or ""))

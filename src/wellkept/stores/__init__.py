@@ -1,6 +1,6 @@
-"""Where records and bytes live; one file a medium. The seam is in `base`.
+"""Backends and byte stores; each in a file of its own. `base` has the protocol of a byte store.
 
-A medium is imported when it is first named here, and its driver when one is made.
+A byte store is imported when it is first named here, and its driver when one is made.
 """
 
 from __future__ import annotations

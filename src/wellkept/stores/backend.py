@@ -1,7 +1,7 @@
-"""Where a cache keeps its records: one base class, whose optional abilities are methods with defaults.
+"""The base class of backends, whose optional abilities are methods with defaults.
 
-A backend gives `calls`, `values`, `notes`, `locks`, `fetch`, `load` and `commit`. All else has a default
-that is right, if slow; a backend overrides what it can do in fewer trips.
+A backend has to provide `calls`, `values`, `notes`, `locks`, `fetch`, `load` and `commit`. Everything else has
+a default that is correct, if slow; a backend overrides what it can do in fewer trips.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being checked, how far it is, and of how much (0: not known)."""
 
 Token = tuple[int, int]
-"""Differs after any commit by any process."""
+"""A value that changes with every commit of any process."""
 
 
 class Lookup(NamedTuple):
-    """What is under a key: the call's verified body, and the verified envelope of its result if that is
-    kept."""
+    """The call under a key: its verified body, and the verified envelope of its result if that is kept."""
 
     body: Body
     envelope: Envelope | None
     exact: bool = False
-    """Whether a change of it would show in the backend's `token`."""
+    """Whether a change of the call would change the backend's `token`."""
 
 
 class CallStore:
@@ -62,7 +61,7 @@ class CallStore:
         raise NotImplementedError
 
     def delete(self, key: str) -> None:
-        """Forget the record."""
+        """Delete the record."""
         raise NotImplementedError
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -70,8 +69,8 @@ class CallStore:
         raise NotImplementedError
 
     def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
-        """Return every key and its record (of a damaged one the error)."""
-        # Listed first: the caller may delete some on the way.
+        """Yield every key with its record, or with the error if it is damaged."""
+        # Listed first, as the caller may delete some meanwhile.
         for key in list(self.keys()):
             try:
                 call = self.get(key)
@@ -83,20 +82,20 @@ class CallStore:
 
 
 def each_call(calls: CallStore) -> Iterator[tuple[str, Call | None]]:
-    """Every key and its record (None: it is damaged), in as few trips as the store can."""
+    """Yield every key with its record (None if it is damaged), in as few trips as the store can."""
     for key, found in calls.pairs():
         yield key, found if isinstance(found, Call) else None
 
 
 def scan(calls: CallStore, query: Query) -> Iterator[Call]:
-    """The calls that fit, in the order asked for; damaged ones are left out."""
+    """Return the calls that match a query, in its order, by reading every record; damaged ones are left out."""
     fitting = (call for _, call in each_call(calls) if call is not None and query(call))
     return ordered(fitting, query)
 
 
 def ordered(calls: Iterable[Call], query: Query) -> Iterator[Call]:
-    """Calls in the order that a query asks for, as many as it asks for."""
-    # Imported with the first query.
+    """Return calls in the order of a query, up to its limit."""
+    # Loaded on first use: keeps `import wellkept` small.
     import heapq
 
     from wellkept.conditions import order_of
@@ -117,32 +116,32 @@ class Backend:
     notes: Notes
     locks: Any
     writable: bool | property = True
-    """Whether anything is written to it."""
+    """Whether it can be written to."""
     backend: Backend | None = None
-    """What lies beneath one that shows another in another way."""
+    """The backend that a view shows."""
     backends: Sequence[Backend] = ()
-    """The tiers of one that is made of several, the nearest first."""
+    """The tiers of a stack, the nearest first."""
     claims = False
-    """Whether what is asked is far away, or some of it: then a lease can come with the answer."""
+    """Whether a lookup may leave this host; then the lease can come with the answer."""
     codec: str = "pickle"
-    """What results are encoded by here unless a function names a codec."""
+    """The codec of results whose function names none."""
     fetches_many = False
     """Whether `fetch_many` takes fewer trips than a `fetch` each."""
     indexed = False
-    """Whether calls are found by what they were given without reading them all."""
+    """Whether calls are found by their arguments without reading them all."""
     where: Callable[[Call], bool] | None = None
-    """Which calls it shows of the backend beneath it; None: all."""
+    """The filter of a view; None if it shows all calls."""
     root: Path | None = None
-    """The directory that it has to itself."""
+    """The directory that belongs to it."""
     blobs: Blobs | None = None
-    """The files in that directory that hold large parts of results, by what is in them."""
+    """The files in that directory that hold large parts of results, named by their content."""
     byte_stores: Sequence[Store[bytes]] = ()
     """The stores of bytes that it is made of: the one with the calls, and the one with the values."""
 
     # -- one trip ---------------------------------------------------------------------------------
 
     def fetch(self, key: bytes) -> Lookup | None:
-        """Return what is under a key.
+        """Return the call under a key, or None.
 
         Raises:
             DamagedValue: it is damaged.
@@ -151,9 +150,7 @@ class Backend:
         raise NotImplementedError
 
     def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Lookup]:
-        """Return what is under those keys that have a call. One that is damaged is left out: `fetch`
-        tells of it.
-        """
+        """Return the calls under several keys; a damaged one is left out, and raises with `fetch`."""
         found = {}
         for key in keys:
             with suppress(DecodeError):
@@ -163,11 +160,11 @@ class Backend:
         return found
 
     def claim(self, key: bytes) -> Lookup | None:
-        """`fetch`, for a caller who computes what is not there: the lease may come with the answer."""
+        """Like `fetch`; on a miss the lease may come with the answer, which spares a trip."""
         return self.fetch(key)
 
     def glance(self, key: bytes) -> Lookup | None:
-        """`fetch`, but only what is near."""
+        """Like `fetch`, but never leaves this host."""
         return self.fetch(key)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
@@ -180,12 +177,13 @@ class Backend:
         raise NotImplementedError
 
     def probe(self, envelope: Envelope, most: int) -> None:
-        """See that an envelope's blobs are there and, if they have up to `most` bytes together, that they
-        are what their names say. Unlike `load` it changes nothing: a damaged blob stays.
+        """Check that an envelope's blobs exist and, up to `most` bytes in all, that their content is right.
+
+        Unlike `load` this changes nothing: a damaged blob stays. A remote backend does not check.
 
         Raises:
-            DamagedValue: one is missing or damaged. A backend that is far away does not look.
-            StoreError: one can't be read.
+            DamagedValue: a blob is missing or damaged.
+            StoreError: a blob can't be read.
         """
 
     def commit(
@@ -193,8 +191,8 @@ class Backend:
     ) -> tuple[Any, Body, Envelope] | None:
         """Keep a call and its result, and add to the counts of uses.
 
-        Returns the tokens before and after, and what a fetch would now find; None where a memory tier
-        can't follow.
+        Returns the tokens before and after, and what a fetch would now find; None if a memory tier can't
+        follow the backend.
 
         Raises:
             StoreError: it can't be written.
@@ -208,69 +206,71 @@ class Backend:
     # -- finding ----------------------------------------------------------------------------------
 
     def find(self, query: Query) -> Iterator[Call]:
-        """Return the calls that fit, in the order that is asked for."""
+        """Return the calls that match, in the query's order."""
         return scan(self.calls, query)
 
     def peek(self, query: Query) -> Iterator[Call]:
-        """`find`, without writing anything, such as an index that is brought up to date."""
+        """Like `find`, but writes nothing, not even to bring an index up to date."""
         return self.find(query)
 
     def found(self, query: Query) -> int | None:
-        """Return how many calls fit; None where records must be read to tell."""
+        """Return how many calls match; None if records must be read to tell."""
         return None
 
     def codes(self, function: str) -> Iterator[str] | None:
-        """Return the code identities and versions under which a function has calls, the latest first;
-        None where records must be read to tell.
+        """Return the code identities and versions under which a function has calls, the latest first.
+
+        None if records must be read to tell.
         """
         return None
 
     def table(self, query: Query) -> Any:
-        """Return the calls that fit as columns; None where records must be read."""
+        """Return the calls that match as columns; None if records must be read."""
         return None
 
     def related(self) -> Any:
-        """Return what finds calls by each other; None where records must be read."""
+        """Return an index of calls by their arguments, results and callers; None if records must be read."""
         return None
 
     # -- currency ---------------------------------------------------------------------------------
 
     @property
     def words(self) -> memoryview | None:
-        """What a memory tier watches: see `WalIndex`. None: there is nothing to watch."""
+        """Return the mapped memory that a memory tier compares (see `WalIndex`); None if there is none."""
         return None
 
     def token(self) -> Token | None:
-        """Return what differs after any commit by any process; None where that can't be seen."""
+        """Return a value that changes with every commit of any process; None if there is none."""
         return None
 
     def listen(self, told: Callable[[], None]) -> None:
-        """Have `told` called whenever `words` has become another, or none."""
+        """Call `told` whenever `words` has changed to another mapping, or to None."""
 
     def stale(self) -> bool:
-        """Whether what it is kept in was removed or replaced under us."""
+        """Return whether its files were removed or replaced by others."""
         return False
 
     # -- the whole --------------------------------------------------------------------------------
 
     def sign(self, trusts: Any) -> None:
-        """Sign what is kept, and believe only signatures that `trusts` does; see
-        `wellkept.stores.keyring.Trusts`. A server's results are signed anyhow.
+        """Sign results that are kept, and accept only the signatures that `trusts` accepts.
+
+        See `wellkept.stores.keyring.Trusts`. Results that go to a server are signed anyhow.
         """
 
     def hold(self, limit: int) -> None:
-        """Hold large blobs in memory, up to `limit` bytes, if the backend is far and has none mapped."""
+        """Hold up to `limit` bytes of large blobs in memory, if the backend can't map them."""
 
     def collect(self, grace: float, dry_run: bool) -> Collected:
         """Remove what nothing references; see `Cache.gc`."""
         raise StoreError(f"{type(self).__name__} can't be collected from here")
 
     def free(self, digests: Sequence[str]) -> Collected:
-        """Throw results away, and what only they needed; the records of their calls stay."""
+        """Delete results, and what only they needed; the records of their calls stay."""
         raise StoreError(f"{type(self).__name__} can't be freed from here")
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
-        """Throw calls away, and what only they referenced; see `Cache.evict`."""
+        """Delete calls, and what only they referenced; see `Cache.evict`."""
         raise StoreError(f"can't evict from {type(self).__name__}")
 
     def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
@@ -278,8 +278,9 @@ class Backend:
         raise StoreError(f"{type(self).__name__} can't be verified from here")
 
     def functions(self) -> list[FunctionRow]:
-        """Return a row a function, the one with the most bytes first."""
-        from wellkept.stores.reports import FunctionRow  # who only calls has no need of it
+        """Return a row for each function, the one with the most bytes first."""
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import FunctionRow
 
         return FunctionRow.of(self._all())
 
@@ -291,7 +292,8 @@ class Backend:
 
     def totals(self) -> Totals:
         """Return counts and sums of all."""
-        from wellkept.stores.reports import FunctionRow, Totals  # who only calls has no need of it
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import FunctionRow, Totals
 
         found = list(self._all())
         sizes = {call.result: call.size for call in found}
@@ -300,8 +302,9 @@ class Backend:
         return Totals.of(FunctionRow.of(found), values=len(there), bytes=held)
 
     def candidates(self) -> Iterator[Candidate]:
-        """Return what a policy judges each call by."""
-        from wellkept.stores.reports import Candidate  # who only calls has no need of it
+        """Yield each call as an eviction policy judges it."""
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import Candidate
 
         results = set(self.values.keys())
         for key, call in each_call(self.calls):
@@ -314,25 +317,23 @@ class Backend:
         return (call for _, call in each_call(self.calls) if call is not None)
 
     def check_writable(self) -> None:
-        """Raise if nothing is written to it.
+        """Check that the backend can be written to.
 
         Raises:
-            StoreError: it is so.
+            StoreError: it is read-only.
         """
         if not self.writable:
-            raise StoreError(
-                "this cache is only read from; do that with the cache it was made from"
-            )
+            raise StoreError("this cache is read-only; do that with the cache it was made from")
 
     def close(self) -> None:
-        """Let go of what is open; it opens again when it is used."""
+        """Close its files and connections; the next use opens them again."""
 
 
 def inner(backend: Backend, *, write: bool) -> Any:
-    """Return the backend at the bottom of derived ones.
+    """Return the backend that a chain of views ends with.
 
     Raises:
-        StoreError: it is to be written, and one of them is not written to.
+        StoreError: `write` is set, and one of them is read-only.
     """
     while True:
         if write:

@@ -1,7 +1,7 @@
-"""The one seam: four verbs. An optional ability is a small protocol of its own.
+"""The protocol of a store: four verbs. An optional ability is a small protocol of its own.
 
-A medium is a `Store[bytes]`; an ability is there exactly if `isinstance(store, Creates)` and so on
-say so. Where an ability has an honest fallback, it is a function of the same name here.
+A byte store is a `Store[bytes]`, and it has an ability exactly if `isinstance(store, Creates)` and so on say
+so. If an ability can be replaced by the four verbs, a function of its name here does that.
 """
 
 from __future__ import annotations
@@ -47,42 +47,42 @@ that is None is open. Numbers are found by numbers, text by text; 1, 1.0 and Tru
 class Store(Protocol[V]):
     """Keeps items by text keys. V is bytes, Value or Call.
 
-    A medium's keys are 1 to 200 characters of `A-Za-z0-9._/-` without `..` or a leading `/`.
+    Keys of a byte store are 1 to 200 characters of `A-Za-z0-9._/-` without `..` or a leading `/`.
     Every method may raise `StoreError`; a missing key is None, never an exception.
     """
 
     def get(self, key: str) -> V | None:
-        """The item, or None."""
+        """Return the item, or None."""
         ...
 
     def put(self, key: str, item: V) -> None:
-        """Keep the item; what was under the key is replaced, atomically."""
+        """Keep the item; an earlier one under the key is replaced, atomically."""
         ...
 
     def delete(self, key: str) -> None:
-        """Forget the key; one that is not there is no error."""
+        """Delete the item; a missing key is no error."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix`, each once, in any order."""
+        """Return the keys that begin with `prefix`, each once, in any order."""
         ...
 
 
 @runtime_checkable
 class Creates(Protocol[T]):
-    """Can put only what is absent, atomically: what leases and compare-and-set need."""
+    """Can put an item only if its key is absent, atomically; leases and compare-and-set need it."""
 
     def create(self, key: str, item: T) -> bool:
-        """Keep the item if the key is absent; whether it was."""
+        """Keep the item if the key is absent; return whether it was."""
         ...
 
 
 @runtime_checkable
 class Replaces(Protocol):
-    """Can put only over what is known, atomically."""
+    """Can put an item only over a known one, atomically."""
 
     def replace(self, key: str, old: bytes, item: Buffer) -> bool:
-        """Keep the item if exactly `old` is under the key; whether it was."""
+        """Keep the item if exactly `old` is under the key; return whether it was."""
         ...
 
 
@@ -91,15 +91,15 @@ class Many(Protocol):
     """Takes many keys in fewer trips than one each; see the functions of the same names."""
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """The items that are there, by key."""
+        """Return the items that exist, by key."""
         ...
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
-        """Keep each item. All or nothing only where the medium says so."""
+        """Keep each item. All or nothing only if the store says so."""
         ...
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Forget each key."""
+        """Delete each item."""
         ...
 
 
@@ -108,7 +108,7 @@ class Paths(Protocol):
     """Its items are files."""
 
     def path(self, key: str) -> Path | None:
-        """The file that holds exactly the item, or None. It must not be written to."""
+        """Return the file that holds exactly the item, or None. It must not be written to."""
         ...
 
 
@@ -117,17 +117,41 @@ class Maps(Protocol):
     """Gives large items as memory that costs no copy until it is changed."""
 
     def map(self, key: str) -> Buffer | None:
-        """The item as a private, writable buffer (copy-on-write), or None."""
+        """Return the item as a private, writable buffer (copy-on-write), or None."""
         ...
 
 
 @runtime_checkable
 class Stamps(Protocol):
-    """Maps, and tells whether the bytes may be others than last time."""
+    """Maps items, and tells whether the bytes may differ from those of last time."""
 
     def map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
-        """What `map` gives, and a stamp that is another one whenever the stored bytes are; None as
-        the stamp says nothing. Who verified bytes of the same stamp need not do so again."""
+        """Return what `map` returns, and a stamp that changes whenever the stored bytes do.
+
+        A stamp of None says nothing. Bytes that were verified need not be again while the stamp is equal.
+        """
+        ...
+
+
+@runtime_checkable
+class Ranges(Protocol):
+    """Reads parts of items."""
+
+    def size_of(self, key: str) -> int | None:
+        """Return the bytes of an item, without reading it; None if there is none."""
+        ...
+
+    def read_range(self, key: str, start: int, end: int) -> bytes | None:
+        """Return the bytes from `start` to before `end`, as many as there are; None if there is no item."""
+        ...
+
+
+@runtime_checkable
+class PutsFiles(Protocol):
+    """Keeps the content of a file without reading all of it into memory."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Keep the content of the file."""
         ...
 
 
@@ -136,23 +160,25 @@ class Finds(Protocol):
     """Finds items by terms that were put with them, touching only the matches."""
 
     def put(self, key: str, item: Buffer, terms: Mapping[str, Term] | None = None) -> None:
-        """Keep the item with the terms, in place of those it had."""
+        """Keep the item with the terms, in place of earlier ones."""
         ...
 
     def find(self, where: Where, prefix: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix` and have all these terms, each once, in any order."""
+        """Return the keys that begin with `prefix` and have all these terms, each once, in any order."""
         ...
 
 
+# ASCII only, no `..` and no leading `/`: a key is a path below the root of files and buckets, and must not lead
+# out.
 _KEY = re.compile(r"(?!/)(?!.*\.\.)[A-Za-z0-9._/-]{1,200}", re.ASCII).fullmatch
 _PREFIX = re.compile(r"(?!/)(?!.*\.\.)[A-Za-z0-9._/-]{0,200}", re.ASCII).fullmatch
 
 
 def check_key(key: str) -> str:
-    """The key, if it is one: no medium sees anything else.
+    """Return the key, if it is valid; no byte store sees any other.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not a valid key.
     """
     if not isinstance(key, str) or not _KEY(key):
         raise ConfigError(
@@ -163,14 +189,14 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix, if keys can begin with it; raises as `check_key`."""
+    """Return the prefix, if keys can begin with it; raises as `check_key`."""
     if not isinstance(prefix, str) or not _PREFIX(prefix):
         raise ConfigError(f"no key begins with {str(prefix)[:80]!r}")
     return prefix
 
 
 def get_many(store: Store[Any], keys: Iterable[str]) -> dict[str, Any]:
-    """The items that are there, by key: in as few trips as the store can."""
+    """Return the items that exist, by key, in as few trips as the store can."""
     if isinstance(store, Many):
         return store.get_many(keys)
     found = ((key, store.get(key)) for key in dict.fromkeys(keys))
@@ -178,7 +204,7 @@ def get_many(store: Store[Any], keys: Iterable[str]) -> dict[str, Any]:
 
 
 def put_many(store: Store[Any], items: Mapping[str, Any]) -> None:
-    """Keep each item: in as few trips as the store can."""
+    """Keep each item, in as few trips as the store can."""
     if isinstance(store, Many):
         store.put_many(items)
     else:
@@ -187,7 +213,7 @@ def put_many(store: Store[Any], items: Mapping[str, Any]) -> None:
 
 
 def delete_many(store: Store[Any], keys: Iterable[str]) -> None:
-    """Forget each key: in as few trips as the store can."""
+    """Delete each item, in as few trips as the store can."""
     if isinstance(store, Many):
         store.delete_many(keys)
     else:

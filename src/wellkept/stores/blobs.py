@@ -1,7 +1,8 @@
-"""Blobs: immutable bytes in files named by their BLAKE3, so that `b3sum` of a file prints its name.
+"""Blobs: immutable bytes, named by their BLAKE3, as files or as items of a byte store.
 
-A blob is written to `tmp/`, then renamed into place: a reader sees all of it or nothing. It is
-verified against its name on its first load in a process, and again if its file has changed.
+`b3sum` of a blob's file prints its name. It is written to `tmp/` and then renamed into place, so a reader sees
+all of it or nothing. It is verified against its name on its first load in a process, and again if its file has
+changed.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from wellkept._process import is_left, part_name
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.hashing import READONLY_MAPS, address, buffer_digest
 from wellkept.records import Buffer
-from wellkept.stores.filesystem import map_file
+from wellkept.stores.base import Paths, PutsFiles, Ranges
+from wellkept.stores.filesystem import map_file, open_regular
 
-__all__ = ["Blobs"]
+__all__ = ["Blobs", "ItemBlobs"]
 
+# Bytes of one write: Linux writes at most 2 GiB at once, and a signal is answered only between two.
 _CHUNK = 16 * 1024 * 1024
+# Bytes of one range of an item: each range is a request of its own.
+_RANGE = 8 * 1024 * 1024
 
 
 class Blobs:
@@ -29,7 +35,7 @@ class Blobs:
 
     Args:
         root: the directory; `root/ab/abcd…` are the blobs.
-        tmp: where they are written first, on the same file system.
+        tmp: the directory where they are written first, on the same file system, so that a rename moves them.
         durable: fsync a blob and its directory before it counts as written.
         readonly: map read-only instead of copy-on-write.
     """
@@ -43,8 +49,18 @@ class Blobs:
         self._verified: dict[str, tuple[int, ...]] = {}
 
     def path(self, name: str) -> Path:
-        """Where a blob is or would be."""
+        """Return the file of a blob, whether or not it exists."""
         return self.root / name[:2] / name
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a blob; None if it is missing."""
+        with contextlib.suppress(OSError):
+            return _size(self.path(name))
+        return None
+
+    def read(self, name: str, start: int, end: int, piece: int) -> Iterator[bytes]:
+        """Yield the bytes of a blob from `start` to `end`, `piece` bytes at a time; see `read_parts`."""
+        return read_parts(self.path(name), start, end, piece)
 
     def put(self, name: str, item: Buffer) -> None:
         """Write a blob unless a file of its name and size is there.
@@ -56,11 +72,14 @@ class Blobs:
         path = self.path(name)
         try:
             if _size(path) == view.nbytes:
-                os.utime(path)  # young again, for those who collect what is old and unreferenced
+                # A garbage collection removes blobs that are old and unreferenced, and this one is about to be
+                # referenced.
+                os.utime(path)
                 return
             try:
                 self._write(path, view)
-            except FileNotFoundError:  # somebody tidied up under us
+            # Someone removed the directories meanwhile, for example to clear the cache.
+            except FileNotFoundError:
                 self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._write(path, view)
@@ -70,12 +89,14 @@ class Blobs:
     def _write(self, path: Path, view: memoryview) -> None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         part = self._tmp / part_name()
+        # Mode 0400: a blob never changes, and no program should open it for writing by mistake.
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
         try:
             try:
                 at = 0
                 while at < view.nbytes:
                     at += os.write(fd, view[at : at + _CHUNK])
+                # Before the rename: after a power cut the name must not stand for a file without its content.
                 if self._durable:
                     os.fsync(fd)
             finally:
@@ -85,14 +106,15 @@ class Blobs:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise
+        # The name survives a power cut only once its directory is written.
         if self._durable:
             _sync(path.parent)
 
     def adopt(self, name: str, file: Path) -> None:
-        """Make a file beside the blobs the one of this name, whose content was verified.
+        """Move a file, whose content was verified, into place as the blob of this name.
 
         Raises:
-            OSError: it can't be.
+            OSError: it can't be moved.
         """
         path = self.path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,14 +125,16 @@ class Blobs:
             _sync(path.parent)
 
     def get(self, name: str) -> Buffer | None:
-        """The blob as a mapping (copy-on-write, or read-only), or None.
+        """Return the blob as a mapping (copy-on-write, or read-only), or None.
 
         Raises:
             DamagedValue: the file is not what its name says.
             StoreError: it can't be read.
         """
-        path = f"{self._root}/{name[:2]}/{name}"  # no Path: it costs as much as opening the file
+        # A `Path` would cost as much as opening the file.
+        path = f"{self._root}/{name[:2]}/{name}"
         try:
+            # O_NONBLOCK, as opening a pipe that someone put there would wait for its writer.
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
@@ -118,20 +142,23 @@ class Blobs:
             raise StoreError(f"can't read {path}: {error}") from error
         try:
             found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):  # a pipe or a device, which may never end
+            # Reading a pipe or a device may never end.
+            if not stat.S_ISREG(found.st_mode):
                 raise DamagedValue(f"{path} is no regular file")
             content = self._map(fd, found.st_size)
         except (OSError, ValueError) as error:
             raise StoreError(f"can't read {path}: {error}") from error
         finally:
             os.close(fd)
+        # While these are the same, the file is the one that was verified. Without it every load would hash the
+        # blob.
         stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._verified.get(name) != stamp:
             if buffer_digest(content).hex() != name:
                 raise DamagedValue(f"{path} is not what its name says")
             self._verified[name] = stamp
         if self._readonly and isinstance(content, memoryview):
-            # Nobody can change it, so its digest need not be computed again while it lives.
+            # A read-only mapping can't change, so its digest need not be computed again while it exists.
             digest = bytes.fromhex(name)
             READONLY_MAPS.remember(address(content), found.st_size, digest, content.obj)
         return content
@@ -139,6 +166,7 @@ class Blobs:
     def _map(self, fd: int, size: int) -> Buffer:
         if size == 0:
             return b""
+        # The process may have too many mappings, or the file system none; then the content is read.
         with contextlib.suppress(OSError):
             return memoryview(map_file(fd, size, self._readonly))
         content = memoryview(bytearray(size))
@@ -148,7 +176,7 @@ class Blobs:
         return content.toreadonly() if self._readonly else content
 
     def doubt(self, name: str) -> None:
-        """Verify a blob again when it is loaded next."""
+        """Verify a blob again on its next load."""
         self._verified.pop(name, None)
 
     def delete(self, name: str) -> None:
@@ -166,7 +194,7 @@ class Blobs:
                             yield entry.name
 
     def leftovers(self, older: float = 86400.0) -> list[Path]:
-        """What dead writers left in `tmp/`.
+        """Return the files that dead writers left in `tmp/`.
 
         Args:
             older: seconds after which a file of a writer on another host counts as left.
@@ -181,13 +209,88 @@ class Blobs:
         return found
 
     def sweep(self) -> int:
-        """Remove what dead writers left in `tmp/`; how many files."""
+        """Remove the files that dead writers left in `tmp/`; return how many."""
         swept = 0
         for path in self.leftovers():
             with contextlib.suppress(OSError):
                 path.unlink()
                 swept += 1
         return swept
+
+
+class ItemBlobs:
+    """The blobs of a byte store: its items under `blobs/`, in parts if the store can read and write those."""
+
+    def __init__(self, items: Any) -> None:
+        self._items = items
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a blob; None if it is missing."""
+        if (path := self._path(name)) is not None:
+            return path.stat().st_size
+        if isinstance(self._items, Ranges):
+            return self._items.size_of(f"blobs/{name}")
+        item = self._items.get(f"blobs/{name}")
+        return None if item is None else memoryview(item).nbytes
+
+    def read(self, name: str, start: int, end: int, piece: int) -> Iterator[bytes]:
+        """Yield the bytes of a blob from `start` to `end`; see `read_parts`."""
+        if (path := self._path(name)) is not None:
+            yield from read_parts(path, start, end, piece)
+            return
+        ranged = isinstance(self._items, Ranges)
+        whole = None if ranged else self._items.get(f"blobs/{name}")
+        while start < end:
+            stop = min(end, start + (_RANGE if ranged else piece))
+            if ranged:
+                chunk = self._items.read_range(f"blobs/{name}", start, stop)
+            else:
+                chunk = None if whole is None else bytes(memoryview(whole)[start:stop])
+            if not chunk:
+                raise DamagedValue(f"the blob {name} is missing or cut short")
+            start += len(chunk)
+            yield chunk
+
+    def put(self, name: str, item: Buffer) -> None:
+        """Write a blob."""
+        self._items.put(f"blobs/{name}", item)
+
+    def adopt(self, name: str, file: Path) -> None:
+        """Write the content of a file, which was verified, as the blob of this name."""
+        if isinstance(self._items, PutsFiles):
+            self._items.put_file(f"blobs/{name}", file)
+        else:
+            self._items.put(f"blobs/{name}", file.read_bytes())
+
+    def doubt(self, name: str) -> None:
+        """Do nothing: each load of an item is verified."""
+
+    def _path(self, name: str) -> Path | None:
+        # A store that is one file has that file's path as an attribute of this name.
+        if isinstance(self._items, Paths) and callable(self._items.path):
+            return self._items.path(f"blobs/{name}")
+        return None
+
+
+def read_parts(path: Path, start: int, end: int, piece: int) -> Iterator[bytes]:
+    """Yield the bytes of a blob's file from `start` to `end`, at most `piece` at a time.
+
+    Raises:
+        DamagedValue: the file is missing, or shorter than `end`.
+    """
+    try:
+        fd = open_regular(path)
+    except OSError as error:
+        raise DamagedValue(f"the blob {path.name} is missing") from error
+    try:
+        while start < end:
+            chunk = os.pread(fd, min(piece, end - start), start)
+            if not chunk:
+                raise DamagedValue(f"the blob {path.name} is cut short")
+            start += len(chunk)
+            yield chunk
+    finally:
+        os.close(fd)
 
 
 def _size(path: Path) -> int | None:

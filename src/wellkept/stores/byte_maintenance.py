@@ -1,7 +1,7 @@
-"""The whole of a byte store: what nothing references, what is damaged, and its going.
+"""Garbage collection, eviction and verification of byte stores.
 
-A medium has no transaction over its items, so nothing is removed at once: what is unreferenced is noted,
-goes when it still is after a while, and is put back if a call has come to need it meanwhile.
+A byte store has no transaction over its items, so nothing is removed at once: an unreferenced item is noted,
+removed if it still is unreferenced after a grace period, and put back if a call has come to need it meanwhile.
 """
 
 from __future__ import annotations
@@ -28,22 +28,26 @@ from wellkept.stores.record_format import unpack_body, unpack_call, unseal, valu
 from wellkept.stores.reports import Chosen, Collected, Evicted, Problem, Report
 
 _NOTES = "gc/notes"
-_FEW = 50  # items that are removed at once, and could be put back
+# Items that are removed at once. They are held in memory meanwhile, to be put back if a call needs them.
+_FEW = 50
 _LEFT = ("leases/", "waits/")
-_LONG = 86400.0  # seconds that nobody waits
-_CLOCKS = 60.0  # seconds by which hosts' clocks may differ
+# Seconds after which a record of a waiting process is left over, as no process waits that long.
+_LONG = 86400.0
+# Seconds by which the clocks of hosts may differ.
+_CLOCKS = 60.0
 
 
 def sweep(backend: ByteStoreBackend, grace: float, *, dry_run: bool = False) -> Collected:
-    """Remove what was noted as unreferenced `grace` seconds ago and still is; note the rest.
+    """Remove the items that were noted as unreferenced `grace` seconds ago and still are; note the others.
 
     Raises:
-        StoreError: the medium can't be read or written.
+        StoreError: the store can't be read or written.
     """
     items = backend.values.items
     now = time.time()
     oldest, left_over = _leases(backend, now)
     found = dict.fromkeys(loose(backend), "") | left_over
+    # `min`, as the note may be of a host whose clock is ahead, and would then never become old.
     since = {
         name: min(now, noted[0])
         for name, noted in _noted(items.get(_NOTES)).items()
@@ -53,6 +57,7 @@ def sweep(backend: ByteStoreBackend, grace: float, *, dry_run: bool = False) -> 
     for name in found:
         noted = since.get(name, now)
         wait = max(grace, _LONG) if name.startswith("waits/") else grace
+        # It may be the result of a computation that still holds its lease, and whose call is not written yet.
         under_way = noted >= oldest and not name.startswith(_LEFT)
         if now - noted >= wait and not under_way:
             doomed.append(name)
@@ -68,10 +73,10 @@ def sweep(backend: ByteStoreBackend, grace: float, *, dry_run: bool = False) -> 
 
 
 def free(backend: ByteStoreBackend, digests: Iterable[str]) -> Collected:
-    """Forget values, and the blobs that only they had; their calls' records stay.
+    """Delete values, and the blobs that only they had; the records of their calls stay.
 
     Raises:
-        StoreError: the medium can't be read or written.
+        StoreError: the store can't be read or written.
     """
     wanted = set(digests)
     names, size, _ = _parts(backend, wanted)
@@ -87,11 +92,10 @@ def free_with(
     *,
     dry_run: bool = False,
 ) -> int:
-    """Forget calls, the values that only they gave, and the blobs that only these had; how many
-    blobs.
+    """Delete calls, the values that only they gave, and the blobs that only these had; return how many blobs.
 
     Raises:
-        StoreError: the medium can't be read or written.
+        StoreError: the store can't be read or written.
     """
     doomed = set(calls)
     wanted = set(digests)
@@ -105,7 +109,7 @@ def free_with(
 
 
 def _parts(backend: ByteStoreBackend, digests: set[str]) -> tuple[set[str], int, set[str]]:
-    """The blobs of values, the bytes beside them, and the items that they may have."""
+    """Return the blobs of values, the bytes outside of blobs, and the items that the values may have."""
     names: set[str] = set()
     size = 0
     own = {f"values/{digest}" for digest in digests}
@@ -127,8 +131,9 @@ def _parts(backend: ByteStoreBackend, digests: set[str]) -> tuple[set[str], int,
 
 
 def loose(backend: ByteStoreBackend, without: Container[str] = ()) -> set[str]:
-    """The items of values and blobs that no call needs, or none but those `without`."""
+    """Return the items of values and blobs that no call needs, not counting the calls `without`."""
     items = backend.values.items
+    # Listed before the calls are read: what is written in between is then not among them.
     there = {*items.keys("values/"), *items.keys("blobs/")}
     if not there:
         return there
@@ -142,7 +147,7 @@ def loose(backend: ByteStoreBackend, without: Container[str] = ()) -> set[str]:
 
 
 def _named(backend: ByteStoreBackend, without: Container[str] = ()) -> set[str]:
-    """What calls name themselves: their values, and the blobs of those that travel with them."""
+    """Return the items that calls name: their values, and the blobs of values that are in the call's item."""
     used: set[str] = set()
     for key, _, envelope, value in backend.calls.envelopes():
         if key not in without:
@@ -173,6 +178,8 @@ def _remove(backend: ByteStoreBackend, names: Iterable[str], *, dry_run: bool = 
         size += sum(len(item) for item in found.values())
         if dry_run:
             continue
+        # Removed first and then looked for: a call that was written in between names an item that is gone, and
+        # is found by `_needed`. The other way round, one could be written after the look.
         with _alone(backend):
             for name in found:
                 store[name].delete(name)
@@ -184,13 +191,13 @@ def _remove(backend: ByteStoreBackend, names: Iterable[str], *, dry_run: bool = 
 
 
 def _alone(backend: ByteStoreBackend) -> AbstractContextManager[None]:
-    """While no writer of this host is between its blobs and its call, where locks can tell."""
+    """Keep out writers of this host that are between their blobs and their call, if the locks can tell."""
     made: AbstractContextManager[None] = backend.locks.collecting_blobs()
     return made
 
 
 def _needed(backend: ByteStoreBackend, names: set[str]) -> set[str]:
-    """Which of these items, now gone, a call names."""
+    """Return which of these items, which were removed, a call names."""
     if not names:
         return names
     used = _named(backend)
@@ -222,11 +229,13 @@ def _noted(item: bytes | None) -> dict[str, tuple[float, str]]:
 
 
 def _leases(backend: ByteStoreBackend, now: float) -> tuple[float, dict[str, str]]:
-    """When the oldest lease that somebody holds was taken; and what the dead left, with marks that
-    would change if they lived.
+    """Return when the oldest lease that is held was taken, and the records that dead processes left.
+
+    Each record has a mark, which would have changed if its process lived.
     """
     oldest, left = float("inf"), {}
-    if backend.locks.shared:  # some may be left from when it was shared
+    # Otherwise the leases are locks of the system, which leave no records.
+    if backend.locks.shared:
         items = backend.calls.items
         for name in list(items.keys("leases/")):
             item = items.get(name)
@@ -234,18 +243,20 @@ def _leases(backend: ByteStoreBackend, now: float) -> tuple[float, dict[str, str
                 continue
             try:
                 _, token, _, deadline = json.loads(item)
+                # A token is the time at which the lease was taken, in nanoseconds.
                 if deadline + _CLOCKS > now:
                     oldest = min(oldest, token / 1e9)
                     continue
             except (ValueError, TypeError):
-                pass  # damaged
+                # A damaged record belongs to no lease.
+                pass
             left[name] = buffer_digest(bytes(item)).hex()[:16]
         left |= dict.fromkeys(items.keys("waits/"), "")
     return oldest, left
 
 
 def evict(backend: ByteStoreBackend, chosen: Chosen, dry_run: bool) -> Evicted:
-    """Throw calls away, by reading every call; see `Cache.evict`."""
+    """Delete calls, by reading every call; see `Cache.evict`."""
     doomed: list[str] = []
     results: dict[str, int] = {}
     wanted: set[str] = set()
@@ -267,16 +278,16 @@ def evict(backend: ByteStoreBackend, chosen: Chosen, dry_run: bool) -> Evicted:
 
 
 _PAGE = 100
-_NAME = re.compile(
-    r"[0-9a-f]{64}(\.[0-9a-f]{32})?"
-).fullmatch  # what else is there is not ours to judge
+# Items of other names were written by another program, and are left alone.
+_NAME = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{32})?").fullmatch
 
 
 class ItemCheck:
-    """One look at all items; `run` does it.
+    """A check of all items; `run` does it.
 
     Args:
-        repair: remove what is damaged; what it belonged to is computed again.
+        backend: whose items.
+        repair: remove damaged items; what they belonged to is computed again.
         tell: called with what is checked, how far, and of how much.
     """
 
@@ -289,7 +300,7 @@ class ItemCheck:
         self.calls = self.values = self.blobs = self.bytes = 0
 
     def run(self) -> Report:
-        """Look, and repair if asked to: blobs first, then what names them."""
+        """Check everything, and repair if asked to: blobs first, then the items that name them."""
         sizes = self._blobs()
         values: set[str] = set()
         for name, item in self._each(self._items, "values"):
@@ -324,7 +335,8 @@ class ItemCheck:
         sizes = {}
         for name, stored in self._each(self._items, "blobs", 1):
             item = stored
-            if not is_plain(stored):  # see `unseal`
+            # It may have been written through a store that compresses, and be read without it.
+            if not is_plain(stored):
                 with contextlib.suppress(DecodeError):
                     item = bytes(decompress(stored))
             if buffer_digest(item).hex() == name:
@@ -357,7 +369,8 @@ class ItemCheck:
     def _read(self, items: Store[bytes], kind: str, keys: list[str]) -> Iterator[tuple[str, bytes]]:
         try:
             found = get_many(items, keys)
-        except DamagedValue:  # by the medium's own account: one of them
+        # The store itself checks items, and says that one of these is damaged: each is read by itself.
+        except DamagedValue:
             for key in keys:
                 try:
                     item = items.get(key)

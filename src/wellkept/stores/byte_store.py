@@ -1,7 +1,7 @@
-"""Large blobs of a medium that can't map them, held near: in this process's memory, mapped from there.
+"""The backend over byte stores, and a local cache of large blobs for stores that can't map them.
 
-A blob is named by its content, so what is held can never be out of date. Whether a call still has it
-is asked of the medium each time, before anything is taken from here.
+A blob is named by its content, so a cached one can never be out of date. Whether a call still has it is read
+from the store each time, before a blob is taken from the cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,17 @@ from wellkept.hashing import buffer_digest
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer, Call, Digest, Value
 from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, ordered, scan
-from wellkept.stores.base import Creates, Replaces, Store, delete_many, get_many, put_many
+from wellkept.stores.base import (
+    Creates,
+    Finds,
+    Maps,
+    Replaces,
+    Stamps,
+    Store,
+    delete_many,
+    get_many,
+    put_many,
+)
 from wellkept.stores.lease_records import leases_for
 from wellkept.stores.memory import Memory
 from wellkept.stores.notes import ItemNotes
@@ -48,10 +58,10 @@ Loaded = tuple[Buffer, Sequence[Buffer]]
 
 
 class Near:
-    """The blobs that were loaded last, up to `limit` bytes.
+    """The blobs that were loaded last, in this process's memory.
 
     Args:
-        limit: bytes.
+        limit: bytes that are held at the most.
     """
 
     def __init__(self, limit: int) -> None:
@@ -62,11 +72,13 @@ class Near:
         self._lock = Guard()
 
     def load(self, envelope: Envelope, far: Callable[[Envelope], Loaded]) -> Loaded:
-        """Payload and buffers of an envelope that has blobs, each free to be changed.
+        """Return payload and buffers of an envelope that has blobs, as writable memory.
 
         Args:
-            far: what loads them from the medium, verified.
+            envelope: of a value.
+            far: loads them from the store, verified.
         """
+        # Each load maps the memory anew, copy-on-write, so no caller sees what another has changed.
         names = [blob.name.hex() for blob in envelope.blobs]
         found = [self._held.map(name) for name in names]
         if None not in found:
@@ -103,24 +115,27 @@ class Near:
 
 
 INLINE = LARGE
-"""Envelopes of at most this many bytes travel with their call."""
+"""Envelopes of at most this many bytes are part of their call's item."""
 
-_PAGE = 200  # records that are read at once
-_VERIFIED = 100_000  # blobs whose stamps are remembered
+# Records that are read at once.
+_PAGE = 200
+# Blobs whose stamps are remembered.
+_VERIFIED = 100_000
 
 
 class CodedCalls(CallStore):
-    """The calls of a medium, as a `Store[Call]`.
+    """The calls of a byte store, as a `Store[Call]`.
 
     Args:
-        items: where they are, under `calls/<key>`.
-        envelope_of: the envelope of a kept value, by digest: what `put` lets travel with the call.
+        items: the store, which has them under `calls/<key>`.
+        envelope_of: returns the envelope of a kept value by its digest; `put` makes it part of the call's item.
     """
 
     def __init__(
         self, items: Store[bytes], envelope_of: Callable[[str], tuple[Envelope, str] | None]
     ) -> None:
         self.items = items
+        self._finds = isinstance(items, Finds)
         self._envelope_of = envelope_of
 
     def get(self, key: str) -> Call | None:
@@ -130,7 +145,7 @@ class CodedCalls(CallStore):
         return None if item is None else unpack_call(key, item, found.get(counted))
 
     def pairs(self) -> Iterator[tuple[str, Call | DecodeError]]:
-        """Return every key and its record (of a damaged one the error), many in one trip."""
+        """Yield every key with its record, or with the error if it is damaged; many in one trip."""
         return self._records(self.keys())
 
     def _records(self, keys: Iterator[str]) -> Iterator[tuple[str, Call | DecodeError]]:
@@ -146,9 +161,7 @@ class CodedCalls(CallStore):
                         yield key, error
 
     def envelopes(self) -> Iterator[tuple[str, Body, Envelope | None, str]]:
-        """Every readable key, its body, and its result's envelope if that travels with it, or the key
-        of the item that it has.
-        """
+        """Yield every readable key, its body, and its result's envelope or the key of the result's item."""
         keys = self.keys()
         while some := list(islice(keys, _PAGE)):
             found = get_many(self.items, [f"calls/{key}" for key in some])
@@ -173,10 +186,10 @@ class CodedCalls(CallStore):
         self.write(item, envelope, value)
 
     def write(self, call: Call, envelope: bytes, value: str = "") -> None:
-        """Write a call's item; where the medium can find, with what it is found by. See `pack_call`."""
+        """Write a call's item, with its terms if the store finds by terms. See `pack_call`."""
         put: Any = self.items.put
         item = pack_call(call, envelope, value)
-        if hasattr(self.items, "find"):
+        if self._finds:
             put(f"calls/{call.key}", item, terms=terms_of(call))
         else:
             put(f"calls/{call.key}", item)
@@ -188,22 +201,21 @@ class CodedCalls(CallStore):
         return (key[6:] for key in self.items.keys(f"calls/{prefix}"))
 
     def find(self, query: Query) -> Iterator[Call]:
-        """Return the calls that fit, in the order asked for; damaged ones are left out.
+        """Return the calls that match, in the query's order; damaged ones are left out.
 
-        They are found by the terms that their items were put with, where the byte store finds by terms,
-        and otherwise by reading every record.
+        They are found by the terms that their items were put with, if the store finds by terms, and otherwise
+        by reading every record.
 
         Raises:
-            StoreError: the byte store can't be read.
+            StoreError: the store can't be read.
         """
         wanted = terms_wanted(query)
-        search: Any = getattr(self.items, "find", None)
-        if search is None or not wanted:
+        if not isinstance(self.items, Finds) or not wanted:
             return scan(self, query)
         try:
-            keys = search(wanted, prefix="calls/")
+            keys = self.items.find(wanted, prefix="calls/")
         except ConfigError:
-            # A store has no such term, so it can't find by it.
+            # This store can't hold such a term, so no call was put with it.
             return scan(self, query)
         found = self._records(name[6:] for name in keys)
         fitting = (call for _, call in found if isinstance(call, Call) and query(call))
@@ -211,20 +223,22 @@ class CodedCalls(CallStore):
 
 
 class CodedValues:
-    """The values of a medium, as a `Store[Value]`: `values/<digest>…` and `blobs/<name>`.
+    """The values of a byte store, as a `Store[Value]`: `values/<digest>…` and `blobs/<name>`.
 
-    Where several values have one digest, the one that was put under it by hand is what the digest
-    names, or any of those that calls gave.
+    If several values have one digest, `get` returns the one that was put under it by hand, or else any of those
+    that calls gave.
     """
 
     def __init__(self, items: Store[bytes], calls: Store[bytes]) -> None:
         self.items = items
         self._calls = calls
-        self._verified: dict[bytes, Any] = {}  # blob: the stamp that its verified bytes had
-        self.trusts: Any = None  # as of the medium
+        # For each blob, the stamp of the bytes that were verified.
+        self._verified: dict[bytes, Any] = {}
+        # The backend's `trusts`.
+        self.trusts: Any = None
         self.codec: str = getattr(items, "codec", "pickle")
-        """What results are encoded by here unless a function says otherwise; a file format other
-        than pickle stands in a blob, whose bytes have nothing before them."""
+        """The codec of results whose function names none. If it is not pickle, each result is a blob of its
+        own, so that its file is nothing but that format."""
 
     def get(self, key: str) -> Value | None:
         found = self.envelope(key)
@@ -235,7 +249,7 @@ class CodedValues:
         return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
     def envelope(self, key: str) -> tuple[Envelope, str] | None:
-        """The envelope of a value, and the key of the item that it has, if it has one."""
+        """Return the envelope of a value, and the key of the item that it has, if it has one."""
         raw = Digest(key).raw
         for own in chain((f"values/{key}",), self.items.keys(f"values/{key}.")):
             item = self.items.get(own)
@@ -250,10 +264,10 @@ class CodedValues:
         return None
 
     def _giving(self, key: str) -> Iterator[str]:
-        """Keys of calls whose result this may be."""
-        find = getattr(self._calls, "find", None)
-        if find is not None:
-            return (name[6:] for name in find({"result": str(key)}, prefix="calls/"))
+        """Return keys of calls whose result this may be."""
+        if isinstance(self._calls, Finds):
+            found = self._calls.find({"result": str(key)}, prefix="calls/")
+            return (name[6:] for name in found)
         raw = Digest(key).raw
         calls = CodedCalls(self._calls, self.envelope)
         return (name for name, body, _, _ in calls.envelopes() if body.result == raw)
@@ -265,20 +279,22 @@ class CodedValues:
         )
 
     def write(self, digest: bytes, envelope: bytes) -> None:
-        """Put a value whose blobs are there under its digest by hand."""
+        """Put a value, whose blobs exist, under its digest by hand."""
         self.items.put(f"values/{digest.hex()}", seal(digest, envelope))
 
     def add(self, digest: bytes, envelope: bytes) -> str:
-        """Write the item of a value that a call gave, whose blobs are there; its key."""
+        """Write the item of a value that a call gave, and whose blobs exist; return the item's key."""
+        # By its checksum too, as two values of one digest may differ in their bytes.
         sealed = seal(digest, envelope)
         key = f"values/{digest.hex()}.{sealed[:_SEAL].hex()}"
         self.items.put(key, sealed)
         return key
 
     def write_blobs(self, value: Value) -> Envelope:
-        """Write a value's large parts; the envelope that names them."""
+        """Write a value's large parts; return the envelope that names them."""
         envelope, parts = laid_out(value, apart=self.is_apart(value))
-        if parts:  # or it would be a trip, or a transaction, for nothing
+        # Without parts it would be a trip, or a transaction, for nothing.
+        if parts:
             names = [f"blobs/{blob.name.hex()}" for blob in envelope.blobs]
             put_many(self.items, dict(zip(names, parts, strict=True)))
         return envelope
@@ -288,35 +304,36 @@ class CodedValues:
         return value.codec == self.codec != "pickle"
 
     def load(self, envelope: Envelope) -> tuple[Buffer, list[Buffer]]:
-        """Payload and buffers, each verified and free to be changed.
+        """Return payload and buffers, each verified, as writable memory.
 
         Raises:
             DamagedValue: a blob is missing or damaged; a damaged one is removed.
         """
         if not envelope.blobs:
             return envelope.payload or b"", []
-        maps: Any = getattr(self.items, "map", None)
-        stamps: Any = getattr(self.items, "map_stamped", None)
-        found: dict[str, Any] = {}
-        if maps is None:
-            found = get_many(self.items, [f"blobs/{blob.name.hex()}" for blob in envelope.blobs])
+        items, found = self.items, dict[str, Any]()
+        if not isinstance(items, Maps):
+            found = get_many(items, [f"blobs/{blob.name.hex()}" for blob in envelope.blobs])
         buffers = []
         for size, name in envelope.blobs:
             key = f"blobs/{name.hex()}"
-            stamp = None
-            if stamps is not None:
-                content, stamp = stamps(key) or (None, None)
+            content: Any
+            stamp: Any = None
+            if isinstance(items, Stamps):
+                content, stamp = items.map_stamped(key) or (None, None)
             else:
-                content = found.get(key) if maps is None else maps(key)
+                content = items.map(key) if isinstance(items, Maps) else found.get(key)
             if content is None:
                 raise DamagedValue(f"the blob {name.hex()} is missing")
             known = stamp is not None and self._verified.get(name) == stamp
             right = memoryview(content).nbytes == size and (known or buffer_digest(content) == name)
-            if not right and not is_plain(content):  # see `unseal`
+            # It may have been written through a store that compresses, and be read without it.
+            if not right and not is_plain(content):
                 content, stamp = decompress(content, size), None
                 right = buffer_digest(content) == name
             if not right:
-                with suppress(StoreError):  # one that may only be read keeps it
+                # A store that is read-only keeps it.
+                with suppress(StoreError):
                     self.items.delete(key)
                 raise DamagedValue(f"the blob {name.hex()} is not what its name says")
             if stamp is not None and not known:
@@ -332,10 +349,10 @@ class CodedValues:
         self.delete_many((key,))
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Forget values, wherever they are: in one pass where the medium can't find them."""
+        """Delete values, in items of their own or of calls; in one pass if the store can't find them."""
         names = {str(Digest(key)) for key in keys}
         calls = CodedCalls(self._calls, self.envelope)
-        if hasattr(self._calls, "find"):
+        if isinstance(self._calls, Finds):
             giving = {name for digest in names for name in self._giving(digest)}
         else:
             giving = {name for name, body, _, _ in calls.envelopes() if body.result.hex() in names}
@@ -347,7 +364,9 @@ class CodedValues:
                 if call.result in names:
                     own.add(value_key(bytes(item)))
                     calls.write(call, b"")
-        if len(names) == 1:  # what no call gives any more, too; of many, a collection finds it
+        # Also items that no call names any more. For many values that would be a listing each, and a garbage
+        # collection finds them.
+        if len(names) == 1:
             own.update(self.items.keys(f"values/{next(iter(names))}."))
         delete_many(self.items, own - {""})
 
@@ -365,24 +384,26 @@ class CodedValues:
                 yield digest
 
 
+# Attempts to add to a count of uses that others change too. Counts are not worth more.
 _TRIES = 5
-_UNPACKED = 2000  # items in memory whose parts are remembered
+# Items in memory whose parsed form is remembered.
+_UNPACKED = 2000
 
 
 class ByteStoreBackend(Backend):
-    """Calls in one store of bytes, values in the same or another.
+    """A backend with calls in one byte store, and values in the same or another.
 
     Args:
-        calls: where call records are, with small results in them.
-        values: where larger results and buffers are; `calls` by default.
-        locks: leases; by default what the medium allows.
+        calls: the store of call records, with small results in them.
+        values: the store of larger results and buffers; `calls` by default.
+        locks: leases; by default those that the store allows.
+        inline: results of up to this many bytes are part of their call's item.
     """
 
     fetches_many = True
     trusts: Any = None
-    """Who signs what is kept, and whose signatures are believed: `wellkept.stores.keyring.Trusts`. None: who
-    can write there is trusted.
-    """
+    """The key that signs, and which signatures are accepted: `wellkept.stores.keyring.Trusts`. None if
+    everyone who can write to the store is trusted."""
     values: CodedValues
     calls: CodedCalls
 
@@ -395,8 +416,8 @@ class ByteStoreBackend(Backend):
         inline: int = INLINE,
     ) -> None:
         items = calls if values is None else values
-        # A result travels in its call's item only where both stand in one medium, or
-        # `Cache(values=…)` would not be where values are.
+        # A result is part of its call's item only if both are in one store, or values would not be in the store
+        # that `Cache(values=…)` names.
         self._inline = inline if values is None or values is calls else 0
         self.values = CodedValues(items, calls)
         self.codec = self.values.codec
@@ -408,11 +429,11 @@ class ByteStoreBackend(Backend):
         self._unpacked: dict[bytes, tuple[bytes, Lookup]] = {}
 
     def fetch(self, key: bytes) -> Lookup | None:
-        """The call under a key and its result's envelope, verified.
+        """Return the call under a key and its result's envelope, verified.
 
         Raises:
             DamagedValue: an item is damaged.
-            StoreError: the medium can't be read.
+            StoreError: the store can't be read.
         """
         item = self.calls.items.get(f"calls/{key.hex()}")
         if item is None:
@@ -427,28 +448,27 @@ class ByteStoreBackend(Backend):
             name = value_key(bytes(item))
             own = self.values.items.get(name) if name else None
             envelope = None if own is None else Envelope.unpack(unseal(body.result, bytes(own)))
-        elif isinstance(
-            self.calls.items, Memory
-        ):  # which gives the same bytes, the object, each time
+        # A store in memory returns the same object each time, so what was parsed of it is found by identity.
+        elif isinstance(self.calls.items, Memory):
             if len(self._unpacked) >= _UNPACKED:
                 self._unpacked.clear()
             self._unpacked[key] = item, Lookup(body, envelope)
         return Lookup(body, envelope)
 
     def _trusted(self, item: bytes, body: Body, envelope: Envelope | None) -> Lookup:
-        """What was found, with the codec by which it may be decoded; raises as `fetch`."""
+        """Return what was found, with the codec by which it may be decoded; raises as `fetch`."""
         if envelope is None and (name := value_key(bytes(item))):
             own = self.values.items.get(name)
             envelope = None if own is None else Envelope.unpack(unseal(body.result, bytes(own)))
         return Lookup(body, None if envelope is None else self.trusts.read(body.result, envelope))
 
     def fetch_many(self, keys: Sequence[bytes]) -> dict[bytes, Lookup]:
-        """What is under those keys that have a call, in two trips where the medium has `get_many`.
+        """Return the calls under several keys, in two trips if the store has `get_many`.
 
-        One whose item is damaged is left out: `fetch` tells of it.
+        A damaged one is left out, and raises with `fetch`.
 
         Raises:
-            StoreError: the medium can't be read.
+            StoreError: the store can't be read.
         """
         names = {f"calls/{key.hex()}": key for key in keys}
         found: dict[bytes, Lookup] = {}
@@ -475,7 +495,7 @@ class ByteStoreBackend(Backend):
         return found
 
     def find(self, query: Query) -> Iterator[Call]:
-        """The calls that fit: found by their terms where the medium can, or by reading all."""
+        """Return the calls that match, found by their terms if the store can, or by reading all."""
         return self.calls.find(query)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
@@ -484,44 +504,40 @@ class ByteStoreBackend(Backend):
         return self._near.load(envelope, self.values.load)
 
     def collect(self, grace: float, dry_run: bool) -> Collected:
-        """See `Cache.gc`."""
-        from wellkept.stores import byte_maintenance  # who only calls has no need of it
+        # Loaded on first use, as in the next three methods: keeps `import wellkept` small.
+        from wellkept.stores import byte_maintenance
 
         return byte_maintenance.sweep(self, grace, dry_run=dry_run)
 
     def free(self, digests: Sequence[str]) -> Collected:
-        """See `Backend.free`."""
-        from wellkept.stores import byte_maintenance  # as above
+        from wellkept.stores import byte_maintenance
 
         return byte_maintenance.free(self, digests)
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
-        """See `Cache.evict`."""
-        from wellkept.stores import byte_maintenance  # as above
+        from wellkept.stores import byte_maintenance
 
         return byte_maintenance.evict(self, chosen, dry_run)
 
     def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
-        """See `Cache.verify`."""
-        from wellkept.stores.byte_maintenance import ItemCheck  # as above
+        from wellkept.stores.byte_maintenance import ItemCheck
 
         return ItemCheck(self, repair, tell).run()
 
     def totals(self) -> Totals:
-        """See `Cache.size`."""
-        from dataclasses import replace  # it takes long to import
+        # Loaded on first use: dataclasses take long to import.
+        from dataclasses import replace
 
         return replace(super().totals(), blobs=sum(1 for _ in self.values.items.keys("blobs/")))
 
     def probe(self, envelope: Envelope, most: int) -> None:
-        """See `Backend.probe`."""
         if sum(size for size, _ in envelope.blobs) > most:
             return
         for size, name in envelope.blobs:
             content = self.values.items.get(f"blobs/{name.hex()}")
             if content is None:
                 raise DamagedValue(f"the blob {name.hex()} is missing")
-            # One of another length is compressed, and is verified when it is read.
+            # An item of another length is compressed, and is verified when it is read.
             if memoryview(content).nbytes == size and buffer_digest(content) != name:
                 raise DamagedValue(f"the blob {name.hex()} is not what its name says")
 
@@ -529,23 +545,23 @@ class ByteStoreBackend(Backend):
         self.trusts = self.values.trusts = trusts
 
     def hold(self, limit: int) -> None:
-        """Hold large blobs in memory, up to `limit` bytes, if the medium can't map them."""
-        mapped = hasattr(self.values.items, "map")
+        mapped = isinstance(self.values.items, Maps)
         self._near = Near(limit) if limit and not mapped else None
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
-        """Keep a call and its result: blobs, then the envelope, then the call.
+        """Keep a call and its result.
 
         Raises:
-            StoreError: the medium does not take it.
+            StoreError: the store can't be written.
         """
+        # Blobs, then the envelope, then the call: an item never names another that is not there yet.
         with self._writing(value):
             self.record(call, self.values.write_blobs(value), uses)
 
     def record(
         self, call: Call, envelope: Envelope, uses: Mapping[bytes, int] | None = None
     ) -> None:
-        """Keep a call and the envelope of its result, whose blobs are there; raises as `commit`."""
+        """Keep a call and the envelope of its result, whose blobs exist; raises as `commit`."""
         if self.trusts is not None:
             envelope = self.trusts.signed(call.result.raw, envelope)
         packed, value = envelope.pack(), ""
@@ -556,14 +572,16 @@ class ByteStoreBackend(Backend):
             self.count(uses)
 
     def _writing(self, value: Value) -> AbstractContextManager[None]:
-        """Until the call names them, nobody collects the items of its value, if it has some."""
+        """Keep garbage collection from the items of a value until its call names them, if it has any."""
+        # Twice the head, as signing and the envelope make it longer; too careful costs only a lock.
         large = value.buffers or 2 * len(value.head) > self._inline or self.values.is_apart(value)
         made: AbstractContextManager[None] = self.locks.writing_blobs() if large else nullcontext()
         return made
 
     def count(self, uses: Mapping[bytes, int]) -> None:
-        """Add to the counts of uses. Where the medium has no compare-and-set, two processes that do
-        it at once may lose some.
+        """Add to the counts of uses.
+
+        If the store has no compare-and-set, two processes that do so at once may lose some.
         """
         items: Any = self.calls.items
         exact = isinstance(items, Creates) and isinstance(items, Replaces)
@@ -580,7 +598,7 @@ class ByteStoreBackend(Backend):
                     break
 
     def token(self) -> tuple[int, int] | None:
-        """Differs after any commit by any process; None where the medium can't tell."""
+        """Return a value that changes with every commit of any process; None if the store has none."""
         asked = getattr(self.calls.items, "token", None)
         return None if asked is None else asked()
 

@@ -1,8 +1,7 @@
-"""What is wrong with an embedded store, found by looking at all of it; and its repair.
+"""Verification and repair of an embedded store.
 
-Repair removes what is damaged, so that it is computed again. Others may work on meanwhile: a row is
-removed only if it still is what was looked at, and blobs are removed under the lock that writers of
-blobs take.
+Repair removes what is damaged, so that it is computed again. Other processes may go on meanwhile: a row is
+removed only if it still is what was checked, and blobs are removed under the lock that writers of blobs take.
 """
 
 from __future__ import annotations
@@ -29,14 +28,16 @@ from wellkept.stores.query_index import forget
 from wellkept.stores.reports import Problem, Report
 from wellkept.stores.salvage import put_away, salvage
 
-_YOUNG = 3600.0  # seconds for which a blob that nothing references is no problem
+# Seconds for which a blob that nothing references is no problem: its record may be about to be written.
+_YOUNG = 3600.0
 _CHUNK = 8 * 1024 * 1024
-_MESSAGES = 20  # of SQLite's own check
+# How many messages SQLite's own check gives.
+_MESSAGES = 20
 
 
 @dataclass
 class Check:
-    """One look at a store; `run` does it."""
+    """A check of a whole store; `run` does it."""
 
     store: Embedded
     repair: bool = False
@@ -51,15 +52,17 @@ class Check:
     salvaged_values: int = 0
 
     def run(self) -> Report:
-        """Look at everything.
+        """Check everything, and repair if asked to.
 
         Raises:
             StoreError: the store can't be read, or with `repair` not be written.
         """
         if self.repair and self.store.database.readonly:
             raise StoreError(f"can't repair {self.store.root}: it is read-only")
-        self._bad: set[int] = set()  # rows of `values`
-        self._wanted: dict[str, int] = {}  # blobs, and how large they should be
+        # The damaged rows of `values`.
+        self._bad: set[int] = set()
+        # The blobs that records name, and how large they should be.
+        self._wanted: dict[str, int] = {}
         self._index()
         self._set_aside()
         self._scan("values", ValueRow.QUERY, self._value)
@@ -67,7 +70,8 @@ class Check:
         self._look_at_blobs()
         self._look_for_strays()
         self._look_for_leftovers()
-        if self.repair:  # what queries go by is made anew by the next
+        # Rows may have gone that the tables for queries still name; the next query makes them anew.
+        if self.repair:
             with self.store.database.writing() as c:
                 forget(c)
         return Report(
@@ -108,7 +112,8 @@ class Check:
 
     def _replace_index(self, message: str) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", KeptWarning)  # it is in the report
+            # The report says it.
+            warnings.simplefilter("ignore", KeptWarning)
             self.store.database.damaged(sqlite3.DatabaseError(message))
         self.store.database.open()
 
@@ -135,7 +140,7 @@ class Check:
                 if i % 1000 == 0:
                     self.progress(table, i, total)
         except sqlite3.Error as error:
-            # Repair set a damaged index aside before, so this was not seen by SQLite's own check.
+            # Repair has set a damaged index aside by now, so SQLite's own check did not find this.
             if self.repair:
                 raise database.failed("read", error) from error
             self._broken = True
@@ -178,9 +183,11 @@ class Check:
         if envelope is not None:
             self.values += 1
             self._want(envelope)
-        elif row.value is not None and stored != call.result.raw:  # otherwise it was evicted
+        # A call whose `value` is NULL has no envelope because its result was evicted.
+        elif row.value is not None and stored != call.result.raw:
             gone = self._remove("calls", row.id, "body", row.body)
-            if row.value not in self._bad:  # that it is damaged was said already
+            # A damaged value is in the report already.
+            if row.value not in self._bad:
                 self._add("missing result", name, "its result is not kept", gone)
 
     def _want(self, envelope: Envelope) -> None:
@@ -188,7 +195,7 @@ class Check:
             self._wanted[name.hex()] = size
 
     def _remove(self, table: str, id_: Any, column: str, content: Any) -> bool:
-        """Remove a row if it is still the one that was looked at; whether it was asked for."""
+        """Remove a row if it still is what was checked; return whether repair was asked for."""
         if self.repair:
             with self.store.database.writing() as c:
                 c.execute(f"DELETE FROM {table} WHERE id = ? AND {column} IS ?", (id_, content))
@@ -208,10 +215,12 @@ class Check:
             if wrong:
                 bad[name] = wrong
         self.progress("blobs", total, total)
-        if bad:  # others may have evicted or healed some since
+        if bad:
             self._settle(bad)
 
     def _settle(self, bad: dict[str, str]) -> None:
+        # Others may have evicted or healed some since they were read, so each is checked once more while no
+        # blob can be written.
         with self._nobody_writes() if self.repair else contextlib.nullcontext():
             named = set(bad) if self._unreadable else bad.keys() & set(referenced(self.store))
             for name in sorted(named):
@@ -243,7 +252,8 @@ class Check:
     def _look_for_strays(self) -> None:
         store = self.store
         if self._unreadable:
-            return  # who knows what it references
+            # What can't be read of the index may reference any of them.
+            return
         misplaced = list(_misplaced(store.blobs.root))
         try:
             with self._nobody_writes():
@@ -251,9 +261,10 @@ class Check:
         except StoreError:
             if self.repair:
                 raise
-            names = set()  # a writer that is at work can't be told from one that has died
+            # Writers hold the lock all the time, and which blobs are theirs can't be told.
+            names = set()
         if not self.repair:
-            # What somebody forgot just now, or replaced, is no problem: a collection takes it away.
+            # A blob whose call was deleted or replaced just now is no problem: a garbage collection removes it.
             names = {name for name in names if _age(store.blobs.path(name)) > _YOUNG}
         removed = self.repair and bool(names) and collect_blobs(store) is not None
         for name in sorted(names):
@@ -283,10 +294,11 @@ def _name(digest: Any, id_: Any) -> str:
 
 
 def _wrong(path: Path, name: str, size: int) -> str:
-    """What is wrong with a blob, or nothing."""
+    """Return what is wrong with a blob; empty if nothing is."""
     try:
         found = path.lstat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe would never end
+        # Reading a pipe or a device may never end.
+        if not stat.S_ISREG(found.st_mode):
             return "it is no file"
         if found.st_size != size:
             return f"it has {found.st_size:,} bytes and should have {size:,}"
@@ -302,7 +314,7 @@ def _wrong(path: Path, name: str, size: int) -> str:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written; none where it is gone."""
+    """Return the seconds since a file was written; 0 if it is gone."""
     try:
         return time.time() - path.stat().st_mtime
     except OSError:
@@ -310,7 +322,7 @@ def _age(path: Path) -> float:
 
 
 def _misplaced(root: Path) -> Iterator[Path]:
-    """Files below `root` that are not where a blob of their name would be."""
+    """Yield the files below `root` that are not where a blob of their name would be."""
     for directory, _, names in os.walk(root):
         for name in names:
             path = Path(directory, name)

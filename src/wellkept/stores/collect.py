@@ -1,9 +1,9 @@
-"""What nothing references: which values and blobs of an embedded store can go, and their going.
+"""Garbage collection, eviction and sums of an embedded store.
 
-Calls reference values, and calls and values reference blobs. Rows vanish in the transaction that
-finds them unreferenced. Blobs are looked for while everybody works, and looked for again under the
-lock that writers hold from a blob's writing to its record's commit, before any is removed; so no
-record that is committed ever names a blob that was collected.
+Calls reference values, and calls and values reference blobs. Rows are removed in the transaction that finds
+them unreferenced. Blobs are searched without a lock, and searched again under the lock that writers hold from
+writing a blob to committing its record, before any is removed; so no committed record ever names a blob that
+was collected.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ ORPHANS = '"values" WHERE id NOT IN (SELECT value FROM calls WHERE value IS NOT 
 
 
 def _names_blobs(column: str, offset: int) -> str:
-    """A condition: the envelope that begins at `offset` of a column has blobs, or is no envelope.
+    """Return a condition: the envelope that begins at `offset` of a column has blobs, or is no envelope.
 
     It spares the reading of a million rows that have none. See `Envelope` for the layout.
     """
-    at = offset + 5  # of the codec's name, from 1: magic, version, flags and length come before
+    # The place of the name's length, counted from 1: magic, version and flags come before it.
+    at = offset + 5
     length = f"unicode(CAST(substr({column}, {at}, 1) AS TEXT))"
     return f"substr({column}, {at + 1} + {length}, 4) IS NOT x'00000000'"
 
@@ -62,12 +63,12 @@ class Reference(NamedTuple):
     column: str
     id: Any
     sealed: Any
-    """What is in the column."""
+    """The content of the column."""
     blobs: Sequence[Blob]
 
 
 def references(store: Embedded) -> Iterator[Reference]:
-    """The records that name blobs. A damaged one still counts, as long as it can be parsed.
+    """Yield the records that name blobs.
 
     Raises:
         StoreError: the index can't be read.
@@ -77,6 +78,8 @@ def references(store: Embedded) -> Iterator[Reference]:
         query = f'SELECT c.id, c.{column} FROM "{table}" c'
         try:
             for id_, sealed in scan(database, query, where):
+                # A damaged record still counts, as long as it can be parsed: to keep a blob too long does no
+                # harm.
                 try:
                     blobs = Envelope.unpack(sealed[offset:]).blobs
                 except (DecodeError, TypeError):
@@ -87,15 +90,16 @@ def references(store: Embedded) -> Iterator[Reference]:
 
 
 def referenced(store: Embedded) -> Iterator[str]:
-    """The names of blobs that records name, some of them more than once."""
+    """Yield the names of blobs that records name, some of them more than once."""
     return (blob.name.hex() for found in references(store) for blob in found.blobs)
 
 
 def unreferenced(store: Embedded) -> set[str]:
-    """The names of blobs that no record names. Exact only under `locks.collecting_blobs()`.
+    """Return the names of blobs that no record names; exact only under `locks.collecting_blobs()`.
 
-    Blobs written before a damaged index was set aside stay: they may belong to what is in it.
+    Blobs that were written before a damaged index was set aside are left out: they may belong to its rows.
     """
+    # Listed before the records are read: what is written in between is then not among them.
     found = set(store.blobs.keys())
     if not found:
         return found
@@ -118,8 +122,8 @@ def collect_blobs(store: Embedded, patience: float = 10.0) -> Collected:
         return Collected(0, 0)
     size = 0
     with store.locks.collecting_blobs(patience):
-        # A writer may have found one there since, and named it in a record; and one that was at
-        # work then has committed by now.
+        # Since the search a writer may have found one of them and named it in a record, and a writer that was
+        # at work then has committed by now. The token tells whether anything was committed at all.
         if before is None or store.token() != before:
             names.difference_update(referenced(store))
         for name in names:
@@ -135,10 +139,8 @@ def collect_blobs(store: Embedded, patience: float = 10.0) -> Collected:
 
 
 def without_values(c: sqlite3.Connection) -> Collected:
-    """Inside a write transaction: remove the values that no call references, and counts of uses.
-
-    Functions stay: other processes remember the numbers of their rows.
-    """
+    """Remove the values and the counts of uses that no call references, inside a write transaction."""
+    # Rows of `functions` stay, as other processes remember their numbers.
     (size,) = c.execute(f"SELECT coalesce(sum(length(head)), 0) FROM {ORPHANS}").fetchone()
     count = c.execute(f"DELETE FROM {ORPHANS}").rowcount
     c.execute("DELETE FROM uses WHERE id NOT IN (SELECT id FROM calls)")
@@ -146,19 +148,19 @@ def without_values(c: sqlite3.Connection) -> Collected:
 
 
 def set_aside(store: Embedded) -> list[Path]:
-    """The damaged index files that were set aside and not salvaged yet, the newest first."""
+    """Return the damaged index files that were set aside and not salvaged yet, the newest first."""
     path = store.database.path
     found = path.parent.glob(f"{glob.escape(path.stem + _DAMAGED)}*{glob.escape(path.suffix)}")
     return sorted((each for each in found if each.is_file()), key=_time_of, reverse=True)
 
 
 def salvaged_name(path: Path) -> Path:
-    """What a set-aside index file is called once what it holds was salvaged."""
+    """Return the name of a set-aside index file after its content was salvaged."""
     return path.with_name(_SALVAGED.join(path.name.rsplit(_DAMAGED, 1)))
 
 
 def _time_of(path: Path) -> int:
-    """When an index file was set aside, in nanoseconds; now, where its name does not say."""
+    """Return when an index file was set aside, in nanoseconds; now, if its name does not say."""
     digits = path.stem.rpartition(_DAMAGED)[2]
     return int(digits) if digits.isdecimal() and len(digits) < 20 else time.time_ns()
 
@@ -171,7 +173,7 @@ def _written(path: Path) -> int:
 
 
 def collect(store: Embedded, dry_run: bool) -> Collected:
-    """Remove what nothing references; see `Cache.gc`."""
+    """Remove values and blobs that nothing references; see `Cache.gc`."""
     if store.database.readonly:
         raise StoreError(f"can't collect in {store.root}: it is read-only")
     if dry_run:
@@ -183,29 +185,30 @@ def collect(store: Embedded, dry_run: bool) -> Collected:
 
 
 def free(store: Embedded, digests: Sequence[str]) -> Collected:
-    """Throw results away; see `Backend.free`."""
+    """Delete results; see `Backend.free`."""
     store.values.delete_many(digests)
     return Collected.sum((Collected(len(digests), 0), collect_blobs(store)))
 
 
 def _trial(store: Embedded, change: Callable[[Any], Collected]) -> tuple[Collected, Collected]:
-    """What a change of the index would do, and which blobs it would leave unreferenced."""
+    """Return what a change of the index would remove, and which blobs it would leave unreferenced."""
+    # The change is made, looked at, and rolled back: so a dry run can't differ from the real one.
     found: list[Collected] = []
     try:
         with store.database.writing() as c:
             found.append(change(c))
             found.append(_collectable(store))
-            raise _PutBackError  # noqa: TRY301  that rolls it back
+            raise _PutBackError  # noqa: TRY301  it rolls the transaction back
     except _PutBackError:
         return found[0], found[1]
 
 
 class _PutBackError(Exception):
-    """Ends a transaction that was only tried."""
+    """Ends a transaction that is only a trial."""
 
 
 def _collectable(store: Embedded) -> Collected:
-    """The blobs that `collect_blobs` would remove now."""
+    """Return the blobs that `collect_blobs` would remove now."""
     names = unreferenced(store)
     size = 0
     for name in names:
@@ -233,7 +236,7 @@ def evict(store: Embedded, chosen: Chosen, dry_run: bool) -> Evicted:
         counted.append(c.execute(f"DELETE FROM calls WHERE {where}", values).rowcount)
         return without_values(c)
 
-    if dry_run:  # all is as it would be, is looked at, and is put back
+    if dry_run:
         freed, blobs = _trial(store, change)
     else:
         with database.writing() as c:
@@ -245,11 +248,11 @@ def evict(store: Embedded, chosen: Chosen, dry_run: bool) -> Evicted:
     return Evicted(counted[-1], count, blobs.items, size, dry_run)
 
 
-# Small results stand in the rows of their calls.
+# Small results are in the rows of their calls, so they go with these.
 _SMALL = """SELECT count(DISTINCT CASE WHEN value IS NULL AND result NOT IN
 (SELECT result FROM calls WHERE NOT ({0})) THEN result END), coalesce(sum(length(body)), 0)
 FROM calls WHERE {0}"""
-# What their arguments were made of goes with them.
+# The records of what their arguments were made of go with the calls.
 _LEAVES = """DELETE FROM notes WHERE key IN
 (SELECT 'leaves/' || lower(hex(key)) FROM calls WHERE {0})"""
 
@@ -277,13 +280,13 @@ FROM calls c LEFT JOIN uses u ON u.id = c.id"""
 
 
 def candidates(store: Embedded) -> Iterator[Candidate]:
-    """What a policy judges each call by."""
+    """Yield each call as an eviction policy judges it."""
     for key, body, created, seconds, size, uses, used, there in store.database.rows(_CANDIDATES):
         row = (created, seconds, size, uses or 0, used or 0.0, bool(there))
         yield Candidate(key.hex(), bytes(body[16:48]).hex(), *row)
 
 
-# Columns may hold anything after damage; CAST makes numbers of them.
+# A damaged column may hold a value of any type; CAST makes it a number.
 _FUNCTIONS = """SELECT CAST(f.name AS BLOB), count(DISTINCT f.code), sum(n), sum(bytes),
 sum(seconds), sum(uses), sum(saved), max(created), max(used) FROM (
   SELECT c.function AS function, count(*) AS n, sum(CAST(c.size AS INTEGER)) AS bytes,
@@ -295,7 +298,7 @@ LEFT JOIN functions f ON f.id = function GROUP BY f.name ORDER BY sum(bytes) DES
 
 
 def functions(store: Embedded) -> list[FunctionRow]:
-    """A row a function, the one with the most bytes first.
+    """Return a row for each function, the one with the most bytes first.
 
     Raises:
         StoreError: the index can't be read.
@@ -304,7 +307,7 @@ def functions(store: Embedded) -> list[FunctionRow]:
 
 
 def calls_of(store: Embedded, names: Sequence[str], limit: int | None) -> Iterator[Call]:
-    """The calls of some functions, the latest first; damaged ones are left out.
+    """Yield the calls of some functions, the latest first; damaged ones are left out.
 
     Args:
         limit: how many at the most; None for all.
@@ -321,7 +324,7 @@ def calls_of(store: Embedded, names: Sequence[str], limit: int | None) -> Iterat
 
 
 def totals(store: Embedded) -> Totals:
-    """Counts and sums of all.
+    """Return counts and sums of all.
 
     Raises:
         StoreError: the index can't be read.
@@ -330,7 +333,8 @@ def totals(store: Embedded) -> Totals:
     ((values,),) = database.rows('SELECT count(*) FROM "values"')
     ((inline,),) = database.rows(
         "SELECT count(DISTINCT result) FROM calls "
-        f"WHERE value IS NULL AND length(body) > {16 + BODY_SIZE}"  # otherwise it was evicted
+        # A shorter body has no envelope after it: the result was evicted.
+        f"WHERE value IS NULL AND length(body) > {16 + BODY_SIZE}"
     )
     ((schema,),) = database.rows("PRAGMA user_version")
     ((journal,),) = database.rows("PRAGMA journal_mode")
@@ -339,7 +343,7 @@ def totals(store: Embedded) -> Totals:
 
 
 def _disk(store: Embedded) -> dict[str, int]:
-    """Files and bytes on disk."""
+    """Return the files and bytes on disk."""
     blobs = size = rest = 0
     for name in store.blobs.keys():  # noqa: SIM118  a store is no dict
         with contextlib.suppress(OSError):

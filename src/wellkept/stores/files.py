@@ -1,11 +1,11 @@
-"""Items as files: one each, exactly its bytes, written once and moved into place whole.
+"""A byte store of files: each item is a file with exactly its bytes, written once and moved into place whole.
 
-A key's directory is what stands before its last `/` (with `,` for `/`), and its file lies in a
-shard named by the first two characters of the rest: `blobs/abcd…` is `<root>/blobs/ab/abcd…`.
+The part of a key before its last `/` names a directory (with `,` for `/`), and the file is in a shard named by
+the first two characters of the rest: `blobs/abcd…` is `<root>/blobs/ab/abcd…`.
 
-No item relies on locks, so it is as safe on NFS as rename and link are, which is entirely.
-There is no compare-and-set: files have none. (A lock file that can be taken over does not give one
-either: its owner may wake up after the takeover, and write.)
+Items do not rely on locks, but on rename and link, which are atomic on NFS too. There is no compare-and-set, as
+files have none. (A lock file that can be taken over does not give one either: its owner may wake up after the
+takeover, and write.)
 """
 
 from __future__ import annotations
@@ -34,18 +34,19 @@ from wellkept.stores.filesystem import (
 __all__ = ["Files"]
 
 _CHUNK = 1024 * 1024
-_STALE = 5  # attempts to read a file that another host replaces again and again
+# Attempts to read a file on NFS that another host replaces again and again.
+_STALE = 5
 
 
 class Files:
     """A directory that holds items, for as many processes and hosts as see it.
 
     Args:
-        root: the directory; made with mode 0700 when needed. What is made in it has its mode.
-        durable: an item survives a power cut once it is put (fsync of it and its directory).
-        trust: take items from a directory that others can write to.
-        network: other hosts write to the directory too, so that leases are records among its items
-            and not locks; found out by default. (Say so where this host exports the directory.)
+        root: the directory; made with mode 0700 if it is missing. Files in it have its mode.
+        durable: whether an item survives a power cut once it is put (fsync of it and its directory).
+        trust: whether to accept a directory that others can write to.
+        network: whether other hosts write to the directory too, so that leases are records among its items and
+            not locks; found out by default. (Set it if this host exports the directory.)
 
     Raises:
         UntrustedSource: others can write to the directory, and it is not trusted.
@@ -68,8 +69,8 @@ class Files:
         self.network = on_network(self.root) if network is None else network
         self._parts = Parts(self.root / ".tmp", self._mode & 0o444, durable=durable)
         self.lock_file = None if self.network else (self.root / ".locks", self._mode & 0o666)
-        """Where byte ranges may be locked, and its mode; None where other hosts see the directory."""
-        # On such a system two keys that differ in case would be one file.
+        """The file whose byte ranges are locked, and its mode; None if other hosts see the directory."""
+        # A file system that ignores case finds CACHEDIR.TAG by this name, and would take two keys for one file.
         self._one_case = (self.root / "cachedir.tag").exists()
         self._parts.sweep()
 
@@ -78,6 +79,8 @@ class Files:
             if not self.root.is_dir():
                 self.root.mkdir(parents=True, exist_ok=True)
                 self.root.chmod(0o700)
+            # The group's bit too (02000): in a directory that a group shares, new files must belong to the
+            # group.
             self._mode = stat.S_IMODE(self.root.stat().st_mode) & 0o2777
             if not self.trust:
                 refuse_untrusted(self.root)
@@ -95,15 +98,15 @@ class Files:
         check_key(key)
         if self._one_case and key != key.lower():
             raise ConfigError(
-                f"{self.root} does not tell capital letters from small ones: can't keep {key!r}"
+                f"can't keep {key!r}: the file system of {self.root} ignores the case of letters"
             )
         room, _, name = key.rpartition("/")
         name = _plain(name)
-        # A str: making a Path takes as long as opening the file.
+        # A `Path` would cost as much as opening the file.
         return f"{self._root}/{_room(room)}/{name[:2]}/{name}"
 
     def path(self, key: str) -> Path | None:
-        """The file of an item, or None. It is never changed in place; it must not be by others."""
+        """Return the file of an item, or None. It is never changed in place, and must not be by others."""
         path = Path(self._path(key))
         try:
             return path if path.is_file() else None
@@ -117,12 +120,12 @@ class Files:
         return None if found is None else bytes(found)
 
     def map(self, key: str) -> Buffer | None:
-        """The item as a copy-on-write mapping: it costs no read; changing it changes no file."""
+        """Return the item as a copy-on-write mapping: it costs no read, and changing it changes no file."""
         found = self.map_stamped(key)
         return None if found is None else found[0]
 
     def map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
-        """The same, and what tells the file from another one, or from itself after a change."""
+        """Return the item as `map` does, and a stamp that changes whenever the file does."""
         found: tuple[Buffer, Hashable] | None = self._open(key, _map)
         return found
 
@@ -138,7 +141,7 @@ class Files:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                # On NFS, a file that another host replaces is gone for those who have it open.
+                # On NFS, a file that another host replaces is gone even for a process that has it open.
                 if error.errno != errno.ESTALE or attempt == _STALE - 1:
                     raise self._failed("read", path, error) from error
         return None
@@ -166,7 +169,7 @@ class Files:
                             yield before + _decoded(name)
 
     def _names(self, directory: str) -> list[str]:
-        """What is in a directory, read whole before any of it is used: it may change meanwhile."""
+        """Return the names in a directory, read whole before any is used, as the directory may change."""
         try:
             return [path.name for path in Path(directory).iterdir() if path.name[0] != "."]
         except (FileNotFoundError, NotADirectoryError):
@@ -177,8 +180,8 @@ class Files:
     # -- writing ----------------------------------------------------------------------------------
 
     def put(self, key: str, item: Buffer) -> None:
-        """Keep the item. Where the same is there already, its file is left as it is (only made
-        young): a reader on another host may have it open or mapped."""
+        """Keep the item. An equal one is left as it is, but for the time of its file."""
+        # On NFS, replacing a file would break the mapping of a reader on another host.
         path, view = Path(self._path(key)), memoryview(item).cast("B")
         try:
             if self._same(path, view):
@@ -189,11 +192,13 @@ class Files:
             raise self._failed(f"write {view.nbytes:,} bytes to", path, error) from error
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the item if the key is absent, by an exclusive link; whether it was.
+        """Keep the item if the key is absent; return whether it was.
 
         Raises:
             StoreError: it can't be written, or the file system has no hard links.
         """
+        # A link fails if the name exists, and the file has all its content by then. O_EXCL would make an empty
+        # file first, which a reader could see.
         path, view = Path(self._path(key)), memoryview(item).cast("B")
         try:
             if path.exists():
@@ -220,12 +225,14 @@ class Files:
             path.mkdir(self._mode)
         except FileExistsError:
             return
-        path.chmod(self._mode)  # the umask may be stricter than the root
+        # The umask may be stricter than the root's mode.
+        path.chmod(self._mode)
         if self.durable:
             sync_directory(path.parent)
 
     def _same(self, path: Path, view: memoryview) -> bool:
-        """Whether the file holds this already; it is young again then."""
+        """Return whether the file holds this already; its time is then set to now."""
+        # A garbage collection spares young items, and this one is about to be referenced.
         try:
             if path.stat().st_size != view.nbytes:
                 return False
@@ -233,11 +240,12 @@ class Files:
                 at = 0
                 while at < view.nbytes:
                     part = file.read(_CHUNK)
-                    # As bytes: views are compared one element at a time.
+                    # As bytes, since comparing views goes element by element.
                     if not part or part != bytes(view[at : at + len(part)]):
                         return False
                     at += len(part)
-            with contextlib.suppress(PermissionError):  # it is another user's
+            # Only its owner may set a file's time.
+            with contextlib.suppress(PermissionError):
                 os.utime(path)
         except FileNotFoundError:
             return False
@@ -279,12 +287,12 @@ def _reopen(root: str, durable: bool, trust: bool, network: bool) -> Files:
 
 
 def _plain(part: str) -> str:
-    """A part of a key as the name of a file, which is not hidden and not empty."""
+    """Return a part of a key as the name of a file, which is neither hidden nor empty."""
     return f",{part}" if part[:1] in ("", ".") else part
 
 
 def _room(part: str) -> str:
-    """The same for what stands before the last `/`: flat, and not the tag's name."""
+    """Return the part of a key before its last `/` as the name of a directory other than the tag's."""
     return ",CACHEDIR.TAG" if part == "CACHEDIR.TAG" else _plain(part.replace("/", ","))
 
 
@@ -297,7 +305,8 @@ def _read(fd: int, file: os.stat_result) -> bytes | bytearray:
     content = os.read(fd, size) if size else b""
     if len(content) == size:
         return content
-    whole = bytearray(content)  # one read gives at most 2 GiB
+    # Linux reads at most 2 GiB at once.
+    whole = bytearray(content)
     while len(whole) < size and (part := os.pread(fd, _CHUNK, len(whole))):
         whole += part
     return whole
@@ -315,8 +324,8 @@ def _link(part: Path, path: Path) -> bool:
     try:
         path.hardlink_to(part)
     except OSError as error:
-        # Over NFS a link may succeed and its reply be lost, and the repeated request
-        # then fails: the count of links tells (open(2), O_EXCL).
+        # Over NFS a link may succeed while its reply is lost, and the repeated request then fails: the count of
+        # links tells (see O_EXCL in open(2)).
         if part.stat().st_nlink == 2:
             return True
         if isinstance(error, FileExistsError):

@@ -1,4 +1,4 @@
-"""What the directories and files of a store need: whose they are, where they lie, names of parts, mappings."""
+"""Directories and files of a store: ownership, file systems, temporary files, mappings."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from wellkept.hashing import address
 
 
 def refuse_untrusted(path: Path) -> None:
-    """Refuse a file or directory that others can write to, as an SSH client does its keys.
+    """Refuse a file or directory that others can write to, as an SSH client does with its keys.
 
     Raises:
-        UntrustedSource: others can.
+        UntrustedSource: others can write to it.
         OSError: there is no such file.
     """
     if not hasattr(os, "getuid"):
@@ -39,18 +39,19 @@ def refuse_untrusted(path: Path) -> None:
 
 
 def private_file(path: Path, trust: bool) -> None:
-    """Make an empty file, and its directory, that others can't write to; one that is there is left.
+    """Make an empty file, and its directory, that others can't write to, unless it exists.
 
     Raises:
         UntrustedSource: others can write to either, and they are not trusted.
-        StoreError: it can't be made.
+        StoreError: the file can't be made.
     """
     backend = path.parent
     try:
         if not backend.is_dir():
             backend.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists() and os.access(backend, os.W_OK):
-            # Linked, not opened: closing any descriptor of a file drops SQLite's locks on it.
+            # Linked and not opened, as closing any descriptor of a file drops the process's locks on it, and so
+            # SQLite's.
             with (
                 Parts(backend, 0o600).writing(memoryview(b"")) as part,
                 contextlib.suppress(OSError),
@@ -65,19 +66,20 @@ def private_file(path: Path, trust: bool) -> None:
 
 
 _CHUNK = 16 * 1024 * 1024
-_DEAD = (
-    60.0  # seconds after which a dead writer's file is swept: a container may look like this host
-)
-_OLD = 86400.0  # and that of a writer elsewhere, who can't be asked
+# Seconds after which a dead writer's file is swept. Not at once, as a container may have this host's name and
+# other process numbers.
+_DEAD = 60.0
+# Seconds after which the file of a writer on another host is swept, since whether that lives can't be told.
+_OLD = 86400.0
 
 
 class Parts:
-    """A directory of files under way, named `host~pid~random`.
+    """A directory of files that are being written, named `host~pid~random`.
 
     Args:
-        directory: where they are, on the file system that they will be moved within.
+        directory: on the file system that the files will be moved within.
         mode: of the files.
-        durable: fsync each before it counts as written.
+        durable: whether to fsync each file.
     """
 
     def __init__(self, directory: Path, mode: int = 0o400, *, durable: bool = False) -> None:
@@ -87,7 +89,7 @@ class Parts:
 
     @contextlib.contextmanager
     def writing(self, content: memoryview) -> Iterator[Path]:
-        """The path of a file with this content, gone at the end unless it was moved.
+        """Write a file and return its path; it is removed at the end unless it was moved.
 
         Raises:
             OSError: it can't be written.
@@ -99,7 +101,8 @@ class Parts:
                 at = 0
                 while at < content.nbytes:
                     at += os.write(fd, content[at : at + _CHUNK])
-                os.fchmod(fd, self._mode)  # the umask may be stricter
+                # The umask may be stricter than the mode.
+                os.fchmod(fd, self._mode)
                 if self._durable:
                     os.fsync(fd)
             finally:
@@ -113,16 +116,17 @@ class Parts:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             return os.open(part, flags, 0o600)
-        except FileNotFoundError:  # somebody cleared the whole store
+        # Someone removed the whole store meanwhile.
+        except FileNotFoundError:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(part, flags, 0o600)
 
     def sweep(self, dead: float = _DEAD, old: float = _OLD) -> int:
-        """Remove what dead writers left; how many files.
+        """Remove the files that dead writers left; return how many.
 
         Args:
-            dead: seconds after which what a dead process of this host was writing counts as left.
-            old: seconds after which anything does.
+            dead: seconds after which the file of a dead process of this host counts as left.
+            old: seconds after which any file does.
         """
         swept = 0
         with contextlib.suppress(OSError):
@@ -153,11 +157,12 @@ def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
     prot = mmap.PROT_READ if readonly else mmap.PROT_READ | mmap.PROT_WRITE
     if sys.version_info >= (3, 13):
         return mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=prot, trackfd=False, offset=offset)
-    # Older Pythons hold a duplicate of the descriptor for each mapping. So: an anonymous mapping,
-    # which has none, and the file's pages laid over it at the same address.
+    # Older Pythons hold a duplicate of the descriptor for each mapping, and a few hundred mapped results would
+    # use up the process's descriptors. So the file is mapped over an anonymous mapping, which has none, at its
+    # address.
     made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=prot)
     flags = mmap.MAP_PRIVATE | _MAP_FIXED
-    # `address` takes also what may not be written to, and four times as long.
+    # `address` works for read-only memory too, but takes four times as long.
     at = address(made) if readonly else ctypes.addressof(ctypes.c_char.from_buffer(made))
     if _mmap()(at, size, prot, flags, fd, offset) in _FAILED:
         error = ctypes.get_errno()
@@ -166,7 +171,8 @@ def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
     return made
 
 
-_MAP_FIXED = 0x10  # the same on Linux and macOS
+# MAP_FIXED, which the module `mmap` lacks; the number is the same on Linux and macOS.
+_MAP_FIXED = 0x10
 _FAILED = (None, ctypes.c_void_p(-1).value)
 _found: Any = None
 
@@ -187,7 +193,9 @@ def _mmap() -> Any:
     return _found
 
 
-_PATIENCE = 5.0  # seconds for which an opening waits for another
+# Seconds to wait for another process that opens the same index.
+_PATIENCE = 5.0
+# Parts of the names of file systems that other hosts may write to, where SQLite's WAL and locks are unsafe.
 _NETWORK = (
     *("nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "pvfs", "gluster"),
     *("fuse.", "virtiofs", "vboxsf", "ocfs", "gfs", "davfs"),
@@ -196,8 +204,11 @@ _NETWORK = (
 
 @contextlib.contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """Among processes: nobody else opens the index here or sets it aside, so that no new index meets
-    the log of the one before. Where a directory can't be locked, as on NFS, there is no such promise."""
+    """Keep other processes from opening the index in a directory, or setting it aside, meanwhile.
+
+    Otherwise a new index could meet the log of the one before. On NFS, where a directory can't be locked, this
+    promises nothing.
+    """
     fd = -1
     try:
         with contextlib.suppress(OSError):
@@ -212,7 +223,8 @@ def alone(directory: Path) -> Iterator[None]:
     finally:
         if fd >= 0:
             with contextlib.suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_UN)  # a fork meanwhile has carried the descriptor off
+                # Closing would not unlock if a child that was forked meanwhile has the descriptor too.
+                fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
 
@@ -220,9 +232,9 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: i
     """Open a file and return its descriptor.
 
     Raises:
-        OSError: it can't be opened, or is a pipe, a device or a directory: opening one or reading from
-            it might never end.
+        OSError: it can't be opened, or is a pipe, a device or a directory.
     """
+    # Opening a pipe waits for its other end without O_NONBLOCK, and reading a pipe or a device may never end.
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -231,11 +243,12 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: i
 
 
 def refuse_irregular(path: Path) -> None:
-    """See that a file which a library opens is no pipe and no device, nor those that SQLite has beside
-    it; one that is not there is none.
+    """Check that neither a file that SQLite opens nor those that it has beside it are pipes or devices.
+
+    A missing file is fine.
 
     Raises:
-        StoreError: one is, or can't be looked at.
+        StoreError: one is, or can't be examined.
     """
     for end in ("", "-wal", "-shm", "-journal"):
         one = f"{path}{end}"
@@ -250,11 +263,11 @@ def refuse_irregular(path: Path) -> None:
 
 
 def _irregular(path: str | os.PathLike[str]) -> OSError:
-    return OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file; None where there is none."""
+    """Return device and inode of a file; None if there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -263,13 +276,14 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def on_network(directory: Path) -> bool:
-    """Whether a directory is on a network file system (read from Linux's mount table)."""
+    """Return whether a directory is on a network file system, by Linux's mount table."""
     try:
         table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
         device = directory.stat().st_dev
     except OSError:
         return False
     wanted = f"{os.major(device)}:{os.minor(device)}"
+    # By device, since a path can reach a mount through links and bind mounts.
     for line in table.splitlines():
         fields, _, rest = line.partition(" - ")
         if fields.split(" ")[2] == wanted:
@@ -284,7 +298,7 @@ CACHE_TAG = """Signature: 8a477f597d28d172789f06886806bc55
 
 
 def prepare_directory(root: Path, trust: bool) -> None:
-    """Make the directory of a cache where it is not there, and check whose it is.
+    """Make the directory of a cache if it is missing, and check its owner and mode.
 
     Raises:
         UntrustedSource: others can write to it, and it is not trusted.
@@ -293,17 +307,10 @@ def prepare_directory(root: Path, trust: bool) -> None:
     try:
         if not root.is_dir():
             root.parent.mkdir(parents=True, exist_ok=True)
-            root.mkdir(
-                mode=0o700, exist_ok=True
-            )  # so from the start: others may be looking already
-        found = root.stat()
-        if not trust and hasattr(os, "getuid"):
-            mode = stat.S_IMODE(found.st_mode)
-            if mode & 0o022 or found.st_uid not in (os.getuid(), 0):
-                raise UntrustedSource(
-                    f"others can write to {root} (mode {mode:04o}, owner {found.st_uid}), and kept "
-                    "values can run code: `chmod go-w` it, or open it with trust=True"
-                )
+            # With its mode from the start: changing it later would leave a moment for others to write.
+            root.mkdir(mode=0o700, exist_ok=True)
+        if not trust:
+            refuse_untrusted(root)
         if os.access(root, os.W_OK):
             for name in ("blobs", "tmp"):
                 (root / name).mkdir(mode=0o700, exist_ok=True)

@@ -24,22 +24,22 @@ _NAMED = re.compile(r"blobs/[0-9a-f]{64}\.h5").fullmatch
 class Hdf5(Files):
     """`Files` that has results encoded by the codec `hdf5`, each a file of its own that ends in `.h5`.
 
-    A result that HDF5 has no exact place for is encoded as in any other store.
+    A result that HDF5 can't hold exactly is encoded as in any other store.
 
     Args:
-        root: the directory; made with mode 0700 when needed.
-        durable: an item survives a power cut once it is put.
-        trust: take items from a directory that others can write to.
-        network: other hosts write to the directory too. See `Files`.
+        root: the directory; made with mode 0700 if it is missing.
+        durable: whether an item survives a power cut once it is put.
+        trust: whether to accept a directory that others can write to.
+        network: whether other hosts write to the directory too. See `Files`.
 
     Raises:
         ConfigError: h5py or bagofholding is not installed.
         UntrustedSource: others can write to the directory, and it is not trusted.
-        StoreError: the directory can't be made or read, or a file is there.
+        StoreError: the directory can't be made or read, or a file has its name.
     """
 
     codec = "hdf5"
-    """What results are encoded by here unless the function names a codec."""
+    """The codec of results whose function names none."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Hdf5(Files):
         super().__init__(root, durable=durable, trust=trust, network=network)
 
     def _open(self, key: str, take: Any) -> Any:
+        # The key alone does not tell whether the content is HDF5; most blobs are.
         if _BLOB(key):
             found = super()._open(key + _SUFFIX, take)
             if found is not None:
@@ -74,24 +75,23 @@ class Hdf5(Files):
         return (key.removesuffix(_SUFFIX) if _NAMED(key) else key for key in found)
 
     def put(self, key: str, item: Buffer) -> None:
-        """Keep the item, under a name that says what it is."""
+        """Keep the item, in a file whose ending says what it is."""
         name, other = _names(key, item)
+        # In this order there is one of the two at every moment.
         super().put(name, item)
         if other:
             super().delete(other)
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the item if the key is absent; return whether it was.
-
-        A blob is named by its content, so nobody creates one of another kind meanwhile.
-        """
+        """Keep the item if the key is absent; return whether it was."""
+        # A blob is named by its content, so no other process creates one of the other kind meanwhile.
         name, other = _names(key, item)
         if other and super().path(other) is not None:
             return False
         return super().create(name, item)
 
     def delete(self, key: str) -> None:
-        """Forget the key."""
+        """Delete the item."""
         if _BLOB(key):
             super().delete(key + _SUFFIX)
         super().delete(key)
@@ -105,7 +105,7 @@ def _reopen(root: str, durable: bool, trust: bool, network: bool) -> Hdf5:
 
 
 def _names(key: str, item: Buffer) -> tuple[str, str]:
-    """Return the name that an item is filed under, and the one that it would have as another kind."""
+    """Return the name of an item's file, and the one that it would have if it were of the other kind."""
     if not isinstance(key, str) or not _BLOB(key):
         return key, ""
     named = key + _SUFFIX
@@ -114,7 +114,7 @@ def _names(key: str, item: Buffer) -> tuple[str, str]:
 
 
 def _refuse_file(path: Path) -> None:
-    """Raise StoreError if something other than a directory is there."""
+    """Raise StoreError if something other than a directory has this path."""
     if not path.exists() or path.is_dir():
         return
     head = b""
@@ -128,4 +128,4 @@ def _refuse_file(path: Path) -> None:
             f"with the release that wrote them (`kept transfer hdf5:{path} DIRECTORY`), or name "
             "another directory"
         )
-    raise StoreError(f"can't keep HDF5 files in {path}: it is no directory; name another one")
+    raise StoreError(f"can't keep HDF5 files in {path}: it is not a directory; name another one")

@@ -1,8 +1,7 @@
-"""Rows of an index as they were found, which may be anything: checked in every part, or refused.
+"""The tables of an index, and a full check of their rows.
 
-A hit relies on sealed bodies and heads alone. What stands beside them (names, arguments, times) is
-for people and queries, and here it is checked too: the function, code and arguments of a call must
-give its key.
+A hit relies on bodies and heads alone, which have checksums. The other columns (names, arguments, times) are
+for people and queries, and are checked here too: the function, code and arguments of a call must give its key.
 """
 
 from __future__ import annotations
@@ -32,8 +31,10 @@ from wellkept.stores.record_format import (
 )
 from wellkept.stores.sqlite_file import Database
 
-_KEYED = ("deep:", "deep2:", "code:", "version:")  # codes that keys carry; `none` is another
-_PAGE = 500  # rows a statement: no row is larger than about 64 KiB
+# Beginnings of the codes that are part of a key. (`none` is another.)
+_KEYED = ("deep:", "deep2:", "code:", "version:")
+# Rows of one statement. No row is larger than about 64 KiB, so a page takes 32 MB at the most.
+_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,14 @@ class CallRow:
     uses: Any
     used: Any
 
-    # As blobs, because a driver refuses a whole page of rows for one text that is not UTF-8.
+    # As blobs, because the driver refuses a whole page of rows for one text that is not UTF-8.
     QUERY = """SELECT c.id, c.key, c.body, c.value, c.result, CAST(f.name AS BLOB),
 CAST(f.code AS BLOB), CAST(c.arguments AS BLOB), c.created, c.seconds, c.size, c.expires,
 CAST(c.metadata AS BLOB), u.uses, u.used
 FROM calls c LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id"""
 
     def read(self) -> tuple[Call, Envelope | None]:
-        """The record, and the envelope of a result that stands in the same row.
+        """Return the record, and the envelope of its result if that is in the same row.
 
         Raises:
             DamagedValue: the row is not what was written.
@@ -78,7 +79,9 @@ FROM calls c LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id
             ("expires", self.expires, None if math.isinf(body.expires) else body.expires),
         ):
             if found != meant:
-                raise DamagedValue(f"its column {name} says {found!r:.40}, and it was {meant!r}")
+                raise DamagedValue(
+                    f"its column {name} is {found!r:.40}, but was written as {meant!r}"
+                )
         function, code = _text("function", self.name), _text("code", self.code)
         arguments = _arguments(_text("arguments", self.arguments))
         names = ((name, argument.digest.raw) for name, argument in arguments.items())
@@ -104,17 +107,17 @@ FROM calls c LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id
         return call, envelope
 
     def sealed(self) -> tuple[Body, Envelope | None]:
-        """What a hit relies on; raises as `read` does."""
+        """Return the parts that a hit relies on; raises as `read`."""
         content = _unseal(self.id, self.key, self.body)
         try:
             body = Body.unpack(content)
         except struct.error as error:
             raise DamagedValue("its body is cut short") from error
         if body.state >= len(STATES):
-            raise DamagedValue(f"it has no state that there is: {body.state}")
+            raise DamagedValue(f"its state is unknown: {body.state}")
         times = (body.created, body.seconds, 0.0 if math.isinf(body.expires) else body.expires)
         if not all(map(math.isfinite, times)):
-            raise DamagedValue("its times are no numbers")
+            raise DamagedValue("its times are not numbers")
         return body, Envelope.unpack(content[BODY_SIZE:]) if len(content) > BODY_SIZE else None
 
 
@@ -130,13 +133,14 @@ class ValueRow:
     QUERY = 'SELECT c.id, c.digest, c.head, c.size FROM "values" c'
 
     def read(self) -> Envelope:
-        """The envelope.
+        """Return the envelope.
 
         Raises:
             DamagedValue: the row is not what was written.
             DecodeError: a newer version of wellkept wrote it.
         """
-        # By its seal; one that was put by hand, or before schema 4, by its digest.
+        # A row's number comes from its checksum; of one that was put by hand, or before schema 4, from its
+        # digest.
         sealed = self.head if type(self.head) is bytes else b""
         by = sealed if self.id == rowid(sealed) else self.digest
         envelope = Envelope.unpack(_unseal(self.id, self.digest, self.head, by))
@@ -149,13 +153,13 @@ Rows = Iterator[tuple[Any, ...]]
 
 
 def scan(database: Database, query: str, where: str = "1") -> Rows:
-    """The rows of a query on a table `c`, in the order of their ids, a page a statement.
-
-    Nothing is locked and no transaction is begun, so others work on between two pages.
+    """Yield the rows of a query on a table `c`, in the order of their ids, a page at a time.
 
     Raises:
         sqlite3.Error: the table can't be read further.
     """
+    # One statement for the whole table would be a read transaction for minutes, and the log could not be folded
+    # into the file meanwhile. Between two pages others write.
     statement = f"{query} WHERE c.id > ? AND {where} ORDER BY c.id LIMIT {_PAGE}"
     first = statement.replace("c.id > ?", "c.id >= ?")
     last: Any = None
@@ -172,15 +176,15 @@ def scan(database: Database, query: str, where: str = "1") -> Rows:
 
 def _unseal(id_: Any, name: Any, sealed: Any, by: Any = None) -> bytes:
     if type(name) is not bytes or len(name) != 32:
-        raise DamagedValue("its digest is no digest")
+        raise DamagedValue("its digest is invalid")
     if id_ != rowid(name if by is None else by):
-        raise DamagedValue("it stands in the place of another")
+        raise DamagedValue("its row number does not match its digest")
     if type(sealed) is not bytes:
-        raise DamagedValue("its seal is not there")
+        raise DamagedValue("its checksum is missing")
     try:
         return unseal(name, sealed)
     except DamagedValue:
-        raise DamagedValue("its seal does not match") from None
+        raise DamagedValue("its checksum does not match") from None
 
 
 def _text(what: Literal["function", "code", "arguments"], found: Any) -> str:
@@ -195,7 +199,8 @@ def _text(what: Literal["function", "code", "arguments"], found: Any) -> str:
 def _arguments(text: str) -> Mapping[str, Argument]:
     try:
         arguments = read_arguments(text)
-    except Exception as error:  # anything may stand there, and fail in any way
+    # A damaged text may hold anything, and fail in any way.
+    except Exception as error:
         raise DamagedValue("its arguments can't be read") from error
     if not all(type(name) is str for name in arguments):
         raise DamagedValue("its arguments can't be read")
@@ -249,9 +254,9 @@ CREATE TRIGGER calls_gone AFTER DELETE ON calls BEGIN
 END;
 """
 
-# Before, a value was named by its digest, which leaves out what digests leave out: the order of a
-# dict, the layout of an array. Of those that several calls gave, or that is not as long as its call
-# says, nobody can tell whose bytes it has: it is computed again. The others are found as they are.
+# Before schema 4 a value was named by its digest, and digests leave some things out: the order of a dict, the
+# layout of an array. If several calls gave a value, or its size is not the one that its call names, whose bytes
+# it has can't be told, so it is computed again. All others are found as they are.
 _FOURTH = """
 UPDATE calls SET value = NULL WHERE value IS NOT NULL AND (
   value IN (SELECT value FROM calls WHERE value IS NOT NULL GROUP BY value HAVING count(*) > 1)
@@ -260,14 +265,14 @@ UPDATE calls SET value = NULL WHERE value IS NOT NULL AND (
 
 
 def make(c: sqlite3.Connection) -> None:
-    """Make the tables in an empty file; check the version of one that has some, and bring an older
-    one up to date. One that can only be read stays as old as it is.
+    """Make the tables of an index, or check their version and migrate them; a read-only file stays as it is.
 
     Raises:
         NewerSchema: a newer wellkept made it.
         sqlite3.DatabaseError: the file is damaged.
     """
-    c.execute("PRAGMA recursive_triggers = ON")  # a row that is replaced is deleted, too
+    # Without this, INSERT OR REPLACE deletes a row without running the trigger that watches deletions.
+    c.execute("PRAGMA recursive_triggers = ON")
     found = _schema_of(c)
     if found < SCHEMA:
         try:
@@ -278,10 +283,11 @@ def make(c: sqlite3.Connection) -> None:
 
 
 def _add(c: sqlite3.Connection) -> None:
-    """What is missing, in one transaction."""
+    """Add the tables that are missing, in one transaction."""
     c.execute("BEGIN IMMEDIATE")
     try:
-        found = _schema_of(c)  # somebody may have been faster
+        # Read again under the lock, as another process may have been faster.
+        found = _schema_of(c)
         for version, since in _TABLES.items():
             for statement in since if version > found else ():
                 c.execute(statement)
@@ -293,7 +299,7 @@ def _add(c: sqlite3.Connection) -> None:
 
 
 def _schema_of(c: sqlite3.Connection) -> int:
-    """The version of the tables that are there, all of them; 0 of an empty file."""
+    """Return the version of the tables, all of which must exist; 0 for an empty file."""
     (version,) = c.execute("PRAGMA user_version").fetchone()
     query = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
     tables = dict(c.execute(query))
@@ -301,7 +307,7 @@ def _schema_of(c: sqlite3.Connection) -> int:
         return 0
     text = _marked(c) if "meta" in tables else ""
     marked = int(text) if text.isascii() and text.isdigit() else 0
-    # One flipped bit must not look like a version: the number stands in two places.
+    # The number is in two places, so that one flipped bit does not look like another version.
     meant = next((n for n in reversed(_TABLES) if _meant(version, text, n)), 0)
     newest = max(version, marked)
     if newest > SCHEMA and not meant:
@@ -309,8 +315,8 @@ def _schema_of(c: sqlite3.Connection) -> int:
             f"a newer wellkept made this cache (schema {newest}; this one knows {SCHEMA}): "
             "upgrade wellkept, or choose another directory"
         )
-    # Their text too: `id INTEGEr PRIMARY KEY` is the row's number, and `id INTEGES PRIMARY KEY` finds
-    # no row that was there before.
+    # Their text is compared too: `id INTEGER PRIMARY KEY` is the row's number, but with one flipped bit, `id
+    # INTEGES PRIMARY KEY`, it is another column, and no row would be found.
     texts = {str(sql) for sql in tables.values()}
     made = {s for n, since in _TABLES.items() if n <= meant for s in since if s[:6] == "CREATE"}
     if not meant or not texts >= made:
@@ -321,7 +327,7 @@ def _schema_of(c: sqlite3.Connection) -> int:
 
 
 def _meant(version: int, text: str, n: int) -> bool:
-    """Whether the two places say `n`, but for a bit of one of them."""
+    """Return whether the two places say `n`, but for one bit of one of them."""
     if text == str(n):
         return (version ^ n).bit_count() <= 1
     return version == n and _one_bit(text, str(n))
@@ -347,13 +353,13 @@ def _statements(text: str) -> list[str]:
     return [part.strip() for part in re.split(r";\n(?=CREATE|UPDATE|$)", text) if part.strip()]
 
 
-# There is no 3: one flipped bit would make it of 1 or of 2.
+# There is no 3, as one flipped bit would make it 1 or 2.
 _TABLES = {1: _statements(_FIRST), 2: _statements(_SECOND), 4: _statements(_FOURTH)}
-"""What each version added, or changed."""
+"""The statements that each version added."""
 
 
 def call_row(row: tuple[Any, ...]) -> Call:
-    """A `Call` from `key, body, name, code, arguments, metadata, uses, used`.
+    """Return a `Call` from `key, body, name, code, arguments, metadata, uses, used`.
 
     Raises:
         DamagedValue: the row is not what was written.
@@ -382,9 +388,10 @@ LEFT JOIN functions f ON f.id = c.function LEFT JOIN uses u ON u.id = c.id """
 
 
 def put_value(c: sqlite3.Connection, digest: bytes, head: bytes, size: int) -> None:
-    """Put a value under a digest by hand: what `Values` gives for it from then on."""
+    """Put a value under a digest by hand; `Values` returns it from then on."""
     row, sealed = rowid(digest), seal(digest, head)
-    # Before schema 4 calls named their values so: what they gave stays theirs, under its seal.
+    # Before schema 4 calls named their values so. Such a value stays theirs: it moves to the row of its
+    # checksum.
     old = c.execute('SELECT head FROM "values" WHERE id = ?', (row,)).fetchone()
     if old is not None and type(old[0]) is bytes and old[0] != sealed:
         given = c.execute("SELECT 1 FROM calls WHERE value = ? LIMIT 1", (row,)).fetchone()
@@ -396,14 +403,14 @@ def put_value(c: sqlite3.Connection, digest: bytes, head: bytes, size: int) -> N
 
 
 def keys_of(database: Database, query: str, column: str, prefix: str) -> Iterator[str]:
-    """The digests that `query` selects and that begin with `prefix`."""
+    """Yield the digests that `query` selects and that begin with `prefix`."""
     where, bounds = between(column, prefix)
     found = (row[0].hex() for row in database.rows(f"{query} WHERE {where}", *bounds))
     return (key for key in found if key.startswith(prefix))
 
 
 def between(column: str, prefix: str) -> tuple[str, list[int]]:
-    """A condition on a row number, which is the first eight bytes of a digest."""
+    """Return a condition on a row number, which is the first eight bytes of a digest."""
     if not prefix:
         return "1", []
     if not may_begin(prefix):
@@ -413,5 +420,5 @@ def between(column: str, prefix: str) -> tuple[str, list[int]]:
 
 
 def may_begin(prefix: str) -> bool:
-    """Whether a digest may begin so."""
+    """Return whether a digest may begin so."""
     return len(prefix) <= 64 and not set(prefix) - set("0123456789abcdef")

@@ -1,6 +1,6 @@
-"""Signing keys of a user, and which keys are trusted for values from other machines.
+"""A user's signing keys, and which of them are trusted for values from other machines.
 
-A file that only the user can read holds one key a line; the first one signs.
+A file that only the user can read holds a key on each line; the first one signs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from wellkept.codecs.envelope import Key, Refused, sign, signed_by
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS
 from wellkept.errors import ConfigError, StoreError, UntrustedSource
 
-_HEAD = "# Keys of kept: who has one of them can have values run code on machines that trust it.\n"
+_HEAD = "# Keys of wellkept: a value that is signed with one of them can run code on machines that trust it.\n"
 
 
 class Known(NamedTuple):
@@ -24,15 +24,16 @@ class Known(NamedTuple):
 
     key: Key
     made: str
-    """Its date."""
+    """The date on which it was made."""
     label: str
 
 
 def keys_path() -> Path:
-    """`WELLKEPT_KEYS`, or `keys` in the user's configuration directory of kept."""
+    """Return the file of keys: `WELLKEPT_KEYS`, or `keys` in the user's configuration directory of wellkept."""
     said = os.environ.get("WELLKEPT_KEYS")
     if said:
         return Path(said).expanduser()
+    # Loaded on first use: keeps `import wellkept` small.
     import platformdirs
 
     return Path(platformdirs.user_config_dir("wellkept", appauthor=False)) / "keys"
@@ -42,7 +43,7 @@ class Keyring:
     """The keys in a file, read again when it has changed.
 
     Args:
-        path: by default `keys_path()`; one that is not there has no keys.
+        path: by default `keys_path()`; a missing file has no keys.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -52,11 +53,11 @@ class Keyring:
         self._trusted: dict[bytes, Key] = {}
 
     def known(self) -> Sequence[Known]:
-        """All of them, the one that signs first.
+        """Return all keys, the one that signs first.
 
         Raises:
             UntrustedSource: others can read or write the file.
-            ConfigError: a line of it is no key.
+            ConfigError: a line of it is not a key.
             StoreError: it can't be read.
         """
         try:
@@ -68,6 +69,7 @@ class Keyring:
             raise StoreError(f"can't read the keys in {self.path}: {error}") from error
         seen = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode)
         if seen != self._seen:
+            # Reading is enough to do harm: a key signs for whoever has it.
             if found.st_mode & 0o077 or found.st_uid not in (os.getuid(), 0):
                 raise UntrustedSource(f"others can read the keys in {self.path}: `chmod 600` it")
             try:
@@ -80,26 +82,31 @@ class Keyring:
         return self._known
 
     def trusted(self) -> dict[bytes, Key]:
-        """All of them by name; raises as `known`."""
+        """Return all keys by name; raises as `known`."""
         self.known()
         return self._trusted
 
     def signing(self) -> Key | None:
-        """The one that signs; raises as `known`."""
+        """Return the key that signs, or None; raises as `known`."""
         found = self.known()
         return found[0].key if found else None
 
     # -- changing ---------------------------------------------------------------------------------
 
     def make(self, label: str = "") -> Known:
-        """A new key, which signs from now on; the others stay trusted. Raises as `known`."""
+        """Make a key that signs from now on; the others stay trusted. Raises as `known`."""
         made = Known(Key.new(), time.strftime("%Y-%m-%d"), _clean(label))
         self._write([made, *self.known()])
         return made
 
     def add(self, text: str, where: str) -> list[Known]:
-        """Trust the keys in the text of another such file; those that are new. The first of all still
-        signs, if there was one. Raises as `known`.
+        """Trust the keys in the text of another such file, and return those that are new.
+
+        If there was a key that signs, it still does. Raises as `known`.
+
+        Args:
+            text: of the file.
+            where: the file's name, for messages.
         """
         there = self.trusted()
         fresh = {one.key.name: one for one in read_keys(text, where) if one.key.name not in there}
@@ -107,13 +114,13 @@ class Keyring:
         return list(fresh.values())
 
     def drop(self, name: str) -> Known:
-        """Trust a key no longer.
+        """Stop trusting a key.
 
         Args:
-            name: 16 hex digits, or as many of the first as tell it from the others.
+            name: 16 hex digits, or the first of them, as many as no other key begins with.
 
         Raises:
-            ConfigError: there is none of that name, or several.
+            ConfigError: no key has that name, or several begin with it.
         """
         fitting = [one for one in self.known() if one.key.name.hex().startswith(name.lower())]
         if len(fitting) != 1 or not name:
@@ -124,6 +131,7 @@ class Keyring:
 
     def _write(self, known: Sequence[Known]) -> None:
         lines = [f"{one.key.secret.hex()} {one.made} {one.label}".rstrip() + "\n" for one in known]
+        # Replaced whole and synced: a file of keys that is cut short would lose keys for good.
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,10 +146,10 @@ class Keyring:
 
 
 def read_keys(text: str, where: str) -> list[Known]:
-    """The keys in a file's text.
+    """Return the keys in a file's text.
 
     Raises:
-        ConfigError: a line is none; the message does not quote it.
+        ConfigError: a line is not a key; the message does not quote it, as it may be one but for a letter.
     """
     found = []
     for n, line in enumerate(text.splitlines(), start=1):
@@ -163,16 +171,16 @@ def _clean(label: str) -> str:
 
 
 _HARMLESS = frozenset(("arrow", "json", "npy", "plain", PLAIN_PATHS))
-"""Codecs that run nothing, whatever the bytes are."""
+"""Codecs that can't run code, whatever the bytes are."""
 
 
 class Trusts:
-    """What is believed of a source.
+    """Which values of a source may be decoded.
 
     Args:
-        trust: all of it, signed or not.
-        keys: whose signatures are believed, and with which values that go there are signed; by
-            default those that the user has.
+        trust: whether all of them may, signed or not.
+        keys: the keys whose signatures are accepted, and the one that signs values that go to the source; by
+            default the user's.
     """
 
     def __init__(self, trust: bool = False, keys: Keyring | None = None) -> None:
@@ -180,17 +188,18 @@ class Trusts:
         self._keys = Keyring() if keys is None else keys
 
     def codec(self, digest: bytes, envelope: Envelope) -> str:
-        """The codec by which a value with this digest is decoded here.
+        """Return the codec by which a value with this digest is decoded here.
 
         Raises:
-            Refused: it is of a codec that could run anything, and nobody vouches for it.
+            Refused: its codec could run code, and no trusted key has signed it.
             UntrustedSource: others can read the keys.
-            StoreError: they can't be read.
+            StoreError: the keys can't be read.
         """
         if self.trust or envelope.codec in _HARMLESS:
             return envelope.codec
         if envelope.signature and signed_by(self._keys.trusted(), digest, envelope) is not None:
             return envelope.codec
+        # An unsigned pickle may still be of plain types, which `safe_pickle` decodes without running anything.
         if envelope.codec == "pickle":
             return "plain"
         if envelope.codec == PATHS:
@@ -198,10 +207,10 @@ class Trusts:
         raise Refused(f"it is encoded with {envelope.codec[:40]!r}")
 
     def read(self, digest: bytes, envelope: Envelope) -> Envelope:
-        """An envelope that was found there, with the codec by which it may be decoded; raises as `codec`."""
+        """Return an envelope from the source with the codec by which it may be decoded; raises as `codec`."""
         return envelope._replace(codec=self.codec(digest, envelope))
 
     def signed(self, digest: bytes, envelope: Envelope) -> Envelope:
-        """An envelope on its way there, signed if there is a key; raises as `codec`, but for `Refused`."""
+        """Return an envelope for the source, signed if there is a key; raises as `codec`, except Refused."""
         key = self._keys.signing()
         return envelope if key is None else sign(key, digest, envelope)

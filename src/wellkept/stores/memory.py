@@ -1,8 +1,8 @@
-"""Large byte ranges in anonymous files: memory that many readers map copy-on-write, none copies.
+"""Byte stores in memory. Large items are ranges of anonymous files, which readers map copy-on-write.
 
-A range is never written to again, nor given to another item: callers, and forked children, may have
-it mapped. So a segment is only appended to, by the process that began it, and goes as a whole when
-nothing in it is wanted any more.
+A range is never written to again, nor given to another item, since callers and forked children may have it
+mapped. So a segment is only appended to, by the process that made it, and is freed as a whole when nothing in
+it is used any more.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.filesystem import map_file
 
-_SEGMENT = 16 * 1024 * 1024  # bytes of the first; later ones are larger, so that descriptors last
-_SHARE = 32  # a segment is at least this part of all
-_SPARE = 64 * 1024 * 1024  # what may be unused beside as much as is used
+# Bytes of the first segment. Later ones are larger, as each takes a descriptor of the process.
+_SEGMENT = 16 * 1024 * 1024
+# A segment is at least this part of all, so there are about 32 of them for any amount of data.
+_SHARE = 32
+# Unused bytes, beyond as many as are used, from which the items are moved to new segments.
+_SPARE = 64 * 1024 * 1024
 
 
 _numbers = itertools.count()
 
 
 class Segment:
-    """One anonymous file; closed when nothing refers to it."""
+    """An anonymous file; it is closed when nothing refers to it."""
 
     def __init__(self, capacity: int) -> None:
         if hasattr(os, "memfd_create"):
             self.fd = os.memfd_create("wellkept", os.MFD_CLOEXEC)
+        # macOS has no anonymous files; a deleted one is as good.
         else:
             with tempfile.TemporaryFile() as file:
                 self.fd = os.dup(file.fileno())
@@ -43,14 +47,15 @@ class Segment:
         self.number = next(_numbers)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        try:  # when the interpreter ends, modules may be gone before this is
+        # When the interpreter ends, modules may be torn down before this object.
+        try:
             close(self.fd)
         except (AttributeError, OSError):
             pass
 
 
 class Extent(NamedTuple):
-    """Where an item is."""
+    """The place of an item."""
 
     segment: Segment
     offset: int
@@ -58,22 +63,23 @@ class Extent(NamedTuple):
 
     @property
     def stamp(self) -> tuple[int, int]:
-        """Never that of another item in this process."""
+        """Return a value that no other item in this process ever has."""
         return self.segment.number, self.offset
 
     @property
     def room(self) -> int:
-        """Its size in whole pages."""
+        """Return its size in whole pages, as only those can be mapped."""
         return -(-self.size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
     def read(self) -> bytes:
         content = os.pread(self.segment.fd, self.size, self.offset)
         if len(content) == self.size:
             return content
-        return bytes(self.map())  # one read gives at most 2 GiB
+        # Linux reads at most 2 GiB at once.
+        return bytes(self.map())
 
     def map(self) -> Buffer:
-        """The item as private memory: its pages are shared until they are written to.
+        """Return the item as private memory, whose pages are shared until they are written to.
 
         Raises:
             OSError: the process has too many mappings.
@@ -101,6 +107,8 @@ class Arena:
             segment = Segment(max(_SEGMENT, size, self.allocated() // _SHARE))
             self._segments.add(segment)
             self._current = segment
+        # Counted before it is written: if the write fails, the range stays unused, and is never given away
+        # twice.
         at = segment.size
         extent = Extent(segment, at, size)
         segment.size += extent.room
@@ -111,15 +119,16 @@ class Arena:
         return extent
 
     def allocated(self) -> int:
-        """Bytes of all segments."""
+        """Return the bytes of all segments."""
         return sum(segment.size for segment in list(self._segments))
 
     def sparse(self, used: int) -> bool:
-        """Whether so much is allocated beside what is used that moving it all is worth it."""
+        """Return whether so many bytes are unused that moving the items is worth it."""
         return self.allocated() > 2 * used + _SPARE
 
     def _forked(self) -> None:
-        self._current = None  # the parent goes on appending to it
+        # The parent goes on appending to it, at an offset that the child does not learn of.
+        self._current = None
 
 
 _arenas: Instances[Arena] = Instances(in_child=Arena._forked)
@@ -127,11 +136,12 @@ _arenas: Instances[Arena] = Instances(in_child=Arena._forked)
 
 V = TypeVar("V")
 
-_LARGE = 64 * 1024  # bytes from which an item is mapped, not copied
+# Items from this size on are mapped; smaller ones are copied, which is cheaper than a mapping.
+_LARGE = 64 * 1024
 
 
 class Memory(Generic[V]):
-    """A dict that is a store. It pickles as an empty one: memory stays where it is.
+    """A store in this process's memory; pickled, it is empty.
 
     Bytes are copied in; any other item is kept as it is, so it must not be changed afterwards.
     """
@@ -152,17 +162,18 @@ class Memory(Generic[V]):
         return found  # type: ignore[no-any-return]  # what was put
 
     def map(self, key: str) -> Buffer | None:
-        """The bytes under a key as a private, writable buffer: of large ones no copy is made."""
+        """Return the bytes under a key as a private, writable buffer; large ones are not copied."""
         found = self.map_stamped(key)
         return None if found is None else found[0]
 
     def map_stamped(self, key: str) -> tuple[Buffer, Hashable] | None:
-        """The same, and which item it is; of small ones there is no telling."""
+        """Return the bytes as `map` does, and a stamp that no other item has; None as stamp for a small one."""
         found: Any = self._items.get(check_key(key))
         if type(found) is Extent:
             try:
                 return found.map(), found.stamp
-            except OSError:  # too many mappings
+            # The process has too many mappings.
+            except OSError:
                 return bytearray(found.read()), found.stamp
         return (bytearray(found), None) if isinstance(found, bytes) else None
 
@@ -180,7 +191,7 @@ class Memory(Generic[V]):
             return True
 
     def replace(self, key: str, old: V, item: V) -> bool:
-        """Keep the item if an equal one to `old` is there; whether it was."""
+        """Keep the item if one that equals `old` is under the key; return whether it was."""
         with self._lock:
             found = self.get(key)
             if found is None or found != old:
@@ -202,10 +213,11 @@ class Memory(Generic[V]):
         return {key: item for key, item in found if item is not None}
 
     def put_many(self, items: Mapping[str, V]) -> None:
-        """Keep all of the items, or none; who reads at that moment may see some."""
+        """Keep all of the items, or none; a reader at that moment may see some."""
         for key in items:
             check_key(key)
         with self._lock:
+            # All copies are made before the first is set, as one may fail for lack of memory.
             kept = [(key, self._in(item)) for key, item in items.items()]
             for key, item in kept:
                 self._set(key, item)
@@ -217,14 +229,15 @@ class Memory(Generic[V]):
                 self._set(key, None)
 
     def _in(self, item: V) -> Any:
-        """What is kept for an item: of what may change, a copy."""
+        """Return what is stored for an item: a copy if it may change."""
         if not isinstance(item, (bytes, bytearray, memoryview)):
             return item
         view = memoryview(item)
         if view.nbytes >= _LARGE:
             try:
                 return self._arena.add(view.cast("B"))
-            except OSError:  # no descriptors, or a quota: it is kept as plain bytes
+            # Without a descriptor or room in a quota, it is kept as plain bytes.
+            except OSError:
                 pass
         return bytes(item)
 
@@ -235,7 +248,8 @@ class Memory(Generic[V]):
         freed = _size(old)
         self._used += _size(kept) - freed
         if freed:
-            del old  # the last reference to a segment, perhaps
+            # It may be the last reference to a segment, which then counts no more.
+            del old
             if self._arena.sparse(self._used):
                 self._compact()
 
@@ -271,7 +285,7 @@ class Void(Generic[V]):
         return None
 
     def put(self, key: str, item: V) -> None:
-        """Gone."""
+        """Drop the item."""
         check_key(key)
 
     def create(self, key: str, item: V) -> bool:
@@ -279,7 +293,7 @@ class Void(Generic[V]):
         return True
 
     def delete(self, key: str) -> None:
-        """Nothing to forget."""
+        """Do nothing: there is no item."""
         check_key(key)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -292,11 +306,11 @@ class Void(Generic[V]):
         return {}
 
     def put_many(self, items: Mapping[str, V]) -> None:
-        """Gone."""
+        """Drop the items."""
         for key in items:
             check_key(key)
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Nothing to forget."""
+        """Do nothing: there are no items."""
         for key in keys:
             check_key(key)

@@ -1,7 +1,6 @@
-"""Notes: small records that stand beside calls and values, such as runs, sources and blessings.
+"""Metadata records ("notes"): small records that are neither calls nor values, such as runs and sources.
 
-A note is sealed under the digest of its key, as other items are under theirs; a damaged one reads as
-None, and may be created anew.
+A note has a checksum that binds it to its key; a damaged one reads as None, and may be created anew.
 """
 
 from __future__ import annotations
@@ -29,26 +28,27 @@ from wellkept.stores.record_format import sealed_note, unsealed_note
 if TYPE_CHECKING:
     from wellkept.stores.sqlite_file import Database
 
-_SOME = 500  # keys in a statement
+# Keys of one statement; older SQLites take at most 999 values.
+_SOME = 500
 
 
 class Notes:
-    """What every backend has as `notes`: a `Store[bytes]` that takes many in one trip."""
+    """The metadata records of a backend: a `Store[bytes]` that takes many keys in one trip."""
 
     def get(self, key: str) -> bytes | None:
         """Return the note, or None."""
         return self.get_many((key,)).get(key)
 
     def put(self, key: str, item: Buffer) -> None:
-        """Keep the note, in place of what was under the key."""
+        """Keep the note, in place of an earlier one."""
         self.put_many({key: item})
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the note if there is none; whether there was none. Atomic where the medium can create."""
+        """Keep the note if there is none; return whether there was none. Atomic if the store can create."""
         raise NotImplementedError
 
     def delete(self, key: str) -> None:
-        """Forget the note."""
+        """Delete the note."""
         self.delete_many((key,))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -56,7 +56,7 @@ class Notes:
         raise NotImplementedError
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Return the notes that are there, by key."""
+        """Return the notes that exist, by key."""
         raise NotImplementedError
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
@@ -64,11 +64,11 @@ class Notes:
         raise NotImplementedError
 
     def put_unheard(self, items: Mapping[str, Buffer]) -> None:
-        """Keep each note, and need not wait to hear of it: before anything that is asked later."""
+        """Keep each note, perhaps without waiting; they are written before any later request."""
         self.put_many(items)
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Forget each note."""
+        """Delete each note."""
         raise NotImplementedError
 
 
@@ -76,7 +76,9 @@ class IndexNotes(Notes):
     """The notes of an embedded store: rows of its index.
 
     Args:
-        noted: told of each commit, by the tokens before and after it, as it changed no call.
+        database: of the index.
+        noted: called with the tokens before and after a commit that changed no call, so that a memory tier
+            need not drop what it holds.
     """
 
     def __init__(self, database: Database, noted: Callable[[Any], None]) -> None:
@@ -84,7 +86,7 @@ class IndexNotes(Notes):
         self._noted = noted
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the note if there is none; whether there was none."""
+        """Keep the note if there is none; return whether there was none."""
         stored = sealed_note(key, item)
         with self._database.writing() as c:
             row = c.execute("SELECT item FROM notes WHERE key = ?", (key,)).fetchone()
@@ -94,7 +96,8 @@ class IndexNotes(Notes):
             return True
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        after = f"{check_prefix(prefix)}\x7f"  # keys are ASCII
+        # Keys are ASCII, so this comes after all that begin with the prefix.
+        after = f"{check_prefix(prefix)}\x7f"
         query = "SELECT key FROM notes WHERE key >= ? AND key < ?"
         return (key for (key,) in self._rows(query, prefix, after))
 
@@ -120,20 +123,20 @@ class IndexNotes(Notes):
             c.executemany("DELETE FROM notes WHERE key = ?", rows)
 
     def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
-        # Where it can only be read, an index of the first schema stays one, and has none.
+        # A read-only index is not migrated, and the first schema has no notes.
         if self._database.readonly and not has_table(self._database, "notes"):
             return iter(())
         return self._database.rows(query, *values)
 
 
 def has_table(database: Database, name: str) -> bool:
-    """Whether the index has a table."""
+    """Return whether the index has a table."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
     return any(True for _ in database.rows(query, name))
 
 
 class ItemNotes(Notes):
-    """The notes of a medium: its items under `notes/`."""
+    """The notes of a byte store: its items under `notes/`."""
 
     def __init__(self, items: Store[bytes]) -> None:
         self._items = items
@@ -141,22 +144,25 @@ class ItemNotes(Notes):
     def get(self, key: str) -> bytes | None:
         try:
             return unsealed_note(check_key(key), self._items.get(f"notes/{key}"))
-        except DamagedValue:  # by the medium's own account
+        # The store itself checks items. A damaged note reads as none.
+        except DamagedValue:
             return None
 
     def put(self, key: str, item: Buffer) -> None:
         self._items.put(f"notes/{key}", sealed_note(key, item))
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Keep the note if there is none; whether there was none. Where the medium can't create,
-        two at once may both be told so.
+        """Keep the note if there is none; return whether there was none.
+
+        If the store can't create, two callers at once may both get True.
         """
         stored = sealed_note(key, item)
         if isinstance(self._items, Creates) and self._items.create(f"notes/{key}", stored):
             return True
         if self.get(key) is not None:
             return False
-        self._items.put(f"notes/{key}", stored)  # over a damaged one
+        # What is there is damaged, or the store can't create.
+        self._items.put(f"notes/{key}", stored)
         return True
 
     def delete(self, key: str) -> None:
@@ -170,7 +176,8 @@ class ItemNotes(Notes):
         try:
             stored = get_many(self._items, [f"notes/{key}" for key in names])
             found = {key: unsealed_note(key, stored.get(f"notes/{key}")) for key in names}
-        except DamagedValue:  # by the medium's own account: one of them
+        # The store itself checks items, and says that one of these is damaged: each is read by itself.
+        except DamagedValue:
             found = {key: self.get(key) for key in names}
         return {key: item for key, item in found.items() if item is not None}
 
@@ -191,19 +198,22 @@ def _marks(values: list[str]) -> str:
     return ",".join("?" * len(values))
 
 
-# Which calls were thrown away, and when: remembered for who asks why one is computed again. A note
-# `gone/<milliseconds>-<random>` has the keys of one eviction, cut to 12 bytes each. The latest are kept.
+# The eviction log, by which `explain` says why a call is computed again. A note `gone/<milliseconds>-<random>`
+# has the keys of one eviction, cut to 12 bytes each. The latest are kept.
 _GONE = "gone/"
-_CUT = 12  # bytes of a key; a mistaken one would cost nothing but a wrong word in a text
-_KEYS = 20_000  # of one eviction
+# Bytes of a key that are kept. If two keys began alike, only a text of `explain` would be wrong.
+_CUT = 12
+# Keys of one eviction that are kept.
+_KEYS = 20_000
 _EVICTIONS = 64
 
 
 def remember(notes: Notes, keys: Iterable[bytes]) -> None:
-    """Note that these calls were evicted. A place that does not take it goes without."""
+    """Note that these calls were evicted."""
     cut = b"".join(key[:_CUT] for key in islice(keys, _KEYS))
     if not cut:
         return
+    # The calls are gone; that the log can't be written must not make the eviction fail.
     with contextlib.suppress(KeptError):
         name = f"{_GONE}{int(time.time() * 1000):015d}-{os.urandom(3).hex()}"
         notes.put(name, cut)
@@ -213,15 +223,16 @@ def remember(notes: Notes, keys: Iterable[bytes]) -> None:
 
 
 def evicted_at(notes: Notes, key: bytes) -> float | None:
-    """When a call was last evicted, as far as that is remembered.
+    """Return when a call was last evicted, in seconds since the epoch; None if the log does not say.
 
     Raises:
-        StoreError: the place can't be read.
+        StoreError: the backend can't be read.
     """
     names = sorted(notes.keys(_GONE), reverse=True)
     found = notes.get_many(names)
     for name in names:
         cut = found.get(name, b"")
+        # A match that does not begin where a key does is made of two keys.
         at = cut.find(key[:_CUT])
         while at >= 0 and at % _CUT:
             at = cut.find(key[:_CUT], at + 1)

@@ -1,4 +1,4 @@
-"""Items as objects in a bucket (S3, Google Cloud, Azure) or a directory, by obstore."""
+"""A byte store of objects in a bucket (S3, Google Cloud, Azure) or a directory, by obstore."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from wellkept.stores.silence import Silence
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 
 SILENT = ("no answer in time", "no connection; is the endpoint right and running?")
-"""How a message ends where there was no answer at all."""
+"""How a message ends if there was no answer at all."""
 
+# The driver has few classes of errors, so its text is searched, which is that of the service.
 _ADVICE = (
     (NO_BUCKET, "there is no such bucket; make it, or check its name"),
     (
@@ -37,25 +38,28 @@ _ADVICE = (
             r"Unauthenticated|PermissionDenied|InvalidAccessKeyId|SignatureDoesNotMatch"
             r"|AccessDenied|Permission denied|InvalidToken|ExpiredToken|AuthenticationFailed"
         ),
-        "it refuses these credentials; check them and what they permit",
+        "the service refuses these credentials; check them and what they permit",
     ),
     (
         re.compile(r"No space left|507 |QuotaExceeded|StorageFull|InsufficientStorage|EDQUOT"),
-        "it is full; free room there, or raise its quota",
+        "there is no space left; free some, or raise the quota",
     ),
     (re.compile(r"timed ?out|TimedOut|deadline", re.IGNORECASE), SILENT[0]),
     (
         re.compile(r"error sending request|kind: Connect|dns error|Connection re(fused|set)"),
         SILENT[1],
     ),
-    (re.compile(r"SlowDown|503 |TooManyRequests|429 "), "it is overloaded; try again later"),
+    (
+        re.compile(r"SlowDown|503 |TooManyRequests|429 "),
+        "the service is overloaded; try again later",
+    ),
 )
 
 _SECRET = re.compile(r"key|secret|token|password|sas|credential|account", re.IGNORECASE)
 
 
 def as_store_error(what: str, error: BaseException, options: Mapping[str, Any]) -> StoreError:
-    """Return the error of the driver as one of wellkept's."""
+    """Return the driver's error as a StoreError without secrets."""
     text = f"{type(error).__name__}: {error}"
     for pattern, advice in _ADVICE:
         if pattern.search(text):
@@ -65,13 +69,14 @@ def as_store_error(what: str, error: BaseException, options: Mapping[str, Any]) 
 
 
 def scrubbed(error: BaseException, options: Mapping[str, Any]) -> BaseException:
-    """Return the error, or one like it where its text has a secret."""
+    """Return the error, or one like it without the secrets in its text."""
     text = str(error)
     clean = _without(text, _secrets(options))
     return error if clean == text else StoreError(clean)
 
 
 def _secrets(options: Mapping[str, Any]) -> list[str]:
+    # Of more than five characters: a shorter value would be found inside ordinary words.
     named = [*options.items(), *dict(options.get("config") or {}).items(), *os.environ.items()]
     return [
         value
@@ -101,7 +106,7 @@ def driver() -> Any:
     if _driver is None:
         undisturbed(_load)
     if _driver_of != os.getpid():
-        # Its native part has threads that are not in the child: a call would wait for them for ever.
+        # The driver's native part has threads, which a forked child does not have: a call would wait for ever.
         raise StoreError(
             "an object store can't be used in a process that was forked from one that had opened such "
             'a store: start processes with multiprocessing.get_context("spawn") or "forkserver" '
@@ -118,7 +123,7 @@ def _load() -> None:
         importlib.import_module("obstore.exceptions")
     except ImportError as error:
         raise ConfigError("object stores need obstore: pip install 'wellkept[s3]'") from error
-    # The process first: who finds the driver in another thread looks at it next.
+    # The process is set first, as another thread that finds the driver looks at it next.
     _driver_of = os.getpid()
     _driver = loaded
 
@@ -126,7 +131,8 @@ def _load() -> None:
 _FAMILIES = {"s3": "s3", "s3a": "s3", "gs": "gs", "az": "az", "azure": "az", "abfs": "az"}
 _FAMILIES |= {"abfss": "az", "adl": "az", "file": "file", "memory": "memory"}
 
-# Where credentials may come from: an environment variable or an option of such a name.
+# For each service: the beginning of environment variables, the names (or parts of names) of those and of
+# options that give credentials, and what to do if there are none.
 _SOURCES = {
     "s3": (
         "AWS_",
@@ -152,7 +158,7 @@ class _Location:
     """A bucket, container or directory, and a prefix in it.
 
     Raises:
-        ConfigError: the URL is none of an object store, or there are no credentials for it.
+        ConfigError: it is not the URL of an object store, or there are no credentials for it.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
@@ -161,7 +167,7 @@ class _Location:
         _check_credentials(self.family, self.shown, options)
 
     def open(self) -> tuple[Any, Any]:
-        """Return one store of obstore's that tries again, and one that does not.
+        """Return a store of obstore that repeats failed requests, and one that does not.
 
         Raises:
             ConfigError: an option is wrong, or obstore is not installed.
@@ -185,7 +191,7 @@ class _Location:
     def _remote(self, retries: int) -> Any:
         options = dict(self._options)
         seconds = datetime.timedelta(seconds=1)
-        # Half a minute without an answer or more of it; a slow line may take longer for all.
+        # Half a minute of silence is an error; the whole request may take longer on a slow line.
         client: dict[str, Any] = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "300s"}
         client |= options.pop("client_options", {})
         retry = {"max_retries": retries, "retry_timeout": 30 * seconds}
@@ -194,18 +200,20 @@ class _Location:
             retry = {**retry, **given, **({} if retries else {"max_retries": 0})}
         endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "")
         if self.family == "s3" and endpoint.startswith("http://"):
-            # The endpoint says http, as plainly as can be.
+            # Whoever writes http:// wants it.
             client.setdefault("allow_http", True)
         from_url = driver().store.from_url
         return from_url(self._url, client_options=client, retry_config=retry, **options)
 
 
 def _check_credentials(scheme: str, where: str, options: Mapping[str, Any]) -> None:
-    """See that credentials are given. Neither files nor the network are searched for some.
+    """Check that credentials are given.
 
     Raises:
         ConfigError: there are none.
     """
+    # Without any, the driver would ask the metadata service of cloud machines, and elsewhere wait in vain for
+    # it.
     if scheme not in _SOURCES or "credential_provider" in options:
         return
     start, names, advice = _SOURCES[scheme]
@@ -217,10 +225,10 @@ def _check_credentials(scheme: str, where: str, options: Mapping[str, Any]) -> N
 
 
 def _shown(url: str) -> tuple[str, str]:
-    """Return the family of the URL, and the URL as it may be shown.
+    """Return the family of the URL, and the URL as messages may show it.
 
     Raises:
-        ConfigError: it is none of an object store.
+        ConfigError: it is not the URL of an object store.
     """
     try:
         parts = urlsplit(url)
@@ -241,19 +249,19 @@ def _shown(url: str) -> tuple[str, str]:
 
 T = TypeVar("T")
 
-# What is above it is sent in parts of this size.
+# Larger items are sent in parts of this size.
 _PART = 8 * 1024 * 1024
-# Of an upload, at the most: S3 takes 10,000.
+# The most parts of an upload; S3 takes 10,000.
 _PARTS = 9000
-# Parts under way at once.
+# How many parts are transferred at once.
 _ABREAST = 4
-# Requests under way at once.
+# How many requests are made at once.
 _MANY = 16
-# The most that is got in one, or put under a condition.
+# The largest item that is got in one request, or put under a condition.
 _ONE_REQUEST = 64 * 1024 * 1024
-# At what others change meanwhile.
+# Attempts for an item that others change meanwhile.
 _ATTEMPTS = 20
-# No key's path begins so.
+# The path of no key begins so, as keys have no tilde.
 _PROBE = "~probe/"
 
 
@@ -261,14 +269,15 @@ class Objects:
     """Items in a bucket, below a prefix.
 
     Args:
-        url: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory`, or `memory:///`, which
-            is gone with this object.
-        options: of obstore's stores, such as `endpoint`, `region`, `access_key_id`,
-            `skip_signature`, `credential_provider`, `client_options`, `retry_config`. What is not
-            given is taken from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+        url: `s3://bucket/prefix`, `gs://…`, `az://…`, `file:///directory`, or `memory:///`, whose items exist
+        as
+            long as this object.
+        options: of obstore's stores, such as `endpoint`, `region`, `access_key_id`, `skip_signature`,
+            `credential_provider`, `client_options`, `retry_config`; the others are taken from the environment
+            (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 
     Raises:
-        ConfigError: the URL or an option is wrong, there are no credentials, or no obstore.
+        ConfigError: the URL or an option is wrong, there are no credentials, or obstore is not installed.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -278,17 +287,17 @@ class Objects:
         self.silence = Silence()
         self._probed: str | None = None
         self._opened: tuple[Any, Any] | None = None
-        # A directory has none, and `isinstance(store, Replaces)` says so.
+        # A directory has no compare-and-set, and then `isinstance(store, Replaces)` must be false.
         if self._scheme != "file":
             self.replace = self._replace
-        # In a forked child each operation is refused instead: a cache that is sent there is made anew
-        # while a pool's worker unpickles its task, where an exception ends the pool.
+        # In a forked child each operation is refused instead of this. A cache that is sent there is made anew
+        # while a pool's worker unpickles its task, and an exception at that moment would end the whole pool.
         with contextlib.suppress(StoreError):
             self._stores()
         _stores.add(self)
 
     def _stores(self) -> tuple[Any, Any]:
-        """Return one that tries again, and one that does not, for what must not be done twice."""
+        """Return a store that repeats failed requests, and one that does not, for requests that must not be."""
         if self._opened is None:
             self._opened = self._location.open()
         return self._opened
@@ -300,7 +309,7 @@ class Objects:
         return None if found is None else found[0]
 
     def _read(self, key: str, path: str) -> tuple[bytes, Any] | None:
-        """Return an item, and what the service says of its object."""
+        """Return an item, and the service's description of its object."""
         obs, store = driver(), self._stores()[0]
 
         def read() -> tuple[bytes, Any] | None:
@@ -312,9 +321,10 @@ class Objects:
                         return bytes(found.bytes()), meta
                     del found
                     return self._parts(path, meta), meta
-                except obs.exceptions.PreconditionError:  # replaced between two parts
+                # The object was replaced between two of its parts.
+                except obs.exceptions.PreconditionError:
                     continue
-            raise StoreError(f"can't get {key} from {self._where}: it changes all the time")
+            raise StoreError(f"can't get {key} from {self._where}: others keep changing it")
 
         return self._missing_is_none("get", key, read)
 
@@ -326,10 +336,10 @@ class Objects:
             asked = {"range": (at, min(size, at + _PART)), **same}
             return obs.get(store, path, options=asked).bytes()
 
-        # Its buffer becomes the result, without a copy.
+        # Its buffer becomes the result without a copy.
         content = io.BytesIO()
         content.seek(size - 1)
-        # All of it at once: what grows by and by is an eighth too large.
+        # The whole size at once, as a buffer that grows is up to an eighth too large.
         content.write(b"\0")
         content.seek(0)
         with ThreadPoolExecutor(_ABREAST) as pool:
@@ -365,8 +375,8 @@ class Objects:
         obs, store = driver(), self._stores()[0]
         check_prefix(prefix)
         room, slash, rest = prefix.rpartition("/")
-        # Listings are by directory. Within it the order of names leads to the prefix, and tells
-        # where no more can come. (Not so in S3's directory buckets, which come in no order.)
+        # Services list a directory. In its sorted names, the listing can begin just before the prefix and end
+        # after it. (S3's directory buckets are not sorted.)
         sorted_ = self._scheme in ("s3", "gs", "az") and not self.options.get("s3_express")
         sorted_ = sorted_ and rest.strip(".") != "" and "AWS_S3_EXPRESS" not in os.environ
         start = (_encoded(room) + "/" if slash else "") + rest
@@ -422,7 +432,7 @@ class Objects:
             except _Changed:
                 continue
             return True
-        raise StoreError(f"can't replace {key} at {self._where}: it changes all the time")
+        raise StoreError(f"can't replace {key} at {self._where}: others keep changing it")
 
     def get_many(self, keys: Iterable[str]) -> dict[str, bytes]:
         wanted = list(dict.fromkeys(keys))
@@ -430,14 +440,14 @@ class Objects:
         return {key: item for key, item in zip(wanted, items, strict=True) if item is not None}
 
     def put_many(self, items: Mapping[str, Buffer]) -> None:
-        """Keep each item, several at a time. Others may see some before the rest is there."""
+        """Keep each item, several at a time. Others may see some before the rest is written."""
         self._abreast(lambda pair: self.put(*pair), items.items())
 
     def delete_many(self, keys: Iterable[str]) -> None:
         obs, store = driver(), self._stores()[0]
         wanted = list(dict.fromkeys(keys))
         paths = [self._path(key) for key in wanted]
-        # A thousand a request; what is missing there is no error.
+        # S3 deletes a thousand in one request, and a missing one is no error.
         if self._scheme == "s3":
             if paths:
                 self._ask("delete", f"{len(paths)} items", lambda: obs.delete(store, paths))
@@ -445,12 +455,13 @@ class Objects:
             self._abreast(self.delete, wanted)
 
     def size_of(self, key: str) -> int | None:
-        """Return the size of an item, unread; None: no item, or no bucket, which a HEAD does not tell."""
+        """Return the size of an item, without reading it; None if there is no item, or no bucket."""
+        # The answer to a HEAD has no body that would say which of the two is missing.
         obs, store, path = driver(), self._stores()[0], self._path(key)
         return self._missing_is_none("look at", key, lambda: int(obs.head(store, path)["size"]))
 
     def read_range(self, key: str, start: int, end: int) -> bytes | None:
-        """Return the item's bytes from `start` to before `end`, as many as there are; None: no item."""
+        """Return the bytes from `start` to before `end`, as many as there are; None if there is no item."""
         if not 0 <= start <= end:
             raise ConfigError(f"not a range: {start} to {end}")
         obs, store, path = driver(), self._stores()[0], self._path(key)
@@ -459,7 +470,8 @@ class Objects:
             try:
                 if start < end:
                     return bytes(obs.get_range(store, path, start=start, end=end))
-            except (obs.exceptions.GenericError, ValueError):  # as a start past the end may be
+            # A start beyond the end is an error for some services, and an empty answer for others.
+            except (obs.exceptions.GenericError, ValueError):
                 if obs.head(store, path)["size"] > start:
                     raise
             else:
@@ -485,8 +497,9 @@ class Objects:
         return item if type(item) is bytes else view
 
     def _probe(self) -> None:
-        """Look once whether conditions count here: an endpoint that ignores them would let two
-        processes both win.
+        """Check, once, that the endpoint respects conditions.
+
+        One that ignores them would let two processes both create an item, and so hold one lease.
         """
         if self._probed is None:
             self._probed = "" if self._scheme != "s3" else self._ask("probe", "it", self._try_out)
@@ -518,7 +531,8 @@ class Objects:
 
     def _path(self, key: str) -> str:
         path = _encoded(check_key(key))
-        # In a file system `a` and `a/b` can't both be: there a file's name ends as no directory's.
+        # In a file system `a` and `a/b` can't both exist, so a file's name gets an ending that no directory
+        # has.
         return path + "~" if self._scheme == "file" else path
 
     def _key(self, path: str) -> str | None:
@@ -528,7 +542,7 @@ class Objects:
             path = path[:-1]
         return "/".join(_DECODED.get(part, part) for part in path.split("/"))
 
-    # -- the border -------------------------------------------------------------------------------
+    # -- errors -----------------------------------------------------------------------------------
 
     def _ask(self, verb: str, what: str, do: Callable[[], T]) -> T:
         self.silence.check()
@@ -556,10 +570,10 @@ class Objects:
 
         return self._ask(verb, key, tried)
 
-    # -- elsewhere --------------------------------------------------------------------------------
+    # -- connections and pickles ------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let go of the connections; the next use makes new ones."""
+        """Close the connections; the next use opens new ones."""
         if self._scheme != "memory":
             self._opened = None
 
@@ -575,14 +589,14 @@ class Objects:
 
 
 class _Changed(StoreError):  # noqa: N818  says what happened, as wellkept's errors do
-    """What a condition named is not there any more."""
+    """An item is no longer what a condition says."""
 
 
 def _again(url: str, options: dict[str, Any]) -> Objects:
     return Objects(url, **options)
 
 
-# Object stores know no empty names and take dots for directories; no key has a tilde.
+# Object stores have no empty names, and take dots for directories. Keys have no tilde.
 _CODED = {"": "~e", ".": "~d"}
 _DECODED = {coded: part for part, coded in _CODED.items()}
 
@@ -591,12 +605,12 @@ def _encoded(key: str) -> str:
     return "/".join(_CODED.get(part, part) for part in key.split("/"))
 
 
-# In the order of listings. A slash is none that names could differ by: names are between slashes.
+# The characters of names in the order of listings. A slash is not among them, as names are between slashes.
 _ORDER = "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 
 
 def _before(start: str) -> str:
-    """Return what no path that begins with `start` comes before, and as little else as possible."""
+    """Return a name that comes just before all paths that begin with `start`."""
     return start[:-1] + _ORDER[_ORDER.index(start[-1]) - 1] + "~"
 
 
@@ -604,7 +618,8 @@ _left: list[Any] = []
 
 
 def _leave(store: Objects) -> None:
-    # To end what was opened would take the threads that are not in the child.
+    # Destroying the driver's objects would need its threads, which the child does not have. So they are held
+    # for ever.
     _left.append(store._opened)
     store._opened = None
 

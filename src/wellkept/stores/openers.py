@@ -1,4 +1,4 @@
-"""What stands behind a URL: schemes are looked up in a table of names, imported in their turn."""
+"""Byte stores and backends by URL: a scheme names a class, which is imported on first use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEDIA = {
     "https": "wellkept.remote.client:Http",
     "http": "wellkept.remote.client:Http",
 }
-"""Scheme -> `module:class`; what stands before a `+` in a scheme counts (`mysql+pymysql`)."""
+"""Scheme -> `module:class`; of a scheme with a driver (`mysql+pymysql`), the part before the `+` counts."""
 
 _EXTRAS = {
     "redis": "redis",
@@ -41,8 +41,9 @@ _EXTRAS = {
     "client": "http",
 }
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
-"""Schemes whose rest is a path, and what such a URL begins with."""
+"""Schemes whose rest is a path, and the beginning of such a URL."""
 
+# Two letters at least, as `C:` begins a path on Windows.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 
 
@@ -53,12 +54,12 @@ def scheme_of(url: str) -> str:
 
 
 def known_schemes() -> str:
-    """For a message."""
+    """Return the schemes, for a message."""
     return ", ".join(f"{name}:" for name in MEDIA)
 
 
 def local_path(url: str) -> Path | None:
-    """Return the path that a URL of a local medium names, as it is written there."""
+    """Return the path that a URL of a local store names, as it is written; None for any other URL."""
     scheme = scheme_of(url)
     plain = scheme.partition("+")[0]
     if scheme not in _PATHS:
@@ -67,12 +68,14 @@ def local_path(url: str) -> Path | None:
         return None
     rest = url[len(scheme) + 1 :]
     if scheme == "sqlite" and rest.startswith("///"):
-        # After SQLAlchemy's manner: sqlite:///relative, sqlite:////absolute.
+        # As in SQLAlchemy: sqlite:///relative, sqlite:////absolute.
         rest = rest[3:]
     elif rest.startswith("///"):
         rest = rest[2:]
     elif rest.startswith("//"):
-        raise ConfigError(f"{url}: {rest.split('/')[2]!r} is no host here; write {scheme}:PATH")
+        raise ConfigError(
+            f"{url}: {scheme}: takes no host, and got {rest.split('/')[2]!r}; write {scheme}:PATH"
+        )
     if not rest:
         raise ConfigError(f"{url} names no path; write {_PATHS[scheme]}PATH")
     if rest == ":memory:":
@@ -87,14 +90,15 @@ def absolute(url: str, base: Path) -> str:
 
 
 def open_medium(url: str, **options: Any) -> Store[bytes]:
-    """Return the store of bytes behind a URL.
+    """Return the store that a URL names.
 
     Args:
-        options: what its class takes; `durability="power"` means `durable=True`.
+        url: of the store.
+        options: the arguments of its class; `durability="power"` means `durable=True`.
 
     Raises:
-        ConfigError: no such scheme or option, or what it needs is not installed.
-        StoreError: it can't be used.
+        ConfigError: there is no such scheme or option, or a package is not installed.
+        StoreError: the store can't be used.
     """
     scheme = scheme_of(url)
     target = MEDIA.get(scheme) or MEDIA.get(scheme.partition("+")[0], "")
@@ -127,16 +131,20 @@ def open_medium(url: str, **options: Any) -> Store[bytes]:
 
 
 def _compressed(store: Store[bytes], how: Any) -> Store[bytes]:
-    from wellkept.stores.wrappers import Compressed  # with the first that is asked for
+    # Loaded on first use: few stores compress.
+    from wellkept.stores.wrappers import Compressed
 
     method, _, level = str(how).partition(":")
     if level and not level.isdecimal():
-        raise ConfigError(f"compression is 'zstd', 'gzip', or such as 'zstd:19', not {how!r}")
+        raise ConfigError(
+            f"compression is 'zstd' or 'gzip', with or without a level ('zstd:19'), not {how!r}"
+        )
     return Compressed(store, method, int(level) if level else None)
 
 
 def _check_options(scheme: str, kind: Any, options: dict[str, Any]) -> None:
-    import inspect  # with the first medium that is opened
+    # Loaded on first use: an embedded cache never comes here.
+    import inspect
 
     takes = inspect.signature(kind).parameters
     if any(each.kind is each.VAR_KEYWORD for each in takes.values()):

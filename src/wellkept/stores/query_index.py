@@ -131,10 +131,13 @@ FIRST = "0"
 """Where a scan begins."""
 DIGEST, METADATA = 5, 6
 _KINDS = {int: 0, float: 1, bool: 2, str: 3, type(None): 4}
-_STEP = 20_000  # rows of a scan in one transaction
-_STALE = 1_000  # deleted calls, beside as many as there are, from which their terms are removed
+# Rows of a scan in one transaction.
+_STEP = 20_000
+# Deleted calls, beside as many as there are, from which their terms are removed.
+_STALE = 1_000
 _decoder: Any = json.JSONDecoder()
-_scan = _decoder.scan_once  # half of what json.loads takes
+# Half of what json.loads takes.
+_scan = _decoder.scan_once
 _ROW = "SELECT id, function, created, arguments, metadata FROM calls"
 _LISTED = (
     "SELECT l.call, l.function, l.created, c.arguments, c.metadata FROM listed l "
@@ -191,7 +194,8 @@ def fill(c: sqlite3.Connection, rows: Iterable[int]) -> None:
 def _insert(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
     listed: dict[int, list[tuple[int, float, int]]] = defaultdict(list)
     for row, function, created, *_ in rows:
-        if type(function) is int and type(created) is float:  # or it is damaged
+        # Or it is damaged.
+        if type(function) is int and type(created) is float:
             listed[function].append((function, created, row))
     for function, some in listed.items():
         some.sort()
@@ -218,7 +222,8 @@ def _insert_terms(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
                     (int(key[:16], 16) - (int(key[0], 16) > 7) * 2**64, row)
                     for key in _PARENT(str(metadata))
                 ]
-    terms.sort(key=_BY_NAME)  # nearly as they stand in the table
+    # Nearly as they stand in the table.
+    terms.sort(key=_BY_NAME)
     c.executemany("INSERT OR IGNORE INTO terms VALUES (?,?,?,?,?,?)", terms)
     if links:
         c.executemany("INSERT OR IGNORE INTO links VALUES (?,?)", links)
@@ -321,7 +326,8 @@ class _Mark(NamedTuple):
         return f"{self.identity}:{self.taken}:{self.scanned}"
 
 
-_DIRECT = _Mark(0, 0)  # kept by each commit, without a ring
+# Kept by each commit, without a ring.
+_DIRECT = _Mark(0, 0)
 
 
 class Listing:
@@ -342,7 +348,8 @@ class Listing:
         self._path = path
         self._direct = direct
         self._ring: Ring | None = None
-        self._in: int | None = None  # rows of the ring that are in, at the least; None: not known
+        # Rows of the ring that are in, at the least; None: not known.
+        self._in: int | None = None
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -354,7 +361,8 @@ class Listing:
                 fill(c, [row])
                 _set(c, _DIRECT)
             elif mark is not None:
-                forget(c)  # who has a ring does not know of this row
+                # Who has a ring does not know of this row.
+                forget(c)
             return
         try:
             count = self._opened(c).add(row)
@@ -377,7 +385,8 @@ class Listing:
     def look(self) -> None:
         """Now and then: whether the ring was removed. What is missing then is found by a scan."""
         if self._ring is not None and self._ring.gone():
-            with contextlib.suppress(StoreError):  # it is tried again
+            # It is tried again.
+            with contextlib.suppress(StoreError):
                 with self._database.writing() as c:
                     forget(c)
                 self.close()

@@ -160,7 +160,8 @@ def _is(named: str, test: Is, has: Has) -> Part:
     # A function may show its arguments in some records and not in others.
     if not found or has(f"t.name = ? AND t.value > x'' AND t.kind = {DIGEST}", (named,)):
         found.append(hidden)
-    return _equal(named, tuple(found), exact=value != 0 or kind != 1)  # 0.0 and -0.0 are one to SQL
+    # 0.0 and -0.0 are one to SQL.
+    return _equal(named, tuple(found), exact=value != 0 or kind != 1)
 
 
 def _equal(named: str, values: tuple[tuple[Any, int], ...], exact: bool = True) -> Part:
@@ -230,9 +231,11 @@ def _fits(value: Any) -> bool:
     return stored(value)[1] != DIGEST
 
 
-_PAGES = (32, 256, 2000)  # calls that are read at once; a first page is small, as one may do
+# Calls that are read at once; a first page is small, as one may do.
+_PAGES = (32, 256, 2000)
 _OF_FUNCTIONS = ("function", "module", "code")
-_ENOUGH = 2000  # matches up to which it is found out which term has the fewest
+# Matches up to which it is found out which term has the fewest.
+_ENOUGH = 2000
 
 
 # -- statements -----------------------------------------------------------------------------------
@@ -475,7 +478,8 @@ def _calls(store: Embedded, statement: Statement, query: Query) -> Iterator[Call
 
 
 _decoder: Any = json.JSONDecoder()
-_scan = _decoder.scan_once  # half of what json.loads takes
+# Half of what json.loads takes.
+_scan = _decoder.scan_once
 _FIELDS = (
     "key",
     "function",
@@ -543,7 +547,8 @@ def _fill(made: Table, statement: Statement, query: Query) -> None:
         except (DamagedValue, struct.error, LookupError, ValueError, TypeError, StopIteration):
             names = []
             continue
-        for column, value in zip(columns, values, strict=False):  # as many as there are names
+        # As many as there are names.
+        for column, value in zip(columns, values, strict=False):
             column.append(value)
         keys.append(key.hex())
         states.append(name)
@@ -590,7 +595,8 @@ def peek(store: Embedded, query: Query) -> Iterator[Call]:
         StoreError: the place can't be read.
     """
     late = store.listing.lacking()
-    if late is None:  # no query has made the tables yet
+    # No query has made the tables yet.
+    if late is None:
         return scan(store.calls, query)
     found = find(store, query)
     return found if not late else ordered(_once(chain(_late(store, late, query), found)), query)

@@ -52,7 +52,8 @@ class Body(NamedTuple):
     @classmethod
     def unpack(cls, raw: bytes) -> Body:
         """From the beginning of `raw`."""
-        return tuple.__new__(cls, _BODY.unpack_from(raw))  # as `_make`, in a third of the time
+        # As `_make`, in a third of the time.
+        return tuple.__new__(cls, _BODY.unpack_from(raw))
 
 
 def rowid(digest: bytes) -> int:
@@ -71,16 +72,19 @@ def unseal(name: bytes, sealed: bytes) -> bytes:
     Raises:
         DamagedValue: it is not what was sealed under this digest.
     """
-    if type(sealed) is not bytes:  # a damaged row may have a value of any type
+    # A damaged row may have a value of any type.
+    if type(sealed) is not bytes:
         raise DamagedValue("a row of the index is damaged")
     content = sealed[16:]
     if blake3(name + content).digest(16) != sealed[:16]:
-        from wellkept.codecs.compression import (  # only where something is wrong
+        # Only where something is wrong.
+        from wellkept.codecs.compression import (
             decompress,
             is_plain,
         )
 
-        if not is_plain(sealed):  # written through a store that compresses, and read without it
+        # Written through a store that compresses, and read without it.
+        if not is_plain(sealed):
             return unseal(name, bytes(decompress(sealed)))
         raise DamagedValue("a row of the index is damaged")
     return content
@@ -110,7 +114,8 @@ def arguments_text(call: Call) -> str:
 def _scalar(value: Any) -> str:
     kind = type(value)
     if kind is int or kind is float:
-        return repr(value)  # a third of what json.dumps takes, and the same text
+        # A third of what json.dumps takes, and the same text.
+        return repr(value)
     if kind is str:
         return _quote(value)
     return json.dumps(value)
@@ -183,10 +188,12 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 _VERSION = 2
 
 
-_ELSEWHERE = 1  # the envelope has an item of its own, by its digest alone
+# The envelope has an item of its own, by its digest alone.
+_ELSEWHERE = 1
 
 
-_NAMED = 2  # the envelope has an item of its own, by its digest and seal
+# The envelope has an item of its own, by its digest and seal.
+_NAMED = 2
 
 
 _SEAL = 16
@@ -259,7 +266,8 @@ def value_key(item: bytes) -> str:
     the result is in that, or was thrown away.
     """
     if item[_SEAL : _SEAL + 2] != b"kc":
-        from wellkept.codecs.compression import decompress  # few stores compress
+        # Few stores compress.
+        from wellkept.codecs.compression import decompress
 
         item = bytes(decompress(item))
     _, _, flags = _HEAD.unpack_from(item, _SEAL)

@@ -75,7 +75,8 @@ class Redis:
         options = {
             "socket_connect_timeout": 5.0,
             "socket_timeout": 30.0,
-            "protocol": 2,  # older servers know no other, and nothing here needs it
+            # Older servers know no other, and nothing here needs it.
+            "protocol": 2,
             "max_connections": 1000,
             # What may be sent twice is known here, not in the driver.
             "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
@@ -355,7 +356,8 @@ def _shown(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, port, user = parts.hostname or "localhost", parts.port, parts.username
-    except ValueError:  # its message quotes what may be a password
+    # Its message quotes what may be a password.
+    except ValueError:
         raise ConfigError("not a Redis URL: its host or port can't be read") from None
     if parts.scheme == "unix":
         return f"unix://{parts.path}"

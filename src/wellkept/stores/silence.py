@@ -1,5 +1,4 @@
-"""A server that gives no answer is not asked again for a moment: or each of a thousand calls would
-wait for it."""
+"""A pause after a server gave no answer. Without it, each of a thousand calls would wait for the server."""
 
 from __future__ import annotations
 
@@ -11,32 +10,36 @@ __all__ = ["PAUSE", "Silence"]
 
 PAUSE = 5.0
 """Seconds for which a server that did not answer is not asked again."""
-# Seconds: one that refuses at once may be asked every time.
+# Seconds of waiting from which a failure counts. A server that refuses at once costs nothing to ask again.
 _LONG = 0.3
 
 
 class Silence:
-    """What is known of one server's silence."""
+    """Whether a server gave no answer a moment ago."""
 
     def __init__(self) -> None:
         self._until, self._why = 0.0, ""
 
     def check(self) -> None:
-        """Nothing, unless it gave no answer a moment ago.
+        """Check that the server may be asked.
 
         Raises:
-            StoreError: it gave none, and this says what was tried then.
+            StoreError: it gave no answer a moment ago; the message is that of the failed attempt.
         """
         if self._until and self._until > time.monotonic():
             raise StoreError(self._why)
 
     def note(self, why: str, began: float | None = None) -> None:
-        """What began at that time (`time.monotonic`) ended without an answer; None: so long ago that
-        it is not to be tried again at once."""
+        """Note that a request got no answer.
+
+        Args:
+            why: the message.
+            began: when the request was sent, by `time.monotonic`; None if it certainly waited for long.
+        """
         now = time.monotonic()
         if began is None or now - began > _LONG:
             self._until, self._why = now + PAUSE, why
 
     def over(self) -> None:
-        """It may be asked again."""
+        """Allow requests again."""
         self._until = 0.0

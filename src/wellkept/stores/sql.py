@@ -337,7 +337,8 @@ def _engine(
         raise ConfigError(
             f"{scheme}: the URL can't be read; it is {kind.name}://user:password@host:port/database"
             " with what is special in a password written as %40 for @ and so on"
-        ) from None  # its text may hold the password
+            # Its text may hold the password.
+        ) from None
     if kind.name == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise ConfigError("sqlite: names no file: sqlite:///relative.db or sqlite:////absolute.db")
     if kind.name != "sqlite" and not parsed.database:
@@ -347,7 +348,8 @@ def _engine(
         engine = sqlalchemy.create_engine(
             parsed,
             poolclass=sqlalchemy.pool.NullPool,
-            pool_reset_on_return=None,  # there is never a transaction to roll back
+            # There is never a transaction to roll back.
+            pool_reset_on_return=None,
             hide_parameters=True,
         )
     except (sqlalchemy.exc.SQLAlchemyError, ValueError, TypeError) as error:

@@ -59,7 +59,8 @@ class StackBackend(Backend):
         self.locks = StackLeases(self._written, lambda one, asked: self.ask(one, lambda _: asked()))
         self.behind: list[Behind] = []
         if write == "behind":
-            from wellkept.stores.write_behind import Behind  # few do
+            # Few do.
+            from wellkept.stores.write_behind import Behind
 
             for far in self.backends[1:]:
                 deliver = partial(self._deliver, far)
@@ -86,7 +87,8 @@ class StackBackend(Backend):
                 raise
             self._missing(backend, error)
             return None
-        self._down.pop(id(backend), None)  # it is back
+        # It is back.
+        self._down.pop(id(backend), None)
         return answer
 
     def _missing(self, backend: Any, error: StoreError) -> None:
@@ -108,18 +110,21 @@ class StackBackend(Backend):
     # -- the whole --------------------------------------------------------------------------------
 
     def collect(self, grace: float, dry_run: bool) -> Collected:
-        from wellkept.stores.reports import Collected  # who only calls has no need of it
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import Collected
 
         return Collected.sum(self.each(lambda one: one.collect(grace, dry_run), write=True))
 
     def free(self, digests: Sequence[str]) -> Collected:
-        from wellkept.stores.reports import Collected  # who only calls has no need of it
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import Collected
 
         return Collected.sum(self.each(lambda one: one.free(digests), write=True))
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
         """See `Cache.evict`; a call that is in several counts for each."""
-        from wellkept.stores.reports import Evicted  # who only calls has no need of it
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import Evicted
 
         parts = self.each(lambda one: one.evict(chosen, dry_run), write=True)
         return Evicted(
@@ -132,7 +137,8 @@ class StackBackend(Backend):
 
     def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
         """See `Cache.verify`; one that can't be reached can't be verified."""
-        from wellkept.stores.reports import Report  # who only calls has no need of it
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import Report
 
         if repair:
             self.check_writable()
@@ -208,7 +214,8 @@ class StackBackend(Backend):
             self._missing(far, error)
             return row, far
         for backend in self.backends[:found] if self.write == "all" else self._written:
-            with contextlib.suppress(StoreError):  # it could not be kept there: it is here
+            # It could not be kept there: it is here.
+            with contextlib.suppress(StoreError):
                 self.ask(backend, lambda one: one.commit(call, value))
         with contextlib.suppress(StoreError, DecodeError):
             near = self.near.fetch(key)
@@ -278,7 +285,8 @@ class StackBackend(Backend):
         ):
             return
         far.commit(call, value_of(self.near, row))
-        if self.near.calls.get(key.hex()) is None:  # or what was forgotten would come back
+        # Or what was forgotten would come back.
+        if self.near.calls.get(key.hex()) is None:
             far.calls.delete(key.hex())
 
     def count(self, uses: Mapping[bytes, int]) -> None:

@@ -211,7 +211,8 @@ class FilteredView(View):
         super().__init__(backend)
         self.where = where
         self.calls = FilteredCalls(backend.calls, where)
-        self.fetches_many = False  # whether it has one is asked of each
+        # Whether it has one is asked of each.
+        self.fetches_many = False
 
     def fetch(self, key: bytes) -> Lookup | None:
         found = self.backend.fetch(key)
@@ -234,7 +235,8 @@ class FilteredView(View):
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
         """See `Cache.evict`: what is hidden is not thrown away."""
-        from wellkept.stores.reports import Chosen  # who only calls has no need of it
+        # Loaded on first use: keeps `import wellkept` small.
+        from wellkept.stores.reports import Chosen
 
         keys = (key for key, call in each_call(self.calls) if chosen.fits(key, call))
         return self.backend.evict(Chosen(keys=frozenset(keys)), dry_run)

@@ -24,7 +24,17 @@ __all__ = ["Compressed", "Locked", "Logged", "Prefix", "ReadOnly", "Retry"]
 
 V = TypeVar("V")
 
-_READING = ("get_many", "path", "map", "map_stamped", "find", "now", "count", "read_range")
+_READING = (
+    "get_many",
+    "path",
+    "map",
+    "map_stamped",
+    "find",
+    "now",
+    "count",
+    "size_of",
+    "read_range",
+)
 _WRITING = ("create", "replace", "put_many", "delete_many", "put_file")
 _LISTING = ("keys", "find")
 
@@ -102,7 +112,8 @@ class Compressed(Wrapper[bytes]):
         ConfigError: there is no such method or level, or zstd is not installed.
     """
 
-    _lacks = ("read_range", "put_file")
+    # Sizes and parts would be those of the compressed item.
+    _lacks = ("size_of", "read_range", "put_file")
 
     def __init__(
         self,

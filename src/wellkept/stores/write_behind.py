@@ -19,10 +19,14 @@ from blake3 import blake3
 from wellkept._process import Instances
 from wellkept.errors import DecodeError, KeptError, StoreError, tell
 
-_BOUND = 10_000  # keys that wait in memory; beyond that, only their notes do
-_PAUSE = 2.0  # seconds for which a far place that does not take a result is let be
-_EXIT = 30.0  # seconds that the end of a program waits for the last deliveries, if they go on
-_MANY = 100  # notes that are removed at once
+# Keys that wait in memory; beyond that, only their notes do.
+_BOUND = 10_000
+# Seconds for which a far place that does not take a result is let be.
+_PAUSE = 2.0
+# Seconds that the end of a program waits for the last deliveries, if they go on.
+_EXIT = 30.0
+# Notes that are removed at once.
+_MANY = 100
 
 
 class Behind:
@@ -53,7 +57,8 @@ class Behind:
         """A result was kept near; raises nothing but what the near place does."""
         self._near.notes.put(self._prefix + key.hex(), b"1")
         self._idle.clear()
-        with contextlib.suppress(queue.Full):  # its note is found when there is room
+        # Its note is found when there is room.
+        with contextlib.suppress(queue.Full):
             self._queue.put_nowait(key)
         self.begin()
 
@@ -83,7 +88,8 @@ class Behind:
         if self._thread is not None:
             until = time.monotonic() + seconds
             self._trouble.clear()
-            self._hurry.set()  # once more at once, whatever went wrong before
+            # Once more at once, whatever went wrong before.
+            self._hurry.set()
             while not self._idle.is_set() and not self._trouble.is_set():
                 if time.monotonic() > until:
                     break
@@ -111,7 +117,8 @@ class Behind:
                     done.append(self._prefix + key.hex())
                 if len(done) >= _MANY:
                     self._settle(done)
-            except KeptError as error:  # of the near place; the far one's are dealt with
+            # Of the near place; the far one's are dealt with.
+            except KeptError as error:
                 self._pause(error)
 
     def _next(self, done: list[str]) -> bytes:
@@ -133,7 +140,8 @@ class Behind:
             try:
                 self._deliver(key)
             except DecodeError:
-                return True  # it is damaged here, and will be computed again
+                # It is damaged here, and will be computed again.
+                return True
             except StoreError as error:
                 self._pause(error)
             except Exception as error:  # noqa: BLE001  whatever it is, the rest waits for this thread

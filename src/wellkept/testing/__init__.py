@@ -17,7 +17,8 @@ __all__ = ["Accessor", "StoreContract", "assert_faithful", "assert_invalidates"]
 
 def __getattr__(name: str) -> Any:
     if name in ("Accessor", "StoreContract"):
-        from wellkept.testing import contract  # needs pytest
+        # Needs pytest.
+        from wellkept.testing import contract
 
         return getattr(contract, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

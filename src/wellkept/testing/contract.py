@@ -350,7 +350,8 @@ class StoreContract:
             return
 
         def child() -> None:
-            self.check(keeping, items.key(1), mine)  # the inherited one must do
+            # The inherited one must do.
+            self.check(keeping, items.key(1), mine)
             self.put(keeping, items.key(2), 2)
             fresh = self.make(tmp_path)
             self.put(fresh, items.key(3), 3, 200_000)
