@@ -21,8 +21,8 @@ from tests.faults.interrupting import Interrupt, elsewhere, interrupted, points
 import wellkept
 from wellkept.errors import StoreError
 from wellkept.interrupts import Guard, Owner, settle, undisturbed
-from wellkept.memo.inflight import Flight
-from wellkept.stores.embedded import Embedded
+from wellkept.memo.inflight import Flight, Landing
+from wellkept.stores.query_index import Listing
 from wellkept.stores.sqlite_file import Writing
 
 PROGRAM = Path(interrupting.__file__)
@@ -120,18 +120,18 @@ def test_a_handler_that_calls_in_the_midst_of_a_write_leaves_it_whole(
     cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     f = wellkept.keep(cache=cache, version=1)(interrupting.body)
-    inside = Embedded._insert
+    inside = Listing.add
     seen = []
 
-    def insert(self: Embedded, *arguments: Any) -> None:
-        monkeypatch.setattr(Embedded, "_insert", inside)
+    def add(self: Listing, *arguments: Any) -> None:
+        monkeypatch.setattr(Listing, "add", inside)
         inside(self, *arguments)
         with pytest.warns(wellkept.KeptWarning, match="in the midst of a write"):
             assert f(1) == interrupting.body(1)
         settle()
         seen.append(written_by_another(cache))
 
-    monkeypatch.setattr(Embedded, "_insert", insert)
+    monkeypatch.setattr(Listing, "add", add)
     assert f(2) == interrupting.body(2)
     assert seen == [False], "it went on"
     assert f.contains(2)
@@ -177,8 +177,8 @@ def test_a_lease_that_nobody_computes_under_is_taken_over(
 def test_a_lease_ends_with_the_frame_that_had_it(home: Path) -> None:
     f = wellkept.keep(cache=home / "c", version=1)(interrupting.body)
     locks, key = f.cache.backend.locks, f.key(1).raw
-    flight = Flight(None, locks, key)
-    landing = flight.landing()
+    landing = Landing()
+    flight = Flight(None, locks, key, None, landing)
     assert flight.take()
     del landing
     assert locks.holder(key) is None

@@ -96,7 +96,7 @@ class TestUpkeep:
         def broken() -> None:
             with place.database.writing() as c:
                 c.execute("DELETE FROM calls")
-                place.listing.add(c, 12345)
+                place.listing.add(c, [12345])
                 raise RuntimeError
 
         with pytest.raises(RuntimeError):
@@ -219,7 +219,7 @@ class TestFiles:
             place: Any = cache.backend
             with place.database.writing() as c:
                 for n in range(CAPACITY + 5):
-                    place.listing._ring.add(n)
+                    place.listing._ring.add([n])
                     del n
                 c.execute("SELECT 1")
             fill(3, 10)
@@ -395,7 +395,7 @@ class TestRing:
         one, two = Ring(home / "ring"), Ring(home / "ring")
         assert (one.count, list(one.since(0))) == (0, [])
         for n in range(-5, 5):
-            one.add(n)
+            one.add([n])
         assert list(two.since(0)) == list(range(-5, 5))
         assert list(two.since(8)) == [3, 4]
         assert one.identity == two.identity
@@ -404,7 +404,7 @@ class TestRing:
     def test_over_and_over(self, home: Path) -> None:
         ring = Ring(home / "ring")
         for n in range(CAPACITY + 10):
-            assert ring.add(n) == n + 1
+            assert ring.add([n]) == n + 1
         assert list(ring.since(CAPACITY)) == list(range(CAPACITY, CAPACITY + 10))
         assert list(ring.since(10)) == list(range(10, CAPACITY + 10))
 

@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -163,13 +163,16 @@ class Cache:
         if tier.limit:
             try:  # as `fresh`, in the way of every hit
                 words = self._words
-                if words is not None and (words[1], words[5]) == tier.seen:
-                    entry = tier.entries.get(key)
-                    if entry is not None:
-                        return entry
+                if words is None:
+                    token = backend.token()
+                else:
+                    token = words[1], words[5]
+                    if token == tier.seen:
+                        entry = tier.entries.get(key)
+                        if entry is not None:
+                            return entry
             except ValueError:
-                pass
-            token = backend.token()
+                token = backend.token()
         try:
             row = (fetch or backend.fetch)(key)
         except DecodeError as error:
@@ -311,7 +314,32 @@ class Cache:
         codec: str = "pickle",
         metadata: Mapping[str, Any] | None = None,
     ) -> Call:
-        """Encode a result and keep it under a key.
+        """Encode a result and keep it under a key; `made` says what it is given.
+
+        Raises:
+            EncodeError: the result can't be encoded, or would come back as another one.
+            StoreError: it can't be written.
+        """
+        call, value = self.made(
+            key, result, function, code, arguments, state, seconds, ttl, codec, metadata
+        )
+        self.keep_all(((key, result, call, value),))
+        return call
+
+    def made(
+        self,
+        key: bytes,
+        result: Any,
+        function: str,
+        code: str,
+        arguments: Mapping[str, Argument],
+        state: str = "done",
+        seconds: float = 0.0,
+        ttl: float | None = None,
+        codec: str = "pickle",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> tuple[Call, Value]:
+        """Encode a result, and make the record of its call; `keep_all` keeps them.
 
         Args:
             seconds: what computing it took.
@@ -320,7 +348,6 @@ class Cache:
 
         Raises:
             EncodeError: the result can't be encoded, or would come back as another one.
-            StoreError: it can't be written.
         """
         # An exception is kept with its causes beside it, which pickle leaves out.
         own = self.backend.codec
@@ -328,8 +355,7 @@ class Cache:
             value, digest = encoded_as_files(result, own)
         else:
             value, digest = encoded(result, codec, compared=state != "failed")
-        before = self._evicted.pop(key, digest)
-        if before != digest:
+        if self._evicted and (before := self._evicted.pop(key, digest)) != digest:
             self.counts["drifted"] += 1
             self.warn(
                 "drift",
@@ -337,33 +363,49 @@ class Cache:
                 f"evicted ({before.hex()[:12]}): it depends on more than its arguments and code",
             )
         now = time.time()
-        call = Call(
-            key=Digest.of(key),
-            function=function,
-            code=code,
-            arguments=arguments,
-            result=Digest.of(digest),
-            state=state,
-            created=now,
-            seconds=seconds,
-            size=value.size,
-            expires=None if ttl is None else now + ttl,
-            metadata={} if metadata is None else metadata,
+        size = value.size if value.buffers else len(value.head)
+        # As `Digest.of` and `Call(…)` do; each miss comes here.
+        new = str.__new__
+        fields = (
+            new(Digest, key.hex()),
+            function,
+            code,
+            arguments,
+            new(Digest, digest.hex()),
+            state,
+            now,
+            seconds,
+            size,
+            None if ttl is None else now + ttl,
+            0,
+            None,
+            {} if metadata is None else metadata,
         )
+        return tuple.__new__(Call, fields), value
+
+    def keep_all(self, made: Sequence[tuple[bytes, Any, Call, Value]]) -> None:
+        """Keep calls together: the key and the result of each, and what `made` gave of it.
+
+        Raises:
+            StoreError: one can't be written. Others of them may be kept.
+        """
         uses = None
-        if self._uses and time.monotonic() - self._flushed > _FLUSH:
+        if self._uses and monotonic() - self._flushed > _FLUSH:
             uses = self._take_uses()
         try:
-            done = self.backend.commit(call, value, uses)
+            done = self.backend.commit_many([one[2:] for one in made], uses)
         except StoreError:
             self.counts["write failures"] += 1
             raise
-        if done is not None and self.tier.limit:
-            step, body, envelope = done
-            entry = Entry(body, envelope)
-            entry.fix(result)
-            self.tier.advance(step, key, entry)
-        return call
+        tier = self.tier
+        if not tier.limit:
+            return
+        for (key, result, _, _), found in zip(made, done, strict=True):
+            if found is not None:
+                step, body, envelope = found
+                entry = Entry(body, envelope)
+                entry.fix(result)
+                tier.advance(step, key, entry)
 
     def forget(self, key: bytes) -> bool:
         """Forget a call; whether it was there.
@@ -407,7 +449,13 @@ class Cache:
         """Differs after any commit by any process; None where that can't be seen, as in the far
         layers of a stack.
         """
-        return self.backend.token() if self._vouches else None
+        if not self._vouches:
+            return None
+        words = self._words
+        try:
+            return self.backend.token() if words is None else (words[1], words[5])
+        except ValueError:  # the index was closed in another thread
+            return None
 
     def warn(self, kind: str, text: str) -> None:
         """Warn once a cache and kind of trouble."""
@@ -419,7 +467,8 @@ class Cache:
         """Another place is behind it, or the same one was opened anew: nothing in memory holds."""
         self._words = self.backend.words if self.tier.limit else None
         self.tier.clear()
-        self.noted.clear()
+        # Another object: who asks for the same one learns that the place may be another.
+        self.noted = set()
         self.env = ""
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -118,6 +119,10 @@ def _named(kinds: set[_Kind]) -> str:
     return f"the result, which holds a {' and a '.join(names[:3])},"
 
 
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+_ROWS = frozenset({list, tuple})
+
+
 def encoded(result: Any, codec: str, *, compared: bool = False) -> tuple[Value, bytes]:
     """The encoded result and its digest (32 bytes); each large buffer is hashed once for both.
 
@@ -129,6 +134,12 @@ def encoded(result: Any, codec: str, *, compared: bool = False) -> tuple[Value, 
     Raises:
         EncodeError: it can't be encoded, or would come back as another value.
     """
+    kind = type(result)
+    if codec == "pickle" and (
+        kind in _PLAIN or (kind in _ROWS and _PLAIN.issuperset(map(type, result)))
+    ):
+        # Most small results: nothing to take out, to compare or to look for.
+        return Value("pickle", pickle.dumps(result, 5)), digest_bytes(result)
     value = encode(result, codec)
     if not value.buffers:
         try:

@@ -41,8 +41,8 @@ _BLOB = struct.Struct("<Q32s")
 
 # The beginning of most envelopes: version 1, codec pickle, no flags and no buffers. Comparing it at once is
 # what makes packing and unpacking a small value cheap.
-_COMMON = b"kv\x01\x00\x06pickle\0\0\0\0"
-_COMMON_SIZE = len(_COMMON)
+COMMON = b"kv\x01\x00\x06pickle\0\0\0\0"
+_COMMON_SIZE = len(COMMON)
 
 
 class Blob(NamedTuple):
@@ -65,7 +65,7 @@ class Envelope(NamedTuple):
     def pack(self) -> bytes:
         signature = self.signature
         if not self.blobs and self.payload is not None and self.codec == "pickle" and not signature:
-            return _COMMON + self.payload
+            return COMMON + self.payload
         flags = (_PAYLOAD_IS_BLOB if self.payload is None else 0) | (_SIGNED if signature else 0)
         name = self.codec.encode()
         return b"".join(
@@ -87,7 +87,7 @@ class Envelope(NamedTuple):
             DamagedValue: these bytes are not an envelope.
             DecodeError: a newer version of wellkept wrote it.
         """
-        if head.startswith(_COMMON):
+        if head.startswith(COMMON):
             # This is faster than `_make`, and most hits come here.
             return tuple.__new__(cls, ("pickle", head[_COMMON_SIZE:], (), b"", None))
         try:

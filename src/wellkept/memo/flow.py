@@ -18,10 +18,11 @@ from typing import Any
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.codecs import check
 from wellkept.errors import ConfigError, DecodeError, NewerSchema, NotKept
+from wellkept.hashing import SCALARS
 from wellkept.interrupts import settle
 from wellkept.memo import observed
 from wellkept.memo.futures import PENDING, is_future, join
-from wellkept.memo.inflight import Flight, Waiting, flights, running_loop
+from wellkept.memo.inflight import Flight, Landing, Waiting, flights, running_loop
 from wellkept.memo.refresh import OPEN as REFRESHING
 from wellkept.memo.refresh import refreshing
 from wellkept.memo.target import (
@@ -48,6 +49,7 @@ from wellkept.runs.recorder import OPEN
 
 Flow = Generator[Given | float, Any, Any]
 
+_PLAIN = SCALARS | {list, tuple, dict, set, Raise}
 _CHANGED: Any = object()
 """In place of a result: the key was no longer right when the body was about to run."""
 # For keys that are no longer right when the body is about to run.
@@ -192,9 +194,9 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
     cache, key = target.cache, target.key
     locks = cache.backend.locks
     caller = flights.caller()
-    flight = Flight(caller, locks, key, running_loop() if target.awaits else None)
-    # An exception may come anywhere below, also where nothing ends it.
-    landing = flight.landing()
+    # An exception may come anywhere below, also where nothing ends the flight.
+    landing = Landing()
+    flight = Flight(caller, locks, key, running_loop() if target.awaits else None, landing)
     waiting: Waiting | None = None
     try:
         try:
@@ -279,12 +281,14 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
         target.bodies.spent = perf_counter() - started
         if body is not None:
             body.leave()
-    if body is not None and target.key and not is_future(result) and not target.widen(body):
+    kind = type(result)
+    future = kind not in _PLAIN and is_future(result)
+    if body is not None and target.key and not future and not target.widen(body):
         target.key = b""
     # Before the result is kept, as what is there tells why this was a miss.
     if target.key and (target.bodies.spent >= SLOW or listening()):
         tell_miss(target)
-    if type(result) is Raise:
+    if kind is Raise:
         error = result.error
         target.counts.failed += 1
         if target.key:
@@ -297,11 +301,11 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
                 record(target, caller, began, call, error)
         return result
     target.counts.computed += 1
-    if target.key and is_future(result):
+    if future and target.key:
         follow_up(target, result, caller, began, threads)
         return result
     try:
-        if target.key and stayed(target, threads):
+        if target.key and (target.same is None or stayed(target, threads)):
             call = store(target, result, caller, began)
     finally:
         if OPEN:

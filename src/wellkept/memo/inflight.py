@@ -24,7 +24,14 @@ from wellkept.runs.recorder import OPEN, Recorder, recorder
 
 
 class Flight(Owner):
-    """One computation: its key, the computation that called it, and the lease that it may have."""
+    """One computation: its key, the computation that called it, and the lease that it may have.
+
+    Args:
+        parent: the computation that called it.
+        locks: the lock table in which it may hold the lease of its key.
+        loop: the event loop that it is awaited in; None: it runs in its thread until it ends.
+        landing: what nobody but the frame that computes has: the flight ends with it.
+    """
 
     __slots__ = (
         "_entered",
@@ -44,6 +51,7 @@ class Flight(Owner):
         locks: Any = None,
         key: bytes | None = None,
         loop: Any = None,
+        landing: Landing | None = None,
     ) -> None:
         self.parent = parent
         self.key = key
@@ -56,7 +64,7 @@ class Flight(Owner):
         self.lost = False
         """Whether it ended without a word to its context, which may still name it."""
         self._entered: Any = None
-        self._landing: weakref.ref[Landing] | None = None
+        self._landing = None if landing is None else weakref.ref(landing, lambda _: self.end())
 
     @property
     def lease(self) -> tuple[Any, bytes] | None:
@@ -64,12 +72,6 @@ class Flight(Owner):
         if self.locks is not None and self.key is not None and self.locks.holder(self.key) is self:
             return self.locks, self.key
         return None
-
-    def landing(self) -> Landing:
-        """Keep it as long as you compute."""
-        made = Landing()
-        self._landing = weakref.ref(made, lambda _: self.end())
-        return made
 
     def take(self) -> bool:
         """Try to take the lease; see `Leases.acquire`."""

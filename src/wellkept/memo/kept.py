@@ -675,6 +675,17 @@ class KeptTarget(Target):
         if coding is not None and coding.tag == self.code:
             coding.note(self.cache, self.values)
 
+    def facts(self) -> str:
+        coding, noted = self.kept.locator._coding, self.cache.noted
+        if coding is None or coding.tag != self.code or coding.classes:
+            return super().facts()
+        # It is the same as long as the place is, whose notes are those that `noted` says.
+        where, text = coding.facts
+        if where is not noted:
+            text = super().facts()
+            coding.facts = noted, text
+        return text
+
     def refresh(self, given: Given) -> None:
         locks, look = self.cache.backend.locks, Owner()
         taken = False

@@ -95,6 +95,8 @@ class Coding:
         if not (options.name or self._own or self.deep):
             self.name = placed(self.name, function)
         self.classes: dict[type[Any], Deep] = {}
+        self.facts: tuple[Any, str] = None, ""
+        """What `Target.facts` gave, and what was noted by then in the cache that it was for."""
         self._receivers: dict[type[Any], bool] = {}
 
     def covers(self, code: CodeType, values: tuple[Any, ...]) -> bool:

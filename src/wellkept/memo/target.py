@@ -244,21 +244,37 @@ class Target:
             EncodeError: it can't be encoded.
             StoreError: it can't be written.
         """
-        return self.cache.keep(
-            self.key,
+        cache, key = self.cache, self.key
+        call, value = cache.made(
+            key,
             result,
-            function=self.name,
-            code=self.code,
-            arguments=self.arguments(),
-            state=state,
-            seconds=seconds,
-            ttl=self.options.ttl,
-            codec=codec,
-            metadata=metadata,
+            self.name,
+            self.code,
+            self.arguments(),
+            state,
+            seconds,
+            self.options.ttl,
+            codec,
+            metadata,
         )
+        cache.keep_all(((key, result, call, value),))
+        return call
 
     def note_source(self) -> None:
         """Write down the source of what computed the call, once an identity, process and cache."""
+
+    def facts(self) -> str:
+        """Return what the record says of the function and the process, as members of a JSON object; what
+        they name is written down beside the calls.
+        """
+        cache = self.cache
+        name = cache.env
+        if not name:
+            name, facts = environment()
+            note_once(cache, ENVS + name, facts)
+            cache.env = name
+        self.note_source()
+        return f'"env":"{name}"{package(getattr(self.call, "__module__", None))}'
 
     def hit(self, entry: Entry) -> None:
         """Count a hit."""
@@ -599,14 +615,7 @@ def _metadata(
     output = "" if target.output is None else target.output.text(cache)
     if target.collectors is None:
         return Metadata(f"{{{output}}}") if output else None
-    name = cache.env
-    if not name:
-        name, facts = environment()
-        note_once(cache, ENVS + name, facts)
-        cache.env = name
-    target.note_source()
-    of = package(getattr(target.call, "__module__", None))
-    text = f'{taken(began)},"env":"{name}"{of}{target.before.get("", "")}'
+    text = f"{taken(began)},{target.facts()}{target.before.get('', '')}"
     if output:
         text = f"{text},{output}"
     if caller is not None and caller.key is not None:

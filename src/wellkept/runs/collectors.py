@@ -452,12 +452,19 @@ else:
         return f'{text},"memory":{memory * _UNIT}' if memory else text
 
 
+_here = "", ""
+
+
 def directory() -> str:
     """The working directory, as a member of a JSON object after a comma; nothing where it is gone."""
+    global _here
     try:
-        return f',"directory":{json.dumps(os.getcwd())}'  # noqa: PTH109  as quick as can be: each miss asks
+        where = os.getcwd()  # noqa: PTH109  as quick as can be: each miss asks
     except OSError:
         return ""
+    if _here[0] != where:
+        _here = where, f',"directory":{json.dumps(where)}'
+    return _here[1]
 
 
 def seconds(began: Began) -> float:

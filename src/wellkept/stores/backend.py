@@ -199,6 +199,22 @@ class Backend:
         """
         raise NotImplementedError
 
+    def commit_many(
+        self, items: Sequence[tuple[Call, Value]], uses: Mapping[bytes, int] | None = None
+    ) -> Sequence[tuple[Any, Body, Envelope] | None]:
+        """Keep many calls as `commit` does: in as few transactions as the backend can, in their order.
+
+        Returns what `commit` does, of each.
+
+        Raises:
+            StoreError: one can't be written. Those before it may be kept.
+        """
+        done = []
+        for call, value in items:
+            done.append(self.commit(call, value, uses))
+            uses = None
+        return done
+
     def count(self, uses: Mapping[bytes, int]) -> None:
         """Add to the counts of uses."""
         raise NotImplementedError

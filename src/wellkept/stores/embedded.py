@@ -7,15 +7,20 @@ them, so a record never names bytes that are not there.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blake3 import blake3
+
 from wellkept.codecs import LARGE, Envelope
+from wellkept.codecs.envelope import COMMON
 from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.records import Buffer, Call, Digest, Metadata, Value
 from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, scan
@@ -37,14 +42,16 @@ from wellkept.stores.query_index import Listing
 from wellkept.stores.record_format import (
     BODY_SIZE,
     INLINE,
+    STATES,
     Body,
     arguments_text,
     laid_out,
+    pack_body,
     rowid,
     seal,
     unseal,
 )
-from wellkept.stores.sqlite_file import Database, Token
+from wellkept.stores.sqlite_file import Database, Token, Writing
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -86,7 +93,7 @@ class Calls(CallStore):
             row = self._envelope(item)
             if row is None:
                 raise StoreError(f"can't keep the call {key}: its result {item.result} is not kept")
-            self._store.record(item, row)
+            self._store.record([(item, row)])
 
     def _envelope(self, call: Call) -> Envelope | None:
         """The envelope that the call has now; where it has another result, or none, one of that digest."""
@@ -293,7 +300,7 @@ class Embedded(Backend):
             DamagedValue: the row is damaged.
             StoreError: the index can't be read.
         """
-        found = self.database.fetch(_FETCH, rowid(key))
+        found = self.database.fetch(_FETCH, int.from_bytes(key[:8], "big", signed=True))
         if found is None:
             return None
         sealed, head = found
@@ -392,46 +399,51 @@ class Embedded(Backend):
         return content
 
     def commit(
-        self,
-        call: Call,
-        value: Value,
-        uses: Mapping[bytes, int] | None = None,
-        beside: tuple[Call, Envelope] | None = None,
+        self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None
     ) -> tuple[Any, Body, Envelope]:
-        """Keep a call and its result; flush counts of uses, and keep a call `beside` it that needs
-        no blobs, in the same transaction.
+        """Keep a call and its result in one transaction; see `Backend.commit`."""
+        return self.commit_many(((call, value),), uses)[0]
 
-        Returns the tokens before and after (None where somebody else committed too), and what a
-        fetch would now find.
-
-        Raises:
-            StoreError: it can't be written; nothing was kept.
+    def commit_many(
+        self, items: Sequence[tuple[Call, Value]], uses: Mapping[bytes, int] | None = None
+    ) -> list[tuple[Any, Body, Envelope]]:
+        """Keep calls and their results, all of them or none, in one transaction; see
+        `Backend.commit_many`.
         """
-        if self.stale():
+        now = time.monotonic()
+        if now - self._looked >= 1.0 and self.stale():
             self.close()  # the locks too: another process would not meet them
+        rows = []
+        for call, (codec, head, buffers, _, signature) in items:
+            if buffers or len(head) > LARGE:
+                return self._commit_large(items, uses)
+            rows.append((call, Envelope(codec, head, (), signature)))
         indexes = self.database.set_aside
         try:
-            return self._commit(call, value, uses, beside)
+            return self.record(rows, uses)
         except StoreError:
             if self.database.set_aside == indexes:
                 raise
-            return self._commit(call, value, uses, beside)  # the damaged index is out of the way
+            return self.record(rows, uses)  # the damaged index is out of the way
 
-    def _commit(
-        self,
-        call: Call,
-        value: Value,
-        uses: Mapping[bytes, int] | None,
-        beside: tuple[Call, Envelope] | None,
-    ) -> tuple[Any, Body, Envelope]:
-        if value.buffers or len(value.head) > LARGE:
-            with self.locks.writing_blobs():
-                return self.record(call, self.write_blobs(value), uses, beside)
-        envelope = Envelope(value.codec, value.head, (), value.signature)
-        return self.record(call, envelope, uses, beside)
+    def _commit_large(
+        self, items: Sequence[tuple[Call, Value]], uses: Mapping[bytes, int] | None
+    ) -> list[tuple[Any, Body, Envelope]]:
+        indexes = self.database.set_aside
+        with self.locks.writing_blobs():
+            rows = [(call, self.write_blobs(value)) for call, value in items]
+            try:
+                return self.record(rows, uses)
+            except StoreError:
+                if self.database.set_aside == indexes:
+                    raise
+                return self.record(rows, uses)
 
     def write_blobs(self, value: Value) -> Envelope:
-        """Write what a value's envelope names; call inside `locks.writing_blobs()`."""
+        """Write what a value's envelope names, if anything; then call inside `locks.writing_blobs()`."""
+        codec, head, buffers, _, signature = value
+        if not buffers and len(head) <= LARGE:
+            return Envelope(codec, head, (), signature)
         envelope, parts = laid_out(value)
         for blob, part in zip(envelope.blobs, parts, strict=True):
             self.blobs.put(blob.name.hex(), part)
@@ -439,37 +451,42 @@ class Embedded(Backend):
 
     def record(
         self,
-        call: Call,
-        envelope: Envelope,
+        items: Sequence[tuple[Call, Envelope]],
         uses: Mapping[bytes, int] | None = None,
-        beside: tuple[Call, Envelope] | None = None,
-    ) -> tuple[Any, Body, Envelope]:
-        """Write a call and the envelope of its result, whose blobs are there, in one transaction."""
-        if self.trusts is not None:
-            envelope = self.trusts.signed(call.result.raw, envelope)
-            if beside is not None:
-                beside = beside[0], self.trusts.signed(beside[0].result.raw, beside[1])
-        body, row, sealed = _row(call, envelope)
-        other = None if beside is None else _row(*beside)
-        writing = self.database.writing()
+    ) -> list[tuple[Any, Body, Envelope]]:
+        """Write calls and the envelopes of their results, whose blobs are there, in one transaction."""
+        rows, values, numbers, done = [], [], [], []
+        for call, envelope in items:
+            if self.trusts is not None:
+                envelope = self.trusts.signed(call.result.raw, envelope)
+            body, row, value = _row(call, envelope)
+            rows.append(row)
+            numbers.append(row[0])
+            done.append((body, envelope))
+            if value is not None:
+                values.append(value)
+        if len(rows) > 1:
+            # Neighbours of the tree one after the other; of two rows of one call the later stays.
+            rows.sort(key=_ID)
+        functions = self._functions
+        writing = Writing(self.database)
         with writing as c:
-            self._insert(c, call, row, sealed)
-            if other is not None and beside is not None:
-                self._insert(c, beside[0], other[1], other[2])
+            if values:
+                # Replaced where it is there: the same bytes, and damage is healed by it.
+                c.executemany('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', values)
+            for row in rows:
+                row[5] = functions.get(row[5]) or self._function(c, *row[5])
+            c.executemany("INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            self.listing.add(c, numbers)
             if uses:
                 _count(c, uses)
-        return writing.step, body, envelope
-
-    def _insert(
-        self, c: sqlite3.Connection, call: Call, row: list[Any], sealed: bytes | None
-    ) -> None:
-        if sealed is not None:
-            # Replaced where it is there: the same bytes, and damage is healed by it.
-            value = (row[3], call.result.raw, sealed, call.size)
-            c.execute('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', value)
-        row[5] = self._function(c, call.function, call.code)
-        c.execute("INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
-        self.listing.add(c, row[0])
+        step = writing.step
+        found = [(step, *done[0])]
+        if len(done) > 1:
+            # All of them came with one commit, which the first one tells of.
+            later = None if step is None else (step[1], step[1])
+            found += [(later, body, envelope) for body, envelope in done[1:]]
+        return found
 
     def _function(self, c: sqlite3.Connection, name: str, code: str) -> int:
         known = self._functions.get((name, code))
@@ -598,33 +615,53 @@ class Embedded(Backend):
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
 
 
-def _row(call: Call, envelope: Envelope) -> tuple[Body, list[Any], bytes | None]:
-    """The body, the row but for the function's number, and the sealed envelope if it stands apart."""
-    key, body, head = call.key.raw, Body.of(call), envelope.pack()
-    inline = len(head) <= INLINE
-    sealed = None if inline else seal(body.result, head)
-    said = call.metadata
-    if type(said) is Metadata:
-        metadata: str | None = said.text
+_ID = itemgetter(0)
+
+
+def _row(call: Call, envelope: Envelope) -> tuple[Body, list[Any], tuple[Any, ...] | None]:
+    """The body, the row with the function in place of its number, and the row of the envelope if that
+    stands apart.
+    """
+    key, result, expires = bytes.fromhex(call.key), bytes.fromhex(call.result), call.expires
+    end = math.inf if expires is None else expires
+    state = STATES.index(call.state)
+    said = (result, state, call.created, call.seconds, end, call.size)
+    body, content = tuple.__new__(Body, said), pack_body(*said)
+    codec, payload, blobs, signature, _ = envelope
+    if codec == "pickle" and payload is not None and not blobs and not signature:
+        # Most are.
+        head = COMMON + payload
     else:
-        metadata = json.dumps(dict(said)) if said else None
-    row = [
-        rowid(key),
-        key,
-        seal(key, body.pack() + head if inline else body.pack()),
+        head = envelope.pack()
+    value = None
+    if len(head) <= INLINE:
+        content += head
+    else:
         # A value is found by its seal, which its bytes are in, and not by its digest: results of one
         # digest may differ in what digests leave out, such as the order of a dict.
-        None if sealed is None else rowid(sealed),
-        rowid(body.result),
-        None,
+        sealed = seal(result, head)
+        value = rowid(sealed), result, sealed, call.size
+    metadata = call.metadata
+    if type(metadata) is Metadata:
+        text: str | None = metadata.text
+    else:
+        text = json.dumps(dict(metadata)) if metadata else None
+    row = [
+        int.from_bytes(key[:8], "big", signed=True),
+        key,
+        # See `seal`.
+        blake3(key + content).digest(16) + content,
+        None if value is None else value[0],
+        int.from_bytes(result[:8], "big", signed=True),
+        (call.function, call.code),
         arguments_text(call),
         call.created,
         call.seconds,
         call.size,
-        call.expires,
-        metadata,
+        expires,
+        text,
     ]
-    return body, row, sealed
+    return body, row, value
 
 
 def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:

@@ -92,9 +92,6 @@ class Leases:
         """Take the lease among processes; return whether that is done."""
         return True
 
-    def _give(self, key: bytes) -> None:
-        """Let go of it among processes."""
-
     def _missed(self, key: bytes, owner: Owner) -> None:
         if self._held.get(key) is owner:
             del self._held[key]
@@ -108,7 +105,6 @@ class Leases:
         with self._guard:
             held = self._held.get(key)
             if held is not None and (owner is None or held is owner):
-                self._give(key)
                 del self._held[key]
 
     def holder(self, key: bytes) -> Owner | None:
@@ -188,23 +184,44 @@ class RangeLeases(Leases):
                 os.close(self._fd)
             self._fd = -1
 
-    def _take(self, key: bytes) -> bool:
-        if len(self._held) == 1 and not self._sharing:
-            self._follow()
-        return self._set(fcntl.F_WRLCK, _offset(key))
+    def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
+        """See `Leases`. Each miss comes here: this is that method with `_set` in its midst."""
+        with self._guard:
+            held = self._held.get(key)
+            if held is not None and not held.over:
+                return False
+            self._held[key] = owner
+            try:
+                if len(self._held) == 1 and not self._sharing:
+                    now = time.monotonic()
+                    if now - self._looked >= 1.0:
+                        self._looked = now
+                        self._follow()
+                if self._set(fcntl.F_WRLCK, int.from_bytes(key[:8], "big") >> 2):
+                    return True
+            except StoreError:
+                self._missed(key, owner)
+                raise
+            self._missed(key, owner)
+            return False
 
-    def _give(self, key: bytes) -> None:
-        # The result is there; the call must not fail.
-        with contextlib.suppress(StoreError):
-            self._set(fcntl.F_UNLCK, _offset(key))
+    def release(self, key: bytes, owner: Owner | None = None) -> None:
+        """See `Leases`."""
+        with self._guard:
+            held = self._held.get(key)
+            if held is not None and (owner is None or held is owner):
+                try:
+                    self._set(fcntl.F_UNLCK, int.from_bytes(key[:8], "big") >> 2)
+                except StoreError:
+                    # The result is there; the call must not fail.
+                    pass
+                del self._held[key]
 
     def _follow(self) -> None:
         # Somebody may have removed the file: others would lock another one. Once a second, and only
         # while nothing is locked, because closing releases.
-        now = time.monotonic()
-        if self._fd < 0 or now - self._looked < 1.0:
+        if self._fd < 0:
             return
-        self._looked = now
         try:
             same = os.path.samestat(os.fstat(self._fd), self.path.stat())
         except OSError:
@@ -317,10 +334,6 @@ class _Sharing:
 
     def __exit__(self, *_: object) -> None:
         self._locks.unshare(self._noted)
-
-
-def _offset(key: bytes) -> int:
-    return int.from_bytes(key[:8], "big") >> 2
 
 
 # -- records with heartbeats ----------------------------------------------------------------------

@@ -20,7 +20,7 @@ import re
 import sqlite3
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,12 +76,15 @@ class Ring:
         """How many rows were ever added."""
         return self._words[_COUNT]
 
-    def add(self, row: int) -> int:
-        """Add a row; how many there were then."""
-        count = self._words[_COUNT]
-        self._rows[count % CAPACITY] = row
-        self._words[_COUNT] = count + 1
-        return count + 1
+    def add(self, rows: Iterable[int]) -> int:
+        """Add rows; how many there were then."""
+        words, held = self._words, self._rows
+        count = words[_COUNT]
+        for row in rows:
+            held[count % CAPACITY] = row
+            count += 1
+        words[_COUNT] = count
+        return count
 
     def since(self, count: int) -> Iterator[int]:
         """The rows that were added after so many; they must still be there."""
@@ -353,26 +356,29 @@ class Listing:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def add(self, c: sqlite3.Connection, row: int) -> None:
-        """Inside the write transaction that wrote a call's row: remember that it did."""
+    def add(self, c: sqlite3.Connection, rows: Sequence[int]) -> None:
+        """Inside the write transaction that wrote these rows of calls: remember that it did."""
         if self._database.network:
             mark = _marked(c)
-            if mark == _DIRECT or (mark is None and _only(c)):
-                fill(c, [row])
+            if mark == _DIRECT or (mark is None and _only(c, rows)):
+                fill(c, rows)
                 _set(c, _DIRECT)
             elif mark is not None:
                 # Who has a ring does not know of this row.
                 forget(c)
             return
         try:
-            count = self._opened(c).add(row)
+            ring = self._ring
+            if ring is None:
+                ring = self._opened(c)
+            count = ring.add(rows)
         except OSError:
             forget(c)
             return
         if self._in is None:
             mark = _marked(c)
-            if mark is None and _only(c):
-                mark = self._begin(c, count - 1)
+            if mark is None and _only(c, rows):
+                mark = self._begin(c, count - len(rows))
             self._in = count if mark is None else mark.taken
         if self._direct or count - self._in >= BATCH:
             self._drain(c)
@@ -512,9 +518,10 @@ def forget(c: sqlite3.Connection) -> None:
     c.execute("DELETE FROM meta WHERE name = 'queries'")
 
 
-def _only(c: sqlite3.Connection) -> bool:
-    """Whether a first call has just been written."""
-    return len(c.execute("SELECT 1 FROM calls LIMIT 2").fetchall()) < 2
+def _only(c: sqlite3.Connection, rows: Sequence[int]) -> bool:
+    """Whether the first calls of all have just been written."""
+    most = len(set(rows)) + 1
+    return len(c.execute("SELECT 1 FROM calls LIMIT ?", (most,)).fetchall()) < most
 
 
 def _marked(c: sqlite3.Connection) -> _Mark | None:

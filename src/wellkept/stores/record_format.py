@@ -21,6 +21,8 @@ from wellkept.stores.base import (
 
 _BODY = struct.Struct("<32sBdddQ")
 BODY_SIZE = _BODY.size
+pack_body = _BODY.pack
+"""What `Body.pack` does, of the fields."""
 fields = _BODY.unpack_from
 """What `Body.unpack` makes a body of, for who has many."""
 INLINE = 2048
@@ -98,11 +100,12 @@ def arguments_text(call: Call) -> str:
     given = call.arguments
     if type(given) is Arguments:
         for name, value, raw in given.items_given:
-            rows.append(
-                f"[{_quote(name)},{_scalar(value)}]"
-                if given.shown(value)
-                else f'[{_quote(name)},null,"{raw.hex()}"]'
-            )
+            if not given.shown(value):
+                rows.append(f'[{_quote(name)},null,"{raw.hex()}"]')
+            elif type(value) is int:
+                rows.append(f"[{_quote(name)},{value!r}]")
+            else:
+                rows.append(f"[{_quote(name)},{_scalar(value)}]")
         return f"[{','.join(rows)}]"
     for name, (digest, value, shown) in given.items():
         rows.append(

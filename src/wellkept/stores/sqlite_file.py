@@ -96,10 +96,12 @@ class Writing:
 
     __slots__ = ("_before", "_began", "_connection", "_database", "_held", "_mine", "_then", "step")
 
+    _before: Token | None
+
     step: Step
     """The tokens just before and after the commit; None where somebody else committed too."""
 
-    def __init__(self, database: Database, then: Callable[[Step], object] | None) -> None:
+    def __init__(self, database: Database, then: Callable[[Step], object] | None = None) -> None:
         self._database = database
         self._then = then
         self.step = None
@@ -114,7 +116,10 @@ class Writing:
         try:
             lock.acquire()
             self._mine = True
-            self._connection = c = database.connection
+            c = database._connection
+            if c is None or c.in_transaction or database._reading:
+                c = database.connection
+            self._connection = c
             if c.in_transaction:
                 raise StoreError(  # noqa: TRY301  the lock is let go of below
                     f"can't write to {database.path}: this thread is in the midst of a write there"
@@ -122,7 +127,13 @@ class Writing:
             self._began = True
             database.writer = sys._getframe(1)
             c.execute("BEGIN IMMEDIATE")
-            self._before = database.token()  # nobody else can commit from here on
+            # Nobody else can commit from here on.
+            watch = database._watch
+            if watch is None:
+                self._before = None
+            else:
+                words = watch.words
+                self._before = words[1], words[5]
             return c  # noqa: TRY300  no instruction may stand between the two
         except BaseException as error:
             self._end(error)
@@ -136,9 +147,12 @@ class Writing:
             if error is None:
                 try:
                     self._connection.execute("COMMIT")
-                    before, after = self._before, database.token()
-                    if before and after and (after[0] - before[0]) & 0xFFFFFFFF == 1:
-                        self.step = before, after
+                    before, watch = self._before, database._watch
+                    if before is not None and watch is not None:
+                        words = watch.words
+                        after = words[1], words[5]
+                        if (after[0] - before[0]) & 0xFFFFFFFF == 1:
+                            self.step = before, after
                     database.step = self.step
                     if self._then is not None:
                         self._then(self.step)
@@ -453,6 +467,12 @@ class Database:
                 if now == self._snapshot:
                     self._lately = True
                     return self._cursor.execute(query, (row,)).fetchone()  # type: ignore[union-attr]  # it came with the snapshot
+                if now != self._last:  # no burst: somebody commits between the reads
+                    self._last = now
+                    c = self._connection
+                    if c is None or c.in_transaction or self._reading:
+                        c = self.connection
+                    return c.execute(query, (row,)).fetchone()
                 return self._fetch_anew(query, row, now)
         except DRIVER as error:
             raise self.failed("read", error) from error
@@ -463,9 +483,6 @@ class Database:
 
     def _fetch_anew(self, query: str, row: int, now: Token) -> Any:
         c = self.connection
-        if now != self._last:  # no burst: somebody commits between the reads
-            self._last = now
-            return c.execute(query, (row,)).fetchone()
         if self._cursor is None:
             self._cursor = c.cursor()
         self._reading = self._lately = True

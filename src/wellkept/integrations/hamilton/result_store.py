@@ -20,7 +20,6 @@ from wellkept.caches import Cache, active, open_cache
 from wellkept.caches.opening import reopen
 from wellkept.caches.results import encoded
 from wellkept.caches.tier import Entry
-from wellkept.codecs import Envelope
 from wellkept.errors import (
     ConfigError,
     DecodeError,
@@ -87,13 +86,9 @@ def commit(cache: Cache, value: Value, call: Call) -> Call:
         StoreError: it can't be written.
     """
     backend = cache.backend
-    done: Any
     beside = CLOCK.waiting(cache)
-    if beside is not None and type(backend) is Embedded:
-        envelope = Envelope(beside[1].codec, beside[1].head)
-        done = backend.commit(call, value, None, (beside[0], envelope))
-    else:
-        done = backend.commit(call, value)
+    items = [(call, value)] if beside is None else [(call, value), beside]
+    done = backend.commit_many(items)[0]
     if done is None:
         cache.tier.clear()
     else:
