@@ -17,7 +17,7 @@ from wellkept.errors import ConfigError, KeptWarning, StoreError, UntrustedSourc
 from wellkept.records import Call, Digest, Value
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.sqlite_file import Writing
+from wellkept.stores.sqlite_file import Database
 
 
 def mode(path: Path) -> int:
@@ -138,7 +138,7 @@ class TestOrder:
         noted(Blobs, "_write", "blob")
         noted(Path, "rename", "rename")
         noted(os, "fsync", "fsync")
-        noted(Writing, "__enter__", "transaction")
+        noted(Database, "writing", "transaction")
         content = bytes(100_000)
         store.commit(call(1, b"r"), Value("pickle", b"head", [content]))
         assert order[0] == "blob"

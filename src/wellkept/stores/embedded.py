@@ -51,7 +51,7 @@ from wellkept.stores.record_format import (
     seal,
     unseal,
 )
-from wellkept.stores.sqlite_file import Database, Token, Writing
+from wellkept.stores.sqlite_file import Database, Token
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -469,7 +469,7 @@ class Embedded(Backend):
             # Neighbours of the tree one after the other; of two rows of one call the later stays.
             rows.sort(key=_ID)
         functions = self._functions
-        writing = Writing(self.database)
+        writing = self.database.writing()
         with writing as c:
             if values:
                 # Replaced where it is there: the same bytes, and damage is healed by it.
