@@ -11,7 +11,7 @@ from wellkept import ConfigError, Pool, Stack
 from wellkept.caches import named, settings
 from wellkept.caches.active import reset
 from wellkept.caches.config import Settings, Spec, find, read
-from wellkept.stores import Files, Memory, Sqlite
+from wellkept.stores import Files, Hdf5, Memory, Sql, Sqlite
 
 
 @pytest.fixture(autouse=True)
@@ -245,9 +245,13 @@ def test_media_are_opened_by_url(home: Path, url: str) -> None:
     [
         ("nosuch://x", {}, "no such scheme as 'nosuch'; there are paths, memory:"),
         ("files:", {}, "names no path"),
-        (":memory:", {}, "names no directory; a cache in this process's memory is memory:"),
-        ("sqlite::memory:", {}, "names no file; a cache in this process's memory is memory:"),
-        ("sqlite:///:memory:", {}, "names no file"),
+        (
+            ":memory:",
+            {},
+            "names no directory and no file; a cache in this process's memory is memory:",
+        ),
+        ("sqlite:///x/:memory:", {}, "names no directory and no file"),
+        ("files::memory:", {}, "names no directory and no file"),
         ("sqlite+pysqlite:///x.db", {}, "sqlite: takes no driver; write sqlite:"),
         ("files://host/x", {}, "takes no host, and got 'host'; write files:PATH"),
         ("files:x", {"colour": 1}, "files: no such option 'colour'; there are durability, trust"),
@@ -263,6 +267,40 @@ def test_wrong_urls(url: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         wellkept.open(url, **options)
     assert list(Path().iterdir()) == []
+
+
+def test_sqlite_in_memory(home: Path) -> None:
+    write(
+        '[caches.a]\nurl = "sqlite:///:memory:"\n[caches.b]\nvalues = "sqlite:///:memory:"\ncalls = "./c"\n'
+    )
+    for cache in (
+        wellkept.open("sqlite:///:memory:"),
+        wellkept.open("sqlite::memory:", memory=0),
+        wellkept.Cache("sqlite:///:memory:", "memory:"),
+        wellkept.Cache(Sql(), Sql("sqlite:///:memory:")),
+        named("a"),
+        named("b"),
+    ):
+        f = use(cache, 3)
+        cache.close()
+        assert f.contains(3)
+        assert cache.query(f, arguments={"x": 3}).count() == 1
+    for wrong in (
+        lambda: named(":memory:"),
+        lambda: wellkept.set_cache(Path(":memory:")),
+        lambda: use(":memory:"),  # type: ignore[arg-type]  # a name
+        lambda: wellkept.Cache(":memory:", "memory:"),
+        lambda: Files(":memory:"),
+        lambda: Sqlite(":memory:"),
+        lambda: Hdf5(":memory:"),
+        lambda: Sql("sqlite:///x/:memory:"),
+    ):
+        with pytest.raises(ConfigError, match=":memory:"):
+            wrong()
+    write('[caches.a]\nurl = ":memory:"\n')
+    with pytest.raises(ConfigError, match=r"toml:2: caches.a.url: .*names no directory"):
+        find()
+    assert not [*home.rglob("*memory*")]
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

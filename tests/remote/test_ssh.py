@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import psutil
@@ -14,6 +15,7 @@ from tests.services import Service
 
 import wellkept
 from wellkept import ConfigError
+from wellkept.caches import named
 from wellkept.remote.ssh import Ssh
 
 
@@ -37,6 +39,29 @@ def test_the_home_directory_and_odd_paths(
         assert (path / "index.sqlite").exists()
 
 
+def test_a_cache_by_its_name_in_the_configuration_there(
+    sshd: Service, home: Path, ssh_options: dict[str, Any]
+) -> None:
+    far = home / "it's far"
+    far.mkdir()
+    (far / "wellkept.toml").write_text('[caches]\nteam = "./results"\nmemory = "memory:"\n')
+    url = f"{sshd.url}{quote(str(far))}?cache=team"
+    Path("wellkept.toml").write_text(f'[caches.team]\nurl = "{url}"\n')
+    options = "".join(f"{name} = {value!r}\n" for name, value in ssh_options.items())
+    with Path("wellkept.toml").open("a") as file:
+        file.write(options)
+    f = Counted(lambda x: x).into(named("team"), strict=True)
+    f(1)
+    f.cache.close()
+    with wellkept.open(far / "results") as cache:
+        assert len(list(cache.calls.keys())) == 1
+    with (
+        wellkept.open(url.replace("team", "nosuch"), **ssh_options) as cache,
+        pytest.raises(wellkept.StoreError, match="no cache is named 'nosuch'"),
+    ):
+        cache.size()
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -47,7 +72,12 @@ def test_the_home_directory_and_odd_paths(
         ("ssh://-oProxyCommand=touch/path", "its host or user"),
         ("ssh://-l@host/path", "its host or user"),
         ("ssh://ho st/path", "its host or user"),
-        ("ssh://host/path?x=1", "has no query"),
+        ("ssh://host/path?x=1", "has no query but"),
+        ("ssh://host/?cache=", "has no query but"),
+        ("ssh://host/?cache=./x", "has no query but"),
+        ("ssh://host/?cache=-x", "has no query but"),
+        ("ssh://host/?cache=a&x=1", "has no query but"),
+        ("ssh://host/?cache=a%0Ab", "has no query but"),
         ("ssh://host:port/path", "can't be read"),
         ("ssh://host/a%0Ab", "line breaks"),
     ],
@@ -64,6 +94,7 @@ def test_options_that_are_none() -> None:
     with pytest.raises(ConfigError, match="deadline"):
         wellkept.open("ssh://host/path", deadline=0)
     assert repr(Ssh("ssh://me@host:22/path")) == "Ssh('ssh://me@host:22/path')"
+    assert repr(Ssh("ssh://host/?cache=team")) == "Ssh('ssh://host/?cache=team')"
 
 
 class Peak:

@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,31 @@ class TestSqlite(SqlContract):
     @pytest.fixture(autouse=True)
     def _file(self, tmp_path: Path) -> None:
         self.url = f"sqlite:///{tmp_path}/items.db"
+
+
+class TestInMemory(StoreContract):
+    persistent = False
+
+    def make(self, place: Path) -> Sql:
+        return Sql("sqlite:///:memory:")
+
+
+def test_a_database_in_memory_is_its_process_s() -> None:
+    store = Sql()
+    store.put("a", b"1", {"t": 2})
+    with pytest.raises(TypeError, match="does not pickle"):
+        pickle.dumps(store)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: store.put(f"k/{n}", bytes(n)), range(50)))
+    store.close()
+    assert (store.count("k/"), store.get("a"), list(store.find({"t": 2}))) == (50, b"1", ["a"])
+    assert Sql().get("a") is None
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if store.get("a") == b"1" and store.count() == 51 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    store.put("after", b"")
+    assert store.get("after") == b""
 
 
 def test_it_has_these_abilities(store: Sql) -> None:
@@ -668,7 +694,7 @@ def _rows_touched(plan: str) -> int:
         ("postgresql://user:pw@host", "names no database"),
         ("mariadb://user:s3cret-word@host:port/db", "can't be read"),
         ("sqlite://", "names no file"),
-        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:////tmp/:memory:", "is no file; a database in memory is sqlite:///:memory:"),
     ],
 )
 def test_urls_that_are_wrong(bad: str, why: str) -> None:

@@ -16,6 +16,7 @@ from wellkept.stores.base import Store
 from wellkept.stores.openers import (
     MEDIA,
     absolute,
+    in_memory,
     known_schemes,
     local_path,
     open_medium,
@@ -57,10 +58,7 @@ def open_cache(
     text = os.fspath(url)
     if not text:
         raise ConfigError("an empty path names no cache")
-    if text == ":memory:":
-        raise ConfigError(
-            ":memory: names no directory; a cache in this process's memory is memory:"
-        )
+    text = in_memory(text)
     parse_size(memory)  # a wrong size is an error before a directory is made
     scheme = scheme_of(text)
     text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())
@@ -103,7 +101,7 @@ def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:
         ConfigError: an unknown scheme or option.
         StoreError: it can't be used.
     """
-    text = os.fspath(url)
+    text = in_memory(os.fspath(url))
     scheme = scheme_of(text)
     if not scheme:
         text, scheme = f"files:{text}", "files"
@@ -198,6 +196,7 @@ def resolve_url(url: str, base: Path) -> str:
     Raises:
         ConfigError: there is no such scheme.
     """
+    url = in_memory(url)
     scheme = scheme_of(url)
     if not scheme:
         return str((base / Path(url).expanduser()).absolute())

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from wellkept.caches.config import BARE
 from wellkept.errors import ConfigError, StoreError
 from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.line import Broken, Line, Sink, Unanswered
@@ -454,7 +455,9 @@ class Ssh(RemoteBackend):
     """A cache on another host, served by `wellkept serve --stdio`, which the system's `ssh` runs there.
 
     Args:
-        url: `ssh://[user@]host[:port]/path`, or `/~/path` for one in the home directory there.
+        url: `ssh://[user@]host[:port]/path`, or `/~/path` for one in the home directory there. With
+            `?cache=NAME` it is the cache of that name in the configuration there, as it is seen from the
+            path, or from the home directory (`ssh://host/?cache=team`).
         command: the command that runs wellkept on that host.
         ssh: the ssh program, with options: `("ssh", "-F", "config")`.
         compress: whether `ssh` compresses.
@@ -475,7 +478,7 @@ class Ssh(RemoteBackend):
         deadline: float = 30.0,
         trust: bool = False,
     ) -> None:
-        user, host, port, path = _parts(url)
+        user, host, port, path, name = _parts(url)
         words = shlex.split(ssh) if isinstance(ssh, str) else list(ssh)
         # BatchMode: a question for a password would wait for ever. ServerAlive: a dead connection is noticed
         # after a minute, even if nothing is asked.
@@ -484,9 +487,14 @@ class Ssh(RemoteBackend):
         words += ["-C"] if compress else []
         words += ["-p", str(port)] if port else []
         words += ["-l", user] if user else []
-        words += ["--", host, f"{command} serve --stdio {shlex.quote(path)}"]
+        if name and path:
+            # A shell sees `~` where it is not quoted.
+            home, inside = ("~/", path[2:]) if path.startswith("~/") else ("", path)
+            command = f"cd {home}{shlex.quote(inside)} && {command}"
+        words += ["--", host, f"{command} serve --stdio {shlex.quote(name or path)}"]
         at = f"{user}@" if user else ""
         where = f"ssh://{at}{host}{f':{port}' if port else ''}/{path.lstrip('/')}"
+        where += f"?cache={name}" if name else ""
         super().__init__(ProcessLine(words, where, deadline), Trusts(trust))
 
     def __repr__(self) -> str:
@@ -501,8 +509,8 @@ class Piped(RemoteBackend):
         super().__init__(ProcessLine(command, where, deadline), Trusts(trust))
 
 
-def _parts(url: str) -> tuple[str | None, str, int | None, str]:
-    """Return user, host, port and path of an ssh URL.
+def _parts(url: str) -> tuple[str | None, str, int | None, str, str]:
+    """Return user, host, port, path and named cache of an ssh URL.
 
     Raises:
         ConfigError: it is no such URL.
@@ -515,8 +523,13 @@ def _parts(url: str) -> tuple[str | None, str, int | None, str]:
         raise ConfigError("not an ssh URL: its host or port can't be read") from None
     if password is not None:
         raise ConfigError("an ssh URL has no password: ssh takes the user's keys")
-    if parts.query or parts.fragment:
-        raise ConfigError("an ssh URL has no query; options are arguments of their own")
+    name = unquote(parts.query.removeprefix("cache="))
+    named = parts.query.startswith("cache=") and BARE.fullmatch(name)
+    if parts.fragment or (parts.query and not named):
+        raise ConfigError(
+            "an ssh URL has no query but ?cache=NAME, the name of a cache in the configuration there; "
+            "options are arguments of their own"
+        )
     user = unquote(user) if user else None
     # A host such as `-oProxyCommand=…` would be an option of ssh, and ssh's configuration may hand names to a
     # shell.
@@ -526,8 +539,10 @@ def _parts(url: str) -> tuple[str | None, str, int | None, str]:
                 "not an ssh URL: its host or user has characters that are not allowed"
             )
     path = unquote(parts.path)
-    if not host or path in ("", "/"):
-        raise ConfigError("an ssh URL names a host and a path: ssh://host/path")
+    if not host or (path in ("", "/") and not name):
+        raise ConfigError(
+            "an ssh URL names a host and a path: ssh://host/path, or ssh://host/?cache=NAME"
+        )
     if "\0" in path or "\n" in path:
         raise ConfigError("not an ssh URL: its path has line breaks or zero bytes")
-    return user, host, port, path[1:] if path.startswith("/~") else path
+    return user, host, port, "" if path == "/" else path[path.startswith("/~") :], name

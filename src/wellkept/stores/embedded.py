@@ -38,6 +38,7 @@ from wellkept.stores.index_tables import (
 from wellkept.stores.lease_records import IndexRecords
 from wellkept.stores.leases import Leases, RangeLeases, RecordLeases
 from wellkept.stores.notes import IndexNotes
+from wellkept.stores.openers import checked_path
 from wellkept.stores.query_index import Listing
 from wellkept.stores.record_format import (
     BODY_SIZE,
@@ -263,7 +264,7 @@ class Embedded(Backend):
     ) -> None:
         if durability not in ("process", "power"):
             raise ConfigError(f"durability is 'process' or 'power', not {durability!r}")
-        self.root = Path(root).expanduser().absolute()
+        self.root = checked_path(root)
         durable = durability == "power"
         self.trust = trust
         prepare_directory(self.root, trust)

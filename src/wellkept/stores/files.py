@@ -30,6 +30,7 @@ from wellkept.stores.filesystem import (
     refuse_untrusted,
     sync_directory,
 )
+from wellkept.stores.openers import checked_path
 
 __all__ = ["Files"]
 
@@ -61,7 +62,7 @@ class Files:
         trust: bool = False,
         network: bool | None = None,
     ) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = checked_path(root)
         self.durable, self.trust = durable, trust
         self._root = str(self.root)
         self._mode = 0o700

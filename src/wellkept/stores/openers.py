@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -43,6 +44,9 @@ _EXTRAS = {
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 """Schemes whose rest is a path, and the beginning of such a URL."""
 
+IN_MEMORY = ":memory:"
+"""What SQLite calls a database that is in memory. Nothing takes it for the name of a file."""
+
 # Two letters at least, as `C:` begins a path on Windows.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 
@@ -51,6 +55,41 @@ def scheme_of(url: str) -> str:
     """Return the scheme in lower case; empty for a path."""
     found = _SCHEME.match(url)
     return found[1].lower() if found else ""
+
+
+def is_in_memory(url: str) -> bool:
+    """Whether a URL is that of an SQLite database in memory, or a path is what SQLite calls it."""
+    scheme = scheme_of(url)
+    place = url[len(scheme) + 1 :].partition("?")[0] if scheme else url
+    return Path(place).name == IN_MEMORY
+
+
+def in_memory(url: str) -> str:
+    """Return `memory:` for the URL of an SQLite database in memory, and any other URL as it is.
+
+    Raises:
+        ConfigError: a path is what SQLite calls a database in memory.
+    """
+    if scheme_of(url) == "sqlite" and url.partition(":")[2].lstrip("/") == IN_MEMORY:
+        return "memory:"
+    if is_in_memory(url):
+        raise ConfigError(
+            f"{url} names no directory and no file; a cache in this process's memory is memory:"
+        )
+    return url
+
+
+def checked_path(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path that a user gave for a store.
+
+    Raises:
+        ConfigError: it is what SQLite calls a database in memory.
+    """
+    if Path(path).name == IN_MEMORY:
+        raise ConfigError(
+            f"{os.fspath(path)} is no place for files; wellkept.stores.Memory() is in memory"
+        )
+    return Path(path).expanduser().absolute()
 
 
 def known_schemes() -> str:
@@ -78,8 +117,6 @@ def local_path(url: str) -> Path | None:
         )
     if not rest:
         raise ConfigError(f"{url} names no path; write {_PATHS[scheme]}PATH")
-    if rest == ":memory:":
-        raise ConfigError(f"{url} names no file; a cache in this process's memory is memory:")
     return Path(rest).expanduser()
 
 

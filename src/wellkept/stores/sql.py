@@ -24,6 +24,7 @@ from wellkept.errors import ConfigError, NewerSchema, StoreError
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer
 from wellkept.stores.base import Term, Where, check_key, check_prefix
+from wellkept.stores.openers import IN_MEMORY, is_in_memory
 from wellkept.stores.silence import Silence
 from wellkept.stores.sql_dialects import DIALECTS, SOME, Dialect, Trouble, batches, marks, trouble
 
@@ -299,6 +300,28 @@ class Connections:
         self._engine.dispose(close=False)
 
 
+class OneConnection(Connections):
+    """The only connection to a database in memory, which is gone with it: for one thread after the other."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._turn = Guard()
+
+    def close(self) -> None:
+        """Nothing: what it holds would be lost."""
+
+    def run(self, what: str, on: str, do: Callable[..., R], *arguments: Any) -> R:
+        with self._turn:
+            return super().run(what, on, do, *arguments)
+
+    def _drop(self, connection: Any) -> None:
+        self._idle.append(connection)
+
+    def _forked(self) -> None:
+        # The child goes on with a copy, as of any memory.
+        self._making, self._guard, self._turn = Guard(), Guard(), Guard()
+
+
 class _Slot:
     """The room for one connection."""
 
@@ -306,7 +329,7 @@ class _Slot:
 
 
 _all: Instances[Connections] = Instances(
-    before=Connections._before_fork, in_child=Connections._forked
+    before=lambda one: one._before_fork(), in_child=lambda one: one._forked()
 )
 _inherited: list[Any] = []
 
@@ -339,8 +362,18 @@ def _engine(
             " with what is special in a password written as %40 for @ and so on"
             # Its text may hold the password.
         ) from None
-    if kind.name == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise ConfigError("sqlite: names no file: sqlite:///relative.db or sqlite:////absolute.db")
+    if kind.name == "sqlite" and not parsed.database:
+        raise ConfigError(
+            "sqlite: names no file: sqlite:///relative.db, sqlite:////absolute.db or sqlite:///:memory:"
+        )
+    if (
+        kind.name == "sqlite"
+        and parsed.database != IN_MEMORY
+        and is_in_memory(str(parsed.database))
+    ):
+        raise ConfigError(
+            f"{parsed.database} is no file; a database in memory is sqlite:///{IN_MEMORY}"
+        )
     if kind.name != "sqlite" and not parsed.database:
         raise ConfigError(f"{scheme}: names no database: {kind.name}://user:password@host/DATABASE")
     shown = parsed.set(drivername=kind.name, query={}).render_as_string(hide_password=True)
@@ -380,7 +413,8 @@ class Sql:
 
     Args:
         url: `postgresql://user:password@host/database`, `mariadb://…`, `mysql://…` or
-            `sqlite:///path`; what follows a `?` goes to the driver.
+            `sqlite:///path`; what follows a `?` goes to the driver. By default it is in the memory of
+            this process.
         table: the name of the table of items, and what those beside it begin with.
         timeout: seconds without an answer after which an operation has failed.
         connect_timeout: the same for a connection.
@@ -394,7 +428,7 @@ class Sql:
 
     def __init__(
         self,
-        url: str,
+        url: str = f"sqlite:///{IN_MEMORY}",
         table: str = "kept",
         *,
         timeout: float = 30.0,
@@ -402,7 +436,9 @@ class Sql:
         pool: int = 5,
     ) -> None:
         self._arguments = (url, table, timeout, connect_timeout, pool)
-        self._connections = Connections(*self._arguments)
+        self._in_memory = is_in_memory(url)
+        kind = OneConnection if self._in_memory else Connections
+        self._connections = kind(*self._arguments)
         self._dialect = self._connections.dialect
         self._run = self._connections.run
 
@@ -415,6 +451,8 @@ class Sql:
         return f"Sql({self._connections.backend})"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._in_memory:
+            raise TypeError(f"{self!r} is in the memory of its process, and does not pickle")
         return _reopen, self._arguments
 
     # -- reading ----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from wellkept.stores.base import Term, Where, check_key, check_prefix
 from wellkept.stores.byte_store import ByteStoreBackend
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.filesystem import private_file, refuse_irregular
+from wellkept.stores.openers import checked_path
 from wellkept.stores.sqlite_file import Database, Token
 from wellkept.stores.terms import Wanted, fits, pack, rows_of, unpack
 
@@ -147,7 +148,7 @@ class Sqlite:
         trust: bool = False,
         network: bool | None = None,
     ) -> None:
-        self.file = Path(path).expanduser().absolute()
+        self.file = checked_path(path)
         self._arguments = (str(self.file), durable, trust, network)
         self.trust = trust
         self._prepare(trust)
