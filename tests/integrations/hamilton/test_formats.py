@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,50 @@ def test_the_path_of_a_store_is_a_directory_that_is_there() -> None:
         assert list(store.path.iterdir()) == []
         store.delete_all()
         assert list(store.path.iterdir()) == []
+
+
+@BOTH
+def test_where_no_file_can_be_written_results_are_kept_without_their_format(make: Any) -> None:
+    Path("store").mkdir()
+    Path("store/formats").write_text("in the way")
+    with pytest.warns(wellkept.KeptWarning, match="pair: .*no file can be written"):
+        run_pair(make, "dict", "{'a': 1}")
+    assert runs() == ["down", "pair"]
+
+
+@BOTH
+def test_where_no_file_can_be_named_results_are_hits(make: Any) -> None:
+    run_pair(make, "dict", "{'a': 1}")
+    shutil.rmtree("store/formats")
+    Path("store/formats").write_text("in the way")
+    runs()
+    _, found = run_pair(make, "dict", "{'a': 1}")
+    assert (found["pair"], runs()) == ({"a": 1}, [])
+
+
+@BOTH
+def test_a_value_in_two_formats_has_both_files(make: Any) -> None:
+    flow = module(
+        '@cache(format="json")\ndef one() -> dict:\n    return {"a": 1}\n\n'
+        '@cache(format="pickle")\ndef two() -> dict:\n    return {"a": 1}\n\n'
+        'def three() -> dict:\n    return {"a": 1}\n'
+    )
+    for _ in range(2):
+        dr = make(builder(flow), "store").build()
+        found = dr.execute(["one", "two", "three"])
+        assert found == {"one": {"a": 1}, "two": {"a": 1}, "three": {"a": 1}}
+        versions = dr.cache.data_versions[dr.cache.last_run_id]
+        assert len({versions[name] for name in found}) == 1
+
+
+@BOTH
+def test_a_value_without_identity_in_a_format(make: Any) -> None:
+    flow = module(
+        "import threading\n\nclass Held:\n    def __init__(self) -> None:\n        self.on = (n for n in ())\n"
+        "    def __reduce__(self) -> Any:\n        return Held, ()\n\n"
+        '@cache(format="pickle")\ndef held() -> Held:\n    ran("held")\n    return Held()\n',
+        "held",
+    )
+    for _ in range(2):
+        found = make(builder(flow), "store").build().execute(["held"])["held"]
+        assert type(found).__name__ == "Held"

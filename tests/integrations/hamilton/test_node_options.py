@@ -1,6 +1,8 @@
 """What names a node's calls under `KeptAdapter`: options, tags, and the same node elsewhere."""
 
+import functools
 import json
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -154,10 +156,44 @@ def test_an_option_that_is_not_one(said: dict[str, Any], match: str) -> None:
         execute(KeptAdapter("store"), tagged(**said))
 
 
+def test_options_of_what_is_no_node() -> None:
+    with pytest.raises(ConfigError, match="options= takes a dict of options by the name of a node"):
+        KeptAdapter("store", options={"a": "1 d"})  # type: ignore[dict-item]  # what is refused
+    with pytest.warns(KeptWarning, match="options= names 'typo'"):
+        execute(KeptAdapter("store", options={"typo": {"ttl": 60}}), A)
+
+
+def test_nodes_that_would_be_one_are_refused() -> None:
+    above = '@tag(**{"wellkept.name": "n", "wellkept.version": "1"})\n'
+    flow = above + "@parameterize(one={'y': value(1)}, a={'y': value(2)})\n"
+    flow += "def plus(x: int, y: int) -> int:\n    return x + y\n"
+    with pytest.raises(ConfigError, match="nodes one and a have"):
+        execute(KeptAdapter("store"), flow)
+
+
+def test_options_go_to_worker_processes() -> None:
+    said = {"a": {"depends": [wellkept.file("data.txt"), wellkept.env("MODE")], "ttl": 60}}
+    again = pickle.loads(pickle.dumps(KeptAdapter("store", options=said)))
+    assert again.options["a"]["ttl"] == 60
+    assert [type(one) for one in again.options["a"]["depends"]] == [
+        type(one)
+        for one in said["a"]["depends"]  # type: ignore[attr-defined]  # a list
+    ]
+
+
 # -- what is told ----------------------------------------------------------------------------------
 
 
-def test_a_fingerprint_that_was_registered_with_hamilton_alone_is_told() -> None:
+def test_a_fingerprint_that_was_registered_with_hamilton_alone_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nothing is ever taken out of a registry.
+    registry = dict(fingerprinting.hash_value.registry)
+    copied = functools.singledispatch(registry.pop(object))
+    for kind, function in registry.items():
+        copied.register(kind)(function)
+    monkeypatch.setattr(fingerprinting, "hash_value", copied)
+
     class Model:
         pass
 

@@ -119,7 +119,12 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
             default_saver_behavior=default_saver_behavior,
             log_to_file=log_to_file,
         )
-        self.options = {name: dict(said) for name, said in (options or {}).items()}
+        try:
+            self.options = {name: dict(said) for name, said in (options or {}).items()}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"options= takes a dict of options by the name of a node, not {options!r}"
+            ) from error
         self._reset()
 
     def _reset(self) -> None:
@@ -165,9 +170,26 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
         known = self._codes.setdefault(graph, {})
         found = known.get(node.name)
         if found is None or not found.code.same():
-            options = options_of(node, self.options.get(node.name, {}))
+            options = self._options(node)
+            if options.name is not None and options.version is not None:
+                self._see_that_none_is_one_with(graph, node, options)
             found = known[node.name] = _Code(options, NodeCode.of(node, options))
         return found
+
+    def _options(self, node: Any) -> Options:
+        return options_of(node, self.options.get(node.name, {}))
+
+    def _see_that_none_is_one_with(self, graph: Any, node: Any, options: Options) -> None:
+        """Refuse two nodes whose calls nothing but what they are given tells apart."""
+        mine = digest_bytes((options.name, options.version))
+        for other in graph.get_nodes():
+            said = self._options(other)
+            # A decorator may make many nodes, and a tag above it is on each.
+            if other.name != node.name and digest_bytes((said.name, said.version)) == mine:
+                raise ConfigError(
+                    f"nodes {other.name} and {node.name} have the same name= and version=, so each would "
+                    "get what the other computes: give one of them another"
+                )
 
     def resolve_behaviors(self, run_id: str) -> dict[str, CachingBehavior]:
         """The behaviour of each node; worked out once for a graph and what was said of nodes."""
@@ -215,6 +237,8 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
     def pre_graph_execute(self, *, run_id: str, **said: Any):  # type: ignore[no-untyped-def]  # Hamilton refuses hooks that say they return something
         """A run begins."""
         self._look_for_fingerprints()
+        for name in self.options.keys() - said["graph"].nodes.keys():
+            self.warn(f"options {name}", f"options= names {name!r}, which is no node of this flow")
         super().pre_graph_execute(run_id=run_id, **said)
         self.metadata_store.history.enter(run_id)
 
@@ -441,11 +465,12 @@ class Step:
                 keepable = False
             else:
                 items.append((name, value, raw))
-        try:
-            items += depends.items(planned.options.depends)
-        except Undigestible as error:
-            self._adapter.undigestible(planned.name, error)
-            keepable = False
+        if planned.options.depends:
+            try:
+                items += depends.items(planned.options.depends)
+            except Undigestible as error:
+                self._adapter.undigestible(planned.name, error)
+                keepable = False
         if not keepable:
             return None
         key = call_key(

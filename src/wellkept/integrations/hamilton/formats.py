@@ -85,8 +85,11 @@ class Formats:
             EncodeError: the saver wrote no file, or it or the loader raised.
         """
         where, how = _location(saver_cls, "saver"), _location(loader_cls, "loader")
-        self._make_root()
-        scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
+        try:
+            self._make_root()
+            scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
+        except OSError as error:
+            raise EncodeError(f"no file can be written in {self.root}: {error}") from error
         try:
             made = scratch / f"result.{saver_cls.name()}"
             _write(saver_cls(**{where: str(made)}), result, made)
@@ -136,8 +139,9 @@ class Formats:
         return Value(FORMAT, head + b"\n" + exact.head, [data, *exact.buffers], names), digest
 
     def name(self, data_version: str, value: Value) -> None:
-        """Give the bytes of a kept value the name of its data version."""
-        self._name(self.path(data_version, says(value.head)["format"]), value.buffers[0])
+        """Give the bytes of a kept value the name of its data version, where that can be."""
+        with contextlib.suppress(OSError):
+            self._name(self.path(data_version, says(value.head)["format"]), value.buffers[0])
 
     def directory(self) -> Path:
         """The directory with their names, which is made where that can be."""
@@ -202,9 +206,12 @@ class Formats:
 
     def read(self, head: Buffer, buffers: Sequence[Buffer], data_version: str) -> Any:
         """What verified bytes say, whose file gets the name of a data version; raises as `value`."""
-        return decode(
-            head, buffers, self._name(self.path(data_version, says(head)["format"]), buffers[0])
-        )
+        try:
+            file = self._name(self.path(data_version, says(head)["format"]), buffers[0])
+        except OSError:
+            # A directory that is only read from: the loader gets a file that is there while it reads.
+            file = None
+        return decode(head, buffers, file)
 
     # -- tidying ----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import uuid
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import FunctionType, MethodType, ModuleType
@@ -134,7 +135,8 @@ class NodeCode:
         try:
             found = deep(function, whole=True)
         except (Undigestible, TypeError):
-            return getattr(function, "__qualname__", type(function).__qualname__)
+            # It can't be told from others of its name, here or in another process.
+            return f"{name} {uuid.uuid4()}"
         self._guards.append(found.guards)
         return found.hex
 
