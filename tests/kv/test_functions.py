@@ -176,6 +176,18 @@ class Operator:
         self.calls.append(a)
         return a
 
+    @cached(ignore=["cls"])
+    @classmethod
+    def of_class(cls, a: int) -> str:
+        """Name the class."""
+        cls.calls.append(a)
+        return cls.__name__
+
+    @cached
+    @staticmethod
+    def apart(a: int) -> int:
+        return a + 1
+
     @staticmethod
     @cached
     def alone(a: int) -> int:
@@ -202,6 +214,20 @@ def test_the_verbs_of_a_method_are_called_as_it_is() -> None:
     assert Operator.alone(3) == Operator.alone(a=3) == 3
     assert Operator.alone.clear_cache(3)
     assert Operator.calls == [(1, 2), (5, 5), (1, 2), 4, 3]
+
+
+def test_the_verbs_of_a_classmethod_are_called_as_it_is() -> None:
+    Operator.calls.clear()
+    assert Operator.of_class(1) == Operator().of_class(a=1) == "Operator"
+    assert list(inspect.signature(Operator.of_class).parameters) == ["a"]
+    assert Operator.of_class.__doc__ == "Name the class."
+    assert Operator.of_class.store_of(1).count() == 1
+    assert Operator.of_class.uncached(2) == Operator().of_class.uncached(2) == "Operator"
+    assert Operator.of_class.clear_cache(1)
+    assert not Operator().of_class.clear_cache(1)
+    assert Operator.calls == [1, 2, 2]
+    assert Operator.apart(1) == Operator().apart(1) == 2
+    assert Operator().apart.clear_cache(a=1)
 
 
 def test_a_cached_function_is_pickled_by_its_name() -> None:

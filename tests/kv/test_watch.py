@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import queue
+import threading
 from typing import Any
 
 import pytest
@@ -55,3 +58,36 @@ def test_a_watch_of_a_medium_that_stays_away_ends_with_its_error(
     monkeypatch.setattr(store.service.entries, "changes", away)
     with pytest.raises(StoreError, match="for good"):
         next(changes)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_subscription_belongs_to_its_process_and_goes_on_there_after_a_fork() -> None:
+    store = wellkept.store("s", cache="memory:")
+    told: queue.Queue[str] = queue.Queue()
+    number = store.subscribe(lambda change: told.put(change.key))
+    store["before"] = 1
+    assert told.get(timeout=60) == "before"
+    child = os.fork()
+    if child == 0:
+        os._exit(int(threading.active_count() > 1 or store.unsubscribe(number)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store["after"] = 2
+    assert told.get(timeout=60) == "after"
+    assert store.unsubscribe(number)
+    assert told.empty()
+
+
+def test_a_callback_may_end_its_own_subscription() -> None:
+    store = wellkept.store("s", cache="memory:")
+    told: queue.Queue[str] = queue.Queue()
+    numbers: list[str] = []
+
+    def once(change: Any) -> None:
+        told.put(change.key)
+        store.unsubscribe(numbers[0])
+
+    numbers.append(store.subscribe(once))
+    other = store.subscribe(lambda change: told.put(f"other {change.key}"))
+    store.update({"a": 1, "b": 2})
+    assert sorted(told.get(timeout=60) for _ in range(3)) == ["a", "other a", "other b"]
+    store.unsubscribe(other)

@@ -134,7 +134,11 @@ def cached(
     return _cached(function, options)
 
 
-def _cached(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+def _cached(function: Any, options: dict[str, Any]) -> Any:
+    if isinstance(function, (classmethod, staticmethod)):
+        made = _cached(function.__func__, options)
+        made.method = type(function)
+        return made
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{function.__qualname__} is a generator: use @keep, which records it")
     awaits = inspect.iscoroutinefunction(function)
@@ -167,6 +171,9 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 class _Cached:
     """A cached function."""
+
+    method: type | None = None
+    """`classmethod` or `staticmethod`, if it is one."""
 
     def __init__(
         self,
@@ -251,7 +258,9 @@ class _Cached:
         return ExecutionStore.create(self._name, scope, "evict", cache=self._cache)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else _BoundCached(self, instance)
+        if self.method is classmethod:
+            return _BoundCached(self, type(instance) if owner is None else owner)
+        return self if instance is None or self.method else _BoundCached(self, instance)
 
     def __reduce__(self) -> str:
         return str(self.__qualname__)  # type: ignore[attr-defined]  # `update_wrapper` sets it

@@ -11,8 +11,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from wellkept._process import at_fork
+from wellkept._process import Worker, at_fork
 from wellkept.errors import ConfigError, KeptError, NewerSchema, StoreError, UntrustedSource, tell
+from wellkept.interrupts import Guard
 from wellkept.kv.entry import Logged, Name, load, utc
 from wellkept.kv.plan import Entries, HistoryGone
 from wellkept.kv.sweeper import sweep
@@ -53,10 +54,10 @@ def watch(
 ) -> Iterator[Change]:
     """See `ExecutionStore.watch`."""
     at = _patiently(entries.newest, patience, stop) if since is None else since
-    return _changes(entries, name, prefix, at, timeout, patience, stop)
+    return filter(None, _looks(entries, name, prefix, at, timeout, patience, stop))
 
 
-def _changes(
+def _looks(
     entries: Entries,
     name: Name,
     prefix: str,
@@ -64,7 +65,8 @@ def _changes(
     timeout: float | None,
     patience: float,
     stop: threading.Event | None,
-) -> Iterator[Change]:
+) -> Iterator[Change | None]:
+    """The changes, and None after each look that found none."""
     last = time.monotonic()
     swept = 0.0
     # Each step asks the medium, which may be away at any of them.
@@ -91,6 +93,7 @@ def _changes(
         due = _patiently(entries.due, patience, stop)
         wait = min(left, _SWEEP if due is not None else _WAIT)
         _patiently(partial(entries.wait, at, wait), patience, stop)
+        yield None
 
 
 def _patiently(do: Callable[[], Any], patience: float, stop: threading.Event | None) -> Any:
@@ -124,8 +127,41 @@ def _change(entries: Entries, name: Name, logged: Logged) -> Change:
 
 # -- subscriptions --------------------------------------------------------------------------------
 
-_stops: dict[str, threading.Event] = {}
-_guard = threading.Lock()
+_subscriptions: dict[str, _Subscription] = {}
+_PATIENCE = 0.1  # seconds for which a fork waits for the end of a look
+
+
+class _Subscription:
+    """A function that is told of changes, in a thread of its own."""
+
+    def __init__(
+        self, entries: Entries, name: Name, callback: Callable[[Change], object], since: int
+    ) -> None:
+        self.stop = threading.Event()
+        self._name, self._callback = name, callback
+        self._looks = _looks(entries, name, "", since, None, float("inf"), self.stop)
+        # A fork begins another thread, perhaps before the last look of the one before has ended.
+        self._turn = Guard()
+        self.worker = Worker("wellkept-subscription", self._look, lambda: 0.0, _PATIENCE)
+
+    def _look(self) -> bool:
+        with self._turn:
+            try:
+                change = next(self._looks)
+            except StopIteration:
+                return False
+            except KeptError as error:
+                tell(f"a subscription to the store {self._name.store!r} has ended: {error}")
+                return False
+            if change is not None and not self.stop.is_set():
+                try:
+                    self._callback(change)
+                except Exception as error:  # noqa: BLE001  a user's function may raise anything
+                    tell(
+                        f"a subscription to the store {self._name.store!r} failed at {change.key!r}: "
+                        f"{type(error).__name__}: {error}; it goes on with the next change"
+                    )
+        return not self.stop.is_set()
 
 
 def subscribe(
@@ -138,56 +174,19 @@ def subscribe(
     if not callable(callback):
         raise ConfigError(f"a subscription calls a function, not {callback!r:.80}")
     number = os.urandom(16).hex()
-    stop = threading.Event()
-    since = entries.newest() if since is None else since
-    changes = watch(entries, name, since=since, patience=float("inf"), stop=stop)
-    thread = threading.Thread(
-        target=_tell,
-        args=(changes, callback, stop, name),
-        name="wellkept-subscription",
-        daemon=True,
-    )
-    with _guard:
-        _stops[number] = stop
-    thread.start()
+    begin = entries.newest() if since is None else since
+    _subscriptions[number] = _Subscription(entries, name, callback, begin)
+    _subscriptions[number].worker.begin()
     return number
 
 
 def unsubscribe(subscription_id: str) -> bool:
     """See `ExecutionStoreService.unsubscribe`."""
-    with _guard:
-        stop = _stops.pop(subscription_id, None)
-    if stop is None:
+    found = _subscriptions.pop(subscription_id, None)
+    if found is None:
         return False
-    stop.set()
+    found.stop.set()
     return True
 
 
-def _tell(
-    changes: Iterator[Change],
-    callback: Callable[[Change], object],
-    stop: threading.Event,
-    name: Name,
-) -> None:
-    try:
-        for change in changes:
-            if stop.is_set():
-                return
-            try:
-                callback(change)
-            except Exception as error:  # noqa: BLE001  a user's function may raise anything
-                tell(
-                    f"a subscription to the store {name.store!r} failed at {change.key!r}: "
-                    f"{type(error).__name__}: {error}; it goes on with the next change"
-                )
-    except KeptError as error:
-        tell(f"a subscription to the store {name.store!r} has ended: {error}")
-
-
-def _after_fork() -> None:
-    global _guard
-    _guard = threading.Lock()
-    _stops.clear()  # a subscription belongs to the process that made it
-
-
-at_fork(in_child=_after_fork)
+at_fork(in_child=_subscriptions.clear)  # a subscription belongs to the process that made it
