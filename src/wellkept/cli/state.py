@@ -151,7 +151,9 @@ def put(
     ttl: Annotated[
         str | None, typer.Option(metavar="SPAN", help="After which it is gone: 30s, '12 h'.")
     ] = None,
-    policy: Annotated[str, typer.Option(metavar="POLICY", help="persist, or evict.")] = "persist",
+    policy: Annotated[
+        str, typer.Option(metavar="POLICY", help="persist, evict or held.")
+    ] = "persist",
     if_absent: Annotated[
         bool, typer.Option("--if-absent", help="Only if it is not there; else the exit code is 1.")
     ] = False,

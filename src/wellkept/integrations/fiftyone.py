@@ -29,6 +29,7 @@ from wellkept.kv.service import (
     ExecutionStoreService,
     KeyDocument,
     KeyPolicy,
+    Policy,
     StoreDocument,
     seconds_of,
 )
@@ -107,7 +108,7 @@ class KeptExecutionStoreRepo(ExecutionStoreService):
         step = Step(check_key(key), KEEP, seconds_of(ttl), KEEP, PRESENT)
         return self.apply(self.name(store_name), step) is not None
 
-    def update_policy(self, store_name: str, key: str, policy: str) -> bool:  # type: ignore[override]  # as FiftyOne's
+    def update_policy(self, store_name: str, key: str, policy: Policy) -> bool:  # type: ignore[override]  # as FiftyOne's
         """Give a key another policy; whether it was there."""
         return super().update_policy(store_name, key, policy) is not None
 

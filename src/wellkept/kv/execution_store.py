@@ -25,6 +25,7 @@ from wellkept.kv.service import (
     COLLECTION,
     ExecutionStoreService,
     KeyPolicy,
+    Policy,
     policy_of,
     relied_on,
     seconds_of,
@@ -53,11 +54,11 @@ class ExecutionStore:
         self,
         store_name: str,
         store_service: ExecutionStoreService,
-        default_policy: str = "persist",
+        default_policy: Policy = "persist",
     ) -> None:
         self.store_name = store_name
         self.service = store_service
-        self._policy = policy_of(default_policy).value
+        self._policy = policy_of(default_policy)
         self.name: Name = store_service.name(store_name)
         """Its full name: collection, scope and name."""
         self._entries = store_service.entries
@@ -66,7 +67,7 @@ class ExecutionStore:
     def create(
         store_name: str,
         dataset_id: Any = None,
-        default_policy: str = "persist",
+        default_policy: Policy = "persist",
         collection_name: str | None = None,
         *,
         cache: Cache | str | os.PathLike[str] | None = None,
@@ -177,7 +178,7 @@ class ExecutionStore:
         key: str,
         value: Any,
         ttl: float | str | timedelta | None = None,
-        policy: str | None = None,
+        policy: Policy | None = None,
     ) -> None:
         """Set a key, in place of what it was: without a TTL it does not expire any more.
 
@@ -193,8 +194,8 @@ class ExecutionStore:
         """
         self._put(check_key(key), value, ttl, policy)
 
-    def _put(self, key: str, value: Any, ttl: Any, policy: str | None) -> None:
-        chosen = self._policy if policy is None else policy_of(policy).value
+    def _put(self, key: str, value: Any, ttl: Any, policy: Policy | None) -> None:
+        chosen = (self._policy if policy is None else policy_of(policy)).value
         lasts = None if ttl is None else seconds_of(ttl)
         self._entries.apply(self.name, (Step(key, dump(value), lasts, chosen),))
         if lasts is not None:
@@ -212,7 +213,7 @@ class ExecutionStore:
         key: str,
         value: Any,
         ttl: float | str | timedelta | None = None,
-        policy: str | None = None,
+        policy: Policy | None = None,
     ) -> bool:
         """Set a key if it is not there, atomically; whether it was not. Raises as `set`.
 
@@ -236,7 +237,7 @@ class ExecutionStore:
         expected: Any,
         value: Any,
         ttl: float | str | timedelta | None = None,
-        policy: str | None = None,
+        policy: Policy | None = None,
         *,
         revision: int | None = None,
     ) -> bool:
@@ -259,7 +260,7 @@ class ExecutionStore:
         default: Any = None,
         *,
         ttl: float | str | timedelta | None = None,
-        policy: str | None = None,
+        policy: Policy | None = None,
     ) -> Any:
         """Set a key to what `function` makes of its value (or of `default`), atomically: it is called
         again if others were faster. What it made.
@@ -288,7 +289,7 @@ class ExecutionStore:
         default: float = 0,
         *,
         ttl: float | str | timedelta | None = None,
-        policy: str | None = None,
+        policy: Policy | None = None,
     ) -> Any:
         """Add to a number, atomically; the sum.
 
@@ -312,10 +313,10 @@ class ExecutionStore:
         self,
         items: Mapping[str, Any] | Iterable[tuple[str, Any]],
         ttl: float | str | timedelta | None = None,
-        policy: str | None = None,
+        policy: Policy | None = None,
     ) -> None:
         """Set many keys in one transaction: all or none; raises as `set`."""
-        chosen = self._policy if policy is None else policy_of(policy).value
+        chosen = (self._policy if policy is None else policy_of(policy)).value
         lasts = seconds_of(ttl)
         steps = [Step(check_key(k), dump(v), lasts, chosen) for k, v in dict(items).items()]
         if steps:
@@ -361,7 +362,7 @@ class ExecutionStore:
         """Let a key expire so many seconds from now, or with None never."""
         self.service.update_ttl(self.store_name, key, new_ttl)
 
-    def update_policy(self, key: str, policy: str) -> None:
+    def update_policy(self, key: str, policy: Policy) -> None:
         """Give a key another policy. With `"persist"` it does not expire any more."""
         self.service.update_policy(self.store_name, key, policy)
 
@@ -421,7 +422,7 @@ def store(
     scope: Any = None,
     *,
     cache: Cache | str | os.PathLike[str] | None = None,
-    policy: str = "persist",
+    policy: Policy = "persist",
     collection: str = COLLECTION,
 ) -> ExecutionStore:
     """A named store.

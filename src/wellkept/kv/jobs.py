@@ -16,6 +16,7 @@ from typing import Any, Self
 from wellkept.errors import ConfigError, NotKept, StoreError
 from wellkept.kv.entry import check_key
 from wellkept.kv.execution_store import ExecutionStore
+from wellkept.kv.locks import NotHeld
 from wellkept.kv.service import seconds_of
 from wellkept.stores.leases import Lease, RecordLeases
 
@@ -234,7 +235,7 @@ class Job:
         """Say how far it is.
 
         Raises:
-            StoreError: the job is another's by now.
+            NotHeld: the job is another's by now.
         """
         self._mine(self.jobs.progress(self.id, self.token, progress))
 
@@ -260,7 +261,7 @@ class Job:
 
     def _mine(self, done: bool) -> None:
         if not done:
-            raise StoreError(
+            raise NotHeld(
                 f"the job {self.id!r} is no longer held with token {self.token}: it was canceled, "
                 "deleted, or given to another worker, as this one seemed dead"
             )

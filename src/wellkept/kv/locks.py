@@ -34,7 +34,7 @@ _AGAIN = 1.0  # seconds until a renewal that failed is tried again, at most
 
 
 class NotHeld(StoreError):  # noqa: N818  it says what happened, as the others do
-    """A lock is released by one who does not hold it, or who has lost it."""
+    """A lock, or a job, is given back by one who does not hold it, or who has lost it."""
 
 
 class Permit:

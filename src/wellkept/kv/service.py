@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.errors import ConfigError
@@ -47,6 +47,10 @@ class KeyPolicy(str, Enum):  # noqa: UP042  as FiftyOne's is: `str()` of it tell
     """It may be removed: by `clear_cache`, when its TTL has passed, when its store is full."""
     HELD = "held"
     """It stays until it is deleted or its TTL has passed: a lock, or a job."""
+
+
+Policy = Literal["persist", "evict", "held"] | KeyPolicy
+"""A policy, by its name or itself."""
 
 
 def _now() -> datetime:
@@ -167,7 +171,7 @@ class ExecutionStoreService:
         self,
         store_name: str,
         metadata: Mapping[str, Any] | None = None,
-        policy: str = "persist",
+        policy: Policy = "persist",
         *,
         max_keys: int | None = None,
         max_bytes: int | str | None = None,
@@ -281,7 +285,7 @@ class ExecutionStoreService:
         key: str,
         value: Any,
         ttl: float | str | timedelta | None = None,
-        policy: str = "persist",
+        policy: Policy = "persist",
     ) -> KeyDocument:
         """Set a key, in place of what it was: without a TTL it does not expire any more.
 
@@ -313,7 +317,7 @@ class ExecutionStoreService:
         key: str,
         value: Any,
         ttl: float | str | timedelta | None = None,
-        policy: str = "persist",
+        policy: Policy = "persist",
     ) -> bool:
         """Set a key if it is not there, atomically; whether it was not. Raises as `set_key`.
 
@@ -330,7 +334,7 @@ class ExecutionStoreService:
         expected: Any,
         value: Any,
         ttl: float | str | timedelta | None = None,
-        policy: str | None = None,
+        policy: Policy | None = None,
         *,
         revision: int | None = None,
     ) -> bool:
@@ -408,7 +412,7 @@ class ExecutionStoreService:
         step = Step(check_key(key), KEEP, seconds_of(new_ttl), KEEP, PRESENT)
         return self._touched(store_name, step)
 
-    def update_policy(self, store_name: str, key: str, policy: str) -> KeyDocument | None:
+    def update_policy(self, store_name: str, key: str, policy: Policy) -> KeyDocument | None:
         """Give a key another policy; None if it is not there. With `"persist"` it does not expire
         any more.
 
@@ -536,7 +540,7 @@ def seconds_of(ttl: float | str | timedelta | None) -> float | None:
     return seconds
 
 
-def relied_on(ttl: float | str | timedelta | None, policy: str) -> tuple[float | None, str]:
+def relied_on(ttl: float | str | timedelta | None, policy: Policy) -> tuple[float | None, str]:
     """The TTL and the policy of a key that is made only where there was none: with a TTL it is held,
     unless it may be evicted, as it stands for somebody who relies on it.
 
