@@ -20,7 +20,7 @@ COLLECTORS = ("environment", "git", "packages", "tags")
 RESERVED = frozenset(
     {
         *("started", "cpu", "system", "children", "memory", "directory", "env", "package"),
-        *("parent", "run", "node", "carries", "output"),
+        *("parent", "run", "node", "carries", "output", "cost"),
     }
 )
 """Names that stand in a call's metadata anyway."""

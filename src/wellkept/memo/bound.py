@@ -77,6 +77,12 @@ class Bound(Generic[P, R]):
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         return self._kept.forget(self.__self__, *args, **kwargs)
 
+    def fresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._kept.fresh(self.__self__, *args, **kwargs)
+
+    def replicate(self, number: int) -> Bound[P, R]:
+        return Bound(self._kept.replicate(number), self.__self__)
+
     def evict(self, /, *args: Any, **kwargs: Any) -> Evicted:
         return self._kept.evict(self.__self__, *args, **kwargs)
 

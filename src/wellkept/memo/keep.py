@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from wellkept.errors import ConfigError
@@ -51,6 +51,9 @@ def keep(
     verify: float = ...,
     observe: bool | None = ...,
     output: bool = ...,
+    cost: Mapping[str, Callable[[Any], float]] | None = ...,
+    replicate: int = ...,
+    secret: Iterable[str] | str | None = ...,
 ) -> _Decorator: ...
 def keep(
     function: Any = None,
@@ -79,6 +82,9 @@ def keep(
     verify: float = 0.0,
     observe: bool | None = None,
     output: bool = False,
+    cost: Mapping[str, Callable[[Any], float]] | None = None,
+    replicate: int = 0,
+    secret: Iterable[str] | str | None = (),
 ) -> Any:
     """Make a function remember its results across processes.
 
@@ -130,6 +136,13 @@ def keep(
         output: keep what the body prints, logs through `logging` and warns of, and give it again on a
             hit, in order. What threads and child processes of the body print is not recorded. Not of
             generators.
+        cost: what a computation cost besides time: functions of the result that return a number, by what
+            they count (`{"usd": lambda answer: answer.usage * 2e-6}`). They are added up as seconds are:
+            see `Matches.costs`.
+        replicate: keeps another result of the same call; `f.replicate(i)` is the function with another
+            number.
+        secret: names of parameters that do not count, such as keys of an API, and of which nothing is
+            written anywhere.
 
     Raises:
         ConfigError: an option is not what it may be.
@@ -162,6 +175,9 @@ def keep(
         verify=verify,
         observe=observe,
         output=output,
+        cost=cost,
+        replicate=replicate,
+        secret=secret,
     )
 
     def decorate(function: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union
 
@@ -85,6 +85,9 @@ class Options(NamedTuple):
     verify: float = 0.0
     observe: bool | None = None
     output: bool = False
+    cost: Mapping[str, Callable[[Any], float]] = {}
+    replicate: int = 0
+    secret: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -113,6 +116,9 @@ class Options(NamedTuple):
         verify: float = 0.0,
         observe: bool | None = None,
         output: bool = False,
+        cost: Mapping[str, Callable[[Any], float]] | None = None,
+        replicate: int = 0,
+        secret: Iterable[str] | str | None = (),
     ) -> Options:
         """Check what a user gave.
 
@@ -151,7 +157,8 @@ class Options(NamedTuple):
             raise ConfigError(f"name= takes text, not {name!r}")
         ignored = _names("ignore", ignore)
         in_order = _names("ordered", ordered)
-        for label, names in (("ignore", ignored), ("ordered", in_order)):
+        hidden = _names("secret", secret)
+        for label, names in (("ignore", ignored), ("ordered", in_order), ("secret", hidden)):
             if key is not None and names:
                 raise ConfigError(
                     f"{label}= says nothing beside key=, which alone names what counts"
@@ -169,7 +176,7 @@ class Options(NamedTuple):
             version=version,
             code=code,
             name=name,
-            ignore=ignored,
+            ignore=(*ignored, *hidden),
             require=_names("require", require),
             ordered=in_order,
             ignore_globals=_names("ignore_globals", ignore_globals, "globals"),
@@ -189,7 +196,34 @@ class Options(NamedTuple):
             verify=float(verify),
             observe=observe,
             output=output,
+            cost=_costs(cost),
+            replicate=checked_replicate(replicate),
+            secret=hidden,
         )
+
+
+def _costs(given: Any) -> Mapping[str, Callable[[Any], float]]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(
+        isinstance(name, str) and name and callable(of) for name, of in given.items()
+    ):
+        raise ConfigError(
+            "cost= takes functions of the result by what they count, such as "
+            f'{{"usd": lambda result: 0.02}}, not {given!r:.80}'
+        )
+    return dict(given)
+
+
+def checked_replicate(number: Any) -> int:
+    """Return the number of a replicate.
+
+    Raises:
+        ConfigError: it is no number from 0 up.
+    """
+    if type(number) is not int or number < 0:
+        raise ConfigError(f"replicate= is a number from 0 up, not {number!r:.80}")
+    return number
 
 
 def _depends(given: Any) -> tuple[Dependency, ...]:

@@ -13,7 +13,7 @@ from wellkept.errors import ConfigError, Undigestible, tell
 from wellkept.interrupts import Owner, settle
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.flow import advance, drive, keeping, look
-from wellkept.memo.keep_options import GIVEN, Options
+from wellkept.memo.keep_options import GIVEN, Options, checked_replicate
 from wellkept.memo.key import Locator
 from wellkept.memo.observed import Observed
 from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, wear
@@ -89,6 +89,8 @@ class Kept(Generic[P, R]):
         self.locator = Locator(function, options, self._binder)
         self.collectors = parse(options.meta)
         self._told: set[str] = set()
+        self._replicates: dict[int, Kept[P, R]] = {}
+        self._replicated: Kept[P, R] | None = None
         # From here on, if the program has imported logging, its levels are followed.
         logger("hits")
 
@@ -398,6 +400,29 @@ class Kept(Generic[P, R]):
         """
         found = self._located(self._values(args, kwargs))
         return found.cache.forget(found.key)
+
+    def fresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute this call now, whatever is kept of it, and keep the result: `rerun` by another name."""
+        return self.rerun(*args, **kwargs)
+
+    def replicate(self, number: int) -> Kept[P, R]:
+        """Return the function with results of its own for the same calls: to sample it several times.
+
+        Args:
+            number: 0 is the function itself.
+
+        Raises:
+            ConfigError: it is no number from 0 up.
+        """
+        if checked_replicate(number) == self.options.replicate:
+            return self
+        found = self._replicates.get(number)
+        if found is None:
+            options = self.options._replace(replicate=number)
+            found = type(self)(self.__wrapped__, options, self._method)
+            found._replicated = self
+            self._replicates[number] = found
+        return found
 
     def evict(self, /, *args: Any, **kwargs: Any) -> Evicted:
         """Throw away the kept calls with these arguments, whatever the function's code was then; what is

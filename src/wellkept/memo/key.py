@@ -293,7 +293,7 @@ class Locator:
         self.wider: frozenset[str] = frozenset()
         """Modules that count as a whole besides, as bodies were seen to run code of them."""
         self.bodies = Bodies(followed=options.version is None and options.code == "deep")
-        apart = options.isolate or options.tempdir
+        apart = options.isolate or options.tempdir or options.replicate
         unusual = options.key or apart or options.depends or options.verify
         self._quick = not (unusual or binder.require)
 
@@ -500,6 +500,9 @@ class Locator:
             # A fresh directory is like any other fresh one, and like no directory that has a name.
             where = _cwd() if self._options.isolate else ""
             items.append(("@directory", where, digest_bytes(where)))
+        if self._options.replicate:
+            number = self._options.replicate
+            items.append(("@replicate", number, digest_bytes(number)))
         binder = self._binder
         if binder.ordered and binder.var_kwargs in binder.ordered:
             names = list(values[-1])

@@ -79,6 +79,8 @@ def reduced(kept: Any) -> str | tuple[Any, ...]:
     Whether a global of a script has a name on the other side, only the pickler can tell: pickle sends
     the name, to processes that run the same script; cloudpickle sends the function, to any others.
     """
+    if kept._replicated is not None:
+        return type(kept).replicate, (kept._replicated, kept.options.replicate)
     found = _importable(kept.__module__, kept.__qualname__)
     function, name = kept.__wrapped__, None
     if found is kept:

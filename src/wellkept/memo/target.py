@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -612,7 +613,10 @@ def _metadata(
         ended: what the body took, the state of the record, and what the body gave.
     """
     cache = target.cache
-    output = "" if target.output is None else target.output.text(cache)
+    own = [] if target.output is None else [target.output.text(cache)]
+    if target.options.cost:
+        own.append(_cost(target, ended[2]))
+    output = ",".join(filter(None, own))
     if target.collectors is None:
         return Metadata(f"{{{output}}}") if output else None
     text = f"{taken(began)},{target.facts()}{target.before.get('', '')}"
@@ -641,6 +645,20 @@ def _metadata(
     for name, part in found.items():
         text = f"{text},{json.dumps(name)}:{part}"
     return Metadata(f"{{{text}}}")
+
+
+def _cost(target: Target, result: Any) -> str:
+    """What a computation cost besides time, as a member of a JSON object."""
+    found: dict[str, float] = {}
+    for name, of in target.options.cost.items():
+        try:
+            amount = float(of(result))
+            if not 0 <= amount < math.inf:
+                raise ValueError(f"{amount} is no amount")  # noqa: TRY301  told below
+            found[name] = amount
+        except Exception as error:  # noqa: BLE001  it is anybody's code
+            target.warn(f"cost {name}", f"cost= of {name!r} failed and is left out: {error!r}")
+    return f'"cost":{json.dumps(found)}' if found else ""
 
 
 def store_error(

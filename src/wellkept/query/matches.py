@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from wellkept.conditions import (
+    ANY,
     Begins,
     Choice,
     Condition,
@@ -140,6 +141,16 @@ class LoadedArguments(Mapping[str, Any]):
             f"{name}={found.value!r}" if found.shown else f"{name}=<{found.digest[:8]}>"
             for name, found in self._call.arguments.items()
         )
+
+
+class Cost(NamedTuple):
+    """An amount of something that computing takes beside time."""
+
+    calls: int = 0
+    """How many kept calls cost some of it."""
+    spent: float = 0.0
+    saved: float = 0.0
+    """What the uses of kept results would have cost."""
 
 
 class Step(NamedTuple):
@@ -349,6 +360,20 @@ class Matches:
     def arguments(self) -> Iterator[LoadedArguments]:
         """Their arguments; see `Match.arguments`."""
         return (match.arguments for match in self)
+
+    def costs(self) -> dict[str, Cost]:
+        """What their computations cost besides time, and what their uses would have cost, by what `cost=`
+        of `keep` counts.
+        """
+        self.cache.flush()
+        costly = self.where(metadata={"cost": ANY})
+        found: dict[str, Cost] = {}
+        for call in costly.calls():
+            for name, amount in call.metadata["cost"].items():
+                before = found.get(name, Cost())
+                uses = before.saved + amount * call.uses
+                found[name] = Cost(before.calls + 1, before.spent + amount, uses)
+        return found
 
     def group_by(self, field: str | Callable[[Match], Any]) -> list[tuple[Any, Matches]]:
         """The values of a field (of `Call`, or `"module"`), an argument or `"metadata.<name>"`, or of a
