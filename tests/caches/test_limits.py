@@ -1,7 +1,10 @@
 """Limits: what goes first, what stays, and what is told of a result that drifted."""
 
+import os
 import pickle
 import random
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from tests.caches.places import Counted, every, new, shared
 
 import wellkept
 from wellkept import ConfigError, KeptWarning
+from wellkept.caches.config import build, find
 from wellkept.records import Argument, Digest
 
 KB = 1000
@@ -205,3 +209,76 @@ def test_wrong_limits() -> None:
     ]:
         with pytest.raises(ConfigError, match=says):
             cache.limited(**options)  # type: ignore[arg-type]  # wrong on purpose
+
+
+class TestOneLine:
+    """A limit is one line of a configuration, one part of a URL, or one variable."""
+
+    def kept(self, cache: wellkept.Cache) -> int:
+        f = wellkept.keep(cache=cache, name="f", version=1)(lambda i: os.urandom(2 * KB))
+        for i in range(10):
+            f(i)
+        assert cache.size().calls == 10
+        return len(set(cache.values.keys()))
+
+    @pytest.mark.parametrize("at", ["{}?limit=9kB", "files:{}?limit=9kB", "sqlite:///{}?limit=9kB"])
+    def test_in_a_url(self, tmp_path: Path, at: str) -> None:
+        cache = wellkept.open(at.format(tmp_path / "c"))
+        assert self.kept(cache) <= 4
+        assert [path.name for path in tmp_path.iterdir() if "?" in path.name] == []
+
+    @pytest.mark.parametrize("text", ['limit = "9 kB"', "limit = 9000", 'limit = {bytes = "9 kB"}'])
+    def test_at_the_top_of_a_file(self, tmp_path: Path, monkeypatch: Any, text: str) -> None:
+        monkeypatch.delenv("WELLKEPT_CACHE", raising=False)
+        (tmp_path / "wellkept.toml").write_text(f'cache = "./c"\n{text}\n')
+        cache = build(find(tmp_path).active, wellkept.open)
+        assert self.kept(cache) <= 4
+
+    def test_of_a_named_cache(self, tmp_path: Path) -> None:
+        (tmp_path / "wellkept.toml").write_text('[caches.a]\nurl = "./c"\nlimit = "9 kB"\n')
+        assert find(tmp_path).caches["a"].limit == {"bytes": "9 kB"}
+
+    def test_of_the_environment(self, tmp_path: Path, monkeypatch: Any) -> None:
+        (tmp_path / "wellkept.toml").write_text('cache = "./c"\nlimit = "1 GB"\n')
+        monkeypatch.delenv("WELLKEPT_CACHE", raising=False)
+        monkeypatch.setenv("WELLKEPT_LIMIT", "9 kB")
+        assert find(tmp_path).active.limit == {"bytes": "9 kB"}
+        monkeypatch.setenv("WELLKEPT_CACHE", str(tmp_path / "other"))
+        assert find(tmp_path).active.limit == {"bytes": "9 kB"}
+
+    def test_what_is_no_size_is_told(self, tmp_path: Path, monkeypatch: Any) -> None:
+        with pytest.raises(ConfigError, match="limit=much: not a size: 'much'"):
+            wellkept.open(f"{tmp_path / 'c'}?limit=much")
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "wellkept.toml").write_text('limit = "much"\n')
+        with pytest.raises(ConfigError, match=r"wellkept.toml:1: limit.*not a size: 'much'"):
+            find(tmp_path)
+        (tmp_path / "wellkept.toml").write_text("limit = true\n")
+        with pytest.raises(ConfigError, match='must be a size, such as "10 GB"'):
+            find(tmp_path)
+        (tmp_path / "wellkept.toml").write_text("")
+        monkeypatch.setenv("WELLKEPT_LIMIT", "10 parsecs")
+        with pytest.raises(ConfigError, match="WELLKEPT_LIMIT: not a size: '10 parsecs'"):
+            find(tmp_path)
+
+
+class TestNotice:
+    """A cache that grows without a limit is told, once a day."""
+
+    def test_once_a_day(self, tmp_path: Path, monkeypatch: Any) -> None:
+        monkeypatch.setattr("wellkept.caches.cache.LARGE", 1)
+        with pytest.warns(KeptWarning, match=r"takes .* GB and has no limit. Set one"):
+            wellkept.open(tmp_path).close()
+        wellkept.open(tmp_path).close()
+        later = time.time() + 90_000
+        monkeypatch.setattr(time, "time", lambda: later)
+        with pytest.warns(KeptWarning, match="has no limit"):
+            wellkept.open(tmp_path).close()
+
+    def test_a_small_one_and_a_limited_one_are_not(self, tmp_path: Path, monkeypatch: Any) -> None:
+        wellkept.open(tmp_path / "small").close()
+        monkeypatch.setattr("wellkept.caches.cache.LARGE", 1)
+        limited = wellkept.open(tmp_path / "limited", limit="1 MB")
+        limited.close()
+        limited.source.close()
+        wellkept.open("memory:").close()

@@ -48,6 +48,13 @@ _NOTES = 200  # notes that are written at once
 _SOON = 1.0  # seconds within which they are, while there are more
 
 
+LARGE = 10_000_000_000
+"""Bytes from which a cache without a limit is warned of."""
+_DAY = 86_400.0
+_SIZED = "notices/size"
+"""The note of when a cache was last measured."""
+
+
 class Cache:
     """Keeps calls and results.
 
@@ -75,6 +82,8 @@ class Cache:
         url: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        self.bounded = False
+        """Whether a limit holds what it may take."""
         self._stores: tuple[Store[bytes], Store[bytes]] | None = None
         if backend is None:
             if values is None or calls is None:
@@ -474,8 +483,28 @@ class Cache:
     def close(self) -> None:
         """Flush and close; it opens again when it is used."""
         self.flush()
+        if self.is_open and not self.bounded:
+            self._tell_size()
         self.is_open = False
         self.backend.close()
+
+    def _tell_size(self) -> None:
+        """Warn of a cache that has grown large without a limit, at most once a day on a machine."""
+        notes = self.backend.notes
+        with contextlib.suppress(KeptError, ValueError):
+            if time.time() - float(notes.get(_SIZED) or 0) < _DAY:
+                return
+            size = self.backend.footprint()
+            if size is None:
+                return
+            notes.put(_SIZED, str(time.time()).encode())
+            if size > LARGE:
+                self.warn(
+                    "size",
+                    f"{self} takes {size / 1e9:,.0f} GB and has no limit. Set one, such as "
+                    f'limit = "{size / 2e9:.0f} GB" in wellkept.toml or WELLKEPT_LIMIT, or clear it: '
+                    "wellkept ls, wellkept evict",
+                )
 
     # -- the whole --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.opening import OPTIONS, open_cache, open_store, resolve_url
-from wellkept.caches.option_text import expanded, has_password, redacted
+from wellkept.caches.option_text import expanded, has_password, parse_size, redacted
 from wellkept.errors import ConfigError, tell
 from wellkept.stores.openers import scheme_of
 
@@ -237,7 +237,19 @@ def find(start: Path | None = None) -> Settings:
     Raises:
         ConfigError: a file is malformed, or names what is not there: with file, line and key.
     """
-    settings = _from_file(start or Path.cwd())
+    settings = _chosen(_from_file(start or Path.cwd()))
+    limit = os.environ.get("WELLKEPT_LIMIT")
+    if not limit:
+        return settings
+    try:
+        parse_size(limit)
+    except ConfigError as error:
+        raise ConfigError(f"WELLKEPT_LIMIT: {error}") from None
+    return settings._replace(active=settings.active._replace(limit={"bytes": limit}))
+
+
+def _chosen(settings: Settings) -> Settings:
+    """With the cache that the environment names, if it does."""
     override = os.environ.get("WELLKEPT_CACHE")
     if not override:
         return settings
@@ -349,7 +361,7 @@ class Reader:
         caches = {name: self.cache(name, what) for name, what in named.items()}
         for name in caches:
             self._circle(name, caches, ())
-        own = {k: v for k, v in table.items() if k not in ("cache", "caches", "meta")}
+        own = {k: v for k, v in table.items() if k not in ("cache", "caches", "meta", "limit")}
         chosen = table.get("cache")
         name = None
         if chosen is None:
@@ -365,6 +377,8 @@ class Reader:
         else:
             spec = Spec(self.url("cache", chosen))
         options = self.options(own, "", spec.url)
+        if "limit" in table and not spec.limit:
+            spec = spec._replace(limit=self.limit("limit", table["limit"]))
         return spec._replace(options={**options, **spec.options}), name, caches
 
     def cache(self, name: str, what: Any) -> Spec:
@@ -439,8 +453,12 @@ class Reader:
     def limit(self, key: str, what: Any) -> dict[str, Any]:
         from wellkept.caches.maintenance import limit_of  # with the files that say so
 
+        if isinstance(what, (str, int)) and not isinstance(what, bool):
+            what = {"bytes": what}
         if not isinstance(what, dict):
-            raise self.error(key, "must be a table of bytes, calls and policy")
+            raise self.error(
+                key, 'must be a size, such as "10 GB", or a table of bytes, calls and policy'
+            )
         for name in what:
             if name not in ("bytes", "calls", "policy"):
                 raise self.error(key, f"{name} is not known; there are bytes, calls, policy")
@@ -504,8 +522,6 @@ def _plain(key: str) -> str:
 
 def _check(name: str, value: Any) -> None:
     if name == "memory":
-        from wellkept.caches.option_text import parse_size
-
         parse_size(value)
     if name == "durability" and value not in ("process", "power"):
         raise ConfigError(f"is 'process' or 'power', not {value!r}")

@@ -59,6 +59,7 @@ def limited(source: Cache, limit: Limit) -> Cache:
     """Return a cache that keeps `source` within a limit at each write through it."""
     backend = _Limited(source, limit)
     made = Derived(source, backend, "limited", limit._asdict())
+    source.bounded = made.bounded = True
     backend.flush = _flushing(made)
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from wellkept.stores.openers import (
 )
 
 _GROUP = "wellkept.stores"
+_LIMIT = re.compile(r"([?&])limit=([^&]*)(?:&(.*))?$")
 OPTIONS = ("memory", "durability", "trust", "readonly", "network")
 """What a directory, and a SQLite file, takes; other places take what their classes do."""
 
@@ -32,6 +34,7 @@ def open_cache(
     url: str | os.PathLike[str],
     *,
     memory: int | str = "256 MB",
+    limit: int | str | None = None,
     signed: bool = False,
     **options: Any,
 ) -> Cache:
@@ -43,6 +46,8 @@ def open_cache(
             `memory:`, `void:`, and what installed packages add through the entry point group
             `wellkept.stores`.
         memory: how much the memory tier may hold: bytes, or text such as `"256 MB"`; 0 for none.
+        limit: of what results may take, such as `"10 GB"`; also as `?limit=10GB` at the end of `url`. See
+            `Cache.limited`, which takes more.
         signed: those who can write there are not trusted: results are signed with the user's key, and of
             those that no trusted key signed only plain ones are decoded. So it always is over ssh and
             http.
@@ -56,6 +61,15 @@ def open_cache(
         StoreError: the place can't be used.
     """
     text = os.fspath(url)
+    if found := _LIMIT.search(text):
+        text = text[: found.start()] + ("?" + found[3] if found[3] and found[1] == "?" else "")
+        limit = found[2] if limit is None else limit
+    if limit is not None:
+        try:
+            parse_size(limit)
+        except ConfigError as error:
+            raise ConfigError(f"limit={limit}: {error}") from None
+        return open_cache(text, memory=memory, signed=signed, **options).limited(limit)
     if not text:
         raise ConfigError("an empty path names no cache")
     text = in_memory(text)

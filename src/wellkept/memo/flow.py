@@ -8,6 +8,7 @@ returns is the caller's; a `Raise` is to be raised.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -44,7 +45,7 @@ from wellkept.memo.target import (
 )
 from wellkept.records import Call
 from wellkept.runs.collectors import begin
-from wellkept.runs.listeners import LISTENERS, SLOW, listening
+from wellkept.runs.listeners import INFO, LISTENERS, MISSES, SLOW, listening
 from wellkept.runs.recorder import OPEN
 
 Flow = Generator[Given | float, Any, Any]
@@ -286,7 +287,10 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
     if body is not None and target.key and not future and not target.widen(body):
         target.key = b""
     # Before the result is kept, as what is there tells why this was a miss.
-    if target.key and (target.bodies.spent >= SLOW or listening()):
+    if target.key and (
+        target.bodies.spent >= SLOW
+        or (MISSES[0].isEnabledFor(INFO) if MISSES else "logging" in sys.modules and listening())
+    ):
         tell_miss(target)
     if kind is Raise:
         error = result.error

@@ -28,7 +28,9 @@ SLOW = 1.0
 
 _EVERY = 10.0  # seconds between two lines that are told unasked
 _KINDS = ("hits", "misses", "troubles")
-_LEVELS = {"hits": 10, "misses": 20, "troubles": 30}
+INFO = 20
+"""The level of misses, as `logging` numbers them."""
+_LEVELS = {"hits": 10, "misses": INFO, "troubles": 30}
 
 
 class Listener(Protocol):
@@ -67,6 +69,8 @@ def unlisten(listener: Listener) -> None:
 # -- logging ----------------------------------------------------------------------------------------
 
 _loggers: dict[str, logging.Logger] = {}
+MISSES: list[logging.Logger] = []
+"""The logger of misses, once the program has imported `logging`."""
 
 
 class _Levels(dict[int, bool]):
@@ -105,6 +109,7 @@ def logger(kind: str) -> logging.Logger | None:
 
         for name in _KINDS:
             _loggers[name] = logging.getLogger(f"wellkept.{name}")
+        MISSES.append(_loggers["misses"])
         _loggers["hits"]._cache = _Levels()  # type: ignore[attr-defined]  # see `_Levels`
         HEARD.append(_hits)
     return _loggers[kind]
@@ -112,7 +117,7 @@ def logger(kind: str) -> logging.Logger | None:
 
 def listening() -> bool:
     """Whether misses are logged with their causes."""
-    found = _loggers.get("misses") or logger("misses")
+    found = logger("misses")
     return found is not None and found.isEnabledFor(_LEVELS["misses"])
 
 

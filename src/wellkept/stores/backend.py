@@ -317,6 +317,12 @@ class Backend:
         held = sum(size for digest, size in sizes.items() if digest in there)
         return Totals.of(FunctionRow.of(found), values=len(there), bytes=held)
 
+    def footprint(self) -> int | None:
+        """Return the bytes that it takes on a disk of this machine; None where that is not known at once,
+        or a limit holds them.
+        """
+        return None
+
     def candidates(self) -> Iterator[Candidate]:
         """Yield each call as an eviction policy judges it."""
         # Loaded on first use: keeps `import wellkept` small.

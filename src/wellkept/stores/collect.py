@@ -339,10 +339,10 @@ def totals(store: Embedded) -> Totals:
     ((schema,),) = database.rows("PRAGMA user_version")
     ((journal,),) = database.rows("PRAGMA journal_mode")
     held = {"values": values + inline, "schema": schema, "journal": journal}
-    return Totals.of(functions(store), **held, **_disk(store))
+    return Totals.of(functions(store), **held, **on_disk(store))
 
 
-def _disk(store: Embedded) -> dict[str, int]:
+def on_disk(store: Embedded) -> dict[str, int]:
     """Return the files and bytes on disk."""
     blobs = size = rest = 0
     for name in store.blobs.keys():  # noqa: SIM118  a store is no dict

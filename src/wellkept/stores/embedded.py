@@ -552,6 +552,13 @@ class Embedded(Backend):
 
         return collect.totals(self)
 
+    def footprint(self) -> int | None:
+        """See `Backend.footprint`."""
+        # As above.
+        from wellkept.stores import collect
+
+        return None if self.database.readonly else collect.on_disk(self)["bytes"]
+
     def candidates(self) -> Iterator[Candidate]:
         """See `Backend.candidates`."""
         from wellkept.stores import collect  # as above
