@@ -129,6 +129,96 @@ def test_two_processes_and_a_dict(child: Child, seed: int) -> None:
         assert got == expected, (step, what, x)
 
 
+@pytest.fixture
+def read(cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys that were asked of the index."""
+    found: list[bytes] = []
+    fetch = cache.backend.fetch
+    monkeypatch.setattr(cache.backend, "fetch", lambda key: (found.append(key), fetch(key))[1])
+    return found
+
+
+def test_what_another_process_adds_leaves_the_tier_as_it_is(
+    child: Child, read: list[bytes]
+) -> None:
+    f(0), f(1)
+    child("ask", 2)
+    f(0)  # its commit follows one that says nothing of what was changed before
+    read.clear()
+    for x in range(3, 40):
+        assert child("ask", x) == value(x, "child")
+        assert f(0) == value(0, "a")
+        assert f(1) == value(1, "a")
+    assert not read
+    assert f(39) == value(39, "child")
+    assert child("forget", 0) is True
+    child("ask", 50)
+    assert not f.contains(0)
+
+
+KILLED = """
+import os
+import sys
+import wellkept
+from wellkept.stores.epoch import Epochs
+sys.path.insert(0, ".")
+from child import f
+
+cache = wellkept.open("here")
+with wellkept.use(cache):
+    f(0)
+    if sys.argv[1] == "killed":
+        # Right after the commit, before anybody is told what it was.
+        Epochs.commit = lambda *_: os._exit(0)
+    elif sys.argv[1] == "older":
+        # As a version of the library that knows no epochs.
+        cache.backend.database.epochs = None
+    f.forget(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "older", "foreign"])
+def test_a_commit_that_does_not_say_what_it_did_counts_as_any_change(
+    how: str, child: Child
+) -> None:
+    f(0), f(1)
+    child("ask", 2)
+    child("ask", 3)
+    assert f(0) == value(0, "a")  # held in the epoch of the child's commits
+    program = KILLED
+    if how == "foreign":
+        program = (
+            "import sqlite3\nc = sqlite3.connect('here/index.sqlite')\n"
+            "c.execute('DELETE FROM calls')\nc.commit()"
+        )
+    else:
+        program = program.replace("from child import f", textwrap.dedent(CHILD).split("with ")[0])
+    done = subprocess.run([sys.executable, "-c", program, how], check=False)
+    assert done.returncode == 0
+    # What adds a call now must not make what was done before it look like an addition.
+    child("ask", 4)
+    assert not f.contains(0)
+    STAMP[0] = "b"
+    assert f(0) == value(0, "b")
+
+
+def test_what_is_evicted_elsewhere_is_gone_at_once(child: Child) -> None:
+    for x in range(4):
+        f(x)
+    with wellkept.open("here") as other:
+        child("ask", 10)
+        child("ask", 11)
+        assert f(0) == value(0, "a")
+        other.evict(keys=[f.key(0)])
+        child("ask", 12)
+        assert not f.contains(0)
+        assert f(1) == value(1, "a")
+        with wellkept.use(other.limited(calls=1)):
+            f(30)
+        child("ask", 13)
+        assert not f.contains(1)
+
+
 def test_a_forked_child_and_its_parent_see_each_other() -> None:
     f(0), f(1), f(2)
     read, write = os.pipe()
@@ -260,15 +350,15 @@ def test_what_is_used_stays() -> None:
             return 1000
 
     often = Held()
-    tier.advance(((0, 0), (1, 1)), b"often", None)
+    tier.follow((1, 1), None)
     tier.add(b"often", often, (1, 1))  # type: ignore[arg-type]  # it has the parts that a tier reads
     for i in range(30):
         often.hot = True
         tier.add(b"%d" % i, Held(), (1, 1))  # type: ignore[arg-type]  # it has the parts that a tier reads
     assert b"often" in tier.entries
     assert len(tier.entries) == 10
-    tier.add(b"later", Held(), (2, 2))  # type: ignore[arg-type]  # it has the parts that a tier reads
-    assert set(tier.entries) == {b"later"}  # something was committed: nothing older is served
+    assert tier.follow((2, 2), None)
+    assert not tier.entries  # something was committed: nothing older is served
 
 
 def test_a_hit_in_memory_is_never_aliased() -> None:
@@ -287,7 +377,30 @@ def test_expiry_is_seen_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RAN == [0, 0]
 
 
-def test_notes_of_our_own_leave_the_tier_as_it_is() -> None:
+def test_of_calls_that_are_replaced_together_none_is_served_as_it_was(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f(0), f(2)
+    made: list[Any] = []
+    for x in (0, 2):
+        call = cache.calls.get(f.key(x))
+        assert call is not None
+        made.append((f.key(x).raw, "new", call, cache.values.get(call.result)))
+    advance, held = cache.tier.advance, []
+
+    def advanced(*given: Any) -> None:
+        advance(*given)
+        held.append([cache.fresh(f.key(x).raw) for x in (0, 2)])
+
+    monkeypatch.setattr(cache.tier, "advance", advanced)
+    before = [cache.fresh(f.key(x).raw) for x in (0, 2)]
+    assert None not in before
+    cache.keep_all(made)
+    assert held
+    assert not set(before) & {entry for entries in held for entry in entries}
+
+
+def test_notes_leave_the_tier_as_it_is() -> None:
     cache, other = wellkept.open("here"), wellkept.open("here")
     with wellkept.use(cache):
         f(0)
@@ -297,11 +410,9 @@ def test_notes_of_our_own_leave_the_tier_as_it_is() -> None:
         cache.backend.notes.put("env/a", b"note")
         cache.backend.notes.put_many({"env/b": b"1", "env/c": b"2"})
         assert cache.fresh(key) is not None
-        # Another one's, and a note together with what another one did, are changes.
         other.backend.notes.put("env/d", b"note")
-        assert cache.fresh(key) is None
-        f(2)
         assert cache.fresh(key) is not None
+        # A note together with what another one did is a change.
         with wellkept.use(other):
             f.forget(0)
         cache.backend.notes.put("env/e", b"note")

@@ -82,8 +82,8 @@ def test_words_are_told_of(database: Database) -> None:
 def test_steps(database: Database) -> None:
     add(database, 1)
     assert database.step is not None
-    before, after = database.step
-    assert before != after == database.token()
+    after = database.step.after
+    assert database.step.before != after == database.token()
     with closing(sqlite3.connect(database.path)) as other:
         other.execute("INSERT INTO t (x) VALUES (2)")
         other.commit()

@@ -65,6 +65,8 @@ _set: Cache | None = None
 _default: Cache | None = None
 _failed: tuple[float, StoreError] | None = None
 _named: dict[str, Cache] = {}
+_there: dict[tuple[str, str], Cache] = {}
+"""The same by what was said, and the working directory."""
 _settings: Settings | None = None
 _lock = Guard()
 _RETRY = 5.0  # seconds after which a default cache that could not be opened is tried again
@@ -149,11 +151,18 @@ def named(name: str) -> Cache:
         ConfigError: no such name.
         StoreError: it can't be opened.
     """
+    # Each call of a function asks for the cache that it names.
+    found = _named.get(name)
+    if found is None and _there:
+        found = _there.get((name, os.getcwd()))  # noqa: PTH109  before any Path is needed
+    if found is not None:
+        return found
     from pathlib import Path
 
     from wellkept.caches.opening import open_cache, resolve_url
     from wellkept.caches.option_text import expanded
 
+    said = name
     is_name = not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
     if not is_name:
         name = expanded(name)
@@ -164,6 +173,9 @@ def named(name: str) -> Cache:
                 _named[name] = _opened(settings(), settings().named(name))
             else:
                 _named[name] = open_cache(name)
+        if "$" not in said and "~" not in said and len(_there) < 1000:
+            # From here it is the same each time.
+            _there[said, os.getcwd()] = _named[name]  # noqa: PTH109  as above
         return _named[name]
 
 
@@ -266,6 +278,7 @@ def reset() -> None:
                 cache.close()
         _set = _default = _failed = _settings = None
         _named.clear()
+        _there.clear()
 
 
 def clear(*, dry_run: bool = False) -> Evicted:

@@ -144,14 +144,15 @@ class Cache:
     # -- reading ----------------------------------------------------------------------------------
 
     def fresh(self, key: bytes) -> Entry | None:
-        """What the memory tier holds under a key, if nothing was committed since."""
-        words = self._words
+        """What the memory tier holds under a key, if it is current."""
+        words, tier = self._words, self.tier
         try:
-            if words is None or (words[1], words[5]) != self.tier.seen:
-                return None
+            token = None if words is None else (words[1], words[5])
         except ValueError:  # the index was closed in another thread
             return None
-        return self.tier.entries.get(key)
+        if token is None or not tier.follow(token, self.backend.epoch(token)):
+            return None
+        return tier.entries.get(key)
 
     def find(self, key: bytes, fetch: Callable[[bytes], Any] | None = None) -> Entry | None:
         """The entry under a key, from memory or from the store; a damaged one is a miss.
@@ -176,7 +177,7 @@ class Cache:
                     token = backend.token()
                 else:
                     token = words[1], words[5]
-                    if token == tier.seen:
+                    if token == tier.seen or tier.follow(token, backend.epoch(token)):
                         entry = tier.entries.get(key)
                         if entry is not None:
                             return entry
@@ -409,6 +410,9 @@ class Cache:
         tier = self.tier
         if not tier.limit:
             return
+        if len(made) > 1:
+            # Before the first one brings the tier to after the commit that changed all of them.
+            tier.drop(one[0] for one in made)
         for (key, result, _, _), found in zip(made, done, strict=True):
             if found is not None:
                 step, body, envelope = found

@@ -1,17 +1,21 @@
 """The memory tier: entries that were fetched or committed, in front of the index, and exact.
 
 Everything in it was current when the index looked as `seen` says. A commit by any process changes
-what the store's `words` show, and then nothing in it is served until it has been fetched again.
+what the store's `words` show, and then nothing in it is served until it is known that all commits since
+have only added calls (see `stores.epoch`), or until it has been fetched again.
 """
 
 from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Iterable
+from time import monotonic
 from typing import Any
 
 from wellkept.hashing import SCALARS
 from wellkept.interrupts import Guard
+from wellkept.stores.epoch import Step, Token
 from wellkept.stores.record_format import STATES, Body
 
 __all__ = ["FAILED", "Entry", "Look", "Tier", "Told"]
@@ -19,6 +23,7 @@ __all__ = ["FAILED", "Entry", "Look", "Tier", "Told"]
 FAILED = STATES.index("failed")
 
 _OVERHEAD = 600  # bytes of an entry beside its payload, measured with tracemalloc
+_DOUBT = 0.02  # seconds for which a commit may be about to say what it changed
 _NOTHING: Any = object()
 
 
@@ -65,45 +70,75 @@ class Tier:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.entries: dict[bytes, Entry] = {}
-        self.seen: tuple[int, int] | None = None
+        self.seen: Token | None = None
+        self._epoch: Token | None = None
+        """The epoch of `seen`, where it is known."""
+        self._doubt = 0.0
+        """Since when it has been in doubt whether what is held is current."""
         self._bytes = 0
         self._lock = Guard()
 
-    def add(self, key: bytes, entry: Entry, token: tuple[int, int]) -> None:
-        """Add what was fetched after `token` was read."""
+    def follow(self, token: Token, epoch: Token | None) -> bool:
+        """Bring what is held to `token`, emptied where it may have been changed; whether it is there.
+
+        Args:
+            epoch: the one that the token belongs to; None: it is not known.
+        """
+        with self._lock:
+            if epoch is not None and (epoch == self._epoch or token == self.seen):
+                self.seen, self._epoch = token, epoch
+            elif token != self.seen:
+                now = monotonic()
+                if epoch is None and self._epoch is not None:
+                    # Perhaps the commit is the library's and has just been made. Nothing is served
+                    # meanwhile, but it is not thrown away either.
+                    self._doubt = self._doubt or now
+                    if now - self._doubt < _DOUBT:
+                        return False
+                self._clear(token, epoch)
+            self._doubt = 0.0
+            return True
+
+    def add(self, key: bytes, entry: Entry, token: Token) -> None:
+        """Add what was fetched after `token` was read and followed; nothing, where the tier is not there."""
         entry.cost = entry.measure()
         if entry.cost > self.limit:
             return
         with self._lock:
-            if token != self.seen:
-                self._clear(token)
-            self._put(key, entry)
+            if token == self.seen:
+                self._put(key, entry)
 
-    def advance(
-        self, step: tuple[tuple[int, int], tuple[int, int]] | None, key: bytes, entry: Entry | None
-    ) -> None:
+    def advance(self, step: Step | None, key: bytes, entry: Entry | None) -> None:
         """Follow a commit of our own, which changed nothing but `key`."""
         if entry is not None:
             entry.cost = entry.measure()
         with self._lock:
             # In this order: wherever an exception comes in between, what is there is current.
             self._drop(key)
-            if step is None or step[0] != self.seen:
-                self._clear(step[1] if step else None)
+            if step is None:
+                self._clear(None)
+            elif step.before == self.seen or (step.epoch and step.epoch == self._epoch):
+                self.seen, self._epoch = step.after, step.now
             else:
-                self.seen = step[1]
+                self._clear(step.after, step.now)
             if entry is not None and entry.cost <= self.limit and self.seen is not None:
                 self._put(key, entry)
+
+    def drop(self, keys: Iterable[bytes]) -> None:
+        """Forget what is held under these keys."""
+        with self._lock:
+            for key in keys:
+                self._drop(key)
 
     def clear(self) -> None:
         with self._lock:
             self._clear(None)
 
-    def _clear(self, token: tuple[int, int] | None) -> None:
-        self.seen = None
+    def _clear(self, token: Token | None, epoch: Token | None = None) -> None:
+        self.seen = self._epoch = None
         self.entries = {}
         self._bytes = 0
-        self.seen = token
+        self.seen, self._epoch = token, epoch
 
     def _drop(self, key: bytes) -> None:
         old = self.entries.pop(key, None)
@@ -149,8 +184,3 @@ class Told:
         found = self._cache()
         if found is not None:
             found.changed()
-
-    def noted(self, step: Any) -> None:
-        found = self._cache()
-        if found is not None:
-            found.tier.advance(step, b"", None)

@@ -15,6 +15,7 @@ from wellkept.codecs import Envelope
 from wellkept.errors import DecodeError, StoreError
 from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Store
+from wellkept.stores.epoch import Token
 from wellkept.stores.notes import Notes
 from wellkept.stores.record_format import Body
 
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being checked, how far it is, and of how much (0: not known)."""
-
-Token = tuple[int, int]
-"""A value that changes with every commit of any process."""
 
 
 class Lookup(NamedTuple):
@@ -257,6 +255,12 @@ class Backend:
 
     def token(self) -> Token | None:
         """Return a value that changes with every commit of any process; None if there is none."""
+        return None
+
+    def epoch(self, token: Token) -> Token | None:
+        """Return the epoch of a token: between two tokens of one, calls were only added. None: it is not
+        known, and what was read at another token may be another now.
+        """
         return None
 
     def listen(self, told: Callable[[], None]) -> None:

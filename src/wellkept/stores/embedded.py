@@ -25,6 +25,7 @@ from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.records import Buffer, Call, Digest, Metadata, Value
 from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, scan
 from wellkept.stores.blobs import Blobs
+from wellkept.stores.epoch import Step, Token
 from wellkept.stores.filesystem import prepare_directory
 from wellkept.stores.index_tables import (
     CALL,
@@ -52,7 +53,7 @@ from wellkept.stores.record_format import (
     seal,
     unseal,
 )
-from wellkept.stores.sqlite_file import Database, Token
+from wellkept.stores.sqlite_file import Database
 
 if TYPE_CHECKING:
     from wellkept.conditions import Query
@@ -157,7 +158,7 @@ class Values:
         database = self._store.database
         if not database.readonly and not self._indexed:
             # Made when first needed: those who never ask for a value by its digest don't pay.
-            with database.writing() as c:
+            with database.writing(adds=True) as c:
                 c.execute("CREATE INDEX IF NOT EXISTS calls_result ON calls (result)")
                 c.execute('CREATE INDEX IF NOT EXISTS values_digest ON "values" (digest)')
             self._indexed = True
@@ -223,6 +224,8 @@ class Values:
                 yield key
 
 
+_ADD = "INSERT OR IGNORE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+_REPLACE = "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.value WHERE c.id = ?'
 
 
@@ -272,7 +275,9 @@ class Embedded(Backend):
             self.root / "blobs", self.root / "tmp", durable=durable, readonly=readonly
         )
         file = index or self.root / "index.sqlite"
-        self.database = Database(file, make, durable=durable, network=network)
+        self.database = Database(
+            file, make, durable=durable, network=network, epochs=self.root / "epoch"
+        )
         ranges = RangeLeases(self.root / "locks")
         self.locks: Leases = ranges
         if self.database.network:
@@ -280,9 +285,9 @@ class Embedded(Backend):
         self.locks.waits = self.root / "tmp"
         self.calls = Calls(self)
         self.values = Values(self)
-        self.notes = IndexNotes(self.database, self._noted)
+        self.notes = IndexNotes(self.database)
         pending = self.root / "pending"
-        self.listing = Listing(self.database, pending, self._noted, direct=durable)
+        self.listing = Listing(self.database, pending, direct=durable)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
         self._listeners: list[Callable[[], None]] = []
@@ -470,14 +475,17 @@ class Embedded(Backend):
             # Neighbours of the tree one after the other; of two rows of one call the later stays.
             rows.sort(key=_ID)
         functions = self._functions
-        writing = self.database.writing()
+        writing = self.database.writing(adds=True)
         with writing as c:
             if values:
                 # Replaced where it is there: the same bytes, and damage is healed by it.
                 c.executemany('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', values)
             for row in rows:
                 row[5] = functions.get(row[5]) or self._function(c, *row[5])
-            c.executemany("INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            if c.executemany(_ADD, rows).rowcount != len(rows):
+                # What takes the place of a row that somebody may hold is more than an addition.
+                writing.adds = False
+                c.executemany(_REPLACE, rows)
             self.listing.add(c, numbers)
             if uses:
                 _count(c, uses)
@@ -485,7 +493,7 @@ class Embedded(Backend):
         found = [(step, *done[0])]
         if len(done) > 1:
             # All of them came with one commit, which the first one tells of.
-            later = None if step is None else (step[1], step[1])
+            later = None if step is None else Step(step.after, step.after, step.now, step.now)
             found += [(later, body, envelope) for body, envelope in done[1:]]
         return found
 
@@ -507,7 +515,7 @@ class Embedded(Backend):
             StoreError: they can't be written.
         """
         if not self.database.readonly:
-            with self.database.writing() as c:
+            with self.database.writing(adds=True) as c:
                 _count(c, uses)
 
     def collect(self, grace: float, dry_run: bool) -> Collected:
@@ -577,15 +585,8 @@ class Embedded(Backend):
         for told in self._listeners:
             told()
 
-    def _noted(self, step: Any) -> None:
-        for told in self._listeners:
-            if (noted := getattr(told, "noted", None)) is not None:
-                noted(step)
-
     def listen(self, told: Callable[[], None]) -> None:
-        """Have `told` called whenever `words` has become another, or none; and its `noted`, if it
-        has one, with the tokens before and after a commit of our own that changed no call.
-        """
+        """Have `told` called whenever `words` has become another, or none."""
         self._listeners.append(told)
 
     # -- currency ---------------------------------------------------------------------------------
@@ -599,6 +600,10 @@ class Embedded(Backend):
         """Differs after any commit by any process; None where that can't be seen."""
         return self.database.token()
 
+    def epoch(self, token: Token) -> Token | None:
+        """See `Backend.epoch`."""
+        return self.database.epoch(token)
+
     def stale(self) -> bool:
         """Whether the directory was removed or replaced under us; looked at once a second."""
         now = time.monotonic()
@@ -607,6 +612,7 @@ class Embedded(Backend):
         self._looked = now
         if not self.database.replaced():
             self.listing.look()
+            self.database.look()
             return False
         prepare_directory(self.root, self.trust)
         return True

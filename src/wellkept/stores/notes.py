@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -73,22 +73,15 @@ class Notes:
 
 
 class IndexNotes(Notes):
-    """The notes of an embedded store: rows of its index.
+    """The notes of an embedded store: rows of its index."""
 
-    Args:
-        database: of the index.
-        noted: called with the tokens before and after a commit that changed no call, so that a memory tier
-            need not drop what it holds.
-    """
-
-    def __init__(self, database: Database, noted: Callable[[Any], None]) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._noted = noted
 
     def create(self, key: str, item: Buffer) -> bool:
         """Keep the note if there is none; return whether there was none."""
         stored = sealed_note(key, item)
-        with self._database.writing() as c:
+        with self._database.writing(adds=True) as c:
             row = c.execute("SELECT item FROM notes WHERE key = ?", (key,)).fetchone()
             if row is not None and unsealed_note(key, row[0]) is not None:
                 return False
@@ -114,12 +107,12 @@ class IndexNotes(Notes):
     def put_many(self, items: Mapping[str, Buffer]) -> None:
         """Keep each note, or none."""
         rows = [(key, sealed_note(key, item)) for key, item in items.items()]
-        with self._database.writing(self._noted) as c:
+        with self._database.writing(adds=True) as c:
             c.executemany("INSERT OR REPLACE INTO notes VALUES (?,?)", rows)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         rows = [(check_key(key),) for key in keys]
-        with self._database.writing() as c:
+        with self._database.writing(adds=True) as c:
             c.executemany("DELETE FROM notes WHERE key = ?", rows)
 
     def _rows(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:

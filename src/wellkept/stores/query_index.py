@@ -20,7 +20,7 @@ import re
 import sqlite3
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -338,16 +338,11 @@ class Listing:
 
     Args:
         path: of the ring.
-        noted: told of each commit that a query made, by the tokens before and after it, as it changed
-            no call.
         direct: fill the tables with each commit.
     """
 
-    def __init__(
-        self, database: Database, path: Path, noted: Callable[[Any], None], *, direct: bool
-    ) -> None:
+    def __init__(self, database: Database, path: Path, *, direct: bool) -> None:
         self._database = database
-        self._noted = noted
         self._path = path
         self._direct = direct
         self._ring: Ring | None = None
@@ -393,7 +388,7 @@ class Listing:
         if self._ring is not None and self._ring.gone():
             # It is tried again.
             with contextlib.suppress(StoreError):
-                with self._database.writing() as c:
+                with self._database.writing(adds=True) as c:
                     forget(c)
                 self.close()
 
@@ -421,7 +416,7 @@ class Listing:
                 return True
         done = False
         while not done:
-            with database.writing(self._noted) as c:
+            with database.writing(adds=True) as c:
                 done = self._step(c)
         return True
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from wellkept._process import Worker, at_fork
 from wellkept.errors import StoreError, tell
 from wellkept.interrupts import Guard, on_stack, settle, settles
+from wellkept.stores.epoch import Epochs, Step, Token
 from wellkept.stores.filesystem import alone, identity, on_network, open_regular, refuse_irregular
 
 
@@ -81,10 +82,6 @@ class WalIndex:
 DRIVER = (sqlite3.Error, UnicodeDecodeError)
 """What the driver raises for a file that is not as it should be."""
 
-Token = tuple[int, int]
-"""Two words of the WAL index header; see `WalIndex`."""
-Step = tuple[Token, Token] | None
-
 
 class Writing:
     """One write transaction. A class, as a generator costs twice as much, and each miss has one.
@@ -94,16 +91,33 @@ class Writing:
     was writing is no longer there.
     """
 
-    __slots__ = ("_before", "_began", "_connection", "_database", "_held", "_mine", "_then", "step")
+    __slots__ = (
+        "_before",
+        "_began",
+        "_connection",
+        "_database",
+        "_held",
+        "_mine",
+        "_then",
+        "adds",
+        "step",
+    )
 
     _before: Token | None
-
-    step: Step
+    step: Step | None
     """The tokens just before and after the commit; None where somebody else committed too."""
+    adds: bool
+    """Whether it changes nothing that could be read before; see `Epochs`."""
 
-    def __init__(self, database: Database, then: Callable[[Step], object] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        then: Callable[[Step | None], object] | None = None,
+        adds: bool = False,
+    ) -> None:
         self._database = database
         self._then = then
+        self.adds = adds
         self.step = None
         self._began = self._mine = False
 
@@ -152,7 +166,12 @@ class Writing:
                         words = watch.words
                         after = words[1], words[5]
                         if (after[0] - before[0]) & 0xFFFFFFFF == 1:
-                            self.step = before, after
+                            epochs = database.epochs
+                            self.step = (
+                                Step(before, after)
+                                if epochs is None
+                                else epochs.commit(before, after, self.adds)
+                            )
                     database.step = self.step
                     if self._then is not None:
                         self._then(self.step)
@@ -243,6 +262,7 @@ class Database:
         durable: `synchronous=FULL`, so that a commit survives a loss of power.
         network: the file is on a network file system, where WAL is unsafe: a rollback journal.
         disposable: a damaged file is set aside and a new one begins; else that is an error.
+        epochs: where commits say what they changed; None: any commit may have changed anything.
 
     `lock` guards `connection`; `token` tells cheaply whether anything was committed since.
     """
@@ -255,6 +275,7 @@ class Database:
         durable: bool = False,
         network: bool | None = None,
         disposable: bool = True,
+        epochs: Path | None = None,
     ) -> None:
         self.path = path
         self.disposable = disposable
@@ -264,8 +285,9 @@ class Database:
         """Called whenever `words` has become another, or none: after opening, closing and forking."""
         self.rolled_back: Callable[[], None] | None = None
         """Called after a transaction was rolled back."""
-        self.step: Step = None
+        self.step: Step | None = None
         """The tokens just before and after this process's last commit."""
+        self.epochs = None if epochs is None else Epochs(epochs)
         self._schema = schema
         self.durable = durable
         self._connection: sqlite3.Connection | None = None
@@ -435,6 +457,15 @@ class Database:
         watch_snapshot = self._watch
         return watch_snapshot.token() if watch_snapshot else None
 
+    def epoch(self, token: Token) -> Token | None:
+        """Return the epoch that a token belongs to; None: it is not known. See `Epochs`."""
+        return self.epochs.of(token) if self.epochs else None
+
+    def look(self) -> None:
+        """Now and then: whether the file of epochs was removed."""
+        if self.epochs:
+            self.epochs.look()
+
     def replaced(self) -> bool:
         """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
         return self._connection is not None and identity(self.path) != self._identity
@@ -518,17 +549,20 @@ class Database:
 
     # -- transactions -----------------------------------------------------------------------------
 
-    def writing(self, then: Callable[[Step], object] | None = None) -> Writing:
+    def writing(
+        self, then: Callable[[Step | None], object] | None = None, adds: bool = False
+    ) -> Writing:
         """A write transaction: committed at the end, rolled back by an exception.
 
         Args:
+            adds: it changes no call that is there; see `Epochs`.
             then: told of the tokens before and after the commit (see `Writing`), before another thread
                 can read or write here.
 
         Raises:
             StoreError: the disk is full, the file can't be written to, or stays locked.
         """
-        return Writing(self, then)
+        return Writing(self, then, adds)
 
     def failed(self, what: str, error: Exception) -> StoreError:
         """The error to raise for a driver's; a damaged file is set aside first."""

@@ -20,9 +20,10 @@ from wellkept.records import Buffer
 from wellkept.stores.base import Term, Where, check_key, check_prefix
 from wellkept.stores.byte_store import ByteStoreBackend
 from wellkept.stores.embedded import Embedded
+from wellkept.stores.epoch import Token
 from wellkept.stores.filesystem import private_file, refuse_irregular
 from wellkept.stores.openers import checked_path
-from wellkept.stores.sqlite_file import Database, Token
+from wellkept.stores.sqlite_file import Database
 from wellkept.stores.terms import Wanted, fits, pack, rows_of, unpack
 
 SCHEMA = 2

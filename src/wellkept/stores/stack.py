@@ -307,6 +307,9 @@ class StackBackend(Backend):
         """The near place's; see `words`."""
         return self.near.token() if self._written else None
 
+    def epoch(self, token: Any) -> Any:
+        return self.near.epoch(token)
+
     def stale(self) -> bool:
         return bool(self.near.stale())
 

@@ -13,8 +13,9 @@ from wellkept.codecs import Envelope
 from wellkept.conditions import Query
 from wellkept.errors import StoreError
 from wellkept.records import Buffer, Call, Value
-from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, Token, each_call
+from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, each_call
 from wellkept.stores.base import Store
+from wellkept.stores.epoch import Token
 from wellkept.stores.notes import Notes
 
 if TYPE_CHECKING:
@@ -81,6 +82,9 @@ class View(Backend):
 
     def token(self) -> Token | None:
         return self.backend.token()
+
+    def epoch(self, token: Token) -> Token | None:
+        return self.backend.epoch(token)
 
     def listen(self, told: Callable[[], None]) -> None:
         self.backend.listen(told)

@@ -1,0 +1,130 @@
+"""Epochs of an index: in one, calls are only added, so what was read of it stays as it was.
+
+Any commit changes the WAL index header (see `WalIndex`), and most commits are calls that other processes
+keep, which change nothing that this one holds. A small file beside the index says so. Each commit of the
+library writes there, while it still has the write lock, the token that it left in the header, and the
+epoch: the token after the last commit that did anything but add. A commit first sees that the token it
+finds is the one in the file. If it is not, somebody else has written in between (another program, an
+older version of the library, or one that was killed right after its commit), and a new epoch begins.
+
+So a token that stands in the file was reached from any other of its epoch by additions alone. A token that
+does not stand there proves nothing, and the tokens themselves are SQLite's: whatever becomes of this
+file, nothing that was replaced is served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from wellkept.stores.filesystem import open_regular
+
+Token = tuple[int, int]
+"""Two words of the WAL index header."""
+
+# The token after the last commit of the library, the epoch, and the beginning of a digest of both: it may
+# be read while it is written.
+_WORDS = struct.Struct("<4Q")
+_SUM = 8
+_SIZE = _WORDS.size + _SUM
+
+
+class Step(NamedTuple):
+    """A commit of this process."""
+
+    before: Token
+    after: Token
+    epoch: Token | None = None
+    """The epoch that `before` belongs to; None: it is not known."""
+    now: Token | None = None
+    """The one that `after` belongs to."""
+
+
+class Epochs:
+    """The file that says which epoch a token belongs to; without it, nobody knows.
+
+    Args:
+        path: of the file, which is made by the first commit.
+    """
+
+    __slots__ = ("_fd", "_identity", "_path", "_written")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._identity = (0, 0)
+        self._written: tuple[Token, Token] | None = None
+        """What this process wrote last: where the token is still that, the file says the same."""
+
+    def of(self, token: Token) -> Token | None:
+        """Return the epoch of a token; None: it is not known."""
+        written = self._written
+        if written is not None and written[0] == token:
+            return written[1]
+        try:
+            content = os.pread(self._fd if self._fd >= 0 else self._open(), _SIZE, 0)
+        except OSError:
+            return None
+        if len(content) != _SIZE or _sum(content[: _WORDS.size]) != content[_WORDS.size :]:
+            return None
+        one, two, three, four = _WORDS.unpack_from(content)
+        return (three, four) if (one, two) == token else None
+
+    def commit(self, before: Token, after: Token, adds: bool) -> Step:
+        """Note a commit; call before the next one can begin.
+
+        Args:
+            adds: it changed nothing that could be read before, by key.
+        """
+        epoch = self.of(before)
+        now = epoch if adds and epoch is not None else after
+        content = _WORDS.pack(*after, *now)
+        try:
+            os.pwrite(self._fd if self._fd >= 0 else self._open(), content + _sum(content), 0)
+            self._written = (after, now)
+        except OSError:
+            # What the file says is of an earlier token, and so says nothing of this one.
+            self._written = None
+        return Step(before, after, epoch, now)
+
+    def _open(self) -> int:
+        """Open the file; to be read alone where it can't be written to.
+
+        Raises:
+            OSError: it can't be.
+        """
+        try:
+            fd = open_regular(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        except OSError:
+            fd = open_regular(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+        found = os.fstat(fd)
+        self._identity = (found.st_dev, found.st_ino)
+        self._fd = fd
+        return fd
+
+    def look(self) -> None:
+        """Now and then: whether the file was removed or replaced."""
+        if self._fd >= 0:
+            try:
+                found = os.stat(self._path)  # noqa: PTH116  nothing of a Path is needed
+                same = (found.st_dev, found.st_ino) == self._identity
+            except OSError:
+                same = False
+            if not same:
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is needed."""
+        fd, self._fd, self._written = self._fd, -1, None
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _sum(content: bytes) -> bytes:
+    return blake3(content).digest(_SUM)

@@ -1,0 +1,77 @@
+"""The file that says which epoch a token belongs to."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wellkept.stores.epoch import Epochs
+
+A, B, C, D = ((n, 2**64 - n) for n in range(1, 5))
+
+
+@pytest.fixture
+def epochs(tmp_path: Path) -> Epochs:
+    return Epochs(tmp_path / "epoch")
+
+
+def other(epochs: Epochs) -> Epochs:
+    return Epochs(epochs._path)
+
+
+def test_additions_stay_in_an_epoch_and_all_else_begins_one(epochs: Epochs) -> None:
+    assert epochs.of(A) is None
+    first = epochs.commit(A, B, True)
+    assert (first.epoch, first.now) == (None, B)  # what came before the first is not known
+    second = other(epochs).commit(B, C, True)
+    assert (second.epoch, second.now) == (B, B)
+    assert epochs.of(C) == other(epochs).of(C) == B
+    third = epochs.commit(C, D, False)
+    assert (third.epoch, third.now) == (B, D)
+    assert other(epochs).of(D) == D
+
+
+def test_a_commit_that_was_not_noted_begins_one(epochs: Epochs) -> None:
+    epochs.commit(A, B, True)
+    # Somebody else's commit led from B to C.
+    assert other(epochs).of(C) is None
+    assert other(epochs).commit(C, D, True).now == D
+
+
+def test_a_damaged_file_says_nothing(epochs: Epochs) -> None:
+    epochs.commit(A, B, True)
+    whole = epochs._path.read_bytes()
+    for at in range(len(whole)):
+        content = bytearray(whole)
+        content[at] ^= 1
+        epochs._path.write_bytes(content)
+        assert other(epochs).of(B) is None
+    for size in range(len(whole)):
+        epochs._path.write_bytes(whole[:size])
+        assert other(epochs).of(B) is None
+    assert epochs.commit(C, D, True).now == D
+    assert other(epochs).of(D) == D
+
+
+def test_a_file_that_is_removed_is_made_again(epochs: Epochs) -> None:
+    epochs.commit(A, B, True)
+    epochs._path.unlink()
+    epochs.look()
+    assert other(epochs).of(B) is None
+    epochs.commit(B, C, True)
+    assert other(epochs).of(C) == C
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_what_is_no_file_says_nothing_and_stops_nobody(
+    kind: str, epochs: Epochs, tmp_path: Path
+) -> None:
+    if kind == "link":
+        epochs._path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(epochs._path)
+    else:
+        epochs._path.mkdir()
+    assert epochs.commit(A, B, True).now == B
+    assert epochs.of(B) is None
+    assert not (tmp_path / "elsewhere").exists()
