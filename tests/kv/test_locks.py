@@ -210,6 +210,24 @@ def test_tasks_have_locks_of_their_own(store: ExecutionStore) -> None:
     assert not lock.locked()
 
 
+def test_a_task_whose_loop_was_closed_renews_nothing() -> None:
+    store = wellkept.store("s", cache="memory:")
+    lock = Lock(store, "a", ttl=0.2)
+
+    async def hold() -> None:
+        async with lock:
+            await asyncio.sleep(3600)
+
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(hold())
+    while not lock.locked():
+        loop.run_until_complete(asyncio.sleep(0.005))
+    loop.close()
+    assert Lock(store, "a").acquire(timeout=60)
+    assert not task.done()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # what is meant here
+
+
 def _dies(url: str, got: Any) -> None:
     lock = Lock(wellkept.store("jobs", cache=url), "a", ttl=1.5)
     lock.acquire()

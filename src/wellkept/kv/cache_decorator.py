@@ -284,7 +284,7 @@ class _Cached:
             found, late = self._find(store, key)
         except KeptError as error:
             self._tell(error)
-            return (yield _under_way.get())
+            return None if refresh else (yield _under_way.get())
         if found is not _MISSING and not late and not refresh:
             return found
         place = id(store.service.entries), store.name, key
@@ -294,7 +294,7 @@ class _Cached:
             return found
         caller, under_way = caller or asker(), _under_way.get()
         if place in under_way:  # it calls itself, and would wait for itself
-            return (yield under_way)
+            return None if refresh else (yield under_way)
         lock, pause, took = Lock(store, key), 0.005, False
         if refresh:
             self._refreshing.add(place)
@@ -311,7 +311,7 @@ class _Cached:
                 found, late = self._find(store, key)  # somebody may just have finished
             except KeptError as error:
                 self._tell(error)
-            if found is not _MISSING and not late:
+            if found is not _MISSING and (not late or not took):
                 return found
             result = yield under_way | {place}
             if took:
@@ -416,11 +416,15 @@ class _CachedCoroutine(_Cached):
                 token = _under_way.set(asked)
                 try:
                     given = await self.uncached(*args, **kwargs)
+                except GeneratorExit:  # its loop is closed, so nothing can be awaited
+                    way.close()
+                    raise
                 except BaseException:
                     await asyncio.shield(asyncio.to_thread(way.close))
                     raise
                 finally:
-                    _under_way.reset(token)
+                    with contextlib.suppress(ValueError):  # of a context that is over
+                        _under_way.reset(token)
 
     async def _refreshed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:

@@ -163,7 +163,7 @@ class BoundedSemaphore:
         return {entry.key for entry in found}.intersection(self._keys)
 
     def _check_own(self, who: Any) -> None:
-        if len(self._held.get(who, ())) == self.value:
+        if sum(not permit.lost for permit in self._held.get(who, ())) == self.value:
             raise ConfigError(
                 f"{self!r} is held by this thread or task already, which would wait for itself for "
                 "ever: use an RLock, or a timeout"
@@ -303,6 +303,10 @@ class BoundedSemaphore:
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import asyncio
 
+        if (
+            kind is GeneratorExit
+        ):  # its loop is closed, so nothing can be awaited: it goes by its TTL
+            return
         try:
             await asyncio.shield(asyncio.to_thread(self.give, asker()))
         except StoreError:
@@ -356,7 +360,10 @@ def asker() -> Any:
 
 
 def _is_alive(who: Any) -> bool:
-    return who.is_alive() if isinstance(who, threading.Thread) else not who.done()
+    if isinstance(who, threading.Thread):
+        return who.is_alive()
+    # A task whose loop was closed before its end never goes on.
+    return not (who.done() or who.get_loop().is_closed())
 
 
 _all: Instances[BoundedSemaphore] = Instances(in_child=BoundedSemaphore._forked)
