@@ -24,6 +24,7 @@ __all__ = [
     "Is",
     "Like",
     "Order",
+    "Other",
     "Present",
     "Query",
     "Span",
@@ -146,6 +147,15 @@ class Has(NamedTuple):
         return isinstance(found, (list, dict)) and self.item in found
 
 
+class Other(NamedTuple):
+    """Anything but this text."""
+
+    value: str
+
+    def holds(self, found: Any) -> bool:
+        return bool(found != self.value)
+
+
 class Choice(NamedTuple):
     """Any of these."""
 
@@ -155,7 +165,7 @@ class Choice(NamedTuple):
         return any(test.holds(found) for test in self.tests)
 
 
-Test = Present | Equal | Is | Begins | Span | Like | Has | Choice
+Test = Present | Equal | Is | Begins | Span | Like | Has | Other | Choice
 
 
 class Condition(NamedTuple):

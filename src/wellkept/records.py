@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from wellkept.errors import ConfigError
 
 __all__ = [
+    "ARGUMENT",
     "SCHEME",
+    "VALUE",
     "Argument",
     "Arguments",
     "Buffer",
@@ -21,6 +23,11 @@ __all__ = [
     "RunRecord",
     "Value",
 ]
+
+VALUE = "wellkept:value"
+"""The function of records by which values are kept that a program put by hand."""
+ARGUMENT = "wellkept:argument"
+"""The same of arguments that are kept as values. A query tells of these only if it names the function."""
 
 SCHEME = "k1"
 """The name of the digest scheme (docs/reference/digest-spec.md); every key carries it."""
@@ -71,6 +78,19 @@ class Argument(NamedTuple):
     value: Any = None
     shown: bool = False
     """Whether `value` holds the argument (None is a value too)."""
+
+
+def is_short(value: Any) -> bool:
+    """Whether a record shows a value itself."""
+    kind = type(value)
+    if kind is str:
+        return len(value) <= 200
+    if kind is float:
+        # JSON has no infinities.
+        return bool(value - value == 0)
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    return kind is bool or value is None
 
 
 class Arguments(Mapping[str, Argument]):

@@ -413,7 +413,7 @@ class TestAnswers:
         with pytest.raises(NotKept):
             second.arguments["data"]
         assert second.arguments.get("data", "gone") == "gone"
-        assert repr(second.arguments) == f"data=<{wellkept.digest([0, 0, 0])[:8]}>"
+        assert repr(second.arguments) == f"data=<list of 3 {wellkept.digest([0, 0, 0])[:8]}>"
 
     def test_an_evicted_result(self, cache: wellkept.Cache) -> None:
         match = f.query(n=3).one()

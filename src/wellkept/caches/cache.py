@@ -9,20 +9,18 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from wellkept.caches.option_text import parse_duration, parse_size, redacted
 from wellkept.caches.results import encoded, encoded_as_files
 from wellkept.caches.tier import Entry, Look, Tier, Told
-from wellkept.codecs import decode, decoder
+from wellkept.codecs import decoder
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
 from wellkept.codecs.pickle import decode as decode_pickle
 from wellkept.errors import (
-    AmbiguousDigest,
     ConfigError,
     DecodeError,
     KeptError,
-    NotKept,
     StoreError,
     tell,
 )
@@ -258,11 +256,9 @@ class Cache:
             DecodeError: its bytes are damaged.
             StoreError: the store can't be read.
         """
-        full = self.expand(digest, self.values)
-        value = self.values.get(full)
-        if value is None:
-            raise NotKept(f"no value {digest} is kept in {self}")
-        return decode(value)
+        from wellkept.caches import by_hand  # who only calls kept functions has no need of it
+
+        return by_hand.load(self, digest)
 
     def expand(self, prefix: str, store: Store[Any] | None = None) -> Digest:
         """The full digest of a call (or of an item of another store) from a prefix of it.
@@ -271,44 +267,56 @@ class Cache:
             NotKept: nothing begins so.
             AmbiguousDigest: several do.
         """
-        text = prefix.lower() if isinstance(prefix, str) else ""
-        if not 4 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
-            raise NotKept(f"{str(prefix)[:80]!r} is no digest: 4 to 64 hex digits")
-        if len(text) == 64:
-            return Digest(text)
-        found = []
-        for key in (store or self.calls).keys(text):
-            found.append(key)
-            if len(found) > 3:
-                break
-        if not found:
-            raise NotKept(f"nothing that begins with {prefix} is kept in {self}")
-        if len(found) > 1:
-            raise AmbiguousDigest(
-                f"{prefix} fits several: {', '.join(found[:3])}; give more digits"
-            )
-        return Digest(found[0])
+        from wellkept.caches import by_hand  # as above
 
-    def shrink(self, digest: str, store: Store[Any] | None = None) -> str:
+        return by_hand.expand(self, prefix, store or self.calls)
+
+    @overload
+    def shrink(self, digest: str, store: Any = None) -> str: ...  # type: ignore[overload-overlap]  # a text is told first
+    @overload
+    def shrink(self, digest: Iterable[str], store: Any = None) -> list[str]: ...
+    def shrink(self, digest: Any, store: Any = None) -> Any:
         """The shortest beginning of a call's digest (or of another store's item), 4 digits at the
-        least, that `expand` takes for it now.
+        least, that `expand` takes for it now; of several digests a list, in one pass.
 
         Raises:
-            NotKept: it is not kept, or no digest.
+            NotKept: one is not kept, or no digest.
             AmbiguousDigest: what was given fits several.
         """
-        full = self.expand(digest, store)
-        there, common = False, 3
-        for key in (store or self.calls).keys(full[:4]):
-            if key == full:
-                there = True
-            else:
-                common = max(common, next(i for i in range(64) if key[i] != full[i]))
-        if not there:
-            raise NotKept(f"{full} is not kept in {self}")
-        return full[: common + 1]
+        from wellkept.caches import by_hand  # as above
+
+        many = by_hand.shrink(self, digest, store or self.calls)
+        return many[0] if isinstance(digest, str) else many
 
     # -- writing ----------------------------------------------------------------------------------
+
+    def put(self, value: Any, *, codec: str = "pickle") -> Digest:
+        """Keep a value by hand, until it is evicted; the digest that `load` takes.
+
+        Raises:
+            Undigestible: it has no digest.
+            EncodeError: it can't be encoded.
+            StoreError: it can't be written.
+        """
+        from wellkept.caches import by_hand  # as above
+
+        return by_hand.put(self, value, codec)
+
+    def save(self, call: Call, *result: Any, codec: str = "pickle") -> Call:
+        """Keep a record that a program made, such as a changed one of `f.call(…)`, under the key that
+        follows from its function, code and arguments (plain values do); as it is kept.
+
+        Args:
+            result: of the call; by default the kept value that the record's `result` names.
+
+        Raises:
+            ConfigError: a part of the record is not what it may be.
+            NotKept: there is no such value.
+            Undigestible, EncodeError, StoreError: as `put`.
+        """
+        from wellkept.caches import by_hand  # as above
+
+        return by_hand.save(self, call, result, codec)
 
     def keep(
         self,
@@ -588,7 +596,9 @@ class Cache:
         Raises:
             StoreError: the store can't be written, or its writers leave no gap.
         """
-        return self.backend.collect(parse_duration(grace), dry_run)
+        from wellkept.caches import maintenance  # as above
+
+        return maintenance.collect(self, parse_duration(grace), dry_run)
 
     def query(self, function: Any = None, /, **filters: Any) -> Matches:
         """The kept calls for which all this holds; nothing is read before the answer is used.

@@ -17,6 +17,9 @@ from wellkept.stores.openers import scheme_of
 
 COLLECTORS = ("environment", "git", "packages", "tags")
 
+ARGUMENTS = ("scalars", "digests", "values")
+"""What a record has of arguments beside digests: small scalars, nothing, or these and kept values."""
+
 RESERVED = frozenset(
     {
         *("started", "cpu", "system", "children", "memory", "directory", "env", "package"),
@@ -170,6 +173,8 @@ class Settings(NamedTuple):
     """The active cache's, if it has one."""
     meta: Mapping[str, Any] = {}
     """Collectors of what is recorded with every call, by name."""
+    arguments: str = "scalars"
+    """What records have of arguments, unless a function says it; see `ARGUMENTS`."""
 
     @property
     def url(self) -> str:
@@ -209,6 +214,8 @@ class Settings(NamedTuple):
             caches[name] = self.active
         for name, spec in caches.items():
             lines += ["", f"[caches.{toml_key(name)}]", *spec.lines()]
+        if self.arguments != "scalars":
+            lines.insert(0, f"arguments = {toml_value(self.arguments)}")
         if self.meta:
             said = (f"{toml_key(name)} = {toml_value(value)}" for name, value in self.meta.items())
             lines += ["", "[meta]", *said]
@@ -260,7 +267,7 @@ def _chosen(settings: Settings) -> Settings:
         raise ConfigError(f"WELLKEPT_CACHE: {no_such(override, settings.caches)}")
     else:
         spec = Spec(resolve_url(override, Path.cwd()))
-    return Settings(spec, "WELLKEPT_CACHE", settings.caches, name, settings.meta)
+    return settings._replace(active=spec, source="WELLKEPT_CACHE", name=name)
 
 
 def _from_file(start: Path) -> Settings:
@@ -302,7 +309,7 @@ def read(path: Path) -> Settings | None:
         table = table.get("tool", {}).get("wellkept", {})
     reader = Reader(path, text)
     active, name, caches = reader.read(table)
-    return Settings(active, str(path), caches, name, reader.meta(table))
+    return Settings(active, str(path), caches, name, reader.meta(table), reader.arguments(table))
 
 
 _WRITES = {"stack": ("all", "first", "behind", "none")}
@@ -320,6 +327,13 @@ class Reader:
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text = path, text
         self._names: set[str] = set()
+
+    def arguments(self, table: Any) -> str:
+        """What records have of arguments."""
+        said = table.get("arguments", "scalars")
+        if said not in ARGUMENTS:
+            raise self.error("arguments", f"must be one of {', '.join(ARGUMENTS)}")
+        return str(said)
 
     def meta(self, table: Any) -> dict[str, Any]:
         """What is to be recorded with every call: collectors by name.
@@ -361,7 +375,8 @@ class Reader:
         caches = {name: self.cache(name, what) for name, what in named.items()}
         for name in caches:
             self._circle(name, caches, ())
-        own = {k: v for k, v in table.items() if k not in ("cache", "caches", "meta", "limit")}
+        apart = ("cache", "caches", "meta", "limit", "arguments")
+        own = {k: v for k, v in table.items() if k not in apart}
         chosen = table.get("cache")
         name = None
         if chosen is None:

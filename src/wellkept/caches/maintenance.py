@@ -6,9 +6,11 @@ import difflib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from wellkept.caches.by_hand import unneeded
 from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.conditions import matches
@@ -70,7 +72,37 @@ def evict(
     if chosen == Chosen():
         raise ConfigError("nothing says what to evict: give function=, older= or keys=")
     cache.flush()
-    return evicted(cache, chosen, dry_run)
+    done = evicted(cache, chosen, dry_run)
+    return done if dry_run else _with(done, without_arguments(cache, 0.0))
+
+
+def without_arguments(cache: Cache, grace: float, dry_run: bool = False) -> Evicted:
+    """Throw away the values of arguments that no call has any more; raises as `Cache.evict`.
+
+    Args:
+        grace: seconds that one stays whose call may still be computed.
+    """
+    gone = unneeded(cache.backend, time.time() - grace)
+    if not gone:
+        return Evicted(0, 0, 0, 0, dry_run)
+    return evicted(cache, Chosen(keys=frozenset(gone)), dry_run)
+
+
+def collect(cache: Cache, grace: float, dry_run: bool) -> Collected:
+    """See `Cache.gc`."""
+    gone = without_arguments(cache, grace, dry_run)
+    more = Collected(gone.values + gone.blobs, gone.bytes)
+    return Collected.sum((more, cache.backend.collect(grace, dry_run)))
+
+
+def _with(done: Evicted, more: Evicted) -> Evicted:
+    """What was thrown away; the records of arguments are no calls."""
+    return replace(
+        done,
+        values=done.values + more.values,
+        blobs=done.blobs + more.blobs,
+        bytes=done.bytes + more.bytes,
+    )
 
 
 _EVER = 1e300
@@ -223,7 +255,8 @@ def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
         held = sorted(cache.backend.candidates(), key=lambda call: (call.there, worth(call)))
     if limit.calls is not None and len(held) > limit.calls:
         excess = len(held) - int(limit.calls * _TO)
-        cache.evict(keys=[call.key for call in held[:excess]])
+        cache.flush()
+        evicted(cache, Chosen(keys=frozenset(call.key for call in held[:excess])), False)
         held = held[excess:]
     count = len(held)
     held = [call for call in held if call.there]

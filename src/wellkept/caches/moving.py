@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from wellkept.caches.cache import Cache
 from wellkept.codecs import decode
+from wellkept.conditions import Condition, Equal, Query
 from wellkept.errors import ConfigError, DecodeError, KeptError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
-from wellkept.records import Call, Digest
+from wellkept.records import ARGUMENT, Call, Digest
 from wellkept.stores.backend import Backend, each_call, inner
 from wellkept.stores.base import get_many, put_many
 from wellkept.stores.stack import value_of
@@ -128,6 +129,8 @@ def transfer(
         raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
     gone: list[str] = []
     notes = Belongings(source.backend, target.backend)
+    mine = Condition("function", (), Equal(ARGUMENT))
+    arguments = {one.arguments["value"].digest: one for one in source.backend.find(Query((mine,)))}
     chosen = (
         _each(source, progress) if where is None or callable(where) else _chosen(where, progress)
     )
@@ -140,6 +143,7 @@ def transfer(
                     gone.append(key)
                     if not dry_run:
                         notes.add(call)
+                        _bring_arguments(source, target, call, arguments)
             except DecodeError:
                 done.skipped += 1
     notes.bring()
@@ -147,6 +151,22 @@ def transfer(
     if move and not dry_run and gone:
         source.evict(keys=gone)
     return done
+
+
+def _bring_arguments(
+    source: Cache, target: Cache, call: Call, arguments: Mapping[Digest, Call]
+) -> None:
+    """Copy the values that were kept of a call's arguments.
+
+    Args:
+        arguments: the records of such values, by the digests of the arguments.
+    """
+    for one in call.arguments.values() if arguments else ():
+        if one.digest in arguments:
+            with contextlib.suppress(DecodeError):
+                _copied(
+                    source, target, arguments[one.digest], Moved(), False, dry_run=False, move=False
+                )
 
 
 def _chosen(matches: Matches, progress: Progress) -> Iterator[tuple[str, Call | None]]:

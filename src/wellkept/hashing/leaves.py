@@ -7,12 +7,15 @@ lies too deep, and what has more parts than there is room for.
 from __future__ import annotations
 
 import enum
+import json
+import zlib
 from typing import Any
 
 from wellkept.hashing.digests import digest_bytes
 from wellkept.hashing.encoding import Shape, expand
 from wellkept.hashing.functions import TAG
 from wellkept.hashing.names import class_name, type_key
+from wellkept.records import Digest
 
 # Leaves and containers of one value, at the most.
 MOST = 1_000
@@ -62,6 +65,40 @@ def leaves_of(value: Any, raw: bytes | None = None, *, shown: bool = True) -> li
     walk = _Walk(shown)
     walk.visit("", value, 0, raw)
     return walk.found
+
+
+def unpacked(note: bytes | None) -> dict[str, list[Leaf]]:
+    """Return the leaves of a call's arguments from the note that has them: `leaves/<key>`, whose JSON
+    stands behind one byte that says whether it is compressed. Of nothing, or of what is damaged, nothing.
+    """
+    try:
+        text = zlib.decompress(note[1:]) if note and note[0] else (note or b"")[1:]
+        return {
+            str(name): [(str(path), str(leaf)) for path, leaf in leaves]
+            for name, leaves in json.loads(text).items()
+        }
+    except (ValueError, TypeError, AttributeError, zlib.error, RecursionError):
+        return {}
+
+
+def looks(value: Any, raw: bytes) -> str:
+    """Return how a message shows a value that is too long for it: `<float64 (3, 4) 1a2b3c4d>`."""
+    try:
+        said = _looks(value, True)
+    except Exception:  # noqa: BLE001  it may be any object, and is only described
+        said = ""
+    return f"<{said} {raw.hex()[:8]}>".replace("< ", "<")
+
+
+def looked(leaves: list[Leaf], digest: Digest) -> str:
+    """Return the same from the leaves that were noted of a value."""
+    text = leaves[0][1] if leaves else ""
+    if text.startswith("="):
+        many = sum(1 for path, _ in leaves if path.count("[") == 1 and path.endswith("]"))
+        said = f"{text[1:].rpartition(':')[2]} of {many}" if many else text[1:].rpartition(":")[2]
+    else:
+        said = text.rpartition("<")[0].strip()
+    return f"<{said} {digest[:8]}>".replace("< ", "<")
 
 
 class _Code(str):

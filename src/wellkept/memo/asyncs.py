@@ -155,6 +155,9 @@ class KeptAsyncGenerator(Kept[Any, Any]):
         for item in items:
             yield item
 
+    def _as_kept(self, result: Any) -> tuple[Any, str]:
+        return [list(result), None], "items"
+
     def rerun(self, /, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         if self._deep(kwargs):
             return self._again(args, kwargs)

@@ -74,6 +74,9 @@ class Bound(Generic[P, R]):
     def rerun(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._kept.rerun(self.__self__, *args, **kwargs)
 
+    def put(self, result: Any, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        return self._kept.put(result, self.__self__, *args, **kwargs)
+
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         return self._kept.forget(self.__self__, *args, **kwargs)
 

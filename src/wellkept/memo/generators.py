@@ -197,6 +197,9 @@ class KeptGenerator(Kept[Any, Any]):
         yield from items
         return returned
 
+    def _as_kept(self, result: Any) -> tuple[Any, str]:
+        return [list(result), None], "items"
+
     def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if self._deep(kwargs):
             with refresh():

@@ -13,7 +13,7 @@ from wellkept.conditions import ANY, Condition, Equal, Is, Query, Span
 from wellkept.errors import ConfigError, KeptError, NotKept, StoreError, Undigestible
 from wellkept.hashing import Receiver, digest_bytes
 from wellkept.hashing.digests import default_digest
-from wellkept.memo.target import TROUBLES, Given, Target
+from wellkept.memo.target import TROUBLES, Given, Target, recorded
 from wellkept.query import Matches, operators
 from wellkept.query.operators import TESTS
 from wellkept.records import Call, Digest
@@ -46,7 +46,7 @@ def query(kept: Kept[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
         condition = _special(kept, name, value) or operators.argument(
             name, _in_order(kept, name, value)
         )
-        if isinstance(condition.test, Span) and kept.options.arguments == "digests":
+        if isinstance(condition.test, Span) and recorded(kept.options) == "digests":
             raise ConfigError(
                 f"the argument {name} can't be compared: {kept.__qualname__} was kept with "
                 "arguments='digests', so no record shows it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from wellkept.errors import ConfigError
 
@@ -39,7 +39,7 @@ def keep(
     when: Callable[[Any], bool] | None = ...,
     ttl: Span | None = ...,
     stale: Span | None = ...,
-    arguments: str = ...,
+    arguments: Literal["scalars", "digests", "values"] | None = ...,
     errors: type[BaseException] | Iterable[type[BaseException]] = ...,
     codec: str = ...,
     cache: Cache | str | os.PathLike[str] | None = ...,
@@ -70,7 +70,7 @@ def keep(
     when: Callable[[Any], bool] | None = None,
     ttl: Span | None = None,
     stale: Span | None = None,
-    arguments: str = "scalars",
+    arguments: Literal["scalars", "digests", "values"] | None = None,
     errors: type[BaseException] | Iterable[type[BaseException]] = (),
     codec: str = "pickle",
     cache: Cache | str | os.PathLike[str] | None = None,
@@ -110,8 +110,9 @@ def keep(
         ttl: seconds, a timedelta, or text such as `"12 h"`, after which a result expires.
         stale: how long after its `ttl` a result is still served while it is computed again in the
             background.
-        arguments: what a record shows of the arguments: `"scalars"` (digests, and small scalars as
-            they are) or `"digests"`.
+        arguments: what is kept of the arguments: `"scalars"` (digests, and small scalars as they are),
+            `"digests"`, or `"values"` (small scalars in the record, and all others beside the results, so
+            that they can be loaded); by default as the configuration says, or else `"scalars"`.
         errors: exception types to keep: they are raised again by a hit.
         codec: `"pickle"` (cloudpickle where needed), `"cloudpickle"` or `"json"`.
         cache: a cache, its name in the configuration, a path or a URL; the active one by default.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union
 
 from wellkept.caches import Cache
+from wellkept.caches.config import ARGUMENTS
 from wellkept.caches.option_text import parse_duration
 from wellkept.codecs import NAMES
 from wellkept.errors import ConfigError, Undigestible
@@ -73,7 +74,8 @@ class Options(NamedTuple):
     when: Callable[[Any], bool] | None = None
     ttl: float | None = None
     stale: float = 0.0
-    arguments: str = "scalars"
+    arguments: str | None = None
+    """None: as the configuration says."""
     errors: tuple[type[BaseException], ...] = ()
     codec: str = "pickle"
     cache: Cache | str | None = None
@@ -104,7 +106,7 @@ class Options(NamedTuple):
         when: Callable[[Any], bool] | None,
         ttl: Span | None,
         stale: Span | None,
-        arguments: str,
+        arguments: str | None,
         errors: type[BaseException] | Iterable[type[BaseException]],
         codec: str,
         cache: Cache | str | os.PathLike[str] | None,
@@ -147,8 +149,8 @@ class Options(NamedTuple):
             raise ConfigError(f"verify= is a share of the hits, from 0 to 1, not {verify!r}")
         if code not in ("deep", "own", "off"):
             raise ConfigError(f"code= is 'deep', 'own' or 'off', not {code!r}")
-        if arguments not in ("scalars", "digests"):
-            raise ConfigError(f"arguments= is 'scalars' or 'digests', not {arguments!r}")
+        if arguments is not None and arguments not in ARGUMENTS:
+            raise ConfigError(f"arguments= is one of {', '.join(ARGUMENTS)}, not {arguments!r}")
         if codec not in NAMES:
             raise ConfigError(f"there is no codec {codec!r}; there are {', '.join(NAMES)}")
         if stale is not None and ttl is None:

@@ -263,17 +263,16 @@ class Kept(Generic[P, R]):
         return outcome(result)
 
     def call(self, /, *args: P.args, **kwargs: P.kwargs) -> Call:
-        """The record of a kept call.
+        """The record of a call: as it is kept, or else what is known of it before, with the state
+        `not kept`.
 
         Raises:
-            NotKept: there is none.
+            Undigestible: see `key`.
         """
         found = self._located(self._values(args, kwargs))
         found.cache.flush()
         call = found.cache.calls.get(found.key.hex())
-        if call is None:
-            raise not_kept(found)
-        return call
+        return found.planned() if call is None else call
 
     def query(self, /, *args: Any, **kwargs: Any) -> Matches:
         """The kept calls of this function, whatever its code was, with these arguments.
@@ -351,6 +350,27 @@ class Kept(Generic[P, R]):
     def _again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a call in a `refresh` block."""
         return self.replayed(self.gather(args, kwargs))
+
+    def put(self, result: Any, /, *args: P.args, **kwargs: P.kwargs) -> Call:
+        """Keep a result that was had elsewhere as that of a call, in place of what is kept; nothing runs.
+
+        Args:
+            result: what the call is to give: of a coroutine what it gives when awaited, of a generator its
+                items.
+
+        Raises:
+            Undigestible: see `key`.
+            EncodeError: the result can't be encoded.
+            StoreError: it can't be written.
+        """
+        # Few results are put.
+        from wellkept.memo.arguments import put
+
+        return put(self._located(self._values(args, kwargs)), *self._as_kept(result))
+
+    def _as_kept(self, result: Any) -> tuple[Any, str]:
+        """What is kept of a result, and the state of the record."""
+        return result, "done"
 
     def _run(self, target: Target, given: Given, again: bool = False) -> Any:
         """Make a call and wait for its end."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wellkept.caches import Cache
+from wellkept.caches import Cache, settings
 from wellkept.caches.active import inherited
 from wellkept.caches.tier import Entry
 from wellkept.errors import EncodeError, KeptError, NotKept, Undigestible
@@ -23,7 +23,7 @@ from wellkept.memo.observed import Bodies, Observed
 from wellkept.memo.refresh import OPEN as REFRESHING
 from wellkept.memo.refresh import refreshing
 from wellkept.memo.stats import Stats
-from wellkept.records import Arguments, Call, Digest, Event, Metadata
+from wellkept.records import Arguments, Call, Digest, Event, Metadata, is_short
 from wellkept.runs.collectors import (
     NOTHING,
     Began,
@@ -187,7 +187,15 @@ class Target:
         items = self.items
         if items is None:
             items = self.all_items()
-        return Arguments(items, is_short if self.options.arguments == "scalars" else hidden)
+        return Arguments(items, hidden if recorded(self.options) == "digests" else is_short)
+
+    def keep_arguments(self) -> None:
+        """Keep the arguments themselves that the record does not show, if that is wanted."""
+        if recorded(self.options) == "values":
+            # Most functions record no more than scalars.
+            from wellkept.memo.arguments import keep
+
+            keep(self)
 
     def planned(self) -> Call:
         """Return the record of a call that is not kept, as far as it is known before.
@@ -214,8 +222,11 @@ class Target:
 
     def shown(self) -> str:
         """Return the arguments as a message has them."""
+        # Hits and most misses say nothing.
+        from wellkept.hashing.leaves import looks
+
         inside = ", ".join(
-            f"{name}={value!r}" if is_short(value) else f"{name}=<{raw.hex()[:8]}>"
+            f"{name}={value!r}" if is_short(value) else f"{name}={looks(value, raw)}"
             for name, value, raw in self.all_items()
             if name[:1] != "@"
         )
@@ -245,6 +256,8 @@ class Target:
             EncodeError: it can't be encoded.
             StoreError: it can't be written.
         """
+        if not self.scalars:
+            self.keep_arguments()
         cache, key = self.cache, self.key
         call, value = cache.made(
             key,
@@ -303,19 +316,6 @@ NO_RESULT = Digest("0" * 64)
 """In place of the result's digest, in the record of a call that is not kept."""
 
 
-def is_short(value: Any) -> bool:
-    """Whether a record shows a value itself."""
-    kind = type(value)
-    if kind is str:
-        return len(value) <= 200
-    if kind is float:
-        # JSON has no infinities.
-        return bool(value - value == 0)
-    if kind is int:
-        return bool(-(2**63) <= value < 2**63)
-    return kind is bool or value is None
-
-
 def tell_miss(target: Target) -> None:
     """Log a miss with its cause."""
     # Loaded on first use: it brings the comparison of calls.
@@ -343,6 +343,17 @@ def replayed(target: Target) -> bool:
     return replay(target.cache, target.key)
 
 
+def recorded(options: Options) -> str:
+    """What records have of the arguments of a function: see `ARGUMENTS`."""
+    if options.arguments is not None:
+        return options.arguments
+    try:
+        return settings().arguments
+    except KeptError:
+        # Who needs the configuration for a cache is told.
+        return "scalars"
+
+
 def hidden(value: Any) -> bool:
     """Whether a record shows a value itself, where it shows none."""
     return False
@@ -351,7 +362,12 @@ def hidden(value: Any) -> bool:
 def prepare(target: Target) -> None:
     """Take what a record says of a call that only now can be told, before the body runs."""
     own = target.collectors
-    if own is None or not target.key:
+    if not target.key:
+        return
+    if not target.scalars:
+        # The body may change them.
+        target.keep_arguments()
+    if own is None:
         return
     target.said = inherited(blocks)
     every = configured()
@@ -588,7 +604,7 @@ def store(
             return None
         codec = "pickle" if future or state == "failed" else options.codec
         given = asked[0] if state == "failed" else asked
-        metadata = _metadata(target, caller, began, (took, state, given))
+        metadata = metadata_of(target, caller, began, (took, state, given))
         call = target.keep(result, state, took, codec, metadata)
         if target.leaves is not None:
             target.cache.note(LEAVES + target.key.hex(), target.leaves)
@@ -604,7 +620,7 @@ def store(
     return call
 
 
-def _metadata(
+def metadata_of(
     target: Target, caller: Flight | None, began: Began, ended: tuple[float, str, Any]
 ) -> Metadata | None:
     """What a call's record says of how it came to be; None: nothing is to be said.

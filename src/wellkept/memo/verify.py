@@ -26,7 +26,7 @@ from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, Undige
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.memo.kept import Kept
-from wellkept.query import Matches
+from wellkept.query.matches import Matches, described
 from wellkept.records import Argument, Call, Digest
 
 NOTES = "bless/"
@@ -241,11 +241,8 @@ def verify(function: Kept[..., Any], *, sample: float = 0.1, seed: int | None = 
 
 
 def _checked(function: Kept[..., Any], cache: Cache, aside: Cache, call: Call) -> Checked:
-    shown = ", ".join(
-        f"{name}={argument.value!r}" if argument.shown else f"{name}=<{argument.digest[:8]}>"
-        for name, argument in call.arguments.items()
-        if not name.startswith("@")
-    )
+    plain = {name: one for name, one in call.arguments.items() if not name.startswith("@")}
+    shown = described(cache.backend.notes, call._replace(arguments=plain))
     about = str(call.key), f"{function.__qualname__}({shown})"
     try:
         values = _values(function, cache, call)

@@ -29,7 +29,7 @@ from wellkept.memo.inflight import Origin
 from wellkept.memo.kept import Kept, KeptTarget
 from wellkept.memo.pickling import is_global
 from wellkept.memo.stats import Stats
-from wellkept.memo.target import Items, Raise, record
+from wellkept.memo.target import Items, Raise, record, recorded
 from wellkept.records import Call
 from wellkept.runs.recorder import ENVS, note_once
 from wellkept.stores.record_format import STATES
@@ -62,7 +62,7 @@ class Sent:
         self._items = [
             (name, None if name in names else value, raw) for name, value, raw in target.all_items()
         ]
-        self.shown = target.options.arguments
+        self.shown = recorded(target.options)
 
     def items(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> Items:
         """Return name, value and digest of each argument that counts."""
@@ -232,6 +232,11 @@ class TaskTarget(KeptTarget):
         self.items = self._sent.items(self.kept, self.values)
         self.options = self.options._replace(arguments=self._sent.shown)
         return True
+
+    def keep_arguments(self) -> None:
+        # Otherwise the caller does.
+        if self._sent is None or self._reached:
+            super().keep_arguments()
 
     def note_source(self) -> None:
         # Otherwise the caller, which surely has the source, writes it down.

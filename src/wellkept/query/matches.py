@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import math
@@ -18,6 +19,7 @@ from wellkept.conditions import (
     Is,
     Like,
     Order,
+    Other,
     Present,
     Query,
     Span,
@@ -25,14 +27,18 @@ from wellkept.conditions import (
     order_of,
 )
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
+from wellkept.hashing.leaves import Leaf, looked, unpacked
 from wellkept.query import noted, operators
+from wellkept.query.noted import Reads
 from wellkept.query.operators import is_value
-from wellkept.records import Call, Digest
+from wellkept.records import ARGUMENT, Call, Digest
 
 
 class Loads(Protocol):
     """What loads values: a cache."""
 
+    @property
+    def backend(self) -> Any: ...
     def load(self, digest: str) -> Any: ...
     def find(self, key: bytes) -> Any: ...
     def value(self, key: bytes, entry: Any, *, hit: bool = True) -> Any: ...
@@ -91,8 +97,8 @@ class Match:
 
     @property
     def arguments(self) -> LoadedArguments:
-        """The arguments by name; one that the record does not show is loaded when it is looked at,
-        which works if it is a kept result."""
+        """The arguments by name; one that the record does not show is loaded when it is looked at, which
+        works if it is a kept result, or was kept itself (`arguments="values"`)."""
         return LoadedArguments(self._cache, self.call)
 
     def __getattr__(self, name: str) -> Any:
@@ -137,10 +143,22 @@ class LoadedArguments(Mapping[str, Any]):
             return default
 
     def __repr__(self) -> str:
-        return ", ".join(
-            f"{name}={found.value!r}" if found.shown else f"{name}=<{found.digest[:8]}>"
-            for name, found in self._call.arguments.items()
-        )
+        return described(self._cache.backend.notes, self._call)
+
+
+def described(notes: Reads, call: Call) -> str:
+    """The arguments of a call as people read them: an array by its shape and type, not its digest alone."""
+    leaves: dict[str, list[Leaf]] = {}
+    if not all(one.shown for one in call.arguments.values()):
+        # How it looks is not worth an error.
+        with contextlib.suppress(KeptError):
+            leaves = unpacked(notes.get(f"leaves/{call.key}"))
+    return ", ".join(
+        f"{name}={one.value!r}"
+        if one.shown
+        else f"{name}={looked(leaves.get(name, []), one.digest)}"
+        for name, one in call.arguments.items()
+    )
 
 
 class Cost(NamedTuple):
@@ -161,6 +179,8 @@ class Step(NamedTuple):
 
 
 _ALL = Query()
+_OF_ONE = ("function", "module", "key")
+"""What a query says that may be about a record of an argument; otherwise it is about calls."""
 _LOOKED_AT = 200  # calls by which it is found out whether an argument is shown at all
 
 
@@ -483,7 +503,10 @@ class Matches:
             for one in test.tests if isinstance(test, Choice) else (test,):
                 if isinstance(one, Begins):
                     self._check_one(condition._replace(test=one))
-        return noted.resolved(self.cache.backend.notes, self.query)
+        query = self.query
+        if not any(one.field in _OF_ONE for one in query.conditions):
+            query = query.narrowed(Condition("function", (), Other(ARGUMENT)))
+        return noted.resolved(self.cache.backend.notes, query)
 
     def _pushed_down(self) -> Query | None:
         """The one query that the store can answer by itself, if it can."""
@@ -632,4 +655,6 @@ def _told(test: Test) -> str:
         return f"<{test.prefix}…>"
     if isinstance(test, Has):
         return f"has {test.item!r}"
+    if isinstance(test, Other):
+        return f"not {test.value!r}"
     return " or ".join(_told(one) for one in test.tests)

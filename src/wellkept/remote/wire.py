@@ -456,6 +456,7 @@ _TESTS: dict[str, Any] = {
         conditions.Span,
         conditions.Like,
         conditions.Has,
+        conditions.Other,
         conditions.Choice,
     )
 }

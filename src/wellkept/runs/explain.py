@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Like, Order, Query
 from wellkept.errors import KeptError, NotKept
+from wellkept.hashing.leaves import unpacked
 from wellkept.records import Call, Digest
 from wellkept.runs.nearest import (
     Asked,
@@ -22,7 +23,6 @@ from wellkept.runs.nearest import (
     look,
     nearest,
     same_arguments,
-    unpacked,
 )
 from wellkept.runs.recorder import LEAVES
 from wellkept.runs.sources import PartChange, Parts, part_changes, parts_of, widened

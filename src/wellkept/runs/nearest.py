@@ -19,7 +19,7 @@ from wellkept.conditions import Condition, Equal, Is, Order, Query, Span
 from wellkept.errors import DecodeError, KeptError, StoreError
 from wellkept.hashing import SCALARS
 from wellkept.hashing.digests import call_key
-from wellkept.hashing.leaves import Leaf, leaves_of
+from wellkept.hashing.leaves import Leaf, leaves_of, unpacked
 from wellkept.records import Argument, Arguments, Call, Digest
 from wellkept.runs.recorder import LEAVES
 from wellkept.stores.backend import Backend
@@ -143,19 +143,6 @@ def packed(items: Sequence[tuple[str, Any, bytes]], shown: Callable[[Any], bool]
     except Exception:  # noqa: BLE001  an argument may be any object, and an explanation is no reason to fail
         return None
     return b"\1" + zlib.compress(text, 1) if len(text) > _LARGE else b"\0" + text
-
-
-def unpacked(note: bytes | None) -> dict[str, list[Leaf]]:
-    """What `packed` made; of nothing, or of what is damaged, nothing."""
-    try:
-        text = zlib.decompress(note[1:]) if note and note[0] else (note or b"")[1:]
-        found = {
-            str(name): [(str(path), str(leaf)) for path, leaf in leaves]
-            for name, leaves in json.loads(text).items()
-        }
-    except (ValueError, TypeError, AttributeError, zlib.error, RecursionError):
-        return {}
-    return found
 
 
 class Change(NamedTuple):

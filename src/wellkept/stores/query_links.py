@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from wellkept.errors import DamagedValue
-from wellkept.records import Call
+from wellkept.records import ARGUMENT, Call
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import CALL, call_row
 from wellkept.stores.query_index import DIGEST, METADATA, stored
@@ -113,9 +113,11 @@ class Related:
         found = []
         for row in self._store.database.rows(f"{CALL}WHERE {where} LIMIT ?", rows, limit):
             try:
-                found.append(call_row(row))
+                call = call_row(row)
             except DamagedValue:
                 continue
+            if call.function != ARGUMENT:
+                found.append(call)
         return found
 
 
