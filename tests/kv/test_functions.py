@@ -347,6 +347,22 @@ def test_what_was_cleared_while_it_was_computed_is_not_kept() -> None:
         assert [read(way), read(way)] == [before, before + 1]
 
 
+def test_who_stood_still_for_too_long_writes_over_nothing() -> None:
+    entries = wellkept.store("still").service.entries
+
+    @cached(store="still")
+    def slow(x: int) -> str:
+        entries.ahead += 100  # so the lock was not renewed in time,
+        with ThreadPoolExecutor(1) as pool:
+            faster = cached(store="still")(lambda x: "another's")
+            assert pool.submit(faster, x).result(60) == "another's"
+        return "mine"
+
+    assert slow(1) == "mine"
+    assert slow(1) == "another's"
+    assert slow.store_of(1).count() == 1
+
+
 def test_a_stale_result_is_served_while_one_computes_it_again(url: str) -> None:
     with wellkept.open(url) as cache:
         calls, go, gone_on = [0], threading.Event(), threading.Event()

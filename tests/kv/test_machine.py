@@ -115,6 +115,22 @@ class Machine(RuleBasedStateMachine):
             self.models[scope].held[key] = (found[0], self.until(ttl), policy)
             self.told[scope].append(("touch", key))
 
+    @rule(scope=SCOPES, key=KEYS)
+    def touch(self, scope: Any, key: str) -> None:
+        there = key in self.live(scope)
+        assert self.stores[scope].touch(key) == there
+        if there:
+            self.told[scope].append(("touch", key))
+
+    @rule(scope=SCOPES, key=KEYS, expected=VALUES)
+    def delete_expected(self, scope: Any, key: str, expected: Any) -> None:
+        found = self.live(scope).get(key)
+        same = found is not None and type(found[0]) is type(expected) and found[0] == expected
+        assert self.stores[scope].delete(key, expected=expected) == same
+        if same:
+            del self.models[scope].held[key]
+            self.told[scope].append(("delete", key))
+
     @rule(scope=SCOPES, key=KEYS, policy=POLICIES)
     def update_policy(self, scope: Any, key: str, policy: str) -> None:
         found = self.live(scope).get(key)

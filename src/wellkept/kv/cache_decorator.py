@@ -313,10 +313,11 @@ class _Cached:
                 self._tell(error)
             if found is not _MISSING and (not late or not took):
                 return found
+            begun = time.monotonic()
             result = yield under_way | {place}
             if took:
                 took = False
-                self._write(lock, caller, key, result)
+                self._write(lock, caller, key, result, time.monotonic() - begun)
             return result
         finally:
             self._refreshing.discard(place)
@@ -342,7 +343,7 @@ class _Cached:
             self._tell(error)
             return _MISSING, False
 
-    def _write(self, lock: Lock, caller: Any, key: str, result: Any) -> None:
+    def _write(self, lock: Lock, caller: Any, key: str, result: Any, seconds: float) -> None:
         # In one transaction with the release: what was cleared meanwhile, or computed by another one as
         # this process stood still, is not written over by what was true before.
         steps = []
@@ -353,10 +354,10 @@ class _Cached:
             self._tell(error)
         try:
             lock.give(caller, *steps)
-        except NotHeld:
-            pass
         except KeptError as error:
-            self._tell(error)
+            # Else it was cleared meanwhile: no news to who did that.
+            if not isinstance(error, NotHeld) or seconds > lock.ttl:
+                self._tell(error)
 
     def _key(
         self,
