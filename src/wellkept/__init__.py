@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from wellkept.runs.graph import Graph
     from wellkept.runs.lineage import lineage
     from wellkept.runs.run import Run, Runs, run
+    from wellkept.web.notebook import ui
 del TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -128,6 +129,7 @@ __all__ = [
     "store",
     "tags",
     "token",
+    "ui",
     "use",
     "verify",
 ]
@@ -185,6 +187,7 @@ _ROOMS = {
     "store": "wellkept.kv",
     "tags": "wellkept.runs.collectors",
     "token": "wellkept.memo.depends",
+    "ui": "wellkept.web.notebook",
     "use": "wellkept.caches",
     "verify": "wellkept.memo.verify",
 }

@@ -57,6 +57,8 @@ CASES = [
         (package, 'from wellkept.cli.serve import serve; serve(["./c"])', package, "server")
         for package in ("prometheus_client", "starlette", "uvicorn")
     ),
+    *((package, "wellkept.ui()", package, "ui") for package in ("jinja2", "starlette", "uvicorn")),
+    ("jinja2", 'from wellkept.cli.ui import ui; ui("./c")', "jinja2", "ui"),
     (
         "networkx",
         "from wellkept.runs.graph import Graph; Graph({}, []).to_networkx()",

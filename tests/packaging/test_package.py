@@ -72,6 +72,7 @@ NAMES = {
     "store",
     "tags",
     "token",
+    "ui",
     "use",
     "verify",
 }

@@ -19,7 +19,8 @@ from tests.services import Service
 import wellkept
 from wellkept.remote.auth import Tokens
 from wellkept.remote.client import Http
-from wellkept.remote.server import Limits, Web, listen, server
+from wellkept.remote.listening import listen, server
+from wellkept.remote.server import Limits, Web
 
 
 class _One:

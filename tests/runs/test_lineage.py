@@ -253,7 +253,8 @@ def test_as_a_picture(graph: wellkept.Graph) -> None:
     ]
     assert len(boxes) == 4
     assert len([path for path in root.iter(f"{space}path") if path.get("marker-end")]) == 4
-    width, height = float(root.get("width", 0)), float(root.get("height", 0))
+    assert root.get("width") == "100%", "it fits the frame that a notebook has"
+    _, _, width, height = map(float, str(root.get("viewBox")).split())
     for i, box in enumerate(boxes):
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
@@ -261,6 +262,35 @@ def test_as_a_picture(graph: wellkept.Graph) -> None:
         for other in boxes[:i]:
             apart = abs(box["x"] - other["x"]) >= 40 or abs(box["y"] - other["y"]) >= 40
             assert apart, "boxes lie on each other"
+
+
+def test_the_names_of_edges_lie_on_nothing() -> None:
+    nodes = [Node(f"{i:064x}", f"f{i}(x={'a' * 40})", "m:f") for i in range(9)]
+    edges = [
+        Edge(nodes[i].id, nodes[j].id, GAVE, f"argument_{i}_{name}")
+        for i, j in ((0, 4), (1, 4), (2, 4), (3, 4), (4, 5), (4, 6), (5, 7), (6, 7), (0, 7), (7, 8))
+        for name in ("one", "two")
+    ]
+    root = ET.fromstring(wellkept.Graph(nodes, edges).to_svg())
+    space = "{http://www.w3.org/2000/svg}"
+    rects = [
+        tuple(float(b.get(n, 0)) for n in ("x", "y", "width", "height"))
+        for b in root.iter(f"{space}rect")
+    ]
+    drawn = [(x, y, x + width, y + height) for x, y, width, height in rects]
+    names = [text for text in root.iter(f"{space}text") if text.get("font-size") == "10"]
+    assert len(names) >= 4
+    for text in names:
+        half = len(text.text or "") * 6 / 2
+        x, y = float(text.get("x", 0)), float(text.get("y", 0))
+        one = (x - half, y - 11, x + half, y + 2)
+        for other in drawn:
+            apart = (
+                one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+            )
+            assert apart, f"{text.text} lies on something"
+        drawn.append(one)
+    assert len([p for p in root.iter(f"{space}path") if p.get("marker-end")]) == len(edges) / 2
 
 
 def test_for_graphviz_and_mermaid(graph: wellkept.Graph) -> None:

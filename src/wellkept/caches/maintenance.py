@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
 from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -232,6 +233,97 @@ def _by_own_policy(cache: Cache, policy: Callable[[Call], Any]) -> list[Candidat
     return first + [found[key] for key in sorted(worths, key=worths.__getitem__)]
 
 
+def _sum(held: Iterable[Candidate]) -> int:
+    """Bytes of the different results."""
+    return sum({call.result: call.size for call in held}.values())
+
+
+def _least(held: Iterable[Candidate], total: int, most: float) -> tuple[list[str], int]:
+    """The results that go, of calls in the order in which they should, until at most so many bytes are
+    left; and how many are left."""
+    listed = list(held)
+    givers = Counter(call.result for call in listed)
+    doomed: list[str] = []
+    for call in listed:
+        if total <= most:
+            break
+        givers[call.result] -= 1
+        if not givers[call.result]:  # the last that gave this result
+            doomed.append(call.result)
+            total -= call.size
+    return doomed, total
+
+
+class Freed(NamedTuple):
+    """What went to make room, or would go."""
+
+    results: int
+    calls: int
+    """Whose results these were; their records stay."""
+    bytes: int
+    seconds: float
+    """What computing them again takes."""
+    dry_run: bool = False
+
+
+def free(cache: Cache, size: int | str, *, dry_run: bool = False) -> Freed:
+    """Throw results away until so many bytes are free, those first that are cheapest to have again; the
+    records of their calls stay.
+
+    Args:
+        size: bytes, or text such as `"20 GB"`.
+        dry_run: only say what would go.
+
+    Raises:
+        ConfigError: the size is none.
+        StoreError: the store can't be read or written.
+    """
+    wanted = parse_size(size)
+    cache.flush()
+    held = sorted((call for call in cache.backend.candidates() if call.there), key=POLICIES["cost"])
+    total = _sum(held)
+    doomed, left = _least(held, total, total - wanted)
+    gone = set(doomed)
+    costs = [call.seconds for call in held if call.result in gone]
+    if doomed and not dry_run:
+        freed(cache, doomed)
+    return Freed(len(doomed), len(costs), total - left, sum(costs), dry_run)
+
+
+class Share(NamedTuple):
+    """Results that are worth about the same to keep."""
+
+    worth: float
+    calls: int
+    bytes: int
+    seconds: float
+    functions: Mapping[str, int]
+    """Bytes by function."""
+
+
+_FINE = 4  # shares from one power of two to the next
+
+
+def shares(cache: Cache) -> list[Share]:
+    """What `free` would throw away, the first to go first: added up in one pass that holds no calls.
+
+    A result that several calls gave counts with each of them.
+
+    Raises:
+        StoreError: the store can't be read.
+    """
+    worth = POLICIES["cost"]
+    found: dict[int, list[Any]] = {}
+    for call in cache.backend.candidates():
+        if call.there:
+            value = worth(call)
+            at = math.floor(math.log2(value) * _FINE) if value > 0 else -(1 << 30)
+            row = found.setdefault(at, [0, 0, 0.0, {}])
+            row[0], row[1], row[2] = row[0] + 1, row[1] + call.size, row[2] + call.seconds
+            row[3][call.function] = row[3].get(call.function, 0) + call.size
+    return [Share(0.0 if at < -9999 else 2 ** (at / _FINE), *found[at]) for at in sorted(found)]
+
+
 def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
     """Bring a cache within a limit; how many bytes and calls it may take before the next look.
 
@@ -260,17 +352,9 @@ def shrink(cache: Cache, limit: Limit) -> tuple[float, float]:
         held = held[excess:]
     count = len(held)
     held = [call for call in held if call.there]
-    total = sum({call.result: call.size for call in held}.values())
+    total = _sum(held)
     if limit.bytes is not None and total > limit.bytes:
-        givers = Counter(call.result for call in held)
-        doomed = []
-        for call in held:
-            if total <= limit.bytes * _TO:
-                break
-            givers[call.result] -= 1
-            if not givers[call.result]:  # the last that gave this result
-                doomed.append(call.result)
-                total -= call.size
+        doomed, total = _least(held, total, limit.bytes * _TO)
         freed(cache, doomed)
     return (
         float("inf") if limit.bytes is None else limit.bytes - total,

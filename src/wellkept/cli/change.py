@@ -30,6 +30,12 @@ def evict(
     older: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Calls computed so long ago: 30d, '12 h'.")
     ] = None,
+    free: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Results until so much is free, the cheapest to have again first."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     cache: CacheOption = None,
@@ -41,8 +47,15 @@ def evict(
     """
     from wellkept.errors import ConfigError
 
+    if free is not None:
+        if keys or function is not None or older is not None:
+            raise ConfigError("--free chooses by itself: give it alone")
+        _free(free, dry_run or (not yes and sys.stdin.isatty()), dry_run, cache, as_json)
+        return
     if not keys and function is None and older is None:
-        raise ConfigError("say what to evict: keys, --function or --older (wellkept evict --help)")
+        raise ConfigError(
+            "say what to evict: keys, --function, --older or --free (wellkept evict --help)"
+        )
     with opened(cache) as (found, url):
         asked: dict[str, Any] = {"function": function, "older": older, "keys": keys or None}
         if not dry_run and not yes and sys.stdin.isatty():
@@ -57,6 +70,25 @@ def evict(
         print(f"nothing in {url} fits")
     else:
         print(f"{'would throw away' if dry_run else 'threw away'} {_amount(done)}")
+
+
+def _free(size: str, trial: bool, dry_run: bool, cache: str | None, as_json: bool) -> None:
+    from wellkept.caches.maintenance import free
+
+    with opened(cache, must=True) as (found, url):
+        done = free(found, size, dry_run=trial)
+        said = f"{_count(done.results, 'result')}: {data_size(done.bytes)}, {text.duration(done.seconds)}"
+        if trial and not dry_run:
+            if done.results and not typer.confirm(f"Throw away {said} to compute again?", err=True):
+                typer.echo("wellkept: nothing was thrown away", err=True)
+                raise typer.Exit(1)
+            done = free(found, size)
+    if as_json:
+        text.emit({"cache": url} | done._asdict())
+    elif not done.results:
+        print(f"there is nothing to throw away in {url}")
+    else:
+        print(f"{'would throw away' if dry_run else 'threw away'} {said} to compute again")
 
 
 def _amount(done: Any) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wellkept.cli import text
 from wellkept.cli.options import chosen, exists, opened
-from wellkept.errors import ConfigError, NotKept
-from wellkept.runs.table import ago, data_size
+from wellkept.errors import NotKept
+from wellkept.runs.table import ago, call_data, data_size, function_data
 
 if TYPE_CHECKING:
     import typer
@@ -126,7 +124,7 @@ def ls(
 
 def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
     if as_json:
-        text.emit({"cache": url, "functions": [_function_data(row) for row in rows]})
+        text.emit({"cache": url, "functions": [function_data(row) for row in rows]})
         return
     if not rows:
         print(f"nothing is kept in {url} yet")
@@ -152,20 +150,6 @@ def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
     for row, line in zip(rows, cells, strict=True):
         table.add_row(text.name(row.function, max(16, console.width - rest)), *line)
     console.print(table)
-
-
-def _function_data(row: Any) -> dict[str, Any]:
-    return {
-        "function": row.function,
-        "codes": row.codes,
-        "calls": row.calls,
-        "bytes": row.bytes,
-        "seconds": row.seconds,
-        "uses": row.uses,
-        "seconds_saved": row.saved,
-        "last_computed": row.created,
-        "last_used": row.used,
-    }
 
 
 def list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json: bool) -> None:
@@ -219,29 +203,6 @@ def _arguments(call: Any) -> str:
         f"{name}={argument.value!r}" if argument.shown else f"{name}=<{argument.digest[:8]}>"
         for name, argument in call.arguments.items()
     )
-
-
-def call_data(call: Any) -> dict[str, Any]:
-    """A call as JSON shows it."""
-    return {
-        "key": str(call.key),
-        "function": call.function,
-        "code": call.code,
-        "arguments": {
-            name: {"digest": str(argument.digest)}
-            | ({"value": argument.value} if argument.shown else {})
-            for name, argument in call.arguments.items()
-        },
-        "result": str(call.result),
-        "state": call.state,
-        "bytes": call.size,
-        "seconds": call.seconds,
-        "uses": call.uses,
-        "computed": call.created,
-        "last_used": call.used,
-        "expires": call.expires,
-        "metadata": dict(call.metadata),
-    }
 
 
 def show(
@@ -366,10 +327,6 @@ def _print(rows: list[Any], totals: Any, *, whole: bool) -> None:
         )
 
 
-_ASKED = re.compile(r"(?P<name>[^=<>]+?)(?:(?P<sign><=|>=|=|<|>)(?P<value>.*))?", re.DOTALL)
-_RANGE = re.compile(r"(-?[\d.][\d.eE+-]*?)\.\.(-?[\d.][\d.eE+-]*)")
-
-
 def query(
     function: Annotated[
         str | None, typer.Argument(help="Calls of this function; * and ? stand for any text.")
@@ -415,33 +372,39 @@ def query(
     as_json: JsonOption = False,
 ) -> None:
     """List the calls that fit all that is said, the latest first."""
+    from wellkept.caches.filter_text import (  # who only looks pays nothing for it
+        asked,
+        value_of,
+        when,
+    )
+
     filters: dict[str, Any] = {
         "function": function,
         "module": module,
-        "version": None if version is None else _value(version),
+        "version": None if version is None else value_of(version),
         "state": state,
         "key": key,
-        "since": None if since is None else _when(since),
-        "until": None if until is None else _when(until),
+        "since": None if since is None else when(since),
+        "until": None if until is None else when(until),
         "run": run,
     }
     with opened(cache) as (found, url):
         matches = found.query(**{name: said for name, said in filters.items() if said is not None})
         if result is not None:
-            matches = matches.where(result=_value(result))
+            matches = matches.where(result=value_of(result))
         for said in arg or ():
-            name, test = _asked(said)
+            name, test = asked(said)
             matches = matches.where(arguments={name: test})
         for said in tag or ():
-            name, test = _asked(said)
+            name, test = asked(said)
             matches = matches.where(tags={name: test} if re.search("[=<>]", said) else name)
         for said in meta or ():
-            name, test = _asked(said)
+            name, test = asked(said)
             for part in reversed(name.split(".")):
                 test = {part: test}
             matches = matches.where(metadata=test)
         for said in where or ():
-            name, test = _asked(said)
+            name, test = asked(said)
             matches = matches.where(**{name: test})
         total = matches.count()
         if count:
@@ -453,44 +416,6 @@ def query(
             print(f"no call in {url} fits")
             return
         list_calls(calls, names, total, url, as_json)
-
-
-def _asked(said: str) -> tuple[str, Any]:
-    """A name, and what is wanted of it."""
-    from wellkept.query import ANY, above, at_least, at_most, below, between
-
-    found = _ASKED.fullmatch(said)
-    if found is None:
-        raise ConfigError(f"{said!r} is not NAME=VALUE, NAME>VALUE, or the like")
-    name, sign, value = found["name"].strip(), found["sign"], found["value"]
-    if sign is None:
-        return name, ANY
-    if sign == "=":
-        ends = _RANGE.fullmatch(value.strip())
-        return name, between(*map(_value, ends.groups())) if ends else _value(value)
-    made = {"<": below, "<=": at_most, ">": above, ">=": at_least}[sign]
-    return name, made(_value(value))
-
-
-def _value(said: str) -> Any:
-    """A value as JSON has it, a digest behind an @, or else the text itself."""
-    from wellkept.query import named
-
-    if said.startswith("@"):
-        return named(said[1:])
-    try:
-        return json.loads(said)
-    except ValueError:
-        return said
-
-
-def _when(said: str) -> Any:
-    from wellkept.caches.option_text import parse_duration
-
-    try:
-        return datetime.datetime.fromisoformat(said)
-    except ValueError:
-        return datetime.timedelta(seconds=parse_duration(said))
 
 
 def explain(

@@ -163,6 +163,7 @@ def serve(
     from wellkept.caches.option_text import parse_size
 
     try:
+        import wellkept.remote.listening
         import wellkept.remote.server  # noqa: F401  what it needs is told before anything is opened
         from wellkept.remote.server import Limits
     except ImportError as error:
@@ -213,7 +214,8 @@ def _serve_http(
 ) -> None:
     from wellkept.cli.options import opened
     from wellkept.remote.auth import Namespaces, Tokens, usual_path
-    from wellkept.remote.server import Web, listen, server
+    from wellkept.remote.listening import listen, server
+    from wellkept.remote.server import Web
 
     _give_back()
     known = Tokens(tokens or usual_path())

@@ -41,6 +41,21 @@ def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
         return _entries(backend.byte_stores[0] if backend.byte_stores else backend)
 
 
+def has_entries(cache: Cache) -> bool:
+    """Whether there may be entries on a cache's medium; looking makes no file."""
+    backend: Any = cache.backend
+    while backend.backends or backend.backend is not None:
+        backend = backend.backends[-1] if backend.backends else backend.backend
+    if backend.byte_stores:
+        backend = backend.byte_stores[0]
+    kind = type(backend).__name__
+    if kind == "Embedded":
+        return bool((backend.root / "state.sqlite").exists())
+    if kind == "Sqlite":
+        return bool(backend.file.with_name(f"{backend.file.name}.state").exists())
+    return kind != "Void" and (isinstance(backend, Creates) or kind in ("Sql", "Redis", "Memory"))
+
+
 def _entries(backend: Any) -> Entries:
     # Each holds the other: the holder of a store needs no cache beside it, and a cache that opens stores
     # again and again opens its entries once.

@@ -365,6 +365,23 @@ class Waiting:
             self._name = ""
 
 
+def waits_of(locks: Any) -> list[dict[str, Any]]:
+    """Return who waits for long while holding leases: `host`, `pid`, the keys it `holds`, and the key that
+    it `waits` for. For people who look.
+    """
+    import json
+
+    found = []
+    backend = getattr(locks, "waits", None)
+    for name, text in [] if backend is None else _read(backend):
+        host, _, rest = name.partition("~")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            said = json.loads(text)
+            holds, waits = [str(key) for key in said["holds"]], str(said["waits"])
+            found.append({"host": host, "pid": rest.split("~")[0], "holds": holds, "waits": waits})
+    return found
+
+
 def _read(backend: Any) -> list[tuple[str, bytes]]:
     """What those who live say; what the dead said is swept with the other leftovers."""
     # It is a medium without directories.

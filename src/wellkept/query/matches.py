@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -181,6 +182,7 @@ class Step(NamedTuple):
 _ALL = Query()
 _OF_ONE = ("function", "module", "key")
 """What a query says that may be about a record of an argument; otherwise it is about calls."""
+_NUMBERS = ("created", "seconds", "size", "uses")
 _LOOKED_AT = 200  # calls by which it is found out whether an argument is shown at all
 
 
@@ -311,6 +313,40 @@ class Matches:
             yield call
         if not some:
             self._check_shown()
+
+    def page(self, size: int, after: str = "") -> tuple[list[Call], str]:
+        """So many of the records, and a mark after which the next page goes on; no mark on the last page.
+
+        The order is by time or by another number of the record; what is kept or forgotten meanwhile moves
+        no call from one page to another.
+
+        Args:
+            size: how many records.
+            after: the mark that came with the page before.
+
+        Raises:
+            ConfigError: it is no such mark, or the store does not order what is asked for.
+            StoreError: the store can't be read.
+        """
+        order, some = self.query.order, self
+        if self.steps or order.field not in _NUMBERS:
+            raise ConfigError(f"{self!r} has no pages: order it by one of {', '.join(_NUMBERS)}")
+        last: tuple[Any, ...] = ()
+        if after:
+            last = _unmarked(after)
+            ends = Span(high=last[1]) if order.descending else Span(low=last[1])
+            some = Matches(self.cache, self.query.narrowed(Condition(order.field, (), ends)))
+        found: list[Call] = []
+        for call in some.calls():
+            at = order_of(order, call)
+            if last and not (at < last if order.descending else at > last):
+                continue
+            found.append(call)
+            if len(found) > size:
+                break
+        if len(found) <= size:
+            return found, ""
+        return found[:size], json.dumps(order_of(order, found[size - 1]), separators=(",", ":"))
 
     def predicate(self) -> Query | noted.Either:
         """What tells of a record whether it is one of them.
@@ -609,6 +645,16 @@ def _fitting(asked: Matches, found: Iterator[Match]) -> Iterator[Match]:
     asked._prepared()
     fits = asked.predicate()
     return (match for match in found if fits(match.call))
+
+
+def _unmarked(text: str) -> tuple[Any, ...]:
+    try:
+        kind, value, created, number = json.loads(text)
+        if all(type(one) in (int, float) for one in (kind, value, created, number)):
+            return kind, value, created, number
+    except (ValueError, TypeError):
+        pass
+    raise ConfigError(f"{text!r:.80} is no mark of a page: begin at the first page")
 
 
 def _value(call: Call, by: Order) -> tuple[bool, Any]:

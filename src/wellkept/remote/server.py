@@ -1,12 +1,10 @@
-"""The cache server over http: routes, limits, streaming of blobs, metrics, and its sockets."""
+"""The cache server over http: routes, limits, streaming of blobs, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -14,7 +12,6 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import anyio.to_thread
-import uvicorn
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -28,7 +25,6 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from wellkept.errors import ConfigError, DamagedValue, NotKept, StoreError
 from wellkept.remote import wire
@@ -247,124 +243,6 @@ def _range(said: str, size: int) -> tuple[int, int] | None:
         headers = {"content-range": f"bytes */{size}"}
         raise Turned(416, WireError("there is no such range in the blob"), **headers)
     return start, stop
-
-
-_BACKLOG = 2048
-# Seconds for which a connection is held without a request. Clients hold theirs for less: if the server closed
-# first, a request could meet the closing.
-_IDLE = 75
-# Seconds that requests have to end when the server does.
-_GRACE = 10
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; with port 0 on any free one.
-
-    Raises:
-        ConfigError: it can't listen there.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only on a socket whose protocol is given; without it small answers wait for the
-    # client's delayed acknowledgement.
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-        sock.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        sock.close()
-        raise ConfigError(f"can't listen on {host}:{port}: {error}") from error
-    return sock
-
-
-def server(
-    app: Any, *, deadline: float, cert: str | None = None, key: str | None = None
-) -> uvicorn.Server:
-    """Return the server, whose `run(sockets=[…])` serves until the process gets a signal to end.
-
-    Args:
-        app: the ASGI application.
-        deadline: seconds within which a client has to go on.
-        cert, key: files of a certificate and its private key; None for plain http.
-
-    Raises:
-        ConfigError: the certificate or its key can't be used.
-    """
-    config = uvicorn.Config(
-        app,
-        http=type("Guarded", (_Guarded,), {"deadline": deadline}),
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=_IDLE,
-        timeout_graceful_shutdown=_GRACE,
-        ssl_certfile=cert,
-        ssl_keyfile=key,
-    )
-    try:
-        config.load()
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"can't use the certificate {cert}: {error}") from error
-    return uvicorn.Server(config)
-
-
-class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class chosen at run time
-    """A connection that ends when its client begins no request, or receives no answer, in time."""
-
-    # uvicorn limits how long a connection is idle between requests, but neither how long the head of a request
-    # may take nor how long a client may leave an answer unread.
-
-    deadline = 30.0
-    _begins: asyncio.TimerHandle | None = None
-    _takes: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._await_request()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
-            # Only a part of a request's head came.
-            self._await_request()
-        else:
-            _cancel(self._begins)
-            self._begins = None
-
-    def _await_request(self) -> None:
-        if self._begins is None:
-            self._begins = self._in_time(self._not_begun)
-
-    def _not_begun(self) -> None:
-        self._begins = None
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.abort()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        if self._takes is None:
-            self._takes = self._in_time(self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        _cancel(self._takes)
-        self._takes = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        _cancel(self._begins)
-        _cancel(self._takes)
-        super().connection_lost(exc)
-
-    def _in_time(self, do: Callable[[], None]) -> asyncio.TimerHandle:
-        timer: asyncio.TimerHandle = self.loop.call_later(self.deadline, do)
-        return timer
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
 
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

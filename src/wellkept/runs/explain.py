@@ -524,11 +524,11 @@ def _row(backends: list[Layer], layer: Layer, call: Call) -> dict[str, Any]:
         "created": call.created,
         "seconds": call.seconds,
         "causes": [cause.to_dict() for cause in causes],
-        "why": "; ".join(_said(cause) for cause in causes),
+        "why": "; ".join(in_short(cause) for cause in causes),
     }
 
 
-def _said(cause: Cause) -> str:
+def in_short(cause: Cause) -> str:
     """A cause in a few words."""
     kind = cause.kind
     if kind == "never called":
@@ -538,7 +538,9 @@ def _said(cause: Cause) -> str:
     if kind == "arguments":
         changes = cause.data["differences"]
         one = changes[0]
-        text = f"{_bare(one['path'])}: {one['before'] or 'nothing'} -> {one['after'] or 'nothing'}"
+        text = (
+            f"{bare_path(one['path'])}: {one['before'] or 'nothing'} -> {one['after'] or 'nothing'}"
+        )
         return text if len(changes) == 1 else f"{text}, and {len(changes) - 1:,} more"
     if kind == "code" and cause.data.get("parts"):
         parts = cause.data["parts"]
@@ -554,7 +556,7 @@ def _cut(call: str, known: str) -> str:
     return text if len(text) <= _NARROW else f"{text[: _NARROW - 1]}…"
 
 
-def _bare(path: str) -> str:
+def bare_path(path: str) -> str:
     """`arguments["config"].mesh` as `config.mesh`."""
     name, closing, rest = path.removeprefix('arguments["').partition('"]')
     return f"{name}{rest}" if closing else path

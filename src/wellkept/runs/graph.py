@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ class Node(NamedTuple):
     function: str = ""
     """Empty for a value."""
     outcome: str = ""
-    """`hit`, `computed` or `failed` in a run."""
+    """`hit`, `computed` or `failed` in a run; `stale` of one that would be computed again."""
     seconds: float | None = None
     result: str | None = None
     created: float | None = None
@@ -134,12 +134,22 @@ def _named(node: Node) -> str:
     return f"{text}  [{', '.join(notes)}]" if notes else text
 
 
-# pixels.
-_LETTER, _HEIGHT, _GAP, _BETWEEN, _MARGIN = 7.2, 30, 14, 70, 12
+# Pixels.
+_LETTER, _HEIGHT, _GAP, _BETWEEN, _MARGIN = 7.2, 30, 14, 84, 12
+# Of the letters beside an edge.
+_SMALL, _TALL = 6.0, 13
 # Letters of a label.
-_LONGEST = 48
+_LONGEST, _SHORTEST = 48, 14
+# Pixels that a picture should not be wider than, if its labels can be shorter.
+_WIDE = 1200
 _SWEEPS = 4
-_COLOURS = {"hit": "#e3f4e3", "computed": "#e3ecf8", "failed": "#fbe0e0", "": "#f4f4f4"}
+_COLOURS = {
+    "hit": "#e3f4e3",
+    "computed": "#e3ecf8",
+    "failed": "#fbe0e0",
+    "stale": "#fdf0d0",
+    "": "#f4f4f4",
+}
 
 
 def ranks(graph: Graph) -> dict[str, int]:
@@ -191,17 +201,27 @@ def _columns(graph: Graph, rank: dict[str, int]) -> list[list[str]]:
     return columns
 
 
-def draw(graph: Graph) -> str:
-    """The picture as SVG."""
+Box = tuple[float, float, float]
+"""Left, top and width of a node."""
+
+
+def draw(graph: Graph, link: Callable[[Node], str | None] | None = None) -> str:
+    """The picture as SVG, which fits the frame that it is in and is never larger than it was drawn.
+
+    Args:
+        link: where a click on a node leads; None: nowhere.
+    """
     rank = ranks(graph)
     columns = _columns(graph, rank)
-    labels = {node.id: _label(node) for node in graph.nodes.values()}
+    room = _WIDE / max(1, len(columns)) - _BETWEEN - 20
+    longest = int(min(_LONGEST, max(_SHORTEST, room / _LETTER)))
+    labels = {node.id: _label(node, longest) for node in graph.nodes.values()}
     tallest = max(map(len, columns), default=1)
     far = {edge for edge in graph.edges if rank[edge.target] - rank[edge.source] > 1}
     # Where these go around what lies between.
     above = _MARGIN + (_HEIGHT if far else 0)
     height = above + _MARGIN + tallest * _HEIGHT + (tallest - 1) * _GAP
-    boxes: dict[str, tuple[float, float, float]] = {}
+    boxes: dict[str, Box] = {}
     left = float(_MARGIN)
     for column in columns:
         width = max(len(labels[node]) for node in column) * _LETTER + 20
@@ -211,52 +231,93 @@ def draw(graph: Graph) -> str:
         left += width + _BETWEEN
     width = max(2.0 * _MARGIN, left - _BETWEEN + _MARGIN)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="{height:.0f}" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" preserveAspectRatio="xMinYMin meet" role="img" '
+        f'aria-label="{len(graph.nodes)} calls and values" font-family="sans-serif" font-size="12">',
         '<defs><marker id="wellkept-arrow" markerWidth="9" markerHeight="8" refX="8" refY="4" '
         'orient="auto"><path d="M0,0 L9,4 L0,8 z" fill="#666"/></marker></defs>',
     ]
-    parts += [_edge(edge, boxes, _HEIGHT * 1.6 if edge in far else 0) for edge in graph.edges]
-    parts += [
-        _box(node, labels[at], boxes[at], at in graph.focus) for at, node in graph.nodes.items()
-    ]
+    taken = [(x, y, x + width, y + _HEIGHT) for x, y, width in boxes.values()]
+    for (source, target), names in _drawn(graph.edges).items():
+        lift = _HEIGHT * 1.6 if any(edge in far for edge in names) else 0
+        parts.append(_edge(names, boxes[source], boxes[target], lift, taken))
+    for at, shown in graph.nodes.items():
+        box = _box(shown, labels[at], boxes[at], at in graph.focus)
+        where = None if link is None else link(shown)
+        parts.append(box if where is None else f'<a href="{escaped(where)}">{box}</a>')
     return "\n".join((*parts, "</svg>"))
 
 
-def _label(node: Node) -> str:
-    return node.label if len(node.label) <= _LONGEST else f"{node.label[: _LONGEST - 1]}…"
+def _drawn(edges: Iterable[Edge]) -> dict[tuple[str, str], list[Edge]]:
+    """The edges, those between the same two nodes together: one line that has all their names."""
+    found: dict[tuple[str, str], list[Edge]] = {}
+    for edge in edges:
+        found.setdefault((edge.source, edge.target), []).append(edge)
+    return found
 
 
-def _box(node: Node, label: str, box: tuple[float, float, float], focus: bool) -> str:
+def _label(node: Node, longest: int) -> str:
+    return node.label if len(node.label) <= longest else f"{node.label[: longest - 1]}…"
+
+
+def _box(node: Node, label: str, box: Box, focus: bool) -> str:
     x, y, width = box
     round_ = 4 if node.function else 15
+    stale = ' stroke-dasharray="4 3"' if node.outcome == "stale" else ""
+    note = f" ({node.outcome})" if node.outcome else ""
     return (
-        f'<g><title>{escaped(node.label)} {escaped(node.id[:12])}</title><rect x="{x:.0f}" '
+        f'<g><title>{escaped(node.label)} {escaped(node.id[:12])}{note}</title><rect x="{x:.0f}" '
         f'y="{y:.0f}" width="{width:.0f}" height="{_HEIGHT}" rx="{round_}" '
-        f'fill="{_COLOURS.get(node.outcome, "#f4f4f4")}" stroke="#444" '
+        f'fill="{_COLOURS.get(node.outcome, "#f4f4f4")}" stroke="#444"{stale} '
         f'stroke-width="{2.5 if focus else 1}"/><text x="{x + width / 2:.0f}" y="{y + 19:.0f}" '
         f'text-anchor="middle" fill="#111">{escaped(label)}</text></g>'
     )
 
 
-def _edge(edge: Edge, boxes: dict[str, tuple[float, float, float]], lift: float) -> str:
-    x, y, width = boxes[edge.source]
-    to_x, to_y, _ = boxes[edge.target]
+Rect = tuple[float, float, float, float]
+
+
+def _edge(edges: list[Edge], source: Box, target: Box, lift: float, taken: list[Rect]) -> str:
+    """A line, and its names where they cover nothing that is drawn already; a title has them anyway."""
+    (x, y, width), (to_x, to_y, _) = source, target
     x, y, to_y = x + width, y + _HEIGHT / 2, to_y + _HEIGHT / 2
     bend = max(30.0, abs(to_x - x) / 2)
-    dash = ' stroke-dasharray="5 4"' if edge.kind == CALLED else ""
+    dash = ' stroke-dasharray="5 4"' if all(edge.kind == CALLED for edge in edges) else ""
+    ends = (x, y), (x + bend, y - lift), (to_x - bend, to_y - lift), (to_x, to_y)
+    name = ", ".join(dict.fromkeys(edge.name for edge in edges if edge.name))
+    title = f"<title>{escaped(name)}</title>" if name else ""
     line = (
-        f'<path d="M{x:.0f},{y:.0f} '
-        f"C{x + bend:.0f},{y - lift:.0f} {to_x - bend:.0f},{to_y - lift:.0f} "
-        f'{to_x:.0f},{to_y:.0f}" fill="none" stroke="#666"{dash} marker-end="url(#wellkept-arrow)"/>'
+        f'<path d="M{x:.0f},{y:.0f} C{ends[1][0]:.0f},{ends[1][1]:.0f} '
+        f'{ends[2][0]:.0f},{ends[2][1]:.0f} {to_x:.0f},{to_y:.0f}" fill="none" stroke="#666"{dash} '
+        f'marker-end="url(#wellkept-arrow)">{title}</path>'
     )
-    if not edge.name:
-        return line
-    middle = (y + to_y) / 2 - lift * 0.75 - 4
-    return line + (
-        f'<text x="{(x + to_x) / 2:.0f}" y="{middle:.0f}" text-anchor="middle" font-size="10" '
-        f'fill="#555">{escaped(edge.name)}</text>'
+    room = int(max(_BETWEEN, to_x - x) / _SMALL)
+    shown = name if len(name) <= room else f"{name[: room - 1]}…"
+    half = len(shown) * _SMALL / 2
+    for share in (0.5, 0.35, 0.65, 0.22, 0.78) if shown else ():
+        at_x, at_y = _point(ends, share)
+        rect = at_x - half, at_y - 4 - _TALL, at_x + half, at_y - 2
+        if not any(_overlap(rect, other) for other in taken):
+            taken.append(rect)
+            return line + (
+                f'<text x="{at_x:.0f}" y="{at_y - 5:.0f}" text-anchor="middle" font-size="10" '
+                f'fill="#555">{escaped(shown)}</text>'
+            )
+    return line
+
+
+def _point(ends: tuple[tuple[float, float], ...], share: float) -> tuple[float, float]:
+    """A point of a cubic curve."""
+    rest = 1 - share
+    parts = rest**3, 3 * rest**2 * share, 3 * rest * share**2, share**3
+    return (
+        sum(part * x for part, (x, _) in zip(parts, ends, strict=True)),
+        sum(part * y for part, (_, y) in zip(parts, ends, strict=True)),
     )
+
+
+def _overlap(one: Rect, other: Rect) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def escaped(text: str) -> str:
@@ -293,6 +354,21 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def marked(self, stale: Iterable[str]) -> Graph:
+        """The same graph with some of its nodes as `stale`."""
+        some = set(stale)
+        nodes = (
+            node._replace(outcome="stale") if node.id in some else node
+            for node in self.nodes.values()
+        )
+        return Graph(nodes, self.edges, self.focus, self.cut)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Graph:
+        """From what `to_dict` gives."""
+        nodes, edges = ([kind(**one) for one in data[name]] for kind, name in _PARTS)
+        return cls(nodes, edges, data["focus"], data["cut"])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON."""
@@ -371,6 +447,9 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<wellkept.Graph of {len(self.nodes)} calls and {len(self.edges)} edges>"
+
+
+_PARTS: tuple[tuple[Any, str], ...] = ((Node, "nodes"), (Edge, "edges"))
 
 
 def _quoted(text: str) -> str:

@@ -8,9 +8,7 @@ arguments is the version.
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
 import re
 import string
 from collections import defaultdict
@@ -20,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache, active, chosen
 from wellkept.conditions import Condition, Other
+from wellkept.codecs import pickle_text
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 from wellkept.hashing import digest
 from wellkept.query import ANY, Match, Matches, Query, named
@@ -135,7 +134,7 @@ def parent_of(call: Call) -> str | None:
 def scalar(cache: Cache, call: Call) -> str | int | float | None:
     """A call's result, if it is a number or text that records of calls which took it may show.
 
-    Nothing runs: of a pickle no more is read than what Python itself is made of.
+    Nothing is unpickled.
     """
     if call.size > _SMALL or call.state != "done":
         return None
@@ -144,19 +143,11 @@ def scalar(cache: Cache, call: Call) -> str | int | float | None:
         if held is None or held.envelope is None or held.body.result != call.result.raw:
             return None
         payload, _ = cache.backend.load(held.envelope)
-        value = (
-            json.loads(bytes(payload))
-            if held.envelope.codec == "json"
-            else _Plain(io.BytesIO(payload)).load()
-        )
-    except (KeptError, ValueError, EOFError, pickle.UnpicklingError):
+        plain = bytes(payload)
+        value = json.loads(plain) if held.envelope.codec == "json" else pickle_text.read(plain)
+    except (KeptError, ValueError):
         return None
     return value if type(value) in _SCALARS else None
-
-
-class _Plain(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError("not plain")
 
 
 _NOTHING: tuple[Any, ...] = (None, True, False, "", (), [], {}, set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wellkept.caches import Cache, maintenance
 from wellkept.conditions import Condition, Equal, Order, Query
@@ -15,15 +15,14 @@ from wellkept.hashing.digests import call_key
 from wellkept.records import Call
 from wellkept.runs.nearest import Layer, layers
 from wellkept.runs.table import Column, Line, Lines, Table, data_size, duration
-
-if TYPE_CHECKING:
-    pass
-
+from wellkept.stores.reports import FunctionRow
 
 # Measurements of one part, and the seconds after which there are no more.
 _TIMES, _BUDGET = 9, 0.3
 EVEN = 0.8
 """The share of computing that a hit may take, for keeping to pay."""
+
+_VERIFIED = 1 << 26  # bytes of a result up to which it is read before
 
 _PARTS = ("key", "look up", "load")
 
@@ -168,14 +167,19 @@ def profiles(cache: Cache, pattern: str | None = None, *, load: bool = False) ->
         StoreError: the cache can't be read.
     """
     found = maintenance.chosen(cache, pattern) if pattern else cache.backend.functions()
-    rows = [_row(cache, one, load) for one in found]
+    rows = [profile_row(cache, one, load) for one in found]
     rows.sort(key=lambda row: -row["saved"])
     some = any(row["pays"] is False for row in rows)
     hint = "Where it does not pay, keep what calls the function, or let one call do more."
     return Table(rows, _COLUMNS, "function", hint if some else "")
 
 
-def _row(cache: Cache, one: Any, load: bool) -> dict[str, Any]:
+def profile_row(cache: Cache, one: FunctionRow, load: bool = False) -> dict[str, Any]:
+    """What keeping one function costs and saves, as a row of `profiles`.
+
+    Raises:
+        StoreError: the cache can't be read.
+    """
     of = Condition("function", (), Equal(one.function))
     latest = Query((of,), Order("created", (), True), _SAMPLE)
     taken = [
@@ -211,6 +215,7 @@ def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
             return None
 
         envelope = row.envelope
+        backend.probe(envelope, _VERIFIED)  # who loads a damaged blob removes it
 
         def read() -> None:
             payload, buffers = backend.load(envelope)

@@ -449,6 +449,26 @@ class Runs(Tabled):
                 return fits[0]
         raise NotKept(f"no run {which!r} is known in {self.cache}; `wellkept runs` lists them")
 
+    def latest(self, count: int, before: str = "") -> list[Run]:
+        """The newest of all runs whatever their names, by their ids; only their records are read.
+
+        Args:
+            count: how many at the most.
+            before: only those older than the run of this id.
+
+        Raises:
+            StoreError: they can't be read.
+        """
+        flush_all()
+        notes = notes_of(self.cache)
+        keys = sorted(notes.keys(HEADS), reverse=True)
+        some = [key for key in keys if not before or key < HEADS + before][:count]
+        found = get_many(notes, some)
+        read = (unpack_record(found.get(key)) for key in some)
+        records = [record for record in read if record is not None]
+        records.sort(key=lambda record: (record.started, record.id), reverse=True)
+        return [self._run(record) for record in records]
+
     def totals(self) -> dict[str, Totals]:
         """The events of all runs added up, by id of the run: read in one trip.
 
@@ -501,7 +521,7 @@ class Runs(Tabled):
             StoreError: they can't be read.
         """
         totals = self.totals()
-        rows = [_row(run, totals.get(run.id, Totals())) for run in self]
+        rows = [run_row(run, totals.get(run.id, Totals())) for run in self]
         columns = [
             ("id", lambda row: row["id"]),
             ("name", lambda row: row["name"]),
@@ -515,7 +535,8 @@ class Runs(Tabled):
         return Table(rows, columns, "name", "" if rows else f"no runs in {self.cache} yet")
 
 
-def _row(run: Run, total: Totals) -> dict[str, Any]:
+def run_row(run: Run, total: Totals) -> dict[str, Any]:
+    """A run as a row of a table."""
     record = run.record
     return {
         "id": run.id,

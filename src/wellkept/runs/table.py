@@ -13,6 +13,7 @@ from wellkept.caches import Cache
 from wellkept.errors import ConfigError, KeptError
 from wellkept.records import Call, Event
 from wellkept.stores.base import get_many
+from wellkept.stores.reports import FunctionRow
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -264,6 +265,44 @@ def called(function: str, call: Call) -> str:
         for name, found in call.arguments.items()
     )
     return f"{short(function)}({', '.join(shown)})"
+
+
+def function_data(row: FunctionRow) -> dict[str, Any]:
+    """A function as JSON shows it."""
+    return {
+        "function": row.function,
+        "codes": row.codes,
+        "calls": row.calls,
+        "bytes": row.bytes,
+        "seconds": row.seconds,
+        "uses": row.uses,
+        "seconds_saved": row.saved,
+        "last_computed": row.created,
+        "last_used": row.used,
+    }
+
+
+def call_data(call: Call) -> dict[str, Any]:
+    """A call as JSON shows it."""
+    return {
+        "key": str(call.key),
+        "function": call.function,
+        "code": call.code,
+        "arguments": {
+            name: {"digest": str(argument.digest)}
+            | ({"value": argument.value} if argument.shown else {})
+            for name, argument in call.arguments.items()
+        },
+        "result": str(call.result),
+        "state": call.state,
+        "bytes": call.size,
+        "seconds": call.seconds,
+        "uses": call.uses,
+        "computed": call.created,
+        "last_used": call.used,
+        "expires": call.expires,
+        "metadata": dict(call.metadata),
+    }
 
 
 def event_label(event: Event, call: Call | None) -> str:

@@ -281,6 +281,9 @@ class Backend:
     def hold(self, limit: int) -> None:
         """Hold up to `limit` bytes of large blobs in memory, if the backend can't map them."""
 
+    def hold_index(self, room: int) -> None:
+        """Hold no more than so many KiB of an index in memory, if it has one that is a file."""
+
     def collect(self, grace: float, dry_run: bool) -> Collected:
         """Remove what nothing references; see `Cache.gc`."""
         raise StoreError(f"{type(self).__name__} can't be collected from here")
@@ -337,7 +340,7 @@ class Backend:
             if call is not None:
                 there = call.result in results
                 row = (call.result, call.created, call.seconds, call.size, call.uses)
-                yield Candidate(key, *row, call.used or 0.0, there)
+                yield Candidate(key, *row, call.used or 0.0, there, call.function)
 
     def _all(self) -> Iterator[Call]:
         return (call for _, call in each_call(self.calls) if call is not None)

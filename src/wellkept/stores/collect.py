@@ -274,16 +274,23 @@ def _condition(store: Embedded, chosen: Chosen) -> tuple[str, list[Any]]:
     return " AND ".join(parts), values
 
 
-_CANDIDATES = f"""SELECT c.key, c.body, c.created, c.seconds, c.size, u.uses, u.used,
-length(c.body) > {16 + BODY_SIZE} OR c.value IN (SELECT id FROM "values")
+_CANDIDATES = f"""SELECT c.id, c.key, substr(c.body, 17, 32), c.created, c.seconds, c.size, u.uses,
+u.used, length(c.body) > {16 + BODY_SIZE} OR c.value IN (SELECT id FROM "values"), c.function
 FROM calls c LEFT JOIN uses u ON u.id = c.id"""
 
 
 def candidates(store: Embedded) -> Iterator[Candidate]:
-    """Yield each call as an eviction policy judges it."""
-    for key, body, created, seconds, size, uses, used, there in store.database.rows(_CANDIDATES):
-        row = (created, seconds, size, uses or 0, used or 0.0, bool(there))
-        yield Candidate(key.hex(), bytes(body[16:48]).hex(), *row)
+    """Yield each call as an eviction policy judges it, read in pages: a million of them would fill memory."""
+    database = store.database
+    names = dict(database.rows("SELECT id, CAST(name AS BLOB) FROM functions"))
+    try:
+        for _, key, result, created, seconds, size, uses, used, there, function in scan(
+            database, _CANDIDATES
+        ):
+            row = (created, seconds, size, uses or 0, used or 0.0, bool(there))
+            yield Candidate(key.hex(), bytes(result).hex(), *row, _name(names.get(function)))
+    except sqlite3.Error as error:
+        raise database.failed("read", error) from error
 
 
 # A damaged column may hold a value of any type; CAST makes it a number.

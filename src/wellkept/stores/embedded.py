@@ -518,6 +518,10 @@ class Embedded(Backend):
             with self.database.writing(adds=True) as c:
                 _count(c, uses)
 
+    def hold_index(self, room: int) -> None:
+        """See `Backend.hold_index`."""
+        self.database.hold(room)
+
     def collect(self, grace: float, dry_run: bool) -> Collected:
         """See `Cache.gc`; writers hold a lock, so no grace is needed."""
         from wellkept.stores import collect  # who only calls has no need of it

@@ -42,59 +42,59 @@ class ItemRecords:
     """`LeaseRecords` under `leases/<key>`."""
 
     def __init__(self, items: Store[bytes]) -> None:
-        self._items: Any = items
+        self.items: Any = items
         self._exact = isinstance(items, Replaces)
 
     def read(self, key: bytes) -> Lease | None:
         name = f"leases/{key.hex()}"
-        item = self._items.get(name)
+        item = self.items.get(name)
         if item is None:
             return None
         try:
             owner, token, beat, deadline = json.loads(item)
             return Lease(str(owner), int(token), int(beat), float(deadline))
         except (ValueError, TypeError):  # damaged: nobody can renew or release it
-            self._items.delete(name)
+            self.items.delete(name)
             return None
 
     def swap(self, key: bytes, old: Lease | None, new: Lease | None) -> bool:
         name = f"leases/{key.hex()}"
         if old is None:
-            return self.read(key) is None if new is None else self._items.create(name, _pack(new))
+            return self.read(key) is None if new is None else self.items.create(name, _pack(new))
         if new is None:
             # Nobody takes over while the owner's heart beats, so what is ours stays ours meanwhile.
             if self.read(key) != old:
                 return False
-            self._items.delete(name)
+            self.items.delete(name)
             return True
         if self._exact:
-            done: bool = self._items.replace(name, _pack(old), _pack(new))
+            done: bool = self.items.replace(name, _pack(old), _pack(new))
             return done
         # A heartbeat.
         if old.owner == new.owner and old.token == new.token:
             return self._written(key, old, new)
         mark = f"{name}.{old.token}"
-        if not self._items.create(mark, _pack(new)):
+        if not self.items.create(mark, _pack(new)):
             self._unstick(mark)
             return False
         try:
             return self._written(key, old, new)
         finally:
             with contextlib.suppress(KeptError):
-                self._items.delete(mark)
+                self.items.delete(mark)
 
     def _written(self, key: bytes, old: Lease, new: Lease) -> bool:
         if self.read(key) != old:
             return False
-        self._items.put(f"leases/{key.hex()}", _pack(new))
+        self.items.put(f"leases/{key.hex()}", _pack(new))
         return True
 
     def _unstick(self, mark: str) -> None:
         """Remove the mark of one who died in the instant of taking over."""
-        item = self._items.get(mark)
+        item = self.items.get(mark)
         with contextlib.suppress(ValueError, TypeError, IndexError):
             if item is not None and json.loads(item)[3] + _STUCK < time.time():
-                self._items.delete(mark)
+                self.items.delete(mark)
 
 
 # Seconds between two looks of who waits for long: thousands may wait at once.
@@ -138,11 +138,11 @@ class IndexRecords:
     """`LeaseRecords` in the table `leases`."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     def read(self, key: bytes) -> Lease | None:
         query = "SELECT owner, token, beat, deadline FROM leases WHERE key = ?"
-        for row in self._database.rows(query, key):
+        for row in self.database.rows(query, key):
             return Lease(*row)
         return None
 
@@ -151,7 +151,7 @@ class IndexRecords:
         if mark is None and new is None:
             return self.read(key) is None
         same = "WHERE key = ? AND owner = ? AND token = ? AND beat = ?"
-        with self._database.writing() as c:
+        with self.database.writing() as c:
             if mark is None:
                 query = "INSERT OR IGNORE INTO leases VALUES (?,?,?,?,?)"
                 done = c.execute(query, (key, *(new or ())))

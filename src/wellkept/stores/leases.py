@@ -392,7 +392,7 @@ class RecordLeases(Leases):
         blobs: RangeLeases | None = None,
         pause: float | None = None,
     ) -> None:
-        self._records, self._blobs = records, blobs
+        self.records, self._blobs = records, blobs
         self._host = host_name() if host is None else host
         if pause is not None:
             self.pause = pause
@@ -426,13 +426,13 @@ class RecordLeases(Leases):
         with self._guard:
             # An owner that is over may have left it.
             self._mine.pop(key, None)
-        found = self._records.read(key)
+        found = self.records.read(key)
         if found is not None and not self._dead(key, found):
             return False
         # The clock only makes tokens grow where a record, and its token with it, was removed.
         token = max(time.time_ns(), found.token + 1 if found else 0)
         mine = Lease(self.owner, token, 0, time.time() + DEAD)
-        if not self._records.swap(key, found, mine):
+        if not self.records.swap(key, found, mine):
             return False
         with self._guard:
             self._mine[key] = mine
@@ -493,18 +493,18 @@ class RecordLeases(Leases):
     def _found(self, key: bytes) -> Lease | None:
         """Return the record of a lease that is ours, and of which nothing was noted any more."""
         with contextlib.suppress(KeptError):
-            found = self._records.read(key)
+            found = self.records.read(key)
             if found is not None and found.owner == self.owner:
                 return found
         return None
 
     def _removed(self, key: bytes, mine: Lease) -> bool:
         try:
-            if not self._records.swap(key, mine, None):
+            if not self.records.swap(key, mine, None):
                 # A heartbeat was under way.
-                found = self._records.read(key)
+                found = self.records.read(key)
                 if found is not None and (found.owner, found.token) == (mine.owner, mine.token):
-                    return self._records.swap(key, found, None)
+                    return self.records.swap(key, found, None)
         except KeptError:
             return False
         return True
@@ -526,7 +526,7 @@ class RecordLeases(Leases):
 
     def _renew(self, key: bytes, mine: Lease) -> None:
         later = mine._replace(beat=mine.beat + 1, deadline=time.time() + DEAD)
-        renewed = self._records.swap(key, mine, later)
+        renewed = self.records.swap(key, mine, later)
         with self._guard:
             if self._mine.get(key) is mine:
                 if renewed:

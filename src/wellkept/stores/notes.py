@@ -221,14 +221,27 @@ def evicted_at(notes: Notes, key: bytes) -> float | None:
     Raises:
         StoreError: the backend can't be read.
     """
+    return evictions(notes)(key)
+
+
+def evictions(notes: Notes) -> Callable[[bytes], float | None]:
+    """Return what tells when a call was last evicted, as far as that is remembered now: for many calls.
+
+    Raises:
+        StoreError: the place can't be read.
+    """
     names = sorted(notes.keys(_GONE), reverse=True)
     found = notes.get_many(names)
-    for name in names:
-        cut = found.get(name, b"")
-        # A match that does not begin where a key does is made of two keys.
-        at = cut.find(key[:_CUT])
-        while at >= 0 and at % _CUT:
-            at = cut.find(key[:_CUT], at + 1)
-        if at >= 0:
-            return int(name[len(_GONE) :].partition("-")[0]) / 1000
-    return None
+
+    def last(key: bytes) -> float | None:
+        for name in names:
+            cut = found.get(name, b"")
+            # A match that does not begin where a key does is made of two keys.
+            at = cut.find(key[:_CUT])
+            while at >= 0 and at % _CUT:
+                at = cut.find(key[:_CUT], at + 1)
+            if at >= 0:
+                return int(name[len(_GONE) :].partition("-")[0]) / 1000
+        return None
+
+    return last

@@ -93,12 +93,13 @@ class Related:
         """The functions and the names of their arguments: a step in the tree each."""
         if self._names is None:
             self._names = []
-            query = (
-                "SELECT function, name, kind FROM terms WHERE (function, name) > (?, ?) "
-                "ORDER BY function, name LIMIT 1"
-            )
+            # Two steps, as SQLite goes through all rows of an argument for `(function, name) > (?, ?)`.
+            first = "SELECT function, name, kind FROM terms WHERE"
+            inside = f"{first} function = ? AND name > ? ORDER BY name LIMIT 1"
+            after = f"{first} function > ? ORDER BY function, name LIMIT 1"
+            ask = self._store.database.rows
             at: tuple[int, str] = (-1, "")
-            while rows := list(self._store.database.rows(query, *at)):
+            while rows := list(ask(inside, *at)) or list(ask(after, at[0])):
                 *last, kind = rows[0]
                 at = (last[0], last[1])
                 if kind != METADATA:

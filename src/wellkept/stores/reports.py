@@ -68,6 +68,7 @@ class Candidate(NamedTuple):
     used: float
     there: bool
     """Whether its result is; a record may have outlived it."""
+    function: str = "?"
 
 
 Policy = Literal["cost", "lru", "lfu", "fifo"] | Callable[[Call], Any]

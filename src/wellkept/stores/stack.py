@@ -109,6 +109,11 @@ class StackBackend(Backend):
 
     # -- the whole --------------------------------------------------------------------------------
 
+    def hold_index(self, room: int) -> None:
+        """See `Backend.hold_index`."""
+        for backend in self.backends:
+            backend.hold_index(room)
+
     def collect(self, grace: float, dry_run: bool) -> Collected:
         # Loaded on first use: keeps `import wellkept` small.
         from wellkept.stores.reports import Collected

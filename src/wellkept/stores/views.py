@@ -92,6 +92,9 @@ class View(Backend):
     def stale(self) -> bool:
         return self.backend.stale()
 
+    def hold_index(self, room: int) -> None:
+        self.backend.hold_index(room)
+
     def collect(self, grace: float, dry_run: bool) -> Collected:
         self.check_writable()
         return self.backend.collect(grace, dry_run)

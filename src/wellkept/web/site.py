@@ -1,0 +1,159 @@
+"""One cache that is looked at: what is asked of it on each page, and the sums that take longer."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from wellkept.caches import Cache, health, maintenance
+from wellkept.caches.option_text import redacted
+from wellkept.errors import KeptError
+from wellkept.runs.summary import Summary, summarize
+from wellkept.stores.reports import Totals
+
+T = TypeVar("T")
+
+_WAIT = 0.15  # seconds that a page waits for sums; then it shows older ones, or none yet
+_ROOM = 16 * 1024  # KiB of an index that are held in memory
+_REST = 4.0  # sums that took so long are not made again for this many times as long
+
+
+class Price(NamedTuple):
+    """What an hour of processor time costs."""
+
+    amount: float
+    unit: str
+
+    def of(self, seconds: float) -> str:
+        """Return what so many seconds cost: `12.40 EUR`."""
+        return f"{seconds / 3600 * self.amount:,.2f} {self.unit}".strip()
+
+
+class Lately(Generic[T]):
+    """Something that takes a while to find out: made in a thread, and made anew when it may have changed.
+
+    Args:
+        make: finds it out.
+        mark: what differs when it may have changed.
+    """
+
+    def __init__(self, make: Callable[[], T], mark: Callable[[], Any]) -> None:
+        self._make, self._mark = make, mark
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._seen: Any = None
+        self._took = self._ended = 0.0
+        self.value: T | None = None
+        self.error: Exception | None = None
+
+    def get(self, wait: float = _WAIT) -> T | None:
+        """Return it, if it is there within so many seconds; otherwise what was found out before, or None.
+
+        Raises:
+            KeptError: it can't be found out.
+        """
+        with self._lock:
+            mark = self._mark()
+            rested = time.monotonic() - self._ended > _REST * self._took
+            fresh = self._ended and mark is not None and mark == self._seen
+            if (
+                self._thread is None
+                and not fresh
+                and (rested or mark is None or self._took < _WAIT)
+            ):
+                self._seen = mark
+                self._thread = threading.Thread(target=self._run, name="wellkept-ui", daemon=True)
+                self._thread.start()
+            thread = self._thread
+        if thread is not None:
+            thread.join(wait)
+        if self.error is not None and self.value is None:
+            raise self.error
+        return self.value
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        try:
+            value, error = self._make(), None
+        except KeptError as found:
+            value, error = self.value, found  # type: ignore[assignment]  # what was known stays
+        except Exception as found:  # noqa: BLE001  whatever it is, the page tells of it
+            value, error = self.value, found  # type: ignore[assignment]  # as above
+        with self._lock:
+            self.value, self.error = value, error
+            self._ended = time.monotonic()
+            self._took, self._thread = self._ended - began, None
+
+
+class Site:
+    """What the pages are about.
+
+    Args:
+        cache: the cache.
+        where: how the command line names it; nothing for the active one.
+        write: whether the pages may change it.
+        price: of an hour of processor time, where that is known.
+        behind: the same cache once more, for sums: what takes long must not hold up the pages.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        where: str = "",
+        write: bool = False,
+        price: Price | None = None,
+        behind: Cache | None = None,
+    ) -> None:
+        self.cache, self.write, self.price = cache, write and bool(cache.backend.writable), price
+        self._where = redacted(where)
+        self._behind = cache if behind is None else behind
+        for one in (cache, self._behind):
+            one.backend.hold_index(_ROOM)
+        self.summaries: Lately[Summary] = Lately(lambda: summarize(self._behind), self._mark)
+        self.shares: Lately[list[maintenance.Share]] = Lately(
+            lambda: maintenance.shares(self._behind), self._mark
+        )
+        self.totals: Lately[Totals] = Lately(lambda: self._behind.size(), self._mark)
+        self.verified: Lately[list[health.Check]] | None = None
+        """What a check of every byte found, once one was asked for."""
+        self.progress = ("", 0, 0)
+
+    @property
+    def name(self) -> str:
+        """The cache, as people know it."""
+        return str(self.cache)
+
+    def _mark(self) -> Any:
+        """What differs after each commit; elsewhere, every few seconds."""
+        return self.cache.token() or int(time.time() // 5)
+
+    def summary(self, wait: float = _WAIT) -> Summary | None:
+        """The sums, as of a moment ago; None while they are made for the first time."""
+        return self.summaries.get(wait)
+
+    def command(self, *parts: str) -> str:
+        """A command of `wellkept` about this cache, to copy."""
+        beside = ["--cache", self._where] if self._where else []
+        return shlex.join(["wellkept", *parts, *beside])
+
+    def verify(self) -> None:
+        """Begin to check every byte, unless that is under way."""
+        if self.verified is None or self.verified.value is not None:
+            self.progress = ("begins", 0, 0)
+            self.verified = Lately(self._check, lambda: 0)
+            self.verified.get(0.0)
+
+    def _check(self) -> list[health.Check]:
+        def tell(stage: str, done: int, total: int) -> None:
+            self.progress = stage, done, total
+
+        return health.verified(self._behind.verify(progress=tell))
+
+    def close(self) -> None:
+        """Let go of the second opening of the cache."""
+        if self._behind is not self.cache:
+            self._behind.close()

@@ -1,0 +1,298 @@
+"""What each screen says, as JSON: the same that its HTML shows."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.caches import places
+from tests.caches.test_servers import opened
+from tests.remote.webs import Anywhere
+from tests.web.sites import Client, Markup, filled, served
+
+import wellkept
+from wellkept import keep
+from wellkept.web import upkeep_pages
+from wellkept.web.export import write
+from wellkept.web.site import Price, Site
+
+SCREENS = ["", "functions", "runs", "live", "disk", "lineage", "state", "health"]
+
+
+def test_every_screen_has_its_json(client: Client) -> None:
+    for path, text in client.pages(3):
+        (found,) = [
+            said["href"]
+            for tag, said in Markup(text).tags
+            if tag == "a" and ".json" in (said.get("href") or "")
+        ]
+        answer = client.get(found)
+        assert answer.headers["content-type"] == "application/json", path
+        assert json.loads(answer.text)
+
+
+def test_today(client: Client) -> None:
+    found = client.json("index")
+    assert found["complete"]
+    assert found["saved"]["uses"] >= 6
+    assert (found["calls"], found["functions"]) == (11, 3)
+    (again,) = found["again"]
+    assert (again["kind"], again["label"], again["calls"]) == ("version", "version 1 -> 2", 4)
+    said = dict(again["commands"])
+    assert said["accept"] == "wellkept bless lab.train:fit"
+    assert said["verify"] == "wellkept verify --function lab.train:fit"
+    assert sum(found["chart"]["computed"]) == 11
+    assert sum(found["chart"]["hits"]) >= 6
+    assert {one["kind"] for one in found["first"]} == {"never called", "arguments"}
+
+
+def test_money_where_the_price_is_known(home: Path) -> None:
+    with (
+        filled(wellkept.open(home / "c", memory=0)) as cache,
+        served(cache, price=Price(36, "EUR")) as client,
+    ):
+        assert client.json("index")["saved"]["money"].endswith(" EUR")
+        assert " EUR" in client.get("/").text
+
+
+def test_functions_and_one_of_them(client: Client) -> None:
+    names = [one["function"] for one in client.json("functions")["functions"]]
+    assert sorted(names) == ["lab.bad:fails", "lab.clean:load", "lab.train:fit"]
+    assert [one["function"] for one in client.json("functions", find="TRAIN")["functions"]] == [
+        "lab.train:fit"
+    ]
+    found = client.json("function", name="lab.train:fit")
+    assert (found["total"], len(found["calls"]), found["sampled"]) == (8, 8, 8)
+    assert [one["code"] for one in found["versions"]] == ["version:2", "version:1"]
+    (lr,) = [one for one in found["facets"] if one["name"] == "lr"]
+    assert {(one["said"], one["calls"]) for one in lr["values"]} == {("0.1", 4), ("0.01", 4)}
+    some = client.json("function", name="lab.train:fit", **{"arg.lr": "0.1"})
+    assert some["total"] == 4
+    assert client.json("function", name="lab.train:fit", **{"arg.lr": ">0.05"})["total"] == 4
+    assert client.json("function", name="lab.train:fit", **{"arg.lr": "0..0.05"})["total"] == 4
+    assert client.get("/function", name="lab:no").status_code == 404
+
+
+def test_calls_are_paged_by_what_they_are_ordered_by(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        square = keep(cache=cache, name="lab:square", version=1)(lambda x: x * x)
+        for x in range(120):
+            square(x)
+        seen: list[str] = []
+        after: Any = ""
+        for _ in range(4):
+            page = client.json("function", name="lab:square", after=after)
+            seen += [one["key"] for one in page["calls"]]
+            after = page["after"]
+            square(1000 + len(seen))  # what comes in meanwhile moves nothing
+            if not after:
+                break
+        assert len(seen) == len(set(seen)) == 120
+        assert client.get("/function", name="lab:square", after="[1,2").status_code == 400
+
+
+def test_one_call(client: Client) -> None:
+    (row, *_) = client.json("function", name="lab.train:fit")["calls"]
+    found = client.json("call", key=row["key"][:12])
+    assert found["call"]["key"] == row["key"]
+    assert "'weights': [" in found["preview"]["text"]
+    assert found["explained"]["outcome"] == "hit"
+    assert [one["function"] for one in found["graph"]["nodes"]] == [
+        "lab.clean:load",
+        "lab.train:fit",
+    ]
+    assert found["where"]["python"]
+    assert found["load"].startswith("wellkept.open(")
+    assert client.get("/call", key="zz").status_code == 404
+
+
+def test_runs_and_two_of_them(client: Client) -> None:
+    found = client.json("runs")["runs"]
+    assert [one["name"] for one in found] == ["tuesday", "monday"]
+    one = client.json("run", id=found[0]["id"])
+    assert len(one["bars"]) == one["events"]
+    assert all(bar["end"] >= bar["begin"] >= 0 for bar in one["bars"])
+    both = client.json("compare", id=found[0]["id"], **{"with": found[1]["id"]})
+    kinds = {one["kind"]: one for one in both["kinds"]}
+    assert kinds["changed"]["total"] == 4
+    assert kinds["changed"]["calls"][0]["because"] == "version 1 -> 2"
+    assert kinds["reused"]["total"] >= 2
+    assert client.get("/run", id="nope").status_code == 404
+
+
+def test_runs_are_paged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wellkept.web import run_pages
+
+    monkeypatch.setattr(run_pages, "PAGE", 3)
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        for i in range(7):
+            with wellkept.run(f"r{i}", cache=cache):
+                pass
+        names, after = [], ""
+        while True:
+            page = client.json("runs", after=after)
+            names += [one["name"] for one in page["runs"]]
+            after = page["after"]
+            if not after:
+                break
+        assert sorted(names) == [f"r{i}" for i in range(7)]
+
+
+def test_live_shows_who_computes(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        inside, leave = threading.Event(), threading.Event()
+
+        def body() -> int:
+            inside.set()
+            assert leave.wait(60)
+            return 1
+
+        slow = keep(cache=cache, name="lab:slow", version=1)(body)
+        with wellkept.run("now", cache=cache):
+            thread = threading.Thread(target=slow)
+            thread.start()
+            assert inside.wait(60)
+            found = client.json("live")
+            leave.set()
+            thread.join(60)
+        assert [one["name"] for one in found["runs"]] == ["now"]
+        import os
+        import sys
+
+        if sys.platform.startswith("linux"):
+            (lease,) = found["leases"]
+            assert lease["pid"] == os.getpid()
+            assert slow.key().startswith(lease["key"])
+        assert client.json("live")["leases"] == []
+
+
+def test_jobs_and_state(client: Client) -> None:
+    (jobs,) = client.json("live")["jobs"]
+    assert (jobs["store"], jobs["counts"]["requested"]) == ("jobs", 1)
+    stores = {one["store"]: one["keys"] for one in client.json("state")["stores"]}
+    assert stores == {"jobs": 1, "progress": 2}
+    entries = {one["key"]: one for one in client.json("state", store="progress")["entries"]}
+    assert entries["batch"]["value"] == "3"
+    assert entries["batch"]["left"] is None
+    assert 3000 < entries["told"]["left"] <= 3600
+    assert client.json("state", store="progress", prefix="b")["entries"][0]["key"] == "batch"
+    assert client.get("/state", store="nope").status_code == 404
+
+
+def test_state_is_paged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep_pages, "PAGE", 10)
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        wellkept.store("many", cache=cache).update({f"{i:03}": i for i in range(25)})
+        keys, after = [], ""
+        while True:
+            page = client.json("state", store="many", after=after)
+            keys += [one["key"] for one in page["entries"]]
+            after = page["after"]
+            if not after:
+                break
+        assert keys == [f"{i:03}" for i in range(25)]
+
+
+def test_disk_says_what_freeing_costs(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        for name, size in (("small", 1000), ("large", 400_000)):
+            keep(cache=cache, name=f"lab:{name}", version=1)(lambda size: b"x" * size)(size)
+        found = client.json("disk", free="300 kB")
+        assert [one["name"] for one in found["tiles"]] == ["lab:large", "lab:small"]
+        plan = found["plan"]
+        assert 299_000 < plan["bytes"] <= 300_001
+        assert plan["functions"][0]["function"] == "lab:large"
+        assert plan["command"] == "wellkept evict --free 300000"
+        assert found["line"][-1]["bytes"] == found["results"]
+        assert client.get("/disk", free="a lot").status_code == 400
+
+
+def test_health_says_what_the_doctor_says(client: Client) -> None:
+    names = {one["name"]: one["state"] for one in client.json("health")["checks"]}
+    assert names["schema"] == names["damage"] == names["answers"] == "ok"
+    assert {"space", "file system", "leases", "versions"} <= set(names)
+
+
+def test_every_byte_is_checked_when_it_is_asked_for(home: Path) -> None:
+    with filled(wellkept.open(home / "c", memory=0)) as cache:
+        site = Site(cache)
+        assert upkeep_pages.well(site, {})["verified"] is None
+        site.verify()
+        assert site.verified is not None
+        assert site.verified.get(60) is not None
+        assert upkeep_pages.well(site, {})["verified"][0]["state"] == "ok"
+
+
+@places.every
+def test_every_place_has_its_pages(kind: str) -> None:
+    with filled(places.new(kind, memory=0)) as cache, served(cache) as client:
+        for screen in SCREENS:
+            assert client.get(f"/{screen}").status_code == 200, screen
+            client.json(screen or "index")
+        found = client.json("function", name="lab.train:fit")
+        assert found["total"] == 8
+        client.json("call", key=found["calls"][0]["key"])
+        assert client.json("disk", free="1 kB")["plan"]["calls"] >= 1
+
+
+@pytest.fixture(scope="module")
+def anywhere() -> Iterator[Anywhere]:
+    """A server of caches, over http."""
+    made = Anywhere()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "kind", ["postgresql", "redis", "http", pytest.param("s3", marks=pytest.mark.long)]
+)
+def test_caches_on_servers_have_their_pages(
+    kind: str, request: pytest.FixtureRequest, home: Path
+) -> None:
+    with filled_calls(opened(request, kind, home)) as cache, served(cache) as client:
+        for screen in SCREENS:
+            assert client.get(f"/{screen}").status_code == 200, screen
+        found = client.json("function", name="lab:square")
+        assert found["total"] == 3
+        shown = client.json("call", key=found["calls"][0]["key"])["preview"]
+        assert shown.get("text") in ("[0]", "[1]", "[4]"), shown
+        assert "secret" not in client.get("/health").text
+
+
+def filled_calls(cache: wellkept.Cache) -> wellkept.Cache:
+    """A cache with a few calls in a run."""
+    square = keep(cache=cache, name="lab:square", version=1)(lambda x: [x * x])
+    with wellkept.run("some", cache=cache):
+        for x in range(3):
+            square(x)
+    return cache
+
+
+def test_an_empty_cache_says_what_to_do(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        for screen in SCREENS:
+            assert client.get(f"/{screen}").status_code == 200
+        assert "from wellkept import keep" in client.get("/").text
+        assert "wellkept.run(" in client.get("/runs").text
+        assert "wellkept.store(" in client.get("/state").text
+
+
+def test_pages_as_files(home: Path) -> None:
+    with filled(wellkept.open(home / "c", memory=0)) as cache:
+        count = write(Site(cache), home / "out")
+    files = {path.name for path in (home / "out").iterdir()}
+    assert {"index.html", "index.json", "functions.html", "ui.css", "health.json"} <= files
+    assert sum(name.endswith(".html") for name in files) == count
+    for name in files:
+        if name.endswith(".html"):
+            text = (home / "out" / name).read_text()
+            for tag, said in Markup(text).tags:
+                for key in ("href", "src"):
+                    link = said.get(key)
+                    assert link is None or link.startswith("#") or link in files, (name, tag, link)
+                assert tag not in ("form", "script"), name
+            assert str(json.loads((home / "out" / name.replace(".html", ".json")).read_text()))
