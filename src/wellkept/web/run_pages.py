@@ -23,9 +23,11 @@ _CAUSES, _SHOWN = (
 
 def runs(site: Site, ask: Ask) -> dict[str, Any]:
     """Return the runs, the newest first, page by page."""
-    found = Runs(site.cache).latest(PAGE + 1, ask.get("after", ""))
-    listed = [run_row(run, run.totals(inner=False)) for run in found[:PAGE]]
-    return {"runs": listed, "after": found[PAGE - 1].id if len(found) > PAGE else ""}
+    known = Runs(site.cache)
+    found = known.latest(PAGE, ask.get("after", ""))
+    last = min((run.id for run in found), default="")
+    listed = [run_row(run, run.totals(inner=False)) for run in found]
+    return {"runs": listed, "after": last if len(found) == PAGE and known.latest(1, last) else ""}
 
 
 def run(site: Site, ask: Ask) -> dict[str, Any]:
