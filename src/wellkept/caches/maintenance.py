@@ -6,8 +6,8 @@ import difflib
 import math
 import time
 from collections import Counter
-from dataclasses import replace
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 

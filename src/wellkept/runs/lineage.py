@@ -17,8 +17,8 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache, active, chosen
-from wellkept.conditions import Condition, Other
 from wellkept.codecs import pickle_text
+from wellkept.conditions import Condition, Other
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 from wellkept.hashing import digest
 from wellkept.query import ANY, Match, Matches, Query, named
