@@ -116,6 +116,8 @@ class Cache:
         self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
         self._notes: dict[str, bytes] = {}
         self._written = 0.0
+        self.waiting: dict[bytes, Any] = {}
+        """By the keys of calls that are computed and not written yet: the batches that write them."""
         self.noted: set[str] = set()
         """Notes that always say the same and were written by this process."""
         self.env = ""
@@ -187,7 +189,8 @@ class Cache:
             self.damage(key, error)
             return None
         if row is None:
-            return None
+            batch = self.waiting.get(key)
+            return self.find(key, fetch) if batch is not None and batch.write() else None
         if row.envelope is None:  # the result was evicted, or its row is damaged; its record stays
             if len(self._evicted) < _MANY:
                 self._evicted[key] = row.body.result
@@ -434,6 +437,7 @@ class Cache:
         Raises:
             StoreError: the store can't be written.
         """
+        self._write_waiting()
         text = key.hex()
         there = self.calls.get(text) is not None
         self._uses.pop(key, None)
@@ -454,12 +458,19 @@ class Cache:
                 self.backend.notes.put_unheard(dict(notes))
 
     def flush(self) -> None:
-        """Write the counts of uses, and what was noted."""
+        """Write the counts of uses, what was noted, and calls that wait to be written with others."""
+        self._write_waiting()
         self._write_notes()
         uses = self._take_uses()
         if uses:
             with contextlib.suppress(KeptError):  # counts are not worth an error
                 self.backend.count(uses)
+
+    def _write_waiting(self) -> None:
+        while self.waiting:
+            if not next(iter(self.waiting.values())).write():
+                # It is told by the thread that they belong to.
+                return
 
     def _take_uses(self) -> dict[bytes, int]:
         uses, self._uses = self._uses, {}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import sys
 import time
@@ -18,6 +19,7 @@ from wellkept.caches.derived import Derived
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, DecodeError
+from wellkept.memo.batch_commits import Batch
 from wellkept.memo.bound import Bound, BoundCall, SentFunction
 from wellkept.memo.flow import look, serves
 from wellkept.memo.kept import Kept, KeptTarget
@@ -402,22 +404,32 @@ def map_calls(
     """
     items = list(zip(*iterables, strict=False))
     if executor is None:
-        results = _here(kept, items, progress)
+        results = _here(kept, items, progress, ordered=ordered)
     else:
         results = _elsewhere(kept, items, progress, executor, ordered)
     return list(results) if ordered else results
 
 
-def _here(kept: Kept[..., Any], items: list[Any], progress: bool | None) -> Iterator[Any]:
-    with progress_bar(kept.__name__, len(items), progress) as advance:
-        for call in _looked_up(kept, items):
+def _here(
+    kept: Kept[..., Any], items: list[Any], progress: bool | None, *, ordered: bool
+) -> Iterator[Any]:
+    batch = Batch() if ordered and type(kept) is Kept and not kept.options.verify else None
+    # In this order: the bar is full when all is kept.
+    with (
+        progress_bar(kept.__name__, len(items), progress) as advance,
+        batch or contextlib.nullcontext(),
+    ):
+        for call in _looked_up(kept, items, batch):
             yield call()
             advance()
 
 
-def _looked_up(kept: Kept[..., Any], items: list[Any]) -> Iterator[Callable[[], Any]]:
+def _looked_up(
+    kept: Kept[..., Any], items: list[Any], batch: Batch | None
+) -> Iterator[Callable[[], Any]]:
     """The calls; where the store answers many look-ups at once, what is kept is only opened."""
-    here: list[Callable[[], Any]] = [lambda args=args: kept(*args) for args in items]  # type: ignore[misc]  # bound now
+    make = kept if batch is None else functools.partial(kept.in_batch, batch)
+    here: Iterable[Callable[[], Any]] = (functools.partial(make, *args) for args in items)
     try:
         quick = len(items) < 2 or kept.awaits or not kept.cache.backend.fetches_many
     except Exception:  # noqa: BLE001  the calls meet it too, and deal with it

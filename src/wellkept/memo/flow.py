@@ -256,7 +256,9 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
         finally:
             flight.leave()
     finally:
-        flight.end()
+        batch = target.batch
+        if batch is None or not batch.holds(target, flight, landing):
+            flight.end()
         del landing
 
 
@@ -306,6 +308,7 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
         return result
     target.counts.computed += 1
     if future and target.key:
+        target.batch = None
         follow_up(target, result, caller, began, threads)
         return result
     try:

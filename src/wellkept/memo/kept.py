@@ -39,6 +39,7 @@ from wellkept.runs.recorder import HEARD
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+    from wellkept.memo.batch_commits import Batch
     from wellkept.query import Matches
     from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
@@ -128,6 +129,19 @@ class Kept(Generic[P, R]):
         if type(result) is Raise:
             raise result.error
         return result  # type: ignore[no-any-return]  # what was kept is what the function returns
+
+    def in_batch(self, batch: Batch, /, *args: Any) -> Any:
+        """Make a call whose result is written together with others."""
+        try:
+            values = self._bind(*args)
+        except TypeError:
+            return self._unbound(args, {})
+        result = self._glance(values)
+        if result is not MISSING:
+            return result
+        target = KeptTarget(self, values if self._binder.same() else self._values(args, {}))
+        target.batch = batch
+        return drive(target, (args, {}))
 
     def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments by the names that the function has for them now.
@@ -747,7 +761,9 @@ class KeptTarget(Target):
 
     def _refresh(self, given: Given) -> None:
         try:
-            self.kept._run(copy.copy(self), given, again=True)
+            target = copy.copy(self)
+            target.batch = None
+            self.kept._run(target, given, again=True)
         except Exception as error:  # noqa: BLE001  nobody else would hear of it
             self.warn("refresh", f"refreshing a stale result failed: {error!r}")
 

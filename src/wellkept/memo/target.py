@@ -43,6 +43,7 @@ from wellkept.runs.recorder import current as run
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from wellkept.memo.batch_commits import Batch
     from wellkept.memo.output import Output
     from wellkept.runs.sources import Parts
 
@@ -103,6 +104,7 @@ class Target:
         asked: the collectors of the function and of all.
         before: what they found before the body ran: JSON by name; the working directory under "".
         name, code: the function and the code identity or version that are part of the key.
+        batch: what its result is written with; None: it is written at once.
         same: whether all that the code identity rests on is what it was; None: nothing of it can change.
         output: what the body wrote, where that is recorded.
     """
@@ -124,6 +126,7 @@ class Target:
     asked: Collectors = NOTHING
     before: Mapping[str, str] = {}
     name = code = ""
+    batch: Batch | None = None
     same: Callable[[], bool] | None = None
     output: Output | None = None
 
@@ -259,6 +262,7 @@ class Target:
         if not self.scalars:
             self.keep_arguments()
         cache, key = self.cache, self.key
+        batch = self.batch
         call, value = cache.made(
             key,
             result,
@@ -271,7 +275,10 @@ class Target:
             codec,
             metadata,
         )
-        cache.keep_all(((key, result, call, value),))
+        if batch is None or not cache.backend.commits_many:
+            cache.keep_all(((key, result, call, value),))
+        else:
+            batch.add(self, (key, result, call, value))
         return call
 
     def note_source(self) -> None:
@@ -438,6 +445,12 @@ def broke(of: Any, error: Exception) -> bool:
     return bool(of.options.strict)
 
 
+def lost(target: Target, error: Exception) -> bool:
+    """Count and tell of a result that can't be kept; see `broke`."""
+    note_trouble(target.key, kind_of(error), str(error))
+    return target.broke(error)
+
+
 def not_kept(target: Target) -> NotKept:
     """Return what to raise where a call is not kept that has to be."""
     return NotKept(f"{target.title}{target.shown()} is not kept in {target.cache}")
@@ -455,7 +468,17 @@ def note_trouble(key: bytes, kind: str, text: str) -> None:
 
 _OURS = frozenset(
     f"wellkept-{name}"
-    for name in ("behind", "ending", "handlers", "leases", "remote", "run", "snapshots", "sweeper")
+    for name in (
+        "batches",
+        "behind",
+        "ending",
+        "handlers",
+        "leases",
+        "remote",
+        "run",
+        "snapshots",
+        "sweeper",
+    )
 )
 """Threads that run no code of others."""
 
@@ -609,8 +632,7 @@ def store(
         if target.leaves is not None:
             target.cache.note(LEAVES + target.key.hex(), target.leaves)
     except Exception as error:
-        note_trouble(target.key, kind_of(error), str(error))
-        if target.broke(error):
+        if lost(target, error):
             raise
         return None
     if TROUBLES:

@@ -125,6 +125,8 @@ class Backend:
     """The codec of results whose function names none."""
     fetches_many = False
     """Whether `fetch_many` takes fewer trips than a `fetch` each."""
+    commits_many = False
+    """Whether `commit_many` takes fewer transactions than a `commit` each."""
     indexed = False
     """Whether calls are found by their arguments without reading them all."""
     where: Callable[[Call], bool] | None = None

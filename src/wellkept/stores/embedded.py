@@ -245,6 +245,7 @@ class Embedded(Backend):
         StoreError: the directory can't be made or read, or a newer wellkept made it.
     """
 
+    commits_many = True
     indexed = True
     trusts: Any = None
     """Who signs what is kept, and whose signatures are believed: `wellkept.stores.keyring.Trusts`. None: who

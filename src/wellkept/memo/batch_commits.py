@@ -1,0 +1,184 @@
+"""Results that are told together are kept together: one transaction for hundreds, where each had one."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from itertools import groupby
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from wellkept._process import Worker
+from wellkept.caches import Cache
+from wellkept.errors import StoreError
+from wellkept.interrupts import Guard
+from wellkept.memo.target import Target, lost
+from wellkept.records import Call, Value
+
+if TYPE_CHECKING:
+    from wellkept.memo.inflight import Flight, Landing
+
+Made = tuple[bytes, Any, Call, Value]
+"""The key and the result of a call, and what `Cache.made` gave of it."""
+MOST = 1_000
+"""Results that are written at once."""
+SOON = 0.1
+"""Seconds after which what waits is written with the next result, however little there is."""
+LATE = 0.3
+"""Seconds after which it is written where there is no next one, as a body takes long."""
+# Bytes of encoded results that wait.
+_ROOM = 8 * 1024 * 1024
+# Results that fail one after the other, after which the rest of a batch is not tried.
+_FAILURES = 3
+
+
+class _Waits:
+    """A result that is not written yet."""
+
+    __slots__ = ("done", "flight", "landing", "made", "target")
+
+    def __init__(self, target: Target, made: Made) -> None:
+        self.target, self.made = target, made
+        self.done = False
+        self.flight: Flight | None = None
+        """Who has the lease of the call until then."""
+        self.landing: Landing | None = None
+
+    def end(self) -> None:
+        """It is written, or given up."""
+        self.target.cache.waiting.pop(self.made[0], None)
+        self.done = True
+        # Read after that: see `Batch.holds`.
+        if self.flight is not None:
+            self.flight.end()
+
+
+class Batch:
+    """The results of calls whose caller is told of all of them at the end, as that of `map` is.
+
+    Each is encoded as soon as it is there, and written with others. Until then its lease is held, and
+    whoever asks for it in this process has all of them written. Leaving the `with` block writes the rest, so
+    nothing is told as kept that is not; a process that is killed loses what it has told nobody.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[_Waits] = deque()
+        self._writing = Guard()
+        """Held while some are written, which is done in one thread at a time."""
+        self._since = 0.0
+        self._bytes = 0
+        self._last: _Waits | None = None
+
+    def add(self, target: Target, made: Made) -> None:
+        """Have a result written, at the latest when the block is left.
+
+        Raises:
+            StoreError: it can't be written, and the function is strict.
+        """
+        now, value = time.monotonic(), made[3]
+        first = not self._waiting
+        if first:
+            self._since, self._bytes = now, 0
+        self._last = waits = _Waits(target, made)
+        target.cache.waiting[made[0]] = self
+        self._waiting.append(waits)
+        self._bytes += len(value.head)
+        if (
+            len(self._waiting) >= MOST
+            or now - self._since >= SOON
+            or self._bytes >= _ROOM
+            # They are views of the result's own memory, which the caller may change.
+            or value.buffers
+            # A body that takes long may follow, and no thread can begin that sees to it.
+            or (first and not _writes.begin())
+        ):
+            self.flush()
+
+    def holds(self, target: Target, flight: Flight, landing: Landing) -> bool:
+        """Take the lease of a call over, if its result waits here."""
+        waits, self._last = self._last, None
+        if waits is None or waits.target is not target:
+            return False
+        waits.flight, waits.landing = flight, landing
+        # Another thread may have written it before it could know of the lease.
+        return not waits.done
+
+    def write(self) -> bool:
+        """Write what waits; return whether that was done. What could not be waits on."""
+        with self._writing:
+            some = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                for cache, those in groupby(some, _cache):
+                    cache.keep_all([waits.made for waits in those])
+            except BaseException as error:
+                self._waiting.extendleft(reversed(some))
+                if not isinstance(error, StoreError):
+                    raise
+                return False
+            for waits in some:
+                waits.end()
+        return True
+
+    def flush(self) -> None:
+        """Write what waits; what can't be written is told, as a miss of its own would.
+
+        Raises:
+            StoreError: something can't be written, and its function is strict.
+        """
+        if self.write():
+            return
+        failures, last, strict = 0, None, None
+        with self._writing:
+            while self._waiting:
+                waits = self._waiting.popleft()
+                try:
+                    if failures < _FAILURES or last is None:
+                        waits.target.cache.keep_all((waits.made,))
+                        failures = 0
+                    else:
+                        raise last
+                except StoreError as error:
+                    failures, last = failures + 1, error
+                    if lost(waits.target, error):
+                        strict = error
+                finally:
+                    waits.end()
+        if strict is not None:
+            raise strict
+
+    def write_late(self) -> None:
+        """Write what has waited for long. What fails is told by the thread that it belongs to."""
+        if self._waiting and time.monotonic() - self._since >= LATE:
+            self.write()
+
+    def __enter__(self) -> Self:
+        _open.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.flush()
+        finally:
+            _open.discard(self)
+
+
+def _cache(waits: _Waits) -> Cache:
+    return waits.target.cache
+
+
+_open: weakref.WeakSet[Batch] = weakref.WeakSet()
+
+
+def _write_late() -> bool:
+    for batch in list(_open):
+        batch.write_late()
+    return bool(_open)
+
+
+_writes = Worker("wellkept-batches", _write_late, lambda: LATE / 3)

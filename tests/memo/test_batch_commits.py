@@ -1,0 +1,271 @@
+"""Results that `map` has told nobody yet are written together, and never lost once they are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wellkept
+from wellkept.errors import StoreError
+from wellkept.memo import batch_commits
+from wellkept.stores.embedded import Embedded
+
+COMPUTED: list[int] = []
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[wellkept.Cache]:
+    COMPUTED.clear()
+    with wellkept.open(tmp_path / "c") as cache, wellkept.use(cache):
+        yield cache
+
+
+@wellkept.keep(version=1)
+def square(n: int) -> int:
+    COMPUTED.append(n)
+    return n * n
+
+
+def commits(cache: wellkept.Cache) -> int:
+    """How many transactions there were."""
+    token: Any = cache.token()
+    return int(token[0])
+
+
+def leased(cache: wellkept.Cache) -> int:
+    return len(cache.backend.locks._held)
+
+
+def until(done: Any) -> bool:
+    deadline = time.monotonic() + 30
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+class TestWriting:
+    def test_hundreds_in_one_transaction(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batch_commits, "SOON", 60.0)
+        square(-1)
+        before = commits(cache)
+        assert square.map(range(300)) == [n * n for n in range(300)]
+        assert commits(cache) - before <= 2
+        assert leased(cache) == 0
+        assert sorted(COMPUTED) == list(range(-1, 300))
+        assert square.map(range(300)) == [n * n for n in range(300)]
+        assert square.stats().computed >= 301
+        assert len(COMPUTED) == 301
+        assert cache.verify().ok
+
+    def test_what_is_told_one_by_one_is_kept_one_by_one(self, cache: wellkept.Cache) -> None:
+        with wellkept.open(cache.url or "") as other:
+            for n, result in enumerate(square.map(range(5), ordered=False)):
+                assert result == n * n
+                assert other.calls.get(square.key(n)) is not None
+
+    def test_the_same_call_twice_is_computed_once(self, cache: wellkept.Cache) -> None:
+        assert square.map([1, 2, 1, 2, 1]) == [1, 4, 1, 4, 1]
+        assert COMPUTED == [1, 2]
+
+    def test_another_thread_gets_what_waits(self, cache: wellkept.Cache) -> None:
+        found: list[Any] = []
+
+        @wellkept.keep(version=1)
+        def asks(n: int) -> int:
+            COMPUTED.append(n)
+            if n == 2:
+                thread = threading.Thread(target=lambda: found.append(asks(1)))
+                thread.start()
+                thread.join(30)
+            return n
+
+        assert asks.map([1, 2]) == [1, 2]
+        assert found == [1]
+        assert COMPUTED == [1, 2]
+
+    def test_a_body_that_takes_long_leaves_nothing_unwritten(self, cache: wellkept.Cache) -> None:
+        with wellkept.open(cache.url or "") as other:
+
+            @wellkept.keep(version=1)
+            def slow(n: int) -> bool:
+                first = slow.key(1)
+                return n == 1 or until(lambda: other.find(first.raw) is not None)
+
+            assert slow.map([1, 2]) == [True, True]
+
+    def test_what_is_forgotten_in_a_body_stays_forgotten(self, cache: wellkept.Cache) -> None:
+        @wellkept.keep(version=1)
+        def forgets(n: int) -> int:
+            if n == 2:
+                assert forgets.forget(1)
+            return n
+
+        assert forgets.map([1, 2]) == [1, 2]
+        assert not forgets.contains(1)
+        assert forgets.contains(2)
+
+    def test_a_large_result_is_kept_as_it_was(self, cache: wellkept.Cache) -> None:
+        shared = np.zeros(20_000)
+
+        @wellkept.keep(version=1)
+        def fill(n: int) -> Any:
+            shared[:] = n
+            return shared
+
+        fill.map([1, 2, 3])
+        assert [fill.load(n)[0] for n in (1, 2, 3)] == [1.0, 2.0, 3.0]
+
+    def test_a_call_inside_is_kept_at_once(self, cache: wellkept.Cache) -> None:
+        with wellkept.open(cache.url or "") as other:
+
+            @wellkept.keep(version=1)
+            def outer(n: int) -> bool:
+                square(n)
+                return other.find(square.key(n).raw) is not None
+
+            assert outer.map([5, 6]) == [True, True]
+
+    def test_of_a_cache_with_a_limit(self, tmp_path: Path) -> None:
+        with wellkept.open(tmp_path / "c").limited(calls=10) as cache, wellkept.use(cache):
+            square.map(range(100))
+            assert cache.size().calls <= 10
+
+
+class TestTrouble:
+    def test_an_error_of_a_body_leaves_the_others_kept(self, cache: wellkept.Cache) -> None:
+        @wellkept.keep(version=1, errors=LookupError)
+        def fails(n: int) -> int:
+            if n == 3:
+                raise LookupError(n)
+            return n
+
+        with pytest.raises(LookupError):
+            fails.map(range(5))
+        assert [fails.contains(n) for n in range(5)] == [True, True, True, True, False]
+        assert leased(cache) == 0
+
+    def test_an_interrupt_leaves_the_others_kept(self, cache: wellkept.Cache) -> None:
+        @wellkept.keep(version=1)
+        def stops(n: int) -> int:
+            if n == 3:
+                raise KeyboardInterrupt
+            return n
+
+        with pytest.raises(KeyboardInterrupt):
+            stops.map(range(5))
+        assert [stops.contains(n) for n in range(5)] == [True, True, True, False, False]
+        assert leased(cache) == 0
+
+    def test_what_can_not_be_written_is_returned(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = Embedded.record
+
+        def refuses(self: Embedded, items: Any, uses: Any = None) -> Any:
+            if any(call.arguments["n"].value == 3 for call, _ in items):
+                raise StoreError("no room for 3")
+            return record(self, items, uses)
+
+        monkeypatch.setattr(Embedded, "record", refuses)
+        with pytest.warns(wellkept.KeptWarning, match="no room for 3"):
+            assert square.map(range(6)) == [0, 1, 4, 9, 16, 25]
+        assert [square.contains(n) for n in range(6)] == [True, True, True, False, True, True]
+        assert leased(cache) == 0
+
+    def test_a_strict_function_says_so(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        strict = wellkept.keep(version=1, strict=True)(abs_)
+
+        def refuses(*_: Any) -> Any:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(Embedded, "record", refuses)
+        with pytest.raises(StoreError, match="the disk is full"):
+            strict.map([-1, -2])
+        assert leased(cache) == 0
+
+
+def abs_(n: int) -> int:
+    return abs(n)
+
+
+KILLED = """
+import os, signal, sys, wellkept
+from wellkept.stores.sqlite_file import Writing
+@wellkept.keep(name="killed", version=1)
+def f(n):
+    if where == "body" and n == 2500:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+where = sys.argv[2]
+if where == "transaction":
+    leave, seen = Writing.__exit__, []
+    def killed(self, *error):
+        seen.append(self._connection.execute("SELECT count(*) FROM calls").fetchone()[0])
+        if seen[-1] > 1200:
+            os.kill(os.getpid(), signal.SIGKILL)
+        leave(self, *error)
+    Writing.__exit__ = killed
+with wellkept.open(sys.argv[1]) as cache, wellkept.use(cache):
+    told = 0
+    for start in range(0, 5000, 500):
+        told += len(f.map(range(start, start + 500)))
+        print(told, flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["body", "transaction"])
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_a_killed_process_loses_nothing_that_it_was_told(
+    tmp_path: Path, where: str, durability: str
+) -> None:
+    place = f"{tmp_path / 'c'}?durability={durability}"
+    command = [sys.executable, "-c", KILLED, place, where]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    told = int(done.stdout.split()[-1])
+    assert told >= 1000
+    computed = []
+
+    @wellkept.keep(name="killed", version=1)
+    def f(n: int) -> int:
+        computed.append(n)
+        return n
+
+    with wellkept.open(place) as cache, wellkept.use(cache):
+        assert cache.verify().ok
+        assert f.map(range(told)) == list(range(told))
+        assert computed == []
+        assert f.map(range(3000)) == list(range(3000))
+        assert computed == sorted(set(computed))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
+def test_a_child_of_a_body_writes_nothing_of_its_parent_s(cache: wellkept.Cache) -> None:
+    @wellkept.keep(version=1)
+    def forks(n: int) -> int:
+        if n == 3:
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        return n
+
+    assert forks.map(range(5)) == list(range(5))
+    assert all(forks.contains(n) for n in range(5))
+    assert leased(cache) == 0
