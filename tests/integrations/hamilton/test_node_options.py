@@ -1,19 +1,22 @@
 """What names a node's calls under `KeptAdapter`: options, tags, and the same node elsewhere."""
 
+import asyncio
 import functools
 import json
 import pickle
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hamilton import async_driver
 from hamilton.caching import fingerprinting
 from tests.integrations.hamilton.flows import CHAIN, builder, module, runs
 
 import wellkept
 from wellkept.errors import ConfigError, KeptWarning
-from wellkept.integrations.hamilton import KeptAdapter, with_kept
+from wellkept.integrations.hamilton import AsyncKeptAdapter, KeptAdapter, with_kept
 
 A = 'def a(x: int) -> int:\n    ran("a")\n    return x + 1\n'
 
@@ -111,8 +114,6 @@ def test_what_it_depends_on_that_can_not_be_told_is_a_warning_and_not_kept() -> 
 
 @pytest.mark.parametrize("above", ["", '@cache(format="json")\n'])
 def test_ttl(above: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     flow = above + tagged(ttl="1 h")
     assert [execute(KeptAdapter("store"), flow) for _ in range(2)] == [["a"], []]
     now = time.time()
@@ -154,6 +155,29 @@ def test_an_option_that_is_not_one(said: dict[str, Any], match: str) -> None:
         execute(KeptAdapter("store", options={"a": said}), A)
     with pytest.raises(ConfigError, match=match):
         execute(KeptAdapter("store"), tagged(**said))
+
+
+def test_options_under_the_async_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = module(
+        A.replace("def a", "async def a").replace(
+            "return x", "await asyncio.sleep(0)\n    return x"
+        )
+    )
+    flow.asyncio = asyncio  # type: ignore[attr-defined]  # what its code names
+    said = {"a": {"depends": [wellkept.env("MODE")], "ttl": "1 h"}}
+
+    async def run() -> list[str]:
+        adapter = AsyncKeptAdapter("store", options=said)
+        dr = await async_driver.Builder().with_modules(flow).with_adapters(adapter).build()
+        await dr.execute(["a"], inputs={"x": 1})
+        return runs()
+
+    assert [asyncio.run(run()) for _ in range(2)] == [["a"], []]
+    monkeypatch.setenv("MODE", "fast")
+    assert asyncio.run(run()) == ["a"]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3601)
+    assert asyncio.run(run()) == ["a"]
 
 
 def test_options_of_what_is_no_node() -> None:

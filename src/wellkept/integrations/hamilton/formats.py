@@ -84,7 +84,7 @@ class Formats:
             ValueError: the saver or the loader takes its location neither as `file` nor as `path`.
             EncodeError: the saver wrote no file, or it or the loader raised.
         """
-        where, how = _location(saver_cls, "saver"), _location(loader_cls, "loader")
+        where, how = location(saver_cls, "saver"), location(loader_cls, "loader")
         try:
             self._make_root()
             scratch = Path(tempfile.mkdtemp(prefix="new-", dir=self.root))
@@ -244,8 +244,12 @@ def _remove(root: Path, pid: int) -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _location(kind: Any, what: str) -> str:
-    """How a saver or loader takes its location."""
+def location(kind: Any, what: str) -> str:
+    """How a saver or loader takes its location: as `file` or as `path`.
+
+    Raises:
+        ValueError: as neither.
+    """
     names = inspect.getfullargspec(kind.__init__).args
     for name in ("file", "path"):
         if name in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import inspect
 import os
 import pickle
 import sqlite3
@@ -18,7 +17,8 @@ from hamilton.io.data_adapters import DataLoader
 
 from wellkept._process import identity
 from wellkept.caches import Cache
-from wellkept.errors import EncodeError, NotKept, StoreError, UntrustedSource
+from wellkept.errors import NotKept, StoreError, UntrustedSource
+from wellkept.integrations.hamilton.formats import location
 from wellkept.integrations.hamilton.metadata_store import KeptMetadataStore
 from wellkept.integrations.hamilton.result_store import KeptResultStore
 from wellkept.integrations.hamilton.run_history import ENGINE
@@ -122,7 +122,7 @@ def _take_result(
         found = pickle.loads((root / data_version).read_bytes())  # noqa: S301  from a trusted place
         if not dry_run:
             if isinstance(found, DataLoader):
-                file, takes = _file_of(root, data_version, found)
+                file, takes = _file_of(root, found)
                 results.adopt(data_version, file, type(found), takes)
             else:
                 results.keep(data_version, found)
@@ -134,16 +134,12 @@ def _take_result(
         done.results += 1
 
 
-def _file_of(root: Path, data_version: str, loader: Any) -> tuple[Path, str]:
+def _file_of(root: Path, loader: Any) -> tuple[Path, str]:
     """The file that a loader reads, also where the directory was moved; and how it takes it."""
-    for name in ("file", "path"):
-        if name in inspect.getfullargspec(type(loader).__init__).args:
-            file = Path(getattr(loader, name))
-            here = root / file.name
-            return (here if here.is_file() else file), name
-    raise EncodeError(
-        f"{type(loader).__qualname__} takes neither a file nor a path: {data_version}"
-    )
+    takes = location(type(loader), "loader")
+    file = Path(getattr(loader, takes))
+    here = root / file.name
+    return (here if here.is_file() else file), takes
 
 
 # -- runs ------------------------------------------------------------------------------------------

@@ -13,11 +13,9 @@ from hamilton.caching.stores.base import MetadataStore
 
 from wellkept.caches import Cache, open_cache
 from wellkept.errors import KeptError
-from wellkept.hashing import digest_bytes
-from wellkept.hashing.digests import call_key
 from wellkept.integrations.hamilton.result_store import Shelf, cache_of, commit
 from wellkept.integrations.hamilton.run_history import CLOCK, History, dependencies
-from wellkept.records import Argument, Call, Digest, Event
+from wellkept.records import Call, Event
 from wellkept.runs.run import Run
 
 _NAME = "hamilton:metadata"
@@ -124,7 +122,13 @@ class KeptMetadataStore(MetadataStore):
             code_version = decoded["code_version"] if code_version is None else code_version
         seconds = CLOCK.was_set(cache_key)
         node = {"name": node_name, "code": code_version, "given": dict(dependencies(cache_key))}
-        self._shelf.guarded("write", lambda: self._put(cache_key, data_version, seconds, node))
+        # One that nobody can ask for, where there is none.
+        text = uuid.uuid4().hex if cache_key is None else cache_key
+        # Lineages go by the node.
+        put = partial(
+            self._shelf.put, text, data_version, seconds, metadata={"node": node}, wait=True
+        )
+        self._shelf.guarded("write", put)
         if run_id is not None:
             self.record(
                 run_id,
@@ -150,28 +154,6 @@ class KeptMetadataStore(MetadataStore):
             seconds,
             code=code_version or "",
             arguments=dependencies(cache_key),
-        )
-
-    def _put(
-        self, cache_key: str | None, data_version: str, seconds: float, node: dict[str, Any]
-    ) -> None:
-        if cache_key is not None:
-            # Lineages go by it.
-            said = {"node": node}
-            self._shelf.put(cache_key, data_version, seconds, metadata=said, wait=True)
-            return
-        nonce = uuid.uuid4().hex
-        raws = {_ARGUMENT: digest_bytes(None), "entry": digest_bytes(nonce)}
-        self.cache.keep(
-            call_key(_NAME, "none", raws.items()),
-            data_version,
-            function=_NAME,
-            code="none",
-            arguments={
-                _ARGUMENT: Argument(Digest.of(raws[_ARGUMENT]), None, True),
-                "entry": Argument(Digest.of(raws["entry"]), nonce, True),
-            },
-            seconds=seconds,
         )
 
     def exists(self, cache_key: str | None) -> bool:
