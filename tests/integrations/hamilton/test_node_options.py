@@ -114,8 +114,9 @@ def test_what_it_depends_on_that_can_not_be_told_is_a_warning_and_not_kept() -> 
 
 @pytest.mark.parametrize("above", ["", '@cache(format="json")\n'])
 def test_ttl(above: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    flow = above + tagged(ttl="1 h")
+    flow = above + tagged(ttl="1 h").replace("-> int", "-> dict").replace("x + 1", '{"x": x}')
     assert [execute(KeptAdapter("store"), flow) for _ in range(2)] == [["a"], []]
+    assert len(list(Path("store").glob("formats/*.json"))) == bool(above)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3601)
     assert [execute(KeptAdapter("store"), flow) for _ in range(2)] == [["a"], []]
