@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -162,8 +162,7 @@ def named(name: str) -> Cache:
     from wellkept.caches.opening import open_cache, resolve_url
     from wellkept.caches.option_text import expanded
 
-    said = name
-    is_name = not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
+    said, is_name = name, not any(mark in name for mark in ("/", ":", "~", ".", os.sep))
     if not is_name:
         name = expanded(name)
         name = resolve_url(name, Path.cwd())  # the working directory may change
@@ -173,10 +172,33 @@ def named(name: str) -> Cache:
                 _named[name] = _opened(settings(), settings().named(name))
             else:
                 _named[name] = open_cache(name)
+                if "${" in said:
+                    from wellkept.caches.config import Spec
+
+                    _named[name].spec = Spec(said)
         if "$" not in said and "~" not in said and len(_there) < 1000:
             # From here it is the same each time.
             _there[said, os.getcwd()] = _named[name]  # noqa: PTH109  as above
         return _named[name]
+
+
+def from_config(config: Mapping[str, Any] | str) -> Cache:
+    """See `Cache.from_config`."""
+    if isinstance(config, str):
+        return named(config)
+    from wellkept.caches.config import build, given
+
+    spec, inside = given(config)
+    made: dict[str, Cache] = {}
+
+    def part(name: str) -> Cache:
+        if name not in inside:
+            return named(name)
+        if name not in made:
+            made[name] = build(inside[name], part)
+        return made[name]
+
+    return build(spec, part)
 
 
 def _opened(source: Settings, spec: Spec) -> Cache:

@@ -82,7 +82,7 @@ class Cache:
     ) -> None:
         self.bounded = False
         """Whether a limit holds what it may take."""
-        self._stores: tuple[Store[bytes], Store[bytes]] | None = None
+        self.stores: tuple[Store[bytes], Store[bytes]] | None = None
         if backend is None:
             if values is None or calls is None:
                 raise ConfigError(
@@ -90,16 +90,18 @@ class Cache:
                 )
             from wellkept.caches.opening import bytes_store  # it makes caches, so it imports this
 
-            self._stores = bytes_store(values), bytes_store(calls)
+            self.stores = bytes_store(values), bytes_store(calls)
             from wellkept.stores.byte_store import (
                 ByteStoreBackend,  # who opens a directory has no need of it
             )
 
-            backend = ByteStoreBackend(self._stores[1], self._stores[0])
+            backend = ByteStoreBackend(self.stores[1], self.stores[0])
         self.url = url
         self.how: dict[str, Any] = {}  # how what it is on is used, where that is shared
-        self._memory = memory
+        self.memory = memory
         self.options = dict(options or {})
+        self.spec: Any = None
+        """How a configuration says it, with the variables that stand for secrets."""
         self.backend = backend
         self.tier = Tier(parse_size(memory))
         backend.hold(self.tier.limit)
@@ -719,6 +721,32 @@ class Cache:
 
         return bound(function, self)  # type: ignore[return-value]  # it passes for the function
 
+    @staticmethod
+    def from_config(config: Mapping[str, Any] | str) -> Cache:
+        """Return the cache that a table of a configuration says, or that has this name, path or URL.
+
+        Args:
+            config: as in a file: `{"url": …}`, `{"values": …, "calls": …}`, `{"stack": […]}`, `{"pool": […]}`
+                or `{"of": …, "limit": {…}}`, with options; parts are names, URLs or tables.
+
+        Raises:
+            ConfigError: it says none, or a variable that it names is not set.
+            StoreError: it can't be opened.
+        """
+        from wellkept.caches.active import from_config  # it opens caches, so it imports this module
+
+        return from_config(config)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the table by which `from_config` makes this cache again; `${NAME}` stands for a secret.
+
+        Raises:
+            ConfigError: it can't be said: a function without a name, or a store of another library.
+        """
+        from wellkept.caches.config import config_of  # as above
+
+        return config_of(self)
+
     def readonly(self) -> Cache:
         """This cache, never written to: hits are hits, and what is computed is not kept."""
         from wellkept.caches import derived
@@ -775,14 +803,14 @@ class Cache:
         return redacted(self.url) if self.url else repr(self)
 
     def __repr__(self) -> str:
-        if self._stores is not None:
-            values, calls = (type(store).__name__ for store in self._stores)
+        if self.stores is not None:
+            values, calls = (type(store).__name__ for store in self.stores)
             return f"<wellkept.Cache values={values} calls={calls}>"
         return f"<wellkept.Cache {redacted(self.url) if self.url else type(self.backend).__name__}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._stores is not None:
-            return partial(Cache, memory=self._memory), self._stores
+        if self.stores is not None:
+            return partial(Cache, memory=self.memory), self.stores
         if self.url is None:
             raise TypeError("a cache that was not opened by a path or a URL does not pickle")
         from wellkept.caches.opening import reopen  # it makes caches, so it imports this module

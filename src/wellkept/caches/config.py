@@ -6,12 +6,23 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wellkept.caches.cache import Cache
-from wellkept.caches.opening import OPTIONS, open_cache, open_store, resolve_url
-from wellkept.caches.option_text import expanded, has_password, parse_size, redacted
+from wellkept.caches.described import (
+    described,
+    function_of,
+    named_function,
+    opened,
+    plain_options,
+    resolved,
+    unfolded,
+    without_secrets,
+)
+from wellkept.caches.opening import OPTIONS, open_cache, resolve_url
+from wellkept.caches.option_text import expanded, has_password, is_secret, parse_size, redacted
 from wellkept.errors import ConfigError, tell
 from wellkept.stores.openers import scheme_of
 
@@ -27,13 +38,6 @@ RESERVED = frozenset(
     }
 )
 """Names that stand in a call's metadata anyway."""
-
-_SECRET = re.compile(r"(?i)token|secret|passw|key|credential|auth|private|cookie")
-
-
-def is_secret(name: str) -> bool:
-    """Whether the name of a variable looks like that of a secret."""
-    return _SECRET.search(name) is not None
 
 
 def checked_names(name: str, said: Any, where: str) -> None:
@@ -90,9 +94,9 @@ class Spec(NamedTuple):
     """A path or URL; `${NAME}` in it is a variable of the environment, put in when it is opened."""
     options: Mapping[str, Any] = {}
     """What the place takes, and `memory`."""
-    values: str | None = None
-    """The URL of the store of results …"""
-    calls: str | None = None
+    values: str | Mapping[str, Any] | None = None
+    """The URL of the store of results, or a table that says one, …"""
+    calls: str | Mapping[str, Any] | None = None
     """… and of the one of call records."""
     stack: tuple[str, ...] = ()
     """Names or URLs of caches, the nearest first."""
@@ -103,6 +107,8 @@ class Spec(NamedTuple):
     """`all` or `first` of a stack; `none`: it is only read from."""
     limit: Mapping[str, Any] | None = None
     """`bytes`, `calls`, `policy`."""
+    where: str | None = None
+    """`module:function` of a function that says which calls of `of` are there."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -115,7 +121,7 @@ class Spec(NamedTuple):
         if self.url is not None:
             said = redacted(self.url)
         elif self.values is not None:
-            said = f"values in {redacted(self.values)}, calls in {redacted(self.calls or '')}"
+            said = f"values in {_place(self.values)}, calls in {_place(self.calls)}"
         else:
             kind = "stack" if self.stack else "pool" if self.pool else "view"
             said = f"{kind} of {', '.join(map(redacted, self.parts))}"
@@ -124,12 +130,12 @@ class Spec(NamedTuple):
         if self.limit:
             limits = (f"{name} = {value}" for name, value in self.limit.items())
             said += f", limit {', '.join(limits)}"
-        return said
+        return f"{said}, where = {self.where}" if self.where else said
 
     def table(self) -> dict[str, Any]:
         """As it stands in a file."""
         said: dict[str, Any] = {}
-        for name in ("url", "values", "calls", "stack", "pool", "of", "write"):
+        for name in ("url", "values", "calls", "stack", "pool", "of", "write", "where"):
             value = getattr(self, name)
             if value:
                 said[name] = list(value) if isinstance(value, tuple) else value
@@ -141,6 +147,12 @@ class Spec(NamedTuple):
         """The lines of a TOML table."""
         for name, value in self.table().items():
             yield f"{toml_key(name)} = {toml_value(value)}"
+
+
+def _place(store: str | Mapping[str, Any] | None) -> str:
+    if isinstance(store, Mapping):
+        return f"{store.get('kind', '')}({_place(store.get('store', store.get('url')))})"
+    return redacted(store or "")
 
 
 def toml_key(name: str) -> str:
@@ -281,6 +293,9 @@ def _from_file(start: Path) -> Settings:
                     return settings
     import platformdirs  # only where nothing was said
 
+    own = Path(platformdirs.user_config_dir("wellkept", appauthor=False)) / "wellkept.toml"
+    if own.is_file() and (settings := read(own)) is not None:
+        return settings
     return Settings(Spec(platformdirs.user_cache_dir("wellkept", appauthor=False)), "default")
 
 
@@ -313,7 +328,8 @@ def read(path: Path) -> Settings | None:
 
 
 _WRITES = {"stack": ("all", "first", "behind", "none")}
-_MADE = ("url", "values", "calls", "stack", "pool", "of", "write", "limit")
+_MADE = ("url", "values", "calls", "stack", "pool", "of", "write", "limit", "where")
+_FUNCTION = re.compile(r"[\w.]+:[\w.]+").fullmatch
 
 
 class Reader:
@@ -327,6 +343,8 @@ class Reader:
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text = path, text
         self._names: set[str] = set()
+        self.inside: dict[str, Spec] = {}
+        """Caches that stand, without a name, in the table of another."""
 
     def arguments(self, table: Any) -> str:
         """What records have of arguments."""
@@ -373,6 +391,7 @@ class Reader:
             raise self.error("caches", "must be a table of caches, [caches.NAME]")
         self._names = set(named)
         caches = {name: self.cache(name, what) for name, what in named.items()}
+        caches |= self.inside
         for name in caches:
             self._circle(name, caches, ())
         apart = ("cache", "caches", "meta", "limit", "arguments")
@@ -415,12 +434,16 @@ class Reader:
         for kind in ("url", "values", "calls"):
             if kind in what:
                 value = what[kind]
-                if kind != "url" and isinstance(value, dict):  # a URL with options
+                at = f"{key}.{kind}"
+                if kind != "url" and isinstance(value, dict) and "kind" not in value:
+                    # A URL with options.
                     options[f"{kind}_options"] = {k: v for k, v in value.items() if k != "url"}
                     value = value.get("url")
-                if not isinstance(value, str) or not value:
-                    raise self.error(f"{key}.{kind}", "is missing, or not text")
-                made[kind] = self.url(f"{key}.{kind}", value)
+                plain = isinstance(value, str) or kind != "url"
+                found = resolved(value, partial(self.url, at)) if plain else None
+                if found is None:
+                    raise self.error(at, "is missing, or not text")
+                made[kind] = found
         for kind in ("stack", "pool"):
             if kind in what:
                 made[kind] = self.parts(f"{key}.{kind}", what[kind])
@@ -430,6 +453,14 @@ class Reader:
             made["write"] = self.write(f"{key}.write", what["write"], said[0])
         if "limit" in what:
             made["limit"] = self.limit(f"{key}.limit", what["limit"])
+        if "where" in what:
+            if (
+                said[0] != "of"
+                or not isinstance(what["where"], str)
+                or not _FUNCTION(what["where"])
+            ):
+                raise self.error(f"{key}.where", "is 'package.module:function', beside of")
+            made["where"] = what["where"]
         return Spec(**made, options=self.options(options, f"{key}.", made.get("url")))
 
     def url(self, key: str, url: str) -> str:
@@ -451,6 +482,7 @@ class Reader:
     def parts(self, key: str, what: Any) -> tuple[str, ...]:
         if not isinstance(what, list) or not what:
             raise self.error(key, "must be a list of names of caches, paths or URLs")
+        what = [self._named(key, part) if isinstance(part, dict) else part for part in what]
         for part in what:
             if not isinstance(part, str) or not part:
                 raise self.error(key, f"must be names of caches, paths or URLs, not {part!r}")
@@ -458,6 +490,16 @@ class Reader:
             part if part in self._names or BARE.fullmatch(part) else self.url(key, part)
             for part in what
         )
+
+    def _named(self, key: str, table: dict[str, Any]) -> str:
+        """Return a name for a cache that stands in another one's table."""
+        near, number = key.split(".")[1], 1
+        while f"{near}-{number}" in self._names:
+            number += 1
+        name = f"{near}-{number}"
+        self._names.add(name)
+        self.inside[name] = self.cache(name, table)
+        return name
 
     def write(self, key: str, what: Any, kind: str) -> str:
         allowed = _WRITES.get(kind, ("all", "none"))
@@ -477,8 +519,11 @@ class Reader:
         for name in what:
             if name not in ("bytes", "calls", "policy"):
                 raise self.error(key, f"{name} is not known; there are bytes, calls, policy")
+        policy = what.get("policy", "cost")
         try:
-            limit_of(what.get("bytes"), what.get("calls"), what.get("policy", "cost"))
+            # A function is imported when the cache is opened.
+            own = isinstance(policy, str) and _FUNCTION(policy)
+            limit_of(what.get("bytes"), what.get("calls"), len if own else policy)
         except ConfigError as error:
             raise self.error(key, str(error)) from None
         return what
@@ -561,41 +606,81 @@ def build(spec: Spec, named: Callable[[str], Cache]) -> Cache:
     """
     from wellkept.caches.derived import Pool, Stack  # with the first cache that is made of others
 
-    options = dict(spec.options)
+    options = {name: unfolded(name, value) for name, value in spec.options.items()}
     if spec.limit or spec.write == "none":
         whole = spec._replace(limit=None, write=None if spec.write == "none" else spec.write)
         cache = build(whole, named)
         if spec.limit:
-            cache = cache.limited(**spec.limit)
+            limit, policy = dict(spec.limit), spec.limit.get("policy", "")
+            if isinstance(policy, str) and _FUNCTION(policy):
+                limit["policy"] = function_of(policy)
+            cache = cache.limited(**limit)
         return cache.readonly() if spec.write == "none" else cache
     if spec.url is not None:
-        return open_cache(resolve_url(expanded(spec.url), Path.cwd()), **options)
+        made = open_cache(resolve_url(expanded(spec.url), Path.cwd()), **options)
+        made.spec = spec
+        return made
     if spec.values is not None and spec.calls is not None:
         memory = options.pop("memory", "256 MB")
         values, calls = (
-            open_store(expanded(url), **options.pop(f"{name}_options", {}))
-            for name, url in (("values", spec.values), ("calls", spec.calls))
+            opened(said, options.pop(f"{name}_options", {}))
+            for name, said in (("values", spec.values), ("calls", spec.calls))
         )
         if options:
             raise ConfigError(
                 f"{', '.join(options)}: an option of which of the two? "
                 f"Write values_options = {{ … }} or calls_options = {{ … }}"
             )
-        return Cache(values, calls, memory=memory)
+        made = Cache(values, calls, memory=memory)
+        made.spec = spec
+        return made
     parts = [named(part) for part in spec.parts]
     memory = options.pop("memory", "256 MB") if spec.stack else None
     if options:
         raise ConfigError(f"{', '.join(options)}: say that of the cache it is made of")
     if memory is not None:
         return Stack(*parts, write=spec.write or "all", memory=memory)
-    return Pool(*parts) if spec.pool else parts[0]
+    if spec.pool:
+        return Pool(*parts)
+    return parts[0].filtered(function_of(spec.where)) if spec.where else parts[0]
+
+
+def given(config: Mapping[str, Any]) -> tuple[Spec, dict[str, Spec]]:
+    """Return what a table says of a cache, and of those without names that it is made of.
+
+    Raises:
+        ConfigError: it says none.
+    """
+    reader = _Given(Path.cwd() / "from_config", "")
+    return reader.cache("it", dict(config)), reader.inside
+
+
+class _Given(Reader):
+    def error(self, key: str, what: str) -> ConfigError:
+        return ConfigError(f"{key.removeprefix('caches.it').lstrip('.') or 'a cache'}: {what}")
+
+
+def config_of(cache: Cache) -> dict[str, Any]:
+    """Return the table by which `from_config` makes such a cache; raises as `specs_of`."""
+    made = specs_of({"it": cache})
+
+    def table(name: str) -> dict[str, Any]:
+        spec = made[name]
+        said = spec.table()
+        for kind in ("stack", "pool"):
+            if kind in said:
+                said[kind] = [table(part) for part in said[kind]]
+        return said | ({"of": table(spec.of)} if spec.of else {})
+
+    return table("it")
 
 
 def specs_of(caches: Mapping[str, Cache]) -> dict[str, Spec]:
     """What a configuration says of caches by name; parts without a name are given one.
 
     Raises:
-        ConfigError: one can't be configured, such as a filtered cache: a file holds no functions.
+        ConfigError: one can't be configured: a configuration holds no function but one that a name leads
+            to, and no store of another library.
     """
     from wellkept.caches.derived import Derived, Pool, Stack  # they open caches
 
@@ -626,9 +711,23 @@ def specs_of(caches: Mapping[str, Cache]) -> dict[str, Spec]:
                 return Spec(of=source, write="none")
             if how == "limited":
                 said = {key: value for key, value in options.items() if value is not None}
+                if callable(said["policy"]):
+                    said["policy"] = named_function(said["policy"])
                 return Spec(of=source, limit=said)
-        elif cache.url is not None:
-            return Spec(cache.url, dict(cache.options))
+            return Spec(of=source, where=named_function(options["where"]))
+        if cache.spec is not None or cache.url is not None:
+            spec = cache.spec or Spec(cache.url, cache.options)
+            places = {
+                at: without_secrets(at, getattr(spec, at)) for at in ("url", "values", "calls")
+            }
+            options = plain_options(spec.options, {}, str(cache))
+            for at in ("values", "calls"):
+                if own := options.pop(f"{at}_options", None):
+                    places[at] = {"url": places[at], **own}
+            return spec._replace(options=options, **places)
+        if cache.stores is not None:
+            values, calls = map(described, cache.stores)
+            return Spec(values=values, calls=calls, options={"memory": cache.memory})
         raise ConfigError(f"{cache!r} can't be written into a configuration")
 
     for name, cache in caches.items():

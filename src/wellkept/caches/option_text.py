@@ -35,6 +35,32 @@ def has_password(url: str) -> bool:
     return said is not None and not _NAME.search(said[0])
 
 
+_SECRET_NAME = re.compile(r"(?i)token|secret|passw|key|credential|auth|private|cookie")
+
+
+def is_secret(name: str) -> bool:
+    """Whether the name of a variable, or of an option, looks like that of a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def secretless(url: str) -> str:
+    """Return a URL with `${WELLKEPT_PASSWORD}` and the like in the places of secrets."""
+
+    def hidden(found: re.Match[str]) -> str:
+        whole, secret = found[0], found[found.lastindex or 0]
+        name = "TOKEN" if found.re is _TOKEN else "PASSWORD"
+        at = found.start(found.lastindex or 0) - found.start()
+        if _NAME.search(secret):
+            return whole
+        return f"{whole[:at]}${{WELLKEPT_{name}}}{whole[at + len(secret) :]}"
+
+    for secret in (_PASSWORD, _TOKEN):
+        url = secret.sub(hidden, url)
+    return _SECRET.sub(
+        lambda found: found[0] if _NAME.search(found[0]) else f"{found[1]}${{WELLKEPT_SECRET}}", url
+    )
+
+
 def expanded(text: str) -> str:
     """Text with each `${NAME}` replaced by that environment variable; of a URL's user, password
     and query the way a URL has to write it.

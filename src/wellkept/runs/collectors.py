@@ -215,7 +215,7 @@ def _variables(patterns: tuple[str, ...]) -> dict[str, str]:
     """Environment variables; a pattern never finds one whose name looks like a secret's."""
     from fnmatch import fnmatchcase
 
-    from wellkept.caches.config import is_secret
+    from wellkept.caches.option_text import is_secret
 
     found = {}
     for pattern in patterns:
