@@ -12,7 +12,8 @@ from tests.caches.places import Counted, every, new, shared
 
 import wellkept
 from wellkept import ConfigError, KeptWarning
-from wellkept.caches.config import build, find
+from wellkept.caches.building import build
+from wellkept.caches.config import find
 from wellkept.records import Argument, Digest
 
 KB = 1000

@@ -186,7 +186,7 @@ def from_config(config: Mapping[str, Any] | str) -> Cache:
     """See `Cache.from_config`."""
     if isinstance(config, str):
         return named(config)
-    from wellkept.caches.config import build, given
+    from wellkept.caches.building import build, given
 
     spec, inside = given(config)
     made: dict[str, Cache] = {}
@@ -202,7 +202,7 @@ def from_config(config: Mapping[str, Any] | str) -> Cache:
 
 
 def _opened(source: Settings, spec: Spec) -> Cache:
-    from wellkept.caches.config import build
+    from wellkept.caches.building import build
 
     try:
         return build(spec, named)

@@ -743,7 +743,7 @@ class Cache:
         Raises:
             ConfigError: it can't be said: a function without a name, or a store of another library.
         """
-        from wellkept.caches.config import config_of  # as above
+        from wellkept.caches.building import config_of  # as above
 
         return config_of(self)
 

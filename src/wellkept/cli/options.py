@@ -71,7 +71,7 @@ def opened(
     """
     from wellkept.caches import open_cache
     from wellkept.caches.active import named
-    from wellkept.caches.config import build
+    from wellkept.caches.building import build
 
     spec, source = chosen(cache)
     if exists(spec) is False and not make:
