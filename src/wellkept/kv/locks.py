@@ -24,7 +24,7 @@ from wellkept.errors import ConfigError, KeptError, StoreError
 from wellkept.interrupts import Guard
 from wellkept.kv.entry import ABSENT, KEEP, Entry, Step, check_key, dump, load
 from wellkept.kv.execution_store import ExecutionStore
-from wellkept.kv.plan import each_entry
+from wellkept.kv.plan import Entries, each_entry
 from wellkept.kv.service import relied_on, seconds_of
 
 __all__ = ["BoundedSemaphore", "Lock", "NotHeld", "Queue", "RLock"]
@@ -113,23 +113,13 @@ class BoundedSemaphore:
             StoreError: the medium does not answer.
         """
         who = asker()
-        left = None if timeout is None else parse_duration(timeout)
-        deadline = None if left is None else time.monotonic() + left
-        since: int | None = None
-        while not self.take(who, first=since is None):
-            if not blocking:
-                return False
-            if deadline is None:
+        most = timeout if blocking else 0.0
+        for first in _tries(self._entries, most):
+            if self.take(who, first=first):
+                return True
+            if most is None:
                 self._check_own(who)
-            left = _LOOK if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return False
-            # The look after this one is the first that misses nothing.
-            if since is not None:
-                self._entries.wait(since, min(left, _LOOK))
-                time.sleep(random.random() * 0.005)  # the others on the medium may change much
-            since = self._entries.newest()
-        return True
+        return False
 
     def take(self, who: Any, *, first: bool = False) -> bool:
         """Try once to take a permit for a thread or task, without waiting; the `first` time it is not
@@ -266,7 +256,7 @@ class BoundedSemaphore:
         return mine[-1].token if mine else None
 
     @property
-    def _entries(self) -> Any:
+    def _entries(self) -> Entries:
         return self._store.service.entries
 
     # -- blocks -----------------------------------------------------------------------------------
@@ -338,6 +328,20 @@ class RLock(Lock):
     as it was taken. Args and errors as of a `Lock`."""
 
     _reentrant = True
+
+
+def _tries(entries: Entries, timeout: float | str | timedelta | None) -> Iterator[bool]:
+    """Whether it is the first, of tries until a timeout, with a wait for changes between them."""
+    most = None if timeout is None else parse_duration(timeout)
+    deadline = None if most is None else time.monotonic() + most
+    since: int | None = None
+    yield True
+    while (left := _LOOK if deadline is None else deadline - time.monotonic()) > 0:
+        if since is not None:  # the try after this look is the first that misses nothing
+            entries.wait(since, min(left, _LOOK))
+            time.sleep(random.random() * 0.005)  # the others on the medium may change much
+        since = entries.newest()
+        yield False
 
 
 @functools.cache
@@ -451,21 +455,12 @@ class Queue:
             DecodeError: its value can't be decoded here; it stays.
             StoreError: the medium does not answer.
         """
-        most = None if timeout is None else parse_duration(timeout)
-        deadline = None if most is None else time.monotonic() + most
-        entries = self._store.service.entries
-        while True:
-            since = 0 if most == 0 else entries.newest()
-            first = self._first()
-            if first is not None:
+        for _ in _tries(self._store.service.entries, timeout):
+            while (first := self._first()) is not None:
                 value = load(first.data)
                 if self._store.delete(first.key, revision=first.revision):
                     return value
-                continue
-            left = _LOOK if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                return default
-            entries.wait(since, min(left, _LOOK))
+        return default
 
     def peek(self, default: Any = None) -> Any:
         """Return the first item's value, or `default`; it stays."""
