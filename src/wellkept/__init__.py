@@ -72,6 +72,7 @@ __all__ = [
     "Cache",
     "Call",
     "ConfigError",
+    "D",
     "DamagedValue",
     "DecodeError",
     "Digest",
@@ -138,6 +139,7 @@ __all__ = [
 _lookups.watch()
 
 _ROOMS = {
+    "D": "wellkept.caches.by_hand",
     "AmbiguousDigest": "wellkept.errors",
     "Argument": "wellkept.records",
     "BoundCall": "wellkept.memo",

@@ -11,6 +11,8 @@ from wellkept.errors import ConfigError
 
 __all__ = [
     "ARGUMENT",
+    "ELEMENT",
+    "PARTS",
     "SCHEME",
     "VALUE",
     "Argument",
@@ -28,6 +30,10 @@ VALUE = "wellkept:value"
 """The function of records by which values are kept that a program put by hand."""
 ARGUMENT = "wellkept:argument"
 """The same of arguments that are kept as values. A query tells of these only if it names the function."""
+ELEMENT = "wellkept:element"
+"""The same of what results are made of, where that is kept too; each has the key of the call whose it is."""
+PARTS = (ARGUMENT, ELEMENT)
+"""What is kept beside calls, and is none."""
 
 SCHEME = "k1"
 """The name of the digest scheme (docs/reference/digest-spec.md); every key carries it."""

@@ -11,7 +11,7 @@ from tests.caches.places import every, new, url_of
 
 import wellkept
 from wellkept import AmbiguousDigest, Argument, Cache, ConfigError, NotKept, StoreError
-from wellkept.records import ARGUMENT, VALUE
+from wellkept.records import ARGUMENT, ELEMENT, VALUE
 
 RAN: list[Any] = []
 
@@ -337,6 +337,71 @@ def test_what_no_record_shows_is_told_by_how_it_looks() -> None:
         assert "float64 (5,)" in str(f.explain(np.zeros(5)))
 
 
+# -- elements of results --------------------------------------------------------------------------
+
+
+@every
+def test_elements_of_results_are_loaded_by_their_digests(kind: str) -> None:
+    array, text = np.arange(3000.0), "a text"
+
+    def made(n: int) -> Any:
+        return {"all": [array, (text, n)], "n": n}
+
+    with new(kind) as cache:
+        f = wellkept.keep(cache=cache, name="hand:made", version=1, share="elements")(made)
+        f(1), f(2)
+        for part in (array, text, (text, 1), [array, (text, 2)]):
+            loaded = cache.load(wellkept.digest(part))
+            assert wellkept.digest(loaded) == wellkept.digest(part)
+        assert f(1)["all"][1] == ("a text", 1)
+        assert cache.query().count() == 2
+        with pytest.raises(NotKept):
+            cache.load(wellkept.digest(1))
+        f.query(n=1).evict()
+        cache.gc(grace=0), cache.gc(grace=0)
+        assert cache.load(wellkept.digest(text)) == text
+        with pytest.raises(NotKept):
+            cache.load(wellkept.digest((text, 1)))
+        f.query(n=2).evict()
+        assert cache.query(ELEMENT).count() == 0
+        assert cache.verify().ok
+
+
+def test_how_deep_and_what_is_none() -> None:
+    nested = [["a", "b"], ["c", ["d"]]]
+    with new("memory") as cache:
+        f = wellkept.keep(cache=cache, version=1, share=("elements", 1))(lambda n: nested)
+        f(1)
+        for part in (["a", "b"], ["d"], ["c", ["d"]]):
+            assert cache.load(wellkept.digest(part)) == part
+        with pytest.raises(NotKept):
+            cache.load(wellkept.digest("a"))
+        g = wellkept.keep(cache=cache, version=2)(lambda n: [["x"]])
+        g(1)
+        with pytest.raises(NotKept):
+            cache.load(wellkept.digest(["x"]))
+    for wrong in (
+        "all",
+        ("elements", -1),
+        ("elements", "1"),
+        1,
+        ("elements",),
+        True,
+        ["elements", 1],
+    ):
+        with pytest.raises(ConfigError, match="share="):
+            wellkept.keep(share=wrong)  # type: ignore[call-overload]  # what is refused
+
+
+def test_elements_go_along_in_a_transfer() -> None:
+    with new("embedded") as near, new("files") as far:
+        f = wellkept.keep(cache=near, version=1, share="elements")(lambda n: [str(n)])
+        f(1), f(2)
+        near.transfer(far, f.query(2))
+        assert far.load(wellkept.digest("2")) == "2"
+        assert far.query(ELEMENT).count() == 1
+
+
 # -- short digests --------------------------------------------------------------------------------
 
 
@@ -381,3 +446,17 @@ def test_the_beginning_is_as_long_as_it_has_to_be() -> None:
         assert [cache.expand(short, Store()) for short in found] == keys
         with pytest.raises(AmbiguousDigest):
             cache.expand("abcd", Store())
+
+
+@every
+def test_a_short_digest_stands_where_a_full_one_may(kind: str) -> None:
+    with new(kind) as cache, wellkept.use(cache):
+        f = kept(cache)
+        digest = cache.put([1, 2, 3])
+        short = wellkept.D(digest[:10])
+        assert short == digest == wellkept.D(digest) == wellkept.D(digest[:10], cache)
+        assert f(short) == [3, 0]
+        assert f.query(short).one().key == f.key([1, 2, 3])
+        for wrong in ("0" * 10, "ab", "xyzw"):
+            with pytest.raises(NotKept):
+                wellkept.D(wrong)

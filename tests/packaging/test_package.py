@@ -25,6 +25,7 @@ NAMES = {
     "BoundCall",
     "Cache",
     "Call",
+    "D",
     "Digest",
     "File",
     "Graph",

@@ -17,7 +17,17 @@ from wellkept.conditions import Condition, Equal, Is, Query
 from wellkept.errors import AmbiguousDigest, ConfigError, NotKept, StoreError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
-from wellkept.records import ARGUMENT, VALUE, Argument, Arguments, Call, Digest, is_short
+from wellkept.records import (
+    ARGUMENT,
+    ELEMENT,
+    PARTS,
+    VALUE,
+    Argument,
+    Arguments,
+    Call,
+    Digest,
+    is_short,
+)
 from wellkept.stores.backend import Backend, inner
 
 if TYPE_CHECKING:
@@ -56,6 +66,20 @@ def put_argument(cache: Cache, value: Any, raw: bytes, same: Callable[[bytes], b
     key = key_of(ARGUMENT, raw)
     if cache.find(key) is None and same(digest_bytes(value)):
         _keep(cache, key, ARGUMENT, value, raw, "pickle")
+
+
+def put_element(cache: Cache, of: Digest, value: Any, raw: bytes) -> None:
+    """Keep a part of a call's result; raises as `put_argument`.
+
+    Args:
+        of: the key of the call.
+        raw: the digest of the value.
+    """
+    key = call_key(ELEMENT, "none", [("of", of.raw), ("value", raw)])
+    if cache.find(key) is None:
+        items: Any = [("of", None, of.raw), ("value", None, raw)]
+        given = Arguments(items, lambda _: False)
+        cache.keep(key, value, function=ELEMENT, code="none", arguments=given)
 
 
 def _keep(cache: Cache, key: bytes, function: str, value: Any, raw: bytes, codec: str) -> None:
@@ -153,35 +177,49 @@ def _check(cache: Cache, key: bytes) -> None:
         raise StoreError(f"{cache} takes no such record")
 
 
-# -- arguments that no call has any more ----------------------------------------------------------
+# -- parts that no call has any more --------------------------------------------------------------
 
 
-def unneeded(backend: Backend, before: float) -> list[str]:
-    """The keys of records of arguments, kept before some time, that no record of a call names.
+def parts(backend: Backend) -> list[Call]:
+    """The records of arguments and of elements of results.
 
     Raises:
         StoreError: the store can't be read.
     """
-    codes = backend.codes(ARGUMENT)
-    if codes is not None and not any(True for _ in codes):
-        # Told without a look at any call.
+    found: list[Call] = []
+    for part in PARTS:
+        codes = backend.codes(part)
+        # Where that is told without a look at any call.
+        if codes is None or any(True for _ in codes):
+            found += backend.find(Query((Condition("function", (), Equal(part)),)))
+    return found
+
+
+def unneeded(backend: Backend, before: float) -> list[str]:
+    """The keys of the parts that were kept before some time and belong to no call; raises as `parts`."""
+    old = [call for call in parts(backend) if call.created < before]
+    if not old:
         return []
-    mine = Condition("function", (), Equal(ARGUMENT))
-    held = {call.arguments["value"].digest: call for call in backend.find(Query((mine,)))}
-    old = {digest: call for digest, call in held.items() if call.created < before}
-    if backend.indexed:
-        return [call.key for digest, call in old.items() if not _is_given(backend, digest)]
-    if old:
-        for call in backend.find(Query()):
-            if call.function != ARGUMENT:
-                for argument in call.arguments.values():
-                    old.pop(argument.digest, None)
-    return [call.key for call in old.values()]
+    given: set[Digest] | None = None
+    if not backend.indexed:
+        calls = [call for call in backend.find(Query()) if call.function not in PARTS]
+        given = {argument.digest for call in calls for argument in call.arguments.values()}
+    gone = []
+    for call in old:
+        if call.function == ELEMENT:
+            there = backend.calls.get(call.arguments["of"].digest) is not None
+        elif given is None:
+            there = _is_given(backend, call.arguments["value"].digest)
+        else:
+            there = call.arguments["value"].digest in given
+        if not there:
+            gone.append(call.key)
+    return gone
 
 
 def _is_given(backend: Backend, digest: Digest) -> bool:
-    found = backend.find(Query((Condition("given", (), Is(digest)),), limit=2))
-    return any(call.function != ARGUMENT for call in found)
+    found = backend.find(Query((Condition("given", (), Is(digest)),)))
+    return any(call.function not in PARTS for call in found)
 
 
 # -- short digests --------------------------------------------------------------------------------
@@ -200,6 +238,23 @@ def expand(cache: Cache, prefix: str, store: Any) -> Digest:
     if len(found) > 1:
         raise AmbiguousDigest(f"{prefix} fits several: {', '.join(found[:3])}; give more digits")
     return Digest(found[0])
+
+
+def D(digest: str, cache: Cache | None = None) -> Digest:  # noqa: N802  as fleche has it: short for `Digest`
+    """The full digest of a kept value, from its first 4 digits or more: where a digest may be given, such
+    as an argument of a kept function, a short one may.
+
+    Args:
+        cache: where the value is kept; the active one by default.
+
+    Raises:
+        NotKept: nothing begins so.
+        AmbiguousDigest: several values do.
+    """
+    from wellkept.caches.active import active  # it opens caches, so it imports them
+
+    found = active() if cache is None else cache
+    return expand(found, digest, found.values)
 
 
 def shrink(cache: Cache, given: str | Iterable[str], store: Any) -> list[str]:

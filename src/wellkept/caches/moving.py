@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wellkept.caches.by_hand import parts
 from wellkept.caches.cache import Cache
 from wellkept.codecs import decode
-from wellkept.conditions import Condition, Equal, Query
 from wellkept.errors import ConfigError, DecodeError, KeptError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
-from wellkept.records import ARGUMENT, Call, Digest
+from wellkept.records import Call, Digest
 from wellkept.stores.backend import Backend, each_call, inner
 from wellkept.stores.base import get_many, put_many
 from wellkept.stores.stack import value_of
@@ -129,8 +129,9 @@ def transfer(
         raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
     gone: list[str] = []
     notes = Belongings(source.backend, target.backend)
-    mine = Condition("function", (), Equal(ARGUMENT))
-    arguments = {one.arguments["value"].digest: one for one in source.backend.find(Query((mine,)))}
+    beside: dict[str, list[Call]] = {}
+    for one in parts(source.backend) if where is not None else ():
+        beside.setdefault(one.arguments.get("of", one.arguments["value"]).digest, []).append(one)
     chosen = (
         _each(source, progress) if where is None or callable(where) else _chosen(where, progress)
     )
@@ -143,7 +144,7 @@ def transfer(
                     gone.append(key)
                     if not dry_run:
                         notes.add(call)
-                        _bring_arguments(source, target, call, arguments)
+                        _bring_parts(source, target, call, beside)
             except DecodeError:
                 done.skipped += 1
     notes.bring()
@@ -153,20 +154,20 @@ def transfer(
     return done
 
 
-def _bring_arguments(
-    source: Cache, target: Cache, call: Call, arguments: Mapping[Digest, Call]
+def _bring_parts(
+    source: Cache, target: Cache, call: Call, beside: Mapping[str, list[Call]]
 ) -> None:
-    """Copy the values that were kept of a call's arguments.
+    """Copy the arguments and the elements of its result that were kept beside a call.
 
     Args:
-        arguments: the records of such values, by the digests of the arguments.
+        beside: the records of such, by the digest of an argument, or the key of the call.
     """
-    for one in call.arguments.values() if arguments else ():
-        if one.digest in arguments:
+    if not beside:
+        return
+    for name in {call.key, *(one.digest for one in call.arguments.values())}:
+        for one in beside.get(name, ()):
             with contextlib.suppress(DecodeError):
-                _copied(
-                    source, target, arguments[one.digest], Moved(), False, dry_run=False, move=False
-                )
+                _copied(source, target, one, Moved(), False, dry_run=False, move=False)
 
 
 def _chosen(matches: Matches, progress: Progress) -> Iterator[tuple[str, Call | None]]:

@@ -1,4 +1,6 @@
-"""What is kept of a call beside its result: the arguments themselves; and a result that a program has."""
+"""What is kept of a call beside its result: its arguments, and the elements of the result; and a result that
+a program has.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from wellkept.caches.by_hand import put_argument
+from wellkept.caches.by_hand import put_argument, put_element
 from wellkept.errors import KeptError, StoreError, Undigestible
 from wellkept.hashing import Receiver, digest_bytes
 from wellkept.memo.target import Target, metadata_of, prepare
@@ -37,6 +39,44 @@ def _otherwise(value: Any) -> Iterator[bytes]:
         for ordered in (False, True):
             with contextlib.suppress(Undigestible):
                 yield digest_bytes(one, ordered=ordered)
+
+
+_MOST = 10_000  # elements of one result
+
+
+def keep_elements(target: Target, of: Digest, result: Any, depth: int) -> None:
+    """Keep what the lists, tuples and dicts of a result hold, at any depth, under their own digests.
+
+    Numbers, truths and None stay where they are, and so do values fewer than `depth` steps above the
+    innermost ones. What can't be kept by itself is a warning.
+    """
+    left = _MOST
+
+    def visit(value: Any, outermost: bool = False) -> int:
+        """Keep it and what it holds; how far the innermost of it is below."""
+        nonlocal left
+        held: Any = ()
+        if type(value) in (list, tuple):
+            held = value
+        elif type(value) is dict:
+            held = value.values()
+        below = max((visit(one) + 1 for one in held), default=0)
+        if not outermost and below >= depth and type(value) not in _PLAIN and left:
+            left -= 1
+            put_element(target.cache, of, value, digest_bytes(value))
+        return below
+
+    try:
+        visit(result, True)
+    except (KeptError, OSError, RecursionError) as error:
+        target.warn("elements", f"an element of a result is not kept by itself: {error}")
+    if not left:
+        target.warn(
+            "elements", f"of a result no more than {_MOST:,} elements are kept by themselves"
+        )
+
+
+_PLAIN = (int, float, complex, bool, type(None))
 
 
 def put(target: Target, result: Any, state: str) -> Call:

@@ -54,6 +54,7 @@ def keep(
     cost: Mapping[str, Callable[[Any], float]] | None = ...,
     replicate: int = ...,
     secret: Iterable[str] | str | None = ...,
+    share: Literal["elements"] | tuple[Literal["elements"], int] | None = ...,
 ) -> _Decorator: ...
 def keep(
     function: Any = None,
@@ -85,6 +86,7 @@ def keep(
     cost: Mapping[str, Callable[[Any], float]] | None = None,
     replicate: int = 0,
     secret: Iterable[str] | str | None = (),
+    share: Literal["elements"] | tuple[Literal["elements"], int] | None = None,
 ) -> Any:
     """Make a function remember its results across processes.
 
@@ -142,6 +144,9 @@ def keep(
             see `Matches.costs`.
         replicate: keeps another result of the same call; `f.replicate(i)` is the function with another
             number.
+        share: `"elements"`: what the lists, tuples and dicts of a result hold is kept by itself too, so that
+            it can be loaded by its digest; numbers, truths and None are not. `("elements", depth)` leaves
+            out what is fewer than so many steps above the innermost parts.
         secret: names of parameters that do not count, such as keys of an API, and of which nothing is
             written anywhere.
 
@@ -179,6 +184,7 @@ def keep(
         cost=cost,
         replicate=replicate,
         secret=secret,
+        share=share,
     )
 
     def decorate(function: Any) -> Any:

@@ -76,6 +76,8 @@ class Options(NamedTuple):
     stale: float = 0.0
     arguments: str | None = None
     """None: as the configuration says."""
+    share: int | None = None
+    """How deep a part of a result is at the least that is kept by itself; None: none is."""
     errors: tuple[type[BaseException], ...] = ()
     codec: str = "pickle"
     cache: Cache | str | None = None
@@ -121,6 +123,7 @@ class Options(NamedTuple):
         cost: Mapping[str, Callable[[Any], float]] | None = None,
         replicate: int = 0,
         secret: Iterable[str] | str | None = (),
+        share: Any = None,
     ) -> Options:
         """Check what a user gave.
 
@@ -149,6 +152,17 @@ class Options(NamedTuple):
             raise ConfigError(f"verify= is a share of the hits, from 0 to 1, not {verify!r}")
         if code not in ("deep", "own", "off"):
             raise ConfigError(f"code= is 'deep', 'own' or 'off', not {code!r}")
+        pair = ("elements", 0) if isinstance(share, str) and share == "elements" else share
+        if share is not None and not (
+            isinstance(pair, tuple)
+            and len(pair) == 2
+            and pair[0] == "elements"
+            and type(pair[1]) is int
+            and pair[1] >= 0
+        ):
+            raise ConfigError(
+                f"share= is 'elements', or ('elements', depth) with a depth from 0 up, not {share!r}"
+            )
         if arguments is not None and arguments not in ARGUMENTS:
             raise ConfigError(f"arguments= is one of {', '.join(ARGUMENTS)}, not {arguments!r}")
         if codec not in NAMES:
@@ -201,6 +215,7 @@ class Options(NamedTuple):
             cost=_costs(cost),
             replicate=checked_replicate(replicate),
             secret=hidden,
+            share=None if share is None else pair[1],
         )
 
 

@@ -279,6 +279,12 @@ class Target:
             cache.keep_all(((key, result, call, value),))
         else:
             batch.add(self, (key, result, call, value))
+        if self.options.share is not None and state != "failed":
+            # Most results are kept as a whole.
+            from wellkept.memo.arguments import keep_elements
+
+            whole = result[0] if state == "items" else result
+            keep_elements(self, call.key, whole, self.options.share)
         return call
 
     def note_source(self) -> None:

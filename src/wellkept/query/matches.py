@@ -32,7 +32,7 @@ from wellkept.hashing.leaves import Leaf, looked, unpacked
 from wellkept.query import noted, operators
 from wellkept.query.noted import Reads
 from wellkept.query.operators import is_value
-from wellkept.records import ARGUMENT, Call, Digest
+from wellkept.records import PARTS, Call, Digest
 
 
 class Loads(Protocol):
@@ -181,7 +181,7 @@ class Step(NamedTuple):
 
 _ALL = Query()
 _OF_ONE = ("function", "module", "key")
-"""What a query says that may be about a record of an argument; otherwise it is about calls."""
+"""What a query says that may be about parts of calls; otherwise it is about calls."""
 _NUMBERS = ("created", "seconds", "size", "uses")
 _LOOKED_AT = 200  # calls by which it is found out whether an argument is shown at all
 
@@ -541,7 +541,7 @@ class Matches:
                     self._check_one(condition._replace(test=one))
         query = self.query
         if not any(one.field in _OF_ONE for one in query.conditions):
-            query = query.narrowed(Condition("function", (), Other(ARGUMENT)))
+            query = query.narrowed(*(Condition("function", (), Other(part)) for part in PARTS))
         return noted.resolved(self.cache.backend.notes, query)
 
     def _pushed_down(self) -> Query | None:

@@ -22,7 +22,7 @@ from wellkept.conditions import Condition, Other
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 from wellkept.hashing import digest
 from wellkept.query import ANY, Match, Matches, Query, named
-from wellkept.records import ARGUMENT, Call, Digest, Event
+from wellkept.records import PARTS, Call, Digest, Event
 from wellkept.runs.graph import CALLED, GAVE, Edge, Graph, Node
 from wellkept.runs.table import called, event_label, records, short, summed
 
@@ -95,7 +95,8 @@ class _Read:
         self._gave: dict[str, list[Call]] = defaultdict(list)
         self._took: dict[str, list[Call]] = defaultdict(list)
         self._made: dict[str, list[Call]] = defaultdict(list)
-        for call in cache.backend.find(Query((Condition("function", (), Other(ARGUMENT)),))):
+        calls = tuple(Condition("function", (), Other(part)) for part in PARTS)
+        for call in cache.backend.find(Query(calls)):
             self._by_key[call.key] = call
             self._gave[call.result].append(call)
             for given in {argument.digest for argument in call.arguments.values()}:

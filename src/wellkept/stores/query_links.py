@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from wellkept.errors import DamagedValue
-from wellkept.records import ARGUMENT, Call
+from wellkept.records import PARTS, Call
 from wellkept.stores.embedded import Embedded
 from wellkept.stores.index_tables import CALL, call_row
 from wellkept.stores.query_index import DIGEST, METADATA, stored
@@ -117,7 +117,7 @@ class Related:
                 call = call_row(row)
             except DamagedValue:
                 continue
-            if call.function != ARGUMENT:
+            if call.function not in PARTS:
                 found.append(call)
         return found
 
