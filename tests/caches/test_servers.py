@@ -337,3 +337,30 @@ def test_wrong_credentials_are_one_error_without_the_password(
         wellkept.open(url).calls.get("0" * 64)
     assert "wr0ng" not in str(caught.value)
     assert "password" in str(caught.value) or "credential" in str(caught.value)
+
+
+def test_what_is_kept_beside_calls_and_said_of_them(cache: Cache) -> None:
+    options: Any = {"cache": cache, "version": 1, "arguments": "values", "share": "elements"}
+    f = wellkept.keep(name="beside", strict=True, **options)(lambda a, n=0: [a[:2], f"text {n}"])
+    array = np.arange(LARGE)
+    with wellkept.tags(project="a"), wellkept.use(cache):
+        f(array)
+        with wellkept.run("beside", tags={"who": "me"}) as run, wellkept.run("inner"):
+            f(array, n=1)
+    assert cache.query("beside", tags={"project": "a"}).count() == 2
+    assert cache.query(run=run, tags={"who": "me"}).one().arguments["a"][-1] == LARGE - 1
+    assert cache.load(wellkept.digest("text 1")) == "text 1"
+    f.put([1, 2], array, n=2)
+    saved = cache.save(f.call(array, n=3), [3])
+    assert (f(array, n=2), f(array, n=3), saved.key) == ([1, 2], [3], f.key(array, n=3))
+    digest = cache.put({"a": array})
+    with wellkept.refresh():
+        f(array), f(array)
+    assert f.stats().computed == 3
+    cache.gc(grace=0), cache.gc(grace=0)
+    assert cache.load(digest)["a"][-1] == LARGE - 1
+    assert f.query(n=3).one().arguments["a"][-1] == LARGE - 1
+    assert cache.query(metadata={"none": {}}).evict().calls == 0
+    assert cache.query().count() == 5
+    f.query().evict()
+    assert list(cache.query("wellkept:[ae]*")) == []

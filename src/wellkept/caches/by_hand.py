@@ -204,7 +204,7 @@ def unneeded(backend: Backend, before: float) -> list[str]:
     if not backend.indexed:
         calls = [call for call in backend.find(Query()) if call.function not in PARTS]
         given = {argument.digest for call in calls for argument in call.arguments.values()}
-    gone = []
+    gone: list[str] = []
     for call in old:
         if call.function == ELEMENT:
             there = backend.calls.get(call.arguments["of"].digest) is not None
