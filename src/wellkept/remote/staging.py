@@ -236,7 +236,7 @@ class Host:
         """
         with self._writing():
             self._settle(owner, envelope, sent)
-            self.backend.record(call, envelope, uses)
+            self.backend.record([(call, envelope)], uses)
 
     def put_value(
         self, owner: str, key: str, envelope: Envelope, sent: Mapping[bytes, bytes]

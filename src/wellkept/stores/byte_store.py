@@ -556,18 +556,19 @@ class ByteStoreBackend(Backend):
         """
         # Blobs, then the envelope, then the call: an item never names another that is not there yet.
         with self._writing(value):
-            self.record(call, self.values.write_blobs(value), uses)
+            self.record([(call, self.values.write_blobs(value))], uses)
 
     def record(
-        self, call: Call, envelope: Envelope, uses: Mapping[bytes, int] | None = None
+        self, items: Sequence[tuple[Call, Envelope]], uses: Mapping[bytes, int] | None = None
     ) -> None:
-        """Keep a call and the envelope of its result, whose blobs exist; raises as `commit`."""
-        if self.trusts is not None:
-            envelope = self.trusts.signed(call.result.raw, envelope)
-        packed, value = envelope.pack(), ""
-        if len(packed) > self._inline:
-            value = self.values.add(call.result.raw, packed)
-        self.calls.write(call, packed, value)
+        """Keep calls and the envelopes of their results, whose blobs exist; raises as `commit`."""
+        for call, envelope in items:
+            if self.trusts is not None:
+                envelope = self.trusts.signed(call.result.raw, envelope)
+            packed, value = envelope.pack(), ""
+            if len(packed) > self._inline:
+                value = self.values.add(call.result.raw, packed)
+            self.calls.write(call, packed, value)
         if uses:
             self.count(uses)
 
