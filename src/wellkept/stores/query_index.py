@@ -1,10 +1,12 @@
-"""The rows that changed lately, in a small file that all processes map: what a query index lacks.
+"""The tables by which queries find calls, and how they are kept up to date.
 
-A commit that told so by a row of a table would dirty one more page, a tenth of what it costs; a word
-of a mapped file costs nothing to speak of. It is written to inside write transactions of the index
-only, so by one process at a time, and before the commit, so that it never lacks a row that is there.
+A commit does not fill the tables. It adds its row to a small file that all processes map (the ring), and the
+next query fills in what they lack. To note the row in a table would dirty one more page, a tenth of what the
+commit costs; a word of a mapped file costs next to nothing. The file is written inside write transactions of
+the index only, so by one process at a time, and before the commit, so that it never lacks a row that is
+committed.
 
-The file is 64 bytes, four words of which are used, and then the latest rows, over and over::
+The file has 64 bytes, of which three words are used, and then the latest rows, over and over::
 
     "keptring" | identity u64 | how many rows there were u64 | 0 … | CAPACITY rows i64
 """
@@ -32,7 +34,7 @@ from wellkept.stores.notes import has_table
 from wellkept.stores.sqlite_file import Database
 
 CAPACITY = 16_384
-"""Rows that it holds; older ones are written over."""
+"""Rows that the file holds; older ones are overwritten."""
 
 _HEAD = 64
 _SIZE = _HEAD + 8 * CAPACITY
@@ -41,9 +43,9 @@ _IDENTITY, _COUNT = 1, 2
 
 
 class Ring:
-    """A mapping of the file; made, or made anew, where there is none that is whole.
+    """A mapping of the file, which is made anew if it is missing or damaged.
 
-    Call all of it inside a write transaction of the index.
+    Everything here must be called inside a write transaction of the index.
 
     Raises:
         OSError: it can't be made or mapped.
@@ -55,7 +57,8 @@ class Ring:
         try:
             if os.fstat(fd).st_size != _SIZE or os.pread(fd, 8, 0) != b"keptring":
                 os.ftruncate(fd, 0)
-                # Not left sparse: a page that the disk has no room for must fail here, not by a signal.
+                # Written and not left sparse: on a full disk this is an error here, while writing to a mapped
+                # page that has no block would kill the process by SIGBUS.
                 os.pwrite(fd, bytes(_SIZE), 0)
                 os.pwrite(fd, _START.pack(b"keptring", int.from_bytes(os.urandom(7), "big"), 0), 0)
             found = os.fstat(fd)
@@ -68,16 +71,17 @@ class Ring:
 
     @property
     def identity(self) -> int:
-        """Another one where the file was made anew."""
+        """Return the number of this file; another one has another."""
         return self._words[_IDENTITY]
 
     @property
     def count(self) -> int:
-        """How many rows were ever added."""
+        """Return how many rows were ever added."""
         return self._words[_COUNT]
 
     def add(self, rows: Iterable[int]) -> int:
-        """Add rows; how many there were then."""
+        """Add rows; return how many were added in all."""
+        # The rows before their count: a process that is killed in between leaves rows that do not count.
         words, held = self._words, self._rows
         count = words[_COUNT]
         for row in rows:
@@ -87,11 +91,11 @@ class Ring:
         return count
 
     def since(self, count: int) -> Iterator[int]:
-        """The rows that were added after so many; they must still be there."""
+        """Return the rows that were added after the first `count`; they must not be overwritten yet."""
         return (self._rows[n % CAPACITY] for n in range(count, self.count))
 
     def gone(self) -> bool:
-        """Whether the file was removed or replaced since."""
+        """Return whether the file was removed or replaced since it was mapped."""
         try:
             found = os.stat(self.path)  # noqa: PTH116  it costs a third of Path.stat
         except OSError:
@@ -105,7 +109,7 @@ class Ring:
 
     @staticmethod
     def look(path: Path) -> tuple[int, int] | None:
-        """Identity and count of a file that can only be read; None where there is none."""
+        """Return identity and count of a file that is only read; None if it is missing or damaged."""
         try:
             with os.fdopen(open_regular(path), "rb") as file:
                 magic, identity, count = _START.unpack(file.read(_START.size))
@@ -115,8 +119,9 @@ class Ring:
 
     @staticmethod
     def read(path: Path, identity: int, count: int) -> list[int] | None:
-        """The rows that were added after so many, from a file that is only read; None where it is
-        another one, or they are no longer there.
+        """Return the rows that were added after the first `count`, from a file that is only read.
+
+        None if it is another file, or if they are overwritten.
         """
         try:
             with os.fdopen(open_regular(path), "rb") as file:
@@ -131,15 +136,16 @@ class Ring:
 
 
 FIRST = "0"
-"""Where a scan begins."""
+"""The position at which a scan begins."""
+# Kinds of terms: a column of SQLite has no types, so 1, 1.0 and True are told apart by these.
 DIGEST, METADATA = 5, 6
 _KINDS = {int: 0, float: 1, bool: 2, str: 3, type(None): 4}
-# Rows of a scan in one transaction.
+# Rows of a scan in one transaction, for whose end other writers wait.
 _STEP = 20_000
-# Deleted calls, beside as many as there are, from which their terms are removed.
+# Terms of deleted calls are removed when there are this many more of these than of calls.
 _STALE = 1_000
 _decoder: Any = json.JSONDecoder()
-# Half of what json.loads takes.
+# This takes half the time of json.loads.
 _scan = _decoder.scan_once
 _ROW = "SELECT id, function, created, arguments, metadata FROM calls"
 _LISTED = (
@@ -149,7 +155,7 @@ _LISTED = (
 
 
 def tidy(c: sqlite3.Connection) -> None:
-    """Inside a write transaction: remove what deleted calls have left."""
+    """Remove what deleted calls have left, inside a write transaction."""
     c.execute(
         "DELETE FROM terms AS t WHERE NOT EXISTS (SELECT 1 FROM listed l WHERE "
         "l.function = t.function AND l.created = t.created AND l.call = t.call)"
@@ -163,8 +169,9 @@ def tidy(c: sqlite3.Connection) -> None:
 
 
 def scan_on(c: sqlite3.Connection, scanned: str) -> str:
-    """The next step of a scan; how far it is then, or nothing. First all calls are listed; then the
-    terms of each are added, in the order of the list, as that is nearly the order of the terms."""
+    """Take the next step of a scan; return its new position, or an empty text at the end."""
+    # First all calls are listed. Then the terms of each are added in the order of that list, which is nearly
+    # the order of the terms' table, so that inserting them touches few pages.
     if scanned == FIRST:
         whole = "typeof(function) = 'integer' AND typeof(created) = 'real'"
         found = f"SELECT function, created, id FROM calls WHERE {whole} ORDER BY 1, 2, 3"
@@ -185,6 +192,7 @@ def scan_on(c: sqlite3.Connection, scanned: str) -> str:
 
 
 def fill(c: sqlite3.Connection, rows: Iterable[int]) -> None:
+    """Add these calls to the tables, inside a write transaction."""
     wanted = json.dumps(list(rows))
     _insert(
         c, c.execute(f"{_ROW} WHERE id IN (SELECT value FROM json_each(?))", (wanted,)).fetchall()
@@ -197,7 +205,7 @@ def fill(c: sqlite3.Connection, rows: Iterable[int]) -> None:
 def _insert(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
     listed: dict[int, list[tuple[int, float, int]]] = defaultdict(list)
     for row, function, created, *_ in rows:
-        # Or it is damaged.
+        # A row with columns of other types is damaged.
         if type(function) is int and type(created) is float:
             listed[function].append((function, created, row))
     for function, some in listed.items():
@@ -225,7 +233,7 @@ def _insert_terms(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
                     (int(key[:16], 16) - (int(key[0], 16) > 7) * 2**64, row)
                     for key in _PARENT(str(metadata))
                 ]
-    # Nearly as they stand in the table.
+    # Nearly in the order of the table, so that inserting them touches few pages.
     terms.sort(key=_BY_NAME)
     c.executemany("INSERT OR IGNORE INTO terms VALUES (?,?,?,?,?,?)", terms)
     if links:
@@ -234,7 +242,7 @@ def _insert_terms(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
 
 _BY_NAME = itemgetter(0, 1)
 _PARENT = re.compile(r'"parent":\s*"([0-9a-f]{64})"').findall
-"""The calls that made this one: found as the values are that it took."""
+"""Finds the keys of the calls that made this one; they are linked to it as its arguments are."""
 
 
 def _terms(
@@ -245,7 +253,7 @@ def _terms(
     created: Any,
     arguments: Any,
 ) -> None:
-    """A call's arguments; of a damaged row none, as no record of it is ever read."""
+    """Add the terms and links of a call's arguments; of a damaged row none, as its record is never read."""
     try:
         for item in _scan(arguments, 0)[0]:
             name = argument_name(item[0])
@@ -264,10 +272,11 @@ def _terms(
 
 
 def stored(value: Any) -> tuple[Any, int]:
-    """A scalar argument as the table has it, and what it was."""
+    """Return a scalar argument as the table has it, and its kind."""
     kind = _KINDS[type(value)]
     if value is None:
         return b"", kind
+    # SQLite has integers of 64 bits and text of UTF-8; all others are found by their digest.
     if kind == 0 and not -(2**63) <= value < 2**63:
         return digest_bytes(value)[:16], DIGEST
     if kind == 3:
@@ -280,7 +289,7 @@ def stored(value: Any) -> tuple[Any, int]:
 
 @functools.lru_cache(1000)
 def argument_name(name: str) -> str:
-    """The name of an argument's term: what begins as those of tags do, or is no UTF-8, is changed."""
+    """Return the name of an argument's term; one that could be a tag's, or is not UTF-8, is changed."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -289,12 +298,13 @@ def argument_name(name: str) -> str:
 
 
 def tag_name(path: tuple[str, ...]) -> str:
-    """The name of the term of a part of the metadata that has one: the run, and each tag."""
+    """Return the name of the term of a part of the metadata that has one: the run, and each tag."""
     return "@" + json.dumps(path)
 
 
 def tags(metadata: Any) -> list[tuple[str, Any]]:
-    """The parts of a call's metadata that have terms: names and values."""
+    """Return names and values of the terms of a call's metadata."""
+    # Most calls have neither, and this spares parsing their metadata.
     if '"run"' not in metadata and '"tags"' not in metadata:
         return []
     try:
@@ -313,32 +323,33 @@ def tags(metadata: Any) -> list[tuple[str, Any]]:
 
 
 BATCH = 1_000
-"""Rows in the ring at which a commit brings the tables up to date."""
+"""Rows in the ring from which a commit brings the tables up to date, long before the ring is full."""
 _MARK = "SELECT value FROM meta WHERE name = 'queries'"
 
 
 class _Mark(NamedTuple):
-    """How far the tables are."""
+    """How far the tables are filled."""
 
     identity: int
     taken: int
     scanned: str = ""
-    """How far a scan is that goes on; nothing: all rows are in."""
+    """The position of an unfinished scan; empty if all rows are in."""
 
     def __str__(self) -> str:
         return f"{self.identity}:{self.taken}:{self.scanned}"
 
 
-# Kept by each commit, without a ring.
+# The tables are filled by each commit, without a ring.
 _DIRECT = _Mark(0, 0)
 
 
 class Listing:
-    """Keeps the tables of one embedded store.
+    """Keeps the tables of one embedded store up to date.
 
     Args:
+        database: of the index.
         path: of the ring.
-        direct: fill the tables with each commit.
+        direct: whether each commit fills the tables.
     """
 
     def __init__(self, database: Database, path: Path, *, direct: bool) -> None:
@@ -346,20 +357,21 @@ class Listing:
         self._path = path
         self._direct = direct
         self._ring: Ring | None = None
-        # Rows of the ring that are in, at the least; None: not known.
+        # How many rows of the ring the tables have, at the least; None if that is not known.
         self._in: int | None = None
 
     # -- writing ----------------------------------------------------------------------------------
 
     def add(self, c: sqlite3.Connection, rows: Sequence[int]) -> None:
-        """Inside the write transaction that wrote these rows of calls: remember that it did."""
+        """Note the rows of calls, inside the write transaction that wrote them."""
+        # Other hosts don't share the mapped file, so there the tables are filled by each commit.
         if self._database.network:
             mark = _marked(c)
             if mark == _DIRECT or (mark is None and _only(c, rows)):
                 fill(c, rows)
                 _set(c, _DIRECT)
             elif mark is not None:
-                # Who has a ring does not know of this row.
+                # The tables were kept with a ring, which does not get this row.
                 forget(c)
             return
         try:
@@ -384,26 +396,26 @@ class Listing:
         return self._ring
 
     def look(self) -> None:
-        """Now and then: whether the ring was removed. What is missing then is found by a scan."""
+        """Check now and then that the ring was not removed; if it was, a scan finds what the tables lack."""
         if self._ring is not None and self._ring.gone():
-            # It is tried again.
+            # If the index is busy, the next check does it.
             with contextlib.suppress(StoreError):
                 with self._database.writing(adds=True) as c:
                     forget(c)
                 self.close()
 
     def close(self) -> None:
-        """Let go of the ring; the next commit or query maps it again."""
+        """Unmap the ring; the next commit or query maps it again."""
         self._ring, self._in = None, None
 
     def reset(self) -> None:
-        """The index is another one, or a transaction was rolled back: nothing is known of it."""
+        """Forget what is known of the tables, after a transaction was rolled back or the index replaced."""
         self._in = None
 
     # -- bringing up to date ----------------------------------------------------------------------
 
     def current(self) -> bool:
-        """Bring the tables up to date; whether that could be done.
+        """Bring the tables up to date; return whether that could be done.
 
         Raises:
             StoreError: the index can't be read or written.
@@ -414,6 +426,7 @@ class Listing:
         with database.lock:
             if self._known_current():
                 return True
+        # A transaction for each step, so that other writers get their turn during a long scan.
         done = False
         while not done:
             with database.writing(adds=True) as c:
@@ -421,7 +434,7 @@ class Listing:
         return True
 
     def lacking(self) -> list[int] | None:
-        """The rows that the tables lack, which are left as they are; None: of many it is not known.
+        """Return the rows that the tables lack, without adding them; None if that is not known.
 
         Raises:
             StoreError: the index can't be read.
@@ -461,7 +474,7 @@ class Listing:
         return (ring.identity, ring.count) == (mark.identity, mark.taken)
 
     def _step(self, c: sqlite3.Connection) -> bool:
-        """One step towards being up to date; whether it was the last."""
+        """Take a step towards being up to date; return whether it was the last."""
         mark = _marked(c)
         if self._database.network:
             if mark is None or (mark != _DIRECT and mark.identity):
@@ -484,7 +497,7 @@ class Listing:
         return not last
 
     def _begin(self, c: sqlite3.Connection, count: int, mark: _Mark | None = None) -> _Mark:
-        """Empty the tables, or begin with empty ones."""
+        """Empty the tables, and set how far they are filled."""
         if mark is None:
             mark = _Mark(self._opened(c).identity, count)
         for table in ("listed", "tally", "terms", "links"):
@@ -493,7 +506,7 @@ class Listing:
         return mark
 
     def _drain(self, c: sqlite3.Connection) -> _Mark:
-        """Take in what the ring has, if the tables were ever begun."""
+        """Add the rows of the ring to the tables, if these were ever begun."""
         ring, mark = self._opened(c), _marked(c)
         self._in = ring.count
         if mark is None or mark.identity != ring.identity:
@@ -509,12 +522,12 @@ class Listing:
 
 
 def forget(c: sqlite3.Connection) -> None:
-    """Inside a write transaction: the tables are no longer what they should be; a scan makes them."""
+    """Mark the tables as not up to date, inside a write transaction; a scan will make them anew."""
     c.execute("DELETE FROM meta WHERE name = 'queries'")
 
 
 def _only(c: sqlite3.Connection, rows: Sequence[int]) -> bool:
-    """Whether the first calls of all have just been written."""
+    """Return whether there are no other calls than these, so that tables that begin now lack none."""
     most = len(set(rows)) + 1
     return len(c.execute("SELECT 1 FROM calls LIMIT ?", (most,)).fetchall()) < most
 

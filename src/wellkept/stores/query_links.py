@@ -1,7 +1,7 @@
-"""Calls of an embedded store by what they gave, took and made: looked up in its index, many at once.
+"""Calls of an embedded store by their results, arguments and callers, looked up in its index many at once.
 
-The index finds an argument by its digest only if no record shows it; one that is shown is found by
-its value, under each name that arguments have. What is found is looked at once more.
+The index finds an argument by its digest only if the record does not show its value; a shown one is found by
+its value, under each name that arguments have. Every call that is found is checked once more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wellkept.stores.record_format import rowid
 
 
 def related(store: Embedded) -> Related | None:
-    """What finds calls by each other; None where every record must be read.
+    """Return the index of calls by each other; None if every record must be read.
 
     Raises:
         StoreError: the index can't be read, or not be brought up to date.
@@ -31,10 +31,10 @@ def related(store: Embedded) -> Related | None:
 
 
 class Related:
-    """Calls by each other. Each answer has `limit` of them at the most.
+    """Finds calls by each other. Each answer has at most `limit` of them.
 
     Args:
-        store: whose calls.
+        store: the embedded store.
     """
 
     def __init__(self, store: Embedded) -> None:
@@ -42,24 +42,25 @@ class Related:
         self._names: list[tuple[int, str]] | None = None
 
     def keyed(self, keys: Collection[str], limit: int) -> list[Call]:
-        """The calls of these keys."""
+        """Return the calls with these keys."""
         found = self._calls("c.id IN (SELECT value FROM json_each(?))", _rows(keys), limit)
         return [call for call in found if call.key in keys]
 
     def gave(self, digests: Collection[str], limit: int) -> list[Call]:
-        """The calls whose results these are."""
+        """Return the calls that gave these results."""
         found = self._calls("c.result IN (SELECT value FROM json_each(?))", _rows(digests), limit)
         return [call for call in found if call.result in digests]
 
     def made(self, keys: Collection[str], limit: int) -> list[Call]:
-        """The calls that the bodies of these made."""
+        """Return the calls that the bodies of these calls made."""
         return [call for call in self._linked(keys, limit) if call.metadata.get("parent") in keys]
 
     def took(self, values: Mapping[str, Any], limit: int) -> list[Call]:
-        """The calls of which these were arguments.
+        """Return the calls that had these arguments.
 
         Args:
-            values: by digest; None of what is not known, or no scalar.
+            values: by digest; None for one that is not known, or not a scalar.
+            limit: how many calls at the most.
         """
         found = self._linked(values, limit)
         rows = list(self._shown(values, limit))
@@ -75,7 +76,7 @@ class Related:
         ]
 
     def _shown(self, values: Mapping[str, Any], limit: int) -> Iterator[int]:
-        """The rows of the calls whose records show one of these."""
+        """Yield the rows of the calls whose records show one of these values."""
         wanted = [one for value in values.values() if value is not None for one in (stored(value),)]
         bound = [value for value, kind in wanted if kind != DIGEST]
         if not bound:
@@ -90,10 +91,11 @@ class Related:
                 yield row
 
     def _arguments(self) -> list[tuple[int, str]]:
-        """The functions and the names of their arguments: a step in the tree each."""
+        """Return the functions and the names of their arguments."""
         if self._names is None:
             self._names = []
-            # Two steps, as SQLite goes through all rows of an argument for `(function, name) > (?, ?)`.
+            # Each is found from the one before, as SELECT DISTINCT would read every term. In two steps, as
+            # SQLite goes through all rows of an argument for `(function, name) > (?, ?)`.
             first = "SELECT function, name, kind FROM terms WHERE"
             inside = f"{first} function = ? AND name > ? ORDER BY name LIMIT 1"
             after = f"{first} function > ? ORDER BY function, name LIMIT 1"

@@ -1,4 +1,4 @@
-"""A condition as SQL, about the tables that queries go by."""
+"""Queries of an embedded store as SQL over the tables of `query_index`."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class Part(NamedTuple):
     """A condition as SQL."""
 
     text: str
-    """About a row `l` of `listed` and its call `c`; nothing where only each record can tell."""
+    """A condition on a row `l` of `listed` and its call `c`; empty if only the records can tell."""
     values: tuple[Any, ...] = ()
     exact: bool = True
-    """Whether it holds for no other calls."""
+    """Whether `text` holds for no other calls."""
     term: str | None = None
-    """The same of a row `t` of `terms`, where one is all that it takes."""
+    """The condition on a row `t` of `terms`, if it is about one."""
     ordered: bool = False
     """Whether all such rows have one value, so that they are in the order of time."""
     told: bool = False
     """Whether `term` holds for no other calls."""
     row: bool = False
-    """Whether it is best to go by the rows of calls."""
+    """Whether the search should begin with the rows of calls."""
     name: str = ""
     equal: tuple[tuple[Any, int], ...] = ()
     """A term's name, and the values and kinds of which it must have one."""
 
 
 Has = Callable[[str, tuple[Any, ...]], bool]
-"""Whether any term `t` of the function is so."""
+"""Returns whether the function has any term `t` for which a condition holds."""
 
 
 COLUMNS = {
@@ -75,7 +75,7 @@ _STATES = {"done": b"\0", "failed": b"\1", "items": b"\2"}
 
 
 def part_of(condition: Condition, has: Has) -> Part:
-    """A condition as SQL, for one row of `functions`."""
+    """Return a condition as SQL, for one row of `functions`."""
     field, path, test = condition
     if isinstance(test, Choice):
         return _choice([part_of(Condition(field, path, one), has) for one in test.tests])
@@ -97,7 +97,7 @@ def part_of(condition: Condition, has: Has) -> Part:
         where, bounds = between("c.id" if field == "key" else "c.result", test.prefix)
         return Part(where, tuple(bounds), False, row=True)
     if field == "state" and isinstance(test, Equal) and test.value in _STATES:
-        # Where a body has it; see `Body`.
+        # The state's byte, after the checksum of 16 and the result of 32; see `Body`.
         return Part("substr(c.body, 49, 1) = ?", (_STATES[test.value],))
     if field in COLUMNS:
         column = COLUMNS[field]
@@ -148,7 +148,7 @@ def _argument(name: str, test: Any, has: Has) -> Part:
 def _is(named: str, test: Is, has: Has) -> Part:
     hidden = (test.digest.raw[:16], DIGEST)
     if test.scalar is None:
-        # What a record shows has no digest beside it: each record tells.
+        # A record that shows a value has no digest for it, so each such record has to be tested.
         shown = "t.value < x'' AND t.kind <> 2"
         if has(f"t.name = ? AND {shown}", (named,)):
             return _term(f"t.name = ? AND (t.value = ? OR ({shown}))", (named, hidden[0]))
@@ -160,7 +160,7 @@ def _is(named: str, test: Is, has: Has) -> Part:
     # A function may show its arguments in some records and not in others.
     if not found or has(f"t.name = ? AND t.value > x'' AND t.kind = {DIGEST}", (named,)):
         found.append(hidden)
-    # 0.0 and -0.0 are one to SQL.
+    # SQL takes 0.0 and -0.0 for equal, so those records have to be tested.
     return _equal(named, tuple(found), exact=value != 0 or kind != 1)
 
 
@@ -187,8 +187,8 @@ def _metadata(path: tuple[str, ...], test: Any) -> Part:
     where = "$" + "".join(f'."{key}"' for key in path)
     text = "json_type(c.metadata, ?) IS NOT NULL"
     values: tuple[Any, ...] = (where,)
-    # SQLite may read a decimal fraction as the double beside the one that Python reads, and text up to
-    # its first NUL.
+    # SQLite may read a decimal fraction as a neighbour of the double that Python reads, and text only up to its
+    # first NUL.
     if scalar and type(test.value) is not float and "\0" not in str(test.value):
         text, values = "json_extract(c.metadata, ?) = ?", (where, test.value)
     elif (
@@ -209,12 +209,12 @@ def _wider(span: Span) -> Span:
 
 
 def _term(text: str, values: tuple[Any, ...], exact: bool = False) -> Part:
-    """Of terms that can't be looked up by call, as they have no one value."""
+    """Return the part for terms that can't be looked up for one call, as they may have many values."""
     return Part("", values, False, term=text, told=exact)
 
 
 def _span(column: str, test: Span) -> tuple[str, tuple[Any, ...]] | None:
-    """A range as SQL; None where its ends are nothing that SQLite takes."""
+    """Return a range as SQL; None if SQLite can't hold its ends."""
     parts, values = [], []
     ends = (test.low, ">" if test.above else ">="), (test.high, "<" if test.below else "<=")
     for end, sign in ends:
@@ -227,14 +227,15 @@ def _span(column: str, test: Span) -> tuple[str, tuple[Any, ...]] | None:
 
 
 def _fits(value: Any) -> bool:
-    """Whether a scalar can be bound to a statement as it is."""
+    """Return whether a scalar can be bound to a statement as it is."""
     return stored(value)[1] != DIGEST
 
 
-# Calls that are read at once; a first page is small, as one may do.
+# Calls that are read at once. The first page is small, as the caller may want only one call.
 _PAGES = (32, 256, 2000)
 _OF_FUNCTIONS = ("function", "module", "code")
-# Matches up to which it is found out which term has the fewest.
+# Matches of a term that are counted to find the rarest. Counting all of a common one would take as long as the
+# query.
 _ENOUGH = 2000
 
 
@@ -242,11 +243,12 @@ _ENOUGH = 2000
 
 
 class Statement:
-    """The calls of one row of `functions` that a query wants, as SQL.
+    """The part of a query that is about one row of `functions`, as SQL.
 
     Args:
+        store: the embedded store.
         function, name, code: the row.
-        conditions: what is left to be asked when the function is known.
+        conditions: those that are not about the function.
     """
 
     def __init__(
@@ -261,14 +263,14 @@ class Statement:
         self.name, self.code = name, code
         self._parts = [part_of(condition, self._has) for condition in conditions]
         self._lead: Part | None = None
-        """The term to go by, instead of by `listed`."""
+        """The term with which the search begins; None to begin with `listed`."""
         self._rows_lead = any(part.row for part in self._parts)
         if not self._rows_lead:
             self._lead = self._fewest([part for part in self._parts if part.term])
         self.exact = all(part.exact or (part is self._lead and part.told) for part in self._parts)
 
     def _fewest(self, terms: list[Part]) -> Part | None:
-        """The term of the fewest calls; if all have many, one whose calls are in the order of time."""
+        """Return the term of the fewest calls; if all have many, one whose calls are in the order of time."""
         least, best = _ENOUGH, None
         for part in terms:
             some = f"SELECT 1 FROM terms t WHERE t.function = ? AND {part.term} LIMIT ?"
@@ -285,14 +287,14 @@ class Statement:
         return any(True for _ in self._rows(query, self._function, *values))
 
     def count(self) -> int:
-        """How many calls; of what is not exact, at the most."""
+        """Return how many calls match; at the most so many, if the statement is not exact."""
         if not self._parts:
             query = "SELECT calls FROM tally WHERE function = ?"
             return sum(n for (n,) in self._rows(query, self._function))
         return int(next(self._select("count(*)"))[0])
 
     def rows(self, order: Order, limit: int | None) -> Iterator[list[int]]:
-        """The row numbers of the calls in an order, page by page."""
+        """Return the row numbers of the calls in an order, page by page."""
         bound = limit if self.exact else None
         if order.field == "created" and (self._lead is None or self._lead.ordered):
             return self._by_time(order, bound)
@@ -332,11 +334,13 @@ class Statement:
                 limit -= size
             if len(page) < size or limit == 0:
                 return
+            # The next page begins after the last row of this one. An OFFSET would read all earlier rows again,
+            # and would skip some if calls were deleted meanwhile.
             after = f" AND ({self._time}, {self._row}) {sign} (?, ?)"
             last = page[-1][1], page[-1][0]
 
     def _by_argument(self, order: Order) -> list[int]:
-        """By the argument's terms; the calls without one, or with None, come before."""
+        """Return the rows by an argument's value; calls without it, or with None, come first."""
         name = argument_name(order.path[0])
         shown = Part("", (name,), False, term=f"t.name = ? AND t.kind NOT IN (4, {DIGEST})")
         rest = Order()
@@ -353,6 +357,8 @@ class Statement:
 
     def _select(self, what: str, rest: str = "", *values: Any) -> Iterator[tuple[Any, ...]]:
         lead, parts = self._lead, [part for part in self._parts if part is not self._lead]
+        # CROSS JOIN keeps SQLite from turning the joins round: without statistics it might begin with the table
+        # of all calls.
         source, here = "listed l", "l"
         if self._rows_lead or lead:
             here = "t" if lead else "c"
@@ -374,7 +380,7 @@ class Statement:
         return self._rows(query, *bound, *values)
 
     def table(self, order: Order, limit: int | None) -> Iterator[tuple[Any, ...]]:
-        """Key, body, arguments and metadata as bytes, uses and last use."""
+        """Yield key, body, arguments and metadata as bytes, uses and last use of each call."""
         what = "c.key, c.body, CAST(c.arguments AS BLOB), CAST(c.metadata AS BLOB), "
         what += f"{COLUMNS['uses']}, {COLUMNS['used']}"
         return self._select(what, *self._sorted(order, limit))
@@ -410,7 +416,7 @@ def _sizes() -> Iterator[int]:
 
 
 def find(store: Embedded, query: Query) -> Iterator[Call]:
-    """The calls that fit, in the order asked for, read as they are asked for.
+    """Yield the calls that match, in the query's order; they are read as the caller goes on.
 
     Raises:
         StoreError: the index can't be read, or not be brought up to date.
@@ -430,10 +436,10 @@ def find(store: Embedded, query: Query) -> Iterator[Call]:
 
 
 def count(store: Embedded, query: Query) -> int | None:
-    """How many calls fit; None where records must be read to tell.
+    """Return how many calls match; None if records must be read to tell.
 
     Raises:
-        StoreError: see `find`.
+        StoreError: the index can't be read, or not be brought up to date.
     """
     statements = statements_of(store, query.conditions)
     if not all(statement.exact for statement in statements):
@@ -443,7 +449,7 @@ def count(store: Embedded, query: Query) -> int | None:
 
 
 def statements_of(store: Embedded, conditions: Sequence[Condition]) -> list[Statement]:
-    """A statement for each row of `functions` that fits what is said of functions."""
+    """Return a statement for each row of `functions` that fits the conditions on functions."""
     said = [condition for condition in conditions if condition.field in _OF_FUNCTIONS]
     rest = [condition for condition in conditions if condition.field not in _OF_FUNCTIONS]
     if any(condition.field == "result" for condition in rest):
@@ -478,7 +484,7 @@ def _calls(store: Embedded, statement: Statement, query: Query) -> Iterator[Call
 
 
 _decoder: Any = json.JSONDecoder()
-# Half of what json.loads takes.
+# This takes half the time of json.loads.
 _scan = _decoder.scan_once
 _FIELDS = (
     "key",
@@ -495,18 +501,18 @@ _FIELDS = (
 
 
 class Table(NamedTuple):
-    """Calls, a list a column."""
+    """Calls as columns, each a list."""
 
     fields: dict[str, list[Any]]
-    """Of `Call`, keys as text."""
+    """Fields of `Call`; keys are text."""
     arguments: dict[str, list[Any]]
-    """By name: what the record shows, or else the digest as text; None where there is none."""
+    """By name: the value if the record shows it, or else the digest as text; None if a call lacks it."""
     metadata: list[bytes | None]
     """JSON."""
 
 
 def table(store: Embedded, query: Query) -> Table | None:
-    """The calls that fit, damaged ones left out; None where only records can tell which these are.
+    """Return the calls that match, without damaged ones; None if only records can tell which these are.
 
     Raises:
         StoreError: the index can't be read.
@@ -527,7 +533,8 @@ def table(store: Embedded, query: Query) -> Table | None:
 
 
 def _fill(made: Table, statement: Statement, query: Query) -> None:
-    # Nothing that the garbage collector would have to follow is made for a row.
+    # No object is made for a row that Python's garbage collector would have to follow: with a million rows, its
+    # passes would take longer than the query.
     lists = made.fields
     keys, created, seconds = lists["key"], lists["created"], lists["seconds"]
     states, sizes, expires = lists["state"], lists["size"], lists["expires"]
@@ -547,7 +554,7 @@ def _fill(made: Table, statement: Statement, query: Query) -> None:
         except (DamagedValue, struct.error, LookupError, ValueError, TypeError, StopIteration):
             names = []
             continue
-        # As many as there are names.
+        # Both have the length of `names`.
         for column, value in zip(columns, values, strict=False):
             column.append(value)
         keys.append(key.hex())
@@ -574,7 +581,7 @@ def _column(made: Table, name: Any, rows: int) -> list[Any]:
 
 
 def _sort(made: Table, query: Query) -> None:
-    """By time, of what several statements gave."""
+    """Sort what several statements gave by time."""
     created, keys = made.fields["created"], made.fields["key"]
     rows = sorted(
         range(len(keys)),
@@ -586,16 +593,17 @@ def _sort(made: Table, query: Query) -> None:
 
 
 def peek(store: Embedded, query: Query) -> Iterator[Call]:
-    """The calls that fit, in the order that is asked for, as `place.find` gives them.
+    """Return what `find` would, without bringing the tables up to date.
 
     Args:
-        query: one with a limit, or all that fit are held at once.
+        store: the embedded store.
+        query: one with a limit, or all matching calls are held at once.
 
     Raises:
-        StoreError: the place can't be read.
+        StoreError: the index can't be read.
     """
     late = store.listing.lacking()
-    # No query has made the tables yet.
+    # The tables were never made, or lack more than the ring remembers.
     if late is None:
         return scan(store.calls, query)
     found = find(store, query)

@@ -1,4 +1,4 @@
-"""How calls, arguments, uses and notes are laid out as bytes, and the seals that bind them to their digest."""
+"""The layout of calls, arguments, uses and notes as bytes, and the checksums that bind them to their digest."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ BODY_SIZE = _BODY.size
 pack_body = _BODY.pack
 """What `Body.pack` does, of the fields."""
 fields = _BODY.unpack_from
-"""What `Body.unpack` makes a body of, for who has many."""
+"""Bulk variant of `Body.unpack`: returns a plain tuple."""
 INLINE = 2048
-"""Envelopes of at most this many bytes stand in the call's own row."""
+"""Envelopes of at most this many bytes are part of the call's own row."""
 
 STATES = ("done", "failed", "items")
 
 
 class Body(NamedTuple):
-    """What a hit relies on. Times are seconds since the epoch; `expires` is inf if nothing does."""
+    """The header of a call, which a hit relies on. Times are seconds since the epoch; `expires` may be inf."""
 
     result: bytes
     state: int
@@ -53,39 +53,36 @@ class Body(NamedTuple):
 
     @classmethod
     def unpack(cls, raw: bytes) -> Body:
-        """From the beginning of `raw`."""
-        # As `_make`, in a third of the time.
+        """Return the body at the beginning of `raw`."""
+        # Like `_make`, in a third of the time.
         return tuple.__new__(cls, _BODY.unpack_from(raw))
 
 
 def rowid(digest: bytes) -> int:
-    """The row of a digest: its first eight bytes as a signed integer."""
+    """Return the row number of a digest: its first eight bytes as a signed integer."""
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def seal(name: bytes, content: bytes) -> bytes:
-    """`content` behind 16 bytes that bind it to the digest it belongs to."""
+    """Return the content behind a checksum of 16 bytes, which binds it to the digest that it belongs to."""
     return blake3(name + content).digest(16) + content
 
 
 def unseal(name: bytes, sealed: bytes) -> bytes:
-    """The content.
+    """Return the content behind a checksum.
 
     Raises:
         DamagedValue: it is not what was sealed under this digest.
     """
-    # A damaged row may have a value of any type.
+    # A damaged row may hold a value of any type.
     if type(sealed) is not bytes:
         raise DamagedValue("a row of the index is damaged")
     content = sealed[16:]
     if blake3(name + content).digest(16) != sealed[:16]:
-        # Only where something is wrong.
-        from wellkept.codecs.compression import (
-            decompress,
-            is_plain,
-        )
+        # Loaded on first use: only damaged and compressed items come here.
+        from wellkept.codecs.compression import decompress, is_plain
 
-        # Written through a store that compresses, and read without it.
+        # It may have been written through a store that compresses, and be read without it.
         if not is_plain(sealed):
             return unseal(name, bytes(decompress(sealed)))
         raise DamagedValue("a row of the index is damaged")
@@ -93,9 +90,12 @@ def unseal(name: bytes, sealed: bytes) -> bytes:
 
 
 def arguments_text(call: Call) -> str:
-    """As JSON: `[name, value]` for a shown scalar, whose digest follows from it, and otherwise
-    `[name, null, digest]`.
+    """Return a call's arguments as JSON.
+
+    Each is `[name, value]` for a shown scalar, whose digest follows from it, and otherwise `[name, null,
+    digest]`.
     """
+    # Put together by hand, as this is part of every miss.
     rows = []
     given = call.arguments
     if type(given) is Arguments:
@@ -117,7 +117,7 @@ def arguments_text(call: Call) -> str:
 def _scalar(value: Any) -> str:
     kind = type(value)
     if kind is int or kind is float:
-        # A third of what json.dumps takes, and the same text.
+        # This takes a third of json.dumps, and gives the same text.
         return repr(value)
     if kind is str:
         return _quote(value)
@@ -125,7 +125,7 @@ def _scalar(value: Any) -> str:
 
 
 class ReadArguments(Mapping[str, Argument]):
-    """Arguments as they were written; the digest of a shown one is made when it is looked at."""
+    """Arguments as they were written; the digest of a shown one is computed when it is read."""
 
     __slots__ = ("_items",)
 
@@ -152,10 +152,10 @@ class ReadArguments(Mapping[str, Argument]):
 
 
 def read_arguments(text: str) -> Mapping[str, Argument]:
-    """What `arguments_text` wrote.
+    """Return the arguments that `arguments_text` wrote.
 
     Raises:
-        DamagedValue: it is not.
+        DamagedValue: the text is not what was written.
     """
     try:
         return ReadArguments({_name(item[0]): _item(item) for item in json.loads(text)})
@@ -164,7 +164,7 @@ def read_arguments(text: str) -> Mapping[str, Argument]:
 
 
 def read_metadata(text: Any) -> dict[str, Any]:
-    """A call's metadata; of damaged text nothing, as nothing relies on it."""
+    """Return a call's metadata; an empty dict for a damaged text, as no result relies on it."""
     try:
         found = json.loads(text) if text else {}
     except (ValueError, TypeError, RecursionError):
@@ -188,30 +188,26 @@ def _item(item: list[Any]) -> Any:
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
+# Items of byte stores. A call's item is, behind its checksum::
+#
+#     "kc" | version u8 | flags u8 | body | length of the envelope u32 | envelope | the rest as JSON
 _VERSION = 2
-
-
-# The envelope has an item of its own, by its digest alone.
+# The envelope has an item of its own, named by its digest alone.
 _ELSEWHERE = 1
-
-
-# The envelope has an item of its own, by its digest and seal.
+# The envelope has an item of its own, named by its digest and its checksum, which is here in the envelope's
+# place.
 _NAMED = 2
-
-
 _SEAL = 16
-
-
 _HEAD = struct.Struct("<2sBB")
-
-
 _LENGTH = struct.Struct("<I")
 
 
 def pack_call(call: Call, envelope: bytes, value: str = "") -> bytes:
-    """The item of a call, whose envelope is empty where it has an item of its own, or none.
+    """Return the item of a call.
 
     Args:
+        call: the record.
+        envelope: of its result; empty if that has an item of its own, or is not kept.
         value: the key of that item.
     """
     version, flags = 1, 0
@@ -238,7 +234,7 @@ def pack_call(call: Call, envelope: bytes, value: str = "") -> bytes:
 
 
 def unpack_body(key: bytes, item: bytes) -> tuple[Body, Envelope | None, bytes]:
-    """Body, envelope if it is in the item, and the JSON of the rest.
+    """Return body, envelope if it is in the item, and the JSON of the rest.
 
     Raises:
         DamagedValue: the item is not what was written under this key.
@@ -265,11 +261,13 @@ def unpack_body(key: bytes, item: bytes) -> tuple[Body, Envelope | None, bytes]:
 
 
 def value_key(item: bytes) -> str:
-    """The key of the item that has the result of a call, whose own item was verified; empty where
-    the result is in that, or was thrown away.
+    """Return the key of the item that has a call's result; empty if the call's item has it, or it was evicted.
+
+    Args:
+        item: of the call, verified.
     """
     if item[_SEAL : _SEAL + 2] != b"kc":
-        # Few stores compress.
+        # Loaded on first use: few stores compress.
         from wellkept.codecs.compression import decompress
 
         item = bytes(decompress(item))
@@ -283,7 +281,7 @@ def value_key(item: bytes) -> str:
 
 
 def unpack_call(key: str, item: bytes, counted: bytes | None = None) -> Call:
-    """The record of a call, with its item of uses; raises as `unpack_body`."""
+    """Return the record of a call, with the counts of its item of uses; raises as `unpack_body`."""
     body, _, rest = unpack_body(bytes.fromhex(key), item)
     try:
         known = json.loads(rest)
@@ -308,12 +306,13 @@ def unpack_call(key: str, item: bytes, counted: bytes | None = None) -> Call:
 
 
 def pack_uses(uses: int, used: float) -> bytes:
-    """The item that says how often and when last a call was used."""
+    """Return the item of how often and when last a call was used."""
     return json.dumps({"uses": uses, "used": used}).encode()
 
 
 def unpack_uses(item: bytes | None) -> tuple[int, float | None]:
-    """What `pack_uses` wrote; counts are not worth an error."""
+    """Return what `pack_uses` wrote; zero uses for a damaged item."""
+    # Counts are not worth an error.
     if item is not None:
         try:
             known = json.loads(item)
@@ -324,12 +323,12 @@ def unpack_uses(item: bytes | None) -> tuple[int, float | None]:
 
 
 def sealed_note(key: str, item: Buffer) -> bytes:
-    """A note as it is stored."""
+    """Return a note as it is stored."""
     return seal(buffer_digest(check_key(key).encode()), bytes(item))
 
 
 def unsealed_note(key: str, stored: Any) -> bytes | None:
-    """The note, or None where nothing is stored, or not what was sealed under this key."""
+    """Return the note; None if nothing is stored, or not what was sealed under this key."""
     if stored is None:
         return None
     try:
@@ -343,7 +342,8 @@ def laid_out(value: Value, *, apart: bool = False) -> tuple[Envelope, list[Buffe
     """Return the envelope of a value, and its large parts in the order of the envelope's blobs.
 
     Args:
-        apart: the head is a part too, however small it is.
+        value: the encoded value.
+        apart: whether the head is a part too, however small it is.
     """
     names = list(value.names) or [buffer_digest(buffer) for buffer in value.buffers]
     parts = list(value.buffers)

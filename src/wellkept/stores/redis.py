@@ -1,7 +1,7 @@
-"""A Redis server as a medium: records and small blobs, for everybody who reaches it.
+"""A byte store in a Redis server, for records and small blobs.
 
-An item is one string under `<prefix><key>`, so a hit is one GET. What is atomic is so on the
-server: a create is SET NX, a compare-and-set is a script of two lines.
+An item is a string under `<prefix><key>`, so a hit is one GET. The server makes operations atomic: a create is
+SET NX, a compare-and-set is a script of two lines.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], unpack(ARGV, 3))
 return 1
 """
-# Keys in one command or pipeline: more would hold up the server's other clients.
+# Keys in one command or pipeline. The server does one command at a time, so more would hold up its other
+# clients.
 _MANY = 1000
-# And as many bytes.
+# Bytes in one pipeline, for the same reason.
 _BYTES = 16 * 1024 * 1024
-# Seconds: a server that has just started reads its file first.
+# Seconds before the second attempt at a server that has just started, and reads its file first.
 _LOADING = 0.2
 
 
@@ -40,8 +41,8 @@ class Redis:
     Args:
         url: `redis://[user[:password]@]host[:port][/database]`, `rediss://…` for TLS, or
             `unix:///path/to.sock`.
-        prefix: what every key of this store begins with on the server.
-        limit: bytes of the largest item that is taken; a server's memory is no place for more.
+        prefix: the beginning of every key of this store on the server.
+        limit: bytes of the largest item; larger ones do not belong in a server's memory.
         options: of redis-py's connections, such as `password`, `ssl_ca_certs`, `max_connections`,
             `socket_timeout` (30 seconds) and `socket_connect_timeout` (5).
 
@@ -75,23 +76,23 @@ class Redis:
         options = {
             "socket_connect_timeout": 5.0,
             "socket_timeout": 30.0,
-            # Older servers know no other, and nothing here needs it.
+            # Older servers have no other, and nothing here needs a newer one.
             "protocol": 2,
             "max_connections": 1000,
-            # What may be sent twice is known here, not in the driver.
+            # Which commands may be sent twice is known here, not in the driver.
             "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
             **self.options,
         }
         try:
             pool = redis.ConnectionPool.from_url(self.url, **options)
-            # Does not connect yet.
+            # This does not connect yet, but finds options that are wrong.
             pool.connection_class(**pool.connection_kwargs)
         except (TypeError, ValueError, AttributeError, redis.RedisError) as error:
             # The driver's message may quote parts of a URL, and so a password.
             detail = str(error) if isinstance(error, TypeError) else type(error).__name__
             raise ConfigError(f"{self._where}: a wrong option or URL: {detail}") from None
         named = inspect.signature(pool.get_connection).parameters.get("command_name")
-        # A driver before 5.3 takes no such argument.
+        # Drivers before 5.3 demand the name of a command, which they do not use.
         self._asking = () if named is None or named.default is None else ("",)
         return redis.Redis(connection_pool=pool)
 
@@ -105,8 +106,9 @@ class Redis:
         """Keep the item.
 
         Args:
-            ttl: seconds after which the server forgets it; None: it never does, and an earlier
-                put's `ttl` no longer counts.
+            key: of the item.
+            item: its bytes.
+            ttl: seconds after which the server deletes it; None for never, whatever an earlier put said.
         """
         name, flat, px = self._name(key), self._flat(key, item), _expiry(ttl)
         self._ask("put", key, self._client.set, name, flat, px=px)
@@ -115,9 +117,9 @@ class Redis:
         self._ask("delete", key, self._client.unlink, self._name(key))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Return the keys that begin with `prefix`, each once. It looks at every key of the database."""
+        """Return the keys that begin with `prefix`, each once, by a scan of every key of the database."""
         pattern = _escaped(self.prefix + check_prefix(prefix)) + "*"
-        # A server that moves its table says some twice.
+        # While the server resizes its table, SCAN may return a key twice.
         seen: set[bytes] = set()
         cut, cursor = len(self.prefix.encode()), 0
         while True:
@@ -135,7 +137,7 @@ class Redis:
         """Keep the item if the key is absent; return whether it was.
 
         Raises:
-            StoreError: also if the server went away before it said whether it was.
+            StoreError: also if the connection broke before the server answered.
         """
         name, flat, px = self._name(key), self._flat(key, item), _expiry(ttl)
         options = {"nx": True, "px": px}
@@ -157,7 +159,7 @@ class Redis:
         return found
 
     def put_many(self, items: Mapping[str, Buffer], ttl: float | None = None) -> None:
-        """Keep each item. Others may see some of them before the rest is there."""
+        """Keep each item. Others may see some of them before the rest is written."""
         px = _expiry(ttl)
         flat = {self._name(key): self._flat(key, item) for key, item in items.items()}
         for some in _portions(flat):
@@ -177,29 +179,31 @@ class Redis:
             self._ask("delete", some[0], self._client.unlink, *some)
 
     def now(self) -> float:
-        """Return the server's clock: seconds since the epoch, the same for all who ask it."""
+        """Return the server's clock, in seconds since the epoch; it is the same for all clients."""
         seconds, micros = self._ask("ask", "the time", self._client.time)
         return float(seconds) + float(micros) / 1e6
 
     def close(self) -> None:
-        """Let go of the connections; the next use makes new ones."""
+        """Close the connections; the next use opens new ones."""
         self._client.connection_pool.disconnect()
 
     def ask(self, verb: str, what: str, command: str, *args: Any, again: bool = True) -> Any:
-        """Return the server's answer to a method of the driver's client; errors as of the other verbs.
+        """Return the server's answer to a method of the driver's client; raises as the other verbs.
 
         Args:
             verb, what: for a message.
-            again: doing it twice does no harm.
+            command: the name of the method.
+            args: its arguments.
+            again: whether doing it twice does no harm.
         """
         return self._ask(verb, what, getattr(self._client, command), *args, again=again)
 
     def send(self, verb: str, what: str, *words: Any, again: bool = True) -> Any:
-        """As `ask`, with the words of a command and its plain answer, in three quarters the time."""
+        """Return the plain answer to the words of a command, in three quarters of the time of `ask`."""
         return self._ask(verb, what, self._exchange, *words, again=again)
 
     def _exchange(self, *words: Any) -> Any:
-        # What the client does around the two takes longer than they do: statistics and hooks.
+        # Around sending and reading, the driver's client does statistics and hooks that take longer than both.
         pool = self._client.connection_pool
         connection = pool.get_connection(*self._asking)
         answered = False
@@ -211,13 +215,13 @@ class Redis:
             answered = True
             raise
         finally:
-            # Or whoever asks next would be given what this one asked for.
+            # An answer that was not read would be taken for that to the next command on this connection.
             if not answered:
                 connection.disconnect()
             pool.release(connection)
         return answer
 
-    # -- the border -------------------------------------------------------------------------------
+    # -- errors -----------------------------------------------------------------------------------
 
     def _ask(
         self,
@@ -228,7 +232,7 @@ class Redis:
         again: bool = True,
         **options: Any,
     ) -> Any:
-        """Do it; once more on a new connection if that one broke and doing it twice does no harm.
+        """Call a function; once more on a new connection if the first broke and doing it twice does no harm.
 
         Raises:
             StoreError: the server can't be reached, refuses, or takes too long.
@@ -254,8 +258,8 @@ class Redis:
             raise
 
     def _renew(self) -> None:
-        # An exception that is none of the driver's may have come between a command and its answer,
-        # or have lost a connection that the pool counts for ever.
+        # An exception that is not the driver's may have come between a command and its answer, or have lost a
+        # connection that the pool would count for ever.
         before, self._client = self._client, self._connect()
         before.connection_pool.disconnect(inuse_connections=False)
 
@@ -300,7 +304,7 @@ class Redis:
             )
         return view
 
-    # -- elsewhere --------------------------------------------------------------------------------
+    # -- pickles ----------------------------------------------------------------------------------
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.url, self.prefix, self.limit, self.options)
@@ -320,7 +324,7 @@ def _view(item: Buffer) -> Any:
 def _expiry(ttl: float | None) -> int | None:
     if ttl is None:
         return None
-    # So not NaN either.
+    # Written so that NaN is refused too.
     if not 0 < ttl < 1e12:
         raise ConfigError(f"a ttl is a positive number of seconds, not {ttl!r}")
     return max(1, round(ttl * 1000))
@@ -351,12 +355,12 @@ def _shown(url: str) -> str:
     """Return the URL without password and options.
 
     Raises:
-        ConfigError: it is none of a Redis server.
+        ConfigError: it is not the URL of a Redis server.
     """
     try:
         parts = urlsplit(url)
         host, port, user = parts.hostname or "localhost", parts.port, parts.username
-    # Its message quotes what may be a password.
+    # Without the cause, whose message quotes the URL and so perhaps a password.
     except ValueError:
         raise ConfigError("not a Redis URL: its host or port can't be read") from None
     if parts.scheme == "unix":
@@ -375,7 +379,7 @@ _all: weakref.WeakSet[Redis] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    # The parent's connections are the parent's: an answer read here would be missing there.
+    # A connection that parent and child share would give one of them the other's answers.
     for store in list(_all):
         store._client = store._connect()
 

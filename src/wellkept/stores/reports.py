@@ -1,4 +1,4 @@
-"""What a backend says of all that it holds: totals, what was thrown away, what is wrong."""
+"""Reports of a backend about all that it holds: totals, removed items, problems."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from wellkept.records import Call
 
 
 class Collected(NamedTuple):
-    """What was removed."""
+    """How much was removed."""
 
     items: int
     bytes: int
 
     @classmethod
     def sum(cls, parts: Iterable[Collected]) -> Collected:
-        """Return all of it."""
+        """Return the sum of several."""
         listed = list(parts)
         return cls(sum(part.items for part in listed), sum(part.bytes for part in listed))
 
 
 @dataclass(frozen=True)
 class Evicted:
-    """What was thrown away, or would be."""
+    """How much was evicted, or would be."""
 
     calls: int
     values: int
     """Results that no other call gave."""
     blobs: int
     bytes: int
-    """Of records, results and blobs. The index file keeps its size; its room is used again."""
+    """Bytes of records, results and blobs. The index file keeps its size; its free pages are used again."""
     dry_run: bool = False
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which calls are to go: those that fit everything that is said."""
+    """Which calls are to be evicted: those that fulfil every condition that is set."""
 
     function: str | None = None
     before: float | None = None
@@ -46,7 +46,7 @@ class Chosen:
     keys: frozenset[str] | None = None
 
     def fits(self, key: str, call: Call | None) -> bool:
-        """Whether a call is chosen; a damaged one (None) only by its key alone."""
+        """Return whether a call is chosen; a damaged one (None) can only be chosen by its key."""
         if call is None:
             return self.keys is not None and key in self.keys and self == Chosen(keys=self.keys)
         return (
@@ -57,7 +57,7 @@ class Chosen:
 
 
 class Candidate(NamedTuple):
-    """What a policy judges a call by. Seconds since the epoch, seconds, bytes."""
+    """A call as an eviction policy judges it. Times are seconds since the epoch, sizes bytes."""
 
     key: str
     result: str
@@ -67,37 +67,37 @@ class Candidate(NamedTuple):
     uses: int
     used: float
     there: bool
-    """Whether its result is; a record may have outlived it."""
+    """Whether its result is kept; the record may have outlived it."""
     function: str = "?"
 
 
 Policy = Literal["cost", "lru", "lfu", "fifo"] | Callable[[Call], Any]
-"""What goes first where there is too much: by name, or that for which a function of the call is smallest."""
+"""Which calls are evicted first: by name, or those for which a function of the call is smallest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong."""
+    """A problem that a verification found."""
 
     kind: str
     """`index`, `call`, `value`, `missing result`, `blob`, `missing blob`, `stray`, `leftover` or
     `set aside`."""
     what: str
-    """The key, digest or file that it is about."""
+    """The key, digest or file."""
     detail: str
     repaired: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and what is wrong."""
+    """The result of a verification: how much was checked, and which problems were found."""
 
     problems: tuple[Problem, ...]
     calls: int
     values: int
     blobs: int
     bytes: int
-    """Of the blobs."""
+    """Bytes of the blobs."""
     salvaged_calls: int = 0
     salvaged_values: int = 0
     """Large results; small ones come with their calls."""
@@ -114,7 +114,7 @@ class Report:
 
     @classmethod
     def sum(cls, reports: Iterable[Self]) -> Self:
-        """Return what was found in several backends, one after the other."""
+        """Return one report for several backends."""
         total = cls((), 0, 0, 0, 0)
         for each in reports:
             total = cls(**{name: getattr(total, name) + getattr(each, name) for name in vars(each)})
@@ -130,18 +130,18 @@ class FunctionRow(NamedTuple):
     calls: int
     bytes: int
     seconds: float
-    """What computing the kept results took."""
+    """Seconds that computing the kept results took."""
     uses: int
     saved: float
-    """What the uses would have taken to compute."""
+    """Seconds that the uses would have taken to compute."""
     created: float | None
-    """When the latest was computed."""
+    """When the latest call was computed."""
     used: float | None
-    """When one was last used."""
+    """When a call was last used."""
 
     @classmethod
     def of(cls, calls: Iterable[Call]) -> list[FunctionRow]:
-        """Return a row a function, the one with the most bytes first."""
+        """Return a row for each function, the one with the most bytes first."""
         found: dict[str, list[Call]] = {}
         for call in calls:
             found.setdefault(call.function, []).append(call)
@@ -164,24 +164,23 @@ class FunctionRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Totals:
-    """The whole of a cache."""
+    """Counts and sums of a whole cache."""
 
     functions: int = 0
     calls: int = 0
     values: int = 0
     """Different results."""
     result_bytes: int = 0
-    """Of the results as encoded; one that several calls gave counts each time."""
+    """Bytes of the encoded results; one that several calls gave counts each time."""
     seconds: float = 0.0
-    """What computing them took."""
+    """Seconds that computing them took."""
     uses: int = 0
-    """Hits, as far as they have been written down."""
+    """Hits, without those that are not written yet."""
     seconds_saved: float = 0.0
     blobs: int = 0
     blob_bytes: int = 0
     bytes: int = 0
-    """On disk: index and blobs. Of other places than a directory: the different results that they
-    hold."""
+    """Bytes on disk: index and blobs. For backends other than a directory: bytes of the different results."""
     damaged_files: int = 0
     """Index files that were set aside and not salvaged yet."""
     schema: int | None = None
@@ -189,7 +188,7 @@ class Totals:
 
     @classmethod
     def of(cls, rows: list[FunctionRow], **rest: Any) -> Totals:
-        """Return the sums of rows, and what else is known."""
+        """Return the sums of rows, and other fields as given."""
         return cls(
             functions=len(rows),
             calls=sum(row.calls for row in rows),
@@ -201,5 +200,5 @@ class Totals:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the fields as a dict of plain data."""
         return asdict(self)

@@ -1,7 +1,7 @@
-"""What can still be read of a damaged index goes into the present one.
+"""Salvage: rows that can still be read in a damaged index are copied into the present one.
 
-Only what proves itself is taken: sealed rows, with arguments that give their key, whose blobs are
-there. What the present index has under the same digest is newer and stays.
+Only rows that can be proved right are copied: those whose checksum matches, whose arguments give their key, and
+whose blobs exist. A row of the present index under the same digest is newer, and stays.
 """
 
 from __future__ import annotations
@@ -28,42 +28,43 @@ from wellkept.stores.record_format import unsealed_note
 
 __all__ = ["Salvaged", "put_away", "salvage"]
 
-# Rows a transaction.
+# Rows of one transaction, for whose end other writers wait.
 _BATCH = 500
 # Bytes of a page of an index.
 _PAGE = 4096
-# Characters of a note's key.
+# Characters of the longest key of a note.
 _LONGEST = 200
 
 
 class Salvaged(NamedTuple):
-    """How much was taken over."""
+    """How much was copied."""
 
     calls: int
     values: int
 
 
 class Found:
-    """The rows of a file that something happened to: SQLite reads them, and is led round what it can't.
+    """The rows of a damaged file, read by SQLite in ranges around what it can't read.
 
-    Nothing here can tell a flipped bit inside a row: whoever reads the rows verifies them.
+    A flipped bit inside a row is not noticed here; the caller verifies the rows.
     """
 
     def __init__(self, c: sqlite3.Connection, columns: dict[str, list[str]], pages: int) -> None:
         self._connection, self._columns = c, columns
-        # Row numbers are parts of digests, so a page holds about as wide a range as another. Within
-        # less than half of that there is nothing to be found between two pages that can't be read.
+        # Row numbers are parts of digests, so they are spread evenly, and every page holds about as wide a
+        # range of them. A range of less than half a page, between two pages that can't be read, is given up.
         self._step = 2**64 // (2 * pages)
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        """Give the rows of a table as dicts by column; text is bytes."""
+        """Yield the rows of a table as dicts by column; text is bytes."""
         columns = self._columns[table]
         for number, *row in self._readable(table):
             if len(row) == len(columns):
                 yield dict(zip(columns, row, strict=True)) | {"id": number}
 
     def _readable(self, table: str) -> Iterator[tuple[Any, ...]]:
-        """Give the rows from both ends of a range up to what can't be read, then those of its halves."""
+        """Yield the rows of a range from both ends up to what can't be read, then those of its halves."""
+        # A stack of ranges, so that a file with many damaged pages does not recurse deeply.
         ranges = [(-(2**63), 2**63 - 1)]
         while ranges:
             low, high = ranges.pop()
@@ -74,7 +75,7 @@ class Found:
                 )
                 try:
                     for row in self._connection.execute(query, (low, high)):
-                        # A damaged tree may give what was not asked for, or go round in circles.
+                        # A damaged tree may give rows outside of the range, or the same ones again and again.
                         if type(row[0]) is not int or not low <= row[0] <= high:
                             break
                         yield row
@@ -90,10 +91,10 @@ class Found:
 
 @contextlib.contextmanager
 def _opened(path: Path, scratch: Path) -> Iterator[Found | None]:
-    """Open a file that was set aside; None where SQLite can't, not even with a first page that is sound.
+    """Open a file that was set aside; None if SQLite can't, not even with a sound first page.
 
     Raises:
-        StoreError: the file system refuses.
+        StoreError: the file can't be read.
     """
     copy = scratch / part_name()
     with contextlib.ExitStack() as stack:
@@ -103,7 +104,8 @@ def _opened(path: Path, scratch: Path) -> Iterator[Found | None]:
             first, columns = _sound_index()
             c = stack.enter_context(contextlib.closing(_connection(path)))
             if not _has_tables(c):
-                # Where the tables are stands in the first page, and is the same in every index.
+                # The first page says where the tables are, and that is the same in every index. The file itself
+                # is not changed: it may be all that is left.
                 stack.callback(_remove, copy)
                 shutil.copyfile(path, copy)
                 if (log := Path(f"{path}-wal")).is_file():
@@ -137,7 +139,7 @@ def _has_tables(c: sqlite3.Connection) -> bool:
 
 
 def _sound_index() -> tuple[bytes, dict[str, list[str]]]:
-    """Return the first page of an index that nothing happened to, and the columns of its tables."""
+    """Return the first page of an undamaged index, and the columns of its tables."""
     c = sqlite3.connect(":memory:", isolation_level=None)
     with contextlib.closing(c):
         c.execute(f"PRAGMA page_size = {_PAGE}")
@@ -147,8 +149,8 @@ def _sound_index() -> tuple[bytes, dict[str, list[str]]]:
             for table in _TABLES
         }
         first = bytearray(c.serialize()[:_PAGE])
-    # A page count that was not written together with the last change does not count (section 1.3.8 of
-    # the format): the size of the file does.
+    # SQLite takes the size of the file for the page count if these bytes do not match the change counter
+    # (section 1.3.8 of its format).
     first[92:96] = b"\xff" * 4
     return bytes(first), columns
 
@@ -156,10 +158,10 @@ def _sound_index() -> tuple[bytes, dict[str, list[str]]]:
 def salvage(
     store: Embedded, path: Path, progress: Callable[[str, int, int], None] | None = None
 ) -> Salvaged:
-    """Take over what an index file that was set aside still holds.
+    """Copy the rows that an index file which was set aside still has.
 
     Raises:
-        StoreError: it can't be read, or the store not be written.
+        StoreError: the file can't be read, or the store not be written.
     """
     with _opened(path, store.root / "tmp") as found:
         if found is None:
@@ -167,7 +169,7 @@ def salvage(
         done = {"values": 0, "calls": 0}
         for table, rows in (("values", _values(found)), ("calls", _calls(found))):
             while batch := list(itertools.islice(rows, _BATCH)):
-                # Nobody collects the blobs that these rows name before they are committed.
+                # No garbage collection removes the blobs that these rows name before the rows are committed.
                 with store.locks.writing_blobs(), store.database.writing() as c:
                     done[table] += sum(_take(store, c, row) for row in batch)
                     forget(c)
@@ -183,7 +185,7 @@ def put_away(path: Path, *, discard: bool) -> None:
     Raises:
         OSError: the file system refuses.
     """
-    # The file itself last: it stands for all of them.
+    # The file itself last: if this is interrupted, it is found again, and the rest is done then.
     for end in ("-shm", "-wal", ""):
         one = Path(f"{path}{end}")
         with contextlib.suppress(FileNotFoundError):
@@ -233,7 +235,7 @@ def _notes(store: Embedded, found: Found) -> None:
 
 
 def _take(store: Embedded, c: sqlite3.Connection, item: Item) -> bool:
-    """Put a row into the index, unless a sound one is there or what it names is not."""
+    """Put a row into the index, unless that has a sound one or something that the row names is missing."""
     row, envelope = item
     if envelope is not None and not all(_has(store, blob) for blob in envelope.blobs):
         return False
@@ -247,7 +249,7 @@ def _take(store: Embedded, c: sqlite3.Connection, item: Item) -> bool:
     if there and _sound(CallRow(*there)):
         return False
     if envelope is None and row.value == row.result:
-        # Named as before schema 4: nobody can tell whose bytes it has.
+        # Named as before schema 4: whether the value has the bytes of this call can't be told.
         return False
     result = row.sealed()[0].result
     if envelope is None and not c.execute(_VALUE, (row.value, result)).fetchone():

@@ -1,8 +1,9 @@
-"""Terms as bytes whose order is theirs, so that one index finds values and ranges in any database.
+"""A byte store in a table of PostgreSQL, MariaDB or SQLite.
 
-None is the byte 0; a number is 1, its double and then itself, for integers that no double tells
-apart; text is 2 and its UTF-8. A long text is cut and ends in a digest: equal ones are still found,
-but ranges can't order those that begin with the same 160 bytes.
+Terms are stored as bytes that sort as their values do, so that one index finds values and ranges in any
+database. None is the byte 0; a number is 1, its double and then the number itself, for integers that no double
+tells apart; text is 2 and its UTF-8. A long text is cut and ends in a digest: equal ones are still found, but
+ranges can't order those that begin with the same 164 bytes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from wellkept.stores.openers import IN_MEMORY, is_in_memory
 from wellkept.stores.silence import Silence
 from wellkept.stores.sql_dialects import DIALECTS, SOME, Dialect, Trouble, batches, marks, trouble
 
+# Bytes of a stored text: an index of MariaDB has the three columns of a term in one key, whose length is
+# limited. together.
 _LONGEST = 180
 _DIGEST = 16
 _NUMBERS, _TEXTS = b"\1", b"\2"
@@ -35,7 +38,7 @@ _AFTER_NUMBERS, _AFTER_TEXTS = b"\1\xff\xff", b"\3"
 
 
 class Condition(NamedTuple):
-    """A term from `low` to `high`, both included, as they are stored."""
+    """A condition on a term: from `low` to `high`, both included, as they are stored."""
 
     field: str
     low: bytes
@@ -63,7 +66,7 @@ class Condition(NamedTuple):
 
 
 def field_name(name: str) -> str:
-    """Return a term's name, as text that any of the databases can index."""
+    """Return a term's name as text that all of the databases can index."""
     if not isinstance(name, str) or not name:
         raise ConfigError(f"the name of a term is text, not {name!r}")
     raw = _utf8(name)
@@ -73,10 +76,10 @@ def field_name(name: str) -> str:
 
 
 def encoded(value: Term) -> bytes:
-    """Return a term's value; in the order of numbers, and of text by code points.
+    """Return a term's value as bytes that sort as numbers do, or as text by code points.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is neither text, nor a number of 64 bits, nor None.
     """
     if value is None:
         return b"\0"
@@ -96,7 +99,8 @@ def encoded(value: Term) -> bytes:
 
 def _double(value: float) -> bytes:
     raw = struct.pack(">d", value)
-    # As sign and magnitude negative numbers would be the wrong way round, and after the others.
+    # A double has its sign in the first bit, so as bytes negative numbers would come after the others, and in
+    # reverse. Inverting them, and setting that bit in the others, puts all in order.
     return bytes(255 - byte for byte in raw) if raw[0] & 128 else bytes([raw[0] | 128]) + raw[1:]
 
 
@@ -110,12 +114,13 @@ def _utf8(text: str) -> bytes:
 R = TypeVar("R")
 
 _SCHEMA = 1
+# Attempts at a transaction that the database rolled back for a deadlock.
 _TRIES = 4
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}", re.ASCII).fullmatch
 
 
 class Connections:
-    """What operations are run on; see `Sql` for the arguments."""
+    """A pool of connections, and the retries; see `Sql` for the arguments."""
 
     def __init__(
         self, url: str, table: str, timeout: float, connect_timeout: float, pool: int
@@ -126,9 +131,10 @@ class Connections:
             raise ConfigError("timeout, connect_timeout and pool are numbers above 0")
         self.dialect, self._engine, backend = _engine(url, table, timeout, connect_timeout)
         self.backend = f"{backend}, table {table}"
-        """What messages call it; without the password."""
+        """Its name in messages, without the password."""
         self._error: type[Exception] = self._engine.dialect.dbapi.Error
-        # What a driver, the pool, and a socket raise; anything else is a mistake of this library.
+        # Errors of the driver, the pool and the socket; any other is a fault of this library, and is not
+        # hidden.
         self.errors = (self._error, *_also(), OSError, EOFError)
         self._gone: Callable[..., bool] = self._engine.dialect.is_disconnect
         self._ready = False
@@ -139,22 +145,28 @@ class Connections:
         self._most = pool
         self._timeout = timeout
         self._idle: list[Any] = []
-        """Connections that nobody uses, the last one used at the end. A pool of SQLAlchemy's own
-        would add a quarter to the time of a hit."""
+        """Idle connections, the one used last at the end. SQLAlchemy's own pool would add a quarter to the time
+        of a hit."""
         self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
-        """One of each open connection. Who loses a connection, wherever an exception comes, loses its
-        slot too."""
+        """One for each open connection, which refers to it. A connection that an exception loses is freed, and
+        its slot with it."""
 
     def close(self) -> None:
-        """Close what is open; it is opened again when it is needed."""
+        """Close the idle connections; the next use opens new ones."""
         while self._idle:
             self._drop(self._idle.pop())
 
     def run(self, what: str, on: str, do: Callable[..., R], *arguments: Any) -> R:
-        """Do something on a connection that commits each statement, or each `together`.
+        """Call a function with a connection, which commits each statement, or each `together`.
 
-        What was rolled back is tried again; what may have been done, only if doing it twice is
-        doing it once.
+        A transaction that was rolled back is tried again; one that may have been committed only if doing it
+        twice is the same as doing it once.
+
+        Args:
+            what: the verb, for messages and to know whether it may be done twice.
+            on: the item or items, for messages.
+            do: the function.
+            arguments: its arguments after the connection.
         """
         failed = 0
         while True:
@@ -167,6 +179,7 @@ class Connections:
                 done = do(connection, *arguments)
             except BaseException as error:
                 lost = connection is None or self._lost(error, connection)
+                # After an error it may be inside a transaction, or have an answer that was not read.
                 if connection is not None:
                     self._drop(connection)
                 if not isinstance(error, self.errors):
@@ -183,11 +196,11 @@ class Connections:
             return done
 
     def _again(self, found: Trouble, what: str, lost: bool, connection: Any, failed: int) -> bool:
-        # A deadlock: the database rolled it back.
+        # A deadlock: the database rolled the transaction back.
         if found.undone:
             time.sleep(0.01 * failed)
             return True
-        # Somebody dropped it.
+        # Someone dropped the table meanwhile; it is made again.
         if found.no_table and self._ready:
             self._ready = False
             return True
@@ -200,26 +213,28 @@ class Connections:
         )
 
     def _connection(self) -> Any:
-        """Return a connection whose server, for all that is known here, is there."""
+        """Return an idle or new connection; an idle one only if its server has not closed it."""
         self.silence.check()
         deadline = 0.0
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                # Whoever gives one back puts it there, and tells nobody: so it is looked for again.
+                # A thread that returns a connection wakes no other, as a condition variable would cost each
+                # hit; so a thread that finds none looks again every 10 ms.
                 if (slot := self._slot()) is not None:
                     return self._opened(slot)
                 if deadline:
                     time.sleep(0.01)
                 else:
-                    # One that was lost and its cursor have each other.
+                    # A lost connection and its cursor refer to each other, so only the garbage collector frees
+                    # them.
                     gc.collect()
                     deadline = time.monotonic() + self._timeout
                 if time.monotonic() > deadline:
                     raise StoreError(
-                        f"all {2 * self._most} connections to {self.backend} are in use by threads "
-                        f"of this process since {self._timeout:g} s: give the store a larger `pool`"
+                        f"all {2 * self._most} connections to {self.backend} have been in use by threads "
+                        f"of this process for {self._timeout:g} s: give the store a larger `pool`"
                     ) from None
                 continue
             if self.dialect.alive(connection):
@@ -240,7 +255,7 @@ class Connections:
         return connection
 
     def apart(self) -> Any:
-        """Return a connection that is not one of the pool, for somebody who listens and closes it."""
+        """Return a connection outside of the pool, which the caller closes."""
         opened = self._engine.raw_connection()
         connection = opened.dbapi_connection
         opened.detach()
@@ -248,20 +263,20 @@ class Connections:
 
     def _drop(self, connection: Any) -> None:
         connection.kept_slot = None
-        # It is most often dead already.
+        # It is most often dead already, and then closing raises.
         with contextlib.suppress(Exception):
             connection.close()
 
     def _failed(self, what: str, on: str, found: Trouble, lost: bool, began: float) -> StoreError:
         text = f"can't {what} {on} in {self.backend}: {found.text}"
         if lost and what in ("create", "replace"):
-            text += "; whether it was done is not known"
+            text += "; it may or may not have been done"
         if found.timeout or lost:
             self.silence.note(text, began)
         return StoreError(text)
 
     def _make(self, connection: Any) -> None:
-        """Make the tables if they are not there; check their version."""
+        """Make the tables if they are missing, and check their version."""
         d = self.dialect
         with self._making:
             if self._ready:
@@ -294,7 +309,7 @@ class Connections:
     def _forked(self) -> None:
         self._making, self._guard = Guard(), Guard()
         self._slots = weakref.WeakSet()
-        # Never closed here: they are the parent's.
+        # Held for ever, as closing one in the child would end the parent's session with the server.
         _inherited.append(self._idle)
         self._idle = []
         self._engine.dispose(close=False)
@@ -323,7 +338,7 @@ class OneConnection(Connections):
 
 
 class _Slot:
-    """The room for one connection."""
+    """The permission to have one connection open."""
 
     __slots__ = ("__weakref__",)
 
@@ -358,9 +373,9 @@ def _engine(
         parsed = sqlalchemy.make_url(url).set(drivername=kind.driver)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         raise ConfigError(
-            f"{scheme}: the URL can't be read; it is {kind.name}://user:password@host:port/database"
-            " with what is special in a password written as %40 for @ and so on"
-            # Its text may hold the password.
+            f"{scheme}: the URL can't be read; write {kind.name}://user:password@host:port/database, with "
+            "special characters of the password as %40 for @ and so on"
+            # Without the cause, whose text may hold the password.
         ) from None
     if kind.name == "sqlite" and not parsed.database:
         raise ConfigError(
@@ -381,7 +396,7 @@ def _engine(
         engine = sqlalchemy.create_engine(
             parsed,
             poolclass=sqlalchemy.pool.NullPool,
-            # There is never a transaction to roll back.
+            # A connection is never given back inside a transaction, so a rollback would be a trip for nothing.
             pool_reset_on_return=None,
             hide_parameters=True,
         )
@@ -398,13 +413,14 @@ def _engine(
     return dialect, engine, shown
 
 
-# What each of the databases can give back in one row.
+# The largest item; not every one of the databases can return more in a row.
 _LARGEST = 512 * 1024 * 1024
 # Names that are fetched at once.
 _PAGE = 1000
-# Bytes that are written at once: half of what a MariaDB as installed takes at once.
+# Bytes that are written at once: half of what MariaDB takes in one packet by default.
 _BATCH = 8 * 1024 * 1024
-# Matches up to which terms are counted, to begin with the rarest.
+# Matches of a term that are counted to find the rarest. Counting all of a common one would take as long as the
+# query.
 _COUNTED = 1000
 
 
@@ -417,10 +433,10 @@ class Sql:
             this process.
         table: the name of the table of items, and what those beside it begin with.
         timeout: seconds without an answer after which an operation has failed.
-        connect_timeout: the same for a connection.
+        connect_timeout: seconds after which a connection has failed.
         pool: connections that are kept open; as many again are opened and closed as needed.
 
-    The database is first spoken to when it is needed; the tables are made then.
+    The first operation connects to the database, and makes the tables if they are missing.
 
     Raises:
         ConfigError: the URL or an option is wrong, or the driver is not installed.
@@ -444,7 +460,7 @@ class Sql:
 
     @property
     def connections(self) -> Connections:
-        """What its operations are run on."""
+        """Return the connections on which operations run."""
         return self._connections
 
     def __repr__(self) -> str:
@@ -479,7 +495,7 @@ class Sql:
             last = page[-1]
 
     def count(self, prefix: str = "") -> int:
-        """Return how many keys begin with `prefix`: reads their index, not the items."""
+        """Return how many keys begin with `prefix`, from the index alone."""
         inside, bounds = _beginning(check_prefix(prefix))
         text = f"SELECT COUNT(*) FROM {{items}} WHERE name > ''{inside}"
         return int(self._rows(text, bounds)[0][0])
@@ -487,7 +503,7 @@ class Sql:
     # -- writing ----------------------------------------------------------------------------------
 
     def put(self, key: str, item: Buffer, terms: Mapping[str, Term] | None = None) -> None:
-        """Keep the item with the terms that it can be found by, in place of those it had."""
+        """Keep the item with the terms that it can be found by, in place of earlier ones."""
         rows = _rows(terms) if terms else []
         self._run("write", check_key(key), self._dialect.put, key, _bytes(item), rows)
 
@@ -496,9 +512,11 @@ class Sql:
         items: Mapping[str, Buffer],
         terms: Mapping[str, Mapping[str, Term]] | None = None,
     ) -> None:
-        """Keep each item, with its terms if it has some; all or none of at most 500 items of
-        together 8 MiB, and those that are more in several transactions."""
-        # In one order in every process, or two of them could wait for each other.
+        """Keep each item, with its terms if it has some.
+
+        Up to 500 items of 8 MiB in all are one transaction; more are several.
+        """
+        # In one order in every process, as otherwise two of them could wait for each other.
         checked = {check_key(key): _bytes(items[key]) for key in sorted(items)}
         rows = {key: _rows(found) for key, found in (terms or {}).items()}
         for some in _sized_batches(checked):
@@ -522,7 +540,7 @@ class Sql:
         self.delete_many((key,))
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """Forget each key; all or none of at most 500."""
+        """Delete each item; up to 500 are one transaction."""
         for some in batches(sorted(map(check_key, keys)), SOME):
             text = self._dialect.text(f"DELETE FROM {{items}} WHERE name IN ({marks(some)})")
             what = some[0] if len(some) == 1 else f"{len(some)} items"
@@ -534,10 +552,10 @@ class Sql:
         """Return the keys that begin with `prefix` and have all these terms.
 
         Args:
-            where: names to a value, or to a pair: from the lowest to the highest. Numbers are
-                found by numbers and text by text; 1, 1.0 and True are the same number. An end of a
-                pair that is None is open.
-            prefix: what the keys begin with.
+            where: names to a value, or to a pair: from the lowest to the highest. Numbers are found by numbers
+            and
+                text by text; 1, 1.0 and True are the same number. A pair's end that is None is open.
+            prefix: the beginning of the keys.
         """
         check_prefix(prefix)
         wanted = [Condition.of(name, value) for name, value in where.items()]
@@ -555,10 +573,10 @@ class Sql:
             last = [value, value, _text(name)] if len(last) == 3 else [_text(name)]
 
     def _plan(self, wanted: list[Condition], prefix: str) -> tuple[str, list[Any], list[Any]]:
-        """Return a page's statement, its values, and the last ones: after which match it goes on."""
+        """Return the statement of a page, its values, and those that name the match after which it begins."""
         rarest, *rest = self._by_number(wanted) if len(wanted) > 1 else wanted
-        # A scalar subquery is asked row by row in every database: a look at the primary key, where
-        # a join might be turned round and begin with the term that a million items have.
+        # Every database evaluates a scalar subquery row by row, as a lookup of the primary key. A join it might
+        # turn round, and begin with a term that a million items have.
         also = " AND (SELECT 1 FROM {terms} o WHERE o.name = t.name AND o.field = ?"
         also = "".join(also + " AND o.value BETWEEN ? AND ? LIMIT 1) = 1" for _ in rest)
         inside, bounds = _beginning(prefix, "t.name")
@@ -591,7 +609,7 @@ class Sql:
     # -- the connection ---------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the connections; they are opened again when they are needed."""
+        """Close the idle connections; the next use opens new ones."""
         self._connections.close()
 
     def _rows(self, text: str, values: list[Any]) -> list[Any]:
@@ -624,7 +642,7 @@ def _beginning(prefix: str, column: str = "name") -> tuple[str, list[str]]:
     """Return a condition that an index serves: names that begin with `prefix`."""
     if not prefix:
         return "", []
-    # Keys are ASCII.
+    # Keys are ASCII, so the second end comes after all of these names.
     return f" AND {column} >= ? AND {column} < ?", [prefix, prefix + "\x7f"]
 
 

@@ -1,4 +1,4 @@
-"""What drivers say in their ways, as one line that says what to do."""
+"""How PostgreSQL, MariaDB and SQLite differ: errors, statements, connections."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 
 class Trouble(NamedTuple):
-    """An error of a driver, understood."""
+    """An error of a driver, classified."""
 
     text: str
     undone: bool = False
-    """It was rolled back for another's sake, and can be tried again."""
+    """Whether it was rolled back for the sake of another transaction, and can be tried again."""
     no_table: bool = False
     timeout: bool = False
-    """The server, or the way to it, does not answer."""
+    """Whether the server, or the network, does not answer."""
 
 
-# By SQLSTATE (PostgreSQL), number (MariaDB) or a driver's words: the first that fits.
+# By SQLSTATE (PostgreSQL), number (MariaDB) or the driver's words; the first that matches counts.
 _KNOWN: tuple[tuple[str, str, str], ...] = (
     (
         r"28P01|28000|1045\b|1698\b|password authentication failed|no password supplied",
@@ -35,7 +35,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"resolve host|getaddrinfo|Name or service not known|name resolution|nodename nor servname",
-        "the host is not known: look at the URL",
+        "the host is not known: check the URL",
         "",
     ),
     (
@@ -45,7 +45,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"Connection refused|Errno 111\b",
-        "no server answers there: start it, or look at host and port in the URL",
+        "no server answers there: start it, or check host and port in the URL",
         "",
     ),
     (
@@ -82,15 +82,15 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"42P01|1146\b|no such table",
-        "the table is not there",
+        "the table is missing",
         "no_table",
     ),
     (
         r"42703|1054\b|1005\b.*errno: 150|no such column|has no column",
-        "a table of that name is there that kept did not make: choose another `table`",
+        "a table of that name exists that wellkept did not make: choose another `table`",
         "",
     ),
-    (r"unable to open database file", "its directory is not there or can't be written to", ""),
+    (r"unable to open database file", "its directory is missing or can't be written to", ""),
     (r"database is locked", "another process holds the file for too long", ""),
     (r"not a database|malformed", "the file is no SQLite database, or a damaged one", ""),
     (r"54000|too big|invalid memory alloc", "the item is larger than a row can be", ""),
@@ -104,7 +104,7 @@ _KNOWN: tuple[tuple[str, str, str], ...] = (
 
 
 def trouble(error: BaseException, driver: type[BaseException]) -> Trouble:
-    """What an error of a driver, of SQLAlchemy or of the network is about."""
+    """Classify an error of a driver, of SQLAlchemy or of the network."""
     origin: Any = getattr(error, "orig", None) or error
     said = " ".join(str(origin).split())
     code = getattr(origin, "sqlstate", None) or (
@@ -126,32 +126,33 @@ def trouble(error: BaseException, driver: type[BaseException]) -> Trouble:
 Statement = tuple[str, Sequence[Any]]
 V = TypeVar("V")
 
-# Rows in one statement.
+# Rows in one statement; older SQLites take at most 999 values.
 SOME = 500
 
 
 class Dialect:
-    """What they share; `name` is the URL's scheme.
+    """What the databases have in common; `name` is the URL's scheme.
 
     Args:
-        table: the quoted names of the tables: items, terms, meta.
+        quote: quotes a name.
+        table: the name of the table of items.
         timeout: seconds without an answer after which a statement has failed.
-        connect_timeout: the same for a connection.
+        connect_timeout: seconds after which a connection has failed.
     """
 
     name: ClassVar[str]
     driver: ClassVar[str]
     """SQLAlchemy's name of dialect and driver."""
     module: ClassVar[str]
-    """The driver's module, whose `Error` is the root of what it raises."""
+    """The driver's module, whose `Error` is the base of its errors."""
     extra: ClassVar[str]
     mark = "%s"
     unless = "ON CONFLICT (name) DO NOTHING"
     tables: ClassVar[str]
     now: ClassVar[str]
-    """The server's clock in seconds since 1970, and so many more."""
+    """The server's clock in seconds since 1970, plus a value."""
     notifies = False
-    """Whether a connection can listen for what another one tells with `notify`."""
+    """Whether a connection can wait for another one's `notify`."""
 
     def __init__(self, quote: Any, table: str, timeout: float, connect_timeout: float) -> None:
         self.names = {
@@ -174,7 +175,7 @@ class Dialect:
         raise NotImplementedError
 
     def alive(self, connection: Any) -> bool:
-        """Return whether an idle connection still has its server, as far as this end of it knows."""
+        """Return whether the server has not closed an idle connection, without a trip."""
         return True
 
     def get(self, connection: Any, name: str) -> bytes | None:
@@ -183,14 +184,14 @@ class Dialect:
         return found[0][0] if found else None
 
     def rows(self, connection: Any, statement: str, values: Sequence[Any]) -> list[Any]:
-        """Return all rows that a statement gives."""
+        """Return all rows of a statement."""
         cursor = connection.cursor()
         cursor.execute(statement, values)
         found: list[Any] = cursor.fetchall()
         return found
 
     def run(self, connection: Any, statement: str, values: Sequence[Any]) -> int:
-        """Run a statement; return how many rows it met."""
+        """Run a statement; return how many rows it matched."""
         cursor = connection.cursor()
         cursor.execute(statement, values)
         count: int = cursor.rowcount
@@ -203,7 +204,7 @@ class Dialect:
     def putting(
         self, some: Sequence[tuple[str, bytes]], terms: Mapping[str, Sequence[tuple[str, bytes]]]
     ) -> Iterator[Statement]:
-        """Return what inserts or replaces items with their terms."""
+        """Yield the statements that insert or replace items with their terms."""
         values = ",".join(["(?, ?)"] * len(some))
         flat: list[Any] = [part for row in some for part in row]
         yield (
@@ -231,43 +232,43 @@ class Dialect:
         raise NotImplementedError
 
     def make(self, connection: Any) -> None:
-        """Make the tables that are not there."""
+        """Make the tables that are missing."""
         statements = [self.text(statement.strip()) for statement in self.tables.split(";")]
         self.make_tables(connection, self.table, statements)
 
     def make_tables(self, connection: Any, name: str, statements: Sequence[str]) -> None:
-        """Run what makes tables; no two processes do it at once for the same name."""
+        """Run statements that make tables; no two processes do so at once for the same name."""
         raise NotImplementedError
 
     @classmethod
     def replacing(cls, *columns: str) -> str:
-        """What has an INSERT replace these columns of the rows of the same `name`."""
+        """Return the clause by which an INSERT replaces these columns of a row with the same `name`."""
         sets = ", ".join(f"{column} = excluded.{column}" for column in columns)
         return f"ON CONFLICT (name) DO UPDATE SET {sets}"
 
     @classmethod
     def joined(cls, *parts: str) -> str:
-        """An expression for texts one after the other."""
+        """Return the expression that joins texts."""
         return " || ".join(parts)
 
     def notify(self, connection: Any, channel: str) -> None:
-        """Wake up those who listen, once the transaction is committed."""
+        """Wake the connections that listen, once the transaction is committed."""
 
 
 def marks(values: Iterable[Any]) -> str:
-    """Return a placeholder for each."""
+    """Return a placeholder for each value."""
     return ", ".join("?" for _ in values)
 
 
 def batches(values: Iterable[V], size: int) -> Iterator[list[V]]:
-    """Return the keys in lists of at most so many."""
+    """Yield the values in lists of at most `size`."""
     rest = list(values)
     for at in range(0, len(rest), size):
         yield rest[at : at + size]
 
 
 def _readable(fd: int) -> bool:
-    # An idle connection has nothing to say but that it ends, so this costs no round trip.
+    # A server sends nothing on an idle connection except that it closes it, so this needs no trip.
     if not hasattr(select, "poll"):
         return bool(select.select([fd], [], [], 0)[0])
     poll = select.poll()
@@ -276,7 +277,10 @@ def _readable(fd: int) -> bool:
 
 
 class Postgresql(Dialect):
-    """By psycopg 3. Items are stored uncompressed: what gains from it can be so before it comes."""
+    """PostgreSQL, by psycopg 3."""
+
+    # Items are stored without compression (EXTERNAL): the server would try to compress every large one, and
+    # blobs that gain from it can be compressed before they are sent.
 
     name, driver, module, extra = "postgresql", "postgresql+psycopg", "psycopg", "postgresql"
     tables = """
@@ -316,10 +320,10 @@ INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING"""
         made.execute(
             f"SET statement_timeout = {int(self.timeout * 1000)};"
             "SET default_transaction_isolation = 'read committed';"
-            # Before a table has statistics, it would gather a million matches to count a thousand.
+            # Before a table has statistics, a bitmap scan would gather a million matches to count a thousand.
             "SET enable_bitmapscan = off"
         )
-        # Making one is a quarter of a point read.
+        # Making a cursor takes a quarter of the time of a point read, so each connection has one for ever.
         made.cursor_for_kept = made.cursor(binary=True)
         return made
 
@@ -331,20 +335,21 @@ INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING"""
         return found[0] if found else None
 
     def put(self, connection: Any, name: str, item: bytes, terms: list[tuple[str, bytes]]) -> None:
-        # One prepared statement for any number of terms: half the time of a pipeline. Its parts see
-        # the tables as they were before it, so none may touch a row that another one does.
+        # One prepared statement for any number of terms takes half the time of a pipeline. All its parts see
+        # the tables as they were before it, so no two of them may touch one row.
         fields = [field for field, _ in terms]
         connection.cursor_for_kept.execute(
             self.put_text, (name, fields, name, item, name, fields, [value for _, value in terms])
         )
 
     def together(self, connection: Any, statements: Iterable[Statement]) -> None:
-        # Outside a transaction block a pipeline is one: all is committed at its end, or nothing.
+        # Outside of a transaction a pipeline is one itself: at its end all is committed, or nothing.
         with connection.pipeline(), connection.cursor() as cursor:
             for statement, values in statements:
                 cursor.execute(statement, values)
 
     def make_tables(self, connection: Any, name: str, statements: Sequence[str]) -> None:
+        # Two CREATE TABLE IF NOT EXISTS at once may both find no table, and one of them then fails.
         lock = f"SELECT pg_advisory_xact_lock(hashtext('kept {name}'))"
         connection.execute(";".join(["BEGIN", lock, *statements, "COMMIT"]))
 
@@ -353,7 +358,8 @@ INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING"""
 
 
 def _bounded(steps: Any, patience: float) -> Any:
-    """Return a driver's steps, ended by an error when nothing arrives for as long as `patience`."""
+    """Run a driver's generator; raise TimeoutError in it if nothing arrives for `patience` seconds."""
+    # psycopg has no timeout of its own for reading, and the server's does not help when the network is cut off.
     try:
         wanted = next(steps)
         deadline = 0.0
@@ -375,7 +381,7 @@ class Mariadb(Dialect):
 
     name, driver, module, extra = "mariadb", "mariadb+pymysql", "pymysql", "mariadb"
     now = "(UNIX_TIMESTAMP(NOW(6)) + ?)"
-    # VARBINARY, because text would be compared without regard to spaces at its end.
+    # VARBINARY, as text is compared without regard to spaces at its end.
     tables = """
 CREATE TABLE IF NOT EXISTS {items} (name VARBINARY(255) PRIMARY KEY, item LONGBLOB NOT NULL)
   ENGINE = InnoDB;
@@ -397,7 +403,8 @@ INSERT IGNORE INTO {meta} VALUES ('schema', '1')"""
         options.setdefault("charset", "utf8mb4")
         made: Any = pymysql.connect(*arguments, **options)
         seconds = max(1, int(self.timeout))
-        # Without gaps locked, two writers of different keys never wait for each other.
+        # READ COMMITTED locks rows and no gaps between them, so writers of different keys never wait for each
+        # other.
         made.query(
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;"
             f"SET sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = {seconds}"
@@ -411,7 +418,7 @@ INSERT IGNORE INTO {meta} VALUES ('schema', '1')"""
         return socket is not None and not _readable(socket.fileno())
 
     def get(self, connection: Any, name: str) -> bytes | None:
-        # A cursor would add a quarter. A key, once checked, has nothing that needs an escape.
+        # A cursor would add a quarter of the time. A checked key has no character that needs an escape.
         connection.query(self.get_text % f"'{name}'")
         rows = connection._result.rows
         return rows[0][0] if rows else None
@@ -458,8 +465,8 @@ INSERT IGNORE INTO {meta} VALUES ('schema', '1')"""
         return f"CONCAT({', '.join(parts)})"
 
     def _filled(self, connection: Any, statement: str, values: Sequence[Any]) -> bytes:
-        # The driver would take a second for 64 MiB, and two bytes for each zero. In the mode that
-        # was set at connecting, only quotes and backslashes need an escape.
+        # The driver would take a second to escape 64 MiB, and two bytes for each zero. In the `sql_mode` that
+        # `connect` sets, only quotes and backslashes need an escape.
         first, *rest = statement.encode().split(b"%s")
         parts = [first]
         for value, text in zip(values, rest, strict=True):
@@ -472,16 +479,15 @@ INSERT IGNORE INTO {meta} VALUES ('schema', '1')"""
 
 
 def _finished(connection: Any) -> None:
-    """Wait until the last of several statements is done, which is what commits them.
-
-    `next_result` gives the number of rows that one met: at a 0 there may be more, and errors.
-    """
+    """Wait until the last of several statements, the COMMIT, is done."""
+    # `next_result` returns how many rows a statement matched; a 0 does not mean that it was the last, and an
+    # error of a later statement is raised only when its result is read.
     while connection._result.has_next:
         connection.next_result()
 
 
 class Sqlite(Dialect):
-    """By the standard library's driver."""
+    """SQLite, by the standard library's driver."""
 
     name, driver, module, extra = "sqlite", "sqlite+pysqlite", "sqlite3", "sql"
     mark = "?"
@@ -497,7 +503,7 @@ INSERT OR IGNORE INTO {meta} VALUES ('schema', '1')"""
         import sqlite3
 
         class Connection(sqlite3.Connection):
-            """One that takes attributes."""
+            """A connection that takes attributes."""
 
         options |= {"isolation_level": None, "check_same_thread": False, "factory": Connection}
         options.setdefault("timeout", self.timeout)
@@ -533,7 +539,8 @@ INSERT OR IGNORE INTO {meta} VALUES ('schema', '1')"""
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                # Changing the mode ignores the busy handler while another process does the same.
+                # Changing the mode does not wait for another process that does the same, whatever the timeout
+                # is.
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
