@@ -348,3 +348,22 @@ def test_a_value_without_identity_in_a_format(make: Any) -> None:
     for _ in range(2):
         found = make(builder(flow), "store").build().execute(["held"])["held"]
         assert type(found).__name__ == "Held"
+
+
+@BOTH
+def test_a_result_in_a_format_that_names_a_file_is_a_hit_only_while_the_file_stays(
+    make: Any,
+) -> None:
+    Path("named.txt").write_text("1")
+    flow = module(
+        'import pathlib\n\n@cache(format="pickle")\ndef at() -> list:\n    ran("at")\n'
+        '    return [pathlib.Path("named.txt").absolute()]\n'
+    )
+    with pytest.warns(wellkept.KeptWarning, match="at: .*names files"):
+        make(builder(flow), "store").build().execute(["at"])
+    make(builder(flow), "store").build().execute(["at"])
+    assert runs() == ["at"]
+    Path("named.txt").write_text("another")
+    with pytest.warns(wellkept.KeptWarning, match="out of date"):
+        make(builder(flow), "store").build().execute(["at"])
+    assert runs() == ["at"]

@@ -26,6 +26,7 @@ from wellkept.caches import Cache
 from wellkept.caches.results import encoded
 from wellkept.caches.tier import Entry
 from wellkept.codecs.file import LoaderError, decode, read, says
+from wellkept.codecs.paths import stamped
 from wellkept.errors import EncodeError, Undigestible
 from wellkept.hashing import buffer_digest, digest_bytes
 from wellkept.records import Buffer, Digest, Value
@@ -108,7 +109,7 @@ class Formats:
             result: what was saved; what the loader reads by default.
 
         Raises:
-            EncodeError: the loader can't read it.
+            EncodeError: the loader can't read it, or the result names files.
             OSError: it can't be read.
         """
         said = {
@@ -125,6 +126,10 @@ class Formats:
             raise EncodeError(str(error)) from error
         if result is _AS_READ:
             result = again
+        if stamped(result, Value(FORMAT, head, [])).codec != FORMAT:
+            raise EncodeError(
+                "it names files, and only of what has no format is it seen whether they are what they were"
+            )
         try:
             digest = Digest.of(digest_bytes(result))
         except Undigestible:
