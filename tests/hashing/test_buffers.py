@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from wellkept.hashing import READONLY_MAPS, address, buffer_digest, buffers, digest_bytes
+from wellkept.hashing import MAPPED, address, buffer_digest, buffers, digest_bytes
 
 LARGE = np.arange(200_000.0)
 
@@ -100,22 +100,22 @@ def test_readonly_maps() -> None:
     owner = Owner()
     fixed = LARGE.copy()
     expected = digest_bytes(fixed)
-    before = len(READONLY_MAPS)
-    READONLY_MAPS.remember(address(fixed), fixed.nbytes, bytes(32), owner)
+    before = len(MAPPED)
+    MAPPED.remember(address(fixed), fixed.nbytes, bytes(32), owner)
     assert digest_bytes(fixed) == expected  # writeable: not trusted
     fixed.flags.writeable = False
     assert digest_bytes(fixed) != expected  # looked up (a lie, to see it)
     assert digest_bytes(fixed.reshape(400, 500)) != digest_bytes(LARGE.reshape(400, 500))
     assert digest_bytes(fixed[1:]) == digest_bytes(LARGE[1:])
     other = Owner()
-    READONLY_MAPS.remember(address(fixed), fixed.nbytes, buffer_digest(fixed), other)
+    MAPPED.remember(address(fixed), fixed.nbytes, buffer_digest(fixed), other)
     del owner
     gc.collect()
     assert digest_bytes(fixed) == expected  # the newer one is still there
-    assert len(READONLY_MAPS) == before + 1
+    assert len(MAPPED) == before + 1
     del other
     gc.collect()
-    assert len(READONLY_MAPS) == before
+    assert len(MAPPED) == before
 
 
 def test_a_mapped_file_is_an_owner(tmp_path: Path) -> None:
@@ -124,13 +124,13 @@ def test_a_mapped_file_is_an_owner(tmp_path: Path) -> None:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     view = np.frombuffer(mapped)
-    before = len(READONLY_MAPS)
-    READONLY_MAPS.remember(address(mapped), len(mapped), buffer_digest(mapped), mapped)
+    before = len(MAPPED)
+    MAPPED.remember(address(mapped), len(mapped), buffer_digest(mapped), mapped)
     assert digest_bytes(view) == digest_bytes(LARGE)
-    assert len(READONLY_MAPS) == before + 1
+    assert len(MAPPED) == before + 1
     del view, mapped
     gc.collect()
-    assert len(READONLY_MAPS) == before
+    assert len(MAPPED) == before
 
 
 def test_threads_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:

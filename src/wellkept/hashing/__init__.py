@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from wellkept.hashing.buffers import READONLY_MAPS, address, buffer_digest
+from wellkept.hashing.buffers import MAPPED, address, buffer_digest
 from wellkept.hashing.digests import digest_bytes
 from wellkept.hashing.functions import Identity, Receiver, identify
 from wellkept.hashing.reducers import register_digest
 from wellkept.records import Digest
 
 __all__ = [
-    "READONLY_MAPS",
+    "MAPPED",
     "SCALARS",
     "Identity",
     "Receiver",

@@ -9,8 +9,8 @@ import numpy as np
 from blake3 import blake3
 
 from wellkept.hashing.buffers import (
+    MAPPED,
     PARALLEL,
-    READONLY_MAPS,
     Known,
     buffer_digest,
     joined,
@@ -84,13 +84,29 @@ def array_digest(array: Any, known: Known | None) -> bytes:
             found = known.get(key)
             if found is not None:
                 return found
-        if not array.flags.writeable and len(READONLY_MAPS):
-            found = READONLY_MAPS.get(key)
+        if len(MAPPED):
+            found = MAPPED.get(key, array.flags.writeable)
             if found is not None:
                 return found
-    if size >= PARALLEL:
-        return blake3(_flat(array), max_threads=threads()).digest()
+        if size >= PARALLEL:
+            digest = blake3(_flat(array), max_threads=threads()).digest()
+            if not array.flags.writeable:
+                _remember(array, key, digest)
+            return digest
     return blake3(_flat(array)).digest()
+
+
+def _remember(array: Any, key: tuple[int, int], digest: bytes) -> None:
+    """Note the digest of an array that lies in a `bytes` object, which nobody can write to.
+
+    Of memory that numpy owns that can't be known: another view of it may be writeable, or was made so,
+    written through and made read-only again.
+    """
+    owner = array
+    while type(owner.base) is np.ndarray:
+        owner = owner.base
+    if type(owner.base) is bytes and not owner.flags.writeable:
+        MAPPED.remember(*key, digest, owner)
 
 
 def _feed(array: Any, hasher: blake3) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pickle import PickleBuffer
 from typing import Any
 
@@ -94,11 +94,11 @@ def buffer_digest(view: Any) -> bytes:
 def known_digest(view: memoryview, known: Known | None) -> bytes:
     """Return the BLAKE3 of a flat buffer of bytes, looked up where it is known, else worked out."""
     size = view.nbytes
-    if size and (known or (view.readonly and len(READONLY_MAPS))):
+    if size and (known or (len(MAPPED) and (view.readonly or size >= PARALLEL))):
         key = (address(view), size)
         found = known.get(key) if known else None
-        if found is None and view.readonly:
-            found = READONLY_MAPS.get(key)
+        if found is None:
+            found = MAPPED.get(key, not view.readonly)
         if found is not None:
             return found
     return buffer_digest(view)
@@ -109,18 +109,31 @@ def new_hasher() -> blake3:
     return blake3(max_threads=_threads)
 
 
-class ReadonlyMaps:
-    """Memory that can't change while its owner lives, with its BLAKE3.
+class Mapped:
+    """Memory that can't change while its owner lives, or that tells whether it has, with its BLAKE3.
 
-    A digest of a read-only mapped array is then a look-up. Whoever remembers a range vouches that
-    nobody writes to it; an array is looked up only if it is itself not writeable.
+    A digest of a mapped array is then a look-up. Whoever remembers a range vouches that nobody writes to
+    it, and an array is looked up only if it is itself not writeable; or gives what finds out.
     """
 
     def __init__(self) -> None:
-        self._digests: dict[tuple[int, int], tuple[bytes, weakref.ref[Any]]] = {}
+        self._digests: dict[
+            tuple[int, int], tuple[bytes, weakref.ref[Any], Callable[[], bool] | None]
+        ] = {}
 
-    def remember(self, address: int, nbytes: int, digest: bytes, owner: Any) -> None:
+    def remember(
+        self,
+        address: int,
+        nbytes: int,
+        digest: bytes,
+        owner: Any,
+        same: Callable[[], bool] | None = None,
+    ) -> None:
         """Keep `digest` (32 bytes) for that range until `owner` (the mapping) dies.
+
+        Args:
+            same: whether what lies there is what lay there when the digest was made; None: nobody can
+                have written to it.
 
         Raises:
             TypeError: `owner` can't be weakly referenced.
@@ -133,19 +146,33 @@ class ReadonlyMaps:
             if found is not None and found[1] is dead:
                 del digests[key]
 
-        self._digests[key] = (digest, weakref.ref(owner, forget))
+        self._digests[key] = (digest, weakref.ref(owner, forget), same)
 
-    def get(self, key: tuple[int, int]) -> bytes | None:
-        """Return the digest of `(address, bytes)`, if it is known."""
+    def get(self, key: tuple[int, int], writeable: bool = False) -> bytes | None:
+        """Return the digest of `(address, bytes)`, if it is known.
+
+        Args:
+            writeable: whether who asks could write there.
+        """
         found = self._digests.get(key)
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        digest, _, same = found
+        if same is None:
+            return None if writeable else digest
+        if same():
+            return digest
+        # What was written to is never again what it was.
+        if self._digests.get(key) is found:
+            self._digests.pop(key, None)
+        return None
 
     def __len__(self) -> int:
         return len(self._digests)
 
 
 # Of this process.
-READONLY_MAPS = ReadonlyMaps()
+MAPPED = Mapped()
 
 
 # Below this a list is as good.

@@ -8,6 +8,7 @@ changed.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import stat
 import time
@@ -17,10 +18,11 @@ from typing import Any
 
 from wellkept._process import is_left, part_name
 from wellkept.errors import DamagedValue, StoreError
-from wellkept.hashing import READONLY_MAPS, address, buffer_digest
+from wellkept.hashing import MAPPED, address, buffer_digest
+from wellkept.hashing.buffers import PARALLEL
 from wellkept.records import Buffer
 from wellkept.stores.base import Paths, PutsFiles, Ranges
-from wellkept.stores.filesystem import map_file, open_regular
+from wellkept.stores.filesystem import map_file, open_regular, untouched
 
 __all__ = ["Blobs", "ItemBlobs"]
 
@@ -157,11 +159,20 @@ class Blobs:
             if buffer_digest(content).hex() != name:
                 raise DamagedValue(f"{path} is not what its name says")
             self._verified[name] = stamp
-        if self._readonly and isinstance(content, memoryview):
-            # A read-only mapping can't change, so its digest need not be computed again while it exists.
-            digest = bytes.fromhex(name)
-            READONLY_MAPS.remember(address(content), found.st_size, digest, content.obj)
+        if isinstance(content, memoryview) and isinstance(content.obj, mmap.mmap):
+            self._remember(path, found, content, bytes.fromhex(name))
         return content
+
+    def _remember(
+        self, path: str, found: os.stat_result, content: memoryview, digest: bytes
+    ) -> None:
+        """Note the digest of a mapping, which need not be computed again while nobody has written to it."""
+        owner, size = content.obj, found.st_size
+        if self._readonly:
+            MAPPED.remember(address(content), size, digest, owner)
+        elif size >= PARALLEL:
+            at = address(content)
+            MAPPED.remember(at, size, digest, owner, lambda: _same(path, found, at))
 
     def _map(self, fd: int, size: int) -> Buffer:
         if size == 0:
@@ -306,3 +317,15 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _same(path: str, before: os.stat_result, at: int) -> bool:
+    """Return whether a file, and what this process has mapped of it, are what they were."""
+    try:
+        now = os.stat(path)  # noqa: PTH116  the text is at hand
+    except OSError:
+        return False
+    fields = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    return all(getattr(now, field) == getattr(before, field) for field in fields) and untouched(
+        at, before.st_size
+    )

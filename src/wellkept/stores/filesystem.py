@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import mmap
 import os
 import stat
@@ -169,6 +170,65 @@ def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
         made.close()
         raise OSError(error, "can't map a file")
     return made
+
+
+# The first bits of what the kernel says of a page: it is there, it is swapped out, it is a file's. A page
+# that was written to is there or swapped out, and no file's any more.
+_UNTOUCHED = bytes(bits for bits in range(256) if bits & 0x20 or not bits & 0xC0)
+_FIRST = 7 if sys.byteorder == "little" else 0
+_PAGES = 1 << 17
+
+
+def untouched(at: int, size: int) -> bool:
+    """Return whether nobody has written to a copy-on-write mapping of a file since it was mapped, through
+    whatever view; False where the system does not say.
+
+    Args:
+        at: where the mapping begins.
+    """
+    return _pages_tell() and _untouched(at, size)
+
+
+def _untouched(at: int, size: int) -> bool:
+    try:
+        # Opened each time: after a fork it would tell of the parent's memory.
+        fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        page, end = at // mmap.PAGESIZE, -(-(at + size) // mmap.PAGESIZE)
+        while page < end:
+            wanted = 8 * min(_PAGES, end - page)
+            found = os.pread(fd, wanted, 8 * page)
+            if len(found) != wanted or found[_FIRST::8].translate(None, _UNTOUCHED):
+                return False
+            page += wanted // 8
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+@functools.cache
+def _pages_tell() -> bool:
+    """Return whether what the system says of pages is so, tried on one that is written to."""
+    try:
+        with open(os.__file__, "rb") as file:  # noqa: PTH123  any file does
+            made = map_file(file.fileno(), 1, readonly=False)
+    except (OSError, ValueError):
+        return False
+    view = memoryview(made)
+    at = address(view)
+    try:
+        fresh = _untouched(at, 1)
+        first = view[0]
+        read = _untouched(at, 1)
+        view[0] = first
+        return fresh and read and not _untouched(at, 1)
+    finally:
+        view.release()
+        made.close()
 
 
 # MAP_FIXED, which the module `mmap` lacks; the number is the same on Linux and macOS.
