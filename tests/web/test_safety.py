@@ -31,7 +31,7 @@ ATTRIBUTES = frozenset(
         """
         lang charset name content rel href src defer class id tabindex aria-label aria-current
         aria-labelledby aria-live role dir title scope open method action type value placeholder
-        size inputmode alt max http-equiv data-live data-line data-pan data-watch xmlns viewbox
+        size inputmode alt max http-equiv data-at data-live data-line data-pan data-watch xmlns viewbox
         width height preserveaspectratio font-family font-size fill stroke stroke-width stroke-
         dasharray x y x1 x2 y1 y2 rx d points text-anchor markerwidth markerheight refx refy
         orient marker-end

@@ -232,7 +232,8 @@ def draw(graph: Graph, link: Callable[[Node], str | None] | None = None) -> str:
     width = max(2.0 * _MARGIN, left - _BETWEEN + _MARGIN)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="100%" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" preserveAspectRatio="xMinYMin meet" role="img" '
+        f'viewBox="0 0 {width:.0f} {height:.0f}" preserveAspectRatio="xMinYMin meet" '
+        f'role="{"img" if link is None else "group"}" '
         f'aria-label="{len(graph.nodes)} calls and values" font-family="sans-serif" font-size="12">',
         '<defs><marker id="wellkept-arrow" markerWidth="9" markerHeight="8" refX="8" refY="4" '
         'orient="auto"><path d="M0,0 L9,4 L0,8 z" fill="#666"/></marker></defs>',

@@ -14,9 +14,10 @@ Link = Callable[..., str | None]
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str], kind: str) -> str:
+    role = "group" if any(part.startswith("<a ") for part in parts) else "img"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="{kind}" viewBox="0 0 {width:g} {height:g}" '
-        f'role="img" aria-label="{escaped(label)}">{"".join(parts)}</svg>'
+        f'role="{role}" aria-label="{escaped(label)}">{"".join(parts)}</svg>'
     )
 
 
@@ -76,7 +77,7 @@ def spread(found: Mapping[str, Any], size: bool = False) -> str:
 def treemap(tiles: Sequence[Mapping[str, Any]], link: Link) -> str:
     """Rectangles as large as the bytes of each function (squarified, after Bruls and others 2000)."""
     some = [tile for tile in tiles if tile["bytes"] > 0]
-    width, height = 960.0, 420.0
+    width, height = 960.0, 330.0
     total = sum(tile["bytes"] for tile in some) or 1
     areas = [tile["bytes"] * width * height / total for tile in some]
     parts = []

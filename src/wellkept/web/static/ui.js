@@ -62,9 +62,9 @@ function slider(root) {
   range.type = "range";
   range.min = 0;
   range.max = 1000;
-  range.value = 0;
   range.setAttribute("aria-label", "bytes to free");
   const most = line[line.length - 1].bytes;
+  range.value = most ? 1000 * figure.dataset.at / most : 0;
   let last = 0;
   range.addEventListener("input", () => {
     text.value = size(most * range.value / 1000);
