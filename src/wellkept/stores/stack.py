@@ -1,7 +1,6 @@
-"""Several backends as one: read near to far, back-filled on the way; written to the first or to all.
+"""A stack of backends: read from the nearest to the farthest, back-filled, and written to the first or to all.
 
-A far one that does not answer is a warning and a miss, never an error: whoever stacks caches wants
-the near one to go on.
+A far backend that does not answer is a warning and a miss, never an error: work with the near one goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 V = TypeVar("V")
 PAUSE = 10.0
-"""Seconds for which a place that did not answer is not asked again."""
+"""Seconds for which a backend that did not answer is not asked again."""
 
 
 class StackBackend(Backend):
@@ -39,7 +38,7 @@ class StackBackend(Backend):
     Args:
         backends: two or more; the first is the near one.
         write: `"first"`, `"all"`, `"none"`, or `"behind"`: the first at once, the others later.
-        names: how each is called in a warning.
+        names: the name of each, for warnings.
     """
 
     claims = True
@@ -59,7 +58,7 @@ class StackBackend(Backend):
         self.locks = StackLeases(self._written, lambda one, asked: self.ask(one, lambda _: asked()))
         self.behind: list[Behind] = []
         if write == "behind":
-            # Few do.
+            # Loaded on first use: few stacks write behind.
             from wellkept.stores.write_behind import Behind
 
             for far in self.backends[1:]:
@@ -70,13 +69,13 @@ class StackBackend(Backend):
     def writable(self) -> bool:  # type: ignore[override]  # it may be a pool
         return bool(self._written)
 
-    # -- asking a place ---------------------------------------------------------------------------
+    # -- asking a backend -------------------------------------------------------------------------
 
     def ask(self, backend: Any, question: Callable[[Any], V]) -> V | None:
-        """The answer of one place; None from one that is far and does not answer.
+        """Return the answer of one backend; None if it is a far one and does not answer.
 
         Raises:
-            StoreError: the near place does not answer.
+            StoreError: the near backend does not answer.
         """
         if backend is not self.near and self._down.get(id(backend), 0.0) > time.monotonic():
             return None
@@ -87,7 +86,7 @@ class StackBackend(Backend):
                 raise
             self._missing(backend, error)
             return None
-        # It is back.
+        # It answers again.
         self._down.pop(id(backend), None)
         return answer
 
@@ -97,10 +96,10 @@ class StackBackend(Backend):
         self._down[id(backend)] = time.monotonic() + PAUSE
 
     def each(self, question: Callable[[Backend], V], *, write: bool) -> list[V]:
-        """The answers of all that give one.
+        """Return the answers of all backends that give one.
 
         Raises:
-            StoreError: it is to be written, and is a pool, or the near one does not take it.
+            StoreError: `write` is set and the stack is read-only, or the near backend does not answer.
         """
         if write:
             self.check_writable()
@@ -127,7 +126,7 @@ class StackBackend(Backend):
         return Collected.sum(self.each(lambda one: one.free(digests), write=True))
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
-        """See `Cache.evict`; a call that is in several counts for each."""
+        """Delete calls; see `Cache.evict`. A call that is in several backends counts for each."""
         # Loaded on first use: keeps `import wellkept` small.
         from wellkept.stores.reports import Evicted
 
@@ -141,7 +140,7 @@ class StackBackend(Backend):
         )
 
     def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
-        """See `Cache.verify`; one that can't be reached can't be verified."""
+        """Check all backends; see `Cache.verify`. Raises StoreError if one can't be reached."""
         # Loaded on first use: keeps `import wellkept` small.
         from wellkept.stores.reports import Report
 
@@ -152,21 +151,19 @@ class StackBackend(Backend):
     # -- one trip ---------------------------------------------------------------------------------
 
     def fetch(self, key: bytes) -> Lookup | None:
-        """The nearest that has the call with its result; the places before it get it too.
+        """Return the call from the nearest backend that has its result; nearer ones get a copy.
 
         Raises:
-            DecodeError: the near place's item is damaged, and no other has it.
+            DecodeError: the near backend's item is damaged, and no other has it.
         """
         return self._fetch(key, None)
 
     def claim(self, key: bytes) -> Lookup | None:
-        """`fetch`, for who computes what is not there: the farthest that is written to gives its
-        lease with the answer, if it can.
-        """
+        """Like `fetch`; on a miss the farthest backend that is written to may give its lease too."""
         return self._fetch(key, self.locks.far)
 
     def glance(self, key: bytes) -> Lookup | None:
-        """What is near."""
+        """Return the call from the near backend."""
         row = self.near.fetch(key)
         return None if row is None or row.envelope is None else _found(row, self.near, exact=True)
 
@@ -208,7 +205,7 @@ class StackBackend(Backend):
         return found
 
     def _fill(self, key: bytes, found: int, row: Any) -> tuple[Any, Any]:
-        """Copy what the place `found` has to those before it; the row and place to read it from."""
+        """Copy a call from the backend `found` to those before it; return where to read it."""
         far = self.backends[found]
         call = self.ask(far, lambda one: one.calls.get(key.hex()))
         if call is None or call.result.raw != row.body.result:
@@ -219,7 +216,7 @@ class StackBackend(Backend):
             self._missing(far, error)
             return row, far
         for backend in self.backends[:found] if self.write == "all" else self._written:
-            # It could not be kept there: it is here.
+            # A copy that can't be kept is no loss: the far backend has the result.
             with contextlib.suppress(StoreError):
                 self.ask(backend, lambda one: one.commit(call, value))
         with contextlib.suppress(StoreError, DecodeError):
@@ -229,7 +226,7 @@ class StackBackend(Backend):
         return row, far
 
     def find(self, query: Query) -> Iterator[Call]:
-        """The calls that fit. One that several places have is what the nearest says of it."""
+        """Return the calls that match; of a call in several backends, the nearest one's record."""
         every = query._replace(limit=None)
         fitting: dict[str, Call] = {}
         for i, backend in enumerate(self.backends):
@@ -243,7 +240,8 @@ class StackBackend(Backend):
         return any(self.ask(backend, lambda one: one.calls.get(key)) for backend in backends)
 
     def load(self, envelope: Envelope) -> tuple[Buffer, Sequence[Buffer]]:
-        """See `ByteStoreBackend.load`; a far place that does not answer makes it a miss."""
+        """Return payload and buffers of an envelope; raises DecodeError if a far backend does not answer."""
+        # A DecodeError makes it a miss, so that the result is computed and not waited for.
         backend, inside = envelope.source
         try:
             found: tuple[Buffer, Sequence[Buffer]] = backend.load(inside)
@@ -255,10 +253,10 @@ class StackBackend(Backend):
         return found
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
-        """Keep in the first place, or in all of them; returns what the near place does.
+        """Keep a call in the first backend, or in all of them; return what the near one does.
 
         Raises:
-            StoreError: the near place does not take it. The others were asked to nevertheless.
+            StoreError: the near backend can't be written. The others were written nevertheless.
         """
         done = failed = None
         for backend in self._written:
@@ -280,7 +278,7 @@ class StackBackend(Backend):
         return done
 
     def _deliver(self, far: Any, key: bytes) -> None:
-        """Commit to a far place what the near one has; nothing, if it was forgotten meanwhile."""
+        """Commit a call of the near backend to a far one, unless it was deleted meanwhile."""
         call, row = self.near.calls.get(key.hex()), self.near.fetch(key)
         if (
             call is None
@@ -290,7 +288,7 @@ class StackBackend(Backend):
         ):
             return
         far.commit(call, value_of(self.near, row))
-        # Or what was forgotten would come back.
+        # It may have been deleted between the two, and would come back from the far backend.
         if self.near.calls.get(key.hex()) is None:
             far.calls.delete(key.hex())
 
@@ -302,14 +300,14 @@ class StackBackend(Backend):
 
     @property
     def words(self) -> Any:
-        """The near place's: what is in it is served from it, whatever the far ones do."""
+        """Return the near backend's: a call that it has is served from it, whatever the far ones do."""
         return self.near.words if self._written else None
 
     def listen(self, told: Callable[[], None]) -> None:
         self.near.listen(told)
 
     def token(self) -> Any:
-        """The near place's; see `words`."""
+        """Return the near backend's; see `words`."""
         return self.near.token() if self._written else None
 
     def epoch(self, token: Any) -> Any:
@@ -327,7 +325,7 @@ class StackBackend(Backend):
 
 
 def value_of(backend: Any, row: Any) -> Value:
-    """The value that a place fetched, as it can be kept in another.
+    """Return the value of a row that a backend fetched, as it can be kept in another backend.
 
     Raises:
         DecodeError: it is damaged.
@@ -344,14 +342,14 @@ def _found(row: Any, backend: Any, *, exact: bool) -> Lookup:
 
 
 def _held(envelope: Any, backend: Any) -> Envelope:
-    """The envelope, with the tier that can load it."""
+    """Return the envelope with the backend that can load it as its source."""
     return Envelope(
         envelope.codec, envelope.payload, envelope.blobs, envelope.signature, (backend, envelope)
     )
 
 
 class Union(Generic[V]):
-    """The calls, or the values, of all the places as one store."""
+    """The calls, or the values, of all backends as one store."""
 
     def __init__(self, layers: StackBackend, what: str) -> None:
         self._layers = layers
@@ -394,7 +392,7 @@ class UnionCalls(Union[Call], CallStore):
 
 
 class StackNotes(Notes):
-    """The notes of several places: read near to far, written where calls are written."""
+    """The notes of all backends: read from the nearest to the farthest, written where calls are written."""
 
     def __init__(self, layers: StackBackend) -> None:
         self._layers = layers
@@ -410,7 +408,8 @@ class StackNotes(Notes):
         return None
 
     def create(self, key: str, item: Buffer) -> bool:
-        """Decided by the farthest place that is written to and answers, where others meet us."""
+        """Keep the note if there is none; return whether there was none."""
+        # The farthest backend that is written to and answers decides, as that is the one that others share.
         written = self._written()
         for backend in reversed(written):
             made = self._layers.ask(
@@ -424,7 +423,7 @@ class StackNotes(Notes):
                     if other is not backend:
                         self._layers.ask(other, lambda one: one.notes.put(key, item))
             return bool(made)
-        raise StoreError(f"can't create the note {key}: no place answers")
+        raise StoreError(f"can't create the note {key}: no backend answers")
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         seen: set[str] = set()

@@ -1,8 +1,7 @@
-"""Terms that items are found by: as a table without types orders them, and those of calls.
+"""Terms by which items are found: their order, which is that of a table without types, and the terms of calls.
 
-A call is found by its function, its result and the digest of each argument; its run; and each scalar in a
-part of its metadata that is a mapping, such as a tag or what a collector gave, under the keys that lead to
-it.
+A call is found by its function, its result, the digest of each argument and its run; and by each scalar in a
+part of its metadata that is a mapping, such as a tag or what a collector gave, under the keys that lead to it.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from wellkept.stores.base import Term
 _AFTER_TEXT = b""
 _STORED = (str, int, float, bytes)
 NONE = b"\0"
-"""None as a term: a blob, which no text and no number is."""
+"""None as a term: a blob, so that it equals no text and no number."""
 
 
 class Wanted(NamedTuple):
-    """A condition: from `low` to `high`, as they are stored."""
+    """A condition on a term: from `low` to `high`, as they are stored."""
 
     name: str
     low: Any
@@ -51,12 +50,12 @@ class Wanted(NamedTuple):
 
 
 def _order(value: Any) -> tuple[int, Any]:
-    # As SQLite orders what has no type: numbers, text, blobs.
+    # The order of SQLite for columns without a type: numbers, text, blobs.
     return (0 if isinstance(value, (int, float)) else 1 if isinstance(value, str) else 2), value
 
 
 def fits(text: str, wanted: list[Wanted]) -> bool:
-    """Return whether packed terms have all that is wanted.
+    """Return whether packed terms fulfil all conditions.
 
     Raises:
         DamagedValue: the text is not what was packed.
@@ -71,10 +70,10 @@ def pack(terms: list[tuple[str, Any]]) -> str:
 
 
 def unpack(text: str) -> list[tuple[str, Any]]:
-    """Return what was packed.
+    """Return the terms that were packed.
 
     Raises:
-        DamagedValue: it was not.
+        DamagedValue: the text is not what was packed.
     """
     try:
         found = [(name, NONE if value is None else value) for name, value in json.loads(text)]
@@ -120,7 +119,7 @@ def rows_of(terms: Mapping[str, Term] | None) -> list[tuple[str, Any]]:
 
 
 def terms_of(call: Call) -> dict[str, Term]:
-    """What a call is found by."""
+    """Return the terms of a call."""
     terms: dict[str, Term] = {"function": call.function, "result": str(call.result)}
     for name, argument in call.arguments.items():
         if _is_text(name):
@@ -147,7 +146,10 @@ def _named(path: tuple[str, ...]) -> str:
 
 
 def terms_wanted(query: Query) -> dict[str, Term | tuple[Term, Term]]:
-    """What of a query is a term of each call that fits it, or a range of one."""
+    """Return the conditions of a query that are about terms: by name, a value or a range.
+
+    Every call that matches the query has these terms; others may have them too.
+    """
     return dict(found for one in query.conditions if (found := _term(one)) is not None)
 
 
@@ -162,7 +164,8 @@ def _term(condition: Condition) -> tuple[str, Term | tuple[Term, Term]] | None:
     if field == "metadata" and (len(path) > 1 or path == ("run",)) and all(map(_is_text, path)):
         if isinstance(test, Equal) and _is_term(test.value):
             return _named(path), test.value
-        # Of long texts media know no order, and of too large numbers nothing.
+        # Ranges of text are left out, as stores may cut long texts; and so are numbers that no double tells
+        # apart.
         if isinstance(test, Span) and all(_is_number(end) for end in (test.low, test.high)):
             return _named(path), (test.low, test.high)
     return None
@@ -173,7 +176,7 @@ def _is_number(end: Any) -> bool:
 
 
 def _is_term(value: Any) -> bool:
-    """Whether a scalar can be a term."""
+    """Return whether a scalar can be a term."""
     if isinstance(value, str):
         return _is_text(value)
     if isinstance(value, bool) or value is None:
@@ -184,7 +187,7 @@ def _is_term(value: Any) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """Whether a medium can have it in a term: it is UTF-8."""
+    """Return whether a text can be in a term, which has to be UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:

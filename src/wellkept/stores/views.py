@@ -1,6 +1,6 @@
-"""A backend shown in another way: what it holds is seen through it, and it may take no writes, or not all.
+"""Views of a backend: read-only, and filtered.
 
-A view forwards everything to the backend that it holds; a subclass says what is different.
+A view forwards everything to the backend that it holds; a subclass overrides what is different.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ V = TypeVar("V")
 
 
 class View(Backend):
-    """Passes everything on.
+    """Forwards everything to the backend that it holds."""
 
-    A memory tier of its own stands before it, so a lease never comes with an answer: `claims` stays False.
-    """
+    # A view has a memory tier of its own, so a lease never comes with an answer: `claims` stays False.
 
     backend: Backend
 
@@ -125,11 +124,11 @@ class View(Backend):
         return self.backend.candidates()
 
     def close(self) -> None:
-        """Nothing: it belongs to the cache that this one came from."""
+        """Do nothing: the backend belongs to the cache that this view was made from."""
 
 
 class NoLocks:
-    """Leases where nothing is kept: waiting for another's result would be in vain."""
+    """Leases of a cache that keeps nothing, where waiting for another's result would be in vain."""
 
     waits = None
 
@@ -137,11 +136,11 @@ class NoLocks:
         return True
 
     def release(self, key: bytes, owner: object = None) -> None:
-        """Nobody waits."""
+        """Do nothing: there are no waiters."""
 
 
 class ReadOnlyView(View):
-    """Passes reads on. What is computed is dropped; what else would be written is refused."""
+    """Forwards reads. Computed results are dropped; all other writes are refused."""
 
     writable = False
 
@@ -153,10 +152,10 @@ class ReadOnlyView(View):
         self.notes = ReadOnlyNotes(backend.notes)
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
-        """Dropped: the caller has its result."""
+        """Drop the call: the caller has its result."""
 
     def count(self, uses: Mapping[bytes, int]) -> None:
-        """Dropped."""
+        """Drop the counts."""
 
 
 class ReadOnlyStore(Generic[V]):
@@ -210,7 +209,7 @@ class ReadOnlyNotes(Notes):
 
 
 class FilteredView(View):
-    """Has only the calls for which `where` holds, and takes no others."""
+    """Shows only the calls for which `where` holds, and keeps no others."""
 
     where: Callable[[Call], bool]
 
@@ -218,7 +217,7 @@ class FilteredView(View):
         super().__init__(backend)
         self.where = where
         self.calls = FilteredCalls(backend.calls, where)
-        # Whether it has one is asked of each.
+        # The filter needs the record of each call, which is a trip of its own.
         self.fetches_many = False
 
     def fetch(self, key: bytes) -> Lookup | None:
@@ -241,14 +240,14 @@ class FilteredView(View):
         return islice(calls, query.limit)
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
-        """See `Cache.evict`: what is hidden is not thrown away."""
+        """Delete calls; see `Cache.evict`. Hidden calls stay."""
         # Loaded on first use: keeps `import wellkept` small.
         from wellkept.stores.reports import Chosen
 
         keys = (key for key, call in each_call(self.calls) if chosen.fits(key, call))
         return self.backend.evict(Chosen(keys=frozenset(keys)), dry_run)
 
-    # Which of them it has is to be asked of each.
+    # The filter must be evaluated for every call, so these can't be forwarded.
     found = Backend.found
     table = Backend.table
     functions = Backend.functions

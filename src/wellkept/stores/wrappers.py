@@ -1,4 +1,4 @@
-"""Stores that hold a store: each does one thing, and they nest."""
+"""Wrappers: stores that hold a store. Each does one thing, and they nest."""
 
 from __future__ import annotations
 
@@ -40,22 +40,21 @@ _LISTING = ("keys", "find")
 
 
 class Wrapper(Generic[V]):
-    """Passes each operation on to the store that it holds, by way of `_call`.
+    """Forwards each operation to the store that it holds, by way of `_call`.
 
     An optional operation is an attribute of the instance, set only if the held store has it: so
-    `isinstance(wrapper, Creates)` says of the wrapper what it says of the store inside. A subclass
+    `isinstance(wrapper, Creates)` is true of the wrapper if it is true of the store inside. A subclass
     changes all operations by `_call`, or a single optional one by a method named `_<operation>`.
     """
 
     store: Store[V]
     _lacks: tuple[str, ...] = ()
-    """Optional operations that it can't offer."""
+    """Optional operations that it does not forward."""
 
     def __init__(self, store: Store[V], **options: Any) -> None:
         self.store = store
-        # What it is made again with elsewhere.
+        # The arguments with which it is made anew when it is unpickled.
         self._options = options
-        # The optional operations are there if the store has them.
         self._any: Any = store
         for name in (*_READING, *_WRITING):
             if name not in self._lacks and callable(getattr(store, name, None)):
@@ -70,11 +69,11 @@ class Wrapper(Generic[V]):
         return found
 
     def put(self, key: str, item: V, **options: Any) -> None:
-        """Keep the item, in place of what was under the key."""
+        """Keep the item, in place of an earlier one."""
         self._call("put", key, item, **options)
 
     def delete(self, key: str) -> None:
-        """Forget the key."""
+        """Delete the item."""
         self._call("delete", key)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -97,16 +96,16 @@ def _again(kind: Callable[..., Any], store: Store[Any], options: dict[str, Any])
 
 
 class Compressed(Wrapper[bytes]):
-    """Compresses what is put into `store`, and gives back whatever was put by any method.
+    """Compresses items that are put into `store`, and reads items of any method, plain ones too.
 
-    What can't be made smaller is stored as it is, so blobs of random numbers keep their files and
+    Content that can't be made smaller is stored as it is, so blobs of random numbers keep their files and
     their mappings.
 
     Args:
-        store: what is held: a medium.
+        store: a byte store.
         method: `"zstd"` or `"gzip"`.
-        level: the method's own; its usual one by default.
-        limit: bytes that one item may hold at most when it is read.
+        level: of the method; its usual one by default.
+        limit: bytes that one item may have at most when it is read.
 
     Raises:
         ConfigError: there is no such method or level, or zstd is not installed.
@@ -150,7 +149,8 @@ class Compressed(Wrapper[bytes]):
         return bool(self._any.create(key, self._in(item), **options))
 
     def _replace(self, key: str, old: bytes, item: Buffer, **options: Any) -> bool:
-        # The same content may be stored in several ways, so what is stored is compared and set.
+        # The same content may be stored in several forms, so the stored bytes are read, compared with, and
+        # replaced.
         packed = self._in(item)
         while True:
             stored = self.store.get(key)
@@ -191,10 +191,10 @@ class Compressed(Wrapper[bytes]):
 
 
 class Locked(Wrapper[V]):
-    """Lets one thread at a time into `store`, or one at a time to each key.
+    """Lets one thread at a time use `store`, or one at a time use each key.
 
-    With `per_key`, different keys don't wait for each other, and listing and finding for nobody.
-    The locks are reentrant and can be held over several operations::
+    With `per_key`, operations on different keys don't wait for each other, and listing and finding don't wait
+    at all. The locks are reentrant and can be held over several operations::
 
         with store.lock("a"):
             store.put("a", change(store.get("a")))
@@ -207,20 +207,20 @@ class Locked(Wrapper[V]):
         _locked.add(self)
 
     def _forked(self) -> None:
-        # Of everything, or of the table of keys' locks.
+        # The lock of everything, or with `per_key` that of the table of locks.
         self._one = threading.RLock()
-        # Key: its lock, and how many hold or want it.
+        # For each key its lock, and how many threads hold it or wait for it.
         self._locks: dict[str, list[Any]] = {}
 
     @contextlib.contextmanager
     def lock(self, *keys: str) -> Iterator[None]:
-        """Hold what keeps all others from these keys (without `per_key`: from anything)."""
+        """Hold the locks of these keys (without `per_key`: the lock of everything)."""
         if not self.per_key:
             with self._one:
                 yield
             return
         with contextlib.ExitStack() as stack:
-            # In one order, or two threads would wait for each other.
+            # In one order, as otherwise two threads could wait for each other.
             for key in sorted(set(keys)):
                 stack.enter_context(self._lock(key))
             yield
@@ -251,7 +251,7 @@ class Locked(Wrapper[V]):
             keys = () if name in (*_LISTING, "count", "now") else args[:1]
         with self.lock(*keys):
             found = operation(*args, **options)
-            # What is listed later would be listed outside the lock.
+            # Listed inside the lock: an iterator would go on outside of it.
             return iter(list(found)) if name in _LISTING else found
 
     def close(self) -> None:
@@ -264,12 +264,12 @@ _locked: Instances[Locked[Any]] = Instances(in_child=Locked._forked)
 
 
 class Logged(Wrapper[V]):
-    """Logs each operation of `store`, how it ended and how long it took; never an item.
+    """Logs each operation of `store`, its outcome and how long it took, but never an item.
 
     Args:
-        store: what is held.
-        logger: where to; `logging.getLogger("wellkept.stores")` by default.
-        level: of the records.
+        store: any store.
+        logger: `logging.getLogger("wellkept.stores")` by default.
+        level: of the log records.
     """
 
     def __init__(
@@ -288,7 +288,7 @@ class Logged(Wrapper[V]):
         if not self.logger.isEnabledFor(self.level):
             return operation(*args, **options)
         if name in ("get_many", "delete_many"):
-            # They are counted, and may be an iterator.
+            # The keys are counted, and may be an iterator.
             args = (list(args[0]), *args[1:])
         about = _about(name, args)
         begun = time.perf_counter()
@@ -343,7 +343,7 @@ def _result(found: Any) -> str:
 
 
 class Prefix(Wrapper[V]):
-    """What `store` holds under keys that begin with `prefix`, which its own keys are without.
+    """Shows the items of `store` whose keys begin with `prefix`, under keys without it.
 
     Raises:
         ConfigError: no key begins with the prefix, or it does not end with `/`.
@@ -351,7 +351,7 @@ class Prefix(Wrapper[V]):
 
     def __init__(self, store: Store[V], prefix: str) -> None:
         check_prefix(prefix)
-        # Or "a" would hold the keys of "ab" too.
+        # Without the slash, "a" would show the keys of "ab" too.
         if not prefix.endswith("/"):
             raise ConfigError(f"a prefix ends with '/', and {prefix!r} does not")
         self.prefix = prefix
@@ -395,7 +395,7 @@ class Prefix(Wrapper[V]):
 
 
 class ReadOnly(Wrapper[V]):
-    """Reads what `store` holds; every write raises `StoreError`, and reaches nothing."""
+    """Forwards reads to `store`; every write raises `StoreError`."""
 
     def __init__(self, store: Store[V]) -> None:
         super().__init__(store)
@@ -407,24 +407,24 @@ class ReadOnly(Wrapper[V]):
 
     def _refuse(self, what: str, *args: Any) -> NoReturn:
         about = f" of {args[0]}" if args and isinstance(args[0], str) else ""
-        raise StoreError(f"the {what}{about} is refused: this store was opened to be read only")
+        raise StoreError(f"the {what}{about} is refused: this store is read-only")
 
 
 class Retry(Wrapper[V]):
-    """Tries an operation of `store` again when it raises `StoreError`.
+    """Repeats an operation of `store` when it raises `StoreError`.
 
-    A `create` or `replace` is tried once: if its answer was lost, a second attempt would find its
-    own work and say that somebody else was faster.
+    A `create` or `replace` is tried once: if its answer was lost, a second attempt would find the item of the
+    first one, and report that another process was faster.
 
     Args:
-        store: what is held.
+        store: any store.
         times: attempts, the first one included.
-        wait: seconds before the second attempt, twice as many before each further one (and up to a
-            half more or less, so that many clients don't come back at once); or a function from
-            the number of attempts made to seconds.
+        wait: seconds before the second attempt, twice as many before each further one (and up to a half more
+            or less, so that many clients don't come back at once); or a function from the number of attempts
+            made to seconds.
 
     Raises:
-        ConfigError: there would be no attempt, or the wait is negative.
+        ConfigError: `times` is below 1, or `wait` is negative.
     """
 
     def __init__(
@@ -442,14 +442,15 @@ class Retry(Wrapper[V]):
         if name in ("create", "replace"):
             return operation(*args, **options)
         if name in ("get_many", "delete_many"):
-            # An iterator is there for one attempt only.
+            # An iterator could be used for one attempt only.
             args = (list(args[0]), *args[1:])
         made = 0
         while True:
             try:
                 found = operation(*args, **options)
-                # A listing that breaks off is begun again: nothing is given before its end.
+                # A listing that breaks off is begun again, so no key is returned before its end.
                 return iter(list(found)) if name in _LISTING else found
+            # Trying again can't help.
             except (NewerSchema, UntrustedSource):
                 raise
             except StoreError:

@@ -1,8 +1,8 @@
-"""What a far place is owed: results that the near one has, delivered when the far one takes them.
+"""Write-behind: results of the near backend of a stack, delivered to a far one when that accepts them.
 
-Only keys wait: the results are in the near place, and a note there says that one is owed. So what a
-program could not deliver before it ended, or was killed, the next one delivers, and however many wait,
-they take no memory.
+Only keys are queued: the results are in the near backend, and a note there says that one is not delivered yet.
+So results that a program could not deliver before it ended, or was killed, are delivered by the next program,
+and however many wait, they take no memory.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ from blake3 import blake3
 from wellkept._process import Instances
 from wellkept.errors import DecodeError, KeptError, StoreError, tell
 
-# Keys that wait in memory; beyond that, only their notes do.
+# Keys that are queued in memory; of more, only the notes are there.
 _BOUND = 10_000
-# Seconds for which a far place that does not take a result is let be.
+# Seconds before the next attempt at a far backend that did not accept a result.
 _PAUSE = 2.0
-# Seconds that the end of a program waits for the last deliveries, if they go on.
+# Seconds that the end of a program waits for the last deliveries, as long as they succeed.
 _EXIT = 30.0
-# Notes that are removed at once.
+# Notes that are removed at once, as each removal is a transaction.
 _MANY = 100
 
 
 class Behind:
-    """Delivers to one far place, in a thread of its own.
+    """Delivers results to one far backend, in a thread of its own.
 
     Args:
-        near: the place that has the results.
-        name: of the place that is owed them, the same in every program.
-        deliver: commits a key's result there; raises `StoreError` if it could not.
+        near: the backend that has the results.
+        name: of the far backend, the same in every program.
+        deliver: commits a key's result to the far backend; raises `StoreError` if it can't.
     """
+
+    # The thread is no `Worker`: it waits for the next key in its queue, so that a result is delivered at once,
+    # and a fork could not wait until a large one is delivered. The child begins with an empty queue: what the
+    # parent owes is the parent's to deliver.
 
     def __init__(self, near: Any, name: str, deliver: Callable[[bytes], None]) -> None:
         self._near, self._name, self._deliver = near, name, deliver
@@ -54,16 +58,17 @@ class Behind:
         self._told = False
 
     def owe(self, key: bytes) -> None:
-        """A result was kept near; raises nothing but what the near place does."""
+        """Note that a result was kept in the near backend; raises what that backend does."""
+        # The note first: if the program is killed here, the next one finds it.
         self._near.notes.put(self._prefix + key.hex(), b"1")
         self._idle.clear()
-        # Its note is found when there is room.
+        # If the queue is full, the note is found when there is room.
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(key)
         self.begin()
 
     def begin(self) -> None:
-        """Deliver what is owed, also by programs that ended before."""
+        """Start delivering, also the results of programs that ended before."""
         if self._thread is not None:
             return
         with self._guard:
@@ -74,13 +79,13 @@ class Behind:
                 self._thread.start()
 
     def owed(self) -> Iterator[bytes]:
-        """The keys of what is owed."""
+        """Yield the keys of results that are not delivered yet."""
         for note in self._near.notes.keys(self._prefix):
             with contextlib.suppress(ValueError):
                 yield bytes.fromhex(note[len(self._prefix) :])
 
     def flush(self, seconds: float = _EXIT) -> int:
-        """Wait until all is delivered, or some could not be; how many are left.
+        """Wait until all results are delivered, or one can't be; return how many are left.
 
         Args:
             seconds: the longest wait.
@@ -88,7 +93,7 @@ class Behind:
         if self._thread is not None:
             until = time.monotonic() + seconds
             self._trouble.clear()
-            # Once more at once, whatever went wrong before.
+            # Ends the pause after an earlier failure.
             self._hurry.set()
             while not self._idle.is_set() and not self._trouble.is_set():
                 if time.monotonic() > until:
@@ -99,7 +104,7 @@ class Behind:
         return 0
 
     def close(self) -> None:
-        """Flush; what is left is told, and delivered by the next program."""
+        """Flush, and warn of results that are left for the next program."""
         if self._thread is not None and (left := self.flush()):
             tell(
                 f"{left:,} results wait to be delivered to {self._name}: the next program that uses "
@@ -117,16 +122,16 @@ class Behind:
                     done.append(self._prefix + key.hex())
                 if len(done) >= _MANY:
                     self._settle(done)
-            # Of the near place; the far one's are dealt with.
+            # An error of the near backend; those of the far one are handled in `_give`.
             except KeptError as error:
                 self._pause(error)
 
     def _next(self, done: list[str]) -> bytes:
-        """The next key; waits for one."""
+        """Return the next key; wait for one if there is none."""
         with contextlib.suppress(queue.Empty):
             return self._queue.get_nowait()
         self._settle(done)
-        # Notes beyond the bound, and those of others who ended.
+        # Notes of results beyond the bound, and of programs that ended.
         for key in self.owed():
             with contextlib.suppress(queue.Full):
                 self._queue.put_nowait(key)
@@ -135,16 +140,16 @@ class Behind:
         return self._queue.get()
 
     def _give(self, key: bytes) -> bool:
-        """Whether it is owed no more."""
+        """Deliver one result; return whether it needs no further attempt."""
         while True:
             try:
                 self._deliver(key)
             except DecodeError:
-                # It is damaged here, and will be computed again.
+                # The near backend's copy is damaged, and the result will be computed again.
                 return True
             except StoreError as error:
                 self._pause(error)
-            except Exception as error:  # noqa: BLE001  whatever it is, the rest waits for this thread
+            except Exception as error:  # noqa: BLE001  one result must not stop the delivery of all others
                 tell(
                     f"a result can't be delivered to {self._name}: {type(error).__name__}: {error}"
                 )
@@ -156,7 +161,7 @@ class Behind:
     def _pause(self, error: KeptError) -> None:
         if not self._told:
             self._told = True
-            tell(f"{self._name} does not take results; they are delivered later: {error}")
+            tell(f"{self._name} does not accept results; they will be delivered later: {error}")
         self._trouble.set()
         self._hurry.wait(_PAUSE)
         self._hurry.clear()
