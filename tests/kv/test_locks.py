@@ -177,6 +177,11 @@ def test_arguments_of_locks(store: ExecutionStore) -> None:
         lambda: Lock(store, "a", ttl=0),
         lambda: Lock(store, "a", ttl=None),  # type: ignore[arg-type]
         lambda: Lock(store, "a\0"),
+        lambda: Lock(store, 5),  # type: ignore[arg-type]
+        lambda: Lock("a", "a"),  # type: ignore[arg-type]
+        lambda: Queue("a", "a"),  # type: ignore[arg-type]
+        lambda: Queue(store, None),  # type: ignore[arg-type]
+        lambda: Queue(store, "x" * 1000),
         lambda: BoundedSemaphore(store, "a", 0),
         lambda: BoundedSemaphore(store, "a", True),
         lambda: Lock(store, "a").acquire(timeout=-1),

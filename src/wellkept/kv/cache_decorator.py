@@ -279,28 +279,27 @@ class _Cached:
         refresh: bool = False,
     ) -> Way:
         bound = self._signature.bind(*args, **kwargs)  # a wrong call fails as without a cache
-        try:
-            store, key = self.store_of(*args, **kwargs), self._key(args, kwargs, bound)
-            found, late = self._find(store, key)
-        except KeptError as error:
-            self._tell(error)
-            return None if refresh else (yield _under_way.get())
-        if found is not _MISSING and not late and not refresh:
-            return found
-        place = id(store.service.entries), store.name, key
-        if found is not _MISSING and not refresh:
-            if place not in self._refreshing:
-                yield _REFRESH
-            return found
-        caller, under_way = caller or asker(), _under_way.get()
-        if place in under_way:  # it calls itself, and would wait for itself
-            return None if refresh else (yield under_way)
-        lock, pause, took = Lock(store, key), 0.005, False
-        if refresh:
-            self._refreshing.add(place)
+        place: Any = None
+        lock: Lock | None = None
         try:
             try:
-                while not (took := lock.take(caller, first=pause == 0.005)):
+                store, key = self.store_of(*args, **kwargs), self._key(args, kwargs, bound)
+                place = id(store.service.entries), store.name, key
+                found, late = self._find(store, key)
+            except KeptError as error:
+                self._tell(error)
+                return None if refresh else (yield _under_way.get())
+            if found is not _MISSING and not refresh:
+                if late and place not in self._refreshing:
+                    self._refreshing.add(place)
+                    yield _REFRESH
+                return found
+            under_way = _under_way.get()
+            if place in under_way:  # it calls itself, and would wait for itself
+                return None if refresh else (yield under_way)
+            caller, trying, pause = caller or asker(), Lock(store, key), 0.005
+            try:
+                while not trying.take(caller, first=pause == 0.005):
                     if refresh:
                         return None  # somebody else is at it
                     yield pause
@@ -308,20 +307,22 @@ class _Cached:
                     found, late = self._find(store, key)
                     if found is not _MISSING:
                         return found
+                lock = trying
                 found, late = self._find(store, key)  # somebody may just have finished
             except KeptError as error:
                 self._tell(error)
-            if found is not _MISSING and (not late or not took):
+            if found is not _MISSING and (not late or not lock):
                 return found
             begun = time.monotonic()
             result = yield under_way | {place}
-            if took:
-                took = False
-                self._write(lock, caller, key, result, time.monotonic() - begun)
+            if lock is not None:
+                held, lock = lock, None
+                self._write(held, caller, key, result, time.monotonic() - begun)
             return result
         finally:
-            self._refreshing.discard(place)
-            if took:
+            if refresh:
+                self._refreshing.discard(place)
+            if lock is not None:
                 with contextlib.suppress(KeptError):
                     lock.give(caller)
 

@@ -86,8 +86,8 @@ class BoundedSemaphore:
             raise ConfigError(
                 "a lock has a ttl: without one it would never be free if its holder died"
             )
-        self.name, self.value, self.ttl = name, value, lasts
-        self._store = store
+        self.name, self.value, self.ttl = check_key(name), value, lasts
+        self._store = _checked(store)
         self._keys = [check_key(f"{name}/{number}") for number in range(value)]
         self._forked()
         with _registry:
@@ -330,6 +330,14 @@ class RLock(Lock):
     _reentrant = True
 
 
+def _checked(store: ExecutionStore) -> ExecutionStore:
+    if not isinstance(store, ExecutionStore):
+        raise ConfigError(
+            f"store is what wellkept.store(name) gives, where the entries are, not {store!r:.80}"
+        )
+    return store
+
+
 def _tries(entries: Entries, timeout: float | str | timedelta | None) -> Iterator[bool]:
     """Whether it is the first, of tries until a timeout, with a wait for changes between them."""
     most = None if timeout is None else parse_duration(timeout)
@@ -413,8 +421,8 @@ class Queue:
     """
 
     def __init__(self, store: ExecutionStore, name: str) -> None:
-        self.name = name
-        self._store = store
+        self.name = check_key(name)
+        self._store = _checked(store)
         self._tail, self._items = f"{name}/tail", f"{name}/items/"
         check_key(f"{self._items}{0:020d}")
 

@@ -453,7 +453,7 @@ class ExecutionStoreService:
         that are dicts, without some fields."""
         found = each_entry(self.entries, self.name(store_name), key_prefix or "")
         values = [load(entry.data) for entry in found]
-        gone = frozenset(exclude_fields or ())
+        gone = {exclude_fields} if isinstance(exclude_fields, str) else {*(exclude_fields or ())}
         return [
             {k: v for k, v in value.items() if k not in gone} if type(value) is dict else value
             for value in values
