@@ -209,7 +209,7 @@ def test_read_only_reads_and_refuses_every_write(tmp_path: Path) -> None:
         lambda: store.put_many({"b": b"y"}),
         lambda: store.delete_many(["a"]),
     ):
-        with pytest.raises(StoreError, match="read only"):
+        with pytest.raises(StoreError, match="read-only"):
             write()
     assert inside.get_many(["a", "b"]) == {"a": b"x"}
     again = pickle.loads(pickle.dumps(store))

@@ -367,13 +367,13 @@ class Union(Generic[V]):
 
     def put(self, key: str, item: V) -> None:
         if not self._layers._written:
-            raise StoreError("a pool of caches is written to nowhere")
+            raise StoreError("a pool of caches is read-only")
         for backend in self._layers._written:
             self._layers.ask(backend, lambda one: self._of(one).put(key, item))
 
     def delete(self, key: str) -> None:
         if not self._layers._written:
-            raise StoreError("a pool of caches is written to nowhere")
+            raise StoreError("a pool of caches is read-only")
         for backend in self._layers.backends:
             self._layers.ask(backend, lambda one: self._of(one).delete(key))
 
@@ -457,5 +457,5 @@ class StackNotes(Notes):
 
     def _written(self) -> list[Any]:
         if not self._layers._written:
-            raise StoreError("a pool of caches is written to nowhere")
+            raise StoreError("a pool of caches is read-only")
         return list(self._layers._written)
