@@ -1,6 +1,7 @@
 """Calls on the move: to another cache, and under other keys."""
 
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,130 @@ def test_migrate_leaves_what_it_cannot_read(kind: str) -> None:
     assert shape(cache.migrate()) == (1, 5, 0)  # under the key that its record gives
     assert f(1) == [1]
     assert counted.runs == 5
+
+
+@every
+@pytest.mark.parametrize("overwrite", [False, "older", True])
+def test_what_is_kept_meanwhile_is_not_overwritten(
+    kind: str, overwrite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the target and the commit, somebody keeps a newer result there."""
+    source, target = new(kind), new(kind)
+    f = keep(cache=source, name="f", version=1)(lambda x: [x])
+    f(1), f(2)
+    record = f.call(1)
+    backend, looks = target.backend, []
+    fetch = backend.fetch
+
+    def fetched(key: bytes) -> Any:
+        found = fetch(key)
+        if key == record.key.raw and not looks:
+            looks.append(key)
+            newer = {"function": "f", "code": record.code, "arguments": record.arguments}
+            target.keep(key, ["newer"], **newer)
+        return found
+
+    monkeypatch.setattr(backend, "fetch", fetched)
+    done = source.transfer(target, move=True, overwrite=overwrite)
+    monkeypatch.undo()
+    g = keep(cache=target, name="f", version=1)(f.__wrapped__)
+    if overwrite is True:
+        assert (done.calls, done.other, done.replaced) == (2, 0, 1)
+        assert g.load(1) == [1]
+    else:
+        assert (done.calls, done.other, done.replaced) == (1, 1, 0)
+        assert (g.load(1), f.load(1)) == (["newer"], [1])
+    assert not f.contains(2)
+
+
+@every
+def test_what_is_kept_in_the_source_meanwhile_stays(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = new(kind), new(kind)
+    f = keep(cache=source, name="f", version=1)(lambda x: [x, len(again)])
+    again: list[int] = []
+    f(1)
+    commit = target.backend.commit_over
+
+    def committed(*given: Any) -> bool:
+        done = commit(*given)
+        again.append(1)
+        f.rerun(1)
+        return done
+
+    monkeypatch.setattr(target.backend, "commit_over", committed)
+    assert source.transfer(target, move=True).calls == 1
+    assert f.load(1) == [1, 1]
+
+
+@every
+def test_what_is_being_computed_there_is_left(kind: str) -> None:
+    source, target = new(kind), new(kind)
+    f = keep(cache=source, name="f", version=1)(lambda x: [x])
+    f(1)
+    began, go = threading.Event(), threading.Event()
+
+    def slow(x: int) -> list[int]:
+        began.set()
+        assert go.wait(30)
+        return [x, x]
+
+    g = keep(cache=target, name="f", version=1)(slow)
+    thread = threading.Thread(target=lambda: g(1))
+    thread.start()
+    assert began.wait(30)
+    done = source.transfer(target, move=True)
+    go.set()
+    thread.join()
+    if kind in ("embedded", "sqlite"):  # it compares in its transaction, and needs no lease
+        assert (done.calls, done.other) == (1, 0)
+    else:
+        assert (done.calls, done.other) == (0, 1)
+        assert f.contains(1)
+    assert g.load(1) == [1, 1]
+
+
+def renamed(call: Call, **names: str) -> Call:
+    return call._replace(function=names.get(call.function, call.function))
+
+
+@every
+def test_two_calls_that_become_one(kind: str) -> None:
+    cache = new(kind)
+    f, g, h = (
+        keep(cache=cache, name=name, version=1)(body)
+        for name, body in [("f", lambda x: [x]), ("g", lambda x: [x]), ("h", lambda x: -x)]
+    )
+    for x in range(3):
+        f(x), g(x), h(x)
+    for dry_run in (True, False):
+        done = cache.transform(lambda call: renamed(call, g="f", h="f"), dry_run=dry_run)
+        # Of f and g the results are equal, of h they are others: these stay, but for that of nothing.
+        assert (done.same, done.calls, done.merged, done.other) == (3, 3, 3, 3)
+    assert [f.contains(x) for x in range(3)] == [True] * 3
+    assert [g.contains(x) for x in range(3)] == [False] * 3
+    assert [h.load(x) for x in range(3)] == [0, -1, -2]
+    assert f.load(2) == [2]
+    assert cache.verify().ok
+
+
+@every
+def test_calls_that_change_places(kind: str) -> None:
+    cache = new(kind)
+
+    def times(sign: int) -> Any:
+        return lambda x: [x * sign] * 3
+
+    f, g, h = (
+        keep(cache=cache, name=name, version=1)(times(sign))
+        for name, sign in [("f", 1), ("g", 10), ("h", 100)]
+    )
+    f(1), g(1), h(1)
+    done = cache.transform(lambda call: renamed(call, f="g", g="h", h="f"))
+    assert (done.calls, done.skipped, done.other, done.merged) == (3, 0, 0, 0)
+    assert (f.load(1), g.load(1), h.load(1)) == ([100] * 3, [1] * 3, [10] * 3)
+    done = cache.transform(lambda call: renamed(call, f="g", g="h", h="i"))
+    assert done.calls == 3
+    assert (f.contains(1), g.load(1), h.load(1)) == (False, [100] * 3, [1] * 3)
+    assert cache.verify().ok

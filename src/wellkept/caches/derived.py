@@ -15,6 +15,7 @@ from wellkept.stores.views import FilteredView, ReadOnlyView, View
 
 if TYPE_CHECKING:
     from wellkept.caches.maintenance import Limit
+    from wellkept.stores.record_format import Body
 
     pass
 
@@ -88,10 +89,19 @@ class _Limited(View):
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         done = self.backend.commit(call, value, uses)
+        self._make_room(call)
+        return done
+
+    def commit_over(self, call: Call, value: Value, before: Body | None) -> bool:
+        done = self.backend.commit_over(call, value, before)
+        if done:
+            self._make_room(call)
+        return done
+
+    def _make_room(self, call: Call) -> None:
         if self._room.takes(call.size):
             self.flush()  # or what was just used would look unused
             self._room.make()
-        return done
 
 
 class Stack(Cache):

@@ -17,9 +17,10 @@ from wellkept.codecs import decode
 from wellkept.errors import ConfigError, DecodeError, KeptError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
-from wellkept.records import Call, Digest
+from wellkept.records import Call, Digest, Value
 from wellkept.stores.backend import Backend, each_call, inner
 from wellkept.stores.base import get_many, put_many
+from wellkept.stores.record_format import Body
 from wellkept.stores.stack import value_of
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _parts(key: str, item: bytes) -> list[str]:
         return []
 
 
+_TRIES = 5
 _GRACE = 3600.0  # seconds, where a collection needs one
 Progress = Callable[[int, int], None] | None
 
@@ -101,7 +103,11 @@ class Moved:
     skipped: int = 0
     """Damaged, or without a result to move."""
     other: int = 0
-    """The target has another result of the same call, which stayed, and so did the one here."""
+    """Another result of the same call is there, or is being computed: it stays, and so does the one here."""
+    replaced: int = 0
+    """Of `calls`: took the place of another result of the same call."""
+    merged: int = 0
+    """Became the same call as another one with the same result."""
     bytes: int = 0
 
 
@@ -127,7 +133,7 @@ def transfer(
     if here == there or (move and here & there):
         # Moving ends with forgetting here, which would be there.
         raise ConfigError("a cache is transferred to another one, not to itself or to a part of it")
-    gone: list[str] = []
+    gone: list[Call] = []
     notes = Belongings(source.backend, target.backend)
     beside: dict[str, list[Call]] = {}
     for one in parts(source.backend) if where is not None else ():
@@ -135,13 +141,13 @@ def transfer(
     chosen = (
         _each(source, progress) if where is None or callable(where) else _chosen(where, progress)
     )
-    for key, call in chosen:
+    for _, call in chosen:
         if call is None:
             done.skipped += 1
         elif where is None or not callable(where) or where(call):
             try:
                 if _copied(source, target, call, done, overwrite, dry_run=dry_run, move=move):
-                    gone.append(key)
+                    gone.append(call)
                     if not dry_run:
                         notes.add(call)
                         _bring_parts(source, target, call, beside)
@@ -149,8 +155,10 @@ def transfer(
                 done.skipped += 1
     notes.bring()
     target.tier.clear()
-    if move and not dry_run and gone:
-        source.evict(keys=gone)
+    # What somebody has kept here since is another result, which the target has not got.
+    keys = [] if dry_run or not move else [call.key for call in gone if _has(source, call)]
+    if keys:
+        source.evict(keys=keys)
     return done
 
 
@@ -215,35 +223,37 @@ def _copied(
 ) -> bool:
     """Whether the target has the call with its result now."""
     key = call.key.raw
-    try:
-        there = target.backend.fetch(key)
-    except DecodeError:  # damaged there: written anew
+    for _ in range(_TRIES):
         there = None
-    if there is not None and there.envelope is not None and there.body.result == call.result.raw:
-        done.same += 1
-        return True
-    if (
-        there is not None
-        and there.envelope is not None
-        and overwrite is not True
-        and (overwrite is False or there.body.created >= call.created)
-    ):
-        done.other += 1
-        return False
-    row = source.backend.fetch(key)
-    if row is None or row.envelope is None or row.body.result != call.result.raw:
-        done.skipped += 1  # its result was evicted; or just now, somebody kept another
-        return False
-    if not dry_run:
-        target.backend.commit(call, value_of(source.backend, row))
-        if call.uses:
-            target.backend.count({key: call.uses})
-        if move and not _has(target, call):  # one that keeps nothing, or too little
-            done.skipped += 1
+        with contextlib.suppress(DecodeError):  # damaged there: written anew
+            there = target.backend.fetch(key)
+        before = None if there is None else there.body
+        another = there is not None and there.envelope is not None
+        if before is not None and another:
+            if before.result == call.result.raw:
+                done.same += 1
+                return True
+            if overwrite is False or (overwrite == "older" and before.created >= call.created):
+                break
+        row = source.backend.fetch(key)
+        if row is None or row.envelope is None or row.body.result != call.result.raw:
+            done.skipped += 1  # its result was evicted; or just now, somebody kept another
             return False
-    done.calls += 1
-    done.bytes += call.size
-    return True
+        if not dry_run:
+            # What somebody has kept there since is looked at anew.
+            if not target.backend.commit_over(call, value_of(source.backend, row), before):
+                continue
+            if call.uses:
+                target.backend.count({key: call.uses})
+            if move and not _has(target, call):  # one that keeps nothing, or too little
+                done.skipped += 1
+                return False
+        done.calls += 1
+        done.replaced += another
+        done.bytes += call.size
+        return True
+    done.other += 1
+    return False
 
 
 def _has(cache: Cache, call: Call) -> bool:
@@ -262,31 +272,111 @@ def transform(
     done = Moved()
     cache.flush()
     inner(cache.backend, write=True)
+    stays: dict[str, Call | None] = {}
+    leaves: dict[str, tuple[Call, Call | None]] = {}
     for key, call in _each(cache, progress):
-        if call is None:
-            done.skipped += 1
-            continue
-        new = call if function is None else function(call)
-        if new is not None:
+        new = call if call is None or function is None else function(call)
+        if call is not None and new is not None:
             pairs = [(name, argument.digest.raw) for name, argument in new.arguments.items()]
             new = new._replace(key=Digest.of(call_key(new.function, new.code, pairs)))
-        if new == call:
-            done.same += 1
-            continue
-        try:
-            if new is not None and not rewritten(cache, call, new, dry_run=dry_run):
-                done.skipped += 1
-                continue
-        except DecodeError:
+        if call is None or new == call:
+            done.skipped += call is None
+            done.same += call is not None
+            stays[key] = call
+        else:
+            leaves[key] = call, new
+    merged = _merged(stays, leaves, done)
+    placed: set[str] = set()
+    while leaves:
+        path = _path(leaves)
+        # Of those that wait for each other in a circle, one gives way.
+        last = leaves[path[-1]][1]
+        held: dict[str, tuple[Body, Value] | None] = {}
+        if last is not None and last.key != path[-1] and last.key in leaves:
+            held[last.key] = _result(cache, leaves[last.key][0])
+        for key in reversed(path):
+            call, new = leaves.pop(key)
+            if new is not None:
+                found = held.pop(key) if key in held else _result(cache, call)
+                if found is None:  # a record without its result stays as it is
+                    done.skipped += 1
+                    continue
+                body, value = found
+                occupied = new.key in held or new.key in merged
+                before = body if new.key == key else None
+                if occupied:
+                    before = cache.backend.seen(new.key.raw)
+                if not dry_run and not cache.backend.commit_over(new, value, before):
+                    done.other += 1
+                    continue
+                if not dry_run and new.uses and new.key != key:
+                    cache.backend.count({new.key.raw: new.uses})
+                placed.add(new.key)
+            done.calls += 1
+            if not dry_run and key not in placed:
+                cache.calls.delete(key)
+    for key, at in merged.items():
+        if at not in placed and stays.get(at) is None:
             done.skipped += 1
             continue
         done.calls += 1
-        if not dry_run and (new is None or new.key != key):
+        done.merged += 1
+        if not dry_run and key not in placed:
             cache.calls.delete(key)
     cache.tier.clear()
     if done.calls and not dry_run:
         cache.backend.collect(_GRACE, False)
     return done
+
+
+def _merged(
+    stays: dict[str, Call | None], leaves: dict[str, tuple[Call, Call | None]], done: Moved
+) -> dict[str, str]:
+    """Take out of `leaves` what becomes the same call as another one: return the keys of those with the
+    same result, each with the key that both have, and leave those with another result where they are.
+    """
+    while True:
+        there: dict[str, Call | None] = dict(stays)
+        there |= {key: new for key, (_, new) in leaves.items() if new and new.key == key}
+        same: dict[str, str] = {}
+        others = []
+        for key, (_, new) in leaves.items():
+            if new is None or new.key == key:
+                continue
+            if new.key not in there:
+                there[new.key] = new
+                continue
+            first = there[new.key]
+            if first is not None and (first.result, first.state) == (new.result, new.state):
+                same[key] = new.key
+            else:
+                others.append(key)
+        if not others:
+            for key in same:
+                del leaves[key]
+            return same
+        for key in others:
+            done.other += 1
+            stays[key] = leaves.pop(key)[0]
+
+
+def _path(leaves: Mapping[str, tuple[Call, Call | None]]) -> list[str]:
+    """Return one that is to go, the one in whose place it goes, and so on."""
+    at = next(iter(leaves))
+    path = {at: None}
+    while (new := leaves[at][1]) is not None and new.key in leaves and new.key not in path:
+        at = new.key
+        path[at] = None
+    return [*path]
+
+
+def _result(cache: Cache, call: Call) -> tuple[Body, Value] | None:
+    """Return what is kept of a call, and its result; None if that is gone, or another one."""
+    with contextlib.suppress(DecodeError):
+        row = cache.backend.fetch(call.key.raw)
+        if row is not None and row.envelope is not None and row.body.result == call.result.raw:
+            return row.body, value_of(cache.backend, row)
+    return None
 
 
 def rewritten(cache: Cache, call: Call, new: Call, *, dry_run: bool) -> bool:

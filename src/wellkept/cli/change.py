@@ -320,6 +320,10 @@ def _rest(done: Any) -> str:
         said += f"; {done.skipped:,} left: damaged, or without a result"
     if done.other:
         said += f"; {done.other:,} left: another result is there (see --overwrite)"
+    if done.replaced:
+        said += f"; {done.replaced:,} in place of another result"
+    if done.merged:
+        said += f"; {done.merged:,} became the same as another"
     return said
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept.codecs import Envelope
 from wellkept.errors import DecodeError, StoreError
+from wellkept.interrupts import Owner
 from wellkept.records import Buffer, Call, Value
 from wellkept.stores.base import Store
 from wellkept.stores.epoch import Token
@@ -45,6 +46,10 @@ class Lookup(NamedTuple):
     envelope: Envelope | None
     exact: bool = False
     """Whether a change of the call would change the backend's `token`."""
+
+
+class OtherFound(Exception):  # noqa: N818  it is no error
+    """Something else is under a key than was seen there, so nothing is written."""
 
 
 class CallStore:
@@ -214,6 +219,38 @@ class Backend:
             done.append(self.commit(call, value, uses))
             uses = None
         return done
+
+    def seen(self, key: bytes) -> Body | None:
+        """Return the body of what is under a key; None if there is nothing that can be read.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        with suppress(DecodeError):
+            found = self.fetch(key)
+            return None if found is None else found.body
+        return None
+
+    def commit_over(self, call: Call, value: Value, before: Body | None) -> bool:
+        """Keep a call and its result if `before` is still what is under its key; return whether it was.
+
+        The lease of the key is held meanwhile, so nobody who computes the call comes between. A backend
+        that can compare in the transaction does that instead, and then nobody does.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        key, owner = call.key.raw, Owner()
+        if not self.locks.acquire(key, owner):
+            return False
+        try:
+            if self.seen(key) != before:
+                return False
+            self.commit(call, value)
+            return True
+        finally:
+            owner.over = True
+            self.locks.release(key, owner)
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         """Add to the counts of uses."""

@@ -23,7 +23,7 @@ from wellkept.codecs import LARGE, Envelope
 from wellkept.codecs.envelope import COMMON
 from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.records import Buffer, Call, Digest, Metadata, Value
-from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, scan
+from wellkept.stores.backend import Backend, CallStore, Lookup, OtherFound, Progress, scan
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.epoch import Step, Token
 from wellkept.stores.filesystem import prepare_directory
@@ -49,6 +49,7 @@ from wellkept.stores.record_format import (
     arguments_text,
     laid_out,
     pack_body,
+    readable_body,
     rowid,
     seal,
     unseal,
@@ -446,6 +447,20 @@ class Embedded(Backend):
                     raise
                 return self.record(rows, uses)
 
+    def commit_over(self, call: Call, value: Value, before: Body | None) -> bool:
+        """See `Backend.commit_over`: one transaction."""
+        key = call.key.raw
+
+        def check(c: sqlite3.Connection) -> None:
+            row = c.execute(_FETCH, (rowid(key),)).fetchone()
+            if (None if row is None else readable_body(key, *row)) != before:
+                raise OtherFound
+
+        with suppress(OtherFound), self.locks.writing_blobs():
+            self.record([(call, self.write_blobs(value))], None, check)
+            return True
+        return False
+
     def write_blobs(self, value: Value) -> Envelope:
         """Write what a value's envelope names, if anything; then call inside `locks.writing_blobs()`."""
         codec, head, buffers, _, signature = value
@@ -460,6 +475,7 @@ class Embedded(Backend):
         self,
         items: Sequence[tuple[Call, Envelope]],
         uses: Mapping[bytes, int] | None = None,
+        check: Callable[[sqlite3.Connection], None] | None = None,
     ) -> list[tuple[Any, Body, Envelope]]:
         """Write calls and the envelopes of their results, whose blobs are there, in one transaction."""
         rows, values, numbers, done = [], [], [], []
@@ -478,6 +494,8 @@ class Embedded(Backend):
         functions = self._functions
         writing = self.database.writing(adds=True)
         with writing as c:
+            if check is not None:
+                check(c)
             if values:
                 # Replaced where it is there: the same bytes, and damage is healed by it.
                 c.executemany('INSERT OR REPLACE INTO "values" VALUES (?,?,?,?)', values)

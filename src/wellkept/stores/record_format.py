@@ -89,6 +89,20 @@ def unseal(name: bytes, sealed: bytes) -> bytes:
     return content
 
 
+def readable_body(key: bytes, sealed: bytes, head: bytes | None) -> Body | None:
+    """Return the body of a row of the index, if it and the envelope of its result are as they were written."""
+    try:
+        content = unseal(key, sealed)
+        body = Body.unpack(content)
+        if len(content) > BODY_SIZE:
+            Envelope.unpack(content[BODY_SIZE:])
+        elif head is not None:
+            Envelope.unpack(unseal(body.result, head))
+    except DecodeError:
+        return None
+    return body
+
+
 def arguments_text(call: Call) -> str:
     """Return a call's arguments as JSON.
 

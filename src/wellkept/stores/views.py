@@ -17,6 +17,7 @@ from wellkept.stores.backend import Backend, CallStore, Lookup, Progress, each_c
 from wellkept.stores.base import Store
 from wellkept.stores.epoch import Token
 from wellkept.stores.notes import Notes
+from wellkept.stores.record_format import Body
 
 if TYPE_CHECKING:
     from wellkept.stores.reports import (
@@ -59,6 +60,9 @@ class View(Backend):
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         return self.backend.commit(call, value, uses)
+
+    def commit_over(self, call: Call, value: Value, before: Body | None) -> bool:
+        return self.backend.commit_over(call, value, before)
 
     def count(self, uses: Mapping[bytes, int]) -> None:
         self.backend.count(uses)
@@ -154,6 +158,10 @@ class ReadOnlyView(View):
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
         """Drop the call: the caller has its result."""
 
+    def commit_over(self, call: Call, value: Value, before: Body | None) -> bool:
+        """Dropped."""
+        return True
+
     def count(self, uses: Mapping[bytes, int]) -> None:
         """Drop the counts."""
 
@@ -228,6 +236,9 @@ class FilteredView(View):
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         return self.backend.commit(call, value, uses) if self.where(call) else None
+
+    def commit_over(self, call: Call, value: Value, before: Body | None) -> bool:
+        return not self.where(call) or self.backend.commit_over(call, value, before)
 
     def find(self, query: Query) -> Iterator[Call]:
         return self._fitting(self.backend.find, query)
