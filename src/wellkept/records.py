@@ -135,6 +135,9 @@ class Arguments(Mapping[str, Argument]):
     def __len__(self) -> int:
         return len(self.items_given)
 
+    def __repr__(self) -> str:
+        return repr(self._all())
+
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self._all(),)
 
