@@ -337,6 +337,17 @@ def test_what_no_record_shows_is_told_by_how_it_looks() -> None:
         assert "float64 (5,)" in str(f.explain(np.zeros(5)))
 
 
+def test_a_list_of_calls_tells_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    from wellkept.cli.inspect import list_calls
+
+    with new("memory") as cache:
+        f = kept(cache)
+        f(np.zeros((3, 4)), n=7)
+        cache.flush()
+        list_calls(cache, list(f.query().calls()), ["hand:f"], 1, "memory:", False)
+        assert "a=<float64 (3, 4)" in capsys.readouterr().out
+
+
 # -- elements of results --------------------------------------------------------------------------
 
 

@@ -203,3 +203,11 @@ def test_an_error_ends_the_block() -> None:
         raise KeyError
     low(1)
     assert ran() == []
+
+
+def test_a_block_begins_where_it_is_entered() -> None:
+    block = wellkept.refresh()
+    low(1), ran()
+    with block:
+        low(1)
+    assert ran() == [("low", 1)]

@@ -55,6 +55,13 @@ def test_blocks_nest_and_end() -> None:
     assert "note" not in f.call(3).metadata
 
 
+def test_a_block_is_where_it_is_entered() -> None:
+    later = wellkept.tags(step=1)
+    with wellkept.tags(project="a"), later:
+        f(1)
+    assert tags_of(1) == {"project": "a", "step": 1}
+
+
 @every
 def test_calls_are_found_by_what_blocks_say(kind: str, home: Path) -> None:
     with new(kind) as cache, wellkept.use(cache):

@@ -119,7 +119,7 @@ def ls(
             return
         names = [row.function for row in rows]
         listed = list(found.backend.calls_of(names, limit or None)) if names else []
-        list_calls(listed, names, sum(row.calls for row in rows), url, as_json)
+        list_calls(found, listed, names, sum(row.calls for row in rows), url, as_json)
 
 
 def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
@@ -152,7 +152,9 @@ def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
     console.print(table)
 
 
-def list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json: bool) -> None:
+def list_calls(
+    cache: Any, calls: list[Any], names: list[str], total: int, url: str, as_json: bool
+) -> None:
     """Print calls of functions as a table that fits the terminal, or as JSON."""
     if as_json:
         text.emit({"cache": url, "total": total, "calls": [call_data(call) for call in calls]})
@@ -184,8 +186,13 @@ def list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json
         )
     )
     width = max(16, console.width - rest)
+    from wellkept.query.matches import described
+    from wellkept.stores.base import get_many
+
+    # What arguments look like that no record shows; in one trip.
+    notes = get_many(cache.backend.notes, [f"leaves/{call.key}" for call in calls])
     for call, line in zip(calls, cells, strict=True):
-        shown = _arguments(call)
+        shown = described(notes, call)
         if several:
             shown = f"{call.function.rpartition(':')[2]}({shown})"
         if call.state == "failed":
@@ -196,13 +203,6 @@ def list_calls(calls: list[Any], names: list[str], total: int, url: str, as_json
     console.print(table)
     if total > len(calls):
         console.print(f"{total - len(calls):,} more; --limit 0 lists all", style="dim")
-
-
-def _arguments(call: Any) -> str:
-    return ", ".join(
-        f"{name}={argument.value!r}" if argument.shown else f"{name}=<{argument.digest[:8]}>"
-        for name, argument in call.arguments.items()
-    )
 
 
 def show(
@@ -415,7 +415,7 @@ def query(
         if not total and not as_json:
             print(f"no call in {url} fits")
             return
-        list_calls(calls, names, total, url, as_json)
+        list_calls(found, calls, names, total, url, as_json)
 
 
 def explain(

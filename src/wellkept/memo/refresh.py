@@ -71,11 +71,13 @@ def within(block: Refresh | None) -> Iterator[None]:
             OPEN.remove(block)
 
 
-def refresh() -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def refresh() -> Iterator[None]:
     """A block in which a kept call is computed again and replaces what is kept, once each: afterwards what
     was computed in the block is a hit there.
 
     It reaches the kept calls that bodies make, and the tasks, the threads and the sent calls that begin in
     the block.
     """
-    return within(Refresh(time.time()))
+    with within(Refresh(time.time())):
+        yield

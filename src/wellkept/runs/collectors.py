@@ -317,15 +317,19 @@ def tags(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractCon
     Raises:
         ConfigError: a tag is not what it may be.
     """
-    return saying(with_tags(checked_tags({**(given or {}), **named})))
+    return saying_more({"tags": checked_tags({**(given or {}), **named})})
 
 
-def with_tags(more: Mapping[str, Any]) -> Said | None:
-    """What the blocks say here, with more tags."""
-    here = said_here()
-    if not more:
-        return here
-    return {**(here or {}), "tags": {**(here or {}).get("tags", {}), **more}}
+@contextlib.contextmanager
+def saying_more(said: Said) -> Iterator[None]:
+    """Have calls of a block recorded with this beside what the blocks around it say."""
+    here = said_here() or {}
+    both = {**here.get("tags", {}), **said.get("tags", {})}
+    more = {**here, **said, "tags": both}
+    if not both:
+        del more["tags"]
+    with saying(more):
+        yield
 
 
 def meta(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractContextManager[None]:
@@ -355,7 +359,7 @@ def meta(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractCon
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"meta() takes plain data for JSON: {error}") from error
     # What a program changes afterwards is not what was said.
-    return saying({**(said_here() or {}), **json.loads(text)})
+    return saying_more(json.loads(text))
 
 
 def checked_tags(given: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from wellkept.caches import Cache, active, chosen
 from wellkept.caches.option_text import parse_duration
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept, StoreError, tell
 from wellkept.records import Event, RunRecord
-from wellkept.runs.collectors import checked_tags, configured, environment, saying, with_tags
+from wellkept.runs.collectors import checked_tags, configured, environment, saying_more
 from wellkept.runs.compare import Comparison, compare
 from wellkept.runs.lineage import of_events
 from wellkept.runs.recorder import (
@@ -137,7 +137,7 @@ class Run:
         self._record, self.cache = self._recorder.record, self._recorder.cache
         self._token = current.set(self._recorder)
         # Calls have the tags of the runs around them.
-        self._tags = saying(with_tags(self.tags))
+        self._tags = saying_more({"tags": self.tags})
         self._tags.__enter__()
         return self
 
