@@ -34,6 +34,31 @@ def call_key(function: str, code: str, arguments: Iterable[tuple[str, bytes]]) -
     return blake3(marshal.dumps(tuple(flat), 2)).digest()
 
 
+def call_keys(
+    function: str,
+    code: str,
+    arguments: Iterable[tuple[str, bytes]],
+    name: str,
+    digests: Iterable[bytes],
+) -> list[bytes]:
+    """Return the keys of calls that differ in one argument.
+
+    Args:
+        arguments: as `call_key` takes them, of any of the calls.
+        name: of the argument in which they differ.
+        digests: of the values that this has, one a call.
+    """
+    flat: list[Any] = [_ESCAPE, "call", SCHEME, function, code]
+    for pair in sorted(arguments):
+        flat += pair
+    at = flat.index(name, 5) + 1
+    found = []
+    for raw in digests:
+        flat[at] = raw
+        found.append(blake3(marshal.dumps(tuple(flat), 2)).digest())
+    return found
+
+
 def default_digest(name: str) -> bytes:
     """Return what stands for a parameter's own default where that is a bare `object()`, which has no digest.
 

@@ -271,6 +271,8 @@ class KeptExecutor(Executor):
         extra: dict[str, Any],
     ) -> list[KeptFuture]:
         """Many calls of one function; what is kept is read when it is asked for."""
+        if _of_many(fn):
+            return [self.submit(_whole, fn, *args) for args in items]  # type: ignore[misc]  # futures
         calls: list[BoundCall[Any]] = [fn.bind(*args) for args in items]
         futures = []
         for call, (found, opened) in zip(calls, look_up_all(calls), strict=True):
@@ -510,6 +512,22 @@ def progress_bar(title: str, total: int, show: bool | None) -> Iterator[Callable
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
+
+
+def _of_many(fn: Any) -> bool:
+    """Whether a call of a kept function is one of many items."""
+    kept = fn.kept if isinstance(fn, BoundCall) else fn
+    return bool(kept.options.each)
+
+
+def _whole(fn: Any, *args: Any, **kwargs: Any) -> Any:
+    """Make a call with many items, in a worker."""
+    result = fn(*args, **kwargs)
+    if inspect.iscoroutine(result):
+        import asyncio
+
+        return asyncio.run(result)
+    return result
 
 
 def submit(executor: Any, call: Any) -> Future[Any]:

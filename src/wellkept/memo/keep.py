@@ -55,6 +55,8 @@ def keep(
     replicate: int = ...,
     secret: Iterable[str] | str | None = ...,
     share: Literal["elements"] | tuple[Literal["elements"], int] | None = ...,
+    each: str | None = ...,
+    batch: int | None = ...,
 ) -> _Decorator: ...
 def keep(
     function: Any = None,
@@ -87,6 +89,8 @@ def keep(
     replicate: int = 0,
     secret: Iterable[str] | str | None = (),
     share: Literal["elements"] | tuple[Literal["elements"], int] | None = None,
+    each: str | None = None,
+    batch: int | None = None,
 ) -> Any:
     """Make a function remember its results across processes.
 
@@ -149,6 +153,10 @@ def keep(
             out what is fewer than so many steps above the innermost parts.
         secret: names of parameters that do not count, such as keys of an API, and of which nothing is
             written anywhere.
+        each: the name of a parameter that has many items: a list, tuple, dict, array, Series or frame. Each
+            is a call of its own, and the body gets those that are not kept, and returns one result for
+            each.
+        batch: the most items that a body gets at once; 256 by default.
 
     Raises:
         ConfigError: an option is not what it may be.
@@ -185,6 +193,8 @@ def keep(
         replicate=replicate,
         secret=secret,
         share=share,
+        each=each,
+        batch=batch,
     )
 
     def decorate(function: Any) -> Any:
@@ -198,6 +208,8 @@ def keep(
         if not callable(function):
             raise ConfigError(f"@keep goes on a function, not on {function!r}")
         kind = _kind(function)
+        if options.each:
+            kind = _of_many(kind, function)
         if options.tempdir and (kind.generates or kind.awaits):
             raise ConfigError(
                 f"tempdir= is for functions that run to their end in one thread, and not for {function!r}"
@@ -215,6 +227,17 @@ def keep(
         return kind(function, options, method)
 
     return decorate if function is None else decorate(function)
+
+
+def _of_many(kind: type[Kept[..., Any]], function: Any) -> type[Kept[..., Any]]:
+    if kind.generates:
+        raise ConfigError(
+            f"each= is not for generators, such as {function!r}: return the results in a list"
+        )
+    # Imported with the first function of many items.
+    from wellkept.memo.batches import KeptEach, KeptEachCoroutine
+
+    return KeptEachCoroutine if kind.awaits else KeptEach
 
 
 def _kind(function: Any) -> type[Kept[..., Any]]:

@@ -92,6 +92,8 @@ class Options(NamedTuple):
     cost: Mapping[str, Callable[[Any], float]] = {}
     replicate: int = 0
     secret: tuple[str, ...] = ()
+    each: str = ""
+    batch: int = 256
 
     @classmethod
     def of(
@@ -124,6 +126,8 @@ class Options(NamedTuple):
         replicate: int = 0,
         secret: Iterable[str] | str | None = (),
         share: Any = None,
+        each: str | None = None,
+        batch: int | None = None,
     ) -> Options:
         """Check what a user gave.
 
@@ -142,6 +146,20 @@ class Options(NamedTuple):
         if isolate and tempdir:
             raise ConfigError(
                 "isolate= says that the working directory counts, tempdir= that each body has its own"
+            )
+        if each is not None and (not isinstance(each, str) or not each):
+            raise ConfigError(
+                f"each= takes the name of the argument that has the items, not {each!r}"
+            )
+        if batch is not None and (type(batch) is not int or batch < 1):
+            raise ConfigError(
+                f"batch= is the most items that the body gets, from 1 up, not {batch!r}"
+            )
+        if batch is not None and each is None:
+            raise ConfigError("batch= goes with each=, which names the argument that has the items")
+        if each is not None and (tempdir or output):
+            raise ConfigError(
+                f"{'tempdir' if tempdir else 'output'}= says nothing beside each=: many calls share a body"
             )
         if observe is not None and not isinstance(observe, bool):
             raise ConfigError(f"observe= is True, False or None, not {observe!r}")
@@ -216,6 +234,8 @@ class Options(NamedTuple):
             replicate=checked_replicate(replicate),
             secret=hidden,
             share=None if share is None else pair[1],
+            each=each or "",
+            batch=batch or 256,
         )
 
 

@@ -143,6 +143,11 @@ class Kept(Generic[P, R]):
         target.batch = batch
         return drive(target, (args, {}))
 
+    @property
+    def body(self) -> Callable[..., Any]:
+        """What computes one call."""
+        return self.__wrapped__
+
     def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments by the names that the function has for them now.
 
@@ -665,7 +670,7 @@ class KeptTarget(Target):
 
     def __init__(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> None:
         self.kept, self.values = kept, values
-        self.call, self.title, self.awaits = kept.__wrapped__, kept.__qualname__, kept.awaits
+        self.call, self.title, self.awaits = kept.body, kept.__qualname__, kept.awaits
         self.options, self.counts = kept.options, kept.counts
         self.collectors, self.bodies = kept.collectors, kept.locator.bodies
 

@@ -293,7 +293,7 @@ class Locator:
         self.wider: frozenset[str] = frozenset()
         """Modules that count as a whole besides, as bodies were seen to run code of them."""
         self.bodies = Bodies(followed=options.version is None and options.code == "deep")
-        apart = options.isolate or options.tempdir or options.replicate
+        apart = options.isolate or options.tempdir or options.replicate or options.each
         unusual = options.key or apart or options.depends or options.verify
         self._quick = not (unusual or binder.require)
 
@@ -500,6 +500,9 @@ class Locator:
             # A fresh directory is like any other fresh one, and like no directory that has a name.
             where = _cwd() if self._options.isolate else ""
             items.append(("@directory", where, digest_bytes(where)))
+        if self._options.each:
+            # As a call of the same function with these items as one argument is another.
+            items.append(("@each", self._options.each, digest_bytes(self._options.each)))
         if self._options.replicate:
             number = self._options.replicate
             items.append(("@replicate", number, digest_bytes(number)))
@@ -509,6 +512,11 @@ class Locator:
             items.append(("@order", names, digest_bytes(names)))
         items += self.dependencies(values, coding)
         return items
+
+    def digests(self, values: Iterable[Any], name: str) -> list[bytes]:
+        """Return the digests of values of one argument."""
+        label, ordered = f'arguments["{name}"]', self._binder.in_order(name)
+        return [digest_bytes(value, label=label, ordered=ordered) for value in values]
 
     def dependencies(
         self, values: tuple[Any, ...] = (), coding: Coding | None = None

@@ -107,6 +107,7 @@ class Target:
         batch: what its result is written with; None: it is written at once.
         same: whether all that the code identity rests on is what it was; None: nothing of it can change.
         output: what the body wrote, where that is recorded.
+        took: seconds of the body that are this call's, where several calls shared it.
     """
 
     call: Callable[..., Any]
@@ -129,6 +130,7 @@ class Target:
     batch: Batch | None = None
     same: Callable[[], bool] | None = None
     output: Output | None = None
+    took = 0.0
 
     # -- where its result is ----------------------------------------------------------------------
 
@@ -623,7 +625,7 @@ def store(
         began: when the body did.
         when: whether `when` has a say.
     """
-    took = time.perf_counter() - began[1]
+    took = target.took or time.perf_counter() - began[1]
     options = target.options
     try:
         future = type(result) is Done
