@@ -139,7 +139,7 @@ __all__ = [
 _lookups.watch()
 
 _ROOMS = {
-    "D": "wellkept.caches.by_hand",
+    "D": "wellkept.caches.active",
     "AmbiguousDigest": "wellkept.errors",
     "Argument": "wellkept.records",
     "BoundCall": "wellkept.memo",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wellkept.caches.cache import Cache
 from wellkept.errors import ConfigError, StoreError, tell
 from wellkept.interrupts import Guard
+from wellkept.records import Digest
 
 if TYPE_CHECKING:
     from wellkept.caches.config import Settings, Spec
@@ -311,3 +312,18 @@ def clear(*, dry_run: bool = False) -> Evicted:
         StoreError: the cache can't be opened or written.
     """
     return active().clear(dry_run=dry_run)
+
+
+def D(digest: str, cache: Cache | None = None) -> Digest:  # noqa: N802  as fleche has it: short for `Digest`
+    """The full digest of a kept value, from its first 4 digits or more: where a digest may be given, such
+    as an argument of a kept function, a short one may.
+
+    Args:
+        cache: where the value is kept; the active one by default.
+
+    Raises:
+        NotKept: nothing begins so.
+        AmbiguousDigest: several values do.
+    """
+    found = active() if cache is None else cache
+    return found.expand(digest, found.values)

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wellkept.codecs import decode
 from wellkept.conditions import Condition, Equal, Is, Query
@@ -30,9 +30,6 @@ from wellkept.records import (
 )
 from wellkept.stores.backend import Backend, inner
 
-if TYPE_CHECKING:
-    from wellkept.caches.cache import Cache
-
 _STATES = ("not kept", "done", "failed", "items")
 
 
@@ -41,7 +38,7 @@ def key_of(function: str, digest: bytes) -> bytes:
     return call_key(function, "none", [("value", digest)])
 
 
-def put(cache: Cache, value: Any, codec: str) -> Digest:
+def put(cache: Any, value: Any, codec: str) -> Digest:
     """See `Cache.put`."""
     inner(cache.backend, write=True)
     raw = digest_bytes(value, label="value")
@@ -52,7 +49,7 @@ def put(cache: Cache, value: Any, codec: str) -> Digest:
     return Digest.of(raw)
 
 
-def put_argument(cache: Cache, value: Any, raw: bytes, same: Callable[[bytes], bool]) -> None:
+def put_argument(cache: Any, value: Any, raw: bytes, same: Callable[[bytes], bool]) -> None:
     """Keep the value of an argument, unless it is kept.
 
     Args:
@@ -68,7 +65,7 @@ def put_argument(cache: Cache, value: Any, raw: bytes, same: Callable[[bytes], b
         _keep(cache, key, ARGUMENT, value, raw, "pickle")
 
 
-def put_element(cache: Cache, of: Digest, value: Any, raw: bytes) -> None:
+def put_element(cache: Any, of: Digest, value: Any, raw: bytes) -> None:
     """Keep a part of a call's result; raises as `put_argument`.
 
     Args:
@@ -82,12 +79,12 @@ def put_element(cache: Cache, of: Digest, value: Any, raw: bytes) -> None:
         cache.keep(key, value, function=ELEMENT, code="none", arguments=given)
 
 
-def _keep(cache: Cache, key: bytes, function: str, value: Any, raw: bytes, codec: str) -> None:
+def _keep(cache: Any, key: bytes, function: str, value: Any, raw: bytes, codec: str) -> None:
     given = Arguments([("value", value, raw)], is_short)
     cache.keep(key, value, function=function, code="none", arguments=given, codec=codec)
 
 
-def load(cache: Cache, digest: str) -> Any:
+def load(cache: Any, digest: str) -> Any:
     """See `Cache.load`."""
     full = expand(cache, digest, cache.values)
     value = cache.values.get(full)
@@ -101,7 +98,7 @@ def load(cache: Cache, digest: str) -> Any:
     return cache.value(key, entry, hit=False)
 
 
-def save(cache: Cache, call: Call, result: tuple[Any, ...], codec: str) -> Call:
+def save(cache: Any, call: Call, result: tuple[Any, ...], codec: str) -> Call:
     """See `Cache.save`."""
     inner(cache.backend, write=True)
     if not isinstance(call, Call) or len(result) > 1:
@@ -171,7 +168,7 @@ def _argument(name: str, given: Any) -> Argument:
     return Argument(digest, given, True) if is_short(given) else Argument(digest)
 
 
-def _check(cache: Cache, key: bytes) -> None:
+def _check(cache: Any, key: bytes) -> None:
     """See that a cache took what was kept by hand: a filtered one takes not all."""
     if cache.calls.get(key.hex()) is None:
         raise StoreError(f"{cache} takes no such record")
@@ -225,7 +222,7 @@ def _is_given(backend: Backend, digest: Digest) -> bool:
 # -- short digests --------------------------------------------------------------------------------
 
 
-def expand(cache: Cache, prefix: str, store: Any) -> Digest:
+def expand(cache: Any, prefix: str, store: Any) -> Digest:
     """See `Cache.expand`."""
     text = prefix.lower() if isinstance(prefix, str) else ""
     if not 4 <= len(text) <= 64 or not set(text) <= set("0123456789abcdef"):
@@ -240,24 +237,7 @@ def expand(cache: Cache, prefix: str, store: Any) -> Digest:
     return Digest(found[0])
 
 
-def D(digest: str, cache: Cache | None = None) -> Digest:  # noqa: N802  as fleche has it: short for `Digest`
-    """The full digest of a kept value, from its first 4 digits or more: where a digest may be given, such
-    as an argument of a kept function, a short one may.
-
-    Args:
-        cache: where the value is kept; the active one by default.
-
-    Raises:
-        NotKept: nothing begins so.
-        AmbiguousDigest: several values do.
-    """
-    from wellkept.caches.active import active  # it opens caches, so it imports them
-
-    found = active() if cache is None else cache
-    return expand(found, digest, found.values)
-
-
-def shrink(cache: Cache, given: str | Iterable[str], store: Any) -> list[str]:
+def shrink(cache: Any, given: str | Iterable[str], store: Any) -> list[str]:
     """See `Cache.shrink`; a list of one digest too."""
     digests = [given] if isinstance(given, str) or not isinstance(given, Iterable) else given
     full = [expand(cache, digest, store) for digest in digests]

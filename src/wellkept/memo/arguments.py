@@ -1,6 +1,4 @@
-"""What is kept of a call beside its result: its arguments, and the elements of the result; and a result that
-a program has.
-"""
+"""What is kept of a call beside its result: its arguments, and the elements of the result."""
 
 from __future__ import annotations
 
@@ -9,17 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from wellkept.caches.by_hand import put_argument, put_element
-from wellkept.errors import KeptError, StoreError, Undigestible
+from wellkept.errors import KeptError, Undigestible
 from wellkept.hashing import Receiver, digest_bytes
-from wellkept.memo.target import Target, metadata_of, prepare
-from wellkept.records import Call, Digest, is_short
-from wellkept.runs.collectors import begin
-from wellkept.runs.recorder import LEAVES
-from wellkept.stores.backend import inner
+from wellkept.records import Digest, is_short
 
 
-def keep(target: Target) -> None:
-    """Keep the arguments of a call that its record does not show. One that can't be kept is a warning."""
+def keep(target: Any) -> None:
+    """Keep the arguments of a call, a `Target`, that its record does not show. One that can't be kept is a
+    warning.
+    """
     for name, value, raw in target.all_items():
         if name[:1] == "@" or is_short(value) or type(value) is Digest:
             continue
@@ -44,7 +40,7 @@ def _otherwise(value: Any) -> Iterator[bytes]:
 _MOST = 10_000  # elements of one result
 
 
-def keep_elements(target: Target, of: Digest, result: Any, depth: int) -> None:
+def keep_elements(target: Any, of: Digest, result: Any, depth: int) -> None:
     """Keep what the lists, tuples and dicts of a result hold, at any depth, under their own digests.
 
     Numbers, truths and None stay where they are, and so do values fewer than `depth` steps above the
@@ -77,22 +73,3 @@ def keep_elements(target: Target, of: Digest, result: Any, depth: int) -> None:
 
 
 _PLAIN = (int, float, complex, bool, type(None))
-
-
-def put(target: Target, result: Any, state: str) -> Call:
-    """Keep what a program says a call gives; its record, which costs nothing to compute.
-
-    Raises:
-        EncodeError, StoreError: it can't be kept.
-    """
-    inner(target.cache.backend, write=True)
-    began = begin()
-    prepare(target)
-    asked = result[0] if state == "items" else result
-    said = metadata_of(target, None, began, (0.0, state, asked))
-    call = target.keep(result, state, 0.0, target.options.codec, said)
-    if call is None or target.cache.calls.get(call.key) is None:
-        raise StoreError(f"{target.cache} takes no such call of {target.title}")
-    if target.leaves is not None:
-        target.cache.note(LEAVES + target.key.hex(), target.leaves)
-    return call

@@ -18,7 +18,7 @@ from typing import Any
 
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.codecs import check
-from wellkept.errors import ConfigError, DecodeError, NewerSchema, NotKept
+from wellkept.errors import ConfigError, DecodeError, NewerSchema, NotKept, StoreError
 from wellkept.hashing import SCALARS
 from wellkept.interrupts import settle
 from wellkept.memo import observed
@@ -32,6 +32,7 @@ from wellkept.memo.target import (
     Raise,
     Target,
     follow_up,
+    metadata_of,
     note_trouble,
     outcome,
     prepare,
@@ -46,7 +47,8 @@ from wellkept.memo.target import (
 from wellkept.records import Call
 from wellkept.runs.collectors import begin
 from wellkept.runs.listeners import INFO, LISTENERS, MISSES, SLOW, listening
-from wellkept.runs.recorder import OPEN
+from wellkept.runs.recorder import LEAVES, OPEN
+from wellkept.stores.backend import inner
 
 Flow = Generator[Given | float, Any, Any]
 
@@ -345,6 +347,25 @@ def _heard(target: Target, given: Given, caller: Flight | None) -> Flow:
     finally:
         for end in reversed(ends):
             end(error)
+
+
+def put(target: Target, result: Any, state: str) -> Call:
+    """Keep what a program says a call gives; its record, which costs nothing to compute.
+
+    Raises:
+        EncodeError, StoreError: it can't be kept.
+    """
+    inner(target.cache.backend, write=True)
+    began = begin()
+    prepare(target)
+    asked = result[0] if state == "items" else result
+    said = metadata_of(target, None, began, (0.0, state, asked))
+    call = target.keep(result, state, 0.0, target.options.codec, said)
+    if call is None or target.cache.calls.get(call.key) is None:
+        raise StoreError(f"{target.cache} takes no such call of {target.title}")
+    if target.leaves is not None:
+        target.cache.note(LEAVES + target.key.hex(), target.leaves)
+    return call
 
 
 # -- the drivers ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from wellkept.caches import Cache, active, named
 from wellkept.errors import ConfigError, Undigestible, tell
 from wellkept.interrupts import Owner, settle
 from wellkept.memo.bound import Bound, BoundCall
-from wellkept.memo.flow import advance, drive, keeping, look
+from wellkept.memo.flow import advance, drive, keeping, look, put
 from wellkept.memo.keep_options import GIVEN, Options, checked_replicate
 from wellkept.memo.key import Locator
 from wellkept.memo.observed import Observed
@@ -382,9 +382,6 @@ class Kept(Generic[P, R]):
             EncodeError: the result can't be encoded.
             StoreError: it can't be written.
         """
-        # Few results are put.
-        from wellkept.memo.arguments import put
-
         return put(self._located(self._values(args, kwargs)), *self._as_kept(result))
 
     def _as_kept(self, result: Any) -> tuple[Any, str]:
