@@ -140,6 +140,9 @@ def test_a_table_of_names_and_tables() -> None:
         "old",
     ]
     assert Cache.from_config("team") is named("team")
+    assert shown(Cache.from_config(["./near", "team"])) == shown(
+        Cache.from_config({"stack": ["./near", "team"]})
+    )
     assert Cache.from_config({"values": {"kind": "Sql"}, "calls": "memory:"}).stores is not None
 
 

@@ -62,6 +62,19 @@ def test_a_cache_by_its_name_in_the_configuration_there(
         cache.size()
 
 
+def test_a_cache_by_its_name_in_the_user_s_own_configuration_there(
+    sshd: Service, home: Path, ssh_options: dict[str, Any]
+) -> None:
+    own = home / "config/wellkept/wellkept.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text(f'[caches]\nteam = "{home}/theirs"\n')
+    ssh_options["command"] = f"XDG_CONFIG_HOME={home}/config {ssh_options['command']}"
+    with wellkept.open(f"{sshd.url}/?cache=team", **ssh_options) as cache:
+        assert wellkept.Cache.from_config(cache.to_config()).url == cache.url
+        Counted(lambda x: x).into(cache, strict=True)(1)
+    assert (home / "theirs/index.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [

@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -183,10 +183,12 @@ def named(name: str) -> Cache:
         return _named[name]
 
 
-def from_config(config: Mapping[str, Any] | str) -> Cache:
+def from_config(config: Mapping[str, Any] | Sequence[Any] | str) -> Cache:
     """See `Cache.from_config`."""
     if isinstance(config, str):
         return named(config)
+    if isinstance(config, Sequence):
+        config = {"stack": list(config)}
     from wellkept.caches.building import build, given
 
     spec, inside = given(config)

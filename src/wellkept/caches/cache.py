@@ -722,12 +722,12 @@ class Cache:
         return bound(function, self)  # type: ignore[return-value]  # it passes for the function
 
     @staticmethod
-    def from_config(config: Mapping[str, Any] | str) -> Cache:
+    def from_config(config: Mapping[str, Any] | Sequence[Any] | str) -> Cache:
         """Return the cache that a table of a configuration says, or that has this name, path or URL.
 
         Args:
             config: as in a file: `{"url": …}`, `{"values": …, "calls": …}`, `{"stack": […]}`, `{"pool": […]}`
-                or `{"of": …, "limit": {…}}`, with options; parts are names, URLs or tables.
+                or `{"of": …, "limit": {…}}`, with options; parts are names, URLs or tables. A list is a stack.
 
         Raises:
             ConfigError: it says none, or a variable that it names is not set.
