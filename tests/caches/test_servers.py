@@ -364,3 +364,47 @@ def test_what_is_kept_beside_calls_and_said_of_them(cache: Cache) -> None:
     assert cache.query().count() == 5
     f.query().evict()
     assert list(cache.query("wellkept:[ae]*")) == []
+
+
+class TestSweeps:
+    """What is made for many calls and for calls that cost money, on what teams share."""
+
+    def test_functions_of_many_items(self, cache: Cache) -> None:
+        got: list[Any] = []
+
+        @wellkept.keep(cache=cache, name="many", version=1, each="xs", batch=3, errors=ValueError)
+        def many(xs: list[int]) -> list[Any]:
+            got.append(xs)
+            return [ValueError("odd") if x == 7 else x * 2 for x in xs]
+
+        assert many([1, 2, 3, 4]) == [2, 4, 6, 8]
+        assert many([5, 1, 4]) == [10, 2, 8]
+        with pytest.raises(ValueError, match="odd"):
+            many([7, 1])
+        assert got == [[1, 2, 3], [4], [5], [7]]
+
+    def test_output_costs_and_replicates(self, cache: Cache, capsys: Any) -> None:
+        @wellkept.keep(
+            cache=cache, name="paid", version=1, output=True, cost={"usd": lambda answer: 0.25}
+        )
+        def paid(x: int) -> int:
+            print("asked", x)
+            return x
+
+        for _ in range(2):
+            assert (paid(1), paid.replicate(1)(1)) == (1, 1)
+            assert capsys.readouterr().out == "asked 1\nasked 1\n"
+        assert paid.stats().hits == 1
+        assert paid.query().costs()["usd"].spent == 0.5
+        assert paid.evict(1).calls == 2
+        assert not paid.contains(1)
+
+    def test_clearing(self, cache: Cache) -> None:
+        f = wellkept.keep(cache=cache, name="f", version=1)(lambda x: x)
+        g = wellkept.keep(cache=cache, name="g", version=1)(lambda x: x)
+        f(1)
+        g(1)
+        assert f.clear().calls == 1
+        assert g.contains(1)
+        assert cache.clear().calls >= 1
+        assert not g.contains(1)
