@@ -101,6 +101,7 @@ def test_of_a_secret_nothing_is_written(tmp_path: Path, monkeypatch: Any, at: st
         name="ask",
         version=1,
         secret=["api_key"],
+        arguments="values",
         errors=ValueError,
     )
     def ask(prompt: Any, api_key: str) -> Any:
