@@ -247,7 +247,8 @@ def scalar_text(value: Any) -> str:
     """Return a number, a text or bytes as one writes it."""
     try:
         text = repr(value[:500]) if isinstance(value, (str, bytes, bytearray)) else repr(value)
-    except ValueError:  # an integer of more digits than Python writes
+    # An integer of more digits than Python writes.
+    except ValueError:
         return f"<an integer of {value.bit_length():,} bits>"
     return f"{text}…" if isinstance(value, (str, bytes, bytearray)) and len(value) > 500 else text
 

@@ -183,7 +183,8 @@ _ALL = Query()
 _OF_ONE = ("function", "module", "key")
 """What a query says that may be about parts of calls; otherwise it is about calls."""
 _NUMBERS = ("created", "seconds", "size", "uses")
-_LOOKED_AT = 200  # calls by which it is found out whether an argument is shown at all
+# Calls by which it is found out whether an argument is shown at all.
+_LOOKED_AT = 200
 
 
 class Matches:
@@ -511,19 +512,22 @@ class Matches:
         Raises:
             ConfigError: pandas is not there.
         """
-        from wellkept.query import exports  # needed for tables only
+        # Needed for tables only.
+        from wellkept.query import exports
 
         return exports.to_pandas(self, results=results, metadata=metadata)
 
     def to_polars(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
         """The same as a `polars.DataFrame`."""
-        from wellkept.query import exports  # as above
+        # As above.
+        from wellkept.query import exports
 
         return exports.to_polars(self, results=results, metadata=metadata)
 
     def to_arrow(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
         """The same as a `pyarrow.Table`."""
-        from wellkept.query import exports  # as above
+        # As above.
+        from wellkept.query import exports
 
         return exports.to_arrow(self, results=results, metadata=metadata)
 
@@ -615,7 +619,8 @@ class Matches:
         return f"<wellkept.Matches {', '.join(said) or 'all calls'}>"
 
     def _repr_html_(self) -> str:
-        from wellkept.query import exports  # as above
+        # As above.
+        from wellkept.query import exports
 
         return exports.to_html(self)
 

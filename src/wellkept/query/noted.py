@@ -118,5 +118,6 @@ def _noted(notes: Reads, first: str, found: Any) -> Any:
     try:
         item = notes.get(_NOTES + name)
         return found if item is None else json.loads(item)
-    except (ConfigError, ValueError):  # such a name is no key; or the note is no JSON
+    # Such a name is no key; or the note is no JSON.
+    except (ConfigError, ValueError):
         return found

@@ -1,5 +1,4 @@
-"""What is recorded with a call: what it took, where it ran, what collectors give, and what the blocks
-around it say.
+"""Metadata of a call: its costs, its environment, what collectors return, and the tags of blocks around it.
 
 A collector is a function that returns a dict for JSON: variables, versions, commits, tags. It may take
 nothing, the call before its body runs, or the call and its result afterwards. One that raises, or gives
@@ -33,25 +32,27 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING", "Collectors", "configured", "meta", "parse", "tags"]
 
-LARGE = 2_000  # bytes of JSON from which what a collector gave is a note of its own
+# Bytes of JSON from which a collector's result becomes a note, which calls share, and not a part of each call.
+LARGE = 2_000
 
 
 class Collector(NamedTuple):
-    """What gives a part of the metadata."""
+    """A function that returns a part of the metadata."""
 
     collect: Callable[..., Any]
     takes: int | None = None
-    """How many of the call and its result it takes; None: the function whose call is recorded (None: a
+    """How many of (call, result) it takes; None if it takes the function whose call is recorded (or None for a
     run)."""
 
     @classmethod
     def of(cls, function: Callable[..., Any], where: str) -> Collector:
-        """A collector of a user's own.
+        """Return the collector that a user's function is.
 
         Raises:
-            ConfigError: it takes more than a call and a result.
+            ConfigError: the function takes more than a call and a result.
         """
-        import inspect  # few have collectors of their own
+        # Loaded on first use: keeps `import wellkept` small.
+        import inspect
 
         try:
             parameters = inspect.signature(function).parameters.values()
@@ -71,11 +72,7 @@ class Collector(NamedTuple):
 
 
 class Collectors:
-    """Collectors by name, in the order in which they were said.
-
-    Args:
-        by_name: each.
-    """
+    """Collectors by name, in the order in which they were given."""
 
     def __init__(self, by_name: Mapping[str, Collector]) -> None:
         self.by_name = dict(by_name)
@@ -86,13 +83,13 @@ class Collectors:
     def collect(
         self, function: Any, cache: Cache | None = None, given: tuple[Any, ...] = ()
     ) -> dict[str, str]:
-        """What they find now: JSON by name.
+        """Run the collectors; return JSON by name.
 
         Args:
-            function: whose call is recorded; None: a run.
-            cache: where what is large is kept as a note.
-            given: `(call,)` to ask those that take the call alone, `(call, result)` those that take both;
-                nothing: the others.
+            function: whose call is recorded; None for a run.
+            cache: keeps large results as notes.
+            given: `(call,)` to run those that take the call alone, `(call, result)` those that take both, `()`
+                the others.
         """
         found: dict[str, str] = {}
         for name, (collector, takes) in self.by_name.items():
@@ -115,12 +112,13 @@ class Collectors:
 
     def __or__(self, other: Collectors) -> Collectors:
         both = Collectors(self.by_name | other.by_name)
-        both._told = other._told  # made for one call; what was told is told
+        # It is made for one call, so what one has warned of must not be warned of again.
+        both._told = other._told
         return both
 
 
 NOTHING = Collectors({})
-"""Only what is recorded anyway."""
+"""No collectors: only what is recorded anyway."""
 
 
 def noted(text: str, cache: Cache) -> str:
@@ -132,10 +130,10 @@ def noted(text: str, cache: Cache) -> str:
 
 
 def parse(meta: Any, where: str = "meta=") -> Collectors | None:
-    """What `meta=` of `keep` or `[meta]` of a configuration says; None: record nothing at all.
+    """Return the collectors of `meta=` or of `[meta]` in a configuration; None to record nothing at all.
 
     Raises:
-        ConfigError: it says something else, or names what is not there.
+        ConfigError: the option is none of these, or names an unknown collector.
     """
     if meta is None or meta is False:
         return None if meta is False else NOTHING
@@ -163,7 +161,7 @@ def parse(meta: Any, where: str = "meta=") -> Collectors | None:
 
 
 def _named(name: str, said: Any, where: str) -> tuple[str, Collector]:
-    # Imported with the first that somebody names.
+    # Loaded on first use: keeps `import wellkept` small.
     from wellkept.caches.config import COLLECTORS, RESERVED, checked_names
 
     if name in RESERVED:
@@ -191,7 +189,7 @@ def _named(name: str, said: Any, where: str) -> tuple[str, Collector]:
 
 
 def _imported(name: str, where: str) -> Collector:
-    """A collector that a configuration names, `package.module:function`; imported when it is used."""
+    """Return the collector that a configuration names, `package.module:function`; imported when it is used."""
     module, _, attribute = name.partition(":")
 
     def found() -> Any:
@@ -202,7 +200,7 @@ def _imported(name: str, where: str) -> Collector:
     def collect(function: Any) -> Any:
         return found()()
 
-    # What it takes is told by the function; one that can't be imported fails where it is used.
+    # Its parameters say what it takes. One that can't be imported now fails, with a warning, when it is used.
     with contextlib.suppress(ImportError, AttributeError):
         return Collector.of(found(), where)
     return Collector(collect)
@@ -212,7 +210,7 @@ def _imported(name: str, where: str) -> Collector:
 
 
 def _variables(patterns: tuple[str, ...]) -> dict[str, str]:
-    """Environment variables; a pattern never finds one whose name looks like a secret's."""
+    """Return environment variables; a pattern never matches a name that looks like a secret's."""
     from fnmatch import fnmatchcase
 
     from wellkept.caches.option_text import is_secret
@@ -232,7 +230,7 @@ def _variables(patterns: tuple[str, ...]) -> dict[str, str]:
 
 @functools.cache
 def _packages(names: tuple[str, ...] | None) -> dict[str, str]:
-    """Versions of distributions; None: of all."""
+    """Return the versions of distributions, or of all."""
     from importlib import metadata
 
     if names is None:
@@ -248,7 +246,7 @@ def _packages(names: tuple[str, ...] | None) -> dict[str, str]:
 
 
 def _git(function: Any) -> dict[str, Any]:
-    """The commit of the function's source, or of the working directory."""
+    """Return the commit of the function's source, or of the working directory."""
     inner = getattr(function, "__wrapped__", function)
     path = getattr(getattr(inner, "__code__", None), "co_filename", "")
     directory = Path(path).parent if path and Path(path).is_file() else Path.cwd()
@@ -257,7 +255,7 @@ def _git(function: Any) -> dict[str, Any]:
 
 @functools.cache
 def _commit(directory: str) -> dict[str, Any]:
-    """Commit, branch, and whether files that git knows were changed; once a process."""
+    """Return commit, branch, and whether tracked files were changed; once in each process."""
     import subprocess
 
     command = ["git", "-C", directory, "status", "--porcelain=v2", "--branch", "-uno"]
@@ -278,44 +276,45 @@ def _commit(directory: str) -> dict[str, Any]:
     return found
 
 
-# -- what blocks say ------------------------------------------------------------------------------
+# -- blocks ---------------------------------------------------------------------------------------
 
 Said = Mapping[str, Any]
 
 blocks: ContextVar[Said | None] = ContextVar("wellkept.said", default=None)
-"""What the blocks around a call say, as members of its metadata."""
+"""Tags and metadata of the blocks around a call, as members of its metadata."""
 
 
 def said_here() -> Said | None:
-    """What the blocks say that are open here, or where this thread was started."""
+    """Return the metadata of the blocks that are open here, or where this thread was started."""
     return inherited(blocks)
 
 
 @contextlib.contextmanager
 def saying(said: Said | None) -> Iterator[None]:
-    """Have calls of a block recorded with this, in place of what the blocks around it say."""
+    """Record this metadata with the calls of a block, in place of that of the blocks around it."""
     if said:
         reach_threads(blocks)
     token = blocks.set(said)
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # left in another context than entered
+        # A generator may leave the block in another context than it entered it.
+        with contextlib.suppress(ValueError):
             blocks.reset(token)
 
 
 def tags(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractContextManager[None]:
     """Record tags with each call that is computed in a `with` block: `with wellkept.tags(project="a"):`.
 
-    It reaches the tasks, the threads and the sent calls that begin there. Blocks nest, and the inner one
-    has the last word; `cache.query(tags={"project": "a"})` finds the calls.
+    The tags also go to tasks, threads and sent calls that begin there. Blocks nest, and the inner one wins;
+    `cache.query(tags={"project": "a"})` finds the calls.
 
     Args:
-        given: tags whose names are no names of Python.
-        named: names with text, numbers, truths or None.
+        given: tags whose names are not identifiers.
+        named: text, numbers, booleans or None by name.
 
     Raises:
-        ConfigError: a tag is not what it may be.
+        ConfigError: a tag has another type.
     """
     return saying_more({"tags": checked_tags({**(given or {}), **named})})
 
@@ -348,7 +347,7 @@ def meta(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractCon
     for name in said:
         if not isinstance(name, str) or not name:
             raise ConfigError(f"meta(): a name in the metadata is text, not {name!r:.80}")
-        # As above.
+        # Loaded on first use: keeps `import wellkept` small.
         from wellkept.caches.config import RESERVED
 
         if name in RESERVED or name == "tags":
@@ -363,7 +362,7 @@ def meta(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractCon
 
 
 def checked_tags(given: Any) -> dict[str, Any]:
-    """Tags, if they are some.
+    """Return the tags, if they are valid.
 
     Raises:
         ConfigError: they are not.
@@ -377,7 +376,7 @@ def checked_tags(given: Any) -> dict[str, Any]:
             raise ConfigError(f"the name of a tag is text, not {key!r}")
         if not isinstance(value, (str, int, float, bool, type(None))):
             raise ConfigError(
-                f"the tag {key!r} is text, a number, a truth or None, not {value!r:.80}"
+                f"the tag {key!r} must be text, a number, a boolean or None, not {value!r:.80}"
             )
     try:
         json.dumps(dict(given), allow_nan=False)
@@ -392,10 +391,8 @@ _configured: tuple[Settings | None, Collectors] = (None, NOTHING)
 
 
 def configured() -> Collectors:
-    """The collectors of the configuration, for every call and run.
-
-    Where that can't be read, there are none: whoever needs it for a cache is told.
-    """
+    """Return the collectors of the configuration, for every call and run; none if it can't be read."""
+    # Opening a cache reports a configuration that can't be read; that must not make a call fail too.
     global _configured
     try:
         found = settings()
@@ -411,21 +408,22 @@ def configured() -> Collectors:
 _NO_PACKAGES = sys.stdlib_module_names | {"__main__", "__mp_main__"}
 
 Began = tuple[float, float, Any]
-"""The time, a clock, and what the process had used."""
+"""The time, a monotonic clock, and the process's usage."""
 
 # Linux counts the peak of memory in KiB, macOS in bytes.
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
 try:
     from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-except ImportError:  # no such thing on Windows
+# Windows has no such module.
+except ImportError:
 
     def begin() -> Began:
         """Begin to measure."""
         return time(), perf_counter(), os.times()
 
     def taken(began: Began) -> str:
-        """What was used since; see below. Without the memory, and what children used."""
+        """Return what was used since; see below. Memory and children are not measured."""
         at, _, before = began
         now = os.times()
         text = f'"started":{at:.3f},"cpu":{now.user - before.user:.6g}'
@@ -472,14 +470,15 @@ def directory() -> str:
 
 
 def seconds(began: Began) -> float:
-    """Wall time since."""
+    """Return the seconds of wall time since."""
     return perf_counter() - began[1]
 
 
 @functools.cache
 def environment() -> tuple[str, bytes]:
-    """What is the same for all calls of this process, as a note, and the short name of it."""
-    import platform  # with the first call that is kept
+    """Return the short name of the note of this process's environment, and the note."""
+    # Loaded on first use: keeps `import wellkept` small.
+    import platform
 
     facts = {
         "host": platform.node(),
@@ -490,7 +489,8 @@ def environment() -> tuple[str, bytes]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "executable": sys.executable,
-        "wellkept": getattr(sys.modules["wellkept"], "__version__", "?"),  # which imports this room
+        # The package imports this module, so it can't be imported here.
+        "wellkept": getattr(sys.modules["wellkept"], "__version__", "?"),
     }
     text = json.dumps(facts, sort_keys=True).encode()
     return buffer_digest(text).hex()[:12], text
@@ -508,7 +508,8 @@ def package(module: Any) -> str:
 def _package(top: str) -> str:
     version = getattr(sys.modules.get(top), "__version__", None)
     if not isinstance(version, str):
-        from importlib import metadata  # few need it: most packages say their version themselves
+        # Loaded on first use: most packages have their version as an attribute.
+        from importlib import metadata
 
         try:
             version = metadata.version(top)

@@ -1,4 +1,4 @@
-"""Two runs beside each other: what was reused, what was new, what drifted."""
+"""Comparison of two runs: what was reused, what was new, what drifted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "spared"
 
 
 class Recorded(Protocol):
-    """What of a run is compared: a `Run` is one."""
+    """The parts of a run that are compared; a `Run` has them."""
 
     cache: Cache | None
 
@@ -40,12 +40,12 @@ class Difference(NamedTuple):
 
 
 class Comparison(Tabled):
-    """What one run did, as compared with another.
+    """The differences between two runs.
 
     Args:
-        run: the one.
-        other: the one that it is compared with.
-        differences: each call of either.
+        run: the run.
+        other: the run that it is compared with.
+        differences: one for each call of either.
     """
 
     def __init__(self, run: Recorded, other: Recorded, differences: list[Difference]) -> None:
@@ -53,7 +53,7 @@ class Comparison(Tabled):
         self.differences = differences
 
     def of(self, kind: str) -> list[Difference]:
-        """Those of one kind."""
+        """Return the differences of one kind."""
         return [one for one in self.differences if one.kind == kind]
 
     @property
@@ -97,7 +97,7 @@ class Comparison(Tabled):
         return self.of("gone")
 
     def table(self) -> Table:
-        """Each call as a row, what matters most first."""
+        """Return a row for each call, the most important kinds first."""
         rows = [
             {
                 "kind": one.kind,
@@ -128,15 +128,16 @@ def _said(one: Difference, what: Callable[[Event], Any]) -> Any:
 
 
 def compare(run: Recorded, other: Recorded) -> Comparison:
-    """What a run did, as compared with another. Calls that had no key are in neither.
+    """Compare a run with another one. Calls without a key are left out.
 
     Raises:
-        StoreError: one can't be read.
+        StoreError: a run can't be read.
     """
     now, before = _by_key(run), _by_key(other)
     known = records(run.cache, now) | records(
         other.cache, [key for key in before if key not in now]
     )
+    # A call whose key is new may be an earlier one with other code: those have the same function and arguments.
     same = {_asked(event, known.get(key)): key for key, event in before.items()}
     found, met = [], set()
     for key, event in now.items():
@@ -165,7 +166,8 @@ def _kind(event: Event, past: Event) -> str:
 
 
 def _inside(event: Event, before: dict[str, Event], now: dict[str, Event]) -> bool:
-    """Whether a call was made, at some remove, by one that is a hit now."""
+    """Return whether a call was made, directly or indirectly, by one that is a hit now."""
+    # `met`, since damaged events may name each other as parents.
     met: set[str] = set()
     parent = event.parent
     while parent is not None and parent not in met:
@@ -177,7 +179,7 @@ def _inside(event: Event, before: dict[str, Event], now: dict[str, Event]) -> bo
 
 
 def _by_key(run: Recorded) -> dict[str, Event]:
-    """What a call gave in the end; a computation says more of it than the hits that follow."""
+    """Return the event of each call: its computation, if there is one, rather than the hits after it."""
     found: dict[str, Event] = {}
     for event in run.events():
         if event.key is not None and (event.key not in found or event.outcome != "hit"):
@@ -186,7 +188,7 @@ def _by_key(run: Recorded) -> dict[str, Event]:
 
 
 def _asked(event: Event, call: Call | None) -> tuple[Any, ...] | str:
-    """A function and its arguments, whatever the code; the key, where the arguments are not known."""
+    """Return a function and its arguments, without the code; the key if the arguments are not known."""
     if call is not None and call.function == event.function:
         items = sorted((name, str(found.digest)) for name, found in call.arguments.items())
         return event.function, *items

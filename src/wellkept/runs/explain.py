@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Like, Order, Query
@@ -29,17 +29,14 @@ from wellkept.runs.sources import PartChange, Parts, part_changes, parts_of, wid
 from wellkept.runs.table import Column, Line, Lines, Table, ago, called, data_size, duration, short
 from wellkept.stores.memory import Void
 from wellkept.stores.notes import evicted_at
+from wellkept.stores.wrappers import Wrapper
 
-if TYPE_CHECKING:
-    pass
-
-
-# Why all of a module counts, in a text.
+# Reasons why all of a module counts that a text shows.
 _REASONS = 3
 
 
 class Cause(NamedTuple):
-    """One reason why a call is, or was, not served from what is kept."""
+    """A reason why a call is, or was, a miss."""
 
     kind: str
     """`never called`, `arguments`, `code`, `version`, `dependency`, `expired`, `evicted`, `damaged`,
@@ -48,17 +45,17 @@ class Cause(NamedTuple):
     text: str
     """A sentence."""
     lines: tuple[Line, ...] = ()
-    """What there is to show beside it."""
+    """Details, line by line."""
     data: Mapping[str, Any] = {}
     """The same as plain data."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the cause as plain data."""
         return {"kind": self.kind, "text": self.text, **self.data}
 
 
 class Explanation(Lines):
-    """What would become of a call now, and why. Prints as text.
+    """Whether a call would be a hit or a miss now, and why. Prints as text.
 
     Attributes:
         call: the call as one writes it.
@@ -106,7 +103,7 @@ class Explanation(Lines):
         return None if self.hit or not self.causes else self.causes[0].kind
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data, for JSON. Times are seconds since the epoch, durations seconds, sizes bytes."""
+        """Return plain data for JSON. Times are seconds since the epoch, durations seconds, sizes bytes."""
         return {
             "call": self.call,
             "function": self.function,
@@ -121,7 +118,7 @@ class Explanation(Lines):
         }
 
     def lines(self) -> Iterator[Line]:
-        """The text, line by line."""
+        """Yield the text, line by line."""
         said = {"unkept": "computed each time", "stale": "a hit, out of date"}
         words = said.get(self.outcome, f"a {self.outcome}")
         yield Line("", f"{self.call}: {words}", "good" if self.hit else "bad")
@@ -168,12 +165,12 @@ def _moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-# Differences, and parts of code, in a text.
+# Differences, or parts of code, that a text shows.
 _SHOWN = 20
 
 
 def of_looks(looks: Sequence[Look]) -> list[Cause]:
-    """What stands in the way of what the layers have under the call's own key."""
+    """Return why what the layers have under the call's own key can't be served."""
     found = []
     for seen in looks:
         name = seen.layer.name
@@ -194,7 +191,7 @@ def of_looks(looks: Sequence[Look]) -> list[Cause]:
 
 
 def of_the_cache(cache: Cache) -> list[Cause]:
-    """Whether it takes no results at all."""
+    """Return why the cache keeps no results at all, if it does not."""
     if not cache.backend.writable:
         return [Cause("read-only", f"{cache} is read-only: what is computed is not kept in it")]
     if all(_is_void(layer.backend) for layer in layers(cache)):
@@ -203,21 +200,19 @@ def of_the_cache(cache: Cache) -> list[Cause]:
 
 
 def _is_void(backend: Any) -> bool:
-    if not backend.byte_stores:
-        return False
-    store = backend.byte_stores[1]
-    while (held := getattr(store, "store", None)) is not None:
-        store = held
+    store = backend.byte_stores[1] if backend.byte_stores else None
+    while isinstance(store, Wrapper):
+        store = store.store
     return isinstance(store, Void)
 
 
 def of_the_gone(backends: Iterable[Layer], key: bytes) -> list[Cause]:
-    """Whether a call of which no record is left was evicted."""
+    """Return why a call without a record is gone, if the eviction log says so."""
     found = []
     for layer in backends:
         try:
             at = evicted_at(layer.backend.notes, key)
-        # It is told already that the layer does not answer.
+        # Another cause says already that this layer does not answer.
         except KeptError:
             continue
         if at is not None:
@@ -227,16 +222,16 @@ def of_the_gone(backends: Iterable[Layer], key: bytes) -> list[Cause]:
 
 
 def states_of(looks: Iterable[Look]) -> tuple[dict[str, Any], ...]:
-    """What was found in each layer, as plain data."""
+    """Return the state of the call in each layer, as plain data."""
     return tuple({"name": look.layer.name, "state": look.state} for look in looks)
 
 
 def kept_of(look: Look, cache: Cache, *, memory: bool = False) -> dict[str, Any] | None:
-    """What is kept of a call, as plain data."""
+    """Return what is kept of a call, as plain data."""
     call = look.call
     if call is None:
         return None
-    # Not written down yet.
+    # Uses that this process has counted and not written yet.
     more = cache._uses.get(call.key.raw, 0)
     return {
         "layer": look.layer.name,
@@ -256,7 +251,7 @@ def kept_of(look: Look, cache: Cache, *, memory: bool = False) -> dict[str, Any]
 
 
 def why_computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
-    """Of a kept call: what told it from those that were kept before it.
+    """Return why a kept call was computed: how it differed from those that were kept before it.
 
     Raises:
         StoreError: the layer can't be read.
@@ -269,17 +264,19 @@ def why_computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
 def among_the_kept(
     backends: Sequence[Layer], asked: Asked, now: Callable[[], Parts]
 ) -> tuple[Cause, ...]:
-    """Why nothing is kept under the key of a call: by what is kept of its function.
+    """Return why nothing is kept under the key of a call, by comparing it with kept calls of its function.
 
     Args:
-        now: the parts of the code that it would be computed with.
+        backends: the layers of the cache.
+        asked: the call.
+        now: returns the parts of the code with which it would be computed.
     """
     best: Nearest | None = None
     for layer in backends:
         try:
             same = same_arguments(layer, asked)
             found = None if same is not None else nearest(layer, asked)
-        # It is told already that the layer does not answer.
+        # Another cause says already that this layer does not answer.
         except KeptError:
             continue
         if same is not None:
@@ -296,14 +293,14 @@ def among_the_kept(
     causes = [arguments_cause(best, past=asked.before is not None)] if best.changes else []
     if beside := dependency_changes(asked, call):
         causes.append(dependency_cause(call, beside))
-    # Or a method whose class changed.
+    # With equal arguments and code, the class of a method's receiver has changed.
     if call.code != asked.code or not causes:
         causes.append(code_cause(best.layer, call, asked, now))
     return tuple(causes)
 
 
 def dependency_cause(call: Call, changes: Sequence[Change]) -> Cause:
-    """What `depends` names is not what it was."""
+    """Return the cause that something named in `depends` has changed."""
     names = ", ".join(f"`{change.path}`" for change in changes)
     text = f"what it depends on changed: {names} (last kept {ago(call.created)})"
     lines = tuple(Line("", f"{change}") for change in changes[:_SHOWN])
@@ -315,7 +312,7 @@ def dependency_cause(call: Call, changes: Sequence[Change]) -> Cause:
 
 
 def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
-    """No call with these arguments: what the nearest call had."""
+    """Return the cause that the arguments are new, with how those of the nearest call differ."""
     call, changes = found.call, found.changes
     many = len(changes)
     text = f"nothing is kept of these arguments; the nearest kept call differs in {_places(many)}"
@@ -348,7 +345,7 @@ _ALIKE = (
 
 
 def _looks_alike(change: Change) -> bool:
-    """Whether all that a change shows to be different is a digest."""
+    """Return whether a change shows no difference except in a digest."""
     before, after = change.before or "", change.after or ""
     return "<" in before and _DIGITS.sub("", before) == _DIGITS.sub("", after)
 
@@ -358,7 +355,7 @@ def _places(count: int) -> str:
 
 
 def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts]) -> Cause:
-    """A call was kept with other code, or of another version."""
+    """Return the cause that a call was kept with other code, or another version."""
     then, mine = call.code, asked.code
     when = f"last kept {ago(call.created)}"
     data: dict[str, Any] = {
@@ -392,7 +389,7 @@ def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts])
 
 
 def _parts(layer: Layer, call: Call) -> dict[str, tuple[str, str | None]]:
-    """What a call's code was made from; of a method also the class of its receiver."""
+    """Return the parts of a call's code; for a method, also those of its receiver's class."""
     found = dict(parts_of(layer.backend, call.code))
     receiver = call.arguments.get("@class")
     if receiver is not None and receiver.shown:
@@ -420,17 +417,17 @@ def _diff_lines(changed: Sequence[PartChange], whole: dict[str, list[str]]) -> I
             yield Line("", line, style)
 
 
-# Calls of a function that are each compared with those before them.
+# The latest calls of a function that are compared, each with those before it.
 _COMPARED = 20
-# Characters of a call in a table.
+# Characters of a call that a table shows.
 _NARROW = 26
 
 
 def explain_key(cache: Cache, key: Digest) -> Explanation:
-    """What has become of a call, and what told it from those that were kept before it.
+    """Return the state of a call by its key, and how it differed from those that were kept before it.
 
     Raises:
-        NotKept: no record of it is there, and none is known to have been evicted.
+        NotKept: it has no record, and the eviction log does not have it.
         StoreError: the cache can't be read.
     """
     backends = layers(cache)
@@ -469,7 +466,7 @@ def _widened(layer: Layer, call: Call) -> dict[str, list[str]]:
 
 
 def _outcome(looks: list[Look]) -> str:
-    """The state of what a call would find: of the nearest that has something."""
+    """Return the state that a call would find: that of the nearest layer which has something."""
     states = [one.state for one in looks]
     served = next((state for state in states if state in ("kept", "expired")), None)
     return served or next((state for state in states if state != "absent"), "absent")
@@ -529,7 +526,7 @@ def _row(backends: list[Layer], layer: Layer, call: Call) -> dict[str, Any]:
 
 
 def in_short(cause: Cause) -> str:
-    """A cause in a few words."""
+    """Return a cause in a few words."""
     kind = cause.kind
     if kind == "never called":
         return "first call"
@@ -557,6 +554,6 @@ def _cut(call: str, known: str) -> str:
 
 
 def bare_path(path: str) -> str:
-    """`arguments["config"].mesh` as `config.mesh`."""
+    """Return `arguments["config"].mesh` as `config.mesh`."""
     name, closing, rest = path.removeprefix('arguments["').partition('"]')
     return f"{name}{rest}" if closing else path

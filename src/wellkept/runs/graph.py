@@ -1,4 +1,4 @@
-"""Graphs of calls: what they are made of, and as text, SVG, DOT, Mermaid and JSON."""
+"""Graphs of calls, and their forms: text, SVG, DOT, Mermaid and JSON."""
 
 from __future__ import annotations
 
@@ -48,8 +48,9 @@ _LINES = 400
 
 
 def tree(graph: Graph) -> str:
-    """With a focus: where that came from, and what came of it. Otherwise: who called whom, and
-    what was made of what.
+    """Return a graph as an indented text.
+
+    With a focus it shows where that came from and what it led to, and otherwise which call made or used which.
     """
     lines: list[str] = []
     up, down = _steps(graph)
@@ -67,7 +68,7 @@ def tree(graph: Graph) -> str:
         targets = {edge.target for edge in graph.edges}
         met: set[str] = set()
         roots = [node for node in graph.nodes if node not in targets]
-        # The latter for those in circles.
+        # Nodes of a cycle have no root, so all are tried after the roots.
         for node in (*roots, *graph.nodes):
             if node not in met:
                 lines.append(_named(graph.nodes[node]))
@@ -102,8 +103,8 @@ def _steps(graph: Graph) -> tuple[Steps, Steps]:
 
 
 def _branches(graph: Graph, root: str, steps: Steps, met: set[str] | None = None) -> list[str]:
-    """The lines below a node; each node once, so that a circle ends. No recursion: a chain may be
-    longer than the stack is deep."""
+    """Return the lines below a node; each node once, so that a cycle ends."""
+    # Without recursion, as a chain may be longer than Python's stack.
     met = set() if met is None else met
     met.add(root)
     lines: list[str] = []
@@ -153,8 +154,9 @@ _COLOURS = {
 
 
 def ranks(graph: Graph) -> dict[str, int]:
-    """The column of each node: one more than the largest of those that lead to it. Edges that close
-    a circle do not count.
+    """Return the column of each node: one more than the largest of those that lead to it.
+
+    Edges that close a cycle do not count.
     """
     incoming: dict[str, list[str]] = {node: [] for node in graph.nodes}
     for edge in graph.edges:
@@ -179,7 +181,7 @@ def ranks(graph: Graph) -> dict[str, int]:
 
 
 def _columns(graph: Graph, rank: dict[str, int]) -> list[list[str]]:
-    """The nodes of each column, put near those that they are connected with."""
+    """Return the nodes of each column, placed near those that they are connected with."""
     columns: list[list[str]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
     for node in graph.nodes:
         columns[rank[node]].append(node)
@@ -218,7 +220,7 @@ def draw(graph: Graph, link: Callable[[Node], str | None] | None = None) -> str:
     labels = {node.id: _label(node, longest) for node in graph.nodes.values()}
     tallest = max(map(len, columns), default=1)
     far = {edge for edge in graph.edges if rank[edge.target] - rank[edge.source] > 1}
-    # Where these go around what lies between.
+    # Edges that span several columns are drawn above the nodes between.
     above = _MARGIN + (_HEIGHT if far else 0)
     height = above + _MARGIN + tallest * _HEIGHT + (tallest - 1) * _GAP
     boxes: dict[str, Box] = {}
@@ -322,7 +324,7 @@ def _overlap(one: Rect, other: Rect) -> bool:
 
 
 def escaped(text: str) -> str:
-    """Text in XML."""
+    """Return a text as it is written in XML."""
     return html.escape("".join(c if c.isprintable() else " " for c in text))
 
 
@@ -372,7 +374,7 @@ class Graph:
         return cls(nodes, edges, data["focus"], data["cut"])
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON."""
+        """Return plain data for JSON."""
         return {
             "nodes": [node._asdict() for node in self.nodes.values()],
             "edges": [edge._asdict() for edge in self.edges],
@@ -381,7 +383,7 @@ class Graph:
         }
 
     def to_dot(self) -> str:
-        """For Graphviz."""
+        """Return the graph for Graphviz."""
         lines = ["digraph kept {", "  rankdir=LR;", '  node [shape=box, fontname="sans-serif"];']
         for node in self.nodes.values():
             said = [f"label={_quoted(node.label)}"]
@@ -398,7 +400,7 @@ class Graph:
         return "\n".join((*lines, "}")) + "\n"
 
     def to_mermaid(self) -> str:
-        """For Mermaid, as Markdown pages show it."""
+        """Return the graph for Mermaid, as Markdown pages show it."""
         names = {node: f"n{i}" for i, node in enumerate(self.nodes)}
         lines = ["flowchart LR"]
         for node in self.nodes.values():
@@ -418,10 +420,10 @@ class Graph:
         return "\n".join(lines) + "\n"
 
     def to_networkx(self) -> Any:
-        """As a `networkx.MultiDiGraph`, with what is known as attributes.
+        """Return a `networkx.MultiDiGraph`, whose nodes and edges have attributes.
 
         Raises:
-            ConfigError: networkx is not there.
+            ConfigError: networkx is not installed.
         """
         try:
             networkx = import_module("networkx")
@@ -437,7 +439,7 @@ class Graph:
         return made
 
     def to_svg(self) -> str:
-        """A picture; no other program is needed for it."""
+        """Return a picture; no other program is needed for it."""
         return draw(self)
 
     def _repr_svg_(self) -> str:
@@ -454,13 +456,13 @@ _PARTS: tuple[tuple[Any, str], ...] = ((Node, "nodes"), (Edge, "edges"))
 
 
 def _quoted(text: str) -> str:
-    """Text in Graphviz's quotes."""
+    """Return a text in Graphviz's quotes."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return '"' + clean.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _mermaid(text: str) -> str:
-    """Text in Mermaid's quotes, where each special character is an entity."""
+    """Return a text in Mermaid's quotes, where each special character is an entity."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     special = {c: f"#{ord(c)};" for c in '"<>&`#[]{}()|;\\'}
     return json.dumps("".join(special.get(c, c) for c in clean), ensure_ascii=False)

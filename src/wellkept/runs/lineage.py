@@ -1,4 +1,4 @@
-"""Where a result came from, and what became of it: found by digests, in what is kept.
+"""Lineage: where a result came from and what became of it, found by the digests in kept calls.
 
 An engine that names values by versions of its own keeps two records a node. One says under `node` in its
 metadata which `name` and `code` it has and what it was `given`: names and versions. Its result is the
@@ -64,12 +64,12 @@ def carried(call: Call) -> str | None:
 
 _SCALARS = (str, int, float)
 _KEY = re.compile("[0-9a-f]{64}")
-# Bytes of an encoded result that may be a scalar which a record shows.
+# Larger results are not decoded: a record shows only short scalars.
 _SMALL = 300
 
 
 class Links(Protocol):
-    """Calls by each other, `limit` of them at the most in each answer."""
+    """Finds calls by each other; each answer has at most `limit` of them."""
 
     def keyed(self, keys: Collection[str], limit: int) -> list[Call]: ...
     def gave(self, digests: Collection[str], limit: int) -> list[Call]: ...
@@ -78,7 +78,7 @@ class Links(Protocol):
 
 
 def links_of(cache: Cache) -> Links:
-    """What finds the calls of a cache by each other.
+    """Return the index of a cache's calls by each other.
 
     Raises:
         StoreError: the store can't be read.
@@ -88,7 +88,7 @@ def links_of(cache: Cache) -> Links:
 
 
 class _Read:
-    """Every record, read once: where no index finds them by each other."""
+    """Every record, read once, for backends without an index of calls by each other."""
 
     def __init__(self, cache: Cache) -> None:
         self._by_key: dict[str, Call] = {}
@@ -153,7 +153,7 @@ def scalar(cache: Cache, call: Call) -> str | int | float | None:
 
 _NOTHING: tuple[Any, ...] = (None, True, False, "", (), [], {}, set())
 _ANYBODYS = frozenset(map(digest, _NOTHING))
-"""Values that lead from everywhere to everywhere."""
+"""Values so common that they would connect calls which have nothing to do with each other."""
 
 
 def lineage(
@@ -164,26 +164,25 @@ def lineage(
     limit: int = 500,
     cache: Cache | str | None = None,
 ) -> Graph:
-    """Where a result came from, and what became of it, as far as calls are kept.
+    """Return where a result came from, and what became of it, as far as calls are kept.
 
-    Up go the calls whose results were its arguments, and the call that made it; down those that took
-    its result, and those that it made. Calls are connected by the digests of values: two that gave
-    the same value are both where it may have come from. None, True, False and what is empty connect
-    nothing.
+    Up are the calls whose results were its arguments, and the call that made it; down are those that took its
+    result, and those that it made. Calls are connected by the digests of values: of two that gave the same
+    value, it may have come from either. None, True, False and empty values connect nothing.
 
     Args:
         of: a kept value; its digest, or a call's key, or 4 or more digits of either; or a call, as a
             `Call`, or what a query found.
-        up: at the most so many steps; all by default.
-        down: the same, the other way.
-        limit: at the most so many calls; `cut` says if there are more.
-        cache: where; the active one by default.
+        up: the most steps up; all by default.
+        down: the most steps down; all by default.
+        limit: the most calls; the graph's `cut` says if there are more.
+        cache: the active one by default.
 
     Raises:
         NotKept: no kept call gave or took it.
-        AmbiguousDigest: the digits fit several.
+        AmbiguousDigest: several begin with these digits.
         Undigestible: the value has no identity.
-        ConfigError: a step or limit that is no number from 0 up, or no such cache.
+        ConfigError: a step or limit is not a number from 0 up, or there is no such cache.
         StoreError: the store can't be read.
     """
     for name, steps, least in (("up", up, 0), ("down", down, 0), ("limit", limit, 1)):
@@ -198,14 +197,14 @@ def lineage(
 
 
 class _Walk:
-    """Calls that were met, and the edges between them."""
+    """The calls that were found, and the edges between them."""
 
     def __init__(self, cache: Cache, limit: int) -> None:
         self.cache, self.limit = cache, limit
         self.links = links_of(cache)
         self.calls: dict[str, Call] = {}
         self.values: dict[str, Any] = {}
-        """Those that no kept call gave, by digest; None where the value is not known."""
+        """Values that no kept call gave, by digest; None if the value is not known."""
         self.versions: dict[str, set[str]] = {}
         """Digests of values, and of the versions under which other engines have them."""
         self._nodes: dict[str, list[Call]] | None = None
@@ -214,7 +213,7 @@ class _Walk:
     # -- where it begins --------------------------------------------------------------------------
 
     def begin(self, of: Any) -> list[str]:
-        """The nodes that are asked about."""
+        """Return the nodes that are asked about."""
         if isinstance(of, Call):
             self.calls[of.key] = of
             return [of.key]
@@ -227,7 +226,7 @@ class _Walk:
         return self._valued(str(digest(of)), repr(of), of) if named is None else named
 
     def _named(self, text: str) -> list[str] | None:
-        """By a key or digest, or the beginning of one; None: it is none, and perhaps a value."""
+        """Return the nodes of a key or digest, or the beginning of one; None if the text is a value."""
         low = text.lower()
         if not 4 <= len(low) <= 64 or not set(low) <= set(string.hexdigits):
             return None
@@ -245,7 +244,7 @@ class _Walk:
         return None
 
     def _beginning(self, low: str) -> set[str]:
-        """The keys and digests of values that begin so: one, or enough to see that it is not."""
+        """Return the keys and digests that begin so: all if there are up to two."""
         fits: set[str] = set()
         for field in ("key", "result", "given"):
             for call in self.cache.query(**{field: named(low)}).calls():
@@ -264,7 +263,7 @@ class _Walk:
         return found
 
     def _gave_or_took(self, value: str, known: Any) -> list[str]:
-        """The calls that gave a value; the value itself, if it was only taken."""
+        """Return the calls that gave a value; the value itself if it was only an argument."""
         if gave := self._met(self.links.gave({value}, self.limit + 1)):
             return [str(call.key) for call in gave]
         if not self.links.took({value: known}, 1):
@@ -275,7 +274,7 @@ class _Walk:
     # -- going on ---------------------------------------------------------------------------------
 
     def up(self, nodes: Iterable[str], steps: int | None) -> None:
-        """To what led to these."""
+        """Walk to the calls that led to these."""
         front = [self.calls[node] for node in nodes if node in self.calls]
         while front and (steps is None or steps > 0):
             steps = None if steps is None else steps - 1
@@ -288,7 +287,7 @@ class _Walk:
             )
 
     def down(self, nodes: Iterable[str], steps: int | None) -> None:
-        """To what came of these."""
+        """Walk to the calls that these led to."""
         listed = list(nodes)
         values = {value: self.values[value] for value in listed if value in self.values}
         front = [self.calls[node] for node in listed if node in self.calls]
@@ -302,7 +301,7 @@ class _Walk:
             values, front = {}, self._met(found)
 
     def _took(self, taken: dict[str, Any], front: list[Call]) -> list[Call]:
-        """The calls that took values, also as nodes of another engine."""
+        """Return the calls that took values, also as nodes of another engine."""
         found = self.links.took(taken, self._most)
         if any(stands(call) for call in front):
             if self._nodes is None:
@@ -317,11 +316,11 @@ class _Walk:
 
     @property
     def _most(self) -> int:
-        """Calls of an answer: all that were met may be among them."""
+        """Return the limit of an answer: all calls that were found before may be among it."""
         return 2 * self.limit + 1
 
     def _met(self, calls: Iterable[Call]) -> list[Call]:
-        """Those that are new; in place of one that carries a node's result, the node."""
+        """Return the calls that are new; in place of one that carries a node's result, the node."""
         new, todo = [], list(calls)
         for call in todo:
             version = carried(call)
@@ -343,7 +342,7 @@ class _Walk:
     # -- what was met -----------------------------------------------------------------------------
 
     def graph(self, focus: list[str]) -> Graph:
-        """Nodes in the order of time, with all edges between them."""
+        """Return the graph: nodes in the order of time, and all edges between them."""
         calls = sorted(self.calls.values(), key=lambda call: (call.created, call.key))
         nodes = [Node(value, f"<{value[:12]}>", result=value) for value in self.values]
         nodes += [
@@ -369,7 +368,7 @@ class _Walk:
 
 
 def _named(call: Call) -> tuple[str, str]:
-    """A label, and the function; of another engine's, the node."""
+    """Return a call's label and function, or those of the node that it stands for."""
     node = stands(call)
     return (
         (called(call.function, call), call.function) if node is None else (node.label(), node.name)
@@ -437,9 +436,9 @@ def _named_nodes(nodes: list[Node]) -> dict[str, list[Node]]:
 
 
 def _flowed(at: str, arguments: dict[str, str], named: dict[str, list[Node]]) -> Iterator[Edge]:
-    """In a flow an argument has the name of the node that gave it: of several, as tasks are, the one
-    with that result, and all of them where their results were collected.
-    """
+    """Yield the edges of a dataflow's node, whose arguments have the names of the nodes that gave them."""
+    # Parallel tasks are several nodes of one name: the one with that result gave it, or all of them if their
+    # results were collected into one value.
     for name, value in arguments.items():
         same = [node for node in named[name] if node.result == value]
         for node in same or named[name]:
@@ -448,7 +447,7 @@ def _flowed(at: str, arguments: dict[str, str], named: dict[str, list[Node]]) ->
 
 
 def _ended(events: list[Event]) -> dict[str, Event]:
-    """What became of each call in the end, by key; those without one by their place."""
+    """Return the last event of each call, by key; those without a key by their position."""
     found: dict[str, Event] = {}
     for i, event in enumerate(events):
         at = event.key or f"#{i}"

@@ -26,7 +26,8 @@ __all__ = ["LISTENERS", "Listener"]
 SLOW = 1.0
 """Seconds of a body from which a surprising miss is told unasked."""
 
-_EVERY = 10.0  # seconds between two lines that are told unasked
+# Seconds between two lines that are told unasked.
+_EVERY = 10.0
 _KINDS = ("hits", "misses", "troubles")
 INFO = 20
 """The level of misses, as `logging` numbers them."""

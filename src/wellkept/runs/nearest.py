@@ -1,8 +1,8 @@
-"""What a cache has of a call or near it: read without leaving a trace in any of its layers.
+"""The state of a call in each layer of a cache, and the kept call most like it; read without changing anything.
 
-A note `leaves/<key>` says what the arguments of a call were made of, so that two calls can be told apart
-later. It is JSON, `{argument: [[path, text], …]}`, behind one byte that says whether it is compressed.
-Arguments that are scalars have none: their record tells them.
+A note `leaves/<key>` has the parts of a call's arguments, so that `explain` can later tell how two calls
+differ. It is JSON, `{argument: [[path, text], …]}`, behind one byte that says whether it is compressed. Scalars
+are not in it, as the call's record shows them.
 """
 
 from __future__ import annotations
@@ -26,36 +26,35 @@ from wellkept.stores.backend import Backend
 from wellkept.stores.base import get_many
 
 _VERIFIED = 1 << 26
-"""Bytes of a result's blobs up to which they are read; of larger ones it is only seen that they are
-there."""
+"""Bytes of a result's blobs up to which their content is verified; of larger ones only the existence."""
 
 
 class Layer(NamedTuple):
-    """One place that a cache reads."""
+    """A backend that a cache reads."""
 
     name: str
     backend: Backend
     where: tuple[Callable[[Call], bool], ...] = ()
-    """What a filtered cache shows of it."""
+    """The filters of the views above it."""
     owed: Mapping[str, bytes] = {}
     """Notes that this process is about to write."""
 
     def notes(self, keys: Sequence[str]) -> dict[str, bytes]:
-        """Those of these notes that there are; raises as `find`."""
+        """Return those of these notes that exist; raises as `find`."""
         mine = {key: self.owed[key] for key in keys if key in self.owed}
         return {**get_many(self.backend.notes, keys), **mine}
 
     def find(self, query: Query) -> Iterator[Call]:
-        """The calls that fit; nothing is written, not even what queries go by.
+        """Return the calls that match; nothing is written, not even to bring an index up to date.
 
         Raises:
-            StoreError: the place can't be read.
+            StoreError: the backend can't be read.
         """
         return (call for call in self.backend.peek(query) if all(fits(call) for fits in self.where))
 
 
 class Look(NamedTuple):
-    """What a layer has under a key."""
+    """The state of a call in a layer."""
 
     layer: Layer
     state: str
@@ -68,7 +67,7 @@ class Look(NamedTuple):
 
 
 def layers(cache: Cache) -> list[Layer]:
-    """The places that a cache reads, in the order in which it does."""
+    """Return the layers that a cache reads, in that order."""
     owed = dict(cache._notes)
     return [layer._replace(owed=owed) for layer in _layers(cache.backend, str(cache), ())]
 
@@ -87,7 +86,7 @@ def _layers(backend: Any, name: str, where: tuple[Any, ...]) -> Iterator[Layer]:
 
 
 def look(layer: Layer, key: bytes) -> Look:
-    """What it has. Nothing is counted, healed, copied nearer or remembered."""
+    """Return the state of a call in a layer. Nothing is counted, repaired, copied nearer or remembered."""
     backend = layer.backend
     try:
         row = backend.fetch(key)
@@ -116,16 +115,16 @@ def _record(backend: Any, key: bytes) -> Call | None:
     return found
 
 
-# Bytes from which a note is compressed.
+# Bytes from which a note is compressed; shorter ones would gain little.
 _LARGE = 1024
 
 
 def packed(items: Sequence[tuple[str, Any, bytes]], shown: Callable[[Any], bool]) -> bytes | None:
-    """The note of a call's arguments; None where their digests tell all.
+    """Return the note of a call's arguments; None if the record shows them all.
 
     Args:
         items: name, value and digest of each.
-        shown: which scalars a record shows; where it shows none, no leaf does.
+        shown: says which scalars a record shows; if it shows none, the note shows none either.
     """
     try:
         hidden = [
@@ -146,12 +145,12 @@ def packed(items: Sequence[tuple[str, Any, bytes]], shown: Callable[[Any], bool]
 
 
 class Change(NamedTuple):
-    """One difference between the arguments of two calls."""
+    """A difference between the arguments of two calls."""
 
     path: str
     """As Python writes it: `arguments["config"].mesh["dtype"]`."""
     before: str | None
-    """What was there; None: nothing."""
+    """The earlier value; None if there was none."""
     after: str | None
 
     def __str__(self) -> str:
@@ -163,10 +162,11 @@ class Change(NamedTuple):
 
 
 def changes(label: str, before: Iterable[Leaf], after: Iterable[Leaf]) -> list[Change]:
-    """What differs between the leaves of two values, the outermost of it.
+    """Return the differences between the leaves of two values, the outermost ones.
 
     Args:
-        label: what both are called.
+        label: the beginning of each path.
+        before, after: the leaves.
     """
     old, new = dict(before), dict(after)
     found: list[Change] = []
@@ -176,7 +176,7 @@ def changes(label: str, before: Iterable[Leaf], after: Iterable[Leaf]) -> list[C
         if was == now or any(_inside(path, above) for above in told):
             continue
         if was is None or now is None or was[:1] == "=" or now[:1] == "=":
-            # What it holds differs with it.
+            # A container of another type, or one that only one of them has: its parts are not listed too.
             told.append(path)
         found.append(Change(f"{label}{path}", *_shown(was, now)))
     return found
@@ -187,7 +187,7 @@ def _inside(path: str, above: str) -> bool:
 
 
 def _shown(was: str | None, now: str | None) -> tuple[str | None, str | None]:
-    """Without digests where the rest tells them apart."""
+    """Return both texts, without digests if the rest differs."""
     short = tuple(None if text is None else _short(text) for text in (was, now))
     if short[0] != short[1]:
         return short[0], short[1]
@@ -202,7 +202,7 @@ def _short(text: str) -> str:
 
 
 def _cut(text: str | None) -> str | None:
-    """With a digest of a length that one looks at."""
+    """Return the text with its digest cut to 12 digits."""
     if text is None:
         return None
     if text.startswith("="):
@@ -212,43 +212,45 @@ def _cut(text: str | None) -> str | None:
 
 
 def same(left: Mapping[str, list[Leaf]], right: Mapping[str, list[Leaf]]) -> int:
-    """How many leaves two calls have in common."""
+    """Return how many leaves two calls have in common."""
     return sum(len(set(left[name]) & set(right[name])) for name in left.keys() & right.keys())
 
 
+# How many of the latest calls are compared, and of those that share an argument. Without limits, an explanation
+# would read every call of a function with a million of them.
 _LATEST = 600
 _SHARING = 100
-# For which such calls are looked up.
+# Arguments for which calls that share them are looked up.
 _ARGUMENTS = 8
-# Whose leaves are compared.
+# Equally near calls whose leaves are compared.
 _TIES = 40
 _LATELY = Order("created", (), True)
 
 
 class Asked(NamedTuple):
-    """A call that is asked about, kept or not."""
+    """A call that is to be explained, kept or not."""
 
     function: str
     code: str
     arguments: Mapping[str, Argument]
     leaves: Mapping[str, list[Leaf]]
-    """What the arguments that no record tells are made of."""
+    """The parts of the arguments that a record does not show."""
     before: float | None = None
-    """Of a kept call: when it was computed; only earlier ones are looked at."""
+    """When a kept call was computed; only earlier ones are compared with it."""
 
     @classmethod
     def of(cls, function: str, code: str, given: Arguments) -> Asked:
-        """From arguments that are at hand."""
+        """Return the call with these arguments."""
         leaves = unpacked(packed(given.items_given, given.shown))
         return cls(function, code, given, leaves)
 
     def plain(self) -> dict[str, Argument]:
-        """What the caller gave: not the class of a receiver, nor what `depends` names."""
+        """Return the caller's arguments, without the class of a receiver and what `depends` names."""
         return {name: one for name, one in self.arguments.items() if not name.startswith("@")}
 
 
 class Nearest(NamedTuple):
-    """A kept call, where it is, and how it differs."""
+    """A kept call, its layer, and how it differs."""
 
     call: Call
     layer: Layer
@@ -269,7 +271,7 @@ def codes_of(layer: Layer, function: str) -> list[str]:
 
 
 def same_arguments(layer: Layer, asked: Asked) -> Call | None:
-    """The latest call with the same arguments under other code. Raises as `codes_of`."""
+    """Return the latest call with the same arguments and other code. Raises as `codes_of`."""
     pairs = [(name, one.digest.raw) for name, one in asked.arguments.items()]
     found: list[Call] = []
     for code in codes_of(layer, asked.function):
@@ -283,7 +285,7 @@ def same_arguments(layer: Layer, asked: Asked) -> Call | None:
 
 
 def nearest(layer: Layer, asked: Asked) -> Nearest | None:
-    """The call that has most in common with the one that is asked about; None: it has no calls here.
+    """Return the kept call that has most in common with this one; None if the function has no calls.
 
     Raises:
         StoreError: the layer can't be read.
@@ -299,7 +301,7 @@ def nearest(layer: Layer, asked: Asked) -> Nearest | None:
     alike = [call for rank, call in ranked if rank[:2] == ranked[0][0][:2]][:_TIES]
     notes = layer.notes([LEAVES + call.key for call in alike])
     leaves = {call.key: unpacked(notes.get(LEAVES + call.key)) for call in alike}
-    # Of equals, the first.
+    # `max` returns the first of several equal ones, which is the nearest by `_likeness`.
     best = max(alike, key=lambda call: same(asked.leaves, leaves[call.key]))
     return Nearest(best, layer, differences(asked, best, leaves[best.key]))
 
@@ -325,7 +327,7 @@ def _latest(layer: Layer, function: str, limit: int, *more: Condition) -> Iterab
 
 
 def _likeness(asked: Asked, wanted: Mapping[str, Argument], call: Call) -> tuple[float, ...]:
-    """Equal arguments, the same code, how close numbers are, how late it was: the more the nearer."""
+    """Return how near a call is: equal arguments, same code, distance of numbers, and time, in that order."""
     equal, apart = 0, 0.0
     there = call.arguments
     for name, one in wanted.items():
@@ -344,9 +346,11 @@ def _likeness(asked: Asked, wanted: Mapping[str, Argument], call: Call) -> tuple
 
 
 def differences(asked: Asked, call: Call, leaves: Mapping[str, list[Leaf]]) -> list[Change]:
-    """What differs in the arguments, from those of the kept call to those that are asked about.
+    """Return the differences in the arguments, from those of a kept call to those of this one.
 
     Args:
+        asked: the call that is to be explained.
+        call: the kept call.
         leaves: of the kept call.
     """
     found: list[Change] = []
@@ -358,17 +362,16 @@ def differences(asked: Asked, call: Call, leaves: Mapping[str, list[Leaf]]) -> l
             continue
         before, after = _leaves(old, leaves.get(name)), _leaves(new, asked.leaves.get(name))
         told = [] if before is None or after is None else changes(label, before, after)
-        if (
-            not told
-            # Nothing was noted; or the order of a mapping, or what is too large to look at.
-        ):
+        # The digests differ and no leaf does: nothing was noted, the order of a mapping differs, or a part that
+        # is too large to be listed.
+        if not told:
             told = [Change(label, _named(old), _named(new))]
         found += told
     return found
 
 
 def dependency_changes(asked: Asked, call: Call) -> list[Change]:
-    """What differs in what a call depends on beside its arguments and code, as `differences` has it."""
+    """Return the differences in what a call depends on besides arguments and code, as `differences` does."""
     now, then = asked.arguments, call.arguments
     names = [name for name in dict.fromkeys((*then, *now)) if name.startswith("@")]
     found = []

@@ -1,4 +1,4 @@
-"""Whether keeping pays: what a hit takes, part by part, against computing again."""
+"""Profiles: the cost of a hit, part by part, compared with the cost of computing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from wellkept.runs.nearest import Layer, layers
 from wellkept.runs.table import Column, Line, Lines, Table, data_size, duration
 from wellkept.stores.reports import FunctionRow
 
-# Measurements of one part, and the seconds after which there are no more.
+# How often a part is measured, and the seconds after which it is not measured again.
 _TIMES, _BUDGET = 9, 0.3
 EVEN = 0.8
-"""The share of computing that a hit may take, for keeping to pay."""
+"""Keeping pays if a hit takes at most this share of the time of computing."""
 
-_VERIFIED = 1 << 26  # bytes of a result up to which it is read before
+# Results of up to so many bytes are verified before they are measured.
+_VERIFIED = 1 << 26
 
 _PARTS = ("key", "look up", "load")
 
@@ -33,12 +34,12 @@ class Profile(Lines):
     Attributes:
         call: the call as one writes it.
         parts: `key`, `look up` and `load` of a hit that comes from the store.
-        memory: the same of a hit that comes from memory; nothing where memory does not hold it.
-        recompute: what computing takes, as it was measured when the result was kept (or now, of a
-            call that could not be kept).
-        size: bytes of the result; None of a call that is not kept.
+        memory: the same for a hit from memory; empty if memory does not hold it.
+        recompute: seconds that computing takes, measured when the result was kept (or now, for a call that
+            could not be kept).
+        size: bytes of the result; None for a call that is not kept.
         uses: how often it was served.
-        unkept: why nothing is kept of it; None where something is.
+        unkept: why the call is not kept; None if it is.
         advice: what to do about it.
     """
 
@@ -61,7 +62,7 @@ class Profile(Lines):
 
     @property
     def hit(self) -> float | None:
-        """What a hit from the store takes, seconds; None where nothing is kept."""
+        """Return the seconds that a hit from the store takes; None if the call is not kept."""
         return sum(self.parts.values()) if self.parts else None
 
     @property
@@ -123,12 +124,13 @@ class Profile(Lines):
 
 
 def rounded(ratio: float) -> str:
-    """A ratio to three digits: `13,200`, `1.35`."""
+    """Return a ratio with three digits: `13,200`, `1.35`."""
     return f"{float(f'{ratio:.3g}'):,.10g}"
 
 
 def measured(work: Callable[[], Any]) -> float:
-    """The median of what some work takes, seconds; long work is done once."""
+    """Return the median of the seconds that some work takes; long work is done once."""
+    # The median, since the first time may find cold caches, and another program may interrupt one.
     took: list[float] = []
     while len(took) < _TIMES and sum(took) < _BUDGET:
         start = perf_counter()
@@ -137,9 +139,9 @@ def measured(work: Callable[[], Any]) -> float:
     return median(took)
 
 
-# Calls of a function.
+# Calls of a function that are measured.
 _SAMPLE = 7
-# Characters of a name in a table.
+# Characters of a name that a table shows.
 _NARROW = 24
 _COLUMNS: list[Column] = [
     ("function", lambda row: _end(row["function"])),
@@ -156,14 +158,15 @@ _COLUMNS: list[Column] = [
 
 
 def profiles(cache: Cache, pattern: str | None = None, *, load: bool = False) -> Table:
-    """A row a function, the one first that keeping saved most.
+    """Return a row for each function, the one that saved most first.
 
     Args:
-        pattern: only functions whose name fits; all of them by default.
-        load: decode the results, too, which may run code of theirs; otherwise their bytes are read.
+        cache: whose functions.
+        pattern: only functions whose name matches; all of them by default.
+        load: decode the results too, which may run code of theirs; otherwise only their bytes are read.
 
     Raises:
-        NotKept: no function fits.
+        NotKept: no function matches.
         StoreError: the cache can't be read.
     """
     found = maintenance.chosen(cache, pattern) if pattern else cache.backend.functions()
@@ -175,7 +178,7 @@ def profiles(cache: Cache, pattern: str | None = None, *, load: bool = False) ->
 
 
 def profile_row(cache: Cache, one: FunctionRow, load: bool = False) -> dict[str, Any]:
-    """What keeping one function costs and saves, as a row of `profiles`.
+    """Return what keeping one function costs and saves, as a row of `profiles`.
 
     Raises:
         StoreError: the cache can't be read.
@@ -207,7 +210,7 @@ def profile_row(cache: Cache, one: FunctionRow, load: bool = False) -> dict[str,
 
 
 def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
-    """What the parts of a hit take; None where its result is not there."""
+    """Return the seconds of the parts of a hit; None if the result is not kept."""
     backend, key = layer.backend, call.key.raw
     try:
         row = backend.fetch(key)
@@ -215,12 +218,13 @@ def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
             return None
 
         envelope = row.envelope
-        backend.probe(envelope, _VERIFIED)  # who loads a damaged blob removes it
+        # Loading a damaged blob removes it, and a profile must not change the cache.
+        backend.probe(envelope, _VERIFIED)
 
         def read() -> None:
             payload, buffers = backend.load(envelope)
             if load:
-                # Who only reads decodes nothing.
+                # Loaded on first use: without `load` nothing is decoded.
                 from wellkept.codecs import decoder
 
                 decoder(envelope.codec)(payload, buffers)
@@ -239,7 +243,7 @@ def _key(call: Call) -> bytes:
 
 
 def _end(name: str) -> str:
-    """The end of a name says more than its beginning."""
+    """Return the end of a long name, which says more than its beginning."""
     return name if len(name) <= _NARROW else f"…{name[1 - _NARROW :]}"
 
 

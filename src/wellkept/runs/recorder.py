@@ -1,4 +1,4 @@
-"""What records the events of a run: gathered in memory, and written as notes beside the calls."""
+"""The recorder of a run: events are gathered in memory, and written as notes beside the calls."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ LEAVES = "leaves/"
 
 
 def notes_of(cache: Cache) -> Store[bytes]:
-    """The notes beside a cache's calls."""
+    """Return the notes of a cache."""
     return cache.backend.notes
 
 
 def note_once(cache: Cache, key: str, item: bytes) -> None:
-    """Write a note that always says the same, unless this process did already. A cache that does
-    not take it goes without."""
+    """Write a note whose content never changes, unless this process did so already."""
+    # A note that can't be written is no reason for the call to fail.
     if key not in cache.noted:
         cache.noted.add(key)
         with contextlib.suppress(KeptError):
@@ -51,12 +51,12 @@ def note_once(cache: Cache, key: str, item: bytes) -> None:
 
 
 def new_id(now: float) -> str:
-    """A name for a run that nobody else has: `20260131-142530-3f9a2c`."""
+    """Return a new name for a run: `20260131-142530-3f9a2c`."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{os.urandom(3).hex()}"
 
 
 def writer() -> str:
-    """A name for one process that writes events of a run."""
+    """Return a new name for a process that writes events of a run."""
     return f"{os.getpid()}-{os.urandom(4).hex()}"
 
 
@@ -67,14 +67,14 @@ class Totals(NamedTuple):
     computed: int = 0
     failed: int = 0
     spent: float = 0.0
-    """What computing took, failures included."""
+    """Seconds that computing took, failures included."""
     saved: float = 0.0
-    """What the hits took when they were computed."""
+    """Seconds that the hits took when they were computed."""
     lost: int = 0
     """Events that could not be written."""
 
     def add(self, event: Event) -> Totals:
-        """With one more."""
+        """Return the totals with one more event."""
         if event.outcome == "hit":
             saved = self.saved + event.count * event.seconds
             return self._replace(hits=self.hits + event.count, saved=saved)
@@ -84,7 +84,7 @@ class Totals(NamedTuple):
         return self._replace(computed=self.computed + event.count, spent=spent)
 
     def plus(self, other: Totals) -> Totals:
-        """Both together."""
+        """Return the sum of both."""
         return Totals(
             hits=self.hits + other.hits,
             computed=self.computed + other.computed,
@@ -96,7 +96,7 @@ class Totals(NamedTuple):
 
 
 def pack(events: Iterable[Event]) -> bytes:
-    """Events as a note: compressed JSON, the names of functions once."""
+    """Return events as a note: compressed JSON, which has the names of functions once."""
     functions: dict[tuple[str, str], int] = {}
     rows = []
     for event in events:
@@ -122,7 +122,7 @@ def pack(events: Iterable[Event]) -> bytes:
 
 
 def unpack(note: bytes | None) -> list[Event]:
-    """What `pack` wrote; nothing of what is damaged."""
+    """Return the events that `pack` wrote; none if the note is damaged."""
     with contextlib.suppress(ValueError, TypeError, IndexError, zlib.error):
         functions, rows = json.loads(zlib.decompress(bytes(note or b"")))
         return [_event(functions, *row) for row in rows]
@@ -155,7 +155,7 @@ def pack_totals(totals: Totals) -> bytes:
 
 
 def unpack_totals(note: bytes | None) -> Totals:
-    """What `pack_totals` wrote; none of what is damaged."""
+    """Return what `pack_totals` wrote; zeros if the note is damaged."""
     with contextlib.suppress(ValueError, TypeError):
         return Totals(*json.loads(note or b""))
     return Totals()
@@ -166,7 +166,8 @@ def pack_record(record: RunRecord) -> bytes:
 
 
 def unpack_record(note: bytes | None) -> RunRecord | None:
-    """What `pack_record` wrote; None of what is damaged, and without what is not known here."""
+    """Return what `pack_record` wrote; None if the note is damaged."""
+    # Fields that this release does not know are left out: a newer one may have written the note.
     with contextlib.suppress(ValueError, TypeError):
         found: dict[str, Any] = json.loads(note or b"")
         known = {name: item for name, item in found.items() if name in RunRecord._fields}
@@ -174,13 +175,13 @@ def unpack_record(note: bytes | None) -> RunRecord | None:
     return None
 
 
-# Seconds between writes, of a young run and of an old one.
+# Seconds between writes: of a young run, so that a watcher sees it begin, and of an old one.
 _FIRST, _LATER = 0.5, 5.0
-# Events that are written sooner.
+# From so many events on, they are written at once.
 _MANY = 2_000
 # Different hits that are counted in one table.
 _HELD = 10_000
-# Notes that wait for a store that does not take them.
+# Notes that wait for a store that does not accept them; more would fill the memory.
 _UNWRITTEN = 100
 
 Asked = bytes | tuple[bytes, bytes]
@@ -208,7 +209,7 @@ current: ContextVar[Recorder | None] = ContextVar("wellkept.run", default=None)
 
 
 def recorder() -> Recorder | None:
-    """The innermost run that is open here, or where this thread was started."""
+    """Return the innermost run that is open here, or where this thread was started."""
     found = current.get()
     if found is None:
         found = inherited(current)
@@ -222,13 +223,13 @@ Hit = list[Any]
 """Hits of one call by one parent: how many, how many of them are written, since when, the function's
 name and code, and the body of the record.
 
-A list, as it is made in a third of the time of an object: who calls a thousand kept functions once each
-waits for none. An `Event` is made when it is written.
+A list takes a third of the time of an object, which counts for a program that calls a thousand kept functions
+once each. An `Event` is made when it is written.
 """
 
 
 def _event_now(at: Asked, hit: Hit, count: int) -> Event:
-    """So many of them."""
+    """Return the event of `count` hits."""
     key, parent = at if isinstance(at, tuple) else (at, None)
     _, _, since, (function, code), body = hit
     return Event(
@@ -249,10 +250,10 @@ class Recorder:
 
     Args:
         record: of the run.
-        cache: beside whose calls it is written; None: it is only held in memory.
+        cache: the cache whose notes have it; None if it is only held in memory.
         outer: the run that is open around it.
 
-    It pickles as a recorder of the same run in another process, which writes events of its own.
+    Unpickled in another process, it is a recorder of the same run that writes its own events.
     """
 
     def __init__(self, record: RunRecord, cache: Cache | None, outer: Recorder | None) -> None:
@@ -276,20 +277,20 @@ class Recorder:
         _all.add(self)
 
     def _begin(self) -> None:
-        """Nothing is gathered: at first, and in a forked child, whose parent writes the rest."""
+        """Start with no events; a forked child does so too, as its parent writes those of before."""
         self.hits = {}
-        # Tables that were full lately, and before that: a thread may still count in one.
+        # Full tables, and those that were full at the last write: a thread may still count in one.
         self._full: list[dict[Asked, Hit]] = []
         self._older = self._full
         self._events: deque[Event] = deque()
         self.totals = Totals()
-        # Notes that were not taken yet.
+        # Notes that the store has not accepted yet.
         self._waiting: dict[str, bytes] = {}
         self._writer, self._number = writer(), 0
         self._lock = threading.RLock()
         self._pause = _FIRST
         reference = weakref.ref(self)
-        # By a weak reference: a thread must not keep a run alive that nobody has any more.
+        # By a weak reference, as the thread must not keep a run alive that is not used any more.
         self._writing = Worker(
             "wellkept-run",
             lambda: _write_again(reference),
@@ -313,7 +314,7 @@ class Recorder:
                     self.hits = {}
             self._writing.wake()
         found = self.hits.setdefault(at, hit)
-        # Another thread was faster.
+        # Another thread was faster; `setdefault` returned its list.
         if found is not hit:
             found[0] += 1
         if not self._begun:
@@ -326,7 +327,7 @@ class Recorder:
             self._start()
         elif len(self._events) >= _MANY:
             self._writing.wake()
-            # The writer is behind: who is fast waits for it.
+            # The writer is behind, so this thread writes too, or events would fill the memory.
             if len(self._events) >= 20 * _MANY:
                 self.flush()
 
@@ -334,7 +335,7 @@ class Recorder:
         with self._lock:
             if not self._begun and not self.closed:
                 self._begun = True
-                # Where no thread can begin any more, it is written at exit.
+                # When the interpreter ends no thread can begin; then the events are written at exit.
                 self._writing.begin()
                 if os.getpid() != _main:
                     _at_child_exit(weakref.ref(self))
@@ -342,7 +343,7 @@ class Recorder:
     # -- writing ----------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Write what is new. Where the store does not take it, it waits for the next time."""
+        """Write new events. If the store does not accept them, they wait for the next time."""
         with self._lock:
             events = [self._events.popleft() for _ in range(len(self._events))]
             events += self._counted()
@@ -382,12 +383,12 @@ class Recorder:
             self._waiting = {}
 
     def unwritten(self) -> list[Event]:
-        """What the store has not taken."""
+        """Return the events that the store has not accepted yet."""
         with self._lock:
             return [event for note in list(self._waiting.values()) for event in unpack(note)]
 
     def close(self) -> None:
-        """Write all, and record nothing more."""
+        """Write all events, and record no more."""
         self.closed = True
         with contextlib.suppress(ValueError):
             OPEN.remove(self)
@@ -395,14 +396,14 @@ class Recorder:
         self.flush()
 
     def open(self) -> None:
-        """Let calls find that there is something to record."""
+        """Make calls record their events here."""
         reach_threads(current)
         if self not in OPEN:
             OPEN.append(self)
 
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
-        """Record what happens in a block, here and now, whatever run it would be part of."""
+        """Record the calls of a block in this run, whatever run is open around it."""
         if self.closed or current.get() is self:
             yield
             return
@@ -419,12 +420,12 @@ class Recorder:
                 if not self.own:
                     if not self._joins and self in OPEN:
                         OPEN.remove(self)
-                    # A worker may be gone any moment.
+                    # A worker process may be ended at any moment.
                     self.flush()
 
     @property
     def travels(self) -> bool:
-        """Whether another process can write events of the run too."""
+        """Return whether another process can write events of the run too."""
         return self.cache is not None and self.cache.url is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -432,15 +433,15 @@ class Recorder:
 
 
 def flush_all() -> None:
-    """Write what this process has gathered, so that whoever reads the notes finds it there."""
+    """Write all events that this process has gathered, so that readers of the notes find them."""
     for found in list(_all):
-        # Told of by the run itself.
+        # The run itself warns of errors.
         with contextlib.suppress(Exception):
             found.flush()
 
 
 def _rejoined(record: RunRecord, cache: Cache) -> Recorder:
-    """The recorder of a run in this process."""
+    """Return the recorder of a run in this process."""
     known: list[Recorder] = [*OPEN, *_elsewhere]
     for found in known:
         if found.record.id == record.id:
@@ -457,7 +458,7 @@ def _write_again(reference: weakref.ref[Recorder]) -> bool:
     found = reference()
     if found is None or found.closed:
         return False
-    # A bug here must not end the writing.
+    # An unexpected error must not end the thread, and with it all further writing.
     with contextlib.suppress(Exception):
         found.flush()
     return True
@@ -475,8 +476,8 @@ _main = os.getpid()
 
 
 def _at_child_exit(reference: weakref.ref[Recorder]) -> None:
-    """The children of multiprocessing leave without atexit."""
-    # In a child of it, it is there.
+    """Write the events at the end of a child of multiprocessing, which does not run `atexit` functions."""
+    # Loaded on first use: in such a child it is loaded already.
     from multiprocessing import util
 
     util.Finalize(None, _flush_one, args=(reference,), exitpriority=10)
@@ -488,7 +489,7 @@ def _flush_one(reference: Any) -> None:
         found.flush()
 
 
-# After the caches are, so it runs before they close.
+# Registered after the caches' own function, so it runs before theirs, which closes them.
 atexit.register(flush_all)
 
 

@@ -149,10 +149,12 @@ class Run:
     ) -> None:
         if self._token is not None:
             self._tags.__exit__(None, None, None)
-            with contextlib.suppress(ValueError):  # left in another context than entered
+            # Left in another context than entered.
+            with contextlib.suppress(ValueError):
                 current.reset(self._token)
         recorder = self._recorder
-        if recorder is None or not recorder.own:  # a forked child leaves its parent's block
+        # A forked child leaves its parent's block.
+        if recorder is None or not recorder.own:
             return
         recorder.close()
         self.end(None if kind is None else kind.__qualname__)
@@ -415,7 +417,8 @@ class Runs(Tabled):
 
     def _run(self, record: RunRecord) -> Run:
         run = Run(record, self.cache)
-        for open_here in OPEN:  # its events may not be written yet
+        # Its events may not be written yet.
+        for open_here in OPEN:
             if open_here.record.id == record.id:
                 run._recorder = open_here
         return run

@@ -22,13 +22,18 @@ from wellkept.stores.reports import FunctionRow
 AGAIN = ("damaged", "expired", "evicted", "code", "version", "dependency")
 """The causes for which something is computed that was kept before."""
 
-_LOOKED = 200  # calls of which it is asked why they were computed
-_PATIENCE = 3.0  # seconds for that
-_SAMPLE = 40  # calls of a function, by which its share of processor time is known
-_LINES = 60  # of a difference
+# Calls of which it is asked why they were computed.
+_LOOKED = 200
+# Seconds for that.
+_PATIENCE = 3.0
+# Calls of a function, by which its share of processor time is known.
+_SAMPLE = 40
+# Of a difference.
+_LINES = 60
 _STEPS = (60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400)
 _BARS = 30
-_MANY = 200_000  # calls of which it is found out how many have expired
+# Calls of which it is found out how many have expired.
+_MANY = 200_000
 
 
 class Group(NamedTuple):
