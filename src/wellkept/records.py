@@ -188,7 +188,8 @@ class Call(NamedTuple):
     arguments: Mapping[str, Argument]
     result: Digest
     state: str = "done"
-    """`done`, or `failed` for a kept exception; `items` for a recorded generator."""
+    """`done`, or `failed` for a kept exception; `items` for a recorded generator; `not kept`, and `result` is
+    zeros, of a call that only would be."""
     created: float = 0.0
     seconds: float = 0.0
     """What computing it took, wall time."""
