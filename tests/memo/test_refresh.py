@@ -211,3 +211,19 @@ def test_a_block_begins_where_it_is_entered() -> None:
     with block:
         low(1)
     assert ran() == [("low", 1)]
+
+
+@wellkept.keep(name="fresh:count", version=1)
+def count(n: int) -> tuple[int, int]:
+    RAN.append(n)
+    return n, len(RAN)
+
+
+@every
+def test_what_is_written_later_is_what_is_served(kind: str, home: Path) -> None:
+    with new(kind) as cache, wellkept.use(cache):
+        assert count.map([1, 2, 1]) == [(1, 1), (2, 2), (1, 1)]
+        with wellkept.refresh():
+            assert count.map([1, 2, 1, 2]) == [(1, 3), (2, 4), (1, 3), (2, 4)]
+            assert [count(1), *count.map([2, 1])] == [(1, 3), (2, 4), (1, 3)]
+        assert count.map([1, 2]) == [(1, 3), (2, 4)]

@@ -25,16 +25,20 @@ class Refresh:
 
     def __init__(self, since: float) -> None:
         self.since = since
-        self._done: set[bytes] = set()
-        """The keys that were computed in it, in this process: clocks may be set, and differ."""
+        self._done: dict[bytes, float] = {}
+        """When each key that was computed in it, in this process, was: clocks may be set, and differ."""
 
     def serves(self, key: bytes, body: Body) -> bool:
         """Whether a kept result is new enough: its computation began in the block, here or elsewhere."""
-        return key in self._done or body.created - body.seconds > self.since
+        done = self._done.get(key)
+        if done is not None:
+            # What was computed may not be written yet.
+            return body.created >= done
+        return body.created - body.seconds > self.since
 
-    def computed(self, key: bytes) -> None:
-        """A call was computed in the block, and kept."""
-        self._done.add(key)
+    def computed(self, key: bytes, created: float) -> None:
+        """A call was computed in the block, and is kept, or about to be."""
+        self._done[key] = created
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Refresh, (self.since,)

@@ -277,7 +277,8 @@ class Target:
             codec,
             metadata,
         )
-        if batch is None or not cache.backend.commits_many:
+        # While something is refreshed, what waits could not be told from what is kept.
+        if batch is None or REFRESHING or not cache.backend.commits_many:
             cache.keep_all(((key, result, call, value),))
         else:
             batch.add(self, (key, result, call, value))
@@ -645,8 +646,8 @@ def store(
         return None
     if TROUBLES:
         TROUBLES.pop(target.key, None)
-    if REFRESHING and (block := refreshing()) is not None:
-        block.computed(target.key)
+    if REFRESHING and call is not None and (block := refreshing()) is not None:
+        block.computed(target.key, call.created)
     return call
 
 
