@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wellkept.cli import text
@@ -115,22 +116,48 @@ def ls(
     with opened(cache) as (found, url):
         rows = maintenance.chosen(found, function) if function else found.backend.functions()
         if function is None and not calls:
-            _list_functions(rows, url, as_json)
+            _list_functions(rows, _costs(found), url, as_json)
             return
         names = [row.function for row in rows]
         listed = list(found.backend.calls_of(names, limit or None)) if names else []
         list_calls(found, listed, names, sum(row.calls for row in rows), url, as_json)
 
 
-def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
+def _costs(found: Any) -> dict[str, dict[str, Any]]:
+    """What the calls of functions cost besides time, by function."""
+    from wellkept.query import ANY
+    from wellkept.runs.recorder import COSTS
+
+    if found.backend.notes.get(COSTS) is None:
+        return {}
+    costly = found.query(metadata={"cost": ANY}).group_by("function")
+    return {name: calls.costs() for name, calls in costly}
+
+
+def _amounts(costs: dict[str, Any], names: list[str]) -> Iterator[str]:
+    for name in names:
+        cost = costs.get(name)
+        yield from ("", "") if cost is None else (f"{cost.spent:.4g}", f"{cost.saved:.4g}")
+
+
+def _list_functions(
+    rows: list[Any], costs: dict[str, dict[str, Any]], url: str, as_json: bool
+) -> None:
     if as_json:
-        text.emit({"cache": url, "functions": [function_data(row) for row in rows]})
+        data = []
+        for row in rows:
+            of = {name: cost._asdict() for name, cost in costs.get(row.function, {}).items()}
+            data.append(function_data(row) | {"costs": of})
+        text.emit({"cache": url, "functions": data})
         return
     if not rows:
         print(f"nothing is kept in {url} yet")
         return
     console = text.console()
+    names = sorted({name for some in costs.values() for name in some})
+    columns: tuple[str, ...]
     columns = ("function", "calls", "size", "computed", "uses", "saved", "last used")
+    columns += tuple(f"{name}{what}" for name in names for what in ("", " saved"))
     table = text.table(*columns, left=("function",))
     cells = [
         (
@@ -140,6 +167,7 @@ def _list_functions(rows: list[Any], url: str, as_json: bool) -> None:
             f"{row.uses:,}",
             text.duration(row.saved),
             ago(row.used),
+            *(_amounts(costs.get(row.function, {}), names)),
         )
         for row in rows
     ]

@@ -37,7 +37,7 @@ from wellkept.runs.collectors import (
     seconds,
     taken,
 )
-from wellkept.runs.recorder import ENVS, HEARD, LEAVES, OPEN, Recorder, note_once, recorder
+from wellkept.runs.recorder import COSTS, ENVS, HEARD, LEAVES, OPEN, Recorder, note_once, recorder
 from wellkept.runs.recorder import current as run
 
 if TYPE_CHECKING:
@@ -705,6 +705,9 @@ def _cost(target: Target, result: Any) -> str:
             found[name] = amount
         except Exception as error:  # noqa: BLE001  it is anybody's code
             target.warn(f"cost {name}", f"cost= of {name!r} failed and is left out: {error!r}")
+    if found:
+        # Where none costs anything, nobody has to look through all calls to find that out.
+        note_once(target.cache, COSTS, b"1")
     return f'"cost":{json.dumps(found)}' if found else ""
 
 

@@ -172,6 +172,13 @@ class Cost(NamedTuple):
     """What the uses of kept results would have cost."""
 
 
+def add_costs(found: dict[str, Cost], call: Call, computed: int, used: int) -> None:
+    """Add to sums what a call cost each time that it was computed, and would have when it was used."""
+    for name, amount in call.metadata.get("cost", {}).items():
+        calls, spent, saved = found.get(name, Cost())
+        found[name] = Cost(calls + 1, spent + computed * amount, saved + used * amount)
+
+
 class Step(NamedTuple):
     """What is done with matches that the store has found."""
 
@@ -423,13 +430,9 @@ class Matches:
         of `keep` counts.
         """
         self.cache.flush()
-        costly = self.where(metadata={"cost": ANY})
         found: dict[str, Cost] = {}
-        for call in costly.calls():
-            for name, amount in call.metadata["cost"].items():
-                before = found.get(name, Cost())
-                uses = before.saved + amount * call.uses
-                found[name] = Cost(before.calls + 1, before.spent + amount, uses)
+        for call in self.where(metadata={"cost": ANY}).calls():
+            add_costs(found, call, 1, call.uses)
         return found
 
     def group_by(self, field: str | Callable[[Match], Any]) -> list[tuple[Any, Matches]]:

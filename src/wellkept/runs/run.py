@@ -15,11 +15,13 @@ from wellkept._process import identity, is_alive
 from wellkept.caches import Cache, active, chosen
 from wellkept.caches.option_text import parse_duration
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept, StoreError, tell
+from wellkept.query import Cost, add_costs
 from wellkept.records import Event, RunRecord
 from wellkept.runs.collectors import checked_tags, configured, environment, saying_more
 from wellkept.runs.compare import Comparison, compare
 from wellkept.runs.lineage import of_events
 from wellkept.runs.recorder import (
+    COSTS,
     ENVS,
     EVENTS,
     HEADS,
@@ -38,7 +40,7 @@ from wellkept.runs.recorder import (
     unpack_record,
     unpack_totals,
 )
-from wellkept.runs.table import Table, Tabled, by_call, by_function, duration
+from wellkept.runs.table import Table, Tabled, by_call, by_function, duration, records, summed
 from wellkept.stores.base import delete_many, get_many, put_many
 
 if TYPE_CHECKING:
@@ -313,12 +315,33 @@ class Run:
             by_call(events, self.cache, summary) if by == "call" else by_function(events, summary)
         )
 
+    def costs(self) -> dict[str, Cost]:
+        """What its computations cost besides time, and what its hits would have cost, by what `cost=` of
+        `keep` counts; of calls that are still kept.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        found: dict[str, Cost] = {}
+        if self.cache is None or notes_of(self.cache).get(COSTS) is None:
+            return found
+        events = summed(self.events())
+        known = records(self.cache, [event.key for event in events])
+        for event in events:
+            call = known.get(event.key or "")
+            if call is not None:
+                hit = event.outcome == "hit"
+                add_costs(found, call, 0 if hit else event.count, event.count if hit else 0)
+        return found
+
     def _summary(self) -> str:
         total = self.totals()
         text = (
             f"{self.name or self.id}: {self.state}; {total.hits:,} hits, {total.computed:,} computed, "
             f"{total.failed:,} failed; {duration(total.spent)} spent, {duration(total.saved)} saved"
         )
+        for name, cost in self.costs().items():
+            text += f"; {cost.spent:.4g} {name} spent, {cost.saved:.4g} saved"
         return f"{text}; {total.lost:,} events lost" if total.lost else text
 
     def graph(self) -> Graph:
