@@ -22,7 +22,7 @@ PACKAGED = pyproject.toml README.md LICENSE $(shell find src examples ! -path '*
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-env test-env test test-long test-all test-vectors check bench docs wheel clean
+.PHONY: help demo demo-env test-env test test-long test-all test-vectors check bench screenshots docs wheel clean
 
 help: ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ bench: $(VENV)/.bench ## wellkept beside its peers, in one run
 	@$(VENV)/bin/python benchmarks/identity.py
 	@$(VENV)/bin/python benchmarks/edits.py
 	@$(VENV)/bin/python benchmarks/runs.py
+
+screenshots: $(TEST_VENV)/.test ## pictures of `wellkept ui` for the documentation
+	@PYTHONPATH=src $(TEST_VENV)/bin/python scripts/screenshots
 
 docs: $(VENV)/.docs ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet

@@ -364,7 +364,9 @@ def main(arguments: list[str] | None = None) -> int:
     # A model that has not converged is a result like another.
     warnings.filterwarnings("ignore", module="sklearn")
     try:
-        run(asked, console)
+        with wellkept.run("digits sweep", tags={"folds": asked.folds}):
+            run(asked, console)
+        console.print("Look at it: wellkept ui")
     except KeyboardInterrupt:
         done = evaluate.stats()
         console.print(
