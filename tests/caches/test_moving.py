@@ -12,6 +12,7 @@ from tests.caches.places import KINDS, Counted, every, new
 import wellkept
 from wellkept import Call, ConfigError, StoreError, keep
 from wellkept.caches.moving import Moved
+from wellkept.stores import Sql
 
 pairs = pytest.mark.parametrize("kinds", [(a, b) for a in KINDS for b in KINDS])
 LARGE = 50_000
@@ -432,3 +433,13 @@ def test_calls_that_change_places(kind: str) -> None:
     assert done.calls == 3
     assert (f.contains(1), g.load(1), h.load(1)) == (False, [100] * 3, [1] * 3)
     assert cache.verify().ok
+
+
+def test_a_database_in_memory_is_moved_from_and_to() -> None:
+    source, target = (wellkept.Cache(Sql(), Sql()) for _ in range(2))
+    f = keep(cache=source, name="f", version=1)(lambda x: [x])
+    f(1)
+    assert source.transfer(target, move=True).calls == 1
+    assert target.query().one().result == [1]
+    with pytest.raises(ConfigError, match="not to itself"):
+        target.transfer(target)

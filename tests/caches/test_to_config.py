@@ -73,7 +73,7 @@ def database() -> str:
 CACHES: dict[str, Any] = {
     "directory": lambda: wellkept.open("d", memory=0, durability="power"),
     "memory": lambda: wellkept.open("memory:"),
-    "compressed": lambda: wellkept.open("files:c", compression="zstd:3"),
+    "compressed": lambda: wellkept.open("files:c", compression="gzip:3"),
     "sqlite": lambda: wellkept.open("sqlite:///s.db"),
     "void": lambda: wellkept.open("void:"),
     "redis": lambda: wellkept.open("redis://h:1/2", prefix="mine:"),

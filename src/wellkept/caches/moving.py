@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wellkept.caches.by_hand import parts
 from wellkept.caches.cache import Cache
 from wellkept.codecs import decode
-from wellkept.errors import ConfigError, DecodeError, KeptError
+from wellkept.errors import ConfigError, DecodeError, KeptError, StoreError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.records import Call, Digest, Value
@@ -206,8 +206,10 @@ def _identity(store: Any) -> object:
     if path is not None and path.exists():
         status = path.stat()
         return prefix, status.st_dev, status.st_ino
-    if "__reduce__" in vars(type(store)) and (made_of := store.__reduce__()[1]):
-        return prefix, type(store), repr(made_of)
+    # What is in memory does not pickle, and is the same only as itself.
+    with contextlib.suppress(TypeError, StoreError):
+        if "__reduce__" in vars(type(store)) and (made_of := store.__reduce__()[1]):
+            return prefix, type(store), repr(made_of)
     return prefix, id(store)
 
 
