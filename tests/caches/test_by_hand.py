@@ -250,6 +250,15 @@ def test_an_argument_that_can_not_be_kept_costs_a_warning_alone() -> None:
             f.query().one().arguments["a"]
 
 
+def test_a_filter_that_fails_of_parts_costs_no_call() -> None:
+    with new("memory") as cache:
+        some = cache.filtered(lambda call: call.arguments["n"].value == 1)
+        f = kept(some, arguments="values", share="elements")
+        with pytest.warns(wellkept.KeptWarning):
+            assert f([1], n=1) == [1, 1]
+        assert f.contains([1], n=1)
+
+
 def test_in_whatever_form_an_argument_counts() -> None:
     class Tool:
         def __init__(self, size: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from wellkept.caches.by_hand import put_argument, put_element
-from wellkept.errors import KeptError, Undigestible
+from wellkept.errors import Undigestible
 from wellkept.hashing import Receiver, digest_bytes
 from wellkept.records import Digest, is_short
 
@@ -25,7 +25,7 @@ def keep(target: Any) -> None:
 
         try:
             put_argument(target.cache, value, raw, same)
-        except (KeptError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  it pickles anything, and the body is to run whatever comes
             target.warn("arguments", f"the argument {name} is not kept, only its digest: {error}")
 
 
@@ -64,7 +64,7 @@ def keep_elements(target: Any, of: Digest, result: Any, depth: int) -> None:
 
     try:
         visit(result, True)
-    except (KeptError, OSError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001  as above; the result is kept
         target.warn("elements", f"an element of a result is not kept by itself: {error}")
     if not left:
         target.warn(
