@@ -360,6 +360,8 @@ def test_what_stands_for_values_in_a_query_is_no_argument(stands: Any) -> None:
         lambda: kept(stands),
         lambda: kept(1, stands),
         lambda: kept(1, a=stands),
+        lambda: kept([1, stands]),
+        lambda: kept({"a": stands}),
         lambda: kept.contains(stands),
         lambda: kept.rerun(stands),
         lambda: kept.bind(stands)(),

@@ -266,6 +266,18 @@ _HASHED = SCALARS | {Left}
 _Known = dict[tuple[type, ...], dict[tuple[Any, ...], bytes]]
 
 
+# Items of a container up to which these are looked at, so that a large one costs nothing more.
+_FEW = 100
+
+
+def _holds_query(value: Any) -> bool:
+    """Whether a small container holds what stands for values in a query."""
+    if type(value) not in (list, tuple, dict) or len(value) > _FEW:
+        return False
+    items = value.values() if type(value) is dict else value
+    return any(type(item).__module__ == _QUERIES for item in items)
+
+
 class Locator:
     """Keys for one function.
 
@@ -435,7 +447,7 @@ class Locator:
             args, kwargs = self._binder.spread(values)
             values = (*args, *kwargs.values())
         for value in values:
-            if type(value).__module__ == _QUERIES:
+            if type(value).__module__ == _QUERIES or _holds_query(value):
                 raise ConfigError(
                     f"{self.name()}: {value!r} stands for values in a query, and is no argument of a call; "
                     "ask with .query(…)"
@@ -454,7 +466,10 @@ class Locator:
         pairs: list[tuple[str, bytes]] = []
         try:
             for name, value in zip(self._binder.names, values, strict=True):
-                if type(value).__module__ == _QUERIES:
+                kind = type(value)
+                if kind.__module__ == _QUERIES or (
+                    (kind is list or kind is tuple or kind is dict) and _holds_query(value)
+                ):
                     return False
                 raw = digest_bytes(value)
                 items.append((name, value, raw))
