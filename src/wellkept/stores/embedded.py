@@ -505,7 +505,7 @@ class Embedded(Backend):
                 # What takes the place of a row that somebody may hold is more than an addition.
                 writing.adds = False
                 c.executemany(_REPLACE, rows)
-            self.listing.add(c, numbers)
+            self.listing.add(c, numbers, map(_LISTED, rows))
             if uses:
                 _count(c, uses)
         step = writing.step
@@ -653,6 +653,8 @@ class Embedded(Backend):
 
 
 _ID = itemgetter(0)
+_LISTED = itemgetter(0, 5, 7, 6, 11)
+"""Of a row of `calls`: what `query_index.Row` says."""
 
 
 def _row(call: Call, envelope: Envelope) -> tuple[Body, list[Any], tuple[Any, ...] | None]:

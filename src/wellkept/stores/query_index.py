@@ -140,6 +140,8 @@ FIRST = "0"
 # Kinds of terms: a column of SQLite has no types, so 1, 1.0 and True are told apart by these.
 DIGEST, METADATA = 5, 6
 _KINDS = {int: 0, float: 1, bool: 2, str: 3, type(None): 4}
+Row = tuple[Any, ...]
+"""What the tables are made of: the number of a call's row, its function, `created`, arguments, metadata."""
 # Rows of a scan in one transaction, for whose end other writers wait.
 _STEP = 20_000
 # Terms of deleted calls are removed when there are this many more of these than of calls.
@@ -194,15 +196,18 @@ def scan_on(c: sqlite3.Connection, scanned: str) -> str:
 def fill(c: sqlite3.Connection, rows: Iterable[int]) -> None:
     """Add these calls to the tables, inside a write transaction."""
     wanted = json.dumps(list(rows))
-    _insert(
-        c, c.execute(f"{_ROW} WHERE id IN (SELECT value FROM json_each(?))", (wanted,)).fetchall()
-    )
+    found = c.execute(f"{_ROW} WHERE id IN (SELECT value FROM json_each(?))", (wanted,))
+    _take_in(c, found.fetchall())
+
+
+def _take_in(c: sqlite3.Connection, rows: list[Row]) -> None:
+    _insert(c, rows)
     (calls, gone) = c.execute("SELECT sum(calls), sum(gone) FROM tally").fetchone()
     if (gone or 0) > _STALE + (calls or 0):
         tidy(c)
 
 
-def _insert(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+def _insert(c: sqlite3.Connection, rows: list[Row]) -> None:
     listed: dict[int, list[tuple[int, float, int]]] = defaultdict(list)
     for row, function, created, *_ in rows:
         # A row with columns of other types is damaged.
@@ -218,7 +223,7 @@ def _insert(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
     _insert_terms(c, rows)
 
 
-def _insert_terms(c: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
+def _insert_terms(c: sqlite3.Connection, rows: list[Row]) -> None:
     terms: list[tuple[Any, ...]] = []
     links: list[tuple[int, int]] = []
     for row, function, created, arguments, metadata in rows:
@@ -324,6 +329,8 @@ def tags(metadata: Any) -> list[tuple[str, Any]]:
 
 BATCH = 1_000
 """Rows in the ring from which a commit brings the tables up to date, long before the ring is full."""
+MANY = 100
+"""Rows of one commit from which on they are taken in with it, which spares reading them again."""
 _MARK = "SELECT value FROM meta WHERE name = 'queries'"
 
 
@@ -362,8 +369,12 @@ class Listing:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def add(self, c: sqlite3.Connection, rows: Sequence[int]) -> None:
-        """Note the rows of calls, inside the write transaction that wrote them."""
+    def add(self, c: sqlite3.Connection, rows: Sequence[int], whole: Iterable[Row] = ()) -> None:
+        """Note the rows of calls, inside the write transaction that wrote them.
+
+        Args:
+            whole: what is in them, where they are many.
+        """
         # Other hosts don't share the mapped file, so there the tables are filled by each commit.
         if self._database.network:
             mark = _marked(c)
@@ -378,9 +389,15 @@ class Listing:
             ring = self._ring
             if ring is None:
                 ring = self._opened(c)
+            mark = self._drain(c) if len(rows) >= MANY and self._in is not None else None
             count = ring.add(rows)
         except OSError:
             forget(c)
+            return
+        if mark is not None and (mark.identity, mark.taken) == (ring.identity, count - len(rows)):
+            _take_in(c, list({row[0]: row for row in whole}.values()))
+            _set(c, mark._replace(taken=count))
+            self._in = count
             return
         if self._in is None:
             mark = _marked(c)
