@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 import wellkept
+from wellkept.caches import cache as cache_module
 from wellkept.errors import StoreError
 from wellkept.memo import batch_commits
+from wellkept.stores import embedded
 from wellkept.stores.embedded import Embedded
+from wellkept.stores.sqlite_file import Database
 
 COMPUTED: list[int] = []
 
@@ -40,6 +43,11 @@ def commits(cache: wellkept.Cache) -> int:
     """How many transactions there were."""
     token: Any = cache.token()
     return int(token[0])
+
+
+def another(cache: wellkept.Cache) -> wellkept.Cache:
+    """The same place as another process has it."""
+    return wellkept.Cache(backend=Embedded(cache.backend.root or ""))
 
 
 def leased(cache: wellkept.Cache) -> int:
@@ -72,7 +80,7 @@ class TestWriting:
         assert cache.verify().ok
 
     def test_what_is_told_one_by_one_is_kept_one_by_one(self, cache: wellkept.Cache) -> None:
-        with wellkept.open(cache.url or "") as other:
+        with another(cache) as other:
             for n, result in enumerate(square.map(range(5), ordered=False)):
                 assert result == n * n
                 assert other.calls.get(square.key(n)) is not None
@@ -98,7 +106,7 @@ class TestWriting:
         assert COMPUTED == [1, 2]
 
     def test_a_body_that_takes_long_leaves_nothing_unwritten(self, cache: wellkept.Cache) -> None:
-        with wellkept.open(cache.url or "") as other:
+        with another(cache) as other:
 
             @wellkept.keep(version=1)
             def slow(n: int) -> bool:
@@ -130,7 +138,7 @@ class TestWriting:
         assert [fill.load(n)[0] for n in (1, 2, 3)] == [1.0, 2.0, 3.0]
 
     def test_a_call_inside_is_kept_at_once(self, cache: wellkept.Cache) -> None:
-        with wellkept.open(cache.url or "") as other:
+        with another(cache) as other:
 
             @wellkept.keep(version=1)
             def outer(n: int) -> bool:
@@ -143,6 +151,25 @@ class TestWriting:
         with wellkept.open(tmp_path / "c").limited(calls=10) as cache, wellkept.use(cache):
             square.map(range(100))
             assert cache.size().calls <= 10
+
+    def test_a_sweep_fills_a_part_of_the_memory_tier_alone(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cache_module, "_FRESH", 100_000)
+        square.map(range(1000))
+        assert cache.tier.held <= 102_000
+        assert square.rerun(999) == 999 * 999
+        assert square.map(range(1000)) == [n * n for n in range(1000)]
+        assert len(COMPUTED) == 1001
+
+    def test_pages_of_the_index_are_let_go_of(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shrunk = []
+        monkeypatch.setattr(embedded, "_PAGES", 100)
+        monkeypatch.setattr(Database, "shrink", lambda self: shrunk.append(self))
+        square.map(range(350))
+        assert 1 <= len(shrunk) <= 3
 
 
 class TestTrouble:

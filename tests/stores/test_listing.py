@@ -89,6 +89,24 @@ class TestUpkeep:
         f.rerun(7, 1)
         assert agrees(cache) == 17
 
+    def test_many_calls_of_one_commit(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(query_index, "MANY", 5)
+        fill(1)
+        for start in (0, 10, 30):
+            # The first of them after one of a single call, which the tables lack.
+            f.map(range(start, start + 20), [n % 3 for n in range(20)])
+            fill(1, 100 + start)
+        place: Any = cache.backend
+        durability = "power" if place.database.durable else "process"
+        another = type(place)(place.root, durability=durability, network=place.database.network)
+        with wellkept.Cache(backend=another) as other, wellkept.use(other):
+            f.map(range(60, 80), [n % 3 for n in range(20)])
+        f.map([90, 91, 90], [0, 1, 0])
+        assert f.query(90).count() == 1
+        assert agrees(cache) == len(list(cache.calls.keys()))
+
     def test_a_commit_of_which_nothing_came(self, cache: wellkept.Cache) -> None:
         fill(3)
         place: Any = cache.backend

@@ -41,6 +41,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NAMING = (PATHS, PLAIN_PATHS)
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
 _LOOK = 1.0  # seconds between looks whether the place was removed or replaced under us
+# Bytes of the memory tier up to which results are held that nobody has asked for yet: a sweep makes millions.
+_FRESH = 16 * 1024 * 1024
 _MANY = 2000  # counts that are flushed sooner
 _NOTES = 200  # notes that are written at once
 _SOON = 1.0  # seconds within which they are, while there are more
@@ -427,11 +429,17 @@ class Cache:
             # Before the first one brings the tier to after the commit that changed all of them.
             tier.drop(one[0] for one in made)
         for (key, result, _, _), found in zip(made, done, strict=True):
-            if found is not None:
-                step, body, envelope = found
+            if found is None:
+                continue
+            step, body, envelope = found
+            entry = None
+            if tier.held < _FRESH:
                 entry = Entry(body, envelope)
                 entry.fix(result)
-                tier.advance(step, key, entry)
+            elif step is not None and step.before == step.after:
+                # It came with the one before.
+                continue
+            tier.advance(step, key, entry)
 
     def forget(self, key: bytes) -> bool:
         """Forget a call; whether it was there.

@@ -75,7 +75,8 @@ class Tier:
         """The epoch of `seen`, where it is known."""
         self._doubt = 0.0
         """Since when it has been in doubt whether what is held is current."""
-        self._bytes = 0
+        self.held = 0
+        """Bytes of memory, about."""
         self._lock = Guard()
 
     def follow(self, token: Token, epoch: Token | None) -> bool:
@@ -137,26 +138,26 @@ class Tier:
     def _clear(self, token: Token | None, epoch: Token | None = None) -> None:
         self.seen = self._epoch = None
         self.entries = {}
-        self._bytes = 0
+        self.held = 0
         self.seen, self._epoch = token, epoch
 
     def _drop(self, key: bytes) -> None:
         old = self.entries.pop(key, None)
         if old is not None:
-            self._bytes -= old.cost
+            self.held -= old.cost
 
     def _put(self, key: bytes, entry: Entry) -> None:
         self._drop(key)
-        self._bytes += entry.cost
+        self.held += entry.cost
         self.entries[key] = entry
-        while self._bytes > self.limit and self.entries:
+        while self.held > self.limit and self.entries:
             oldest = next(iter(self.entries))
             candidate = self.entries.pop(oldest)
             if candidate.hot:  # a second chance
                 candidate.hot = False
                 self.entries[oldest] = candidate
             else:
-                self._bytes -= candidate.cost
+                self.held -= candidate.cost
 
 
 class Look:

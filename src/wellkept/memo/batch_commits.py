@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Made = tuple[bytes, Any, Call, Value]
 """The key and the result of a call, and what `Cache.made` gave of it."""
-MOST = 500
+MOST = 1_000
 """Results that are written at once."""
 SOON = 0.1
 """Seconds after which what waits is written with the next result, however little there is."""

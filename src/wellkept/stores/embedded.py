@@ -292,6 +292,7 @@ class Embedded(Backend):
         self.listing = Listing(self.database, pending, direct=durable)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
+        self._dirtied = 0
         self._listeners: list[Callable[[], None]] = []
         self.database.changed = self._changed
         self.database.rolled_back = self._rolled_back
@@ -508,6 +509,10 @@ class Embedded(Backend):
             self.listing.add(c, numbers, map(_LISTED, rows))
             if uses:
                 _count(c, uses)
+        self._dirtied += len(rows)
+        if self._dirtied >= _PAGES:
+            self._dirtied = 0
+            self.database.shrink()
         step = writing.step
         found = [(step, *done[0])]
         if len(done) > 1:
@@ -652,6 +657,9 @@ class Embedded(Backend):
         raise TypeError("an open store does not pickle; pickle its cache, which opens it again")
 
 
+# Rows after whose writing the pages that SQLite holds are let go of: each row is in a page of its own, and
+# few of them are read again.
+_PAGES = 2_000
 _ID = itemgetter(0)
 _LISTED = itemgetter(0, 5, 7, 6, 11)
 """Of a row of `calls`: what `query_index.Row` says."""

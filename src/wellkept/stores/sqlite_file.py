@@ -381,6 +381,11 @@ class Database:
         with self.lock:
             self.connection.execute(f"PRAGMA cache_size = -{room}")
 
+    def shrink(self) -> None:
+        """Let go of what is held of the file in memory."""
+        with contextlib.suppress(sqlite3.Error), self.lock:
+            self.connection.execute("PRAGMA shrink_memory")
+
     def _connect(self) -> sqlite3.Connection:
         refuse_irregular(self.path)
         self.readonly = not os.access(
