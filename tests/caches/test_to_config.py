@@ -212,6 +212,8 @@ def test_what_no_configuration_says(make: Any, says: str) -> None:
     ("config", "says"),
     [
         ({}, "url: is missing, or not text"),
+        (None, "takes a table, a list of parts or a name, not None"),
+        ([], "stack: must be a list of names"),
         ({"url": 3}, "url: is missing, or not text"),
         ({"url": {"kind": "Sql"}}, "url: is missing, or not text"),
         ({"url": "./x", "colour": 1}, "colour: is not known"),

@@ -72,12 +72,16 @@ def build(spec: Spec, named: Callable[[str], Cache]) -> Cache:
     return parts[0].filtered(function_of(spec.where)) if spec.where else parts[0]
 
 
-def given(config: Mapping[str, Any]) -> tuple[Spec, dict[str, Spec]]:
+def given(config: Any) -> tuple[Spec, dict[str, Spec]]:
     """Return what a table says of a cache, and of those without names that it is made of.
 
     Raises:
         ConfigError: it says none.
     """
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"from_config takes a table, a list of parts or a name, not {config!r:.80}"
+        )
     reader = _Given(Path.cwd() / "from_config", "")
     return reader.cache("it", dict(config)), reader.inside
 
