@@ -214,7 +214,7 @@ def list_calls(
         )
     )
     width = max(16, console.width - rest)
-    from wellkept.query.matches import described
+    from wellkept.query.noted import described
     from wellkept.stores.base import get_many
 
     # What arguments look like that no record shows; in one trip.

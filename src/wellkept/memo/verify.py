@@ -26,7 +26,8 @@ from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, Undige
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.memo.kept import Kept
-from wellkept.query.matches import Matches, described
+from wellkept.query.matches import Matches
+from wellkept.query.noted import described
 from wellkept.records import Argument, Call, Digest
 
 NOTES = "bless/"

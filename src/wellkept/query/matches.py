@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import json
@@ -28,9 +27,7 @@ from wellkept.conditions import (
     order_of,
 )
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
-from wellkept.hashing.leaves import Leaf, looked, unpacked
 from wellkept.query import noted, operators
-from wellkept.query.noted import Reads
 from wellkept.query.operators import is_value
 from wellkept.records import PARTS, Call, Digest
 
@@ -144,22 +141,7 @@ class LoadedArguments(Mapping[str, Any]):
             return default
 
     def __repr__(self) -> str:
-        return described(self._cache.backend.notes, self._call)
-
-
-def described(notes: Reads, call: Call) -> str:
-    """The arguments of a call as people read them: an array by its shape and type, not its digest alone."""
-    leaves: dict[str, list[Leaf]] = {}
-    if not all(one.shown for one in call.arguments.values()):
-        # How it looks is not worth an error.
-        with contextlib.suppress(KeptError):
-            leaves = unpacked(notes.get(f"leaves/{call.key}"))
-    return ", ".join(
-        f"{name}={one.value!r}"
-        if one.shown
-        else f"{name}={looked(leaves.get(name, []), one.digest)}"
-        for name, one in call.arguments.items()
-    )
+        return noted.described(self._cache.backend.notes, self._call)
 
 
 class Cost(NamedTuple):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from wellkept.conditions import Choice, Condition, Equal, Query
-from wellkept.errors import ConfigError
+from wellkept.errors import ConfigError, KeptError
+from wellkept.hashing.leaves import Leaf, looked, unpacked
 from wellkept.records import Call
 from wellkept.stores.base import Store, get_many
 
@@ -121,3 +123,18 @@ def _noted(notes: Reads, first: str, found: Any) -> Any:
     # Such a name is no key; or the note is no JSON.
     except (ConfigError, ValueError):
         return found
+
+
+def described(notes: Reads, call: Call) -> str:
+    """The arguments of a call as people read them: an array by its shape and type, not its digest alone."""
+    leaves: dict[str, list[Leaf]] = {}
+    if not all(one.shown for one in call.arguments.values()):
+        # How it looks is not worth an error.
+        with contextlib.suppress(KeptError):
+            leaves = unpacked(notes.get(f"leaves/{call.key}"))
+    return ", ".join(
+        f"{name}={one.value!r}"
+        if one.shown
+        else f"{name}={looked(leaves.get(name, []), one.digest)}"
+        for name, one in call.arguments.items()
+    )
