@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from tests.caches import places
 from tests.caches.test_servers import opened
@@ -16,7 +22,7 @@ from tests.web.sites import Client, Markup, filled, served
 
 import wellkept
 from wellkept import keep
-from wellkept.web import upkeep_pages
+from wellkept.web import preview, upkeep_pages
 from wellkept.web.export import write
 from wellkept.web.site import Price, Site
 
@@ -160,9 +166,6 @@ def test_live_shows_who_computes(home: Path) -> None:
             leave.set()
             thread.join(60)
         assert [one["name"] for one in found["runs"]] == ["now"]
-        import os
-        import sys
-
         if sys.platform.startswith("linux"):
             (lease,) = found["leases"]
             assert lease["pid"] == os.getpid()
@@ -296,3 +299,97 @@ def test_pages_as_files(home: Path) -> None:
                     assert link is None or link.startswith("#") or link in files, (name, tag, link)
                 assert tag not in ("form", "script"), name
             assert str(json.loads((home / "out" / name.replace(".html", ".json")).read_text()))
+
+
+def test_changes_are_told_while_somebody_listens(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        square = keep(cache=cache, name="lab:square", version=1)(lambda x: x * x)
+        with client.http.stream("GET", "/events") as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            lines = answer.iter_lines()
+            for x in itertools.count():
+                square(x)
+                if next(lines).startswith("data:"):
+                    break
+        # The one who listened is gone, in the midst of an answer; others are answered.
+        assert client.get("/live").status_code == 200
+
+
+def test_a_client_that_vanishes(client: Client) -> None:
+    port = int(client.base.rpartition(":")[2])
+    for sent in (
+        b"",
+        b"GET / HTT",
+        b"POST /disk HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), 30) as gone:
+            gone.sendall(sent)
+    assert client.get("/").status_code == 200
+
+
+def test_a_page_that_fails_says_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+
+        def broken(*_: object) -> None:
+            raise wellkept.StoreError("the store <b>is gone</b>")
+
+        monkeypatch.setattr(cache.backend, "find", broken)
+        answer = client.get("/function")
+        assert answer.status_code == 503
+        assert "the store &lt;b&gt;is gone&lt;/b&gt;" in answer.text
+        assert "wellkept doctor" in answer.text
+        assert client.get("/function.json").json() == {"error": "the store <b>is gone</b>"}
+        monkeypatch.setattr(cache.backend, "find", lambda query: 1 / 0)
+        assert client.get("/function").status_code == 500
+
+
+def test_costs_beside_time_are_shown(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        ask = keep(cache=cache, name="lab:ask", version=1, cost={"EUR": lambda result: 0.5})(
+            lambda q: q
+        )
+        with wellkept.run("asked", cache=cache):
+            ask("a"), ask("a")
+        assert client.json("index")["saved"]["costs"]["EUR"]["saved"] == 0.5
+        assert "EUR saved" in client.get("/").text
+        (run,) = client.json("runs")["runs"]
+        assert client.json("run", id=run["id"])["costs"]["EUR"]["spent"] == 0.5
+
+
+RESULTS: list[tuple[str, Any, str, str]] = [
+    ("pickle", {"a": [1, 2.5, None, True]}, "text", "{'a': [1, 2.5, None, True]}"),
+    ("pickle", "täxt", "text", "täxt"),
+    ("pickle", np.arange(6.0).reshape(2, 3), "table", "3 4 5"),
+    ("pickle", np.arange(200_000), "table", "0"),
+    ("pickle", np.float64(2.5), "text", "2.5"),
+    ("npy", np.arange(4, dtype="<i4"), "table", "3"),
+    ("json", [{"n": 1}, {"n": 2}], "table", "1"),
+    ("json", {"n": "<b>"}, "text", "<b>"),
+    ("pickle", b"\x89PNG\r\n\x1a\n" + bytes(100), "image", ""),
+    ("pickle", b"plain bytes", "text", "b'plain bytes'"),
+    ("arrow", pd.DataFrame({"n": [1, 2], "s": ["x", "y"]}), "table", "1 x"),
+]
+
+
+@pytest.mark.parametrize(("codec", "value", "kind", "part"), RESULTS, ids=itertools.count())
+def test_what_is_seen_of_a_result(codec: Any, value: Any, kind: str, part: str) -> None:
+    with places.new("embedded", memory=0) as cache:
+        made = keep(cache=cache, name="lab:made", version=1, codec=codec)(lambda: value)
+        made()
+        shown = preview.preview(cache, made.call())
+        assert (shown["kind"], shown["codec"]) == (kind, codec)
+        said = shown.get("text", "") + " ".join(" ".join(row[-3:]) for row in shown.get("rows", ()))
+        assert part in said
+        assert (preview.image(cache, made.call()) is not None) == (kind == "image")
+
+
+def test_an_exception_and_a_generator_are_seen() -> None:
+    with places.new("embedded", memory=0) as cache:
+        fails = keep(cache=cache, name="lab:fails", version=1, errors=ValueError)(_fails)
+        with pytest.raises(ValueError, match="no"):
+            fails()
+        assert "ValueError('no')" in preview.preview(cache, fails.call())["text"]
+
+
+def _fails() -> None:
+    raise ValueError("no")

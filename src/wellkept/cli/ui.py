@@ -140,6 +140,8 @@ def _screen(site: Site) -> Group:
     if today["complete"]:
         saved = today["saved"]
         said = f"saved {duration(saved['seconds']) or '0 s'} by {saved['uses']:,} hits; "
+        for name, cost in saved["costs"].items():
+            said += f"{cost['saved']:,.4g} {text.plain(name)}; "
         said += f"{today['calls']:,} calls of {today['functions']:,} functions, {data_size(today['bytes'])}"
         parts.append(Text(said))
         parts.append(_table("computed again because", ("calls", "took", "latest"), [

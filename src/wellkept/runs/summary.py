@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Order, Query, Span
 from wellkept.errors import KeptError
-from wellkept.query import Matches
+from wellkept.query import Cost, Matches
 from wellkept.records import Call
 from wellkept.runs.explain import Cause, bare_path, in_short, why_computed
 from wellkept.runs.nearest import Layer, layers
+from wellkept.runs.recorder import COSTS
 from wellkept.runs.run import Runs
 from wellkept.runs.table import ago, short
 from wellkept.stores.backend import ordered
@@ -63,6 +64,8 @@ class Summary(NamedTuple):
     functions: list[FunctionRow]
     cpu: dict[str, float]
     """By function: seconds of processor time for each second that computing took, by a sample."""
+    costs: dict[str, Cost]
+    """What else computing cost and hits saved, by what `cost=` of `keep` counts: money, tokens."""
     begin: float
     step: int
     computed: list[int]
@@ -113,6 +116,7 @@ def summarize(cache: Cache) -> Summary:
         at=now,
         functions=functions,
         cpu={row.function: _cpu_share(asked, row.function) for row in functions[:_LOOKED]},
+        costs=cache.query().costs() if cache.backend.notes.get(COSTS) is not None else {},
         begin=begin,
         step=step,
         computed=[asked.count("created", Span(a, b, below=True)) for a, b in spans],

@@ -85,7 +85,7 @@ def command(pid: int) -> str:
 
 def _of_records(records: Any) -> Iterator[Holder]:
     for key, owner, token in _rows(records):
-        host, pid, *_ = [*owner.split("|"), ""]
+        host, pid, *_ = [*owner.rsplit("|", 3), ""]
         number = int(pid) if pid.isdigit() else None
         yield Holder(key, host, number, "", token / 1e9)
 

@@ -50,6 +50,7 @@ def _sums(site: Site, found: Summary) -> dict[str, Any]:
             "cpu": cpu,
             "money": None if site.price is None else site.price.of(cpu),
             "uses": sum(row.uses for row in found.functions),
+            "costs": {name: cost._asdict() for name, cost in found.costs.items()},
         },
         "spent": sum(row.seconds for row in found.functions),
         "calls": found.calls,

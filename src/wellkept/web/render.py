@@ -139,6 +139,7 @@ def environment() -> Environment:
         "ago": ago,
         "size": data_size,
         "duration": lambda seconds: duration(seconds) or "-",
+        "amount": lambda number: f"{number:,.4g}",
         "count": lambda number: f"{number:,}",
         "plain": lambda text: plain(str(text)),
         "clean": lambda text: "\n".join(map(plain, str(text).split("\n"))),

@@ -46,6 +46,7 @@ def run(site: Site, ask: Ask) -> dict[str, Any]:
     return {
         "run": row,
         "metadata": dict(one.record.metadata),
+        "costs": {name: cost._asdict() for name, cost in one.costs().items()},
         "functions": by_function(events, "").rows,
         "bars": [
             {
