@@ -179,7 +179,7 @@ WRONG = [
     ('[caches.a]\nof = "a"\n', 1, "made of itself"),
     ('[caches.a]\nurl = "./x"\nwrite = "first"\n', 3, "is one of all, none here"),
     ('[caches.a]\nstack = ["./x"]\nwrite = "some"\n', 3, "is one of all, first, behind, none"),
-    ('[caches.a]\nurl = "./x"\nlimit = 5\n', 3, "must be a table of bytes"),
+    ('[caches.a]\nurl = "./x"\nlimit = []\n', 3, "or a table of bytes"),
     ('[caches.a]\nurl = "./x"\nlimit = {}\n', 3, "nothing is limited"),
     ('[caches.a]\nurl = "./x"\nlimit = {bytes = "x"}\n', 3, "not a size"),
     ('[caches.a]\nurl = "./x"\nlimit = {byte = 1}\n', 3, "byte is not known"),
