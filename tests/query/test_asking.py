@@ -590,9 +590,7 @@ class TestBadInput:
             h.query(n=1)
 
     def test_an_unknown_filter(self, cache: wellkept.Cache) -> None:
-        with pytest.raises(
-            ConfigError, match=r"not chosen by 'n'; there are function, .*arguments="
-        ):
+        with pytest.raises(ConfigError, match=r"no filter 'n'; there are function, .*arguments="):
             cache.query(n=1)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""An answer as a table: pandas, polars, pyarrow, HTML."""
+"""Tables of matches: pandas, polars, pyarrow, HTML."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _FIELDS = (
     "used",
     "expires",
 )
-# Rows of an HTML table.
+# Rows that an HTML table shows.
 _SHOWN = 20
 
 
 def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict[str, list[Any]]:
-    """The table as lists by name. An argument whose name is taken is called `arguments.<name>`."""
+    """Return the columns as lists by name; an argument with the name of a field is `arguments.<name>`."""
     quick = None if results else matches.table()
     if quick is not None:
         found: dict[str, list[Any]] = quick.fields

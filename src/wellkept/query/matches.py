@@ -1,4 +1,4 @@
-"""The answer to a query: lazy matches of kept calls."""
+"""The matches of a query: kept calls, read when they are needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from wellkept.records import PARTS, Call, Digest
 
 
 class Loads(Protocol):
-    """What loads values: a cache."""
+    """Loads values; a cache does."""
 
     @property
     def backend(self) -> Any: ...
@@ -43,11 +43,11 @@ class Loads(Protocol):
 
 
 class Match:
-    """One call of an answer.
+    """A call that matches a query.
 
     Attributes:
-        call: its record. `key`, `function`, `code`, `state`, `created`, `seconds`, `size`, `expires`,
-            `uses`, `used` and `metadata` are the record's, too.
+        call: its record. `key`, `function`, `code`, `state`, `created`, `seconds`, `size`, `expires`, `uses`,
+            `used` and `metadata` are attributes of the match too.
     """
 
     __slots__ = ("_cache", "call")
@@ -58,18 +58,17 @@ class Match:
 
     @property
     def key(self) -> Digest:
-        """The digest that names the call."""
+        """Return the digest that names the call."""
         return self.call.key
 
     @property
     def digest(self) -> Digest:
-        """The result's digest."""
+        """Return the result's digest."""
         return self.call.result
 
     @property
     def result(self) -> Any:
-        """The result, loaded now; of a recorded generator the list of its items. A kept exception is
-        raised.
+        """Load and return the result; for a generator, the list of its items. A kept exception is raised.
 
         Raises:
             NotKept: it was evicted.
@@ -83,7 +82,7 @@ class Match:
 
     @property
     def error(self) -> BaseException | None:
-        """The kept exception, loaded now; None where the call returned. Raises as `result` does."""
+        """Load and return the kept exception; None if the call returned. Raises as `result`."""
         return self._load()[0] if self.call.state == "failed" else None
 
     def _load(self) -> Any:
@@ -95,8 +94,11 @@ class Match:
 
     @property
     def arguments(self) -> LoadedArguments:
-        """The arguments by name; one that the record does not show is loaded when it is looked at, which
-        works if it is a kept result, or was kept itself (`arguments="values"`)."""
+        """Return the arguments by name.
+
+        One that the record does not show is loaded when it is used, which works if it is a kept result, or was
+        kept itself (`arguments="values"`).
+        """
         return LoadedArguments(self._cache, self.call)
 
     def __getattr__(self, name: str) -> Any:
@@ -130,11 +132,11 @@ class LoadedArguments(Mapping[str, Any]):
         return len(self._call.arguments)
 
     def digest(self, name: str) -> Digest:
-        """The digest of an argument, without loading it."""
+        """Return the digest of an argument, without loading it."""
         return self._call.arguments[name].digest
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value, or `default` where there is none or it is not kept."""
+        """Return the value, or `default` if the call has no such argument or its value is not kept."""
         try:
             return self[name]
         except (KeyError, KeptError):
@@ -145,13 +147,13 @@ class LoadedArguments(Mapping[str, Any]):
 
 
 class Cost(NamedTuple):
-    """An amount of something that computing takes beside time."""
+    """The sum of a cost other than time."""
 
     calls: int = 0
-    """How many kept calls cost some of it."""
+    """How many kept calls have that cost."""
     spent: float = 0.0
     saved: float = 0.0
-    """What the uses of kept results would have cost."""
+    """The cost that the uses of kept results would have had."""
 
 
 def add_costs(found: dict[str, Cost], call: Call, computed: int, used: int) -> None:
@@ -162,7 +164,7 @@ def add_costs(found: dict[str, Cost], call: Call, computed: int, used: int) -> N
 
 
 class Step(NamedTuple):
-    """What is done with matches that the store has found."""
+    """A change of the matches that the store has found, such as a filter."""
 
     shown: str
     change: Callable[[Iterator[Match]], Iterator[Match]]
@@ -172,20 +174,20 @@ _ALL = Query()
 _OF_ONE = ("function", "module", "key")
 """What a query says that may be about parts of calls; otherwise it is about calls."""
 _NUMBERS = ("created", "seconds", "size", "uses")
-# Calls by which it is found out whether an argument is shown at all.
+# Calls that are read to find out whether records show an argument at all.
 _LOOKED_AT = 200
 
 
 class Matches:
-    """The calls that fit a query. Nothing is read until it is asked for, and each time anew.
+    """The calls that match a query. They are read when they are used, and anew at each use.
 
-    Iterating gives each as a `Match`. `where`, `order_by`, `limit`, `skip`, `unique`, `filter` and `sorted`
-    make another answer of it.
+    Iterating yields each as a `Match`. `where`, `order_by`, `limit`, `skip`, `unique`, `filter` and `sorted`
+    return other matches.
 
     Args:
-        cache: whose calls.
-        query: which of them.
-        steps: what is done with these, one after the other, after the store has found them.
+        cache: the cache.
+        query: which of its calls.
+        steps: changes that are made in turn after the store has found them.
     """
 
     def __init__(self, cache: Any, query: Query = _ALL, steps: tuple[Step, ...] = ()) -> None:
@@ -196,10 +198,10 @@ class Matches:
     # -- narrowing --------------------------------------------------------------------------------
 
     def where(self, **filters: Any) -> Matches:
-        """Those for which this holds, too; see `Cache.query`."""
+        """Return the matches for which these filters hold too; see `Cache.query`."""
         conditions = operators.conditions(filters)
         if self.steps:
-            # What comes after a step sees what the step gives.
+            # A filter after a step applies to what the step returns, so the store can't apply it.
             asked = Matches(self.cache, Query(tuple(conditions)))
             return self._then(f"where={asked!r}", lambda found: _fitting(asked, found))
         return Matches(self.cache, self.query.narrowed(*conditions))
@@ -207,14 +209,15 @@ class Matches:
     def order_by(
         self, field: str | Callable[[Match], Any], descending: bool | None = None
     ) -> Matches:
-        """In another order than that in which they were computed.
+        """Return the matches in another order than that in which they were computed.
+
+        Calls without that argument, or whose record does not show it, come first.
 
         Args:
-            field: of `Call` (`"seconds"`), `"metadata.<name>"`, or the name of an argument
-                (`"arguments.<name>"` where that is also a field); `"-seconds"` for descending. Or a
-                function of a `Match`.
-
-        Calls that have no such argument, or one that their record does not show, come first.
+            field: a field of `Call` (`"seconds"`), `"metadata.<name>"`, or the name of an argument
+                (`"arguments.<name>"` if that is also a field); `"-seconds"` for descending. Or a function of a
+                `Match`.
+            descending: whether to reverse the order.
         """
         if callable(field):
             return self._sorted(field, bool(descending), field)
@@ -226,7 +229,7 @@ class Matches:
     def sorted(
         self, key: str | Callable[[Match], Any] = "created", *, reverse: bool = False
     ) -> Matches:
-        """The same as `order_by`, as the builtin has it."""
+        """Return the same as `order_by`, with the parameters of the builtin."""
         return self.order_by(key, descending=reverse or None)
 
     def _sorted(self, key: Callable[[Match], Any], down: bool, shown: Any) -> Matches:
@@ -236,26 +239,28 @@ class Matches:
         )
 
     def filter(self, fits: Callable[[Match], Any]) -> Matches:
-        """Those for which a function of a `Match` says yes. Each is read from the store first, so what
-        `where` can say is quicker.
+        """Return the matches for which a function of a `Match` is true.
+
+        Each call is read from the store first, so `where` is faster for what it can express.
         """
         if not callable(fits):
             raise ConfigError(f"filter takes a function of a match, not {fits!r:.80}")
         return self._then(f"filter={fits}", lambda found: (one for one in found if fits(one)))
 
     def skip(self, count: int) -> Matches:
-        """Without the first so many in order.
+        """Return the matches without the first `count`.
 
         Raises:
-            ConfigError: it is no number from 0 up.
+            ConfigError: `count` is not a number from 0 up.
         """
         if type(count) is not int or count < 0:
             raise ConfigError(f"skip takes a number from 0 up, not {count!r:.80}")
         return self._then(f"skip={count}", lambda found: itertools.islice(found, count, None))
 
     def unique(self, key: str | Callable[[Match], Any]) -> Matches:
-        """The first in order of those that have the same value of a field or an argument (see `group_by`),
-        or of a function of a `Match`. Those that have none are all there.
+        """Return the first match for each value of a field, an argument (see `group_by`) or a function.
+
+        Matches without a value all stay.
         """
         value_of = _value_of(key)
 
@@ -274,10 +279,10 @@ class Matches:
         return Matches(self.cache, self.query, (*self.steps, Step(shown, change)))
 
     def limit(self, count: int | None) -> Matches:
-        """So many at the most, the first in order.
+        """Return the first `count` matches.
 
         Raises:
-            ConfigError: it is no number from 0 up.
+            ConfigError: `count` is not a number from 0 up.
         """
         if count is not None and (type(count) is not int or count < 0):
             raise ConfigError(f"a limit is a number from 0 up, or None, not {count!r:.80}")
@@ -290,11 +295,11 @@ class Matches:
     # -- reading ----------------------------------------------------------------------------------
 
     def calls(self) -> Iterator[Call]:
-        """The records, one after the other.
+        """Yield the records.
 
         Raises:
-            AmbiguousDigest: a shortened digest fits several.
-            ConfigError: a comparison with an argument that no record shows.
+            AmbiguousDigest: several digests begin as a shortened one.
+            ConfigError: an argument is compared that no record shows.
             StoreError: the store can't be read.
         """
         some = self.query.limit == 0
@@ -305,9 +310,9 @@ class Matches:
             self._check_shown()
 
     def page(self, size: int, after: str = "") -> tuple[list[Call], str]:
-        """So many of the records, and a mark after which the next page goes on; no mark on the last page.
+        """Return a page of records and the mark of the next page, which is empty on the last one.
 
-        The order is by time or by another number of the record; what is kept or forgotten meanwhile moves
+        The order is by time or by another number of the record; calls that are kept or deleted meanwhile move
         no call from one page to another.
 
         Args:
@@ -315,7 +320,7 @@ class Matches:
             after: the mark that came with the page before.
 
         Raises:
-            ConfigError: it is no such mark, or the store does not order what is asked for.
+            ConfigError: the mark is invalid, or the store does not have this order.
             StoreError: the store can't be read.
         """
         order, some = self.query.order, self
@@ -339,18 +344,17 @@ class Matches:
         return found[:size], json.dumps(order_of(order, found[size - 1]), separators=(",", ":"))
 
     def predicate(self) -> Query | noted.Either:
-        """What tells of a record whether it is one of them.
+        """Return the test of whether a record matches.
 
         Raises:
-            ConfigError: that is not told by the record alone.
+            ConfigError: a record alone does not tell.
         """
         if self.steps:
             raise ConfigError(f"{self!r}: no record tells by itself whether it is one of these")
         return noted.predicate(self.cache.backend.notes, self.query)
 
     def table(self) -> Any:
-        """The calls as a `Table`, where the store has a quicker way to that than to records; otherwise
-        None, and where there are none."""
+        """Return the calls as a `Table`; None if the store needs records for that, or there are no calls."""
         asked = self._pushed_down()
         found = None if asked is None else self.cache.backend.table(asked)
         return None if found is None or not found.metadata else found
@@ -359,19 +363,19 @@ class Matches:
         return (Match(self.cache, call) for call in self.calls())
 
     def first(self) -> Match | None:
-        """The first in order; None if there is none."""
+        """Return the first match; None if there is none."""
         return next(iter(self.limit(1)), None)
 
     def latest(self) -> Match | None:
-        """The one that was computed last; None if there is none."""
+        """Return the match that was computed last; None if there is none."""
         return self.order_by("created", descending=True).first()
 
     def oldest(self) -> Match | None:
-        """The one that was computed first; None if there is none."""
+        """Return the match that was computed first; None if there is none."""
         return self.order_by("created", descending=False).first()
 
     def one(self) -> Match:
-        """The only one.
+        """Return the only match.
 
         Raises:
             NotKept: there is none.
@@ -386,7 +390,7 @@ class Matches:
         return found[0]
 
     def count(self) -> int:
-        """How many there are."""
+        """Return how many calls match."""
         asked = self._pushed_down()
         found: int | None = None if asked is None else self.cache.backend.found(asked)
         if found is None:
@@ -396,21 +400,19 @@ class Matches:
         return found
 
     def exists(self) -> bool:
-        """Whether there is one."""
+        """Return whether any call matches."""
         return self.first() is not None
 
     def results(self) -> Iterator[Any]:
-        """Their results, each loaded when it is its turn; see `Match.result`."""
+        """Yield the results, each loaded when it is reached; see `Match.result`."""
         return (match.result for match in self)
 
     def arguments(self) -> Iterator[LoadedArguments]:
-        """Their arguments; see `Match.arguments`."""
+        """Yield the arguments; see `Match.arguments`."""
         return (match.arguments for match in self)
 
     def costs(self) -> dict[str, Cost]:
-        """What their computations cost besides time, and what their uses would have cost, by what `cost=`
-        of `keep` counts.
-        """
+        """Return the costs other than time (`cost=` of `keep`) of the calls and of their uses, by name."""
         self.cache.flush()
         found: dict[str, Cost] = {}
         for call in self.where(metadata={"cost": ANY}).calls():
@@ -418,13 +420,18 @@ class Matches:
         return found
 
     def group_by(self, field: str | Callable[[Match], Any]) -> list[tuple[Any, Matches]]:
-        """The values of a field (of `Call`, or `"module"`), an argument or `"metadata.<name>"`, or of a
-        function of a `Match`, in the order in which they are met, each with an answer of the calls that
-        have it. An argument that no record shows stands for itself by its digest; calls without one are
-        left out, and so is a limit.
+        """Return the values of a field, an argument or a function, each with the matches that have it.
+
+        They come in the order in which they are found. An argument that no record shows is represented by its
+        digest. Calls without a value are left out, and a limit is ignored.
+
+        Args:
+            field: a field of `Call`, `"module"`, the name of an argument, `"metadata.<name>"`, or a function of
+            a
+                `Match`.
 
         Raises:
-            ConfigError: it is a list or a mapping.
+            ConfigError: a value is a list or a mapping.
         """
         if callable(field) or self.steps:
             every = Matches(self.cache, self.query._replace(limit=None), self.steps)
@@ -448,7 +455,7 @@ class Matches:
         return [(value, matches) for (_, value), matches in found.items()]
 
     def groupby(self, key: str | Callable[[Match], Any]) -> dict[Any, Matches]:
-        """The same as a dict, in which equal values such as 1 and True are one, and of a limited answer."""
+        """Return `group_by` as a dict, in which equal values such as 1 and True are one; a limit counts."""
         value_of = _value_of(key)
         found: dict[Any, set[tuple[type, Any]]] = {}
         for there, value in map(value_of, self):
@@ -457,7 +464,7 @@ class Matches:
         return {value: self._having(key, *wanted) for value, wanted in found.items()}
 
     def _having(self, key: str | Callable[[Match], Any], *wanted: tuple[type, Any]) -> Matches:
-        """Those that have one of these values."""
+        """Return the matches that have one of these values."""
         value_of = _value_of(key)
 
         def having(found: Iterator[Match]) -> Iterator[Match]:
@@ -471,7 +478,7 @@ class Matches:
     # -- doing ------------------------------------------------------------------------------------
 
     def evict(self, *, dry_run: bool = False) -> Any:
-        """Throw them away, and what only they referenced; see `Cache.evict`."""
+        """Delete the calls, and what only they referenced; see `Cache.evict`."""
         return self.cache.evict(self, dry_run=dry_run)
 
     def transfer(
@@ -482,36 +489,34 @@ class Matches:
         overwrite: bool | str = False,
         dry_run: bool = False,
     ) -> Any:
-        """Copy (or move) them with their results to another cache; see `Cache.transfer`."""
+        """Copy (or move) the calls with their results to another cache; see `Cache.transfer`."""
         return self.cache.transfer(target, self, move=move, overwrite=overwrite, dry_run=dry_run)
 
     # -- tables -----------------------------------------------------------------------------------
 
     def to_pandas(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
-        """A `pandas.DataFrame`: a row a call, a column a field or argument.
+        """Return a `pandas.DataFrame` with a row for each call, and a column for each field and argument.
 
         Args:
-            results: with a column of results, all loaded now.
-            metadata: parts of the metadata that get columns: `"run"`, `"git.commit"`.
+            results: add a column of results, which are all loaded.
+            metadata: parts of the metadata that become columns: `"run"`, `"git.commit"`.
 
         Raises:
-            ConfigError: pandas is not there.
+            ConfigError: pandas is not installed.
         """
-        # Needed for tables only.
+        # Loaded on first use, as in the next three methods: only tables need it.
         from wellkept.query import exports
 
         return exports.to_pandas(self, results=results, metadata=metadata)
 
     def to_polars(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
-        """The same as a `polars.DataFrame`."""
-        # As above.
+        """Return the same as a `polars.DataFrame`."""
         from wellkept.query import exports
 
         return exports.to_polars(self, results=results, metadata=metadata)
 
     def to_arrow(self, *, results: bool = False, metadata: Sequence[str] = ()) -> Any:
-        """The same as a `pyarrow.Table`."""
-        # As above.
+        """Return the same as a `pyarrow.Table`."""
         from wellkept.query import exports
 
         return exports.to_arrow(self, results=results, metadata=metadata)
@@ -519,9 +524,12 @@ class Matches:
     # -- before asking ----------------------------------------------------------------------------
 
     def _prepared(self) -> list[Query]:
-        """The query, whose shortened digests fit one each; counts of uses are written down first. Where
-        it asks for metadata that is kept as notes, several, of which a call has to fit one.
+        """Return the queries of which a call has to match one: several if metadata is kept as notes.
+
+        Raises:
+            AmbiguousDigest: several digests begin as a shortened one.
         """
+        # The counts of uses that this process holds may be asked for.
         self.cache.flush()
         for condition in self.query.conditions:
             test = condition.test
@@ -534,12 +542,12 @@ class Matches:
         return noted.resolved(self.cache.backend.notes, query)
 
     def _pushed_down(self) -> Query | None:
-        """The one query that the store can answer by itself, if it can."""
+        """Return the one query that the store can answer by itself; None if there is none."""
         asked = self._prepared()
         return asked[0] if len(asked) == 1 and not self.steps else None
 
     def _found(self) -> Iterator[Call]:
-        """The records that fit, in order."""
+        """Return the records that match, in order."""
         found = self._in_store()
         if not self.steps:
             return found
@@ -577,7 +585,7 @@ class Matches:
                 raise AmbiguousDigest(f"{prefix} fits several: {fits}; give more digits")
 
     def _check_shown(self) -> None:
-        """Nothing was found: perhaps because what was compared is nothing that can be."""
+        """Raise ConfigError if nothing was found because no record shows an argument that is compared."""
         for condition in self.query.conditions:
             field, path, test = condition
             if field == "argument" and isinstance(test, (Span, Like)):
@@ -588,8 +596,8 @@ class Matches:
                 compared = any(type(one.value) in (int, float, str) for one in found if one.shown)
                 if not compared and not all(one.shown for one in found):
                     raise ConfigError(
-                        f"the argument {path[0]} can't be compared: no record shows it, as it is not "
-                        "a number, a short text, or arguments='digests' was said"
+                        f"the argument {path[0]} can't be compared: no record shows it, as it is neither "
+                        "a number nor a short text, or because of arguments='digests'"
                     )
 
     def __repr__(self) -> str:
@@ -604,26 +612,25 @@ class Matches:
         return f"<wellkept.Matches {', '.join(said) or 'all calls'}>"
 
     def _repr_html_(self) -> str:
-        # As above.
         from wellkept.query import exports
 
         return exports.to_html(self)
 
 
 def _value_of(key: str | Callable[[Match], Any]) -> Callable[[Match], tuple[bool, Any]]:
-    """Whether a call has it, and what it is, for what `group_by` takes."""
+    """Return a function that tells whether a match has a value, and which; see `group_by`."""
     by = None if callable(key) else operators.group(key)
 
     def value_of(match: Match) -> tuple[bool, Any]:
         there, value = (True, key(match)) if by is None else _value(match.call, by)  # type: ignore[operator]  # see above
-        # Numbers that are none are one value, though no two are equal.
+        # All NaNs are one group, though no two of them are equal.
         return there, math.nan if isinstance(value, float) and value != value else value
 
     return value_of
 
 
 def _at(value: Any, key: Any) -> tuple[type, Any]:
-    """What tells a value from others, also from equal ones of other types."""
+    """Return a key that differs for equal values of different types."""
     try:
         hash(value)
     except TypeError:
@@ -648,7 +655,7 @@ def _unmarked(text: str) -> tuple[Any, ...]:
 
 
 def _value(call: Call, by: Order) -> tuple[bool, Any]:
-    """Whether a call has it, and what it is."""
+    """Return whether a call has a value, and the value."""
     if by.field == "argument":
         found = call.arguments.get(by.path[0])
         if found is None:

@@ -19,7 +19,7 @@ _INNER = "runs/inner/"
 
 
 def resolved(notes: Store[bytes], query: Query) -> list[Query]:
-    """Queries of which a call has to fit one, to fit this one.
+    """Return the queries of which a call has to match one, to match this one.
 
     Raises:
         StoreError: the notes can't be read.
@@ -54,7 +54,7 @@ def _with_inner(notes: Store[bytes], condition: Condition) -> Condition:
 
 
 def _ways(condition: Condition, said: Mapping[str, Any]) -> list[Condition]:
-    """A condition as it is, and of what a note says, if one fits."""
+    """Return a condition as it is, and the one on the notes that fulfil it."""
     first, *rest = condition.path
     below = Condition("metadata", tuple(rest), condition.test)
     names = tuple(Equal(name) for name, found in said.items() if _fits(below, found))
@@ -82,7 +82,7 @@ def _said(notes: Store[bytes]) -> Iterator[tuple[str, Any]]:
 
 
 class Either(NamedTuple):
-    """Calls that fit one of several queries."""
+    """Matches calls that match one of several queries."""
 
     queries: tuple[Query, ...]
 
@@ -91,20 +91,20 @@ class Either(NamedTuple):
 
 
 def predicate(notes: Store[bytes], query: Query) -> Query | Either:
-    """What tells of a record whether it fits, by the notes that there are now. Raises as `resolved`."""
+    """Return the test of a record, by the notes that exist now. Raises as `resolved`."""
     found = resolved(notes, query)
     return found[0] if len(found) == 1 else Either(tuple(found))
 
 
 class Reads(Protocol):
-    """What notes are read from, one by one."""
+    """Reads notes one by one."""
 
     @property
     def get(self) -> Callable[[str], bytes | None]: ...
 
 
 def part(notes: Reads, metadata: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """What a record says under some keys, itself or by a note; None where it does not."""
+    """Return a member of a record's metadata, in the record or in its note; None if there is none."""
     found: Any = metadata
     for i, key in enumerate(path):
         if i == 1:
@@ -120,7 +120,7 @@ def _noted(notes: Reads, first: str, found: Any) -> Any:
     try:
         item = notes.get(_NOTES + name)
         return found if item is None else json.loads(item)
-    # Such a name is no key; or the note is no JSON.
+    # The name may not be a valid key, and the note may be damaged.
     except (ConfigError, ValueError):
         return found
 

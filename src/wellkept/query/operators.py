@@ -1,4 +1,4 @@
-"""What may stand in a query, such as ranges, choices and patterns; and conditions of what a user says."""
+"""Operators of queries, such as ranges, choices and patterns; and conditions from keyword arguments."""
 
 from __future__ import annotations
 
@@ -33,48 +33,48 @@ _SCALARS = (int, float, bool, str, type(None))
 
 
 def between(low: Any, high: Any) -> Span:
-    """From `low` to `high`, both included: numbers, texts, or times.
+    """Match values from `low` to `high`, both included: numbers, texts, or times.
 
     Raises:
-        ConfigError: they are nothing that has an order here, or not two of a kind.
+        ConfigError: they have no order here, or are not of one kind.
     """
     return _span(low, high)
 
 
 def at_least(low: Any) -> Span:
-    """`low` or more; raises as `between`."""
+    """Match `low` or more; raises as `between`."""
     return _span(low, None)
 
 
 def at_most(high: Any) -> Span:
-    """`high` or less; raises as `between`."""
+    """Match `high` or less; raises as `between`."""
     return _span(None, high)
 
 
 def above(low: Any) -> Span:
-    """More than `low`; raises as `between`."""
+    """Match more than `low`; raises as `between`."""
     return _span(low, None)._replace(above=True)
 
 
 def below(high: Any) -> Span:
-    """Less than `high`; raises as `between`."""
+    """Match less than `high`; raises as `between`."""
     return _span(None, high)._replace(below=True)
 
 
 def one_of(*values: Any) -> Choice:
-    """Any of these values, or of what else may stand for one.
+    """Match any of these values or operators.
 
     Raises:
-        Undigestible: one has no identity.
+        Undigestible: a value has no identity.
     """
     return Choice(tuple(is_value(value) for value in values))
 
 
 def like(pattern: str) -> Like:
-    """A text that fits a pattern, in which `*`, `?` and `[…]` stand for others.
+    """Match a text by a pattern with `*`, `?` and `[…]`.
 
     Raises:
-        ConfigError: the pattern is no text.
+        ConfigError: the pattern is not text.
     """
     if not isinstance(pattern, str):
         raise ConfigError(f"a pattern is text, not {pattern!r:.80}")
@@ -82,22 +82,22 @@ def like(pattern: str) -> Like:
 
 
 def named(digest: str) -> Is | Begins:
-    """The value of a digest, which may be shortened to 4 digits or more as long as only one fits.
+    """Match the value with a digest, which may be shortened to 4 or more digits if only one begins so.
 
     Raises:
-        ConfigError: it is no digest.
+        ConfigError: it is not a digest.
     """
     text = digest.lower() if isinstance(digest, str) else ""
     if not 4 <= len(text) <= 64 or not set(text) <= set(string.hexdigits):
-        raise ConfigError(f"{digest!r:.80} is no digest: 4 to 64 hex digits")
+        raise ConfigError(f"{digest!r:.80} is not a digest: 4 to 64 hex digits")
     return Is(Digest(text)) if len(text) == 64 else Begins(text)
 
 
 def is_value(value: Any, label: str = "value") -> Test:
-    """The test of a value that a digest names: of an argument, or a result.
+    """Return the test for a value that a digest names: an argument, or a result.
 
     Raises:
-        Undigestible: it has no identity.
+        Undigestible: the value has no identity.
     """
     if value is ANY:
         return Present()
@@ -110,10 +110,10 @@ def is_value(value: Any, label: str = "value") -> Test:
 
 
 def same(value: Any) -> Test:
-    """The test of a value that a record shows.
+    """Return the test for a value that records show.
 
     Raises:
-        ConfigError: a record shows no such value.
+        ConfigError: records show no such values.
     """
     if value is ANY:
         return Present()
@@ -129,10 +129,10 @@ def same(value: Any) -> Test:
 
 
 def moment(value: Any) -> float:
-    """A time as seconds since the epoch: a number, a datetime, or a timedelta ago.
+    """Return a time as seconds since the epoch: from a number, a datetime, or a timedelta ago.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none of these.
     """
     if isinstance(value, datetime.datetime):
         return value.timestamp()
@@ -188,7 +188,7 @@ FILTERS = (
     "tags",
     "metadata",
 )
-"""What calls are chosen by."""
+"""The keyword arguments of a query."""
 
 _NUMBERS = ("created", "seconds", "size", "uses", "used", "expires")
 _MAPPINGS = ("arguments", "metadata", "tags")
@@ -196,10 +196,10 @@ _STATES = ("done", "failed", "items")
 
 
 def conditions(filters: Mapping[str, Any]) -> list[Condition]:
-    """The conditions of keyword arguments.
+    """Return the conditions of keyword arguments.
 
     Raises:
-        ConfigError: one is not known, or not what it may be.
+        ConfigError: an argument is unknown, or has a wrong type.
         Undigestible: a value has no identity.
     """
     found: list[Condition] = []
@@ -207,13 +207,13 @@ def conditions(filters: Mapping[str, Any]) -> list[Condition]:
     for name, value in filters.items():
         if name not in FILTERS:
             raise ConfigError(
-                f"calls are not chosen by {name!r}; there are {', '.join(FILTERS)}. A call's own "
+                f"a query has no filter {name!r}; there are {', '.join(FILTERS)}. A call's own "
                 f"arguments are given as arguments={{{name!r}: …}}"
             )
         made = _conditions(name, value)
         if not made or (name in _MAPPINGS and isinstance(value, Mapping) and not value):
             raise ConfigError(
-                f"{name}={value!r:.80} names nothing, so it would choose every call: leave it out"
+                f"{name}={value!r:.80} is empty, so it would match every call: leave it out"
             )
         found += made
     return found
@@ -251,7 +251,7 @@ def _conditions(name: str, value: Any) -> list[Condition]:
 
 
 def _check_names(function: Any, arguments: Any) -> None:
-    """Where it is said as a kept function whose calls are meant: it has to have such arguments."""
+    """If the filter names a kept function, check that it has these parameters."""
     options = getattr(function, "options", None)
     if options is None or not isinstance(arguments, Mapping) or options.key is not None:
         return
@@ -268,10 +268,10 @@ def _check_names(function: Any, arguments: Any) -> None:
 
 
 def argument(name: str, value: Any) -> Condition:
-    """The condition that an argument is a value.
+    """Return the condition that an argument is a value.
 
     Raises:
-        Undigestible: it has no identity.
+        Undigestible: the value has no identity.
     """
     if not isinstance(name, str):
         raise ConfigError(f"the name of an argument is text, not {name!r:.80}")

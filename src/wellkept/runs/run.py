@@ -1,4 +1,4 @@
-"""Runs: calls that belong together, while they are made and ever after."""
+"""Runs: groups of calls, while they are made and afterwards."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 def begin(record: RunRecord, cache: Cache | None) -> Recorder:
-    """Note that a run begins in this process; what records its events.
+    """Note that a run begins in this process; return the recorder of its events.
 
     Raises:
         ConfigError: the configuration is wrong.
@@ -91,19 +91,18 @@ def begin(record: RunRecord, cache: Cache | None) -> Recorder:
 def run(
     name: str = "", *, tags: Mapping[str, Any] | None = None, cache: Cache | str | None = None
 ) -> Run:
-    """A run: the calls of kept functions in its `with` block, and in the threads, tasks and sent
-    calls that begin there, are recorded as its events.
+    """Return a run, which records the calls of kept functions in its `with` block.
+
+    Calls in threads, tasks and sent calls that begin in the block belong to it too. If the store can't be
+    written, that is a warning, and the run is only in memory.
 
     Args:
-        name: what people call it; several may have one name.
-        tags: names with text, numbers, truths or None.
-        cache: beside whose calls it is recorded; by default that of the run around it, or the
-            active one.
+        name: for people; several runs may have one name.
+        tags: text, numbers, booleans or None by name.
+        cache: the cache that keeps its record; by default that of the run around it, or the active one.
 
     Raises:
-        ConfigError: a tag is not what it may be, or there is no such cache.
-
-    Where the store can't be written to, that is a warning: the run is in memory then.
+        ConfigError: a tag has another type, or there is no such cache.
     """
     if not isinstance(name, str):
         raise ConfigError(f"a run's name is text, not {name!r}")
@@ -117,8 +116,8 @@ class Run:
     Made for a `with` block, or from what was recorded.
 
     Args:
-        record: what is known of it.
-        cache: beside whose calls it is kept; None: it could not be kept, and ends with the process.
+        record: its name, tags, times and owner.
+        cache: the cache that keeps it; None if it could not be kept, and ends with the process.
     """
 
     def __init__(self, record: RunRecord, cache: Cache | None) -> None:
@@ -151,18 +150,18 @@ class Run:
     ) -> None:
         if self._token is not None:
             self._tags.__exit__(None, None, None)
-            # Left in another context than entered.
+            # A generator may leave the block in another context than it entered it.
             with contextlib.suppress(ValueError):
                 current.reset(self._token)
         recorder = self._recorder
-        # A forked child leaves its parent's block.
+        # In a forked child the block and its end are the parent's.
         if recorder is None or not recorder.own:
             return
         recorder.close()
         self.end(None if kind is None else kind.__qualname__)
 
     def end(self, error: str | None = None) -> None:
-        """Note that it has ended, and how. What another engine records ends so too."""
+        """Note that the run has ended, and how."""
         self._record = self._record._replace(ended=time.time(), error=error)
         if self.cache is not None:
             try:
@@ -171,21 +170,20 @@ class Run:
                 tell(f"the end of the run {self.id} can't be written: {trouble}")
 
     def joined(self) -> contextlib.AbstractContextManager[None]:
-        """Record what happens in a block as part of this run: in a worker that was not started by
-        it, to which it was sent.
+        """Record the calls of a block in this run, in a worker that was not started by it.
 
         Raises:
-            ConfigError: it is no run that is open.
+            ConfigError: the run is not open.
         """
         if self._recorder is None:
             raise ConfigError(f"the run {self.id} is not open: only its `with` block makes it so")
         return self._recorder.joined()
 
-    # -- what is known ----------------------------------------------------------------------------
+    # -- its record -------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
-        """Its name in the store: when it began, and six random digits."""
+        """Return its name in the store: when it began, and six random digits."""
         return self._record.id
 
     @property
@@ -198,13 +196,15 @@ class Run:
 
     @property
     def record(self) -> RunRecord:
-        """All that is known of it beside its events."""
+        """Return its name, tags, times, owner and metadata."""
         return self._record
 
     @property
     def state(self) -> str:
-        """`running`, `done`, `failed` (an exception left its block), `crashed` (its process is no
-        more), or `unfinished` (it did not end, and its process is one of another host).
+        """Return `running`, `done`, `failed`, `crashed` or `unfinished`.
+
+        A failed run ended with an exception; the process of a crashed one is gone; an unfinished one did not
+        end, and its process is on another host, so whether it lives can't be told.
         """
         if self._record.ended is not None:
             return "failed" if self._record.error else "done"
@@ -213,7 +213,7 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, or takes already; None of one that did not end."""
+        """Return how long it took, or has taken; None if it did not end and does not run."""
         if self._record.ended is not None:
             return self._record.ended - self._record.started
         return time.time() - self._record.started if self.state == "running" else None
@@ -221,10 +221,10 @@ class Run:
     # -- its events -------------------------------------------------------------------------------
 
     def events(self, *, inner: bool = True) -> list[Event]:
-        """What happened, in the order of time.
+        """Return its events in the order of time.
 
         Args:
-            inner: in the runs inside this one too.
+            inner: include the runs inside this one.
 
         Raises:
             StoreError: they can't be read.
@@ -248,7 +248,7 @@ class Run:
         return None if self.cache is None else notes_of(self.cache)
 
     def _family(self, inner: bool) -> list[str]:
-        """Its id, and those of the runs inside it."""
+        """Return its id, and those of the runs inside it."""
         found = [self.id]
         notes = self._notes()
         if inner and notes is not None:
@@ -258,7 +258,7 @@ class Run:
         return found
 
     def totals(self, *, inner: bool = True) -> Totals:
-        """Its events, added up.
+        """Return the sums of its events.
 
         Raises:
             StoreError: they can't be read.
@@ -276,7 +276,7 @@ class Run:
         return total
 
     def forget(self) -> None:
-        """Delete what was recorded of it. The calls and their results stay.
+        """Delete the record of the run. The calls and their results stay.
 
         Raises:
             ConfigError: it is running.
@@ -299,14 +299,14 @@ class Run:
     # -- shown ------------------------------------------------------------------------------------
 
     def table(self, by: str = "call") -> Table:
-        """A row for each call and what became of it, or for each function.
+        """Return a row for each call and its outcome, or for each function.
 
         Args:
             by: `"call"` or `"function"`.
 
         Raises:
-            ConfigError: neither.
-            StoreError: it can't be read.
+            ConfigError: `by` is neither.
+            StoreError: the run can't be read.
         """
         if by not in ("call", "function"):
             raise ConfigError(f"the table of a run is by='call' or by='function', not {by!r:.80}")
@@ -345,7 +345,7 @@ class Run:
         return f"{text}; {total.lost:,} events lost" if total.lost else text
 
     def graph(self) -> Graph:
-        """Its calls: which called which, and whose result was whose argument.
+        """Return the graph of its calls: which called which, and whose result was whose argument.
 
         Raises:
             StoreError: it can't be read.
@@ -353,11 +353,11 @@ class Run:
         return of_events(self.events(), self.cache, self.record.engine)
 
     def compare(self, other: Run) -> Comparison:
-        """What was reused, what was new and what drifted, as compared with an earlier run.
+        """Return what was reused, new, or drifted, compared with an earlier run.
 
         Raises:
-            ConfigError: it is no run.
-            StoreError: one can't be read.
+            ConfigError: `other` is not a run.
+            StoreError: a run can't be read.
         """
         if not isinstance(other, Run):
             raise ConfigError(
@@ -390,18 +390,18 @@ def _reopened(record: RunRecord, cache: Cache | None, recorder: Recorder | None)
 
 
 class Runs(Tabled):
-    """The runs of a cache, the newest first; read when it is asked, and each time anew.
+    """The runs of a cache, the newest first; they are read anew at each use.
 
-    `runs["sweep"]` is the one whose id or name begins so (of one name, the newest), `runs[0]` the
-    newest of all.
+    `runs["sweep"]` is the one whose id or name begins so (of one name, the newest), `runs[0]` the newest of
+    all.
 
     Args:
-        cache: beside whose calls they are.
-        name: only those whose name or id is this, or fits this pattern (`*`, `?`, `[…]`).
+        cache: the cache that keeps them.
+        name: only those whose name or id is this, or matches this pattern (`*`, `?`, `[…]`).
         tags: only those that have all of these.
 
     Raises:
-        ConfigError: a name or tag is nothing to choose by.
+        ConfigError: the name or a tag has the wrong type.
     """
 
     def __init__(
@@ -440,7 +440,7 @@ class Runs(Tabled):
 
     def _run(self, record: RunRecord) -> Run:
         run = Run(record, self.cache)
-        # Its events may not be written yet.
+        # The events of a run that is open in this process may not be written yet.
         for open_here in OPEN:
             if open_here.record.id == record.id:
                 run._recorder = open_here
@@ -451,12 +451,12 @@ class Runs(Tabled):
     @overload
     def __getitem__(self, which: slice) -> list[Run]: ...
     def __getitem__(self, which: Any) -> Any:
-        """The run of an id or name, or of the beginning of one; or by its place.
+        """Return the run with an id or name, or whose id or name begins so; or the run at an index.
 
         Raises:
-            NotKept: there is none.
-            AmbiguousDigest: the beginning fits runs of several names.
-            IndexError: there are not so many.
+            NotKept: there is no such run.
+            AmbiguousDigest: runs of several names begin so.
+            IndexError: there are fewer runs.
         """
         found = list(self)
         if not isinstance(which, str):
@@ -476,11 +476,11 @@ class Runs(Tabled):
         raise NotKept(f"no run {which!r} is known in {self.cache}; `wellkept runs` lists them")
 
     def latest(self, count: int, before: str = "") -> list[Run]:
-        """The newest of all runs whatever their names, by their ids; only their records are read.
+        """Return the newest of all runs, by their ids; only their records are read.
 
         Args:
-            count: how many at the most.
-            before: only those older than the run of this id.
+            count: the most runs.
+            before: only runs older than the one of this id.
 
         Raises:
             StoreError: they can't be read.
@@ -496,7 +496,7 @@ class Runs(Tabled):
         return [self._run(record) for record in records]
 
     def totals(self) -> dict[str, Totals]:
-        """The events of all runs added up, by id of the run: read in one trip.
+        """Return the sums of the events of each run, by its id, read in one trip.
 
         Raises:
             StoreError: they can't be read.
@@ -512,18 +512,17 @@ class Runs(Tabled):
     def forget(
         self, which: str | None = None, *, older: float | str | timedelta | None = None
     ) -> list[str]:
-        """Delete what was recorded of runs; the calls and their results stay. One that is running
-        stays, too.
+        """Delete the records of runs, except running ones; the calls and their results stay.
 
         Args:
             which: an id or name, or the beginning of one; all of these runs by default.
-            older: only those that began so long ago, at the least; seconds or text like `"30 d"`.
+            older: only runs that began at least so long ago; seconds or text like `"30 d"`.
 
-        Returns the ids of those that are gone.
+        Returns the ids of the deleted runs.
 
         Raises:
-            ConfigError: neither is said, and this is not a choice of runs; or the one is running.
-            NotKept, AmbiguousDigest: there is no such run, or several.
+            ConfigError: neither is given, and these are all runs of the cache; or the run is running.
+            NotKept, AmbiguousDigest: there is no such run, or there are several.
             StoreError: the store can't be written.
         """
         if which is not None:
@@ -541,7 +540,7 @@ class Runs(Tabled):
         return gone
 
     def table(self) -> Table:
-        """A row for each run.
+        """Return a row for each run.
 
         Raises:
             StoreError: they can't be read.
@@ -562,7 +561,7 @@ class Runs(Tabled):
 
 
 def run_row(run: Run, total: Totals) -> dict[str, Any]:
-    """A run as a row of a table."""
+    """Return a run as a row of a table."""
     record = run.record
     return {
         "id": run.id,

@@ -1,10 +1,10 @@
-"""The source of kept functions as it was when their results were computed, as notes beside them.
+"""The source of kept functions as it was when their results were computed, as notes.
 
-`code/<identity>` says of which function it is and what was reached: `{"function": …, "parts": {name:
-digest}}`, by `module:qualname`, the function itself first. `code/<digest of a part>` is its text:
-Python without comments and docstrings. An identity is the part behind the colon of a call's `code`
-(`deep:…`, `code:…`), or the argument `@class` of a call of a method. They are written with the first
-result that is kept under an identity, so that years later it can be told what changed.
+The note `code/<identity>` has the function and the parts of its code: `{"function": …, "parts": {name:
+digest}}`, by `module:qualname`, the function itself first. `code/<digest of a part>` is the text of a part:
+Python without comments and docstrings. An identity is the part behind the colon of a call's `code` (`deep:…`,
+`code:…`), or the argument `@class` of a method's call. The notes are written with the first result that is kept
+under an identity, so that `explain` can show years later what changed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Shown(Protocol):
 
 
 class Source(NamedTuple):
-    """What is recorded of one code identity."""
+    """The record of a code identity."""
 
     function: str
     """The name under which calls are kept."""
@@ -47,39 +47,35 @@ def _key(identity: str) -> str:
 
 
 def recorded(backend: _Place, identity: str) -> Source | None:
-    """What an identity was made from.
+    """Return the record of an identity; None for a version, or one that is older than such records.
 
     Args:
-        place: a place, as `cache.backend`.
-        identity: the `code` of a call, with what stands before the colon or without.
-
-    Returns:
-        None where nothing is recorded of it: it is a version, or older than this record.
+        backend: the cache's.
+        identity: the `code` of a call, with or without the part before the colon.
 
     Raises:
-        StoreError: the place can't be read.
+        StoreError: the backend can't be read.
     """
     try:
         note = backend.notes.get(_key(identity))
         said = json.loads(note) if note is not None else None
         return None if said is None else Source(str(said["function"]), dict(said["parts"]))
-    # A version may be no key; damaged.
+    # A version may not be a valid key, and a note may be damaged.
     except (ConfigError, ValueError, KeyError, TypeError):
         return None
 
 
 def sources(backend: _Place, identity: str) -> Mapping[str, str | None]:
-    """The source of each part of an identity, by `module:qualname`; None where it had none.
+    """Return the source of each part of an identity, by `module:qualname`; None for a part without source.
+
+    Empty for a version, or an identity that is older than such records.
 
     Args:
-        place: a place, as `cache.backend`.
-        identity: the `code` of a call, with what stands before the colon or without.
-
-    Returns:
-        Nothing where nothing is recorded of it: it is a version, or older than this record.
+        backend: the cache's.
+        identity: the `code` of a call, with or without the part before the colon.
 
     Raises:
-        StoreError: the place can't be read.
+        StoreError: the backend can't be read.
     """
     found = recorded(backend, identity)
     if found is None:
@@ -94,14 +90,15 @@ def sources(backend: _Place, identity: str) -> Mapping[str, str | None]:
 def note_sources(
     cache: Cache, identity: str, function: str, shown: Callable[[], Mapping[str, _Shown]]
 ) -> None:
-    """Write down the source of an identity, unless this process did already or it is there. A cache
-    that does not take it goes without.
+    """Write the source of an identity, unless it is recorded already.
 
     Args:
+        cache: the cache that keeps the call.
         identity: in hex.
         function: the name under which calls are kept.
-        shown: gives the parts; it takes time.
+        shown: returns the parts; it takes time.
     """
+    # A source that can't be written is no reason for the call to fail.
     key = CODE + identity
     if key in cache.noted:
         return
@@ -119,11 +116,11 @@ def note_sources(
         there = get_many(notes, items)
         said = {"function": function, "parts": {name: p.digest for name, p in parts.items()}}
         put_many(notes, {name: item for name, item in items.items() if name not in there})
-        # Last: who sees it finds the texts.
+        # Last, so that a reader who finds it finds the texts too.
         notes.put(key, json.dumps(said).encode())
 
 
-# Of a diff.
+# Lines of a diff that are shown.
 _LINES = 200
 
 Parts = Mapping[str, tuple[str, str | None]]
@@ -131,14 +128,14 @@ Parts = Mapping[str, tuple[str, str | None]]
 
 
 class PartChange(NamedTuple):
-    """A function, class or constant that is not what it was."""
+    """A function, class or constant that has changed."""
 
     name: str
     """`module:qualname`."""
     kind: str
     """`changed`, `new` or `gone`."""
     diff: str = ""
-    """Of the source without comments and docstrings, as `diff -u` writes it."""
+    """The difference of the sources without comments and docstrings, as `diff -u` writes it."""
 
     def __str__(self) -> str:
         module, _, name = self.name.rpartition(":")
@@ -147,10 +144,10 @@ class PartChange(NamedTuple):
 
 
 def parts_of(backend: Any, identity: str) -> Parts:
-    """What was recorded of an identity; nothing of a version, or of one that is older than such records.
+    """Return the parts of an identity; none for a version, or one that is older than such records.
 
     Raises:
-        StoreError: the place can't be read.
+        StoreError: the backend can't be read.
     """
     found = recorded(backend, identity)
     if found is None:
@@ -160,8 +157,8 @@ def parts_of(backend: Any, identity: str) -> Parts:
 
 
 def widened(parts: Parts) -> dict[str, list[str]]:
-    """Which modules count as a whole, and why."""
-    # Which imports what parses code.
+    """Return the modules that count as a whole, and the reasons."""
+    # Loaded on first use: it imports the parser of code.
     from wellkept.hashing.code.identity import WIDENED
 
     found = {}
@@ -177,7 +174,7 @@ def widened(parts: Parts) -> dict[str, list[str]]:
 
 
 def part_changes(before: Parts, after: Parts) -> list[PartChange]:
-    """The parts that differ: those that changed, then the new ones and those that are gone."""
+    """Return the parts that differ: first those that changed, then the new ones, then those that are gone."""
     found = [
         PartChange(name, "changed", _diff(before[name][1], text))
         for name, (digest, text) in after.items()
@@ -198,7 +195,7 @@ def part_changes(before: Parts, after: Parts) -> list[PartChange]:
 def _diff(before: str | None, after: str | None) -> str:
     if before is None or after is None:
         return ""
-    # With the first explanation that shows code.
+    # Loaded on first use: keeps `import wellkept` small.
     import difflib
 
     lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm=""))[
