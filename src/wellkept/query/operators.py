@@ -89,7 +89,7 @@ def named(digest: str) -> Is | Begins:
     """
     text = digest.lower() if isinstance(digest, str) else ""
     if not 4 <= len(text) <= 64 or not set(text) <= set(string.hexdigits):
-        raise ConfigError(f"{digest!r:.80} is not a digest: 4 to 64 hex digits")
+        raise ConfigError(f"{digest!r:.80} is no digest: 4 to 64 hex digits")
     return Is(Digest(text)) if len(text) == 64 else Begins(text)
 
 
