@@ -516,7 +516,7 @@ class Cache:
     def close(self) -> None:
         """Flush and close; it opens again when it is used."""
         self.flush()
-        if self.is_open and not self.bounded:
+        if self.is_open and self.backend.measures and not self.bounded:
             self._tell_size()
         self.is_open = False
         self.backend.close()

@@ -125,11 +125,13 @@ def ls(
 
 def _costs(found: Any) -> dict[str, dict[str, Any]]:
     """What the calls of functions cost besides time, by function."""
-    from wellkept.query import ANY
     from wellkept.runs.recorder import COSTS
 
     if found.backend.notes.get(COSTS) is None:
         return {}
+    # Loaded on first use: most caches have none.
+    from wellkept.query import ANY
+
     costly = found.query(metadata={"cost": ANY}).group_by("function")
     return {name: calls.costs() for name, calls in costly}
 

@@ -130,6 +130,8 @@ class Backend:
     """The codec of results whose function names none."""
     fetches_many = False
     """Whether `fetch_many` takes fewer trips than a `fetch` each."""
+    measures = False
+    """Whether `footprint` knows what it takes on a disk."""
     commits_many = False
     """Whether `commit_many` takes fewer transactions than a `commit` each."""
     indexed = False

@@ -247,6 +247,7 @@ class Embedded(Backend):
     """
 
     commits_many = True
+    measures = True
     indexed = True
     trusts: Any = None
     """Who signs what is kept, and whose signatures are believed: `wellkept.stores.keyring.Trusts`. None: who
