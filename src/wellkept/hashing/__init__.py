@@ -1,4 +1,4 @@
-"""What values and functions are, as digests: the scheme k1 (docs/reference/digest-spec.md)."""
+"""Digests of values and functions: the scheme k1 (docs/reference/digest-spec.md)."""
 
 from typing import Any
 

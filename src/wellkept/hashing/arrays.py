@@ -1,4 +1,4 @@
-"""Arrays and numbers of numpy, scipy and torch: by dtype, shape and content, in any layout."""
+"""Reducers of arrays and numbers of numpy, scipy and torch: by dtype, shape and content, in any layout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def dtype_text(dtype: np.dtype[Any]) -> Any:
     """Return what an array's dtype is, without its layout in memory: a text, or a tuple for fields."""
     if dtype.names is not None:
         fields: Any = dtype.fields
-        # a field's title, where it has one, is another name for it
+        # A field's title, if it has one, is another name for it.
         parts = tuple(
             (name, dtype_text(fields[name][0]), *fields[name][2:]) for name in dtype.names
         )
@@ -97,7 +97,7 @@ def array_digest(array: Any, known: Known | None) -> bytes:
 
 
 def _remember(array: Any, key: tuple[int, int], digest: bytes) -> None:
-    """Note the digest of an array that lies in a `bytes` object, which nobody can write to.
+    """Note the digest of an array in the memory of a `bytes` object, which can't be written to.
 
     Of memory that numpy owns that can't be known: another view of it may be writeable, or was made so,
     written through and made read-only again.
@@ -125,7 +125,7 @@ def _feed(array: Any, hasher: blake3) -> None:
 
 
 def _padded(array: Any) -> bytes:
-    """Long doubles, without the padding, which holds whatever was in memory before."""
+    """Hash long doubles without their padding, whose bytes are arbitrary."""
     hasher = blake3()
     flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
     step = SLAB // 16
@@ -146,7 +146,7 @@ def content(array: Any, known: Known | None) -> Any:
 
 
 def joined_or_list(values: list[Any]) -> Any:
-    """Python objects: as one text if they are all texts that can be told apart in it."""
+    """Hash an array of Python objects: as one text if they are all texts that can be told apart in it."""
     return joined(values) or values
 
 

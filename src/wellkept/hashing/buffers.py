@@ -1,4 +1,4 @@
-"""Flat bytes: multi-threaded BLAKE3 without a copy, and what is already known about memory."""
+"""Digests of flat bytes: multi-threaded BLAKE3 without a copy, and known digests of memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Known = Mapping[tuple[int, int], bytes]
 
 
 def address(view: Any) -> int:
-    """Where the first byte of a contiguous buffer lies; 0 for an empty one.
+    """Return the address of the first byte of a contiguous buffer; 0 for an empty one.
 
     Raises:
         TypeError: not a buffer.
@@ -56,7 +56,7 @@ def address(view: Any) -> int:
 
 
 def _address_by_abi(view: Any) -> int:
-    """`address` where there is no numpy, which knows it ten times sooner."""
+    """Return the address without numpy, which would take a tenth of the time."""
     import ctypes
 
     # `Py_buffer` of CPython's stable ABI: the address, then what is not asked for here.
@@ -105,7 +105,7 @@ def known_digest(view: memoryview, known: Known | None) -> bytes:
 
 
 def new_hasher() -> blake3:
-    """For bytes that come in slabs."""
+    """Return a hasher for bytes that come in slabs."""
     return blake3(max_threads=_threads)
 
 

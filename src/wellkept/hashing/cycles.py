@@ -1,4 +1,4 @@
-"""Values that contain themselves: the same digest for the same infinite unfolding.
+"""Digests of values that contain themselves: equal for equal infinite unfoldings.
 
 Nodes are told apart in rounds (partition refinement): first by themselves, then by what their
 children were in the round before, until a round tells no more apart. The digest covers the
@@ -43,7 +43,7 @@ class _Node:
         self.part: Part | None = None
 
 
-# Nodes at which it is looked, first, whether there will be an end of them.
+# From this number of nodes on, it is checked whether the value has an end.
 _MANY = 10_000
 
 
@@ -98,7 +98,7 @@ def _explore(root: Any, known: Known | None, label: str, ordered: bool) -> list[
 
 
 def _settle(nodes: list[_Node]) -> None:
-    """Give their ordinary encoding to all nodes that lead to no cycle."""
+    """Encode all nodes that lead to no cycle in the ordinary way."""
     ready = [node for node in nodes if not node.missing]
     while ready:
         node = ready.pop()

@@ -1,4 +1,4 @@
-"""The scheme, written out: every value as one string of bytes, and the BLAKE3 of those.
+"""The reference implementation of the scheme: every value as one string of bytes, and their BLAKE3.
 
 `docs/reference/digest-spec.md` says the same in words. This module defines; `fast` gives the same
 bytes sooner for values of ordinary depth. The walk keeps its own stack, so depth costs memory and
@@ -171,7 +171,7 @@ def stand_in(digest: bytes) -> bytes:
 
 
 class Shape:
-    """One node taken apart: what kind it is, and the values under it.
+    """A node of a value: its kind, and the values under it.
 
     `kind` is "tuple", "list", "dict" (children: the keys, all text and in order, then the values),
     "mapping" (a dict with other keys, in any order), "set", "frozenset", or "tagged" (children: the
@@ -186,11 +186,11 @@ class Shape:
 
 
 class Cyclic(Exception):  # noqa: N818 - a signal from the walk, not an error
-    """The value contains itself."""
+    """Raised if a value contains itself."""
 
 
 def expand(value: Any, known: Known | None, ordered: bool = False) -> Shape | bytes:
-    """One level of a value: its encoding if it is an atom, else its shape.
+    """Return one level of a value: its encoding if it is an atom, else its shape.
 
     Args:
         ordered: whether the order of a plain dict counts.
@@ -351,7 +351,7 @@ def weigh(encoded: bytes, nodes: int, height: int, value: Any = None) -> Part:
     return encoded, nodes, height
 
 
-# Levels at which it is looked, first, whether a value has an end.
+# From this number of levels on, it is checked whether a value has an end.
 _DEEP = 1000
 
 

@@ -1,4 +1,4 @@
-"""The same bytes as `encoding`, sooner: columns of values at C speed.
+"""The same bytes as `encoding`, but faster: columns of values at C speed.
 
 Values are taken apart side by side: all lists at one place of the tree together, all dicts of one
 shape key by key. A column that holds only atoms needs no work in Python at all, since `marshal`
@@ -50,11 +50,11 @@ _NO_KEYS = dumps((), 2)
 
 
 class Unfit(Exception):  # noqa: N818 - a signal
-    """Too deep, cyclic, or much shared: for the reference to do."""
+    """Raised for a value that is too deep, cyclic, or much shared, so that the reference has to encode it."""
 
 
 class _Large(Exception):  # noqa: N818 - a signal
-    """A part may have to be written as its own digest."""
+    """Raised if a part may have to be written as its own digest."""
 
 
 # What to write for each value, and an upper bound of the nodes of each.
@@ -62,7 +62,7 @@ Column = tuple[list[Any], int]
 
 
 class Task:
-    """One digest: what is known of memory, and what large objects were reduced to.
+    """The state of one digest: known digests of memory, and the reductions of large objects.
 
     A value whose parts turn out to be large is walked again piece by piece; its arrays and frames
     are not to be hashed again. The objects are held, so that no other can take their ids.
@@ -88,7 +88,7 @@ _HEAVY = frozenset(f"{__package__}.{name}" for name in ("arrays", "frames"))
 
 
 class _Pass:
-    """One walk: the nodes met, how many may be met."""
+    """The state of one walk: how many nodes were visited, and how many may be."""
 
     __slots__ = ("budget", "limit", "task", "total")
 
@@ -153,7 +153,7 @@ class _Pass:
         return max(lengths)
 
     def spend(self, values: list[Any], parts: int) -> None:
-        """Take note that these are to be laid out.
+        """Note values that are to be encoded.
 
         Raises:
             Unfit: that is much, and they are mostly the same few, met on many ways.
@@ -208,7 +208,7 @@ class _Pass:
         )
 
     def records(self, values: list[Any], fields: tuple[Any, ...], level: int) -> Column | None:
-        """Instances of one dataclass or attrs class, field by field; None if one is irregular."""
+        """Encode instances of one dataclass or attrs class, field by field; None if one is irregular."""
         head, names, slotted = fields
         if not slotted and set(map(tuple, map(attrgetter("__dict__"), values))) != {names}:
             return None
@@ -270,7 +270,7 @@ class _Pass:
         )
 
     def mappings(self, values: list[Any], level: int) -> Column:
-        """Dicts of which some have keys that are not text."""
+        """Encode dicts of which some have keys that are not text."""
         inner = list(chain.from_iterable(values))
         keys, nodes = self.column(inner, level + 1)
         written = list(map(dumps, keys, repeat(2)))

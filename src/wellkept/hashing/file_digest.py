@@ -1,4 +1,4 @@
-"""Files by their content: `wellkept.File`.
+"""Files that count by their content: `wellkept.File`.
 
 Reading a large file takes seconds, asking for its status a microsecond. So a digest is remembered
 with the size, the times and the inode that the file had, in the process, and that of a large file in

@@ -1,4 +1,4 @@
-"""Arrow's columns, data frames of pandas and polars, and xarray's labelled arrays, taken apart."""
+"""Reducers of Arrow's columns, data frames of pandas and polars, and xarray's labelled arrays."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _part(kind: Any, chunks: list[Any], known: Known | None, codes: bool) -> tup
 
 
 def _chunks(kind: Any, chunks: list[Any], known: Known | None, codes: bool) -> tuple[Any, ...]:
-    """(nulls, content) of chunks of one type, none empty."""
+    """Return (nulls, content) of chunks of one type, none of them empty."""
     types = sys.modules["pyarrow"].types
     nulls = _validity(chunks)
     if types.is_null(kind):
@@ -140,7 +140,7 @@ def _dictionary(kind: Any, chunks: list[Any], known: Known | None) -> tuple[Any,
 
 
 def _width(kind: Any) -> int | None:
-    """Bytes an element takes, if all take the same."""
+    """Return the bytes of an element, if all have the same; otherwise None."""
     types = sys.modules["pyarrow"].types
     if types.is_nested(kind) or types.is_dictionary(kind):
         return None
@@ -152,7 +152,7 @@ def _width(kind: Any) -> int | None:
 
 
 def _validity(chunks: list[Any]) -> bytes | None:
-    """BLAKE3 of a byte a row, 1 where there is a value; None if there is everywhere."""
+    """Return the BLAKE3 of a byte for each row, 1 if it has a value; None if all rows have one."""
     if not any(chunk.null_count for chunk in chunks):
         return None
     hasher = new_hasher()
@@ -195,7 +195,7 @@ def _zeroed(kind: Any, width: int, chunk: Any) -> Any:
 
 
 def _texts(kind: Any, chunks: list[Any], known: Known | None) -> tuple[bytes, bytes]:
-    """BLAKE3 of where each element ends (int64, counted from the first), and of the bytes."""
+    """Return the BLAKE3 of the ends of the elements (int64, counted from the first), and of the bytes."""
     import numpy as np
 
     dtype = "<i8" if str(kind).startswith("large") else "<i4"
@@ -566,7 +566,7 @@ _PANDAS: dict[str, Reducer] = {
 
 
 def _variable(value: Any, known: Known | None) -> Any:
-    """(dimensions, data, attributes), and what those leave out."""
+    """Return (dimensions, data, attributes), and the state that those leave out."""
     held = value._data if hasattr(value, "_data") else value.data
     numpy = sys.modules["numpy"]
     more: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What a function is: its name, and its code with the values that it was made with.
+"""The digest of a function: its name, and its code with the values that it was made with.
 
 The code is the normalised source (`source`), or the byte code, tagged with the Python version,
 where there is no source. With it count the defaults and the values in the closure, by their
@@ -78,7 +78,7 @@ def begin() -> None:
 
 
 class _Known:
-    """The code of one definition, and whether it still is that."""
+    """The code of one definition, and whether it has changed since."""
 
     __slots__ = ("_code", "_of", "_same", "_walk")
 
@@ -168,7 +168,7 @@ def sent() -> tuple[str, dict[str, tuple[str, str]]]:
 
 
 def arrive(main: str, found: dict[str, tuple[str, str]]) -> None:
-    """Take note of what was `sent`."""
+    """Note the definitions that were `sent`."""
     names.arrive(main)
     if any(_sent.get(name) != told for name, told in found.items()):
         _sent.update(found)
@@ -312,7 +312,7 @@ def module_code(module: ModuleType) -> str | None:
 
 
 class Identity(NamedTuple):
-    """Which function it is, and which code it runs."""
+    """The identity of a function: its name and its code."""
 
     # `module:qualname`; the module of a script is called as it is where it is imported.
     name: str
@@ -329,7 +329,7 @@ _under_way = local()
 
 
 def _code_content(function: FunctionType) -> tuple[Any, ...]:
-    """("source", text) or ("bytecode", …) of a function, worked out once a code object."""
+    """Return ("source", text) or ("bytecode", …) of a function, computed once for each code object."""
     code = function.__code__
     found = _texts.get(id(code))
     if found is not None and found[0]() is code:
@@ -345,7 +345,7 @@ def _code_content(function: FunctionType) -> tuple[Any, ...]:
 
 
 def reduce_code(code: CodeType) -> tuple[Any, ...]:
-    """Byte code and what it refers to; positions and the file do not count."""
+    """Return byte code and what it refers to; positions and the file do not count."""
     return (
         "bytecode",
         f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}",
@@ -361,7 +361,7 @@ def reduce_code(code: CodeType) -> tuple[Any, ...]:
 
 
 def function_name(function: Any) -> str:
-    """`module:qualname`, with the module as `names` has it."""
+    """Return `module:qualname`, with the module's name as `names` has it."""
     code = getattr(function, "__code__", None)
     file = code.co_filename if isinstance(code, CodeType) else None
     return f"{script_or_module(function, file)}:{function.__qualname__}"
@@ -431,7 +431,7 @@ def _of_identity() -> Iterator[None]:
 
 
 def reduce_function(function: FunctionType) -> tuple[Any, ...]:
-    """The reducer for functions: name, code, and the values that they hold.
+    """Reduce a function to name, code, and the values that it holds.
 
     A function that reaches itself through its closure is a cycle in the value and ends as such.
     While its values are tried for being digestible, a function under way stands by its name alone;

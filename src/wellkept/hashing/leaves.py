@@ -1,4 +1,4 @@
-"""The leaves of a value: what it is made of, each with its path, so that two can be told apart later.
+"""The leaves of a value: its parts with their paths, by which two values can be compared later.
 
 A leaf is a scalar, or a part that is only told by its digest: an array, a frame, a long text, what
 lies too deep, and what has more parts than there is room for.
@@ -102,7 +102,7 @@ def looked(leaves: list[Leaf], digest: Digest) -> str:
 
 
 class _Code(str):
-    """The text of a leaf that is the code of a class."""
+    """Return the text of a leaf that is the code of a class."""
 
     __slots__ = ()
 
@@ -140,7 +140,7 @@ class _Walk:
             self.visit(path + step, child, depth + 1)
 
     def _whole(self, path: str, value: Any, raw: bytes | None) -> None:
-        """A part by its digest."""
+        """Return a part by its digest."""
         if raw is None:
             size = getattr(value, "nbytes", 0)
             if type(size) is int and size:

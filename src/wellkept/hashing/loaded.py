@@ -1,4 +1,4 @@
-"""Whether a file still says what was loaded from it, and the source of modules that lie in no file.
+"""Whether a file has changed since a module was loaded from it, and the source of modules without a file.
 
 A file can be edited between the import of its module and the moment at which it is read for an
 identity. What runs is what counts, so a text may stand for a module only if the file has not changed
@@ -56,7 +56,7 @@ def _same_program(one: object, other: object) -> bool:
 
 @lru_cache(maxsize=1)
 def _began() -> int:
-    """When the first process began that can have loaded modules for this one.
+    """Return when the first process began that can have loaded modules for this one.
 
     A forked process has the modules of its parent, so its own beginning says nothing.
     """
@@ -124,7 +124,7 @@ def token(space: Space) -> str:
 
 
 def _file_of(space: Space) -> str | None:
-    """Where a module was loaded from: its file, or the archive that it lies in."""
+    """Return where a module was loaded from: its file, or the archive that has it."""
     file = space.get("__file__")
     if not isinstance(file, str):
         return None
@@ -144,7 +144,7 @@ def _proven(space: Space, spec: Any, file: str, now: Stamp) -> bool:
 
 
 def _moved(directory: str) -> list[int]:
-    """When links on the way to a file were made, and directories renamed, as far as it can be seen."""
+    """Return when links on the path to a file were made and directories renamed, as far as that shows."""
     found = []
     while True:
         try:
@@ -209,7 +209,7 @@ def lines(file: str, space: Space | None = None) -> list[str]:
     Args:
         space: the globals of the module, which name its loader.
     """
-    # Imported here since it imports a tokenizer, which most processes do not need.
+    # Loaded on first use: it imports a tokenizer, which most processes do not need.
     import linecache
 
     linecache.checkcache(file)

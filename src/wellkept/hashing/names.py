@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 
 class Refused(Exception):  # noqa: N818  becomes an Undigestible once the path is known
-    """This value has no identity; the text says why and what to do."""
+    """Raised for a value without an identity; the text says why and what to do."""
 
 
 # `Py_TPFLAGS_HEAPTYPE`: the class was made at run time, by Python or by a C module's spec.
@@ -38,7 +38,7 @@ V = TypeVar("V")
 
 
 class Bounded(dict[K, V]):
-    """What a process remembers, up to so many: it is forgotten and found again when there are more.
+    """A bounded cache of a process: it is cleared when it has too many entries.
 
     A program that makes classes, functions or files without end must not fill memory.
     """
@@ -240,7 +240,7 @@ def placed(name: str, function: Any) -> str:
 
 def _project(top: Path) -> str:
     """Return what a project is called: as its `pyproject.toml` says, or as its directory."""
-    # Imported here since only scripts without code in their keys need it.
+    # Loaded on first use: only scripts without code in their keys need it.
     import tomllib
 
     try:
@@ -256,7 +256,7 @@ _LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch"
 
 
 def library_name(kind: type) -> str:
-    """`library:qualname` for a library's own class, whose module may move between releases.
+    """Return `library:qualname` for a library's own class, whose module may move between releases.
 
     Only where the tag says what kind of object it is; two classes of one name in two modules of a
     library would else be one.
@@ -266,13 +266,13 @@ def library_name(kind: type) -> str:
 
 
 def arrive(main: str) -> None:
-    """Take note of the script that sent us functions: what `__main__` means in what it sends."""
+    """Note the script that sent functions to this process: the meaning of `__main__` in them."""
     global _arrived
     _arrived = main
 
 
 def meet(space: dict[str, Any]) -> None:
-    """Take note of the globals of a script: `runpy` does not always leave them in `sys.modules`."""
+    """Note the globals of a script, which `runpy` does not always leave in `sys.modules`."""
     if not any(space is each for each in _scripts) and "__file__" in space:
         del _scripts[: -_FEW + 1]
         _scripts.append(space)
@@ -318,7 +318,7 @@ def script_or_module(item: Any, file: str | None) -> str:
 
 
 def class_name(kind: Any) -> str:
-    """`module:qualname` of a class."""
+    """Return `module:qualname` of a class."""
     module = getattr(kind, "__module__", None)
     if module not in RUN:
         return f"{module_of(module)}:{kind.__qualname__}"

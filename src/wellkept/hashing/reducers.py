@@ -1,4 +1,4 @@
-"""Which function takes apart objects of which type; found once a type, then looked up.
+"""Reducers by type: the function that takes an object apart is found once for each type, then looked up.
 
 A *reducer* turns an object into a tuple `(tag, *content)`: a text that says what it is, and values
 that the encoding goes on with. Tables name types by `module.qualname`, so that no module is
@@ -50,7 +50,7 @@ _MOST_TYPES = 4096
 
 
 def register_digest(kind: type, function: Callable[[Any], Any]) -> None:
-    """Let `function(obj)` stand for objects of `kind` and its subclasses.
+    """Have objects of `kind` and its subclasses digested as `function(obj)`.
 
     The result must be digestible and hold all that functions can tell apart. The class of the
     object counts besides, so two types may return the same.
@@ -256,7 +256,7 @@ def fields_of(kind: type) -> Fields | None:
 
 
 def forget_fields() -> None:
-    """After a registration: it may be for such a class."""
+    """Forget what was found for classes, after a registration that may be for one of them."""
     _declared_by.clear()
 
 
@@ -550,7 +550,7 @@ _constants: dict[int, Callable[[], Any]] = {}
 
 
 def constant(value: T) -> T:
-    """Say that a global never changes, and return it: `TABLE = wellkept.constant(load())`.
+    """Declare that a global never changes, and return it: `TABLE = wellkept.constant(load())`.
 
     What a kept function reads counts by its content, and is looked at before each call, as it may
     change in place: an array is hashed each time. A constant is looked at once.

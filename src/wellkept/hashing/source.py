@@ -1,4 +1,4 @@
-"""The source of a function as a text that says what it does and nothing else.
+"""The source of a function as a normalised text, without comments, docstrings and formatting.
 
 No comments, formatting, docstrings or positions; the same text under every Python from 3.11, which
 `ast.dump` is not (3.13 leaves out empty fields, 3.12 parses f-strings anew).

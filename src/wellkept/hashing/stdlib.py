@@ -79,7 +79,7 @@ REFUSED: dict[str, Reducer] = {
 
 
 def _fields(tag: str, *names: str) -> Reducer:
-    """Exactly these attributes; a subclass is for its pickle reduction."""
+    """Reduce to exactly these attributes; a subclass is left to its pickle reduction."""
     get = attrgetter(*names)
     if len(names) == 1:
         return lambda value, known: (tag, get(value))

@@ -1,4 +1,4 @@
-"""What classes and objects have: what of a class its body says, and which code an object refers to."""
+"""Classes and objects: the attributes that a class body defines, and the code that an object refers to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wellkept.hashing.code.modules import Project
 from wellkept.hashing.names import class_name
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(Ellipsis)})
-# At most so many objects are looked at for code that they may hold.
+# The most objects that are searched for code that they may hold.
 _MOST = 200_000
 # Types whose objects hold nothing that a result could depend on, as far as it is reproducible.
 STATELESS = frozenset(

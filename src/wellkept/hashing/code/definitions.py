@@ -1,4 +1,4 @@
-"""Definitions of functions and classes, normalised: from their source, or byte code where there is none.
+"""Normalised definitions of functions and classes: from their source, or from byte code if there is none.
 
 The text says what a definition does, and `chains` what it refers to. Left out are comments, layout,
 docstrings, annotations that nothing reads, `@keep`, and the names of local variables: `%0`, `%1`, … stand

@@ -1,4 +1,4 @@
-"""Whether all that an identity was made from is still what it was.
+"""Guards: whether everything that an identity was made from is unchanged.
 
 A key may only be believed, and a result only be kept under it, while nothing is bound anew or has
 changed in place since. Bindings, functions and classes are compared by what they consist of, plain
