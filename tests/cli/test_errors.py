@@ -205,3 +205,21 @@ def test_asks_before_it_deletes_on_a_terminal(
         assert not list(cache.calls.keys())
     assert run(["evict", "--older", "0", "--yes"]) == 0
     assert len(asked) == 2
+
+
+def test_clear_asks_or_is_told_yes(
+    filled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    assert "--yes" in complaint(capsys, "clear", code=2)
+    assert "no function none has calls" in complaint(capsys, "clear", "none", "--yes", code=1)
+    asked: list[str] = []
+    monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    assert "nothing was thrown away" in complaint(capsys, "clear", code=1)
+    with wellkept.open(filled) as cache:
+        assert len(list(cache.calls.keys())) == 300
+    assert run(["clear", "one", "--yes", "--json"]) == 0
+    assert '"calls": 300' in capsys.readouterr().out
+    assert run(["clear"]) == 0
+    assert len(asked) == 1

@@ -1,4 +1,4 @@
-"""Commands that change a cache: evict, gc, verify, transfer, migrate, bless, import."""
+"""Commands that change a cache: evict, clear, gc, verify, transfer, migrate, bless, import."""
 
 from __future__ import annotations
 
@@ -60,9 +60,8 @@ def evict(
         asked: dict[str, Any] = {"function": function, "older": older, "keys": keys or None}
         if not dry_run and not yes and sys.stdin.isatty():
             would = found.evict(**asked, dry_run=True)
-            if would.calls and not typer.confirm(f"Throw away {_amount(would)}?", err=True):
-                typer.echo("wellkept: nothing was thrown away", err=True)
-                raise typer.Exit(1)
+            if would.calls:
+                _sure(_amount(would))
         done = found.evict(**asked, dry_run=dry_run)
     if as_json:
         text.emit({"cache": url} | asdict(done))
@@ -72,6 +71,59 @@ def evict(
         print(f"{'would throw away' if dry_run else 'threw away'} {_amount(done)}")
 
 
+def clear(
+    function: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FUNCTION]", help="Only calls of this one; * and ? stand for any text."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Throw away all calls of a function, or of the whole cache, with their results.
+
+    Runs and named state stay. Where there is nobody to ask, it needs --yes.
+    """
+    from wellkept.caches import maintenance
+
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise ConfigError(
+            "wellkept clear throws away all that is kept: say --yes, or --dry-run to see what would go"
+        )
+    with opened(cache, must=True) as (found, url):
+        if function is not None:
+            # A misspelt name is an error here.
+            maintenance.chosen(found, function)
+
+        def go(trial: bool) -> Any:
+            return (
+                found.clear(dry_run=trial)
+                if function is None
+                else found.evict(function, dry_run=trial)
+            )
+
+        if not (dry_run or yes):
+            would = go(True)
+            if would.calls:
+                _sure(_amount(would))
+        done = go(dry_run)
+    if as_json:
+        text.emit({"cache": url} | asdict(done))
+    elif not done.calls and not done.bytes:
+        print(f"nothing is kept in {url}")
+    else:
+        print(f"{'would throw away' if dry_run else 'threw away'} {_amount(done)}")
+
+
+def _sure(what: str) -> None:
+    if not typer.confirm(f"Throw away {what}?", err=True):
+        typer.echo("wellkept: nothing was thrown away", err=True)
+        raise typer.Exit(1)
+
+
 def _free(size: str, trial: bool, dry_run: bool, cache: str | None, as_json: bool) -> None:
     from wellkept.caches.maintenance import free
 
@@ -79,9 +131,8 @@ def _free(size: str, trial: bool, dry_run: bool, cache: str | None, as_json: boo
         done = free(found, size, dry_run=trial)
         said = f"{_count(done.results, 'result')}: {data_size(done.bytes)}, {text.duration(done.seconds)}"
         if trial and not dry_run:
-            if done.results and not typer.confirm(f"Throw away {said} to compute again?", err=True):
-                typer.echo("wellkept: nothing was thrown away", err=True)
-                raise typer.Exit(1)
+            if done.results:
+                _sure(f"{said} to compute again")
             done = free(found, size)
     if as_json:
         text.emit({"cache": url} | done._asdict())

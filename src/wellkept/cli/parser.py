@@ -35,6 +35,7 @@ _COMMANDS = {
     "du": ("inspect", ""),
     "config": ("setup", ""),
     "evict": ("change", ""),
+    "clear": ("change", ""),
     "gc": ("change", ""),
     "transfer": ("change", ""),
     "migrate": ("change", ""),

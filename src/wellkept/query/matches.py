@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from wellkept.conditions import (
     ANY,
@@ -174,6 +174,8 @@ _ALL = Query()
 _OF_ONE = ("function", "module", "key")
 """What a query says that may be about parts of calls; otherwise it is about calls."""
 _NUMBERS = ("created", "seconds", "size", "uses")
+# More calls than there are.
+_EVERY = 1 << 31
 # Calls that are read to find out whether records show an argument at all.
 _LOOKED_AT = 200
 
@@ -291,6 +293,38 @@ class Matches:
         now = self.query.limit
         limits = [one for one in (now, count) if one is not None]
         return Matches(self.cache, self.query._replace(limit=min(limits, default=None)))
+
+    # -- what came of them ------------------------------------------------------------------------
+
+    def downstream(self) -> Matches:
+        """Return these and all that is made of their results, so that it can be thrown away at once: the calls
+        that took one of the results as an argument, the calls whose bodies made one of these, all that
+        those made afterwards, and so on.
+
+        Results and arguments are connected where they are equal; None, True, False and what is empty
+        connect nothing. What a body took from a call that was kept already is not recorded, nor is a
+        result inside of a list that is an argument.
+        """
+        return self._walked("downstream")
+
+    def upstream(self) -> Matches:
+        """Return these and all that they are made from: the calls that gave their arguments, the calls that
+        their bodies made, and so on; see `downstream`.
+        """
+        return self._walked("upstream")
+
+    def _walked(self, way: Literal["downstream", "upstream"]) -> Matches:
+        # Few follow calls; it brings what reads pickles.
+        from wellkept.query.links import Walk
+
+        def walked(found: Iterator[Match]) -> Iterator[Match]:
+            walk = Walk(self.cache, _EVERY)
+            of = walk.downstream if way == "downstream" else walk.upstream
+            calls = of(match.call for match in found)
+            calls.sort(key=lambda call: (call.created, call.key))
+            return (Match(self.cache, call) for call in calls)
+
+        return self._then(way, walked)
 
     # -- reading ----------------------------------------------------------------------------------
 

@@ -1,159 +1,19 @@
-"""Lineage: where a result came from and what became of it, found by the digests in kept calls.
-
-An engine that names values by versions of its own keeps two records a node. One says under `node` in its
-metadata which `name` and `code` it has and what it was `given`: names and versions. Its result is the
-version of the node's result. The other has the result itself, and says under `carries` which of its
-arguments is the version.
-"""
+"""Lineage: where a result came from and what became of it, found by the digests in kept calls."""
 
 from __future__ import annotations
 
-import json
-import re
 import string
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 from wellkept.caches import Cache, active, chosen
-from wellkept.codecs import pickle_text
-from wellkept.conditions import Condition, Other
-from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
+from wellkept.errors import AmbiguousDigest, ConfigError, NotKept
 from wellkept.hashing import digest
-from wellkept.query import ANY, Match, Matches, Query, named
-from wellkept.records import PARTS, Call, Digest, Event
+from wellkept.query import Match, Matches, named
+from wellkept.query.links import ANYBODYS, Walk, given, parent_of, stands
+from wellkept.records import Call, Digest, Event
 from wellkept.runs.graph import CALLED, GAVE, Edge, Graph, Node
 from wellkept.runs.table import called, event_label, records, short, summed
-
-
-class Stands(NamedTuple):
-    """The node that a record stands for."""
-
-    name: str
-    given: Mapping[str, str]
-    """Names and versions."""
-
-    def label(self) -> str:
-        """In one line, as people read it."""
-        shown = (f"{name}=<{version[:8]}>" for name, version in self.given.items())
-        return f"{self.name}({', '.join(shown)})"
-
-
-def stands(call: Call) -> Stands | None:
-    """The node that a record stands for, if it is one of another engine."""
-    said = call.metadata.get("node")
-    if not isinstance(said, Mapping) or not isinstance(said.get("given"), Mapping):
-        return None
-    return Stands(str(said.get("name")), {str(n): str(v) for n, v in said["given"].items()})
-
-
-def given(call: Call) -> dict[str, str]:
-    """Names and digests of what a call was made of."""
-    node = stands(call)
-    if node is not None:
-        return {name: str(digest(version)) for name, version in node.given.items()}
-    return {name: str(found.digest) for name, found in call.arguments.items()}
-
-
-def carried(call: Call) -> str | None:
-    """The digest of the version whose value a record carries, if it does."""
-    found = call.arguments.get(call.metadata.get("carries", ""))
-    return None if found is None else str(found.digest)
-
-
-_SCALARS = (str, int, float)
-_KEY = re.compile("[0-9a-f]{64}")
-# Larger results are not decoded: a record shows only short scalars.
-_SMALL = 300
-
-
-class Links(Protocol):
-    """Finds calls by each other; each answer has at most `limit` of them."""
-
-    def keyed(self, keys: Collection[str], limit: int) -> list[Call]: ...
-    def gave(self, digests: Collection[str], limit: int) -> list[Call]: ...
-    def made(self, keys: Collection[str], limit: int) -> list[Call]: ...
-    def took(self, values: Mapping[str, Any], limit: int) -> list[Call]: ...
-
-
-def links_of(cache: Cache) -> Links:
-    """Return the index of a cache's calls by each other.
-
-    Raises:
-        StoreError: the store can't be read.
-    """
-    found: Links | None = cache.backend.related()
-    return _Read(cache) if found is None else found
-
-
-class _Read:
-    """Every record, read once, for backends without an index of calls by each other."""
-
-    def __init__(self, cache: Cache) -> None:
-        self._by_key: dict[str, Call] = {}
-        self._gave: dict[str, list[Call]] = defaultdict(list)
-        self._took: dict[str, list[Call]] = defaultdict(list)
-        self._made: dict[str, list[Call]] = defaultdict(list)
-        calls = tuple(Condition("function", (), Other(part)) for part in PARTS)
-        for call in cache.backend.find(Query(calls)):
-            self._by_key[call.key] = call
-            self._gave[call.result].append(call)
-            for given in {argument.digest for argument in call.arguments.values()}:
-                self._took[given].append(call)
-            parent = parent_of(call)
-            if parent is not None:
-                self._made[parent].append(call)
-
-    def keyed(self, keys: Collection[str], limit: int) -> list[Call]:
-        return [self._by_key[key] for key in keys if key in self._by_key]
-
-    def gave(self, digests: Collection[str], limit: int) -> list[Call]:
-        return _some(self._gave, digests, limit)
-
-    def made(self, keys: Collection[str], limit: int) -> list[Call]:
-        return _some(self._made, keys, limit)
-
-    def took(self, values: Mapping[str, Any], limit: int) -> list[Call]:
-        return _some(self._took, values, limit)
-
-
-def _some(table: Mapping[str, list[Call]], wanted: Iterable[str], limit: int) -> list[Call]:
-    def every() -> Iterator[Call]:
-        for one in wanted:
-            yield from table.get(one, ())
-
-    return list(islice(every(), limit))
-
-
-def parent_of(call: Call) -> str | None:
-    """The key of the call whose body made this one."""
-    found = call.metadata.get("parent")
-    return found if isinstance(found, str) and _KEY.fullmatch(found) else None
-
-
-def scalar(cache: Cache, call: Call) -> str | int | float | None:
-    """A call's result, if it is a number or text that records of calls which took it may show.
-
-    Nothing is unpickled.
-    """
-    if call.size > _SMALL or call.state != "done":
-        return None
-    try:
-        held = cache.backend.fetch(call.key.raw)
-        if held is None or held.envelope is None or held.body.result != call.result.raw:
-            return None
-        payload, _ = cache.backend.load(held.envelope)
-        plain = bytes(payload)
-        value = json.loads(plain) if held.envelope.codec == "json" else pickle_text.read(plain)
-    except (KeptError, ValueError):
-        return None
-    return value if type(value) in _SCALARS else None
-
-
-_NOTHING: tuple[Any, ...] = (None, True, False, "", (), [], {}, set())
-_ANYBODYS = frozenset(map(digest, _NOTHING))
-"""Values so common that they would connect calls which have nothing to do with each other."""
 
 
 def lineage(
@@ -196,19 +56,8 @@ def lineage(
     return walk.graph(focus)
 
 
-class _Walk:
-    """The calls that were found, and the edges between them."""
-
-    def __init__(self, cache: Cache, limit: int) -> None:
-        self.cache, self.limit = cache, limit
-        self.links = links_of(cache)
-        self.calls: dict[str, Call] = {}
-        self.values: dict[str, Any] = {}
-        """Values that no kept call gave, by digest; None if the value is not known."""
-        self.versions: dict[str, set[str]] = {}
-        """Digests of values, and of the versions under which other engines have them."""
-        self._nodes: dict[str, list[Call]] | None = None
-        self.cut = False
+class _Walk(Walk):
+    """Calls that were met, and the edges between them."""
 
     # -- where it begins --------------------------------------------------------------------------
 
@@ -271,74 +120,6 @@ class _Walk:
         self.values[value] = known
         return [value]
 
-    # -- going on ---------------------------------------------------------------------------------
-
-    def up(self, nodes: Iterable[str], steps: int | None) -> None:
-        """Walk to the calls that led to these."""
-        front = [self.calls[node] for node in nodes if node in self.calls]
-        while front and (steps is None or steps > 0):
-            steps = None if steps is None else steps - 1
-            wanted = {
-                value for call in front for value in given(call).values() if value not in _ANYBODYS
-            }
-            parents = {parent for call in front if (parent := parent_of(call)) is not None}
-            front = self._met(
-                (*self.links.gave(wanted, self._most), *self.links.keyed(parents, self._most))
-            )
-
-    def down(self, nodes: Iterable[str], steps: int | None) -> None:
-        """Walk to the calls that these led to."""
-        listed = list(nodes)
-        values = {value: self.values[value] for value in listed if value in self.values}
-        front = [self.calls[node] for node in listed if node in self.calls]
-        while (front or values) and (steps is None or steps > 0):
-            steps = None if steps is None else steps - 1
-            for call in front:
-                values[str(call.result)] = scalar(self.cache, call)
-            taken = {at: value for at, value in values.items() if at not in _ANYBODYS}
-            keys = {str(call.key) for call in front}
-            found = [*self._took(taken, front), *self.links.made(keys, self._most)]
-            values, front = {}, self._met(found)
-
-    def _took(self, taken: dict[str, Any], front: list[Call]) -> list[Call]:
-        """Return the calls that took values, also as nodes of another engine."""
-        found = self.links.took(taken, self._most)
-        if any(stands(call) for call in front):
-            if self._nodes is None:
-                self._nodes = {}
-                for call in self.cache.query(metadata={"node": ANY}).calls():
-                    for value in given(call).values():
-                        self._nodes.setdefault(value, []).append(call)
-            found += [call for value in taken for call in self._nodes.get(value, ())]
-            itself = {str(call.result): scalar(self.cache, call) for call in found if carried(call)}
-            found += self.links.took(itself, self._most)
-        return found
-
-    @property
-    def _most(self) -> int:
-        """Return the limit of an answer: all calls that were found before may be among it."""
-        return 2 * self.limit + 1
-
-    def _met(self, calls: Iterable[Call]) -> list[Call]:
-        """Return the calls that are new; in place of one that carries a node's result, the node."""
-        new, todo = [], list(calls)
-        for call in todo:
-            version = carried(call)
-            if version is not None:
-                known = self.versions.setdefault(str(call.result), set())
-                if version not in known:
-                    known.add(version)
-                    todo += self.links.gave({version}, self._most)
-                continue
-            if call.key in self.calls:
-                continue
-            if len(self.calls) >= self.limit:
-                self.cut = True
-                break
-            self.calls[str(call.key)] = call
-            new.append(call)
-        return new
-
     # -- what was met -----------------------------------------------------------------------------
 
     def graph(self, focus: list[str]) -> Graph:
@@ -379,7 +160,7 @@ def _edges(
     node: str, arguments: dict[str, str], gave: dict[str, list[str]], parent: Any
 ) -> Iterator[Edge]:
     for name, value in arguments.items():
-        if value not in _ANYBODYS:
+        if value not in ANYBODYS:
             for source in gave.get(value, ()):
                 if source != node:
                     yield Edge(source, node, GAVE, name)
