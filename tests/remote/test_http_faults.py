@@ -347,3 +347,28 @@ def test_requests_that_break_are_not_done_twice_where_that_counts(service: WebSe
             cache.backend.notes.create("runs/one", b"x")
         assert cache.backend.notes.create("runs/one", b"y") is False
         assert cache.backend.notes.get("runs/one") == b"x"
+
+
+@pytest.mark.parametrize("excepted", [False, True])
+def test_a_proxy_of_the_environment_is_asked(
+    excepted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def answer() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                heads.append(connection.recv(65536).split(b"\r\n")[0])
+                connection.sendall(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
+
+        at = f"127.0.0.1:{proxy.getsockname()[1]}"
+        # The one of the environment, or the server itself.
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9" if excepted else f"http://{at}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1" if excepted else "")
+        url = f"http://{at}" if excepted else "http://far.example"
+        with wellkept.open(url, deadline=20) as cache, pytest.raises(StoreError, match="502"):
+            cache.size()
+    (head,) = heads
+    assert head.startswith(b"POST /default/" if excepted else b"POST http://far.example/default/")

@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -56,6 +57,52 @@ class _Message(NamedTuple):
     sink: Sink | None = None
 
 
+class _Sender:
+    """The connections to a server. A client of httpx knows proxies, and takes twice as long for what a
+    transport of it does, so that is asked where there is no proxy.
+    """
+
+    def __init__(self, where: str, context: Any) -> None:
+        # For http:// there is no certificate to check, and httpx would take 20 ms to make a context.
+        verify = context if context is not None else False
+        limits = httpx.Limits(
+            max_connections=_CONNECTIONS,
+            max_keepalive_connections=_CONNECTIONS,
+            keepalive_expiry=_IDLE,
+        )
+        self._client: httpx.Client | None = None
+        self._transport: httpx.HTTPTransport | None = None
+        if _proxied(where):
+            self._client = httpx.Client(verify=verify, limits=limits)
+        else:
+            self._transport = httpx.HTTPTransport(verify=verify, limits=limits)
+
+    def send(self, request: httpx.Request) -> httpx.Response:
+        """Return the response, whose content is still to be read."""
+        if self._transport is not None:
+            return self._transport.handle_request(request)
+        assert self._client is not None
+        return self._client.send(request, stream=True)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for each in (self._client, self._transport):
+            if each is not None:
+                each.close()
+
+
+def _proxied(where: str) -> bool:
+    """Return whether there may be a proxy between here and a server."""
+    proxies = getproxies()
+    return any(proxies.get(kind) for kind in ("all", "http", "https")) and not proxy_bypass(
+        urlsplit(where).netloc.rpartition("@")[2]
+    )
+
+
+# A URL takes as long to parse as a third of a request; those of verbs are always the same.
+_url = lru_cache(maxsize=64)(httpx.URL)
+
+
 class HttpLine(Line):
     """A server over http.
 
@@ -68,14 +115,20 @@ class HttpLine(Line):
 
     def __init__(self, where: str, token: str | None, deadline: float, context: Any) -> None:
         super().__init__(where, deadline)
-        self._token, self._context = token, context
+        self._context = context
+        # Stored values are compressed already, if at all; to try again would cost time.
+        self._headers = {"accept-encoding": "identity"}
+        if token:
+            self._headers["authorization"] = f"Bearer {token}"
+        timeouts = httpx.Timeout(deadline, connect=min(_CONNECT, deadline))
+        self._timeouts = {"timeout": timeouts.as_dict()}
         self._base = f"{where}/v{VERSION}/"
         # How often `close` was called: a request whose connection breaks because of it is not sent again.
         self._ends = 0
         self._begin()
 
     def _begin(self) -> None:
-        self._client: httpx.Client | None = None
+        self._sender: _Sender | None = None
         self._behind: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
         self._guard = threading.Lock()
@@ -154,16 +207,17 @@ class HttpLine(Line):
         self._exchange(_Message("send a blob", "PUT", path, pieces, headers))
 
     def _exchange(self, message: _Message, first: bool = True) -> bytes:
-        client, ends = self._connected(), self._ends
+        sender, ends = self._connected(), self._ends
         content = message.content
         try:
-            made = client.build_request(
+            made = httpx.Request(
                 message.method,
-                self._base + message.path,
+                _url(self._base + message.path),
                 content=content() if callable(content) else content,
-                headers={**message.headers, "wellkept-owner": self.owner},
+                headers={**self._headers, **message.headers, "wellkept-owner": self.owner},
+                extensions=self._timeouts,
             )
-            with contextlib.closing(client.send(made, stream=True)) as response:
+            with contextlib.closing(sender.send(made)) as response:
                 return self._answer(response, message)
         except httpx.ConnectError as error:
             raise StoreError(f"can't connect to {self.where}: {error}") from error
@@ -217,28 +271,14 @@ class HttpLine(Line):
 
     # -- the connections --------------------------------------------------------------------------
 
-    def _connected(self) -> httpx.Client:
-        client = self._client
-        if client is not None:
-            return client
+    def _connected(self) -> _Sender:
+        sender = self._sender
+        if sender is not None:
+            return sender
         with self._guard:
-            if self._client is None:
-                # Stored values are compressed already, if at all; to try again would cost time.
-                headers = {"accept-encoding": "identity"}
-                if self._token:
-                    headers["authorization"] = f"Bearer {self._token}"
-                # For http:// there is no certificate to check, and httpx would take 20 ms to make a context.
-                self._client = httpx.Client(
-                    headers=headers,
-                    verify=self._context if self._context is not None else False,
-                    timeout=httpx.Timeout(self.deadline, connect=min(_CONNECT, self.deadline)),
-                    limits=httpx.Limits(
-                        max_connections=_CONNECTIONS,
-                        max_keepalive_connections=_CONNECTIONS,
-                        keepalive_expiry=_IDLE,
-                    ),
-                )
-            return self._client
+            if self._sender is None:
+                self._sender = _Sender(self._base, self._context)
+            return self._sender
 
     def close(self) -> None:
         """Close the connections, once pending requests are sent; the next use opens new ones."""
@@ -250,9 +290,9 @@ class HttpLine(Line):
         if behind is not None:
             behind.shutdown()
         with self._guard:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+            sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.close()
         super().close()
 
 

@@ -47,6 +47,7 @@ from wellkept.stores.record_format import (
     STATES,
     Body,
     arguments_text,
+    fields,
     laid_out,
     pack_body,
     readable_body,
@@ -227,6 +228,8 @@ class Values:
 
 _ADD = "INSERT OR IGNORE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _REPLACE = "INSERT OR REPLACE INTO calls VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSIDE = BODY_SIZE + len(COMMON)
+_new = tuple.__new__
 _FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.value WHERE c.id = ?'
 
 
@@ -315,8 +318,11 @@ class Embedded(Backend):
             return None
         sealed, head = found
         content = unseal(key, sealed)
-        body = Body.unpack(content)
-        if len(content) > BODY_SIZE:
+        # The named tuples of most hits are made here: it takes half the time of their own ways.
+        body = _new(Body, fields(content))
+        if content.startswith(COMMON, BODY_SIZE):
+            envelope = _new(Envelope, ("pickle", content[_INSIDE:], (), b"", None))
+        elif len(content) > BODY_SIZE:
             envelope = Envelope.unpack(content[BODY_SIZE:])
         elif head is None:
             return Lookup(body, None, True)
@@ -324,7 +330,7 @@ class Embedded(Backend):
             envelope = Envelope.unpack(unseal(body.result, head))
         if self.trusts is not None:
             envelope = self.trusts.read(body.result, envelope)
-        return Lookup(body, envelope, True)
+        return _new(Lookup, (body, envelope, True))
 
     def find(self, query: Query) -> Iterator[Call]:
         """The calls that fit, in the order that is asked for, read as they are asked for.
