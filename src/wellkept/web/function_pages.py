@@ -27,7 +27,10 @@ from wellkept.web.preview import preview
 from wellkept.web.site import Site
 
 PAGE = 50
-_SAMPLE = 1000  # calls by which facets and distributions are told
+_SAMPLE, _OF_ALL = (
+    500,
+    150,
+)  # calls of a function, and of all, by which facets and distributions are told
 _FACETS, _VALUES, _RANGES = 8, 8, 4
 _VERSIONS, _DIFFS = 12, 6
 _NEAR = 60  # calls of a lineage
@@ -59,7 +62,7 @@ def function(site: Site, ask: Ask) -> dict[str, Any]:
     every = site.cache.query().where(function=name) if name else site.cache.query()
     some = _narrowed(every, ask)
     calls, after = some.order_by("-created").page(PAGE, ask.get("after", ""))
-    sample = list(some.order_by("-created").limit(_SAMPLE).calls())
+    sample = list(some.order_by("-created").limit(_SAMPLE if name else _OF_ALL).calls())
     if not sample and not _asked(ask) and name:
         raise NotKept(f"no function {name} has calls in {site.name}")
     found = site.summary(0.0)

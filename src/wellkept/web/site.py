@@ -6,6 +6,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from wellkept.caches import Cache, health, maintenance
@@ -17,6 +18,7 @@ from wellkept.stores.reports import Totals
 T = TypeVar("T")
 
 _WAIT = 0.15  # seconds that a page waits for sums; then it shows older ones, or none yet
+_MANY, _ASIDE = 50_000, 0.7  # calls of a large cache; seconds until its sums are begun
 _ROOM = 16 * 1024  # KiB of an index that are held in memory
 _REST = 4.0  # sums that took so long are not made again for this many times as long
 
@@ -113,7 +115,7 @@ class Site:
         self._behind = cache if behind is None else behind
         for one in (cache, self._behind):
             one.backend.hold_index(_ROOM)
-        self.summaries: Lately[Summary] = Lately(lambda: summarize(self._behind), self._mark)
+        self.summaries: Lately[Summary] = Lately(self._summarize, self._mark)
         self.shares: Lately[list[maintenance.Share]] = Lately(
             lambda: maintenance.shares(self._behind), self._mark
         )
@@ -131,9 +133,19 @@ class Site:
         """What differs after each commit; elsewhere, every few seconds."""
         return self.cache.token() or int(time.time() // 5)
 
+    @cached_property
+    def _large(self) -> bool:
+        """Whether the sums take so long that no page waits for them."""
+        return self.cache.query().count() > _MANY
+
     def summary(self, wait: float = _WAIT) -> Summary | None:
         """The sums, as of a moment ago; None while they are made for the first time."""
-        return self.summaries.get(wait)
+        return self.summaries.get(0.0 if self._large and wait <= _WAIT else wait)
+
+    def _summarize(self) -> Summary:
+        if self._large and self.summaries.value is None:
+            time.sleep(_ASIDE)  # the first page has the processor for itself
+        return summarize(self._behind)
 
     def command(self, *parts: str) -> str:
         """A command of `wellkept` about this cache, to copy."""
