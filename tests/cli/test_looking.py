@@ -98,6 +98,21 @@ def test_a_price_and_a_cache_that_are_none(shell: Shell, made: Path) -> None:
     assert "named twice" in shell("ui", str(made), "--cache", str(made), "--no-browser", code=2)
 
 
+def test_looking_makes_no_cache(home: Path) -> None:
+    from wellkept.cli.ui import _site
+    from wellkept.web.overview import today
+
+    with _site(None) as site:
+        assert today(site, {})["calls"] == 0
+        assert site.name == str(home / "cache")
+        assert not (home / "cache").exists()
+        with wellkept.open(home / "cache") as cache:
+            filled(cache)
+        site.look()
+        assert today(site, {})["calls"] == 11
+        assert site.name == str(home / "cache")
+
+
 def test_the_doctor(shell: Shell, made: Path) -> None:
     text = shell("doctor", "--cache", str(made))
     for name in ("schema", "damage", "file system", "space", "leases", "contents"):

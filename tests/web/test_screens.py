@@ -83,6 +83,20 @@ def test_functions_and_one_of_them(client: Client) -> None:
     assert client.get("/function", name="lab:no").status_code == 404
 
 
+def test_a_name_is_no_pattern(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        for name in ("lab:*", "lab:f", "f", "__main__:g"):
+            for version in (1, 2):
+                keep(cache=cache, name=name, version=version)(lambda: 1)()
+        assert client.json("function", name="lab:*")["total"] == 2
+        assert client.json("function", name="f")["total"] == 2
+        commands = {one["function"]: dict(one["commands"]) for one in client.json("index")["again"]}
+        assert commands["lab:*"]["clear"] == "wellkept evict --function 'lab:[*]'"
+        assert commands["lab:f"]["accept"] == "wellkept bless lab:f"
+        assert commands["f"]["accept"] == "wellkept bless SCRIPT.py:f"
+        assert commands["__main__:g"]["verify"] == "wellkept verify --function SCRIPT.py:g"
+
+
 def test_calls_are_paged_by_what_they_are_ordered_by(home: Path) -> None:
     with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
         square = keep(cache=cache, name="lab:square", version=1)(lambda x: x * x)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import opened
+from wellkept.cli.options import chosen, exists, opened
 from wellkept.cli.parser import CacheOption, JsonOption
 from wellkept.errors import ConfigError
 from wellkept.runs.table import ago, data_size, duration
@@ -80,13 +80,25 @@ def ui(
 def _site(cache: str | None, *, write: bool = False, price: str | None = None) -> Iterator[Site]:
     from wellkept.web.site import Site
 
-    made = cache is None  # the usual place of a user, which may be empty yet
     how: dict[str, Any] = {"where": cache or "", "write": write, "price": _price(price)}
-    with opened(cache, make=made, must=True) as (found, shown), contextlib.ExitStack() as stack:
+    spec, _ = chosen(cache)
+    with contextlib.ExitStack() as stack:
+
+        def open_it() -> Any:
+            return stack.enter_context(opened(cache, must=True))[0]
+
+        def later() -> Any:
+            return None if exists(spec) is False else (open_it(), open_it())
+
+        found = open_it()
+        if (
+            cache is None and exists(spec) is False
+        ):  # the usual place of a user, where nothing is kept yet
+            yield Site(found, later=later, name=spec.shown, **how)
+            return
         # In memory there is only one of it.
-        again = shown.startswith(("memory:", "void:"))
-        behind = None if again else stack.enter_context(opened(cache, make=made, must=True))[0]
-        yield Site(found, behind=behind, **how)
+        again = not spec.shown.startswith(("memory:", "void:"))
+        yield Site(found, behind=open_it() if again else None, **how)
 
 
 def _price(said: str | None) -> Any:
@@ -125,6 +137,7 @@ def top(
         console = text.console()
         with contextlib.suppress(KeyboardInterrupt), Live(console=console, screen=True) as live:
             while True:
+                site.look()
                 live.update(_screen(site), refresh=True)
                 time.sleep(every)
 

@@ -82,9 +82,7 @@ def _targets(site: Site) -> Iterator[Target]:
     functions = PAGES["functions"].data(site, {})["functions"][:_FUNCTIONS]
     for row in functions:
         yield _target("function", {"name": row["function"]})
-        calls = (
-            site.cache.query().where(function=row["function"]).order_by("-created").limit(_CALLS)
-        )
+        calls = site.calls_of(row["function"]).order_by("-created").limit(_CALLS)
         for call in calls:
             yield _target("call", {"key": str(call.key)})
             yield _target("lineage", {"of": str(call.key)})

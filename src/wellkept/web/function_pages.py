@@ -59,7 +59,7 @@ def function(site: Site, ask: Ask) -> dict[str, Any]:
         NotKept: it has no calls.
     """
     name = ask.get("name", "")
-    every = site.cache.query().where(function=name) if name else site.cache.query()
+    every = site.calls_of(name)
     some = _narrowed(every, ask)
     calls, after = some.order_by("-created").page(PAGE, ask.get("after", ""))
     sample = list(some.order_by("-created").limit(_SAMPLE if name else _OF_ALL).calls())
@@ -165,7 +165,7 @@ def _versions(site: Site, name: str, sample: Sequence[Call]) -> list[dict[str, A
     found = []
     for i, code in enumerate(listed):
         older = listed[i + 1] if i + 1 < len(listed) and i < _DIFFS else None
-        matches = site.cache.query().where(function=name, code=code)
+        matches = site.calls_of(name).where(code=code)
         first, last = matches.oldest(), matches.latest()
         if first is None or last is None:
             continue

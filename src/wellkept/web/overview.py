@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import json
 import time
@@ -78,10 +79,15 @@ def commands(site: Site, kind: str, function: str, key: str) -> list[tuple[str, 
     """Return what one may do about a cause: a word, and the command."""
     found = [("explain", site.command("explain", key[:16]))]
     if kind in ("code", "version", "dependency"):
+        module, colon, name = function.rpartition(":")
+        # A name of its own, or a script's, does not say what is to be imported.
+        where = (
+            function if colon and module != "__main__" else f"SCRIPT.py:{name.rpartition('.')[2]}"
+        )
         found += [
-            ("accept", site.command("bless", function)),
-            ("verify", site.command("verify", "--function", function)),
-            ("clear", site.command("evict", "--function", function)),
+            ("accept", site.command("bless", where)),
+            ("verify", site.command("verify", "--function", where)),
+            ("clear", site.command("evict", "--function", glob.escape(function))),
         ]
     elif kind == "damaged":
         found.append(("repair", site.command("verify", "--repair")))

@@ -174,6 +174,7 @@ class Web:
         try:
             if asked == "image":
                 return self._image(ask)
+            self.site.look()
             data = _page(name).data(self.site, ask)
             if plain:
                 return Response(as_json(data), media_type="application/json")

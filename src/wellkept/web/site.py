@@ -11,7 +11,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from wellkept.caches import Cache, health, maintenance
 from wellkept.caches.option_text import redacted
+from wellkept.conditions import Condition, Equal, Query
 from wellkept.errors import KeptError
+from wellkept.query import Matches
 from wellkept.runs.summary import Summary, summarize
 from wellkept.stores.reports import Totals
 
@@ -99,6 +101,9 @@ class Site:
         write: whether the pages may change it.
         price: of an hour of processor time, where that is known.
         behind: the same cache once more, for sums: what takes long must not hold up the pages.
+        later: where there is no cache yet, and `cache` stands in for it: gives it and `behind` once it is
+            there, and None until then.
+        name: of a cache that is not there yet.
     """
 
     def __init__(
@@ -109,7 +114,10 @@ class Site:
         write: bool = False,
         price: Price | None = None,
         behind: Cache | None = None,
+        later: Callable[[], tuple[Cache, Cache] | None] | None = None,
+        name: str = "",
     ) -> None:
+        self._later, self._name = later, name
         self.cache, self.write, self.price = cache, write and bool(cache.backend.writable), price
         self._where = redacted(where)
         self._behind = cache if behind is None else behind
@@ -127,7 +135,23 @@ class Site:
     @property
     def name(self) -> str:
         """The cache, as people know it."""
-        return str(self.cache)
+        return self._name or str(self.cache)
+
+    def look(self) -> None:
+        """Before a page is made: whether the cache has come, or was removed or replaced."""
+        if self._later is not None and (found := self._later()) is not None:
+            self.cache, self._behind = found
+            self._later, self._name = None, ""
+            for one in found:
+                one.backend.hold_index(_ROOM)
+        for one in {self.cache, self._behind}:
+            if one.backend.stale():
+                one.backend.close()  # it opens anew
+
+    def calls_of(self, function: str) -> Matches:
+        """The calls of the function of exactly this name; of all functions if it is empty."""
+        named = (Condition("function", (), Equal(function)),)
+        return Matches(self.cache, Query(named if function else ()))
 
     def _mark(self) -> Any:
         """What differs after each commit; elsewhere, every few seconds."""
