@@ -104,6 +104,7 @@ class Calls:
     def __init__(self, url: str, **options: Any) -> None:
         self.cache = wellkept.open(url, **options)
         self.f = wellkept.keep(cache=self.cache, version=1, name="interrupted")(body)
+        self.many = wellkept.keep(cache=self.cache, version=1, name="interrupted", each="n")(bodies)
         self.state = None
         with contextlib.suppress(wellkept.ConfigError):
             self.state = wellkept.store("interrupted", cache=self.cache)
@@ -119,6 +120,10 @@ class Calls:
     def batch(self) -> None:
         self.last = next(numbers)
         self.f.map([self.last, 0, next(numbers)])
+
+    def each(self) -> None:
+        self.last = next(numbers)
+        self.many([self.last, 0, next(numbers)])
 
     def set(self) -> None:
         assert self.state is not None
@@ -145,6 +150,10 @@ class Calls:
 
 def body(n: int) -> tuple[int, str]:
     return n, "x" * 300
+
+
+def bodies(n: list[int]) -> list[tuple[int, str]]:
+    return [body(one) for one in n]
 
 
 def other(url: str) -> None:

@@ -26,7 +26,7 @@ from wellkept.stores.query_index import Listing
 from wellkept.stores.sqlite_file import Writing
 
 PROGRAM = Path(interrupting.__file__)
-KINDS = ("miss", "hit", "disk-hit", "set", "batch")
+KINDS = ("miss", "hit", "disk-hit", "set", "batch", "each")
 LOCAL = ("{}/c", "memory:", "files:{}/f", "sqlite:///{}/x.db")
 SERVERS = ("redis", "postgresql")
 

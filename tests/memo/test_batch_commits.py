@@ -296,3 +296,23 @@ def test_a_child_of_a_body_writes_nothing_of_its_parent_s(cache: wellkept.Cache)
     assert forks.map(range(5)) == list(range(5))
     assert all(forks.contains(n) for n in range(5))
     assert leased(cache) == 0
+
+
+def test_what_is_asked_in_the_midst_of_the_writing_comes_to_an_end(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, found = Embedded.record, []
+
+    def handled(self: Embedded, items: Any, uses: Any = None) -> Any:
+        # As a signal's handler may.
+        monkeypatch.setattr(Embedded, "record", record)
+        cache.flush()
+        found.append(square(1))
+        return record(self, items, uses)
+
+    monkeypatch.setattr(Embedded, "record", handled)
+    assert square.map([1, 2]) == [1, 4]
+    assert found == [1]
+    assert COMPUTED == [1, 2]
+    assert [square.contains(n) for n in (1, 2)] == [True, True]
+    assert leased(cache) == 0

@@ -194,7 +194,9 @@ class Cache:
             return None
         if row is None:
             batch = self.waiting.get(key)
-            return self.find(key, fetch) if batch is not None and batch.write() else None
+            written = batch is not None and batch.write()
+            # What waits on is in the midst of being written, by a call that this one interrupts.
+            return self.find(key, fetch) if written and key not in self.waiting else None
         if row.envelope is None:  # the result was evicted, or its row is damaged; its record stays
             if len(self._evicted) < _MANY:
                 self._evicted[key] = row.body.result
@@ -425,9 +427,8 @@ class Cache:
         tier = self.tier
         if not tier.limit:
             return
-        if len(made) > 1:
-            # Before the first one brings the tier to after the commit that changed all of them.
-            tier.drop(one[0] for one in made)
+        # The first one brings the tier to after the commit that changed all of them.
+        others = [one[0] for one in made] if len(made) > 1 else ()
         for (key, result, _, _), found in zip(made, done, strict=True):
             if found is None:
                 continue
@@ -439,7 +440,8 @@ class Cache:
             elif step is not None and step.before == step.after:
                 # It came with the one before.
                 continue
-            tier.advance(step, key, entry)
+            tier.advance(step, key, entry, others)
+            others = ()
 
     def forget(self, key: bytes) -> bool:
         """Forget a call; whether it was there.
@@ -477,10 +479,9 @@ class Cache:
                 self.backend.count(uses)
 
     def _write_waiting(self) -> None:
-        while self.waiting:
-            if not next(iter(self.waiting.values())).write():
-                # It is told by the thread that they belong to.
-                return
+        # What can't be written is told by the thread that it belongs to.
+        for batch in {id(batch): batch for batch in list(self.waiting.values())}.values():
+            batch.write()
 
     def _take_uses(self) -> dict[bytes, int]:
         uses, self._uses = self._uses, {}

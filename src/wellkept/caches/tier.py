@@ -109,13 +109,16 @@ class Tier:
             if token == self.seen:
                 self._put(key, entry)
 
-    def advance(self, step: Step | None, key: bytes, entry: Entry | None) -> None:
-        """Follow a commit of our own, which changed nothing but `key`."""
+    def advance(
+        self, step: Step | None, key: bytes, entry: Entry | None, others: Iterable[bytes] = ()
+    ) -> None:
+        """Follow a commit of our own, which changed nothing but `key` and `others`."""
         if entry is not None:
             entry.cost = entry.measure()
         with self._lock:
             # In this order: wherever an exception comes in between, what is there is current.
-            self._drop(key)
+            for changed in (key, *others):
+                self._drop(changed)
             if step is None:
                 self._clear(None)
             elif step.before == self.seen or (step.epoch and step.epoch == self._epoch):
@@ -124,12 +127,6 @@ class Tier:
                 self._clear(step.after, step.now)
             if entry is not None and entry.cost <= self.limit and self.seen is not None:
                 self._put(key, entry)
-
-    def drop(self, keys: Iterable[bytes]) -> None:
-        """Forget what is held under these keys."""
-        with self._lock:
-            for key in keys:
-                self._drop(key)
 
     def clear(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections import deque
@@ -107,17 +108,15 @@ class Batch:
     def write(self) -> bool:
         """Write what waits; return whether that was done. What could not be waits on."""
         with self._writing:
-            some = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            # They wait until they are written and over: an exception may come between any two instructions.
+            some = list(self._waiting)
             try:
                 for cache, those in groupby(some, _cache):
                     cache.keep_all([waits.made for waits in those])
-            except BaseException as error:
-                self._waiting.extendleft(reversed(some))
-                if not isinstance(error, StoreError):
-                    raise
+            except StoreError:
                 return False
             for waits in some:
-                waits.end()
+                self._over(waits)
         return True
 
     def flush(self) -> None:
@@ -130,8 +129,7 @@ class Batch:
             return
         failures, last, strict = 0, None, None
         with self._writing:
-            while self._waiting:
-                waits = self._waiting.popleft()
+            for waits in list(self._waiting):
                 try:
                     if failures < _FAILURES or last is None:
                         waits.target.cache.keep_all((waits.made,))
@@ -143,9 +141,15 @@ class Batch:
                     if lost(waits.target, error):
                         strict = error
                 finally:
-                    waits.end()
+                    self._over(waits)
         if strict is not None:
             raise strict
+
+    def _over(self, waits: _Waits) -> None:
+        waits.end()
+        # A signal's handler may have written it meanwhile.
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(waits)
 
     def write_late(self) -> None:
         """Write what has waited for long. What fails is told by the thread that it belongs to."""

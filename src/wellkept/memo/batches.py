@@ -14,6 +14,7 @@ from wellkept.caches.tier import FAILED
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.hashing import buffer_digest
 from wellkept.hashing.digests import call_keys
+from wellkept.interrupts import settle, settling
 from wellkept.memo.batch_commits import Batch
 from wellkept.memo.containers import Container, Kind, kind_of, split
 from wellkept.memo.executor import find_many
@@ -61,6 +62,7 @@ class KeptEach(Kept[Any, Any]):
     def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any], make: Any = None) -> Any:
         return self(*args, **kwargs)
 
+    @settling
     def _drive(self, steps: Step) -> Any:
         try:
             step = next(steps)
@@ -120,6 +122,10 @@ class KeptEachCoroutine(KeptEach):
                     step = next(steps)
         except StopIteration as stop:
             return stop.value
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                settle()
+            raise
         finally:
             steps.close()
 

@@ -19,6 +19,7 @@ from wellkept.caches.derived import Derived
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, DecodeError
+from wellkept.interrupts import settling
 from wellkept.memo.batch_commits import Batch
 from wellkept.memo.bound import Bound, BoundCall, SentFunction
 from wellkept.memo.flow import look, serves
@@ -394,6 +395,7 @@ def _in_order(futures: list[KeptFuture], end: float | None) -> Iterator[Any]:
             future.cancel()
 
 
+@settling
 def map_calls(
     kept: Kept[..., Any],
     iterables: tuple[Iterable[Any], ...],
