@@ -267,7 +267,7 @@ class TestNotice:
     """A cache that grows without a limit is told, once a day."""
 
     def test_once_a_day(self, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setattr("wellkept.caches.cache.LARGE", 1)
+        monkeypatch.setattr("wellkept.caches.core.LARGE", 1)
         with pytest.warns(KeptWarning, match=r"takes .* GB and has no limit. Set one"):
             wellkept.open(tmp_path).close()
         wellkept.open(tmp_path).close()
@@ -278,7 +278,7 @@ class TestNotice:
 
     def test_a_small_one_and_a_limited_one_are_not(self, tmp_path: Path, monkeypatch: Any) -> None:
         wellkept.open(tmp_path / "small").close()
-        monkeypatch.setattr("wellkept.caches.cache.LARGE", 1)
+        monkeypatch.setattr("wellkept.caches.core.LARGE", 1)
         limited = wellkept.open(tmp_path / "limited", limit="1 MB")
         limited.close()
         limited.source.close()

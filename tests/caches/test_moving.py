@@ -11,8 +11,8 @@ from tests.caches.places import KINDS, Counted, every, new
 
 import wellkept
 from wellkept import Call, ConfigError, StoreError, keep
-from wellkept.caches.moving import Moved
 from wellkept.stores import Sql
+from wellkept.stores.reports import Moved
 
 pairs = pytest.mark.parametrize("kinds", [(a, b) for a in KINDS for b in KINDS])
 LARGE = 50_000

@@ -300,7 +300,7 @@ class TestCauses:
             raise StoreError(f"can't write: {os.strerror(errno.ENOSPC)}")
 
         with monkeypatch.context() as patch:
-            patch.setattr(directory.backend, "commit", commit)
+            patch.setattr(directory.backend, "commit_many", commit)
             with pytest.warns(wellkept.KeptWarning):
                 f(1)
         assert f.explain(1).cause == "unavailable"
@@ -441,7 +441,7 @@ class TestNotes:
             "put_many",
             lambda items: (said.append(len(items)), put_many(items)),
         )
-        monkeypatch.setattr("wellkept.caches.cache._SOON", 1e9)
+        monkeypatch.setattr("wellkept.caches.core._SOON", 1e9)
         f = wellkept.keep(cache=directory, name="n")(lambda x: 0)
         for n in range(450):
             f([n])

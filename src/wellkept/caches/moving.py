@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,13 @@ from wellkept.caches.by_hand import parts
 from wellkept.caches.cache import Cache
 from wellkept.codecs import decode
 from wellkept.errors import ConfigError, DecodeError, KeptError, StoreError
-from wellkept.hashing import digest_bytes
+from wellkept.hashing import buffer_digest, digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.records import Call, Digest, Value
 from wellkept.stores.backend import Backend, each_call, inner
 from wellkept.stores.base import get_many, put_many
 from wellkept.stores.record_format import Body
+from wellkept.stores.reports import Moved
 from wellkept.stores.stack import value_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class Belongings:
                 put_many(self._target, found)
 
 
+def kind_note(function: str, code: str) -> str:
+    """Name the note of what a function of many items gives its results in."""
+    return f"each/{buffer_digest(json.dumps([function, code]).encode()).hex()[:24]}"
+
+
 def _shared(call: Call) -> Iterator[str]:
     kind, _, identity = call.code.partition(":")
     if kind in ("deep", "deep2", "code"):
@@ -71,6 +76,10 @@ def _shared(call: Call) -> Iterator[str]:
     receiver = call.arguments.get("@class")
     if receiver is not None and receiver.shown:
         yield f"code/{receiver.value}"
+    if "@each" in call.arguments:
+        yield kind_note(call.function, call.code)
+    if "cost" in call.metadata:
+        yield "costs"
     for name, said in call.metadata.items():
         note = said if name == "env" else said.get("note") if isinstance(said, Mapping) else None
         if isinstance(note, str) and note.isalnum():
@@ -90,25 +99,6 @@ def _parts(key: str, item: bytes) -> list[str]:
 _TRIES = 5
 _GRACE = 3600.0  # seconds, where a collection needs one
 Progress = Callable[[int, int], None] | None
-
-
-@dataclass
-class Moved:
-    """What was done."""
-
-    calls: int = 0
-    """Copied, moved or written anew."""
-    same: int = 0
-    """Already there, or already right."""
-    skipped: int = 0
-    """Damaged, or without a result to move."""
-    other: int = 0
-    """Another result of the same call is there, or is being computed: it stays, and so does the one here."""
-    replaced: int = 0
-    """Of `calls`: took the place of another result of the same call."""
-    merged: int = 0
-    """Became the same call as another one with the same result."""
-    bytes: int = 0
 
 
 def transfer(

@@ -13,7 +13,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from wellkept._process import at_fork
 from wellkept.caches.active import use
-from wellkept.caches.cache import Cache, close_all
+from wellkept.caches.cache import Cache
+from wellkept.caches.core import close_all
 from wellkept.errors import ConfigError, StoreError, tell
 from wellkept.stores.backend import inner
 

@@ -21,7 +21,8 @@ from wellkept.errors import ConfigError
 from wellkept.memo.bound import Bound
 from wellkept.memo.executor import KeptExecutor, look_up, look_up_all
 from wellkept.memo.executor import executor as kept_executor
-from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.kept import Kept
+from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.target import MISSING, Raise
 from wellkept.memo.workers import Carried
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from wellkept.memo.flow import as_it_is, drive_async
 from wellkept.memo.generators import Recording, find
-from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.kept import Kept
+from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.refresh import refresh
 from wellkept.memo.target import MISSING, Given, Target
 

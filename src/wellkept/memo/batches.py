@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from wellkept.caches import Cache
+from wellkept.caches.moving import kind_note
 from wellkept.caches.tier import FAILED
 from wellkept.errors import ConfigError, DecodeError
-from wellkept.hashing import buffer_digest
 from wellkept.hashing.digests import call_keys
 from wellkept.interrupts import settle, settling
 from wellkept.memo.batch_commits import Batch
@@ -20,16 +20,14 @@ from wellkept.memo.containers import Container, Kind, kind_of, split
 from wellkept.memo.executor import find_many
 from wellkept.memo.flow import as_it_is, drive_async, keeping
 from wellkept.memo.inflight import Flight, current
-from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.kept import Kept
+from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.target import MISSING, Given, Raise, Target, heard, outcome
 from wellkept.records import Digest
 from wellkept.runs.recorder import HEARD, note_once, notes_of
 
 Step = Generator[Given | float, Any, Any]
 """What a driver runs: it gives the arguments of a body and is sent its outcome, or seconds to wait."""
-
-KINDS = "each/"
-"""`<digest of function and code>`: what the function gives its results in."""
 
 
 class KeptEach(Kept[Any, Any]):
@@ -414,8 +412,7 @@ class _Many:
 
 
 def _kind_name(kept: KeptEach) -> str:
-    function, code = kept.locator.identity()
-    return f"{KINDS}{buffer_digest(json.dumps([function, code]).encode()).hex()[:24]}"
+    return kind_note(*kept.locator.identity())
 
 
 def _kind(cache: Cache, kept: KeptEach) -> Kind | None:

@@ -23,7 +23,8 @@ from wellkept.interrupts import settling
 from wellkept.memo.batch_commits import Batch
 from wellkept.memo.bound import Bound, BoundCall, SentFunction
 from wellkept.memo.flow import look, serves
-from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.kept import Kept
+from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.target import MISSING, Given, Raise, outcome, replayed
 from wellkept.memo.workers import KeptFuture, Later, Order, Receipt, Sent, Task, Way, after
 from wellkept.records import Digest

@@ -26,22 +26,17 @@ from wellkept.memo.futures import PENDING, is_future, join
 from wellkept.memo.inflight import Flight, Landing, Waiting, flights, running_loop
 from wellkept.memo.refresh import OPEN as REFRESHING
 from wellkept.memo.refresh import refreshing
+from wellkept.memo.storing import follow_up, metadata_of, prepare, record, store, store_error
 from wellkept.memo.target import (
     MISSING,
     Given,
     Raise,
     Target,
-    follow_up,
-    metadata_of,
     note_trouble,
     outcome,
-    prepare,
-    record,
     recording,
     replayed,
     stayed,
-    store,
-    store_error,
     tell_miss,
 )
 from wellkept.records import Call

@@ -17,17 +17,11 @@ from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept
 from wellkept.memo import observed
 from wellkept.memo.flow import look
 from wellkept.memo.inflight import flights
-from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.kept import Kept
+from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.refresh import refresh
-from wellkept.memo.target import (
-    MISSING,
-    Given,
-    Target,
-    prepare,
-    record,
-    stayed,
-    store,
-)
+from wellkept.memo.storing import prepare, record, store
+from wellkept.memo.target import MISSING, Given, Target, stayed
 from wellkept.records import Call
 from wellkept.runs.collectors import begin, seconds
 from wellkept.runs.recorder import OPEN

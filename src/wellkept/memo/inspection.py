@@ -33,7 +33,8 @@ from wellkept.runs.profile import Profile, measured
 from wellkept.runs.table import ago, data_size, duration
 
 if TYPE_CHECKING:
-    from wellkept.memo.kept import Kept, KeptTarget
+    from wellkept.memo.kept import Kept
+    from wellkept.memo.kept_target import KeptTarget
 
 
 _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)

@@ -26,10 +26,12 @@ from wellkept.errors import ConfigError, DecodeError
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.futures import copied, is_future, settled
 from wellkept.memo.inflight import Origin
-from wellkept.memo.kept import Kept, KeptTarget
+from wellkept.memo.kept import Kept
+from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.pickling import is_global
 from wellkept.memo.stats import Stats
-from wellkept.memo.target import Items, Raise, record, recorded
+from wellkept.memo.storing import record
+from wellkept.memo.target import Items, Raise, recorded
 from wellkept.records import Call
 from wellkept.runs.recorder import ENVS, note_once
 from wellkept.stores.record_format import STATES

@@ -56,6 +56,25 @@ class Chosen:
         )
 
 
+@dataclass
+class Moved:
+    """What was done."""
+
+    calls: int = 0
+    """Copied, moved or written anew."""
+    same: int = 0
+    """Already there, or already right."""
+    skipped: int = 0
+    """Damaged, or without a result to move."""
+    other: int = 0
+    """Another result of the same call is there, or is being computed: it stays, and so does the one here."""
+    replaced: int = 0
+    """Of `calls`: took the place of another result of the same call."""
+    merged: int = 0
+    """Became the same call as another one with the same result."""
+    bytes: int = 0
+
+
 class Candidate(NamedTuple):
     """A call as an eviction policy judges it. Times are seconds since the epoch, sizes bytes."""
 
