@@ -50,3 +50,8 @@ def size(value: Any) -> float:
 def large(number: int, items: int) -> Any:
     OUTSIDE.tick()
     return OUTSIDE.block(number, items)
+
+
+def following(number: int) -> int:
+    OUTSIDE.tick()
+    return number + 1

@@ -7,7 +7,7 @@ import json
 import resource
 import sys
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import Any
 
 import bodies
@@ -23,6 +23,19 @@ def fill(entrant: str, directory: str, function: str, arguments: str) -> dict[st
         kept(*call)
     session.close()
     return {"ticks": bodies.OUTSIDE.ticks}
+
+
+def keep_on(directory: str, each_second: int) -> dict[str, Any]:
+    """Keep new results at a steady rate until this process is killed."""
+    session = open_session("wellkept", Path(directory))
+    kept = session.keep(bodies.following)
+    print("begun", flush=True)
+    due, number = perf_counter_ns(), perf_counter_ns()
+    while True:
+        number += 1
+        kept(number)
+        due += 1_000_000_000 // each_second
+        sleep(max(0, due - perf_counter_ns()) / 1e9)
 
 
 def fill_large(entrant: str, directory: str, number: int, items: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import dataflows
+from chart import chart
 from libraries import versions
 from measure import Room
 from table import Outcome, show, update_markdown
@@ -169,6 +170,7 @@ def main() -> int:
     json_path.parent.mkdir(parents=True, exist_ok=True)
     rows_json = [outcome.as_json() for outcome in outcomes]
     json_path.write_text(json.dumps({"about": about, "rows": rows_json}, indent=1) + "\n")
+    json_path.with_suffix(".svg").write_text(chart(rows_json, about), encoding="utf-8")
     show(outcomes, about)
     if page is not None:
         update_markdown(page.resolve(), outcomes, about)

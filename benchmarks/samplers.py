@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Any, Protocol
 
 import bodies
@@ -15,6 +17,7 @@ import inputs
 from bodies import OUTSIDE
 from libraries import IMPORTS, open_session
 from measure import (
+    HERE,
     CannotDoError,
     Room,
     hits_only,
@@ -153,6 +156,76 @@ def _blake3_sampler(array: Any) -> Sampler:
         return took / 1e9 / loops
 
     return sample
+
+
+class Beside(_Base):
+    """Hits from memory while another process keeps results in the same cache, and while none does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer: subprocess.Popen[str] | None = None
+
+    def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
+        directory, calls = room.new(), inputs.small()
+        session = self._open("wellkept memory", directory)
+        kept = session.keep(bodies.score)
+        expected = [kept(*call) for call in calls]
+
+        def sample() -> float:
+            if entrant != "in quiet":
+                self._begin(directory)
+            try:
+                before = OUTSIDE.ticks
+                _time_triples(kept, calls, 20)
+                # Time of this thread: the writer takes a core of its own, where there is one.
+                began = thread_time_ns()
+                _, results = _time_triples(kept, calls, 200)
+                took = thread_time_ns() - began
+                same(results, expected * 200, entrant)
+                hits_only(entrant, before)
+            finally:
+                self._end()
+            return took / 1e9 / 200 / len(calls)
+
+        return sample
+
+    def _begin(self, directory: Path) -> None:
+        order = {"do": "keep_on", "directory": str(directory), "each_second": 500}
+        command = [sys.executable, str(HERE / "child.py"), json.dumps(order)]
+        self._writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._writer.stdout is not None
+        if self._writer.stdout.readline().strip() != "begun":
+            raise CannotDoError("the process beside it did not begin")
+
+    def _end(self) -> None:
+        if self._writer is not None:
+            self._writer.kill()
+            self._writer.communicate()
+            self._writer = None
+
+
+class LoadedArgument(_Base):
+    """A call with an array that the cache loaded, which nobody has written to."""
+
+    def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
+        if entrant == "BLAKE3":
+            return _blake3_sampler(OUTSIDE.block(3, inputs.ARRAY_ITEMS))
+        session = self._open(entrant, room.new())
+        large, kept = session.keep(bodies.large), session.keep(bodies.size)
+        large(7, inputs.ARRAY_ITEMS)
+        array = large(7, inputs.ARRAY_ITEMS)
+        expected = kept(array)
+        took, _ = timed(lambda: kept(array))
+        loops = loops_for(took)
+
+        def sample() -> float:
+            before = OUTSIDE.ticks
+            took, result = _time_single(kept, array, loops)
+            same(result, expected, entrant)
+            hits_only(entrant, before)
+            return took / 1e9 / loops
+
+        return sample
 
 
 class Miss(_Base):
@@ -326,10 +399,23 @@ class Million(_Base):
 
 
 class Import(_Base):
-    """The wall time of an interpreter that imports, less that of one that does nothing."""
+    """The time of an interpreter that imports, less that of one that does nothing."""
 
     def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
         statement = IMPORTS[entrant]
+        import_seconds(statement)
+        return lambda: import_seconds(statement) - import_seconds("pass")
+
+
+class Start(_Base):
+    """The time of a command, less that of an interpreter that does nothing."""
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__()
+        self._arguments = arguments
+
+    def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
+        statement = f"from wellkept.cli import main; main({list(self._arguments)!r})"
         import_seconds(statement)
         return lambda: import_seconds(statement) - import_seconds("pass")
 

@@ -11,14 +11,17 @@ from typing import Any
 from libraries import ON_DISK
 from media import MATCHING, SIZES, MediumHit, MediumKeep
 from samplers import (
+    Beside,
     Hit,
     Import,
     Keep,
     LoadAgain,
+    LoadedArgument,
     LoadFirst,
     Million,
     Miss,
     Peak,
+    Start,
     Work,
 )
 
@@ -71,6 +74,13 @@ _CORE: tuple[Row, ...] = (
         absent={"joblib": _NO_TIER, "diskcache": _NO_TIER},
     ),
     Row(
+        "hit-beside",
+        "hit from memory, beside a process that keeps 500 results a second",
+        Beside,
+        ("wellkept", "in quiet"),
+        (Limit(1.15, 1.05, "in quiet"),),
+    ),
+    Row(
         "miss-small",
         "miss, small result, overhead",
         Miss,
@@ -83,6 +93,13 @@ _CORE: tuple[Row, ...] = (
         _hit("size", "array", with_blake3=True),
         (*ON_DISK, "BLAKE3"),
         (Limit(0.12, None, "joblib"), Limit(1.3, 1.05, "BLAKE3")),
+    ),
+    Row(
+        "hit-loaded",
+        "hit, 100 MB float64 argument that the cache loaded",
+        LoadedArgument,
+        ("wellkept", "BLAKE3"),
+        (Limit(0.1, 0.05, "BLAKE3"),),
     ),
     Row(
         "hit-frame",
@@ -138,7 +155,23 @@ _CORE: tuple[Row, ...] = (
         "import, over bare Python",
         Import,
         ("wellkept", "joblib", "diskcache", "cachier", "fleche", "cachau"),
-        (Limit(0.060, 0.035),),
+        (Limit(1.5, 1.0, "diskcache"),),
+        least=9,
+    ),
+    Row(
+        "start-version",
+        "`wellkept --version`, over bare Python",
+        lambda: Start("--version"),
+        ("wellkept",),
+        (Limit(0.15, 0.1),),
+        least=9,
+    ),
+    Row(
+        "start-ls",
+        "`wellkept ls` of an empty cache, over bare Python",
+        lambda: Start("ls"),
+        ("wellkept",),
+        (Limit(0.15, 0.1),),
         least=9,
     ),
     Row(
