@@ -89,7 +89,7 @@ $(VENV)/.made:
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml
 	@echo "installing wellkept and what the demo needs (once)"
-	@$(VENV)/$(PIP) --editable ".[demo]"
+	@$(VENV)/$(PIP) --editable ".[demo,ui]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml

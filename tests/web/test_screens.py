@@ -22,8 +22,9 @@ from tests.web.sites import Client, Markup, filled, served
 
 import wellkept
 from wellkept import keep
-from wellkept.web import preview, upkeep_pages
+from wellkept.web import preview, render, upkeep_pages
 from wellkept.web.export import write
+from wellkept.web.serving import Serving
 from wellkept.web.site import Price, Site
 
 SCREENS = ["", "functions", "runs", "live", "disk", "lineage", "state", "health"]
@@ -198,6 +199,51 @@ def test_jobs_and_state(client: Client) -> None:
     assert 3000 < entries["told"]["left"] <= 3600
     assert client.json("state", store="progress", prefix="b")["entries"][0]["key"] == "batch"
     assert client.get("/state", store="nope").status_code == 404
+
+
+def test_the_latest_changes_of_a_store_are_seen(client: Client) -> None:
+    found = client.json("state", store="progress")["changes"]
+    assert [(one["kind"], one["key"]) for one in found] == [("insert", "told"), ("insert", "batch")]
+
+
+def test_an_index_that_is_not_there_yet_is_made_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled_calls(wellkept.open(home / "c", memory=0)) as cache:
+        site = Site(cache)
+        go = threading.Event()
+        count = cache.query().count()
+
+        def slowly() -> int:
+            assert go.wait(60)
+            return count
+
+        monkeypatch.setattr(site._indexed, "_make", slowly)
+        with Serving(site) as serving:
+            client = Client(serving)
+            answer = client.get("/")
+            assert answer.status_code == 202
+            assert answer.headers["refresh"] == "2"
+            assert "is being made" in answer.text
+            assert client.get("/functions.json").status_code == 503
+            go.set()
+            while client.get("/").status_code == 202:
+                pass
+            assert client.get("/").status_code == 200
+
+
+def test_what_comes_with_the_package_is_small() -> None:
+    import zlib
+
+    place = Path(render.__file__).parent
+    files = [path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {"ui.css", "ui.js", "today.html"} <= {path.name for path in files}
+    assert sum(len(zlib.compress(path.read_bytes(), 6)) for path in files) < 200_000
+    for path in files:
+        if path.suffix in (".html", ".js", ".css", ".svg"):
+            text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+            assert "http://" not in text, path
+            assert "https://" not in text, path
 
 
 def test_state_is_paged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,11 @@ def today(site: Site, ask: Ask) -> dict[str, Any]:
     """Return what was saved, what was computed again because of what, and what runs now."""
     found = site.summary()
     data: dict[str, Any] = {"complete": found is not None, "running": running(site)}
+    data["jobs"] = [
+        {"store": one["store"], "scope": one["scope"], "counts": one["counts"]}
+        for one in _jobs(site)
+        if one["jobs"]
+    ]
     if found is None:
         return data | {"calls": site.cache.query().count(), "latest": _latest(site)}
     return data | _sums(site, found) | {"latest": _latest(site)}

@@ -175,6 +175,8 @@ class Web:
             if asked == "image":
                 return self._image(ask)
             self.site.look()
+            if not self.site.ready():
+                return self._soon(frame, plain)
             data = _page(name).data(self.site, ask)
             if plain:
                 return Response(as_json(data), media_type="application/json")
@@ -192,6 +194,14 @@ class Web:
             logging.getLogger("wellkept.ui").exception("a page failed: /%s", asked)
             said = f"{type(error).__name__}; the terminal has the rest"
             return _html(trouble(self.site, 500, said, frame), 500)
+
+    def _soon(self, frame: Frame, plain: bool) -> Response:
+        said = "the index by which calls are found is being made; this page has them in a moment"
+        if plain:
+            return Response(as_json({"error": said}), 503, {"retry-after": "2"}, "application/json")
+        answer = _html(trouble(self.site, 202, said, frame), 202)
+        answer.headers["refresh"] = "2"
+        return answer
 
     def _image(self, ask: Mapping[str, str]) -> Response:
         call = self.site.cache.calls.get(self.site.cache.expand(ask.get("key", "")))

@@ -127,6 +127,7 @@ class Site:
         self.shares: Lately[list[maintenance.Share]] = Lately(
             lambda: maintenance.shares(self._behind), self._mark
         )
+        self._indexed: Lately[int] = Lately(lambda: self._behind.query().count(), lambda: 0)
         self.totals: Lately[Totals] = Lately(lambda: self._behind.size(), self._mark)
         self.verified: Lately[list[health.Check]] | None = None
         """What a check of every byte found, once one was asked for."""
@@ -147,6 +148,10 @@ class Site:
         for one in {self.cache, self._behind}:
             if one.backend.stale():
                 one.backend.close()  # it opens anew
+
+    def ready(self) -> bool:
+        """Whether the index can be asked: of a large cache that was never asked before, it is made first."""
+        return not self.cache.backend.indexed or self._indexed.get(0.5) is not None
 
     def calls_of(self, function: str) -> Matches:
         """The calls of the function of exactly this name; of all functions if it is empty."""

@@ -9,8 +9,9 @@ from typing import Any
 from wellkept.caches import health
 from wellkept.caches.maintenance import Share
 from wellkept.caches.option_text import parse_size
-from wellkept.errors import ConfigError, NotKept
-from wellkept.kv.entry import name_of
+from wellkept.errors import ConfigError, KeptError, NotKept
+from wellkept.kv.entry import Name, name_of
+from wellkept.kv.plan import Entries
 from wellkept.kv.service import COLLECTION
 from wellkept.runs.table import data_size
 from wellkept.web.overview import Ask, abouts, job_of
@@ -20,6 +21,10 @@ PAGE = 50
 _POINTS = 60  # of the line that says what freeing costs
 _TILES = 60
 _LETTERS = 300  # of a value
+_CHANGES, _REVISIONS = (
+    12,
+    200,
+)  # changes of a store that are shown, and of all in which they are looked for
 
 
 def disk(site: Site, ask: Ask) -> dict[str, Any]:
@@ -115,7 +120,7 @@ def state(site: Site, ask: Ask) -> dict[str, Any]:
     if not wanted or entries is None:
         if wanted:
             raise NotKept(f"there is no store {wanted!r:.80} in {site.name}")
-        return said | {"entries": [], "after": "", "revision": 0}
+        return said | {"entries": [], "after": "", "revision": 0, "changes": []}
     name = name_of(COLLECTION, ask.get("scope") or None, wanted)
     if not entries.abouts(*name):
         raise NotKept(f"there is no store {wanted!r:.80} in {site.name}")
@@ -135,11 +140,23 @@ def state(site: Site, ask: Ask) -> dict[str, Any]:
     ]
     after = found[PAGE - 1].key if len(found) > PAGE else ""
     return said | {
+        "changes": _changes(entries, name),
         "entries": rows,
         "after": after,
         "prefix": ask.get("prefix", ""),
         "revision": entries.newest(),
     }
+
+
+def _changes(entries: Entries, name: Name) -> list[dict[str, Any]]:
+    """The latest changes of a store, the last one first, as far as the log goes back."""
+    newest = entries.newest()
+    try:
+        found, _ = entries.changes(name, max(0, newest - _REVISIONS), _REVISIONS)
+    except KeptError:  # the log was cut since
+        return []
+    latest = found[: -_CHANGES - 1 : -1]
+    return [{"kind": e.kind, "key": e.key, "at": e.at, "revision": e.revision} for e in latest]
 
 
 def _value(data: Any) -> str:
