@@ -14,6 +14,14 @@ from wellkept.cli.parser import CacheOption, JsonOption
 from wellkept.errors import ConfigError
 
 
+class By(StrEnum):
+    """What is a line of a run."""
+
+    call = "call"
+    function = "function"
+    cause = "cause"
+
+
 class Form(StrEnum):
     """How a graph is written."""
 
@@ -34,6 +42,9 @@ def runs(
     functions: Annotated[
         bool, typer.Option("--functions", help="A line for each function, not each call.")
     ] = False,
+    by: Annotated[
+        By | None, typer.Option(help="A line for each: call, function, or cause of a miss.")
+    ] = None,
     graph: Annotated[
         Form | None, typer.Option(help="Who called whom, and what was made of what.")
     ] = None,
@@ -56,8 +67,13 @@ def runs(
     """List the runs, or what happened in one."""
     from wellkept.runs.run import Runs
 
-    if run is None and (compare is not None or functions or graph):
-        raise ConfigError("which run? wellkept runs RUN --compare, --functions or --graph")
+    if run is None and (compare is not None or functions or graph or by):
+        raise ConfigError("which run? wellkept runs RUN --compare, --functions, --by or --graph")
+    if functions and by not in (None, By.function):
+        raise ConfigError(f"--functions is --by function: leave out one of it and --by {by}")
+    if compare is not None and (functions or by is By.function):
+        raise ConfigError("runs are compared by call or by cause, not by function")
+    way = By.function if functions else by or By.call
     if older is not None and not forget:
         raise ConfigError("--older says which runs --forget is about")
     with opened(cache) as (found, url):
@@ -75,13 +91,15 @@ def runs(
             one = known[run]
             if compare is not None:
                 other = Runs(found)[compare]
-                table, part = one.compare(other).table(), "calls"
+                table, part = (
+                    one.compare(other, by="cause" if way is By.cause else "call").table(),
+                    f"{way.value}s",
+                )
             elif graph is not None:
                 _draw(one.graph(), graph, url, as_json)
                 return
             else:
-                table = one.table("function" if functions else "call")
-                part = "functions" if functions else "calls"
+                table, part = one.table(way.value), f"{way.value}s"
             (about,) = (row for row in Runs(found, one.id).table().rows if row["id"] == one.id)
             _show(table, {"cache": url, "run": about}, part, limit, as_json)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache
 from wellkept.records import Call, Event
+from wellkept.runs.causes import SAMPLE, Group, Miss, Why, grouped
+from wellkept.runs.causes import table as table_of
+from wellkept.runs.explain import Cause
 from wellkept.runs.table import Table, Tabled, duration, event_label, records
 
 KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "spared", "gone")
@@ -46,11 +50,15 @@ class Comparison(Tabled):
         run: the run.
         other: the run that it is compared with.
         differences: one for each call of either.
+        by: `"cause"`: it is shown with calls of one reason together.
     """
 
-    def __init__(self, run: Recorded, other: Recorded, differences: list[Difference]) -> None:
+    def __init__(
+        self, run: Recorded, other: Recorded, differences: list[Difference], by: str = "call"
+    ) -> None:
         self.run, self.other = run, other
         self.differences = differences
+        self.by = by
 
     def of(self, kind: str) -> list[Difference]:
         """Return the differences of one kind."""
@@ -96,8 +104,52 @@ class Comparison(Tabled):
         """Calls that only the other run made."""
         return self.of("gone")
 
+    def causes(self) -> list[Group]:
+        """Return why calls were computed or not, those of one reason together. Of many calls of one kind
+        and function some are asked.
+
+        Raises:
+            StoreError: a run can't be read.
+        """
+        why = Why(self.run.cache)
+        misses = []
+        for one in self.differences:
+            event = one.now or one.before
+            assert event is not None
+            # Each kind is asked by itself, as it has reasons of its own.
+            of = f"{one.kind} {event.code}"
+            about = event.function, of, event.key or "", event.seconds, event.at
+            misses.append(Miss(*about, partial(self._cause, why, one)))
+        return grouped(misses, SAMPLE)[0]
+
+    def _cause(self, why: Why, one: Difference) -> Cause:
+        now, before = one.now, one.before
+        if now is None:
+            gone = (
+                "its caller is a hit now" if one.kind == "spared" else "only the other run made it"
+            )
+            return Cause(one.kind, gone)
+        if now.outcome == "hit":
+            return Cause(one.kind, "it was kept")
+        found = why.of_event(now)
+        if before is None or before.key != now.key or found.kind in ("evicted", "raised"):
+            return found
+        if before.outcome == "failed":
+            return Cause("raised", f"it raised {before.error or 'an exception'} in the other run")
+        call = records(self.run.cache, [now.key]).get(now.key or "")
+        # What the other run had kept lived as long as this one.
+        if (
+            call is not None
+            and call.expires is not None
+            and before.at + call.expires - call.created <= now.at
+        ):
+            return Cause("expired", "what the other run had kept had expired")
+        return Cause(one.kind, "the other run had it: it was forgotten, not kept, or made afresh")
+
     def table(self) -> Table:
-        """Return a row for each call, the most important kinds first."""
+        """Return a row for each call, the most important kinds first; or for each cause."""
+        if self.by == "cause":
+            return table_of(self.causes(), self._counts())
         rows = [
             {
                 "kind": one.kind,
@@ -118,8 +170,11 @@ class Comparison(Tabled):
             ("before", lambda row: duration(row["before"]) or "-"),
             ("key", lambda row: str(row["key"] or "-")[:12]),
         ]
+        return Table(rows, columns, "call", self._counts())
+
+    def _counts(self) -> str:
         counts = [f"{len(self.of(kind)):,} {kind}" for kind in KINDS if self.of(kind)]
-        return Table(rows, columns, "call", ", ".join(counts) or "neither run made a call")
+        return ", ".join(counts) or "neither run made a call"
 
 
 def _said(one: Difference, what: Callable[[Event], Any]) -> Any:
@@ -127,7 +182,7 @@ def _said(one: Difference, what: Callable[[Event], Any]) -> Any:
     return None if event is None else what(event)
 
 
-def compare(run: Recorded, other: Recorded) -> Comparison:
+def compare(run: Recorded, other: Recorded, by: str = "call") -> Comparison:
     """Compare a run with another one. Calls without a key are left out.
 
     Raises:
@@ -156,7 +211,7 @@ def compare(run: Recorded, other: Recorded) -> Comparison:
         if key not in now and key not in met:
             kind = "spared" if _inside(past, before, now) else "gone"
             found.append(Difference(kind, event_label(past, known.get(key)), None, past))
-    return Comparison(run, other, found)
+    return Comparison(run, other, found, by)
 
 
 def _kind(event: Event, past: Event) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from wellkept._process import identity, is_alive
 from wellkept.caches import Cache, active, chosen
@@ -17,6 +17,8 @@ from wellkept.caches.option_text import parse_duration
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept, StoreError, tell
 from wellkept.query import Cost, add_costs
 from wellkept.records import Event, RunRecord
+from wellkept.runs.causes import SAMPLE, Group, Why, grouped, told
+from wellkept.runs.causes import table as table_of
 from wellkept.runs.collectors import checked_tags, configured, environment, saying_more
 from wellkept.runs.compare import Comparison, compare
 from wellkept.runs.lineage import of_events
@@ -47,6 +49,10 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from wellkept.runs.graph import Graph
+
+
+# Seconds in which calls are asked why they were computed.
+_PATIENCE = 1.0
 
 
 def begin(record: RunRecord, cache: Cache | None) -> Recorder:
@@ -298,19 +304,25 @@ class Run:
 
     # -- shown ------------------------------------------------------------------------------------
 
-    def table(self, by: str = "call") -> Table:
-        """Return a row for each call and its outcome, or for each function.
+    def table(self, by: Literal["call", "function", "cause"] = "call") -> Table:
+        """Return a row for each call and its outcome, for each function, or for each cause of misses.
 
         Args:
-            by: `"call"` or `"function"`.
+            by: `"call"`, `"function"` or `"cause"`.
 
         Raises:
-            ConfigError: `by` is neither.
+            ConfigError: `by` is none of these.
             StoreError: the run can't be read.
         """
-        if by not in ("call", "function"):
-            raise ConfigError(f"the table of a run is by='call' or by='function', not {by!r:.80}")
-        events, summary = self.events(), self._summary()
+        if by not in ("call", "function", "cause"):
+            raise ConfigError(
+                f"the table of a run is by='call', 'function' or 'cause', not {by!r:.80}"
+            )
+        events = self.events()
+        causes = self._causes(events)
+        summary = self._summary(causes)
+        if by == "cause":
+            return table_of(causes, summary)
         return (
             by_call(events, self.cache, summary) if by == "call" else by_function(events, summary)
         )
@@ -334,7 +346,19 @@ class Run:
                 add_costs(found, call, 0 if hit else event.count, event.count if hit else 0)
         return found
 
-    def _summary(self) -> str:
+    def causes(self) -> list[Group]:
+        """Return why calls were computed, those of one reason together. Of many calls of one function and
+        code some are asked.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        return self._causes(self.events())
+
+    def _causes(self, events: list[Event]) -> list[Group]:
+        return grouped(Why(self.cache).misses(events), SAMPLE, _PATIENCE)[0]
+
+    def _summary(self, causes: list[Group]) -> str:
         total = self.totals()
         text = (
             f"{self.name or self.id}: {self.state}; {total.hits:,} hits, {total.computed:,} computed, "
@@ -342,6 +366,8 @@ class Run:
         )
         for name, cost in self.costs().items():
             text += f"; {cost.spent:.4g} {name} spent, {cost.saved:.4g} saved"
+        if causes:
+            text += f"; computed: {told(causes)}"
         return f"{text}; {total.lost:,} events lost" if total.lost else text
 
     def graph(self) -> Graph:
@@ -352,18 +378,23 @@ class Run:
         """
         return of_events(self.events(), self.cache, self.record.engine)
 
-    def compare(self, other: Run) -> Comparison:
+    def compare(self, other: Run, *, by: Literal["call", "cause"] = "call") -> Comparison:
         """Return what was reused, new, or drifted, compared with an earlier run.
 
+        Args:
+            by: `"cause"` for calls of one reason together, where it is shown.
+
         Raises:
-            ConfigError: `other` is not a run.
+            ConfigError: `other` is not a run, or `by` is neither.
             StoreError: a run can't be read.
         """
         if not isinstance(other, Run):
             raise ConfigError(
                 f"a run is compared with a run, not with {other!r:.80}; wellkept.runs() finds them"
             )
-        return compare(self, other)
+        if by not in ("call", "cause"):
+            raise ConfigError(f"runs are compared by='call' or by='cause', not {by!r:.80}")
+        return compare(self, other, by)
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()

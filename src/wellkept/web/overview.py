@@ -16,9 +16,10 @@ from wellkept.kv.plan import Entries, each_entry
 from wellkept.kv.service import COLLECTION
 from wellkept.memo.inflight import waits_of
 from wellkept.records import Call
+from wellkept.runs.causes import AGAIN, Group
 from wellkept.runs.nearest import Layer, layers
 from wellkept.runs.run import Runs
-from wellkept.runs.summary import AGAIN, Group, Summary
+from wellkept.runs.summary import Summary
 from wellkept.runs.table import called
 from wellkept.stores.lease_holders import command, holders
 from wellkept.web.site import Site
