@@ -388,3 +388,96 @@ def test_a_kill_in_a_batch_loses_that_batch(tmp_path: Path) -> None:
     seen = Seen(wellkept.open(tmp_path), lambda items, n: items, batch=4)
     assert seen.f(list(range(8))) == list(range(8))
     assert seen.got == [[4, 5, 6, 7]]
+
+
+ORDERED = pd.CategoricalDtype(["b", "a", "z"], ordered=True)
+
+EXACT: dict[str, tuple[list[Any], Any]] = {
+    "fields": ([[1, 2]], lambda items, n: np.array([(i, i / 2) for i in items], "i4, f8")),
+    "byte order": ([[1, 2]], lambda items, n: np.array([[i, i] for i in items], ">f8")),
+    "lists in an array": (
+        [[1, 2]],
+        lambda items, n: np.array([[i, i] for i in items] + [None], object)[:-1],
+    ),
+    "categories": (
+        [["a", "b"], ["a"]],
+        lambda items, n: pd.Series(pd.Categorical(items, dtype=ORDERED)),
+    ),
+    "categories of a column": (
+        [["a", "b"]],
+        lambda items, n: pd.DataFrame({"c": pd.Categorical(items, dtype=ORDERED)}),
+    ),
+    "codes of categories": (
+        [pd.Series(list("ab"), dtype=pd.CategoricalDtype(list(order))) for order in ("ab", "ba")],
+        lambda items, n: items.cat.codes,
+    ),
+    "codes of a column": (
+        [
+            pd.DataFrame({"c": pd.Categorical(list("ab"), categories=list(order))})
+            for order in ("ab", "ba")
+        ],
+        lambda items, n: items.c.cat.codes,
+    ),
+    "widths": (
+        [pd.Series([1, 4096], dtype=dtype) for dtype in ("int64", "int32", "float32", "float64")],
+        lambda items, n: items * 2**20,
+    ),
+    "types of rows": (
+        [np.arange(6).reshape(3, 2), np.arange(6.0).reshape(3, 2)],
+        lambda items, n: items.sum(axis=1),
+    ),
+    "names": ([pd.Series([1, 2], name=name) for name in ("x", "y", None)], lambda items, n: items * 2),
+    "columns of one name": (
+        [pd.DataFrame([[1, 2.5], [3, 4.0]], columns=["a", "a"])],
+        lambda items, n: items,
+    ),
+    "numbered columns": ([pd.DataFrame([[1, 2], [3, 4]])], lambda items, n: items),
+    "what was given": ([[1, 2], (1, 2), [3], (3, 4)], lambda items, n: type(items)(items)),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_what_is_put_together_is_what_the_body_gives(name: str, tmp_path: Path) -> None:
+    calls, body = EXACT[name]
+    for seen in (Seen(wellkept.open(tmp_path), body) for _ in range(2)):
+        for items in calls:
+            want, found = body(items, 1), seen.f(items)
+            assert type(found) is type(want)
+            if isinstance(want, pd.Series):
+                pd.testing.assert_series_equal(found, want)
+            elif isinstance(want, pd.DataFrame):
+                pd.testing.assert_frame_equal(found, want)
+            elif isinstance(want, np.ndarray):
+                assert (found.dtype, found.tolist()) == (want.dtype, want.tolist())
+            else:
+                assert found == want
+    assert seen.got == []
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (lambda items, n: pd.Series(items, index=items), "a Series with an index of its own"),
+        (lambda items, n: pd.Series(items)[::-1], "a Series with an index of its own"),
+        (lambda items, n: pd.Series(items, name=("a", 1)), r"a Series with the name \('a', 1\)"),
+        (
+            lambda items, n: pd.DataFrame({pd.Timestamp(0): items}),
+            "a frame with the name Timestamp",
+        ),
+        (
+            lambda items, n: pd.DataFrame({"a": items}).rename_axis(columns="of"),
+            "a frame with the name 'of'|a frame whose columns have a name",
+        ),
+        (
+            lambda items, n: pd.Series(pd.Categorical([pd.Timestamp(0) for _ in items])),
+            "a Series of CategoricalDtype",
+        ),
+    ],
+)
+def test_what_can_not_be_put_together_is_refused(
+    body: Any, why: str, cache: wellkept.Cache
+) -> None:
+    seen = Seen(cache, body)
+    with pytest.raises(ConfigError, match=f"returned {why}"):
+        seen.f([1, 2])
+    assert not seen.f.contains(1)

@@ -56,7 +56,11 @@ class Belongings:
         """Copy what was not copied yet."""
         names, self._wanted, self._calls = list(self._wanted), {}, 0
         with contextlib.suppress(KeptError):
-            found: dict[str, bytes] = get_many(self._source, names)
+            for prefix in [name for name in names if name.endswith("/")]:
+                names += self._source.keys(prefix)
+            found: dict[str, bytes] = get_many(
+                self._source, [name for name in names if not name.endswith("/")]
+            )
             texts = [name for key, item in found.items() for name in _parts(key, item)]
             if texts:
                 found |= get_many(self._source, texts)
@@ -64,9 +68,11 @@ class Belongings:
                 put_many(self._target, found)
 
 
-def kind_note(function: str, code: str) -> str:
-    """Name the note of what a function of many items gives its results in."""
-    return f"each/{buffer_digest(json.dumps([function, code]).encode()).hex()[:24]}"
+def kind_notes(function: str, code: str) -> str:
+    """Begin the names of the notes of what a function of many items gives its results in: one for each
+    kind of what they come in.
+    """
+    return f"each/{buffer_digest(json.dumps([function, code]).encode()).hex()[:24]}/"
 
 
 def _shared(call: Call) -> Iterator[str]:
@@ -77,7 +83,7 @@ def _shared(call: Call) -> Iterator[str]:
     if receiver is not None and receiver.shown:
         yield f"code/{receiver.value}"
     if "@each" in call.arguments:
-        yield kind_note(call.function, call.code)
+        yield kind_notes(call.function, call.code)
     if "cost" in call.metadata:
         yield "costs"
     for name, said in call.metadata.items():

@@ -10,9 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 from wellkept.caches import Cache
-from wellkept.caches.moving import kind_note
+from wellkept.caches.moving import kind_notes
 from wellkept.caches.tier import FAILED
 from wellkept.errors import ConfigError, DecodeError
+from wellkept.hashing import buffer_digest
 from wellkept.hashing.digests import call_keys
 from wellkept.interrupts import settle, settling
 from wellkept.memo.batch_commits import Batch
@@ -29,6 +30,9 @@ from wellkept.runs.recorder import HEARD, note_once, notes_of
 Step = Generator[Given | float, Any, Any]
 """What a driver runs: it gives the arguments of a body and is sent its outcome, or seconds to wait."""
 
+def _kind_name(kept: KeptEach, box: Container) -> str:
+    about = buffer_digest(json.dumps(box.about()).encode()).hex()[:24]
+    return f"{kind_notes(*kept.locator.identity())}{about}"
 
 class KeptEach(Kept[Any, Any]):
     """A kept function of many items. It is called with all of them; what asks about one call (`key`,
@@ -187,7 +191,7 @@ class _Many:
         try:
             yield from self._compute(unique)
             if self.kind is None and not any(type(one) is Raise for one in self.results):
-                self.kind = _kind(kept.cache, kept)
+                self.kind = _kind(kept.cache, kept, self.box)
             if self.kind is None and not any(type(one) is Raise for one in self.results):
                 # Others computed all of it, and did not note what they gave it in.
                 self.again = True
@@ -208,7 +212,7 @@ class _Many:
         """Fill in what is kept; where the first of each of the others stands, by their keys."""
         kept, cache = self.kept, self.kept.cache
         keys = self._keys()
-        self.kind = _kind(cache, kept)
+        self.kind = _kind(cache, kept, self.box)
         missing: dict[bytes, int] = {}
         for at, key in enumerate(keys):
             if missing.setdefault(key, at) != at:
@@ -401,7 +405,7 @@ class _Many:
     def _set_kind(self, kind: Kind) -> None:
         if self.kind is None:
             self.kind = kind
-            name, item = _kind_name(self.kept), json.dumps(kind).encode()
+            name, item = _kind_name(self.kept, self.box), json.dumps(kind).encode()
             note_once(self.kept.cache, name, item)
             self.kept.kinds[name] = item
         elif self.kind != kind:
@@ -411,13 +415,19 @@ class _Many:
             )
 
 
+<<<<<<< HEAD
 def _kind_name(kept: KeptEach) -> str:
     return kind_note(*kept.locator.identity())
+=======
+def _kind_name(kept: KeptEach, box: Container) -> str:
+    function, code = kept.locator.identity()
+    return f"{KINDS}{buffer_digest(json.dumps([function, code, *box.about()]).encode()).hex()[:24]}"
+>>>>>>> 5e65ca0 (Functions of many items: results are put together as the body gave them, or refused by name)
 
 
-def _kind(cache: Cache, kept: KeptEach) -> Kind | None:
+def _kind(cache: Cache, kept: KeptEach, box: Container) -> Kind | None:
     """What the function gives its results in; None if that is not known, and so nothing can be put together."""
-    name = _kind_name(kept)
+    name = _kind_name(kept, box)
     item: bytes | None = kept.kinds.get(name)
     if item is None or name not in cache.noted:
         item = notes_of(cache).get(name)

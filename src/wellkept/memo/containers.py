@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wellkept.errors import ConfigError
@@ -54,8 +56,8 @@ class Container:
             )
 
     def items(self) -> list[Any]:
-        """Each item, as it is part of the key of its call. The index of a Series or frame is none of it,
-        as the body never sees it.
+        """Each item, as it is part of the key of its call: with its type where it does not tell that itself,
+        as the row of a frame. The index of a Series or frame is none of it, as the body never sees it.
         """
         given = self.given
         if self.kind == "dict":
@@ -63,10 +65,24 @@ class Container:
         if self.kind == "array":
             return [given[at] for at in range(len(given))]
         if self.kind == "frame":
-            about = tuple((name, str(kind)) for name, kind in given.dtypes.items())
+            about = tuple((name, _told(kind)) for name, kind in given.dtypes.items())
             rows = given.itertuples(index=False, name=None)
             return [(about, row) for row in rows]
+        if self.kind == "series" and not _tells(given.dtype):
+            return [(_told(given.dtype), one) for one in given]
         return list(given)
+
+    def about(self) -> list[Any]:
+        """What its results are given in may follow from, besides the items."""
+        given = self.given
+        if self.kind == "array":
+            text = given.dtype.kind in "US"
+            return [self.kind, given.dtype.kind if text else str(given.dtype), given.shape[1:]]
+        if self.kind == "series":
+            return [self.kind, repr(_told(given.dtype)), given.name is None]
+        if self.kind == "frame":
+            return [self.kind, *(repr((n, _told(d))) for n, d in given.dtypes.items())]
+        return [self.kind]
 
     def some(self, places: Sequence[int]) -> Any:
         """The items at these places, in a container of the same kind, for the body."""
@@ -93,25 +109,66 @@ class Container:
             return _array(kind, results)
         pd: Any = sys.modules.get("pandas") or importlib.import_module("pandas")
 
-        index = self.given.index if self.kind in ("series", "frame") else None
         if name == "series":
-            return pd.Series(list(results), dtype=kind["dtype"], name=kind["name"], index=index)
-        columns = [column for column, _ in kind["columns"]]
-        found = pd.DataFrame.from_records(list(results), columns=columns, index=index)
-        return found.astype(dict(kind["columns"]))
+            found = pd.Series(list(results), dtype=_made(kind["dtype"]))
+            found.name = self.given.name if kind["name"] == "its" else kind["name"][0]
+        else:
+            columns = [
+                pd.Series([row[at] for row in results], dtype=_made(dtype))
+                for at, (_, dtype) in enumerate(kind["columns"])
+            ]
+            found = pd.DataFrame(dict(enumerate(columns)), index=range(len(results)))
+            found.columns = pd.Index([name for name, _ in kind["columns"]])
+        if self.kind in ("series", "frame"):
+            found.index = self.given.index
+        return found
+
+
+def _tells(dtype: Any) -> bool:
+    """Whether what is in a Series tells of what type that is."""
+    return str(dtype) in ("int64", "float64", "bool", "object", "str") or dtype.kind in "mM"
+
+
+def _told(dtype: Any) -> Any:
+    """A type of pandas, as it counts."""
+    if _is(dtype, "pandas", "CategoricalDtype"):
+        return "category", dtype.categories.tolist(), dtype.ordered
+    return str(dtype)
+
+
+def _said(dtype: Any) -> Any:
+    """The same as plain data."""
+    told = _told(dtype)
+    return told if type(told) is str else list(told)
+
+
+def _made(said: Any) -> Any:
+    import pandas as pd
+
+    return said if type(said) is str else pd.CategoricalDtype(*said[1:])
 
 
 def _array(kind: Kind, results: Sequence[Any]) -> Any:
     import numpy as np
 
-    if kind["dtype"] == "O" and not kind["inner"]:
-        found = np.empty(len(results), dtype=object)
-        found[:] = results
-        return found
-    if kind["inner"]:
-        return np.stack(results)
+    text = kind["dtype"][1:] in ("U", "S")
     # The width of texts follows from the longest.
-    return np.array(results, dtype=None if kind["dtype"][1:] in ("U", "S") else kind["dtype"])
+    dtype = None if text else _numpy(kind["dtype"])
+    if kind["inner"]:
+        found = np.stack(results)
+        return found if text else found.astype(dtype, copy=False)
+    if text or (dtype is not None and dtype.kind not in "OV"):
+        return np.array(results, dtype=dtype)
+    found = np.empty(len(results), dtype=dtype)
+    for at, result in enumerate(results):
+        found[at] = result
+    return found
+
+
+def _numpy(text: str) -> Any:
+    import numpy as np
+
+    return np.lib.format.descr_to_dtype(ast.literal_eval(text) if text[:1] == "[" else text)
 
 
 def kind_of(kind: Kind) -> str:
@@ -140,21 +197,30 @@ def split(kept: Kept[..., Any], result: Any, given: Any) -> tuple[Kind, list[Any
     if type(result) in (list, tuple):
         kind, found = {"in": type(result).__name__}, list(result)
     elif _is(result, "numpy", "ndarray") and result.ndim:
-        text = (
-            result.dtype.str
-            if result.dtype.kind not in "US"
-            else f"{result.dtype.str[0]}{result.dtype.kind}"
-        )
-        text = "O" if result.dtype.kind == "O" else text
+        import numpy as np
+
+        dtype = result.dtype
+        text = f"{dtype.str[0]}{dtype.kind}" if dtype.kind in "US" else dtype.str
+        text = "O" if dtype.kind == "O" else text
+        if dtype.names is not None:
+            text = repr(np.lib.format.dtype_to_descr(dtype))
         # A row is copied, for it is kept, and the whole is not.
-        found = [row.copy() if result.ndim > 1 else row for row in result]
+        inside = result.ndim > 1 or dtype.names is not None
+        found = [row.copy() if inside else row for row in result]
         kind = {"in": "array", "dtype": text, "inner": list(result.shape[1:])}
+        if dtype.kind not in "US" and _numpy(text) != dtype:
+            raise _refused(kept, f"an array of {dtype}", "an array of another dtype")
     elif _is(result, "pandas", "Series"):
         found = list(result.array)
-        kind = {"in": "series", "dtype": str(result.dtype), "name": result.name}
+        its = _is(items, "pandas", "Series") and items.name == result.name
+        kind = {"in": "series", "dtype": _said(result.dtype), "name": "its" if its else [result.name]}
+        _check(kept, result, kind, [result.dtype], [] if its else [result.name])
     elif _is(result, "pandas", "DataFrame"):
         found = list(result.itertuples(index=False, name=None))
-        kind = {"in": "frame", "columns": [[n, str(d)] for n, d in result.dtypes.items()]}
+        kind = {"in": "frame", "columns": [[n, _said(d)] for n, d in result.dtypes.items()]}
+        _check(kept, result, kind, result.dtypes, [*result.columns, *result.columns.names])
+        if result.columns.names != [None]:
+            raise _refused(kept, "a frame whose columns have a name", "a frame of plain columns")
     else:
         raise ConfigError(
             f"{kept.__qualname__} returned {type(result).__name__}; with each={name!r} it returns one result "
@@ -166,3 +232,40 @@ def split(kept: Kept[..., Any], result: Any, given: Any) -> tuple[Kind, list[Any
             "it returns one an item, in their order"
         )
     return kind, found
+
+
+def _check(
+    kept: Kept[..., Any], result: Any, kind: Kind, dtypes: Iterable[Any], names: Iterable[Any]
+) -> None:
+    """See that a Series or frame can be put together again.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    import pandas as pd
+
+    what = kind_of({"in": kind["in"]})
+    if not result.index.equals(pd.RangeIndex(len(result))):
+        raise _refused(kept, f"{what} with an index of its own", "it with .reset_index(drop=True)")
+    for name in names:
+        if type(name) not in (str, int, bool, type(None)):
+            raise _refused(kept, f"{what} with the name {name!r}", "it with names that are texts")
+    for dtype in dtypes:
+        made = pd.api.types.pandas_dtype(_again(_said(dtype)))
+        if made != dtype or repr(made) != repr(dtype):
+            raise _refused(kept, f"{what} of {dtype!r}", "it of a type that its name tells")
+
+
+def _again(said: Any) -> Any:
+    """What comes of it in a note."""
+    try:
+        return _made(json.loads(json.dumps(said)))
+    except TypeError:
+        return "object"
+
+
+def _refused(kept: Kept[..., Any], what: str, instead: str) -> ConfigError:
+    return ConfigError(
+        f"{kept.__qualname__} returned {what}, which can't be put together again of the results of items; with "
+        f"each={kept.options.each!r}, return {instead}, or a list"
+    )
