@@ -426,7 +426,10 @@ EXACT: dict[str, tuple[list[Any], Any]] = {
         [np.arange(6).reshape(3, 2), np.arange(6.0).reshape(3, 2)],
         lambda items, n: items.sum(axis=1),
     ),
-    "names": ([pd.Series([1, 2], name=name) for name in ("x", "y", None)], lambda items, n: items * 2),
+    "names": (
+        [pd.Series([1, 2], name=name) for name in ("x", "y", None)],
+        lambda items, n: items * 2,
+    ),
     "columns of one name": (
         [pd.DataFrame([[1, 2.5], [3, 4.0]], columns=["a", "a"])],
         lambda items, n: items,

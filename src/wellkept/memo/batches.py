@@ -30,9 +30,6 @@ from wellkept.runs.recorder import HEARD, note_once, notes_of
 Step = Generator[Given | float, Any, Any]
 """What a driver runs: it gives the arguments of a body and is sent its outcome, or seconds to wait."""
 
-def _kind_name(kept: KeptEach, box: Container) -> str:
-    about = buffer_digest(json.dumps(box.about()).encode()).hex()[:24]
-    return f"{kind_notes(*kept.locator.identity())}{about}"
 
 class KeptEach(Kept[Any, Any]):
     """A kept function of many items. It is called with all of them; what asks about one call (`key`,
@@ -415,14 +412,9 @@ class _Many:
             )
 
 
-<<<<<<< HEAD
-def _kind_name(kept: KeptEach) -> str:
-    return kind_note(*kept.locator.identity())
-=======
 def _kind_name(kept: KeptEach, box: Container) -> str:
-    function, code = kept.locator.identity()
-    return f"{KINDS}{buffer_digest(json.dumps([function, code, *box.about()]).encode()).hex()[:24]}"
->>>>>>> 5e65ca0 (Functions of many items: results are put together as the body gave them, or refused by name)
+    about = buffer_digest(json.dumps(box.about()).encode()).hex()[:24]
+    return f"{kind_notes(*kept.locator.identity())}{about}"
 
 
 def _kind(cache: Cache, kept: KeptEach, box: Container) -> Kind | None:

@@ -213,7 +213,11 @@ def split(kept: Kept[..., Any], result: Any, given: Any) -> tuple[Kind, list[Any
     elif _is(result, "pandas", "Series"):
         found = list(result.array)
         its = _is(items, "pandas", "Series") and items.name == result.name
-        kind = {"in": "series", "dtype": _said(result.dtype), "name": "its" if its else [result.name]}
+        kind = {
+            "in": "series",
+            "dtype": _said(result.dtype),
+            "name": "its" if its else [result.name],
+        }
         _check(kept, result, kind, [result.dtype], [] if its else [result.name])
     elif _is(result, "pandas", "DataFrame"):
         found = list(result.itertuples(index=False, name=None))
