@@ -107,8 +107,7 @@ class Container:
             return dict(zip(self.given, results, strict=True))
         if name == "array":
             return _array(kind, results)
-        pd: Any = sys.modules.get("pandas") or importlib.import_module("pandas")
-
+        pd = _pandas()
         if name == "series":
             found = pd.Series(list(results), dtype=_made(kind["dtype"]))
             found.name = self.given.name if kind["name"] == "its" else kind["name"][0]
@@ -143,9 +142,11 @@ def _said(dtype: Any) -> Any:
 
 
 def _made(said: Any) -> Any:
-    import pandas as pd
+    return said if type(said) is str else _pandas().CategoricalDtype(*said[1:])
 
-    return said if type(said) is str else pd.CategoricalDtype(*said[1:])
+
+def _pandas() -> Any:
+    return sys.modules.get("pandas") or importlib.import_module("pandas")
 
 
 def _array(kind: Kind, results: Sequence[Any]) -> Any:
@@ -168,7 +169,8 @@ def _array(kind: Kind, results: Sequence[Any]) -> Any:
 def _numpy(text: str) -> Any:
     import numpy as np
 
-    return np.lib.format.descr_to_dtype(ast.literal_eval(text) if text[:1] == "[" else text)
+    said: Any = ast.literal_eval(text) if text[:1] == "[" else text
+    return np.lib.format.descr_to_dtype(said)
 
 
 def kind_of(kind: Kind) -> str:
@@ -246,9 +248,7 @@ def _check(
     Raises:
         ConfigError: it can't.
     """
-    import pandas as pd
-
-    what = kind_of({"in": kind["in"]})
+    pd, what = _pandas(), kind_of({"in": kind["in"]})
     if not result.index.equals(pd.RangeIndex(len(result))):
         raise _refused(kept, f"{what} with an index of its own", "it with .reset_index(drop=True)")
     for name in names:
