@@ -93,6 +93,45 @@ def peak(entrant: str, directory: str, what: str, items: int) -> dict[str, Any]:
     }
 
 
+def sweep(entrant: str, directory: str, start: int, count: int) -> dict[str, Any]:
+    """Many new results by `map`: the time, and what the memory of the process grew by."""
+    from sweeps import STEP, keep_all
+
+    session = open_session(entrant, Path(directory))
+    kept = session.keep(bodies.score)
+    keep_all(kept, range(-2, -1))
+    ticks, before, largest = bodies.OUTSIDE.ticks, _bytes_now(), 0
+    began = perf_counter_ns()
+    for at in range(start, start + count, STEP):
+        keep_all(kept, range(at, at + STEP))
+        largest = max(largest, _bytes_now())
+    took = perf_counter_ns() - began
+    ticks = bodies.OUTSIDE.ticks - ticks
+    session.close()
+    return {"seconds": took / 1e9, "bytes": largest - before, "ticks": ticks}
+
+
+def one_by_one(entrant: str, directory: str, start: int, count: int) -> dict[str, Any]:
+    """New results, each by a call; begun when a line is read."""
+    session = open_session(entrant, Path(directory))
+    kept = session.keep(bodies.score)
+    kept(-1 - start, "first", 0.5)
+    before = bodies.OUTSIDE.ticks
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(start, start + count):
+        kept(number, "new", 0.5)
+    return {"ticks": bodies.OUTSIDE.ticks - before}
+
+
+def _bytes_now() -> int:
+    """The resident size of this process, or its peak where that is all the system tells."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return _peak_bytes()
+
+
 def _peak_bytes() -> int:
     """The peak resident size of this process.
 

@@ -43,7 +43,7 @@ class Work(Protocol):
     unsound: set[str]  # entrants whose number is shown but is no reference
 
 
-class _Base:
+class Base:
     def __init__(self) -> None:
         self.notes: dict[str, str] = {}
         self.unsound: set[str] = set()
@@ -59,7 +59,7 @@ class _Base:
             self._sessions.pop().close()
 
 
-class Hit(_Base):
+class Hit(Base):
     """Calls that another process has kept (or, with a memory tier, this one)."""
 
     def __init__(
@@ -158,7 +158,7 @@ def _blake3_sampler(array: Any) -> Sampler:
     return sample
 
 
-class Beside(_Base):
+class Beside(Base):
     """Hits from memory while another process keeps results in the same cache, and while none does."""
 
     def __init__(self) -> None:
@@ -204,7 +204,7 @@ class Beside(_Base):
             self._writer = None
 
 
-class LoadedArgument(_Base):
+class LoadedArgument(Base):
     """A call with an array that the cache loaded, which nobody has written to."""
 
     def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
@@ -228,7 +228,7 @@ class LoadedArgument(_Base):
         return sample
 
 
-class Miss(_Base):
+class Miss(Base):
     """A new argument each time; what the bare calls take is subtracted."""
 
     def __init__(self) -> None:
@@ -270,7 +270,7 @@ class Miss(_Base):
                 )
 
 
-class Keep(_Base):
+class Keep(Base):
     """Keep a new array of 100 MB, each time in a directory that is new and removed at once."""
 
     def __init__(self) -> None:
@@ -320,7 +320,7 @@ class Keep(_Base):
         return took / 1e9
 
 
-class LoadFirst(_Base):
+class LoadFirst(Base):
     """The one call that loads the array, in a process that has not seen it; page cache warm."""
 
     def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
@@ -338,7 +338,7 @@ class LoadFirst(_Base):
         return sample
 
 
-class LoadAgain(_Base):
+class LoadAgain(Base):
     def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
         directory, items = room.new(), inputs.ARRAY_ITEMS
         run_child("fill_large", entrant=entrant, directory=str(directory), number=7, items=items)
@@ -368,7 +368,7 @@ class LoadAgain(_Base):
         return sample
 
 
-class Million(_Base):
+class Million(Base):
     """Hits on calls drawn anew each round among all that are kept, against the same among 1,000."""
 
     def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
@@ -398,7 +398,7 @@ class Million(_Base):
         return sample
 
 
-class Import(_Base):
+class Import(Base):
     """The time of an interpreter that imports, less that of one that does nothing."""
 
     def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
@@ -407,7 +407,7 @@ class Import(_Base):
         return lambda: import_seconds(statement) - import_seconds("pass")
 
 
-class Start(_Base):
+class Start(Base):
     """The time of a command, less that of an interpreter that does nothing."""
 
     def __init__(self, *arguments: str) -> None:
@@ -420,7 +420,7 @@ class Start(_Base):
         return lambda: import_seconds(statement) - import_seconds("pass")
 
 
-class Peak(_Base):
+class Peak(Base):
     """What one call adds to the peak of a process that already holds the array."""
 
     def __init__(self, what: str) -> None:

@@ -24,6 +24,7 @@ from samplers import (
     Start,
     Work,
 )
+from sweeps import LongSweep, Sweep, Writers
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,40 @@ _CORE: tuple[Row, ...] = (
         "miss, small result, overhead",
         Miss,
         ON_DISK,
-        (Limit(0.7, 0.4, "diskcache"),),
+        (Limit(0.5, 0.35, "diskcache"),),
+    ),
+    Row(
+        "sweep",
+        "20,000 new results by map, each (diskcache: one by one)",
+        Sweep,
+        ("wellkept", "diskcache"),
+        (Limit(0.2, 0.1, "diskcache"),),
+        rounds=3,
+    ),
+    Row(
+        "sweep-million",
+        "1,000,000 small calls kept by map, one process",
+        lambda: LongSweep("seconds"),
+        ("wellkept",),
+        (Limit(40.0, 20.0),),
+        rounds=1,
+    ),
+    Row(
+        "sweep-memory",
+        "memory of that process, over its start",
+        lambda: LongSweep("bytes"),
+        ("wellkept",),
+        (Limit(64e6),),
+        unit="B",
+        rounds=1,
+    ),
+    Row(
+        "sweep-processes",
+        "a miss, 4 processes at once on one cache",
+        Writers,
+        ("wellkept", "diskcache"),
+        (Limit(0.59, 0.4, "diskcache"),),
+        rounds=5,
     ),
     Row(
         "hit-array",

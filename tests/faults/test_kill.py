@@ -123,10 +123,10 @@ def _at_the_transaction(patch: Patch, where: str) -> None:
     writing = Database.writing
 
     @contextlib.contextmanager
-    def around(self: Database) -> Iterator[sqlite3.Connection]:
+    def around(self: Database, **options: Any) -> Iterator[sqlite3.Connection]:
         if where == "before":
             die()
-        with writing(self) as c:
+        with writing(self, **options) as c:
             if where == "begun":
                 die()
             yield c

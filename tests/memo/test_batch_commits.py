@@ -39,6 +39,16 @@ def square(n: int) -> int:
     return n * n
 
 
+def fresh() -> Any:
+    """A function that has told of no trouble yet."""
+
+    @wellkept.keep(version=1)
+    def square(n: int) -> int:
+        return n * n
+
+    return square
+
+
 def commits(cache: wellkept.Cache) -> int:
     """How many transactions there were."""
     token: Any = cache.token()
@@ -200,7 +210,7 @@ class TestTrouble:
     def test_what_can_not_be_written_is_returned(
         self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        record = Embedded.record
+        f, record = fresh(), Embedded.record
 
         def refuses(self: Embedded, items: Any, uses: Any = None) -> Any:
             if any(call.arguments["n"].value == 3 for call, _ in items):
@@ -209,8 +219,8 @@ class TestTrouble:
 
         monkeypatch.setattr(Embedded, "record", refuses)
         with pytest.warns(wellkept.KeptWarning, match="no room for 3"):
-            assert square.map(range(6)) == [0, 1, 4, 9, 16, 25]
-        assert [square.contains(n) for n in range(6)] == [True, True, True, False, True, True]
+            assert f.map(range(6)) == [0, 1, 4, 9, 16, 25]
+        assert [f.contains(n) for n in range(6)] == [True, True, True, False, True, True]
         assert leased(cache) == 0
 
     def test_a_strict_function_says_so(
@@ -229,6 +239,59 @@ class TestTrouble:
 
 def abs_(n: int) -> int:
     return abs(n)
+
+
+def crowd(cache: wellkept.Cache, f: Any, numbers: list[int]) -> list[Any]:
+    """Have a thread for each number call a function, all of them at once."""
+    results: list[Any] = [None] * len(numbers)
+    backend: Any = cache.backend
+
+    def work(at: int) -> None:
+        try:
+            with wellkept.use(cache):
+                results[at] = f(numbers[at])
+        except StoreError as error:
+            results[at] = error
+
+    threads = [threading.Thread(target=work, args=(at,)) for at in range(len(numbers))]
+    with backend._turn:
+        for thread in threads:
+            thread.start()
+        assert until(lambda: len(backend._queue) == len(numbers))
+    for thread in threads:
+        thread.join(30)
+    return results
+
+
+class TestThreads:
+    @pytest.mark.parametrize("durability", ["process", "power"])
+    def test_one_commits_for_all_that_wait(self, tmp_path: Path, durability: str) -> None:
+        place = f"{tmp_path / 'c'}?durability={durability}"
+        with wellkept.open(place) as cache, wellkept.use(cache):
+            square(0)
+            before = commits(cache)
+            assert crowd(cache, square, [1, 2, 3, 4, 5]) == [1, 4, 9, 16, 25]
+            assert commits(cache) - before == 1
+            assert [square.load(n) for n in range(6)] == [0, 1, 4, 9, 16, 25]
+            assert cache.verify().ok
+
+    def test_what_one_can_not_write_does_not_hinder_the_others(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        f = fresh()
+        f(0)
+        record = Embedded._record
+
+        def refuses(self: Embedded, items: Any, uses: Any = None) -> Any:
+            if any(call.arguments["n"].value == 3 for call, _ in items):
+                raise StoreError("no room for 3")
+            return record(self, items, uses)
+
+        monkeypatch.setattr(Embedded, "_record", refuses)
+        with pytest.warns(wellkept.KeptWarning, match="no room for 3"):
+            assert crowd(cache, f, [1, 2, 3, 4]) == [1, 4, 9, 16]
+        assert [f.contains(n) for n in (1, 2, 3, 4)] == [True, True, False, True]
+        assert leased(cache) == 0
 
 
 KILLED = """

@@ -306,7 +306,9 @@ class CacheCore:
         if self._uses and monotonic() - self._flushed > _FLUSH:
             uses = self._take_uses()
         try:
-            done = self.backend.commit_many([one[2:] for one in made], uses)
+            # Most often it is one, for which a comprehension would take longer than what is in it.
+            items = [made[0][2:]] if len(made) == 1 else [one[2:] for one in made]
+            done = self.backend.commit_many(items, uses)
         except StoreError:
             self.counts["write failures"] += 1
             raise

@@ -107,6 +107,7 @@ class Tier:
             return
         with self._lock:
             if token == self.seen:
+                self._drop(key)
                 self._put(key, entry)
 
     def advance(
@@ -144,7 +145,7 @@ class Tier:
             self.held -= old.cost
 
     def _put(self, key: bytes, entry: Entry) -> None:
-        self._drop(key)
+        """Hold an entry under a key that has none."""
         self.held += entry.cost
         self.entries[key] = entry
         while self.held > self.limit and self.entries:

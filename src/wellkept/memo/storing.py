@@ -189,7 +189,8 @@ def metadata_of(
             said = {**(said or {}), "tags": {**into.record.tags, **(said or {}).get("tags", {})}}
     collectors = target.asked
     found = collectors.collect(target.call, cache) if collectors.by_name else {}
-    found |= {name: part for name, part in target.before.items() if name}
+    if len(target.before) > 1:
+        found |= {name: part for name, part in target.before.items() if name}
     if 2 in collectors.sees:
         took, state, result = ended
         done = target.planned()._replace(seconds=took, state=state)

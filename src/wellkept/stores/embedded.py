@@ -11,6 +11,7 @@ import math
 import os
 import sqlite3
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -22,6 +23,7 @@ from blake3 import blake3
 from wellkept.codecs import LARGE, Envelope
 from wellkept.codecs.envelope import COMMON
 from wellkept.errors import ConfigError, DamagedValue, StoreError
+from wellkept.interrupts import Guard
 from wellkept.records import Buffer, Call, Digest, Metadata, Value
 from wellkept.stores.backend import Backend, CallStore, Lookup, OtherFound, Progress, scan
 from wellkept.stores.blobs import Blobs
@@ -233,6 +235,24 @@ _new = tuple.__new__
 _FETCH = 'SELECT c.body, v.head FROM calls c LEFT JOIN "values" v ON v.id = c.value WHERE c.id = ?'
 
 
+Kept = tuple[Any, Body, Envelope]
+"""What `Backend.commit` gives of a call."""
+
+
+class _Waits:
+    """What a thread has to have written."""
+
+    __slots__ = ("alone", "done", "items", "uses")
+
+    def __init__(
+        self, items: Sequence[tuple[Call, Envelope]], uses: Mapping[bytes, int] | None
+    ) -> None:
+        self.items, self.uses = items, uses
+        self.done: list[Kept] | None = None
+        self.alone = False
+        """Whether writing it with others has failed."""
+
+
 class Embedded(Backend):
     """A directory that holds calls and values.
 
@@ -297,6 +317,10 @@ class Embedded(Backend):
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
         self._dirtied = 0
+        self._turn = Guard()
+        """Held by the thread that writes calls."""
+        self._queue: deque[_Waits] = deque()
+        """What threads wait to have written."""
         self._listeners: list[Callable[[], None]] = []
         self.database.changed = self._changed
         self.database.rolled_back = self._rolled_back
@@ -414,15 +438,13 @@ class Embedded(Backend):
             raise DamagedValue(f"the blob {name} is not {size} bytes")
         return content
 
-    def commit(
-        self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None
-    ) -> tuple[Any, Body, Envelope]:
+    def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Kept:
         """Keep a call and its result in one transaction; see `Backend.commit`."""
         return self.commit_many(((call, value),), uses)[0]
 
     def commit_many(
         self, items: Sequence[tuple[Call, Value]], uses: Mapping[bytes, int] | None = None
-    ) -> list[tuple[Any, Body, Envelope]]:
+    ) -> list[Kept]:
         """Keep calls and their results, all of them or none, in one transaction; see
         `Backend.commit_many`.
         """
@@ -444,7 +466,7 @@ class Embedded(Backend):
 
     def _commit_large(
         self, items: Sequence[tuple[Call, Value]], uses: Mapping[bytes, int] | None
-    ) -> list[tuple[Any, Body, Envelope]]:
+    ) -> list[Kept]:
         indexes = self.database.set_aside
         with self.locks.writing_blobs():
             rows = [(call, self.write_blobs(value)) for call, value in items]
@@ -484,8 +506,61 @@ class Embedded(Backend):
         items: Sequence[tuple[Call, Envelope]],
         uses: Mapping[bytes, int] | None = None,
         check: Callable[[sqlite3.Connection], None] | None = None,
-    ) -> list[tuple[Any, Body, Envelope]]:
-        """Write calls and the envelopes of their results, whose blobs are there, in one transaction."""
+    ) -> list[Kept]:
+        """Write calls and the envelopes of their results, whose blobs are there, in one transaction.
+
+        Of threads that write at once, one commits for all that wait: with `durability="power"` one
+        `fsync` serves them.
+        """
+        if check is not None or self.database.lock._is_owned():
+            # A signal's handler in the midst of something can't wait for others.
+            return self._record(items, uses, check)
+        if self._turn.acquire(blocking=False):
+            # What others want meanwhile is written together by the first of them.
+            try:
+                return self._record(items, uses)
+            finally:
+                self._turn.release()
+        mine = _Waits(items, uses)
+        self._queue.append(mine)
+        with self._turn:
+            # Unless the thread before has done it. One that was interrupted has not.
+            if mine.done is None:
+                self._lead(mine)
+        assert mine.done is not None
+        return mine.done
+
+    def _lead(self, mine: _Waits) -> None:
+        """Write what waits, with `_turn` held; raise what becomes of this thread's own."""
+        others = [
+            one
+            for one in (self._queue.popleft() for _ in range(len(self._queue)))
+            if one is not mine
+        ]
+        together = [one for one in others if not (one.alone or mine.alone)]
+        if together:
+            every = [mine, *together]
+            uses: Counter[bytes] = Counter()
+            for one in every:
+                uses.update(one.uses or {})
+            try:
+                done = iter(self._record([item for one in every for item in one.items], uses))
+            except StoreError:
+                # It may be for one of them alone.
+                for one in together:
+                    one.alone = True
+            else:
+                for one in every:
+                    one.done = [next(done) for _ in one.items]
+                return
+        mine.done = self._record(mine.items, mine.uses)
+
+    def _record(
+        self,
+        items: Sequence[tuple[Call, Envelope]],
+        uses: Mapping[bytes, int] | None,
+        check: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> list[Kept]:
         rows, values, numbers, done = [], [], [], []
         for call, envelope in items:
             if self.trusts is not None:
