@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import wellkept
-from wellkept.caches import cache as cache_module
+from wellkept.caches import core
 from wellkept.errors import StoreError
 from wellkept.memo import batch_commits
 from wellkept.stores import embedded
@@ -165,7 +165,7 @@ class TestWriting:
     def test_a_sweep_fills_a_part_of_the_memory_tier_alone(
         self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cache_module, "_FRESH", 100_000)
+        monkeypatch.setattr(core, "_FRESH", 100_000)
         square.map(range(1000))
         assert cache.tier.held <= 102_000
         assert square.rerun(999) == 999 * 999

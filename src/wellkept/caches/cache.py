@@ -24,8 +24,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NAMING = (PATHS, PLAIN_PATHS)
 _FLUSH = 15.0  # seconds between flushes of use counts, at the least
 _LOOK = 1.0  # seconds between looks whether the place was removed or replaced under us
-# Bytes of the memory tier up to which results are held that nobody has asked for yet: a sweep makes millions.
-_FRESH = 16 * 1024 * 1024
 _MANY = 2000  # counts that are flushed sooner
 _NOTES = 200  # notes that are written at once
 _SOON = 1.0  # seconds within which they are, while there are more
