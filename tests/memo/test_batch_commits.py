@@ -78,6 +78,7 @@ class TestWriting:
         self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(batch_commits, "SOON", 60.0)
+        monkeypatch.setattr(batch_commits.Batch, "write_late", lambda self: None)
         square(-1)
         before = commits(cache)
         assert square.map(range(300)) == [n * n for n in range(300)]
