@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from tests.web.sites import Client, Markup, filled, served
 
 import wellkept
 from wellkept import keep
+from wellkept._process import part_name
 from wellkept.web import preview, render, upkeep_pages
 from wellkept.web.export import write
 from wellkept.web.serving import Serving
@@ -453,3 +456,62 @@ def test_an_exception_and_a_generator_are_seen() -> None:
 
 def _fails() -> None:
     raise ValueError("no")
+
+
+def made_of(how: str, home: Path) -> wellkept.Cache:
+    near, far = (
+        wellkept.open(home / "near", memory=0),
+        wellkept.open(f"files:{home / 'far'}", memory=0),
+    )
+    if how == "void":
+        return wellkept.open("void:")
+    if how == "stack":
+        return filled(wellkept.Stack(near, far))
+    filled(near)
+    return {
+        "pool": lambda: wellkept.Pool(near, far),
+        "readonly": near.readonly,
+        "filtered": lambda: near.filtered(lambda call: call.function != "lab.bad:fails"),
+        "limited": lambda: near.limited(calls=1000),
+    }[how]()
+
+
+@pytest.mark.parametrize("how", ["stack", "pool", "readonly", "filtered", "limited", "void"])
+def test_caches_that_are_made_of_others_have_their_pages(how: str, home: Path) -> None:
+    with made_of(how, home) as cache, served(cache, write=True) as client:
+        for screen in SCREENS:
+            answer = client.get(f"/{screen}")
+            assert answer.status_code == 200, (screen, answer.text[-800:])
+        if how != "void":
+            found = client.json("function", name="lab.train:fit")
+            assert found["total"] == 8
+            assert [one["code"] for one in found["versions"]] == ["version:2", "version:1"]
+            assert client.get("/call", key=found["calls"][0]["key"]).status_code == 200
+        (plan,) = [client.json("disk", free="1 kB")]
+        assert plan["write"] == (how not in ("pool", "readonly"))
+
+
+def test_who_waits_for_whom(home: Path) -> None:
+    with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
+        wait = home / "c" / "tmp" / f"{part_name()}.wait"
+        wait.parent.mkdir(exist_ok=True)
+        wait.write_text(json.dumps({"holds": ["a" * 64], "waits": "b" * 64}))
+        (home / "c" / "tmp" / "damaged.wait").write_text("{")
+        (found,) = client.json("live")["waits"]
+        assert (found["pid"], found["holds"], found["waits"]) == (
+            str(os.getpid()),
+            ["a" * 64],
+            "b" * 64,
+        )
+        assert f"Process {os.getpid()} waits for" in client.get("/live").text
+
+
+def test_a_cache_that_is_removed_meanwhile(home: Path) -> None:
+    with filled(wellkept.open(home / "c", memory=0)) as cache, served(cache) as client:
+        assert client.json("index")["calls"] == 11
+        shutil.rmtree(home / "c")
+        ends = time.monotonic() + 60
+        # Within a second of the removal an answer may say that the place is gone.
+        while client.get("/function.json").json().get("total", 1):
+            assert time.monotonic() < ends, "what was removed is still shown"
+        assert client.get("/").status_code == 200

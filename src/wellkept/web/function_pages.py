@@ -159,9 +159,8 @@ _QUARTILES = (("half", 0.5), ("most", 0.95))
 
 def _versions(site: Site, name: str, sample: Sequence[Call]) -> list[dict[str, Any]]:
     """The code identities of a function, the latest first, each with what it changed."""
-    place = layers(site.cache)[0]
-    told = place.backend.codes(name)
-    listed = list(dict.fromkeys(call.code for call in sample) if told is None else told)[:_VERSIONS]
+    listed = [*_codes(site, name), *(call.code for call in sample)]
+    listed = list(dict.fromkeys(listed))[:_VERSIONS]
     found = []
     for i, code in enumerate(listed):
         older = listed[i + 1] if i + 1 < len(listed) and i < _DIFFS else None
@@ -175,15 +174,22 @@ def _versions(site: Site, name: str, sample: Sequence[Call]) -> list[dict[str, A
                 "calls": matches.count(),
                 "first": first.call.created,
                 "last": last.call.created,
-                "changes": [] if older is None else _changes(place.backend, older, code),
+                "changes": [] if older is None else _changes(site, older, code),
             }
         )
     return sorted(found, key=lambda one: -one["last"])
 
 
-def _changes(backend: Any, before: str, after: str) -> list[dict[str, str]]:
+def _codes(site: Site, name: str) -> Iterator[str]:
+    """The code identities of a function that an index knows, the latest first."""
+    for place in layers(site.cache):
+        yield from place.backend.codes(name) or ()
+
+
+def _changes(site: Site, before: str, after: str) -> list[dict[str, str]]:
+    notes = site.cache.backend
     try:
-        changed = part_changes(parts_of(backend, before), parts_of(backend, after))
+        changed = part_changes(parts_of(notes, before), parts_of(notes, after))
     except KeptError:
         return []
     return [{"name": str(part), "diff": part.diff} for part in changed[:10]]
@@ -262,7 +268,7 @@ def _stale(site: Site, key: str) -> bool:
         return True
     if found is None or one is None:
         return False  # a value that no kept call gave
-    codes = next(iter(layers(site.cache)[0].backend.codes(one.function) or ()), one.code)
+    codes = next(_codes(site, one.function), one.code)
     return found.envelope is None or found.body.expires <= time.time() or codes != one.code
 
 

@@ -29,6 +29,7 @@ Ask = Mapping[str, str]
 
 _LATEST, _GROUPS = 8, 25
 _STORES, _JOBS = 50, 500  # stores that are looked into for jobs, and jobs of one
+_STORES_SHOWN = 6  # on the first screen
 _LOCKS = 200
 
 
@@ -40,7 +41,7 @@ def today(site: Site, ask: Ask) -> dict[str, Any]:
         {"store": one["store"], "scope": one["scope"], "counts": one["counts"]}
         for one in _jobs(site)
         if one["jobs"]
-    ]
+    ][:_STORES_SHOWN]
     if found is None:
         return data | {"calls": site.cache.query().count(), "latest": _latest(site)}
     return data | _sums(site, found) | {"latest": _latest(site)}
