@@ -484,3 +484,36 @@ def test_what_can_not_be_put_together_is_refused(
     with pytest.raises(ConfigError, match=f"returned {why}"):
         seen.f([1, 2])
     assert not seen.f.contains(1)
+
+
+def test_the_body_gets_the_values_that_digests_name(tmp_path: Path) -> None:
+    cache = wellkept.open(tmp_path)
+    seen = Seen(cache, lambda items, n: [len(one) for one in items])
+    named = cache.put([4, 4, 4])
+    assert seen.f([named, [1]]) == [3, 1]
+    assert seen.f([[4, 4, 4]]) == [3]
+    assert seen.got[0] == [[4, 4, 4], [1]]
+    with pytest.raises(ConfigError, match="digests in place of values come in a list or tuple"):
+        seen.f(np.array([named], object))
+
+
+def test_a_refresh_block_computes_each_item_again_once(tmp_path: Path) -> None:
+    seen = Seen(wellkept.open(tmp_path), upper)
+    seen.f(["a", "b"])
+    with wellkept.refresh():
+        assert seen.f(["a", "b", "c"]) == ["A", "B", "C"]
+        seen.f(["b", "c", "a"])
+    seen.f(["a", "b", "c"])
+    assert seen.got == [["a", "b"], ["a", "b", "c"]]
+
+
+def test_what_is_verified_is_computed_again(cache: wellkept.Cache) -> None:
+    got = []
+
+    @wellkept.keep(each="items", version=1, verify=1.0, cache=cache)
+    def f(items: list[int]) -> list[int]:
+        got.append(list(items))
+        return list(items)
+
+    assert f([1, 2]) == f([1, 2]) == [1, 2]
+    assert got == [[1, 2], [1, 2]]

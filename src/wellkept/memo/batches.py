@@ -19,7 +19,7 @@ from wellkept.interrupts import settle, settling
 from wellkept.memo.batch_commits import Batch
 from wellkept.memo.containers import Container, Kind, kind_of, split
 from wellkept.memo.executor import find_many
-from wellkept.memo.flow import as_it_is, drive_async, keeping
+from wellkept.memo.flow import as_it_is, drive_async, keeping, serves
 from wellkept.memo.inflight import Flight, current
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
@@ -166,7 +166,16 @@ class _Many:
         self.values = kept._values(*self.given)
         self.box = Container(self.values[kept._at], kept)
         load = kept.cache.load
-        self.items = [load(one) if type(one) is Digest else one for one in self.box.items()]
+        self.items = self.box.items()
+        if Digest in map(type, self.items):
+            self.items = [load(one) if type(one) is Digest else one for one in self.items]
+            if self.box.kind not in ("list", "tuple"):
+                raise ConfigError(
+                    f"{kept.__qualname__}: digests in place of values come in a list or tuple, not in "
+                    f"{kind_of({'in': self.box.kind})}"
+                )
+            # No body may run on a name in place of a value.
+            self.box = Container(type(self.box.given)(self.items))
         self.results: list[Any] = [MISSING] * len(self.items)
         self.kind: Kind | None = None
         self.equal: dict[bytes, list[int]] = {}
@@ -216,7 +225,8 @@ class _Many:
                 self.equal.setdefault(key, []).append(at)
         if self.again:
             return missing
-        entries = find_many(cache, missing)
+        # A share of the hits is computed again by their flows.
+        entries = {} if kept.options.verify else find_many(cache, missing)
         if self.kind is None:
             # It is not known how to put together what is there, so it is computed again.
             self.again = bool(entries)
@@ -224,7 +234,7 @@ class _Many:
         now, hits, saved, uses, results = time.time(), 0, 0.0, cache._uses, self.results
         for key, entry in entries.items():
             body = entry.body
-            if body.expires <= now:
+            if body.expires <= now or not serves(key, entry):
                 continue
             try:
                 for at in (missing[key], *self.equal.get(key, ())):
