@@ -6,8 +6,6 @@ them, so a record never names bytes that are not there.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sqlite3
 import time
@@ -18,13 +16,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blake3 import blake3
-
 from wellkept.codecs import LARGE, Envelope
 from wellkept.codecs.envelope import COMMON
 from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.interrupts import Guard
-from wellkept.records import Buffer, Call, Digest, Metadata, Value
+from wellkept.records import Buffer, Call, Digest, Value
 from wellkept.stores.backend import Backend, CallStore, Lookup, OtherFound, Progress, scan
 from wellkept.stores.blobs import Blobs
 from wellkept.stores.epoch import Step, Token
@@ -45,15 +41,12 @@ from wellkept.stores.openers import checked_path
 from wellkept.stores.query_index import Listing
 from wellkept.stores.record_format import (
     BODY_SIZE,
-    INLINE,
-    STATES,
     Body,
-    arguments_text,
     fields,
     laid_out,
-    pack_body,
     readable_body,
     rowid,
+    rows_of,
     seal,
     unseal,
 )
@@ -565,7 +558,7 @@ class Embedded(Backend):
         for call, envelope in items:
             if self.trusts is not None:
                 envelope = self.trusts.signed(call.result.raw, envelope)
-            body, row, value = _row(call, envelope)
+            body, row, value = rows_of(call, envelope)
             rows.append(row)
             numbers.append(row[0])
             done.append((body, envelope))
@@ -745,52 +738,6 @@ _PAGES = 2_000
 _ID = itemgetter(0)
 _LISTED = itemgetter(0, 5, 7, 6, 11)
 """Of a row of `calls`: what `query_index.Row` says."""
-
-
-def _row(call: Call, envelope: Envelope) -> tuple[Body, list[Any], tuple[Any, ...] | None]:
-    """The body, the row with the function in place of its number, and the row of the envelope if that
-    stands apart.
-    """
-    key, result, expires = bytes.fromhex(call.key), bytes.fromhex(call.result), call.expires
-    end = math.inf if expires is None else expires
-    state = STATES.index(call.state)
-    said = (result, state, call.created, call.seconds, end, call.size)
-    body, content = tuple.__new__(Body, said), pack_body(*said)
-    codec, payload, blobs, signature, _ = envelope
-    if codec == "pickle" and payload is not None and not blobs and not signature:
-        # Most are.
-        head = COMMON + payload
-    else:
-        head = envelope.pack()
-    value = None
-    if len(head) <= INLINE:
-        content += head
-    else:
-        # A value is found by its seal, which its bytes are in, and not by its digest: results of one
-        # digest may differ in what digests leave out, such as the order of a dict.
-        sealed = seal(result, head)
-        value = rowid(sealed), result, sealed, call.size
-    metadata = call.metadata
-    if type(metadata) is Metadata:
-        text: str | None = metadata.text
-    else:
-        text = json.dumps(dict(metadata)) if metadata else None
-    row = [
-        int.from_bytes(key[:8], "big", signed=True),
-        key,
-        # See `seal`.
-        blake3(key + content).digest(16) + content,
-        None if value is None else value[0],
-        int.from_bytes(result[:8], "big", signed=True),
-        (call.function, call.code),
-        arguments_text(call),
-        call.created,
-        call.seconds,
-        call.size,
-        expires,
-        text,
-    ]
-    return body, row, value
 
 
 def _count(c: sqlite3.Connection, uses: Mapping[bytes, int]) -> None:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from wellkept.codecs import LARGE, Blob, Envelope
+from wellkept.codecs.envelope import COMMON
 from wellkept.errors import DamagedValue, DecodeError
 from wellkept.hashing import buffer_digest, digest_bytes
-from wellkept.records import Argument, Arguments, Buffer, Call, Digest, Value
+from wellkept.records import Argument, Arguments, Buffer, Call, Digest, Metadata, Value
 from wellkept.stores.base import (
     check_key,
 )
@@ -369,3 +370,49 @@ def laid_out(value: Value, *, apart: bool = False) -> tuple[Envelope, list[Buffe
     sizes = (memoryview(part).nbytes for part in parts)
     blobs = tuple(map(Blob, sizes, names))
     return Envelope(value.codec, payload, blobs, value.signature), parts
+
+
+def rows_of(call: Call, envelope: Envelope) -> tuple[Body, list[Any], tuple[Any, ...] | None]:
+    """Return the rows of a call in an index: its body, its row with the function in place of its number, and
+    the row of the envelope if that stands apart.
+    """
+    key, result, expires = bytes.fromhex(call.key), bytes.fromhex(call.result), call.expires
+    end = math.inf if expires is None else expires
+    state = STATES.index(call.state)
+    said = (result, state, call.created, call.seconds, end, call.size)
+    body, content = tuple.__new__(Body, said), pack_body(*said)
+    codec, payload, blobs, signature, _ = envelope
+    if codec == "pickle" and payload is not None and not blobs and not signature:
+        # Most are.
+        head = COMMON + payload
+    else:
+        head = envelope.pack()
+    value = None
+    if len(head) <= INLINE:
+        content += head
+    else:
+        # A value is found by its seal, which its bytes are in, and not by its digest: results of one
+        # digest may differ in what digests leave out, such as the order of a dict.
+        sealed = seal(result, head)
+        value = rowid(sealed), result, sealed, call.size
+    metadata = call.metadata
+    if type(metadata) is Metadata:
+        text: str | None = metadata.text
+    else:
+        text = json.dumps(dict(metadata)) if metadata else None
+    row = [
+        int.from_bytes(key[:8], "big", signed=True),
+        key,
+        # See `seal`.
+        blake3(key + content).digest(16) + content,
+        None if value is None else value[0],
+        int.from_bytes(result[:8], "big", signed=True),
+        (call.function, call.code),
+        arguments_text(call),
+        call.created,
+        call.seconds,
+        call.size,
+        expires,
+        text,
+    ]
+    return body, row, value
