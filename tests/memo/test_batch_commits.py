@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -262,6 +263,58 @@ def crowd(cache: wellkept.Cache, f: Any, numbers: list[int]) -> list[Any]:
     for thread in threads:
         thread.join(30)
     return results
+
+
+@wellkept.keep(version=1)
+async def later(n: int) -> int:
+    COMPUTED.append(n)
+    await asyncio.sleep(0)
+    if n < 0:
+        raise LookupError(n)
+    return n
+
+
+class TestCoroutines:
+    def test_hundreds_in_one_transaction(
+        self, cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batch_commits, "SOON", 60.0)
+        monkeypatch.setattr(batch_commits.Batch, "write_late", lambda self: None)
+        asyncio.run(later(1000))
+        before = commits(cache)
+        numbers = [*range(200), 7, 7]
+        assert asyncio.run(later.map(numbers)) == numbers
+        assert commits(cache) - before <= 4
+        assert sorted(COMPUTED) == [*range(200), 1000]
+        assert asyncio.run(later.map(numbers)) == numbers
+        assert len(COMPUTED) == 201
+        assert leased(cache) == 0
+
+    def test_a_task_that_outlives_its_map_is_kept(self, cache: wellkept.Cache) -> None:
+        done = []
+
+        @wellkept.keep(version=1)
+        async def waits(n: int) -> int:
+            if n == 1:
+                raise LookupError(n)
+            await gate.wait()
+            done.append(n)
+            return n
+
+        async def main() -> None:
+            global gate
+            gate = asyncio.Event()
+            with pytest.raises(LookupError):
+                await waits.map([1, 2])
+            gate.set()
+            while not done or leased(cache):
+                await asyncio.sleep(0.001)
+
+        asyncio.run(main())
+        assert cache.find(waits.key(2).raw) is not None
+
+
+gate: asyncio.Event
 
 
 class TestThreads:

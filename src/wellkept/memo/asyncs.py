@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wellkept.memo.flow import as_it_is, drive_async
 from wellkept.memo.generators import Recording, find
@@ -12,6 +12,9 @@ from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.refresh import refresh
 from wellkept.memo.target import MISSING, Given, Target
+
+if TYPE_CHECKING:
+    from wellkept.memo.batch_commits import Batch
 
 
 class KeptCoroutine(Kept[Any, Any]):
@@ -35,6 +38,20 @@ class KeptCoroutine(Kept[Any, Any]):
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
         return drive_async(self._begin, values, given)
+
+    def in_batch(self, batch: Batch, /, *args: Any) -> Coroutine[Any, Any, Any]:
+        try:
+            values = self._bind(*args)
+        except TypeError:
+            return self._unbound(args, {})  # type: ignore[no-any-return]  # as in __call__
+
+        def begin(values: tuple[Any, ...], given: Given) -> tuple[KeptTarget | None, Any]:
+            target, result = self._begin(values, given)
+            if target is not None:
+                target.batch = batch
+            return target, result
+
+        return drive_async(begin, values, (args, {}))
 
     def _begin(self, values: tuple[Any, ...], given: Given) -> tuple[KeptTarget | None, Any]:
         result = self._glance(values)

@@ -91,6 +91,8 @@ class Batch:
             or self._bytes >= _ROOM
             # They are views of the result's own memory, which the caller may change.
             or value.buffers
+            # A task may outlive the `map` that it was part of.
+            or self not in _open
             # A body that takes long may follow, and no thread can begin that sees to it.
             or (first and not _writes.begin())
         ):
@@ -166,10 +168,8 @@ class Batch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self.flush()
-        finally:
-            _open.discard(self)
+        _open.discard(self)
+        self.flush()
 
 
 def _cache(waits: _Waits) -> Cache:

@@ -418,7 +418,7 @@ def map_calls(
 def _here(
     kept: Kept[..., Any], items: list[Any], progress: bool | None, *, ordered: bool
 ) -> Iterator[Any]:
-    batch = Batch() if ordered and type(kept) is Kept and not kept.options.verify else None
+    batch = _batch(kept) if ordered and type(kept) is Kept else None
     # In this order: the bar is full when all is kept.
     with (
         progress_bar(kept.__name__, len(items), progress) as advance,
@@ -427,6 +427,11 @@ def _here(
         for call in _looked_up(kept, items, batch):
             yield call()
             advance()
+
+
+def _batch(kept: Kept[..., Any]) -> Batch | None:
+    """What writes the results of many calls together; None where each is looked at once more."""
+    return None if kept.options.verify else Batch()
 
 
 def _looked_up(
@@ -488,7 +493,11 @@ async def map_async(
             advance()
             return result
 
-        return list(await asyncio.gather(*map(one, calls or (kept(*args) for args in items))))
+        batch = _batch(kept)
+        make = kept if batch is None else functools.partial(kept.in_batch, batch)
+        with batch or contextlib.nullcontext():
+            here = calls or (make(*args) for args in items)
+            return list(await asyncio.gather(*map(one, here)))
 
 
 @contextlib.contextmanager
