@@ -29,7 +29,8 @@ plain = st.recursive(
 @given(plain, st.integers(2, 5))
 def test_plain_values_are_told_as_they_are(value: Any, protocol: int) -> None:
     found = pickle_text.read(pickle.dumps(value, protocol))
-    if protocol > 2:  # which has no bytes of its own
+    # Which has no bytes of its own.
+    if protocol > 2:
         assert found == value
     pickle_text.text(found)
 

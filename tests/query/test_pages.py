@@ -45,7 +45,8 @@ def test_what_comes_and_goes_moves_nothing() -> None:
         matches = cache.query().order_by("-created")
         first, after = matches.page(3)
         made(100)
-        cache.evict(keys=[first[-1].key])  # the one that the next page begins behind
+        # The one that the next page begins behind.
+        cache.evict(keys=[first[-1].key])
         second, _ = matches.page(3, after)
         assert [str(call.key) for call in (*first, *second)] == keys[::-1][:6]
 

@@ -112,7 +112,8 @@ def test_calls_are_paged_by_what_they_are_ordered_by(home: Path) -> None:
             page = client.json("function", name="lab:square", after=after)
             seen += [one["key"] for one in page["calls"]]
             after = page["after"]
-            square(1000 + len(seen))  # what comes in meanwhile moves nothing
+            # What comes in meanwhile moves nothing.
+            square(1000 + len(seen))
             if not after:
                 break
         assert len(seen) == len(set(seen)) == 120

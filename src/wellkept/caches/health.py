@@ -19,9 +19,12 @@ from wellkept.stores.index_tables import SCHEMA
 from wellkept.stores.leases import KIND, Leases, RangeLeases, RecordLeases
 from wellkept.stores.reports import Report, Totals
 
-_TIGHT, _FULL = 0.10, 0.02  # shares of a disk that are free
-_SLOW = 0.5  # seconds of an answer
-_KINDS = 20  # problems that are told
+# Shares of a disk that are free.
+_TIGHT, _FULL = 0.10, 0.02
+# Seconds of an answer.
+_SLOW = 0.5
+# Problems that are told.
+_KINDS = 20
 
 
 class Check(NamedTuple):
@@ -101,7 +104,8 @@ def _answers(backend: Backend) -> Iterator[Check]:
 
 def _place(backend: Backend) -> Iterator[Check]:
     root = backend.root
-    assert root is not None  # as it was asked for
+    # As it was asked for.
+    assert root is not None
     try:
         disk, about = shutil.disk_usage(root), root.stat()
         network = on_network(root)

@@ -234,13 +234,13 @@ def _by_own_policy(cache: Cache, policy: Callable[[Call], Any]) -> list[Candidat
 
 
 def _sum(held: Iterable[Candidate]) -> int:
-    """Bytes of the different results."""
+    """Return the bytes of the different results."""
     return sum({call.result: call.size for call in held}.values())
 
 
 def _least(held: Iterable[Candidate], total: int, most: float) -> tuple[list[str], int]:
-    """The results that go, of calls in the order in which they should, until at most so many bytes are
-    left; and how many are left."""
+    """Return the results that go, of calls in the order in which they should, until at most so many bytes
+    are left; and how many are left."""
     listed = list(held)
     givers = Counter(call.result for call in listed)
     doomed: list[str] = []
@@ -305,7 +305,7 @@ _FINE = 4  # shares from one power of two to the next
 
 
 def shares(cache: Cache) -> list[Share]:
-    """What `free` would throw away, the first to go first: added up in one pass that holds no calls.
+    """Return what `free` would throw away, the first to go first: added up in one pass that holds no calls.
 
     A result that several calls gave counts with each of them.
 

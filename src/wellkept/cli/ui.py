@@ -93,7 +93,8 @@ def _site(cache: str | None, *, write: bool = False, price: str | None = None) -
         found = open_it()
         if (
             cache is None and exists(spec) is False
-        ):  # the usual place of a user, where nothing is kept yet
+            # The usual place of a user, where nothing is kept yet.
+        ):
             yield Site(found, later=later, name=spec.shown, **how)
             return
         # In memory there is only one of it.

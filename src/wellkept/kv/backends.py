@@ -42,7 +42,7 @@ def entries_of(cache: Cache | str | os.PathLike[str] | None) -> Entries:
 
 
 def has_entries(cache: Cache) -> bool:
-    """Whether there may be entries on a cache's medium; looking makes no file."""
+    """Return whether there may be entries on a cache's medium; looking makes no file."""
     backend: Any = cache.backend
     while backend.backends or backend.backend is not None:
         backend = backend.backends[-1] if backend.backends else backend.backend

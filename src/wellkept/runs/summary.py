@@ -105,13 +105,13 @@ class _Asked:
         self._cache, self._every = cache, every
 
     def calls(self, query: Query) -> list[Call]:
-        """The calls that fit."""
+        """Return the calls that fit."""
         if self._every is None:
             return list(self._cache.backend.find(query))
         return list(ordered((call for call in self._every if query(call)), query))
 
     def count(self, field: str, span: Span) -> int:
-        """How many calls have a number in a span."""
+        """Return how many calls have a number in a span."""
         query = Query((Condition(field, (), span),))
         if self._every is None:
             return Matches(self._cache, query).count()

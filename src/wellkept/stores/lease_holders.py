@@ -66,7 +66,7 @@ def _of_the_kernel(path: Path) -> Iterator[Holder]:
 
 
 def _open_files(process: Path, wanted: str) -> Iterator[str]:
-    """What the kernel says of a process's descriptors of one file."""
+    """Return what the kernel says of a process's descriptors of one file."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(process / "fd"):
             with contextlib.suppress(OSError):

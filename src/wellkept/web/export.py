@@ -13,7 +13,8 @@ from wellkept.web import render
 from wellkept.web.render import HERE, PAGES, STATIC, Frame, as_json
 from wellkept.web.site import Site
 
-_FUNCTIONS, _CALLS, _RUNS = 100, 10, 30  # pages of functions, of calls of each, and of runs
+# Pages of functions, of calls of each, and of runs.
+_FUNCTIONS, _CALLS, _RUNS = 100, 10, 30
 _PATIENCE = 600.0
 
 Target = tuple[str, tuple[tuple[str, str], ...]]
@@ -51,7 +52,8 @@ def write(site: Site, directory: Path) -> int:
         for (name, asked), file in names.items():
             try:
                 data = PAGES[name].data(site, dict(asked))
-            except KeptError:  # it went meanwhile
+            # It went meanwhile.
+            except KeptError:
                 continue
             text = render.page(site, name, dict(asked), data, frame)
             (directory / f"{file}.html").write_text(text, encoding="utf-8", errors="replace")

@@ -30,10 +30,12 @@ PAGE = 50
 _SAMPLE, _OF_ALL = (
     500,
     150,
-)  # calls of a function, and of all, by which facets and distributions are told
+    # Calls of a function, and of all, by which facets and distributions are told.
+)
 _FACETS, _VALUES, _RANGES = 8, 8, 4
 _VERSIONS, _DIFFS = 12, 6
-_NEAR = 60  # calls of a lineage
+# Calls of a lineage.
+_NEAR = 60
 
 
 def functions(site: Site, ask: Ask) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def function(site: Site, ask: Ask) -> dict[str, Any]:
 
 
 def _asked(ask: Ask) -> list[str]:
-    """The filters of an address, for people: `n=3`, `lr=0.1..0.5`, `state=failed`."""
+    """Return the filters of an address, for people: `n=3`, `lr=0.1..0.5`, `state=failed`."""
     found = [f"{key[4:]}={value}" for key, value in ask.items() if key.startswith("arg.") and value]
     return [*found, f"state={ask['state']}"] if ask.get("state") else found
 
@@ -96,7 +98,8 @@ def _narrowed(matches: Matches, ask: Ask) -> Matches:
     for key, value in ask.items():
         if key.startswith("arg.") and value:
             sign = "" if value[0] in "<>=" else "="
-            _, test = filter_text.asked(f"it{sign}{value}")  # a name may have any letters
+            # A name may have any letters.
+            _, test = filter_text.asked(f"it{sign}{value}")
             matches = matches.where(arguments={key[4:]: test})
     return matches
 
@@ -123,7 +126,7 @@ def facets(calls: Sequence[Call]) -> Iterator[dict[str, Any]]:
 
 
 def _said(value: Any) -> str:
-    """A value as a filter has it."""
+    """Return a value as a filter has it."""
     plain = isinstance(value, str) and value.isprintable() and not value.startswith("@")
     return value if plain and filter_text.value_of(value) == value else json.dumps(value)
 
@@ -158,7 +161,7 @@ _QUARTILES = (("half", 0.5), ("most", 0.95))
 
 
 def _versions(site: Site, name: str, sample: Sequence[Call]) -> list[dict[str, Any]]:
-    """The code identities of a function, the latest first, each with what it changed."""
+    """Return the code identities of a function, the latest first, each with what it changed."""
     listed = [*_codes(site, name), *(call.code for call in sample)]
     listed = list(dict.fromkeys(listed))[:_VERSIONS]
     found = []
@@ -181,7 +184,7 @@ def _versions(site: Site, name: str, sample: Sequence[Call]) -> list[dict[str, A
 
 
 def _codes(site: Site, name: str) -> Iterator[str]:
-    """The code identities of a function that an index knows, the latest first."""
+    """Return the code identities of a function that an index knows, the latest first."""
     for place in layers(site.cache):
         yield from place.backend.codes(name) or ()
 
@@ -260,14 +263,15 @@ def _lineage(site: Site, of: str, up: int | None, down: int | None) -> Graph | N
 
 
 def _stale(site: Site, key: str) -> bool:
-    """Whether a call would be computed again: its result is gone, it expired, or other code came after."""
+    """Return whether a call would be computed again: its result is gone or expired, or its code is old."""
     try:
         found = site.cache.backend.fetch(bytes.fromhex(key))
         one = None if found is None else site.cache.calls.get(key)
     except (KeptError, ValueError):
         return True
     if found is None or one is None:
-        return False  # a value that no kept call gave
+        # A value that no kept call gave.
+        return False
     codes = next(_codes(site, one.function), one.code)
     return found.envelope is None or found.body.expires <= time.time() or codes != one.code
 

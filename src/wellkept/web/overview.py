@@ -28,8 +28,10 @@ Ask = Mapping[str, str]
 """What the address of a page asks for."""
 
 _LATEST, _GROUPS = 8, 25
-_STORES, _JOBS = 50, 500  # stores that are looked into for jobs, and jobs of one
-_STORES_SHOWN = 6  # on the first screen
+# Stores that are looked into for jobs, and jobs of one.
+_STORES, _JOBS = 50, 500
+# On the first screen.
+_STORES_SHOWN = 6
 _LOCKS = 200
 
 
@@ -165,7 +167,7 @@ def _leases(place: Layer) -> Iterator[dict[str, Any]]:
 
 
 def _known(place: Layer, key: str) -> Call | None:
-    """What was computed under a key before, if anything was."""
+    """Return what was computed under a key before, if anything was."""
     try:
         full = key if len(key) == 64 else next(iter(place.backend.calls.keys(key)), None)
         return None if full is None else place.backend.calls.get(full)
@@ -207,7 +209,8 @@ def abouts(site: Site) -> tuple[Entries | None, list[About], str]:
 def _jobs(site: Site) -> Iterator[dict[str, Any]]:
     entries, listed, _ = abouts(site)
     for about in listed[:_STORES]:
-        assert entries is not None  # as there are stores
+        # As there are stores.
+        assert entries is not None
         first = entries.page(about.name, "", None, 1, True)
         if not first or job_of(first[0].data) is None:
             continue

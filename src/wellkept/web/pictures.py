@@ -22,7 +22,7 @@ def _svg(width: float, height: float, label: str, parts: Sequence[str], kind: st
 
 
 def stamp(at: float, step: float = 1) -> str:
-    """A time in this place's zone, as exact as a step needs it."""
+    """Return a time in this place's zone, as exact as a step needs it."""
     form = "%Y-%m-%d" if step >= 86400 else "%d %b %H:%M"
     return time.strftime(form, time.localtime(at))
 
@@ -55,7 +55,7 @@ def bars(chart: Mapping[str, Any]) -> str:
 
 
 def spread(found: Mapping[str, Any], size: bool = False) -> str:
-    """A distribution on a scale of powers."""
+    """Return a distribution on a scale of powers."""
     bins, unit = found["bins"], data_size if size else duration
     width, height, most = 320, 84, max(found["bins"]) or 1
     wide, scale = width / len(bins), math.log(found["high"] / found["low"])
@@ -138,7 +138,7 @@ def _worst(row: Sequence[float], side: float) -> float:
 
 
 def waterfall(run: Mapping[str, Any], link: Link) -> str:
-    """The calls of a run over time, each on a line of its own."""
+    """Return the calls of a run over time, each on a line of its own."""
     rows, span = run["bars"], run["span"] or 1.0
     left, width, line = 250, 960, 20
     height = 24 + line * len(rows)
@@ -172,7 +172,7 @@ def waterfall(run: Mapping[str, Any], link: Link) -> str:
 
 
 def cost(line: Sequence[Mapping[str, float]], plan: Mapping[str, Any] | None) -> str:
-    """What it costs to have again what was thrown away, over the bytes that are free then."""
+    """Return what it costs to have again what was thrown away, over the bytes that are free then."""
     width, height = 560, 130
     most, dear = line[-1]["bytes"] or 1, line[-1]["seconds"] or 1
     points = " ".join(

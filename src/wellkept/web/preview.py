@@ -16,7 +16,8 @@ from wellkept.codecs.pickle_text import Made, Named, Outside
 from wellkept.errors import KeptError
 from wellkept.records import Buffer, Call
 
-_LARGEST = 64 << 20  # bytes of a result that is read to be shown
+# Bytes of a result that is read to be shown.
+_LARGEST = 64 << 20
 _ROWS, _COLUMNS = 10, 12
 _LETTERS = 6000
 _IMAGES = {
@@ -165,7 +166,7 @@ def _bytes(value: Any, buffers: Sequence[Buffer]) -> bytes | None:
 
 
 def _array_of(value: Any, buffers: Sequence[Buffer]) -> dict[str, Any] | None:
-    """An array or a number of NumPy, as its pickle says it."""
+    """Return an array or a number of NumPy, as its pickle says it."""
     if not isinstance(value, Made) or not value.what.startswith("numpy."):
         return None
     if value.what.endswith("._frombuffer") and len(value.given) == 4:
@@ -179,7 +180,7 @@ def _array_of(value: Any, buffers: Sequence[Buffer]) -> dict[str, Any] | None:
 
 
 def _dtype(made: Any) -> str:
-    """The type of an array's items, from its pickle: `<f8`."""
+    """Return the type of an array's items, from its pickle: `<f8`."""
     if isinstance(made, Made) and made.what == "numpy.dtype" and type(made.given[0]) is str:
         order = made.state[1] if type(made.state) is tuple and len(made.state) > 1 else "|"
         return f"{order if order in ('<', '>') else '|'}{made.given[0].lstrip('<>|=')}"
@@ -197,7 +198,8 @@ def _array(dtype: str, shape: Any, fortran: bool, data: Buffer) -> dict[str, Any
     about = f"array of {dtype}, {' x '.join(f'{n:,}' for n in shape) or 'a number'}"
     if _DTYPE.fullmatch(dtype) is None:
         return _none(about)
-    import numpy as np  # who has kept arrays has it
+    # Who has kept arrays has it.
+    import numpy as np
 
     flat = np.frombuffer(data, np.dtype(dtype))
     array = flat.reshape(shape, order="F" if fortran else "C")

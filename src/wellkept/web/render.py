@@ -53,7 +53,7 @@ Link = Callable[..., str | None]
 
 
 def address(base: str, page: str, ask: Mapping[str, Any]) -> str:
-    """The address of a page."""
+    """Return the address of a page."""
     said = {name: value for name, value in ask.items() if value not in (None, "")}
     if said.pop("json", False):
         page = f"{page or 'index'}.json"
@@ -152,6 +152,7 @@ def environment() -> Environment:
         "spread": lambda found, size=False: Markup(pictures.spread(found, size)),
         "cost": lambda line, plan: Markup(pictures.cost(line, plan)),
     }
-    for name in found.list_templates():  # now, and not while somebody waits for a page
+    # Now, and not while somebody waits for a page.
+    for name in found.list_templates():
         found.get_template(name)
     return found

@@ -14,11 +14,13 @@ from wellkept.web.overview import Ask
 from wellkept.web.site import Site
 
 PAGE = 40
-_BARS = 200  # calls of a waterfall
+# Calls of a waterfall.
+_BARS = 200
 _CAUSES, _SHOWN = (
     25,
     100,
-)  # differences whose cause is found out, and those of a kind that are shown
+    # Differences whose cause is found out, and those of a kind that are shown.
+)
 
 
 def runs(site: Site, ask: Ask) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def _difference(one: Difference, causes: dict[str, str]) -> dict[str, Any]:
 
 
 def _causes(site: Site, some: list[Difference]) -> dict[str, str]:
-    """Why calls were computed, by key."""
+    """Return why calls were computed, by key."""
     wanted = [one.now.key for one in some[:_CAUSES] if one.now is not None]
     found = {}
     for key, call in records(site.cache, wanted).items():

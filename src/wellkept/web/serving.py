@@ -49,8 +49,10 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
 }
 _THREADS = 4
-_LARGEST = 16 * 1024  # bytes of a form
-_BEAT, _SILENT = 1.0, 15.0  # seconds between looks, and between signs of life
+# Bytes of a form.
+_LARGEST = 16 * 1024
+# Seconds between looks, and between signs of life.
+_BEAT, _SILENT = 1.0, 15.0
 _DEADLINE = 30.0
 
 
@@ -119,7 +121,7 @@ class Web:
     # -- who may ask ------------------------------------------------------------------------------
 
     def _check_host(self, request: Request) -> None:
-        """A page of another site could reach this one by a name of its own that means this host."""
+        """Refuse other names of this host: a page of another site could reach this one by a name of its own."""
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or _HOSTS.fullmatch(hosts[0]) is None:
             raise Refused(403, "this server answers to localhost and 127.0.0.1 only")
@@ -136,7 +138,7 @@ class Web:
         return f"wellkept-{(request.scope.get('server') or ('', 0))[1]}"
 
     def _let_in(self, request: Request, asked: str, ask: Mapping[str, str]) -> Response:
-        """The first address has the token: from then on a cookie has it."""
+        """Answer the first address, which has the token: from then on a cookie has it."""
         if not self._is_token(ask["token"]):
             raise Refused(403, _CLOSED)
         name = asked.removesuffix(".json")
@@ -190,7 +192,8 @@ class Web:
                     as_json({"error": str(error)}), status, media_type="application/json"
                 )
             return _html(trouble(self.site, status, str(error), frame), status)
-        except Exception as error:  # whatever it is, the page says so, and the terminal what
+        # Whatever it is, the page says so, and the terminal what.
+        except Exception as error:
             logging.getLogger("wellkept.ui").exception("a page failed: /%s", asked)
             said = f"{type(error).__name__}; the terminal has the rest"
             return _html(trouble(self.site, 500, said, frame), 500)
@@ -244,7 +247,7 @@ class Web:
         return self._got(frame, asked, {}, note)
 
     async def _events(self) -> AsyncIterator[str]:
-        """A line whenever something changed; one ticker looks, however many read."""
+        """Yield a line whenever something changed; one ticker looks, however many read."""
         yield "retry: 3000\n\n"
         with self._ticker as ticker:
             while not self.ends():
@@ -267,7 +270,7 @@ _CLOSED = "open the address that `wellkept ui` printed: it has a token, which th
 
 
 def _state_of(site: Site) -> Any:
-    """What differs when a page would."""
+    """Return what differs when a page would."""
     found: list[Any] = [site.cache.token()]
     with contextlib.suppress(KeptError):
         running = overview.running(site)

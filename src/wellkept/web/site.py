@@ -19,10 +19,14 @@ from wellkept.stores.reports import Totals
 
 T = TypeVar("T")
 
-_WAIT = 0.15  # seconds that a page waits for sums; then it shows older ones, or none yet
-_MANY, _ASIDE = 50_000, 0.7  # calls of a large cache; seconds until its sums are begun
-_ROOM = 16 * 1024  # KiB of an index that are held in memory
-_REST = 4.0  # sums that took so long are not made again for this many times as long
+# Seconds that a page waits for sums; then it shows older ones, or none yet.
+_WAIT = 0.15
+# Calls of a large cache; seconds until its sums are begun.
+_MANY, _ASIDE = 50_000, 0.7
+# KiB of an index that are held in memory.
+_ROOM = 16 * 1024
+# Sums that took so long are not made again for this many times as long.
+_REST = 4.0
 
 
 class Price(NamedTuple):
@@ -147,19 +151,20 @@ class Site:
                 one.backend.hold_index(_ROOM)
         for one in {self.cache, self._behind}:
             if one.backend.stale():
-                one.backend.close()  # it opens anew
+                # It opens anew.
+                one.backend.close()
 
     def ready(self) -> bool:
-        """Whether the index can be asked: of a large cache that was never asked before, it is made first."""
+        """Return whether the index can be asked; of a large cache that was never asked it is made first."""
         return not self.cache.backend.indexed or self._indexed.get(0.5) is not None
 
     def calls_of(self, function: str) -> Matches:
-        """The calls of the function of exactly this name; of all functions if it is empty."""
+        """Return the calls of the function of exactly this name; of all functions if it is empty."""
         named = (Condition("function", (), Equal(function)),)
         return Matches(self.cache, Query(named if function else ()))
 
     def _mark(self) -> Any:
-        """What differs after each commit; elsewhere, every few seconds."""
+        """Return what differs after each commit; elsewhere, every few seconds."""
         return self.cache.token() or int(time.time() // 5)
 
     @cached_property
@@ -168,16 +173,17 @@ class Site:
         return self.cache.query().count() > _MANY
 
     def summary(self, wait: float = _WAIT) -> Summary | None:
-        """The sums, as of a moment ago; None while they are made for the first time."""
+        """Return the sums, as of a moment ago; None while they are made for the first time."""
         return self.summaries.get(0.0 if self._large and wait <= _WAIT else wait)
 
     def _summarize(self) -> Summary:
         if self._large and self.summaries.value is None:
-            time.sleep(_ASIDE)  # the first page has the processor for itself
+            # The first page has the processor for itself.
+            time.sleep(_ASIDE)
         return summarize(self._behind)
 
     def command(self, *parts: str) -> str:
-        """A command of `wellkept` about this cache, to copy."""
+        """Return a command of `wellkept` about this cache, to copy."""
         beside = ["--cache", self._where] if self._where else []
         return shlex.join(["wellkept", *parts, *beside])
 

@@ -18,13 +18,16 @@ from wellkept.web.overview import Ask, abouts, job_of
 from wellkept.web.site import Site
 
 PAGE = 50
-_POINTS = 60  # of the line that says what freeing costs
+# Of the line that says what freeing costs.
+_POINTS = 60
 _TILES = 60
-_LETTERS = 300  # of a value
+# Of a value.
+_LETTERS = 300
 _CHANGES, _REVISIONS = (
     12,
     200,
-)  # changes of a store that are shown, and of all in which they are looked for
+    # Changes of a store that are shown, and of all in which they are looked for.
+)
 
 
 def disk(site: Site, ask: Ask) -> dict[str, Any]:
@@ -149,11 +152,12 @@ def state(site: Site, ask: Ask) -> dict[str, Any]:
 
 
 def _changes(entries: Entries, name: Name) -> list[dict[str, Any]]:
-    """The latest changes of a store, the last one first, as far as the log goes back."""
+    """Return the latest changes of a store, the last one first, as far as the log goes back."""
     newest = entries.newest()
     try:
         found, _ = entries.changes(name, max(0, newest - _REVISIONS), _REVISIONS)
-    except KeptError:  # the log was cut since
+    # The log was cut since.
+    except KeptError:
         return []
     latest = found[: -_CHANGES - 1 : -1]
     return [{"kind": e.kind, "key": e.key, "at": e.at, "revision": e.revision} for e in latest]
