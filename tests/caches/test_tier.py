@@ -400,6 +400,25 @@ def test_of_calls_that_are_replaced_together_none_is_served_as_it_was(
     assert not set(before) & {entry for entries in held for entry in entries}
 
 
+def test_who_shares_a_commit_with_what_another_thread_replaced_serves_nothing_of_before(
+    cache: wellkept.Cache,
+) -> None:
+    f(0), f(2)
+    keys = [f.key(x).raw for x in (0, 2)]
+    items: list[Any] = []
+    for key in keys:
+        call = cache.calls.get(key.hex())
+        assert call is not None
+        items.append((call, cache.values.get(call.result)))
+    assert None not in map(cache.fresh, keys)
+    done = cache.backend.commit_many(items)
+    # One thread has heard of the commit, the other not yet.
+    first = done[0]
+    assert first is not None
+    cache.tier.advance(first[0], keys[0], None)
+    assert cache.fresh(keys[1]) is None
+
+
 def test_notes_leave_the_tier_as_it_is() -> None:
     cache, other = wellkept.open("here"), wellkept.open("here")
     with wellkept.use(cache):

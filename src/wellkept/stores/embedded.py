@@ -589,12 +589,13 @@ class Embedded(Backend):
             self._dirtied = 0
             self.database.shrink()
         step = writing.step
-        found = [(step, *done[0])]
-        if len(done) > 1:
-            # All of them came with one commit, which the first one tells of.
-            later = None if step is None else Step(step.after, step.after, step.now, step.now)
-            found += [(later, body, envelope) for body, envelope in done[1:]]
-        return found
+        if len(done) == 1:
+            return [(step, *done[0])]
+        # All of them came with one commit, which the first one tells of. Where it replaced something none does:
+        # a tier that is brought to after the commit would still hold what the others replaced.
+        later = None if step is None else Step(step.after, step.after, step.now, step.now)
+        first = step if writing.adds else later
+        return [(first if at == 0 else later, *kept) for at, kept in enumerate(done)]
 
     def _function(self, c: sqlite3.Connection, name: str, code: str) -> int:
         known = self._functions.get((name, code))
