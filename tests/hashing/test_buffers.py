@@ -133,6 +133,17 @@ def test_a_mapped_file_is_an_owner(tmp_path: Path) -> None:
     assert len(MAPPED) == before
 
 
+@pytest.mark.parametrize("end", [mmap.mmap.close, lambda mapped: mapped.resize(4096)])
+def test_a_mapping_that_is_no_more_there_is_not_believed(end: Any) -> None:
+    mapped = mmap.mmap(-1, LARGE.nbytes)
+    key = address(mapped), len(mapped)
+    MAPPED.remember(*key, bytes(32), mapped, lambda: True)
+    assert MAPPED.get(key, writeable=True) == bytes(32)
+    end(mapped)
+    # Another mapping may lie there now.
+    assert MAPPED.get(key, writeable=True) is None
+
+
 def test_threads_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = buffer_digest(LARGE)
     monkeypatch.setattr(buffers, "PARALLEL", 1 << 60)

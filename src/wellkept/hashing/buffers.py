@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 import weakref
 from collections.abc import Callable, Mapping
@@ -157,10 +158,10 @@ class Mapped:
         found = self._digests.get(key)
         if found is None:
             return None
-        digest, _, same = found
-        if same is None:
-            return None if writeable else digest
-        if same():
+        digest, owner, same = found
+        if same is None and writeable:
+            return None
+        if _lies_at(owner(), key) and (same is None or same()):
             return digest
         # What was written to is never again what it was.
         if self._digests.get(key) is found:
@@ -169,6 +170,13 @@ class Mapped:
 
     def __len__(self) -> int:
         return len(self._digests)
+
+
+def _lies_at(owner: Any, key: tuple[int, int]) -> bool:
+    """Return whether a mapping still is where it was: once closed or resized, its place may be another's."""
+    if type(owner) is not mmap.mmap:
+        return owner is not None
+    return not owner.closed and (address(owner), len(owner)) == key
 
 
 # Of this process.
