@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import wellkept
 from wellkept.stores.epoch import Epochs
 
 A, B, C, D = ((n, 2**64 - n) for n in range(1, 5))
@@ -75,3 +76,14 @@ def test_what_is_no_file_says_nothing_and_stops_nobody(
     assert epochs.commit(A, B, True).now == B
     assert epochs.of(B) is None
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are not listed here")
+def test_a_closed_cache_holds_no_file(tmp_path: Path) -> None:
+    def files() -> list[str]:
+        return [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+
+    with wellkept.open(tmp_path / "cache") as cache:
+        wellkept.keep(cache=cache)(abs)(-1)
+        assert any(name.endswith("/epoch") for name in files())
+    assert not [name for name in files() if name.endswith("/epoch")]

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from wellkept.interrupts import Guard
 from wellkept.stores.filesystem import open_regular
 
 Token = tuple[int, int]
@@ -52,11 +53,12 @@ class Epochs:
         path: of the file, which is made by the first commit.
     """
 
-    __slots__ = ("_fd", "_identity", "_path", "_written")
+    __slots__ = ("_fd", "_guard", "_identity", "_path", "_written")
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
+        self._guard = Guard()
         self._identity = (0, 0)
         self._written: tuple[Token, Token] | None = None
         """What this process wrote last: where the token is still that, the file says the same."""
@@ -98,17 +100,20 @@ class Epochs:
         Raises:
             OSError: it can't be.
         """
-        try:
-            fd = open_regular(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-        except OSError:
-            fd = open_regular(self._path, os.O_RDONLY | os.O_NOFOLLOW)
-        found = os.fstat(fd)
-        self._identity = (found.st_dev, found.st_ino)
-        self._fd = fd
-        return fd
+        with self._guard:
+            if self._fd >= 0:
+                return self._fd
+            try:
+                fd = open_regular(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            except OSError:
+                fd = open_regular(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+            self._fd = fd
+            found = os.fstat(fd)
+            self._identity = (found.st_dev, found.st_ino)
+            return fd
 
     def look(self) -> None:
-        """Now and then: whether the file was removed or replaced."""
+        """Now and then: whether the file was removed or replaced; called as `close` is."""
         if self._fd >= 0:
             try:
                 found = os.stat(self._path)  # noqa: PTH116  nothing of a Path is needed
@@ -119,11 +124,16 @@ class Epochs:
                 self.close()
 
     def close(self) -> None:
-        """Let go of the file; it is opened again when it is needed."""
-        fd, self._fd, self._written = self._fd, -1, None
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        """Let go of the file; it is opened again when it is needed.
+
+        Called while nobody commits: a descriptor that is closed may be another file's when it is written to.
+        Who reads then takes what is there for no epoch.
+        """
+        with self._guard:
+            fd, self._fd, self._written = self._fd, -1, None
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
 
 def _sum(content: bytes) -> bytes:

@@ -441,6 +441,8 @@ class Database:
             if c is not None:
                 with contextlib.suppress(sqlite3.Error):
                     c.close()
+            if self.epochs is not None:
+                self.epochs.close()
             if self._watch is not None:
                 watch_snapshot, self._watch = self._watch, None
                 try:
@@ -469,7 +471,8 @@ class Database:
     def look(self) -> None:
         """Now and then: whether the file of epochs was removed."""
         if self.epochs:
-            self.epochs.look()
+            with self.lock:
+                self.epochs.look()
 
     def replaced(self) -> bool:
         """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
