@@ -10,12 +10,13 @@ from tests.caches import places
 
 import wellkept
 from wellkept import ConfigError, keep
+from wellkept.query.pages import page
 
 
 def pages(matches: wellkept.Matches, size: int) -> list[list[str]]:
     found, after = [], ""
     for _ in itertools.count():
-        some, after = matches.page(size, after)
+        some, after = page(matches, size, after)
         found.append([str(call.key) for call in some])
         if not after:
             return found
@@ -35,7 +36,7 @@ def test_each_call_is_on_one_page(kind: str, order: str) -> None:
         for size in (1, 7, 20, 30):
             found = pages(matches, size)
             assert list(itertools.chain(*found)) == every
-            assert all(len(page) == size for page in found[:-1])
+            assert all(len(some) == size for some in found[:-1])
 
 
 def test_what_comes_and_goes_moves_nothing() -> None:
@@ -43,18 +44,18 @@ def test_what_comes_and_goes_moves_nothing() -> None:
         made = keep(cache=cache, name="lab:f", version=1)(lambda x: x)
         keys = [made.key(x) for x in range(9) if made(x) is not None]
         matches = cache.query().order_by("-created")
-        first, after = matches.page(3)
+        first, after = page(matches, 3)
         made(100)
         # The one that the next page begins behind.
         cache.evict(keys=[first[-1].key])
-        second, _ = matches.page(3, after)
+        second, _ = page(matches, 3, after)
         assert [str(call.key) for call in (*first, *second)] == keys[::-1][:6]
 
 
 @pytest.mark.parametrize("mark", ["x", "[]", "[1,2,3]", '["a",1,2,3]', "{}", "null", "[[1],2,3,4]"])
 def test_another_mark_is_refused(mark: str) -> None:
     with places.new("memory") as cache, pytest.raises(ConfigError, match="no mark of a page"):
-        cache.query().page(5, mark)
+        page(cache.query(), 5, mark)
 
 
 def test_what_has_no_pages() -> None:
@@ -62,4 +63,4 @@ def test_what_has_no_pages() -> None:
     with places.new("memory") as cache:
         for asked in (cache.query().order_by("function"), cache.query().filter(bool)):
             with pytest.raises(ConfigError, match="has no pages"):
-                asked.page(5)
+                page(asked, 5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
@@ -173,7 +172,6 @@ class Step(NamedTuple):
 _ALL = Query()
 _OF_ONE = ("function", "module", "key")
 """What a query says that may be about parts of calls; otherwise it is about calls."""
-_NUMBERS = ("created", "seconds", "size", "uses")
 # More calls than there are.
 _EVERY = 1 << 31
 # Calls that are read to find out whether records show an argument at all.
@@ -342,40 +340,6 @@ class Matches:
             yield call
         if not some:
             self._check_shown()
-
-    def page(self, size: int, after: str = "") -> tuple[list[Call], str]:
-        """Return a page of records and the mark of the next page, which is empty on the last one.
-
-        The order is by time or by another number of the record; calls that are kept or deleted meanwhile move
-        no call from one page to another.
-
-        Args:
-            size: how many records.
-            after: the mark that came with the page before.
-
-        Raises:
-            ConfigError: the mark is invalid, or the store does not have this order.
-            StoreError: the store can't be read.
-        """
-        order, some = self.query.order, self
-        if self.steps or order.field not in _NUMBERS:
-            raise ConfigError(f"{self!r} has no pages: order it by one of {', '.join(_NUMBERS)}")
-        last: tuple[Any, ...] = ()
-        if after:
-            last = _unmarked(after)
-            ends = Span(high=last[1]) if order.descending else Span(low=last[1])
-            some = Matches(self.cache, self.query.narrowed(Condition(order.field, (), ends)))
-        found: list[Call] = []
-        for call in some.calls():
-            at = order_of(order, call)
-            if last and not (at < last if order.descending else at > last):
-                continue
-            found.append(call)
-            if len(found) > size:
-                break
-        if len(found) <= size:
-            return found, ""
-        return found[:size], json.dumps(order_of(order, found[size - 1]), separators=(",", ":"))
 
     def predicate(self) -> Query | noted.Either:
         """Return the test of whether a record matches.
@@ -676,16 +640,6 @@ def _fitting(asked: Matches, found: Iterator[Match]) -> Iterator[Match]:
     asked._prepared()
     fits = asked.predicate()
     return (match for match in found if fits(match.call))
-
-
-def _unmarked(text: str) -> tuple[Any, ...]:
-    try:
-        kind, value, created, number = json.loads(text)
-        if all(type(one) in (int, float) for one in (kind, value, created, number)):
-            return kind, value, created, number
-    except (ValueError, TypeError):
-        pass
-    raise ConfigError(f"{text!r:.80} is no mark of a page: begin at the first page")
 
 
 def _value(call: Call, by: Order) -> tuple[bool, Any]:

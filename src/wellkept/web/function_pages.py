@@ -13,6 +13,7 @@ from typing import Any
 from wellkept.caches import filter_text
 from wellkept.errors import ConfigError, KeptError, NotKept
 from wellkept.query import Matches
+from wellkept.query.pages import page
 from wellkept.records import Call
 from wellkept.runs.explain import explain_key
 from wellkept.runs.graph import Graph
@@ -63,8 +64,16 @@ def function(site: Site, ask: Ask) -> dict[str, Any]:
     name = ask.get("name", "")
     every = site.calls_of(name)
     some = _narrowed(every, ask)
-    calls, after = some.order_by("-created").page(PAGE, ask.get("after", ""))
-    sample = list(some.order_by("-created").limit(_SAMPLE if name else _OF_ALL).calls())
+    latest = some.order_by("-created")
+    calls, after = page(latest, PAGE, ask.get("after", ""))
+    if site.counts:
+        listed = list(latest.limit(_SAMPLE if name else _OF_ALL).calls())
+        total = some.count()
+    else:
+        # Each question would read all records again.
+        listed = list(latest.calls())
+        total = len(listed)
+    sample = listed[:_SAMPLE]
     if not sample and not _asked(ask) and name:
         raise NotKept(f"no function {name} has calls in {site.name}")
     found = site.summary(0.0)
@@ -72,7 +81,7 @@ def function(site: Site, ask: Ask) -> dict[str, Any]:
     return {
         "name": name,
         "asked": _asked(ask),
-        "total": some.count(),
+        "total": total,
         "row": None if row is None else function_data(row),
         "calls": [call_row(call) for call in calls],
         "after": after,
@@ -80,7 +89,7 @@ def function(site: Site, ask: Ask) -> dict[str, Any]:
         "facets": list(facets(sample)),
         "seconds": spread([call.seconds for call in sample]),
         "sizes": spread([float(call.size) for call in sample]),
-        "versions": _versions(site, name, sample) if name else [],
+        "versions": _versions(site, name, listed) if name else [],
         "keeping": None if row is None else _keeping(site, row),
         "commands": commands(site, "code", name, str(sample[0].key)) if name and sample else [],
     }
@@ -160,27 +169,30 @@ def spread(numbers: Sequence[float]) -> dict[str, Any] | None:
 _QUARTILES = (("half", 0.5), ("most", 0.95))
 
 
-def _versions(site: Site, name: str, sample: Sequence[Call]) -> list[dict[str, Any]]:
+def _versions(site: Site, name: str, calls: Sequence[Call]) -> list[dict[str, Any]]:
     """Return the code identities of a function, the latest first, each with what it changed."""
-    listed = [*_codes(site, name), *(call.code for call in sample)]
+    listed = [*_codes(site, name), *(call.code for call in calls)]
     listed = list(dict.fromkeys(listed))[:_VERSIONS]
     found = []
     for i, code in enumerate(listed):
         older = listed[i + 1] if i + 1 < len(listed) and i < _DIFFS else None
-        matches = site.calls_of(name).where(code=code)
-        first, last = matches.oldest(), matches.latest()
-        if first is None or last is None:
-            continue
-        found.append(
-            {
-                "code": code,
-                "calls": matches.count(),
-                "first": first.call.created,
-                "last": last.call.created,
-                "changes": [] if older is None else _changes(site, older, code),
-            }
-        )
+        changes = [] if older is None else _changes(site, older, code)
+        said = {"code": code, **_span(site, name, code, calls), "changes": changes}
+        if said["calls"]:
+            found.append(said)
     return sorted(found, key=lambda one: -one["last"])
+
+
+def _span(site: Site, name: str, code: str, calls: Sequence[Call]) -> dict[str, Any]:
+    """Return how many calls a version has, and when the first and the last were computed."""
+    if not site.counts:
+        times = [call.created for call in calls if call.code == code]
+        return {"calls": len(times), "first": min(times, default=0), "last": max(times, default=0)}
+    some = site.calls_of(name).where(code=code)
+    first, last = some.oldest(), some.latest()
+    if first is None or last is None:
+        return {"calls": 0, "first": 0, "last": 0}
+    return {"calls": some.count(), "first": first.call.created, "last": last.call.created}
 
 
 def _codes(site: Site, name: str) -> Iterator[str]:

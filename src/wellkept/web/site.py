@@ -168,6 +168,11 @@ class Site:
         return self.cache.token() or int(time.time() // 5)
 
     @cached_property
+    def counts(self) -> bool:
+        """Whether calls are counted by an index, without reading them all."""
+        return self.cache.backend.found(Query()) is not None
+
+    @cached_property
     def _large(self) -> bool:
         """Whether the sums take so long that no page waits for them."""
         return self.cache.query().count() > _MANY
