@@ -239,3 +239,42 @@ def test_a_kernel_shows_again_what_a_cell_displayed(tmp_path: Path) -> None:
     assert seen(first) == ["a\n", "'shown'", "b\n", "2"]
     assert seen(second) == seen(first)
     assert "seen is loaded" in str(second)
+
+
+@pytest.mark.parametrize(
+    ("before", "cell", "between"),
+    [
+        # What is no variable of the cell stays as it is.
+        ("x = 1", "ys = [x for x in range(3)]", "x = 2"),
+        ("x = 1", "ys = {x: k for x in range(3) for k in range(2)}; f = None", "x = 2"),
+        # What it assigns is loaded, also where it was that already.
+        ("a = 1\nt = (1, 2)", "match t:\n    case (a, b):\n        pass", "a = 5"),
+        ("a = []\nt = [1]", "match t:\n    case [*a]:\n        pass", "a = 5"),
+        ("a = 1", "ys = [a := 1 for _ in range(2)]", "a = 5"),
+        ("a = 1", "for a in (0, 1): pass", "a = 5"),
+        # What it did not need to read the first time.
+        (
+            "y = 0\nimport contextlib",
+            "with contextlib.suppress(NameError):\n    y = x\nx = 1",
+            "x = 5\ny = 0",
+        ),
+    ],
+)
+def test_what_is_loaded_is_what_a_run_leaves(
+    notebook: Notebook, before: str, cell: str, between: str
+) -> None:
+    notebook.run(before)
+    notebook.keep(cell)
+    notebook.run(between)
+    notebook.keep(cell)
+    names = [name for name in ("a", "b", "x", "y", "ys") if name in notebook.shell.user_ns]
+    found = {name: notebook[name] for name in names}
+    notebook.run(between)
+    notebook.run(cell)
+    assert found == {name: notebook[name] for name in names}
+
+
+def test_an_import_below_the_top_is_not_kept(notebook: Notebook, capsys) -> None:
+    notebook.run("import math as m")
+    notebook.keep("if True:\n    import math as m\nx = 1")
+    assert "it assigns m, a module" in capsys.readouterr().err

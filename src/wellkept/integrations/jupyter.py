@@ -116,7 +116,8 @@ class KeepMagics(Magics):
             when=lambda result: not refused,
         )(run)
         reads = {name: space[name] for name in sorted(snippet.reads) if name in space}
-        sure = {name: value for name, value in reads.items() if name not in snippet.stored}
+        unsure = snippet.stored - snippet.swallowed
+        sure = {name: value for name, value in reads.items() if name not in unsure}
         try:
             # A run that succeeded without a variable did not read it before it assigned it.
             if snippet.plain and len(sure) < len(reads) and kept.contains(**sure):
@@ -174,7 +175,8 @@ class Snippet:
         text: the same as they were written, with their line numbers.
         reads: the names that they may read before they assign them.
         stored: the names that they assign, on whatever way.
-        plain: whether a name that is not there can only be an error.
+        swallowed: those of `reads` that are looked for in a `with` block.
+        plain: whether any other name that is not there can only be an error.
 
     Raises:
         _UnkeepableError: why nothing can be kept of it.
@@ -209,12 +211,14 @@ class Snippet:
                 f"{min(by_text)}() may read any variable, so no key can name what it reads"
             )
         every = [node for statement in rest for node in ast.walk(statement)]
-        self.stored = {
-            node.id
-            for node in every
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-        }
+        self.stored = {name for statement in rest for name in _assigned(statement)}
+        self.swallowed: set[str] = set()
         self.plain = not any(isinstance(node, (ast.Try, ast.TryStar)) for node in every)
+        # A block may swallow the error that a name is not there.
+        for block in (node for node in every if isinstance(node, ast.With)):
+            inside: set[str] = set()
+            _sequence(block.body, set(), inside)
+            self.swallowed |= inside
         self.code = ast.dump(ast.Module(rest, []))
         lines = source.splitlines(keepends=True)
         first = rest[0].lineno - 1
@@ -316,6 +320,23 @@ def _reads(node: ast.AST, known: set[str], reads: set[str]) -> None:
             reads |= set(node.names) - known
         for child in ast.iter_child_nodes(node):
             _reads(child, known, reads)
+
+
+def _assigned(node: ast.AST) -> Iterator[str]:
+    """The names of the cell that a statement may assign, on whatever way: not those of scopes within it."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.alias):
+        yield (node.asname or node.name).partition(".")[0]
+    elif isinstance(node, (ast.MatchAs, ast.MatchStar, *_DEFINITIONS[2:])) and node.name:
+        yield node.name
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        yield node.rest
+    if not isinstance(node, (ast.Lambda, *_DEFINITIONS[2:])):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(node, ast.comprehension) and child is node.target:
+                continue
+            yield from _assigned(child)
 
 
 def _deleted(node: ast.AST) -> Iterator[str]:
