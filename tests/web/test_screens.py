@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests import services
 from tests.caches import places
 from tests.caches.test_servers import opened
 from tests.remote.webs import Anywhere
@@ -321,13 +322,15 @@ def test_caches_on_servers_have_their_pages(
     kind: str, request: pytest.FixtureRequest, home: Path
 ) -> None:
     with filled_calls(opened(request, kind, home)) as cache, served(cache) as client:
-        for screen in SCREENS:
-            assert client.get(f"/{screen}").status_code == 200, screen
+        key = client.json("function", name="lab:square")["calls"][0]["key"]
+        for path in (*(f"/{screen}" for screen in SCREENS), f"/call?key={key}", "/call?key=0000"):
+            answer = client.get(path)
+            assert answer.status_code == (404 if path.endswith("0000") else 200), path
+            assert services.PASSWORD not in answer.text, path
         found = client.json("function", name="lab:square")
         assert found["total"] == 3
         shown = client.json("call", key=found["calls"][0]["key"])["preview"]
         assert shown.get("text") in ("[0]", "[1]", "[4]"), shown
-        assert "secret" not in client.get("/health").text
 
 
 def filled_calls(cache: wellkept.Cache) -> wellkept.Cache:

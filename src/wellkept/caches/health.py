@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from wellkept.caches.cache import Cache
+from wellkept.caches.option_text import redacted
 from wellkept.errors import KeptError
 from wellkept.stores.backend import Backend
 from wellkept.stores.filesystem import on_network
@@ -56,7 +57,7 @@ def examine(cache: Cache, totals: Totals | None = None, *, whole: bool = True) -
             totals = cache.size()
         found += _contents(totals) if totals is not None else ()
     except KeptError as error:
-        found.append(Check("contents", "bad", str(error)))
+        found.append(Check("contents", "bad", redacted(str(error))))
     if not cache.backend.writable:
         found.append(Check("writes", "info", "this cache is only read from"))
     own = f"wellkept {getattr(sys.modules['wellkept'], '__version__', '?')}"
@@ -95,7 +96,7 @@ def _answers(backend: Backend) -> Iterator[Check]:
     try:
         backend.notes.get("health")
     except KeptError as error:
-        yield Check("answers", "bad", str(error))
+        yield Check("answers", "bad", redacted(str(error)))
         return
     took = time.perf_counter() - began
     said = f"{name.__name__} answered in {1000 * took:,.1f} ms"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from wellkept.caches import filter_text
+from wellkept.caches.option_text import redacted
 from wellkept.errors import ConfigError, KeptError, NotKept
 from wellkept.query import Matches
 from wellkept.query.pages import page
@@ -238,15 +239,19 @@ def call(site: Site, ask: Ask) -> dict[str, Any]:
         "lines": [list(line) for line in explained.lines()][1:],
         "where": _environment(site, env) if isinstance(env, str) else {},
         "graph": None if graph is None else graph.to_dict(),
-        "load": f"wellkept.open({site.cache.url!r}).load({str(one.result)[:16]!r})"
-        if site.cache.url
-        else "",
+        "load": f"{_opening(site)}.load({str(one.result)[:16]!r})",
         "commands": [
             *commands(site, "", one.function, str(one.key)),
             ("show", site.command("show", str(one.key)[:16])),
             ("forget", site.command("evict", str(one.key)[:16])),
         ],
     }
+
+
+def _opening(site: Site) -> str:
+    """Return how a program opens the cache, unless a secret stands in it."""
+    url = site.cache.url
+    return f"wellkept.open({url!r})" if url is not None and redacted(url) == url else "cache"
 
 
 def _call(site: Site, ask: Ask) -> Call:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wellkept.caches.option_text import redacted
 from wellkept.errors import ConfigError, KeptError, NotKept
 from wellkept.kv.backends import entries_of, has_entries
 from wellkept.kv.entry import About
@@ -144,7 +145,7 @@ def running(site: Site) -> dict[str, Any]:
             leases += _leases(place)
             waits += waits_of(place.backend.locks)
         except KeptError as error:
-            troubles.append(f"{place.name}: {error}")
+            troubles.append(redacted(f"{place.name}: {error}"))
     for wait in waits:
         by = next((one for one in leases if wait["waits"].startswith(one["key"])), None)
         wait["for"] = None if by is None else by["pid"]
@@ -160,7 +161,7 @@ def _leases(place: Layer) -> Iterator[dict[str, Any]]:
             "call": None if call is None else called(call.function, call),
             "host": one.host,
             "pid": one.pid,
-            "command": here,
+            "command": redacted(here),
             "since": one.since,
             "place": place.name,
         }
@@ -202,7 +203,7 @@ def abouts(site: Site) -> tuple[Entries | None, list[About], str]:
         entries = entries_of(site.cache)
         listed = sorted(entries.abouts(COLLECTION, None, None), key=lambda one: one.name)
     except (ConfigError, NotKept) as error:
-        return None, [], str(error)
+        return None, [], redacted(str(error))
     return entries, listed, ""
 
 

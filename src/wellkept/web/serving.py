@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from wellkept.caches.option_text import redacted
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 from wellkept.kv.backends import entries_of, has_entries
 from wellkept.remote.listening import listen, server
@@ -189,9 +190,9 @@ class Web:
             )
             if plain:
                 return Response(
-                    as_json({"error": str(error)}), status, media_type="application/json"
+                    as_json({"error": redacted(str(error))}), status, media_type="application/json"
                 )
-            return _html(trouble(self.site, status, str(error), frame), status)
+            return _html(trouble(self.site, status, redacted(str(error)), frame), status)
         # Whatever it is, the page says so, and the terminal what.
         except Exception as error:
             logging.getLogger("wellkept.ui").exception("a page failed: /%s", asked)
@@ -243,7 +244,7 @@ class Web:
                 raise Refused(404, "there is nothing to be done")
         except KeptError as error:
             status = 400 if isinstance(error, _ASKED) else 503
-            return _html(trouble(self.site, status, str(error), frame), status)
+            return _html(trouble(self.site, status, redacted(str(error)), frame), status)
         return self._got(frame, asked, {}, note)
 
     async def _events(self) -> AsyncIterator[str]:
