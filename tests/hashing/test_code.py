@@ -154,6 +154,27 @@ def test_a_table_of_functions_is_compared_at_each_call(load: Any) -> None:
     assert not again.guards.same()
 
 
+def test_what_says_its_own_digest_may_change_beside_it(load: Any) -> None:
+    module = load(
+        "counter_of_all",
+        "class Counter:\n    def __init__(self):\n        self.ticks, self.named, self.other = 0, 'a', []\n\n"
+        "    def __digest__(self):\n        return self.named\n\n    def tick(self):\n        return 1\n\n"
+        "COUNTER = Counter()\n\ndef f(x):\n    COUNTER.tick()\n    return x\n",
+    )
+    found, counter = deep(module.f), module.COUNTER
+    counter.ticks += 1
+    counter.other.append(1)
+    assert found.guards.same()
+    assert deep(module.f).hex == found.hex
+    counter.named = "b"
+    assert not found.guards.same()
+    assert deep(module.f).hex != found.hex
+    counter.named = "a"
+    assert found.guards.same()
+    module.Counter.tick = lambda self: 2
+    assert not found.guards.same()
+
+
 def test_what_took_the_place_of_something_gone_is_another(load: Any) -> None:
     module = load(
         "gone_of_all", "class A:\n    pass\n\nHELD = [A()]\n\ndef f(x):\n    return HELD\n"

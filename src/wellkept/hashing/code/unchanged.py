@@ -453,6 +453,14 @@ class Guards:
         """Compare items and attributes of an object, by identity: each is looked at by itself."""
         check, kind = self._check, type(value)
         check.add("type({}) is {}", value, kind)
+        if (
+            "value" in node
+            and "contents" not in node
+            and any("__digest__" in vars(base) for base in kind.__mro__)
+        ):
+            # It counts by what it says of itself alone, such as a counter that every body moves on.
+            self._digest(value)
+            return
         held = getattr(value, "__dict__", None)
         if type(held) is dict:
             self._attributes(value, held)
