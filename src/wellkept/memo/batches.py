@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wellkept.caches import Cache
 from wellkept.caches.moving import kind_notes
@@ -26,6 +26,9 @@ from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.target import MISSING, Given, Raise, Target, heard, outcome
 from wellkept.records import Digest
 from wellkept.runs.recorder import HEARD, note_once, notes_of
+
+if TYPE_CHECKING:
+    from wellkept.runs.causes import Plan
 
 Step = Generator[Given | float, Any, Any]
 """What a driver runs: it gives the arguments of a body and is sent its outcome, or seconds to wait."""
@@ -57,6 +60,14 @@ class KeptEach(Kept[Any, Any]):
     def rerun(self, /, *args: Any, **kwargs: Any) -> Any:
         """Compute all these items again, and replace what is kept of them."""
         return self._drive(_Many(self, args, kwargs, again=True).steps())
+
+    def plan(self, /, *args: Any, **kwargs: Any) -> Plan:
+        """Which items of this call would be computed; see `Kept.plan`. It takes what the function takes."""
+        # Few calls are planned.
+        from wellkept.memo.planning import plan
+
+        many = _Many(self, args, kwargs)
+        return plan(self, map(many._with, many.items))
 
     def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any], make: Any = None) -> Any:
         return self(*args, **kwargs)
@@ -412,7 +423,10 @@ class _Many:
     def _set_kind(self, kind: Kind) -> None:
         if self.kind is None:
             self.kind = kind
-            name, item = _kind_name(self.kept, self.box), json.dumps(kind).encode()
+            name, item = (
+                _kind_name(self.kept.locator.identity(), self.box),
+                json.dumps(kind).encode(),
+            )
             note_once(self.kept.cache, name, item)
             self.kept.kinds[name] = item
         elif self.kind != kind:
@@ -422,14 +436,25 @@ class _Many:
             )
 
 
-def _kind_name(kept: KeptEach, box: Container) -> str:
+def _kind_name(identity: tuple[str, str], box: Container) -> str:
     about = buffer_digest(json.dumps(box.about()).encode()).hex()[:24]
-    return f"{kind_notes(*kept.locator.identity())}{about}"
+    return f"{kind_notes(*identity)}{about}"
 
 
 def _kind(cache: Cache, kept: KeptEach, box: Container) -> Kind | None:
     """What the function gives its results in; None if that is not known, and so nothing can be put together."""
-    name = _kind_name(kept, box)
+    function, code = kept.locator.identity()
+    codes = [code]
+    if kept.options.code == "warn":
+        # What its former code gave may be served.
+        from wellkept.memo.former import formers
+
+        codes += [former for former, _ in formers(cache, function, code)]
+    names = [_kind_name((function, one), box) for one in codes]
+    return next((kind for name in names if (kind := _kind_of(cache, kept, name))), None)
+
+
+def _kind_of(cache: Cache, kept: KeptEach, name: str) -> Kind | None:
     item: bytes | None = kept.kinds.get(name)
     if item is None or name not in cache.noted:
         item = notes_of(cache).get(name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wellkept.memo.kept import Kept
     from wellkept.memo.stats import Stats
     from wellkept.query import Matches
+    from wellkept.runs.causes import Plan
     from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
     from wellkept.stores.reports import Evicted
@@ -131,6 +132,10 @@ class Bound(Generic[P, R]):
     def map(self, *iterables: Iterable[Any], **how: Any) -> Any:
         first = (itertools.repeat(self.__self__),) if iterables else ()
         return self._kept.map(*first, *iterables, **how)
+
+    def plan(self, /, *iterables: Iterable[Any]) -> Plan:
+        first = (itertools.repeat(self.__self__),) if iterables else ()
+        return self._kept.plan(*first, *iterables)
 
     def stats(self) -> Stats:
         return self._kept.stats()

@@ -77,7 +77,9 @@ def keeping(target: Target, given: Given, again: bool = False) -> Flow:
             if located and not again:
                 cache = target.cache
                 seen = cache.token()
-                result = look(target, given, cache.claim)
+                # A lease that came with the answer would be nobody's where a former result is served.
+                warns = target.options.code == "warn"
+                result = look(target, given, cache.find if warns else cache.claim)
                 if result is not MISSING:
                     share = target.options.verify
                     if not share or type(result) is Raise or _random() >= share:
@@ -93,6 +95,10 @@ def keeping(target: Target, given: Given, again: bool = False) -> Flow:
             break
         if target.bodies.followed and target.learn():
             continue
+        if target.options.code == "warn" and not again and target.holds():
+            result = formerly(target)
+            if result is not MISSING:
+                return result
         if PENDING and not again:
             future = PENDING.get((id(target.cache.backend.locks), target.key))
             if future is not None:
@@ -148,6 +154,46 @@ def look(
         return MISSING
     target.hit(entry)
     return Raise.of(value) if entry.body.state == FAILED else value
+
+
+def formerly(target: Target) -> Any:
+    """Return what the former code of a function gave, where that is to be served; otherwise `MISSING`."""
+    # Loaded on first use: few functions ask for it.
+    from wellkept.memo.former import serve
+
+    try:
+        if target.cache.find(target.key) is not None:
+            # It has expired, or is to be computed again.
+            return MISSING
+        result = serve(target, look)
+    except Exception as error:
+        if target.broke(error):
+            raise
+        return MISSING
+    if result is not MISSING:
+        # What is made of it is no result of today's code, whose key it would be kept under.
+        SERVED[0] += 1
+        flight = flights.caller()
+        while flight is not None:
+            flight.outdated = True
+            flight = flight.parent
+    return result
+
+
+SERVED = [0]
+"""How often that was done in this process."""
+
+
+def not_of_today(target: Target) -> None:
+    """Have a result not be kept whose body took what the former code of a function gave."""
+    if target.key:
+        note_trouble(target.key, "outdated", "")
+        target.warn(
+            "outdated",
+            "a result is not kept, for its body took what the former code of a function gave "
+            "(code='warn'): accept or forget that first, with `wellkept review`",
+        )
+        target.key = b""
 
 
 def serves(key: bytes, entry: Entry) -> bool:
@@ -248,6 +294,7 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
         if target.same is not None and not target.same():
             return _CHANGED
         flight.enter()
+        target.flight = flight
         try:
             return (yield from (_heard if LISTENERS else _compute)(target, given, caller))
         finally:
@@ -281,6 +328,8 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
         target.bodies.spent = perf_counter() - started
         if body is not None:
             body.leave()
+    if target.flight is not None and target.flight.outdated:
+        not_of_today(target)
     kind = type(result)
     future = kind not in _PLAIN and is_future(result)
     if body is not None and target.key and not future and not target.widen(body):

@@ -15,7 +15,7 @@ from typing import Any
 from wellkept.codecs import check
 from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept
 from wellkept.memo import observed
-from wellkept.memo.flow import look
+from wellkept.memo.flow import SERVED, formerly, look, not_of_today
 from wellkept.memo.inflight import flights
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
@@ -30,12 +30,14 @@ from wellkept.runs.recorder import OPEN
 class Recording:
     """What a generator yielded, item by item, and what it returned."""
 
-    __slots__ = ("began", "body", "caller", "items", "target", "threads", "whole")
+    __slots__ = ("began", "body", "caller", "items", "served", "target", "threads", "whole")
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.items: list[Any] = []
         self.whole = bool(target.key)
+        # It runs in the computations of its consumers, so what others took in the meantime counts too.
+        self.served = SERVED[0]
         prepare(target)
         self.began = begin()
         self.caller = flights.caller()
@@ -71,6 +73,9 @@ class Recording:
         try:
             if self.whole:
                 target.counts.computed += 1
+                if self.served != SERVED[0]:
+                    not_of_today(target)
+                    return
                 target.bodies.spent = seconds(self.began)
                 if not stayed(target, self.threads):
                     return
@@ -107,6 +112,8 @@ def find(target: Target, given: Given, again: bool) -> tuple[Any, Given]:
                 # See `flow.keeping`.
                 located = target.locate()
                 result = look(target) if located else MISSING
+            if result is MISSING and located and target.options.code == "warn":
+                result = formerly(target)
             if result is not MISSING:
                 return result, given
     except (ConfigError, NewerSchema, NotKept):

@@ -40,6 +40,7 @@ class Flight(Owner):
         "locks",
         "loop",
         "lost",
+        "outdated",
         "parent",
         "thread",
         "waits_for",
@@ -61,6 +62,8 @@ class Flight(Owner):
         self.loop = loop
         """The event loop that it is awaited in; None: it runs in its thread until it ends."""
         self.waits_for: list[Flight] = []
+        self.outdated = False
+        """Whether its body took what the former code of a function gave."""
         self.lost = False
         """Whether it ended without a word to its context, which may still name it."""
         self._entered: Any = None

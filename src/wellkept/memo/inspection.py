@@ -13,6 +13,7 @@ from wellkept.conditions import ANY, Condition, Equal, Is, Query, Span
 from wellkept.errors import ConfigError, KeptError, NotKept, StoreError, Undigestible
 from wellkept.hashing import Receiver, digest_bytes
 from wellkept.hashing.digests import default_digest
+from wellkept.memo.former import changed, served
 from wellkept.memo.target import TROUBLES, Given, Target, recorded
 from wellkept.query import Matches, operators
 from wellkept.query.operators import TESTS
@@ -185,11 +186,23 @@ def _explained(kept: Kept[..., Any], found: KeptTarget, looks: list[Look]) -> Ex
         if late < kept.options.stale:
             causes = of_looks(looks)
             return Explanation(outcome="stale", kept=there, causes=tuple(causes), **about)
-    causes = _causes(found, looks)
+    causes = why_missed(found, looks)
+    if kept.options.code == "warn" and (old := _formerly(found)) is not None:
+        there = kept_of(old, found.cache)
+        how = changed(found, old.call.key.raw) if old.call is not None else None
+        causes = [*([] if how is None else [how]), *causes[1:]]
+        return Explanation(outcome="outdated", kept=there, causes=tuple(causes), **about)
     return Explanation(outcome="miss", kept=there, causes=tuple(causes), **about)
 
 
-def _causes(found: Target, looks: Sequence[Look]) -> list[Cause]:
+def _formerly(found: KeptTarget) -> Look | None:
+    """What would be served of the former code: the latest that has a result."""
+    looks = [look(layer, key) for key in served(found) for layer in layers(found.cache)]
+    there = [one for one in looks if one.state == "kept" and one.call is not None]
+    return max(there, key=lambda one: one.call.created if one.call else 0.0, default=None)
+
+
+def why_missed(found: Target, looks: Sequence[Look]) -> list[Cause]:
     """Why a call is a miss, the decisive cause first."""
     there = any(one.call is not None and one.state != "hidden" for one in looks)
     causes = of_looks(looks) + of_the_cache(found.cache) + _troubles(found.key)
@@ -208,7 +221,7 @@ def log_miss(found: Target) -> None:
         KeptError: that can't be found out.
     """
     looks = [look(layer, found.key) for layer in layers(found.cache)]
-    causes = _causes(found, looks)
+    causes = why_missed(found, looks)
     function, code = found.identity()
     kept = found.cache.query(function=function).count()
     missed(function, found.key.hex(), code, found.bodies.spent, causes, kept)
@@ -225,6 +238,7 @@ def _troubles(key: bytes) -> list[Cause]:
         "declined": "when= said not to keep its result",
         "raised": "the body raised",
         "changed": "what it reads was changed while it ran",
+        "outdated": "its body took what the former code of a function gave",
     }[trouble.kind]
     text = f"it was computed {ago(trouble.at)}, but {said}"
     data = {"at": trouble.at, "message": trouble.text}

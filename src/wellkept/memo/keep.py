@@ -102,7 +102,8 @@ def keep(
         version: replaces the code as what tells an old function from a new one; any value.
         code: `"own"`: the function's own source, normalised, with closure and defaults; `"deep"`: that,
             and the functions, classes and constants of its project that it reaches by name; `"off"`:
-            a change of code is not seen.
+            a change of code is not seen; `"warn"`: as `"deep"`, but what was kept before the code
+            changed is served, with a warning, until it is accepted or forgotten (`wellkept review`).
         name: an identity that survives renaming and moving the function.
         ignore: names of parameters that do not count.
         require: names of parameters that have to be given, and not as None, for a call to be kept; one

@@ -168,8 +168,12 @@ class Options(NamedTuple):
                 raise ConfigError(f"{label}= takes a function, not {function!r}")
         if isinstance(verify, bool) or not isinstance(verify, (int, float)) or not 0 <= verify <= 1:
             raise ConfigError(f"verify= is a share of the hits, from 0 to 1, not {verify!r}")
-        if code not in ("deep", "own", "off"):
-            raise ConfigError(f"code= is 'deep', 'own' or 'off', not {code!r}")
+        if code not in ("deep", "own", "off", "warn"):
+            raise ConfigError(f"code= is 'deep', 'own', 'off' or 'warn', not {code!r}")
+        if code == "warn" and version is not None:
+            raise ConfigError(
+                "code='warn' says nothing beside version=, which alone stands for the code"
+            )
         pair = ("elements", 0) if isinstance(share, str) and share == "elements" else share
         if share is not None and not (
             isinstance(pair, tuple)

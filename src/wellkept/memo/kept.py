@@ -10,7 +10,7 @@ from wellkept.caches import Cache, active, named
 from wellkept.errors import ConfigError, Undigestible, tell
 from wellkept.interrupts import settle
 from wellkept.memo.bound import Bound, BoundCall
-from wellkept.memo.flow import advance, drive, keeping, look, put
+from wellkept.memo.flow import advance, drive, formerly, keeping, look, put
 from wellkept.memo.keep_options import GIVEN, Options, checked_replicate
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.key import Locator
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from wellkept.memo.batch_commits import Batch
     from wellkept.query import Matches
+    from wellkept.runs.causes import Plan
     from wellkept.runs.explain import Explanation
     from wellkept.runs.profile import Profile
     from wellkept.stores.reports import Evicted
@@ -273,6 +274,8 @@ class Kept(Generic[P, R]):
     def _load(self, values: tuple[Any, ...]) -> Any:
         found = self._located(values)
         result = look(found, old=True)
+        if result is MISSING and self.options.code == "warn":
+            result = formerly(found)
         if result is MISSING:
             raise not_kept(found)
         return outcome(result)
@@ -311,6 +314,23 @@ class Kept(Generic[P, R]):
         from wellkept.memo.inspection import explain
 
         return explain(self, self._values(args, kwargs))
+
+    def plan(self, /, *iterables: Iterable[Any]) -> Plan:
+        """Which of the calls that `map` would make with these would be computed, why, about how long that
+        takes, and what it costs. Nothing is computed or written.
+
+        Raises:
+            Undigestible: some have no identity; it says which.
+            TypeError: the function takes no such arguments.
+            StoreError: the cache can't be read.
+        """
+        return self._plan((items, {}) for items in zip(*iterables, strict=False))
+
+    def _plan(self, calls: Iterable[Given]) -> Plan:
+        # See above.
+        from wellkept.memo.planning import plan
+
+        return plan(self, [self._values(*given) for given in calls])
 
     def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
         """Whether keeping this call pays, measured. It is made first, where it is not kept."""

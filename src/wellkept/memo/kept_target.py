@@ -131,5 +131,8 @@ class KeptTarget(Target):
         except Exception as error:  # noqa: BLE001  nobody else would hear of it
             self.warn("refresh", f"refreshing a stale result failed: {error!r}")
 
+    def told(self, kind: str) -> bool:
+        return kind in self.kept._told
+
     def warn(self, kind: str, text: str) -> None:
         self.kept.warn(kind, text)

@@ -304,7 +304,7 @@ class Locator:
         """Whether the identity is one that the function had where it came from."""
         self.wider: frozenset[str] = frozenset()
         """Modules that count as a whole besides, as bodies were seen to run code of them."""
-        self.bodies = Bodies(followed=options.version is None and options.code == "deep")
+        self.bodies = Bodies(followed=options.version is None and options.code in ("deep", "warn"))
         apart = options.isolate or options.tempdir or options.replicate or options.each
         unusual = options.key or apart or options.depends or options.verify
         self._quick = not (unusual or binder.require)

@@ -59,7 +59,7 @@ def digested(kept: Any) -> tuple[Any, ...]:
 def followed(kept: Any) -> tuple[Callable[..., Any] | None, str]:
     """For the identity of code that calls it: the function to follow, or what stands for it."""
     options = kept.options
-    if options.version is None and options.code == "deep":
+    if options.version is None and options.code in ("deep", "warn"):
         return kept.__wrapped__, ""
     return None, f"{kept.__qualname__} {kept.code_tag}"
 

@@ -19,6 +19,8 @@ class Stats:
     """Calls that waited for somebody else's computation."""
     stale: int
     """Hits that were served after their ttl, inside `stale`."""
+    outdated: int
+    """Hits of what the function's former code gave (`code="warn"`)."""
     undigestible: int
     """Calls whose arguments have no identity: computed, not kept."""
     unstorable: int
@@ -40,6 +42,7 @@ class Stats:
         "drifted",
         "failed",
         "hits",
+        "outdated",
         "seconds_saved",
         "stale",
         "unavailable",

@@ -99,6 +99,7 @@ class Target:
         name, code: the function and the code identity or version that are part of the key.
         batch: what its result is written with; None: it is written at once.
         same: whether all that the code identity rests on is what it was; None: nothing of it can change.
+        flight: its computation, while the body runs.
         output: what the body wrote, where that is recorded.
         took: seconds of the body that are this call's, where several calls shared it.
     """
@@ -123,6 +124,7 @@ class Target:
     batch: Commits | None = None
     same: Callable[[], bool] | None = None
     output: Output | None = None
+    flight: Flight | None = None
     took = 0.0
 
     # -- where its result is ----------------------------------------------------------------------
@@ -315,6 +317,10 @@ class Target:
     def broke(self, error: Exception) -> bool:
         """Count and tell of a failure of caching; whether the caller is to get it (`strict`)."""
         return broke(self, error)
+
+    def told(self, kind: str) -> bool:
+        """Whether `warn` has told of this kind of failure."""
+        return False
 
     def warn(self, kind: str, text: str) -> None:
         """Warn once a function and kind of failure."""

@@ -14,15 +14,12 @@ from wellkept.conditions import (
     Choice,
     Condition,
     Equal,
-    Has,
-    Is,
     Like,
     Order,
     Other,
     Present,
     Query,
     Span,
-    Test,
     order_of,
 )
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
@@ -599,7 +596,7 @@ class Matches:
                     )
 
     def __repr__(self) -> str:
-        said = [_shown(condition) for condition in self.query.conditions]
+        said = [operators.shown(condition) for condition in self.query.conditions]
         order, limit = self.query.order, self.query.limit
         if order != Order():
             name = ".".join((order.field, *order.path)) if order.path else order.field
@@ -659,33 +656,3 @@ def _value(call: Call, by: Order) -> tuple[bool, Any]:
     if by.field == "module":
         return True, call.function.rpartition(":")[0]
     return True, getattr(call, by.field)
-
-
-def _shown(condition: Condition) -> str:
-    name = ".".join((condition.field, *condition.path)) if condition.path else condition.field
-    if condition.field == "argument":
-        name = condition.path[0]
-    return f"{name}={_told(condition.test)}"
-
-
-def _told(test: Test) -> str:
-    if isinstance(test, Is):
-        return repr(test.value) if test.scalar else f"<{test.digest[:12]}>"
-    if isinstance(test, Equal):
-        return repr(test.value)
-    if isinstance(test, Span):
-        opening, closing = "(" if test.above else "[", ")" if test.below else "]"
-        low = "" if test.low is None else repr(test.low)
-        high = "" if test.high is None else repr(test.high)
-        return f"{opening}{low}, {high}{closing}"
-    if isinstance(test, Present):
-        return "ANY"
-    if isinstance(test, Like):
-        return repr(test.pattern)
-    if isinstance(test, Begins):
-        return f"<{test.prefix}…>"
-    if isinstance(test, Has):
-        return f"has {test.item!r}"
-    if isinstance(test, Other):
-        return f"not {test.value!r}"
-    return " or ".join(_told(one) for one in test.tests)

@@ -20,6 +20,7 @@ from wellkept.conditions import (
     Is,
     Like,
     Order,
+    Other,
     Present,
     Span,
     Test,
@@ -407,3 +408,34 @@ def order(field: str, descending: bool | None) -> Order:
     if name.startswith("metadata."):
         return Order("metadata", path_of(name[9:]), down)
     return Order("argument", (name.removeprefix("arguments."),), down)
+
+
+def shown(condition: Condition) -> str:
+    """Return a condition as one writes it."""
+    name = ".".join((condition.field, *condition.path)) if condition.path else condition.field
+    if condition.field == "argument":
+        name = condition.path[0]
+    return f"{name}={_told(condition.test)}"
+
+
+def _told(test: Test) -> str:
+    if isinstance(test, Is):
+        return repr(test.value) if test.scalar else f"<{test.digest[:12]}>"
+    if isinstance(test, Equal):
+        return repr(test.value)
+    if isinstance(test, Span):
+        opening, closing = "(" if test.above else "[", ")" if test.below else "]"
+        low = "" if test.low is None else repr(test.low)
+        high = "" if test.high is None else repr(test.high)
+        return f"{opening}{low}, {high}{closing}"
+    if isinstance(test, Present):
+        return "ANY"
+    if isinstance(test, Like):
+        return repr(test.pattern)
+    if isinstance(test, Begins):
+        return f"<{test.prefix}…>"
+    if isinstance(test, Has):
+        return f"has {test.item!r}"
+    if isinstance(test, Other):
+        return f"not {test.value!r}"
+    return " or ".join(_told(one) for one in test.tests)

@@ -1,4 +1,4 @@
-"""Why calls were computed: those of one reason together."""
+"""Why calls were computed, or would be: those of one reason together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wellkept.errors import KeptError
 from wellkept.records import Call, Event
 from wellkept.runs.explain import Cause, bare_path, in_short, why_computed
 from wellkept.runs.nearest import Layer, layers
-from wellkept.runs.table import Column, Table, ago, duration, records, short
+from wellkept.runs.table import Column, Line, Lines, Table, ago, duration, records, short
 from wellkept.stores.notes import evictions
 
 AGAIN = ("damaged", "expired", "evicted", "code", "version", "dependency")
@@ -229,3 +229,63 @@ def table(groups: Iterable[Group], summary: str = "") -> Table:
         ("because", lambda row: f"{row['label']}: {row['text']}{_share(row)}"),
     ]
     return Table(rows, columns, "because", summary)
+
+
+class Plan(Lines):
+    """What calls would do now. Nothing was computed or written. Prints as text.
+
+    Attributes:
+        function, code: the identity of the function and of its code.
+        items: how many calls were asked about.
+        kept: how many of them would be hits, also of what is out of date (`stale=`).
+        outdated: how many of these would be given what the function's former code gave (`code="warn"`).
+        repeated: how many are equal to one before them, and so are computed once.
+        todo: which would be computed: their places among the items, from 0 on.
+        groups: why, those of one reason together.
+        seconds: about how long that takes, one after the other; None if nothing tells.
+        costs: about what it costs, by what `cost=` of `keep` counts.
+        by: how many kept calls tell that.
+        saved: seconds that computing the kept ones took.
+    """
+
+    def __init__(self, function: str, code: str, items: int) -> None:
+        self.function, self.code, self.items = function, code, items
+        self.kept = self.outdated = self.repeated = self.by = 0
+        self.todo: list[int] = []
+        self.groups: list[Group] = []
+        self.seconds: float | None = 0.0
+        self.costs: dict[str, float] = {}
+        self.saved = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data, for JSON."""
+        groups = [group.to_dict() for group in self.groups]
+        return self.__dict__ | {"todo": list(self.todo), "groups": groups}
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines of the text."""
+        done = f"{self.kept:,} kept, {len(self.todo):,} to compute"
+        if self.repeated:
+            done += f", {self.repeated:,} repeated"
+        said = (
+            f"{short(self.function)}: {self.items:,} call{'' if self.items == 1 else 's'}: {done}"
+        )
+        yield Line("", said, "bad" if self.todo else "good")
+        for group in self.groups:
+            few = f" ({group.asked:,} looked at)" if 0 < group.asked < group.calls else ""
+            yield Line("why", f"{group.calls:,} x {group.label}: {group.text}{few}")
+            for style, text in group.lines:
+                yield Line("", text, style)
+        if self.todo:
+            by = f" (by {self.by:,} kept call{'' if self.by == 1 else 's'})"
+            if self.seconds is None:
+                yield Line("takes", "nobody knows: no call of it is kept")
+            else:
+                yield Line("takes", f"about {duration(self.seconds)}{by}")
+            for name, amount in self.costs.items():
+                yield Line("costs", f"about {amount:.4g} {name}{by}")
+        if self.outdated:
+            text = f"{self.outdated:,} of the kept are what its former code gave (code='warn')"
+            yield Line("outdated", text)
+        if self.kept:
+            yield Line("saves", duration(self.saved))

@@ -61,7 +61,8 @@ class Explanation(Lines):
         call: the call as one writes it.
         function, code, key: the identity of the function and of its code, and what names the call; None
             of a call that has none.
-        outcome: `hit`, `stale` (served while it is computed again), `miss`, or `unkept` (it is
+        outcome: `hit`, `stale` (served while it is computed again), `outdated` (served though its code changed:
+            `code="warn"`), `miss`, or `unkept` (it is
             computed each time).
         causes: why it is a miss, the decisive one first.
         computed: why what is kept was once computed, where that was asked for: what told the call from
@@ -95,7 +96,7 @@ class Explanation(Lines):
     @property
     def hit(self) -> bool:
         """Whether the call would be served from what is kept."""
-        return self.outcome in ("hit", "stale")
+        return self.outcome in ("hit", "stale", "outdated")
 
     @property
     def cause(self) -> str | None:
@@ -119,7 +120,11 @@ class Explanation(Lines):
 
     def lines(self) -> Iterator[Line]:
         """Yield the text, line by line."""
-        said = {"unkept": "computed each time", "stale": "a hit, out of date"}
+        said = {
+            "unkept": "computed each time",
+            "stale": "a hit, out of date",
+            "outdated": "a hit of what its former code gave",
+        }
         words = said.get(self.outcome, f"a {self.outcome}")
         yield Line("", f"{self.call}: {words}", "good" if self.hit else "bad")
         for cause in self.causes:

@@ -159,6 +159,23 @@ def missed(
     log.info("miss: %s %s computed in %.3g s: %s", name, key[:8], seconds, why)
 
 
+def outdated(function: str, key: str, why: str, *, first: bool) -> None:
+    """Log that a call was served what the former code of its function gave.
+
+    Args:
+        first: whether it is the first of this function and code.
+    """
+    log = logger("misses")
+    if log is None:
+        if not first:
+            return
+        import logging
+
+        log = logger("misses") or logging.getLogger("wellkept.misses")
+    line = "served although its code changed: %s %s: %s - wellkept review %s"
+    log.log(30 if first else INFO, line, function.replace(":", "."), key[:8], why, function)
+
+
 def _surprise(function: str, causes: Sequence[Cause]) -> str:
     """What a user would not expect of a miss; empty if nothing. That an argument is another one is what
     a function is called for; that one place inside of an argument is another may be an oversight.

@@ -267,7 +267,7 @@ def codes_of(layer: Layer, function: str) -> list[str]:
     codes = layer.backend.codes(function)
     if codes is not None:
         return list(codes)
-    return list(dict.fromkeys(call.code for call in _latest(layer, function, _LATEST)))
+    return list(dict.fromkeys(call.code for call in latest(layer, function, _LATEST)))
 
 
 def same_arguments(layer: Layer, asked: Asked) -> Call | None:
@@ -311,17 +311,18 @@ def _candidates(layer: Layer, asked: Asked, wanted: Mapping[str, Argument]) -> I
     earlier: list[Condition] = []
     if asked.before is not None:
         earlier.append(Condition("created", (), Span(None, asked.before, below=True)))
-    yield from _latest(layer, function, _LATEST, *earlier)
+    yield from latest(layer, function, _LATEST, *earlier)
     if layer.backend.indexed:
         for name, one in list(wanted.items())[:_ARGUMENTS]:
             known = type(one.value) in SCALARS and one.shown
             test = Is(one.digest, one.value, True) if known else Is(one.digest, None, False)
-            yield from _latest(
+            yield from latest(
                 layer, function, _SHARING, *earlier, Condition("argument", (name,), test)
             )
 
 
-def _latest(layer: Layer, function: str, limit: int, *more: Condition) -> Iterable[Call]:
+def latest(layer: Layer, function: str, limit: int, *more: Condition) -> Iterable[Call]:
+    """Return the latest calls of a function that fit; raises as `Layer.find`."""
     of = Condition("function", (), Equal(function))
     return layer.find(Query((of, *more), _LATELY, limit))
 
