@@ -433,3 +433,57 @@ def test_what_is_asked_in_the_midst_of_the_writing_comes_to_an_end(
     assert COMPUTED == [1, 2]
     assert [square.contains(n) for n in (1, 2)] == [True, True]
     assert leased(cache) == 0
+
+
+def test_an_interrupt_before_the_writing_leaves_no_lease_held(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = batch_commits.Batch.flush
+
+    def interrupted(self: batch_commits.Batch) -> None:
+        monkeypatch.setattr(batch_commits.Batch, "flush", flush)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch_commits.Batch, "flush", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        square.map([1, 2])
+    assert leased(cache) == 0
+    # Nor is it written over what another keeps since.
+    with another(cache) as other:
+        assert until(lambda: not cache.waiting)
+        assert other.find(square.key(1).raw) is None
+    assert square.map([1, 2]) == [1, 4]
+    assert COMPUTED == [1, 2, 1, 2]
+
+
+def test_nothing_is_written_later_of_a_thread_that_was_interrupted(cache: wellkept.Cache) -> None:
+    square(1)
+    backend: Any = cache.backend
+
+    class Interrupted(type(backend._turn)):  # type: ignore[misc]  # a lock
+        def __enter__(self) -> bool:
+            raise KeyboardInterrupt
+
+    turn = Interrupted()
+    held = threading.Thread(target=turn.acquire)
+    held.start()
+    held.join()
+    backend._turn, before = turn, backend._turn
+    with pytest.raises(KeyboardInterrupt):
+        square.put(-1, 1)
+    backend._turn = before
+    square.forget(1)
+    crowd(cache, square, [2, 3])
+    assert not square.contains(1)
+
+
+def test_results_of_one_call_share_no_transaction(cache: wellkept.Cache) -> None:
+    # A tier has the one that is kept last, which is told of last then.
+    square(1)
+    before = commits(cache)
+    crowd(cache, lambda n: square.put(n, 1), [5, 6, 7])
+    assert commits(cache) - before == 3
+    with another(cache) as other:
+        entry = other.find(square.key(1).raw)
+        assert entry is not None
+        assert square(1) == other.value(square.key(1).raw, entry)

@@ -315,8 +315,6 @@ class CacheCore:
         tier = self.tier
         if not tier.limit:
             return
-        # The first one brings the tier to after the commit that changed all of them.
-        others = [one[0] for one in made] if len(made) > 1 else ()
         for (key, result, _, _), found in zip(made, done, strict=True):
             if found is None:
                 continue
@@ -328,8 +326,7 @@ class CacheCore:
             elif step is not None and step.before == step.after:
                 # It came with the one before.
                 continue
-            tier.advance(step, key, entry, others)
-            others = ()
+            tier.advance(step, key, entry)
 
     def note(self, key: str, item: bytes) -> None:
         """Write a note together with others: with one a second later, or when the cache is flushed."""

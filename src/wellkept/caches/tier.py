@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
@@ -110,16 +109,13 @@ class Tier:
                 self._drop(key)
                 self._put(key, entry)
 
-    def advance(
-        self, step: Step | None, key: bytes, entry: Entry | None, others: Iterable[bytes] = ()
-    ) -> None:
-        """Follow a commit of our own, which changed nothing but `key` and `others`."""
+    def advance(self, step: Step | None, key: bytes, entry: Entry | None) -> None:
+        """Follow a commit of our own, which changed nothing but `key`."""
         if entry is not None:
             entry.cost = entry.measure()
         with self._lock:
             # In this order: wherever an exception comes in between, what is there is current.
-            for changed in (key, *others):
-                self._drop(changed)
+            self._drop(key)
             if step is None:
                 self._clear(None)
             elif step.before == self.seen or (step.epoch and step.epoch == self._epoch):

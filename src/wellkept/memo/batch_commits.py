@@ -70,6 +70,7 @@ class Batch:
         self._since = 0.0
         self._bytes = 0
         self._last: _Waits | None = None
+        self._left = False
 
     def add(self, target: Target, made: Made) -> None:
         """Have a result written, at the latest when the block is left.
@@ -92,7 +93,7 @@ class Batch:
             # They are views of the result's own memory, which the caller may change.
             or value.buffers
             # A task may outlive the `map` that it was part of.
-            or self not in _open
+            or self._left
             # A body that takes long may follow, and no thread can begin that sees to it.
             or (first and not _writes.begin())
         ):
@@ -112,6 +113,11 @@ class Batch:
         with self._writing:
             # They wait until they are written and over: an exception may come between any two instructions.
             some = list(self._waiting)
+            for waits in some:
+                # Interrupted, and told to nobody. Since then another may have kept what is newer.
+                if waits.flight is not None and waits.flight.over:
+                    self._over(waits)
+            some = [waits for waits in some if not waits.done]
             try:
                 for cache, those in groupby(some, _cache):
                     cache.keep_all([waits.made for waits in those])
@@ -168,8 +174,10 @@ class Batch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _open.discard(self)
+        self._left = True
         self.flush()
+        # Where an interrupt comes before this, what waits is let go of late.
+        _open.discard(self)
 
 
 def _cache(waits: _Waits) -> Cache:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
@@ -150,7 +150,7 @@ class Embedded(Backend):
         self._dirtied = 0
         self._turn = Guard()
         """Held by the thread that writes calls."""
-        self._queue: deque[_Waits] = deque()
+        self._queue: list[_Waits] = []
         """What threads wait to have written."""
         self._listeners: list[Callable[[], None]] = []
         self.database.changed = self._changed
@@ -354,21 +354,29 @@ class Embedded(Backend):
                 self._turn.release()
         mine = _Waits(items, uses)
         self._queue.append(mine)
-        with self._turn:
-            # Unless the thread before has done it. One that was interrupted has not.
-            if mine.done is None:
-                self._lead(mine)
+        try:
+            with self._turn:
+                # Unless the thread before has done it. One that was interrupted has not.
+                if mine.done is None:
+                    self._lead(mine)
+        finally:
+            # Of a thread that was interrupted nothing is written later, over what is newer then.
+            with suppress(ValueError):
+                self._queue.remove(mine)
         assert mine.done is not None
         return mine.done
 
     def _lead(self, mine: _Waits) -> None:
         """Write what waits, with `_turn` held; raise what becomes of this thread's own."""
-        others = [
-            one
-            for one in (self._queue.popleft() for _ in range(len(self._queue)))
-            if one is not mine
-        ]
-        together = [one for one in others if not (one.alone or mine.alone)]
+        # Who is left out writes in its turn.
+        waiting, self._queue = self._queue, []
+        keys, together = {call.key for call, _ in mine.items}, []
+        for one in list(waiting):
+            theirs = {call.key for call, _ in one.items}
+            # Of two results of one call, who comes last in the index has to come last in a tier.
+            if one is not mine and not (one.alone or mine.alone) and keys.isdisjoint(theirs):
+                keys |= theirs
+                together.append(one)
         if together:
             every = [mine, *together]
             uses: Counter[bytes] = Counter()
@@ -524,6 +532,8 @@ class Embedded(Backend):
 
     def _changed(self) -> None:
         self._rolled_back()
+        # In a forked child these threads are not there.
+        self._queue = []
         for told in self._listeners:
             told()
 
