@@ -72,8 +72,10 @@ class LongSweep(Base):
             if answer["ticks"] != count:
                 raise CannotDoError("took a new argument for a hit")
             if quick:
-                self.notes[entrant] = f"{count:,} calls in place of 1,000,000"
-            return float(answer[self._what])
+                self.notes[entrant] = f"from {count:,} calls"
+            # A shorter sweep writes to a smaller index, so this is less than it would be.
+            times = 1_000_000 / count if self._what == "seconds" else 1.0
+            return float(answer[self._what]) * times
 
         return sample
 
