@@ -96,6 +96,13 @@ class Lately(Generic[T]):
             self._took, self._thread = self._ended - began, None
 
 
+def _renew(cache: Cache) -> Cache:
+    """Return a cache, which opens anew if it was removed or replaced."""
+    if cache.backend.stale():
+        cache.backend.close()
+    return cache
+
+
 class Site:
     """What the pages are about.
 
@@ -129,10 +136,10 @@ class Site:
             one.backend.hold_index(_ROOM)
         self.summaries: Lately[Summary] = Lately(self._summarize, self._mark)
         self.shares: Lately[list[maintenance.Share]] = Lately(
-            lambda: maintenance.shares(self._behind), self._mark
+            lambda: maintenance.shares(self._aside()), self._mark
         )
-        self._indexed: Lately[int] = Lately(lambda: self._behind.query().count(), lambda: 0)
-        self.totals: Lately[Totals] = Lately(lambda: self._behind.size(), self._mark)
+        self._indexed: Lately[int] = Lately(lambda: self._aside().query().count(), lambda: 0)
+        self.totals: Lately[Totals] = Lately(lambda: self._aside().size(), self._mark)
         self.verified: Lately[list[health.Check]] | None = None
         """What a check of every byte found, once one was asked for."""
         self.progress = ("", 0, 0)
@@ -149,10 +156,13 @@ class Site:
             self._later, self._name = None, ""
             for one in found:
                 one.backend.hold_index(_ROOM)
-        for one in {self.cache, self._behind}:
-            if one.backend.stale():
-                # It opens anew.
-                one.backend.close()
+        _renew(self.cache)
+
+    def _aside(self) -> Cache:
+        """Return the cache that sums are made of, as it is now; in the thread that makes them, which may
+        hold it for seconds.
+        """
+        return _renew(self._behind)
 
     def ready(self) -> bool:
         """Return whether the index can be asked; of a large cache that was never asked it is made first."""
@@ -185,7 +195,7 @@ class Site:
         if self._large and self.summaries.value is None:
             # The first page has the processor for itself.
             time.sleep(_ASIDE)
-        return summarize(self._behind)
+        return summarize(self._aside())
 
     def command(self, *parts: str) -> str:
         """Return a command of `wellkept` about this cache, to copy."""
@@ -203,7 +213,7 @@ class Site:
         def tell(stage: str, done: int, total: int) -> None:
             self.progress = stage, done, total
 
-        return health.verified(self._behind.verify(progress=tell))
+        return health.verified(self._aside().verify(progress=tell))
 
     def close(self) -> None:
         """Let go of the second opening of the cache."""
