@@ -26,6 +26,7 @@ from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, Undige
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.memo.kept import Kept
+from wellkept.memo.kept_target import KeptTarget
 from wellkept.query.matches import Matches
 from wellkept.query.noted import described
 from wellkept.records import Argument, Call, Digest
@@ -198,7 +199,7 @@ class Verified(NamedTuple):
     function: str
     code: str
     kept: int
-    """Calls that the code of today has results of."""
+    """Calls that this code has results of."""
     checked: tuple[Checked, ...]
 
     @property
@@ -211,7 +212,13 @@ class Verified(NamedTuple):
         return sum(one.outcome == outcome for one in self.checked)
 
 
-def verify(function: Kept[..., Any], *, sample: float = 0.1, seed: int | None = None) -> Verified:
+def verify(
+    function: Kept[..., Any],
+    *,
+    sample: float = 0.1,
+    seed: int | None = None,
+    code: str | None = None,
+) -> Verified:
     """Compute some of the kept calls of a function again and compare. What is kept stays as it is.
 
     A call can be computed again if its record shows its arguments, or if they are kept themselves.
@@ -221,6 +228,7 @@ def verify(function: Kept[..., Any], *, sample: float = 0.1, seed: int | None = 
         function: the kept function.
         sample: the share of its calls, above 0 up to 1; at least one.
         seed: which; by default others each time.
+        code: of calls that this code gave, compared with what the code of now gives; by default of that.
 
     Raises:
         ConfigError: that is no kept function, or no such share.
@@ -230,7 +238,8 @@ def verify(function: Kept[..., Any], *, sample: float = 0.1, seed: int | None = 
         raise ConfigError(f"only a kept function has results to verify, not {function!r}")
     if isinstance(sample, bool) or not isinstance(sample, (int, float)) or not 0 < sample <= 1:
         raise ConfigError(f"sample= is a share of the calls, above 0 up to 1, not {sample!r}")
-    name, code = function.locator.identity()
+    name, now = function.locator.identity()
+    code = now if code is None else code
     cache = function.cache
     cache.flush()
     calls = list(Matches(cache).where(function=name, code=code).calls())
@@ -252,7 +261,7 @@ def _checked(function: Kept[..., Any], cache: Cache, aside: Cache, call: Call) -
     options = function.options._replace(cache=aside, strict=True, verify=0.0, ttl=None, when=None)
     other = type(function)(function.__wrapped__, options, function._method)
     found = other.locate(values)
-    if found is None or found.key != call.key.raw:
+    if found is None or not (found.key == call.key.raw or _only_code_differs(found, call)):
         return Checked(*about, "unknown", "what it depends on is not what it was")
     try:
         result = other.gather(*other._binder.spread(values))
@@ -261,12 +270,18 @@ def _checked(function: Kept[..., Any], cache: Cache, aside: Cache, call: Call) -
     except Exception as error:  # noqa: BLE001  whatever the body raises is the answer
         if call.state != "failed":
             return Checked(*about, "raised", f"{type(error).__name__}: {error}")
-    again = aside.calls.get(call.key)
+    again = aside.calls.get(found.key.hex())
     if again is None:
         return Checked(*about, "differs", "what was computed is not kept")
     if again.result == call.result:
         return Checked(*about, "same")
     return Checked(*about, "differs", f"kept {call.result[:12]}, computed {again.result[:12]}")
+
+
+def _only_code_differs(found: KeptTarget, call: Call) -> bool:
+    now = {name: raw for name, _, raw in found.all_items() if name != "@class"}
+    then = {name: one.digest.raw for name, one in call.arguments.items() if name != "@class"}
+    return found.code != call.code and now == then
 
 
 async def _awaited(result: Any) -> Any:
