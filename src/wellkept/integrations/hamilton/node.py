@@ -30,6 +30,8 @@ _TAG = "wellkept."
 OPTIONS = ("depends", "name", "ttl", "verify", "version")
 """Of those of `keep`, what can be said of a node."""
 _DEFAULT = Options()
+# Where nothing is said, an option that needs another one is not given.
+_UNSAID: dict[str, Any] = {"stale": None, "each": None, "batch": None}
 _DEPENDS: dict[str, Callable[[str], Any]] = {"env": env, "file": file, "package": package}
 
 
@@ -59,7 +61,7 @@ def options_of(node: Any, said: Mapping[str, Any]) -> Options:
             tags["depends"] = [
                 _dependency(text) for text in ([given] if type(given) is str else given)
             ]
-        return Options.of(**{**_DEFAULT._asdict(), "stale": None, **tags, **said})
+        return Options.of(**{**_DEFAULT._asdict(), **_UNSAID, **tags, **said})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"node {node.name}: {error}") from error
 
