@@ -247,6 +247,20 @@ class TestOneLine:
         monkeypatch.setenv("WELLKEPT_CACHE", str(tmp_path / "other"))
         assert find(tmp_path).active.limit == {"bytes": "9 kB"}
 
+    @pytest.mark.parametrize(
+        "end",
+        [
+            "?durability=power",
+            "?limit=9kB&durability=power",
+            "?memory=0&limit=9kB",
+            "?limit=9kB&x=1",
+        ],
+    )
+    def test_another_option_of_a_path_is_no_part_of_a_name(self, tmp_path: Path, end: str) -> None:
+        with pytest.raises(ConfigError, match="a path takes no option but limit="):
+            wellkept.open(f"{tmp_path / 'c'}{end}")
+        assert list(tmp_path.iterdir()) == []
+
     def test_what_is_no_size_is_told(self, tmp_path: Path, monkeypatch: Any) -> None:
         with pytest.raises(ConfigError, match="limit=much: not a size: 'much'"):
             wellkept.open(f"{tmp_path / 'c'}?limit=much")

@@ -320,8 +320,7 @@ gate: asyncio.Event
 class TestThreads:
     @pytest.mark.parametrize("durability", ["process", "power"])
     def test_one_commits_for_all_that_wait(self, tmp_path: Path, durability: str) -> None:
-        place = f"{tmp_path / 'c'}?durability={durability}"
-        with wellkept.open(place) as cache, wellkept.use(cache):
+        with wellkept.open(tmp_path / "c", durability=durability) as cache, wellkept.use(cache):
             square(0)
             before = commits(cache)
             assert crowd(cache, square, [1, 2, 3, 4, 5]) == [1, 4, 9, 16, 25]
@@ -365,7 +364,7 @@ if where == "transaction":
             os.kill(os.getpid(), signal.SIGKILL)
         leave(self, *error)
     Writing.__exit__ = killed
-with wellkept.open(sys.argv[1]) as cache, wellkept.use(cache):
+with wellkept.open(sys.argv[1], durability=sys.argv[3]) as cache, wellkept.use(cache):
     told = 0
     for start in range(0, 5000, 500):
         told += len(f.map(range(start, start + 500)))
@@ -378,8 +377,8 @@ with wellkept.open(sys.argv[1]) as cache, wellkept.use(cache):
 def test_a_killed_process_loses_nothing_that_it_was_told(
     tmp_path: Path, where: str, durability: str
 ) -> None:
-    place = f"{tmp_path / 'c'}?durability={durability}"
-    command = [sys.executable, "-c", KILLED, place, where]
+    place = tmp_path / "c"
+    command = [sys.executable, "-c", KILLED, str(place), where, durability]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     told = int(done.stdout.split()[-1])
@@ -391,7 +390,7 @@ def test_a_killed_process_loses_nothing_that_it_was_told(
         computed.append(n)
         return n
 
-    with wellkept.open(place) as cache, wellkept.use(cache):
+    with wellkept.open(place, durability=durability) as cache, wellkept.use(cache):
         assert cache.verify().ok
         assert f.map(range(told)) == list(range(told))
         assert computed == []

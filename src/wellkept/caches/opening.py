@@ -28,6 +28,7 @@ _GROUP = "wellkept.stores"
 _LIMIT = re.compile(r"([?&])limit=([^&]*)(?:&(.*))?$")
 OPTIONS = ("memory", "durability", "trust", "readonly", "network")
 """What a directory, and a SQLite file, takes; other places take what their classes do."""
+_OF_A_PATH = re.compile(rf"[?&]({'|'.join(OPTIONS)}|signed)=[^/]*$")
 
 
 def open_cache(
@@ -61,7 +62,14 @@ def open_cache(
         StoreError: the place can't be used.
     """
     text = os.fspath(url)
-    if found := _LIMIT.search(text):
+    found = _LIMIT.search(text)
+    beside = found is not None and (found[3] or found[1] == "&")
+    if (beside or _OF_A_PATH.search(text)) and not scheme_of(text):
+        raise ConfigError(
+            f"{text!r}: a path takes no option but limit=, or the directory would have its name; give the "
+            'others to wellkept.open, such as durability="power"'
+        )
+    if found:
         text = text[: found.start()] + ("?" + found[3] if found[3] and found[1] == "?" else "")
         limit = found[2] if limit is None else limit
     if limit is not None:
