@@ -252,6 +252,11 @@ def test_a_kernel_shows_again_what_a_cell_displayed(tmp_path: Path) -> None:
         ("a = []\nt = [1]", "match t:\n    case [*a]:\n        pass", "a = 5"),
         ("a = 1", "ys = [a := 1 for _ in range(2)]", "a = 5"),
         ("a = 1", "for a in (0, 1): pass", "a = 5"),
+        # What it does not assign after all stays as it is.
+        ("c = False\nx = 0", "if c:\n    x = 1", "x = 7"),
+        ("x = 0", "for x in []:\n    pass", "x = 7"),
+        ("c = False", "if c:\n    x = 1", "x = 7"),
+        ("x = 0", "ys = [x := n for n in ()]", "x = 7"),
         # What it did not need to read the first time.
         (
             "y = 0\nimport contextlib",

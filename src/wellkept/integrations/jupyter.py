@@ -173,7 +173,7 @@ class Snippet:
     Attributes:
         code: the statements that are kept, without comments and layout.
         text: the same as they were written, with their line numbers.
-        reads: the names that they may read before they assign them.
+        reads: the names that they may read before they assign them, or may leave as they are.
         stored: the names that they assign, on whatever way.
         swallowed: those of `reads` that are looked for in a `with` block.
         plain: whether any other name that is not there can only be an error.
@@ -203,7 +203,7 @@ class Snippet:
                 )
         _refuse_async(rest)
         self.reads: set[str] = set()
-        _sequence(rest, set(), self.reads)
+        certain = _sequence(rest, set(), self.reads)
         if "get_ipython" in self.reads:
             raise _UnkeepableError("it uses magics or shell commands, whose effects can't be kept")
         if by_text := self.reads & _BY_TEXT:
@@ -212,6 +212,8 @@ class Snippet:
             )
         every = [node for statement in rest for node in ast.walk(statement)]
         self.stored = {name for statement in rest for name in _assigned(statement)}
+        # What a run does not assign after all stays what it was.
+        self.reads |= self.stored - certain
         self.swallowed: set[str] = set()
         self.plain = not any(isinstance(node, (ast.Try, ast.TryStar)) for node in every)
         # A block may swallow the error that a name is not there.
