@@ -280,20 +280,26 @@ class TestOneLine:
 class TestNotice:
     """A cache that grows without a limit is told, once a day."""
 
+    def used(self, at: Any, **options: Any) -> Any:
+        cache = wellkept.open(at, **options)
+        wellkept.keep(cache=cache, name="f", version=1)(lambda: time.perf_counter())()
+        wellkept.keep(cache=cache, name="g", version=time.time())(lambda: 1)()
+        cache.close()
+        return cache
+
     def test_once_a_day(self, tmp_path: Path, monkeypatch: Any) -> None:
         monkeypatch.setattr("wellkept.caches.core.LARGE", 1)
         with pytest.warns(KeptWarning, match=r"takes .* GB and has no limit. Set one"):
-            wellkept.open(tmp_path).close()
-        wellkept.open(tmp_path).close()
+            self.used(tmp_path)
+        self.used(tmp_path)
         later = time.time() + 90_000
         monkeypatch.setattr(time, "time", lambda: later)
+        wellkept.open(tmp_path).close()
         with pytest.warns(KeptWarning, match="has no limit"):
-            wellkept.open(tmp_path).close()
+            self.used(tmp_path)
 
     def test_a_small_one_and_a_limited_one_are_not(self, tmp_path: Path, monkeypatch: Any) -> None:
-        wellkept.open(tmp_path / "small").close()
+        self.used(tmp_path / "small")
         monkeypatch.setattr("wellkept.caches.core.LARGE", 1)
-        limited = wellkept.open(tmp_path / "limited", limit="1 MB")
-        limited.close()
-        limited.source.close()
-        wellkept.open("memory:").close()
+        self.used(tmp_path / "limited", limit="1 MB").source.close()
+        self.used("memory:")

@@ -145,7 +145,7 @@ def test_none(shell: Shell) -> None:
         (["-a", "day<[1]"], 2, "only numbers and texts are compared"),
         (["-a", "data>1"], 2, "data can't be compared"),
         (["--since", "lately"], 2, "not a duration"),
-        (["--where", "day=1"], 2, "not chosen by 'day'"),
+        (["--where", "day=1"], 2, "a query has no filter 'day'"),
         (["--limit", "-1"], 2, "wellkept query --help"),
     ],
 )

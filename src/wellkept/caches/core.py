@@ -63,6 +63,8 @@ class CacheCore:
         url: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
+        self._kept = False
+        """Whether something was kept: one that is only read from is not measured."""
         self.bounded = False
         """Whether a limit holds what it may take."""
         self.stores: tuple[Store[bytes], Store[bytes]] | None = None
@@ -302,7 +304,7 @@ class CacheCore:
         Raises:
             StoreError: one can't be written. Others of them may be kept.
         """
-        uses = None
+        self._kept, uses = True, None
         if self._uses and monotonic() - self._flushed > _FLUSH:
             uses = self._take_uses()
         try:
@@ -388,7 +390,7 @@ class CacheCore:
     def close(self) -> None:
         """Flush and close; it opens again when it is used."""
         self.flush()
-        if self.is_open and self.backend.measures and not self.bounded:
+        if self._kept and self.backend.measures and not self.bounded:
             self._tell_size()
         self.is_open = False
         self.backend.close()
