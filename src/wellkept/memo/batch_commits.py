@@ -10,7 +10,7 @@ from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from wellkept._process import Worker
+from wellkept._process import Worker, at_fork
 from wellkept.caches import Cache
 from wellkept.errors import StoreError
 from wellkept.interrupts import Guard
@@ -164,6 +164,12 @@ class Batch:
         if self._waiting and time.monotonic() - self._since >= LATE:
             self.write()
 
+    def abandon(self) -> None:
+        """Write nothing of what waits: in a forked child it is the parent's."""
+        for waits in list(self._waiting):
+            waits.flight = None
+            self._over(waits)
+
     def __enter__(self) -> Self:
         _open.add(self)
         return self
@@ -194,3 +200,11 @@ def _write_late() -> bool:
 
 
 _writes = Worker("wellkept-batches", _write_late, lambda: LATE / 3)
+
+
+def _after_fork() -> None:
+    for batch in list(_open):
+        batch.abandon()
+
+
+at_fork(in_child=_after_fork)
