@@ -517,3 +517,11 @@ def test_what_is_verified_is_computed_again(cache: wellkept.Cache) -> None:
 
     assert f([1, 2]) == f([1, 2]) == [1, 2]
     assert got == [[1, 2], [1, 2]]
+
+
+@pytest.mark.filterwarnings("ignore::wellkept.KeptWarning")
+def test_equal_items_whose_result_can_not_be_copied(cache: wellkept.Cache) -> None:
+    seen = Seen(cache, lambda items, n: [(c for c in item) for item in items])
+    first, second = seen.f(["ab", "ab"])
+    assert list(first) == ["a", "b"]
+    assert second is first

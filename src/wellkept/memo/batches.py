@@ -309,12 +309,18 @@ class _Many:
                 self.results[at] = self._another(key, self.results[missing[key]])
 
     def _another(self, key: bytes, result: Any) -> Any:
-        """An equal item's result, which is no other's object."""
+        """An equal item's result, which is no other's object where it can be copied."""
         if type(result) is Raise:
             return result
         cache = self.kept.cache
         entry = cache.find(key)
-        return copy.deepcopy(result) if entry is None else cache.value(key, entry)
+        if entry is not None:
+            return cache.value(key, entry)
+        try:
+            return copy.deepcopy(result)
+        except Exception:  # noqa: BLE001  it is anybody's code
+            # What can't be copied is not kept either.
+            return result
 
     def _ready(self, todo: Iterator[int], most: int) -> list[_Item]:
         """The next items that this call has to compute."""
