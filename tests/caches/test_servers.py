@@ -20,6 +20,7 @@ from tests.remote.webs import Anywhere
 
 import wellkept
 from wellkept import Cache, ConfigError, KeptWarning, Pool, Stack, StoreError
+from wellkept.interrupts import Owner
 from wellkept.stores import Sqlite, stack
 
 KINDS = ["files", "sqlite", "postgresql", "redis", "ssh", "http"]
@@ -408,3 +409,33 @@ class TestSweeps:
         assert g.contains(1)
         assert cache.clear().calls >= 1
         assert not g.contains(1)
+
+
+def test_it_is_planned_followed_and_served_though_code_changed(cache: Cache) -> None:
+    def scaled(by: int) -> Any:
+        scope: dict[str, Any] = {"__name__": "lab"}
+        exec(f"def f(x): return [x * {by} + 5000]", scope)
+        return wellkept.keep(cache=cache, name="lab:f", code="warn")(scope["f"])
+
+    first = wellkept.keep(cache=cache, name="lab:first", version=1)(lambda result: result[0])
+    second = wellkept.keep(cache=cache, name="lab:second", version=1)(lambda number: number + 1)
+    f = scaled(2)
+    with wellkept.run("one", cache=cache) as run:
+        f.map([1, 2])
+        second(first(f(1)))
+    assert sum(group.calls for group in run.causes()) == 4
+    assert (f.plan([1, 2, 3]).todo, f.plan([1, 2, 3]).kept) == ([2], 2)
+    there = f.query(1).downstream()
+    assert [match.function for match in there] == ["lab:f", "lab:first", "lab:second"]
+    assert second.query().upstream().count() == 3
+    changed = scaled(3)
+    with pytest.warns(KeptWarning, match="code changed"):
+        assert changed(1) == [5002]
+    assert changed.explain(2).outcome == "outdated"
+    assert changed.plan([1, 2, 3]).outdated == 2
+    # No lease is left held.
+    key, owner = bytes.fromhex(changed.key(1)), Owner()
+    assert cache.backend.locks.acquire(key, owner)
+    cache.backend.locks.release(key, owner)
+    assert there.evict().calls == 3
+    assert (changed(1), changed(3)) == ([5003], [5009])

@@ -156,3 +156,28 @@ def test_a_lease_is_not_left_held(cache: wellkept.Cache) -> None:
     with pytest.warns(KeptWarning):
         f(1)
     assert cache.backend.locks.holder(bytes.fromhex(f.key(1))) is None
+
+
+def test_in_an_executor_it_is_served_by_the_caller(cache: wellkept.Cache) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    scaled(cache, 2).map([1, 2])
+    f = scaled(cache, 3)
+    with ThreadPoolExecutor(1) as pool:
+        outer = keep(cache=cache, name="lab:outer", version=1)(
+            lambda x: [f.map([1, 2, x], executor=pool), f.submit(pool, 1).result()]
+        )
+        with pytest.warns(KeptWarning):
+            assert outer(3) == [[[2, 0], [4, 0], [9, 0]], [2, 0]]
+    assert not outer.contains(3)
+    assert f.stats().outdated == 3
+
+
+def test_code_that_came_back_is_served_too(cache: wellkept.Cache) -> None:
+    first = scaled(cache, 2)
+    first(1)
+    with pytest.warns(KeptWarning):
+        scaled(cache, 3)(1)
+    scaled(cache, 3)(2)
+    with pytest.warns(KeptWarning):
+        assert first(2) == [6, 0]

@@ -22,7 +22,7 @@ from wellkept.errors import ConfigError, DecodeError
 from wellkept.interrupts import settling
 from wellkept.memo.batch_commits import Batch
 from wellkept.memo.bound import Bound, BoundCall, SentFunction
-from wellkept.memo.flow import look, serves
+from wellkept.memo.flow import formerly, look, serves
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.target import MISSING, Given, Raise, outcome, replayed
@@ -59,6 +59,9 @@ def look_up(kept: Kept[..., Any], given: Given) -> tuple[KeptTarget | None, Any]
             if not target.locate():
                 return None, MISSING
             result = look(target, given)
+        if result is MISSING and kept.options.code == "warn":
+            # Here, as what is made of it must not be kept, and a worker can't tell that.
+            result = formerly(target)
     except Exception:  # noqa: BLE001  see above
         return None, MISSING
     return target, result
@@ -95,10 +98,20 @@ def look_up_all(calls: Iterable[BoundCall[Any]]) -> list[Looked]:
             or entry.body.expires <= time.time()
             or not serves(found.key, entry)
         ):
-            looked.append(Looked(found, None))
+            looked.append(Looked(found, _former(found)))
         else:
             looked.append(Looked(found, _opening(found, entry)))
     return looked
+
+
+def _former(target: KeptTarget | None) -> Callable[[Callable[[], Any]], Any] | None:
+    """Return what gives the result of the former code, where that is to be served; see `look_up`."""
+    if target is None or target.options.code != "warn" or not target.holds():
+        return None
+    result = formerly(target)
+    if result is MISSING:
+        return None
+    return lambda _: result if type(result) is Raise else target.kept.replayed(result)
 
 
 def _opening(target: KeptTarget, entry: Entry) -> Callable[[Callable[[], Any]], Any]:

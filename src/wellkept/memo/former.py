@@ -53,6 +53,9 @@ def formers(cache: Cache, name: str, code: str, receiver: bytes | None = None) -
             for call in latest(place, name, _LOOKED_AT):
                 if (asked := call.arguments.get(_CLASS)) is not None:
                     seen[call.code, asked.digest.raw] = None
+        # What is kept under this code from now on is former for the others of this process.
+        for other in [one for one in known if one[0] == name]:
+            known.pop(other, None)
         # A method's own code may be what it was, and that of its class not.
         methods = any(asked is not None for _, asked in seen)
         found = known[at] = [one for one in seen if methods or one[0] != code]

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from wellkept.errors import StoreError, Undigestible
+from wellkept.errors import ConfigError, StoreError, Undigestible
 from wellkept.memo.former import formers_of, is_code
 from wellkept.memo.former import keys as former_keys
 from wellkept.memo.inspection import why_missed
@@ -100,8 +100,13 @@ def _located(
             target = kept.locate(each)
             if target is not None and target.learn():
                 target = kept.locate(each)
+        except (ConfigError, StoreError):
+            raise
         except Undigestible as error:
             refused.append(f"items[{at}]: {error}")
+            continue
+        except Exception as error:  # noqa: BLE001  what `key=` does, or a digest of the user's own
+            refused.append(f"items[{at}]: {type(error).__name__}: {error}")
             continue
         if target is None:
             unkept.append(at)
