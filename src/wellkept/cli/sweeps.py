@@ -213,7 +213,8 @@ def _print(found: Any, one: Any) -> None:
     console = text.console()
     console.print(text.plain(found.function), style="bold")
     calls = f"{one.calls:,} call{'' if one.calls == 1 else 's'} of other code, the last {ago(one.latest)}"
-    console.print(f"  {'kept':<13} {calls}; {found.kept:,} of today's", soft_wrap=True)
+    there = f" ({one.there:,} of them there of today's too)" if one.there else ""
+    console.print(f"  {'kept':<13} {calls}{there}; {found.kept:,} of today's", soft_wrap=True)
     costs = "".join(f", {amount:.4g} {name}" for name, amount in one.costs.items())
     console.print(f"  {'took':<13} {text.duration(one.seconds)}{costs}", soft_wrap=True)
     console.print(f"  {'why':<13} {text.plain(one.change.text)}", soft_wrap=True)

@@ -29,7 +29,7 @@ def keep(function: Callable[P, R], /) -> Kept[P, R]: ...
 def keep(
     *,
     version: Any = ...,
-    code: str = ...,
+    code: Literal["deep", "own", "off", "warn"] = ...,
     name: str | None = ...,
     ignore: Iterable[str] | str | None = ...,
     require: Iterable[str] | str | None = ...,
@@ -63,7 +63,7 @@ def keep(
     /,
     *,
     version: Any = None,
-    code: str = "deep",
+    code: Literal["deep", "own", "off", "warn"] = "deep",
     name: str | None = None,
     ignore: Iterable[str] | str | None = (),
     require: Iterable[str] | str | None = (),

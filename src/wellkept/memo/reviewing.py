@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError
 from wellkept.memo.kept import Kept
+from wellkept.memo.verify import other_class, owner_of, receivers_of
 from wellkept.query import Matches
 from wellkept.records import Call
 from wellkept.runs.explain import Cause, code_cause
@@ -19,6 +20,8 @@ class FormerCode(NamedTuple):
 
     code: str
     calls: int
+    there: int
+    """How many of these calls the code of now has a result of too, computed or accepted since."""
     seconds: float
     """What computing them took."""
     costs: dict[str, float]
@@ -61,15 +64,33 @@ def review(function: Kept[..., Any]) -> Review:
     name, now = function.locator.identity()
     cache = function.cache
     by_code: dict[str, list[Call]] = {}
+    kept, receivers = 0, receivers_of(function)
+    today = set()
     for call in Matches(cache).where(function=name).calls():
-        by_code.setdefault(call.code, []).append(call)
-    kept = len(by_code.pop(now, ()))
-    former = [_former(function, cache, now, calls) for calls in by_code.values()]
+        # A method's own code may be what it was, and that of its class not.
+        if call.code == now and not other_class(call, receivers):
+            kept += 1
+            today.add(_arguments(call))
+        else:
+            by_code.setdefault(call.code, []).append(call)
+    former = [_former(function, cache, now, calls, today) for calls in by_code.values()]
     former.sort(key=lambda one: one.latest, reverse=True)
     return Review(name, now, kept, tuple(former))
 
 
-def _former(function: Kept[..., Any], cache: Cache, now: str, calls: list[Call]) -> FormerCode:
+def _arguments(call: Call) -> frozenset[tuple[str, str]]:
+    """Return what tells calls of one function apart that differ in no code."""
+    given = call.arguments.items()
+    return frozenset((n, one.digest) for n, one in given if not n.startswith(("@class", "@code ")))
+
+
+def _former(
+    function: Kept[..., Any],
+    cache: Cache,
+    now: str,
+    calls: list[Call],
+    today: set[frozenset[tuple[str, str]]],
+) -> FormerCode:
     last = max(calls, key=lambda call: call.created)
     costs: dict[str, float] = {}
     for call in calls:
@@ -77,8 +98,9 @@ def _former(function: Kept[..., Any], cache: Cache, now: str, calls: list[Call])
             costs[name] = costs.get(name, 0.0) + amount
 
     def parts() -> Parts:
-        coding = function.locator.coding()
-        return {name: (part.digest, part.text) for name, part in coding.parts().items()}
+        coding, owner = function.locator.coding(), owner_of(function)
+        found = coding.parts(() if owner is None else (owner,))
+        return {name: (part.digest, part.text) for name, part in found.items()}
 
     asked = Asked(last.function, now, last.arguments, {}, None)
     place = next(
@@ -87,4 +109,5 @@ def _former(function: Kept[..., Any], cache: Cache, now: str, calls: list[Call])
     )
     change = code_cause(place, last, asked, parts)
     seconds = sum(call.seconds for call in calls)
-    return FormerCode(last.code, len(calls), seconds, costs, last.created, change)
+    there = sum(_arguments(call) in today for call in calls)
+    return FormerCode(last.code, len(calls), there, seconds, costs, last.created, change)

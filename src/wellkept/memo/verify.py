@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from wellkept.caches import Cache, open_cache
-from wellkept.caches.moving import rewritten
+from wellkept.caches.moving import kind_notes, rewritten
 from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, Undigestible
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
@@ -30,6 +30,8 @@ from wellkept.memo.kept_target import KeptTarget
 from wellkept.query.matches import Matches
 from wellkept.query.noted import described
 from wellkept.records import Argument, Call, Digest
+from wellkept.runs.recorder import notes_of
+from wellkept.stores.base import get_many
 
 NOTES = "bless/"
 
@@ -69,14 +71,16 @@ def bless(function: Kept[..., Any], *, code: str | None = None, dry_run: bool = 
     cache = function.cache
     cache.flush()
     depends = {item[0]: item for item in function.locator.dependencies()}
+    receivers = receivers_of(function)
     calls = [
         call
         for call in Matches(cache).where(function=name).calls()
-        if call.code != now or _code_of(call, depends) != _code_of(None, depends)
+        if call.code != now
+        or _code_of(call, depends) != _code_of(None, depends)
+        or other_class(call, receivers)
     ]
     before = _chosen(calls, code, name, str(cache))
     done = {"calls": 0, "same": 0, "skipped": 0}
-    receivers = _receivers(function)
     note = {"from": before, "at": time.time(), "by": _user()}
     for call in calls:
         if call.code != before:
@@ -104,11 +108,20 @@ def bless(function: Kept[..., Any], *, code: str | None = None, dry_run: bool = 
             done["skipped"] += 1
     if done["calls"] and not dry_run:
         cache.tier.clear()
+        if function.options.each:
+            # What results are put together in is noted for each code.
+            notes, old = notes_of(cache), kind_notes(name, before)
+            for key, item in get_many(notes, list(notes.keys(old))).items():
+                cache.note(kind_notes(name, now) + key.removeprefix(old), item)
         said = {"function": name, "to": now, "calls": done["calls"], **note}
         text = json.dumps(said).encode()
         cache.note(NOTES + blake3(text).hexdigest(), text)
         cache.flush()
     return Blessed(name, now, before, **done)
+
+
+# What counts beside the arguments and is no code.
+_STAYING = ("@directory", "@each", "@order", "@replicate")
 
 
 def _chosen(calls: list[Call], code: str | None, name: str, where: str) -> str:
@@ -132,7 +145,7 @@ def _arguments(call: Call, depends: dict[str, Any], receiver: str) -> dict[str, 
     found = {
         name: argument
         for name, argument in call.arguments.items()
-        if not name.startswith("@") or name in depends or name == "@directory"
+        if not name.startswith("@") or name in depends or name in _STAYING
     }
     for name, (_, _, raw) in depends.items():
         if name not in found or name.startswith("@code "):
@@ -151,21 +164,31 @@ def _code_of(call: Call | None, depends: dict[str, Any]) -> list[Any]:
     return [there[name].digest.raw if name in there else None for name in names]
 
 
-def _receivers(function: Kept[..., Any]) -> set[str]:
+def receivers_of(function: Kept[..., Any]) -> set[str]:
     """For a method: what its code asks of the class of its receiver, of each class that has it."""
-    coding = function.locator.coding()
-    if coding.deep is None:
+    coding, owner = function.locator.coding(), owner_of(function)
+    if coding.deep is None or owner is None:
         return {""}
+    return {coding.of_receiver((kind,)) for kind in _family(owner)}
+
+
+def owner_of(function: Kept[..., Any]) -> type[Any] | None:
+    """Return the class whose method a function is; None where that is not known."""
     inner: Any = function.__wrapped__
     names = getattr(inner, "__qualname__", "").split(".")
     if len(names) < 2 or names[-2] == "<locals>":
-        return {""}
+        return None
     owner: Any = inner.__globals__.get(names[0]) if hasattr(inner, "__globals__") else None
     for part in names[1:-1]:
         owner = getattr(owner, part, None)
-    if not isinstance(owner, type):
-        return {""}
-    return {coding.of_receiver((kind,)) for kind in _family(owner)}
+    return owner if isinstance(owner, type) else None
+
+
+def other_class(call: Call, receivers: set[str]) -> bool:
+    """Return whether the class of a call's receiver was another one than all that are there now."""
+    had = call.arguments.get("@class")
+    known = {digest_bytes(each) for each in receivers if each}
+    return had is not None and bool(known) and had.digest.raw not in known
 
 
 def _family(kind: type[Any]) -> Iterator[type[Any]]:
@@ -264,6 +287,10 @@ def _checked(function: Kept[..., Any], cache: Cache, aside: Cache, call: Call) -
     if found is None or not (found.key == call.key.raw or _only_code_differs(found, call)):
         return Checked(*about, "unknown", "what it depends on is not what it was")
     try:
+        if options.each:
+            # Its calls are of one item each, and it is called with several.
+            at = other._binder.names.index(options.each)
+            values = (*values[:at], [values[at]], *values[at + 1 :])
         result = other.gather(*other._binder.spread(values))
         if inspect.isawaitable(result):
             asyncio.run(_awaited(result))
