@@ -53,6 +53,23 @@ def test_a_cost_that_fails_is_told_and_left_out(cache: wellkept.Cache, wrong: An
     assert f.call().metadata == {"cost": {"eur": 1.0}}
 
 
+def test_a_replicate_finds_and_throws_away_its_own_calls(cache: wellkept.Cache) -> None:
+    f = wellkept.keep(version=1, cache=cache)(float)
+    every = [f, f.replicate(1), f.replicate(2)]
+    for one in every:
+        one(1), one(2)
+    assert every[1].query().count() == 2
+    every[1].evict(1)
+    every[2].clear()
+    assert [[one.contains(n) for n in (1, 2)] for one in every] == [
+        [True, True],
+        [False, True],
+        [False, False],
+    ]
+    f.clear()
+    assert not any(one.contains(2) for one in every)
+
+
 def test_replicates_are_calls_of_their_own(cache: wellkept.Cache) -> None:
     with wellkept.use(cache):
         first = draw(1)

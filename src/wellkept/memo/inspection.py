@@ -44,6 +44,9 @@ _BY_PLACE = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 def query(kept: Kept[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Matches:
     """See `Kept.query`."""
     conditions = [Condition("function", (), Equal(kept.function_name))]
+    if kept.options.replicate:
+        # So that it throws away no other's results. The function itself finds those of all of them.
+        conditions.append(operators.argument("@replicate", kept.options.replicate))
     for name, value in _named(kept, args, kwargs):
         condition = _special(kept, name, value) or operators.argument(
             name, _in_order(kept, name, value)
