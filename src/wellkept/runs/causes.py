@@ -175,6 +175,9 @@ class Why:
         if event.key is None:
             return Cause("required", "nothing is kept of it, as it has no key")
         call = records(self._cache, [event.key]).get(event.key)
+        if call is not None and call.function != event.function:
+            # What another engine keeps has a record under names of its own.
+            return Cause("unknown", "another engine computed it")
         if call is not None:
             return self.cause(call)
         if event.outcome == "failed":
@@ -213,6 +216,7 @@ def _share(row: Mapping[str, Any]) -> str:
 
 def told(groups: Sequence[Group]) -> str:
     """Return groups of calls in a few words."""
+    groups = [group for group in groups if group.kind != "unknown"]
     said = [f"{group.calls:,} {group.label}" for group in groups[:_TOLD]]
     if len(groups) > _TOLD:
         said.append(f"{sum(group.calls for group in groups[_TOLD:]):,} for other reasons")

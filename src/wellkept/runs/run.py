@@ -366,8 +366,8 @@ class Run:
         )
         for name, cost in self.costs().items():
             text += f"; {cost.spent:.4g} {name} spent, {cost.saved:.4g} saved"
-        if causes:
-            text += f"; computed: {told(causes)}"
+        if why := told(causes):
+            text += f"; computed: {why}"
         return f"{text}; {total.lost:,} events lost" if total.lost else text
 
     def graph(self) -> Graph:
