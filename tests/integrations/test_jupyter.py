@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,13 @@ class Notebook:
 
 @pytest.fixture
 def notebook(tmp_path: Path) -> Iterator[Notebook]:
+    # A shell puts a module of its own in the place of `__main__`, which child processes ask about.
+    before = sys.modules["__main__"]
     made = Notebook(tmp_path)
     yield made
     made.shell._atexit_once()
     InteractiveShell.clear_instance()
+    sys.modules["__main__"] = before
 
 
 COUNTED = "import builtins as b\nb.ran = getattr(b, 'ran', 0) + 1\n"

@@ -152,6 +152,12 @@ class Bound(Generic[P, R]):
     def __doc__(self) -> str | None:  # type: ignore[override]  # the function's, not this class's
         return self._kept.__doc__
 
+    @property
+    def __annotations__(self) -> Any:  # type: ignore[override]  # as above
+        # Whoever asks this class for its own, up to Python 3.13, makes it an empty dict, which its
+        # instances would show from then on.
+        return self._kept.__annotations__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._kept, name)
 

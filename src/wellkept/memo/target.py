@@ -338,6 +338,9 @@ def tell_miss(target: Target) -> None:
 
     try:
         log_miss(target)
+    except KeptError:
+        # What is wrong with the store is told by what keeps the result there.
+        pass
     except Exception as error:  # noqa: BLE001  the result is there; only its cause is not known
         target.warn("cause", f"why it was computed could not be found out: {error!r}")
 
