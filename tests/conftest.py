@@ -1,5 +1,6 @@
 """What every test stands on: a home of its own, no real cache within reach, bounded hypothesis."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -52,7 +53,10 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("WELLKEPT_CACHE", str(place / "cache"))
         monkeypatch.chdir(place)
         forget_the_default_cache()
+        level = logging.root.level
         yield place
+        # Tools that a test runs in this process set it; then each miss of later tests would be explained.
+        logging.root.setLevel(level)
         forget_the_default_cache()
         monkeypatch.undo()  # leaves the directory before it goes
 

@@ -185,7 +185,7 @@ def test_a_signature_is_of_one_value(
         f(1), f(2)
         other = host.cache.backend.fetch(f.key(2).raw).envelope
         call = host.cache.calls.get(str(f.key(1)))
-        host.cache.backend.record(call, other)
+        host.cache.backend.record([(call, other)])
         with pytest.warns(KeptWarning, match="not trusted"):
             assert f(1) == Box(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import threading
@@ -332,6 +333,31 @@ def test_a_connection_for_every_thread_or_an_error_that_says_so(url: str) -> Non
         with pytest.raises(StoreError):
             store._run("read", "nothing", store._dialect.rows, "SELECT nonsense FROM nowhere", ())
     assert store.get("a") == b"1"
+    store.close()
+
+
+def test_threads_that_wait_do_not_all_collect_the_garbage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That stops all threads, so servers' answers would come too late for those that connect."""
+    store = Sql(f"sqlite:///{tmp_path}/items.db", pool=1, timeout=0.3)
+    store.put("a", b"1")
+    held = [store._connections._connection() for _ in range(2)]
+    collected: list[float] = []
+    monkeypatch.setattr(gc, "collect", lambda: collected.append(time.sleep(0.05) or 0.0))
+
+    def work() -> None:
+        with pytest.raises(StoreError, match="larger `pool`"):
+            store.get("a")
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= len(collected) < 10
+    for one in held:
+        store._connections._drop(one)
     store.close()
 
 

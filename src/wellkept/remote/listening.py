@@ -19,6 +19,9 @@ _BACKLOG = 2048
 _IDLE = 75
 # Seconds that requests have to end when the server does.
 _GRACE = 10
+# Bytes of the head of a request, or of what follows its body; as `h11` has it.
+_HEAD = 1 << 16
+_LARGE = "The head of the request is too large."
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -83,19 +86,47 @@ class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class c
     deadline = 30.0
     _begins: asyncio.TimerHandle | None = None
     _takes: asyncio.TimerHandle | None = None
+    _named = _events = _partial = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._await_request()
 
     def data_received(self, data: bytes) -> None:
+        events = self._events
         super().data_received(data)
+        # `h11` tells of no events: it bounds a head by itself.
+        self._partial = self._partial + len(data) if self._events == events else 0
+        if self._events and self._partial > _HEAD and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.send_400_response(_LARGE)
+            else:
+                self.transport.abort()
         if self.cycle is None or self.cycle.response_complete:
             # Only a part of a request's head came.
             self._await_request()
         else:
             _cancel(self._begins)
             self._begins = None
+
+    # `httptools` keeps as much of a head, or of what follows a body, as a client sends, and calls these.
+
+    def on_message_begin(self) -> None:
+        self._named = 0
+        self._events += 1
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._events += 1
+        self._named += len(name) + len(value)
+        if self._named > _HEAD:
+            # The parser tells of it as of any head that can't be read.
+            raise ValueError(_LARGE)
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._events += 1
+        super().on_body(body)
 
     def _await_request(self) -> None:
         if self._begins is None:

@@ -147,6 +147,8 @@ class Connections:
         self._idle: list[Any] = []
         """Idle connections, the one used last at the end. SQLAlchemy's own pool would add a quarter to the time
         of a hit."""
+        self._collects = 0.0
+        """When the garbage may be collected again."""
         self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
         """One for each open connection, which refers to it. A connection that an exception loses is freed, and
         its slot with it."""
@@ -227,10 +229,8 @@ class Connections:
                 if deadline:
                     time.sleep(0.01)
                 else:
-                    # A lost connection and its cursor refer to each other, so only the garbage collector frees
-                    # them.
-                    gc.collect()
                     deadline = time.monotonic() + self._timeout
+                self._collect()
                 if time.monotonic() > deadline:
                     raise StoreError(
                         f"all {2 * self._most} connections to {self.backend} have been in use by threads "
@@ -240,6 +240,16 @@ class Connections:
             if self.dialect.alive(connection):
                 return connection
             self._drop(connection)
+
+    def _collect(self) -> None:
+        """Free lost connections: each and its cursor refer to each other, so only this frees them."""
+        # In a large process it stops all threads for a second, and each that waits would begin it anew: others
+        # would not get to what their servers answer before that is too late.
+        began = time.monotonic()
+        if began >= self._collects:
+            self._collects = began + self._timeout
+            gc.collect()
+            self._collects = began + 20 * (time.monotonic() - began)
 
     def _slot(self) -> _Slot | None:
         with self._guard:
