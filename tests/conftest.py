@@ -53,10 +53,10 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("WELLKEPT_CACHE", str(place / "cache"))
         monkeypatch.chdir(place)
         forget_the_default_cache()
-        level = logging.root.level
         yield place
-        # Tools that a test runs in this process set it; then each miss of later tests would be explained.
-        logging.root.setLevel(level)
+        # Tools that a test or its fixtures run in this process lower it; then each miss of later tests would
+        # be explained.
+        logging.root.setLevel(logging.WARNING)
         forget_the_default_cache()
         monkeypatch.undo()  # leaves the directory before it goes
 
