@@ -57,6 +57,16 @@ def test_hits_and_misses_are_logged_when_that_is_asked_for(cache: Any, caplog: A
     assert lines(caplog) == []
 
 
+def test_who_logs_everything_pays_for_no_causes(cache: Any, caplog: Any) -> None:
+    f = wellkept.keep(cache=cache, name="f", version=1)(lambda x: x)
+    f(0)
+    with caplog.at_level(logging.INFO):
+        f(1)
+    [(level, text)] = lines(caplog)
+    assert level == "INFO"
+    assert text.endswith(f"s: wellkept explain {f.key(1)[:8]} says why")
+
+
 def test_a_miss_says_that_its_result_had_expired(cache: Any, caplog: Any) -> None:
     @wellkept.keep(cache=cache, name="f", version=1, ttl=1e-6)
     def f() -> int:

@@ -28,7 +28,7 @@ from wellkept.runs.explain import (
     of_the_gone,
     states_of,
 )
-from wellkept.runs.listeners import missed
+from wellkept.runs.listeners import missed, worth_a_cause
 from wellkept.runs.nearest import Asked, Look, layers, look
 from wellkept.runs.profile import Profile, measured
 from wellkept.runs.table import ago, data_size, duration
@@ -223,10 +223,14 @@ def log_miss(found: Target) -> None:
     Raises:
         KeptError: that can't be found out.
     """
-    looks = [look(layer, found.key) for layer in layers(found.cache)]
-    causes = why_missed(found, looks)
     function, code = found.identity()
-    kept = found.cache.query(function=function).count()
+    causes, kept = None, 0
+    # Seeking it reads hundreds of records, so a fast body's is sought only for those who asked for this
+    # logger, and not for all who have the root logger at INFO.
+    if worth_a_cause(found.bodies.spent):
+        looks = [look(layer, found.key) for layer in layers(found.cache)]
+        causes = why_missed(found, looks)
+        kept = found.cache.query(function=function).count()
     missed(function, found.key.hex(), code, found.bodies.spent, causes, kept)
 
 

@@ -122,19 +122,30 @@ def listening() -> bool:
     return found is not None and found.isEnabledFor(_LEVELS["misses"])
 
 
+def worth_a_cause(seconds: float) -> bool:
+    """Whether the cause of a miss is sought: its body took long, or the level was set for misses or for
+    the library, and not for all loggers.
+    """
+    import logging
+
+    return seconds >= SLOW or any(
+        logging.getLogger(name).level for name in ("wellkept", "wellkept.misses")
+    )
+
+
 _told: set[tuple[str, str]] = set()
 _last = -_EVERY
 _left_out = 0
 
 
 def missed(
-    function: str, key: str, code: str, seconds: float, causes: Sequence[Cause], kept: int
+    function: str, key: str, code: str, seconds: float, causes: Sequence[Cause] | None, kept: int
 ) -> None:
     """Log a miss.
 
     Args:
         seconds: what the body took.
-        causes: why nothing was served, the decisive one first.
+        causes: why nothing was served, the decisive one first; None: that was not sought.
         kept: how many calls of the function are kept.
     """
     global _last, _left_out
@@ -142,7 +153,7 @@ def missed(
 
     log = logger("misses") or logging.getLogger("wellkept.misses")
     name = function.replace(":", ".")
-    surprise = _surprise(name, causes)
+    surprise = _surprise(name, causes or ())
     if surprise and seconds >= SLOW and (function, code) not in _told:
         now = time.monotonic()
         if now - _last >= _EVERY:
@@ -155,7 +166,10 @@ def missed(
             log.warning(line, surprise, calls, of, more, key[:8])
             return
         _left_out += 1
-    why = "; ".join(cause.text for cause in causes) or "nothing is kept of it"
+    if causes is None:
+        why = f"wellkept explain {key[:8]} says why"
+    else:
+        why = "; ".join(cause.text for cause in causes) or "nothing is kept of it"
     log.info("miss: %s %s computed in %.3g s: %s", name, key[:8], seconds, why)
 
 
