@@ -57,6 +57,15 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         # Tools that a test or its fixtures run in this process lower it; then each miss of later tests would
         # be explained.
         logging.root.setLevel(logging.WARNING)
+        # So do the pages of the documentation that show how to log, and to trace.
+        for name in ("", ".hits", ".misses", ".troubles"):
+            logger = logging.getLogger(f"wellkept{name}")
+            logger.setLevel(logging.NOTSET)
+            logger.handlers.clear()
+            logger.propagate = True
+        if (listeners := sys.modules.get("wellkept.runs.listeners")) is not None:
+            for listener in list(listeners.LISTENERS):
+                listeners.unlisten(listener)
         forget_the_default_cache()
         monkeypatch.undo()  # leaves the directory before it goes
 
