@@ -217,7 +217,7 @@ class Connections:
     def _connection(self) -> Any:
         """Return an idle or new connection; an idle one only if its server has not closed it."""
         self.silence.check()
-        deadline = 0.0
+        deadline, tried = 0.0, False
         while True:
             try:
                 connection = self._idle.pop()
@@ -232,6 +232,11 @@ class Connections:
                     deadline = time.monotonic() + self._timeout
                 self._collect()
                 if time.monotonic() > deadline:
+                    if not tried:
+                        # What was lost since the latest collection is looked for before giving up.
+                        tried = True
+                        gc.collect()
+                        continue
                     raise StoreError(
                         f"all {2 * self._most} connections to {self.backend} have been in use by threads "
                         f"of this process for {self._timeout:g} s: give the store a larger `pool`"
