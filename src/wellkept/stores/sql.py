@@ -148,6 +148,7 @@ class Connections:
         """Idle connections, the one used last at the end. SQLAlchemy's own pool would add a quarter to the time
         of a hit."""
         self._collects = 0.0
+        self._collected = 0.0
         """When the garbage may be collected again."""
         self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
         """One for each open connection, which refers to it. A connection that an exception loses is freed, and
@@ -232,9 +233,9 @@ class Connections:
                     deadline = time.monotonic() + self._timeout
                 self._collect()
                 if time.monotonic() > deadline:
-                    if not tried:
+                    if not tried and self._collected < deadline - self._timeout / 2:
                         # What was lost since the latest collection is looked for before giving up.
-                        tried = True
+                        tried, self._collected = True, time.monotonic()
                         gc.collect()
                         continue
                     raise StoreError(
@@ -252,7 +253,7 @@ class Connections:
         # would not get to what their servers answer before that is too late.
         began = time.monotonic()
         if began >= self._collects:
-            self._collects = began + self._timeout
+            self._collects, self._collected = began + self._timeout, began
             gc.collect()
             self._collects = began + 20 * (time.monotonic() - began)
 
