@@ -79,3 +79,16 @@ def test_a_method_is_evicted_by_its_arguments(tmp_path: Path) -> None:
     model.fit(2)
     assert model.fit.evict(1).calls == 1
     assert Model.fit.clear().calls == 1
+
+
+def test_what_is_damaged_goes_with_all_others(tmp_path: Path) -> None:
+    for at in (f"files:{tmp_path / 'files'}", str(tmp_path / "directory")):
+        cache = wellkept.open(at)
+        f, _ = two(cache)
+        if cache.backend.byte_stores:
+            cache.backend.byte_stores[1].put(f.key(1), b"no record")
+        else:
+            with cache.backend.database.writing() as c:  # type: ignore[attr-defined]  # a directory has it
+                c.execute("UPDATE calls SET created = 'no time' WHERE key = ?", (f.key(1).raw,))
+        assert cache.clear().calls == 6
+        assert list(cache.calls.keys()) == []

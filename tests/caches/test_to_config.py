@@ -198,7 +198,7 @@ class Items(dict[str, bytes]):
         (lambda: far().filtered(lambda call: True), "can't be written into a configuration"),
         (lambda: far().limited(calls=1, policy=lambda call: 1), "holds no function but one"),
         (lambda: far().filtered(far().query(state="done")), "holds no function but one"),
-        (lambda: Cache(Items(), Items()), "can't be written into a configuration"),  # type: ignore[arg-type]
+        (lambda: Cache(Items(), Items()), "can't be written into a configuration"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda: Cache(Retry(Memory(), wait=lambda n: 1.0), Memory()), "wait= of a Retry"),
         (lambda: Cache(Logged(Memory(), logging.getLogger("x")), Memory()), "logger= of a Logged"),
     ],

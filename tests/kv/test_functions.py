@@ -411,7 +411,7 @@ def test_a_shorter_life_holds_for_what_was_kept_before() -> None:
     assert with_options(ttl=50)() == 4, "it was kept for those who take what is stale"
     for wrong in ({"stale": 5}, {"ttl": 5, "stale": 0}, {"ttl": 5, "stale": "x"}):
         with pytest.raises(ConfigError):
-            cached(**wrong)  # type: ignore[call-overload]
+            cached(**wrong)  # type: ignore[call-overload]  # wrong on purpose
 
 
 def test_coroutines_wait_for_one_another() -> None:

@@ -178,12 +178,12 @@ def test_it_is_renewed_in_the_background_while_its_holder_lives() -> None:
 def test_arguments_of_locks(store: ExecutionStore) -> None:
     for make in (
         lambda: Lock(store, "a", ttl=0),
-        lambda: Lock(store, "a", ttl=None),  # type: ignore[arg-type]
+        lambda: Lock(store, "a", ttl=None),  # type: ignore[arg-type]  # wrong on purpose
         lambda: Lock(store, "a\0"),
-        lambda: Lock(store, 5),  # type: ignore[arg-type]
-        lambda: Lock("a", "a"),  # type: ignore[arg-type]
-        lambda: Queue("a", "a"),  # type: ignore[arg-type]
-        lambda: Queue(store, None),  # type: ignore[arg-type]
+        lambda: Lock(store, 5),  # type: ignore[arg-type]  # wrong on purpose
+        lambda: Lock("a", "a"),  # type: ignore[arg-type]  # wrong on purpose
+        lambda: Queue("a", "a"),  # type: ignore[arg-type]  # wrong on purpose
+        lambda: Queue(store, None),  # type: ignore[arg-type]  # wrong on purpose
         lambda: Queue(store, "x" * 1000),
         lambda: BoundedSemaphore(store, "a", 0),
         lambda: BoundedSemaphore(store, "a", True),

@@ -30,7 +30,7 @@ def test_a_deletion_on_condition(store: ExecutionStore) -> None:
     assert not store.delete("r", revision=first)
     for wrong in (0, -1, True, "1", 1.0):
         with pytest.raises(ConfigError, match="revision"):
-            store.delete("r", revision=wrong)  # type: ignore[arg-type]
+            store.delete("r", revision=wrong)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_number_s_ttl_begins_with_its_first_increment(stores: Stores) -> None:
@@ -39,14 +39,14 @@ def test_a_number_s_ttl_begins_with_its_first_increment(stores: Stores) -> None:
     store.clear_cache()
     stores.later(60)
     assert store.increment("n", ttl=100) == 3
-    assert 0 < store.get_metadata("n")["ttl"] <= 40  # type: ignore[index]
+    assert 0 < store.get_metadata("n")["ttl"] <= 40  # type: ignore[index]  # may be None
     stores.later(60)
     assert store.increment("n", ttl=100, policy="evict") == 1
     store.clear_cache()
     assert store.increment("n") == 1
-    assert store.get_metadata("n")["expires_at"] is None  # type: ignore[index]
+    assert store.get_metadata("n")["expires_at"] is None  # type: ignore[index]  # may be None
     assert store.modify("list", lambda x: [*x, 1], [], ttl="1 min") == [1]
-    assert store.get_metadata("list")["policy"].value == "held"  # type: ignore[index]
+    assert store.get_metadata("list")["policy"].value == "held"  # type: ignore[index]  # may be None
     with pytest.raises(ConfigError, match="duration"):
         store.increment("other", ttl=-1)
     assert "other" not in store

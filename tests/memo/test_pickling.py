@@ -106,7 +106,7 @@ def test_a_wrong_call_fails_where_it_is_bound() -> None:
         triple.bind()()
     with ThreadPoolExecutor(1) as pool:
         with pytest.raises(TypeError, match="triple"):
-            triple.submit(pool, 1, 2)  # type: ignore[call-arg]
+            triple.submit(pool, 1, 2)  # type: ignore[call-arg]  # wrong on purpose
         for wrong in (triple, triple.bind()):
             with pytest.raises(TypeError, match="triple"):
                 wellkept.executor(pool).submit(wrong)

@@ -36,6 +36,8 @@ _SIZED = "notices/size"
 """The note of when a cache was last measured."""
 
 
+# Parts that no call needs are imported by the methods that use them, so that a program which only
+# calls kept functions does not wait for them.
 class Cache(CacheCore):
     """Keeps calls and results.
 
@@ -62,7 +64,7 @@ class Cache(CacheCore):
             DecodeError: its bytes are damaged.
             StoreError: the store can't be read.
         """
-        from wellkept.caches import by_hand  # who only calls kept functions has no need of it
+        from wellkept.caches import by_hand
 
         return by_hand.load(self, digest)
 
@@ -73,7 +75,7 @@ class Cache(CacheCore):
             NotKept: nothing begins so.
             AmbiguousDigest: several do.
         """
-        from wellkept.caches import by_hand  # as above
+        from wellkept.caches import by_hand
 
         return by_hand.expand(self, prefix, store or self.calls)
 
@@ -89,7 +91,7 @@ class Cache(CacheCore):
             NotKept: one is not kept, or no digest.
             AmbiguousDigest: what was given fits several.
         """
-        from wellkept.caches import by_hand  # as above
+        from wellkept.caches import by_hand
 
         many = by_hand.shrink(self, digest, store or self.calls)
         return many[0] if isinstance(digest, str) else many
@@ -104,7 +106,7 @@ class Cache(CacheCore):
             EncodeError: it can't be encoded.
             StoreError: it can't be written.
         """
-        from wellkept.caches import by_hand  # as above
+        from wellkept.caches import by_hand
 
         return by_hand.put(self, value, codec)
 
@@ -120,7 +122,7 @@ class Cache(CacheCore):
             NotKept: there is no such value.
             Undigestible, EncodeError, StoreError: as `put`.
         """
-        from wellkept.caches import by_hand  # as above
+        from wellkept.caches import by_hand
 
         return by_hand.save(self, call, result, codec)
 
@@ -188,7 +190,7 @@ class Cache(CacheCore):
             NotKept, AmbiguousDigest: a key names no call, or several.
             StoreError: the store can't be written.
         """
-        from wellkept.caches import maintenance  # who only calls kept functions never pays for it
+        from wellkept.caches import maintenance
 
         return maintenance.evict(self, function=function, older=older, keys=keys, dry_run=dry_run)
 
@@ -242,7 +244,7 @@ class Cache(CacheCore):
         Raises:
             StoreError: the store can't be written, or its writers leave no gap.
         """
-        from wellkept.caches import maintenance  # as above
+        from wellkept.caches import maintenance
 
         return maintenance.collect(self, parse_duration(grace), dry_run)
 
@@ -261,7 +263,7 @@ class Cache(CacheCore):
             ConfigError: no such filter, or not what it may be.
             Undigestible: a value has no identity.
         """
-        from wellkept.query import Matches  # who only calls kept functions never pays for it
+        from wellkept.query import Matches
 
         if function is not None:
             filters = {"function": function, **filters}
@@ -350,7 +352,7 @@ class Cache(CacheCore):
         Raises:
             ConfigError: it is a generator function, whose body runs when somebody asks for its items.
         """
-        from wellkept.caches.transport import bound  # who only calls has no need of it
+        from wellkept.caches.transport import bound
 
         return bound(function, self)  # type: ignore[return-value]  # it passes for the function
 
@@ -376,7 +378,7 @@ class Cache(CacheCore):
         Raises:
             ConfigError: it can't be said: a function without a name, or a store of another library.
         """
-        from wellkept.caches.building import config_of  # as above
+        from wellkept.caches.building import config_of
 
         return config_of(self)
 

@@ -19,7 +19,7 @@ from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept
 from wellkept.interrupts import Guard
 from wellkept.records import Call, Digest
 from wellkept.stores.backend import each_call
-from wellkept.stores.reports import Candidate, Chosen, Collected, Evicted, FunctionRow, Policy
+from wellkept.stores.reports import EVER, Candidate, Chosen, Collected, Evicted, FunctionRow, Policy
 
 
 def chosen(cache: Cache, pattern: str) -> list[FunctionRow]:
@@ -64,7 +64,9 @@ def evict(
     wanted = None if keys is None else frozenset(_known(cache, key) for key in keys)
     if function is not None and not isinstance(function, str):
         # A query finds the calls of a function exactly, where a name may be that of several.
-        found = function if hasattr(function, "calls") else cache.query(function)
+        from wellkept.query import Matches
+
+        found = function if isinstance(function, Matches) else cache.query(function)
         every = frozenset(call.key for call in found.calls())
         function, wanted = None, every if wanted is None else every & wanted
     chosen = Chosen(
@@ -106,14 +108,10 @@ def _with(done: Evicted, more: Evicted) -> Evicted:
     )
 
 
-_EVER = 1e300
-"""A time after all others that every database takes."""
-
-
 def clear(cache: Cache, dry_run: bool) -> Evicted:
     """See `Cache.clear`."""
     cache.flush()
-    return evicted(cache, Chosen(before=_EVER), dry_run)
+    return evicted(cache, Chosen(before=EVER), dry_run)
 
 
 def evicted(cache: Cache, chosen: Chosen, dry_run: bool) -> Evicted:

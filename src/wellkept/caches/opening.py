@@ -103,7 +103,7 @@ def open_cache(
     else:
         backend = _opened(text, scheme, options)
         if not isinstance(backend, Backend):
-            from wellkept.stores.byte_store import ByteStoreBackend  # as above
+            from wellkept.stores.byte_store import ByteStoreBackend
 
             backend = ByteStoreBackend(backend)
     if signed:

@@ -27,7 +27,7 @@ from wellkept.stores.index_tables import CallRow, scan
 from wellkept.stores.notes import remember
 from wellkept.stores.query_index import tidy
 from wellkept.stores.record_format import BODY_SIZE, rowid
-from wellkept.stores.reports import Candidate, Chosen, Collected, Evicted, FunctionRow, Totals
+from wellkept.stores.reports import EVER, Candidate, Chosen, Collected, Evicted, FunctionRow, Totals
 
 _SEAL = 16
 _SALVAGED, _DAMAGED = ".salvaged-", ".damaged-"
@@ -265,7 +265,7 @@ def _condition(store: Embedded, chosen: Chosen) -> tuple[str, list[Any]]:
         names = ((id_, bytes(name or b"").decode(errors="replace")) for id_, name in rows)
         parts.append("function IN (SELECT value FROM json_each(?))")
         values.append(json.dumps([id_ for id_, name in names if matches(name, chosen.function)]))
-    if chosen.before is not None:
+    if chosen.before not in (None, EVER):
         parts.append("created < ?")
         values.append(chosen.before)
     if chosen.keys is not None:

@@ -84,6 +84,8 @@ class _Waits:
         """Whether writing it with others has failed."""
 
 
+# Parts that no call needs are imported by the methods that use them, so that a program which only
+# calls kept functions does not wait for them.
 class Embedded(Backend):
     """A directory that holds calls and values.
 
@@ -193,7 +195,7 @@ class Embedded(Backend):
         Raises:
             StoreError: the index can't be read, or what queries go by not be brought up to date.
         """
-        from wellkept.stores import query_sql  # who only calls has no need of it
+        from wellkept.stores import query_sql
 
         current = self.listing.current()
         return query_sql.find(self, query) if current else scan(self.calls, query)
@@ -202,25 +204,25 @@ class Embedded(Backend):
         """How many calls fit, as the index has it; None where records must be read to tell. Raises
         as `find`.
         """
-        from wellkept.stores import query_sql  # as above
+        from wellkept.stores import query_sql
 
         return query_sql.count(self, query) if self.listing.current() else None
 
     def table(self, query: Query) -> Any:
         """The calls that fit as columns; None where records must be read. Raises as `find`."""
-        from wellkept.stores import query_sql  # as above
+        from wellkept.stores import query_sql
 
         return query_sql.table(self, query) if self.listing.current() else None
 
     def peek(self, query: Query) -> Iterator[Call]:
         """`find`, which leaves what queries go by as it is. Raises as `find`."""
-        from wellkept.stores import query_sql  # as above
+        from wellkept.stores import query_sql
 
         return query_sql.peek(self, query)
 
     def related(self) -> Any:
         """What finds calls by each other; see `query_links.related`."""
-        from wellkept.stores.query_links import related  # as above
+        from wellkept.stores.query_links import related
 
         return related(self)
 
@@ -470,43 +472,43 @@ class Embedded(Backend):
 
     def collect(self, grace: float, dry_run: bool) -> Collected:
         """See `Cache.gc`; writers hold a lock, so no grace is needed."""
-        from wellkept.stores import collect  # who only calls has no need of it
+        from wellkept.stores import collect
 
         return collect.collect(self, dry_run)
 
     def free(self, digests: Sequence[str]) -> Collected:
         """See `Backend.free`."""
-        from wellkept.stores import collect  # as above
+        from wellkept.stores import collect
 
         return collect.free(self, digests)
 
     def evict(self, chosen: Chosen, dry_run: bool) -> Evicted:
         """See `Cache.evict`."""
-        from wellkept.stores import collect  # as above
+        from wellkept.stores import collect
 
         return collect.evict(self, chosen, dry_run)
 
     def verify(self, repair: bool, discard: bool, tell: Progress) -> Report:
         """See `Cache.verify`."""
-        from wellkept.stores.check import Check  # as above
+        from wellkept.stores.check import Check
 
         return Check(self, repair, discard, tell).run()
 
     def functions(self) -> list[FunctionRow]:
         """See `Backend.functions`: added up in SQL, as a million calls are a second's work."""
-        from wellkept.stores import collect  # as above
+        from wellkept.stores import collect
 
         return collect.functions(self)
 
     def calls_of(self, names: Sequence[str], limit: int | None = None) -> Iterator[Call]:
         """See `Backend.calls_of`."""
-        from wellkept.stores import collect  # as above
+        from wellkept.stores import collect
 
         return collect.calls_of(self, names, limit)
 
     def totals(self) -> Totals:
         """See `Cache.size`."""
-        from wellkept.stores import collect  # as above
+        from wellkept.stores import collect
 
         return collect.totals(self)
 
@@ -519,7 +521,7 @@ class Embedded(Backend):
 
     def candidates(self) -> Iterator[Candidate]:
         """See `Backend.candidates`."""
-        from wellkept.stores import collect  # as above
+        from wellkept.stores import collect
 
         return collect.candidates(self)
 

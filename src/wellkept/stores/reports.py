@@ -36,6 +36,10 @@ class Evicted:
     dry_run: bool = False
 
 
+EVER = 1e300
+"""A time after all others, in seconds since the epoch, that every database takes."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Which calls are to be evicted: those that fulfil every condition that is set."""
@@ -46,9 +50,11 @@ class Chosen:
     keys: frozenset[str] | None = None
 
     def fits(self, key: str, call: Call | None) -> bool:
-        """Return whether a call is chosen; a damaged one (None) can only be chosen by its key."""
+        """Return whether a call is chosen; a damaged one (None) only by its key,
+        or with all others."""
         if call is None:
-            return self.keys is not None and key in self.keys and self == Chosen(keys=self.keys)
+            by_key = self.keys is not None and key in self.keys and self == Chosen(keys=self.keys)
+            return by_key or self == Chosen(before=EVER)
         return (
             (self.keys is None or call.key in self.keys)
             and (self.before is None or call.created < self.before)
