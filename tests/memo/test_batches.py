@@ -18,6 +18,7 @@ import pytest
 
 import wellkept
 from wellkept.errors import ConfigError
+from wellkept.memo import batch_commits
 from wellkept.memo.containers import Container
 
 
@@ -525,3 +526,37 @@ def test_equal_items_whose_result_can_not_be_copied(cache: wellkept.Cache) -> No
     first, second = seen.f(["ab", "ab"])
     assert list(first) == ["a", "b"]
     assert second is first
+
+
+def test_without_the_cache_the_body_gets_batches_too(tmp_path: Path) -> None:
+    items = [threading.Lock() for _ in range(5)]
+    batched = Seen(wellkept.open(tmp_path), lambda items, n: [1] * len(items), batch=2)
+    with pytest.warns(wellkept.KeptWarning, match="computed, not kept"):
+        assert batched.f(items) == [1] * 5
+    assert [len(got) for got in batched.got] == [2, 2, 1]
+    assert batched.got[0] == items[:2]
+
+
+def test_a_store_that_is_gone_breaks_no_caller(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    gone: Any = str(tmp_path / "file" / "cache")
+    seen = Seen(gone, upper)
+    with pytest.warns(wellkept.KeptWarning, match="computed without the cache"):
+        assert seen.f(["a", "b", "a"]) == ["A", "B", "A"]
+    with pytest.raises(wellkept.StoreError):
+        Seen(gone, upper, strict=True).f(["a"])
+
+
+def test_a_batch_is_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Seen(wellkept.open(tmp_path), upper, batch=50)
+    commits: list[int] = []
+    commit = seen.f.cache.backend.commit_many
+    monkeypatch.setattr(batch_commits, "SOON", 60.0)
+    monkeypatch.setattr(batch_commits, "LATE", 60.0)
+    monkeypatch.setattr(
+        seen.f.cache.backend,
+        "commit_many",
+        lambda made, *a: (commits.append(len(made)), commit(made, *a))[1],
+    )
+    seen.f([str(i) for i in range(100)])
+    assert commits == [50, 50]

@@ -6,13 +6,14 @@ import copy
 import json
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from wellkept.caches import Cache
 from wellkept.caches.moving import kind_notes
 from wellkept.caches.tier import FAILED
-from wellkept.errors import ConfigError, DecodeError
+from wellkept.errors import ConfigError, DecodeError, KeptError, NewerSchema, Undigestible
 from wellkept.hashing import buffer_digest
 from wellkept.hashing.digests import call_keys
 from wellkept.interrupts import settle, settling
@@ -156,11 +157,13 @@ class KeptEachCoroutine(KeptEach):
 class _Item:
     """A missing item: where it stands, and the flow of its call, which stands before the body."""
 
-    __slots__ = ("at", "flight", "flow", "target")
+    __slots__ = ("at", "due", "flight", "flow", "target")
 
     def __init__(self, at: int, target: KeptTarget, flow: Any) -> None:
         self.at, self.target, self.flow = at, target, flow
         self.flight: Flight | None = None
+        self.due = 0.0
+        """When to look again whether another has computed it, by the monotonic clock."""
 
 
 class _Many:
@@ -176,9 +179,9 @@ class _Many:
         # The function itself says what is wrong with arguments that it does not take.
         self.values = kept._values(*self.given)
         self.box = Container(self.values[kept._at], kept)
-        load = kept.cache.load
         self.items = self.box.items()
         if Digest in map(type, self.items):
+            load = kept.cache.load
             self.items = [load(one) if type(one) is Digest else one for one in self.items]
             if self.box.kind not in ("list", "tuple"):
                 raise ConfigError(
@@ -201,10 +204,12 @@ class _Many:
             return outcome((yield self.given))
         try:
             unique = self._look_up()
+        except (ConfigError, NewerSchema):
+            raise
         except Exception as error:
             if kept.broke(error):
                 raise
-            return outcome((yield self.given))
+            return (yield from self._unkept())
         try:
             yield from self._compute(unique)
             if self.kind is None and not any(type(one) is Raise for one in self.results):
@@ -220,6 +225,18 @@ class _Many:
             if type(result) is Raise:
                 self._name(result.error, [at])
                 raise result.error
+        assert self.kind is not None
+        return self.box.joined(self.kind, self.results)
+
+    def _unkept(self) -> Step:
+        """Compute all items without the cache, a batch at a time as well."""
+        kept = self.kept
+        for first in range(0, len(self.items), kept.options.batch):
+            places = range(first, min(first + kept.options.batch, len(self.items)))
+            values = self._with(self.box.some(places))
+            result = outcome((yield kept._binder.spread(values)))
+            kind, self.results[first : places.stop] = split(kept, result, values[kept._at])
+            self._set_kind(kind, note=False)
         assert self.kind is not None
         return self.box.joined(self.kind, self.results)
 
@@ -282,13 +299,16 @@ class _Many:
         for item in self.items:
             target = KeptTarget(kept, (*values[:at], item, *values[at + 1 :]))
             if not target.locate():
-                raise ConfigError(f"{kept.__qualname__} keeps no call {kept.without()}")
+                raise Undigestible(f"{kept.__qualname__} keeps no call {kept.without()}")
             found.append(target.key)
         return found
 
     def _with(self, item: Any) -> tuple[Any, ...]:
         at = self.kept._at
         return (*self.values[:at], item, *self.values[at + 1 :])
+
+    def _alone(self, at: int, *_: Any, **__: Any) -> Any:
+        return self.kept.alone(self._with(self.box.some([at])))
 
     # -- what is not --------------------------------------------------------------------------------
 
@@ -299,11 +319,10 @@ class _Many:
             yield from self._run(ready)
         # Nothing is held here while others are waited for.
         while self.waiting:
-            ready, delay = self._again(most)
-            if ready:
+            if ready := self._taken_over(most):
                 yield from self._run(ready)
             elif self.waiting:
-                yield delay
+                yield max(0.0, min(item.due for item in self.waiting) - time.monotonic())
         for key, places in self.equal.items():
             for at in places:
                 self.results[at] = self._another(key, self.results[missing[key]])
@@ -312,10 +331,13 @@ class _Many:
         """An equal item's result, which is no other's object where it can be copied."""
         if type(result) is Raise:
             return result
-        cache = self.kept.cache
-        entry = cache.find(key)
-        if entry is not None:
-            return cache.value(key, entry)
+        try:
+            entry = self.kept.cache.find(key)
+            if entry is not None:
+                return self.kept.cache.value(key, entry)
+        except KeptError:
+            # It is computed already, and has to reach the caller.
+            pass
         try:
             return copy.deepcopy(result)
         except Exception:  # noqa: BLE001  it is anybody's code
@@ -330,8 +352,8 @@ class _Many:
             if self.open:
                 # One observation of the batch is enough.
                 target.options = target.options._replace(observe=False)
-            one = self._with(self.box.some([at]))
-            target.call = lambda *_, one=one, **__: self.kept.alone(one)
+            # Of a refresh in the background: most are never called.
+            target.call = partial(self._alone, at)
             flow = keeping(target, self.kept._binder.spread(target.values), self.again)
             item = _Item(at, target, flow)
             self.open.append(item)
@@ -341,19 +363,17 @@ class _Many:
                     break
         return ready
 
-    def _again(self, most: int) -> tuple[list[_Item], float]:
-        """Of those that another computes: the ones that have to be computed here after all, and when to
-        look again.
-        """
+    def _taken_over(self, most: int) -> list[_Item]:
+        """Look for what others compute, where it is time to; the items that have to be computed here."""
+        now = time.monotonic()
         waiting, self.waiting = self.waiting, []
-        ready = []
-        for number, item in enumerate(waiting):
-            if self._advance(item):
+        ready: list[_Item] = []
+        for item in waiting:
+            if item.due > now or len(ready) >= most:
+                self.waiting.append(item)
+            elif self._advance(item):
                 ready.append(item)
-                if len(ready) >= most:
-                    self.waiting += waiting[number + 1 :]
-                    break
-        return ready, 0.005
+        return ready
 
     def _advance(self, item: _Item, sent: Any = None) -> bool:
         """Go on with the flow of an item; whether it stands before the body now."""
@@ -370,6 +390,7 @@ class _Many:
                 current.set(outside)
         if type(step) is tuple:
             return True
+        item.due = time.monotonic() + step
         self.waiting.append(item)
         return False
 
@@ -426,9 +447,11 @@ class _Many:
         if text not in getattr(error, "__notes__", ()):
             error.add_note(text)
 
-    def _set_kind(self, kind: Kind) -> None:
+    def _set_kind(self, kind: Kind, note: bool = True) -> None:
         if self.kind is None:
             self.kind = kind
+            if not note:
+                return
             name, item = (
                 _kind_name(self.kept.locator.identity(), self.box),
                 json.dumps(kind).encode(),
