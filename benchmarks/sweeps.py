@@ -51,6 +51,42 @@ class Sweep(Base):
         return sample
 
 
+class ManyItems(Base):
+    """A function of many items that has kept all of them: what one takes, its digest and key apart."""
+
+    def prepare(self, entrant: str, room: Room, quick: bool) -> Sampler:
+        import wellkept
+        from wellkept.hashing.digests import call_keys
+
+        texts = [f"text number {i}" for i in range(20_000 if quick else 100_000)]
+        ran: list[int] = []
+
+        @wellkept.keep(cache=room.new(), name="many", version=1, each="texts", batch=1000)
+        def many(texts: list[str]) -> list[int]:
+            ran.append(len(texts))
+            return list(map(len, texts))
+
+        many(texts)
+        expected = list(map(len, texts))
+        label = wellkept.digest("texts")
+
+        def sample() -> float:
+            ran.clear()
+            took, results = timed(lambda: many(texts))
+            same(results, expected, entrant)
+            if ran:
+                raise CannotDoError("a kept item was computed")
+            named = [("@each", label.raw), ("texts", label.raw)]
+            hashing, _ = timed(
+                lambda: call_keys(
+                    "many", "version:1", named, "texts", [wellkept.digest(t).raw for t in texts]
+                )
+            )
+            return max(0, took - hashing) / 1e9 / len(texts)
+
+        return sample
+
+
 class LongSweep(Base):
     """A million new results of one process: its time, or what its memory grew by."""
 

@@ -24,7 +24,7 @@ from samplers import (
     Start,
     Work,
 )
-from sweeps import LongSweep, Sweep, Writers
+from sweeps import LongSweep, ManyItems, Sweep, Writers
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,14 @@ _CORE: tuple[Row, ...] = (
         ("wellkept", "diskcache"),
         (Limit(0.59, 0.4, "diskcache"),),
         rounds=5,
+    ),
+    Row(
+        "hit-items",
+        "a kept item of 100,000 in one call (`each=`), beyond its hashing",
+        ManyItems,
+        ("wellkept",),
+        (Limit(3e-6, None),),
+        rounds=3,
     ),
     Row(
         "hit-array",
