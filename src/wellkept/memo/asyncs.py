@@ -67,10 +67,6 @@ class KeptCoroutine(Kept[Any, Any]):
 
         return load()
 
-    def load_now(self, /, *args: Any, **kwargs: Any) -> Any:
-        """What `load` gives when it is awaited."""
-        return self._load(self._values(args, kwargs))
-
     def rerun(self, /, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         if self._deep(kwargs):
             return self._again(args, kwargs)
@@ -97,7 +93,7 @@ class KeptCoroutine(Kept[Any, Any]):
 
 
 class KeptAsyncGenerator(Kept[Any, Any]):
-    """A kept async generator function; see `replay` for what is kept of it."""
+    """A kept async generator function; see `generators.Recording` for what is kept of it."""
 
     generates = True
 

@@ -80,7 +80,6 @@ def _reference_to(value: Any) -> Callable[[], Any]:
         return lambda: value
 
 
-_SEQUENCES = (list, tuple, deque)
 _SETS = (set, frozenset)
 _MAPPINGS = (dict, MappingProxyType)
 # Items from which a container without code is digested as a whole.
