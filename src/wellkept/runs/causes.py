@@ -283,7 +283,7 @@ class Plan(Lines):
         if self.todo:
             by = f" (by {self.by:,} kept call{'' if self.by == 1 else 's'})"
             if self.seconds is None:
-                yield Line("takes", "nobody knows: no call of it is kept")
+                yield Line("takes", "unknown: no call of it is kept")
             else:
                 yield Line("takes", f"about {duration(self.seconds)}{by}")
             for name, amount in self.costs.items():

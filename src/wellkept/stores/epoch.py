@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 
 class Epochs:
-    """The file that says which epoch a token belongs to; without it, nobody knows.
+    """The file that says which epoch a token belongs to; without it, none is known.
 
     Args:
         path: of the file, which is made by the first commit.
