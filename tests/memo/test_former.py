@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -159,8 +161,6 @@ def test_a_lease_is_not_left_held(cache: wellkept.Cache) -> None:
 
 
 def test_in_an_executor_it_is_served_by_the_caller(cache: wellkept.Cache) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     scaled(cache, 2).map([1, 2])
     f = scaled(cache, 3)
     with ThreadPoolExecutor(1) as pool:
@@ -171,6 +171,38 @@ def test_in_an_executor_it_is_served_by_the_caller(cache: wellkept.Cache) -> Non
             assert outer(3) == [[[2, 0], [4, 0], [9, 0]], [2, 0]]
     assert not outer.contains(3)
     assert f.stats().outdated == 3
+
+
+def test_what_an_unknown_thread_or_process_took_is_not_kept(home: Any) -> None:
+    cache = new("embedded")
+    scaled(cache, 2)(1)
+    f = scaled(cache, 3)
+    # Their threads and processes are there before the body that sends to them.
+    threads = ThreadPoolExecutor(1)
+    threads.submit(int).result()
+    processes = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _take, (f,))
+    processes.submit(int).result()
+    for pool in (threads, processes):
+        name = type(pool).__name__
+        _take(f)
+        outer = keep(cache=cache, name=name, version=1)(lambda: pool.submit(_call, 1).result())  # noqa: B023  called at once
+        with pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = outer()
+        assert result == [3, 0] or not outer.contains()
+        assert f.contains(1) == (result == [3, 0])
+        assert pool is threads or result == [3, 0]
+
+
+_taken: list[Any] = []
+
+
+def _take(f: Any) -> None:
+    _taken[:] = [f]
+
+
+def _call(x: int) -> Any:
+    return _taken[0](x)
 
 
 def test_code_that_came_back_is_served_too(cache: wellkept.Cache) -> None:

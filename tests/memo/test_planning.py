@@ -33,7 +33,7 @@ def test_nothing_is_computed_or_written(cache: wellkept.Cache) -> None:
     first = f.plan(range(3))
     assert (first.items, first.kept, first.todo, first.seconds) == (3, 0, [0, 1, 2], None)
     assert groups(first) == {"first call of fit": 3}
-    assert "nobody knows" in str(first)
+    assert "unknown: no call" in str(first)
     f.map(range(3))
     before = [sorted(store.keys()) for store in (cache.calls, cache.backend.notes)]
     uses = f.query(1).one().uses

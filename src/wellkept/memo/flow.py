@@ -158,6 +158,10 @@ def look(
 
 def formerly(target: Target) -> Any:
     """Return what the former code of a function gave, where that is to be served; otherwise `MISSING`."""
+    caller = flights.caller()
+    if caller is None and _is_child():
+        # Perhaps a body in another process waits for it, and would keep what it makes of it.
+        return MISSING
     # Loaded on first use: few functions ask for it.
     from wellkept.memo.former import serve
 
@@ -173,7 +177,9 @@ def formerly(target: Target) -> Any:
     if result is not MISSING:
         # What is made of it is no result of today's code, whose key it would be kept under.
         SERVED[0] += 1
-        flight = flights.caller()
+        if caller is None:
+            ALONE[0] += 1
+        flight = caller
         while flight is not None:
             flight.outdated = True
             flight = flight.parent
@@ -182,6 +188,14 @@ def formerly(target: Target) -> Any:
 
 SERVED = [0]
 """How often that was done in this process."""
+ALONE = [0]
+"""How often by a thread of which it is not known whether a body waits for it."""
+
+
+def _is_child() -> bool:
+    """Whether `multiprocessing` has started this process."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
 
 
 def not_of_today(target: Target) -> None:
@@ -312,6 +326,7 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
     call: Call | None = None
     threads = None if target.same is None or target.awaits else threading.enumerate()
     body = place = None
+    alone = ALONE[0]
     started = perf_counter()
     try:
         body = observed.begin(target.bodies, target.options.observe)
@@ -328,7 +343,7 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
         target.bodies.spent = perf_counter() - started
         if body is not None:
             body.leave()
-    if target.flight is not None and target.flight.outdated:
+    if target.flight is not None and (target.flight.outdated or alone != ALONE[0]):
         not_of_today(target)
     kind = type(result)
     future = kind not in _PLAIN and is_future(result)
