@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,17 @@ def test_what_is_asked_for_in_vain(script: Path, capsys: pytest.CaptureFixture[s
     found = said(capsys, "review")
     assert found["functions"] == []
     assert len(found["left"]) == 1
+
+
+def test_a_script_s_code_is_compared_with_its_import_s(home: Path) -> None:
+    (home / "pyproject.toml").write_text("[project]\nname = 'p'\n")
+    script = home / "scripted.py"
+    text = "import wellkept\ndef helper(n):\n    return n * 2\n@wellkept.keep\ndef grow(n):\n    return helper(n)\n"
+    text += "if __name__ == '__main__':\n    grow(1)\n"
+    script.write_text(text)
+    subprocess.run([sys.executable, script], check=True)
+    script.write_text(text.replace("n * 2", "n * 3"))
+    command = [sys.executable, "-m", "wellkept", "review", "scripted:grow"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=home, input="")
+    assert "code changed: `scripted.helper`" in done.stdout, done.stderr
+    assert "-    return n * 2" in done.stdout

@@ -378,8 +378,12 @@ def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts])
             f"the code is identified in another way: {_way(kinds[0])} -> {_way(kinds[1])} ({when})"
         )
         return Cause("code", text, data=data)
-    before, after = _parts(layer, call), now()
+    then_made, now_made = _parts(layer, call), now()
+    before, after = (_placed(parts, asked.function) for parts in (then_made, now_made))
     changed = part_changes(before, after) if before and after else []
+    if then_made != before or now_made != after:
+        # A part of a script and of its import are digested by other names, also where they are the same.
+        changed = [part for part in changed if part.diff] or changed
     names = ", ".join(f"`{part}`" for part in changed[:_SHOWN])
     data["parts"] = [part._asdict() for part in changed]
     if changed:
@@ -400,6 +404,15 @@ def _parts(layer: Layer, call: Call) -> dict[str, tuple[str, str | None]]:
     if receiver is not None and receiver.shown:
         found |= parts_of(layer.backend, str(receiver.value))
     return found
+
+
+def _placed(parts: Parts, function: str) -> Parts:
+    """Name what a script defines by the script's place, as it is named where the script is imported."""
+    module = function.rpartition(":")[0]
+    return {
+        f"{module}:{name[9:]}" if module and name.startswith("__main__:") else name: part
+        for name, part in parts.items()
+    }
 
 
 def _way(kind: str) -> str:

@@ -198,10 +198,7 @@ def _surprise(function: str, causes: Sequence[Cause]) -> str:
         return ""
     first = causes[0]
     if first.kind == "code":
-        # What a script defines goes by its name there, and by the script's in the function's.
-        script = f"{function.rpartition('.')[0]}:"
-        names = [str(part["name"]) for part in first.data.get("parts", ())]
-        parts = [name.replace("__main__:", script).replace(":", ".") for name in names]
+        parts = [str(part["name"]).replace(":", ".") for part in first.data.get("parts", ())]
         return f"{', '.join(parts[:3]) or function} changed"
     if first.kind in ("version", "dependency"):
         return f"{function}, as {first.text},"
