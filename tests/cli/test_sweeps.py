@@ -134,7 +134,8 @@ def test_what_is_asked_for_in_vain(script: Path, capsys: pytest.CaptureFixture[s
 def test_a_script_s_code_is_compared_with_its_import_s(home: Path) -> None:
     (home / "pyproject.toml").write_text("[project]\nname = 'p'\n")
     script = home / "scripted.py"
-    text = "import wellkept\ndef helper(n):\n    return n * 2\n@wellkept.keep\ndef grow(n):\n    return helper(n)\n"
+    text = "import wellkept\ndef helper(n):\n    return n * 2\n"
+    text += "@wellkept.keep\ndef grow(n):\n    return helper(n)\n"
     text += "if __name__ == '__main__':\n    grow(1)\n"
     script.write_text(text)
     subprocess.run([sys.executable, script], check=True)
