@@ -174,7 +174,8 @@ def test_a_mapping_is_private_writable_and_holds_no_descriptor(tmp_path: Path) -
     if sys.platform == "linux":
         before = len(list(Path("/proc/self/fd").iterdir()))
         held = [store.map(KEY) for _ in range(50)]
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        # Others of this process may be opened or closed meanwhile, but not as many.
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + len(held) // 2
         del held
     store.put("blobs/empty", b"")
     assert store.map("blobs/empty") == b""
