@@ -69,7 +69,7 @@ screenshots: $(TEST_VENV)/.test ## pictures of `wellkept ui` for the documentati
 	@PYTHONPATH=src $(TEST_VENV)/bin/python scripts/screenshots
 
 docs: $(VENV)/.docs ## the documentation, into site/
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@$(VENV)/bin/python scripts/docs_site.py
 
 wheel: $(WHEEL) ## what would be published, into dist/
 	@ls dist/*.whl

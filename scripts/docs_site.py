@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Build the site of the documentation, into site/ or the directory that is given.
+
+What it holds beside the pages of docs/: the reference of all public names, from their docstrings; each
+page's Markdown beside it, and llms.txt, which lists them. A link that leads nowhere, or anything that a
+reader's browser would fetch from elsewhere, ends it with exit code 1.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+sys.path.insert(0, str(Path(__file__).parent))
+from docs_nav import HOME, Entry, entries, navigation
+
+ROOT = Path(__file__).resolve().parents[1]
+# What a browser loads by itself, by the attribute that says from where.
+_LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link": "href"}
+_RELATIONS = {"stylesheet", "icon", "preload", "modulepreload", "preconnect", "dns-prefetch"}
+
+
+class Links(HTMLParser):
+    """What a page can be linked at, what it links, and what a browser loads for it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.anchors |= {given[name] for name in ("id", "name") if name in given}
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        target = given.get(_LOADED.get(tag, ""), "")
+        if target and (tag != "link" or _RELATIONS & set(given.get("rel", "").split())):
+            self.loaded.append(target)
+
+
+def faults(site: Path) -> Iterator[str]:
+    """Give the links of a built site that lead nowhere, and what its pages load from elsewhere."""
+    pages = {
+        path.relative_to(site).as_posix(): Links(path.read_text(encoding="utf-8"))
+        for path in sorted(site.rglob("*.html"))
+    }
+    for page, found in pages.items():
+        for link in found.links + found.loaded:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                if link in found.loaded and parts.scheme != "data":
+                    yield f"{page}: loads {link} from elsewhere"
+                continue
+            path = unquote(parts.path)
+            base = page if path else ""
+            target = posixpath.normpath(posixpath.join("/", posixpath.dirname(base), path))[1:]
+            target = target if path else page
+            if (site / target).is_dir():
+                target = posixpath.join(target, "index.html").lstrip("./")
+            if not (site / target).is_file():
+                yield f"{page}: there is no {link}"
+            elif target in pages and unquote(parts.fragment) not in pages[target].anchors | {""}:
+                yield f"{page}: {target} has no #{parts.fragment}"
+    for path in sorted(site.rglob("*.css")):
+        for url in re.findall(
+            r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^\"')]+", path.read_text()
+        ):
+            yield f"{path.relative_to(site)}: loads {url} from elsewhere"
+
+
+def summary(page: str) -> str:
+    """Return the first sentence of a page's text, without its marks."""
+    for part in re.split(r"\n\s*\n", re.sub(r"^(```|~~~).*?^\1", "", page, flags=re.S | re.M)):
+        text = " ".join(part.split())
+        if text and not text.startswith(("#", "|", "<", "!", "- ", "[^")):
+            text = re.sub(r"\[([^\]]+)\]\([^)]*\)|[`*]", lambda found: found[1] or "", text)
+            return re.split(r"(?<=[.!?]) (?=[A-Z`])|:$", text)[0]
+    return ""
+
+
+def described(text: str) -> str:
+    """Return a page with the description that search engines show, in its front matter."""
+    about = json.dumps(summary(text), ensure_ascii=False)
+    return f"---\ndescription: {about}\n---\n\n{text}"
+
+
+def llms(listed: list[Entry], about: str) -> str:
+    """Return llms.txt: every page's Markdown, by title, in the sections of the home page."""
+    lines, heading = [f"# wellkept\n\n> {about}"], ""
+    for entry in listed:
+        if entry.headings[0] != heading:
+            heading = entry.headings[0]
+            lines.append(f"\n## {heading}\n")
+        lines.append(f"- [{entry.title}]({entry.page}){': ' * bool(entry.about)}{entry.about}")
+    return "\n".join(lines) + "\n"
+
+
+def build(work: Path) -> list[str]:
+    """Build the site into `site` in an empty directory; return what is wrong with it."""
+    project = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    docs, site = work / "docs", work / "site"
+    shutil.copytree(ROOT / "docs", docs)
+    listed = list(entries((docs / HOME).read_text(encoding="utf-8")))
+    sources = {
+        path.relative_to(docs).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(docs.rglob("*.md"))
+    }
+    for page, text in sources.items():
+        (docs / page).write_text(described(text), encoding="utf-8")
+    project |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(listed)}
+    # JSON is YAML: the generator's own format can't be written by what comes with Python.
+    (work / "mkdocs.yml").write_text(json.dumps(project), encoding="utf-8")
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", "mkdocs.yml"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return [done.stdout + done.stderr]
+    for page, text in sources.items():
+        (site / page).write_text(text, encoding="utf-8")
+    about = project["site_description"]
+    (site / "llms.txt").write_text(llms(listed, about), encoding="utf-8")
+    lost = sorted(sources.keys() - {HOME, *(entry.page for entry in listed)})
+    return [f"docs/{page}: docs/{HOME} does not list it" for page in lost] + list(faults(site))
+
+
+def main() -> int:
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "site"
+    with tempfile.TemporaryDirectory(prefix="wellkept-site-") as work:
+        found = build(Path(work))
+        for fault in found:
+            print(fault, file=sys.stderr)
+        if found:
+            return 1
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(Path(work) / "site", target)
+    print(f"{len(list(target.rglob('*.html')))} pages in {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
