@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.pytest_entry import with_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -149,6 +150,7 @@ class Page:
         for command, expected in commands:
             if command.split()[0] in ONLY_SHOWN:
                 continue
+            variables = with_plugin() if " -m pytest " in command else os.environ
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", command],
                 stdin=subprocess.DEVNULL,
@@ -156,7 +158,7 @@ class Page:
                 stderr=subprocess.STDOUT,
                 text=True,
                 check=False,
-                env=os.environ | beside | {"COLUMNS": "100", "NO_COLOR": "1"},
+                env=variables | beside | {"COLUMNS": "100", "NO_COLOR": "1"},
             )
             assert done.returncode == 0, f"$ {command}\n{done.stdout}"
             if expected.strip():

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from wellkept.caches.described import (
     resolved,
@@ -250,7 +251,14 @@ def find(start: Path | None = None) -> Settings:
     Raises:
         ConfigError: a file is malformed, or names what is not there: with file, line and key.
     """
-    settings = _chosen(_from_file(start or Path.cwd()))
+    tests = os.environ.get("WELLKEPT_TESTS")
+    settings = _from_file(start or Path.cwd())
+    if tests and tests != "read":
+        # A test that says WELLKEPT_CACHE itself has what it says.
+        settings = _for_tests(settings, tests)
+    settings = _chosen(settings)
+    if tests == "read":
+        settings = _for_tests(settings, tests)
     limit = os.environ.get("WELLKEPT_LIMIT")
     if not limit:
         return settings
@@ -259,6 +267,24 @@ def find(start: Path | None = None) -> Settings:
     except ConfigError as error:
         raise ConfigError(f"WELLKEPT_LIMIT: {error}") from None
     return settings._replace(active=settings.active._replace(limit={"bytes": limit}))
+
+
+def _for_tests(settings: Settings, said: str) -> Settings:
+    """With caches that a test may use in place of the configured ones: see `testing.pytest_plugin`.
+
+    Args:
+        said: `off`, `read`, or a directory for them.
+    """
+
+    def instead(name: str, spec: Spec) -> Spec:
+        if said == "read":
+            return spec._replace(write="none")
+        return Spec("void:" if said == "off" else str(Path(said, f"{quote(name, safe='')}.cache")))
+
+    caches = {name: instead(name, spec) for name, spec in settings.caches.items()}
+    name = settings.name
+    active = instead("default", settings.active) if name is None else caches[name]
+    return settings._replace(active=active, source="WELLKEPT_TESTS", caches=caches)
 
 
 def _chosen(settings: Settings) -> Settings:

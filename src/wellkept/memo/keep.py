@@ -208,6 +208,13 @@ def keep(
             raise ConfigError(f"{function!r} is kept already")
         if not callable(function):
             raise ConfigError(f"@keep goes on a function, not on {function!r}")
+        if type(function).__module__ == "_pytest.fixtures" or hasattr(
+            function, "_pytestfixturefunction"
+        ):
+            raise ConfigError(
+                "@keep stands above @pytest.fixture, and there pytest does not find the fixture: write it "
+                "below, or on a function that the fixture calls"
+            )
         kind = _kind(function)
         if options.each:
             kind = _of_many(kind, function)

@@ -5,20 +5,21 @@ pytest; nothing else of wellkept does: subclass `StoreContract` in a test module
 and run pytest on it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from wellkept.testing.certificates import assert_faithful, assert_invalidates
-
 if TYPE_CHECKING:
+    from wellkept.testing.certificates import assert_faithful, assert_invalidates
     from wellkept.testing.contract import Accessor, StoreContract
 
 __all__ = ["Accessor", "StoreContract", "assert_faithful", "assert_invalidates"]
 
+# The plugin of pytest lies here too, and is imported in sessions that need none of these.
+_ROOMS = {"Accessor": "contract", "StoreContract": "contract"}
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("Accessor", "StoreContract"):
-        # Needs pytest.
-        from wellkept.testing import contract
-
-        return getattr(contract, name)
+    if name in __all__:
+        room = import_module(f"{__name__}.{_ROOMS.get(name, 'certificates')}")
+        return getattr(room, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
