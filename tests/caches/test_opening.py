@@ -141,16 +141,35 @@ def test_no_sizes(size: Any) -> None:
 @pytest.mark.parametrize(
     ("span", "expected"),
     [(5, 5.0), (0, 0.0), (1.5, 1.5), ("30 s", 30.0), ("12h", 43200.0), ("7 d", 604800.0),
-     ("2w", 1209600.0), ("5 min", 300.0), ("5m", 300.0), ("10", 10.0)],
+     ("2w", 1209600.0), ("5 min", 300.0), ("5m", 300.0), ("10", 10.0), ("1 week", 604800.0),
+     ("12 hours", 43200.0), ("1d12h", 129600.0), ("1 day, 2 hours", 93600.0), ("500 ms", 0.5)],
 )  # fmt: skip
 def test_durations(span: Any, expected: float) -> None:
     assert parse_duration(span) == expected
 
 
-@pytest.mark.parametrize("span", ["", "soon", "-5 s", "1 y", None, True, -1, float("nan"), [1]])
+@pytest.mark.parametrize(
+    "span", ["", "soon", "-5 s", "1 y", "1d12", "1.2.3d", "d", None, True, -1, float("nan"), [1]]
+)
 def test_no_durations(span: Any) -> None:
-    with pytest.raises(wellkept.ConfigError, match="not a duration"):
+    with pytest.raises(wellkept.ConfigError, match=r"not a duration.*ms, s, min, h, d and w"):
         parse_duration(span)
+
+
+def test_a_duration_that_needs_its_unit() -> None:
+    assert parse_duration("0", unit=True) == 0
+    assert parse_duration("2 d", unit=True) == 172800
+    with pytest.raises(wellkept.ConfigError, match=r"30 of what.*30s, 30min"):
+        parse_duration("30", unit=True)
+
+
+def test_a_ttl_of_nothing_is_refused() -> None:
+    for nothing in (0, "0 s", 0.0):
+        with pytest.raises(wellkept.ConfigError, match=r"ttl=.* keeps nothing.*ms, s, min"):
+            wellkept.keep(ttl=nothing)(len)
+    wellkept.keep(ttl=0, stale="1 h")(len)
+    with pytest.raises(wellkept.ConfigError, match="ttl=: not a duration: 'soon'"):
+        wellkept.keep(ttl="soon")(len)
 
 
 def test_a_directory_of_somebody_else() -> None:

@@ -176,7 +176,9 @@ def test_ls_calls_lists_those_of_all_functions(shell: Kept, root: Path) -> None:
 
 def test_an_empty_cache_and_one_that_is_not_there(shell: Kept, home: Path) -> None:
     nowhere = str(home / "nowhere")
-    for arguments in (["ls"], ["ls", "--calls"], ["ls", "--cache", nowhere]):
+    for command in ("ls", "stats", "query", "profile", "du", "runs", "verify"):
+        assert "there is no cache in" in shell(command, "--cache", nowhere, code=1)
+    for arguments in (["ls"], ["ls", "--calls"]):
         assert "nothing is kept in" in shell(*arguments)
     assert shell("ls", "--json")["functions"] == []
     assert shell("stats", "--json")["calls"] == 0
@@ -269,12 +271,12 @@ def test_stats_adds_up(shell: Kept, root: Path) -> None:
 
 def test_evict_says_what_went(shell: Kept, root: Path) -> None:
     would = shell("evict", "--function", "*.simulate", "--dry-run")
-    assert would.startswith("would throw away 5 calls, 5 results and 5 blobs: 601 kB")
+    assert would.startswith("would delete 5 calls, 5 results and 5 blobs: 601 kB")
     assert shell("stats", "--json")["calls"] == 11
-    assert shell("evict", "--function", "*.simulate").startswith("threw away 5 calls")
+    assert shell("evict", "--function", "*.simulate", "--yes").startswith("deleted 5 calls")
     assert not list(root.glob("blobs/*/*"))
     assert shell("stats", "--json")["calls"] == 6
-    assert "nothing in" in shell("evict", "--function", "*.simulate")
+    assert "nothing in" in shell("evict", "--function", "*.simulate", "--yes")
 
 
 def test_evict_by_key_and_age_as_json(shell: Kept, root: Path) -> None:
@@ -284,8 +286,8 @@ def test_evict_by_key_and_age_as_json(shell: Kept, root: Path) -> None:
     assert found["blobs"] == 0
     assert found["bytes"] > 0
     assert found["dry_run"] is False
-    assert shell("evict", "--older", "30d", "--json")["calls"] == 0
-    assert shell("evict", "--older", "0 s", "--json")["calls"] == 9
+    assert shell("evict", "--older", "30d", "--json", "--yes")["calls"] == 0
+    assert shell("evict", "--older", "0 s", "--json", "--yes")["calls"] == 9
 
 
 # -- verify ---------------------------------------------------------------------------------------

@@ -29,9 +29,14 @@ def filled(home: Path) -> Path:
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int | None) -> str:
-    assert run(list(arguments)) in ((1, 2) if code is None else (code,))
+    got = run(list(arguments))
+    assert got in ((1, 2) if code is None else (code,))
     out, err = capsys.readouterr()
-    assert out == ""
+    if "--json" in arguments:
+        error = json.loads(out)["error"]
+        assert (f"wellkept: {error['message']}\n", error["exit"]) == (err, got)
+    else:
+        assert out == ""
     assert err.startswith("wellkept: ")
     assert err.count("\n") == 1
     return err
@@ -49,10 +54,28 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int | N
         (["ls", "nothing*like"], 1, "no function nothing*like"),
         (["ls", "--limit", "-1"], 2, "wellkept ls --help"),
         (["ls", "--limit", "many"], 2, "wellkept ls --help"),
-        (["evict"], 2, "say what to evict"),
+        (["evict"], 2, "say what to delete"),
         (["evict", "--older", "soon"], 2, "not a duration: 'soon'"),
         (["evict", "--older", "-3d"], 2, "not a duration"),
-        (["evict", "0" * 64], 1, "no call"),
+        (
+            ["evict", "--older", "30"],
+            2,
+            "--older: 30 of what? Give the unit: 30s, 30min, 30h, 30d or",
+        ),
+        (["evict", "--older", "30", "--yes"], 2, "30 of what?"),
+        (["gc", "--grace", "30"], 2, "--grace: 30 of what?"),
+        (["runs", "--forget", "--older", "30", "--yes"], 2, "--older: 30 of what?"),
+        (["evict", "--free", "30", "--yes"], 2, "--free: 30 of what?"),
+        (["evict", "--older", "30d"], 2, "say --yes"),
+        (["evict", "one"], 2, "say --yes"),
+        (["evict", "--free", "1 kB"], 2, "say --yes"),
+        (["runs", "--forget"], 2, "say --yes"),
+        (["review", "job:one", "--forget"], 2, "say --yes"),
+        (["store", "rm", "jobs", "--store"], 2, "say --yes"),
+        (["ls", "--cache", "./nosuch"], 1, "there is no cache in"),
+        (["stats", "--cache", "./nosuch"], 1, "there is no cache in"),
+        (["lineage", "abcd", "--cache", "./nosuch"], 1, "there is no cache in"),
+        (["evict", "0" * 64, "--yes"], 1, "no call"),
         (["verify", "--discard"], 2, "--repair"),
         (["verify", "--no-such"], 2, "wellkept verify --help"),
         (["nosuch"], 2, "kept --help"),
@@ -80,7 +103,7 @@ def test_an_ambiguous_prefix(home: Path, capsys: pytest.CaptureFixture[str]) -> 
             key = bytes([0xAB, 0xCD, i]) + b"\0" * 29
             cache.keep(key, i, function="f", code="none", arguments={})
     assert "abcd fits several" in complaint(capsys, "show", "abcd", code=2)
-    assert "abcd fits several" in complaint(capsys, "evict", "abcd", code=2)
+    assert "abcd fits several" in complaint(capsys, "evict", "abcd", "--yes", code=2)
 
 
 def test_a_malformed_configuration(
@@ -196,11 +219,11 @@ def test_asks_before_it_deletes_on_a_terminal(
         return len(asked) > 1
 
     monkeypatch.setattr("typer.confirm", confirm)
-    assert "nothing was thrown away" in complaint(capsys, "evict", "--function", "one", code=1)
+    assert "nothing was deleted" in complaint(capsys, "evict", "--function", "one", code=1)
     with wellkept.open(filled) as cache:
         assert len(list(cache.calls.keys())) == 300
     assert run(["evict", "--function", "one"]) == 0
-    assert asked[0].startswith("Throw away 300 calls")
+    assert asked[0].startswith("Delete 300 calls")
     with wellkept.open(filled) as cache:
         assert not list(cache.calls.keys())
     assert run(["evict", "--older", "0", "--yes"]) == 0
@@ -216,7 +239,7 @@ def test_clear_asks_or_is_told_yes(
     asked: list[str] = []
     monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    assert "nothing was thrown away" in complaint(capsys, "clear", code=1)
+    assert "nothing was deleted" in complaint(capsys, "clear", code=1)
     with wellkept.open(filled) as cache:
         assert len(list(cache.calls.keys())) == 300
     assert run(["clear", "one", "--yes", "--json"]) == 0

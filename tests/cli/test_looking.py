@@ -144,5 +144,5 @@ def test_as_much_as_is_asked_for_is_freed(shell: Shell, home: Path) -> None:
         assert (done["results"], done["bytes"]) == (3, trial["bytes"])
         assert cache.size().values == 7
         assert cache.query().count() == 10, "records stay"
-    assert "nothing to throw away" in shell("evict", "--free", "0 B", "--yes", *place)
+    assert "nothing to delete" in shell("evict", "--free", "0 B", "--yes", *place)
     assert "give it alone" in shell("evict", "--free", "1 kB", "--older", "1 d", *place, code=2)

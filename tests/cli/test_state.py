@@ -34,17 +34,17 @@ def test_keys_are_set_read_and_deleted(capsys: pytest.CaptureFixture[str]) -> No
     assert said(capsys, "ttl", "s", "k", "never") == "never\n"
     assert "already" in said(capsys, "set", "s", "k", "1", "--if-absent", code=1)
     said(capsys, "set", "s", "new", "1", "--if-absent")
-    keys = [row["key"] for row in json.loads(said(capsys, "ls", "s", "--json"))]
+    keys = [row["key"] for row in json.loads(said(capsys, "ls", "s", "--json"))["keys"]]
     assert keys == ["k", "n", "new", "t"]
     assert "evict" in said(capsys, "ls", "s", "--prefix", "t")
     said(capsys, "rm", "s", "n", "new")
     assert "no key 'n'" in said(capsys, "rm", "s", "n", code=1)
     assert "no key 'n'" in said(capsys, "get", "s", "n", code=1)
     assert "no key 'n'" in said(capsys, "ttl", "s", "n", code=1)
-    assert said(capsys, "rm", "s", "--evictable") == "deleted 2 keys\n"
+    assert said(capsys, "rm", "s", "--evictable", "--yes") == "deleted 2 keys\n"
     said(capsys, "set", "s", "k", "1")
-    said(capsys, "rm", "s", "--store")
-    assert "no store" in said(capsys, "rm", "s", "--store", code=1)
+    said(capsys, "rm", "s", "--store", "--yes")
+    assert "no store" in said(capsys, "rm", "s", "--store", "--yes", code=1)
     assert "say what" in said(capsys, "rm", "s", code=2)
 
 
@@ -68,7 +68,7 @@ def test_a_collection_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, "get", "s", "k", *mine) == "1\n"
     assert [row["keys"] for row in json.loads(said(capsys, "ls", "--json", *mine))["stores"]] == [1]
     said(capsys, "set", "other", "k", "3", *mine)
-    assert said(capsys, "rm", "s", "--store", *mine) == "deleted the store s\n"
+    assert said(capsys, "rm", "s", "--store", "--yes", *mine) == "deleted the store s\n"
     stores = json.loads(said(capsys, "ls", "--json", *mine))["stores"]
     assert [row["store"] for row in stores] == ["other"]
     assert wellkept.store("s")["k"] == 2
@@ -136,8 +136,8 @@ def test_changes_are_written_as_they_happen(capsys: pytest.CaptureFixture[str]) 
 
 def test_nothing_is_made_by_looking(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     place = str(tmp_path / "nothing")
-    said(capsys, "ls", "--cache", place)
-    said(capsys, "ls", "s", "--cache", place)
+    said(capsys, "ls", "--cache", place, code=1)
+    said(capsys, "ls", "s", "--cache", place, code=1)
     assert not Path(place).exists()
     assert "policy" in said(capsys, "set", "s", "k", "1", "--policy", "x", code=2)
     assert "void" in said(capsys, "set", "s", "k", "1", "--cache", "void:", code=2).lower()

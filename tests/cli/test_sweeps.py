@@ -99,7 +99,7 @@ def test_what_differs_is_not_accepted_but_forgotten(
     # Of 1 the cube is the square.
     assert (former["same"], len(former["differs"])) == (1, 2)
     assert "accepted" not in former
-    assert run(["review", name, "--forget"]) == 0
+    assert run(["review", name, "--forget", "--yes"]) == 0
     assert "forgotten     3 calls" in capsys.readouterr().out
     assert said(capsys, "review", name)["functions"] == []
 

@@ -106,9 +106,9 @@ def test_two_runs_are_compared(shell: Shell) -> None:
 
 
 def test_runs_are_forgotten(shell: Shell) -> None:
-    assert shell("runs", "--forget", "--older", "1h") == "forgot 0 runs\n"
-    assert shell("runs", "monday", "--forget") == "forgot 1 run\n"
-    assert len(shell("runs", "--name", "tue*", "--forget", "--json")["runs"]) == 1
+    assert shell("runs", "--forget", "--older", "1h", "--yes") == "forgot 0 runs\n"
+    assert shell("runs", "monday", "--forget", "--yes") == "forgot 1 run\n"
+    assert len(shell("runs", "--name", "tue*", "--forget", "--yes", "--json")["runs"]) == 1
     assert shell("runs").startswith("no runs in ")
     assert shell("runs", "--json")["runs"] == []
     assert shell("ls", "mill:grind", "--json")["total"] == 2
@@ -141,7 +141,7 @@ def test_a_lineage(shell: Shell, home: Path) -> None:
         (["runs", "--functions"], 2, "which run?"),
         (["runs", "--compare", "monday"], 2, "which run?"),
         (["runs", "--older", "1h"], 2, "--forget"),
-        (["runs", "--forget"], 2, "which runs?"),
+        (["runs", "--forget", "--yes"], 2, "which runs?"),
         (["runs", "--tag", "oven"], 2, "is not NAME=VALUE"),
         (["runs", "monday", "--compare", "sunday"], 1, "no run 'sunday' is known"),
         (["lineage", "f" * 64], 1, "no call or value ffff"),

@@ -209,7 +209,7 @@ def test_kept_exceptions_of_coroutines() -> None:
 
 
 def test_a_kept_exception_expires() -> None:
-    @keep(errors=ValueError, ttl=0)
+    @keep(errors=ValueError, ttl=1e-9)
     def f(x: int) -> None:
         RAN.append(x)
         raise ValueError(x)

@@ -83,8 +83,8 @@ def test_only_the_code_may_differ(cache: wellkept.Cache, monkeypatch: pytest.Mon
 
 
 def test_what_has_expired_or_is_to_be_computed_again_is_not_served(cache: wellkept.Cache) -> None:
-    scaled(cache, 2, ttl=0.0)(1)
-    assert scaled(cache, 3, ttl=0.0)(1) == [3, 0]
+    scaled(cache, 2, ttl=1e-9)(1)
+    assert scaled(cache, 3, ttl=1e-9)(1) == [3, 0]
     scaled(cache, 2, name="lab:g")(1)
     with wellkept.refresh():
         assert scaled(cache, 3, name="lab:g")(1) == [3, 0]

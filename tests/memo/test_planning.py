@@ -58,10 +58,10 @@ def test_causes_are_told_apart(cache: wellkept.Cache) -> None:
     plan = new_.plan(range(6))
     assert groups(plan) == {"version 1 -> 2": 3, "argument x of fit": 2}
     assert plan.todo == [1, 2, 3, 4, 5]
-    brief = fit(cache, name="lab:brief", ttl=0.0)
+    brief = fit(cache, name="lab:brief", ttl=1e-9)
     brief(1)
     assert groups(brief.plan([1])) == {"expired": 1}
-    assert fit(cache, name="lab:brief", ttl=0.0, stale=600).plan([1]).kept == 1
+    assert fit(cache, name="lab:brief", ttl=1e-9, stale=600).plan([1]).kept == 1
     needs = fit(cache, name="lab:needs", require="rate")
     assert groups(needs.plan([1])) == {"required": 1}
 

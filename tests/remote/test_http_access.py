@@ -310,10 +310,10 @@ def test_the_commands(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ann" in listed
     assert "read:default write:team" in listed
     assert token not in listed
-    told = json.loads(run("ls", "--json")[1])
+    told = json.loads(run("ls", "--json")[1])["tokens"]
     assert told[0]["rights"] == {"default": "read", "team": "write"}
-    assert run("remove", "bob")[0] == 1
-    assert run("remove", "ann") == (0, "")
+    assert run("rm", "bob")[0] == 1
+    assert run("rm", "ann") == (0, "")
     assert run("ls") == (0, "")
     with pytest.raises(NotKept):
         Tokens(home / "nothing").remove("ann")

@@ -76,7 +76,7 @@ def test_runs_are_compared_by_cause(home: Path, capsys: pytest.CaptureFixture[st
             for x in range(5):
                 old(x)
             old(9)
-            short = keep(cache=cache, name="lab:short", version=1, ttl=0.0)(lambda x: x)
+            short = keep(cache=cache, name="lab:short", version=1, ttl=1e-9)(lambda x: x)
             short(1)
         cache.evict(keys=[old.key(0)])
         with wellkept.run("two", cache=cache) as two:

@@ -348,6 +348,7 @@ def read(path: Path) -> Settings | None:
 
 
 _WRITES = {"stack": ("all", "first", "behind", "none")}
+_TOP = ("cache", "caches", "limit", "meta", "arguments")
 _MADE = ("url", "values", "calls", "stack", "pool", "of", "write", "limit", "where")
 FUNCTION = re.compile(r"[\w.]+:[\w.]+").fullmatch
 """`package.module:function`."""
@@ -415,8 +416,7 @@ class Reader:
         caches |= self.inside
         for name in caches:
             self._circle(name, caches, ())
-        apart = ("cache", "caches", "meta", "limit", "arguments")
-        own = {k: v for k, v in table.items() if k not in apart}
+        own = {k: v for k, v in table.items() if k not in _TOP}
         chosen = table.get("cache")
         name = None
         if chosen is None:
@@ -553,7 +553,8 @@ class Reader:
             if name not in OPTIONS:
                 if elsewhere and where and isinstance(value, (str, int, float, dict)):
                     continue
-                raise self.error(where + name, f"is not known; there are {', '.join(OPTIONS)}")
+                known = ", ".join((*(_MADE if where else _TOP), *OPTIONS))
+                raise self.error(where + name, f"is not known; there are {known}")
             wanted = kinds.get(name, (bool,))
             if not isinstance(value, wanted) or (bool not in wanted and isinstance(value, bool)):
                 names = " or ".join(kind.__name__ for kind in wanted)

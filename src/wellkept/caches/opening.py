@@ -69,9 +69,8 @@ def open_cache(
             f"{text!r}: a path takes no option but limit=, or the directory would have its name; give the "
             'others to wellkept.open, such as durability="power"'
         )
-    if found:
-        text = text[: found.start()] + ("?" + found[3] if found[3] and found[1] == "?" else "")
-        limit = found[2] if limit is None else limit
+    text, said = without_limit(text)
+    limit = said if limit is None else limit
     if limit is not None:
         try:
             parse_size(limit)
@@ -114,6 +113,15 @@ def open_cache(
     if shared is not None:
         shared.add(cache)
     return cache
+
+
+def without_limit(url: str) -> tuple[str, str | None]:
+    """Return a path or URL without the `?limit=` at its end, and that limit."""
+    found = _LIMIT.search(url)
+    if found is None:
+        return url, None
+    rest = "?" + found[3] if found[3] and found[1] == "?" else ""
+    return url[: found.start()] + rest, found[2]
 
 
 def open_store(url: str | os.PathLike[str], **options: Any) -> Store[bytes]:

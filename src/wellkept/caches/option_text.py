@@ -91,7 +91,17 @@ def _in_secret(text: str, at: int) -> bool:
 _UNITS = {"": 1, "b": 1}
 for _i, _letter in enumerate("kmgt", 1):
     _UNITS |= {f"{_letter}b": 1000**_i, _letter: 1000**_i, f"{_letter}ib": 1024**_i}
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SECONDS: dict[str, float] = {}
+for _names, _length in (
+    ("ms msec msecs millisecond milliseconds", 1e-3),
+    ("s sec secs second seconds", 1.0),
+    ("m min mins minute minutes", 60.0),
+    ("h hr hrs hour hours", 3600.0),
+    ("d day days", 86400.0),
+    ("w week weeks", 604800.0),
+):
+    _SECONDS |= dict.fromkeys(_names.split(), _length)
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)[\s,]*", re.IGNORECASE)
 _TEXT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 
@@ -110,8 +120,12 @@ def parse_size(size: int | str) -> int:
     raise ConfigError(f"not a size: {size!r}; give bytes, or text such as '256 MB'")
 
 
-def parse_duration(span: float | str | timedelta) -> float:
-    """Seconds from a number, a timedelta, or text such as `"30 s"`, `"12 h"`, `"7 d"`.
+def parse_duration(span: float | str | timedelta, *, unit: bool = False) -> float:
+    """Seconds from a number, a timedelta, or text such as `"30 s"`, `"12 hours"`, `"1d12h"`.
+
+    Args:
+        span: the duration.
+        unit: text has to name a unit, unless it is 0; otherwise a number alone is seconds.
 
     Raises:
         ConfigError: it is none of these, or negative.
@@ -119,9 +133,19 @@ def parse_duration(span: float | str | timedelta) -> float:
     if hasattr(span, "total_seconds"):  # a timedelta, not imported for the few who give one
         span = float(span.total_seconds())
     if isinstance(span, str):
-        found = _TEXT.fullmatch(span)
-        if found and found[2].lower() in _SECONDS:
-            return float(found[1]) * _SECONDS[found[2].lower()]
+        text = span.strip()
+        alone = _TEXT.fullmatch(text)
+        if alone and not alone[2]:
+            if unit and float(text):
+                said = ", ".join(f"{text}{one}" for one in ("s", "min", "h", "d"))
+                raise ConfigError(f"{text} of what? Give the unit: {said} or {text}w")
+            return float(text)
+        parts = _SPAN.findall(text)
+        if parts and not _SPAN.sub("", text) and all(u.lower() in _SECONDS for _, u in parts):
+            return sum(float(count) * _SECONDS[u.lower()] for count, u in parts)
     elif isinstance(span, (int, float)) and span >= 0 and span is not True:
         return float(span)
-    raise ConfigError(f"not a duration: {span!r}; give seconds, or text such as '12 h'")
+    raise ConfigError(
+        f"not a duration: {span!r}; give seconds, or text such as '12 h' or '1d12h' "
+        "(units are ms, s, min, h, d and w)"
+    )

@@ -13,7 +13,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given == ["--version"]:
+    if given in (["--version"], ["-V"]):
         # What reads a command line takes longer to import than anything else here.
         print(f"wellkept {__version__}")
         sys.exit(0)

@@ -18,35 +18,38 @@ _PLAIN = ("where", "ls", "stats", "du")
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; its exit code. 1: it failed, 2: it was asked for what can't be."""
+    """Run a command; its exit code.
+
+    0: done. 1: what was asked for is not there, can't be done, or the answer of a check is no. 2: it was
+    asked for what can't be: the command line or the configuration has to change. 130: interrupted.
+    """
     warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter
+    as_json = "--json" in arguments
     try:
         code = _run(arguments)
         sys.stdout.flush()
     except (AmbiguousDigest, ConfigError) as error:
-        return _fail(str(error), 2)
-    except KeptError as error:
-        return _fail(str(error), 1)
+        return _fail(error, 2, as_json)
     except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        return _fail(str(error), 1)
+    except (KeptError, OSError) as error:
+        return _fail(error, 1, as_json)
     except Exception as error:
         # Typer has its errors from click, or brings its own copy of it.
         if type(error).__name__ == "Abort":
-            return _fail("stopped", 1)
+            return _fail("stopped", 1, as_json)
         message = getattr(error, "format_message", None)
         if message is None:
             raise
         context: Any = getattr(error, "ctx", None)
         path = context.command_path if context else "wellkept"
-        return _fail(f"{message()} (see {path} --help)", 2)
+        return _fail(f"{message()} (see {path} --help)", 2, as_json)
     return int(code or 0)
 
 
@@ -62,11 +65,17 @@ def _run(arguments: list[str]) -> Any:
     return parser(arguments[:1])(arguments, prog_name="wellkept", standalone_mode=False)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(error: Exception | str, code: int, as_json: bool) -> int:
     # Imported with the first message.
     from wellkept.caches.option_text import redacted
 
-    line = " ".join(redacted(message).split())
+    line = " ".join(redacted(str(error)).split())
+    if as_json:
+        # What reads the output as JSON reads the error there, too.
+        from wellkept.cli.text import emit
+
+        kind = "UsageError" if isinstance(error, str) else type(error).__name__
+        emit({"error": {"kind": kind, "message": line, "exit": code}})
     print(f"wellkept: {line}", file=sys.stderr)
     return code
 
@@ -80,4 +89,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, KeptWarning):
-        _fail(f"warning: {message}", 0)
+        _fail(f"warning: {message}", 0, False)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import imported, opened
-from wellkept.cli.parser import CacheOption, JsonOption
+from wellkept.cli.options import imported, opened, span, sure
+from wellkept.cli.parser import CacheOption, DryRunOption, JsonOption, YesOption, group
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
 from wellkept.runs.table import data_size
@@ -21,7 +21,7 @@ _LISTED = 50
 
 def evict(
     keys: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY]...", help="Keys, or their first digits.")
+        list[str] | None, typer.Argument(metavar="KEY", help="Keys, or their first digits.")
     ] = None,
     function: Annotated[
         str | None,
@@ -36,8 +36,8 @@ def evict(
             metavar="SIZE", help="Results until so much is free, the cheapest to have again first."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,41 +45,51 @@ def evict(
 
     What is said must all fit: a call of this --function that is also so much --older.
     """
-    from wellkept.errors import ConfigError
-
     if free is not None:
         if keys or function is not None or older is not None:
             raise ConfigError("--free chooses by itself: give it alone")
-        _free(free, dry_run or (not yes and sys.stdin.isatty()), dry_run, cache, as_json)
+        _free(free, dry_run, yes, cache, as_json)
         return
     if not keys and function is None and older is None:
         raise ConfigError(
-            "say what to evict: keys, --function, --older or --free (wellkept evict --help)"
+            "say what to delete: keys, --function, --older or --free (wellkept evict --help)"
         )
+    asked: dict[str, Any] = {
+        "function": function, "older": span("--older", older), "keys": keys or None
+    }  # fmt: skip
     with opened(cache) as (found, url):
-        asked: dict[str, Any] = {"function": function, "older": older, "keys": keys or None}
-        if not dry_run and not yes and sys.stdin.isatty():
-            would = found.evict(**asked, dry_run=True)
-            if would.calls:
-                _sure(_amount(would))
-        done = found.evict(**asked, dry_run=dry_run)
+        _deleted(lambda trial: found.evict(**asked, dry_run=trial), url, dry_run, yes, as_json)
+
+
+def _deleted(go: Callable[[bool], Any], url: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete, once that is agreed to, and say what went.
+
+    Args:
+        go: deletes, or only says what it would.
+    """
+    if not dry_run and not yes:
+        # Whether nobody is there to ask must not depend on what is kept.
+        would = go(True) if sys.stdin.isatty() else None
+        if would is None or would.calls:
+            sure("delete it" if would is None else f"delete {_amount(would)}", yes)
+    done = go(dry_run)
     if as_json:
         text.emit({"cache": url} | asdict(done))
     elif not done.calls and not done.bytes:
         print(f"nothing in {url} fits")
     else:
-        print(f"{'would throw away' if dry_run else 'threw away'} {_amount(done)}")
+        print(f"{'would delete' if dry_run else 'deleted'} {_amount(done)}")
 
 
 def clear(
     function: Annotated[
         str | None,
         typer.Argument(
-            metavar="[FUNCTION]", help="Only calls of this one; * and ? stand for any text."
+            metavar="FUNCTION", help="Only calls of this one; * and ? stand for any text."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -89,12 +99,8 @@ def clear(
     """
     from wellkept.caches import maintenance
 
-    if not (dry_run or yes or sys.stdin.isatty()):
-        raise ConfigError(
-            "wellkept clear throws away all that is kept: say --yes, or --dry-run to see what would go"
-        )
-    with opened(cache, must=True) as (found, url):
-        if function is not None:
+    with opened(cache) as (found, url):
+        if function is not None and (dry_run or yes or sys.stdin.isatty()):
             # A misspelt name is an error here.
             maintenance.chosen(found, function)
 
@@ -105,41 +111,31 @@ def clear(
                 else found.evict(function, dry_run=trial)
             )
 
-        if not (dry_run or yes):
-            would = go(True)
-            if would.calls:
-                _sure(_amount(would))
-        done = go(dry_run)
-    if as_json:
-        text.emit({"cache": url} | asdict(done))
-    elif not done.calls and not done.bytes:
-        print(f"nothing is kept in {url}")
-    else:
-        print(f"{'would throw away' if dry_run else 'threw away'} {_amount(done)}")
+        _deleted(go, url, dry_run, yes, as_json)
 
 
-def _sure(what: str) -> None:
-    if not typer.confirm(f"Throw away {what}?", err=True):
-        typer.echo("wellkept: nothing was thrown away", err=True)
-        raise typer.Exit(1)
-
-
-def _free(size: str, trial: bool, dry_run: bool, cache: str | None, as_json: bool) -> None:
+def _free(size: str, dry_run: bool, yes: bool, cache: str | None, as_json: bool) -> None:
     from wellkept.caches.maintenance import free
 
-    with opened(cache, must=True) as (found, url):
-        done = free(found, size, dry_run=trial)
-        said = f"{_count(done.results, 'result')}: {data_size(done.bytes)}, {text.duration(done.seconds)}"
-        if trial and not dry_run:
-            if done.results:
-                _sure(f"{said} to compute again")
-            done = free(found, size)
+    if size.strip().isdecimal() and int(size):
+        raise ConfigError(f"--free: {size} of what? Give the unit, such as {size}MB or {size}GB")
+    with opened(cache) as (found, url):
+        if not dry_run and not yes:
+            would = free(found, size, dry_run=True) if sys.stdin.isatty() else None
+            if would is None or would.results:
+                sure("delete results" if would is None else f"delete {_freed(would)}", yes)
+        done = free(found, size, dry_run=dry_run)
     if as_json:
         text.emit({"cache": url} | done._asdict())
     elif not done.results:
-        print(f"there is nothing to throw away in {url}")
+        print(f"there is nothing to delete in {url}")
     else:
-        print(f"{'would throw away' if dry_run else 'threw away'} {said} to compute again")
+        print(f"{'would delete' if dry_run else 'deleted'} {_freed(done)}")
+
+
+def _freed(done: Any) -> str:
+    size, seconds = data_size(done.bytes), text.duration(done.seconds)
+    return f"{_count(done.results, 'result')} ({size}), which take {seconds} to compute again"
 
 
 def _amount(done: Any) -> str:
@@ -179,8 +175,6 @@ def verify(
 
     The exit code is 1 if problems are left, or if a result differs.
     """
-    from wellkept.errors import ConfigError
-
     if discard and not repair:
         raise ConfigError("--discard goes with --repair")
     if function is not None:
@@ -190,7 +184,7 @@ def verify(
         return
     if sample is not None:
         raise ConfigError("--sample goes with --function")
-    with opened(cache, must=True) as (found, url), Bar() as bar:
+    with opened(cache) as (found, url), Bar() as bar:
         report = found.verify(repair=repair, discard=discard, progress=bar.advance)
     if as_json:
         problems = [asdict(problem) for problem in report.problems]
@@ -256,7 +250,6 @@ def _print_report(report: Any) -> None:
     console.print(f"{looked}: {said}", soft_wrap=True)
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 _CACHE = "a directory, a name from the configuration, or a URL"
 
 
@@ -268,14 +261,14 @@ def gc(
             help="On a server or in files: what was seen unreferenced so long ago, and still is.",
         ),
     ] = "1 h",
-    dry_run: DryRun = False,
+    dry_run: DryRunOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove results and blobs that no call needs; safe while others write."""
-    with opened(cache, must=True) as (found, url), Bar() as bar:
+    with opened(cache) as (found, url), Bar() as bar:
         bar.advance("collecting", 0, 0)
-        done = found.gc(grace=grace, dry_run=dry_run)
+        done = found.gc(grace=span("--grace", grace) or 0.0, dry_run=dry_run)
     if as_json:
         text.emit({"cache": url} | done._asdict() | {"dry_run": dry_run})
     elif not done.items:
@@ -299,7 +292,7 @@ def transfer(
             metavar="WHEN", help="What of other results in DST goes: never, older, always."
         ),
     ] = "never",
-    dry_run: DryRun = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy calls with their results to another cache, or move them."""
@@ -319,8 +312,8 @@ def transfer(
         return function is None or matches(call.function, function)
 
     with (
-        opened(source, must=True) as (found, url),
-        opened(target, make=not dry_run) as (other, there),
+        opened(source) as (found, url),
+        opened(target, make=not dry_run, must=False) as (other, there),
         Bar() as bar,
     ):
         progress = _told(bar, "calls")
@@ -341,13 +334,13 @@ def transfer(
 
 
 def migrate(
-    dry_run: DryRun = False, cache: CacheOption = None, as_json: JsonOption = False
+    dry_run: DryRunOption = False, cache: CacheOption = None, as_json: JsonOption = False
 ) -> None:
     """Give calls the keys that they would have today, without computing anything.
 
     For when a type's digest, or the digest scheme, has changed. Results are loaded, which runs code.
     """
-    with opened(cache, must=True) as (found, url), Bar() as bar:
+    with opened(cache) as (found, url), Bar() as bar:
         done = found.migrate(dry_run=dry_run, progress=_told(bar, "calls"))
     if as_json:
         text.emit({"cache": url, "dry_run": dry_run} | asdict(done))
@@ -390,9 +383,7 @@ def bless(
             "beginning of one; by default the latest other.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
-    ] = False,
+    dry_run: DryRunOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -421,17 +412,7 @@ def bless(
     print(f"to    {done.code}")
 
 
-import_app = typer.Typer(
-    name="import",
-    help="Take over what other libraries kept.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
-
-@import_app.callback()
-def about() -> None:
-    """Take over what other libraries kept."""
+import_app = group("Take over what other libraries kept.")
 
 
 @import_app.command()
@@ -442,9 +423,7 @@ def hamilton(
     trust: Annotated[
         bool, typer.Option("--trust", help="Read results from a directory others can write to.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
-    ] = False,
+    dry_run: DryRunOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -454,7 +433,7 @@ def hamilton(
     """
     from wellkept.integrations.hamilton import take_over
 
-    with opened(cache, make=not dry_run) as (found, url), Bar() as bar:
+    with opened(cache, make=not dry_run, must=False) as (found, url), Bar() as bar:
         done = take_over(
             path,
             found,

@@ -105,7 +105,10 @@ def ls(
     ] = None,
     calls: Annotated[bool, typer.Option("--calls", help="List calls, not functions.")] = False,
     limit: Annotated[
-        int, typer.Option(min=0, help="List at most so many calls, the latest first; 0: all.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="List at most so many calls, the latest first; 0: all."
+        ),
     ] = 50,
     cache: CacheOption = None,
     as_json: JsonOption = False,
@@ -329,7 +332,7 @@ def du(
     """Say what takes how much room: each function's results, and the whole on disk."""
     from wellkept.caches import maintenance
 
-    with opened(cache, must=True) as (found, url):
+    with opened(cache) as (found, url):
         rows = maintenance.chosen(found, function) if function else found.backend.functions()
         totals = found.size()
     if as_json:
@@ -370,13 +373,17 @@ def query(
             help="With this argument: n=3, n=1..10, 'n>=2', name=text, data=@DIGEST; n alone: any.",
         ),
     ] = None,
-    key: Annotated[str | None, typer.Option(help="With a key that begins so.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="With a key that begins so.")
+    ] = None,
     result: Annotated[
         str | None, typer.Option(metavar="VALUE", help="With this result: a value, or @DIGEST.")
     ] = None,
     module: Annotated[str | None, typer.Option(metavar="GLOB", help="Of this module.")] = None,
-    version: Annotated[str | None, typer.Option(help="Of this version.")] = None,
-    state: Annotated[str | None, typer.Option(help="done, failed or items.")] = None,
+    version: Annotated[str | None, typer.Option(metavar="VERSION", help="Of this version.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="done|failed|items", help="How it ended.")
+    ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="WHEN", help='Computed since: "2 d" ago, or 2026-01-31.')
     ] = None,
@@ -396,7 +403,7 @@ def query(
     order: Annotated[
         str, typer.Option(metavar="FIELD", help="-created, seconds, an argument; - for descending.")
     ] = "-created",
-    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0: all.")] = 50,
     count: Annotated[bool, typer.Option("--count", help="Only say how many.")] = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
@@ -458,7 +465,10 @@ def explain(
         ),
     ],
     limit: Annotated[
-        int, typer.Option(min=1, help="Of a function, at most so many calls, the latest first.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Of a function, at most so many calls, the latest first."
+        ),
     ] = 20,
     cache: CacheOption = None,
     as_json: JsonOption = False,

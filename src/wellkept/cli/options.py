@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellkept.caches.option_text import redacted
-from wellkept.errors import ConfigError, NotKept
+from wellkept.caches.option_text import parse_duration, redacted
+from wellkept.errors import ConfigError, KeptError, NotKept
 
 if TYPE_CHECKING:
     from wellkept.caches import Cache
@@ -43,26 +43,28 @@ def chosen(cache: str | None) -> tuple[Spec, str]:
 
 def exists(spec: Spec) -> bool | None:
     """Whether there is a cache already; None where only its server, or its parts, know."""
+    from wellkept.caches.opening import without_limit
     from wellkept.stores.openers import local_path, scheme_of
 
     if spec.url is None or "${" in spec.url:
         return None
-    if scheme_of(spec.url):
-        local = local_path(spec.url)
+    url, _ = without_limit(spec.url)
+    if scheme_of(url):
+        local = local_path(url)
         return None if local is None else local.exists()
-    path = Path(spec.url).expanduser()
+    path = Path(url).expanduser()
     return any(path.glob("index*.sqlite")) or path.is_file()
 
 
 @contextlib.contextmanager
 def opened(
-    cache: str | None, *, make: bool = False, must: bool = False
+    cache: str | None, *, make: bool = False, must: bool = True
 ) -> Iterator[tuple[Cache, str]]:
     """The cache that is meant, and its URL without secrets.
 
     Args:
-        make: make it if it is not there; otherwise an empty one stands in for it.
-        must: one that was named has to be there.
+        make: make it if it is not there; otherwise an empty one stands in for the active one.
+        must: one that `--cache` names has to be there, unless it is made.
 
     Raises:
         ConfigError: there is none of that name.
@@ -78,6 +80,8 @@ def opened(
         if must and cache is not None:
             raise NotKept(f"there is no cache in {spec.shown}")
         found = open_cache("memory:")
+        # Messages name what it stands in for.
+        found.url = spec.shown
     else:
         try:
             found = build(spec._replace(options={**spec.options, **_tierless(spec)}), named)
@@ -90,6 +94,35 @@ def opened(
 def _tierless(spec: Spec) -> dict[str, Any]:
     """Nothing is asked twice here; a pool and a view have no tier of their own."""
     return {} if spec.pool or spec.of else {"memory": 0}
+
+
+def span(option: str, said: str | None) -> float | None:
+    """Seconds from what an option says, which has to name their unit: what is deleted depends on it.
+
+    Raises:
+        ConfigError: it does not, or is no duration.
+    """
+    try:
+        return None if said is None else parse_duration(said, unit=True)
+    except ConfigError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def sure(what: str, yes: bool) -> None:
+    """Have somebody agree that something is deleted; where nobody is at a terminal, --yes has to be said.
+
+    Raises:
+        ConfigError: nobody can be asked.
+        KeptError: the answer was no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(f"to {what}, say --yes: there is no terminal to ask at")
+    import typer
+
+    if not typer.confirm(f"{what[0].upper()}{what[1:]}?", err=True):
+        raise KeptError("nothing was deleted")
 
 
 @contextlib.contextmanager
@@ -106,7 +139,7 @@ def imported(said: str, cache: str | None) -> Iterator[tuple[Any, str]]:
     if cache is None:
         yield function, redacted(str(function.cache))
         return
-    with opened(cache, must=True) as (found, url):
+    with opened(cache) as (found, url):
         options = function.options._replace(cache=found)
         yield type(function)(function.__wrapped__, options, function._method), url
 

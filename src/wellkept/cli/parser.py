@@ -1,11 +1,13 @@
-"""The commands together, and the options that they share."""
+"""The commands together, the options that they share, and how the help shows them."""
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from wellkept import __version__
 
@@ -18,41 +20,120 @@ CacheOption = Annotated[
         show_default="the active one",
     ),
 ]
+YesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else.")]
 
-# The module of each command, in the order in which they are listed, and the `Typer` there of one that
-# has commands of its own. A module is imported when its command is used, or listed.
-_COMMANDS = {
-    "where": ("inspect", ""),
-    "ls": ("inspect", ""),
-    "show": ("inspect", ""),
-    "stats": ("inspect", ""),
-    "query": ("inspect", ""),
-    "runs": ("runs", ""),
-    "lineage": ("runs", ""),
-    "explain": ("inspect", ""),
-    "plan": ("sweeps", ""),
-    "profile": ("inspect", ""),
-    "du": ("inspect", ""),
-    "config": ("setup", ""),
-    "evict": ("change", ""),
-    "clear": ("change", ""),
-    "gc": ("change", ""),
-    "transfer": ("change", ""),
-    "migrate": ("change", ""),
-    "verify": ("change", ""),
-    "bless": ("change", ""),
-    "review": ("sweeps", ""),
-    "serve": ("serve", ""),
-    "ui": ("ui", ""),
-    "top": ("ui", ""),
-    "doctor": ("ui", ""),
-    "demo": ("setup", ""),
-    "store": ("state", "app"),
-    "tokens": ("serve", "tokens_app"),
-    "keys": ("serve", "keys_app"),
-    "import": ("change", "import_app"),
+# The commands in groups, as the help lists them: the module of each, and the `Typer` there of one that has
+# commands of its own. A module is imported when its command is used, or listed.
+_GROUPS = {
+    "See what is kept": {
+        "ls": ("inspect", ""),
+        "query": ("inspect", ""),
+        "show": ("inspect", ""),
+        "stats": ("inspect", ""),
+        "du": ("inspect", ""),
+        "ui": ("ui", ""),
+        "top": ("ui", ""),
+    },
+    "Understand it": {
+        "explain": ("inspect", ""),
+        "lineage": ("runs", ""),
+        "runs": ("runs", ""),
+        "profile": ("inspect", ""),
+    },
+    "Before and after a change of code": {
+        "plan": ("sweeps", ""),
+        "review": ("sweeps", ""),
+        "bless": ("change", ""),
+    },
+    "Delete, check and move": {
+        "evict": ("change", ""),
+        "clear": ("change", ""),
+        "gc": ("change", ""),
+        "verify": ("change", ""),
+        "transfer": ("change", ""),
+        "migrate": ("change", ""),
+        "import": ("change", "import_app"),
+    },
+    "Share": {
+        "serve": ("serve", ""),
+        "tokens": ("serve", "tokens_app"),
+        "keys": ("serve", "keys_app"),
+    },
+    "Set up": {
+        "where": ("inspect", ""),
+        "config": ("setup", ""),
+        "doctor": ("ui", ""),
+        "demo": ("setup", ""),
+    },
+    "Named state": {"store": ("state", "app")},
 }
+_COMMANDS = {name: where for group in _GROUPS.values() for name, where in group.items()}
+
+
+class _Command(TyperCommand):
+    """A command whose help names arguments as one types them: `KEY`, `[KEY]`, `KEY...`."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = (one for one in self.get_params(ctx) if one.param_type_name == "argument")
+        return ["[OPTIONS]", *map(_as_typed, arguments)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for one in self.get_params(ctx):
+            record = one.get_help_record(ctx)
+            if record is not None:
+                argument = one.param_type_name == "argument"
+                # That a number is none below 0 goes without saying.
+                said = re.sub(r"(; )?\bx>=\S+(?=])| *\[x>=\S+]", "", record[1])
+                rows["Arguments" if argument else "Options"].append(
+                    (_named(one) if argument else record[0], said)
+                )
+        for title, some in rows.items():
+            if some:
+                with formatter.section(title):
+                    formatter.write_dl(some)
+
+
+def _named(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
+
+
+def _as_typed(argument: Any) -> str:
+    said = _named(argument) + ("..." if argument.nargs != 1 else "")
+    return said if argument.required else f"[{said}]"
+
+
+class _Group(TyperGroup):
+    """A group of commands that are listed under titles, each with its whole first line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        listed = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        titles = {name: title for title, some in _GROUPS.items() for name in some}
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name, command in listed.items():
+            title = titles.get(name, "Commands") if ctx.parent is None else "Commands"
+            said = " ".join((command.help or "").partition("\n\n")[0].split()) if command else ""
+            rows.setdefault(title, []).append((name, said))
+        width = max(map(len, listed))
+        for title, some in rows.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), said) for name, said in some])
+
+
+def group(text: str) -> typer.Typer:
+    """Return a command that has commands of its own, and shows them when it is given none."""
+    made = typer.Typer(help=text, cls=_Group, rich_markup_mode=None)
+
+    @made.callback(invoke_without_command=True, help=text)
+    def about(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return made
 
 
 def parser(asked: list[str]) -> typer.Typer:
@@ -66,29 +147,36 @@ def parser(asked: list[str]) -> typer.Typer:
     app = typer.Typer(
         name="wellkept",
         help="Look after what kept functions have kept.",
-        add_completion=False,
+        cls=_Group,
+        add_completion=names is not asked,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_about)
     for name in names:
-        module, group = _COMMANDS[name]
+        module, inner = _COMMANDS[name]
         found = import_module(f"wellkept.cli.{module}")
         # What the annotations there name, which are text until they are read here.
         vars(found).update(typer=typer, CacheOption=CacheOption, JsonOption=JsonOption)
-        if group:
-            app.add_typer(getattr(found, group), name=name)
+        if inner:
+            for one in getattr(found, inner).registered_commands:
+                one.cls = _Command
+            app.add_typer(getattr(found, inner), name=name)
         else:
             # The demo hands on what it does not know.
             given = {"allow_extra_args": True, "ignore_unknown_options": True}
-            app.command(context_settings=given if name == "demo" else None)(getattr(found, name))
+            app.command(name, cls=_Command, context_settings=given if name == "demo" else None)(
+                getattr(found, name)
+            )
     return app
 
 
 def _about(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version and leave.")
+    ] = False,
 ) -> None:
     """Look after what kept functions have kept."""
     if version:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import opened
-from wellkept.cli.parser import CacheOption, JsonOption
+from wellkept.cli.options import opened, span, sure
+from wellkept.cli.parser import CacheOption, JsonOption, YesOption
 from wellkept.errors import ConfigError
 
 
@@ -43,10 +43,17 @@ def runs(
         bool, typer.Option("--functions", help="A line for each function, not each call.")
     ] = False,
     by: Annotated[
-        By | None, typer.Option(help="A line for each: call, function, or cause of a miss.")
+        By | None,
+        typer.Option(
+            metavar="call|function|cause",
+            help="A line for each: call, function, or cause of a miss.",
+        ),
     ] = None,
     graph: Annotated[
-        Form | None, typer.Option(help="Who called whom, and what was made of what.")
+        Form | None,
+        typer.Option(
+            metavar="tree|dot|mermaid|svg", help="Who called whom, and what was made of what."
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="GLOB", help="List the runs of this name or id.")
@@ -54,13 +61,16 @@ def runs(
     tag: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="List those with this tag.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0: all.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=0, metavar="N", help="At most so many lines; 0: all.")
+    ] = 50,
     forget: Annotated[
         bool, typer.Option("--forget", help="Forget what was recorded; results stay.")
     ] = False,
     older: Annotated[
         str | None, typer.Option(metavar="SPAN", help="With --forget: begun so long ago.")
     ] = None,
+    yes: YesOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +89,8 @@ def runs(
     with opened(cache) as (found, url):
         known = Runs(found, name, dict(map(_tag, tag or ())))
         if forget:
-            gone = known.forget(run, older=older)
+            sure("forget what was recorded of these runs", yes)
+            gone = known.forget(run, older=span("--older", older))
             text.emit({"cache": url, "runs": gone}) if as_json else print(_forgotten(gone))
         elif run is None:
             table = known.table()
@@ -144,13 +155,17 @@ def lineage(
         ),
     ],
     up: Annotated[
-        int | None, typer.Option(min=0, help="At most so many steps to where it came from.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="At most so many steps to where it came from."),
     ] = None,
     down: Annotated[
-        int | None, typer.Option(min=0, help="At most so many steps to what came of it.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="At most so many steps to what came of it."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many calls.")] = 500,
-    form: Annotated[Form, typer.Option("--format", help="How it is written.")] = Form.tree,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many calls.")] = 500,
+    form: Annotated[
+        Form, typer.Option("--format", metavar="tree|dot|mermaid|svg", help="How it is written.")
+    ] = Form.tree,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:

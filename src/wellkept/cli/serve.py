@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.parser import JsonOption
+from wellkept.cli.parser import JsonOption, group
 from wellkept.errors import ConfigError
 from wellkept.runs.table import ago
 
@@ -23,16 +22,16 @@ if TYPE_CHECKING:
     from wellkept.remote.server import Limits
 
 
-keys_app = typer.Typer(
-    name="keys",
-    help="Keys that sign what is sent to other machines, and tell which values may be unpickled.",
-    no_args_is_help=True,
+keys_app = group(
+    "Keys that sign what is sent to other machines, and tell which values may be unpickled."
 )
-Label = Annotated[str, typer.Option("--label", help="What the key is for, in your own words.")]
+Label = Annotated[
+    str, typer.Option("--label", metavar="TEXT", help="What the key is for, in your own words.")
+]
 
 
 @keys_app.command("make")
-def make_key(label: Label = "") -> None:
+def make_key(label: Label = "", as_json: JsonOption = False) -> None:
     """Make the first key. Take its file to the other machines that are to trust it."""
     from wellkept.stores.keyring import Keyring
 
@@ -42,32 +41,40 @@ def make_key(label: Label = "") -> None:
             f"there is a key already in {ring.path}; `wellkept keys rotate` makes another that signs"
         )
     made = ring.make(label)
-    typer.echo(f"made key {made.key.name.hex()} in {ring.path}")
+    _say(
+        as_json,
+        f"made key {made.key.name.hex()} in {ring.path}",
+        {"made": made.key.name.hex(), "path": str(ring.path)},
+    )
 
 
 @keys_app.command("rotate")
-def rotate_key(label: Label = "") -> None:
+def rotate_key(label: Label = "", as_json: JsonOption = False) -> None:
     """Make a key that signs from now on; what older ones signed stays trusted until they are
     dropped."""
     from wellkept.stores.keyring import Keyring
 
     ring = Keyring()
     made = ring.make(label)
-    typer.echo(f"made key {made.key.name.hex()}, which signs now, in {ring.path}")
+    _say(
+        as_json,
+        f"made key {made.key.name.hex()}, which signs now, in {ring.path}",
+        {"made": made.key.name.hex(), "path": str(ring.path)},
+    )
 
 
-@keys_app.command("list")
-def list_keys(json_: JsonOption = False) -> None:
+@keys_app.command("ls")
+def list_keys(as_json: JsonOption = False) -> None:
     """The keys by name, the one that signs first. Their secrets are not shown."""
     from wellkept.stores.keyring import Keyring
 
     known = Keyring().known()
-    if json_:
+    if as_json:
         rows = [
             {"name": one.key.name.hex(), "made": one.made, "label": one.label, "signs": i == 0}
             for i, one in enumerate(known)
         ]
-        typer.echo(json.dumps(rows))
+        text.emit({"keys": rows})
         return
     for i, one in enumerate(known):
         what = "signs" if i == 0 else "trusted"
@@ -77,26 +84,36 @@ def list_keys(json_: JsonOption = False) -> None:
 @keys_app.command("add")
 def add_key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of keys from elsewhere.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Trust the keys of another file."""
     from wellkept.stores.keyring import Keyring
 
     try:
-        text = file.read_text()
+        content = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"can't read keys from {file}: {error}") from error
-    for one in Keyring().add(text, str(file)):
-        typer.echo(f"trusts {one.key.name.hex()} {one.label}".rstrip())
+    added = Keyring().add(content, str(file))
+    for one in () if as_json else added:
+        print(f"trusts {one.key.name.hex()} {one.label}".rstrip())
+    if as_json:
+        text.emit({"trusts": [one.key.name.hex() for one in added]})
 
 
-@keys_app.command("drop")
+@keys_app.command("rm")
 def drop_key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The key, or how its name begins.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Trust a key no longer: values that only it signed are computed again."""
     from wellkept.stores.keyring import Keyring
 
-    typer.echo(f"dropped {Keyring().drop(name).key.name.hex()}")
+    gone = Keyring().drop(name).key.name.hex()
+    _say(as_json, f"dropped {gone}", {"dropped": gone})
+
+
+def _say(as_json: bool, line: str, data: dict[str, Any]) -> None:
+    text.emit(data) if as_json else print(line)
 
 
 TokensOption = Annotated[
@@ -115,8 +132,9 @@ def serve(
     caches: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[[NAMESPACE=]PATH|NAME|URL]...",
-            help="What is served; made when needed. Without a namespace it is `default`.",
+            metavar="CACHE",
+            help="What is served, as --cache takes it; made when needed. NAMESPACE=CACHE names its "
+            "namespace, `default` otherwise.",
             show_default=False,
         ),
     ] = None,
@@ -266,15 +284,8 @@ def _named(said: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (DEFAULT, said)
 
 
-tokens_app = typer.Typer(help="Say who may do what at `wellkept serve`.")
+tokens_app = group("Say who may do what at `wellkept serve`.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose token, or what for.")]
-
-
-@tokens_app.callback(invoke_without_command=True)
-def about_tokens(context: typer.Context) -> None:
-    """Say who may do what at `wellkept serve`."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @tokens_app.command("add")
@@ -283,8 +294,8 @@ def add_token(
     rights: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RIGHT[:NAMESPACE]]...",
-            help="read, write or admin, in a namespace (`default` unless given; * for each).",
+            metavar="RIGHT",
+            help="read, write or admin; RIGHT:NAMESPACE in another namespace than `default`, * for each.",
             show_default="read",
         ),
     ] = None,
@@ -292,6 +303,7 @@ def add_token(
         float | None, typer.Option(metavar="N", help="Days after which it ends.")
     ] = None,
     tokens: TokensOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a token, and print it: it is shown this once, and kept as a digest."""
     from wellkept.remote.auth import DEFAULT, Tokens, usual_path
@@ -301,7 +313,8 @@ def add_token(
         right, _, namespace = said.partition(":")
         given[namespace or DEFAULT] = right
     expires = None if days is None else time.time() + days * 86400
-    typer.echo(Tokens(tokens or usual_path()).add(name, given, expires))
+    made = Tokens(tokens or usual_path()).add(name, given, expires)
+    _say(as_json, made, {"name": name, "token": made})
 
 
 @tokens_app.command("ls")
@@ -312,7 +325,7 @@ def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> Non
     grants = Tokens(tokens or usual_path()).grants()
     if as_json:
         keys = ("name", "rights", "made", "expires")
-        text.emit([{key: getattr(grant, key) for key in keys} for grant in grants])
+        text.emit({"tokens": [{key: getattr(grant, key) for key in keys} for grant in grants]})
         return
     table = text.table("token", "rights", "made", "ends", left=("token", "rights"))
     for grant in grants:
@@ -324,9 +337,13 @@ def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> Non
         text.console().print(table)
 
 
-@tokens_app.command("remove")
-def remove_token(name: NameArgument, tokens: TokensOption = None) -> None:
+@tokens_app.command("rm")
+def remove_token(
+    name: NameArgument, tokens: TokensOption = None, as_json: JsonOption = False
+) -> None:
     """Take a token away: a server that runs knows it no more a moment later."""
     from wellkept.remote.auth import Tokens, usual_path
 
     Tokens(tokens or usual_path()).remove(name)
+    if as_json:
+        text.emit({"removed": name})

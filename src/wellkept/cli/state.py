@@ -14,13 +14,14 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import opened
-from wellkept.cli.parser import CacheOption, JsonOption
+from wellkept.cli.options import opened, sure
+from wellkept.cli.parser import CacheOption, JsonOption, YesOption, group
+from wellkept.errors import KeptError
 from wellkept.runs.table import ago, data_size
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look at named state, and change it.")
+app = group("Look at named state, and change it.")
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="The store's name.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY")]
 ScopeOption = Annotated[
@@ -44,17 +45,10 @@ def _store(
         yield ExecutionStore.create(name, scope, collection_name=collection, cache=found)
 
 
-@app.callback(invoke_without_command=True)
-def about(context: typer.Context) -> None:
-    """Look at named state, and change it."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
 @app.command()
 def ls(
     store: Annotated[
-        str | None, typer.Argument(metavar="[STORE]", help="List this store's keys.")
+        str | None, typer.Argument(metavar="STORE", help="List this store's keys.")
     ] = None,
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="Keys that begin with it.")] = "",
     scope: ScopeOption = None,
@@ -68,7 +62,7 @@ def ls(
     if store is not None:
         with _store(store, scope, collection, cache) as found:
             rows = [(key, found.get_metadata(key)) for key in found.keys(prefix)]
-        _print_keys([row for row in rows if row[1] is not None], as_json)
+        _print_keys(store, [row for row in rows if row[1] is not None], as_json)
         return
     with opened(cache) as (backend, url):
         service = ExecutionStoreService(collection_name=collection, cache=backend)
@@ -93,9 +87,9 @@ def ls(
     text.console().print(table)
 
 
-def _print_keys(rows: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
+def _print_keys(store: str, rows: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
     if as_json:
-        text.emit([{"key": key} | _plain(about) for key, about in rows])
+        text.emit({"store": store, "keys": [{"key": key} | _plain(about) for key, about in rows]})
         return
     table = text.table("revision", "changed", "expires in", "policy", "key", left=("policy", "key"))
     for key, about in rows:
@@ -126,15 +120,22 @@ def get(
     scope: ScopeOption = None,
     collection: CollectionOption = None,
     cache: CacheOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a key's value: as JSON, or what it is."""
+    """Write a key's value: JSON, or a line that says what it is."""
     from wellkept.errors import NotKept
 
     with _store(store, scope, collection, cache) as found:
         entry = found.service.entries.get(found.service.name(store), key)
         if entry is None:
             raise NotKept(f"the store {store!r} has no key {key!r}")
-        if isinstance(entry.data, str):
+        if as_json:
+            value = found.get(key) if load or isinstance(entry.data, str) else None
+            shown = value if _is_json(value) else repr(value)
+            text.emit(
+                {"store": store, "key": key, "json": isinstance(entry.data, str), "value": shown}
+            )
+        elif isinstance(entry.data, str):
             print(text.plain(entry.data, 1 << 30))
         elif load:
             print(text.plain(repr(found.get(key)), 1 << 30))
@@ -160,6 +161,7 @@ def put(
     scope: ScopeOption = None,
     collection: CollectionOption = None,
     cache: CacheOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Set a key."""
     content: Any = value
@@ -170,38 +172,50 @@ def put(
         if not if_absent:
             found.set(key, content, ttl, policy)
         elif not found.set_if_absent(key, content, ttl, policy):
-            print(f"wellkept: the store {store!r} has a key {key!r} already", file=sys.stderr)
-            raise typer.Exit(1)
+            raise KeptError(f"the store {store!r} has a key {key!r} already")
+    if as_json:
+        text.emit({"store": store, "key": key})
 
 
 @app.command()
 def rm(
     store: StoreArgument,
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="KEY")] = None,
     evictable: Annotated[
         bool, typer.Option("--evictable", help="All keys that may be evicted.")
     ] = False,
     whole: Annotated[bool, typer.Option("--store", help="The store with all its keys.")] = False,
+    yes: YesOption = False,
     scope: ScopeOption = None,
     collection: CollectionOption = None,
     cache: CacheOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete keys, what may be evicted, or a whole store."""
     from wellkept.errors import ConfigError, NotKept
 
     if sum((bool(keys), evictable, whole)) != 1:
         raise ConfigError("say what to delete: keys, --evictable or --store")
+    if whole or evictable:
+        sure(f"delete {'the store' if whole else 'all evictable keys of the store'} {store}", yes)
     with _store(store, scope, collection, cache) as found:
         if whole:
-            if found.service.delete_store(store) is None:
+            gone = found.service.delete_store(store)
+            if gone is None:
                 raise NotKept(f"there is no store {store!r} in this scope")
-            print(f"deleted the store {text.plain(store)}")
+            said = f"deleted the store {text.plain(store)}"
         elif evictable:
-            print(f"deleted {found.service.clear_cache(store):,} keys")
+            gone = found.service.clear_cache(store)
+            said = f"deleted {gone:,} keys"
         else:
             missing = [key for key in keys or () if not found.delete(key)]
+            gone, said = len(keys or ()) - len(missing), ""
             if missing:
                 raise NotKept(f"the store {store!r} has no key {', '.join(map(repr, missing))}")
+    if as_json:
+        text.emit({"store": store, "deleted": gone})
+    elif said:
+        print(said)
 
 
 @app.command()
@@ -209,11 +223,12 @@ def ttl(
     store: StoreArgument,
     key: KeyArgument,
     span: Annotated[
-        str | None, typer.Argument(metavar="[SPAN]", help="30s, '12 h'; or never.")
+        str | None, typer.Argument(metavar="SPAN", help="30s, '12 h'; or never.")
     ] = None,
     scope: ScopeOption = None,
     collection: CollectionOption = None,
     cache: CacheOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Say when a key expires, or change that."""
     from wellkept.errors import NotKept
@@ -224,6 +239,9 @@ def ttl(
         about = found.get_metadata(key)
     if about is None:
         raise NotKept(f"the store {store!r} has no key {key!r}")
+    if as_json:
+        text.emit({"store": store, "key": key, "ttl": about["ttl"]})
+        return
     print("never" if about["ttl"] is None else f"in {text.duration(about['ttl'])}")
 
 
@@ -267,7 +285,7 @@ def _is_json(value: Any) -> bool:
 def export(
     store: StoreArgument,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", show_default="standard output")
+        Path | None, typer.Argument(metavar="FILE", show_default="standard output")
     ] = None,
     scope: ScopeOption = None,
     collection: CollectionOption = None,
@@ -296,7 +314,7 @@ def export(
 def import_(
     store: StoreArgument,
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", show_default="standard input")
+        Path | None, typer.Argument(metavar="FILE", show_default="standard input")
     ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Take values that run code when they are read.")
@@ -304,6 +322,7 @@ def import_(
     scope: ScopeOption = None,
     collection: CollectionOption = None,
     cache: CacheOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Set the keys that `wellkept store export` wrote; what has expired since is left out."""
     from wellkept.errors import ConfigError, UntrustedSource
@@ -332,4 +351,7 @@ def import_(
     with _store(store, scope, collection, cache, make=True) as found:
         for at in range(0, len(steps), 500):
             found.service.entries.apply(found.service.name(store), steps[at : at + 500])
+    if as_json:
+        text.emit({"store": store, "keys": len(steps)})
+        return
     print(f"set {len(steps):,} key{'' if len(steps) == 1 else 's'}")

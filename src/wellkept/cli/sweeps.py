@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import imported, opened
-from wellkept.cli.parser import CacheOption, JsonOption
+from wellkept.cli.options import imported, opened, sure
+from wellkept.cli.parser import CacheOption, JsonOption, YesOption
 from wellkept.errors import ConfigError
 from wellkept.runs.table import ago
 
@@ -25,7 +25,7 @@ def plan(
     ],
     items: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ITEM]...", help="Values of its first argument: JSON, or text."),
+        typer.Argument(metavar="ITEM", help="Values of its first argument: JSON, or text."),
     ] = None,
     arg: Annotated[
         list[str] | None,
@@ -98,9 +98,7 @@ def _line(number: int, line: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def review(
     functions: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[FUNCTION]...", help="module:name, or script.py:name; all by default."
-        ),
+        typer.Argument(metavar="FUNCTION", help="module:name, or script.py:name; all by default."),
     ] = None,
     accept: Annotated[
         bool, typer.Option("--accept", help="What other code gave is what today's would give.")
@@ -119,6 +117,7 @@ def review(
     code: Annotated[
         str | None, typer.Option(metavar="CODE", help="Only this other code, or its beginning.")
     ] = None,
+    yes: YesOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -134,6 +133,8 @@ def review(
         raise ConfigError(
             "which functions? wellkept review FUNCTION --accept, --recompute or --forget"
         )
+    if forget:
+        sure("delete what other code gave", yes)
     asks = not acts and not as_json and sys.stdin.isatty()
     rows, left = [], []
     for name in functions or _known(cache):
@@ -155,7 +156,7 @@ def review(
 
 
 def _known(cache: str | None) -> list[str]:
-    with opened(cache, must=True) as (found, _):
+    with opened(cache) as (found, _):
         return [row.function for row in found.backend.functions()]
 
 

@@ -27,12 +27,14 @@ def ui(
     where: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATH|NAME|URL]",
+            metavar="PATH|NAME|URL",
             help="The cache, as --cache takes it.",
             show_default="the active one",
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="0: any that is free.")
+    ] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")
     ] = True,
@@ -85,7 +87,7 @@ def _site(cache: str | None, *, write: bool = False, price: str | None = None) -
     with contextlib.ExitStack() as stack:
 
         def open_it() -> Any:
-            return stack.enter_context(opened(cache, must=True))[0]
+            return stack.enter_context(opened(cache))[0]
 
         def later() -> Any:
             return None if exists(spec) is False else (open_it(), open_it())
@@ -207,7 +209,7 @@ def doctor(
     """
     from wellkept.caches import health
 
-    with opened(cache, must=True) as (found, url):
+    with opened(cache) as (found, url):
         checks = health.examine(found)
         if verify:
             with text.Bar() as bar:

@@ -220,8 +220,8 @@ class Options(NamedTuple):
             ignore_globals=_names("ignore_globals", ignore_globals, "globals"),
             key=key,
             when=when,
-            ttl=None if ttl is None else parse_duration(ttl),
-            stale=0.0 if stale is None else parse_duration(stale),
+            ttl=_ttl(ttl, stale),
+            stale=0.0 if stale is None else _span("stale", stale),
             arguments=arguments,
             errors=_errors(errors),
             codec=codec,
@@ -274,6 +274,23 @@ def _depends(given: Any) -> tuple[Dependency, ...]:
 
         return parse(given)
     return ()
+
+
+def _span(label: str, said: Span) -> float:
+    try:
+        return parse_duration(said)
+    except ConfigError as error:
+        raise ConfigError(f"{label}=: {error}") from None
+
+
+def _ttl(ttl: Span | None, stale: Span | None) -> float | None:
+    seconds = None if ttl is None else _span("ttl", ttl)
+    if seconds == 0 and stale is None:
+        raise ConfigError(
+            f"ttl={ttl!r} keeps nothing, as each result expires at once: give a time such as '12 h' (units "
+            "are ms, s, min, h, d and w), or with stale= how long an old result is served meanwhile"
+        )
+    return seconds
 
 
 def _names(
