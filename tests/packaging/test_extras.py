@@ -70,6 +70,11 @@ CASES = [
     ("ray", "import wellkept.integrations.ray", "Ray", "ray"),
     ("executorlib", "import wellkept.integrations.executorlib", "executorlib", "executorlib"),
     ("joblib", "import wellkept.integrations.joblib", "joblib", "joblib"),
+    ("key_value", "import wellkept.integrations.key_value", "py-key-value", "key-value"),
+    *(
+        (name, f"import wellkept.integrations.{name}", name, name)
+        for name in ("langgraph", "litellm", "dspy")
+    ),
     ("zstandard", "Compressed(Memory())", "zstandard", "zstd"),
     ("zstandard", 'Compressed(Memory(), "gzip").put("a", b"x")', "", ""),
     ("msgspec", "pass", "", ""),  # imported with the first remote cache only

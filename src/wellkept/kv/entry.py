@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from wellkept.codecs import Blob, Envelope, decoder, encode
 from wellkept.errors import ConfigError, DamagedValue, DecodeError, EncodeError
+from wellkept.hashing import buffer_digest
 from wellkept.stores.record_format import seal, unseal
 
 Data = str | bytes
@@ -157,6 +159,16 @@ def _checked(text: Any, what: str, most: int) -> str:
     return text
 
 
+def fitting(text: str, most: int = _KEY) -> str:
+    """Return a text of any kind as a key, or as a name of at most so many bytes: itself where it is one, else
+    `#` and its digest.
+    """
+    if text and not text.startswith("#"):
+        with contextlib.suppress(ConfigError):
+            return _checked(text, "a key", most)
+    return f"#{buffer_digest(text.encode(errors='surrogatepass')).hex()}"
+
+
 def utc(seconds: float | None) -> datetime | None:
     """A time since the epoch as a date."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
@@ -230,6 +242,18 @@ def load(data: Data) -> Any:
     if envelope.payload is None:
         raise DecodeError("an entry has no payload")
     return decoder(envelope.codec)(envelope.payload, buffers)
+
+
+def load_json(data: Data) -> Any:
+    """The value, where no pickle is to be read.
+
+    Raises:
+        DamagedValue: these are not the bytes that were written.
+        DecodeError: it is not JSON.
+    """
+    if not isinstance(data, str):
+        raise DecodeError("an entry is not JSON, so it is not decoded here, as that may run code")
+    return load(data)
 
 
 _PLAIN = frozenset((str, int, bool, float, type(None)))
