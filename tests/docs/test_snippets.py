@@ -8,7 +8,7 @@ A page is one test: one empty directory, one empty cache, one namespace, its fen
 - ``console`` (or ``bash``, ``sh``): what follows ``$`` is run, and what stands below it, if
   anything, is what it must print, where one time (``0.0412 s``) is as good as another. ``make``,
   ``pip``, ``git`` and ``cd`` install things or need the clone, and are only shown.
-- ``toml`` and ``json`` must parse.
+- ``toml``, ``json`` and ``yaml`` must parse, and a ``dockerfile`` must have instructions only.
 - Any of them with ``title="name"`` is written to that file and not run, for a later fence to use.
 - ``text`` is the one kind that is shown and nothing else. Any other kind, or none, fails.
 """
@@ -31,11 +31,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.pytest_entry import with_plugin
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# A page about a package that the tests don't install.
+NEEDS = {"fastapi.md": "fastapi"}
 SHELLS = {"console", "bash", "sh", "shell"}
+CHECKED = {"toml", "json", "yaml", "dockerfile"}
 ONLY_SHOWN = {"make", "pip", "git", "cd"}
 
 # Packages that a page shows and that are too large to be installed for tests: without one, it is not run.
@@ -95,6 +99,12 @@ class Page:
             tomllib.loads(fence.text)
         if fence.kind == "json":
             json.loads(fence.text)
+        if fence.kind == "yaml":
+            yaml.safe_load(fence.text)
+        if fence.kind == "dockerfile":
+            assert re.fullmatch(
+                r"(?:(?:FROM|RUN|COPY|USER|ENV|VOLUME|WORKDIR|CMD) .+\n)+", fence.text
+            )
         if fence.title:
             Path(fence.title).parent.mkdir(parents=True, exist_ok=True)
             Path(fence.title).write_text(fence.text, encoding="utf-8")
@@ -104,10 +114,10 @@ class Page:
             self._session(fence)
         elif fence.kind in SHELLS:
             self._commands(fence)
-        elif fence.kind not in {"toml", "json"}:
+        elif fence.kind not in CHECKED:
             raise AssertionError(
                 f"a fence of kind {fence.kind!r} is neither run nor checked: "
-                "say python, pycon, console, toml, json, or text for what is only shown"
+                "say python, pycon, console, toml, json, yaml, or text for what is only shown"
             )
 
     def _python(self, fence: Fence) -> None:
@@ -185,6 +195,8 @@ def test_every_page_is_named_where_readers_begin() -> None:
 def test_every_snippet_of_the_page_does_what_it_shows(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if path.name in NEEDS:
+        pytest.importorskip(NEEDS[path.name])
     # The reader has set nothing: the default cache is below the test's empty home.
     monkeypatch.delenv("WELLKEPT_CACHE")
     page = Page(path.relative_to(ROOT).as_posix())
@@ -273,10 +285,12 @@ def test_the_runner_reads_a_good_page(page: Page) -> None:
         "```console\n$ echo a\nb\n```",
         "```toml\n= 1\n```",
         "```json\n{,}\n```",
+        "```yaml\na: [\n```",
+        "```dockerfile\nFORM python\n```",
         "```\nno kind\n```",
         "```python\n# never closed",
     ],
 )
 def test_the_runner_refuses_a_page_that_shows_what_is_not_so(page: Page, bad: str) -> None:
-    with pytest.raises((AssertionError, ValueError, SyntaxError)):
+    with pytest.raises((AssertionError, ValueError, SyntaxError, yaml.YAMLError)):
         read_all(page, bad)
