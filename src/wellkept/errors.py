@@ -18,9 +18,13 @@ A message says what was attempted, on what, and what to do. An error that a driv
 translated where the driver was called, with the cause chained.
 """
 
+import functools
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from types import CodeType, TracebackType
+from typing import Any, TypeVar
 
 __all__ = [
     "AmbiguousDigest",
@@ -107,3 +111,51 @@ def tell(text: str) -> None:
         # Without a handler, logging itself would show what the warning has shown.
         if log.hasHandlers():
             log.warning("%s", text)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+REPLAYING: set[CodeType] = set()
+"""The code of functions that raise kept exceptions, and so stand last in their tracebacks."""
+
+
+def shorten(error: BaseException) -> None:
+    """Leave out of a traceback the frames of this library that stand between a caller and the body that
+    failed, or that raise a kept exception; an error of the library itself shows them all.
+
+    A bare `raise` after it does not add its own frame either.
+    """
+    left: list[TracebackType] = []
+    ours: list[TracebackType] = []
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code.co_filename.startswith(_HERE):
+            ours.append(at)
+        else:
+            left.append(at)
+            ours = []
+        at = at.tb_next
+    if ours and ours[-1].tb_frame.f_code in REPLAYING:
+        # Who shortens it again has to know.
+        ours = ours[-1:]
+    left += ours
+    following = None
+    for at in reversed(left):
+        at.tb_next = following
+        following = at
+    error.__traceback__ = following
+
+
+def shortening(function: F) -> F:
+    """The function, followed by `shorten` when an exception leaves it."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except BaseException as error:
+            shorten(error)
+            raise
+
+    return run  # type: ignore[return-value]  # of the same signature

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
+from wellkept.errors import shorten
 from wellkept.memo.flow import as_it_is, drive_async
 from wellkept.memo.generators import Recording, find
 from wellkept.memo.kept import Kept
@@ -33,8 +34,10 @@ class KeptCoroutine(Kept[Any, Any]):
         try:
             values = self._bind(*args, **kwargs)
         except TypeError:
-            return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a coroutine function's
-        return drive_async(self._begin, values, (args, kwargs))
+            pass
+        else:
+            return drive_async(self._begin, values, (args, kwargs))
+        return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a coroutine function's
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:
         return drive_async(self._begin, values, given)
@@ -63,7 +66,11 @@ class KeptCoroutine(Kept[Any, Any]):
         values = self._values(args, kwargs)
 
         async def load() -> Any:
-            return self._load(values)
+            try:
+                return self._load(values)
+            except BaseException as error:
+                shorten(error)
+                raise
 
         return load()
 
@@ -74,8 +81,12 @@ class KeptCoroutine(Kept[Any, Any]):
         return drive_async(as_it_is, target, (args, kwargs), again=True)
 
     async def _again(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with refresh():
-            return await self(*args, **kwargs)
+        try:
+            with refresh():
+                return await self(*args, **kwargs)
+        except BaseException as error:
+            shorten(error)
+            raise
 
     def _run(self, target: Target, given: Given, again: bool = False) -> Any:
         # This runs in the thread that refreshes a stale result, or in a worker.
@@ -89,7 +100,11 @@ class KeptCoroutine(Kept[Any, Any]):
         """Call for each item, all at once; the results, in order."""
         from wellkept.memo.executor import map_async
 
-        return await map_async(self, iterables, progress, executor)
+        try:
+            return await map_async(self, iterables, progress, executor)
+        except BaseException as error:
+            shorten(error)
+            raise
 
 
 class KeptAsyncGenerator(Kept[Any, Any]):

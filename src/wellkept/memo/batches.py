@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from wellkept.caches import Cache
 from wellkept.caches.moving import kind_notes
 from wellkept.caches.tier import FAILED
-from wellkept.errors import ConfigError, DecodeError, KeptError, NewerSchema, Undigestible
+from wellkept.errors import (
+    ConfigError,
+    DecodeError,
+    KeptError,
+    NewerSchema,
+    Undigestible,
+    shorten,
+    shortening,
+)
 from wellkept.hashing import buffer_digest
 from wellkept.hashing.digests import call_keys
 from wellkept.interrupts import settle, settling
@@ -73,6 +81,7 @@ class KeptEach(Kept[Any, Any]):
     def gather(self, args: tuple[Any, ...], kwargs: dict[str, Any], make: Any = None) -> Any:
         return self(*args, **kwargs)
 
+    @shortening
     @settling
     def _drive(self, steps: Step) -> Any:
         try:
@@ -82,8 +91,10 @@ class KeptEach(Kept[Any, Any]):
                     try:
                         result = self.__wrapped__(*step[0], **step[1])
                     except BaseException as error:  # noqa: BLE001  the steps raise it, or keep it
-                        result = Raise(error)
-                    step = steps.send(result)
+                        # Here, so that one that is raised on keeps its context.
+                        step = steps.send(Raise(error))
+                    else:
+                        step = steps.send(result)
                 else:
                     time.sleep(step)  # type: ignore[arg-type]  # a float; see `Step`
                     step = next(steps)
@@ -126,8 +137,10 @@ class KeptEachCoroutine(KeptEach):
                     try:
                         result = await self.__wrapped__(*step[0], **step[1])
                     except BaseException as error:  # noqa: BLE001  as in `KeptEach._drive`
-                        result = Raise(error)
-                    step = steps.send(result)
+                        # As there.
+                        step = steps.send(Raise(error))
+                    else:
+                        step = steps.send(result)
                 else:
                     await asyncio.sleep(step)  # type: ignore[arg-type]  # a float; see `Step`
                     step = next(steps)
@@ -136,6 +149,7 @@ class KeptEachCoroutine(KeptEach):
         except BaseException as error:
             if not isinstance(error, Exception):
                 settle()
+            shorten(error)
             raise
         finally:
             steps.close()
@@ -224,7 +238,7 @@ class _Many:
         for at, result in enumerate(self.results):
             if type(result) is Raise:
                 self._name(result.error, [at])
-                raise result.error
+                outcome(result)
         assert self.kind is not None
         return self.box.joined(self.kind, self.results)
 

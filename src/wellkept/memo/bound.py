@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, ove
 
 from wellkept.caches import active, used
 from wellkept.caches.transport import BoundFunction, Carrier
-from wellkept.errors import KeptError
+from wellkept.errors import KeptError, shorten, shortening
 from wellkept.hashing import digest_bytes
 from wellkept.memo.inflight import Origin
 from wellkept.records import Call, Digest
@@ -37,14 +37,17 @@ T = TypeVar("T")
 class Bound(Generic[P, R]):
     """A kept method with its receiver: every method of `Kept`, with the receiver put first."""
 
-    __slots__ = ("__self__", "_kept")
+    # A method that is written in C makes no frame: methods that call themselves go deeper.
+    __slots__ = ("__call__", "__self__", "_kept")
 
     def __init__(self, kept: Kept[..., R], receiver: Any) -> None:
         self._kept = kept
         self.__self__ = receiver
+        self.__call__ = MethodType(kept.__call__, receiver)  # type: ignore[method-assign]  # see above
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._kept(self.__self__, *args, **kwargs)
+    if TYPE_CHECKING:
+
+        def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
         """See `Kept.key`; the others likewise."""
@@ -53,6 +56,7 @@ class Bound(Generic[P, R]):
     def contains(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         return self._kept.contains(self.__self__, *args, **kwargs)
 
+    @shortening
     def load(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._kept.load(self.__self__, *args, **kwargs)
 
@@ -129,6 +133,7 @@ class Bound(Generic[P, R]):
         progress: bool | None = ...,
         ordered: Literal[False],
     ) -> Iterator[R]: ...
+    @shortening
     def map(self, *iterables: Iterable[Any], **how: Any) -> Any:
         first = (itertools.repeat(self.__self__),) if iterables else ()
         return self._kept.map(*first, *iterables, **how)
@@ -229,6 +234,7 @@ class BoundCall(Sent, Generic[R]):
         except Exception:  # noqa: BLE001  the call meets it too, and deals with it
             pass
 
+    @shortening
     def __call__(self, /, *args: Any, **kwargs: Any) -> R:
         call = self.bind(*args, **kwargs) if args or kwargs else self
         return call.through(call.kept)  # type: ignore[no-any-return]  # R by `bind`
@@ -251,8 +257,12 @@ class BoundCall(Sent, Generic[R]):
             return kept(*self.args, **self.kwargs)
 
     async def _await(self, kept: Any) -> Any:
-        with self.entered(kept.broke):
-            return await kept(*self.args, **self.kwargs)
+        try:
+            with self.entered(kept.broke):
+                return await kept(*self.args, **self.kwargs)
+        except BaseException as error:
+            shorten(error)
+            raise
 
     def replaced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BoundCall[R]:
         """The same with other arguments."""

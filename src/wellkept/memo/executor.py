@@ -18,7 +18,7 @@ from wellkept.caches import Cache, Pool
 from wellkept.caches.derived import Derived
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.caches.transport import NEARBY, pack
-from wellkept.errors import ConfigError, DecodeError
+from wellkept.errors import ConfigError, DecodeError, shorten
 from wellkept.interrupts import settling
 from wellkept.memo.batch_commits import Batch
 from wellkept.memo.bound import Bound, BoundCall, SentFunction
@@ -404,6 +404,9 @@ def _in_order(futures: list[KeptFuture], end: float | None) -> Iterator[Any]:
     try:
         while futures:
             yield futures.pop().result(None if end is None else end - monotonic())
+    except BaseException as error:
+        shorten(error)
+        raise
     finally:
         for future in futures:
             future.cancel()
@@ -438,7 +441,12 @@ def _here(
         batch or contextlib.nullcontext(),
     ):
         for call in _looked_up(kept, items, batch):
-            yield call()
+            try:
+                result = call()
+            except BaseException as error:
+                shorten(error)
+                raise
+            yield result
             advance()
 
 
@@ -481,6 +489,9 @@ def _elsewhere(
                 waiting.discard(future)
                 yield result
                 advance()
+    except BaseException as error:
+        shorten(error)
+        raise
     finally:
         for future in waiting:
             future.cancel()

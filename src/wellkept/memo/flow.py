@@ -18,7 +18,7 @@ from typing import Any
 
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.codecs import check
-from wellkept.errors import ConfigError, DecodeError, NewerSchema, NotKept, StoreError
+from wellkept.errors import REPLAYING, ConfigError, DecodeError, NewerSchema, NotKept, StoreError
 from wellkept.hashing import SCALARS
 from wellkept.interrupts import settle
 from wellkept.memo import observed
@@ -532,7 +532,12 @@ async def drive_async(
                 step, result = await _advance_async(flow, result)
     finally:
         flow.close()
-    return outcome(result)
+    if type(result) is Raise:
+        raise result.error
+    return result
+
+
+REPLAYING.add(drive_async.__code__)
 
 
 def as_it_is(target: Target, given: Given) -> tuple[Target, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import Any
 
 from wellkept.codecs import check
-from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept
+from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept, shortening
 from wellkept.memo import observed
 from wellkept.memo.flow import SERVED, formerly, look, not_of_today
 from wellkept.memo.inflight import flights
@@ -201,6 +201,7 @@ class KeptGenerator(Kept[Any, Any]):
     def _as_kept(self, result: Any) -> tuple[Any, str]:
         return [list(result), None], "items"
 
+    @shortening
     def rerun(self, /, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if self._deep(kwargs):
             with refresh():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from wellkept.caches import Cache, active, named
-from wellkept.errors import ConfigError, Undigestible, tell
+from wellkept.errors import REPLAYING, ConfigError, Undigestible, shortening, tell
 from wellkept.interrupts import settle
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.flow import advance, drive, formerly, keeping, look, put
@@ -263,6 +263,7 @@ class Kept(Generic[P, R]):
         entry = found.cache.find(found.key)
         return entry is not None and entry.body.expires > time.time()
 
+    @shortening
     def load(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The kept result; the body never runs. A kept exception is raised.
 
@@ -332,6 +333,7 @@ class Kept(Generic[P, R]):
 
         return plan(self, [self._values(*given) for given in calls])
 
+    @shortening
     def profile(self, /, *args: P.args, **kwargs: P.kwargs) -> Profile:
         """Whether keeping this call pays, measured. It is made first, where it is not kept."""
         # See above.
@@ -362,6 +364,7 @@ class Kept(Generic[P, R]):
     def rerun(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
     def rerun(self, /, *args: Any, deep: bool, **kwargs: Any) -> R: ...
+    @shortening
     def rerun(self, /, *args: Any, **kwargs: Any) -> Any:
         """Compute again and replace what is kept.
 
@@ -453,6 +456,7 @@ class Kept(Generic[P, R]):
         found = self._located(self._values(args, kwargs))
         return found.cache.forget(found.key)
 
+    @shortening
     def fresh(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute this call now, whatever is kept of it, and keep the result: `rerun` by another name."""
         return self.rerun(*args, **kwargs)
@@ -574,6 +578,7 @@ class Kept(Generic[P, R]):
         progress: bool | None = ...,
         ordered: Literal[False],
     ) -> Iterator[R]: ...
+    @shortening
     def map(
         self,
         *iterables: Iterable[Any],
@@ -668,7 +673,12 @@ class Kept(Generic[P, R]):
         """Warn once a function and kind of trouble."""
         if kind not in self._told:
             self._told.add(kind)
-            tell(f"{self.__qualname__}: {text}")
+            try:
+                tell(f"{self.__qualname__}: {text}")
+            except BaseException:
+                # Where warnings are errors, each call gets one, not only the first.
+                self._told.discard(kind)
+                raise
 
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
@@ -676,3 +686,6 @@ class Kept(Generic[P, R]):
     # A path to the function, by which it pickles.
     _body = property(body_of)
     __reduce__ = reduced
+
+
+REPLAYING.add(Kept.__call__.__code__)

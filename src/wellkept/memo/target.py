@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache, settings
 from wellkept.caches.tier import Entry
-from wellkept.errors import EncodeError, KeptError, NotKept, Undigestible
+from wellkept.errors import REPLAYING, EncodeError, KeptError, NotKept, Undigestible
 from wellkept.interrupts import settle
 from wellkept.memo.inflight import current
 from wellkept.memo.keep_options import Options
@@ -64,6 +64,9 @@ def outcome(result: Any) -> Any:
     if type(result) is Raise:
         raise result.error
     return result
+
+
+REPLAYING.add(outcome.__code__)
 
 
 class Commits(Protocol):

@@ -22,7 +22,7 @@ from wellkept._process import at_fork
 from wellkept.caches import Cache
 from wellkept.caches.tier import Entry
 from wellkept.caches.transport import NEARBY, unpack
-from wellkept.errors import ConfigError, DecodeError
+from wellkept.errors import ConfigError, DecodeError, shortening
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.futures import copied, is_future, settled
 from wellkept.memo.inflight import Origin
@@ -31,7 +31,7 @@ from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.pickling import is_global
 from wellkept.memo.stats import Stats
 from wellkept.memo.storing import record
-from wellkept.memo.target import Items, Raise, recorded
+from wellkept.memo.target import Items, outcome, recorded
 from wellkept.records import Call
 from wellkept.runs.recorder import ENVS, note_once
 from wellkept.stores.record_format import STATES
@@ -139,6 +139,7 @@ class Task:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_here": False}
 
+    @shortening
     def __call__(self) -> Receipt:
         call, receipt = self.call, Receipt()
         if self._here:
@@ -355,6 +356,7 @@ class KeptFuture(Future[Any]):
         super().__init__()
         self._opening = threading.Lock()
 
+    @shortening
     def result(self, timeout: float | None = None) -> Any:
         began = monotonic()
         found: Any = super().result(timeout)
@@ -365,9 +367,7 @@ class KeptFuture(Future[Any]):
                     left = None if timeout is None else timeout - (monotonic() - began)
                     self._result = open_(left)
                 found = self._result
-        if type(found) is Raise:
-            raise found.error
-        return found
+        return outcome(found)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         error = super().exception(timeout)
