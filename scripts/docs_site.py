@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent))
+from docs_api import FOLDER, Reference
 from docs_nav import HOME, Entry, entries, navigation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,6 +108,54 @@ def llms(listed: list[Entry], about: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def referenced(docs: Path, sources: dict[str, str], listed: list[Entry]) -> list[Entry]:
+    """Add the reference that is made of docstrings to the pages; return the list with it.
+
+    What the other pages of the reference say stays, and leads to the signatures of what it is about.
+    """
+    api = Reference(ROOT / "src", sources)
+    places = {
+        page: {
+            dotted: f"{posixpath.relpath(FOLDER, posixpath.dirname(page))}/{place}"
+            for dotted, place in api.places.items()
+        }
+        for page in sources
+        if page.startswith("reference/")
+    }
+    for page, found in places.items():
+
+        def led(heading: re.Match[str], found: dict[str, str] = found) -> str:
+            names = re.findall(r"`(?:wellkept\.)?([A-Za-z_][\w.]*)", heading[0])
+            links = {
+                f"[`{name}`]({found[dotted]})": None
+                for name in names
+                for dotted in (f"wellkept.{name}", f"wellkept.kv.{name}")
+                if dotted in found
+            }
+            return (
+                f"{heading[0]}\n\nSignature and types: {', '.join(links)}" if links else heading[0]
+            )
+
+        sources[page] = re.sub(r"^###? .*`.*$", led, sources[page], flags=re.M)
+    made = []
+    (docs / FOLDER).mkdir()
+    for name, (title, _) in api.pages.items():
+        page = f"{FOLDER}/{name}.md"
+        sources[page] = api.page(name)
+        made.append(
+            Entry(page, title.rpartition(".")[2], "signatures and types", ("Reference", "API"))
+        )
+    (docs / "objects.inv").write_bytes(api.inventory(version()))
+    at = max(i for i, entry in enumerate(listed) if entry.headings == ("Reference",))
+    return listed[: at + 1] + made + listed[at + 1 :]
+
+
+def version() -> str:
+    """Return the version of the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
+
+
 def build(work: Path) -> list[str]:
     """Build the site into `site` in an empty directory; return what is wrong with it."""
     project = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
@@ -117,6 +166,7 @@ def build(work: Path) -> list[str]:
         path.relative_to(docs).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(docs.rglob("*.md"))
     }
+    listed = referenced(docs, sources, listed)
     for page, text in sources.items():
         (docs / page).write_text(described(text), encoding="utf-8")
     project |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(listed)}
@@ -125,7 +175,8 @@ def build(work: Path) -> list[str]:
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", "mkdocs.yml"]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if done.returncode:
-        return [done.stdout + done.stderr]
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+        return [said.partition("Traceback")[0].rstrip()]
     for page, text in sources.items():
         (site / page).write_text(text, encoding="utf-8")
     about = project["site_description"]

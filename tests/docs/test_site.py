@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 from tests import services
+
+import wellkept
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -74,3 +78,39 @@ def test_every_page_is_markdown_beside_its_html(site: Path) -> None:
         beside = (site / page).with_suffix(".md")
         assert beside.read_text().startswith("# "), page
         assert page.name == "index.html" or f"]({page.with_suffix('.md').as_posix()})" in said
+
+
+def test_every_public_name_can_be_linked_from_other_sites(site: Path) -> None:
+    head, _, body = (site / "objects.inv").read_bytes().partition(b"using zlib.\n")
+    assert head.startswith(b"# Sphinx inventory version 2\n# Project: wellkept\n# Version: ")
+    places = {}
+    for line in zlib.decompress(body).decode().splitlines():
+        name, role, priority, uri, shown = line.split(" ")
+        assert role.startswith("py:")
+        assert (priority, shown) == ("1", "-")
+        places[name] = uri.replace("$", name)
+    pages: dict[str, docs_site.Links] = {}
+    for name, uri in places.items():
+        page, _, anchor = uri.partition("#")
+        if page not in pages:
+            pages[page] = docs_site.Links((site / page).read_text())
+        assert anchor in pages[page].anchors, name
+    public = set(wellkept.__all__) - {"kv", "__version__"}
+    assert {f"wellkept.{name}" for name in public} <= places.keys()
+    assert {f"wellkept.kv.{name}" for name in wellkept.kv.__all__} <= places.keys()
+    assert {"wellkept.Cache.load", "wellkept.caches.cache.Cache.load"} <= places.keys()
+
+
+def test_the_reference_has_signatures_types_and_links(site: Path) -> None:
+    page = (site / "reference/api/caches.md").read_text()
+    load = page[page.index("### `Cache.load` {#wellkept.Cache.load}") :].partition("###")[2]
+    assert "Cache.load(digest: str) -> Any" in load
+    assert "- [`NotKept`](errors.md#wellkept.NotKept): no such value." in load
+    keep = (site / "reference/api/memo.md").read_text()
+    assert (
+        "- **`cache`** ([`Cache`](caches.md#wellkept.Cache) `| str | os.PathLike[str] | None`"
+        in keep
+    )
+    assert "](api/memo.md#wellkept.keep)" in (site / "reference/api.md").read_text()
+    for path in (site / "reference/api").glob("*.md"):
+        assert not re.search(r"^(Args|Raises|Returns|Attributes):$", path.read_text(), re.M), path
