@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.docs.test_snippets import fences
+from tests.docs.pages import fences
 
 import wellkept
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.docs.test_snippets import fences
+from tests.docs.pages import fences
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/github-actions.md"
 WORKFLOWS = {
