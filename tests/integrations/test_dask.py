@@ -114,15 +114,6 @@ def test_graphs_without_a_cluster(home: Path) -> None:
     assert {call.function.rpartition(":")[2] for call in cache.query()} == {"triple", "total"}
 
 
-def test_a_digest_of_a_collection_is_its_token() -> None:
-    lazy = dask.delayed(abs, pure=True)
-    assert wellkept.digest(lazy(-1)) == wellkept.digest(lazy(-1))
-    assert wellkept.digest(lazy(-1)) != wellkept.digest(lazy(-2))
-    array = pytest.importorskip("dask.array")
-    assert wellkept.digest(array.ones(10, chunks=5)) == wellkept.digest(array.ones(10, chunks=5))
-    assert wellkept.digest(array.ones(10, chunks=5)) != wellkept.digest(array.zeros(10, chunks=5))
-
-
 @pytest.mark.long
 def test_a_graph(client: Any, home: Path) -> None:
     with wellkept.use("./here"):

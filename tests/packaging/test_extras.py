@@ -103,8 +103,8 @@ def test_a_missing_package(package: str, code: str, names: str, extra: str) -> N
 def test_every_extra_is_tried() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     told = {extra for *_, extra in CASES}
-    # Frames are digested only where pandas was imported already; the demo and the integrations say
-    # their own.
-    others = {"all", "sql", "pandas", "demo"}
+    # Frames and lazy arrays are met only where their library was imported already; the demo and the
+    # integrations say their own.
+    others = {"all", "sql", "pandas", "demo", "lazy"}
     others |= {path.stem for path in (ROOT / "src/wellkept/integrations").glob("*")}
     assert set(project["optional-dependencies"]) - others <= told

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wellkept.caches.option_text import parse_size, redacted
 from wellkept.caches.results import encoded, encoded_as_files
 from wellkept.caches.tier import Entry, Look, Tier, Told
-from wellkept.codecs import decoder
+from wellkept.codecs import LAZY, decoder
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS, OutOfDateError, look
 from wellkept.codecs.pickle import decode as decode_pickle
 from wellkept.errors import (
@@ -211,11 +211,17 @@ class CacheCore:
         envelope = entry.envelope
         if envelope is None:  # read once: another thread may fix the entry meanwhile
             return entry.value
-        payload, buffers = self.backend.load(envelope)
         codec = envelope.codec
         if codec == "pickle":  # most are
-            value = decode_pickle(payload, buffers)
+            value = decode_pickle(*self.backend.load(envelope))
+        elif codec in LAZY:
+            # Loaded on first use: few results are read part by part.
+            from wellkept.caches.opened_parts import OpenedParts
+
+            parts = OpenedParts(self, key, envelope)
+            value = decoder(codec)(parts.payload, parts)
         else:
+            payload, buffers = self.backend.load(envelope)
             if hit and codec in _NAMING:
                 look(payload)
             value = decoder(codec)(payload, buffers)

@@ -10,7 +10,7 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from wellkept.codecs import decoder, encode
+from wellkept.codecs import LAZY, decoder, encode
 from wellkept.codecs.paths import stamped
 from wellkept.errors import EncodeError, Undigestible
 from wellkept.hashing import SCALARS, address, buffer_digest, digest_bytes
@@ -141,6 +141,9 @@ def encoded(result: Any, codec: str, *, compared: bool = False) -> tuple[Value, 
         # Most small results: nothing to take out, to compare or to look for.
         return Value("pickle", pickle.dumps(result, 5)), digest_bytes(result)
     value = encode(result, codec)
+    if value.codec in LAZY:
+        # What was written is what is named: the result itself would have to be computed again for its digest.
+        result = decoder(value.codec)(value.head, value.buffers)
     if not value.buffers:
         try:
             digest = digest_bytes(result)

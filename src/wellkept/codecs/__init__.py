@@ -12,7 +12,7 @@ from wellkept.codecs.pickle import LARGE
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.records import Buffer, Value
 
-__all__ = ["LARGE", "NAMES", "Blob", "Envelope", "check", "decode", "decoder", "encode"]
+__all__ = ["LARGE", "LAZY", "NAMES", "Blob", "Envelope", "check", "decode", "decoder", "encode"]
 
 # Modules with `encode` and `decode`, loaded on first use: each needs a package that takes long to import.
 # `require`, if the module has it, raises `ConfigError` when that package is not installed.
@@ -22,6 +22,7 @@ _MODULES = {
     "hdf5": "wellkept.codecs.hdf5",
     "arrow": "wellkept.codecs.arrow",
     "npy": "wellkept.codecs.npy",
+    "chunks": "wellkept.codecs.chunks",
 }
 
 # Names that only envelopes hold, so that no function can ask for them: unsigned pickles from elsewhere, files
@@ -31,7 +32,11 @@ _READ = {
     "file": ("wellkept.codecs.file", "decode"),
     "paths": ("wellkept.codecs.paths", "decode"),
     "plain paths": ("wellkept.codecs.paths", "decode_plain"),
+    "plain chunks": ("wellkept.codecs.chunks", "decode_plain"),
 }
+
+LAZY = frozenset(("chunks", "plain chunks"))
+"""Codecs that take a buffer when a part of the value is read, and not when they decode."""
 
 # The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself.
 NAMES = ("pickle", "cloudpickle", *_MODULES)

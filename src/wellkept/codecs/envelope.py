@@ -79,6 +79,17 @@ class Envelope(NamedTuple):
             )
         )
 
+    def alone(self, n: int) -> Envelope:
+        """Return an envelope of one of the blobs, as its only buffer, which the same backend loads."""
+        source = self.source
+        if isinstance(source, tuple):
+            # The backend of a stack that has it, and its envelope there.
+            source = source[0], source[1].alone(n)
+        elif source is not None:
+            # The blobs that came with the envelope.
+            source = [source[n]]
+        return Envelope(self.codec, b"", (self.blobs[n],), b"", source)
+
     @classmethod
     def unpack(cls, head: bytes) -> Envelope:
         """Parse an envelope.

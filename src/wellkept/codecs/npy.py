@@ -30,7 +30,7 @@ def encode(value: Any) -> Value:
             "use the default codec"
         )
     dtype = value.dtype
-    if not _exact(np, dtype):
+    if not exact(np, dtype):
         raise EncodeError(f"the npy codec can't hold the dtype {dtype}; use the default codec")
     fortran = value.flags.f_contiguous and not value.flags.c_contiguous
     flat = value if fortran or value.flags.c_contiguous else np.ascontiguousarray(value)
@@ -48,7 +48,7 @@ def encode(value: Any) -> Value:
     return Value("npy", head.getvalue(), [memoryview(data)])
 
 
-def _exact(np: Any, dtype: Any) -> bool:
+def exact(np: Any, dtype: Any) -> bool:
     if dtype.hasobject or dtype.kind not in _KINDS or _has_metadata(dtype):
         return False
     descr = np.lib.format.dtype_to_descr(dtype)

@@ -33,7 +33,7 @@ PLAIN_PATHS = "plain paths"
 # Every pickle that names a file holds one of these, so all others need no second look.
 _MARKS = (b"pathlib", b"File\x94")
 # Codecs whose values can't hold a `Path`.
-_NONE = ("json", "npy", "arrow")
+_NONE = ("json", "npy", "arrow", "chunks")
 # Bytes of files' content that are read for one result: a result that names a terabyte must not be read whole
 # before it is kept. Files beyond it count by size and times alone.
 _ROOM = 256 * 1024 * 1024

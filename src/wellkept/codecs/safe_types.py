@@ -533,9 +533,12 @@ def _scalar(_: Any, *given: Any) -> Any:
         or given[0].hasobject
         or type(given[1]) is not bytes
         or len(given[1]) != given[0].itemsize
-        or not given[0].itemsize
+        or (not given[0].itemsize and given[0].kind not in "US")
     ):
         raise Refused("it makes a number from arguments that are not allowed")
+    if not given[0].itemsize:
+        # Empty text.
+        return given[0].type()
     return numpy.frombuffer(given[1], given[0])[0]
 
 

@@ -575,7 +575,7 @@ def _variable(value: Any, known: Known | None) -> Any:
         pass
     elif library_of(type(held)) != "xarray":
         if hasattr(held, "__dask_graph__"):
-            more["chunks"], data = (library_name(type(held)), held.chunks), value.values
+            more["chunks"] = library_name(type(held))
     elif _is_special(getattr(held, "array", None)):
         data = held.array
     else:

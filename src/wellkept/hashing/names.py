@@ -252,7 +252,9 @@ def _project(top: Path) -> str:
 
 # -- classes --------------------------------------------------------------------------------------
 
-_LIBRARIES = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch", "xarray"})
+_LIBRARIES = frozenset(
+    {"dask", "numpy", "pandas", "polars", "pyarrow", "scipy", "torch", "xarray", "zarr"}
+)
 
 
 def library_name(kind: type) -> str:

@@ -34,6 +34,9 @@ _PROVIDERS = {
     "pyarrow": "frames",
     "polars": "frames",
     "xarray": "frames",
+    "dask": "lazy",
+    "distributed": "lazy",
+    "zarr": "lazy",
 }
 
 # From entry points, by type or by the type's name. They are loaded when a type is met that no table names, and

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from wellkept.caches import Cache, active, chosen
 from wellkept.caches.transport import NEARBY, pack
 from wellkept.errors import ConfigError, KeptError
-from wellkept.hashing import register_digest
 from wellkept.memo.bound import Bound
 from wellkept.memo.kept import Kept
 from wellkept.memo.workers import Carried
 
 try:
-    from dask.base import DaskMethodsMixin, is_dask_collection, tokenize
+    from dask.base import is_dask_collection
     from dask.delayed import delayed as lazy_of
 except ImportError as error:
     raise ConfigError("Dask is not installed: pip install 'wellkept[dask]'") from error
@@ -116,6 +115,3 @@ def _waits(given: Any) -> bool:
     distributed: Any = sys.modules.get("distributed")
     future = distributed is not None and isinstance(given, distributed.Future)
     return future or bool(is_dask_collection(given))
-
-
-register_digest(DaskMethodsMixin, tokenize)

@@ -21,6 +21,7 @@ from wellkept.stores.base import check_key, check_prefix
 from wellkept.stores.byte_store import Near
 from wellkept.stores.lease_records import WaitItems
 from wellkept.stores.notes import Notes
+from wellkept.stores.parts import opened
 from wellkept.stores.record_format import Body, laid_out, pack_call, unpack_call
 from wellkept.stores.reports import Chosen, Collected, Evicted, Problem, Report, Totals
 
@@ -106,7 +107,7 @@ class RemoteValues:
         if packed is None:
             return None
         envelope = self._backend.trusted(digest.raw, Envelope.unpack(packed))
-        payload, buffers = self._backend.load(envelope)
+        payload, buffers = opened(self._backend.load, envelope)
         return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
     def put(self, key: str, item: Value) -> None:

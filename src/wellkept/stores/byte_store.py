@@ -34,6 +34,7 @@ from wellkept.stores.base import (
 from wellkept.stores.lease_records import leases_for
 from wellkept.stores.memory import Memory
 from wellkept.stores.notes import ItemNotes
+from wellkept.stores.parts import opened
 from wellkept.stores.record_format import (
     _SEAL,
     Body,
@@ -245,7 +246,7 @@ class CodedValues:
         if found is None:
             return None
         envelope = found[0] if self.trusts is None else self.trusts.read(Digest(key).raw, found[0])
-        payload, buffers = self.load(envelope)
+        payload, buffers = opened(self.load, envelope)
         return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
     def envelope(self, key: str) -> tuple[Envelope, str] | None:

@@ -18,6 +18,7 @@ from wellkept.stores.index_tables import (
     may_begin,
     put_value,
 )
+from wellkept.stores.parts import opened
 from wellkept.stores.record_format import (
     BODY_SIZE,
     Body,
@@ -141,7 +142,7 @@ class Values:
             return None
         if self._store.trusts is not None:
             envelope = self._store.trusts.read(Digest(key).raw, envelope)
-        payload, buffers = self._store.load(envelope)
+        payload, buffers = opened(self._store.load, envelope)
         return Value(envelope.codec, bytes(payload), buffers, (), envelope.signature)
 
     def put(self, key: str, item: Value) -> None:
