@@ -38,6 +38,7 @@ ONLY_SHOWN = {"make", "pip", "git", "cd"}
 
 # Packages that a page shows and that are too large to be installed for tests.
 NEEDS = {
+    "docs/how-to/django.md": ("django",),
     "docs/how-to/fastapi.md": ("fastapi",),
     "docs/how-to/zarr-xarray-dask.md": ("zarr",),
     "docs/how-to/key-value-stores.md": ("key_value", "langgraph.graph", "litellm", "dspy"),
