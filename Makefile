@@ -22,7 +22,7 @@ PACKAGED = pyproject.toml README.md LICENSE $(shell find src examples ! -path '*
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-env test-env test test-long test-all test-vectors check bench screenshots docs wheel clean
+.PHONY: help demo demo-env test-env test test-long test-all test-vectors check api bench screenshots docs wheel clean
 
 help: ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -55,6 +55,10 @@ check: $(TEST_VENV)/.wheel $(TEST_VENV)/.check ## lint, format, types, and which
 	run mypy; \
 	run lint-imports --no-logo; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
+
+api: $(TEST_VENV)/.check ## what the public API has broken since the last release
+	@last=$$(git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null) || { echo "there is no release yet to compare with"; exit 0; }; \
+	$(TEST_VENV)/bin/griffe check wellkept --search src --against "$$last" && echo "nothing since $$last"
 
 bench: $(VENV)/.bench ## wellkept beside its peers, in one run
 	@# pip compiled the peers when it installed them; an editable install compiles nothing.
