@@ -81,7 +81,9 @@ class SqliteEntries(SqlEntries):
         self.path = path
         self._how = (durable, network)
         private_file(path, trust)
-        self.database = Database(path, _make, durable=durable, network=network, disposable=False)
+        self.database = Database(
+            path, make_tables, durable=durable, network=network, disposable=False
+        )
         self._sweeper: Database | None = None
         self._tier: tuple[Any, dict[tuple[Name, str], Entry]] = (None, {})
         self._last: tuple[Any, int, Name | None] = (None, 0, None)
@@ -212,7 +214,7 @@ class SqliteEntries(SqlEntries):
         # folds the log into the file.
         if self._sweeper is None:
             self._sweeper = Database(
-                self.path, _make, durable=self._how[0], network=self._how[1], disposable=False
+                self.path, make_tables, durable=self._how[0], network=self._how[1], disposable=False
             )
             weakref.finalize(self, self._sweeper.close)
         with self._sweeper.writing() as c:
@@ -313,7 +315,8 @@ def _plain(text: str, part: str = "*") -> str:
     return found
 
 
-def _make(c: sqlite3.Connection) -> None:
+def make_tables(c: sqlite3.Connection) -> None:
+    """Make the tables of named state in a file that is new, or check those that are there."""
     if _check(c):
         return
     c.execute("BEGIN IMMEDIATE")

@@ -263,6 +263,7 @@ class Database:
         network: the file is on a network file system, where WAL is unsafe: a rollback journal.
         disposable: a damaged file is set aside and a new one begins; else that is an error.
         epochs: where commits say what they changed; None: any commit may have changed anything.
+        busy: seconds to wait for a write of another process, or by another connection; 30 by default.
 
     `lock` guards `connection`; `token` tells cheaply whether anything was committed since.
     """
@@ -276,8 +277,10 @@ class Database:
         network: bool | None = None,
         disposable: bool = True,
         epochs: Path | None = None,
+        busy: float | None = None,
     ) -> None:
         self.path = path
+        self.busy = busy
         self.disposable = disposable
         self.lock = Guard()
         self.network = on_network(path.parent) if network is None else network
@@ -410,6 +413,9 @@ class Database:
             if not self.readonly:
                 self._prepare(c)
             self._schema(c)
+            # Not before: who opens the file waits for others that make its tables, however long.
+            if self.busy is not None:
+                c.execute(f"PRAGMA busy_timeout = {int(self.busy * 1000)}")
         except BaseException:
             c.close()
             raise
