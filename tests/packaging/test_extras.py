@@ -70,6 +70,12 @@ CASES = [
     ("ray", "import wellkept.integrations.ray", "Ray", "ray"),
     ("executorlib", "import wellkept.integrations.executorlib", "executorlib", "executorlib"),
     ("joblib", "import wellkept.integrations.joblib", "joblib", "joblib"),
+    (
+        "opentelemetry",
+        "import wellkept.integrations.opentelemetry",
+        "OpenTelemetry",
+        "opentelemetry",
+    ),
     ("key_value", "import wellkept.integrations.key_value", "py-key-value", "key-value"),
     *(
         (name, f"import wellkept.integrations.{name}", name, name)

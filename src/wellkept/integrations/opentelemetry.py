@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry import context, metrics, trace
-from opentelemetry.trace import Status, StatusCode
-
+from wellkept.errors import ConfigError
 from wellkept.runs.listeners import LISTENERS, listen, unlisten
+
+try:
+    from opentelemetry import context, metrics, trace
+    from opentelemetry.trace import Status, StatusCode
+except ImportError as error:
+    raise ConfigError(
+        "OpenTelemetry is not installed: pip install 'wellkept[opentelemetry]'"
+    ) from error
 
 __all__ = ["instrument", "uninstrument"]
 
