@@ -290,6 +290,36 @@ def test_evict_by_key_and_age_as_json(shell: Kept, root: Path) -> None:
     assert shell("evict", "--older", "0 s", "--json", "--yes")["calls"] == 9
 
 
+def test_evict_by_function_argument_and_tag(shell: Kept, root: Path) -> None:
+    with wellkept.open(root) as cache, wellkept.use(cache), wellkept.tags(paper="a"):
+        report(7), report(8)
+    assert shell("evict", "weather.report", "--arg", "i>=3", "--yes", "--json")["calls"] == 4
+    assert shell("evict", "--arg", "i=2", "--where", "seconds>=0", "--yes", "--json")["calls"] == 2
+    with wellkept.open(root) as cache, wellkept.use(cache), wellkept.tags(paper="a"):
+        report(7), report(8)
+    assert shell("evict", "--tag", "paper=b", "--yes", "--json")["calls"] == 0
+    assert shell("evict", "--tag", "paper", "--arg", "i=7", "--dry-run", "--json")["calls"] == 1
+    assert shell("evict", "--tag", "paper=a", "--older", "1d", "--yes", "--json")["calls"] == 0
+    assert shell("evict", "--tag", "paper=a", "--yes", "--json")["calls"] == 2
+    assert shell("evict", "weather.simulate", "--yes", "--json")["calls"] == 4
+    assert shell("ls", "--calls", "--json")["total"] == 3
+
+
+def test_a_function_and_an_argument_stand_for_a_key(shell: Kept, root: Path) -> None:
+    for command in ("show", "explain"):
+        assert shell(command, "weather.report", "--arg", "i=2", "--json")["key"] == key_of(
+            report, 2
+        )
+        assert shell(command, key_of(report, 2)[:9], "--json")["key"] == key_of(report, 2)
+    assert shell("lineage", "weather.report", "-a", "i=2", "--json")["focus"] == [key_of(report, 2)]
+    # A name that looks like the beginning of a key.
+    with wellkept.open(root) as cache:
+        face = keep(name="face", version=1, cache=cache)(lambda x: x)
+        face(1)
+    for command in ("show", "lineage", "explain"):
+        assert "face" in shell(command, "face", "--arg", "x=1")
+
+
 # -- verify ---------------------------------------------------------------------------------------
 
 

@@ -63,6 +63,12 @@ def test_a_function(shell: Shell) -> None:
     assert calls[1]["causes"][0]["differences"][0]["after"] == "'float64'"
 
 
+def test_a_function_with_arguments(shell: Shell) -> None:
+    assert "a hit" in shell("report", "--arg", "day=2", "--arg", "place=Rome")
+    assert len(shell("report", "--arg", "day=2", "--json")["calls"]) == 3
+    assert "there are day, place, mesh" in shell("report", "--arg", "dya=2", code=2)
+
+
 def test_a_key(shell: Shell, cache: wellkept.Cache) -> None:
     key = report.key(2, "Oslo", {"dtype": "float64"})
     said = shell(key[:12])
@@ -95,7 +101,7 @@ def test_nothing_is_written(shell: Shell, cache: wellkept.Cache) -> None:
 
 def test_what_is_not_there(shell: Shell) -> None:
     assert "no function nonesuch has calls" in shell("nonesuch", code=1)
-    assert "no function beef has calls" in shell("beef", code=1)
+    assert "nothing that begins with beef" in shell("beef", code=1)
     assert "nor known to have been evicted" in shell("0" * 64, code=1)
 
 

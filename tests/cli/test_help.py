@@ -48,7 +48,7 @@ def test_the_version_has_a_short_name(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("wellkept ex", {"explain"}),
+        ("wellkept ex", {"explain", "export"}),
         ("wellkept store s", {"set"}),
         ("wellkept evict --ol", {"--older"}),
         ("wellkept lineage --format d", {"dot"}),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import datetime
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +96,6 @@ def days(found: Any) -> list[Any]:
         (["--since", "1h", "--until", "0 s", "--limit", "1"], [1]),
         (["--since", "2000-01-31", "--limit", "1"], [1]),
         (["--until", "2000-01-31"], []),
-        (["nothing"], []),
     ],
 )
 def test_filters(shell: Shell, arguments: list[str], expected: list[Any]) -> None:
@@ -145,7 +147,29 @@ def test_none(shell: Shell) -> None:
         (["-a", "day<[1]"], 2, "only numbers and texts are compared"),
         (["-a", "data>1"], 2, "data can't be compared"),
         (["--since", "lately"], 2, "not a duration"),
-        (["--where", "day=1"], 2, "a query has no filter 'day'"),
+        (["--where", "day=1"], 2, "of seconds, size, uses, created, used, expires; arguments are"),
+        (["--where", "size"], 2, "say FIELD>VALUE"),
+        (["--where", "size>abc"], 2, "size= is compared with a number, not with 'abc'"),
+        (["--where", "size=abc"], 2, "--where 'size=abc'"),
+        (["--where", "created>soon"], 2, "not a duration"),
+        (
+            ["-a", "dya=3"],
+            2,
+            "--arg dya: no such call has an argument of that name; there are day, pl",
+        ),
+        (["report", "-a", "dya"], 2, "there are day, place"),
+        (["-a", "day>>3"], 2, "--arg 'day>>3': there is no >>"),
+        (["-a", "day==3"], 2, "there is no =="),
+        (["--tag", "for>>a"], 2, "--tag 'for>>a': there is no >>"),
+        (
+            ["--order", "dya"],
+            2,
+            "--order dya: no such call has an argument of that name; there are day",
+        ),
+        (["--order", "-dya"], 2, "fields are created, seconds"),
+        (["--csv", "--json"], 2, "--csv goes without"),
+        (["reprot"], 1, "no function reprot has calls"),
+        (["reprot"], 1, "there is report"),
         (["--limit", "-1"], 2, "wellkept query --help"),
     ],
 )
@@ -158,7 +182,25 @@ def test_mistakes(
         report.cache.calls.delete(call.key)
     assert run(["query", "--cache", "./cache", *arguments]) == code
     out, err = capsys.readouterr()
-    assert out == ""
+    assert out == "" or "--json" in arguments
     assert err.startswith("wellkept: ")
     assert err.count("\n") == 1
     assert says in err
+
+
+def test_a_time_is_compared_with_a_date_or_an_age(shell: Shell) -> None:
+    assert len(days(shell("--where", "created>1h", "--json"))) == 11
+    assert days(shell("--where", "created<2020-01-31", "--json")) == []
+
+
+def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", "report", "--csv", "--order", "-day", "--limit", "2"]) == 0
+    titles, first, second = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert titles[:5] == ["day", "place", "data", "key", "function"]
+    assert (first[:2], second[0], first[3]) == (["9", "5"], "7", report.key(9, "5"))
+    assert datetime.datetime.fromisoformat(first[titles.index("created")]).tzinfo is not None
+
+
+def test_an_argument_may_be_text_that_looks_like_a_sign(shell: Shell) -> None:
+    assert days(shell("report", "-a", 'place=">5"', "--json")) == []
+    assert shell("--order", "day", "--json")["total"] == 11

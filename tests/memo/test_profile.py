@@ -52,7 +52,7 @@ def computed_in(seconds: float, *args: Any) -> None:
 
 def test_the_parts_are_those_of_a_hit(cache: wellkept.Cache) -> None:
     found = f.profile([1] * 10_000)
-    assert set(found.parts) == set(found.memory) == {"key", "look up", "load"}
+    assert set(found.parts) == set(found.memory) == {"key", "lookup", "load"}
     assert all(seconds > 0 for seconds in (*found.parts.values(), *found.memory.values()))
     assert found.hit == sum(found.parts.values())
     assert found.recompute == f.call([1] * 10_000).seconds

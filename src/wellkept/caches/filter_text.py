@@ -29,6 +29,11 @@ def asked(said: str) -> tuple[str, Any]:
     name, sign, value = found["name"].strip(), found["sign"], found["value"]
     if sign is None:
         return name, ANY
+    if value.lstrip()[:1] in ("=", "<", ">"):
+        raise ConfigError(
+            f"{said!r}: there is no {sign + value.lstrip()[0]}; say =, <, <=, > or >=, and a text that begins "
+            f"so in quotes: {name}='\"{value.strip()}\"'"
+        )
     if sign == "=":
         ends = _RANGE.fullmatch(value.strip())
         return name, between(*map(value_of, ends.groups())) if ends else value_of(value)

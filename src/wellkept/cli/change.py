@@ -10,8 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import imported, opened, span, sure
-from wellkept.cli.parser import CacheOption, DryRunOption, JsonOption, YesOption, group
+from wellkept.cli.options import imported, key_of, matching, opened, span, sure
+from wellkept.cli.parser import (
+    ArgOption,
+    CacheOption,
+    DryRunOption,
+    JsonOption,
+    RunOption,
+    TagOption,
+    WhereOption,
+    YesOption,
+    group,
+)
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
 from wellkept.runs.table import data_size
@@ -20,13 +30,21 @@ _LISTED = 50
 
 
 def evict(
-    keys: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY", help="Keys, or their first digits.")
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY|FUNCTION",
+            help="Keys, or their first digits; or a function, * and ? standing for any text.",
+        ),
     ] = None,
     function: Annotated[
         str | None,
         typer.Option(metavar="GLOB", help="Calls of this function; * and ? stand for any text."),
     ] = None,
+    arg: ArgOption = None,
+    tag: TagOption = None,
+    run: RunOption = None,
+    where: WhereOption = None,
     older: Annotated[
         str | None, typer.Option(metavar="SPAN", help="Calls computed so long ago: 30d, '12 h'.")
     ] = None,
@@ -41,23 +59,33 @@ def evict(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Throw away calls, and what only they needed.
+    """Delete (invalidate) cached calls, and the results that only they needed.
 
-    What is said must all fit: a call of this --function that is also so much --older.
+    A call goes that matches all that is said: one of this function that also has this argument.
     """
+    filters: dict[str, Any] = {"arg": arg, "tag": tag, "run": run, "where": where}
+    chosen = any(one is not None for one in (function, *filters.values()))
     if free is not None:
-        if keys or function is not None or older is not None:
+        if what or chosen or older is not None:
             raise ConfigError("--free chooses by itself: give it alone")
         _free(free, dry_run, yes, cache, as_json)
         return
-    if not keys and function is None and older is None:
+    if not what and not chosen and older is None:
         raise ConfigError(
-            "say what to delete: keys, --function, --older or --free (wellkept evict --help)"
+            "say what to delete: keys, a function, --arg, --tag, --run, --where, --older or --free "
+            "(wellkept evict --help)"
         )
-    asked: dict[str, Any] = {
-        "function": function, "older": span("--older", older), "keys": keys or None
-    }  # fmt: skip
+    age = span("--older", older)
     with opened(cache) as (found, url):
+        asked: dict[str, Any] = {"function": function, "older": age}
+        named = {one: key_of(found, one) for one in what or ()}
+        names = [one for one, key in named.items() if key is None]
+        if len(names) > 1 or (names and (len(named) > 1 or function is not None)):
+            raise ConfigError(f"say keys or one function, not {' '.join(names)} with others")
+        if keys := [key for key in named.values() if key is not None]:
+            asked["keys"] = keys
+        if names or any(one is not None for one in filters.values()):
+            asked["function"] = matching(found, names[0] if names else function, **filters)
         _deleted(lambda trial: found.evict(**asked, dry_run=trial), url, dry_run, yes, as_json)
 
 

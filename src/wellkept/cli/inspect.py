@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wellkept.cli import text
-from wellkept.cli.options import chosen, exists, opened
-from wellkept.errors import NotKept
+from wellkept.cli.options import checked_order, chosen, exists, key_of, matching, one_call, opened
+from wellkept.errors import ConfigError
 from wellkept.runs.table import ago, call_data, data_size, function_data
 
 if TYPE_CHECKING:
     import typer
 
-    from wellkept.cli.parser import CacheOption, JsonOption
+    from wellkept.cli.parser import (
+        ArgOption,
+        CacheOption,
+        JsonOption,
+        RunOption,
+        TagOption,
+        WhereOption,
+    )
 
 _LINES, _CHARACTERS, _WIDTH = 30, 8000, 200
 
@@ -239,21 +246,23 @@ def list_calls(
 
 
 def show(
-    key: Annotated[str, typer.Argument(help="The key of a call, or its first digits (4 or more).")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY|FUNCTION",
+            help="The key of a call, or its first digits (4 or more); or a function, with --arg.",
+        ),
+    ],
+    arg: ArgOption = None,
     value: Annotated[
         bool, typer.Option("--value", help="Load the result and show it; that may run code.")
     ] = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one call; unpickle nothing, unless asked to by --value."""
-
+    """Show one call: arguments, code, time, result. Unpickles only with --value."""
     with opened(cache) as (found, url):
-        call = found.calls.get(found.expand(key))
-        if call is None:
-            from wellkept.errors import NotKept
-
-            raise NotKept(f"no call {key} is kept in {url}")
+        call = one_call(found, what, arg)
         result = describe(found, call, load=value)
         if as_json:
             text.emit({"cache": url} | call_data(call) | {"kept": result})
@@ -364,15 +373,7 @@ def query(
     function: Annotated[
         str | None, typer.Argument(help="Calls of this function; * and ? stand for any text.")
     ] = None,
-    arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arg",
-            "-a",
-            metavar="NAME=VALUE",
-            help="With this argument: n=3, n=1..10, 'n>=2', name=text, data=@DIGEST; n alone: any.",
-        ),
-    ] = None,
+    arg: ArgOption = None,
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="With a key that begins so.")
     ] = None,
@@ -388,69 +389,66 @@ def query(
         str | None, typer.Option(metavar="WHEN", help='Computed since: "2 d" ago, or 2026-01-31.')
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="WHEN", help="Computed until.")] = None,
-    run: Annotated[str | None, typer.Option(metavar="ID", help="Of this run.")] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="NAME[=VALUE]", help="With this tag.")
-    ] = None,
+    run: RunOption = None,
+    tag: TagOption = None,
     meta: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME[=VALUE]", help="With this metadata: git, 'git.commit=abc'."),
     ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FIELD>VALUE", help="'seconds>2', size<=1000, uses=0: what it took."),
-    ] = None,
+    where: WhereOption = None,
     order: Annotated[
         str, typer.Option(metavar="FIELD", help="-created, seconds, an argument; - for descending.")
     ] = "-created",
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0: all.")] = 50,
     count: Annotated[bool, typer.Option("--count", help="Only say how many.")] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Write CSV: a line a call, a column an argument.")
+    ] = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the calls that fit all that is said, the latest first."""
-    from wellkept.caches.filter_text import (  # who only looks pays nothing for it
-        asked,
-        value_of,
-        when,
-    )
+    """List the calls that match all filters, the latest first."""
+    # What only looks does not pay for it.
+    from wellkept.caches.filter_text import asked, value_of, when
 
-    filters: dict[str, Any] = {
-        "function": function,
-        "module": module,
-        "version": None if version is None else value_of(version),
-        "state": state,
-        "key": key,
-        "since": None if since is None else when(since),
-        "until": None if until is None else when(until),
-        "run": run,
-    }
+    if csv and (as_json or count):
+        raise ConfigError("--csv goes without --json and --count")
     with opened(cache) as (found, url):
-        matches = found.query(**{name: said for name, said in filters.items() if said is not None})
+        matches = matching(
+            found,
+            function,
+            arg=arg,
+            tag=tag,
+            where=where,
+            module=module,
+            version=None if version is None else value_of(version),
+            state=state,
+            key=key,
+            since=None if since is None else when(since),
+            until=None if until is None else when(until),
+            run=run,
+        )
         if result is not None:
             matches = matches.where(result=value_of(result))
-        for said in arg or ():
-            name, test = asked(said)
-            matches = matches.where(arguments={name: test})
-        for said in tag or ():
-            name, test = asked(said)
-            matches = matches.where(tags={name: test} if re.search("[=<>]", said) else name)
         for said in meta or ():
             name, test = asked(said)
             for part in reversed(name.split(".")):
                 test = {part: test}
             matches = matches.where(metadata=test)
-        for said in where or ():
-            name, test = asked(said)
-            matches = matches.where(**{name: test})
         total = matches.count()
         if count:
             text.emit({"cache": url, "total": total}) if as_json else print(f"{total:,}")
             return
-        calls = list(matches.order_by(order).limit(limit or None).calls())
+        some = matches.order_by(checked_order(order, matches)).limit(limit or None)
+        if csv:
+            from wellkept.query.exports import write_csv
+
+            write_csv(some, sys.stdout)
+            return
+        calls = list(some.calls())
         names = list(dict.fromkeys(call.function for call in calls))
         if not total and not as_json:
-            print(f"no call in {url} fits")
+            print(f"no call in {url} matches")
             return
         list_calls(found, calls, names, total, url, as_json)
 
@@ -464,6 +462,7 @@ def explain(
             "standing for any text.",
         ),
     ],
+    arg: ArgOption = None,
     limit: Annotated[
         int,
         typer.Option(
@@ -477,7 +476,12 @@ def explain(
     from wellkept.runs.explain import explain_function, explain_key
 
     with opened(cache) as (found, url):
-        key = _key(found, what)
+        key = None if arg else key_of(found, what)
+        more: Any = ()
+        if arg:
+            these = matching(found, what, arg=arg)
+            more = these.query.conditions
+            key = next(these.calls()).key if these.count() == 1 else None
         if key is not None:
             explained = explain_key(found, key)
             if as_json:
@@ -485,21 +489,11 @@ def explain(
             else:
                 text.console().print(explained.__rich__(), soft_wrap=True)
             return
-        table = explain_function(found, what, limit)
+        table = explain_function(found, what, limit, more)
     if as_json:
         text.emit({"cache": url, "calls": list(table)})
     else:
         print(table.text(text.console().width))
-
-
-def _key(cache: Any, what: str) -> Any:
-    """The key that is meant; None where a function is."""
-    if re.fullmatch(r"[0-9a-fA-F]{4,64}", what) is None:
-        return None
-    try:
-        return cache.expand(what)
-    except NotKept:
-        return None
 
 
 def profile(

@@ -7,16 +7,19 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wellkept.caches.option_text import parse_duration, redacted
-from wellkept.errors import ConfigError, KeptError, NotKept
+from wellkept.conditions import ORDERS
+from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 
 if TYPE_CHECKING:
     from wellkept.caches import Cache
     from wellkept.caches.config import Spec
+    from wellkept.query import Match, Matches
+    from wellkept.records import Call, Digest
 
 
 def chosen(cache: str | None) -> tuple[Spec, str]:
@@ -94,6 +97,166 @@ def opened(
 def _tierless(spec: Spec) -> dict[str, Any]:
     """Nothing is asked twice here; a pool and a view have no tier of their own."""
     return {} if spec.pool or spec.of else {"memory": 0}
+
+
+_KEY = re.compile(r"[0-9a-fA-F]{4,64}")
+# What --where compares, and those of it that are times.
+_FIELDS = ("seconds", "size", "uses", "created", "used", "expires")
+_TIMES = _FIELDS[3:]
+# Calls whose arguments are named in a message, and that are.
+_LOOKED_AT, _NAMED = 200, 4
+
+
+def matching(
+    cache: Cache,
+    function: str | None = None,
+    *,
+    arg: list[str] | None = None,
+    tag: list[str] | None = None,
+    where: list[str] | None = None,
+    **filters: Any,
+) -> Matches:
+    """The calls that options choose.
+
+    Args:
+        function: a name, or a pattern; it has to have calls.
+        filters: of `Cache.query`; None is left out.
+
+    Raises:
+        ConfigError: an option is no filter, or no call has such an argument.
+        NotKept: no function has that name.
+    """
+    # It takes long to import, and most commands choose no calls.
+    from datetime import datetime, timedelta
+
+    from wellkept.caches.filter_text import asked, when
+    from wellkept.caches.maintenance import chosen as named
+    from wellkept.query import ANY
+
+    of = {}
+    if function is not None:
+        # A misspelt name is an error, not an answer.
+        named(cache, function)
+        of = {"function": function}
+    found = cache.query(**of, **{name: said for name, said in filters.items() if said is not None})
+    arguments = [_option("--arg", asked, said) for said in arg or ()]
+    for name, test in arguments:
+        found = found.where(arguments={name: test})
+        if not cache.query(**of, arguments={name: ANY}).exists():
+            _unknown("--arg", name, cache.query(**of))
+    for said in tag or ():
+        name, test = _option("--tag", asked, said)
+        found = found.where(tags={name: test} if re.search("[=<>]", said) else name)
+    for said in where or ():
+        name, sign, value = re.fullmatch(r"([^=<>]*)([=<>]*)(.*)", said, re.DOTALL).groups()  # type: ignore[union-attr]  # it always does
+        if name.strip() not in _FIELDS or not sign:
+            raise ConfigError(
+                f"--where {said!r}: say FIELD>VALUE, of {', '.join(_FIELDS)}; arguments are chosen by --arg"
+            )
+        name, test = _option("--where", asked, said)
+        if name in _TIMES:
+            at = when(value)
+            at = (datetime.now() - at if isinstance(at, timedelta) else at).timestamp()
+            name, test = asked(f"{name}{sign}{at!r}")
+        try:
+            found = found.where(**{name: test})
+        except ConfigError as error:
+            raise ConfigError(f"--where {said!r}: {error}") from None
+    return found
+
+
+def _option(option: str, read: Callable[[str], Any], said: str) -> Any:
+    try:
+        return read(said)
+    except ConfigError as error:
+        raise ConfigError(f"{option} {error}") from None
+
+
+def _unknown(option: str, name: str, among: Matches, more: str = "") -> None:
+    """Raise ConfigError, with the arguments that there are; where there are no calls, nothing is wrong."""
+    some = among.order_by("-created").limit(_LOOKED_AT).calls()
+    known = dict.fromkeys(one for call in some for one in call.arguments if one[:1] != "@")
+    if known:
+        raise ConfigError(
+            f"{option} {name}: no such call has an argument of that name; there are "
+            f"{', '.join(known)}{more}"
+        )
+
+
+def checked_order(order: str, found: Matches) -> str:
+    """`--order`, if it is a field or an argument that a call has.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    from wellkept.query import ANY
+    from wellkept.query.operators import order as read
+
+    by = read(order, None)
+    if by.field == "argument" and not found.where(arguments={by.path[0]: ANY}).exists():
+        _unknown("--order", by.path[0], found, f"; fields are {', '.join(ORDERS)}")
+    return order
+
+
+def is_key(what: str) -> bool:
+    """Whether it may be a key, a digest, or the beginning of one."""
+    return _KEY.fullmatch(what) is not None
+
+
+def key_of(cache: Cache, what: str) -> Digest | None:
+    """The key that is meant; None where a function is.
+
+    Raises:
+        NotKept: it looks like a key, and neither is there.
+        AmbiguousDigest: several keys begin so.
+    """
+    from wellkept.conditions import matches
+
+    if not is_key(what):
+        return None
+    try:
+        return cache.expand(what)
+    except NotKept:
+        if any(matches(row.function, what) for row in cache.backend.functions()):
+            return None
+        raise
+
+
+def one_call(cache: Cache, what: str, arg: list[str] | None = None) -> Call:
+    """The call that a key names, or a function with arguments.
+
+    Raises:
+        AmbiguousDigest: it names several.
+        NotKept: it names none.
+        ConfigError: an argument is not known.
+    """
+    key = key_of(cache, what)
+    if key is not None:
+        if arg:
+            raise ConfigError(f"--arg goes with a function, and {what} is a key")
+        call = cache.calls.get(key)
+        if call is None:
+            raise NotKept(f"no call {what} is kept in {cache}")
+        return call
+    found = matching(cache, what, arg=arg)
+    # Of one call that several versions of the code computed, the latest.
+    calls = list(found.order_by("-created").unique(_given).limit(_NAMED + 1).calls())
+    if not calls:
+        raise NotKept(f"no call of {what} in {cache} has {' and '.join(arg or ())}")
+    if len(calls) > 1:
+        from wellkept.query.noted import described
+
+        some = (f"{call.key[:12]} ({described(cache.backend.notes, call):.60})" for call in calls)
+        raise AmbiguousDigest(
+            f"{what} names {found.count():,} calls: {', '.join([*some][:_NAMED])}"
+            f"{', …' if len(calls) > _NAMED else ''}; choose one by --arg NAME=VALUE, or give its key"
+        )
+    return calls[0]
+
+
+def _given(match: Match) -> Any:
+    call = match.call
+    return call.function, tuple((name, one.digest) for name, one in call.arguments.items())
 
 
 def span(option: str, said: str | None) -> float | None:

@@ -20,6 +20,27 @@ CacheOption = Annotated[
         show_default="the active one",
     ),
 ]
+ArgOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        "-a",
+        metavar="NAME=VALUE",
+        help="With this argument: n=3, n=1..10, 'n>=2', name=text, data=@DIGEST; n alone: any.",
+    ),
+]
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="NAME[=VALUE]", help="With this tag.")
+]
+RunOption = Annotated[str | None, typer.Option("--run", metavar="ID", help="Of this run.")]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="FIELD>VALUE",
+        help="'seconds>2', 'size<=1000', uses=0, 'used<2026-01-31': what it took.",
+    ),
+]
 YesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Don't ask; needed where there is no terminal.")
 ]
@@ -33,6 +54,7 @@ _GROUPS = {
         "ls": ("inspect", ""),
         "query": ("inspect", ""),
         "show": ("inspect", ""),
+        "export": ("extract", ""),
         "stats": ("inspect", ""),
         "du": ("inspect", ""),
         "ui": ("ui", ""),
@@ -40,6 +62,7 @@ _GROUPS = {
     },
     "Understand it": {
         "explain": ("inspect", ""),
+        "diff": ("extract", ""),
         "lineage": ("runs", ""),
         "runs": ("runs", ""),
         "profile": ("inspect", ""),
@@ -158,7 +181,8 @@ def parser(asked: list[str]) -> typer.Typer:
         module, inner = _COMMANDS[name]
         found = import_module(f"wellkept.cli.{module}")
         # What the annotations there name, which are text until they are read here.
-        vars(found).update(typer=typer, CacheOption=CacheOption, JsonOption=JsonOption)
+        shared = {name: one for name, one in globals().items() if name.endswith("Option")}
+        vars(found).update(shared, typer=typer)
         if inner:
             for one in getattr(found, inner).registered_commands:
                 one.cls = _Command

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import opened, span, sure
-from wellkept.cli.parser import CacheOption, JsonOption, YesOption
+from wellkept.cli.options import is_key, matching, opened, span, sure
+from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, YesOption
 from wellkept.errors import ConfigError
 
 
@@ -151,9 +151,11 @@ def lineage(
     of: Annotated[
         str,
         typer.Argument(
-            metavar="KEY|DIGEST", help="Of a call or a value, or its first digits (4 or more)."
+            metavar="KEY|DIGEST|FUNCTION",
+            help="Of a call or a value, or its first digits (4 or more); or a function, with --arg.",
         ),
     ],
+    arg: ArgOption = None,
     up: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="At most so many steps to where it came from."),
@@ -170,17 +172,24 @@ def lineage(
     as_json: JsonOption = False,
 ) -> None:
     """Show where a result came from, and what became of it."""
+    from wellkept.conditions import matches
     from wellkept.errors import NotKept
     from wellkept.runs.lineage import lineage as traced
 
     with opened(cache) as (found, url):
-        if not 4 <= len(of) <= 64 or not set(of.lower()) <= set("0123456789abcdef"):
-            raise ConfigError(
-                f"{of!r:.80} is no key and no digest: 4 to 64 hex digits, as `wellkept ls` and "
-                "`wellkept show` have them"
-            )
+        digits = is_key(of) and not any(
+            matches(row.function, of) for row in found.backend.functions()
+        )
+        if digits and arg:
+            raise ConfigError(f"--arg goes with a function, and {of} is a key")
+        asked: Any = of if digits else matching(found, of, arg=arg)
         try:
-            graph = traced(of, up=up, down=down, limit=limit, cache=found)
+            graph = traced(asked, up=up, down=down, limit=limit, cache=found)
         except NotKept:
-            raise NotKept(f"no call or value {of} is kept in {url}") from None
+            said = " and ".join(arg or ())
+            raise NotKept(
+                f"no call or value {of} is kept in {url}"
+                if digits
+                else f"no call of {of} in {url} has {said}"
+            ) from None
         _draw(graph, form, url, as_json)

@@ -308,7 +308,7 @@ def _timed(
 
     parts = {
         "key": measured(lambda: kept.locator.items(values, found.values)),
-        "look up": measured(lambda: backend.fetch(found.key)),
+        "lookup": measured(lambda: backend.fetch(found.key)),
         "load": measured(load),
     }
     entry = cache.find(found.key)
@@ -316,7 +316,7 @@ def _timed(
         return parts, {}
     memory = {
         "key": measured(lambda: kept.locate(values)),
-        "look up": measured(lambda: cache.find(found.key)),
+        "lookup": measured(lambda: cache.find(found.key)),
         "load": measured(lambda: cache.value(found.key, entry)),
     }
     return parts, memory
@@ -339,8 +339,8 @@ def _advice(kept: Kept[..., Any], found: KeptTarget, call: Call, made: Profile) 
                 f"the argument {name} takes {duration(seconds)} to digest: give its wellkept.Digest in its "
                 "place, name what counts of it with key=, or leave it out with ignore="
             )
-    elif most == "look up":
-        if made.parts["look up"] > _SLOW:
+    elif most == "lookup":
+        if made.parts["lookup"] > _SLOW:
             yield "the store is slow or far: put a near one before it, wellkept.Stack(near, far)"
     elif most == "load":
         yield (

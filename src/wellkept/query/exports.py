@@ -6,7 +6,7 @@ import datetime
 import functools
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from wellkept.conditions import Order
 from wellkept.errors import ConfigError
@@ -145,6 +145,21 @@ def _dated(table: dict[str, list[Any]]) -> dict[str, list[Any]]:
             None if at is None else datetime.datetime.fromtimestamp(at, utc) for at in table[name]
         ]
     return table
+
+
+def write_csv(matches: Matches, file: TextIO) -> None:
+    """Write a line for each call: first its arguments, then its fields."""
+    import csv
+
+    # Times as text that other programs read; numbers as they are.
+    table = _dated(columns(matches, results=False, metadata=()))
+    order = sorted(table, key=lambda name: name in _FIELDS)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(order)
+    for row in zip(*(table[name] for name in order), strict=True):
+        writer.writerow(
+            one.isoformat() if isinstance(one, datetime.datetime) else one for one in row
+        )
 
 
 def to_html(matches: Matches) -> str:

@@ -350,6 +350,9 @@ def _state(value: Any) -> Equal:
 def _number(name: str, value: Any) -> Test:
     if value is ANY:
         return Present()
+    if isinstance(value, Span) and str in {type(value.low), type(value.high)}:
+        text = value.low if isinstance(value.low, str) else value.high
+        raise ConfigError(f"{name}= is compared with a number, not with {text!r:.80}")
     if isinstance(value, (Span, Choice)):
         return value if isinstance(value, Span) else Choice(tuple(map(_exactly, value.tests)))
     if value is None and name in ("used", "expires"):

@@ -497,9 +497,14 @@ def _computed(layer: Layer, call: Call) -> tuple[Cause, ...]:
         return ()
 
 
-def explain_function(cache: Cache, pattern: str, limit: int = _COMPARED) -> Table:
+def explain_function(
+    cache: Cache, pattern: str, limit: int = _COMPARED, more: Sequence[Condition] = ()
+) -> Table:
     """The latest calls of the functions that fit a pattern: what has become of each, and what told it
     from those that were kept before it.
+
+    Args:
+        more: further conditions.
 
     Raises:
         NotKept: there are none.
@@ -507,7 +512,7 @@ def explain_function(cache: Cache, pattern: str, limit: int = _COMPARED) -> Tabl
     """
     special = any(sign in pattern for sign in "*?[") or ":" not in pattern
     test = Like(pattern) if special else Equal(pattern)
-    query = Query((Condition("function", (), test),), Order("created", (), True), limit)
+    query = Query((Condition("function", (), test), *more), Order("created", (), True), limit)
     found: dict[str, tuple[Layer, Call]] = {}
     backends = layers(cache)
     for layer in backends:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Is, Order, Query, Span
 from wellkept.errors import DecodeError, KeptError, StoreError
 from wellkept.hashing import SCALARS
-from wellkept.hashing.digests import call_key
+from wellkept.hashing.digests import call_key, digest_bytes
 from wellkept.hashing.leaves import Leaf, leaves_of, unpacked
 from wellkept.records import Argument, Arguments, Call, Digest
 from wellkept.runs.recorder import LEAVES
@@ -180,6 +181,73 @@ def changes(label: str, before: Iterable[Leaf], after: Iterable[Leaf]) -> list[C
             told.append(path)
         found.append(Change(f"{label}{path}", *_shown(was, now)))
     return found
+
+
+# Parts of a container that are compared by themselves.
+_PARTS = 1_000
+
+
+def result_changes(before: Any, after: Any, label: str = "result") -> list[Change]:
+    """Return the differences between two values: of lists and dicts by their parts, of arrays and columns how
+    many elements differ, and by how much.
+
+    Args:
+        before, after: the values.
+        label: the beginning of each path.
+    """
+    if digest_bytes(before) == digest_bytes(after):
+        return []
+    if type(before) is type(after):
+        old, new = _named_parts(before), _named_parts(after)
+        if old is not None and new is not None and old.keys() == new.keys():
+            return [
+                one
+                for step, part in old.items()
+                for one in result_changes(part, new[step], f"{label}{step}")
+            ]
+        if (said := _apart(before, after)) is not None:
+            return [Change(label, *said)]
+    found = changes(label, leaves_of(before), leaves_of(after))
+    digests = (f"<{digest_bytes(one).hex()[:12]}>" for one in (before, after))
+    return found or [Change(label, *digests)]
+
+
+def _named_parts(value: Any) -> dict[str, Any] | None:
+    if type(value) in (list, tuple) and len(value) <= _PARTS:
+        return {f"[{at}]": part for at, part in enumerate(value)}
+    if type(value) is dict and len(value) <= _PARTS:
+        return {f"[{name!r}]": part for name, part in value.items()}
+    # The columns of a data frame.
+    if type(value).__name__ == "DataFrame" and value.shape[1] == len(set(value.columns)):
+        return {f"[{name!r}]": value[name] for name in value.columns}
+    return None
+
+
+def _apart(before: Any, after: Any) -> tuple[str, str] | None:
+    """Return what two arrays or columns are, and how the second differs; None for other values."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not all(hasattr(one, "__array__") for one in (before, after)):
+        return None
+    old, new = numpy.asarray(before), numpy.asarray(after)
+    was = f"{old.dtype} {old.shape}"
+    if was != f"{new.dtype} {new.shape}" or old.dtype.hasobject:
+        return (was, f"{new.dtype} {new.shape}") if was != f"{new.dtype} {new.shape}" else None
+    numbers = old.dtype.kind in "biufc"
+    differ = old != new
+    if numbers:
+        # What is no number on both sides is the same.
+        differ &= ~((old != old) & (new != new))
+    if not differ.any():
+        # Signs of zeros, an index, or the like.
+        return None
+    said = f"{int(differ.sum()):,} of {old.size:,} elements differ"
+    if numbers:
+        with numpy.errstate(all="ignore"):
+            most = numpy.abs(
+                numpy.subtract(new[differ], old[differ], dtype=numpy.result_type(old.dtype, float))
+            ).max()
+        said += f", by {most:.4g} at most"
+    return was, said
 
 
 def _inside(path: str, above: str) -> bool:

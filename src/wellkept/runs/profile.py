@@ -25,7 +25,7 @@ EVEN = 0.8
 # Results of up to so many bytes are verified before they are measured.
 _VERIFIED = 1 << 26
 
-_PARTS = ("key", "look up", "load")
+_PARTS = ("key", "lookup", "load")
 
 
 class Profile(Lines):
@@ -33,7 +33,7 @@ class Profile(Lines):
 
     Attributes:
         call: the call as one writes it.
-        parts: `key`, `look up` and `load` of a hit that comes from the store.
+        parts: `key`, `lookup` and `load` of a hit that comes from the store.
         memory: the same for a hit from memory; empty if memory does not hold it.
         recompute: seconds that computing takes, measured when the result was kept (or now, for a call that
             could not be kept).
@@ -77,7 +77,7 @@ class Profile(Lines):
 
     @property
     def dominating(self) -> str | None:
-        """The part that takes most of a hit: `key`, `look up` or `load`."""
+        """The part that takes most of a hit: `key`, `lookup` or `load`."""
         return max(self.parts, key=self.parts.__getitem__) if self.parts else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ _COLUMNS: list[Column] = [
     ("size", lambda row: data_size(row["bytes"])),
     ("computing", lambda row: duration(row["recompute"])),
     ("key", lambda row: duration(row["key"])),
-    ("look up", lambda row: duration(row["look up"])),
+    ("lookup", lambda row: duration(row["lookup"])),
     ("load", lambda row: duration(row["load"])),
     ("uses", lambda row: f"{row['uses']:,}"),
     ("saved", lambda row: duration(row["saved"])),
