@@ -5,6 +5,7 @@ import operator
 import os
 import pickle
 import random
+import sys
 import threading
 import time
 import warnings
@@ -447,6 +448,77 @@ def test_others_read_what_was_before_and_do_not_write(cache: kept.Cache) -> None
         thread.start()
         thread.join()
     assert seen[-1] is False
+
+
+def test_who_reads_does_not_wait_for_who_waits_to_write(cache: kept.Cache) -> None:
+    cache["a"] = 1
+    with cache.transact():
+        writer = threading.Thread(target=cache.set, args=("b", 2), kwargs={"retry": True})
+        writer.start()
+        seen: list[Any] = []
+        reader = threading.Thread(target=lambda: seen.extend([cache["a"], list(cache)]))
+        reader.start()
+        reader.join(30)
+        assert seen == [1, ["a"]]
+    writer.join(30)
+    assert cache["b"] == 2
+
+
+def write_in_a_child(cache: kept.Cache) -> None:
+    with pytest.raises(kept.Timeout):
+        cache.set("child", 1)
+
+
+def test_a_child_has_no_part_in_a_block_of_its_parent(tmp_path: Path) -> None:
+    cache = kept.Cache(tmp_path, timeout=0.01)
+    with cache.transact():
+        cache["a"] = 1
+        process = get_context("fork").Process(target=write_in_a_child, args=(cache,))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        cache["b"] = 2
+    assert list(cache) == ["a", "b"]
+
+
+class Stop(BaseException):
+    """What comes between any two instructions."""
+
+
+def test_an_exception_anywhere_leaves_no_block_open(tmp_path: Path) -> None:
+    cache = kept.Cache(tmp_path)
+    other = kept.Cache(tmp_path, timeout=0)
+    cache["n"] = 0
+    with cache.transact():
+        pass
+    number, over = 0, False
+    while not over:
+        number += 1
+        left = number
+
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            nonlocal left
+            if "ordered_items" not in frame.f_code.co_filename:
+                return None
+            if event == "line":
+                left -= 1
+                if left == 0:
+                    sys.settrace(None)
+                    raise Stop
+            return trace
+
+        sys.settrace(trace)
+        try:
+            with cache.transact():
+                cache["n"] = number
+            over = True
+        except Stop:
+            pass
+        finally:
+            sys.settrace(None)
+        other["n"] = cache["n"]
+    assert number > 20
+    assert cache["n"] == number
 
 
 def add(directory: str, count: int) -> None:

@@ -8,6 +8,7 @@ each would cost.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import sys
 import threading
@@ -19,7 +20,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from wellkept.errors import NewerSchema, StoreError
-from wellkept.interrupts import Guard, settling
+from wellkept.interrupts import Guard, settle, settling
 from wellkept.kv.sqlite_state import make_tables
 from wellkept.stores.filesystem import private_file
 from wellkept.stores.sqlite_file import DRIVER, Database
@@ -57,10 +58,12 @@ class Timeout(StoreError):  # noqa: N818  diskcache's name
 class Transaction:
     """One that a thread holds open: it has a connection of its own, so that others go on reading."""
 
-    __slots__ = ("connection", "database", "gone", "made")
+    __slots__ = ("connection", "database", "gone", "made", "over", "process")
 
     def __init__(self, database: Database, connection: sqlite3.Connection) -> None:
         self.database, self.connection = database, connection
+        self.process = os.getpid()
+        self.over = False
         self.gone: list[str] = []
         """Files of values that nothing needs once it is committed."""
         self.made: list[str] = []
@@ -93,13 +96,15 @@ class OrderedItems:
     ) -> None:
         self.path = directory / "state.sqlite"
         self._remove, self._timeout = remove, timeout
+        self._guard = Guard()
         self._free: list[Database] = []
         """Connections that transactions have had."""
-        self._guard = Guard()
         self._mine = threading.local()
         private_file(self.path, trust)
         self.database = self._opened()
         self.database.open()
+        # Another one: who reads does not wait for a thread that waits for its turn to write.
+        self._writer = self._opened()
 
     def _opened(self) -> Database:
         made = Database(self.path, _make, disposable=False, busy=self._timeout)
@@ -110,7 +115,12 @@ class OrderedItems:
     def transaction(self) -> Transaction | None:
         """The one that this thread holds open."""
         found: Transaction | None = getattr(self._mine, "transaction", None)
-        if found is not None and not found.connection.in_transaction:
+        if found is None:
+            return None
+        if found.process != os.getpid():  # it is the parent's, which goes on with it
+            self._mine.transaction = None
+            return None
+        if not found.connection.in_transaction:
             raise StoreError(
                 f"the transaction on {self.path} is over: SQLite has rolled it back; leave its block"
             )
@@ -151,7 +161,7 @@ class OrderedItems:
         while True:
             gone: list[str] = []
             try:
-                with self.database.writing() as c:
+                with self._writer.writing() as c:
                     result = do(c.execute, gone.append, *arguments)
                 break
             except StoreError as error:
@@ -185,61 +195,80 @@ class OrderedItems:
         if self.transaction is not None:
             yield
             return
-        made = self._begun(retry)
-        self._mine.transaction = made
+        made: Transaction | None = None
         try:
+            made = self._begun(retry)
+            self._mine.transaction = made
+            # From here on what an exception elsewhere has repaired must not end it: the first call of
+            # this thread is under way for as long as it is.
+            made.database.writer = _first_call()
             yield
-        except BaseException:
-            self._ended(made, "ROLLBACK")
+            self._ended(made, "COMMIT")
+        except BaseException as error:
+            try:
+                if made is not None and not made.over:
+                    self._ended(made, "ROLLBACK")
+            finally:
+                self._mine.transaction = None
+                if not isinstance(error, Exception):
+                    # One may come between any two instructions: nothing is to stay open.
+                    if made is not None:
+                        made.database.writer = None
+                    settle()
             raise
-        self._ended(made, "COMMIT")
 
     def _begun(self, retry: bool) -> Transaction:
         with self._guard:
             database = self._free.pop() if self._free else None
         database = database or self._opened()
         while True:
+            # Held to the end: another thread that repairs what it left would take this for its own.
+            database.lock.acquire()
             try:
-                with database.lock:
-                    connection = database.connection
-                    # What an exception elsewhere has repaired must not end it: the first call of this
-                    # thread is under way for as long as it is.
-                    database.writer = _first_call()
-                    connection.execute("BEGIN IMMEDIATE")
+                connection = database.connection
+                database.writer = sys._getframe()
+                connection.execute("BEGIN IMMEDIATE")
                 return Transaction(database, connection)
             except DRIVER as error:
+                database.lock.release()
                 try:
                     self._wait(database.failed("write to", error), retry)
                 except StoreError as failed:
-                    with self._guard:
-                        self._free.append(database)
+                    self._give(database)
                     raise failed from error
+
+    def _give(self, database: Database) -> None:
+        with self._guard:
+            self._free.append(database)
 
     def _ended(self, mine: Transaction, how: str) -> None:
         self._mine.transaction = None
-        done = False
+        if mine.process != os.getpid():
+            return
+        database = mine.database
+        # If not, SQLite has ended it, or an exception came just after it did.
+        was_open = mine.connection.in_transaction
         try:
-            with mine.database.lock:
-                try:
-                    mine.connection.execute(how)
-                    done = how == "COMMIT"
-                finally:
-                    mine.database.roll_back()
-                    mine.database.writer = None
+            mine.connection.execute(how)
         except DRIVER as error:
             if how == "COMMIT":
-                raise mine.database.failed("write to", error) from error
+                raise database.failed("write to", error) from error
         finally:
-            with self._guard:
-                self._free.append(mine.database)
-            for name in mine.gone if done else mine.made:
+            database.writer = None
+            database.roll_back()
+            if database.lock._is_owned():
+                database.lock.release()
+            mine.over = True
+            self._give(database)
+        if was_open:
+            for name in mine.gone if how == "COMMIT" else mine.made:
                 self._remove(name)
 
     def close(self) -> None:
         """Let go of connections; the next use opens them again."""
         with self._guard:
             free, self._free = self._free, []
-        for database in (self.database, *free):
+        for database in (self.database, self._writer, *free):
             database.close()
 
 

@@ -33,7 +33,9 @@ from wellkept.integrations.diskcache.single import Cache
 from wellkept.kv.ordered_items import Timeout
 
 if TYPE_CHECKING:
-    from wellkept.integrations.diskcache.djangocache import DjangoCache
+    from wellkept.integrations.diskcache.djangocache import (
+        DjangoCache as DjangoCache,
+    )  # where Django is
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -45,7 +47,6 @@ __all__ = [
     "Cache",
     "Deque",
     "Disk",
-    "DjangoCache",
     "EmptyDirWarning",
     "FanoutCache",
     "Index",

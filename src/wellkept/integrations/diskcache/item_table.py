@@ -15,6 +15,7 @@ from wellkept.integrations.diskcache.disks import ENOVAL, Disk, encoded
 from wellkept.kv import ExecutionStore, store
 from wellkept.kv.entry import load
 from wellkept.kv.ordered_items import Execute, OrderedItems, Timeout
+from wellkept.stores.filesystem import refuse_untrusted
 
 Side = Literal["front", "back"]
 
@@ -126,6 +127,8 @@ class ItemTable:
         self._items = OrderedItems(
             given, lambda name: self._disk.remove(name), timeout, trust=trust
         )
+        if not trust and (given / "values").exists():
+            refuse_untrusted(given / "values")
         kept = dict(self._items.rows("SELECT key, value FROM Settings"))
         kept.pop("scheme")
         for key, value in settings.items():
