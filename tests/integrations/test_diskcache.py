@@ -362,7 +362,7 @@ def files(cache: kept.Cache) -> list[Path]:
     return [path for path in Path(cache.directory, "values").rglob("*") if path.is_file()]
 
 
-@pytest.mark.filterwarnings("default::wellkept.KeptWarning")
+@pytest.mark.filterwarnings("ignore:an item of a cache counts")
 def test_damaged_and_missing_files_are_misses(cache: kept.Cache) -> None:
     for key in ("damaged", "missing"):
         cache[key] = key * 10_000
