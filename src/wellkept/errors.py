@@ -18,13 +18,18 @@ A message says what was attempted, on what, and what to do. An error that a driv
 translated where the driver was called, with the cause chained.
 """
 
+from __future__ import annotations
+
 import functools
 import os
 import sys
+import typing
 import warnings
-from collections.abc import Callable
-from types import CodeType, TracebackType
-from typing import Any, TypeVar
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import CodeType, TracebackType
+    from typing import Any
 
 __all__ = [
     "AmbiguousDigest",
@@ -96,6 +101,16 @@ class KeptWarning(UserWarning):
     """Caching did less than it was asked to; the caller got the right result."""
 
 
+def nearest(name: Any, names: Iterable[str]) -> str:
+    """Return `; did you mean …?` for the end of a message, or nothing where no name is near."""
+    # Nobody has mistyped yet.
+    import difflib
+
+    known = {one.lower(): one for one in names}
+    near = difflib.get_close_matches(str(name).lower(), known, 1, 0.6)
+    return f"; did you mean {known[near[0]]!r}?" if near else ""
+
+
 _HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
 
 
@@ -113,7 +128,7 @@ def tell(text: str) -> None:
             log.warning("%s", text)
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = typing.TypeVar("F", bound="Callable[..., Any]")
 
 
 REPLAYING: set[CodeType] = set()

@@ -60,7 +60,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int | N
         (["evict", "--tag", "a>>b", "--yes"], 2, "there is no >>"),
         (["evict", "--arg", "j=3", "--yes"], 2, "there are i"),
         (["show"], 2, "wellkept show --help"),
-        (["ls", "won"], 1, "there is one"),
+        (["ls", "won"], 1, "did you mean 'one'?"),
         (["ls", "nothing*like"], 1, "no function nothing*like"),
         (["ls", "--limit", "-1"], 2, "wellkept ls --help"),
         (["ls", "--limit", "many"], 2, "wellkept ls --help"),

@@ -60,7 +60,7 @@ def test_it_binds_as_python_does(signature: str, args: list[int], kwargs: dict[s
 
 def test_names_are_checked() -> None:
     for ignore, require in ((("z",), ()), ((), ("z",))):
-        with pytest.raises(ConfigError, match="no parameter 'z'; it has a, b"):
+        with pytest.raises(ConfigError, match=r"='z': .* no such parameter; it has a, b"):
             Binder(made("a, b"), ignore, require)
     Binder(made("a, **kw"), ("z",), ("z",))
 

@@ -148,7 +148,7 @@ def test_of_a_secret_nothing_is_written(tmp_path: Path, monkeypatch: Any, at: st
         ({"replicate": -1}, "replicate= is a number from 0 up, not -1"),
         ({"replicate": True}, "replicate= is a number from 0 up, not True"),
         ({"secret": 3}, "secret= takes names of parameters, not 3"),
-        ({"secret": "key"}, "has no parameter 'key'"),
+        ({"secret": "key"}, "has no such parameter"),
         ({"secret": "x", "key": lambda x: x}, "secret= says nothing beside key="),
     ],
 )

@@ -152,12 +152,18 @@ class Cache(CacheCore):
         self.keep_all(((key, result, call, value),))
         return call
 
-    def forget(self, key: bytes) -> bool:
+    def forget(self, key: bytes | str) -> bool:
         """Forget a call; whether it was there.
 
+        Args:
+            key: of the call, as `Kept.key` gives it.
+
         Raises:
+            ConfigError: it is none.
             StoreError: the store can't be written.
         """
+        if not isinstance(key, bytes):
+            key = Digest(key).raw
         self._write_waiting()
         text = key.hex()
         there = self.calls.get(text) is not None

@@ -16,7 +16,7 @@ from wellkept.caches.described import (
 )
 from wellkept.caches.opening import OPTIONS, resolve_url
 from wellkept.caches.option_text import expanded, has_password, is_secret, parse_size, redacted
-from wellkept.errors import ConfigError, tell
+from wellkept.errors import ConfigError, nearest, tell
 from wellkept.stores.openers import scheme_of
 
 COLLECTORS = ("environment", "git", "packages", "tags")
@@ -77,7 +77,12 @@ KINDS = ("url", "values", "stack", "pool", "of")
 def no_such(name: str, caches: Mapping[str, Any]) -> str:
     """What to say of a name that no cache has."""
     known = ", ".join(sorted(caches)) or "none"
-    return f"no cache is named {name!r}; there are {known} (a path is written './{name}')"
+    media = ("memory", "void")
+    return (
+        f"no cache is named {name!r}; there are {known} (a path is written './{name}'"
+        f"{f', and what keeps nothing on disk {name}:' if name in media else ''})"
+        f"{nearest(name, caches)}"
+    )
 
 
 class Spec(NamedTuple):
@@ -197,7 +202,9 @@ class Settings(NamedTuple):
             ConfigError: there is none of that name.
         """
         if name not in self.caches:
-            raise ConfigError(f"{self.source}: {no_such(name, self.caches)}")
+            # Without a configuration, there is nothing to look into.
+            where = "" if self.source == "default" else f"{self.source}: "
+            raise ConfigError(f"{where}{no_such(name, self.caches)}")
         return self.caches[name]
 
     def to_toml(self) -> str:

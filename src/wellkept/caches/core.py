@@ -71,7 +71,8 @@ class CacheCore:
         if backend is None:
             if values is None or calls is None:
                 raise ConfigError(
-                    "a cache needs both stores: Cache(values=…, calls=…), which may be one"
+                    "a cache needs both stores: Cache(values=…, calls=…), which may be one; "
+                    "wellkept.open(…) opens a path or a URL"
                 )
             from wellkept.caches.opening import bytes_store  # it makes caches, so it imports this
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
 from collections import Counter
@@ -15,7 +14,7 @@ from wellkept.caches.by_hand import unneeded
 from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.conditions import matches
-from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept
+from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, nearest
 from wellkept.interrupts import Guard
 from wellkept.records import Call, Digest
 from wellkept.stores.backend import each_call
@@ -33,8 +32,7 @@ def chosen(cache: Cache, pattern: str) -> list[FunctionRow]:
     found = [row for row in rows if matches(row.function, pattern)]
     if not found:
         names = {row.function.rpartition(":")[2] for row in rows}
-        near = difflib.get_close_matches(pattern.rpartition(":")[2], names, 1, 0.5)
-        hint = f"; there is {near[0]}" if near else ""
+        hint = nearest(pattern.rpartition(":")[2], names)
         raise NotKept(f"no function {pattern} has calls in {cache}{hint}")
     return found
 
@@ -59,6 +57,10 @@ def evict(
     dry_run: bool = False,
 ) -> Evicted:
     """See `Cache.evict`."""
+    if isinstance(function, Digest):
+        raise ConfigError(
+            f"evict() takes a function, its name or a query; a key goes into keys=[…]: {function}"
+        )
     if isinstance(keys, str):
         raise ConfigError(f"keys= takes several, not one text: {keys!r}")
     wanted = None if keys is None else frozenset(_known(cache, key) for key in keys)
@@ -171,7 +173,10 @@ def limit_of(size: int | str | None, calls: int | None, policy: Policy) -> Limit
         raise ConfigError("nothing is limited: give bytes= or calls=")
     if calls is not None and (type(calls) is not int or calls < 0):
         raise ConfigError(f"calls= is a number of calls, not {calls!r}")
-    return Limit(None if size is None else parse_size(size), calls, policy)
+    try:
+        return Limit(None if size is None else parse_size(size), calls, policy)
+    except ConfigError as error:
+        raise ConfigError(f"bytes={size!r}: {error}") from None
 
 
 class Room:

@@ -10,7 +10,7 @@ from typing import Any
 
 from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import parse_size, redacted
-from wellkept.errors import ConfigError
+from wellkept.errors import ConfigError, nearest
 from wellkept.interrupts import Guard, undisturbed
 from wellkept.stores.backend import Backend
 from wellkept.stores.base import Store
@@ -28,7 +28,7 @@ _GROUP = "wellkept.stores"
 _LIMIT = re.compile(r"([?&])limit=([^&]*)(?:&(.*))?$")
 OPTIONS = ("memory", "durability", "trust", "readonly", "network")
 """What a directory, and a SQLite file, takes; other places take what their classes do."""
-_OF_A_PATH = re.compile(rf"[?&]({'|'.join(OPTIONS)}|signed)=[^/]*$")
+_OF_A_PATH = re.compile(r"[?&]([a-z_]+)=[^/]*$")
 
 
 def open_cache(
@@ -61,13 +61,21 @@ def open_cache(
         ConfigError: an unknown scheme or option, or the place is open here with other options.
         StoreError: the place can't be used.
     """
+    if not isinstance(url, (str, os.PathLike)):
+        raise ConfigError(f"wellkept.open takes a path or a URL, not {url!r:.80}")
+    for name in ("signed", "trust", "readonly", "network"):
+        flag = signed if name == "signed" else options.get(name, False)
+        if not (isinstance(flag, bool) or (name == "network" and flag is None)):
+            raise ConfigError(f"{name}= is True or False, not {flag!r:.80}")
     text = os.fspath(url)
     found = _LIMIT.search(text)
     beside = found is not None and (found[3] or found[1] == "&")
-    if (beside or _OF_A_PATH.search(text)) and not scheme_of(text):
+    said_of_it = _OF_A_PATH.search(text)
+    if (beside or (said_of_it and not found)) and not scheme_of(text) and not Path(text).exists():
+        hint = nearest(said_of_it[1], ("limit", *OPTIONS)) if said_of_it else ""
         raise ConfigError(
             f"{text!r}: a path takes no option but limit=, or the directory would have its name; give the "
-            'others to wellkept.open, such as durability="power"'
+            f'others to wellkept.open, such as durability="power"{hint}'
         )
     text, said = without_limit(text)
     limit = said if limit is None else limit
@@ -80,7 +88,10 @@ def open_cache(
     if not text:
         raise ConfigError("an empty path names no cache")
     text = in_memory(text)
-    parse_size(memory)  # a wrong size is an error before a directory is made
+    try:
+        parse_size(memory)  # a wrong size is an error before a directory is made
+    except ConfigError as error:
+        raise ConfigError(f"memory={memory!r}: {error}") from None
     scheme = scheme_of(text)
     text = absolute(text, Path.cwd()) if scheme else str(Path(text).expanduser().absolute())
     path = local_path(text) if scheme else Path(text)
@@ -169,7 +180,9 @@ def _check_names(url: str, options: dict[str, Any]) -> None:
     for name in options:
         if name not in OPTIONS:
             there = ", ".join(OPTIONS)
-            raise ConfigError(f"{url}: no such option {name!r}; there are {there}")
+            raise ConfigError(
+                f"{url}: no such option {name!r}; there are {there}{nearest(name, OPTIONS)}"
+            )
 
 
 def _opened(url: str, scheme: str, options: dict[str, Any]) -> Any:

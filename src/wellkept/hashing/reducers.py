@@ -17,7 +17,7 @@ from itertools import islice
 from types import FunctionType
 from typing import Any, TypeVar
 
-from wellkept.errors import KeptWarning
+from wellkept.errors import KeptWarning, Undigestible
 from wellkept.hashing.buffers import Known
 from wellkept.hashing.functions import TAG, class_code
 from wellkept.hashing.names import HEAP, Bounded, Refused, class_name, module_of, type_key
@@ -106,6 +106,9 @@ def _standing(function: Callable[[Any], Any]) -> Reducer:
             content = function(value)
         except Refused:
             raise
+        except Undigestible as error:
+            # It says what it is that has none.
+            raise Refused(str(error)) from error
         except Exception as error:
             raise Refused(
                 f"the digest of a {class_name(type(value))} failed with "

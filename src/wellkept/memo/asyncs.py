@@ -36,7 +36,10 @@ class KeptCoroutine(Kept[Any, Any]):
         except TypeError:
             pass
         else:
-            return drive_async(self._begin, values, (args, kwargs))
+            made = drive_async(self._begin, values, (args, kwargs))
+            # What is never awaited, and what a task runs, is told by this name.
+            made.__qualname__ = self.__qualname__  # type: ignore[attr-defined]  # a native coroutine's
+            return made
         return self._unbound(args, kwargs)  # type: ignore[no-any-return]  # a coroutine function's
 
     def _through(self, values: tuple[Any, ...], given: Given) -> Any:

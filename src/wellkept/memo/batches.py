@@ -19,6 +19,7 @@ from wellkept.errors import (
     KeptError,
     NewerSchema,
     Undigestible,
+    nearest,
     shorten,
     shortening,
 )
@@ -30,6 +31,7 @@ from wellkept.memo.containers import Container, Kind, kind_of, split
 from wellkept.memo.executor import find_many
 from wellkept.memo.flow import as_it_is, drive_async, keeping, serves
 from wellkept.memo.inflight import Flight, current
+from wellkept.memo.keep_options import titled
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.target import MISSING, Given, Raise, Target, heard, outcome
@@ -58,7 +60,10 @@ class KeptEach(Kept[Any, Any]):
         ]
         if name not in fixed or name in self._binder.ignore:
             there = ", ".join(n for n in fixed if n not in self._binder.ignore) or "none"
-            raise ConfigError(f"each={name!r} names no argument of {function!r}; it has {there}")
+            raise ConfigError(
+                f"each={name!r} names no argument of {titled(function)}; it has {there}"
+                f"{nearest(name, fixed)}"
+            )
         self._at = self._binder.names.index(name)
         self.kinds: dict[str, bytes] = {}
         """What results are given in, by the names of notes."""

@@ -31,8 +31,8 @@ from types import (
 )
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from wellkept.errors import ConfigError
-from wellkept.memo.keep_options import GIVEN, LEFT, Ignored, Ordered, Required
+from wellkept.errors import ConfigError, nearest
+from wellkept.memo.keep_options import GIVEN, LEFT, Ignored, Ordered, Required, titled
 
 _ANYTHING = Signature(
     [Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD)]
@@ -313,6 +313,7 @@ class Binder:
         ignore: names of parameters that do not count.
         require: names of parameters that must be given, and not as None, for the call to be kept.
         ordered: names of parameters in which the order of dicts counts.
+        secret: those of `ignore` that `secret=` named, for a message.
 
     Raises:
         ConfigError: a name is none of the function's.
@@ -328,15 +329,23 @@ class Binder:
         ignore: tuple[str, ...],
         require: tuple[str, ...],
         ordered: tuple[str, ...] = (),
+        secret: tuple[str, ...] = (),
     ) -> None:
         self._about = function, ignore, require, ordered
         self._read(Accepted(function))
         if self.var_kwargs is None:
-            for name in (*ignore, *require, *ordered):
-                if name not in self.names:
-                    raise ConfigError(
-                        f"{function!r} has no parameter {name!r}; it has {', '.join(self.names)}"
-                    )
+            for label, names in (
+                ("secret", secret),
+                ("ignore", ignore),
+                ("require", require),
+                ("ordered", ordered),
+            ):
+                for name in names:
+                    if name not in self.names:
+                        raise ConfigError(
+                            f"{label}={name!r}: {titled(function)} has no such parameter; it has "
+                            f"{', '.join(self.names) or 'none'}{nearest(name, self.names)}"
+                        )
 
     def renew(self) -> None:
         """Read the signature anew: the function has changed."""
@@ -431,6 +440,29 @@ class Binder:
         with contextlib.suppress(TypeError, ValueError):
             return frozenset((*self.names, *inspect.signature(self._about[0]).parameters))
         return frozenset(self.names)
+
+    def check_key(self, key: Callable[..., Any]) -> None:
+        """Check that the function of `key=` takes what this one does.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if not self.exact or self.var_args is not None or self.var_kwargs is not None:
+            return
+        args, kwargs = self.spread(tuple(self.names))
+        try:
+            accepted = inspect.signature(key)
+        except (TypeError, ValueError):
+            # Not every callable tells.
+            return
+        try:
+            accepted.bind(*args, **kwargs)
+        except TypeError:
+            raise ConfigError(
+                f"key= is called with all arguments of {titled(self._about[0])}, also those left to "
+                f"defaults ({', '.join(self.names)}), but takes {accepted}: write "
+                f"key=lambda {', '.join(self.names)}: …"
+            ) from None
 
     def spread(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments, by position and by keyword, that are bound to these values."""

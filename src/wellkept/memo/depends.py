@@ -209,7 +209,8 @@ def parse(given: Any) -> tuple[Dependency, ...]:
     single = isinstance(given, (File, Env, Package, Token)) or callable(given)
     each: Iterable[Any] = (given,) if single else given
     if isinstance(given, str) or not isinstance(each, Iterable):
-        raise ConfigError(f"depends= takes a list of dependencies, not {given!r}")
+        instead = f": write depends=[wellkept.file({given!r})]" if isinstance(given, str) else ""
+        raise ConfigError(f"depends= takes a list of dependencies, not {given!r}{instead}")
     return tuple(map(_one, each))
 
 

@@ -423,12 +423,28 @@ def map_calls(
     """Call for each tuple across the iterables, as the builtin `map` would: a list of the results,
     or where they need not be in order an iterator that gives them as they are done.
     """
-    items = list(zip(*iterables, strict=False))
+    items = _zipped(kept, iterables)
     if executor is None:
         results = _here(kept, items, progress, ordered=ordered)
     else:
         results = _elsewhere(kept, items, progress, executor, ordered)
     return list(results) if ordered else results
+
+
+def _zipped(kept: Kept[..., Any], iterables: tuple[Iterable[Any], ...]) -> list[Any]:
+    """The arguments of each call of a `map`.
+
+    Raises:
+        TypeError: one is no iterable.
+    """
+    try:
+        calls = zip(*iterables, strict=False)
+    except TypeError as error:
+        raise TypeError(
+            f"{kept.__qualname__}.map takes an iterable for each argument: {error}; put a value that "
+            "is the same for all calls into itertools.repeat(…)"
+        ) from None
+    return list(calls)
 
 
 def _here(
@@ -506,7 +522,7 @@ async def map_async(
     """The same of a coroutine function: all at once, here or in an executor; the results, in order."""
     import asyncio
 
-    items = list(zip(*iterables, strict=False))
+    items = _zipped(kept, iterables)
     calls: list[Any] = []
     if executor is not None:
         calls = list(map(asyncio.wrap_future, wrapped(executor).send_all(kept, items, {})))

@@ -163,7 +163,8 @@ def keep(
         ConfigError: an option is not what it may be.
     """
     # All that a kept function is made of is imported with the first of them.
-    from wellkept.memo.keep_options import Options
+    from wellkept.hashing.names import HEAP
+    from wellkept.memo.keep_options import Options, titled
     from wellkept.memo.kept import Kept
 
     options = Options.of(
@@ -205,9 +206,16 @@ def keep(
         elif isinstance(function, staticmethod):
             function, method = function.__func__, "static"
         if isinstance(function, Kept):
-            raise ConfigError(f"{function!r} is kept already")
-        if not callable(function):
-            raise ConfigError(f"@keep goes on a function, not on {function!r}")
+            raise ConfigError(
+                f"{function.__qualname__} is kept already: write one @keep with all options, or keep "
+                f"{function.__qualname__}.__wrapped__ in another way"
+            )
+        # Those that Python brings are called as functions are: `str`, `dict`.
+        own = isinstance(function, type) and function.__flags__ & HEAP
+        if own or not callable(function):
+            raise ConfigError(
+                f"@keep goes on a function, not on {function!r:.80}{_instead(function)}"
+            )
         if type(function).__module__ == "_pytest.fixtures" or hasattr(
             function, "_pytestfixturefunction"
         ):
@@ -220,16 +228,16 @@ def keep(
             kind = _of_many(kind, function)
         if options.tempdir and (kind.generates or kind.awaits):
             raise ConfigError(
-                f"tempdir= is for functions that run to their end in one thread, and not for {function!r}"
+                f"tempdir= is for functions that run to their end in one thread, and not for {titled(function)}"
             )
         if kind.generates:
             if options.verify:
                 raise ConfigError(
-                    f"verify= is not for generators, such as {function!r}: wellkept.verify is"
+                    f"verify= is not for generators, such as {titled(function)}: wellkept.verify is"
                 )
             if options.output:
                 raise ConfigError(
-                    f"output= is not for generators, such as {function!r}: have a function that "
+                    f"output= is not for generators, such as {titled(function)}: have a function that "
                     "returns a list print"
                 )
         return kind(function, options, method)
@@ -237,10 +245,28 @@ def keep(
     return decorate if function is None else decorate(function)
 
 
+def _instead(given: Any) -> str:
+    """What to do, for the end of a message, where something is given that can't be kept."""
+    if isinstance(given, type):
+        name = given.__name__
+        return f": put it on a method, or on a function that returns {name}(…)"
+    kind = type(given).__name__
+    if kind in ("property", "cached_property"):
+        return f": write @{kind} above @keep"
+    if kind == "coroutine":
+        return ": that is a call under way; give the function"
+    if isinstance(given, str):
+        return ": options have names, such as @keep(ttl='12 h')"
+    return ""
+
+
 def _of_many(kind: type[Kept[..., Any]], function: Any) -> type[Kept[..., Any]]:
+    # As in `keep`.
+    from wellkept.memo.keep_options import titled
+
     if kind.generates:
         raise ConfigError(
-            f"each= is not for generators, such as {function!r}: return the results in a list"
+            f"each= is not for generators, such as {titled(function)}: return the results in a list"
         )
     # Imported with the first function of many items.
     from wellkept.memo.batches import KeptEach, KeptEachCoroutine

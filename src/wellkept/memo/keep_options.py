@@ -11,7 +11,7 @@ from wellkept.caches import Cache
 from wellkept.caches.config import ARGUMENTS
 from wellkept.caches.option_text import parse_duration
 from wellkept.codecs import NAMES
-from wellkept.errors import ConfigError, Undigestible
+from wellkept.errors import ConfigError, Undigestible, nearest
 from wellkept.hashing import digest_bytes
 from wellkept.runs.collectors import parse
 
@@ -166,10 +166,18 @@ class Options(NamedTuple):
         for label, function in (("key", key), ("when", when)):
             if function is not None and not callable(function):
                 raise ConfigError(f"{label}= takes a function, not {function!r}")
+        if when is not None and not _takes_one(when):
+            raise ConfigError(
+                "when= is called with the result alone, and takes other arguments: write "
+                f"when=lambda result: …, not {titled(when)}"
+            )
         if isinstance(verify, bool) or not isinstance(verify, (int, float)) or not 0 <= verify <= 1:
             raise ConfigError(f"verify= is a share of the hits, from 0 to 1, not {verify!r}")
         if code not in ("deep", "own", "off", "warn"):
-            raise ConfigError(f"code= is 'deep', 'own', 'off' or 'warn', not {code!r}")
+            raise ConfigError(
+                f"code= is 'deep', 'own', 'off' or 'warn', not {code!r}"
+                f"{nearest(code, ('deep', 'own', 'off', 'warn'))}"
+            )
         if code == "warn" and version is not None:
             raise ConfigError(
                 "code='warn' says nothing beside version=, which alone stands for the code"
@@ -186,9 +194,14 @@ class Options(NamedTuple):
                 f"share= is 'elements', or ('elements', depth) with a depth from 0 up, not {share!r}"
             )
         if arguments is not None and arguments not in ARGUMENTS:
-            raise ConfigError(f"arguments= is one of {', '.join(ARGUMENTS)}, not {arguments!r}")
+            raise ConfigError(
+                f"arguments= is one of {', '.join(ARGUMENTS)}, not {arguments!r}"
+                f"{nearest(arguments, ARGUMENTS)}"
+            )
         if codec not in NAMES:
-            raise ConfigError(f"there is no codec {codec!r}; there are {', '.join(NAMES)}")
+            raise ConfigError(
+                f"codec= is one of {', '.join(NAMES)}, not {codec!r}{nearest(codec, NAMES)}"
+            )
         if stale is not None and ttl is None:
             raise ConfigError("stale= needs a ttl=: how long after it a result may still be served")
         if name is not None and (not isinstance(name, str) or not name):
@@ -311,10 +324,37 @@ def _errors(
     given: type[BaseException] | Iterable[type[BaseException]],
 ) -> tuple[type[BaseException], ...]:
     try:
-        kinds = (given,) if isinstance(given, type) else tuple(given)
+        kinds: Any = (given,) if isinstance(given, (type, str)) else tuple(given)
     except TypeError:
-        raise ConfigError(f"errors= takes exception types, not {given!r}") from None
+        kinds = (given,)
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            raise ConfigError(f"errors= takes exception types, not {kind!r}")
-    return kinds
+            stops = isinstance(kind, type) and issubclass(kind, BaseException)
+            why = ": what stops a program is not kept" if stops else ""
+            raise ConfigError(
+                f"errors= takes exception types, such as errors=ValueError or errors=(ValueError, OSError), "
+                f"not {kind!r}{why}"
+            )
+    found: tuple[type[BaseException], ...] = kinds
+    return found
+
+
+def titled(function: Any) -> str:
+    """Return the name of a function, for a message."""
+    return str(getattr(function, "__qualname__", None) or repr(function))
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    # Loaded on first use: it takes a while.
+    import inspect
+
+    try:
+        accepted = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Not every callable tells.
+        return True
+    try:
+        accepted.bind(None)
+    except TypeError:
+        return False
+    return True

@@ -81,7 +81,11 @@ class Kept(Generic[P, R]):
         # This imports inspect, which takes a while.
         from wellkept.memo.binder import Binder
 
-        self._binder = Binder(function, options.ignore, options.require, options.ordered)
+        self._binder = Binder(
+            function, options.ignore, options.require, options.ordered, options.secret
+        )
+        if options.key is not None:
+            self._binder.check_key(options.key)
         self._bind = self._binder.bind
         self._cache = options.cache if isinstance(options.cache, Cache) else None
         self.locator = Locator(function, options, self._binder)
@@ -356,7 +360,12 @@ class Kept(Generic[P, R]):
         if self._cache is not None:
             return self._cache
         chosen = self.options.cache
-        return named(chosen) if isinstance(chosen, str) else active()
+        if not isinstance(chosen, str):
+            return active()
+        try:
+            return named(chosen)
+        except ConfigError as error:
+            raise ConfigError(f"{self.__qualname__}: cache={chosen!r}: {error}") from error
 
     # -- doing ------------------------------------------------------------------------------------
 

@@ -548,7 +548,10 @@ class Locator:
     def _arguments(self, values: tuple[Any, ...], coding: Coding) -> list[tuple[str, Any, bytes]]:
         if self._options.key is not None:
             args, kwargs = self._binder.spread(values)
-            wanted = self._options.key(*args, **kwargs)
+            try:
+                wanted = self._options.key(*args, **kwargs)
+            except Exception as error:
+                raise Undigestible(f"key= raised {type(error).__name__}: {error}") from error
             return [("key", wanted, digest_bytes(wanted, label="key"))]
         binder = self._binder
         given = binder.items(values)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError
+from wellkept.memo.keep_options import titled
 from wellkept.memo.kept import Kept
 from wellkept.memo.verify import other_class, owner_of, receivers_of
 from wellkept.query import Matches
@@ -60,7 +61,9 @@ def review(function: Kept[..., Any]) -> Review:
         StoreError: the cache can't be read.
     """
     if not isinstance(function, Kept):
-        raise ConfigError(f"only a kept function has results to review, not {function!r}")
+        raise ConfigError(
+            f"only a kept function has results to review, not {titled(function)}: put @keep on it"
+        )
     name, now = function.locator.identity()
     cache = function.cache
     by_code: dict[str, list[Call]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from wellkept.caches.active import inherited
@@ -142,7 +143,7 @@ def store(
     try:
         future = type(result) is Done
         asked = result.value if future else result[0] if state == "items" else result
-        if options.when is not None and when and not options.when(asked):
+        if options.when is not None and when and not _wanted(options.when, asked):
             note_trouble(target.key, "declined", "")
             return None
         codec = "pickle" if future or state == "failed" else options.codec
@@ -160,6 +161,13 @@ def store(
     if REFRESHING and call is not None and (block := refreshing()) is not None:
         block.computed(target.key, call.created)
     return call
+
+
+def _wanted(when: Callable[[Any], bool], result: Any) -> bool:
+    try:
+        return bool(when(result))
+    except Exception as error:
+        raise EncodeError(f"when= raised {type(error).__name__}: {error}") from error
 
 
 def metadata_of(

@@ -25,6 +25,7 @@ from wellkept.caches.moving import kind_notes, rewritten
 from wellkept.errors import ConfigError, DecodeError, KeptError, NotKept, Undigestible
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
+from wellkept.memo.keep_options import titled
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.query.matches import Matches
@@ -66,7 +67,9 @@ def bless(function: Kept[..., Any], *, code: str | None = None, dry_run: bool = 
         StoreError: the cache can't be read or written.
     """
     if not isinstance(function, Kept):
-        raise ConfigError(f"only a kept function has results to bless, not {function!r}")
+        raise ConfigError(
+            f"only a kept function has results to bless, not {titled(function)}: put @keep on it"
+        )
     name, now = function.locator.identity()
     cache = function.cache
     cache.flush()
@@ -258,7 +261,9 @@ def verify(
         StoreError: the cache can't be read.
     """
     if not isinstance(function, Kept):
-        raise ConfigError(f"only a kept function has results to verify, not {function!r}")
+        raise ConfigError(
+            f"only a kept function has results to verify, not {titled(function)}: put @keep on it"
+        )
     if isinstance(sample, bool) or not isinstance(sample, (int, float)) or not 0 < sample <= 1:
         raise ConfigError(f"sample= is a share of the calls, above 0 up to 1, not {sample!r}")
     name, now = function.locator.identity()

@@ -37,9 +37,14 @@ def between(low: Any, high: Any) -> Span:
     """Match values from `low` to `high`, both included: numbers, texts, or times.
 
     Raises:
-        ConfigError: they have no order here, or are not of one kind.
+        ConfigError: they have no order here, are not of one kind, or nothing lies between them.
     """
-    return _span(low, high)
+    span = _span(low, high)
+    if span.high is not None and span.low is not None and span.high < span.low:
+        raise ConfigError(
+            f"between({low!r:.40}, {high!r:.40}) holds nothing: the lower one comes first"
+        )
+    return span
 
 
 def at_least(low: Any) -> Span:

@@ -315,6 +315,8 @@ class Channel:
             size = self._complaints.seek(0, os.SEEK_END)
             self._complaints.seek(max(0, size - 4 * _LAST))
             said = " ".join(self._complaints.read().decode("utf-8", "replace").split())
+            if "resolve hostname" in said:
+                what = "there is no such host; check its name in the URL or in ~/.ssh/config"
             if said:
                 return f"{what}: {said[-_LAST:]}"
         return what

@@ -316,7 +316,16 @@ def tags(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractCon
     Raises:
         ConfigError: a tag has another type.
     """
-    return saying_more({"tags": checked_tags({**(given or {}), **named})})
+    return saying_more({"tags": checked_tags(_said("tags", given, named))})
+
+
+def _said(what: str, given: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise ConfigError(
+            f'{what}() takes names and values, such as {what}(project="a"), or a dict of them, '
+            f"not {given!r:.80}"
+        )
+    return {**(given or {}), **named}
 
 
 @contextlib.contextmanager
@@ -343,7 +352,7 @@ def meta(given: Mapping[str, Any] | None = None, /, **named: Any) -> AbstractCon
     Raises:
         ConfigError: that is no such data, or it has a name that is recorded anyway, or is `tags`.
     """
-    said = {**(given or {}), **named}
+    said = _said("meta", given, named)
     for name in said:
         if not isinstance(name, str) or not name:
             raise ConfigError(f"meta(): a name in the metadata is text, not {name!r:.80}")

@@ -73,6 +73,8 @@ class Redis:
 
     def _connect(self) -> Any:
         redis = self._driver
+        if "://" not in self.url:
+            raise ConfigError(f"{self._where}: write redis://HOST:PORT/NUMBER")
         options = {
             "socket_connect_timeout": 5.0,
             "socket_timeout": 30.0,
