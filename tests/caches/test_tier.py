@@ -294,7 +294,7 @@ def test_an_index_that_is_removed_under_a_running_process(how: str, child: Child
 
 
 def held(cache: wellkept.Cache) -> int:
-    return sum(entry.measure() for entry in cache.tier.entries.values())
+    return sum(entry.cost for entry in cache.tier.entries.values())
 
 
 def test_it_is_bounded() -> None:

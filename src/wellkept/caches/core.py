@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,7 @@ from wellkept.stores.backend import Backend, CallStore, inner
 from wellkept.stores.base import Store
 
 if TYPE_CHECKING:
+    from wellkept.stores.epoch import Token
     from wellkept.stores.reports import Totals
 
 
@@ -141,6 +142,18 @@ class CacheCore:
         if token is None or not tier.follow(token, self.backend.epoch(token)):
             return None
         return tier.entries.get(key)
+
+    def lacking(self, keys: Sequence[bytes]) -> tuple[Token | None, Collection[bytes]]:
+        """Return keys that have no call, and the token of the commit after which that was so.
+
+        Raises:
+            StoreError: the store can't be read.
+        """
+        if self.backend.stale():
+            # As in `find`.
+            self.backend.close()
+        token = self.token()
+        return token, () if token is None else self.backend.lacking(keys)
 
     def find(self, key: bytes, fetch: Callable[[bytes], Any] | None = None) -> Entry | None:
         """The entry under a key, from memory or from the store; a damaged one is a miss.

@@ -51,13 +51,6 @@ class Entry:
             self.value = value
             self.envelope = None
 
-    def measure(self) -> int:
-        """Bytes of memory, about."""
-        envelope = self.envelope
-        if envelope is None:
-            return _OVERHEAD + sys.getsizeof(self.value)
-        return _OVERHEAD + len(envelope.payload or b"") + 100 * len(envelope.blobs)
-
 
 class Tier:
     """Entries by key, bounded by bytes; the ones not used since the last round go first.
@@ -101,18 +94,12 @@ class Tier:
 
     def add(self, key: bytes, entry: Entry, token: Token) -> None:
         """Add what was fetched after `token` was read and followed; nothing, where the tier is not there."""
-        entry.cost = entry.measure()
-        if entry.cost > self.limit:
-            return
         with self._lock:
             if token == self.seen:
-                self._drop(key)
                 self._put(key, entry)
 
     def advance(self, step: Step | None, key: bytes, entry: Entry | None) -> None:
         """Follow a commit of our own, which changed nothing but `key`."""
-        if entry is not None:
-            entry.cost = entry.measure()
         with self._lock:
             # In this order: wherever an exception comes in between, what is there is current.
             self._drop(key)
@@ -122,7 +109,7 @@ class Tier:
                 self.seen, self._epoch = step.after, step.now
             else:
                 self._clear(step.after, step.now)
-            if entry is not None and entry.cost <= self.limit and self.seen is not None:
+            if entry is not None and self.seen is not None:
                 self._put(key, entry)
 
     def clear(self) -> None:
@@ -141,7 +128,16 @@ class Tier:
             self.held -= old.cost
 
     def _put(self, key: bytes, entry: Entry) -> None:
-        """Hold an entry under a key that has none."""
+        envelope = entry.envelope
+        if envelope is None:
+            entry.cost = _OVERHEAD + sys.getsizeof(entry.value)
+        else:
+            entry.cost = _OVERHEAD + len(envelope.payload or b"") + 100 * len(envelope.blobs)
+        old = self.entries.pop(key, None)
+        if old is not None:
+            self.held -= old.cost
+        if entry.cost > self.limit:
+            return
         self.held += entry.cost
         self.entries[key] = entry
         while self.held > self.limit and self.entries:

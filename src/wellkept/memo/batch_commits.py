@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 import weakref
 from collections import deque
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 Made = tuple[bytes, Any, Call, Value]
 """The key and the result of a call, and what `Cache.made` gave of it."""
-MOST = 1_000
+MOST = 4_000
 """Results that are written at once."""
-SOON = 0.1
+SOON = 0.25
 """Seconds after which what waits is written with the next result, however little there is."""
-LATE = 0.3
+LATE = 0.5
 """Seconds after which it is written where there is no next one, as a body takes long."""
 # Bytes of encoded results that wait.
 _ROOM = 8 * 1024 * 1024
@@ -37,7 +38,7 @@ _FAILURES = 3
 class _Waits:
     """A result that is not written yet."""
 
-    __slots__ = ("done", "flight", "landing", "made", "target")
+    __slots__ = ("done", "flight", "landing", "leased", "made", "target")
 
     def __init__(self, target: Target, made: Made) -> None:
         self.target, self.made = target, made
@@ -45,6 +46,8 @@ class _Waits:
         self.flight: Flight | None = None
         """Who has the lease of the call until then."""
         self.landing: Landing | None = None
+        self.leased = b""
+        """The key of that lease."""
 
     def end(self) -> None:
         """It is written, or given up."""
@@ -52,7 +55,7 @@ class _Waits:
         self.done = True
         # Read after that: see `Batch.holds`.
         if self.flight is not None:
-            self.flight.end()
+            self.flight.end_of(self.leased)
 
 
 class Batch:
@@ -71,6 +74,11 @@ class Batch:
         self._bytes = 0
         self._last: _Waits | None = None
         self._left = False
+        self._carried: list[tuple[Flight, Landing]] = []
+
+    def carry(self, flight: Flight, landing: Landing) -> None:
+        """End a computation with this block, after what it gave is written."""
+        self._carried.append((flight, landing))
 
     def add(self, target: Target, made: Made) -> None:
         """Have a result written, at the latest when the block is left.
@@ -99,12 +107,17 @@ class Batch:
         ):
             self.flush()
 
-    def holds(self, target: Target, flight: Flight, landing: Landing) -> bool:
-        """Take the lease of a call over, if its result waits here."""
+    def holds(self, target: Target, flight: Flight, landing: Landing | None = None) -> bool:
+        """Take the lease of a call over, if its result waits here.
+
+        Args:
+            landing: of the flight, unless something else sees to its end.
+        """
         waits, self._last = self._last, None
         if waits is None or waits.target is not target:
             return False
-        waits.flight, waits.landing = flight, landing
+        assert flight.key is not None
+        waits.leased, waits.flight, waits.landing = flight.key, flight, landing
         # Another thread may have written it before it could know of the lease.
         return not waits.done
 
@@ -124,7 +137,12 @@ class Batch:
             except StoreError:
                 return False
             for waits in some:
-                self._over(waits)
+                waits.end()
+                # A signal's handler may have written some meanwhile.
+                if self._waiting and self._waiting[0] is waits:
+                    self._waiting.popleft()
+                else:
+                    self._forget(waits)
         return True
 
     def flush(self) -> None:
@@ -146,7 +164,10 @@ class Batch:
                         raise last
                 except StoreError as error:
                     failures, last = failures + 1, error
-                    if lost(waits.target, error):
+                    target = copy.copy(waits.target)
+                    # Many calls may share one.
+                    target.key = waits.made[0]
+                    if lost(target, error):
                         strict = error
                 finally:
                     self._over(waits)
@@ -155,6 +176,9 @@ class Batch:
 
     def _over(self, waits: _Waits) -> None:
         waits.end()
+        self._forget(waits)
+
+    def _forget(self, waits: _Waits) -> None:
         # A signal's handler may have written it meanwhile.
         with contextlib.suppress(ValueError):
             self._waiting.remove(waits)
@@ -181,7 +205,11 @@ class Batch:
         trace: TracebackType | None,
     ) -> None:
         self._left = True
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            for flight, _ in self._carried:
+                flight.end()
         # Where an interrupt comes before this, what waits is let go of late.
         _open.discard(self)
 

@@ -65,6 +65,8 @@ class KeptEach(Kept[Any, Any]):
                 f"{nearest(name, fixed)}"
             )
         self._at = self._binder.names.index(name)
+        # Of a refresh, or to compare what is kept.
+        self.body = self._one
         self.kinds: dict[str, bytes] = {}
         """What results are given in, by the names of notes."""
 
@@ -107,11 +109,6 @@ class KeptEach(Kept[Any, Any]):
             return stop.value
         finally:
             steps.close()
-
-    @property
-    def body(self) -> Callable[..., Any]:
-        """What computes one item: of a refresh, or to compare what is kept."""
-        return self._one
 
     def _one(self, *args: Any, **kwargs: Any) -> Any:
         values = list(self._values(args, kwargs))

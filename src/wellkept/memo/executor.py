@@ -25,6 +25,7 @@ from wellkept.memo.bound import Bound, BoundCall, SentFunction
 from wellkept.memo.flow import formerly, look, serves
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
+from wellkept.memo.many_calls import results
 from wellkept.memo.target import MISSING, Given, Raise, outcome, replayed
 from wellkept.memo.workers import KeptFuture, Later, Order, Receipt, Sent, Task, Way, after
 from wellkept.records import Digest
@@ -456,14 +457,13 @@ def _here(
         progress_bar(kept.__name__, len(items), progress) as advance,
         batch or contextlib.nullcontext(),
     ):
-        for call in _looked_up(kept, items, batch):
-            try:
-                result = call()
-            except BaseException as error:
-                shorten(error)
-                raise
-            yield result
-            advance()
+        try:
+            for result in _results(kept, items, batch):
+                yield result
+                advance()
+        except BaseException as error:
+            shorten(error)
+            raise
 
 
 def _batch(kept: Kept[..., Any]) -> Batch | None:
@@ -471,23 +471,23 @@ def _batch(kept: Kept[..., Any]) -> Batch | None:
     return None if kept.options.verify else Batch()
 
 
-def _looked_up(
-    kept: Kept[..., Any], items: list[Any], batch: Batch | None
-) -> Iterator[Callable[[], Any]]:
-    """The calls; where the store answers many look-ups at once, what is kept is only opened."""
+def _results(kept: Kept[..., Any], items: list[Any], batch: Batch | None) -> Iterator[Any]:
+    """The results of the calls; where the store answers many look-ups at once, what is kept is only opened."""
     make = kept if batch is None else functools.partial(kept.in_batch, batch)
-    here: Iterable[Callable[[], Any]] = (functools.partial(make, *args) for args in items)
     try:
         quick = len(items) < 2 or kept.awaits or not kept.cache.backend.fetches_many
     except Exception:  # noqa: BLE001  the calls meet it too, and deal with it
         quick = True
-    if quick:
-        yield from here
-        return
-
-    looked = look_up_all(kept.bind(*args) for args in items)
-    for call, (_, opened) in zip(here, looked, strict=True):
-        yield call if opened is None else lambda call=call, opened=opened: outcome(opened(call))  # type: ignore[misc]  # bound now
+    if not quick:
+        looked = look_up_all(kept.bind(*args) for args in items)
+        for args, (_, opened) in zip(items, looked, strict=True):
+            call = functools.partial(make, *args)
+            yield call() if opened is None else outcome(opened(call))
+    elif batch is None or len(items) < 2:
+        for args in items:
+            yield make(*args)
+    else:
+        yield from results(kept, items, batch)
 
 
 def _elsewhere(

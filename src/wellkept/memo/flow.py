@@ -24,6 +24,7 @@ from wellkept.interrupts import settle
 from wellkept.memo import observed
 from wellkept.memo.futures import PENDING, is_future, join
 from wellkept.memo.inflight import Flight, Landing, Waiting, flights, running_loop
+from wellkept.memo.observed import Bodies, Observed
 from wellkept.memo.refresh import OPEN as REFRESHING
 from wellkept.memo.refresh import refreshing
 from wellkept.memo.storing import follow_up, metadata_of, prepare, record, store, store_error
@@ -32,6 +33,7 @@ from wellkept.memo.target import (
     Given,
     Raise,
     Target,
+    Threads,
     note_trouble,
     outcome,
     recording,
@@ -40,7 +42,7 @@ from wellkept.memo.target import (
     tell_miss,
 )
 from wellkept.records import Call
-from wellkept.runs.collectors import begin
+from wellkept.runs.collectors import Began, begin
 from wellkept.runs.listeners import INFO, LISTENERS, MISSES, SLOW, listening
 from wellkept.runs.recorder import LEAVES, OPEN
 from wellkept.stores.backend import inner
@@ -323,7 +325,6 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
 def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
     prepare(target)
     began = begin()
-    call: Call | None = None
     threads = None if target.same is None or target.awaits else threading.enumerate()
     body = place = None
     alone = ALONE[0]
@@ -340,9 +341,37 @@ def _compute(target: Target, given: Given, caller: Flight | None) -> Flow:
             place.close()
         if target.output is not None:
             target.output.end()
-        target.bodies.spent = perf_counter() - started
-        if body is not None:
-            body.leave()
+        left(target.bodies, body, started)
+    return ended(target, result, caller, began, body, threads, alone)
+
+
+def left(bodies: Bodies, body: Observed | None, started: float) -> None:
+    """Note that a body has ended, which began at `started` of `perf_counter`."""
+    bodies.spent = perf_counter() - started
+    if body is not None:
+        body.leave()
+
+
+def ended(
+    target: Target,
+    result: Any,
+    caller: Flight | None,
+    began: Began,
+    body: Observed | None,
+    threads: Threads | None,
+    alone: int,
+) -> Any:
+    """Keep what a body gave, where it is to be kept; return what the call gives.
+
+    Args:
+        result: of the body, or a `Raise` of what it raised.
+        caller: the computation that made the call.
+        began: when the body did.
+        body: what was seen of it, if it was looked at.
+        threads: see `stayed`.
+        alone: what `ALONE` said when it began.
+    """
+    call: Call | None = None
     if target.flight is not None and (target.flight.outdated or alone != ALONE[0]):
         not_of_today(target)
     kind = type(result)

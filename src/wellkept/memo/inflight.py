@@ -104,6 +104,10 @@ class Flight(Owner):
             _leased.discard(self)
         self._landing = None
 
+    def end_of(self, key: bytes) -> None:
+        """The call under a key is over: let go of its lease. Raises nothing."""
+        self.end()
+
     def line(self) -> list[Flight]:
         """Itself and all that called it."""
         found = [self]

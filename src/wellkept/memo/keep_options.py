@@ -95,6 +95,12 @@ class Options(NamedTuple):
     each: str = ""
     batch: int = 256
 
+    def usual(self) -> bool:
+        """Whether a call goes the way of most: nothing is asked of its result, and nothing else kept."""
+        return not (
+            self.when or self.share is not None or self.cost or self.output or self.verify
+        ) and (self.codec == "pickle" and self.code != "warn")
+
     @classmethod
     def of(
         cls,

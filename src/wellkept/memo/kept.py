@@ -75,6 +75,8 @@ class Kept(Generic[P, R]):
     def __init__(self, function: Callable[P, R], options: Options, method: str = "") -> None:
         wear(self, function)
         self.__wrapped__ = function
+        self.body: Callable[..., Any] = function
+        """What computes one call."""
         self.options = options
         self.counts = Stats()
         self._method = method or ("" if binds(function) else "static")
@@ -143,11 +145,6 @@ class Kept(Generic[P, R]):
         target = KeptTarget(self, values if self._binder.same() else self._values(args, {}))
         target.batch = batch
         return drive(target, (args, {}))
-
-    @property
-    def body(self) -> Callable[..., Any]:
-        """What computes one call."""
-        return self.__wrapped__
 
     def _values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments by the names that the function has for them now.

@@ -307,7 +307,7 @@ class Locator:
         self.bodies = Bodies(followed=options.version is None and options.code in ("deep", "warn"))
         apart = options.isolate or options.tempdir or options.replicate or options.each
         unusual = options.key or apart or options.depends or options.verify
-        self._quick = not (unusual or binder.require)
+        self.quick = not (unusual or binder.require)
 
     # -- the function -----------------------------------------------------------------------------
 
@@ -418,7 +418,7 @@ class Locator:
             target.key, target.items = key, None
             return True
         binder = self._binder
-        usual = self._quick and binder.simple and binder.exact and not binder.ordered
+        usual = self.quick and binder.simple and binder.exact and not binder.ordered
         plain = usual and not (coding.classes or (coding.deep is not None and coding.deep.depends))
         if not (plain and scalars) and (files := sys.modules.get("wellkept.hashing.file_digest")):
             # This is the cache in which digests of large files are noted.
@@ -478,7 +478,7 @@ class Locator:
             # It may be a sentinel.
             return False
         target.key, target.items = call_key(coding.name, coding.tag, pairs), items
-        self._remember(values, target.key, coding)
+        self.remember(values, target.key, coding)
         return True
 
     def items(
@@ -500,8 +500,8 @@ class Locator:
         coding = coding or self.coding()
         items = self.digested(counted, coding)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
-        if self._quick and not coding.depends(values):
-            self._remember(values, key, coding)
+        if self.quick and not coding.depends(values):
+            self.remember(values, key, coding)
         return key, items
 
     def digested(self, values: tuple[Any, ...], coding: Coding | None = None) -> Items:
@@ -588,7 +588,8 @@ class Locator:
             ]
         return items
 
-    def _remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
+    def remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
+        """Have the key of a call be found by its arguments, where these are all plain."""
         types = tuple(map(type, values))
         try:
             if not _HASHED.issuperset(types):

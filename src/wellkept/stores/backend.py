@@ -6,7 +6,7 @@ a default that is correct, if slow; a backend overrides what it can do in fewer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -165,6 +165,14 @@ class Backend:
                 if row is not None:
                     found[key] = row
         return found
+
+    def lacking(self, keys: Sequence[bytes]) -> Collection[bytes]:
+        """Return those of the keys that surely have no call, as far as that is quick to tell.
+
+        Raises:
+            StoreError: the backend can't be read.
+        """
+        return ()
 
     def claim(self, key: bytes) -> Lookup | None:
         """Like `fetch`; on a miss the lease may come with the answer, which spares a trip."""

@@ -1,0 +1,272 @@
+"""Calls by `map` of a plain function with plain arguments, which take a short way: they end as others do."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import wellkept
+from wellkept.memo import executor, many_calls
+from wellkept.memo.inflight import current
+from wellkept.records import Call
+
+SCALE = 2
+RAN: list[Any] = []
+
+
+def scale(by: int) -> None:
+    global SCALE
+    SCALE = by
+
+
+def scaled(n: int, more: float = 0.5) -> float:
+    RAN.append(n)
+    return n * SCALE + more
+
+
+@pytest.fixture(autouse=True)
+def shortened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The keys of calls that took the short way."""
+    RAN.clear()
+    scale(2)
+    took: list[bytes] = []
+    computed = many_calls._computed
+
+    def noted(same: Any, args: Any, call: Any, *rest: Any) -> Any:
+        took.append(call[1])
+        return computed(same, args, call, *rest)
+
+    monkeypatch.setattr(many_calls, "_computed", noted)
+    return took
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> wellkept.Cache:
+    return wellkept.open(tmp_path / "cache")
+
+
+def said(call: Call) -> Any:
+    """What a record says, but for times."""
+    metadata = dict(call.metadata)
+    for name in ("started", "cpu", "system", "memory", "children"):
+        metadata.pop(name, None)
+    return call._replace(
+        created=0.0, seconds=0.0, metadata=metadata, arguments=dict(call.arguments)
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"ttl": 60}, {"arguments": "digests"}, {"meta": False}, {"version": 1}]
+)
+def test_they_are_kept_as_single_calls_are(
+    cache: wellkept.Cache, tmp_path: Path, shortened: list[bytes], options: dict[str, Any]
+) -> None:
+    with wellkept.open(tmp_path / "single") as other:
+        many, one = (wellkept.keep(cache=c, name="f", **options)(scaled) for c in (cache, other))
+        given = [*range(20), True, 2.5, -0.0, 10**30]
+        assert many.map(given) == [one(n) for n in given]
+        assert len(shortened) >= (0 if "meta" in options else 20)
+        for n in given:
+            mine, theirs = (c.calls.get(f.key(n)) for c, f in ((cache, many), (other, one)))
+            assert mine is not None
+            assert theirs is not None
+            assert (mine.expires is None) == (theirs.expires is None)
+            assert said(mine)._replace(expires=None) == said(theirs)._replace(expires=None)
+        assert many.counts.computed == one.counts.computed == len(given)
+
+
+def test_a_call_that_comes_twice_is_computed_once(
+    cache: wellkept.Cache, shortened: list[bytes]
+) -> None:
+    f = wellkept.keep(cache=cache)(scaled)
+    assert f.map([1, 2, 3, 2, 3, 1]) == [2.5, 4.5, 6.5, 4.5, 6.5, 2.5]
+    assert RAN == [1, 2, 3]
+    assert shortened
+
+
+def test_what_changes_between_two_calls_counts_for_the_next(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch, shortened: list[bytes]
+) -> None:
+    @contextlib.contextmanager
+    def bar(*_: Any) -> Iterator[Any]:
+        # Each is told of when it is done.
+        yield lambda: scale(5) if len(RAN) == 7 else None
+
+    monkeypatch.setattr(executor, "progress_bar", bar)
+    f = wellkept.keep(cache=cache)(scaled)
+    assert f.map(range(10)) == [0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 35.5, 40.5, 45.5]
+    assert len(shortened) > 5
+    assert [f.contains(n) for n in (3, 6, 7, 9)] == [False, False, True, True]
+    scale(2)
+    assert [f.contains(n) for n in (3, 6, 7, 9)] == [True, True, False, False]
+
+
+def test_what_another_thread_changes_meanwhile_is_not_kept(
+    cache: wellkept.Cache, shortened: list[bytes]
+) -> None:
+    go, done, end = (threading.Event() for _ in range(3))
+
+    def other() -> None:
+        go.wait(60)
+        scale(3)
+        done.set()
+        end.wait(60)
+
+    def body(n: int) -> int:
+        found = n * SCALE
+        if n == 5:
+            go.set()
+            done.wait(60)
+        return found
+
+    f = wellkept.keep(cache=cache, ignore_globals=("go", "done"))(body)
+    thread = threading.Thread(target=other)
+    thread.start()
+    try:
+        with pytest.warns(wellkept.KeptWarning, match="was changed while it ran"):
+            assert f.map(range(8)) == [0, 2, 4, 6, 8, 10, 18, 21]
+    finally:
+        go.set()
+        end.set()
+        thread.join(60)
+    assert len(shortened) > 3
+    assert [f.contains(n) for n in (4, 5, 6)] == [False, False, True]
+    scale(2)
+    assert [f.contains(n) for n in (4, 5, 6)] == [True, False, False]
+
+
+def test_what_another_process_keeps_meanwhile_is_a_hit(
+    cache: wellkept.Cache, tmp_path: Path, shortened: list[bytes]
+) -> None:
+    # Another cache of the same place sees nothing of this one, as another process.
+    with wellkept.open(tmp_path / "cache") as other:
+
+        def body(n: int) -> int:
+            RAN.append(n)
+            if n == 4:
+                theirs(6)
+            return n
+
+        f = wellkept.keep(cache=cache, name="f", version=1)(body)
+        theirs = wellkept.keep(cache=other, name="f", version=1)(lambda n: n + 100)
+        assert f.map(range(8)) == [0, 1, 2, 3, 4, 5, 106, 7]
+    assert RAN == [0, 1, 2, 3, 4, 5, 7]
+    assert len(shortened) > 5
+
+
+def test_what_another_computes_is_waited_for(cache: wellkept.Cache, tmp_path: Path) -> None:
+    begun, end = threading.Event(), threading.Event()
+    with wellkept.open(tmp_path / "cache") as other:
+
+        def slow(n: int) -> int:
+            begun.set()
+            end.wait(60)
+            return -n
+
+        theirs = wellkept.keep(cache=other, name="f", version=1)(slow)
+        thread = threading.Thread(target=theirs, args=(6,))
+
+        def body(n: int) -> int:
+            if n == 2:
+                thread.start()
+                begun.wait(60)
+            if n == 5:
+                threading.Timer(0.05, end.set).start()
+            return n
+
+        f = wellkept.keep(cache=cache, name="f", version=1)(body)
+        assert f.map(range(8)) == [0, 1, 2, 3, 4, 5, -6, 7]
+        thread.join(60)
+    assert f.counts.waited == 1
+
+
+def test_what_they_call_is_theirs(cache: wellkept.Cache, shortened: list[bytes]) -> None:
+    inner = wellkept.keep(cache=cache, name="inner")(lambda n: n + 1)
+    outer = wellkept.keep(cache=cache, name="outer", version=1)(lambda n: inner(n) * 2)
+    assert outer.map(range(6)) == [2, 4, 6, 8, 10, 12]
+    assert outer.key(5).raw in shortened
+    record = cache.calls.get(inner.key(5))
+    assert record is not None
+    assert record.metadata["parent"] == outer.key(5)
+    assert current.get() is None
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_body_that_fails(cache: wellkept.Cache, shortened: list[bytes], kept: bool) -> None:
+    def body(n: int) -> int:
+        RAN.append(n)
+        if n == 5:
+            raise ValueError(n)
+        return n
+
+    f = wellkept.keep(cache=cache, errors=ValueError if kept else ())(body)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="5"):
+            f.map(range(9))
+    assert RAN[:6] == [0, 1, 2, 3, 4, 5]
+    assert RAN[6:] == ([] if kept else [5])
+    assert [f.contains(n) for n in (4, 5, 6)] == [True, kept, False]
+    assert f.counts.failed == (1 if kept else 2)
+    assert not cache.backend.locks.holds(f.key(5).raw)
+
+
+def test_a_body_that_is_interrupted_leaves_no_lease(cache: wellkept.Cache) -> None:
+    def body(n: int) -> int:
+        if n == 5:
+            raise KeyboardInterrupt
+        return n
+
+    f = wellkept.keep(cache=cache)(body)
+    with pytest.raises(KeyboardInterrupt):
+        f.map(range(9))
+    keys = [f.key(n).raw for n in range(9)]
+    deadline = time.monotonic() + 60
+    while any(map(cache.backend.locks.holds, keys)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(cache.backend.locks.holds, keys))
+    assert [f.contains(n) for n in (4, 5, 6)] == [True, False, False]
+
+
+def test_a_result_that_is_none_of_the_plain_ones(
+    cache: wellkept.Cache, shortened: list[bytes]
+) -> None:
+    f = wellkept.keep(cache=cache)(
+        lambda n: [n, {"n": n}] if n % 2 else (lambda: n) if n == 4 else n
+    )
+    found = f.map(range(9))
+    assert found[3] == [3, {"n": 3}]
+    assert found[4]() == 4
+    with pytest.warns(wellkept.KeptWarning, match="returned, not kept"):
+        wellkept.keep(cache=cache, version=1)(lambda n: threading.Lock() if n == 4 else n).map(
+            range(9)
+        )
+    assert all(f.contains(n) for n in range(9))
+    assert len(shortened) > 5
+
+
+def test_a_body_that_goes_to_another_cache_is_followed_there(
+    tmp_path: Path, shortened: list[bytes]
+) -> None:
+    first, second = (wellkept.open(tmp_path / name) for name in ("first", "second"))
+
+    def body(n: int) -> int:
+        if n == 5:
+            wellkept.set_cache(second)
+        return n
+
+    f = wellkept.keep(ignore_globals="second")(body)
+    wellkept.set_cache(first)
+    try:
+        f.map(range(9))
+    finally:
+        wellkept.set_cache(None)
+    assert len(shortened) > 3
+    with first, second:
+        there = [[c.calls.get(f.key(n)) is not None for n in range(9)] for c in (first, second)]
+    assert there == [[n <= 5 for n in range(9)], [n > 5 for n in range(9)]]
