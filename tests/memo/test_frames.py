@@ -87,7 +87,7 @@ class TestFrames:
     def test_of_a_miss(self, cache: wellkept.Cache) -> None:
         scalar(-1)
         found = fewest(lambda n: scalar(1000 + n), nothing)
-        assert len(found) <= 82
+        assert len(found) <= 83
         # One of them is what tells other processes that a commit has only added.
         assert len(set(found)) <= 23
 

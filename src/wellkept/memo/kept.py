@@ -196,7 +196,7 @@ class Kept(Generic[P, R]):
         if key is None or REFRESHING or not (same is None or same()):
             return MISSING
         try:
-            cache = self._cache or self.cache
+            cache = self._cache or (active() if self.options.cache is None else self.cache)
             entry = cache.glance(key)
             if entry is None:
                 return MISSING

@@ -122,12 +122,12 @@ def results(kept: Kept[..., Any], items: Sequence[tuple[Any, ...]], batch: Batch
 
 def _same(kept: Kept[..., Any]) -> _Same | None:
     """Return what is the same for the next calls; None while something is unusual."""
-    options, own, every = kept.options, kept.collectors, configured()
+    options, own, every, said = kept.options, kept.collectors, configured(), inherited(blocks)
     binder, coding = kept._binder, kept.locator._coding
     if (
         not (options.usual() and kept.locator.quick and binder.same())
         or not (binder.simple and binder.exact and not binder.ordered)
-        or (own is None or own.by_name or every.by_name or bool(inherited(blocks)))
+        or (said or own is None or own.by_name or every.by_name)
         or (coding is None or coding.mocked or coding.classes)
         or (coding.deep is not None and coding.deep.depends)
     ):

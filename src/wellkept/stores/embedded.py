@@ -565,7 +565,8 @@ class Embedded(Backend):
 
     def epoch(self, token: Token) -> Token | None:
         """See `Backend.epoch`."""
-        return self.database.epoch(token)
+        epochs = self.database.epochs
+        return epochs.of(token) if epochs else None
 
     def stale(self) -> bool:
         """Whether the directory was removed or replaced under us; looked at once a second."""

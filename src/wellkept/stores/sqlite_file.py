@@ -470,10 +470,6 @@ class Database:
         watch_snapshot = self._watch
         return watch_snapshot.token() if watch_snapshot else None
 
-    def epoch(self, token: Token) -> Token | None:
-        """Return the epoch that a token belongs to; None: it is not known. See `Epochs`."""
-        return self.epochs.of(token) if self.epochs else None
-
     def look(self) -> None:
         """Now and then: whether the file of epochs was removed."""
         if self.epochs:
