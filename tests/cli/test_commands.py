@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -135,6 +136,34 @@ def test_ls_has_a_row_a_function_the_largest_first(shell: Kept, root: Path) -> N
     assert "600 kB" in lines[1]
     assert lines[1].endswith("never")
     assert lines[2].endswith("ago")
+
+
+def test_narrow_tables_drop_columns_and_keep_names(
+    shell: Kept, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "laboratory.weather.simulation:the_temperature_of_a_region"
+    with wellkept.open(root) as cache:
+        long = keep(name=name, version=1, cache=cache)(lambda x, y: x)
+        long(1, 2)
+    lines = shell("ls").splitlines()
+    assert lines[0].split() == ["function", "calls", "size", "uses"]
+    assert any(line.startswith(name) for line in lines)
+    lines = shell("profile").splitlines()
+    assert "keeping" in lines[0]
+    assert any(re.match(r"lab[\w.]+(….*|.*:the_.*)_region  ", line) for line in lines), lines
+    lines = shell("explain", "*").splitlines()
+    assert any("(x=1, y=2)" in line for line in lines)
+    assert any("(x=1, y=2)" in line for line in shell("ls", "--calls").splitlines())
+    monkeypatch.setenv("COLUMNS", "40")
+    assert re.search(r"(?m)^lab\w+\.?…\w*_region  ", shell("ls"))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "last used" in run_wide("ls")
+
+
+def run_wide(*words: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert run([*words]) == 0
+    return out.getvalue()
 
 
 def test_ls_as_json(shell: Kept, root: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_function(shell: Shell) -> None:
     said = shell("report")
     lines = said.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["key", "call", "now", "age", "computed", "because"]
+    assert lines[0].split() == ["key", "call", "now", "computed", "because"], "what fits"
     assert "version 1 -> 2" in lines[1]
     assert """mesh["dtype"]: 'fl""" in lines[2]
     assert "day: 1 -> 2" in lines[4]

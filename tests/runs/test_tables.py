@@ -210,3 +210,17 @@ def test_a_table_does_nothing_to_a_terminal_or_a_page(table: Table) -> None:
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_narrow_table_drops_columns_then_shortens_in_the_middle() -> None:
+    rows = [{"function": "package.module:compute_all_of_it", "calls": 12, "size": "3 kB"}]
+    columns = [
+        (name, lambda row, name=name: str(row[name])) for name in ("calls", "size", "function")
+    ]
+    table = Table(rows, columns, "function", drop=("calls", "size"))
+    for width, titles in ((80, 3), (44, 2), (36, 1), (20, 1)):
+        lines = table.text(width).splitlines()
+        assert len(lines[0].split()) == titles
+        assert max(map(len, lines)) <= width
+    assert table.text(20).splitlines()[1] == "package…te_all_of_it"
+    assert table.text(33).splitlines()[1] == "package.module:compute_all_of_it"

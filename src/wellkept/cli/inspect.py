@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wellkept.cli import text
 from wellkept.cli.options import checked_order, chosen, exists, key_of, matching, one_call, opened
 from wellkept.errors import ConfigError
-from wellkept.runs.table import ago, call_data, data_size, function_data
+from wellkept.runs.table import (
+    Column,
+    Table,
+    ago,
+    call_data,
+    data_size,
+    function_data,
+    plain,
+    shortened,
+)
 
 if TYPE_CHECKING:
     import typer
@@ -74,7 +83,8 @@ def _short(text: str) -> str:
     return "\n".join(shown if whole else [*shown, "…"])
 
 
-_SHORT = 12  # digits of a key in a table
+# Digits of a key in a table, and characters of a function's name before arguments.
+_SHORT, _NAME = 12, 28
 
 
 def where(cache: CacheOption = None, as_json: JsonOption = False) -> None:
@@ -146,50 +156,41 @@ def _costs(found: Any) -> dict[str, dict[str, Any]]:
     return {name: calls.costs() for name, calls in costly}
 
 
-def _amounts(costs: dict[str, Any], names: list[str]) -> Iterator[str]:
-    for name in names:
-        cost = costs.get(name)
-        yield from ("", "") if cost is None else (f"{cost.spent:.4g}", f"{cost.saved:.4g}")
-
-
 def _list_functions(
     rows: list[Any], costs: dict[str, dict[str, Any]], url: str, as_json: bool
 ) -> None:
+    data = [
+        function_data(row)
+        | {"costs": {name: cost._asdict() for name, cost in costs.get(row.function, {}).items()}}
+        for row in rows
+    ]
     if as_json:
-        data = []
-        for row in rows:
-            of = {name: cost._asdict() for name, cost in costs.get(row.function, {}).items()}
-            data.append(function_data(row) | {"costs": of})
         text.emit({"cache": url, "functions": data})
         return
     if not rows:
         print(f"nothing is kept in {url} yet")
         return
-    console = text.console()
-    names = sorted({name for some in costs.values() for name in some})
-    columns: tuple[str, ...]
-    columns = ("function", "calls", "size", "computed", "uses", "saved", "last used")
-    columns += tuple(f"{name}{what}" for name in names for what in ("", " saved"))
-    table = text.table(*columns, left=("function",))
-    cells = [
-        (
-            f"{row.calls:,}",
-            data_size(row.bytes),
-            text.duration(row.seconds),
-            f"{row.uses:,}",
-            text.duration(row.saved),
-            ago(row.used),
-            *(_amounts(costs.get(row.function, {}), names)),
-        )
-        for row in rows
+    columns: list[Column] = [
+        ("function", lambda row: row["function"]),
+        ("calls", lambda row: f"{row['calls']:,}"),
+        ("size", lambda row: data_size(row["bytes"])),
+        ("computed", lambda row: text.duration(row["seconds"])),
+        ("uses", lambda row: f"{row['uses']:,}"),
+        ("saved", lambda row: text.duration(row["seconds_saved"])),
+        ("last used", lambda row: ago(row["last_used"])),
     ]
-    rest = sum(
-        2 + max(len(title), *(len(line[i]) for line in cells))
-        for i, title in enumerate(columns[1:])
-    )
-    for row, line in zip(rows, cells, strict=True):
-        table.add_row(text.name(row.function, max(16, console.width - rest)), *line)
-    console.print(table)
+    names = sorted({name for some in costs.values() for name in some})
+    for name in names:
+        for title, what in ((name, "spent"), (f"{name} saved", "saved")):
+            columns.append((title, partial(_amount, name, what)))
+    titles = [title for title, _ in columns[1:]]
+    drop = ("last used", "computed", "saved", "uses", "size", *titles[6:])
+    text.show(Table(data, columns, "function", drop=drop, right=titles))
+
+
+def _amount(name: str, what: str, row: Any) -> str:
+    cost = row["costs"].get(name)
+    return "" if cost is None else f"{cost[what]:.4g}"
 
 
 def list_calls(
@@ -202,47 +203,35 @@ def list_calls(
     if not calls:
         print(f"nothing is kept in {url} yet")
         return
-    console = text.console()
-    several = len(names) > 1
-    if not several:
-        console.print(text.name(names[0], console.width), style="bold")
-    columns = ("key", "call" if several else "arguments", "size", "computed", "uses", "age")
-    table = text.table(*columns, left=columns[:2])
-    cells = [
-        (
-            data_size(call.size),
-            text.duration(call.seconds),
-            f"{call.uses:,}",
-            ago(call.created),
-        )
-        for call in calls
-    ]
-    rest = (
-        _SHORT
-        + 2
-        + sum(
-            2 + max(len(title), *(len(line[i]) for line in cells))
-            for i, title in enumerate(columns[2:])
-        )
-    )
-    width = max(16, console.width - rest)
     from wellkept.query.noted import described
     from wellkept.stores.base import get_many
 
     # What arguments look like that no record shows; in one trip.
     notes = get_many(cache.backend.notes, [f"leaves/{call.key}" for call in calls])
-    for call, line in zip(calls, cells, strict=True):
-        shown = described(notes, call)
+    several = len(names) > 1
+    if not several:
+        print(shortened(plain(names[0]), text.width()))
+
+    def shown(row: Any) -> str:
+        said = described(notes, row["call"])
         if several:
-            shown = f"{call.function.rpartition(':')[2]}({shown})"
-        if call.state == "failed":
-            shown = f"{shown} (raised)"
-        shown = text.plain(shown).replace("\n", " ")
-        shown = shown if len(shown) <= width else f"{shown[: width - 1]}…"
-        table.add_row(call.key[:_SHORT], shown, *line)
-    console.print(table)
-    if total > len(calls):
-        console.print(f"{total - len(calls):,} more; --limit 0 lists all", style="dim")
+            name = row["call"].function.rpartition(":")[2]
+            said = f"{shortened(name, _NAME)}({said})"
+        return f"{said} (raised)" if row["call"].state == "failed" else said
+
+    what = "call" if several else "arguments"
+    columns: list[Column] = [
+        ("key", lambda row: row["call"].key[:_SHORT]),
+        (what, shown),
+        ("size", lambda row: data_size(row["call"].size)),
+        ("computed", lambda row: text.duration(row["call"].seconds)),
+        ("uses", lambda row: f"{row['call'].uses:,}"),
+        ("age", lambda row: ago(row["call"].created)),
+    ]
+    right = [title for title, _ in columns[2:]]
+    more = f"{total - len(calls):,} more; --limit 0 lists all" if total > len(calls) else ""
+    rows = [{"call": call} for call in calls]
+    text.show(Table(rows, columns, what, more, drop=("uses", "size", "computed"), right=right))
 
 
 def show(
@@ -353,19 +342,26 @@ def du(
 
 
 def _print(rows: list[Any], totals: Any, *, whole: bool) -> None:
-    console = text.console()
-    table = text.table("size", "share", "calls", "function", left=("function",))
     of = sum(row.bytes for row in rows) or 1
-    cells = [(data_size(r.bytes), f"{100 * r.bytes / of:.0f} %", f"{r.calls:,}") for r in rows]
-    rest = sum(2 + max((len(line[i]) for line in cells), default=0) for i in range(3)) + 4
-    for row, line in zip(rows, cells, strict=True):
-        table.add_row(*line, text.name(row.function, max(16, console.width - rest)))
-    console.print(table)
+    columns: list[Column] = [
+        ("size", lambda row: data_size(row["bytes"])),
+        ("share", lambda row: f"{100 * row['bytes'] / of:.0f} %"),
+        ("calls", lambda row: f"{row['calls']:,}"),
+        ("function", lambda row: row["function"]),
+    ]
+    text.show(
+        Table(
+            [row._asdict() for row in rows],
+            columns,
+            "function",
+            drop=("calls", "share"),
+            right=("size", "share"),
+        )
+    )
     if whole:
-        console.print(
+        print(
             f"{data_size(totals.bytes)} in all: {totals.calls:,} calls, {totals.values:,} different "
-            f"results, {totals.blobs:,} blobs",
-            soft_wrap=True,
+            f"results, {totals.blobs:,} blobs"
         )
 
 
@@ -493,7 +489,7 @@ def explain(
     if as_json:
         text.emit({"cache": url, "calls": list(table)})
     else:
-        print(table.text(text.console().width))
+        text.show(table)
 
 
 def profile(
@@ -516,4 +512,4 @@ def profile(
     elif not len(table):
         print(f"nothing is kept in {url} yet")
     else:
-        print(table.text(text.console().width))
+        text.show(table)

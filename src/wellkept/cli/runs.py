@@ -119,7 +119,7 @@ def _show(table: Any, about: dict[str, Any], part: str, limit: int, as_json: boo
     if as_json:
         text.emit(about | {"total": len(table), part: table.rows[: limit or None]})
     else:
-        print(table.text(text.console().width, limit or len(table)))
+        text.show(table, limit or None)
 
 
 def _tag(said: str) -> tuple[str, Any]:
@@ -140,7 +140,7 @@ def _draw(graph: Any, form: Form, url: str, as_json: bool) -> None:
     if as_json:
         text.emit({"cache": url} | graph.to_dict())
     elif form is Form.tree:
-        width = text.console().width
+        width = text.width()
         for line in str(graph).split("\n"):
             print(line if len(line) <= width else f"{line[: width - 1]}…")
     else:

@@ -16,7 +16,7 @@ import typer
 from wellkept.cli import text
 from wellkept.cli.parser import JsonOption, group
 from wellkept.errors import ConfigError
-from wellkept.runs.table import ago
+from wellkept.runs.table import Column, Table, ago
 
 if TYPE_CHECKING:
     from wellkept.remote.server import Limits
@@ -323,18 +323,23 @@ def list_tokens(tokens: TokensOption = None, as_json: JsonOption = False) -> Non
     from wellkept.remote.auth import Tokens, usual_path
 
     grants = Tokens(tokens or usual_path()).grants()
+    names = ("name", "rights", "made", "expires")
+    rows = [{name: getattr(grant, name) for name in names} for grant in grants]
     if as_json:
-        keys = ("name", "rights", "made", "expires")
-        text.emit({"tokens": [{key: getattr(grant, key) for key in keys} for grant in grants]})
-        return
-    table = text.table("token", "rights", "made", "ends", left=("token", "rights"))
-    for grant in grants:
-        rights = " ".join(f"{right}:{namespace}" for namespace, right in grant.rights.items())
-        left = None if grant.expires is None else grant.expires - time.time()
-        ends = "never" if left is None else "ended" if left <= 0 else f"in {text.duration(left)}"
-        table.add_row(grant.name, rights, ago(grant.made), ends)
-    if grants:
-        text.console().print(table)
+        text.emit({"tokens": rows})
+    elif rows:
+        columns: list[Column] = [
+            ("token", lambda row: row["name"]),
+            ("rights", lambda row: " ".join(f"{of}:{at}" for at, of in row["rights"].items())),
+            ("made", lambda row: ago(row["made"])),
+            ("ends", lambda row: _ends(row["expires"])),
+        ]
+        text.show(Table(rows, columns, "rights", drop=("made",)))
+
+
+def _ends(expires: float | None) -> str:
+    left = None if expires is None else expires - time.time()
+    return "never" if left is None else "ended" if left <= 0 else f"in {text.duration(left)}"
 
 
 @tokens_app.command("rm")

@@ -17,7 +17,7 @@ from wellkept.cli import text
 from wellkept.cli.options import opened, sure
 from wellkept.cli.parser import CacheOption, JsonOption, YesOption, group
 from wellkept.errors import KeptError
-from wellkept.runs.table import ago, data_size
+from wellkept.runs.table import Column, Table, ago, data_size
 
 __all__ = ["app"]
 
@@ -81,23 +81,29 @@ def ls(
     if as_json:
         text.emit({"cache": url, "stores": stores})
         return
-    table = text.table("keys", "scope", "store", left=("scope", "store"))
-    for row in stores:
-        table.add_row(f"{row['keys']:,}", text.plain(row["scope"] or "-"), text.plain(row["store"]))
-    text.console().print(table)
+    columns: list[Column] = [
+        ("keys", lambda row: f"{row['keys']:,}"),
+        ("scope", lambda row: row["scope"] or "-"),
+        ("store", lambda row: row["store"]),
+    ]
+    text.show(Table(stores, columns, "store"))
 
 
-def _print_keys(store: str, rows: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
+def _print_keys(store: str, found: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
+    rows = [{"key": key} | _plain(about) for key, about in found]
     if as_json:
-        text.emit({"store": store, "keys": [{"key": key} | _plain(about) for key, about in rows]})
+        text.emit({"store": store, "keys": rows})
         return
-    table = text.table("revision", "changed", "expires in", "policy", "key", left=("policy", "key"))
-    for key, about in rows:
-        left = "-" if about["ttl"] is None else text.duration(about["ttl"])
-        changed = ago(about["updated_at"].timestamp())
-        shown = text.plain(key, 200).replace("\n", "\\n")
-        table.add_row(f"{about['revision']:,}", changed, left, about["policy"].value, shown)
-    text.console().print(table)
+    changed = {key: ago(about["updated_at"].timestamp()) for key, about in found}
+    columns: list[Column] = [
+        ("revision", lambda row: f"{row['revision']:,}"),
+        ("changed", lambda row: changed[row["key"]]),
+        ("expires in", lambda row: "-" if row["ttl"] is None else text.duration(row["ttl"])),
+        ("policy", lambda row: row["policy"]),
+        ("key", lambda row: row["key"]),
+    ]
+    drop = ("policy", "revision")
+    text.show(Table(rows, columns, "key", drop=drop, right=("changed", "expires in")))
 
 
 def _plain(about: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
+
+    from wellkept.runs.table import Table
 
 
 _WIDE = 160  # columns where there is no terminal to fit
@@ -44,10 +47,21 @@ def plain(text: str, limit: int = 2000) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
-def name(function: str, width: int) -> str:
-    """A function's name in `width` columns; its end says more than its beginning."""
-    text = plain(function).replace("\n", " ")
-    return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
+def width() -> int:
+    """Columns of the terminal; where there is none, as many as COLUMNS says, or 160."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    return shutil.get_terminal_size((_WIDE, 24)).columns if sys.stdout.isatty() else _WIDE
+
+
+def show(table: Table, rows: int | None = None) -> None:
+    """Print a table that fits the terminal.
+
+    Args:
+        rows: at most so many; all by default.
+    """
+    print(table.text(width(), len(table) if rows is None else rows))
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -55,11 +69,10 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     file = sys.stderr if stderr else sys.stdout
-    width = None if file.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _WIDE
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False)
+    return Console(file=file, width=width(), highlight=False, markup=False, emoji=False)
 
 
-def table(*columns: str, left: Sequence[str] = ()) -> Table:
+def table(*columns: str, left: Sequence[str] = ()) -> RichTable:
     """A table without lines; numbers to the right."""
     from rich.table import Table
 

@@ -26,7 +26,18 @@ from wellkept.runs.nearest import (
 )
 from wellkept.runs.recorder import LEAVES
 from wellkept.runs.sources import PartChange, Parts, part_changes, parts_of, widened
-from wellkept.runs.table import Column, Line, Lines, Table, ago, called, data_size, duration, short
+from wellkept.runs.table import (
+    Column,
+    Line,
+    Lines,
+    Table,
+    ago,
+    called,
+    data_size,
+    duration,
+    short,
+    shortened,
+)
 from wellkept.stores.memory import Void
 from wellkept.stores.notes import evicted_at
 from wellkept.stores.wrappers import Wrapper
@@ -530,7 +541,8 @@ def explain_function(
         ("age", lambda row: ago(row["created"])),
         ("computed because", lambda row: row["why"]),
     ]
-    return Table(rows, columns, "computed because", "wellkept explain KEY tells all of one.")
+    hint = "wellkept explain KEY tells all of one."
+    return Table(rows, columns, "computed because", hint, drop=("age",))
 
 
 def _row(backends: list[Layer], layer: Layer, call: Call) -> dict[str, Any]:
@@ -572,7 +584,9 @@ def in_short(cause: Cause) -> str:
 
 
 def _cut(call: str, known: str) -> str:
-    text = call.removeprefix(known)
+    name, opening, given = call.removeprefix(known).partition("(")
+    # What tells calls of one function apart is in the brackets.
+    text = f"{shortened(name, max(14, _NARROW - len(given) - 1))}{opening}{given}"
     return text if len(text) <= _NARROW else f"{text[: _NARROW - 1]}…"
 
 

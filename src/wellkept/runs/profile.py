@@ -141,10 +141,8 @@ def measured(work: Callable[[], Any]) -> float:
 
 # Calls of a function that are measured.
 _SAMPLE = 7
-# Characters of a name that a table shows.
-_NARROW = 24
 _COLUMNS: list[Column] = [
-    ("function", lambda row: _end(row["function"])),
+    ("function", lambda row: str(row["function"])),
     ("calls", lambda row: f"{row['calls']:,}"),
     ("size", lambda row: data_size(row["bytes"])),
     ("computing", lambda row: duration(row["recompute"])),
@@ -174,7 +172,9 @@ def profiles(cache: Cache, pattern: str | None = None, *, load: bool = False) ->
     rows.sort(key=lambda row: -row["saved"])
     some = any(row["pays"] is False for row in rows)
     hint = "Where it does not pay, keep what calls the function, or let one call do more."
-    return Table(rows, _COLUMNS, "function", hint if some else "")
+    drop = ("size", "uses", "lookup", "load", "key", "calls", "saved")
+    right = ("size", "computing")
+    return Table(rows, _COLUMNS, "function", hint if some else "", drop=drop, right=right)
 
 
 def profile_row(cache: Cache, one: FunctionRow, load: bool = False) -> dict[str, Any]:
@@ -240,11 +240,6 @@ def _key(call: Call) -> bytes:
         for name, one in call.arguments.items()
     ]
     return call_key(call.function, call.code, pairs)
-
-
-def _end(name: str) -> str:
-    """Return the end of a long name, which says more than its beginning."""
-    return name if len(name) <= _NARROW else f"…{name[1 - _NARROW :]}"
 
 
 def _verdict(one: Any, hit: float | None, recompute: float) -> str:

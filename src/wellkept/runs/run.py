@@ -588,7 +588,8 @@ class Runs(Tabled):
             ("took", lambda row: duration(row["seconds"]) or "-"),
             ("saved", lambda row: duration(row["saved"])),
         ]
-        return Table(rows, columns, "name", "" if rows else f"no runs in {self.cache} yet")
+        empty = "" if rows else f"no runs in {self.cache} yet"
+        return Table(rows, columns, "name", empty, drop=("saved", "failed", "computed"))
 
 
 def run_row(run: Run, total: Totals) -> dict[str, Any]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _WIDE = 160
 # Rows of a text.
 _SHOWN = 50
-# Columns that a text is cut to, at the least.
-_LEAST = 8
+# Columns that a text is cut to, at the least; those of it that are worth more than further columns, and those of
+# a function's name.
+_LEAST, _ENOUGH, _WHOLE = 8, 44, 60
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
@@ -36,8 +37,11 @@ class Table:
     Args:
         rows: plain data, all of it.
         columns: what the text shows, of at most 50 rows.
-        flexible: the title of the column that is cut where the terminal is narrow.
+        flexible: the title of the column that is cut where the terminal is narrow: `function` in the
+            middle, others at the end.
         summary: a line below.
+        drop: titles of columns that are left out before that, the first first.
+        right: titles of columns that are set to the right, beside those of numbers.
     """
 
     def __init__(
@@ -46,9 +50,13 @@ class Table:
         columns: Sequence[Column],
         flexible: str,
         summary: str = "",
+        *,
+        drop: Sequence[str] = (),
+        right: Sequence[str] = (),
     ) -> None:
         self.rows = list(rows)
         self._columns, self._flexible, self._summary = list(columns), flexible, summary
+        self._drop, self._right = drop, right
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,11 +79,25 @@ class Table:
         titles = [title for title, _ in self._columns]
         cells = [[plain(show(row)) for _, show in self._columns] for row in self.rows[:rows]]
         widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-        at = titles.index(self._flexible)
+        at, shown = titles.index(self._flexible), [*range(len(titles))]
+        named = self._flexible == "function"
         over = sum(widths) + 2 * (len(widths) - 1) - width
+        for title in self._drop:
+            if over <= max(0, widths[at] - (_WHOLE if named else _ENOUGH)):
+                break
+            dropped = titles.index(title)
+            shown.remove(dropped)
+            over -= widths[dropped] + 2
         if over > 0:
             widths[at] = max(min(widths[at], _LEAST), widths[at] - over)
-        lines = [_line(line, widths, self._left) for line in (titles, *cells)]
+        if named:
+            for row in cells:
+                row[at] = shortened(row[at], widths[at])
+        left = self._left
+        lines = [
+            _line(*([part[i] for i in shown] for part in (line, widths, left)))
+            for line in (titles, *cells)
+        ]
         if len(self.rows) > rows:
             lines.append(f"{len(self.rows) - rows:,} more")
         if self._summary:
@@ -86,7 +108,8 @@ class Table:
     def _left(self) -> list[bool]:
         """Which columns are text; the others are numbers, to the right."""
         return [
-            not any(isinstance(row.get(title), (int, float)) for row in self.rows[:100])
+            title not in self._right
+            and not any(isinstance(row.get(title), (int, float)) for row in self.rows[:100])
             for title, _ in self._columns
         ]
 
@@ -130,6 +153,15 @@ def _line(cells: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> 
         cell = _cut(cell, width)
         parts.append(cell.ljust(width) if to_left else cell.rjust(width))
     return "  ".join(parts).rstrip()
+
+
+def shortened(text: str, width: int) -> str:
+    """A name or a path in so many columns: where it is too long, without its middle."""
+    if len(text) <= width:
+        return text
+    # The end says more than the beginning.
+    tail = 2 * (width - 1) // 3
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}" if width > 1 else text[:width]
 
 
 def _cut(text: str, width: int) -> str:
