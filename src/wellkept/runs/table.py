@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _WIDE = 160
 # Rows of a text.
 _SHOWN = 50
-# Columns that a text is cut to, at the least; those of it that are worth more than further columns, and those of
-# a function's name.
+# Columns that a text is cut to, at the least; those of it that are worth more than further columns, and
+# those of a function's name.
 _LEAST, _ENOUGH, _WHOLE = 8, 44, 60
 
 Row = Mapping[str, Any]
