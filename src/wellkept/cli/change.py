@@ -20,7 +20,6 @@ from wellkept.cli.parser import (
     TagOption,
     WhereOption,
     YesOption,
-    group,
 )
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
@@ -438,45 +437,3 @@ def bless(
     print(said)
     print(f"from  {done.before}")
     print(f"to    {done.code}")
-
-
-import_app = group("Take over what other libraries kept.")
-
-
-@import_app.command()
-def hamilton(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="The directory: .hamilton_cache, mostly.")
-    ],
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Read results from a directory others can write to.")
-    ] = False,
-    dry_run: DryRunOption = False,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take over what Hamilton's own stores kept: results, and which run computed them.
-
-    Results are loaded, which runs code. What is in PATH stays as it is.
-    """
-    from wellkept.integrations.hamilton import take_over
-
-    with opened(cache, make=not dry_run, must=False) as (found, url), Bar() as bar:
-        done = take_over(
-            path,
-            found,
-            trust=trust,
-            dry_run=dry_run,
-            progress=lambda at, total: bar.advance("nodes", at, total),
-        )
-    if as_json:
-        text.emit({"path": path, "cache": url, "dry_run": dry_run} | asdict(done))
-        return
-    verb = "would take" if dry_run else "took"
-    nodes, results = _count(done.nodes, "node"), _count(done.results, "result")
-    said = f"{verb} {nodes}, {results} and {_count(done.runs, 'run')}"
-    if done.same:
-        said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
-    if done.skipped:
-        said += f"; {_count(done.skipped, 'result')} can't be read, to be computed again"
-    print(f"{said}: {url}")

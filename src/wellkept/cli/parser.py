@@ -79,7 +79,7 @@ _GROUPS = {
         "verify": ("change", ""),
         "transfer": ("change", ""),
         "migrate": ("change", ""),
-        "import": ("change", "import_app"),
+        "import": ("imports", "import_app"),
     },
     "Share": {
         "serve": ("serve", ""),

@@ -178,6 +178,7 @@ class Refused(DecodeError, UntrustedSource):  # noqa: N818  says what happened, 
     what = "not trusted"
 
     def __init__(self, why: str) -> None:
+        self.why = why
         super().__init__(
             f"a value from elsewhere is not signed by a key that is trusted here, and {why}, which "
             "is no plain type: share a key (`wellkept keys`), register its dataclass "

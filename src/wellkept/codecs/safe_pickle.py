@@ -69,8 +69,16 @@ def register_plain(kind: T) -> T:
     return kind
 
 
-def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
+def decode(
+    payload: Buffer,
+    buffers: Sequence[Buffer],
+    find: Callable[[str, str], Named | None] | None = None,
+) -> Any:
     """Return the value.
+
+    Args:
+        find: what stands for a name of another library's, by its module and itself, where these pickles have
+            such; None: it is one of the plain types, or none.
 
     Raises:
         Refused: the value is of other types.
@@ -79,7 +87,7 @@ def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:
     try:
         if _is_bare(data := bytes(payload)):
             return _Bare(io.BytesIO(data), buffers=buffers).load()
-        return _Machine(data, buffers).run()
+        return _Machine(data, buffers, find).run()
     except Refused:
         raise
     except Exception as error:
@@ -147,8 +155,14 @@ class _Machine:
     existed before, so items may be added to each.
     """
 
-    def __init__(self, payload: bytes, buffers: Sequence[Buffer]) -> None:
+    def __init__(
+        self,
+        payload: bytes,
+        buffers: Sequence[Buffer],
+        find: Callable[[str, str], Named | None] | None = None,
+    ) -> None:
         self.data = payload
+        self.find = find
         self.at = 0
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
@@ -367,7 +381,7 @@ class _Machine:
         module, name = self.last(2)
         if type(module) is not str or type(name) is not str:
             raise Refused("it has a name that is not text")
-        found = _find(module, name)
+        found = (self.find and self.find(module, name)) or _find(module, name)
         if found is None:
             raise Refused(f"it holds {module}.{name}"[:200])
         self.named[id(found.it)] = found
@@ -384,9 +398,11 @@ class _Machine:
     def newobj(self) -> None:
         kind, given = self.last(2)
         named = self.named.get(id(kind))
-        if named is None or named.new is None or given != ():
+        if named is None or named.new is None or type(given) is not tuple:
             raise Refused("it makes an object of a type that may not be made")
-        self._push_made(named.new())
+        if given and not named.takes:
+            raise Refused("it makes an object of a type that may not be made of anything")
+        self._push_made(named.new(*given))
 
     def build(self) -> None:
         state = self._pop()

@@ -37,7 +37,9 @@ class Named(NamedTuple):
     # Makes an object, given the machine and the stream's arguments; None if the name may not be called.
     call: Callable[..., Any] | None = None
     # Makes an empty object; None if the name is no class whose empty objects may be made.
-    new: Callable[[], Any] | None = None
+    new: Callable[..., Any] | None = None
+    # Whether that takes the stream's arguments.
+    takes: bool = False
 
 
 class Unfinished(NamedTuple):
@@ -494,6 +496,22 @@ def _build_array(machine: Any, made: Any, state: Any) -> None:
         raise Refused("it holds an array that is not as large as its data")
     machine.spend(size)
     made.__setstate__((1, shape, dtype, bool(fortran), data))
+
+
+def plain_array(
+    machine: Any, shape: Any, dtype: Any, fortran: bool, read: Callable[[int], bytes]
+) -> Any:
+    """Return an array of a shape and a dtype whose content is read from a stream.
+
+    Raises:
+        Refused: the shape is none, or the array is larger than what a stream may make.
+    """
+    if not _is_shape(shape):
+        raise Refused("it holds an invalid array")
+    data = read(math.prod(shape) * dtype.itemsize)
+    made = import_module("numpy").ndarray((0,), "b")
+    _build_array(machine, made, (1, shape, dtype, fortran, data))
+    return made
 
 
 def _frombuffer(_: Any, *given: Any) -> Any:

@@ -1,0 +1,215 @@
+"""`wellkept import`: what other libraries kept, taken over."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wellkept.caches.option_text import redacted
+from wellkept.cli import text
+from wellkept.cli.options import looked_up, opened
+from wellkept.cli.parser import CacheOption, DryRunOption, JsonOption, group
+from wellkept.cli.text import Bar
+
+if TYPE_CHECKING:
+    from wellkept.integrations.importers import Taken
+
+__all__ = ["import_app"]
+
+_LISTED = 50
+PathArgument = Annotated[
+    str, typer.Argument(metavar="PATH", help="Its directory; it is only read.")
+]
+FunctionOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FUNCTION",
+        help="Whose results to take: module:name, or script.py:name. It is imported.",
+    ),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Unpickle values of any type, which may run code.")
+]
+
+import_app = group("Take over what other libraries kept.")
+
+
+@import_app.command()
+def hamilton(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="The directory: .hamilton_cache, mostly.")
+    ],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Read results from a directory others can write to.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what Hamilton's own stores kept: results, and which run computed them.
+
+    Results are loaded, which runs code. What is in PATH stays as it is.
+    """
+    from wellkept.integrations.hamilton import take_over
+
+    with opened(cache, make=not dry_run, must=False) as (found, url), Bar() as bar:
+        done = take_over(
+            path,
+            found,
+            trust=trust,
+            dry_run=dry_run,
+            progress=lambda at, total: bar.advance("nodes", at, total),
+        )
+    if as_json:
+        text.emit({"path": path, "cache": url, "dry_run": dry_run} | asdict(done))
+        return
+    verb = "would take" if dry_run else "took"
+    nodes, results = _count(done.nodes, "node"), _count(done.results, "result")
+    said = f"{verb} {nodes}, {results} and {_count(done.runs, 'run')}"
+    if done.same:
+        said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
+    if done.skipped:
+        said += f"; {_count(done.skipped, 'result')} can't be read, to be computed again"
+    print(f"{said}: {url}")
+
+
+@import_app.command()
+def diskcache(
+    path: PathArgument,
+    function: FunctionOption = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What memoize(name=) was, if anything.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|NUMBER", help="What memoize(ignore=) was, one at a time."),
+    ] = None,
+    stampede: Annotated[
+        bool | None,
+        typer.Option(help="Whether it was memoize_stampede.", show_default="asked for if in doubt"),
+    ] = None,
+    store: Annotated[
+        str, typer.Option(metavar="STORE", help="Named state for what is not of a function.")
+    ] = "diskcache",
+    trust: TrustOption = False,
+    dry_run: DryRunOption = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over entries of diskcache: results of one memoized function, or else keys and values.
+
+    Without --function, keys that are text go to a store of named state, with their expiry.
+    """
+    from wellkept.integrations.importers import from_diskcache
+    from wellkept.kv import store as kept_store
+
+    ignored = [int(one) if one.isdecimal() else one for one in ignore or ()]
+    with _target(function, cache, dry_run) as (found, kept, url), Bar() as bar:
+        done = from_diskcache(
+            path,
+            kept,
+            name=name,
+            ignore=ignored,
+            stampede=stampede,
+            store=kept_store(store, cache=found) if kept is None else None,
+            trust=trust,
+            dry_run=dry_run,
+            progress=lambda at, total: bar.advance("entries", at, total),
+        )
+    _say(done, path, url, dry_run, as_json)
+
+
+@import_app.command()
+def joblib(
+    path: PathArgument,
+    function: FunctionOption = None,
+    trust: TrustOption = False,
+    dry_run: DryRunOption = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what joblib.Memory kept of a function, where its arguments print as literals.
+
+    Without --function, the functions that have results there are listed.
+    """
+    from wellkept.integrations.importers import from_joblib
+
+    with _target(function, cache, dry_run) as (_, kept, url), Bar() as bar:
+        done = from_joblib(
+            path,
+            kept,
+            trust=trust,
+            dry_run=dry_run,
+            progress=lambda at, total: bar.advance("results", at, total),
+        )
+    _say(done, path, url, dry_run, as_json)
+
+
+@import_app.command()
+def fleche(
+    path: PathArgument,
+    function: FunctionOption = None,
+    trust: TrustOption = False,
+    dry_run: DryRunOption = False,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take over what fleche kept of a function.
+
+    Without --function, the functions that have records there are listed.
+    """
+    from wellkept.integrations.importers import from_fleche
+
+    with _target(function, cache, dry_run) as (_, kept, url), Bar() as bar:
+        done = from_fleche(
+            path,
+            kept,
+            trust=trust,
+            dry_run=dry_run,
+            progress=lambda at, total: bar.advance("records", at, total),
+        )
+    _say(done, path, url, dry_run, as_json)
+
+
+@contextlib.contextmanager
+def _target(
+    function: str | None, cache: str | None, dry_run: bool
+) -> Iterator[tuple[Any, Any, str]]:
+    """A cache, the kept function if one is named, which goes to it, and the cache's URL."""
+    kept = None if function is None else looked_up(function)
+    if kept is not None and cache is None:
+        yield kept.cache, kept, redacted(str(kept.cache))
+        return
+    with opened(cache, make=not dry_run, must=False) as (found, url):
+        if kept is not None:
+            options = kept.options._replace(cache=found)
+            kept = type(kept)(kept.__wrapped__, options, kept._method)
+        yield found, kept, url
+
+
+def _say(done: Taken, path: str, url: str, dry_run: bool, as_json: bool) -> None:
+    counts = {"taken": done.count("taken"), "same": done.count("same")}
+    if as_json:
+        items = [item._asdict() for item in done.items]
+        said = {"path": path, "cache": url, "dry_run": dry_run} | counts
+        text.emit(said | {"refused": done.refused, "items": items})
+        return
+    if dry_run:
+        for item in [item for item in done.items if item.outcome == "taken"][:_LISTED]:
+            print(text.plain(item.what, 200).replace("\n", " "))
+        if counts["taken"] > _LISTED:
+            print(f"and {counts['taken'] - _LISTED:,} more; --json lists all")
+    line = f"{'would take' if dry_run else 'took'} {_count(counts['taken'], 'entry', 'entries')}"
+    if counts["same"]:
+        line += f"; {counts['same']:,} {'was' if counts['same'] == 1 else 'were'} there already"
+    print(f"{line}: {url}")
+    for why, count in list(done.refused.items())[:_LISTED]:
+        print(text.plain(f"refused {count:,}: {why}", 400).replace("\n", " "))
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
