@@ -193,6 +193,8 @@ def test_stampede_is_said(work: Any, tmp_path: Path) -> None:
 
 def test_nothing_of_diskcache_is_run(work: Any, tmp_path: Path) -> None:
     diskcache = pytest.importorskip("diskcache")
+    from wellkept.integrations.diskcache import Cache
+
     with diskcache.Cache(tmp_path / "there") as cache:
         cache[("importer_work.area", 1, None)] = Evil(tmp_path / "evil")
         cache[("importer_work.area", Evil(tmp_path / "evil"), None)] = 1
@@ -210,8 +212,8 @@ def test_nothing_of_diskcache_is_run(work: Any, tmp_path: Path) -> None:
         done = from_diskcache(tmp_path / "there", area)
         assert counts(done) == (0, 0, 3), done.items
         assert "its file is outside of the directory" in done.refused
-    store = wellkept.store("x", cache=tmp_path / "cache")
-    assert counts(from_diskcache(tmp_path / "there", store=store))[0] == 0
+    with Cache(tmp_path / "here") as into:
+        assert counts(from_diskcache(tmp_path / "there", into=into))[0] == 0
     assert not (tmp_path / "evil").exists()
     odd = kept(work.odd, tmp_path)
     (why,) = from_diskcache(tmp_path / "there", odd).refused
@@ -220,37 +222,38 @@ def test_nothing_of_diskcache_is_run(work: Any, tmp_path: Path) -> None:
     assert odd(1).x == 1
 
 
-def test_other_entries_of_diskcache_are_named_state(work: Any, tmp_path: Path) -> None:
+def test_all_entries_of_diskcache_go_to_what_takes_its_place(work: Any, tmp_path: Path) -> None:
     diskcache = pytest.importorskip("diskcache")
-    values = {"a": 1, "b": [1, (2,)], "c": b"x" * 40000, "d": "line\n" * 9000, "e": 1.5, "f": None}
+    from wellkept.integrations.diskcache import Cache
+
+    values = {"a": 1, "b": [1, (2,)], "c": b"x" * 40000, "d": "line\n" * 9000, 1: 1.5, b"f": None}
     with diskcache.Cache(tmp_path / "there") as cache:
         for key, value in values.items():
             cache[key] = value
-        cache.set("soon", 1, expire=1000)
-        cache[1] = cache[b"b"] = cache[(1, 2)] = cache["k" * 2000] = 0
+        cache.set((1, "soon"), 1, expire=1000, tag="t")
         cache.memoize()(work.area)(1)
+        cache["odd"] = work.Odd(1)
+        cache[("f", None, diskcache.core.ENOVAL)] = None
         cache.set("gone", 1, expire=0.001)
-    store = wellkept.store("x", cache=tmp_path / "cache")
-    assert counts(from_diskcache(tmp_path / "there", store=store, dry_run=True)) == (7, 0, 6)
-    assert len(store) == 0
-    done = from_diskcache(tmp_path / "there", store=store)
-    assert counts(done) == (7, 0, 6)
-    assert {key: store[key] for key in values} == values
-    about = store.get_metadata("soon")
-    assert about is not None
-    assert 900 < about["ttl"] < 1001
-    assert any("importer_work.area" in why for why in done.refused)
-    store["a"] = 2
-    assert counts(from_diskcache(tmp_path / "there", store=store)) == (0, 7, 6)
-    assert store["a"] == 2
-    with pytest.raises(ConfigError, match="either"):
-        from_diskcache(tmp_path / "there")
-    with pytest.raises(NotKept, match="no cache of diskcache"):
-        from_diskcache(tmp_path, store=store)
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken/cache.db").write_bytes(b"no database" * 100)
-    with pytest.raises(StoreError, match="can't read"):
-        from_diskcache(tmp_path / "broken", store=store)
+    with Cache(tmp_path / "here") as into:
+        assert counts(from_diskcache(tmp_path / "there", into=into, dry_run=True)) == (8, 0, 3)
+        assert len(into) == 0
+        assert counts(from_diskcache(tmp_path / "there", into=into)) == (8, 0, 3)
+        assert {key: into[key] for key in values} == values
+        _, expires, tag = into.get((1, "soon"), expire_time=True, tag=True)
+        assert 900 < expires - time.time() < 1001
+        assert tag == "t"
+        into["a"] = 2
+        assert counts(from_diskcache(tmp_path / "there", into=into)) == (0, 8, 3)
+        assert into["a"] == 2
+        with pytest.raises(ConfigError, match="either"):
+            from_diskcache(tmp_path / "there")
+        with pytest.raises(NotKept, match="no cache of diskcache"):
+            from_diskcache(tmp_path, into=into)
+        (tmp_path / "broken").mkdir()
+        (tmp_path / "broken/cache.db").write_bytes(b"no database" * 100)
+        with pytest.raises(StoreError, match="can't read"):
+            from_diskcache(tmp_path / "broken", into=into)
 
 
 # -- joblib ---------------------------------------------------------------------------------------
@@ -498,9 +501,14 @@ def test_the_command_for_diskcache(
     diskcache = pytest.importorskip("diskcache")
     with diskcache.Cache(tmp_path / "there") as cache:
         cache["a"], cache["b"] = 1, [2]
-    where = ["import", "diskcache", "there", "--cache", str(tmp_path / "cache")]
+        cache.memoize()(work.area)(1)
+    where = ["import", "diskcache", "there", "--into", "here"]
     assert run([*where, "--dry-run"]) == 0
-    assert capsys.readouterr().out.startswith("'a'\n'b'\nwould take 2 entries")
-    assert not (tmp_path / "cache").exists()
-    assert run([*where, "--store", "mine"]) == 0
-    assert dict(wellkept.store("mine", cache=tmp_path / "cache").items()) == {"a": 1, "b": [2]}
+    assert capsys.readouterr().out.startswith("'a'\n'b'\n('importer_work")
+    assert not (tmp_path / "here").exists()
+    assert run(where) == 0
+    assert capsys.readouterr().out == "took 3 entries: here\n"
+    assert run([*where, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["same"] == 3
+    assert run([*where, "--function", "importer_work:area"]) == 2
+    assert "either --function" in capsys.readouterr().err

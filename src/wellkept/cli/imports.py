@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from wellkept.cli import text
 from wellkept.cli.options import looked_up, opened
 from wellkept.cli.parser import CacheOption, DryRunOption, JsonOption, group
 from wellkept.cli.text import Bar
+from wellkept.errors import ConfigError
 
 if TYPE_CHECKING:
     from wellkept.integrations.importers import Taken
@@ -92,30 +94,46 @@ def diskcache(
         bool | None,
         typer.Option(help="Whether it was memoize_stampede.", show_default="asked for if in doubt"),
     ] = None,
-    store: Annotated[
-        str, typer.Option(metavar="STORE", help="Named state for what is not of a function.")
-    ] = "diskcache",
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIRECTORY", help="Where wellkept.integrations.diskcache.Cache has it all."
+        ),
+    ] = None,
     trust: TrustOption = False,
     dry_run: DryRunOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take over entries of diskcache: results of one memoized function, or else keys and values.
+    """Take over results of a memoized function from diskcache, or, with --into, all entries.
 
-    Without --function, keys that are text go to a store of named state, with their expiry.
+    --into is for programs that go on to use wellkept.integrations.diskcache; keys, tags and expiry stay.
     """
     from wellkept.integrations.importers import from_diskcache
-    from wellkept.kv import store as kept_store
 
+    if (function is None) == (into is None):
+        raise ConfigError(
+            "say either --function, whose results are taken, or --into, for all entries"
+        )
     ignored = [int(one) if one.isdecimal() else one for one in ignore or ()]
-    with _target(function, cache, dry_run) as (found, kept, url), Bar() as bar:
+    with contextlib.ExitStack() as stack:
+        there: Any = None
+        if into is None:
+            kept, url = stack.enter_context(_target(function, cache, dry_run))
+        else:
+            from wellkept.integrations.diskcache import Cache
+
+            # Where there is nothing yet, a trial is not to make it.
+            there = {} if dry_run and not Path(into).is_dir() else stack.enter_context(Cache(into))
+            kept, url = None, into
+        bar = stack.enter_context(Bar())
         done = from_diskcache(
             path,
             kept,
             name=name,
             ignore=ignored,
             stampede=stampede,
-            store=kept_store(store, cache=found) if kept is None else None,
+            into=there,
             trust=trust,
             dry_run=dry_run,
             progress=lambda at, total: bar.advance("entries", at, total),
@@ -138,7 +156,7 @@ def joblib(
     """
     from wellkept.integrations.importers import from_joblib
 
-    with _target(function, cache, dry_run) as (_, kept, url), Bar() as bar:
+    with _target(function, cache, dry_run) as (kept, url), Bar() as bar:
         done = from_joblib(
             path,
             kept,
@@ -164,7 +182,7 @@ def fleche(
     """
     from wellkept.integrations.importers import from_fleche
 
-    with _target(function, cache, dry_run) as (_, kept, url), Bar() as bar:
+    with _target(function, cache, dry_run) as (kept, url), Bar() as bar:
         done = from_fleche(
             path,
             kept,
@@ -176,19 +194,17 @@ def fleche(
 
 
 @contextlib.contextmanager
-def _target(
-    function: str | None, cache: str | None, dry_run: bool
-) -> Iterator[tuple[Any, Any, str]]:
-    """A cache, the kept function if one is named, which goes to it, and the cache's URL."""
+def _target(function: str | None, cache: str | None, dry_run: bool) -> Iterator[tuple[Any, str]]:
+    """The kept function, if one is named, which goes to the cache that is meant, and that one's URL."""
     kept = None if function is None else looked_up(function)
     if kept is not None and cache is None:
-        yield kept.cache, kept, redacted(str(kept.cache))
+        yield kept, redacted(str(kept.cache))
         return
     with opened(cache, make=not dry_run, must=False) as (found, url):
         if kept is not None:
             options = kept.options._replace(cache=found)
             kept = type(kept)(kept.__wrapped__, options, kept._method)
-        yield found, kept, url
+        yield kept, url
 
 
 def _say(done: Taken, path: str, url: str, dry_run: bool, as_json: bool) -> None:

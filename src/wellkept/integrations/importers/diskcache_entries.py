@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wellkept.codecs.safe_types import Named
 from wellkept.errors import ConfigError, NotKept, StoreError
@@ -29,13 +29,13 @@ from wellkept.integrations.importers.taking import (
     take,
     unpickled,
 )
-from wellkept.kv import ExecutionStore
-from wellkept.kv.entry import fitting
 
 if TYPE_CHECKING:
     from wellkept.memo import Kept
 
-_ROWS = "SELECT key, raw, store_time, expire_time, mode, filename, value FROM Cache ORDER BY rowid"
+_ROWS = (
+    "SELECT key, raw, store_time, expire_time, mode, filename, value, tag FROM Cache ORDER BY rowid"
+)
 _CONSTANT = object()
 _RAW, _BINARY, _TEXT, _PICKLE = 1, 2, 3, 4
 
@@ -47,7 +47,7 @@ def from_diskcache(
     name: str | None = None,
     ignore: Iterable[int | str] = (),
     stampede: bool | None = None,
-    store: ExecutionStore | None = None,
+    into: Entries | None = None,
     trust: bool = False,
     dry_run: bool = False,
     progress: Progress = None,
@@ -62,19 +62,22 @@ def from_diskcache(
         name: what `memoize(name=)` was, if anything.
         ignore: what `memoize(ignore=)` was.
         stampede: whether it was `memoize_stampede`; has to be said where results look as if it was.
-        store: where entries go that are not of a memoized function, if there is no `function`.
+        into: a `wellkept.integrations.diskcache.Cache` or `FanoutCache` where all entries go, if there is no
+            `function`.
         trust: unpickle keys and values of any type, which may run code.
         dry_run: only say what would be done.
         progress: called with how many entries were looked at, and of how many.
 
     Raises:
-        ConfigError: neither a kept function nor a store is given, or both, or a parameter is ignored by the
+        ConfigError: neither a kept function nor `into` is given, or both, or a parameter is ignored by the
             function and `ignore` does not say so.
         NotKept: there is no such cache.
         StoreError: one of the two can't be read or written. What was taken stays.
     """
-    if (function is None) == (store is None):
-        raise ConfigError("say either function=, whose results are taken, or store=, for entries")
+    if (function is None) == (into is None):
+        raise ConfigError(
+            "say either function=, whose results are taken, or into=, for all entries"
+        )
     done = Taken()
     root = Path(path).expanduser()
     shards = [root] if (root / "cache.db").is_file() else sorted(root.glob("[0-9][0-9][0-9]"))
@@ -86,9 +89,9 @@ def from_diskcache(
         for shard in shards
         for place, total, row in _rows(shard, progress)
     )
-    if store is not None:
+    if into is not None:
         for shard, row, _, _ in rows:
-            _take_entry(shard, row, store, done, trust, dry_run)
+            _take_entry(shard, row, into, done, trust, dry_run)
         return done
     check_function(function)
     assert function is not None
@@ -139,7 +142,7 @@ def _is_constant(part: Any) -> bool:
 
 
 def _value(shard: Path, row: tuple[Any, ...], trust: bool) -> Any:
-    mode, filename, value = row[4:]
+    mode, filename, value = row[4:7]
     if mode == _RAW:
         return value
     data = value if filename is None else inside(shard, filename).read_bytes()
@@ -254,35 +257,33 @@ def _bound(
     return call_of(function, known, gone & set(names))
 
 
-# -- other entries --------------------------------------------------------------------------------
+# -- all entries ----------------------------------------------------------------------------------
+
+
+class Entries(Protocol):
+    """What takes the place of diskcache's `Cache`."""
+
+    def __contains__(self, key: object) -> bool: ...
+
+    def add(self, key: Any, value: Any, *, expire: float | None, tag: Any, retry: bool) -> bool: ...
 
 
 def _take_entry(
-    shard: Path,
-    row: tuple[Any, ...],
-    store: ExecutionStore,
-    done: Taken,
-    trust: bool,
-    dry_run: bool,
+    shard: Path, row: tuple[Any, ...], into: Entries, done: Taken, trust: bool, dry_run: bool
 ) -> None:
     what = f"{row[0]!r:.60}"
     try:
         key = read(lambda: _key(row, trust))
         what = f"{key!r:.60}"
+        if type(key) is tuple and any(map(_is_constant, key)):
+            raise Refusal("it only marks that a result is computed")  # noqa: TRY301  told below
         left = None if row[3] is None else row[3] - time.time()
         if left is not None and not left > 0:
             raise Refusal("it has expired")  # noqa: TRY301  told below
-        if _is_memoized(key):
-            raise Refusal(f"it is a result of {key[0]}: say which function that is")  # noqa: TRY301
-        if type(key) is not str or fitting(key) != key:
-            kind = type(key).__name__ if type(key) is not str else "text that is too long"
-            raise Refusal(f"its key is {kind}, and one of named state is text")  # noqa: TRY301
         value = read(lambda: _value(shard, row, trust))
-        if store.has(key):
-            done.items.append(Item(what, "same"))
-            return
-        if not dry_run:
-            store.set_if_absent(key, value, left, "evict")
+        there = key in into or not (
+            dry_run or into.add(key, value, expire=left, tag=row[7], retry=True)
+        )
     except Refusal as refusal:
         done.items.append(Item(what, "refused", str(refusal)))
     except StoreError:
@@ -291,4 +292,4 @@ def _take_entry(
         why = f"it can't be kept: {type(error).__name__}: {error}"
         done.items.append(Item(what, "refused", why[:300]))
     else:
-        done.items.append(Item(what, "taken"))
+        done.items.append(Item(what, "same" if there else "taken"))
