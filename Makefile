@@ -22,7 +22,7 @@ PACKAGED = pyproject.toml README.md LICENSE $(shell find src examples ! -path '*
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-env test-env test test-long test-all test-vectors check api bench screenshots docs wheel clean
+.PHONY: help demo demo-env test-env test test-long test-all test-vectors check api bench screenshots gallery docs wheel clean
 
 help: ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ bench: $(VENV)/.bench ## wellkept beside its peers, in one run
 
 screenshots: $(TEST_VENV)/.test ## pictures of `wellkept ui` for the documentation
 	@PYTHONPATH=src $(TEST_VENV)/bin/python scripts/screenshots
+
+gallery: $(TEST_VENV)/.test ## the page of examples in it: each is run twice
+	@PYTHONPATH=src $(TEST_VENV)/bin/python scripts/gallery
 
 docs: $(VENV)/.docs ## the documentation, into site/
 	@$(VENV)/bin/python scripts/docs_site.py

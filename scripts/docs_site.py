@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -26,6 +27,8 @@ from docs_api import FOLDER, Reference
 from docs_nav import HOME, Entry, entries, navigation
 
 ROOT = Path(__file__).resolve().parents[1]
+ICONS = {"Repository": "material/source-repository", "Releases": "material/package-variant"}
+BENCHMARKS, TABLE = "explanation/benchmarks.md", "<!-- the table of benchmarks/README.md -->"
 # What a browser loads by itself, by the attribute that says from where.
 _LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link": "href"}
 _RELATIONS = {"stylesheet", "icon", "preload", "modulepreload", "preconnect", "dns-prefetch"}
@@ -145,15 +148,16 @@ def referenced(docs: Path, sources: dict[str, str], listed: list[Entry]) -> list
         made.append(
             Entry(page, title.rpartition(".")[2], "signatures and types", ("Reference", "API"))
         )
-    (docs / "objects.inv").write_bytes(api.inventory(version()))
+    (docs / "objects.inv").write_bytes(api.inventory(about_package()["version"]))
     at = max(i for i, entry in enumerate(listed) if entry.headings == ("Reference",))
     return listed[: at + 1] + made + listed[at + 1 :]
 
 
-def version() -> str:
-    """Return the version of the package."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return str(project["version"])
+def about_package() -> dict[str, Any]:
+    """Return what the package says of itself."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project
 
 
 def build(work: Path) -> list[str]:
@@ -166,10 +170,20 @@ def build(work: Path) -> list[str]:
         path.relative_to(docs).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(docs.rglob("*.md"))
     }
+    bench = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    table = bench.partition("<!-- table -->")[2].partition("<!-- /table -->")[0].strip()
+    sources[BENCHMARKS] = sources[BENCHMARKS].replace(TABLE, table)
     listed = referenced(docs, sources, listed)
     for page, text in sources.items():
         (docs / page).write_text(described(text), encoding="utf-8")
     project |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(listed)}
+    # As links, and not as the theme's `repo_url`, for which its script asks the host for numbers.
+    project["extra"] = {
+        "social": [
+            {"icon": ICONS.get(name, "material/link"), "link": url, "name": name}
+            for name, url in about_package().get("urls", {}).items()
+        ]
+    }
     # JSON is YAML: the generator's own format can't be written by what comes with Python.
     (work / "mkdocs.yml").write_text(json.dumps(project), encoding="utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", "mkdocs.yml"]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import sys
+import threading
 import zlib
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from tests import services
+from tests.web.browser import Browser, axe, program
 
 import wellkept
 
@@ -26,6 +32,31 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("made")
     assert docs_site.build(made) == []
     return made / "site"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site))
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if program() is None:
+        if services._REQUIRED:
+            pytest.fail("no Chromium is here: scripts/install-services")
+        pytest.skip("no Chromium is here: scripts/install-services")
+    with Browser() as found:
+        yield found
 
 
 def test_the_lists_of_the_home_page_are_the_navigation() -> None:
@@ -114,3 +145,110 @@ def test_the_reference_has_signatures_types_and_links(site: Path) -> None:
     assert "](api/memo.md#wellkept.keep)" in (site / "reference/api.md").read_text()
     for path in (site / "reference/api").glob("*.md"):
         assert not re.search(r"^(Args|Raises|Returns|Attributes):$", path.read_text(), re.M), path
+
+
+# What readers type, and the pages that answer it.
+SOUGHT = {
+    "memoize": ["index", "reference/api"],
+    "memoization": ["index"],
+    "invalidate": ["tutorial/first-steps", "how-to/expire-and-refresh"],
+    "clear": ["how-to/keep-it-small"],
+    "delete": ["how-to/keep-it-small"],
+    "jupyter": ["how-to/notebooks"],
+    "notebook": ["how-to/notebooks"],
+    "github actions": ["how-to/github-actions"],
+    "docker": ["how-to/docker"],
+    "slurm": ["how-to/slurm"],
+    "fastapi": ["how-to/fastapi"],
+    "dask": ["how-to/dask"],
+    "windows": ["how-to/install"],
+    "install": ["how-to/install"],
+    "django": ["how-to/django"],
+    "zarr": ["how-to/zarr-xarray-dask"],
+    "expire": ["how-to/expire-and-refresh"],
+    "ttl": ["how-to/expire-and-refresh"],
+    "async": ["how-to/use-in-async-code"],
+    "pytest": ["how-to/test-code-that-keeps"],
+    "embeddings": ["how-to/functions-of-many-items"],
+    "llm": ["how-to/calls-that-cost-money"],
+    "langgraph": ["how-to/key-value-stores"],
+    "multiprocessing": ["how-to/share-work-between-processes"],
+    "tqdm": ["how-to/run-on-executors"],
+    "s3": ["reference/stores/objects"],
+    "redis": ["reference/stores/redis"],
+    "postgresql": ["reference/stores/sql"],
+    "sqlite": ["reference/stores/sqlite"],
+    "ssh": ["reference/stores/ssh", "how-to/share-over-ssh"],
+    "benchmark": ["explanation/benchmarks"],
+    "poisoning": ["how-to/github-actions"],
+}
+
+# The site's own search, by the messages that its page sends to its worker.
+SEARCH = """
+(async () => {
+  const index = await (await fetch("search.json")).json()
+  const page = await (await fetch("index.html")).text()
+  const worker = new Worker(page.match(/"search": *"([^"]+)"/)[1])
+  const ask = (message) => new Promise((told, failed) => {
+    worker.onmessage = (event) => told(event.data)
+    worker.onerror = failed
+    worker.postMessage(message)
+  })
+  await ask({ type: 0, data: index })
+  const found = {}
+  for (const input of %s) {
+    const { data } = await ask({ type: 2, data: { input } })
+    found[input] = data.items.map((item) => index.items[item.id].location)
+  }
+  worker.terminate()
+  return found
+})()
+"""
+
+
+def test_search_finds_what_readers_type(served: str, browser: Browser) -> None:
+    browser.open(served + "index.html")
+    found = browser.run(SEARCH % json.dumps(list(SOUGHT)))
+    first = {word: next(iter(places), "").partition(".html")[0] for word, places in found.items()}
+    assert {word: page for word, page in first.items() if page not in SOUGHT[word]} == {}
+
+
+AXE = """
+axe.run(document, {
+  resultTypes: ["violations"],
+  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"],
+}).then((found) => found.violations.map((one) => [
+  one.id, one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160) + node.failureSummary.slice(0, 200)),
+]))
+"""
+# One page of each kind.
+LOOKED_AT = [
+    "index", "tutorial/examples", "how-to/look-at-a-cache", "how-to/notebooks", "explanation/architecture",
+    "explanation/benchmarks", "reference/api", "reference/api/memo", "reference/cli", "reference/kv",
+]  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")]
+)
+def test_pages_are_read_on_every_screen(
+    served: str, browser: Browser, width: int, scheme: str
+) -> None:
+    browser.size(width)
+    browser.scheme(scheme)
+    script = axe()
+    for page in LOOKED_AT:
+        browser.open(f"{served}{page}.html")
+        # The theme remembers the scheme that was chosen first.
+        browser.run("localStorage.clear()")
+        browser.open(f"{served}{page}.html")
+        assert browser.run("document.body.dataset.mdColorScheme") == (
+            "slate" if scheme == "dark" else "default"
+        )
+        assert browser.run("document.documentElement.scrollWidth - innerWidth") <= 0, page
+        loaded = browser.run("performance.getEntriesByType('resource').map((one) => one.name)")
+        assert [url for url in loaded if not url.startswith((served, "data:"))] == [], page
+        browser.run(script + "; 0")
+        assert browser.run(AXE) == [], page
+    assert browser.errors == []
