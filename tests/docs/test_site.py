@@ -77,6 +77,7 @@ def test_the_lists_of_the_home_page_are_the_navigation() -> None:
     ("html", "said"),
     [
         ('<a href="none.html">', "there is no none.html"),
+        ("<code>f(dataset_>", "the code of a heading is cut off"),
         ('<a href="b.html#none">', "b.html has no #none"),
         ('<a href="#none">', "a.html has no #none"),
         ('<a href="/none">', "there is no /none"),
