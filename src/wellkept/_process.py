@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wellkept._system import host, owner, process_began
 from wellkept.interrupts import Guard
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ def host_name() -> str:
     namespace = ""
     with contextlib.suppress(OSError):
         namespace = str(Path("/proc/self/ns/pid").readlink())
-    return f"{os.uname().nodename}{namespace}".replace("|", "/")
+    return f"{host()}{namespace}".replace("|", "/")
 
 
 @functools.cache
@@ -47,7 +48,7 @@ def user() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # no name, and no variable that holds one
-        return str(os.getuid()) if hasattr(os, "getuid") else "?"
+        return str(number) if (number := owner()) is not None else "?"
 
 
 def began(pid: int) -> str:
@@ -65,19 +66,14 @@ def began(pid: int) -> str:
     else:
         fields = stat[stat.rindex(b")") + 2 :].split()
         return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
-    # There is no /proc on this system: all that can be said is whether the number is in use.
-    return "running" if is_running(pid) else ""
+    # There is no /proc on this system: often all that can be said is whether the number is in use.
+    found = process_began(pid)
+    return "running" if found is None else found
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process of this host has that number."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # somebody else's, or no process number at all
-        return True
-    return True
+    """Return whether a process of this host has that number; True where that can't be told."""
+    return process_began(pid) != ""
 
 
 def identity() -> dict[str, Any]:
@@ -109,7 +105,7 @@ def is_left(part: str) -> bool:
 
 
 def _short_host() -> str:
-    return os.uname().nodename[:40].replace("~", "-").replace("/", "-")
+    return host()[:40].replace("~", "-").replace("/", "-")
 
 
 # -- forks ----------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ import pytest
 from blake3 import blake3
 from tests.faults.processes import Child
 
+from wellkept._system import KIND
 from wellkept.errors import StoreError
-from wellkept.stores.leases import KIND, RangeLeases
+from wellkept.stores.leases import RangeLeases
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
 

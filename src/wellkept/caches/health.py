@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from wellkept._system import KIND
 from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import redacted
 from wellkept.errors import KeptError
 from wellkept.stores.backend import Backend
 from wellkept.stores.filesystem import on_network
 from wellkept.stores.index_tables import SCHEMA
-from wellkept.stores.leases import KIND, Leases, RangeLeases, RecordLeases
+from wellkept.stores.leases import Leases, RangeLeases, RecordLeases
 from wellkept.stores.reports import Report, Totals
 
 # Shares of a disk that are free.

@@ -21,6 +21,7 @@ from typing import Any
 
 from wellkept._lookups import LOOKED
 from wellkept._process import at_fork
+from wellkept._system import since_boot
 from wellkept.hashing.names import Bounded
 
 Space = Mapping[str, Any]
@@ -41,8 +42,8 @@ def _stat_of(process: object) -> tuple[int, int]:
     """Return the parent of a process, and when it began, in nanoseconds of the wall clock."""
     with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123  before any Path is needed
         fields = file.read().rpartition(b")")[2].split()
-    ticks = int(fields[19]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
-    return int(fields[1]), time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME) + ticks
+    second, boot = since_boot()
+    return int(fields[1]), boot + int(fields[19]) * (1_000_000_000 // second)
 
 
 def _same_program(one: object, other: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
+from wellkept._system import PLAIN, locked, replace
 from wellkept.errors import ConfigError, KeptError, NotKept
 from wellkept.remote.handlers import RIGHTS, Handlers
 
@@ -161,24 +161,18 @@ class Tokens:
         # out a process that opens the new one.
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with locked(self.path.parent):
+                known = self._read()
+                yield known
+                content = msgspec.json.format(msgspec.json.encode(_File(1, list(known.values()))))
+                # A server that reads meanwhile sees the old file or the new one, never half of it.
+                made = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+                fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | PLAIN, 0o600)
+                with os.fdopen(fd, "wb") as file:
+                    file.write(content)
+                replace(made, self.path)
         except OSError as error:
             raise ConfigError(f"can't write the tokens in {self.path}: {error}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            known = self._read()
-            yield known
-            content = msgspec.json.format(msgspec.json.encode(_File(1, list(known.values()))))
-            # A server that reads meanwhile sees the old file or the new one, never half of it.
-            made = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-            made.replace(self.path)
-        except OSError as error:
-            raise ConfigError(f"can't write the tokens in {self.path}: {error}") from error
-        finally:
-            os.close(lock)
 
 
 def usual_path() -> Path:

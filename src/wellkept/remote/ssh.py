@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import select
 import shlex
 import subprocess
 import tempfile
@@ -15,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from wellkept._system import PIPES, enlarge, readv, ready, set_blocking, writev
 from wellkept.caches.config import BARE
 from wellkept.errors import ConfigError, StoreError
 from wellkept.remote.backend import RemoteBackend
@@ -80,6 +79,11 @@ class Channel:
 
     def __init__(self, command: Sequence[str], where: str, deadline: float) -> None:
         self._where, self._deadline = where, deadline
+        if not PIPES:
+            raise ConfigError(
+                f"{where}: a cache over ssh needs pipes that do not block, which this system has not; "
+                "use a cache that is served over https://"
+            )
         # Error output goes to a file: a pipe that nobody reads would fill, and stop the other side.
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  as long as the connection lives
         try:
@@ -101,12 +105,11 @@ class Channel:
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         # A write that blocks could not be given up at the deadline.
-        os.set_blocking(self._in, False)
+        set_blocking(self._in, False)
         # Larger pipes mean fewer switches between the processes for large content. Linux only, and the system
         # may refuse it.
         for pipe in (self._in, self._out):
-            with contextlib.suppress(OSError, AttributeError):
-                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 2 * CHUNK_SIZE)
+            enlarge(pipe, 2 * CHUNK_SIZE)
         self._writing = threading.Lock()
         self._asked: dict[int, _Asked] = {}
         self._guard = threading.Lock()
@@ -206,9 +209,9 @@ class Channel:
             try:
                 while views:
                     try:
-                        done = os.writev(self._in, views)
+                        done = writev(self._in, views)
                     except BlockingIOError:
-                        if not _ready(self._in, select.POLLOUT, self._deadline):
+                        if not ready(self._in, self._deadline, to_write=True):
                             self._end(
                                 StoreError("the server receives nothing more; is it cut off?")
                             )
@@ -238,7 +241,7 @@ class Channel:
             if at >= 0 and (end := seen.find(b"\n", at)) >= 0:
                 break
             left = deadline - time.monotonic()
-            if left <= 0 or not _ready(self._out, select.POLLIN, left):
+            if left <= 0 or not ready(self._out, left):
                 raise Unanswered(
                     f"can't connect to {self._where}: the server does not start in time"
                 )
@@ -259,7 +262,7 @@ class Channel:
             some, self._rest = self._rest[: len(room)], self._rest[len(room) :]
             room[: len(some)] = some
             return len(some)
-        return os.readv(self._out, [room])
+        return int(readv(self._out, [room]))
 
     def _listen(self) -> None:
         try:
@@ -356,13 +359,6 @@ class Channel:
                 pipe.close()  # type: ignore[union-attr]  # it was made with pipes
         # It is not a child of this process: with a return code, Popen neither waits for it nor warns.
         self._process.returncode = 0
-
-
-def _ready(fd: int, event: int, seconds: float) -> bool:
-    # `select` fails for descriptors above 1023.
-    waiting = select.poll()
-    waiting.register(fd, event)
-    return bool(waiting.poll(seconds * 1000))
 
 
 class ProcessLine(Line):

@@ -18,6 +18,7 @@ from typing import Any, Self
 from blake3 import blake3
 
 from wellkept._process import part_name
+from wellkept._system import PLAIN, SEALED, unlink
 from wellkept.codecs import Blob, Envelope
 from wellkept.errors import ConfigError, DamagedValue, StoreError
 from wellkept.hashing import buffer_digest
@@ -116,7 +117,7 @@ class Staged(Incoming):
         self.since = time.monotonic()
         self.path = directory / part_name()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, SEALED)
         super().__init__(name, size, fd)
 
     def finish(self) -> None:
@@ -134,7 +135,7 @@ class Staged(Incoming):
         """Remove the file, if it has not been moved into place."""
         self._close()
         with contextlib.suppress(OSError):
-            self.path.unlink()
+            unlink(self.path)
 
 
 class Host:

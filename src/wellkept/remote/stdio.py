@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from wellkept._process import Worker
+from wellkept._system import readv, writev
 from wellkept.errors import KeptError
 from wellkept.remote import wire
 from wellkept.remote.handlers import Handlers
@@ -78,7 +79,7 @@ class _Stream:
                 self._handlers.gone(self._owner)
 
     def _read(self, room: memoryview) -> int:
-        return os.readv(self._source, [room])
+        return int(readv(self._source, [room]))
 
     def _request(self, pool: ThreadPoolExecutor, number: int, content: memoryview) -> None:
         verb, _, fields = bytes(content).partition(b"\0")
@@ -180,7 +181,7 @@ class _Stream:
         with self._writing:
             views = [memoryview(part) for part in parts]
             while views:
-                done = os.writev(self._target, views)
+                done = writev(self._target, views)
                 while views and done >= len(views[0]):
                     done -= len(views.pop(0))
                 if views:

@@ -20,6 +20,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wellkept._process import user
+from wellkept._system import resource
 from wellkept.caches import Cache, settings
 from wellkept.caches.active import inherited, reach_threads
 from wellkept.caches.option_text import redacted
@@ -422,10 +423,7 @@ Began = tuple[float, float, Any]
 # Linux counts the peak of memory in KiB, macOS in bytes.
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
-try:
-    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-# Windows has no such module.
-except ImportError:
+if (_usage := resource) is None:
 
     def begin() -> Began:
         """Begin to measure."""
@@ -440,10 +438,11 @@ except ImportError:
         return f'{text},"system":{system:.6g}' if system else text
 
 else:
+    getrusage, _SELF, _CHILDREN = _usage.getrusage, _usage.RUSAGE_SELF, _usage.RUSAGE_CHILDREN
 
     def begin() -> Began:
         """Begin to measure."""
-        return time(), perf_counter(), (getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN))
+        return time(), perf_counter(), (getrusage(_SELF), getrusage(_CHILDREN))
 
     def taken(began: Began) -> str:
         """What was used since, as the members of a JSON object: `started` (seconds since the epoch),
@@ -452,7 +451,7 @@ else:
         the process's peak has risen). All but the first two are left out where they are 0.
         """
         at, _, (before, old) = began
-        now, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
+        now, children = getrusage(_SELF), getrusage(_CHILDREN)
         text = f'"started":{at:.3f},"cpu":{now[0] - before[0]:.6f}'
         system, memory = now[1] - before[1], now[2] - before[2]
         below = (children[0] - old[0]) + (children[1] - old[1])

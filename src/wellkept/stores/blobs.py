@@ -17,6 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from wellkept._process import is_left, part_name
+from wellkept._system import (
+    NONBLOCK,
+    PLAIN,
+    POSIX,
+    SEALED,
+    pread,
+    preadv,
+    replace,
+    sync_directory,
+    unlink,
+)
 from wellkept.errors import DamagedValue, StoreError
 from wellkept.hashing import MAPPED, address, buffer_digest
 from wellkept.hashing.buffers import PARALLEL
@@ -28,6 +39,7 @@ __all__ = ["Blobs", "ItemBlobs"]
 
 # Bytes of one write: Linux writes at most 2 GiB at once, and a signal is answered only between two.
 _CHUNK = 16 * 1024 * 1024
+_READ = os.O_RDONLY | PLAIN | NONBLOCK
 # Bytes of one range of an item: each range is a request of its own.
 _RANGE = 8 * 1024 * 1024
 
@@ -92,7 +104,8 @@ class Blobs:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         part = self._tmp / part_name()
         # Mode 0400: a blob never changes, and no program should open it for writing by mistake.
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN
+        fd = os.open(part, flags, SEALED)
         try:
             try:
                 at = 0
@@ -103,14 +116,14 @@ class Blobs:
                     os.fsync(fd)
             finally:
                 os.close(fd)
-            part.rename(path)
+            replace(part, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                part.unlink()
+                unlink(part)
             raise
         # The name survives a power cut only once its directory is written.
         if self._durable:
-            _sync(path.parent)
+            sync_directory(path.parent)
 
     def adopt(self, name: str, file: Path) -> None:
         """Move a file, whose content was verified, into place as the blob of this name.
@@ -122,9 +135,9 @@ class Blobs:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._durable:
             _sync(file)
-        file.rename(path)
+        replace(file, path)
         if self._durable:
-            _sync(path.parent)
+            sync_directory(path.parent)
 
     def get(self, name: str) -> Buffer | None:
         """Return the blob as a mapping (copy-on-write, or read-only), or None.
@@ -137,7 +150,7 @@ class Blobs:
         path = f"{self._root}/{name[:2]}/{name}"
         try:
             # O_NONBLOCK, as opening a pipe that someone put there would wait for its writer.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(path, _READ)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -182,7 +195,7 @@ class Blobs:
             return memoryview(map_file(fd, size, self._readonly))
         content = memoryview(bytearray(size))
         at = 0
-        while at < size and (n := os.preadv(fd, [content[at : at + _CHUNK]], at)):
+        while at < size and (n := preadv(fd, [content[at : at + _CHUNK]], at)):
             at += n
         return content.toreadonly() if self._readonly else content
 
@@ -193,7 +206,7 @@ class Blobs:
     def delete(self, name: str) -> None:
         self._verified.pop(name, None)
         with contextlib.suppress(FileNotFoundError):
-            self.path(name).unlink()
+            unlink(self.path(name))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
@@ -224,7 +237,7 @@ class Blobs:
         swept = 0
         for path in self.leftovers():
             with contextlib.suppress(OSError):
-                path.unlink()
+                unlink(path)
                 swept += 1
         return swept
 
@@ -295,7 +308,7 @@ def read_parts(path: Path, start: int, end: int, piece: int) -> Iterator[bytes]:
         raise DamagedValue(f"the blob {path.name} is missing") from error
     try:
         while start < end:
-            chunk = os.pread(fd, min(piece, end - start), start)
+            chunk = pread(fd, min(piece, end - start), start)
             if not chunk:
                 raise DamagedValue(f"the blob {path.name} is cut short")
             start += len(chunk)
@@ -312,7 +325,8 @@ def _size(path: Path) -> int | None:
 
 
 def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+    # To be written to where possible, as Windows wants it for this.
+    fd = os.open(path, (os.O_RDONLY if POSIX else os.O_RDWR) | PLAIN)
     try:
         os.fsync(fd)
     finally:

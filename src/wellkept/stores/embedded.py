@@ -17,6 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wellkept._system import RANGES
 from wellkept.codecs import LARGE, Envelope
 from wellkept.codecs.envelope import COMMON
 from wellkept.errors import ConfigError, DamagedValue, StoreError
@@ -139,9 +140,11 @@ class Embedded(Backend):
         self.database = Database(
             file, make, durable=durable, network=network, epochs=self.root / "epoch"
         )
-        ranges = RangeLeases(self.root / "locks")
-        self.locks: Leases = ranges
-        if self.database.network:
+        ranges = RangeLeases(self.root / "locks") if RANGES else None
+        self.locks: Leases
+        if ranges is not None and not self.database.network:
+            self.locks = ranges
+        else:
             self.locks = RecordLeases(IndexRecords(self.database), blobs=ranges)
         self.locks.waits = self.root / "tmp"
         self.calls = Calls(self)

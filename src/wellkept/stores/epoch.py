@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from wellkept._system import NOFOLLOW, pread, pwrite
 from wellkept.interrupts import Guard
 from wellkept.stores.filesystem import open_regular
 
@@ -69,7 +70,7 @@ class Epochs:
         if written is not None and written[0] == token:
             return written[1]
         try:
-            content = os.pread(self._fd if self._fd >= 0 else self._open(), _SIZE, 0)
+            content = pread(self._fd if self._fd >= 0 else self._open(), _SIZE, 0)
         except OSError:
             return None
         if len(content) != _SIZE or _sum(content[: _WORDS.size]) != content[_WORDS.size :]:
@@ -87,7 +88,7 @@ class Epochs:
         now = epoch if adds and epoch is not None else after
         content = _WORDS.pack(*after, *now)
         try:
-            os.pwrite(self._fd if self._fd >= 0 else self._open(), content + _sum(content), 0)
+            pwrite(self._fd if self._fd >= 0 else self._open(), content + _sum(content), 0)
             self._written = (after, now)
         except OSError:
             # What the file says is of an earlier token, and so says nothing of this one.
@@ -104,9 +105,9 @@ class Epochs:
             if self._fd >= 0:
                 return self._fd
             try:
-                fd = open_regular(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+                fd = open_regular(self._path, os.O_RDWR | os.O_CREAT | NOFOLLOW)
             except OSError:
-                fd = open_regular(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+                fd = open_regular(self._path, os.O_RDONLY | NOFOLLOW)
             self._fd = fd
             found = os.fstat(fd)
             self._identity = (found.st_dev, found.st_ino)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from wellkept._system import RANGES, SEALED, pread, replace, sync_directory, unlink
 from wellkept.errors import ConfigError, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
@@ -28,7 +29,6 @@ from wellkept.stores.filesystem import (
     on_network,
     open_regular,
     refuse_untrusted,
-    sync_directory,
 )
 from wellkept.stores.openers import checked_path
 
@@ -68,9 +68,10 @@ class Files:
         self._mode = 0o700
         self._prepare()
         self.network = on_network(self.root) if network is None else network
-        self._parts = Parts(self.root / ".tmp", self._mode & 0o444, durable=durable)
-        self.lock_file = None if self.network else (self.root / ".locks", self._mode & 0o666)
-        """The file whose byte ranges are locked, and its mode; None if other hosts see the directory."""
+        self._parts = Parts(self.root / ".tmp", self._mode & 0o444 | SEALED, durable=durable)
+        ranges = RANGES and not self.network
+        self.lock_file = (self.root / ".locks", self._mode & 0o666) if ranges else None
+        """The file whose byte ranges are locked, and its mode; None if they can't be, or other hosts see it."""
         # A file system that ignores case finds CACHEDIR.TAG by this name, and would take two keys for one file.
         self._one_case = (self.root / "cachedir.tag").exists()
         self._parts.sweep()
@@ -89,7 +90,7 @@ class Files:
                 self._directory(self.root / ".tmp")
                 tag = self.root / "CACHEDIR.TAG"
                 if not tag.exists():
-                    tag.write_text(CACHE_TAG)
+                    tag.write_text(CACHE_TAG, "ascii")
         except OSError as error:
             raise StoreError(f"can't use {self.root} as a store: {error}") from error
 
@@ -188,7 +189,7 @@ class Files:
             if self._same(path, view):
                 return
             with self._parts.writing(view) as part:
-                self._into(path, lambda: part.replace(path))
+                self._into(path, lambda: replace(part, path))
         except OSError as error:
             raise self._failed(f"write {view.nbytes:,} bytes to", path, error) from error
 
@@ -264,7 +265,7 @@ class Files:
     def delete(self, key: str) -> None:
         path = Path(self._path(key))
         try:
-            path.unlink()
+            unlink(path)
             if self.durable:
                 sync_directory(path.parent)
         except FileNotFoundError:
@@ -308,7 +309,7 @@ def _read(fd: int, file: os.stat_result) -> bytes | bytearray:
         return content
     # Linux reads at most 2 GiB at once.
     whole = bytearray(content)
-    while len(whole) < size and (part := os.pread(fd, _CHUNK, len(whole))):
+    while len(whole) < size and (part := pread(fd, _CHUNK, len(whole))):
         whole += part
     return whole
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import functools
 import mmap
 import os
@@ -17,6 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from wellkept._process import is_left, part_name
+from wellkept._system import (
+    NONBLOCK,
+    PLAIN,
+    POSIX,
+    device_number,
+    locked,
+    maps,
+    owner,
+    pread,
+    set_mode,
+    unlink,
+)
 from wellkept.errors import StoreError, UntrustedSource
 from wellkept.hashing import address
 
@@ -28,11 +39,11 @@ def refuse_untrusted(path: Path) -> None:
         UntrustedSource: others can write to it.
         OSError: there is no such file.
     """
-    if not hasattr(os, "getuid"):
+    if (user := owner()) is None:
         return
     found = path.stat()
     mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o022 or found.st_uid not in (os.getuid(), 0):
+    if mode & 0o022 or found.st_uid not in (user, 0):
         raise UntrustedSource(
             f"others can write to {path} (mode {mode:04o}, owner {found.st_uid}), and kept values "
             "can run code: `chmod go-w` it, or open it with trust=True"
@@ -103,7 +114,7 @@ class Parts:
                 while at < content.nbytes:
                     at += os.write(fd, content[at : at + _CHUNK])
                 # The umask may be stricter than the mode.
-                os.fchmod(fd, self._mode)
+                set_mode(fd, part, self._mode)
                 if self._durable:
                     os.fsync(fd)
             finally:
@@ -111,10 +122,10 @@ class Parts:
             yield part
         finally:
             with contextlib.suppress(OSError):
-                part.unlink()
+                unlink(part)
 
     def _open(self, part: Path) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN
         try:
             return os.open(part, flags, 0o600)
         # Someone removed the whole store meanwhile.
@@ -140,29 +151,23 @@ class Parts:
         return swept
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
     """Map `size` (> 0) bytes of a file from `offset` (whole pages): copy-on-write, or read-only.
 
     Raises:
-        OSError: the system can't, for instance because the process has too many mappings.
+        OSError: the system can't, for instance because the process has too many mappings, or as a file that is
+            mapped could not be removed.
     """
-    prot = mmap.PROT_READ if readonly else mmap.PROT_READ | mmap.PROT_WRITE
+    if not POSIX:
+        raise OSError(errno.ENOSYS, "this system maps no file that may be removed meanwhile")
+    prot = maps.PROT_READ if readonly else maps.PROT_READ | maps.PROT_WRITE
     if sys.version_info >= (3, 13):
-        return mmap.mmap(fd, size, flags=mmap.MAP_PRIVATE, prot=prot, trackfd=False, offset=offset)
+        return maps.mmap(fd, size, flags=maps.MAP_PRIVATE, prot=prot, trackfd=False, offset=offset)
     # Older Pythons hold a duplicate of the descriptor for each mapping, and a few hundred mapped results would
     # use up the process's descriptors. So the file is mapped over an anonymous mapping, which has none, at its
     # address.
-    made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=prot)
-    flags = mmap.MAP_PRIVATE | _MAP_FIXED
+    made: mmap.mmap = maps.mmap(-1, size, flags=maps.MAP_PRIVATE | maps.MAP_ANONYMOUS, prot=prot)
+    flags = maps.MAP_PRIVATE | _MAP_FIXED
     # `address` works for read-only memory too, but takes four times as long.
     at = address(made) if readonly else ctypes.addressof(ctypes.c_char.from_buffer(made))
     if _mmap()(at, size, prot, flags, fd, offset) in _FAILED:
@@ -192,14 +197,14 @@ def untouched(at: int, size: int) -> bool:
 def _untouched(at: int, size: int) -> bool:
     try:
         # Opened each time: after a fork it would tell of the parent's memory.
-        fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open("/proc/self/pagemap", os.O_RDONLY | PLAIN)
     except OSError:
         return False
     try:
         page, end = at // mmap.PAGESIZE, -(-(at + size) // mmap.PAGESIZE)
         while page < end:
             wanted = 8 * min(_PAGES, end - page)
-            found = os.pread(fd, wanted, 8 * page)
+            found = pread(fd, wanted, 8 * page)
             if len(found) != wanted or found[_FIRST::8].translate(None, _UNTOUCHED):
                 return False
             page += wanted // 8
@@ -269,23 +274,10 @@ def alone(directory: Path) -> Iterator[None]:
     Otherwise a new index could meet the log of the one before. On NFS, where a directory can't be locked, this
     promises nothing.
     """
-    fd = -1
-    try:
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-            deadline = time.monotonic() + _PATIENCE
-            while time.monotonic() < deadline:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(0.002)
+            stack.enter_context(locked(directory, _PATIENCE))
         yield
-    finally:
-        if fd >= 0:
-            with contextlib.suppress(OSError):
-                # Closing would not unlock if a child that was forked meanwhile has the descriptor too.
-                fcntl.flock(fd, fcntl.LOCK_UN)
-            os.close(fd)
 
 
 def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
@@ -295,7 +287,7 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY, mode: i
         OSError: it can't be opened, or is a pipe, a device or a directory.
     """
     # Opening a pipe waits for its other end without O_NONBLOCK, and reading a pipe or a device may never end.
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    fd = os.open(path, flags | NONBLOCK | PLAIN, mode)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise _irregular(path)
@@ -342,7 +334,7 @@ def on_network(directory: Path) -> bool:
         device = directory.stat().st_dev
     except OSError:
         return False
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    wanted = device_number(device)
     # By device, since a path can reach a mount through links and bind mounts.
     for line in table.splitlines():
         fields, _, rest = line.partition(" - ")
@@ -376,6 +368,6 @@ def prepare_directory(root: Path, trust: bool) -> None:
                 (root / name).mkdir(mode=0o700, exist_ok=True)
             tag = root / "CACHEDIR.TAG"
             if not tag.exists():
-                tag.write_text(CACHE_TAG)
+                tag.write_text(CACHE_TAG, "ascii")
     except OSError as error:
         raise StoreError(f"can't use {root} as a cache: {error}") from error

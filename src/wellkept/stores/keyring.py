@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from wellkept._system import owner, replace
 from wellkept.codecs import Envelope
 from wellkept.codecs.envelope import Key, Refused, sign, signed_by
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS
@@ -70,10 +71,11 @@ class Keyring:
         seen = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode)
         if seen != self._seen:
             # Reading is enough to do harm: a key signs for whoever has it.
-            if found.st_mode & 0o077 or found.st_uid not in (os.getuid(), 0):
+            user = owner()
+            if user is not None and (found.st_mode & 0o077 or found.st_uid not in (user, 0)):
                 raise UntrustedSource(f"others can read the keys in {self.path}: `chmod 600` it")
             try:
-                text = self.path.read_text()
+                text = self.path.read_text("utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise StoreError(f"can't read the keys in {self.path}: {error}") from error
             self._known = tuple(read_keys(text, str(self.path)))
@@ -136,11 +138,11 @@ class Keyring:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w") as file:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
                 file.write(_HEAD + "".join(lines))
                 file.flush()
                 os.fsync(fd)
-            part.replace(self.path)
+            replace(part, self.path)
         except OSError as error:
             raise StoreError(f"can't write the keys to {self.path}: {error}") from error
 

@@ -8,11 +8,7 @@ where such records are.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
-import struct
-import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -21,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from wellkept._process import Instances, Worker, began, host_name
+from wellkept._system import FREE, KIND, READ, WRITE, set_mode, set_range
 from wellkept.errors import KeptError, StoreError
 from wellkept.interrupts import Guard, Owner
 from wellkept.stores.filesystem import open_regular
@@ -141,16 +138,8 @@ _all: Instances[Leases] = Instances(in_child=lambda leases: leases._forked())
 # -- locks of the kernel --------------------------------------------------------------------------
 
 
-_LOCK = getattr(fcntl, "F_OFD_SETLK", None) or fcntl.F_SETLK
-KIND = "open-file-description" if hasattr(fcntl, "F_OFD_SETLK") else "posix"
-"""Which locks this system gives."""
-
-_LINUX = sys.platform == "linux"
-# Struct flock of <fcntl.h>.
-_FLOCK = struct.Struct("hhqqi4x" if _LINUX else "qqihh")
 # Past every key's offset.
 _BLOBS = (1 << 62) + 1
-_BUSY = (errno.EAGAIN, errno.EACCES)
 
 
 class RangeLeases(Leases):
@@ -197,7 +186,7 @@ class RangeLeases(Leases):
                     if now - self._looked >= 1.0:
                         self._looked = now
                         self._follow()
-                if self._set(fcntl.F_WRLCK, int.from_bytes(key[:8], "big") >> 2):
+                if self._set(WRITE, int.from_bytes(key[:8], "big") >> 2):
                     return True
             except StoreError:
                 self._missed(key, owner)
@@ -211,7 +200,7 @@ class RangeLeases(Leases):
             held = self._held.get(key)
             if held is not None and (owner is None or held is owner):
                 try:
-                    self._set(fcntl.F_UNLCK, int.from_bytes(key[:8], "big") >> 2)
+                    self._set(FREE, int.from_bytes(key[:8], "big") >> 2)
                 except StoreError:
                     # The result is there; the call must not fail.
                     pass
@@ -240,7 +229,7 @@ class RangeLeases(Leases):
             first = not self._sharing
             self._sharing.add(sharing)
             if first:
-                self._wait(fcntl.F_RDLCK, 60.0)
+                self._wait(READ, 60.0)
 
     def unshare(self, sharing: weakref.ref[_Sharing]) -> None:
         """See `writing_blobs`."""
@@ -249,7 +238,7 @@ class RangeLeases(Leases):
             if not self._sharing and self._fd >= 0:
                 # As in `release`, the call must not fail.
                 with contextlib.suppress(StoreError):
-                    self._set(fcntl.F_UNLCK, _BLOBS)
+                    self._set(FREE, _BLOBS)
 
     @contextlib.contextmanager
     def collecting_blobs(self, patience: float = 10.0) -> Iterator[None]:
@@ -267,11 +256,11 @@ class RangeLeases(Leases):
                 self._guard.acquire()
             if self._sharing:
                 raise StoreError(f"{self.path}: writers are busy; try again later")
-            self._wait(fcntl.F_WRLCK, patience)
+            self._wait(WRITE, patience)
             try:
                 yield
             finally:
-                self._set(fcntl.F_UNLCK, _BLOBS)
+                self._set(FREE, _BLOBS)
 
     def _wait(self, kind: int, patience: float) -> None:
         deadline = time.monotonic() + patience
@@ -284,17 +273,9 @@ class RangeLeases(Leases):
         try:
             if self._fd < 0:
                 self._fd = self._open()
-            fcntl.fcntl(
-                self._fd,
-                _LOCK,
-                _FLOCK.pack(kind, 0, at, 1, 0) if _LINUX else _FLOCK.pack(at, 1, 0, kind, 0),
-            )
+            return set_range(self._fd, kind, at)
         except OSError as error:
-            # If the file can not be opened, nobody else has the lock.
-            if error.errno in _BUSY and self._fd >= 0:
-                return False
             raise StoreError(f"can't lock {self.path}: {error}") from error
-        return True
 
     def _open(self) -> int:
         flags = os.O_RDWR
@@ -304,7 +285,7 @@ class RangeLeases(Leases):
         # Another user was faster.
         with contextlib.suppress(PermissionError):
             # The umask may be stricter.
-            os.fchmod(fd, self._mode)
+            set_mode(fd, self.path, self._mode)
         return fd
 
     def close(self) -> None:

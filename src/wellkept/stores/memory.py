@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
-import tempfile
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from wellkept._process import Instances
+from wellkept._system import POSIX, anonymous_file, pread, preadv, pwrite
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
@@ -36,12 +36,7 @@ class Segment:
     """An anonymous file; it is closed when nothing refers to it."""
 
     def __init__(self, capacity: int) -> None:
-        if hasattr(os, "memfd_create"):
-            self.fd = os.memfd_create("wellkept", os.MFD_CLOEXEC)
-        # macOS has no anonymous files; a deleted one is as good.
-        else:
-            with tempfile.TemporaryFile() as file:
-                self.fd = os.dup(file.fileno())
+        self.fd = anonymous_file()
         self.capacity = capacity
         self.size = 0
         self.number = next(_numbers)
@@ -72,11 +67,18 @@ class Extent(NamedTuple):
         return -(-self.size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
     def read(self) -> bytes:
-        content = os.pread(self.segment.fd, self.size, self.offset)
+        content = pread(self.segment.fd, self.size, self.offset)
         if len(content) == self.size:
             return content
-        # Linux reads at most 2 GiB at once.
-        return bytes(self.map())
+        return bytes(self._whole())
+
+    def _whole(self) -> bytearray:
+        """Return a copy. Linux reads at most 2 GiB at once."""
+        whole, done = bytearray(self.size), 0
+        while done < self.size:
+            part = memoryview(whole)[done : done + _SEGMENT]
+            done += preadv(self.segment.fd, [part], self.offset + done)
+        return whole
 
     def map(self) -> Buffer:
         """Return the item as private memory, whose pages are shared until they are written to.
@@ -84,6 +86,8 @@ class Extent(NamedTuple):
         Raises:
             OSError: the process has too many mappings.
         """
+        if not POSIX:
+            return memoryview(self._whole())
         return memoryview(map_file(self.segment.fd, self.size, False, self.offset))
 
 
@@ -115,7 +119,7 @@ class Arena:
         os.ftruncate(segment.fd, segment.size)
         done = 0
         while done < size:
-            done += os.pwrite(segment.fd, content[done:], at + done)
+            done += pwrite(segment.fd, content[done:], at + done)
         return extent
 
     def allocated(self) -> int:

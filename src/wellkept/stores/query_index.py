@@ -27,6 +27,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wellkept._system import pread, pwrite
 from wellkept.errors import StoreError
 from wellkept.hashing import digest_bytes
 from wellkept.stores.filesystem import open_regular
@@ -55,12 +56,12 @@ class Ring:
         self.path = path
         fd = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
-            if os.fstat(fd).st_size != _SIZE or os.pread(fd, 8, 0) != b"keptring":
+            if os.fstat(fd).st_size != _SIZE or pread(fd, 8, 0) != b"keptring":
                 os.ftruncate(fd, 0)
                 # Written and not left sparse: on a full disk this is an error here, while writing to a mapped
                 # page that has no block would kill the process by SIGBUS.
-                os.pwrite(fd, bytes(_SIZE), 0)
-                os.pwrite(fd, _START.pack(b"keptring", int.from_bytes(os.urandom(7), "big"), 0), 0)
+                pwrite(fd, bytes(_SIZE), 0)
+                pwrite(fd, _START.pack(b"keptring", int.from_bytes(os.urandom(7), "big"), 0), 0)
             found = os.fstat(fd)
             self._inode = found.st_dev, found.st_ino
             self._map = mmap.mmap(fd, _SIZE)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-import select
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from wellkept._system import ready
 
 
 class Trouble(NamedTuple):
@@ -269,11 +270,7 @@ def batches(values: Iterable[V], size: int) -> Iterator[list[V]]:
 
 def _readable(fd: int) -> bool:
     # A server sends nothing on an idle connection except that it closes it, so this needs no trip.
-    if not hasattr(select, "poll"):
-        return bool(select.select([fd], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
+    return ready(fd, 0)
 
 
 class Postgresql(Dialect):

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from wellkept._process import Worker, at_fork
+from wellkept._system import POSIX
 from wellkept.errors import StoreError, tell
 from wellkept.interrupts import Guard, on_stack, settle, settles
 from wellkept.stores.epoch import Epochs, Step, Token
@@ -36,7 +37,7 @@ class WalIndex:
 
     def __init__(self, fd: int, identity: tuple[int, int]) -> None:
         self._fd = fd
-        self._map = mmap.mmap(fd, 4096, prot=mmap.PROT_READ)
+        self._map = mmap.mmap(fd, 4096, access=mmap.ACCESS_READ)
         self.words = memoryview(self._map)[:48].cast("Q")
         self._identity = identity
         self._users = 0
@@ -47,6 +48,8 @@ class WalIndex:
 
         None where there is no WAL index to map. Callers hold the lock that guards opening.
         """
+        if not POSIX:
+            return None  # SQLite could not remove it while it is mapped
         path = f"{database}-shm"
         try:
             found = os.stat(path)  # noqa: PTH116  no descriptor may be opened for a file we map already
