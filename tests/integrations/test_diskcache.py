@@ -1,10 +1,12 @@
 """diskcache's interface on wellkept, beside diskcache itself where it is installed."""
 
+import contextlib
 import io
 import operator
 import os
 import pickle
 import random
+import sqlite3
 import sys
 import threading
 import time
@@ -620,6 +622,11 @@ def test_a_cache_of_diskcache_is_told_of_and_not_unpickled(tmp_path: Path) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kept.Cache(tmp_path)
+    with real.FanoutCache(tmp_path / "parts", shards=2) as theirs:
+        theirs["a"] = Planted()
+    with pytest.warns(wellkept.KeptWarning, match="into=FanoutCache") as told_of:
+        assert list(kept.FanoutCache(tmp_path / "parts", shards=2)) == []
+    assert len(told_of) == 1
     assert not Path("was-run").exists()
 
 
@@ -654,6 +661,59 @@ def test_settings_stay_with_the_directory(tmp_path: Path) -> None:
         again.set("a", 1, expire=float("nan"))
     with pytest.raises(ValueError, match="side"):
         again.push(1, side="left")  # type: ignore[arg-type]
+
+
+def test_a_program_may_go_to_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache = kept.Cache("here")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    cache["a"] = b"x" * 50_000
+    assert cache["a"] == b"x" * 50_000
+    with kept.Lock(cache, "k"):
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "here"]
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+def test_a_cache_that_was_written_before_is_read(tmp_path: Path) -> None:
+    written = Path(__file__).parent / "data" / "diskcache-1"
+    place = tmp_path / "cache"
+    place.mkdir(mode=0o700)
+    for path in written.rglob("*.val"):
+        to = place / path.relative_to(written)
+        to.parent.mkdir(parents=True, mode=0o700)
+        to.write_bytes(path.read_bytes())
+    (place / "values").chmod(0o700)
+    with contextlib.closing(sqlite3.connect(place / "state.sqlite")) as made:
+        made.executescript((written / "state.sql").read_text())
+        made.execute("PRAGMA user_version = 1")
+        made.execute("PRAGMA application_id = 0x6b657074")
+    with kept.Cache(place) as cache:
+        assert {key: cache[key] for key in cache} == {
+            "text": "é",
+            1: -(2**63),
+            2.5: 1.5,
+            b"b": b"bytes",
+            ("a", None, 2**70): {"a": [1, None]},
+            frozenset("ab"): ("tuple", 1),
+            "long": "long\r\n" * 10,
+            "file": b"f" * 60,
+            "json": ["j"] * 20,
+            "pickled": ("p",) * 40,
+            "tagged": 1,
+            "q-500000000000000": "first",
+        }
+        assert cache.stats() == (13, 1)
+        assert cache.pull("q") == ("q-500000000000000", "first")
+        assert (cache.evict("red"), cache.eviction_policy, cache.check()) == (1, "none", [])
+        cache.close()
+    with contextlib.closing(sqlite3.connect(place / "state.sqlite")) as made:
+        made.execute("UPDATE Settings SET value = 2 WHERE key = 'scheme'")
+        made.commit()
+    with pytest.raises(wellkept.NewerSchema, match="upgrade"):
+        kept.Cache(place)
 
 
 def test_named_state_and_results_are_beside_it(cache: kept.Cache) -> None:

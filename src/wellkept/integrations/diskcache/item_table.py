@@ -103,6 +103,9 @@ class ItemTable:
     disk_min_file_size: int
     disk_pickle_protocol: int
 
+    _tells = True
+    """Whether it says that there is a cache of diskcache; else what it is a part of does."""
+
     def __init__(
         self,
         directory: str | os.PathLike[str] | None = None,
@@ -117,11 +120,8 @@ class ItemTable:
         self._directory = directory_of(directory)
         self._timeout, self._trust = timeout, trust
         given = Path(self._directory)
-        if (given / "cache.db").exists() and not (given / "state.sqlite").exists():
-            tell(
-                f"{given} holds a cache of diskcache, which is pickled and not read here: what is in it "
-                f"is taken over by `wellkept import diskcache {given}`"
-            )
+        if self._tells:
+            tell_of_diskcache(given, given, f"`wellkept import diskcache {given} --into {given}`")
         os.makedirs(self._directory, 0o700, exist_ok=True)  # noqa: PTH103  its error is what diskcache raises
         # The file has to be there before the disk's settings can be read from it.
         self._items = OrderedItems(
@@ -500,12 +500,22 @@ def directory_of(directory: str | os.PathLike[str] | None) -> str:
             f"a cache of diskcache's kind is a directory, which {found!r:.80} is not: order, tags and "
             "transactions are only there; use wellkept.store or wellkept.kv.cached on other media"
         )
-    return os.path.expandvars(Path(found).expanduser())
+    # Absolute, for a program that goes to another directory.
+    return os.path.abspath(os.path.expandvars(Path(found).expanduser()))  # noqa: PTH100  text, as the rest
+
+
+def tell_of_diskcache(place: Path, part: Path, how: str) -> None:
+    """Warn that values are in a cache of diskcache, or a part of one, when it is first opened here."""
+    if (part / "cache.db").exists() and not (part / "state.sqlite").exists():
+        tell(
+            f"{place} holds a cache of diskcache, whose pickles are not read here: {how} takes over what is "
+            "in it"
+        )
 
 
 def store_of(directory: str) -> ExecutionStore:
     """The named state in which a directory has locks."""
-    return store("diskcache", cache=directory)
+    return store("diskcache", cache=Path(directory))
 
 
 def size_of(size: int, filename: str | None) -> int:

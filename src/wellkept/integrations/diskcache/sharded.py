@@ -8,16 +8,26 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from wellkept.errors import ConfigError
 from wellkept.integrations.diskcache.disks import ENOVAL, Disk
-from wellkept.integrations.diskcache.item_table import DEFAULT_SETTINGS, directory_of, store_of
+from wellkept.integrations.diskcache.item_table import (
+    DEFAULT_SETTINGS,
+    directory_of,
+    store_of,
+    tell_of_diskcache,
+)
 from wellkept.integrations.diskcache.recipes import F, memoized
 from wellkept.integrations.diskcache.sequences import Deque, Index
 from wellkept.integrations.diskcache.single import Cache
 from wellkept.kv import ExecutionStore
 from wellkept.kv.ordered_items import Timeout
+
+
+class _Shard(Cache):
+    _tells = False
 
 
 class FanoutCache:
@@ -51,8 +61,14 @@ class FanoutCache:
         self._directory = directory_of(directory)
         self._count, self._disk, self._trust = shards, disk, trust
         settings["size_limit"] = settings.get("size_limit", DEFAULT_SETTINGS["size_limit"]) / shards
+        place = Path(self._directory)
+        tell_of_diskcache(
+            place,
+            place / "000",
+            "`wellkept.integrations.importers.from_diskcache(old, into=FanoutCache(new))`",
+        )
         self._shards = tuple(
-            Cache(
+            _Shard(
                 os.path.join(self._directory, f"{number:03d}"),  # noqa: PTH118  text, as disks have it
                 timeout,
                 disk,
