@@ -248,8 +248,8 @@ _FLOCK = struct.Struct("hhqqi4x" if _LINUX else "qqihh")
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
 
-def set_range(fd: int, kind: int, at: int) -> bool:
-    """Lock a byte of a file, or free it (`READ`, `WRITE`, `FREE`); return False where somebody else has it.
+def set_range(fd: int, kind: int, at: int, width: int = 1) -> bool:
+    """Lock bytes of a file, or free them (`READ`, `WRITE`, `FREE`); return False where somebody else has one.
 
     Raises:
         OSError: the file can't be locked.
@@ -258,7 +258,7 @@ def set_range(fd: int, kind: int, at: int) -> bool:
         fcntl.fcntl(
             fd,
             fcntl.F_SETLK if _OFD is None else _OFD,
-            _FLOCK.pack(kind, 0, at, 1, 0) if _LINUX else _FLOCK.pack(at, 1, 0, kind, 0),
+            _FLOCK.pack(kind, 0, at, width, 0) if _LINUX else _FLOCK.pack(at, width, 0, kind, 0),
         )
     except OSError as error:
         if error.errno in _BUSY:

@@ -14,6 +14,7 @@ from tests.faults.processes import Child
 
 from wellkept._system import KIND
 from wellkept.errors import StoreError
+from wellkept.interrupts import Owner
 from wellkept.stores.leases import RangeLeases
 
 A, B = (blake3(name).digest() for name in (b"a", b"b"))
@@ -66,6 +67,26 @@ def test_two_tables_on_one_file(locks: RangeLeases) -> None:
     assert other.acquire(A)
     other.close()
     assert locks.acquire(A)
+
+
+def test_many_are_let_go_of_at_once_and_no_other(locks: RangeLeases) -> None:
+    if KIND == "posix":
+        pytest.skip("POSIX locks do not tell two owners in one process apart")
+    mine, theirs, other = Owner(), Owner(), RangeLeases(locks.path)
+    # The first and the last that there can be are among them.
+    edges = [bytes(32), b"\xff" * 32]
+    keys = [*edges, *(blake3(b"%d" % n).digest() for n in range(40))]
+    for n, key in enumerate(keys):
+        assert locks.acquire(key, theirs if n % 7 == 3 else mine)
+    with locks.writing_blobs():
+        locks.release_all(keys, mine)
+        with pytest.raises(StoreError), other.collecting_blobs(0.0):
+            pass
+    assert [locks.holds(key) for key in keys] == [n % 7 == 3 for n in range(len(keys))]
+    assert [other.acquire(key) for key in keys] == [n % 7 != 3 for n in range(len(keys))]
+    locks.release_all(keys, theirs)
+    assert all(other.acquire(key) for key in keys[3::7])
+    other.close()
 
 
 def test_another_process(locks: RangeLeases) -> None:

@@ -7,6 +7,7 @@ import copy
 import time
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 Made = tuple[bytes, Any, Call, Value]
 """The key and the result of a call, and what `Cache.made` gave of it."""
-MOST = 4_000
+MOST = 1_000
 """Results that are written at once."""
 SOON = 0.25
 """Seconds after which what waits is written with the next result, however little there is."""
@@ -49,13 +50,12 @@ class _Waits:
         self.leased = b""
         """The key of that lease."""
 
-    def end(self) -> None:
-        """It is written, or given up."""
+    def end(self) -> Flight | None:
+        """It is written, or given up; return who has the lease."""
         self.target.cache.waiting.pop(self.made[0], None)
         self.done = True
         # Read after that: see `Batch.holds`.
-        if self.flight is not None:
-            self.flight.end_of(self.leased)
+        return self.flight
 
 
 class Batch:
@@ -129,20 +129,14 @@ class Batch:
             for waits in some:
                 # Interrupted, and told to nobody. Since then another may have kept what is newer.
                 if waits.flight is not None and waits.flight.over:
-                    self._over(waits)
+                    self._over((waits,))
             some = [waits for waits in some if not waits.done]
             try:
                 for cache, those in groupby(some, _cache):
                     cache.keep_all([waits.made for waits in those])
             except StoreError:
                 return False
-            for waits in some:
-                waits.end()
-                # A signal's handler may have written some meanwhile.
-                if self._waiting and self._waiting[0] is waits:
-                    self._waiting.popleft()
-                else:
-                    self._forget(waits)
+            self._over(some)
         return True
 
     def flush(self) -> None:
@@ -170,18 +164,24 @@ class Batch:
                     if lost(target, error):
                         strict = error
                 finally:
-                    self._over(waits)
+                    self._over((waits,))
         if strict is not None:
             raise strict
 
-    def _over(self, waits: _Waits) -> None:
-        waits.end()
-        self._forget(waits)
-
-    def _forget(self, waits: _Waits) -> None:
-        # A signal's handler may have written it meanwhile.
-        with contextlib.suppress(ValueError):
-            self._waiting.remove(waits)
+    def _over(self, some: Sequence[_Waits]) -> None:
+        leased: dict[Flight, list[bytes]] = {}
+        for waits in some:
+            flight = waits.end()
+            if flight is not None:
+                leased.setdefault(flight, []).append(waits.leased)
+            if self._waiting and self._waiting[0] is waits:
+                self._waiting.popleft()
+            else:
+                # A signal's handler may have written it meanwhile.
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(waits)
+        for flight, keys in leased.items():
+            flight.end_of_all(keys)
 
     def write_late(self) -> None:
         """Write what has waited for long. What fails is told by the thread that it belongs to."""
@@ -192,7 +192,7 @@ class Batch:
         """Write nothing of what waits: in a forked child it is the parent's."""
         for waits in list(self._waiting):
             waits.flight = None
-            self._over(waits)
+            self._over((waits,))
 
     def __enter__(self) -> Self:
         _open.add(self)

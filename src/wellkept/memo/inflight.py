@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
@@ -106,6 +106,10 @@ class Flight(Owner):
 
     def end_of(self, key: bytes) -> None:
         """The call under a key is over: let go of its lease. Raises nothing."""
+        self.end()
+
+    def end_of_all(self, keys: Collection[bytes]) -> None:
+        """The same of several keys."""
         self.end()
 
     def line(self) -> list[Flight]:

@@ -69,10 +69,13 @@ class Flights(Flight):
         self.locks.release(key, self)
         self.keys.discard(key)
 
+    def end_of_all(self, keys: Collection[bytes]) -> None:
+        self.locks.release_all(keys, self)
+        self.keys.difference_update(keys)
+
     def end(self) -> None:
         self.over = True
-        for key in list(self.keys):
-            self.end_of(key)
+        self.end_of_all(tuple(self.keys))
         self._landing = None
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -104,6 +104,11 @@ class Leases:
             if held is not None and (owner is None or held is owner):
                 del self._held[key]
 
+    def release_all(self, keys: Collection[bytes], owner: Owner) -> None:
+        """Let go of those of the keys that the owner has."""
+        for key in keys:
+            self.release(key, owner)
+
     def holder(self, key: bytes) -> Owner | None:
         """Return who has a lease in this process."""
         return self._held.get(key)
@@ -139,7 +144,8 @@ _all: Instances[Leases] = Instances(in_child=lambda leases: leases._forked())
 
 
 # Past every key's offset.
-_BLOBS = (1 << 62) + 1
+_KEYS = 1 << 62
+_BLOBS = _KEYS + 1
 
 
 class RangeLeases(Leases):
@@ -206,6 +212,28 @@ class RangeLeases(Leases):
                     pass
                 del self._held[key]
 
+    def release_all(self, keys: Collection[bytes], owner: Owner) -> None:
+        """See `Leases`. The kernel walks through all locks for each that is let go of, so thousands of them
+        are by what is left: each gap between those is one range.
+        """
+        with self._guard:
+            held = self._held
+            gone = {key for key in keys if held.get(key) is owner}
+            if not gone:
+                return
+            # As in `release`, the call must not fail.
+            with contextlib.suppress(StoreError):
+                at = 0
+                for left in sorted(
+                    int.from_bytes(key[:8], "big") >> 2 for key in held.keys() - gone
+                ):
+                    if left > at:
+                        self._set(FREE, at, left - at)
+                    at = left + 1
+                self._set(FREE, at, _KEYS - at)
+            for key in gone:
+                del held[key]
+
     def _follow(self) -> None:
         # Somebody may have removed the file: others would lock another one. Once a second, and only
         # while nothing is locked, because closing releases.
@@ -269,11 +297,11 @@ class RangeLeases(Leases):
                 raise StoreError(f"{self.path}: the blobs stay locked by another process")
             time.sleep(0.005)
 
-    def _set(self, kind: int, at: int) -> bool:
+    def _set(self, kind: int, at: int, width: int = 1) -> bool:
         try:
             if self._fd < 0:
                 self._fd = self._open()
-            return set_range(self._fd, kind, at)
+            return set_range(self._fd, kind, at, width)
         except OSError as error:
             raise StoreError(f"can't lock {self.path}: {error}") from error
 

@@ -376,10 +376,11 @@ def rows_of(call: Call, envelope: Envelope) -> tuple[Body, list[Any], tuple[Any,
     """Return the rows of a call in an index: its body, its row with the function in place of its number, and
     the row of the envelope if that stands apart.
     """
-    key, result, expires = bytes.fromhex(call.key), bytes.fromhex(call.result), call.expires
+    # All at once, which takes a third of the time.
+    named, function, code, _, given, state, created, seconds, size, expires, _, _, metadata = call
+    key, result = bytes.fromhex(named), bytes.fromhex(given)
     end = math.inf if expires is None else expires
-    state = STATES.index(call.state)
-    said = (result, state, call.created, call.seconds, end, call.size)
+    said = (result, STATES.index(state), created, seconds, end, size)
     body, content = tuple.__new__(Body, said), pack_body(*said)
     codec, payload, blobs, signature, _ = envelope
     if codec == "pickle" and payload is not None and not blobs and not signature:
@@ -394,8 +395,7 @@ def rows_of(call: Call, envelope: Envelope) -> tuple[Body, list[Any], tuple[Any,
         # A value is found by its seal, which its bytes are in, and not by its digest: results of one
         # digest may differ in what digests leave out, such as the order of a dict.
         sealed = seal(result, head)
-        value = rowid(sealed), result, sealed, call.size
-    metadata = call.metadata
+        value = rowid(sealed), result, sealed, size
     if type(metadata) is Metadata:
         text: str | None = metadata.text
     else:
@@ -407,11 +407,11 @@ def rows_of(call: Call, envelope: Envelope) -> tuple[Body, list[Any], tuple[Any,
         blake3(key + content).digest(16) + content,
         None if value is None else value[0],
         int.from_bytes(result[:8], "big", signed=True),
-        (call.function, call.code),
+        (function, code),
         arguments_text(call),
-        call.created,
-        call.seconds,
-        call.size,
+        created,
+        seconds,
+        size,
         expires,
         text,
     ]
