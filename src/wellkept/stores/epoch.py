@@ -73,7 +73,10 @@ class Epochs:
             content = pread(self._fd if self._fd >= 0 else self._open(), _SIZE, 0)
         except OSError:
             return None
-        if len(content) != _SIZE or _sum(content[: _WORDS.size]) != content[_WORDS.size :]:
+        if (
+            len(content) != _SIZE
+            or blake3(content[: _WORDS.size]).digest(_SUM) != content[_WORDS.size :]
+        ):
             return None
         one, two, three, four = _WORDS.unpack_from(content)
         return (three, four) if (one, two) == token else None
@@ -88,7 +91,11 @@ class Epochs:
         now = epoch if adds and epoch is not None else after
         content = _WORDS.pack(*after, *now)
         try:
-            pwrite(self._fd if self._fd >= 0 else self._open(), content + _sum(content), 0)
+            pwrite(
+                self._fd if self._fd >= 0 else self._open(),
+                content + blake3(content).digest(_SUM),
+                0,
+            )
             self._written = (after, now)
         except OSError:
             # What the file says is of an earlier token, and so says nothing of this one.
@@ -135,7 +142,3 @@ class Epochs:
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)
-
-
-def _sum(content: bytes) -> bytes:
-    return blake3(content).digest(_SUM)

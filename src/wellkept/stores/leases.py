@@ -192,11 +192,13 @@ class RangeLeases(Leases):
                     if now - self._looked >= 1.0:
                         self._looked = now
                         self._follow()
-                if self._set(WRITE, int.from_bytes(key[:8], "big") >> 2):
+                if self._fd < 0:
+                    self._fd = self._open()
+                if set_range(self._fd, WRITE, int.from_bytes(key[:8], "big") >> 2):
                     return True
-            except StoreError:
+            except OSError as error:
                 self._missed(key, owner)
-                raise
+                raise self._failed(error) from error
             self._missed(key, owner)
             return False
 
@@ -206,8 +208,8 @@ class RangeLeases(Leases):
             held = self._held.get(key)
             if held is not None and (owner is None or held is owner):
                 try:
-                    self._set(FREE, int.from_bytes(key[:8], "big") >> 2)
-                except StoreError:
+                    set_range(self._fd, FREE, int.from_bytes(key[:8], "big") >> 2)
+                except OSError:
                     # The result is there; the call must not fail.
                     pass
                 del self._held[key]
@@ -303,7 +305,10 @@ class RangeLeases(Leases):
                 self._fd = self._open()
             return set_range(self._fd, kind, at, width)
         except OSError as error:
-            raise StoreError(f"can't lock {self.path}: {error}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StoreError:
+        return StoreError(f"can't lock {self.path}: {error}")
 
     def _open(self) -> int:
         flags = os.O_RDWR
