@@ -569,7 +569,7 @@ def identify(function: Any, code: Literal["own", "off"] = "own") -> Identity:
     if not callable(function):
         raise TypeError(f"identify: {function!r} can't be called")
     content: Any
-    if isinstance(function, MethodType):
+    if type(function) is MethodType:
         inner = identify(function.__func__, code)
         name, content = inner.name, ("method", inner.code, _counted(function.__self__))
     elif isinstance(function, BuiltinFunctionType | MethodWrapperType):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import os
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 from wellkept.caches import active, used
 from wellkept.caches.transport import BoundFunction, Carrier
@@ -38,7 +39,7 @@ class Bound(Generic[P, R]):
     """A kept method with its receiver: every method of `Kept`, with the receiver put first."""
 
     # A method that is written in C makes no frame: methods that call themselves go deeper.
-    __slots__ = ("__call__", "__self__", "_kept")
+    __slots__ = ("__call__", "__self__", "__weakref__", "_kept")
 
     def __init__(self, kept: Kept[..., R], receiver: Any) -> None:
         self._kept = kept
@@ -48,6 +49,21 @@ class Bound(Generic[P, R]):
     if TYPE_CHECKING:
 
         def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    # By these two, `inspect`, and so Sphinx and frameworks, take it for the method that it is.
+    @property  # type: ignore[misc]  # it is never set
+    def __class__(self) -> Any:
+        return MethodType
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Self:
+        """Return itself, as a method does."""
+        return self
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Bound[P, R]:
+        return Bound(self._kept, copy.deepcopy(self.__self__, memo))
 
     def key(self, /, *args: P.args, **kwargs: P.kwargs) -> Digest:
         """See `Kept.key`; the others likewise."""
@@ -191,6 +207,36 @@ class Bound(Generic[P, R]):
             owner = self._kept.__qualname__.split(".")[-2].lstrip("_")
             name = f"_{owner}{name}"
         return getattr, (self.__self__, name)
+
+
+class _OfClass:
+    """What a class holds of a kept function that is no method of its instances: for the code identity, for
+    pickle and for who asks it, the kept function.
+    """
+
+    __func__: Any
+
+    def __followed__(self) -> Any:
+        return self.__func__.__followed__()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__func__":
+            raise AttributeError(name)
+        return getattr(self.__func__, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.__func__,)
+
+
+class KeptClassMethod(_OfClass, classmethod):  # type: ignore[type-arg]  # of any function
+    """A kept class method, which tools know for one."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self.__func__.__get__(instance, owner)
+
+
+class KeptStaticMethod(_OfClass, staticmethod):  # type: ignore[type-arg]  # as above
+    """A kept static method, likewise."""
 
 
 class Sent(Carrier):

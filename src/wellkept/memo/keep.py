@@ -240,7 +240,13 @@ def keep(
                     f"output= is not for generators, such as {titled(function)}: have a function that "
                     "returns a list print"
                 )
-        return kind(function, options, method)
+        made = kind(function, options, method)
+        if not method:
+            return made
+        # As in `keep`.
+        from wellkept.memo.bound import KeptClassMethod, KeptStaticMethod
+
+        return KeptClassMethod(made) if method == "class" else KeptStaticMethod(made)
 
     return decorate if function is None else decorate(function)
 

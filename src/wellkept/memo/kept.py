@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from wellkept.caches import Cache, active, named
 from wellkept.errors import REPLAYING, ConfigError, Undigestible, shortening, tell
@@ -688,6 +698,13 @@ class Kept(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
+
+    def __copy__(self) -> Self:
+        """Return itself: a copy of a function is the function."""
+        return self
+
+    def __deepcopy__(self, _: Any) -> Self:
+        return self
 
     # A path to the function, by which it pickles.
     _body = property(body_of)

@@ -163,7 +163,7 @@ class NodeCode:
             return "node", thing.name, self._held(callable_of(thing), depth + 1, seen)
         if isinstance(thing, functools.partial):
             return "partial", each((thing.func, thing.args, thing.keywords))
-        if isinstance(thing, MethodType):
+        if type(thing) is MethodType:
             return "method", each((thing.__func__, thing.__self__))
         if isinstance(thing, Mapping):
             return "map", [each(pair) for pair in thing.items()]
