@@ -1,6 +1,7 @@
 """`joblib.Memory` over a cache of wellkept, in one process and in several."""
 
 import datetime
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -48,6 +49,21 @@ def test_hits_and_misses(memory: Any) -> None:
     arrays(3)[:] = 0
     assert (arrays(3) == 3).all()
     assert cached([np.ones(3), None] * 2)[0].sum() == 3
+
+
+def test_what_was_pickled_is_equal(memory: Any) -> None:
+    cached = memory.cache(double)
+    cached(3)
+    for one in (memory, cached, cached.call_and_shelve(3)):
+        again = pickle.loads(pickle.dumps(one))
+        assert joblib.hash(again) == joblib.hash(one)
+        assert vars(again.store_backend) == vars(one.store_backend)
+    again = pickle.loads(pickle.dumps(cached))
+    assert again(3) == 6
+    assert again.store_backend.cache is not None
+    assert RAN == [3]
+    elsewhere = joblib.Memory("./there", backend="wellkept", verbose=0)
+    assert vars(elsewhere.store_backend) != vars(memory.store_backend)
 
 
 def test_kept_lists_them(memory: Any) -> None:

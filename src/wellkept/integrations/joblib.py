@@ -51,7 +51,15 @@ def register(name: str = "wellkept") -> None:
     joblib.register_store_backend(name, KeptStore)
 
 
-class KeptStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # joblib has no types
+class _Holds:
+    # Not among `vars`, by which two of joblib's objects are compared: each opens the cache by itself, and those
+    # of one place are equal.
+    __slots__ = ("cache",)
+
+    cache: Any
+
+
+class KeptStore(_Holds, StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # joblib has no types
     """joblib's store. `Memory(KeptStore(cache))` takes a cache that is open already.
 
     `mmap_mode` and `compress` are passed over: large arrays are mapped in any case, and compression
@@ -59,7 +67,7 @@ class KeptStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]  # j
     """
 
     def __init__(self, cache: Cache | None = None) -> None:
-        self.cache: Any = cache
+        self.cache = cache
         self.location = "" if cache is None else repr(cache)
         self.verbose = 0
 
