@@ -254,3 +254,14 @@ def test_read_is_for_one_file() -> None:
     found = read(write("wellkept.toml", "memory = 0\n"))
     assert found is not None
     assert found.options == {"memory": 0}
+
+
+def test_the_environment_switches_caching_off(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WELLKEPT_CACHE", "off")
+    assert find(home).active.url == "void:"
+    ran: list[int] = []
+    square = wellkept.keep(name="square", version=1)(lambda n: ran.append(n) or n * n)
+    assert [square(3), square(3)] == [9, 9]
+    assert ran == [3, 3]
+    (home / "wellkept.toml").write_text('[caches.off]\nurl = "./off"\n')
+    assert find(home).active.url == str(home / "off"), "a cache of that name comes first"

@@ -51,7 +51,7 @@ def test_records_in_an_index(tmp_path: Path) -> None:
     with wellkept.open(tmp_path / "c", network=True) as cache:
         assert cache.backend.locks.acquire(KEY)
         (found,) = holders(cache.backend.locks)
-        assert found.key == KEY.hex()
+        assert (found.key, found.stale) == (KEY.hex(), False)
         cache.backend.locks.release(KEY)
 
 

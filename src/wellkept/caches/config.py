@@ -300,7 +300,9 @@ def _chosen(settings: Settings) -> Settings:
     if not override:
         return settings
     name = override if override in settings.caches else None
-    if name is not None:
+    if name is None and override == "off":
+        spec = Spec("void:")
+    elif name is not None:
         spec = settings.caches[name]
     elif BARE.fullmatch(override):
         raise ConfigError(f"WELLKEPT_CACHE: {no_such(override, settings.caches)}")
@@ -309,20 +311,29 @@ def _chosen(settings: Settings) -> Settings:
     return settings._replace(active=spec, source="WELLKEPT_CACHE", name=name)
 
 
-def _from_file(start: Path) -> Settings:
+def files(start: Path) -> Iterator[Path]:
+    """Yield the files that may configure what runs in a directory, the nearest first; the first that does
+    counts, and others are not read."""
     start = start.absolute()
     for directory in (start, *start.parents):
         for name in ("wellkept.toml", "pyproject.toml"):
             path = directory / name
             if path.is_file():
-                settings = read(path)
-                if settings is not None:
-                    return settings
+                yield path
     import platformdirs  # only where nothing was said
 
     own = Path(platformdirs.user_config_dir("wellkept", appauthor=False)) / "wellkept.toml"
-    if own.is_file() and (settings := read(own)) is not None:
-        return settings
+    if own.is_file():
+        yield own
+
+
+def _from_file(start: Path) -> Settings:
+    for path in files(start):
+        settings = read(path)
+        if settings is not None:
+            return settings
+    import platformdirs
+
     return Settings(Spec(platformdirs.user_cache_dir("wellkept", appauthor=False)), "default")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -16,8 +17,9 @@ from wellkept.caches.cache import Cache
 from wellkept.caches.option_text import redacted
 from wellkept.errors import KeptError
 from wellkept.stores.backend import Backend
-from wellkept.stores.filesystem import on_network
+from wellkept.stores.filesystem import kind_of, on_network
 from wellkept.stores.index_tables import SCHEMA
+from wellkept.stores.lease_holders import holders
 from wellkept.stores.leases import Leases, RangeLeases, RecordLeases
 from wellkept.stores.reports import Report, Totals
 
@@ -52,7 +54,7 @@ def examine(cache: Cache, totals: Totals | None = None, *, whole: bool = True) -
         found += _answers(backend)
         if backend.root is not None:
             found += _place(backend)
-        found.append(_leases(backend.locks))
+        found += _leases(backend.locks)
     try:
         if totals is None and whole:
             totals = cache.size()
@@ -61,10 +63,15 @@ def examine(cache: Cache, totals: Totals | None = None, *, whole: bool = True) -
         found.append(Check("contents", "bad", redacted(str(error))))
     if not cache.backend.writable:
         found.append(Check("writes", "info", "this cache is only read from"))
+    found.append(versions())
+    return found
+
+
+def versions() -> Check:
+    """Return what runs here."""
     own = f"wellkept {getattr(sys.modules['wellkept'], '__version__', '?')}"
     python = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-    found.append(Check("versions", "info", f"{own}, {python}, {platform.system()}"))
-    return found
+    return Check("versions", "info", f"{own}, {python}, {platform.system()}")
 
 
 def verified(report: Report) -> list[Check]:
@@ -120,15 +127,16 @@ def _place(backend: Backend) -> Iterator[Check]:
     yield Check("directory", state, f"{root}, mode {mode:o}: {others} may look into it")
     if not os.access(root, os.W_OK):
         yield Check("directory", "warn", f"{root} can't be written to: nothing new is kept")
-    where = "on a network file system: leases are records with heartbeats" if network else "local"
-    yield Check("file system", "ok", where)
+    kind = kind_of(root) or "of a kind that is not known"
+    where = "on the network: leases are records with heartbeats, no WAL" if network else "local"
+    yield Check("file system", "ok", f"{kind}, {where}")
     share = disk.free / disk.total if disk.total else 1.0
     state = "ok" if share > _TIGHT else "warn" if share > _FULL else "bad"
     text = f"{disk.free / 1e9:,.1f} GB of {disk.total / 1e9:,.1f} GB are free ({100 * share:.0f} %)"
     yield Check("space", state, text, "" if state == "ok" else "wellkept evict --free SIZE")
 
 
-def _leases(locks: Any) -> Check:
+def _leases(locks: Any) -> Iterator[Check]:
     if isinstance(locks, RangeLeases):
         said = f"{KIND} locks of the kernel on {locks.path}"
     elif isinstance(locks, RecordLeases):
@@ -137,7 +145,18 @@ def _leases(locks: Any) -> Check:
         said = "within this process only"
     else:
         said = "given by a server, or none"
-    return Check("leases", "info", said)
+    yield Check("leases", "info", said)
+    # The kernel lets go of the locks of what is dead.
+    stale = []
+    if isinstance(locks, RecordLeases):
+        with contextlib.suppress(KeptError):
+            stale = [one for one in holders(locks) if one.stale]
+    if stale:
+        some = ", ".join(
+            f"process {one.pid} on {one.host.partition('pid:')[0]}" for one in stale[:3]
+        )
+        said = f"{len(stale):,} are of owners that are gone, such as {some}: nothing to do"
+        yield Check("stale leases", "warn", f"{said}, who computes next takes over within seconds")
 
 
 def _contents(totals: Totals) -> Iterator[Check]:

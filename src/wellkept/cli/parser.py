@@ -89,7 +89,7 @@ _GROUPS = {
     "Set up": {
         "where": ("inspect", ""),
         "config": ("setup", ""),
-        "doctor": ("ui", ""),
+        "doctor": ("doctor", ""),
         "demo": ("setup", ""),
     },
     "Named state": {"store": ("state", "app")},

@@ -1,4 +1,4 @@
-"""`wellkept ui`, `wellkept top` and `wellkept doctor`: a cache on a page, in a terminal, and its health."""
+"""`wellkept ui` and `wellkept top`: a cache on a page, and in a terminal."""
 
 from __future__ import annotations
 
@@ -196,38 +196,3 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
     for row in rows:
         made.add_row(*row)
     return made
-
-
-def doctor(
-    verify: Annotated[bool, typer.Option("--verify", help="Check every byte, too.")] = False,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say whether a cache is well: schema, damage, file system, room, leases; and what to do.
-
-    The exit code is 1 if something is bad.
-    """
-    from wellkept.caches import health
-
-    with opened(cache) as (found, url):
-        checks = health.examine(found)
-        if verify:
-            with text.Bar() as bar:
-                checks += health.verified(found.verify(progress=bar.advance))
-    well = all(one.state != "bad" for one in checks)
-    if as_json:
-        text.emit({"cache": url, "ok": well, "checks": [one._asdict() for one in checks]})
-    else:
-        _print(checks)
-    if not well:
-        raise typer.Exit(1)
-
-
-def _print(checks: list[Any]) -> None:
-    console = text.console()
-    for one in checks:
-        style = {"ok": "green", "warn": "yellow", "bad": "bold red"}.get(one.state, "dim")
-        console.print(f"{one.state:<5}", style=style, end="")
-        console.print(f"{one.name:<12} {text.plain(one.text)}", soft_wrap=True)
-        if one.command:
-            console.print(f"{'':<18}{one.command}", soft_wrap=True)

@@ -329,19 +329,24 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 def on_network(directory: Path) -> bool:
     """Return whether a directory is on a network file system, by Linux's mount table."""
+    kind = kind_of(directory)
+    return any(name in kind for name in _NETWORK)
+
+
+def kind_of(directory: Path) -> str:
+    """Return the kind of file system that a directory is on: `ext4`, `nfs4`; empty where that is not known."""
     try:
         table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
         device = directory.stat().st_dev
     except OSError:
-        return False
+        return ""
     wanted = device_number(device)
     # By device, since a path can reach a mount through links and bind mounts.
     for line in table.splitlines():
         fields, _, rest = line.partition(" - ")
         if fields.split(" ")[2] == wanted:
-            kind = rest.split(" ")[0]
-            return any(name in kind for name in _NETWORK)
-    return False
+            return rest.split(" ")[0]
+    return ""
 
 
 CACHE_TAG = """Signature: 8a477f597d28d172789f06886806bc55

@@ -6,13 +6,18 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wellkept._process import host_name, is_running
 from wellkept.errors import KeptError
 from wellkept.stores.lease_records import IndexRecords, ItemRecords
 from wellkept.stores.leases import RangeLeases, RecordLeases
+
+# Seconds after a deadline, of clocks that may differ.
+_STALE = 60.0
 
 
 class Holder(NamedTuple):
@@ -26,6 +31,8 @@ class Holder(NamedTuple):
     """The command line of the process, where it is one of this host that this user may look at."""
     since: float | None
     """When it was taken, where the place says so: seconds since the epoch, by the owner's clock."""
+    stale: bool = False
+    """Whether its owner is dead, or has not renewed it for long: whoever wants it next takes it over."""
 
 
 def holders(locks: Any) -> list[Holder]:
@@ -82,19 +89,22 @@ def command(pid: int) -> str:
 
 
 def _of_records(records: Any) -> Iterator[Holder]:
-    for key, owner, token in _rows(records):
+    for key, owner, token, deadline in _rows(records):
         host, pid, *_ = [*owner.rsplit("|", 3), ""]
         number = int(pid) if pid.isdigit() else None
-        yield Holder(key, host, number, "", token / 1e9)
+        dead = number is not None and host == host_name() and not is_running(number)
+        stale = dead or deadline + _STALE < time.time()
+        yield Holder(key, host, number, "", token / 1e9, stale)
 
 
-def _rows(records: Any) -> Iterator[tuple[str, str, int]]:
+def _rows(records: Any) -> Iterator[tuple[str, str, int, float]]:
     if isinstance(records, IndexRecords):
-        for key, owner, token in records.database.rows("SELECT key, owner, token FROM leases"):
-            yield bytes(key).hex(), str(owner), int(token)
+        sql = "SELECT key, owner, token, deadline FROM leases"
+        for key, owner, token, deadline in records.database.rows(sql):
+            yield bytes(key).hex(), str(owner), int(token), float(deadline)
     elif isinstance(records, ItemRecords):
         for name in list(records.items.keys("leases/")):
             with contextlib.suppress(KeptError, ValueError, TypeError, LookupError):
-                owner, token, *_ = json.loads(records.items.get(name))
+                owner, token, _, deadline = json.loads(records.items.get(name))
                 if re.fullmatch(r"leases/[0-9a-f]{64}", name):
-                    yield name.removeprefix("leases/"), str(owner), int(token)
+                    yield name.removeprefix("leases/"), str(owner), int(token), float(deadline)
