@@ -40,6 +40,7 @@ ONLY_SHOWN = {"make", "pip", "git", "cd"}
 NEEDS = {
     "docs/how-to/django.md": ("django",),
     "docs/how-to/fastapi.md": ("fastapi",),
+    "docs/how-to/scikit-learn-torch-hugging-face.md": ("torch", "tokenizers"),
     "docs/how-to/zarr-xarray-dask.md": ("zarr",),
     "docs/how-to/key-value-stores.md": ("key_value", "langgraph.graph", "litellm", "dspy"),
 }

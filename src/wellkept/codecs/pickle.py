@@ -217,22 +217,34 @@ def _is_main(module: str) -> bool:
         return False
 
 
-# How many reducers `copyreg` had when they were looked through, and the outcome. Libraries add reducers when
-# they are imported, so their number tells whether to look again.
-_seen: tuple[int, Mapping[type, Any] | None] = (-1, None)
+# How many reducers `copyreg` had when they were looked through, whether torch was loaded, and the outcome.
+# Libraries add reducers when they are imported, so their number tells whether to look again.
+_seen: tuple[tuple[int, bool], Mapping[type, Any] | None] = ((-1, False), None)
 
 
 def _registered() -> Mapping[type, Any] | None:
-    """Return the reducers of `copyreg` without tblib's; None if tblib has registered none.
+    """Return the reducers of `copyreg` without tblib's and with those of tensors; None if they are the same.
 
     Dask imports tblib, which pickles every exception with its traceback: the bytes would depend on what the
     process has imported, and could be read only where tblib is installed.
     """
     global _seen
     table = copyreg.dispatch_table
-    if len(table) != _seen[0]:
+    state = len(table), "torch.nn.parameter" in sys.modules
+    if state != _seen[0]:
         own = {kind: reduce for kind, reduce in table.items() if not _of_tblib(reduce)}
-        _seen = len(table), own if len(own) < len(table) else None
+        changed = len(own) < len(table)
+        if state[1]:
+            # Loaded with torch.
+            from wellkept.codecs.tensors import reducers
+
+            added = reducers()
+            if not added:
+                # Torch is in the midst of its import.
+                return own if changed else None
+            own |= added
+            changed = True
+        _seen = state, own if changed else None
     return _seen[1]
 
 

@@ -1,4 +1,4 @@
-"""Reducers of arrays and numbers of numpy, scipy and torch: by dtype, shape and content, in any layout."""
+"""Reducers of arrays and numbers of numpy and scipy: by dtype, shape and content, in any layout."""
 
 from __future__ import annotations
 
@@ -322,36 +322,11 @@ def _sparse(value: Any, known: Known | None) -> tuple[Any, ...]:
     return (*head, *parts)
 
 
-def _tensor(value: Any, known: Known | None) -> tuple[Any, ...]:
-    torch = sys.modules["torch"]
-    kind = type(value)
-    if value.layout is not torch.strided or value.is_quantized:
-        raise Refused(f"a {value.layout} tensor has no digest: make it dense, or {NOTHING_HELPS}")
-    flat = value.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
-    raw = flat.view(torch.uint8).numpy() if flat.numel() else np.empty(0, "u1")
-    return (
-        "tensor",
-        library_name(kind),
-        str(value.dtype),
-        tuple(value.shape),
-        value.device.type,
-        bool(value.requires_grad),
-        array_digest(raw, known),
-    )
-
-
-def _named(tag: str) -> Reducer:
-    return lambda value, known: (tag, str(value))
-
-
 EXACT: dict[str, Reducer] = {
     "numpy.ndarray": _ndarray,
     "numpy.ufunc": _ufunc,
     "numpy._ArrayFunctionDispatcher": _dispatched,
     "numpy.vectorize": _vectorize,
-    "torch.dtype": _named("torch dtype"),
-    "torch.device": _named("torch device"),
-    "torch.Size": lambda value, known: ("torch size", tuple(value)),
 }
 
 FAMILIES: dict[str, Reducer] = {
@@ -369,5 +344,4 @@ FAMILIES: dict[str, Reducer] = {
     "numpy.broadcast": _iterator,
     "scipy.sparse._base._spbase": _sparse,
     "scipy.sparse._base.spmatrix": _sparse,
-    "torch.Tensor": _tensor,
 }

@@ -29,7 +29,10 @@ Reducer = Callable[[Any, "Known | None"], tuple[Any, ...]]
 _PROVIDERS = {
     "numpy": "arrays",
     "scipy": "arrays",
-    "torch": "arrays",
+    "torch": "models",
+    "sklearn": "models",
+    "tokenizers": "models",
+    "transformers": "models",
     "pandas": "frames",
     "pyarrow": "frames",
     "polars": "frames",
@@ -272,7 +275,9 @@ _CACHING = re.compile(
 )
 
 # Attributes in which libraries keep what they worked out, whatever the class.
-_KEPT_BY_LIBRARIES = frozenset({"_attrs_cached_hash", "__networkx_cache__", "_memoized_keys"})
+_KEPT_BY_LIBRARIES = frozenset(
+    {"_attrs_cached_hash", "__networkx_cache__", "_memoized_keys", "_deprecated_key_to_warnings"}
+)
 
 
 def cached_names(kind: type) -> frozenset[str]:
