@@ -1,6 +1,7 @@
 """The default codec: whatever Python can pickle, and what cloudpickle can."""
 
 import collections
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wellkept import codecs, digest
 from wellkept.codecs import LARGE, decode, decoder, encode
 from wellkept.codecs import pickle as pickle_codec
 from wellkept.errors import ConfigError, DecodeError, EncodeError
@@ -235,7 +237,7 @@ class TestSlices:
     """Of a slice of an Arrow table its own rows are kept, and they are what they were."""
 
     def shapes(self) -> dict[str, Any]:
-        pa = pytest.importorskip("pyarrow")
+        pa, pd, pl = map(pytest.importorskip, ("pyarrow", "pandas", "polars"))
         many = 200_000
         table = pa.table(
             {
@@ -255,15 +257,27 @@ class TestSlices:
             "batch": table.to_batches()[0].slice(500, 10),
             "held": {"x": table.slice(500, 10), "y": [table["list"].slice(1, 2)]},
             "none": table.slice(500, 0),
+            "views": table["s"].cast(pa.string_view()).chunk(0).slice(500, 10),
+            "pandas": table.to_pandas(types_mapper=pd.ArrowDtype).iloc[500:510],
+            "text of pandas": pd.Series(["some text"] * many, dtype="string[pyarrow]").iloc[
+                500:510
+            ],
+            "polars": pl.from_arrow(table).slice(500, 10),
         }
 
-    def test_size_and_content(self) -> None:
+    @pytest.mark.parametrize("codec", ["pickle", "cloudpickle", "dill"])
+    def test_size_and_content(self, codec: str) -> None:
         for name, value in self.shapes().items():
-            made = pickle_codec.encode(value)
+            made = codecs.encode(value, codec)
             assert made.size < 50_000, name
-            found = pickle_codec.decode(made.head, [bytearray(buffer) for buffer in made.buffers])
+            found = codecs.decode(made._replace(buffers=[*map(bytearray, made.buffers)]))
             assert type(found) is type(value), name
-            assert found == value, name
+            assert digest(found) == digest(value), name
+
+    def test_in_the_format_of_arrow(self) -> None:
+        for name, value in self.shapes().items():
+            with contextlib.suppress(EncodeError):
+                assert codecs.encode(value, "arrow").size < 50_000, name
 
     def test_what_is_whole_is_as_it_was(self) -> None:
         pa = pytest.importorskip("pyarrow")

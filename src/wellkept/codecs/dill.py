@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import pickle
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from wellkept.codecs.pickle import taker
+from wellkept.codecs.pickle import slice_alone, taker
 from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 
@@ -53,7 +54,11 @@ def _pickler() -> Any:
             if numpy is not None and type(obj) is numpy.ndarray:
                 # dill's own reducer copies the array's data into the pickle; NumPy's hands out a buffer.
                 return obj.__reduce_ex__(5)
-            return NotImplemented
+            if type(obj) is pickle.PickleBuffer and not obj.raw().nbytes:
+                # Python's own pickler, on which dill builds, fails at the second buffer without bytes.
+                return bytearray, ()
+            alone = slice_alone(obj)
+            return NotImplemented if alone is None else alone
 
     return Pickler
 

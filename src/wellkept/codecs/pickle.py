@@ -110,18 +110,14 @@ def _without_the_rest(value: Any, own: Any) -> Value | None:
 
     Arrow pickles the whole buffers of a slice, so ten rows of a large table would be as large as the table.
     """
-    arrow = sys.modules["pyarrow"]
     found = False
 
     class Pickler(pickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
             nonlocal found
-            if isinstance(obj, arrow.Array) and obj.get_total_buffer_size() > obj.nbytes + LARGE:
-                alone = _alone(arrow, obj)
-                if alone.get_total_buffer_size() < obj.get_total_buffer_size():
-                    found = True
-                    return alone.__reduce__()
-            return NotImplemented
+            alone = slice_alone(obj)
+            found = found or alone is not None
+            return NotImplemented if alone is None else alone
 
     buffers: list[Buffer] = []
     file = io.BytesIO()
@@ -130,6 +126,24 @@ def _without_the_rest(value: Any, own: Any) -> Value | None:
         pickler.dispatch_table = own
     pickler.dump(value)
     return Value("pickle", file.getvalue(), buffers) if found else None
+
+
+def slice_alone(obj: Any) -> Any:
+    """Return the reduction of an Arrow array that shows a part of its buffers, without the rest; else None."""
+    arrow = sys.modules.get("pyarrow")
+    kind = getattr(arrow, "Array", None)
+    if (
+        kind is None
+        or not isinstance(obj, kind)
+        or obj.get_total_buffer_size() <= obj.nbytes + LARGE
+    ):
+        return None
+    alone = _alone(arrow, obj)
+    smaller = alone.get_total_buffer_size() < obj.get_total_buffer_size()
+    return alone.__reduce__() if smaller else None
+
+
+_VIEWS = {"string_view": "large_string", "binary_view": "large_binary"}
 
 
 def _alone(arrow: Any, array: Any) -> Any:
@@ -143,6 +157,9 @@ def _alone(arrow: Any, array: Any) -> Any:
         writer.write_batch(batch)
     with arrow.ipc.open_stream(sink.getvalue()) as reader:
         found = reader.read_next_batch().column(0)
+    if (flat := _VIEWS.get(str(array.type))) is not None:
+        # A stream writes all that views point into; a cast writes what they show.
+        found = found.cast(flat).cast(array.type)
     return found if found.type == array.type else array
 
 
@@ -301,6 +318,8 @@ def _cloud_pickler() -> Any:
                 if issubclass(kind, (io.TextIOWrapper, memoryview)):
                     # cloudpickle would bring back a StringIO for a file, and bytes for a view.
                     raise TypeError(f"a {kind.__qualname__} can't be pickled as what it is")
+                if (alone := slice_alone(obj)) is not None:
+                    return alone
                 if (
                     isinstance(obj, (type, FunctionType))
                     and obj.__module__ in _MAIN
