@@ -218,4 +218,5 @@ def __getattr__(name: str) -> "Any":
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What is for users: the rooms are not, though they are loaded.
+    return sorted(__all__)

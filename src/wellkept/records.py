@@ -44,6 +44,11 @@ Buffer = bytes | bytearray | memoryview
 """A flat, contiguous range of bytes."""
 
 
+def is_special(name: str) -> bool:
+    """Return whether a name is one of Python's own, such as `__name__`."""
+    return name[:2] == "__" and name[-2:] == "__"
+
+
 class Digest(str):
     """The identity of a value: BLAKE3-256 as 64 lower-case hex digits.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from wellkept.caches.core import CacheCore
 from wellkept.caches.option_text import parse_duration
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS
-from wellkept.records import Argument, Call, Digest
+from wellkept.records import Argument, Call, Digest, is_special
 from wellkept.stores.base import Store
 
 if TYPE_CHECKING:
@@ -54,6 +54,39 @@ class Cache(CacheCore):
         ConfigError: a store is missing, or is none.
         StoreError: one can't be used.
     """
+
+    _public = frozenset(
+        {
+            *("bind", "calls", "clear", "close", "counts", "evict", "expand", "filtered", "flush"),
+            *(
+                "forget",
+                "from_config",
+                "gc",
+                "limited",
+                "load",
+                "migrate",
+                "put",
+                "query",
+                "readonly",
+            ),
+            *(
+                "save",
+                "shrink",
+                "size",
+                "to_config",
+                "transfer",
+                "transform",
+                "url",
+                "values",
+                "verify",
+            ),
+        }
+    )
+
+    def __dir__(self) -> list[str]:
+        """Return what is for users."""
+        names = super().__dir__()
+        return sorted(name for name in names if name in self._public or is_special(name))
 
     def load(self, digest: str) -> Any:
         """The value that a digest, or an unambiguous prefix of one, names.

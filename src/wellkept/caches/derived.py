@@ -136,6 +136,8 @@ class Stack(Cache):
         )
         self.memory = memory
 
+    _public = Cache._public | {"caches", "delivered"}
+
     def delivered(self, seconds: float = 30.0) -> bool:
         """Wait until the other layers have what is written behind; whether they do.
 
@@ -158,6 +160,8 @@ class Pool(Cache):
     Args:
         caches: one or more, in the order of asking.
     """
+
+    _public = Cache._public | {"caches"}
 
     def __init__(self, *caches: Cache) -> None:
         self.caches = _checked(caches)

@@ -15,7 +15,7 @@ from wellkept.caches.transport import BoundFunction, Carrier
 from wellkept.errors import KeptError, shorten, shortening
 from wellkept.hashing import digest_bytes
 from wellkept.memo.inflight import Origin
-from wellkept.records import Call, Digest
+from wellkept.records import Call, Digest, is_special
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -54,6 +54,9 @@ class Bound(Generic[P, R]):
     @property  # type: ignore[misc]  # it is never set
     def __class__(self) -> Any:
         return MethodType
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._kept), "__func__", "__self__"})
 
     def __get__(self, instance: Any, owner: type | None = None) -> Self:
         """Return itself, as a method does."""
@@ -326,6 +329,10 @@ class BoundCall(Sent, Generic[R]):
         except (KeptError, TypeError):
             # A call without a key, or to which arguments are missing, is like no other.
             return os.urandom(16).hex()
+
+    def __dir__(self) -> list[str]:
+        public = {"args", "bind", "key", "kwargs"}
+        return sorted(name for name in super().__dir__() if name in public or is_special(name))
 
     def __repr__(self) -> str:
         return f"<call of {self.kept!r}>"

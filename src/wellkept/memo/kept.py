@@ -38,7 +38,7 @@ from wellkept.memo.target import (
     not_kept,
     outcome,
 )
-from wellkept.records import Call, Digest
+from wellkept.records import Call, Digest, is_special
 from wellkept.runs.collectors import parse
 from wellkept.runs.listeners import logger
 from wellkept.runs.recorder import HEARD
@@ -61,6 +61,34 @@ R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
+_PUBLIC = frozenset(
+    {
+        *(
+            "bind",
+            "cache",
+            "cache_clear",
+            "call",
+            "clear",
+            "code_tag",
+            "contains",
+            "evict",
+            "explain",
+        ),
+        *(
+            "forget",
+            "fresh",
+            "function_name",
+            "key",
+            "load",
+            "map",
+            "options",
+            "plan",
+            "profile",
+            "put",
+        ),
+        *("query", "replicate", "rerun", "stats", "submit"),
+    }
+)
 _NEVER = float("inf")
 _UNBOUND: Any = object()
 
@@ -698,6 +726,12 @@ class Kept(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
+
+    def __dir__(self) -> list[str]:
+        """Return what is for users, and what the function itself carries."""
+        own = getattr(self.__wrapped__, "__dict__", {})
+        names = {*super().__dir__(), *own}
+        return sorted(name for name in names if name in own or name in _PUBLIC or is_special(name))
 
     def __copy__(self) -> Self:
         """Return itself: a copy of a function is the function."""
