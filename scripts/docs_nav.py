@@ -45,7 +45,7 @@ def entries(home: str) -> Iterator[Entry]:
 
 def navigation(listed: Iterator[Entry] | list[Entry]) -> list[object]:
     """Return the navigation as the generator takes it: titles of pages, and of sections of them."""
-    tree: list[object] = [HOME]
+    tree: list[object] = [{"Home": HOME}]
     sections: dict[tuple[str, ...], list[object]] = {(): tree}
     for entry in listed:
         for depth in range(1, len(entry.headings) + 1):

@@ -28,6 +28,7 @@ from docs_nav import HOME, Entry, entries, navigation
 
 ROOT = Path(__file__).resolve().parents[1]
 ICONS = {"Repository": "material/source-repository", "Releases": "material/package-variant"}
+ABOUT = "A persistent cache for Python functions"
 BENCHMARKS, TABLE = "explanation/benchmarks.md", "<!-- the table of benchmarks/README.md -->"
 # What a browser loads by itself, by the attribute that says from where.
 _LOADED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "link": "href"}
@@ -99,9 +100,20 @@ def summary(page: str) -> str:
 
 
 def described(text: str) -> str:
-    """Return a page with the description that search engines show, in its front matter."""
+    """Return a page as the generator reads it: with the description that search engines show.
+
+    A `|` in the code of a table is escaped for those who read the page as it is, and here it must not be.
+    """
+    heading = text.partition("\n")[0].lstrip("# ").replace("`", "")
+    # The title of a window, and of what search engines find; the navigation has shorter ones.
+    title = json.dumps(heading if heading != "wellkept" else ABOUT, ensure_ascii=False)
     about = json.dumps(summary(text), ensure_ascii=False)
-    return f"---\ndescription: {about}\n---\n\n{text}"
+    rows = re.sub(r"^\|.*", lambda row: re.sub(r"`[^`]*`", _unescaped, row[0]), text, flags=re.M)
+    return f"---\ntitle: {title}\ndescription: {about}\n---\n\n{rows}"
+
+
+def _unescaped(code: re.Match[str]) -> str:
+    return code[0].replace("\\|", "|")
 
 
 def llms(listed: list[Entry], about: str) -> str:

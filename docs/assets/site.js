@@ -3,7 +3,7 @@ function complete() {
   document.querySelectorAll(".md-code__nav:not([aria-label])").forEach((nav, at) => {
     nav.setAttribute("aria-label", `Code ${at + 1}`)
   })
-  document.querySelectorAll("pre > code:not([tabindex]), .md-typeset__scrollwrap:not([tabindex])").forEach((part) => {
+  document.querySelectorAll("pre > code, .md-typeset__scrollwrap, .md-typeset p:has(> img)").forEach((part) => {
     if (part.scrollWidth > part.clientWidth) part.tabIndex = 0
   })
   // A heading may be called as a section of the navigation is.
