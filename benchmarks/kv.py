@@ -83,6 +83,19 @@ class Verbs:
             self._ends.pop()()
 
 
+class SameInterface(Verbs):
+    """diskcache's interface, on wellkept and its own."""
+
+    def _sides(self, entrant: str, room: Room) -> tuple[Do, Do]:
+        import diskcache
+
+        from wellkept.integrations import diskcache as ours
+
+        cache = (ours if entrant == "wellkept" else diskcache).Cache(str(room.new()))
+        self._ends.append(cache.close)
+        return lambda key: cache.set(key, VALUE), cache.get
+
+
 class InRedis(Verbs):
     """The same, in one server."""
 
@@ -193,11 +206,15 @@ def rows() -> tuple[Row, ...]:
 
     found = [
         Row(
-            f"state-{verb}",
-            f"named state: {title}",
-            lambda verb=verb: Verbs(verb),  # type: ignore[misc]  # bound in each round
+            f"{name}-{verb}",
+            f"{of}: {title}",
+            lambda verb=verb, kind=kind: kind(verb),  # type: ignore[misc]  # bound in each round
             ("wellkept", "diskcache"),
-            (Limit(0.8, 0.7, "diskcache"),),
+            (Limit(most, 0.7, "diskcache"),),
+        )
+        for name, of, kind, most in (
+            ("state", "named state", Verbs, 0.8),
+            ("diskcache", "diskcache's interface", SameInterface, 1.5),
         )
         for verb, title in (("set", "set"), ("get", "get"), ("mixed", "a set and 2 gets"))
     ]

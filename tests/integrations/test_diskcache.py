@@ -388,7 +388,12 @@ def test_check_says_and_mends(cache: kept.Cache) -> None:
     (first, _) = files(cache)
     first.write_bytes(b"short")
     Path(cache.directory, "values", "zz").mkdir()
-    Path(cache.directory, "values", "unknown.val").write_bytes(b"")
+    unknown = Path(cache.directory, "values", "yy", "unknown.val")
+    unknown.parent.mkdir()
+    unknown.write_bytes(b"")
+    under_way = unknown.with_name("under-way.val")
+    under_way.write_bytes(b"")
+    os.utime(unknown, (0, 0))
     found = [(each.category, str(each.message)) for each in cache.check(fix=True)]
     assert {kind for kind, _ in found} == {
         UserWarning,
@@ -396,7 +401,10 @@ def test_check_says_and_mends(cache: kept.Cache) -> None:
         kept.EmptyDirWarning,
     }
     assert cache.check() == []
-    assert len(cache) == 1
+    assert (len(cache), under_way.exists()) == (1, True)
+    os.utime(under_way, (0, 0))
+    assert len(cache.check(fix=True)) == 1
+    assert cache.check() == []
 
 
 # -- transactions -------------------------------------------------------------------------------------

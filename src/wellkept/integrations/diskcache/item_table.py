@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -81,6 +82,7 @@ EXPIRED = (
     "ORDER BY expire_time LIMIT ?"
 )
 _TAGGED = "CREATE INDEX IF NOT EXISTS Cache_tag ON Cache (tag) WHERE tag IS NOT NULL"
+_UNDER_WAY = 60.0  # seconds, beside the timeout, for which a file may be there before its item
 _EMPTY = 500_000_000_000_000  # the number of the first item of a queue
 
 
@@ -444,17 +446,24 @@ class ItemTable:
                 warnings.warn(f"file is missing, or of another size: {path}", stacklevel=2)
         if fix:
             remove(run, gone, lost)
+        # A younger one may be of an item that is about to be written.
+        since = time.time() - self._timeout - _UNDER_WAY
         for directory, below, names in os.walk(Path(self._directory, "values")):
-            paths = [os.path.join(directory, name) for name in names]  # noqa: PTH118  as above
-            for path in paths:
-                if path not in known:
+            for name in names:
+                path = os.path.join(directory, name)  # noqa: PTH118  as above
+                try:
+                    old = os.stat(path).st_mtime < since  # noqa: PTH116  as above
+                except FileNotFoundError:
+                    continue
+                if old and path not in known:
                     warnings.warn(f"unknown file: {path}", UnknownFileWarning, stacklevel=2)
                     if fix:
-                        Path(path).unlink(missing_ok=True)
+                        self._disk.remove(os.path.relpath(path, self._directory))
             if not names and not below:
                 warnings.warn(f"empty directory: {directory}", EmptyDirWarning, stacklevel=2)
                 if fix:
-                    Path(directory).rmdir()
+                    with contextlib.suppress(OSError):
+                        os.removedirs(directory)
         ((count, size),) = run("SELECT count(*), coalesce(sum(size), 0) FROM Cache")
         for key, is_ in (("count", count), ("size", size)):
             ((says,),) = run("SELECT value FROM Settings WHERE key = ?", (key,))
