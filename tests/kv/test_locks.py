@@ -124,6 +124,42 @@ def test_a_permit_is_free_when_its_ttl_has_passed_and_never_before(stores: Store
     assert other.owned(), "it is another one's"
 
 
+def test_a_clock_that_is_set_back_leaves_no_lock_held(stores: Stores) -> None:
+    store = stores()
+    lock, other = Lock(store, "a", ttl=0.2), Lock(store, "a", ttl=1000)
+    stores.later(5000)
+    assert lock.acquire()
+    stores.later(-5000)
+    assert not other.acquire(blocking=False)
+    # While its holder lives it is renewed, and stays so.
+    lock.permits()[0].again = 0.0
+    lock.renew()
+    assert not other.acquire(timeout=0.01)
+    assert lock.owned()
+    token = lock.token
+    # Its holder is dead, so nothing renews it any more.
+    lock._held.clear()
+    assert other.acquire(timeout=60)
+    assert token is not None
+    assert other.token is not None
+    assert other.token > token
+    other.release()
+
+
+def test_a_clock_that_is_set_forward_is_told_to_the_holder(stores: Stores) -> None:
+    store = stores()
+    lock, other = Lock(store, "a", ttl=1000), Lock(store, "a", ttl=1000)
+    assert lock.acquire()
+    stores.later(5000)
+    assert not lock.owned()
+    assert other.acquire(blocking=False)
+    assert (other.token or 0) > (lock.token or 0)
+    with pytest.raises(NotHeld, match="was lost"):
+        lock.release()
+    assert other.owned()
+    other.release()
+
+
 def test_it_stays_in_a_store_that_is_full(stores: Stores) -> None:
     stores.service().create_store("jobs", policy="evict", max_keys=3)
     store = stores(policy="evict")

@@ -96,6 +96,8 @@ class BoundedSemaphore:
     def _forked(self) -> None:
         self._guard = Guard()
         self._held: dict[Any, list[Permit]] = {}
+        self._seen: dict[str, tuple[int, float]] = {}
+        """The revisions of others' permits, and since when they are so by this process's clock."""
 
     # -- taking -----------------------------------------------------------------------------------
 
@@ -150,7 +152,22 @@ class BoundedSemaphore:
 
     def _taken(self) -> set[str]:
         found = each_entry(self._entries, self._store.name, f"{self.name}/", data=False)
-        return {entry.key for entry in found}.intersection(self._keys)
+        return {entry.key for entry in found if not self._is_over(entry)}.intersection(self._keys)
+
+    def _is_over(self, entry: Entry) -> bool:
+        """Remove a permit that nobody has renewed for as long as it lasts. If the medium's clock was set back
+        after its holder died, it would be held for as much longer.
+        """
+        if entry.expires is None:
+            return False
+        revision, since = self._seen.get(entry.key, (0, 0.0))
+        if revision != entry.revision:
+            self._seen[entry.key] = entry.revision, time.monotonic()
+            return False
+        if time.monotonic() - since <= entry.expires - entry.updated:
+            return False
+        gone = Step(entry.key, when=entry.revision, drop=True)
+        return self._store.service.apply(self._store.name, gone) is not None
 
     def _check_own(self, who: Any) -> None:
         if sum(not permit.lost for permit in self._held.get(who, ())) == self.value:
