@@ -127,6 +127,10 @@ def replace(made: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
 
 def unlink(path: str | os.PathLike[str]) -> None:
     """Remove a file; raises as `replace`."""
+    if not POSIX:
+        # Windows removes nothing that can't be written to.
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o600)  # noqa: PTH101  as above
     _patient(lambda: os.unlink(path))  # noqa: PTH108  as above
 
 
@@ -175,8 +179,8 @@ _DEVICES = {"con", "prn", "aux", "nul"} | {f"{a}{b}" for a in ("com", "lpt") for
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether a file can't have this name here: Windows has devices of some names, in each directory."""
-    return not POSIX and (name.partition(".")[0].lower() in _DEVICES or name[-1:] == ".")
+    """Return whether this name is a device's, as some are on Windows in each directory."""
+    return not POSIX and name.partition(".")[0].lower() in _DEVICES
 
 
 # -- locks ----------------------------------------------------------------------------------------
@@ -196,11 +200,12 @@ def locked(directory: Path, patience: float | None = None) -> Iterator[None]:
     fd = (
         os.open(directory, os.O_RDONLY | PLAIN)
         if fcntl is not None
-        else os.open(directory / ".alone", os.O_RDWR | os.O_CREAT | PLAIN, 0o600)
+        else os.open(directory / ".wellkept.lock", os.O_RDWR | os.O_CREAT | PLAIN, 0o600)
     )
     deadline = None if patience is None else time.monotonic() + patience
+    held = False
     try:
-        while not _lock(fd):
+        while not (held := _lock(fd)):
             if deadline is not None and time.monotonic() > deadline:
                 break
             time.sleep(0.002)
@@ -210,7 +215,7 @@ def locked(directory: Path, patience: float | None = None) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if fcntl is not None:
                 fcntl.flock(fd, fcntl.LOCK_UN)
-            elif msvcrt is not None:
+            elif held:
                 os.lseek(fd, 0, os.SEEK_SET)
                 msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
         os.close(fd)

@@ -228,7 +228,9 @@ def test_bad_lines(notebook: Notebook, capsys, line: str, why: str) -> None:
 def test_a_kernel_shows_again_what_a_cell_displayed(tmp_path: Path) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     cell = f"%%keep seen --cache {tmp_path / 'c'}\nprint('a')\ndisplay('shown')\nprint('b')\n1 + 1"
-    cells = [nbformat.v4.new_code_cell(text) for text in ("%load_ext wellkept", cell, cell)]
+    bar = "import wellkept\nwith wellkept.use('memory:'):\n    "
+    bar += "wellkept.keep(version=1)(abs).map([-1, 2], progress=True)"
+    cells = [nbformat.v4.new_code_cell(text) for text in ("%load_ext wellkept", cell, cell, bar)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(notebook, timeout=60).execute()
     first, second = notebook.cells[1].outputs, notebook.cells[2].outputs
@@ -243,6 +245,9 @@ def test_a_kernel_shows_again_what_a_cell_displayed(tmp_path: Path) -> None:
     assert seen(first) == ["a\n", "'shown'", "b\n", "2"]
     assert seen(second) == seen(first)
     assert "seen is loaded" in str(second)
+    # One line that changed, and no word of widgets.
+    (line,) = notebook.cells[3].outputs
+    assert line["data"] == {"text/plain": "abs: 2 of 2, 0 s"}
 
 
 @pytest.mark.parametrize(

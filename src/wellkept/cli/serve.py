@@ -90,7 +90,7 @@ def add_key(
     from wellkept.stores.keyring import Keyring
 
     try:
-        content = file.read_text()
+        content = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"can't read keys from {file}: {error}") from error
     added = Keyring().add(content, str(file))

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
@@ -26,6 +25,7 @@ from wellkept.memo.flow import formerly, look, serves
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.many_calls import results
+from wellkept.memo.progress import progress_bar
 from wellkept.memo.target import MISSING, Given, Raise, outcome, replayed
 from wellkept.memo.workers import KeptFuture, Later, Order, Receipt, Sent, Task, Way, after
 from wellkept.records import Digest
@@ -538,32 +538,6 @@ async def map_async(
         with batch or contextlib.nullcontext():
             here = calls or (make(*args) for args in items)
             return list(await asyncio.gather(*map(one, here)))
-
-
-@contextlib.contextmanager
-def progress_bar(title: str, total: int, show: bool | None) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; yields what advances it by one."""
-    if not (sys.stderr.isatty() if show is None else show) or total == 0:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
 
 
 def _of_many(fn: Any) -> bool:

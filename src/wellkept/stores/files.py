@@ -18,7 +18,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wellkept._system import RANGES, SEALED, pread, replace, sync_directory, unlink
+from wellkept._system import (
+    POSIX,
+    RANGES,
+    SEALED,
+    is_reserved,
+    pread,
+    replace,
+    sync_directory,
+    unlink,
+)
 from wellkept.errors import ConfigError, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
@@ -103,6 +112,10 @@ class Files:
                 f"can't keep {key!r}: the file system of {self.root} ignores the case of letters"
             )
         room, _, name = key.rpartition("/")
+        if not POSIX and (name[-1:] == "." or room[-1:] == "."):
+            raise ConfigError(
+                f"can't keep {key!r}: Windows leaves out the dot at the end of a name"
+            )
         name = _plain(name)
         # A `Path` would cost as much as opening the file.
         return f"{self._root}/{_room(room)}/{name[:2]}/{name}"
@@ -290,7 +303,7 @@ def _reopen(root: str, durable: bool, trust: bool, network: bool) -> Files:
 
 def _plain(part: str) -> str:
     """Return a part of a key as the name of a file, which is neither hidden nor empty."""
-    return f",{part}" if part[:1] in ("", ".") else part
+    return f",{part}" if part[:1] in ("", ".") or is_reserved(part) else part
 
 
 def _room(part: str) -> str:

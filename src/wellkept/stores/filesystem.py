@@ -336,7 +336,7 @@ def on_network(directory: Path) -> bool:
 def kind_of(directory: Path) -> str:
     """Return the kind of file system that a directory is on: `ext4`, `nfs4`; empty where that is not known."""
     try:
-        table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        table = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
         device = directory.stat().st_dev
     except OSError:
         return ""

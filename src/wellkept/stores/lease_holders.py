@@ -76,7 +76,7 @@ def _open_files(process: Path, wanted: str) -> Iterator[str]:
         for entry in os.scandir(process / "fd"):
             with contextlib.suppress(OSError):
                 if str(Path(entry.path).readlink()) == wanted:
-                    yield (process / "fdinfo" / entry.name).read_text()
+                    yield (process / "fdinfo" / entry.name).read_text("ascii", "replace")
 
 
 def command(pid: int) -> str:

@@ -57,7 +57,7 @@ def write(site: Site, directory: Path) -> int:
                 continue
             text = render.page(site, name, dict(asked), data, frame)
             (directory / f"{file}.html").write_text(text, encoding="utf-8", errors="replace")
-            (directory / f"{file}.json").write_text(as_json(data))
+            (directory / f"{file}.json").write_text(as_json(data), "utf-8")
             written += 1
     except OSError as error:
         raise ConfigError(f"can't write pages to {directory}: {error}") from error
