@@ -462,6 +462,72 @@ def test_nothing_of_fleche_is_run(work: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
 
 
+# -- all of them ----------------------------------------------------------------------------------
+
+
+def test_which_functions_results_are_taken_for(work: Any, tmp_path: Path) -> None:
+    diskcache = pytest.importorskip("diskcache")
+    with diskcache.Cache(tmp_path / "there") as cache:
+        cache.memoize()(work.area)(1)
+        cache.memoize()(work.area)(2)
+
+    def factory(n: int) -> Any:
+        def times(x: int) -> int:
+            return n * x
+
+        return times
+
+    for function in (factory(3), lambda x: x):
+        with pytest.raises(ConfigError, match="encloses variables"):
+            from_diskcache(tmp_path / "there", kept(function, tmp_path))
+    with pytest.raises(ConfigError, match="with @keep"):
+        from_diskcache(tmp_path / "there", work.area)
+    some = kept(work.area, tmp_path, when=lambda result: result != "2 m2")
+    assert counts(from_diskcache(tmp_path / "there", some)) == (1, 0, 1)
+    assert not some.contains(1)
+
+
+def test_files_that_are_none_and_numbers_that_are_sizes(work: Any, tmp_path: Path) -> None:
+    diskcache = pytest.importorskip("diskcache")
+    joblib = pytest.importorskip("joblib")
+    with diskcache.Cache(tmp_path / "there") as cache:
+        cache.memoize()(work.area)(1)
+        cache.memoize()(work.area)(2)
+    area = kept(work.area, tmp_path)
+    huge = 10**13
+    with sqlite3.connect(tmp_path / "there/cache.db") as index:
+        index.execute("UPDATE Cache SET mode = 4, value = ? WHERE rowid = 1", (huge,))
+        index.execute("UPDATE Cache SET key = ? WHERE rowid = 2", (huge,))
+    assert counts(from_diskcache(tmp_path / "there", area)) == (0, 0, 2)
+    for wrong in ("mode = 'x'", "expire_time = 'x'", "expire_time = 9e999", "filename = 7"):
+        with sqlite3.connect(tmp_path / "there/cache.db") as index:
+            index.execute(f"UPDATE Cache SET {wrong}")
+        assert counts(from_diskcache(tmp_path / "there", area)) == (0, 0, 2)
+    with sqlite3.connect(tmp_path / "there/cache.db") as index:
+        index.execute("DROP TABLE Cache")
+        index.execute("CREATE VIEW Cache AS SELECT 1")
+    with pytest.raises(StoreError, match="no table Cache"):
+        from_diskcache(tmp_path / "there", area)
+
+    memory = joblib.Memory(str(tmp_path / "memory"), verbose=0)
+    for width in range(4):
+        memory.cache(work.area)(width)
+    pipe, link, deep, keep_it = sorted((tmp_path / "memory").rglob("output.pkl"))
+    (tmp_path / "outside").write_bytes(link.read_bytes())
+    for file in (pipe, link):
+        file.unlink()
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "outside")
+    deep.with_name("metadata.json").write_text("[" * 100_000)
+    done = from_joblib(tmp_path / "memory", area)
+    assert counts(done) == (1, 0, 3)
+    assert keep_it.is_file()
+    assert "its file is outside of the directory" in done.refused
+    (tmp_path / "memory/joblib/importer_work/area/func_code.py").unlink()
+    os.mkfifo(tmp_path / "memory/joblib/importer_work/area/func_code.py")
+    assert counts(from_joblib(tmp_path / "memory", area)) == (0, 0, 4)
+
+
 # -- the command ----------------------------------------------------------------------------------
 
 

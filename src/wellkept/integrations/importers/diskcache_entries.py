@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,9 +21,10 @@ from wellkept.integrations.importers.taking import (
     body_of,
     call_of,
     check_function,
-    inside,
+    content,
     names_of,
     read,
+    reading,
     take,
     unpickled,
 )
@@ -112,22 +111,24 @@ def from_diskcache(
 
 
 def _rows(shard: Path, progress: Progress) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
-    file = shard / "cache.db"
-    try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as c:
-            c.execute("PRAGMA trusted_schema = OFF")
-            (total,) = c.execute("SELECT COUNT(*) FROM Cache").fetchone()
-            for place, row in enumerate(c.execute(_ROWS)):
-                if progress is not None:
-                    progress(place, total)
-                yield place, total, row
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise StoreError(f"can't read {file}: {error}") from error
+    with reading(shard / "cache.db", "Cache") as c:
+        (total,) = c.execute("SELECT COUNT(*) FROM Cache").fetchone()
+        for place, row in enumerate(c.execute(_ROWS)):
+            if progress is not None:
+                progress(place, total)
+            yield place, total, row
 
 
 def _key(row: tuple[Any, ...], trust: bool) -> Any:
     key, raw = row[:2]
-    return key if raw else unpickled(bytes(key), trust, _constant)
+    return key if raw else unpickled(_bytes(key), trust, _constant)
+
+
+def _bytes(data: Any) -> bytes:
+    # A number would be taken as a size.
+    if type(data) is not bytes:
+        raise Refusal("it is not what diskcache would write")
+    return data
 
 
 def _constant(module: str, name: str) -> Named | None:
@@ -145,14 +146,14 @@ def _value(shard: Path, row: tuple[Any, ...], trust: bool) -> Any:
     mode, filename, value = row[4:7]
     if mode == _RAW:
         return value
-    data = value if filename is None else inside(shard, filename).read_bytes()
+    data = _bytes(value if filename is None else content(shard, filename))
     if mode == _BINARY:
-        return bytes(data)
+        return data
     if mode == _TEXT:
         # As Python reads a file of text.
         return data.decode().replace("\r\n", "\n").replace("\r", "\n")
     if mode == _PICKLE:
-        return unpickled(bytes(data), trust)
+        return unpickled(data, trust)
     raise Refusal(f"its mode {mode!r:.20} is none of diskcache's")
 
 
@@ -175,7 +176,7 @@ def _result(
     except Refusal as refusal:
         # It may be another function's, but nobody can tell.
         why = f"its key: {refusal}"
-        if not any(base.encode() in bytes(row[0]) for base in bases):
+        if type(row[0]) is bytes and not any(base.encode() in row[0] for base in bases):
             return None
         return Found(base, lambda: _refuse(why), expires=row[3])
     if not _is_memoized(key) or key[0] not in bases or _is_constant(key[-1]):

@@ -7,14 +7,12 @@ import gzip
 import io
 import json
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wellkept.codecs.safe_types import Named, Unfinished
-from wellkept.errors import ConfigError, NotKept, StoreError
+from wellkept.errors import ConfigError, NotKept
 from wellkept.integrations.importers.taking import (
     Found,
     Given,
@@ -25,10 +23,11 @@ from wellkept.integrations.importers.taking import (
     body_of,
     call_of,
     check_function,
+    content,
     decompressed,
-    inside,
     names_of,
     read,
+    reading,
     take,
     unpickled,
 )
@@ -147,7 +146,7 @@ def _calls(root: Path, done: Taken) -> Iterator[Any]:
     for file in sorted(_files(root / "calls")):
         try:
             call = read(functools.partial(_read_record, file))
-            if type(call) is not DigestedCall or type(call.arguments) is not dict:
+            if not _is_call(call):
                 raise Refusal("it is no record of a call")  # noqa: TRY301  told below
         except Refusal as refusal:
             done.items.append(Item(file.name, "refused", f"its record: {refusal}"))
@@ -155,8 +154,17 @@ def _calls(root: Path, done: Taken) -> Iterator[Any]:
             yield call
 
 
+def _is_call(call: Any) -> bool:
+    return (
+        type(call) is DigestedCall
+        and type(call.arguments) is dict
+        and type(call.name) is str
+        and type(call.module) in (str, type(None))
+    )
+
+
 def _read_record(file: Path) -> Any:
-    return unpickled(_content(file, False), False, _record)
+    return unpickled(_content(file.parent, file.name, False), False, _record)
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -167,21 +175,17 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _rows(file: Path) -> Iterator[Any]:
-    try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as c:
-            c.execute("PRAGMA trusted_schema = OFF")
-            for key, name, module, version, code, result in c.execute(_CALLS).fetchall():
-                yield DigestedCall(
-                    name=name,
-                    arguments=dict(c.execute(_ARGUMENTS, (key,))),
-                    result=result,
-                    metadata={of: json.loads(data) for of, data in c.execute(_METADATA, (key,))},
-                    module=module,
-                    version=None if version is None else json.loads(version),
-                    code_digest=code,
-                )
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        raise StoreError(f"can't read {file}: {error}") from error
+    with reading(file, "calls", "arguments", "metadata") as c:
+        for key, name, module, version, code, result in c.execute(_CALLS).fetchall():
+            yield DigestedCall(
+                name=name,
+                arguments=dict(c.execute(_ARGUMENTS, (key,))),
+                result=result,
+                metadata={of: json.loads(data) for of, data in c.execute(_METADATA, (key,))},
+                module=module,
+                version=None if version is None else json.loads(version),
+                code_digest=code,
+            )
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -207,12 +211,13 @@ class _Values:
         Raises:
             Refusal: it is gone, or another one.
         """
-        file = inside(self._root, str(digest))
+        name = str(digest)
         self._loads = self._loads + 1 if depth else 0
         if depth > 100 or self._loads > _LOADS:
             raise Refusal("it has too many parts, or they are nested too deep")
-        if file.is_file():
-            found = unpickled(_content(file, self._trust), self._trust, _record)
+        if (self._root / name).is_file():
+            data = _content(self._root, name, self._trust)
+            found = unpickled(data, self._trust, _record)
         elif self._trust and self._root.is_dir():
             found = fleche.storage.ValueBagOfHoldingH5File(root=self._root).get(Digest(digest))
         elif any(self._root.glob("*/*.h5")) or any(self._root.glob("*.h5")):
@@ -240,8 +245,8 @@ class _Values:
         return found
 
 
-def _content(file: Path, trust: bool) -> bytes:
-    data = file.read_bytes()
+def _content(root: Path, name: str, trust: bool) -> bytes:
+    data = content(root, name)
     if data.startswith(b"\x1f\x8b"):
         data = decompressed(gzip.GzipFile(fileobj=io.BytesIO(data)), trust)
     # A signature, of hexadecimal digits, may follow the dot that ends a pickle.

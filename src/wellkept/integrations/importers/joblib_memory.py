@@ -34,6 +34,7 @@ from wellkept.integrations.importers.taking import (
     body_of,
     call_of,
     check_function,
+    content,
     decompressed,
     names_of,
     take,
@@ -50,6 +51,7 @@ try:
 except ImportError as error:
     raise ConfigError("joblib is not installed: pip install 'wellkept[joblib]'") from error
 
+_LONGEST = 1_000_000  # letters of an argument; one that is cut is no literal, or has another hash
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
@@ -130,8 +132,8 @@ def _identities(function: Kept[..., Any]) -> Iterator[list[str]]:
 def _changed(place: Path, function: Kept[..., Any]) -> str:
     """Return why the results are not those of the function's code, if so."""
     try:
-        then, _ = extract_first_line((place / "func_code.py").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        then, _ = extract_first_line(content(place, "func_code.py").decode())
+    except (OSError, ValueError, Refusal) as error:
         return f"the source of the function that gave it can't be read: {error}"
     now, _, _ = get_func_code(body_of(function))
     # The function was decorated by joblib then, and is by wellkept now.
@@ -150,7 +152,8 @@ def _hashed(
 ) -> Iterator[tuple[str, Given]]:
     for args, kwargs in calls:
         given = tuple(args), dict(kwargs)
-        yield joblib.hash(filter_args(body_of(function), [], *given)), given
+        for ignored in {(), function.options.ignore}:
+            yield joblib.hash(filter_args(body_of(function), [*ignored], *given)), given
 
 
 def _found(
@@ -158,10 +161,10 @@ def _found(
 ) -> Found:
     name = file.parent.name
     try:
-        said = json.loads((file.parent / "metadata.json").read_text(encoding="utf-8"))
+        said = json.loads(content(file.parent, "metadata.json"))
         printed = {str(key): str(text) for key, text in said.get("input_args", {}).items()}
         created, seconds = said.get("time"), said.get("duration", 0.0)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError, Refusal):
         printed, created, seconds = None, None, 0.0
     order = list(inspect.signature(body_of(function)).parameters)
     texts = sorted(
@@ -183,7 +186,7 @@ def _found(
 
     what = f"{function.function_name}({shown or name})"
     # Without a time of its own, it is as old as its file.
-    created = created if type(created) is float else file.stat().st_mtime
+    created = created if type(created) is float else file.lstat().st_mtime
     return Found(what, both, created=created, seconds=seconds)
 
 
@@ -191,7 +194,7 @@ def _proven(printed: Mapping[str, str], function: Kept[..., Any], name: str) -> 
     values = {}
     for key, text in printed.items():
         try:
-            values[key] = ast.literal_eval(text)
+            values[key] = ast.literal_eval(text[:_LONGEST])
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise Refusal(f"its argument {key} is not known: {text:.60} is no literal") from None
     body = body_of(function)
@@ -231,7 +234,7 @@ def _inflated(data: bytes, trust: bool) -> bytes:
 def _value(file: Path, trust: bool) -> Any:
     if trust:
         return joblib.load(file)
-    data = file.read_bytes()
+    data = content(file.parent, file.name)
     for begin, opened in _COMPRESSED.items():
         if data.startswith(begin):
             data = decompressed(opened(io.BytesIO(data)), trust)

@@ -6,12 +6,14 @@ refused otherwise. What other libraries pickled is read by the reader of plain t
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import pickle
+import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -27,6 +29,7 @@ Progress = Callable[[int, int], None] | None
 Given = tuple[Sequence[Any], Mapping[str, Any]]
 
 LARGEST = 1 << 30  # bytes that a compressed value may become, unless it is trusted
+_NEVER = 1e11  # seconds since the epoch: no expiry that a library would write
 _KINDS = inspect.Parameter
 _OTHER = "wellkept: what is ignored"
 
@@ -87,6 +90,16 @@ def check_function(function: Any) -> None:
     """
     if not isinstance(function, Kept):
         raise ConfigError(f"function= is a function with @keep, not {function!r:.80}")
+    body = body_of(function)
+    name = function.function_name
+    if function.options.each:
+        raise ConfigError(f"{name} is a function of many items (each=), whose calls are others")
+    code = getattr(body, "__code__", None)
+    if code is None or code.co_name == "<lambda>" or {*code.co_freevars} - {"__class__"}:
+        raise ConfigError(
+            f"{name} is a lambda, encloses variables, or is no Python function: the other library does not "
+            "tell it from others of its name, so its results may be theirs"
+        )
 
 
 def take(
@@ -141,15 +154,17 @@ def _keep(
     entry: Found, given: Given, result: Any, function: Kept[..., Any], origin: str, dry_run: bool
 ) -> Literal["taken", "same"]:
     args, kwargs = given
-    call = function.call(*args, **kwargs)
-    if call.state != "not kept":
-        return "same"
     now = time.time()
+    call = function.call(*args, **kwargs)
+    if call.state != "not kept" and (call.expires is None or call.expires > now):
+        return "same"
     created = now if entry.created is None else min(_number(entry.created), now)
     ends = [entry.expires, None if function.options.ttl is None else created + function.options.ttl]
     expires = min((end for end in ends if end is not None), default=None)
-    if expires is not None and not expires > now:
+    if expires is not None and not now < expires < _NEVER:
         raise Refusal("it has expired")
+    if function.options.when is not None and not function.options.when(result):
+        raise Refusal("when= of the function says that it is not kept")
     value, state = function._as_kept(result)
     if not dry_run:
         made = call.replace(
@@ -257,16 +272,42 @@ def unpickled(data: bytes, trust: bool, names: Names | None = None) -> Any:
     return safe_pickle.decode(data, (), names)
 
 
-def inside(root: Path, name: str) -> Path:
-    """Return a file of a directory by the name that an index says.
+def content(root: Path, name: str) -> bytes:
+    """Return what is in a file of a directory, by the name that an index says.
 
     Raises:
-        Refusal: it is another one's.
+        Refusal: it is another directory's, or no file.
+        OSError: it can't be read.
     """
     path = (root / name).resolve()
     if not path.is_relative_to(root.resolve()):
         raise Refusal("its file is outside of the directory")
-    return path
+    if not path.is_file():
+        raise Refusal("its file is gone")
+    return path.read_bytes()
+
+
+@contextlib.contextmanager
+def reading(file: Path, *tables: str) -> Iterator[sqlite3.Connection]:
+    """A database of SQLite that is only read, which has these tables; a view could compute without end.
+
+    Raises:
+        StoreError: it can't be read.
+    """
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+        ) as c:
+            c.execute("PRAGMA trusted_schema = OFF")
+            for table in tables:
+                kind = c.execute(
+                    "SELECT type FROM sqlite_master WHERE name = ?", (table,)
+                ).fetchone()
+                if kind != ("table",):
+                    raise StoreError(f"can't read {file}: it has no table {table}")
+            yield c
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        raise StoreError(f"can't read {file}: {error}") from error
 
 
 def decompressed(stream: Any, trust: bool) -> bytes:
