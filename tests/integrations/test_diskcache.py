@@ -407,6 +407,40 @@ def test_check_says_and_mends(cache: kept.Cache) -> None:
     assert cache.check() == []
 
 
+def test_room_is_given_back(cache: kept.Cache) -> None:
+    cache["kept"] = 1
+    with cache.transact():
+        for number in range(300):
+            cache[number] = b"x" * 10_000
+    file = Path(cache.directory, "state.sqlite")
+    cache.close()
+    before = file.stat().st_size
+    cache.store["state"] = 1
+    del cache["kept"]
+    cache["last"] = 2
+    assert cache.clear() == 301
+    cache["a"] = 1
+    cache.close()
+    assert file.stat().st_size < before / 10
+    assert (cache["a"], cache.store["state"], list(cache), cache.check()) == (1, 1, ["a"], [])
+
+
+def open_one(directory: str) -> None:
+    with kept.FanoutCache(directory, shards=3) as cache:
+        cache.set(os.getpid(), 1, retry=True)
+
+
+def test_many_processes_open_a_new_directory_at_once(tmp_path: Path) -> None:
+    place = str(tmp_path / "new")
+    processes = [get_context("fork").Process(target=open_one, args=(place,)) for _ in range(5)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 5
+    assert len(kept.FanoutCache(place, shards=3)) == 5
+
+
 # -- transactions -------------------------------------------------------------------------------------
 
 

@@ -31,6 +31,9 @@ Execute = Callable[..., sqlite3.Cursor]
 """Runs a statement in the transaction that is open."""
 
 _SCHEME = 1
+_ROOM = 32_768  # KiB of the file that each connection holds in memory
+_FREE = 256  # pages without content from which on a file is made smaller,
+_MOVED = 16_384  # and pages with content up to which that is
 _COUNTED = "value {} CASE key WHEN 'count' THEN 1 ELSE {}.size END WHERE key IN ('count', 'size')"
 _TABLES = (
     "CREATE TABLE Settings (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -108,6 +111,7 @@ class OrderedItems:
 
     def _opened(self) -> Database:
         made = Database(self.path, _make, disposable=False, busy=self._timeout)
+        made.room = _ROOM
         weakref.finalize(self, made.close)
         return made
 
@@ -263,6 +267,18 @@ class OrderedItems:
         if was_open:
             for name in mine.gone if how == "COMMIT" else mine.made:
                 self._remove(name)
+
+    def give_back(self) -> None:
+        """Give the room of what was removed back to the file system, if little is left to be moved."""
+        # If another one writes now, there is room for what comes next.
+        with contextlib.suppress(StoreError, sqlite3.Error), self._writer.lock:
+            c = self._writer.connection
+            ((free,),) = c.execute("PRAGMA freelist_count")
+            ((pages,),) = c.execute("PRAGMA page_count")
+            if free > max(_FREE, pages // 2) and pages - free < _MOVED:
+                c.execute("VACUUM")
+                # The file gets shorter now, or once nobody reads what was before.
+                c.execute("PRAGMA wal_checkpoint").fetchall()
 
     def close(self) -> None:
         """Let go of connections; the next use opens them again."""

@@ -34,6 +34,9 @@ class Constant(tuple[str]):
     def __new__(cls, name: str) -> Constant:
         return tuple.__new__(cls, (name,))
 
+    def __reduce__(self) -> str:
+        return self[0]
+
     def __repr__(self) -> str:
         return self[0]
 

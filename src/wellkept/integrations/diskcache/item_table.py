@@ -86,6 +86,10 @@ _UNDER_WAY = 60.0  # seconds, beside the timeout, for which a file may be there 
 _EMPTY = 500_000_000_000_000  # the number of the first item of a queue
 
 
+NO_KEY: Any = object()
+"""Stands for the key of an item that gets one as it is pushed."""
+
+
 class UnknownFileWarning(UserWarning):
     """A file of values that no item names."""
 
@@ -209,7 +213,7 @@ class ItemTable:
         if not isinstance(tag, str | int | float | bytes | None):
             raise TypeError(f"a tag is text, bytes or a number, not {tag!r:.80}")
         now = time.time()
-        db_key, raw = (None, True) if key is ENOVAL else self._disk.put(key)
+        db_key, raw = (None, True) if key is NO_KEY else self._disk.put(key)
         # Of what is only found by its digest the key is stored as well.
         given = encoded(key) if not raw and type(db_key) is bytes else None
         size, mode, filename, row = self._disk.store(value, read, key=key)
@@ -407,20 +411,24 @@ class ItemTable:
         first = EVICTION_POLICY[self.eviction_policy]["cull"]
         if not most or first is None:
             return
-        size = run("SELECT value FROM Settings WHERE key = 'size'").fetchone()[0]
-        if size >= self.size_limit:
+        if size_now(run) >= self.size_limit:
             query = first.format(fields="rowid, filename", now=now)
             remove(run, gone, run(query, (most,)).fetchall())
 
-    def _removed(self, retry: bool, query: str, *values: Any, limit: int = BATCH) -> int:
+    def _removed(self, retry: bool, query: str, *values: Any, over: bool = False) -> int:
         """Remove what a query selects, some at a time; how many they were.
+
+        Args:
+            over: only while the items are over their size.
 
         Raises:
             Timeout: its argument is how many were removed before.
         """
-        count = 0
+        count, limit = 0, 10 if over else BATCH
 
         def some(run: Execute, gone: Callable[[str], object]) -> int:
+            if over and size_now(run) <= self.size_limit:
+                return 0
             return remove(run, gone, run(query, (*values, limit)).fetchall())
 
         try:
@@ -428,6 +436,8 @@ class ItemTable:
                 count += done
         except Timeout:
             raise Timeout(count) from None
+        if count and self._items.transaction is None:
+            self._items.give_back()
         return count
 
     def _check(self, run: Execute, gone: Callable[[str], object], fix: bool) -> None:
@@ -601,6 +611,11 @@ def _set_all(run: Execute, _gone: object, settings: Mapping[str, Any]) -> None:
             run(index)
         elif key == "tag_index":
             run(_TAGGED if value else "DROP INDEX IF EXISTS Cache_tag")
+
+
+def size_now(run: Execute) -> int:
+    """About how many bytes the items have."""
+    return int(run("SELECT value FROM Settings WHERE key = 'size'").fetchone()[0])
 
 
 def set_one(run: Execute, key: str, value: Any) -> None:

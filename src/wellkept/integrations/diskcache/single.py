@@ -17,6 +17,7 @@ from wellkept.integrations.diskcache.item_table import (
     FIELDS,
     FOUND,
     HELD,
+    NO_KEY,
     ItemTable,
     Side,
     answer,
@@ -107,7 +108,7 @@ class Cache(ItemTable):
         """
         find = queue(prefix, side, "key")
         return self._stored(
-            self._pushed, ENOVAL, value, expire, read, tag, retry, prefix, side, find
+            self._pushed, NO_KEY, value, expire, read, tag, retry, prefix, side, find
         )
 
     def incr(
@@ -378,17 +379,10 @@ class Cache(ItemTable):
         if first is None:
             return count
         query = first.format(fields="rowid, filename", now=now)
-
-        def some(run: Execute, gone: Callable[[str], object]) -> int:
-            size = run("SELECT value FROM Settings WHERE key = 'size'").fetchone()[0]
-            return remove(run, gone, run(query, (10,)).fetchall()) if size > self.size_limit else 0
-
         try:
-            while done := self._items.write(retry, some):
-                count += done
-        except Timeout:
-            raise Timeout(count) from None
-        return count
+            return count + self._removed(retry, query, over=True)
+        except Timeout as timeout:
+            raise Timeout(count + timeout.args[0]) from None
 
     def create_tag_index(self) -> None:
         """Let `evict` find the items of a tag without looking at all of them."""
@@ -434,7 +428,7 @@ class Cache(ItemTable):
 
         Args:
             name: of the function in keys; its module and name by default.
-            typed: `f(3)` and `f(3.0)` are different calls also inside numbers' own types.
+            typed: the types of the arguments count too; 3, 3.0 and True are told apart in any case.
             expire: seconds; at 0 nothing is kept.
             tag: of all results.
             ignore: positions and names of arguments that don't count.
