@@ -31,6 +31,10 @@ ROOMS = {
     "web": "In a notebook",
 }
 MODULES = {"kv": "Named state", "stores": "Stores", "testing": "Testing"}
+ABOUT = (
+    "Every public name, with its signature and types, as the source says them. Sphinx and mkdocstrings "
+    "link them by the `objects.inv` of this site."
+)
 _MOVED = {"codecs": "hashing", "conditions": "query"}
 _CODE = re.compile(r"(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)")
 
@@ -144,9 +148,15 @@ class Reference:
             found = found.final_target if found.is_alias else found
         return found
 
+    def _described(self, cls: Any) -> tuple[str, set[str]]:
+        """Return what the reference says of a class; integrations have names of other libraries."""
+        nothing: tuple[str, set[str]] = ("(", set())
+        elsewhere = cls.path.startswith("wellkept.integrations.")
+        return nothing if elsewhere else self.described.get(cls.name, nothing)
+
     def members(self, cls: Any) -> Iterator[tuple[str, Any]]:
         """Give what a class has for its users: what the reference says of it, or else its own."""
-        _, described = self.described.get(cls.name, ("", set()))
+        _, described = self._described(cls)
         described = described and described | self.called
         derived = any(self._public(str(getattr(base, "canonical_path", ""))) for base in cls.bases)
         for name, member in cls.all_members.items():
@@ -180,7 +190,7 @@ class Reference:
     def _object(self, page: str, dotted: str, found: Any, level: int) -> Iterator[str]:
         short = ".".join(dotted.split(".")[-2:]) if level > 2 else dotted
         yield f"{'#' * level} `{short}` {{#{dotted}}}"
-        made = self.described.get(found.name, ("(", set()))[0].startswith("(")
+        made = self._described(found)[0].startswith("(")
         signatures = list(_signatures(found, short)) if made or not found.is_class else []
         if signatures:
             yield "```python\n" + "\n".join(signatures) + "\n```"

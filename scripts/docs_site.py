@@ -161,9 +161,9 @@ def referenced(docs: Path, sources: dict[str, str], listed: list[Entry]) -> list
     for name, (title, _) in api.pages.items():
         page = f"{FOLDER}/{name}.md"
         sources[page] = api.page(name)
-        made.append(
-            Entry(page, title.rpartition(".")[2], "signatures and types", ("Reference", "API"))
-        )
+        section = "Integrations" if "." in title else "API"
+        short = title.rpartition(".")[2]
+        made.append(Entry(page, short, "signatures and types", ("Reference", section)))
     (docs / "objects.inv").write_bytes(api.inventory(about_package()["version"]))
     at = max(i for i, entry in enumerate(listed) if entry.headings == ("Reference",))
     return listed[: at + 1] + made + listed[at + 1 :]

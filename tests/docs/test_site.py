@@ -146,6 +146,9 @@ def test_the_reference_has_signatures_types_and_links(site: Path) -> None:
         in keep
     )
     assert "](api/memo.md#wellkept.keep)" in (site / "reference/api.md").read_text()
+    # It has the name of a class that the reference describes, and is another one.
+    diskcache = (site / "reference/api/diskcache.md").read_text()
+    assert "{#wellkept.integrations.diskcache.Cache.incr}" in diskcache
     for path in (site / "reference/api").glob("*.md"):
         assert not re.search(r"^(Args|Raises|Returns|Attributes):$", path.read_text(), re.M), path
 
