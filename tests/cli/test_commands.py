@@ -349,6 +349,18 @@ def test_a_function_and_an_argument_stand_for_a_key(shell: Kept, root: Path) -> 
         assert "face" in shell(command, "face", "--arg", "x=1")
 
 
+def test_a_script_names_its_functions(shell: Kept, root: Path, home: Path) -> None:
+    (home / "pyproject.toml").touch()
+    (home / "jobs").mkdir()
+    script = home / "jobs" / "fit.py"
+    script.write_text("from wellkept import keep\n@keep\ndef fit(n): return n\nfit(1)\n")
+    subprocess.run([sys.executable, script], check=True)
+    for command in ("ls", "show", "explain", "lineage", "du", "profile", "query"):
+        assert "n=1" in (text := shell(command, "jobs/fit.py:fit")) or "jobs.fit:fit" in text
+    assert shell("evict", f"{script}:fit", "--yes", "--json")["calls"] == 1
+    assert "no function jobs.fit:fit has calls" in shell("clear", f"{script}:fit", "--yes", code=1)
+
+
 # -- verify ---------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
 """What `--help` lists and how, the version, completion in shells."""
 
 import re
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ def test_commands_are_in_groups_and_none_is_cut(capsys: pytest.CaptureFixture[st
     for title, commands in _GROUPS.items():
         group = text.partition(f"\n{title}:\n")[2].partition("\n\n")[0]
         assert re.findall(r"^  (\w+) ", group, re.MULTILINE) == [*commands]
+        assert group.count("\n") == len(commands) - 1, "a line each"
 
 
 @pytest.mark.parametrize("command", [*_COMMANDS])
@@ -67,6 +70,24 @@ def test_shells_complete(
         run([])
     assert left.value.code == 0
     assert {*capsys.readouterr().out.split()} == offered
+
+
+def test_shells_complete_functions(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("_WELLKEPT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    for command in ("show", "evict", "ls", "explain", "lineage", "export", "diff", "query"):
+        monkeypatch.setenv("COMP_WORDS", f"wellkept {command} si")
+        for names in ([], ["simulate", "sizes"]):
+            for name in (*names, "other"):
+                if names:
+                    with wellkept.open(home / "cache") as cache:
+                        wellkept.keep(name=f"lab:{name}", version=1, cache=cache)(lambda: 1)()
+            with pytest.raises(SystemExit):
+                run([])
+            assert capsys.readouterr().out.split() == names
+        shutil.rmtree(home / "cache")
 
 
 def test_completion_is_to_be_had(capsys: pytest.CaptureFixture[str]) -> None:

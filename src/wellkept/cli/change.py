@@ -10,16 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import imported, key_of, matching, opened, span, sure
+from wellkept.cli.options import imported, key_of, matching, named, opened, span, sure
 from wellkept.cli.parser import (
     ArgOption,
     CacheOption,
     DryRunOption,
+    FunctionArgument,
     JsonOption,
     RunOption,
     TagOption,
     WhereOption,
     YesOption,
+    function_names,
 )
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
@@ -34,6 +36,7 @@ def evict(
         typer.Argument(
             metavar="KEY|FUNCTION",
             help="Keys, or their first digits; or a function, * and ? standing for any text.",
+            autocompletion=function_names,
         ),
     ] = None,
     function: Annotated[
@@ -58,7 +61,7 @@ def evict(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete (invalidate) cached calls, and the results that only they needed.
+    """Delete (invalidate) cached calls and their results.
 
     A call goes that matches all that is said: one of this function that also has this argument.
     """
@@ -77,11 +80,11 @@ def evict(
     age = span("--older", older)
     with opened(cache) as (found, url):
         asked: dict[str, Any] = {"function": function, "older": age}
-        named = {one: key_of(found, one) for one in what or ()}
-        names = [one for one, key in named.items() if key is None]
-        if len(names) > 1 or (names and (len(named) > 1 or function is not None)):
+        given = {one: key_of(found, one) for one in what or ()}
+        names = [one for one, key in given.items() if key is None]
+        if len(names) > 1 or (names and (len(given) > 1 or function is not None)):
             raise ConfigError(f"say keys or one function, not {' '.join(names)} with others")
-        if keys := [key for key in named.values() if key is not None]:
+        if keys := [key for key in given.values() if key is not None]:
             asked["keys"] = keys
         if names or any(one is not None for one in filters.values()):
             asked["function"] = matching(found, names[0] if names else function, **filters)
@@ -109,18 +112,13 @@ def _deleted(go: Callable[[bool], Any], url: str, dry_run: bool, yes: bool, as_j
 
 
 def clear(
-    function: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="FUNCTION", help="Only calls of this one; * and ? stand for any text."
-        ),
-    ] = None,
+    function: FunctionArgument = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Throw away all calls of a function, or of the whole cache, with their results.
+    """Delete all calls of a function, or of the whole cache.
 
     Runs and named state stay. Where there is nobody to ask, it needs --yes.
     """
@@ -129,7 +127,7 @@ def clear(
     with opened(cache) as (found, url):
         if function is not None and (dry_run or yes or sys.stdin.isatty()):
             # A misspelt name is an error here.
-            maintenance.chosen(found, function)
+            maintenance.chosen(found, function := named(function))
 
         def go(trial: bool) -> Any:
             return (
@@ -198,7 +196,7 @@ def verify(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every row and every byte of a cache, or that a function still gives what is kept.
+    """Check every byte of a cache, or compute results again and compare.
 
     The exit code is 1 if problems are left, or if a result differs.
     """
@@ -292,7 +290,7 @@ def gc(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove results and blobs that no call needs; safe while others write."""
+    """Delete results that no call needs; safe while others write."""
     with opened(cache) as (found, url), Bar() as bar:
         bar.advance("collecting", 0, 0)
         done = found.gc(grace=span("--grace", grace) or 0.0, dry_run=dry_run)
@@ -363,7 +361,7 @@ def transfer(
 def migrate(
     dry_run: DryRunOption = False, cache: CacheOption = None, as_json: JsonOption = False
 ) -> None:
-    """Give calls the keys that they would have today, without computing anything.
+    """Give calls the keys of today's digests, computing nothing.
 
     For when a type's digest, or the digest scheme, has changed. Results are loaded, which runs code.
     """
@@ -414,7 +412,9 @@ def bless(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that a change of code changed no result: those of the code before it become hits.
+    """Accept the results of the code before a change as hits.
+
+    For a change that changed no result.
 
     The function is imported, so that its code of today is known.
     """

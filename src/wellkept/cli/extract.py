@@ -17,27 +17,23 @@ import typer
 
 from wellkept.cli import text
 from wellkept.cli.options import one_call, opened
-from wellkept.cli.parser import ArgOption, CacheOption, JsonOption
+from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, WhatArgument, function_names
 from wellkept.errors import ConfigError, NotKept
 from wellkept.runs.table import called, data_size
 
 # Differences that are listed.
 _LISTED = 30
-_What = typer.Argument(
-    metavar="KEY|FUNCTION",
-    help="The key of a call, or its first digits (4 or more); or a function, with --arg.",
-)
 
 
 def export(
-    what: Annotated[str, _What],
+    what: WhatArgument,
     file: Annotated[Path, typer.Argument(help="Its suffix says the format.")],
     arg: ArgOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a result to a file: csv, parquet, npy, json, pickle, text, by its suffix.
+    """Write a result to a file: .csv, .parquet, .npy, .json, .pkl, …
 
     The result is loaded, which may run code.
     """
@@ -247,22 +243,23 @@ _WRITERS: dict[str, Callable[[Any, Path], Any]] = {
 
 
 def diff(
-    what: Annotated[str, _What],
+    what: WhatArgument,
     other: Annotated[
         str | None,
         typer.Argument(
             metavar="KEY|FUNCTION",
             help="What it is compared with; by default the result before it, of the same arguments "
             "and other code.",
+            autocompletion=function_names,
         ),
     ] = None,
     arg: ArgOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how two results differ. The exit code is 1 if they do.
+    """Show how two results differ.
 
-    Both are loaded, which may run code.
+    The exit code is 1 if they do. Both are loaded, which may run code.
     """
     from wellkept.runs.nearest import result_changes
 

@@ -7,7 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from wellkept.cli import text
-from wellkept.cli.options import checked_order, chosen, exists, key_of, matching, one_call, opened
+from wellkept.cli.options import (
+    checked_order,
+    chosen,
+    exists,
+    key_of,
+    matching,
+    named,
+    one_call,
+    opened,
+)
 from wellkept.errors import ConfigError
 from wellkept.runs.table import (
     Column,
@@ -26,9 +35,11 @@ if TYPE_CHECKING:
     from wellkept.cli.parser import (
         ArgOption,
         CacheOption,
+        FunctionArgument,
         JsonOption,
         RunOption,
         TagOption,
+        WhatArgument,
         WhereOption,
     )
 
@@ -88,7 +99,7 @@ _SHORT, _NAME = 12, 28
 
 
 def where(cache: CacheOption = None, as_json: JsonOption = False) -> None:
-    """Say which cache is meant here, and why."""
+    """Show which cache is used here, and why."""
     from wellkept.caches import settings
 
     spec, source = chosen(cache)
@@ -116,10 +127,7 @@ def where(cache: CacheOption = None, as_json: JsonOption = False) -> None:
 
 
 def ls(
-    function: Annotated[
-        str | None,
-        typer.Argument(help="List the calls of this function; * and ? stand for any text."),
-    ] = None,
+    function: FunctionArgument = None,
     calls: Annotated[bool, typer.Option("--calls", help="List calls, not functions.")] = False,
     limit: Annotated[
         int,
@@ -130,11 +138,11 @@ def ls(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List functions and what is kept of them, or the calls of one."""
+    """List functions and what is cached of them, or the calls of one."""
     from wellkept.caches import maintenance
 
     with opened(cache) as (found, url):
-        rows = maintenance.chosen(found, function) if function else found.backend.functions()
+        rows = maintenance.chosen(found, named(function)) if function else found.backend.functions()
         if function is None and not calls:
             _list_functions(rows, _costs(found), url, as_json)
             return
@@ -235,13 +243,7 @@ def list_calls(
 
 
 def show(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="KEY|FUNCTION",
-            help="The key of a call, or its first digits (4 or more); or a function, with --arg.",
-        ),
-    ],
+    what: WhatArgument,
     arg: ArgOption = None,
     value: Annotated[
         bool, typer.Option("--value", help="Load the result and show it; that may run code.")
@@ -249,7 +251,10 @@ def show(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one call: arguments, code, time, result. Unpickles only with --value."""
+    """Show one call: its arguments, code, times and result.
+
+    Nothing is unpickled, unless --value asks for it.
+    """
     with opened(cache) as (found, url):
         call = one_call(found, what, arg)
         result = describe(found, call, load=value)
@@ -295,7 +300,7 @@ def _print_call(call: Any, result: dict[str, Any]) -> None:
 
 
 def stats(cache: CacheOption = None, as_json: JsonOption = False) -> None:
-    """Add up the whole cache."""
+    """Show totals of the cache: calls, results, size, time saved."""
 
     with opened(cache) as (found, url):
         totals = found.size()
@@ -321,17 +326,15 @@ def stats(cache: CacheOption = None, as_json: JsonOption = False) -> None:
 
 
 def du(
-    function: Annotated[
-        str | None, typer.Argument(help="Only this function; * and ? stand for any text.")
-    ] = None,
+    function: FunctionArgument = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what takes how much room: each function's results, and the whole on disk."""
+    """Show how much space each function's results take."""
     from wellkept.caches import maintenance
 
     with opened(cache) as (found, url):
-        rows = maintenance.chosen(found, function) if function else found.backend.functions()
+        rows = maintenance.chosen(found, named(function)) if function else found.backend.functions()
         totals = found.size()
     if as_json:
         functions = [{"function": r.function, "calls": r.calls, "bytes": r.bytes} for r in rows]
@@ -366,9 +369,7 @@ def _print(rows: list[Any], totals: Any, *, whole: bool) -> None:
 
 
 def query(
-    function: Annotated[
-        str | None, typer.Argument(help="Calls of this function; * and ? stand for any text.")
-    ] = None,
+    function: FunctionArgument = None,
     arg: ArgOption = None,
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="With a key that begins so.")
@@ -450,14 +451,7 @@ def query(
 
 
 def explain(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="KEY|FUNCTION",
-            help="The key of a call, or its first digits (4 or more); or a function, * and ? "
-            "standing for any text.",
-        ),
-    ],
+    what: WhatArgument,
     arg: ArgOption = None,
     limit: Annotated[
         int,
@@ -468,7 +462,10 @@ def explain(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a call is a hit, and why; of a function, why its latest calls were computed."""
+    """Say whether a call is a cache hit, or why it is computed.
+
+    Of a function, why its latest calls were computed.
+    """
     from wellkept.runs.explain import explain_function, explain_key
 
     with opened(cache) as (found, url):
@@ -485,7 +482,7 @@ def explain(
             else:
                 text.console().print(explained.__rich__(), soft_wrap=True)
             return
-        table = explain_function(found, what, limit, more)
+        table = explain_function(found, named(what), limit, more)
     if as_json:
         text.emit({"cache": url, "calls": list(table)})
     else:
@@ -493,20 +490,21 @@ def explain(
 
 
 def profile(
-    function: Annotated[
-        str | None, typer.Argument(help="Only these functions; * and ? stand for any text.")
-    ] = None,
+    function: FunctionArgument = None,
     load: Annotated[
         bool, typer.Option("--load", help="Decode results, too; that may run code.")
     ] = False,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether keeping pays: what looking up and reading takes, against computing."""
+    """Show for which functions caching pays.
+
+    What looking up and reading a result takes, against computing it.
+    """
     from wellkept.runs.profile import profiles
 
     with opened(cache) as (found, url):
-        table = profiles(found, function, load=load)
+        table = profiles(found, function and named(function), load=load)
     if as_json:
         text.emit({"cache": url, "functions": list(table)})
     elif not len(table):

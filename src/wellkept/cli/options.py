@@ -107,6 +107,16 @@ _TIMES = _FIELDS[3:]
 _LOOKED_AT, _NAMED = 200, 4
 
 
+def named(function: str) -> str:
+    """The name under which a function is kept, of `script.py:name`; another text as it is."""
+    path, _, name = function.rpartition(":")
+    if not path.endswith(".py") or not Path(path).is_file():
+        return function
+    from wellkept.hashing.names import script_of
+
+    return f"{script_of(path)}:{name}"
+
+
 def matching(
     cache: Cache,
     function: str | None = None,
@@ -130,13 +140,14 @@ def matching(
     from datetime import datetime, timedelta
 
     from wellkept.caches.filter_text import asked, when
-    from wellkept.caches.maintenance import chosen as named
+    from wellkept.caches.maintenance import chosen as some
     from wellkept.query import ANY
 
     of = {}
     if function is not None:
+        function = named(function)
         # A misspelt name is an error, not an answer.
-        named(cache, function)
+        some(cache, function)
         of = {"function": function}
     found = cache.query(**of, **{name: said for name, said in filters.items() if said is not None})
     arguments = [_option("--arg", asked, said) for said in arg or ()]

@@ -11,6 +11,36 @@ from typer.core import TyperCommand, TyperGroup
 
 from wellkept import __version__
 
+
+def function_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the functions that have calls and begin so; nothing is made, and errors are not shown."""
+    from wellkept.cli.options import opened
+
+    try:
+        with opened(context.params.get("cache")) as (found, _):
+            # Shells break words at the colon.
+            names = {row.function.rpartition(":")[2] for row in found.backend.functions()}
+    except Exception:  # noqa: BLE001  a shell that completes is no place for messages
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+FunctionArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="FUNCTION",
+        help="Only this function, or script.py:name; * and ? stand for any text.",
+        autocompletion=function_names,
+    ),
+]
+WhatArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY|FUNCTION",
+        help="The key of a call, or its first digits (4 or more); or a function, with --arg.",
+        autocompletion=function_names,
+    ),
+]
 CacheOption = Annotated[
     str | None,
     typer.Option(
@@ -60,7 +90,7 @@ _GROUPS = {
         "ui": ("ui", ""),
         "top": ("ui", ""),
     },
-    "Understand it": {
+    "Understand hits and misses": {
         "explain": ("inspect", ""),
         "diff": ("extract", ""),
         "lineage": ("runs", ""),
@@ -169,7 +199,7 @@ def parser(asked: list[str]) -> typer.Typer:
     names = asked if asked and asked[0] in _COMMANDS else [*_COMMANDS]
     app = typer.Typer(
         name="wellkept",
-        help="Look after what kept functions have kept.",
+        help="Inspect and manage cached results.",
         cls=_Group,
         add_completion=names is not asked,
         rich_markup_mode=None,
@@ -181,7 +211,9 @@ def parser(asked: list[str]) -> typer.Typer:
         module, inner = _COMMANDS[name]
         found = import_module(f"wellkept.cli.{module}")
         # What the annotations there name, which are text until they are read here.
-        shared = {name: one for name, one in globals().items() if name.endswith("Option")}
+        shared = {
+            name: one for name, one in globals().items() if name.endswith(("Option", "Argument"))
+        }
         vars(found).update(shared, typer=typer)
         if inner:
             for one in getattr(found, inner).registered_commands:
@@ -202,7 +234,7 @@ def _about(
         bool, typer.Option("--version", "-V", help="Show the version and leave.")
     ] = False,
 ) -> None:
-    """Look after what kept functions have kept."""
+    """Inspect and manage cached results."""
     if version:
         typer.echo(f"wellkept {__version__}")
     elif context.invoked_subcommand is None:

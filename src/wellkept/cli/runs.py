@@ -10,7 +10,7 @@ import typer
 
 from wellkept.cli import text
 from wellkept.cli.options import is_key, matching, opened, span, sure
-from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, YesOption
+from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, YesOption, function_names
 from wellkept.errors import ConfigError
 
 
@@ -74,7 +74,7 @@ def runs(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runs, or what happened in one."""
+    """List runs, or what happened in one."""
     from wellkept.runs.run import Runs
 
     if run is None and (compare is not None or functions or graph or by):
@@ -153,6 +153,7 @@ def lineage(
         typer.Argument(
             metavar="KEY|DIGEST|FUNCTION",
             help="Of a call or a value, or its first digits (4 or more); or a function, with --arg.",
+            autocompletion=function_names,
         ),
     ],
     arg: ArgOption = None,

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from wellkept.remote.server import Limits
 
 
-keys_app = group(
-    "Keys that sign what is sent to other machines, and tell which values may be unpickled."
-)
+keys_app = group("Manage keys that sign results for other machines.")
 Label = Annotated[
     str, typer.Option("--label", metavar="TEXT", help="What the key is for, in your own words.")
 ]
@@ -172,7 +170,10 @@ def serve(
         typer.Option("--deadline", metavar="SECONDS", help="For clients that do not go on."),
     ] = 30.0,
 ) -> None:
-    """Serve a cache to other machines: over ssh, which runs this by itself, or over http."""
+    """Serve a cache to other machines, over http or ssh.
+
+    Over ssh it is run by itself.
+    """
     if stdio:
         if caches and len(caches) > 1:
             raise ConfigError("wellkept serve --stdio serves one cache")
@@ -284,7 +285,7 @@ def _named(said: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (DEFAULT, said)
 
 
-tokens_app = group("Say who may do what at `wellkept serve`.")
+tokens_app = group("Manage access tokens for `wellkept serve`.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose token, or what for.")]
 
 

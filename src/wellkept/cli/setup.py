@@ -23,7 +23,7 @@ def config(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the configuration that is in force here, and which file it is from.
+    """Show the configuration in force here, and which file it is from.
 
     Passwords are masked; ${NAME} stands for a variable of the environment.
     """
@@ -64,7 +64,7 @@ _NEEDS = ("sklearn", "matplotlib", "numpy")
 
 
 def demo(context: typer.Context, cache: CacheOption = None, as_json: JsonOption = False) -> None:
-    """Run a real job, kept; then run it again.
+    """Run an example job whose results are cached; run it twice.
 
     Further arguments go to the program (--help after a lone -- shows them).
     """

@@ -47,7 +47,7 @@ def plan(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which calls would be computed, why, how long that takes and what it costs.
+    """Say which calls would be computed, why, and at what cost.
 
     The function is imported. Nothing is computed or written.
     """
@@ -121,7 +121,9 @@ def review(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List functions with results of other code than now: what changed, and what it cost.
+    """Show which results a change of code invalidated, and accept them.
+
+    Functions with results of other code than now: what changed, and what it cost.
 
     The functions are imported. On a terminal it asks what becomes of each. The exit code is 1 if a
     result differs.

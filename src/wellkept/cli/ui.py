@@ -50,7 +50,10 @@ def ui(
     ] = None,
     cache: CacheOption = None,
 ) -> None:
-    """Look at a cache in the browser: what was saved, what ran again and why, what takes the room."""
+    """Show a cache in the browser.
+
+    What was saved, what ran again and why, what takes the room.
+    """
     try:
         from wellkept.web.export import write as write_files
         from wellkept.web.serving import Serving
@@ -123,7 +126,10 @@ def top(
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Watch a cache in the terminal: what was saved, what ran again and why, what runs now."""
+    """Watch a cache in the terminal.
+
+    What was saved, what ran again and why, what runs now.
+    """
     from wellkept.web import overview
 
     with _site(cache) as site:
