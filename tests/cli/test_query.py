@@ -169,7 +169,7 @@ def test_none(shell: Shell) -> None:
         (["--order", "-dya"], 2, "fields are created, seconds"),
         (["--csv", "--json"], 2, "--csv goes without"),
         (["reprot"], 1, "no function reprot has calls"),
-        (["reprot"], 1, "there is report"),
+        (["reprot"], 1, "did you mean 'report'?"),
         (["--limit", "-1"], 2, "wellkept query --help"),
     ],
 )
