@@ -53,6 +53,7 @@ check: $(TEST_VENV)/.wheel $(TEST_VENV)/.check ## lint, format, types, and which
 	run ruff check --output-format concise .; \
 	run ruff format --check .; \
 	run mypy; \
+	run mypy --platform win32 --cache-dir .mypy_cache/win32; \
 	run lint-imports --no-logo; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 

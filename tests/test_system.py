@@ -14,6 +14,7 @@ import pytest
 
 from tests.bare_system import MODULES, NAMES
 from wellkept import _system
+from wellkept.stores import openers
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "wellkept"
@@ -107,6 +108,11 @@ for f in (double, item, row):
 state = wellkept.store("settings")
 state["a"] = 1
 print(state["a"], wellkept.active_cache().verify().ok)
+from wellkept.remote.stdio import serve_stream
+try:
+    serve_stream(None, 0, 1)
+except wellkept.ConfigError as error:
+    print(error)
 try:
     wellkept.open("ssh://nowhere/cache").find(bytes(32))
 except wellkept.KeptError as error:
@@ -121,6 +127,7 @@ def test_a_program_keeps_where_all_of_it_is_missing(home: Path) -> None:
     assert lines[:3] == ["False 3 3 1 0"] * 3
     assert second.stdout.splitlines()[:3] == ["True 3 3 2 0"] * 3
     assert lines[3] == "1 True"
+    assert lines.pop(4).startswith("wellkept serve --stdio needs pipes")
     assert lines[4].startswith("ConfigError ssh://nowhere/cache")
     assert "a cache over ssh needs pipes that do not block" in lines[4]
     assert "https://" in lines[4]
@@ -243,9 +250,11 @@ def test_names_that_windows_reserves(
     assert _system.is_reserved(name) is is_one
 
 
-def test_a_drive_is_no_scheme() -> None:
-    from wellkept.stores.openers import scheme_of
-
-    assert [scheme_of(text) for text in ("C:\\caches\\mine", "c:/caches", "\\\\?\\C:\\x")] == [
-        ""
-    ] * 3
+def test_drives_in_paths_and_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("C:\\caches\\mine", "c:/caches", "\\\\?\\C:\\caches"):
+        assert openers.scheme_of(path) == ""
+    assert openers.local_path("files:///C:/caches") == Path("/C:/caches")
+    monkeypatch.setattr(openers, "POSIX", False)
+    for url in ("files:C:/x", "files:///C:/x", "sqlite:///C:/x", "sqlite:////C:/x"):
+        assert openers.local_path(url) == Path("C:/x")
+    assert openers.local_path("sqlite:///caches") == Path("caches")

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from wellkept._system import POSIX
 from wellkept.errors import ConfigError
 
 _BACKLOG = 2048
@@ -35,7 +36,9 @@ def listen(host: str, port: int) -> socket.socket:
     # client's delayed acknowledgement.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows a second server could listen beside this one, and have some of its requests.
+        if POSIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
         sock.listen(_BACKLOG)
     except (OSError, OverflowError) as error:

@@ -25,7 +25,7 @@ from wellkept.hashing import buffer_digest
 from wellkept.records import Buffer, Call, Digest
 from wellkept.remote.wire import CHUNK_SIZE
 from wellkept.stores.blobs import Blobs, ItemBlobs
-from wellkept.stores.filesystem import map_file
+from wellkept.stores.filesystem import map_file, read_file
 from wellkept.stores.index_tables import put_value
 
 # KiB of an index that are held in memory. A server may serve many caches, and its memory should not grow with
@@ -97,10 +97,14 @@ class Download(Incoming):
         self.check()
         if self._file is None:
             return self._content
+        fd = self._file.fileno()
+        # The process may have too many mappings, or the system none.
+        with contextlib.suppress(OSError):
+            return memoryview(map_file(fd, self.size, readonly=False))
         try:
-            return memoryview(map_file(self._file.fileno(), self.size, readonly=False))
+            return read_file(fd, self.size)
         except OSError as error:
-            raise StoreError(f"can't map {self.size:,} bytes: {error}") from error
+            raise StoreError(f"can't read {self.size:,} bytes: {error}") from error
 
     def __enter__(self) -> Self:
         return self

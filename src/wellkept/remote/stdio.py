@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from wellkept._process import Worker
-from wellkept._system import readv, writev
-from wellkept.errors import KeptError
+from wellkept._system import PIPES, readv, writev
+from wellkept.errors import ConfigError, KeptError
 from wellkept.remote import wire
 from wellkept.remote.handlers import Handlers
 from wellkept.remote.staging import Staged
@@ -43,7 +43,16 @@ _ABREAST = 64
 
 
 def serve_stream(handlers: Handlers, source: int, target: int, right: str = "admin") -> None:
-    """Answer the requests that come from one descriptor on another, until the stream ends."""
+    """Answer the requests that come from one descriptor on another, until the stream ends.
+
+    Raises:
+        ConfigError: this system's pipes are not enough for it.
+    """
+    if not PIPES:
+        raise ConfigError(
+            "wellkept serve --stdio needs pipes as POSIX has them, which this system lacks; "
+            "serve over http: wellkept serve --listen HOST:PORT"
+        )
     _Stream(handlers, source, target, right).run()
 
 

@@ -23,7 +23,6 @@ from wellkept._system import (
     POSIX,
     SEALED,
     pread,
-    preadv,
     replace,
     sync_directory,
     unlink,
@@ -33,7 +32,7 @@ from wellkept.hashing import MAPPED, address, buffer_digest
 from wellkept.hashing.buffers import PARALLEL
 from wellkept.records import Buffer
 from wellkept.stores.base import Paths, PutsFiles, Ranges
-from wellkept.stores.filesystem import map_file, open_regular, untouched
+from wellkept.stores.filesystem import map_file, open_regular, read_file, untouched
 
 __all__ = ["Blobs", "ItemBlobs"]
 
@@ -193,10 +192,7 @@ class Blobs:
         # The process may have too many mappings, or the file system none; then the content is read.
         with contextlib.suppress(OSError):
             return memoryview(map_file(fd, size, self._readonly))
-        content = memoryview(bytearray(size))
-        at = 0
-        while at < size and (n := preadv(fd, [content[at : at + _CHUNK]], at)):
-            at += n
+        content = memoryview(read_file(fd, size))
         return content.toreadonly() if self._readonly else content
 
     def doubt(self, name: str) -> None:

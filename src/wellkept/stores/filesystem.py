@@ -25,6 +25,7 @@ from wellkept._system import (
     maps,
     owner,
     pread,
+    preadv,
     set_mode,
     unlink,
 )
@@ -175,6 +176,21 @@ def map_file(fd: int, size: int, readonly: bool, offset: int = 0) -> mmap.mmap:
         made.close()
         raise OSError(error, "can't map a file")
     return made
+
+
+def read_file(fd: int, size: int, offset: int = 0) -> bytearray:
+    """Read so many bytes of a file, which may be more than the system reads at once.
+
+    Raises:
+        OSError: they can't be read, or there are fewer.
+    """
+    whole, at = bytearray(size), 0
+    while at < size:
+        done = preadv(fd, [memoryview(whole)[at : at + _CHUNK]], offset + at)
+        if not done:
+            raise OSError(errno.EIO, "the file is shorter than it was")
+        at += done
+    return whole
 
 
 # The first bits of what the kernel says of a page: it is there, it is swapped out, it is a file's. A page

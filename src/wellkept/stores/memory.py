@@ -15,11 +15,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from wellkept._process import Instances
-from wellkept._system import POSIX, anonymous_file, pread, preadv, pwrite
+from wellkept._system import POSIX, anonymous_file, pread, pwrite
 from wellkept.interrupts import Guard
 from wellkept.records import Buffer
 from wellkept.stores.base import check_key, check_prefix
-from wellkept.stores.filesystem import map_file
+from wellkept.stores.filesystem import map_file, read_file
 
 # Bytes of the first segment. Later ones are larger, as each takes a descriptor of the process.
 _SEGMENT = 16 * 1024 * 1024
@@ -70,15 +70,8 @@ class Extent(NamedTuple):
         content = pread(self.segment.fd, self.size, self.offset)
         if len(content) == self.size:
             return content
-        return bytes(self._whole())
-
-    def _whole(self) -> bytearray:
-        """Return a copy. Linux reads at most 2 GiB at once."""
-        whole, done = bytearray(self.size), 0
-        while done < self.size:
-            part = memoryview(whole)[done : done + _SEGMENT]
-            done += preadv(self.segment.fd, [part], self.offset + done)
-        return whole
+        # Linux reads at most 2 GiB at once.
+        return bytes(read_file(self.segment.fd, self.size, self.offset))
 
     def map(self) -> Buffer:
         """Return the item as private memory, whose pages are shared until they are written to.
@@ -87,7 +80,7 @@ class Extent(NamedTuple):
             OSError: the process has too many mappings.
         """
         if not POSIX:
-            return memoryview(self._whole())
+            return memoryview(read_file(self.segment.fd, self.size, self.offset))
         return memoryview(map_file(self.segment.fd, self.size, False, self.offset))
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from wellkept._system import POSIX
 from wellkept.errors import ConfigError
 from wellkept.stores.base import Store
 
@@ -47,6 +48,8 @@ _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 IN_MEMORY = ":memory:"
 """What SQLite calls a database that is in memory. Nothing takes it for the name of a file."""
 
+# On Windows the first slash of `files:///C:/caches` is not the path's.
+_DRIVE = re.compile(r"/[a-z]:", re.IGNORECASE)
 # Two letters at least, as `C:` begins a path on Windows.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 
@@ -115,6 +118,8 @@ def local_path(url: str) -> Path | None:
         raise ConfigError(
             f"{url}: {scheme}: takes no host, and got {rest.split('/')[2]!r}; write {scheme}:PATH"
         )
+    if not POSIX and _DRIVE.match(rest):
+        rest = rest[1:]
     if not rest:
         raise ConfigError(f"{url} names no path; write {_PATHS[scheme]}PATH")
     return Path(rest).expanduser()
