@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 import wellkept
+from wellkept._system import KIND
 from wellkept.stores.epoch import Epochs
 
 A, B, C, D = ((n, 2**64 - n) for n in range(1, 5))
@@ -87,3 +89,40 @@ def test_a_closed_cache_holds_no_file(tmp_path: Path) -> None:
         wellkept.keep(cache=cache)(abs)(-1)
         assert any(name.endswith("/epoch") for name in files())
     assert not [name for name in files() if name.endswith("/epoch")]
+
+
+@pytest.mark.skipif(
+    KIND == "posix", reason="these locks do not tell two owners in one process apart"
+)
+def test_who_writes_takes_turns_and_waits_for_none_that_does_not_end(epochs: Epochs) -> None:
+    second = other(epochs)
+    assert epochs.wait()
+    assert not second.wait()
+    epochs.over()
+    assert second.wait()
+    second.close()
+    assert epochs.wait()
+
+
+@pytest.mark.skipif(
+    KIND == "posix", reason="these locks do not tell two owners in one process apart"
+)
+def test_turns_are_taken_where_others_write(tmp_path: Path) -> None:
+    with wellkept.open(tmp_path / "cache") as cache, wellkept.open(tmp_path / "cache") as second:
+        databases = [cast(Any, each.backend).database for each in (cache, second)]
+        mine, theirs = (wellkept.keep(cache=each)(abs) for each in (cache, second))
+        for n in (-1, -2):
+            mine(n)
+        assert not databases[0].crowded
+        theirs(-3)
+        mine(-4)
+        assert databases[0].crowded
+        # Somebody has the turn and does not go on.
+        assert databases[1].epochs.wait()
+        mine(-5)
+        assert mine.contains(-5)
+        databases[1].epochs.over()
+        # And this one has let go of it.
+        mine(-6)
+        assert not databases[0].crowded
+        assert databases[1].epochs.wait()

@@ -164,8 +164,13 @@ def _some(
     locator, binder, follows = kept.locator, kept._binder, kept.options.cache is None
     calls = [_located(kept, coding, args) for args in items]
     keys = [None if call is None else call[1] for call in calls]
+    # Where others keep something all the time, few are looked up at once.
+    looked, window = 0, len(keys)
     seen, lacks = _lacking(cache, keys)
     for at, (args, call) in enumerate(zip(items, calls, strict=True)):
+        if at >= looked + window:
+            looked, window = at, 2 * window
+            seen, lacks = _lacking(cache, keys[at : at + window])
         if (
             call is None
             or call[1] not in lacks
@@ -184,7 +189,8 @@ def _some(
             leased = flight.take()
             if leased and cache.token() != seen:
                 # Somebody has kept something since.
-                seen, lacks = _lacking(cache, keys[at:])
+                looked, window = at, max(1, 2 * (at - looked))
+                seen, lacks = _lacking(cache, keys[at : at + window])
         except StoreError:
             # The flow meets it too, and deals with it.
             leased = False

@@ -17,12 +17,13 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from blake3 import blake3
 
-from wellkept._system import NOFOLLOW, pread, pwrite
+from wellkept._system import FREE, NOFOLLOW, RANGES, WRITE, pread, pwrite, set_range
 from wellkept.interrupts import Guard
 from wellkept.stores.filesystem import open_regular
 
@@ -34,6 +35,10 @@ Token = tuple[int, int]
 _WORDS = struct.Struct("<4Q")
 _SUM = 8
 _SIZE = _WORDS.size + _SUM
+# A byte past them, by which processes take turns.
+_TURN = 1 << 20
+# Seconds for which a turn is waited for, and at first between two looks.
+_PATIENCE, _PAUSE = 0.05, 0.00005
 
 
 class Step(NamedTuple):
@@ -119,6 +124,31 @@ class Epochs:
             found = os.fstat(fd)
             self._identity = (found.st_dev, found.st_ino)
             return fd
+
+    def wait(self) -> bool:
+        """Wait for a moment until no other process writes, where several do; return whether that is so.
+
+        SQLite looks only after one millisecond, and then after ever more, whether another one is done, which
+        takes some ten microseconds. So these take turns by a lock on a byte of the file. It decides nothing:
+        who waits in vain, or can't lock, leaves it to SQLite.
+        """
+        if not RANGES:
+            return False
+        deadline, pause = time.monotonic() + _PATIENCE, _PAUSE
+        with contextlib.suppress(OSError):
+            fd = self._fd if self._fd >= 0 else self._open()
+            while not set_range(fd, WRITE, _TURN):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(pause)
+                pause *= 1.3
+            return True
+        return False
+
+    def over(self) -> None:
+        """Let go of the turn that `wait` may have taken."""
+        with contextlib.suppress(OSError):
+            set_range(self._fd, FREE, _TURN)
 
     def look(self) -> None:
         """Now and then: whether the file was removed or replaced; called as `close` is."""

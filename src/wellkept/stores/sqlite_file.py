@@ -102,6 +102,7 @@ class Writing:
         "_held",
         "_mine",
         "_then",
+        "_turn",
         "adds",
         "step",
     )
@@ -122,7 +123,7 @@ class Writing:
         self._then = then
         self.adds = adds
         self.step = None
-        self._began = self._mine = False
+        self._began = self._mine = self._turn = False
 
     def __enter__(self) -> sqlite3.Connection:
         database = self._database
@@ -143,14 +144,18 @@ class Writing:
                 )
             self._began = True
             database.writer = sys._getframe(1)
+            if database.crowded and database.epochs is not None:
+                self._turn = True
+                database.epochs.wait()
             c.execute("BEGIN IMMEDIATE")
             # Nobody else can commit from here on.
             watch = database._watch
             if watch is None:
                 self._before = None
             else:
-                words = watch.words
+                words, last = watch.words, database.step
                 self._before = words[1], words[5]
+                database.crowded = last is not None and last.after != self._before
             return c  # noqa: TRY300  no instruction may stand between the two
         except BaseException as error:
             self._end(error)
@@ -196,6 +201,8 @@ class Writing:
                     database.roll_back()
                 database.writer = None
         finally:
+            if self._turn and database.epochs is not None:
+                database.epochs.over()
             if database.lock._is_owned() and (self._mine or not self._held):
                 self._mine = False
                 database.lock.release()
@@ -300,6 +307,8 @@ class Database:
         self._cursor: sqlite3.Cursor | None = None
         self._snapshot: Token | None = None  # what the open read transaction sees
         self._reading = False
+        self.crowded = False
+        """Whether another process has written since this one wrote last."""
         self.writer: FrameType | None = None
         """The call that has a write transaction open."""
         self._lately = False
