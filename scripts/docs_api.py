@@ -80,7 +80,7 @@ class Reference:
                 if page is not None:
                     page[1][f"wellkept.{name}"] = found
         for path, module in self._modules():
-            named = f"wellkept.integrations.{path}" in said
+            named = re.search(rf"wellkept\.integrations(\.| import ){path}\b", said)
             if path in MODULES or named:
                 title = MODULES.get(path, f"wellkept.integrations.{path}")
                 dotted = module.path
