@@ -107,6 +107,30 @@ def test_bad_input(
         assert says in complaint(capsys, *arguments, "--json", code=code)
 
 
+def test_what_is_not_there_yet_is_named_as_it_will_be(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (
+        ["show", "abcd"],
+        ["explain", "one"],
+        ["lineage", "abcd"],
+        ["clear", "one", "--yes"],
+    ):
+        said = complaint(capsys, *command, code=1)
+        assert str(home / "cache") in said
+        assert "memory" not in said
+    assert "abcd" in complaint(capsys, "show", "abcd", "--json", code=1)
+
+
+def test_a_limit_at_the_end_of_a_path_is_no_part_of_it(
+    filled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["ls", "--cache", f"{filled}?limit=1GB", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["functions"][0]["calls"] == 300
+    assert run(["where", "--cache", f"{filled}?limit=1GB", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exists"] is True
+
+
 def test_an_ambiguous_prefix(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with wellkept.open(home / "cache") as cache:
         for i in range(2):

@@ -66,6 +66,25 @@ def test_du_has_a_row_a_function(shell: Shell, url: str) -> None:
     assert "no function nosuch" in shell("du", "nosuch", "--cache", url, code=1)
 
 
+def test_calls_are_chosen_and_deleted(shell: Shell, url: str) -> None:
+    with wellkept.open(url) as cache, wellkept.use(cache), wellkept.tags(paper="a"):
+        small(7), small(8)
+    place = ("--cache", url)
+    assert shell("query", "small", "--arg", "i>=2", "--csv", *place).count("\n") == 5
+    assert shell("show", "small", "--arg", "i=2", "--json", *place)["key"] == small.key(2)
+    assert "there are i" in shell("query", "--arg", "j=2", *place, code=2)
+    assert "there are i" in shell("query", "--order", "j", *place, code=2)
+    assert shell("evict", "small", "--arg", "i<2", "--yes", "--json", *place)["calls"] == 2
+    assert (
+        shell("evict", "--tag", "paper=a", "--arg", "i=7", "--yes", "--json", *place)["calls"] == 1
+    )
+    assert shell("evict", "--where", "seconds<0", "--yes", *place).startswith("nothing in")
+    assert shell("query", "--count", "--json", *place)["total"] == 7
+    assert "wrote big(i=1)" in shell("export", "big", "big.bin", "-a", "i=1", *place)
+    assert Path("big.bin").read_bytes() == bytes(big.__wrapped__(1))
+    assert "1 difference\n" in shell("diff", small.key(2), small.key(3), *place, code=1)
+
+
 def test_gc_collects(shell: Shell, url: str) -> None:
     assert "nothing in" in shell("gc", "--grace", "0", "--cache", url)
     with wellkept.open(url) as cache:

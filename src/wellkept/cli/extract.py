@@ -276,7 +276,8 @@ def diff(
     else:
         for sign, call in (("-", left), ("+", right)):
             print(text.plain(f"{sign} {call.key[:12]}  {called(call.function, call)}", 200))
-        print("the results are the same" if same else f"{len(changes):,} differences")
+        said = f"{len(changes):,} difference{'' if len(changes) == 1 else 's'}"
+        print("the results are the same" if same else said)
         for one in changes[:_LISTED]:
             print(text.plain(f"  {one}", 400).replace("\n", " "))
         if len(changes) > _LISTED:

@@ -163,18 +163,27 @@ def _as_typed(argument: Any) -> str:
 class _Group(TyperGroup):
     """A group of commands that are listed under titles, each with its whole first line."""
 
+    def list_commands(self, ctx: Any) -> list[str]:
+        # In the order of the table, or as they were declared.
+        return sorted(self.commands, key=[*_COMMANDS].index) if _is_root(ctx) else [*self.commands]
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        listed = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         titles = {name: title for title, some in _GROUPS.items() for name in some}
         rows: dict[str, list[tuple[str, str]]] = {}
-        for name, command in listed.items():
-            title = titles.get(name, "Commands") if ctx.parent is None else "Commands"
+        names = self.list_commands(ctx)
+        width = max(map(len, names))
+        for name in names:
+            command = self.get_command(ctx, name)
             said = " ".join((command.help or "").partition("\n\n")[0].split()) if command else ""
-            rows.setdefault(title, []).append((name, said))
-        width = max(map(len, listed))
+            title = titles[name] if _is_root(ctx) else "Commands"
+            rows.setdefault(title, []).append((name.ljust(width), said))
         for title, some in rows.items():
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(width), said) for name, said in some])
+                formatter.write_dl(some)
+
+
+def _is_root(ctx: Any) -> bool:
+    return ctx.parent is None
 
 
 def group(text: str) -> typer.Typer:
