@@ -276,8 +276,8 @@ def diff(
     else:
         for sign, call in (("-", left), ("+", right)):
             print(text.plain(f"{sign} {call.key[:12]}  {called(call.function, call)}", 200))
-        said = f"{len(changes):,} difference{'' if len(changes) == 1 else 's'}"
-        print("the results are the same" if same else said)
+        many = f"{len(changes):,} difference{'' if len(changes) == 1 else 's'}"
+        print("the results are the same" if same else many)
         for one in changes[:_LISTED]:
             print(text.plain(f"  {one}", 400).replace("\n", " "))
         if len(changes) > _LISTED:
