@@ -415,6 +415,19 @@ def test_calls_of_fleche_are_hits(work: Any, tmp_path: Path, kind: str) -> None:
         from_fleche(tmp_path / "cache", area)
 
 
+def test_hdf5_files_of_fleche_are_trusted_or_refused(work: Any, tmp_path: Path) -> None:
+    fleche = pytest.importorskip("fleche")
+    pytest.importorskip("bagofholding")
+    with fleche.cache(fleche_cache(tmp_path / "there", "bagofholding_hdf")):
+        fleche.fleche(work.nested)("a")
+    nested = kept(work.nested, tmp_path)
+    (why,) = from_fleche(tmp_path / "there", nested).refused
+    assert "HDF5" in why
+    assert counts(from_fleche(tmp_path / "there", nested, trust=True)) == (1, 0, 0)
+    assert nested("a")["x"] == "a"
+    assert len(work.ran) == 1
+
+
 def test_other_versions_and_other_code_are_not_taken_from_fleche(work: Any, tmp_path: Path) -> None:
     fleche = pytest.importorskip("fleche")
     with fleche.cache(fleche_cache(tmp_path / "there", "pickle")):

@@ -64,7 +64,7 @@ def from_fleche(
     """Take over what fleche kept of a function, in a directory that is only read.
 
     Naming a function says that its results are those of its code today, where fleche did not record the code
-    (`hash_code=True`). Values of HDF5 files are read only with `trust`.
+    (`hash_code=True`). HDF5 files are read only with `trust`, by fleche, which may write locks beside them.
 
     Args:
         path: the directory that has `values`, and `calls` or `calls.db`, as fleche's templates make it.
@@ -80,7 +80,7 @@ def from_fleche(
     """
     root = Path(path).expanduser()
     done = Taken()
-    calls = list(_calls(root, done))
+    calls = list(_calls(root, done, trust))
     if not calls and not done.items:
         raise NotKept(f"{root} is no cache of fleche: it needs values, and calls or calls.db")
     if function is None:
@@ -140,9 +140,16 @@ def _found(call: Any, function: Kept[..., Any], profile: Any, values: _Values) -
 # -- records --------------------------------------------------------------------------------------
 
 
-def _calls(root: Path, done: Taken) -> Iterator[Any]:
+def _calls(root: Path, done: Taken, trust: bool) -> Iterator[Any]:
     if (root / "calls.db").is_file():
         yield from _rows(root / "calls.db")
+    for file in (root / "calls").glob("*.h5"):
+        if trust:
+            store = fleche.storage.CallBagOfHoldingH5File(root=root / "calls")
+            yield from map(store.load, list(store.list()))
+            break
+        why = "its records are in HDF5 files, which are read only with trust"
+        done.items.append(Item(file.name, "refused", why))
     for file in sorted(_files(root / "calls")):
         try:
             call = read(functools.partial(_read_record, file))
