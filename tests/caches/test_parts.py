@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from wellkept.errors import DamagedValue
 from wellkept.stores.byte_store import CodedValues
 from wellkept.stores.embedded import Embedded
 
+dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 
 COUNT = 20_000
@@ -151,6 +153,19 @@ def test_a_loaded_result_is_an_argument_without_being_read(monkeypatch: pytest.M
     seen = loads(monkeypatch)
     assert total(f(1)) == sum(range(1, 10 * COUNT + 1))
     assert (inner, seen) == ([1], [])
+
+
+def test_what_computing_the_chunks_took_counts() -> None:
+    def slow(block: Any) -> Any:
+        deadline = time.perf_counter() + 0.02
+        while time.perf_counter() < deadline:
+            pass
+        return block
+
+    f = Counted(lambda x: made(x).map_blocks(slow, dtype=int)).into(new("memory"), codec="chunks")
+    with dask.config.set(scheduler="synchronous"):
+        f(1)
+    assert f.call(1).seconds > 0.2
 
 
 def test_an_array_that_was_changed_is_not_what_was_loaded() -> None:

@@ -7,7 +7,7 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wellkept.caches.option_text import parse_size, redacted
@@ -286,10 +286,14 @@ class CacheCore:
         """
         # An exception is kept with its causes beside it, which pickle leaves out.
         own = self.backend.codec
+        # What is computed on demand is computed while it is encoded.
+        began = perf_counter() if codec in LAZY else None
         if codec == "pickle" and own != "pickle" and state == "done":
             value, digest = encoded_as_files(result, own)
         else:
             value, digest = encoded(result, codec, compared=state != "failed")
+        if began is not None:
+            seconds += perf_counter() - began
         if self._evicted and (before := self._evicted.pop(key, digest)) != digest:
             self.counts["drifted"] += 1
             self.warn(

@@ -59,8 +59,9 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
     shown = None
     if load:
         from wellkept.codecs import decoder
+        from wellkept.stores.parts import opened
 
-        payload, buffers = cache.backend.load(envelope)
+        payload, buffers = opened(cache.backend.load, envelope)
         value = decoder(envelope.codec)(payload, buffers)
         if call.state == "failed" and isinstance(value, list) and value:
             value = value[0]  # its causes follow

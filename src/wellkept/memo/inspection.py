@@ -32,6 +32,7 @@ from wellkept.runs.listeners import missed, worth_a_cause
 from wellkept.runs.nearest import Asked, Look, layers, look
 from wellkept.runs.profile import Profile, measured
 from wellkept.runs.table import ago, data_size, duration
+from wellkept.stores.parts import opened
 
 if TYPE_CHECKING:
     from wellkept.memo.kept import Kept
@@ -303,7 +304,7 @@ def _timed(
     envelope = row.envelope
 
     def load() -> Any:
-        payload, buffers = backend.load(envelope)
+        payload, buffers = opened(backend.load, envelope)
         return decoder(envelope.codec)(payload, buffers)
 
     parts = {

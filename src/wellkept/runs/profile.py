@@ -15,6 +15,7 @@ from wellkept.hashing.digests import call_key
 from wellkept.records import Call
 from wellkept.runs.nearest import Layer, layers
 from wellkept.runs.table import Column, Line, Lines, Table, data_size, duration
+from wellkept.stores.parts import opened
 from wellkept.stores.reports import FunctionRow
 
 # How often a part is measured, and the seconds after which it is not measured again.
@@ -222,7 +223,7 @@ def _taken(layer: Layer, call: Call, load: bool) -> tuple[float, ...] | None:
         backend.probe(envelope, _VERIFIED)
 
         def read() -> None:
-            payload, buffers = backend.load(envelope)
+            payload, buffers = opened(backend.load, envelope)
             if load:
                 # Loaded on first use: without `load` nothing is decoded.
                 from wellkept.codecs import decoder
