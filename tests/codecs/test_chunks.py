@@ -39,6 +39,42 @@ DASK: list[Callable[[], Any]] = [
 ]
 
 
+def dask_frame(partitions: int = 3) -> Any:
+    frames = pytest.importorskip("dask.dataframe")
+    rows = 40_000
+    made = pd.DataFrame(
+        {
+            "n": range(rows),
+            "s": [f"row {n}" for n in range(rows)],
+            "kind": pd.Categorical(["a", "b"] * (rows // 2)),
+            "t": pd.Timestamp("2020") + pd.to_timedelta(range(rows), unit="s"),
+        }
+    )
+    return frames.from_pandas(made, npartitions=partitions)
+
+
+FRAMES: list[Callable[[], Any]] = [
+    dask_frame,
+    lambda: dask_frame(1),
+    lambda: dask_frame().clear_divisions(),
+    lambda: dask_frame().set_index("t")[["n"]],
+    lambda: dask_frame()[dask_frame().n > 20_000],
+]
+
+
+@pytest.mark.parametrize("make", FRAMES)
+def test_a_frame_comes_back_exactly(make: Callable[[], Any]) -> None:
+    value = make()
+    again = decode(encode(value, "chunks"))
+    assert type(again) is type(value)
+    assert digest(again) == digest(value)
+    assert digest(again.compute()) == digest(value.compute())
+    assert again.divisions == value.divisions
+    assert digest(again._meta) == digest(value._meta)
+    assert len(again[again.n < 100]) == len(value[value.n < 100])
+    assert digest(again[["n"]]) == digest(value[["n"]])
+
+
 def frame(lazy: bool = True) -> Any:
     found = xr.Dataset(
         {"t": (("day", "x"), np.arange(60_000.0).reshape(6, 10_000)), "n": 3},
@@ -129,6 +165,11 @@ def test_a_scheduler_that_may_be_of_other_processes_is_asked_for_one_chunk_at_a_
         (lambda: da.from_array(np.array([{}, 1]), chunks=1), "dtype object"),
         (lambda: da.arange(9, chunks=3)[da.arange(9, chunks=3) > 4], "compute_chunk_sizes"),
         (lambda: da.ma.masked_equal(da.arange(9, chunks=3), 4), "MaskedArray"),
+        (lambda: dask_frame().n, "not a Series"),
+        (
+            lambda: dask_frame().map_partitions(lambda part: part.assign(o=[print] * len(part))),
+            "plain data",
+        ),
         (lambda: da.arange(4, chunks=2).map_blocks(lambda x: x, dtype="f4"), "of int64"),
         (
             lambda: da.arange(4, chunks=2).map_blocks(lambda x: 1 // 0, dtype=int),

@@ -24,6 +24,7 @@ from typing import Any
 from blake3 import blake3
 
 from wellkept.codecs import npy, safe_pickle
+from wellkept.codecs import pickle as plain_pickle
 from wellkept.codecs.envelope import Refused
 from wellkept.codecs.pickle import LARGE
 from wellkept.errors import DecodeError, EncodeError
@@ -36,7 +37,7 @@ _DIGEST = 32
 
 
 def encode(value: Any) -> Value:
-    """Encode a dask array, a zarr array or group, or a Dataset or DataArray of xarray.
+    """Encode a dask array or frame, a zarr array or group, or a Dataset or DataArray of xarray.
 
     What is computed or read for it goes to an unnamed temporary file, chunk by chunk, and is mapped from there.
 
@@ -48,8 +49,8 @@ def encode(value: Any) -> Value:
     kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__qualname__}"
     if kind not in _WRITERS:
         raise EncodeError(
-            "the chunks codec holds dask arrays, zarr arrays and groups, Datasets and DataArrays of xarray, "
-            f"not a {type(value).__qualname__}; use the default codec"
+            "the chunks codec holds dask arrays and frames, zarr arrays and groups, Datasets and DataArrays "
+            f"of xarray, not a {type(value).__qualname__}; use the default codec"
         )
     pieces = _Written()
     try:
@@ -146,10 +147,11 @@ class _Written:
             self._file.write(view)
             self.digests[n] = digest
 
-    def add(self, content: Any) -> int:
-        """Add a piece whose digest is the BLAKE3 of it; return its number."""
-        n = self.reserve([memoryview(content).nbytes])
-        self.put(n, content, buffer_digest(content))
+    def add(self, content: Any, digest: bytes | None = None) -> int:
+        """Add a piece, whose digest is by default the BLAKE3 of it; return its number."""
+        with self._lock:
+            n = self.reserve([memoryview(content).nbytes])
+        self.put(n, content, buffer_digest(content) if digest is None else digest)
         return n
 
     def value(self, about: dict[str, Any]) -> Value:
@@ -279,10 +281,6 @@ class _Chunks:
         found = _as_array(self._pieces[about["first"] + n], about["dtype"], shape)
         return found[()] if about["number"] else found
 
-    def __dask_tokenize__(self) -> Any:
-        # What it reads is named by the array that it is a part of.
-        return id(self)
-
 
 def _as_array(content: Buffer, descr: Any, shape: tuple[int, ...]) -> Any:
     np = require()
@@ -306,15 +304,76 @@ def _dask(about: dict[str, Any], pieces: Pieces) -> Any:
     dtype = np.lib.format.descr_to_dtype(about["dtype"])
     digests = [pieces.digest(first + n) for n in range(len(places))]
     said = [one for one in digests if one is not None]
-    # Dask takes tasks of one name for one task, so what is not known to be the same has another name.
-    what = repr((about["dtype"], chunks, said)).encode()
-    name = f"wellkept-{blake3(what).hexdigest() if said else uuid.uuid4().hex}"
+    name = f"wellkept-{_token(about['dtype'], chunks, said)}"
     source = _Chunks(about, pieces)
     tasks = {(name, *place): (operator.getitem, source, n) for n, place in enumerate(places)}
     graph = graphs.HighLevelGraph.from_collections(name, tasks)
     made = da.Array(graph, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
     if len(said) == len(places):
-        mark(made, said)
+        mark(made, name, said)
+    return made
+
+
+def _token(*content: Any) -> str:
+    """Return what dask may name tasks by, which takes tasks of one name for one task."""
+    if not content[-1]:
+        # What the digests are of is not known to be what they say.
+        return uuid.uuid4().hex
+    return blake3(repr(content).encode()).hexdigest()
+
+
+def _write_frame(value: Any, pieces: _Written) -> dict[str, Any]:
+    """Compute a dask frame into pieces, one a partition."""
+    found: dict[int, int] = {}
+
+    def see(n: int, part: Any) -> None:
+        found[n] = pieces.add(_packed(part), digest_bytes(part))
+
+    visit(value, see)
+    numbers = [found[n] for n in range(len(found))]
+    meta, divisions = _packed(value._meta), tuple(value.divisions)
+    return {"meta": meta, "divisions": divisions, "numbers": numbers}
+
+
+def _packed(part: Any) -> bytes:
+    """Return a partition as a pickle that is read without running anything."""
+    value = plain_pickle.encode(part)
+    packed = pickle.dumps((value.head, [bytes(buffer) for buffer in value.buffers]), 5)
+    try:
+        _unpacked(packed)
+    except Refused as error:
+        raise EncodeError(f"the chunks codec holds frames of plain data: {error}") from error
+    return packed
+
+
+def _unpacked(packed: Buffer) -> Any:
+    head, buffers = safe_pickle.decode(packed, ())
+    return safe_pickle.decode(head, [bytearray(buffer) for buffer in buffers])
+
+
+class _Partitions:
+    """Reads the partitions of one frame; see `_Chunks`."""
+
+    def __init__(self, token: str, pieces: Pieces) -> None:
+        self._token, self._pieces = token, pieces
+
+    def __call__(self, n: int) -> Any:
+        return _unpacked(self._pieces[n])
+
+    def __dask_tokenize__(self) -> str:
+        return self._token
+
+
+def _read_frame(about: dict[str, Any], pieces: Pieces) -> Any:
+    frames: Any = import_module("dask.dataframe")
+    numbers, divisions = list(about["numbers"]), tuple(about["divisions"])
+    meta = _unpacked(about["meta"])
+    digests = [pieces.digest(n) for n in numbers]
+    said = [one for one in digests if one is not None]
+    read = _Partitions(_token(about["meta"], divisions, said), pieces)
+    made = frames.from_map(read, numbers, meta=meta, divisions=divisions, label="wellkept")
+    if len(said) == len(numbers):
+        mark(made, made._name, said)
     return made
 
 
@@ -458,6 +517,7 @@ def _with_codecs(plain: dict[Any, Any], codecs: dict[Any, Any]) -> dict[Any, Any
 
 _WRITERS: dict[str, Callable[[Any, _Written], dict[str, Any]]] = {
     "dask.Array": _add_dask,
+    "dask.DataFrame": _write_frame,
     "zarr.Array": _write_zarr,
     "zarr.Group": _write_zarr,
     "xarray.Dataset": _write_xarray,
@@ -465,6 +525,7 @@ _WRITERS: dict[str, Callable[[Any, _Written], dict[str, Any]]] = {
 }
 _READERS: dict[str, Callable[[dict[str, Any], Pieces], Any]] = {
     "dask.Array": _dask,
+    "dask.DataFrame": _read_frame,
     "zarr.Array": _read_zarr,
     "zarr.Group": _read_zarr,
     "xarray.Dataset": _read_xarray,

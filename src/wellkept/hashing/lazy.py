@@ -20,15 +20,19 @@ _MARK = "_wellkept"
 
 
 class _Stored(NamedTuple):
-    """What is known of a dask array that was loaded from a cache, as long as it has this name."""
+    """What is known of a dask collection that was loaded from a cache, as long as it has this name."""
 
     name: str
     digests: list[bytes]
 
 
-def mark(array: Any, digests: list[bytes]) -> None:
-    """Note the digests of a dask array's chunks, so that its digest reads none of them."""
-    array.__dict__[_MARK] = _Stored(array.name, digests)
+def mark(collection: Any, name: str, digests: list[bytes]) -> None:
+    """Note the digests of a dask array's or frame's chunks, so that its own reads none of them.
+
+    Args:
+        name: what dask calls its tasks, which any change of it changes.
+    """
+    collection.__dict__[_MARK] = _Stored(name, digests)
 
 
 @runtime_checkable
@@ -65,9 +69,9 @@ def visit(collection: Any, see: Callable[[int, Any], None]) -> None:
         see(n, block.compute())
 
 
-def _digests(collection: Any) -> list[bytes]:
+def _digests(collection: Any, name: str) -> list[bytes]:
     stored = collection.__dict__.get(_MARK)
-    if type(stored) is _Stored and stored.name == collection.name:
+    if type(stored) is _Stored and stored.name == name:
         return stored.digests
     found: dict[int, bytes] = {}
 
@@ -85,18 +89,13 @@ def _digests(collection: Any) -> list[bytes]:
 
 
 def _array(value: Any, known: Known | None) -> tuple[Any, ...]:
-    digests = _digests(value)
-    return (
-        "k2:dask array",
-        library_name(type(value)),
-        dtype_text(value.dtype),
-        value.chunks,
-        digests,
-    )
+    content = dtype_text(value.dtype), value.chunks, _digests(value, value.name)
+    return "k2:dask array", library_name(type(value)), *content
 
 
 def _frame(value: Any, known: Known | None) -> tuple[Any, ...]:
-    return "k2:dask frame", library_name(type(value)), tuple(value.divisions), _digests(value)
+    content = tuple(value.divisions), _digests(value, value._name)
+    return "k2:dask frame", library_name(type(value)), *content
 
 
 def _collection(value: Any, known: Known | None) -> tuple[Any, ...]:
