@@ -227,7 +227,7 @@ class Reference:
             elif kind in ("returns", "yields"):
                 said = {"returns": "Returns", "yields": "Yields"}[kind]
                 for item in section.value:
-                    yield f"{said} {self._inline(item.description, found, page)}"
+                    yield f"{said}: {self._inline(item.description, found, page)}"
             elif kind == "raises":
                 yield "Raises"
                 yield "\n".join(
