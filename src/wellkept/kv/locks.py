@@ -152,7 +152,8 @@ class BoundedSemaphore:
 
     def _taken(self) -> set[str]:
         found = each_entry(self._entries, self._store.name, f"{self.name}/", data=False)
-        return {entry.key for entry in found if not self._is_over(entry)}.intersection(self._keys)
+        own = set(self._keys)
+        return {entry.key for entry in found if entry.key in own and not self._is_over(entry)}
 
     def _is_over(self, entry: Entry) -> bool:
         """Remove a permit that nobody has renewed for as long as it lasts. If the medium's clock was set back
