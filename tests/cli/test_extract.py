@@ -158,3 +158,12 @@ def test_how_two_values_differ(before: Any, after: Any, expected: str) -> None:
     (change,) = result_changes(before, after)
     assert expected in str(change)
     assert result_changes(after, after) == []
+
+
+def test_what_has_no_digest_is_told_apart_from_what_has() -> None:
+    before, after = [1, (n for n in "a")], [2, (n for n in "a")]
+    said = [str(one) for one in result_changes(before, after)]
+    assert said == [
+        "result[0]: 1 -> 2",
+        "result[1]: a generator -> a generator, which can't be compared",
+    ]

@@ -53,6 +53,7 @@ def test_the_version_has_a_short_name(capsys: pytest.CaptureFixture[str]) -> Non
     [
         ("wellkept ex", {"explain", "export"}),
         ("wellkept store s", {"set"}),
+        ("wellkept tokens ", {"add", "ls", "rm"}),
         ("wellkept evict --ol", {"--older"}),
         ("wellkept lineage --format d", {"dot"}),
     ],

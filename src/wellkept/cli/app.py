@@ -62,7 +62,15 @@ def _run(arguments: list[str]) -> Any:
             return getattr(inspect, name)(cache=rest[1])
     from wellkept.cli.parser import parser
 
-    return parser(arguments[:1])(arguments, prog_name="wellkept", standalone_mode=False)
+    asked = arguments[:1] or (_typed() if "_WELLKEPT_COMPLETE" in os.environ else [])
+    return parser(asked)(arguments, prog_name="wellkept", standalone_mode=False)
+
+
+def _typed() -> list[str]:
+    """Return the command that a shell completes the arguments of, for which no other has to be imported."""
+    said = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    words = said.split()
+    return words[1:2] if len(words) > 2 or said[-1:].isspace() else []
 
 
 def _fail(error: Exception | str, code: int, as_json: bool) -> int:

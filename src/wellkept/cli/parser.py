@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from typing import Annotated, Any
@@ -210,7 +211,7 @@ def parser(asked: list[str]) -> typer.Typer:
         name="wellkept",
         help="Inspect and manage cached results.",
         cls=_Group,
-        add_completion=names is not asked,
+        add_completion=names is not asked or "_WELLKEPT_COMPLETE" in os.environ,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Is, Order, Query, Span
-from wellkept.errors import DecodeError, KeptError, StoreError
+from wellkept.errors import DecodeError, KeptError, StoreError, Undigestible
 from wellkept.hashing import SCALARS
 from wellkept.hashing.digests import call_key, digest_bytes
 from wellkept.hashing.leaves import Leaf, leaves_of, unpacked
@@ -195,7 +195,8 @@ def result_changes(before: Any, after: Any, label: str = "result") -> list[Chang
         before, after: the values.
         label: the beginning of each path.
     """
-    if digest_bytes(before) == digest_bytes(after):
+    old_digest, new_digest = _digest(before), _digest(after)
+    if old_digest is not None and old_digest == new_digest:
         return []
     if type(before) is type(after):
         old, new = _named_parts(before), _named_parts(after)
@@ -207,9 +208,18 @@ def result_changes(before: Any, after: Any, label: str = "result") -> list[Chang
             ]
         if (said := _apart(before, after)) is not None:
             return [Change(label, *said)]
+    if old_digest is None or new_digest is None:
+        was, now = (f"a {type(one).__qualname__}" for one in (before, after))
+        return [Change(label, was, f"{now}, which can't be compared")]
     found = changes(label, leaves_of(before), leaves_of(after))
-    digests = (f"<{digest_bytes(one).hex()[:12]}>" for one in (before, after))
-    return found or [Change(label, *digests)]
+    return found or [Change(label, f"<{old_digest[:12]}>", f"<{new_digest[:12]}>")]
+
+
+def _digest(value: Any) -> str | None:
+    try:
+        return digest_bytes(value).hex()
+    except Undigestible:
+        return None
 
 
 def _named_parts(value: Any) -> dict[str, Any] | None:
