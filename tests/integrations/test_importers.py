@@ -19,7 +19,8 @@ import wellkept
 from wellkept import Kept, keep
 from wellkept.cli.app import run
 from wellkept.errors import ConfigError, NotKept, StoreError
-from wellkept.integrations.importers import from_diskcache, from_fleche, from_joblib
+from wellkept.integrations import importers
+from wellkept.integrations.importers import from_diskcache
 
 WORK = """
 ran = []
@@ -60,6 +61,14 @@ def nested(x):
     ran.append(x)
     return {"rows": [[x, [x, (1, 2)]], {"a": "b" * 300}], "x": x}
 """
+
+
+def from_joblib(*given: Any, **options: Any) -> Any:
+    return importers.from_joblib(*given, **options)
+
+
+def from_fleche(*given: Any, **options: Any) -> Any:
+    return importers.from_fleche(*given, **options)
 
 
 class Evil:
