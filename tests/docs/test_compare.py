@@ -1,0 +1,72 @@
+"""The comparison with other libraries: of what was asked, whole, and what the README says of it."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "explanation" / "why-another-cache.md"
+
+
+@pytest.fixture(scope="module")
+def compare() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("compare", ROOT / "benchmarks" / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["compare"] = module  # dataclasses look there for their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def rows(text: str, first: str) -> dict[str, dict[str, str]]:
+    """A Markdown table whose head begins with `first`: cells by row and column."""
+    lines = text[text.index(f"| | {first}") :]
+    table = [line.strip("|").split("|") for line in lines.partition("\n\n")[0].splitlines()]
+    head, _, *others = ([cell.strip() for cell in row] for row in table)
+    return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in others}
+
+
+def test_the_page_has_all_questions_and_libraries(compare: ModuleType) -> None:
+    table = rows(PAGE.read_text(encoding="utf-8"), "wellkept")
+    assert list(table) == [title for title, _ in compare.QUESTIONS.values()]
+    for row in table.values():
+        assert list(row) == [library.name for library in compare.LIBRARIES]
+        assert all(row.values())
+
+
+def test_the_readme_shows_rows_of_it() -> None:
+    table = rows(PAGE.read_text(encoding="utf-8"), "wellkept")
+    shown = rows((ROOT / "README.md").read_text(encoding="utf-8"), "wellkept")
+    assert len(shown) == 6
+    for name, row in shown.items():
+        cells = {library.strip("`"): cell for library, cell in row.items()}
+        assert cells == {library: table[name][library] for library in cells}
+
+
+def asked(
+    compare: ModuleType, library: str, questions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ask again, and compare with the page."""
+    # The programs import the wellkept that is tested.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    table = rows(PAGE.read_text(encoding="utf-8"), "wellkept")
+    (found,) = (each for each in compare.LIBRARIES if each.name == library)
+    said = {name: compare.answer(found, name) for name in questions}
+    assert said == {name: table[compare.QUESTIONS[name][0]][library] for name in questions}
+
+
+def test_a_question_is_asked(compare: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(compare, "wellkept", ["helper"], monkeypatch)
+    asked(compare, "lru_cache", ["outlives", "shared"], monkeypatch)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("library", ["wellkept", "lru_cache", "joblib"])
+def test_all_are_asked(compare: ModuleType, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked(compare, library, list(compare.QUESTIONS), monkeypatch)
