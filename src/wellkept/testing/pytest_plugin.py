@@ -90,7 +90,15 @@ class Tests:
                 "tears down: put @keep on a function of what is expensive, and call that in the fixture"
             )
 
+    # A process of pytest-xdist may be ended before it comes to be unconfigured.
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        self._leave()
+
     def pytest_unconfigure(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         _set("WELLKEPT_CACHE", self._said)
         _set("WELLKEPT_TESTS", self._outer)
         _forget()
