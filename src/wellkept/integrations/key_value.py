@@ -9,7 +9,6 @@ Each collection is a store of named state, and each value an entry as JSON. No v
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,12 +18,11 @@ from typing import Any
 from wellkept.caches import Cache
 from wellkept.errors import ConfigError
 from wellkept.kv import ExecutionStoreService
-from wellkept.kv.entry import NAME, PRESENT, Entry, Name, Step, fitting
+from wellkept.kv.entry import NAME, PRESENT, Entry, Name, Step, fitting, load_json
 from wellkept.kv.plan import each_entry
 
 try:
     from key_value.aio._utils.managed_entry import ManagedEntry
-    from key_value.aio.errors import DeserializationError
     from key_value.aio.stores.base import (
         BaseDestroyCollectionStore,
         BaseDestroyStore,
@@ -79,16 +77,15 @@ class KeptKeyValue(
     async def _get_managed_entries(
         self, *, collection: str, keys: Sequence[str]
     ) -> list[ManagedEntry | None]:
-        return await asyncio.to_thread(self._read, self._name(collection), keys)
-
-    def _read(self, name: Name, keys: Sequence[str]) -> list[ManagedEntry | None]:
-        entries = self._service.entries
-        return [self._loaded(entries.get(name, fitting(key))) for key in keys]
+        entries, name = self._service.entries, self._name(collection)
+        return await asyncio.to_thread(
+            lambda: [self._loaded(entries.get(name, fitting(key))) for key in keys]
+        )
 
     def _loaded(self, entry: Entry | None) -> ManagedEntry | None:
         if entry is None:
             return None
-        found = self._serialization_adapter.load_json(json_str=_text(entry))
+        found = self._serialization_adapter.load_dict(load_json(entry.data))
         found.expires_at = None
         if entry.expires is not None:
             # By the clock of the medium, from which this host's may differ.
@@ -110,7 +107,7 @@ class KeptKeyValue(
             return short
         entries = self._service.entries
         found = [entries.get(name, key)] if key else entries.page(name, "", None, 1, True)
-        return json.loads(_text(found[0]))[what] if found and found[0] else None
+        return load_json(found[0].data)[what] if found and found[0] else None
 
     async def _get_collection_names(self, *, limit: int | None = None) -> list[str]:
         return (await asyncio.to_thread(self._collections))[:limit]
@@ -125,7 +122,9 @@ class KeptKeyValue(
     async def _put_managed_entry(
         self, *, collection: str, key: str, managed_entry: ManagedEntry
     ) -> None:
-        await self._put_all(collection, {key: managed_entry})
+        await self._put_managed_entries(
+            collection=collection, keys=[key], managed_entries=[managed_entry]
+        )
 
     async def _put_managed_entries(
         self,
@@ -135,14 +134,10 @@ class KeptKeyValue(
         managed_entries: Sequence[ManagedEntry],
         **_: Any,
     ) -> None:
-        await self._put_all(collection, dict(zip(keys, managed_entries, strict=True)))
-
-    async def _put_all(self, collection: str, given: dict[str, ManagedEntry]) -> None:
         steps = []
-        for key, entry in given.items():
-            text = self._serialization_adapter.dump_json(
-                entry=entry, key=key, collection=collection
-            )
+        for key, entry in zip(keys, managed_entries, strict=True):
+            named = {"key": key, "collection": collection}
+            text = self._serialization_adapter.dump_json(entry=entry, **named)
             lasts = None if entry.ttl is None else max(entry.ttl, 0.001)
             steps.append(Step(fitting(key), text, lasts))
         if steps:
@@ -160,11 +155,3 @@ class KeptKeyValue(
     async def _delete_store(self) -> bool:
         await asyncio.to_thread(self._service.cleanup)
         return True
-
-
-def _text(entry: Entry) -> str:
-    if not isinstance(entry.data, str):
-        raise DeserializationError(
-            f"the entry {entry.key!r} is not JSON, so no {KeptKeyValue.__name__} has written it"
-        )
-    return entry.data
