@@ -113,6 +113,24 @@ def test_comes_back_exactly(make: Callable[[], Any]) -> None:
     assert all(memoryview(one).nbytes for one in encoded.buffers)
 
 
+@pytest.mark.parametrize(
+    "make", [DASK[0], dask_frame, frame, lambda: frame().t, lambda: frame().lab]
+)
+def test_the_default_codec_turns_to_chunks_where_a_value_is_not_in_memory(
+    make: Callable[[], Any],
+) -> None:
+    value = make()
+    assert encode(value).codec == "chunks"
+    assert digest(decode(encode(value))) == digest(value)
+    assert encode([value]).codec == encode(value.compute()).codec == "pickle"
+
+
+def test_the_default_codec_takes_what_does_not_fit() -> None:
+    value = da.ma.masked_equal(da.arange(9, chunks=3), 4)
+    assert encode(value).codec == "pickle"
+    assert digest(decode(encode(value))) == digest(value)
+
+
 def test_small_chunks_share_a_buffer() -> None:
     encoded = encode(da.arange(100_000, chunks=100), "chunks")
     assert 5 < len(encoded.buffers) < 14

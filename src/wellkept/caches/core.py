@@ -286,13 +286,13 @@ class CacheCore:
         """
         # An exception is kept with its causes beside it, which pickle leaves out.
         own = self.backend.codec
-        # What is computed on demand is computed while it is encoded.
-        began = perf_counter() if codec in LAZY else None
+        began = perf_counter()
         if codec == "pickle" and own != "pickle" and state == "done":
             value, digest = encoded_as_files(result, own)
         else:
             value, digest = encoded(result, codec, compared=state != "failed")
-        if began is not None:
+        if value.codec in LAZY:
+            # What is computed on demand is computed while it is encoded.
             seconds += perf_counter() - began
         if self._evicted and (before := self._evicted.pop(key, digest)) != digest:
             self.counts["drifted"] += 1

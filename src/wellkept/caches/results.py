@@ -10,7 +10,7 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from wellkept.codecs import LAZY, decoder, encode
+from wellkept.codecs import LAZY, decoder, encode, is_on_demand
 from wellkept.codecs.paths import stamped
 from wellkept.errors import EncodeError, Undigestible
 from wellkept.hashing import SCALARS, address, buffer_digest, digest_bytes
@@ -177,7 +177,7 @@ def encoded_as_files(result: Any, codec: str) -> tuple[Value, bytes]:
         EncodeError: it can't be encoded, or would come back as another value.
     """
     ours = type(result).__module__.startswith("wellkept.")
-    if not ours and _has_few_parts(result):
+    if not ours and not is_on_demand(result) and _has_few_parts(result):
         with suppress(EncodeError):
             return encoded(result, codec, compared=True)
     return encoded(result, "pickle", compared=True)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from wellkept.codecs import pickle
 from wellkept.codecs.envelope import Blob, Envelope
 from wellkept.codecs.pickle import LARGE
-from wellkept.errors import ConfigError, DecodeError
+from wellkept.errors import ConfigError, DecodeError, EncodeError
 from wellkept.records import Buffer, Value
 
-__all__ = ["LARGE", "LAZY", "NAMES", "Blob", "Envelope", "check", "decode", "decoder", "encode"]
+__all__ = [
+    "LARGE",
+    "LAZY",
+    "NAMES",
+    "Blob",
+    "Envelope",
+    "check",
+    "decode",
+    "decoder",
+    "encode",
+    "is_on_demand",
+]
 
 # Modules with `encode` and `decode`, loaded on first use: each needs a package that takes long to import.
 # `require`, if the module has it, raises `ConfigError` when that package is not installed.
@@ -38,7 +50,10 @@ _READ = {
 LAZY = frozenset(("chunks", "plain chunks"))
 """Codecs that take a buffer when a part of the value is read, and not when they decode."""
 
-# The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle by itself.
+# Libraries of what is computed or read on demand.
+_ON_DEMAND = frozenset(("dask", "xarray", "zarr"))
+
+# The codecs that a function may ask for; `pickle`, the default, turns to cloudpickle and to chunks by itself.
 NAMES = ("pickle", "cloudpickle", *_MODULES)
 
 
@@ -62,12 +77,22 @@ def encode(value: Any, codec: str = "pickle") -> Value:
         ConfigError: there is no such codec, or its package is not installed.
     """
     if codec == "pickle":
+        if is_on_demand(value):
+            # A pickle would hold how it is computed, or the path of where it is read, and not what it is.
+            with suppress(EncodeError):
+                return encode(value, "chunks")
         return pickle.encode(value)
     if codec == "cloudpickle":
         return pickle.encode_cloud(value)
     check(codec)
     made: Value = _module(codec).encode(value)
     return made
+
+
+def is_on_demand(value: Any) -> bool:
+    """Return whether a value is computed or read when it is looked at, at least in part."""
+    library = type(value).__module__.partition(".")[0]
+    return library in _ON_DEMAND and bool(_module("chunks").is_on_demand(value))
 
 
 def decoder(codec: str) -> Callable[[Buffer, Sequence[Buffer]], Any]:

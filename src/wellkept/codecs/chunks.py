@@ -46,7 +46,7 @@ def encode(value: Any) -> Value:
         ConfigError: NumPy is not installed.
     """
     require()
-    kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__qualname__}"
+    kind = _kind(value)
     if kind not in _WRITERS:
         raise EncodeError(
             "the chunks codec holds dask arrays and frames, zarr arrays and groups, Datasets and DataArrays "
@@ -61,6 +61,22 @@ def encode(value: Any) -> Value:
         raise EncodeError(
             f"the chunks codec can't hold this {type(value).__qualname__}: {type(error).__name__}: {error}"
         ) from error
+
+
+def is_on_demand(value: Any) -> bool:
+    """Return whether a value of this codec is not in memory, at least in part."""
+    kind = _kind(value)
+    if kind.startswith("xarray."):
+        if kind not in _WRITERS:
+            return False
+        held = list(value.variables.values()) if kind == "xarray.Dataset" else [value.variable]
+        held += [coord.variable for coord in value.coords.values()]
+        return any(each.chunks is not None for each in held)
+    return kind in _WRITERS
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__.partition('.')[0]}.{type(value).__qualname__}"
 
 
 def decode(payload: Buffer, buffers: Sequence[Buffer]) -> Any:

@@ -166,6 +166,14 @@ def _place(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 EXACT: dict[str, Reducer] = {}
 
+
+def _of_zarr_2(value: Any, known: Known | None) -> tuple[Any, ...]:
+    raise Refused(
+        f"a {type(value).__qualname__} of zarr 2 has no digest: install zarr 3, give what it holds, "
+        f"or {NOTHING_HELPS}"
+    )
+
+
 FAMILIES: dict[str, Reducer] = {
     "dask.array.core.Array": _array,
     "dask.dataframe.dask_expr._collection.FrameBase": _frame,
@@ -173,6 +181,8 @@ FAMILIES: dict[str, Reducer] = {
     "dask.base.DaskMethodsMixin": _collection,
     "dask._task_spec.Task": _task,
     "distributed.client.Future": _future,
+    "zarr.core.Array": _of_zarr_2,
+    "zarr.hierarchy.Group": _of_zarr_2,
     "zarr.core.array.Array": _zarr,
     "zarr.core.array.AsyncArray": _zarr,
     "zarr.core.group.Group": _zarr,
