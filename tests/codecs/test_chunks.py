@@ -280,6 +280,7 @@ def altered(value: Value, **parts: Any) -> Value:
     [
         {"chunks": ((10**9,),)},
         {"chunks": ((1, 2, 3),)},
+        {"chunks": ((1,) * 1000,) * 9},
         {"chunks": (("a",),)},
         {"dtype": "|O"},
         {"first": -1},

@@ -314,9 +314,10 @@ def _dask(about: dict[str, Any], pieces: Pieces) -> Any:
     graphs: Any = import_module("dask.highlevelgraph")
     np = require()
     chunks, first = tuple(map(tuple, about["chunks"])), int(about["first"])
-    places = list(itertools.product(*(range(len(axis)) for axis in chunks)))
-    if not 0 <= first <= first + len(places) <= len(pieces):
+    # Counted before they are listed: whoever wrote this may have meant to fill memory.
+    if not 0 <= first <= first + math.prod(map(len, chunks)) <= len(pieces):
         raise DecodeError("a kept array has not as many chunks as it says")
+    places = list(itertools.product(*(range(len(axis)) for axis in chunks)))
     dtype = np.lib.format.descr_to_dtype(about["dtype"])
     digests = [pieces.digest(first + n) for n in range(len(places))]
     said = [one for one in digests if one is not None]

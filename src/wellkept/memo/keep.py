@@ -121,7 +121,8 @@ def keep(
             `"digests"`, or `"values"` (small scalars in the record, and all others beside the results, so
             that they can be loaded); by default as the configuration says, or else `"scalars"`.
         errors: exception types to keep: they are raised again by a hit.
-        codec: `"pickle"` (cloudpickle where needed), `"cloudpickle"` or `"json"`.
+        codec: `"pickle"` (cloudpickle or chunks where needed), `"cloudpickle"`, `"json"`, `"npy"`, `"arrow"`,
+            `"hdf5"`, `"dill"` or `"chunks"`.
         cache: a cache, its name in the configuration, a path or a URL; the active one by default.
         isolate: keep apart by working directory: it counts.
         tempdir: run each body in a fresh temporary directory, which is removed afterwards. A process has
