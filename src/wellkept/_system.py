@@ -12,7 +12,6 @@ import os
 import select
 import struct
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +162,9 @@ def anonymous_file() -> int:
     """Return the descriptor of a file without a name, in memory where the system has that."""
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         return os.memfd_create("wellkept", os.MFD_CLOEXEC)
-    # A deleted one is as good.
+    # A deleted one is as good. Linux has no need of the module.
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple, Self
 
 from wellkept._process import at_fork, is_left, part_name
+from wellkept._system import unlink
 from wellkept.caches.active import inherited, reach_threads
 from wellkept.interrupts import Guard, Owner, settles
 from wellkept.memo.refresh import Refresh, refreshing, within
@@ -370,7 +371,7 @@ class Waiting:
             for backend in self._backends:
                 if isinstance(backend, Path):
                     with contextlib.suppress(OSError):
-                        (backend / self._name).unlink()
+                        unlink(backend / self._name)
                 else:
                     backend.remove(self._name)
             self._name = ""
