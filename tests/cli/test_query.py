@@ -141,12 +141,14 @@ def test_none(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["--state", "fine"], 2, "state= is one of"),
+        (["--state", "fine"], 2, "--state is one of"),
+        (["--state=fine"], 2, "--state is one of"),
         (["--key", "xyz"], 2, "no digest"),
         (["-a", "=3"], 2, "NAME=VALUE"),
         (["-a", "day<[1]"], 2, "only numbers and texts are compared"),
         (["-a", "data>1"], 2, "data can't be compared"),
-        (["--since", "lately"], 2, "not a duration"),
+        (["--since", "lately"], 2, "--since: not a duration"),
+        (["--meta", "=3"], 2, "--meta: '=3' is not NAME=VALUE"),
         (["--where", "day=1"], 2, "of seconds, size, uses, created, used, expires; arguments are"),
         (["--where", "size"], 2, "say FIELD>VALUE"),
         (["--where", "size>abc"], 2, "size= is compared with a number, not with 'abc'"),
@@ -158,9 +160,9 @@ def test_none(shell: Shell) -> None:
             "--arg dya: no such call has an argument of that name; there are day, pl",
         ),
         (["report", "-a", "dya"], 2, "there are day, place"),
-        (["-a", "day>>3"], 2, "--arg 'day>>3': there is no >>"),
+        (["-a", "day>>3"], 2, "--arg: 'day>>3': there is no >>"),
         (["-a", "day==3"], 2, "there is no =="),
-        (["--tag", "for>>a"], 2, "--tag 'for>>a': there is no >>"),
+        (["--tag", "for>>a"], 2, "--tag: 'for>>a': there is no >>"),
         (
             ["--order", "dya"],
             2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from typing import Any, TextIO
@@ -32,7 +33,7 @@ def run(arguments: list[str]) -> int:
         code = _run(arguments)
         sys.stdout.flush()
     except (AmbiguousDigest, ConfigError) as error:
-        return _fail(error, 2, as_json)
+        return _fail(_of_options(error, arguments), 2, as_json)
     except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -49,8 +50,21 @@ def run(arguments: list[str]) -> int:
             raise
         context: Any = getattr(error, "ctx", None)
         path = context.command_path if context else "wellkept"
-        return _fail(f"{message()} (see {path} --help)", 2, as_json)
+        said = message().replace("Value error, ", "").rstrip(".")
+        return _fail(f"{said} (see {path} --help)", 2, as_json)
     return int(code or 0)
+
+
+def _of_options(error: Exception, arguments: list[str]) -> Exception:
+    """An error that names options as one types them, where the library speaks of its parameters."""
+
+    given = {one.partition("=")[0] for one in arguments}
+
+    def typed(found: re.Match[str]) -> str:
+        option = f"--{found[1].replace('_', '-')}"
+        return f"{option} " if option in given else found[0]
+
+    return type(error)(re.sub(r"\b([a-z_]+)= ", typed, str(error)))
 
 
 def _run(arguments: list[str]) -> Any:

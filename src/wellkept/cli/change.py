@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import imported, key_of, matching, named, opened, span, sure
+from wellkept.cli.options import imported, key_of, matching, named, opened, size, span, sure
 from wellkept.cli.parser import (
     ArgOption,
     CacheOption,
@@ -139,17 +139,16 @@ def clear(
         _deleted(go, url, dry_run, yes, as_json)
 
 
-def _free(size: str, dry_run: bool, yes: bool, cache: str | None, as_json: bool) -> None:
+def _free(said: str, dry_run: bool, yes: bool, cache: str | None, as_json: bool) -> None:
     from wellkept.caches.maintenance import free
 
-    if size.strip().isdecimal() and int(size):
-        raise ConfigError(f"--free: {size} of what? Give the unit, such as {size}MB or {size}GB")
+    wanted = size("--free", said)
     with opened(cache) as (found, url):
         if not dry_run and not yes:
-            would = free(found, size, dry_run=True) if sys.stdin.isatty() else None
+            would = free(found, wanted, dry_run=True) if sys.stdin.isatty() else None
             if would is None or would.results:
                 sure("delete results" if would is None else f"delete {_freed(would)}", yes)
-        done = free(found, size, dry_run=dry_run)
+        done = free(found, wanted, dry_run=dry_run)
     if as_json:
         text.emit({"cache": url} | done._asdict())
     elif not done.results:

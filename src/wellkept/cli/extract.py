@@ -27,7 +27,7 @@ _LISTED = 30
 
 def export(
     what: WhatArgument,
-    file: Annotated[Path, typer.Argument(help="Its suffix says the format.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Its suffix says the format.")],
     arg: ArgOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     cache: CacheOption = None,

@@ -16,6 +16,7 @@ from wellkept.cli.options import (
     named,
     one_call,
     opened,
+    read,
 )
 from wellkept.errors import ConfigError
 from wellkept.runs.table import (
@@ -422,14 +423,14 @@ def query(
             version=None if version is None else value_of(version),
             state=state,
             key=key,
-            since=None if since is None else when(since),
-            until=None if until is None else when(until),
+            since=None if since is None else read("--since", when, since),
+            until=None if until is None else read("--until", when, until),
             run=run,
         )
         if result is not None:
             matches = matches.where(result=value_of(result))
         for said in meta or ():
-            name, test = asked(said)
+            name, test = read("--meta", asked, said)
             for part in reversed(name.split(".")):
                 test = {part: test}
             matches = matches.where(metadata=test)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellkept.caches.option_text import parse_duration, redacted
+from wellkept.caches.option_text import parse_duration, parse_size, redacted
 from wellkept.conditions import ORDERS
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 
@@ -29,7 +29,7 @@ def chosen(cache: str | None) -> tuple[Spec, str]:
         ConfigError: there is none, or the configuration is malformed.
     """
     from wellkept.caches import settings
-    from wellkept.caches.config import Spec
+    from wellkept.caches.config import Spec, no_such
     from wellkept.caches.opening import resolve_url
 
     if cache is None:
@@ -39,8 +39,10 @@ def chosen(cache: str | None) -> tuple[Spec, str]:
         raise ConfigError("--cache: an empty path names no cache")
     if re.fullmatch(r"\w[\w-]*", cache):
         found = settings()
-        if cache in found.caches or not Path(cache).is_dir():
-            return found.named(cache), found.source
+        if cache not in found.caches and not Path(cache).is_dir():
+            raise ConfigError(f"--cache: {no_such(cache, found.caches)}")
+        if cache in found.caches:
+            return found.caches[cache], found.source
     return Spec(resolve_url(cache, Path.cwd())), "--cache"
 
 
@@ -150,13 +152,13 @@ def matching(
         some(cache, function)
         of = {"function": function}
     found = cache.query(**of, **{name: said for name, said in filters.items() if said is not None})
-    arguments = [_option("--arg", asked, said) for said in arg or ()]
+    arguments = [read("--arg", asked, said) for said in arg or ()]
     for name, test in arguments:
         found = found.where(arguments={name: test})
         if not cache.query(**of, arguments={name: ANY}).exists():
             _unknown("--arg", name, cache.query(**of))
     for said in tag or ():
-        name, test = _option("--tag", asked, said)
+        name, test = read("--tag", asked, said)
         found = found.where(tags={name: test} if re.search("[=<>]", said) else name)
     for said in where or ():
         name, sign, value = re.fullmatch(r"([^=<>]*)([=<>]*)(.*)", said, re.DOTALL).groups()  # type: ignore[union-attr]  # it always does
@@ -164,7 +166,7 @@ def matching(
             raise ConfigError(
                 f"--where {said!r}: say FIELD>VALUE, of {', '.join(_FIELDS)}; arguments are chosen by --arg"
             )
-        name, test = _option("--where", asked, said)
+        name, test = read("--where", asked, said)
         if name in _TIMES:
             at = when(value)
             at = (datetime.now() - at if isinstance(at, timedelta) else at).timestamp()
@@ -176,11 +178,12 @@ def matching(
     return found
 
 
-def _option(option: str, read: Callable[[str], Any], said: str) -> Any:
+def read(option: str, reader: Callable[[str], Any], said: str) -> Any:
+    """What an option says, as `reader` reads it; its ConfigError names the option."""
     try:
-        return read(said)
+        return reader(said)
     except ConfigError as error:
-        raise ConfigError(f"{option} {error}") from None
+        raise ConfigError(f"{option}: {error}") from None
 
 
 def _unknown(option: str, name: str, among: Matches, more: str = "") -> None:
@@ -201,9 +204,9 @@ def checked_order(order: str, found: Matches) -> str:
         ConfigError: it is neither.
     """
     from wellkept.query import ANY
-    from wellkept.query.operators import order as read
+    from wellkept.query.operators import order as order_of
 
-    by = read(order, None)
+    by = order_of(order, None)
     if by.field == "argument" and not found.where(arguments={by.path[0]: ANY}).exists():
         _unknown("--order", by.path[0], found, f"; fields are {', '.join(ORDERS)}")
     return order
@@ -276,10 +279,16 @@ def span(option: str, said: str | None) -> float | None:
     Raises:
         ConfigError: it does not, or is no duration.
     """
-    try:
-        return None if said is None else parse_duration(said, unit=True)
-    except ConfigError as error:
-        raise ConfigError(f"{option}: {error}") from None
+    return (
+        None if said is None else read(option, lambda text: parse_duration(text, unit=True), said)
+    )
+
+
+def size(option: str, said: str) -> int:
+    """Bytes from what an option says, with their unit; raises as `span`."""
+    if said.strip().isdecimal() and int(said):
+        raise ConfigError(f"{option}: {said} of what? Give the unit, such as {said}MB or {said}GB")
+    return read(option, parse_size, said)  # type: ignore[no-any-return]  # it is a size
 
 
 def sure(what: str, yes: bool) -> None:
