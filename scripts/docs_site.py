@@ -56,8 +56,13 @@ class Links(HTMLParser):
             self.loaded.append(target)
 
 
-def faults(site: Path) -> Iterator[str]:
-    """Give the links of a built site that lead nowhere, and what its pages load from elsewhere."""
+def faults(site: Path, root: str = "/") -> Iterator[str]:
+    """Give the links of a built site that lead nowhere, and what its pages load from elsewhere.
+
+    Args:
+        site: its directory.
+        root: the path under which it is served, which links of the page for errors begin with.
+    """
     pages = {
         path.relative_to(site).as_posix(): Links(path.read_text(encoding="utf-8"))
         for path in sorted(site.rglob("*.html"))
@@ -72,7 +77,7 @@ def faults(site: Path) -> Iterator[str]:
                 if link in found.loaded and parts.scheme != "data":
                     yield f"{page}: loads {link} from elsewhere"
                 continue
-            path = unquote(parts.path)
+            path = re.sub(f"^{re.escape(root)}", "/", unquote(parts.path))
             base = page if path else ""
             target = posixpath.normpath(posixpath.join("/", posixpath.dirname(base), path))[1:]
             target = target if path else page
@@ -193,11 +198,14 @@ def build(work: Path) -> list[str]:
     for page, text in sources.items():
         (docs / page).write_text(described(text), encoding="utf-8")
     project |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(listed)}
+    urls = about_package().get("urls", {})
+    if address := urls.get("Documentation"):
+        project["site_url"] = address
     # As links, and not as the theme's `repo_url`, for which its script asks the host for numbers.
     project["extra"] = {
         "social": [
             {"icon": ICONS.get(name, "material/link"), "link": url, "name": name}
-            for name, url in about_package().get("urls", {}).items()
+            for name, url in urls.items()
         ]
     }
     # JSON is YAML: the generator's own format can't be written by what comes with Python.
@@ -209,11 +217,16 @@ def build(work: Path) -> list[str]:
         return [said.partition("Traceback")[0].rstrip()]
     for page, text in sources.items():
         (site / page).write_text(text, encoding="utf-8")
+        built = (site / page).with_suffix(".html")
+        beside = f'<link rel="alternate" type="text/markdown" href="{built.stem}.md">\n</head>'
+        built.write_text(
+            built.read_text(encoding="utf-8").replace("</head>", beside, 1), encoding="utf-8"
+        )
     about = project["site_description"]
     (site / "llms.txt").write_text(llms(listed, about), encoding="utf-8")
     lost = sorted(sources.keys() - {HOME, *(entry.page for entry in listed)})
     unlisted = [f"{page}: docs/{HOME} does not list it" for page in lost]
-    return [*unlisted, *faults(site)]
+    return [*unlisted, *faults(site, urlsplit(address or "/").path or "/")]
 
 
 def main() -> int:

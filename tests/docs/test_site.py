@@ -97,6 +97,12 @@ def test_what_leads_nowhere_is_a_fault(tmp_path: Path, html: str, said: str) -> 
     assert said in found
 
 
+def test_the_page_for_errors_links_from_the_root_of_the_server(tmp_path: Path) -> None:
+    (tmp_path / "404.html").write_text('<a href="/docs/404.html"><a href="/404.html">')
+    assert list(docs_site.faults(tmp_path, "/docs/")) == []
+    assert len(list(docs_site.faults(tmp_path))) == 1
+
+
 def test_a_style_that_is_fetched_from_elsewhere_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "x.css").write_text("a{background:url(x.png)} @import 'https://example.com/x.css'")
     assert len(list(docs_site.faults(tmp_path))) == 1
@@ -108,6 +114,7 @@ def test_every_page_is_markdown_beside_its_html(site: Path) -> None:
     said = (site / "llms.txt").read_text()
     for page in pages:
         beside = (site / page).with_suffix(".md")
+        assert f'type="text/markdown" href="{beside.name}"' in (site / page).read_text()
         assert beside.read_text().startswith("# "), page
         # Escaped for those who read the Markdown, and not for those who read the page.
         assert not re.search(r"<code>[^<]*\\\|", (site / page).read_text()), page
@@ -167,7 +174,7 @@ SOUGHT = {
     "slurm": ["how-to/slurm"],
     "fastapi": ["how-to/fastapi"],
     "dask": ["how-to/dask"],
-    "windows": ["how-to/install"],
+    "windows": ["how-to/windows-and-macos", "how-to/install"],
     "install": ["how-to/install"],
     "django": ["how-to/django"],
     "zarr": ["how-to/zarr-xarray-dask"],
