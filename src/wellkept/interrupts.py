@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import copy_context
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
@@ -27,10 +27,23 @@ R = TypeVar("R")
 _HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
 _INNER = tuple(f"{_HERE}{room}{os.sep}" for room in ("stores", "kv", "caches"))
 
-RLock: Any = type(threading.RLock())
+if TYPE_CHECKING:
+
+    class RLock:
+        """What `threading.RLock` gives: the class has no public name, but may be derived from."""
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+        def release(self) -> None: ...
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *_: object) -> None: ...
+        def _is_owned(self) -> bool: ...
+        def _at_fork_reinit(self) -> None: ...
+
+else:
+    RLock = type(threading.RLock())
 
 
-class Guard(RLock):  # type: ignore[misc]  # the class has no public name, but may be derived from
+class Guard(RLock):
     """A reentrant lock, as fast as `threading.RLock`; `settle` releases what an interrupt left held."""
 
     def __init__(self) -> None:

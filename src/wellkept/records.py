@@ -117,8 +117,8 @@ class Arguments(Mapping[str, Argument]):
     def __init__(
         self, items: Sequence[tuple[str, Any, bytes]], shown: Callable[[Any], bool]
     ) -> None:
-        self.items_given = items
-        self.shown = shown
+        self.items_given: Sequence[tuple[str, Any, bytes]] = items
+        self.shown: Callable[[Any], bool] = shown
         self._made: dict[str, Argument] | None = None
 
     def _all(self) -> dict[str, Argument]:
@@ -157,7 +157,7 @@ class Metadata(Mapping[str, Any]):
     __slots__ = ("_made", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text: str = text
         self._made: dict[str, Any] | None = None
 
     def _all(self) -> dict[str, Any]:

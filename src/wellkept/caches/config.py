@@ -380,6 +380,9 @@ class Reader:
         text: what is in it, to find lines by.
     """
 
+    path: Path
+    text: str
+
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text = path, text
         self._names: set[str] = set()

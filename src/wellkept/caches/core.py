@@ -86,11 +86,11 @@ class CacheCore:
         self.url = url
         self.how: dict[str, Any] = {}  # how what it is on is used, where that is shared
         self.memory = memory
-        self.options = dict(options or {})
+        self.options: dict[str, Any] = dict(options or {})
         self.spec: Any = None
         """How a configuration says it, with the variables that stand for secrets."""
         self.backend = backend
-        self.tier = Tier(parse_size(memory))
+        self.tier: Tier = Tier(parse_size(memory))
         backend.hold(self.tier.limit)
         # What a far layer has got meanwhile does not show in the token of the near one.
         self._vouches = not inner(backend, write=False).backends
@@ -100,22 +100,22 @@ class CacheCore:
         self._flushed = time.monotonic()
         self._told: set[str] = set()
         self._evicted: dict[bytes, bytes] = {}
-        self.is_open = True
+        self.is_open: bool = True
         """Until it is closed; one that is used again afterwards opens quietly."""
-        self.counts = {"damaged": 0, "drifted": 0, "write failures": 0}
+        self.counts: dict[str, int] = {"damaged": 0, "drifted": 0, "write failures": 0}
         self._notes: dict[str, bytes] = {}
         self._written = 0.0
         self.waiting: dict[bytes, Any] = {}
         """By the keys of calls that are computed and not written yet: the batches that write them."""
         self.noted: set[str] = set()
         """Notes that always say the same and were written by this process."""
-        self.env = ""
+        self.env: str = ""
         """The name of the one that describes this process."""
         if backend.claims:
-            self.again = Look(self, "glance")  # type: ignore[method-assign, assignment]  # far away
+            self.again = Look(self, "glance")  # type: ignore[method-assign]  # far away
             if not backend.backends:  # a stack has local tiers that give hits too
                 self.glance = self.again  # type: ignore[method-assign]  # one function under both names
-            self.claim = Look(self, "claim")  # type: ignore[method-assign, assignment]  # called like it
+            self.claim = Look(self, "claim")  # type: ignore[method-assign]  # called like it
         backend.listen(Told(self))
         self.changed()
         _open.add(self)
@@ -203,12 +203,19 @@ class CacheCore:
             tier.add(key, entry, token)
         return entry
 
-    glance = find
-    """Like `find`, but never over a network; the caller asks again with `claim`."""
-    again = find
-    """Like `find`, for a caller that was given a lease with the answer to `claim`."""
-    claim = find
-    """Like `find`; on a miss a remote backend gives the lease in the same round trip."""
+    if TYPE_CHECKING:
+
+        def glance(self, key: bytes) -> Entry | None:
+            """Like `find`, but never over a network; the caller asks again with `claim`."""
+
+        def again(self, key: bytes) -> Entry | None:
+            """Like `find`, for a caller that was given a lease with the answer to `claim`."""
+
+        def claim(self, key: bytes) -> Entry | None:
+            """Like `find`; on a miss a remote backend gives the lease in the same round trip."""
+
+    else:
+        glance = again = claim = find
 
     def value(self, key: bytes, entry: Entry, *, hit: bool = True) -> Any:
         """The result of an entry.

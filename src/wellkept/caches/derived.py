@@ -31,7 +31,7 @@ class Derived(Cache):
     ) -> None:
         super().__init__(backend=backend, memory=source.tier.limit)
         self.source = source
-        self.made_by = how, dict(options)
+        self.made_by: tuple[str, dict[str, Any]] = how, dict(options)
         """The method of `source`, and what it was given."""
 
     def __repr__(self) -> str:
@@ -123,7 +123,7 @@ class Stack(Cache):
     def __init__(self, *caches: Cache, write: str = "all", memory: int | str = "256 MB") -> None:
         if write not in ("all", "first", "behind"):
             raise ConfigError(f"write= is 'all', 'first' or 'behind', not {write!r}")
-        self.caches = _checked(caches)
+        self.caches: tuple[Cache, ...] = _checked(caches)
         if write == "behind" and str(caches[0].url).startswith(("memory:", "void:")):
             raise ConfigError(
                 "write='behind' needs a nearest cache that outlives the program, or what it could not "
@@ -164,7 +164,7 @@ class Pool(Cache):
     _public = Cache._public | {"caches"}
 
     def __init__(self, *caches: Cache) -> None:
-        self.caches = _checked(caches)
+        self.caches: tuple[Cache, ...] = _checked(caches)
         backends = [cache.backend for cache in caches]
         super().__init__(
             backend=StackBackend(backends, "none", [repr(c) for c in caches]), memory=0

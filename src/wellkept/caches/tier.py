@@ -35,10 +35,10 @@ class Entry:
     """Bytes of memory that it counts for, once it is in a tier."""
 
     def __init__(self, body: Body, envelope: Any) -> None:
-        self.body = body
-        self.envelope = envelope
-        self.hot = False
-        self.value = _NOTHING
+        self.body: Body = body
+        self.envelope: Any = envelope
+        self.hot: bool = False
+        self.value: Any = _NOTHING
 
     @property
     def plain(self) -> bool:
@@ -58,6 +58,8 @@ class Tier:
     Args:
         limit: bytes; 0 switches the tier off.
     """
+
+    held: int
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

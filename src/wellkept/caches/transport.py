@@ -129,7 +129,7 @@ class BoundFunction(Carrier, Generic[P, R]):
         super().__init__(cache)
         self.function = function
         # Dashboards show this name.
-        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self.__name__: Any | str = getattr(function, "__name__", type(function).__name__)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if inspect.iscoroutinefunction(self.function):

@@ -27,8 +27,8 @@ class Made:
     __slots__ = ("given", "state", "what")
 
     def __init__(self, what: Any, given: Any) -> None:
-        self.what = what.name if type(what) is Named else "?"
-        self.given = given if type(given) is tuple else (given,)
+        self.what: str = what.name if type(what) is Named else "?"
+        self.given: tuple[Any, ...] = given if type(given) is tuple else (given,)
         self.state: Any = None
 
 

@@ -107,7 +107,8 @@ class PieceStore(Store):
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     def blake3_of(self, key: str) -> bytes | None:
         """Return the BLAKE3 of what is under a key, without reading it, if it is known."""

@@ -181,8 +181,8 @@ class Shape:
     __slots__ = ("children", "kind")
 
     def __init__(self, kind: str, children: tuple[Any, ...]) -> None:
-        self.kind = kind
-        self.children = children
+        self.kind: str = kind
+        self.children: tuple[Any, ...] = children
 
 
 class Cyclic(Exception):  # noqa: N818 - a signal from the walk, not an error

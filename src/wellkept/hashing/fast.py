@@ -71,7 +71,7 @@ class Task:
     __slots__ = ("known", "large", "reduced")
 
     def __init__(self, known: Known | None) -> None:
-        self.known = known
+        self.known: Known | None = known
         self.large: dict[int, tuple[Any, bytes]] = {}
         self.reduced: dict[int, tuple[Any, tuple[Any, ...]]] = {}
 

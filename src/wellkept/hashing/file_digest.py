@@ -56,7 +56,7 @@ class File(os.PathLike[str]):
 
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         try:
-            self.path = os.fsdecode(path)
+            self.path: str = os.fsdecode(path)
         except TypeError:
             raise ConfigError(f"wellkept.File takes a path, not {path!r}") from None
 

@@ -59,7 +59,7 @@ class Receiver:
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        self.value = value
+        self.value: Any = value
 
 
 class _Thread(local):

@@ -14,10 +14,10 @@ from wellkept.memo.executor import KeptExecutor, executor
 
 try:
     import executorlib
-except ImportError as error:
+except ImportError as _missing:
     raise ConfigError(
         "executorlib is not installed: pip install 'wellkept[executorlib]'"
-    ) from error
+    ) from _missing
 
 __all__ = [
     name for name in executorlib.__all__ if name.endswith("Executor") and name != "BaseExecutor"

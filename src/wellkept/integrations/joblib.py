@@ -68,8 +68,8 @@ class KeptStore(_Holds, StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
 
     def __init__(self, cache: Cache | None = None) -> None:
         self.cache = cache
-        self.location = "" if cache is None else repr(cache)
-        self.verbose = 0
+        self.location: str = "" if cache is None else repr(cache)
+        self.verbose: int = 0
 
     def configure(
         self, location: str, verbose: int = 0, backend_options: Mapping[str, Any] | None = None
@@ -83,7 +83,7 @@ class KeptStore(_Holds, StoreBackendBase, StoreBackendMixin):  # type: ignore[mi
         # joblib has put a directory of its own below every location, also below a URL.
         self.location = location.removesuffix(os.sep + "joblib")
         self.verbose = verbose
-        self.cache = open_cache(self.location)
+        self.cache: Any = open_cache(self.location)
 
     # -- results ----------------------------------------------------------------------------------
 

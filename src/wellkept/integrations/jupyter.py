@@ -211,20 +211,20 @@ class Snippet:
                 f"{min(by_text)}() may read any variable, so no key can name what it reads"
             )
         every = [node for statement in rest for node in ast.walk(statement)]
-        self.stored = {name for statement in rest for name in _assigned(statement)}
+        self.stored: set[str] = {name for statement in rest for name in _assigned(statement)}
         # What a run does not assign after all stays what it was.
         self.reads |= self.stored - certain
         self.swallowed: set[str] = set()
-        self.plain = not any(isinstance(node, (ast.Try, ast.TryStar)) for node in every)
+        self.plain: bool = not any(isinstance(node, (ast.Try, ast.TryStar)) for node in every)
         # A block may swallow the error that a name is not there.
         for block in (node for node in every if isinstance(node, ast.With)):
             inside: set[str] = set()
             _sequence(block.body, set(), inside)
             self.swallowed |= inside
-        self.code = ast.dump(ast.Module(rest, []))
+        self.code: str = ast.dump(ast.Module(rest, []))
         lines = source.splitlines(keepends=True)
         first = rest[0].lineno - 1
-        self.text = "\n" * first + "".join(lines[first:])
+        self.text: Any = "\n" * first + "".join(lines[first:])
         self._source, self._top = source, ast.Module(tree.body[:top], [])
 
     def define(self) -> None:

@@ -11,10 +11,10 @@ from wellkept.runs.listeners import LISTENERS, listen, unlisten
 try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.trace import Status, StatusCode
-except ImportError as error:
+except ImportError as _missing:
     raise ConfigError(
         "OpenTelemetry is not installed: pip install 'wellkept[opentelemetry]'"
-    ) from error
+    ) from _missing
 
 __all__ = ["instrument", "uninstrument"]
 

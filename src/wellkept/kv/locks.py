@@ -42,14 +42,19 @@ class Permit:
 
     __slots__ = ("again", "count", "key", "lost", "mark", "revision", "token")
 
+    key: str
+    mark: str
+    revision: int
+
     def __init__(self, key: str, mark: str) -> None:
         self.key, self.mark = key, mark
-        self.count = 1
+        self.count: int = 1
         """How often its holder has it."""
-        self.token = self.revision = 0
-        self.again = 0.0
+        self.token: int = 0
+        self.revision: int = 0
+        self.again: float = 0.0
         """When to renew it, by this process's clock."""
-        self.lost = False
+        self.lost: bool = False
 
 
 class BoundedSemaphore:
@@ -70,6 +75,10 @@ class BoundedSemaphore:
     """
 
     _reentrant = False
+
+    name: str
+    value: int
+    ttl: float
 
     def __init__(
         self,
@@ -439,7 +448,7 @@ class Queue:
     """
 
     def __init__(self, store: ExecutionStore, name: str) -> None:
-        self.name = check_key(name)
+        self.name: str = check_key(name)
         self._store = _checked(store)
         self._tail, self._items = f"{name}/tail", f"{name}/items/"
         check_key(f"{self._items}{0:020d}")

@@ -50,7 +50,7 @@ class Table:
         self.entries: dict[str, Entry] = {}
         self.expiring: dict[str, float] = {}
         self.about: About | None = None
-        self.used = 0
+        self.used: int = 0
         self._order: list[str] = []
         self._fresh: list[str] = []  # not yet in order
         self._ghosts: set[str] = set()  # in order, but gone
@@ -100,12 +100,14 @@ class State:
         history: how many changes the log holds.
     """
 
+    at: int
+
     def __init__(self, history: int) -> None:
         self.history = history
         self.tables: dict[Name, Table] = {}
         self.log: deque[tuple[Name, Logged]] = deque()
-        self.revision = 0
-        self.floor = 0
+        self.revision: int = 0
+        self.floor: int = 0
         """Changes after this revision are in the log."""
         self.at = 0
         """Where in a journal it stands."""
@@ -303,11 +305,11 @@ class MemoryEntries(Entries):
     """
 
     def __init__(self, journal: ItemsJournal | None = None, history: int = HISTORY) -> None:
-        self.ahead = 0.0
+        self.ahead: float = 0.0
         self._journal = journal
         self._state = State(history)
         self._lock = Guard()
-        self._news = threading.Condition(self._lock)
+        self._news = threading.Condition(self._lock)  # type: ignore[arg-type]  # a lock of its kind
         self._begun: Sequence[Op] | None = None
         """The change that is being taken; still there afterwards if an exception came in between."""
         _all.add(self)
@@ -402,7 +404,7 @@ class MemoryEntries(Entries):
 
     def _forked(self) -> None:
         self._lock = Guard()
-        self._news = threading.Condition(self._lock)
+        self._news = threading.Condition(self._lock)  # type: ignore[arg-type]  # a lock of its kind
 
 
 _all: Instances[MemoryEntries] = Instances(in_child=MemoryEntries._forked)

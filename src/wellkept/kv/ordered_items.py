@@ -63,10 +63,12 @@ class Transaction:
 
     __slots__ = ("connection", "database", "gone", "made", "over", "process")
 
+    database: Database
+
     def __init__(self, database: Database, connection: sqlite3.Connection) -> None:
         self.database, self.connection = database, connection
-        self.process = os.getpid()
-        self.over = False
+        self.process: int = os.getpid()
+        self.over: bool = False
         self.gone: list[str] = []
         """Files of values that nothing needs once it is committed."""
         self.made: list[str] = []
@@ -97,14 +99,14 @@ class OrderedItems:
     def __init__(
         self, directory: Path, remove: Callable[[str], object], timeout: float, *, trust: bool
     ) -> None:
-        self.path = directory / "state.sqlite"
+        self.path: Path = directory / "state.sqlite"
         self._remove, self._timeout = remove, timeout
         self._guard = Guard()
         self._free: list[Database] = []
         """Connections that transactions have had."""
         self._mine = threading.local()
         private_file(self.path, trust)
-        self.database = self._opened()
+        self.database: Database = self._opened()
         self.database.open()
         # Another one: who reads does not wait for a thread that waits for its turn to write.
         self._writer = self._opened()

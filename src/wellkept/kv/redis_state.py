@@ -385,7 +385,7 @@ class RedisEntries(Entries):
     """
 
     def __init__(self, medium: Redis, history: int = HISTORY) -> None:
-        self.ahead = 0.0
+        self.ahead: float = 0.0
         self._medium = medium
         self._prefix = f"{medium.prefix}state:"
         self._history = history

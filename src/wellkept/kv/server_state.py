@@ -40,7 +40,7 @@ class ServerEntries(SqlEntries):
 
     def __init__(self, medium: Sql, history: int = HISTORY) -> None:
         super().__init__(history)
-        self.ahead = 0.0
+        self.ahead: float = 0.0
         self._connections = medium.connections
         self._dialect = d = self._connections.dialect
         table = f"{d.table}_state"
@@ -58,7 +58,7 @@ class ServerEntries(SqlEntries):
         }
         self.table = table
         self._texts: dict[str, str] = {}
-        self.ready = False
+        self.ready: bool = False
         self._making = Guard()
         self._local = threading.local()
 

@@ -417,9 +417,9 @@ class Look:
     __slots__ = ("_store", "limited", "now", "of", "session", "sizes")
 
     def __init__(self, of: SqlEntries, session: Session) -> None:
-        self.of = of
-        self.session = session
-        self.now = session.now()
+        self.of: SqlEntries = of
+        self.session: Session = session
+        self.now: float = session.now()
         self.sizes: dict[tuple[Name, str], int] = {}
         """Of the rows that were seen."""
         self.limited: bool | None = None

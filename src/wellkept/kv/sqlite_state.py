@@ -77,11 +77,11 @@ class SqliteEntries(SqlEntries):
         history: int = HISTORY,
     ) -> None:
         super().__init__(history)
-        self.ahead = 0.0
+        self.ahead: float = 0.0
         self.path = path
         self._how = (durable, network)
         private_file(path, trust)
-        self.database = Database(
+        self.database: Database = Database(
             path, make_tables, durable=durable, network=network, disposable=False
         )
         self._sweeper: Database | None = None

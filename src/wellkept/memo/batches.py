@@ -66,7 +66,7 @@ class KeptEach(Kept[Any, Any]):
             )
         self._at = self._binder.names.index(name)
         # Of a refresh, or to compare what is kept.
-        self.body = self._one
+        self.body: Callable[..., Any] = self._one
         self.kinds: dict[str, bytes] = {}
         """What results are given in, by the names of notes."""
 

@@ -69,10 +69,10 @@ class Accepted:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.exact = True
+        self.exact: bool = True
         self.named: dict[str, Any] | None = None
         self._checks: list[Callable[[], bool]] = []
-        self.signature = self._of(function)
+        self.signature: Signature = self._of(function)
         checks = self._checks
         self.same: Callable[[], bool] = (
             checks[0] if len(checks) == 1 else lambda: all(check() for check in checks)
@@ -323,6 +323,9 @@ class Binder:
     Unless the signature is `exact`, the function may take other arguments all the same.
     """
 
+    same: Callable[[], bool]
+    exact: bool
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -355,14 +358,18 @@ class Binder:
         function, ignore, require, ordered = self._about
         self.same, self.exact = accepted.same, accepted.exact
         parameters = list(accepted.signature.parameters.values())
-        self.names = [p.name for p in parameters]
-        self.var_args = next((p.name for p in parameters if p.kind is _KINDS.VAR_POSITIONAL), None)
-        self.var_kwargs = next((p.name for p in parameters if p.kind is _KINDS.VAR_KEYWORD), None)
+        self.names: list[str] = [p.name for p in parameters]
+        self.var_args: str | None = next(
+            (p.name for p in parameters if p.kind is _KINDS.VAR_POSITIONAL), None
+        )
+        self.var_kwargs: str | None = next(
+            (p.name for p in parameters if p.kind is _KINDS.VAR_KEYWORD), None
+        )
         # What `**kwargs` gathers may have names that a decorator keeps to itself.
         marked = _marked(function, self.names if self.var_kwargs is None else None)
-        self.ignore = frozenset(ignore) | marked[Ignored]
-        self.require = frozenset(require) | marked[Required]
-        self.ordered = frozenset(ordered) | marked[Ordered]
+        self.ignore: frozenset[str] = frozenset(ignore) | marked[Ignored]
+        self.require: frozenset[str] = frozenset(require) | marked[Required]
+        self.ordered: frozenset[str] = frozenset(ordered) | marked[Ordered]
         # What was left out, and not what stands for it, tells whether a required argument was given.
         parameters = [
             p
@@ -370,12 +377,16 @@ class Binder:
             else p.replace(default=LEFT)
             for p in parameters
         ]
-        self.signature = accepted.signature.replace(parameters=parameters)
-        self.sentinels = {p.name: p.default for p in parameters if type(p.default) is object}
+        self.signature: Signature = accepted.signature.replace(parameters=parameters)
+        self.sentinels: dict[str, object] = {
+            p.name: p.default for p in parameters if type(p.default) is object
+        }
         """Parameters whose default is a bare `object()`: it says that nothing was given."""
         self.bind: Callable[..., tuple[Any, ...]] = _compile(parameters, function, accepted.named)
         left = any(p.default is LEFT for p in parameters)
-        self.simple = not (self.var_args or self.var_kwargs or self.ignore or self.require or left)
+        self.simple: bool = not (
+            self.var_args or self.var_kwargs or self.ignore or self.require or left
+        )
         """Whether the values of `bind` are just the arguments that count."""
 
     def items(self, values: tuple[Any, ...]) -> list[tuple[str, Any]]:

@@ -20,6 +20,7 @@ from wellkept.records import Call, Digest, is_special
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
+    from wellkept.caches import Cache
     from wellkept.memo.kept import Kept
     from wellkept.memo.stats import Stats
     from wellkept.query import Matches
@@ -43,7 +44,7 @@ class Bound(Generic[P, R]):
 
     def __init__(self, kept: Kept[..., R], receiver: Any) -> None:
         self._kept = kept
-        self.__self__ = receiver
+        self.__self__: Any = receiver
         self.__call__ = MethodType(kept.__call__, receiver)  # type: ignore[method-assign]  # see above
 
     if TYPE_CHECKING:
@@ -231,14 +232,21 @@ class _OfClass:
         return type(self), (self.__func__,)
 
 
-class KeptClassMethod(_OfClass, classmethod):  # type: ignore[type-arg]  # of any function
+if TYPE_CHECKING:
+    _ClassMethod = classmethod[Any, ..., Any]
+    _StaticMethod = staticmethod[..., Any]
+else:
+    _ClassMethod, _StaticMethod = classmethod, staticmethod
+
+
+class KeptClassMethod(_OfClass, _ClassMethod):
     """A kept class method, which tools know for one."""
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self.__func__.__get__(instance, owner)
 
 
-class KeptStaticMethod(_OfClass, staticmethod):  # type: ignore[type-arg]  # as above
+class KeptStaticMethod(_OfClass, _StaticMethod):
     """A kept static method, likewise."""
 
 
@@ -263,7 +271,7 @@ class SentFunction(Sent, BoundFunction[P, R]):
         except Exception:  # noqa: BLE001  a kept function meets it too; this one may need no cache
             cache = None
         super().__init__(function, cache)
-        self.origin = Origin.here()
+        self.origin: Origin = Origin.here()
 
 
 class BoundCall(Sent, Generic[R]):
@@ -274,12 +282,16 @@ class BoundCall(Sent, Generic[R]):
     (A generator looks up when it is consumed, in the cache that is active then.)
     """
 
+    kept: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
     def __init__(self, kept: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__(None)
         self.kept, self.args, self.kwargs = kept, args, kwargs
-        self.origin = Origin.here()
+        self.origin: Origin = Origin.here()
         try:
-            self.cache = kept.cache if kept.options.cache is None else used()
+            self.cache: Cache | None = kept.cache if kept.options.cache is None else used()
         except Exception:  # noqa: BLE001  the call meets it too, and deals with it
             pass
 

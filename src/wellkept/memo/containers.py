@@ -46,7 +46,7 @@ class Container:
             "series": _is(given, "pandas", "Series"),
             "frame": _is(given, "pandas", "DataFrame"),
         }
-        self.kind = next((kind for kind, fits in kinds.items() if fits), "")
+        self.kind: str = next((kind for kind, fits in kinds.items() if fits), "")
         if not self.kind or (self.kind == "array" and not given.ndim):
             name = "items" if kept is None else kept.options.each
             title = "" if kept is None else f"{kept.__qualname__}: "

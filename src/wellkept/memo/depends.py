@@ -97,7 +97,7 @@ class Token:
                 f"wellkept.token takes a function without arguments, not {function!r}"
             )
         self.function = function
-        self.name = getattr(function, "__qualname__", type(function).__qualname__)
+        self.name: Any | str = getattr(function, "__qualname__", type(function).__qualname__)
 
     def item(self) -> Item:
         try:

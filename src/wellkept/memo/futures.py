@@ -23,6 +23,9 @@ _guard = Guard()
 class Done:
     """What a future gave. It stands for that future in a store, and is loaded as one that is done."""
 
+    value: Any
+    error: BaseException | None
+
     def __init__(self, value: Any, error: BaseException | None = None) -> None:
         self.value, self.error = value, error
 

@@ -16,14 +16,15 @@ from wellkept.codecs import check
 from wellkept.errors import ConfigError, EncodeError, NewerSchema, NotKept, shortening
 from wellkept.memo import observed
 from wellkept.memo.flow import SERVED, formerly, look, not_of_today
-from wellkept.memo.inflight import flights
+from wellkept.memo.inflight import Flight, flights
 from wellkept.memo.kept import Kept
 from wellkept.memo.kept_target import KeptTarget
+from wellkept.memo.observed import Observed
 from wellkept.memo.refresh import refresh
 from wellkept.memo.storing import prepare, record, store
 from wellkept.memo.target import MISSING, Given, Target, stayed
 from wellkept.records import Call
-from wellkept.runs.collectors import begin, seconds
+from wellkept.runs.collectors import Began, begin, seconds
 from wellkept.runs.recorder import OPEN
 
 
@@ -33,17 +34,17 @@ class Recording:
     __slots__ = ("began", "body", "caller", "items", "served", "target", "threads", "whole")
 
     def __init__(self, target: Target) -> None:
-        self.target = target
+        self.target: Target = target
         self.items: list[Any] = []
-        self.whole = bool(target.key)
+        self.whole: bool = bool(target.key)
         # It runs in the computations of its consumers, so what others took in the meantime counts too.
-        self.served = SERVED[0]
+        self.served: int = SERVED[0]
         prepare(target)
-        self.began = begin()
-        self.caller = flights.caller()
-        self.body = observed.begin(target.bodies, target.options.observe)
+        self.began: Began = begin()
+        self.caller: Flight | None = flights.caller()
+        self.body: Observed | None = observed.begin(target.bodies, target.options.observe)
         alone = target.same is None or target.awaits
-        self.threads = None if alone else threading.enumerate()
+        self.threads: list[threading.Thread] | None = None if alone else threading.enumerate()
 
     def add(self, item: Any) -> None:
         """Note an item, as it is now: the consumer may change it."""

@@ -55,17 +55,17 @@ class Flight(Owner):
         loop: Any = None,
         landing: Landing | None = None,
     ) -> None:
-        self.parent = parent
-        self.key = key
-        self.locks = locks
+        self.parent: Flight | None = parent
+        self.key: bytes | None = key
+        self.locks: Any = locks
         """The lock table in which it may hold the lease of its key."""
-        self.thread = threading.get_ident()
-        self.loop = loop
+        self.thread: int = threading.get_ident()
+        self.loop: Any = loop
         """The event loop that it is awaited in; None: it runs in its thread until it ends."""
         self.waits_for: list[Flight] = []
-        self.outdated = False
+        self.outdated: bool = False
         """Whether its body took what the former code of a function gave."""
-        self.lost = False
+        self.lost: bool = False
         """Whether it ended without a word to its context, which may still name it."""
         self._entered: Any = None
         self._landing = None if landing is None else weakref.ref(landing, lambda _: self.end())
@@ -232,7 +232,7 @@ class Flights:
                 flight.end()
 
 
-flights = Flights()
+flights: Flights = Flights()
 
 
 def _after_fork() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Concatenate,
     Generic,
     Literal,
@@ -39,7 +40,7 @@ from wellkept.memo.target import (
     outcome,
 )
 from wellkept.records import Call, Digest, is_special
-from wellkept.runs.collectors import parse
+from wellkept.runs.collectors import Collectors, parse
 from wellkept.runs.listeners import logger
 from wellkept.runs.recorder import HEARD
 
@@ -116,7 +117,7 @@ class Kept(Generic[P, R]):
         self.body: Callable[..., Any] = function
         """What computes one call."""
         self.options = options
-        self.counts = Stats()
+        self.counts: Stats = Stats()
         self._method = method or ("" if binds(function) else "static")
         # This imports inspect, which takes a while.
         from wellkept.memo.binder import Binder
@@ -128,8 +129,8 @@ class Kept(Generic[P, R]):
             self._binder.check_key(options.key)
         self._bind = self._binder.bind
         self._cache = options.cache if isinstance(options.cache, Cache) else None
-        self.locator = Locator(function, options, self._binder)
-        self.collectors = parse(options.meta)
+        self.locator: Locator = Locator(function, options, self._binder)
+        self.collectors: Collectors | None = parse(options.meta)
         self._told: set[str] = set()
         self._replicates: dict[int, Kept[P, R]] = {}
         self._replicated: Kept[P, R] | None = None
@@ -705,7 +706,8 @@ class Kept(Generic[P, R]):
         return f"without {needed}" if needed else "while a mock stands for something that it calls"
 
     __followed__ = followed
-    __digest__ = __dask_tokenize__ = digested
+    __digest__: ClassVar[Callable[[Any], tuple[Any, ...]]] = digested
+    __dask_tokenize__: ClassVar[Callable[[Any], tuple[Any, ...]]] = digested
 
     # -- trouble ----------------------------------------------------------------------------------
 

@@ -17,11 +17,29 @@ from wellkept.memo.target import (
 from wellkept.records import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wellkept.caches import Cache
+    from wellkept.memo.keep_options import Options
+    from wellkept.memo.observed import Bodies
+    from wellkept.memo.stats import Stats
+    from wellkept.runs.collectors import Collectors
     from wellkept.runs.sources import Parts
 
 
 class KeptTarget(Target):
     """A call of a kept function."""
+
+    kept: Any
+    values: tuple[Any, ...]
+    call: Callable[..., Any]
+    title: str
+    awaits: bool
+    options: Options
+    counts: Stats
+    collectors: Collectors | None
+    bodies: Bodies
+    cache: Cache
 
     def __init__(self, kept: Any, values: tuple[Any, ...]) -> None:
         self.kept, self.values = kept, values

@@ -55,14 +55,15 @@ class Coding:
         if getattr(function, "__module__", None) in RUN:
             meet(getattr(function, "__globals__", {}))
         self.deep: Deep | None = None
-        self._own = self.base = ""
+        self._own = ""
+        self.base: str = ""
         self.same: Callable[[], bool] | None = None
         self.all_same: Callable[[], bool] | None = None
-        self.mocked = False
+        self.mocked: bool = False
         self._ignored: frozenset[str] = frozenset()
         self.known: dict[tuple[type, ...], dict[tuple[Any, ...], bytes]] = {}
         if options.version is not None:
-            self.tag = f"version:{_version(options.version)}"
+            self.tag: str = f"version:{_version(options.version)}"
         elif options.code == "off":
             self.tag = "none"
         elif options.code == "own":
@@ -90,8 +91,8 @@ class Coding:
                 self.all_same = self.deep.guards.all_same
             if wider:
                 self.same = _calling(self.same, wider)
-        self.wider_note = WIDER + self.base
-        self.name = options.name or identify(function, "off").name
+        self.wider_note: str = WIDER + self.base
+        self.name: str = options.name or identify(function, "off").name
         if not (options.name or self._own or self.deep):
             self.name = placed(self.name, function)
         self.classes: dict[type[Any], Deep] = {}
@@ -300,14 +301,16 @@ class Locator:
         self._coding: Coding | None = None
         self._known_count = 0
         self._told = False
-        self.taken = False
+        self.taken: bool = False
         """Whether the identity is one that the function had where it came from."""
         self.wider: frozenset[str] = frozenset()
         """Modules that count as a whole besides, as bodies were seen to run code of them."""
-        self.bodies = Bodies(followed=options.version is None and options.code in ("deep", "warn"))
+        self.bodies: Bodies = Bodies(
+            followed=options.version is None and options.code in ("deep", "warn")
+        )
         apart = options.isolate or options.tempdir or options.replicate or options.each
         unusual = options.key or apart or options.depends or options.verify
-        self.quick = not (unusual or binder.require)
+        self.quick: bool = not (unusual or binder.require)
 
     # -- the function -----------------------------------------------------------------------------
 

@@ -61,6 +61,11 @@ class Bodies:
 
     __slots__ = ("asked", "followed", "looked", "spent")
 
+    asked: bool
+    followed: bool
+    looked: int
+    spent: float
+
     def __init__(self, *, followed: bool) -> None:
         self.followed, self.asked = followed, False
         self.looked, self.spent = 0, 0.0
@@ -86,7 +91,7 @@ class Observed:
         self._ending: Callable[[], None] | None = None
         self._steps = 0
         self._token: Token[Observed | None] | None = None
-        self.outer = outer
+        self.outer: Observed | None = outer
         self.ran: dict[int, CodeType] = {}
         self.widened: set[str] = set()
 

@@ -36,13 +36,15 @@ class Output:
     threads that the body starts print.
     """
 
+    cut: int
+
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.cut = 0
         self._room = LARGEST
         self._outer = _recording.get()
         _recording.set(self)
-        self.whole = _install()
+        self.whole: bool = _install()
 
     def end(self) -> None:
         """Stop. What was recorded belongs to the recording around this one, too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["Stats"]
 
@@ -73,4 +73,4 @@ class Stats:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stats) and self.to_dict() == other.to_dict()
 
-    __hash__ = None  # type: ignore[assignment]  # it changes with every call
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it changes with every call

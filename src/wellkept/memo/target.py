@@ -49,7 +49,7 @@ class Raise:
     __slots__ = ("error",)
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self.error: BaseException = error
 
     @classmethod
     def of(cls, chain: list[BaseException]) -> Raise:
@@ -109,11 +109,11 @@ class Target:
 
     call: Callable[..., Any]
     title: str
-    options = Options()
+    options: Options = Options()
     counts: Stats
     awaits = False
     collectors: Collectors | None = NOTHING
-    bodies = Bodies(followed=False)
+    bodies: Bodies = Bodies(followed=False)
     cache: Cache
     key = b""
     values: tuple[Any, ...] = ()
@@ -128,7 +128,7 @@ class Target:
     same: Callable[[], bool] | None = None
     output: Output | None = None
     flight: Flight | None = None
-    took = 0.0
+    took: float = 0.0
 
     # -- where its result is ----------------------------------------------------------------------
 

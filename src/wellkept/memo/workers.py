@@ -55,8 +55,8 @@ class Sent:
     """Where the caller keeps a call, for a worker to keep it there too."""
 
     def __init__(self, target: KeptTarget) -> None:
-        self.identity = target.name, target.code
-        self.key = target.key
+        self.identity: tuple[str, str] = target.name, target.code
+        self.key: bytes = target.key
         kept = target.kept
         own = kept.options.key is not None
         names = () if own else {name for name, _ in kept._binder.items(target.values)}
@@ -64,7 +64,7 @@ class Sent:
         self._items = [
             (name, None if name in names else value, raw) for name, value, raw in target.all_items()
         ]
-        self.shown = recorded(target.options)
+        self.shown: str = recorded(target.options)
 
     def items(self, kept: Kept[..., Any], values: tuple[Any, ...]) -> Items:
         """Return name, value and digest of each argument that counts."""
@@ -101,13 +101,13 @@ class Receipt:
 
     def __init__(self) -> None:
         self.value: Any = None
-        self.elsewhere = False
+        self.elsewhere: bool = False
         self.size: int | None = None
         self.made: tuple[str, float, dict[str, Any]] | None = None
         self.notes: dict[str, bytes] = {}
-        self.counts = Stats()
+        self.counts: Stats = Stats()
         self.told: list[tuple[str, str]] = []
-        self.process = process()
+        self.process: bytes = process()
 
     @staticmethod
     def of(error: BaseException) -> Receipt | None:
@@ -125,11 +125,15 @@ class Task:
         way: how its result comes back.
     """
 
+    call: BoundCall[Any]
+    sent: Sent | None
+    way: Way
+
     def __init__(self, call: BoundCall[Any], sent: Sent | None, way: Way) -> None:
         self.call, self.sent, self.way = call, sent, way
         # Dashboards show this name.
-        self.__name__ = call.kept.__name__
-        self.ticket = os.urandom(16)
+        self.__name__: Any = call.kept.__name__
+        self.ticket: bytes = os.urandom(16)
         self._here = True
 
     def __dask_tokenize__(self) -> Any:
@@ -175,7 +179,7 @@ class Gatherer:
     def __init__(self, kept: Kept[..., Any], target: TaskTarget | None = None) -> None:
         self.kept = kept
         self._make = None if target is None else target.of
-        self.broke = kept.broke if target is None else target.broke
+        self.broke: Callable[[Exception], bool] = kept.broke if target is None else target.broke
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return settled(self.kept.gather(args, kwargs, self._make))
@@ -184,9 +188,15 @@ class Gatherer:
 class TaskTarget(KeptTarget):
     """A call at a worker. It goes where the caller keeps it, and what came of it into a receipt."""
 
+    key: bytes
+    name: str
+    code: str
+
+    cache: Cache
+
     def __init__(self, task: Task, receipt: Receipt) -> None:
         super().__init__(task.call.kept, ())
-        self.counts = receipt.counts
+        self.counts: Stats = receipt.counts
         self.receipt = receipt
         self._way = task.way
         self._sent = task.sent
@@ -232,8 +242,8 @@ class TaskTarget(KeptTarget):
             return super().locate()
         self.cache, self.key = self._home, self._sent.key
         self.name, self.code = self._sent.identity
-        self.items = self._sent.items(self.kept, self.values)
-        self.options = self.options._replace(arguments=self._sent.shown)
+        self.items: Items = self._sent.items(self.kept, self.values)
+        self.options: Any = self.options._replace(arguments=self._sent.shown)
         return True
 
     def keep_arguments(self) -> None:
@@ -314,7 +324,7 @@ class Carried:
             )
         self.function = function
         # Dashboards show this name.
-        self.__name__ = function.__name__
+        self.__name__: Any | str = function.__name__
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.bound(args, kwargs).through(Gatherer(self._call.kept))
@@ -410,6 +420,10 @@ class Order:
         again: gets it from a worker once more, with its value.
     """
 
+    found: KeptTarget | None
+    name: Any
+    origin: Origin
+
     def __init__(
         self,
         kept: Kept[..., Any],
@@ -418,7 +432,9 @@ class Order:
         origin: Origin,
         again: Callable[[float | None], Receipt],
     ) -> None:
-        self.kept, self.found, self.name, self.origin = kept, found, name, origin
+        # Not in the class, where it would be a method of it.
+        self.kept: Kept[..., Any] = kept
+        self.found, self.name, self.origin = found, name, origin
         self._again = again
         self._futures: list[KeptFuture] = []
         self.inner: Future[Receipt] | None = None

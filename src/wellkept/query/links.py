@@ -168,9 +168,12 @@ class Walk:
         limit: at the most so many calls; `cut` says if there are more.
     """
 
+    cache: Kept
+    limit: int
+
     def __init__(self, cache: Kept, limit: int) -> None:
         self.cache, self.limit = cache, limit
-        self.links = links_of(cache)
+        self.links: Links = links_of(cache)
         self.calls: dict[str, Call] = {}
         self.carriers: dict[str, Call] = {}
         """Calls in whose places nodes of other engines are found."""
@@ -179,7 +182,7 @@ class Walk:
         self.versions: dict[str, set[str]] = {}
         """Digests of values, and of the versions under which other engines have them."""
         self._nodes: dict[str, list[Call]] | None = None
-        self.cut = False
+        self.cut: bool = False
 
     # -- going on ---------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ class Match:
 
     def __init__(self, cache: Loads, call: Call) -> None:
         self._cache = cache
-        self.call = call
+        self.call: Call = call
 
     @property
     def key(self) -> Digest:

@@ -62,7 +62,7 @@ class Tokens:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._known: dict[str, Grant] = {}
         self._seen: Any = None
         self._next = 0.0

@@ -204,10 +204,10 @@ class RemoteBackend(Backend):
     def __init__(self, line: Any, trusts: Any) -> None:
         self.line = line
         self._trusts = trusts
-        self.calls = RemoteCalls(self)
-        self.values = RemoteValues(self)
-        self.notes = RemoteNotes(self)
-        self.locks = RemoteLocks(line)
+        self.calls: RemoteCalls = RemoteCalls(self)
+        self.values: RemoteValues = RemoteValues(self)
+        self.notes: RemoteNotes = RemoteNotes(self)
+        self.locks: Any = RemoteLocks(line)
         self.locks.waits = WaitItems(self.notes)
         self._near: Near | None = None
 

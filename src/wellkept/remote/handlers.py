@@ -128,9 +128,9 @@ class Handlers:
 
     def __init__(self, cache: Any, patience: float = DEAD) -> None:
         self.cache = cache
-        self.backend = cache.backend
-        self.host = Host(self.backend)
-        self.leases = HeldLeases(self.backend.locks, patience)
+        self.backend: Any = cache.backend
+        self.host: Host = Host(self.backend)
+        self.leases: HeldLeases = HeldLeases(self.backend.locks, patience)
         self._tidying = Worker("wellkept-handlers", self._tick, lambda: 1.0, patience=5.0)
         self._tidying.begin()
 

@@ -47,14 +47,18 @@ class Line:
         ConfigError: the deadline is not between 0 and 86,400 seconds.
     """
 
+    where: str
+    deadline: float
+    trips: int
+
     def __init__(self, where: str, deadline: float) -> None:
         if not 0 < deadline < 86400:
             raise ConfigError(f"a deadline is a positive number of seconds, not {deadline!r}")
         self.where, self.deadline = where, deadline
-        self.silence = Silence()
+        self.silence: Silence = Silence()
         self.trips = 0
         """How many answers were waited for."""
-        self.owner = os.urandom(8).hex()
+        self.owner: str = os.urandom(8).hex()
         """This client's name on the server, for its leases and the blobs that it has sent."""
         _all.add(self)
 

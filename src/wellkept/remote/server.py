@@ -74,6 +74,10 @@ class Limits(NamedTuple):
 class Turned(Exception):  # noqa: N818  says what happened
     """A request that is refused by its head alone."""
 
+    status: int
+    error: Exception
+    headers: dict[str, str]
+
     def __init__(self, status: int, error: Exception, **headers: str) -> None:
         super().__init__(str(error))
         self.status, self.error, self.headers = status, error, headers
@@ -332,7 +336,7 @@ class Web:
     ) -> None:
         self._namespaces, self._tokens = namespaces, tokens
         self._limits = limits = limits or Limits()
-        self.metrics = Metrics()
+        self.metrics: Metrics = Metrics()
         self._rates = Rates(limits.rate)
         self._threads: dict[str, anyio.CapacityLimiter] = {}
         self._large = asyncio.Semaphore(limits.threads)

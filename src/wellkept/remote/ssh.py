@@ -372,7 +372,7 @@ class ProcessLine(Line):
 
     def __init__(self, command: Sequence[str], where: str, deadline: float) -> None:
         super().__init__(where, deadline)
-        self.command = list(command)
+        self.command: list[str] = list(command)
         self._channel: Channel | None = None
         self._guard = threading.Lock()
 

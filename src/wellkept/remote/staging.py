@@ -40,6 +40,9 @@ _OLD = 3600.0
 class Incoming:
     """A blob that is being received into a file or memory, checked against its size and its name."""
 
+    name: bytes
+    size: int
+
     def __init__(self, name: bytes, size: int, fd: int | None = None) -> None:
         self.name, self.size = name, size
         self._fd = fd
@@ -118,8 +121,8 @@ class Staged(Incoming):
     """A blob that a client sends: a file that becomes a blob of the backend, or is removed."""
 
     def __init__(self, directory: Path, name: bytes, size: int) -> None:
-        self.since = time.monotonic()
-        self.path = directory / part_name()
+        self.since: float = time.monotonic()
+        self.path: Path = directory / part_name()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAIN, SEALED)
         super().__init__(name, size, fd)

@@ -252,6 +252,10 @@ class Plan(Lines):
         saved: seconds that computing the kept ones took.
     """
 
+    function: str
+    code: str
+    items: int
+
     def __init__(self, function: str, code: str, items: int) -> None:
         self.function, self.code, self.items = function, code, items
         self.kept = self.outdated = self.repeated = self.by = 0
@@ -259,7 +263,7 @@ class Plan(Lines):
         self.groups: list[Group] = []
         self.seconds: float | None = 0.0
         self.costs: dict[str, float] = {}
-        self.saved = 0.0
+        self.saved: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, for JSON."""

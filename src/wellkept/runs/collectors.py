@@ -76,8 +76,8 @@ class Collectors:
     """Collectors by name, in the order in which they were given."""
 
     def __init__(self, by_name: Mapping[str, Collector]) -> None:
-        self.by_name = dict(by_name)
-        self.sees = {one.takes for one in self.by_name.values()} - {None, 0}
+        self.by_name: dict[str, Collector] = dict(by_name)
+        self.sees: set[int | None] = {one.takes for one in self.by_name.values()} - {None, 0}
         """Whether some take the call before (1), or the call and its result after (2)."""
         self._told: set[str] = set()
 

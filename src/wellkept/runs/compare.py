@@ -53,6 +53,9 @@ class Comparison(Tabled):
         by: `"cause"`: it is shown with calls of one reason together.
     """
 
+    run: Recorded
+    other: Recorded
+
     def __init__(
         self, run: Recorded, other: Recorded, differences: list[Difference], by: str = "call"
     ) -> None:

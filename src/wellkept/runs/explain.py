@@ -83,6 +83,14 @@ class Explanation(Lines):
         widened: modules of which all counts, as something in them is not understood, and why.
     """
 
+    call: str
+    function: str
+    outcome: str
+    code: str | None
+    key: str | None
+    causes: tuple[Cause, ...]
+    computed: tuple[Cause, ...]
+
     def __init__(
         self,
         *,
@@ -100,9 +108,9 @@ class Explanation(Lines):
         self.call, self.function, self.outcome = call, function, outcome
         self.code, self.key = code, key
         self.causes, self.computed = causes, computed
-        self.kept = None if kept is None else dict(kept)
-        self.layers = [dict(layer) for layer in layers]
-        self.widened = {name: list(why) for name, why in widened.items()}
+        self.kept: dict[str, Any] | None = None if kept is None else dict(kept)
+        self.layers: list[dict[str, Any]] = [dict(layer) for layer in layers]
+        self.widened: dict[str, list[str]] = {name: list(why) for name, why in widened.items()}
 
     @property
     def hit(self) -> bool:

@@ -347,12 +347,12 @@ class Graph:
         focus: Iterable[str] = (),
         cut: bool = False,
     ) -> None:
-        self.nodes = {node.id: node for node in nodes}
+        self.nodes: dict[str, Node] = {node.id: node for node in nodes}
         known = self.nodes
-        self.edges = [
+        self.edges: list[Edge] = [
             edge for edge in dict.fromkeys(edges) if edge.source in known and edge.target in known
         ]
-        self.focus = tuple(focus)
+        self.focus: tuple[str, ...] = tuple(focus)
         self.cut = cut
 
     def __len__(self) -> int:

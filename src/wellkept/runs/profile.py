@@ -44,6 +44,14 @@ class Profile(Lines):
         advice: what to do about it.
     """
 
+    call: str
+    recompute: float
+    parts: dict[str, float]
+    memory: dict[str, float]
+    size: int | None
+    uses: int
+    unkept: str | None
+
     def __init__(
         self,
         *,
@@ -59,7 +67,7 @@ class Profile(Lines):
         self.call, self.recompute = call, recompute
         self.parts, self.memory = dict(parts or {}), dict(memory or {})
         self.size, self.uses, self.unkept = size, uses, unkept
-        self.advice = list(advice)
+        self.advice: list[str] = list(advice)
 
     @property
     def hit(self) -> float | None:

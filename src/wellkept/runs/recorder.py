@@ -258,6 +258,10 @@ class Recorder:
     Unpickled in another process, it is a recorder of the same run that writes its own events.
     """
 
+    record: RunRecord
+    cache: Cache | None
+    outer: Recorder | None
+
     def __init__(self, record: RunRecord, cache: Cache | None, outer: Recorder | None) -> None:
         self.record, self.cache, self.outer = record, cache, outer
         self.notes: Store[bytes]
@@ -268,8 +272,8 @@ class Recorder:
             self.notes = Memory()
         else:
             self.notes = notes_of(cache)
-        self.closed = False
-        self.own = False
+        self.closed: bool = False
+        self.own: bool = False
         """Whether the `with` block of the run is in this process."""
         self._joins = 0
         self.hits: dict[Asked, Hit] = {}
@@ -285,7 +289,7 @@ class Recorder:
         self._full: list[dict[Asked, Hit]] = []
         self._older = self._full
         self._events: deque[Event] = deque()
-        self.totals = Totals()
+        self.totals: Totals = Totals()
         # Notes that the store has not accepted yet.
         self._waiting: dict[str, bytes] = {}
         self._writer, self._number = writer(), 0

@@ -435,6 +435,10 @@ class Runs(Tabled):
         ConfigError: the name or a tag has the wrong type.
     """
 
+    cache: Cache
+    name: str | None
+    tags: dict[str, Any]
+
     def __init__(
         self, cache: Cache, name: str | None = None, tags: Mapping[str, Any] | None = None
     ) -> None:

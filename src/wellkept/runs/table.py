@@ -54,7 +54,7 @@ class Table:
         drop: Sequence[str] = (),
         right: Sequence[str] = (),
     ) -> None:
-        self.rows = list(rows)
+        self.rows: list[dict[str, Any]] = list(rows)
         self._columns, self._flexible, self._summary = list(columns), flexible, summary
         self._drop, self._right = drop, right
 

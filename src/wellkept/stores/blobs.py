@@ -53,6 +53,8 @@ class Blobs:
         readonly: map read-only instead of copy-on-write.
     """
 
+    root: Path
+
     def __init__(
         self, root: Path, tmp: Path, *, durable: bool = False, readonly: bool = False
     ) -> None:

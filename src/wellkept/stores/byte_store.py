@@ -421,11 +421,11 @@ class ByteStoreBackend(Backend):
         # that `Cache(values=…)` names.
         self._inline = inline if values is None or values is calls else 0
         self.values = CodedValues(items, calls)
-        self.codec = self.values.codec
+        self.codec: str = self.values.codec
         self.calls = CodedCalls(calls, self.values.envelope)
-        self.byte_stores = calls, items
-        self.notes = ItemNotes(calls)
-        self.locks = leases_for(calls) if locks is None else locks
+        self.byte_stores: tuple[Store[bytes], Store[bytes]] = calls, items
+        self.notes: ItemNotes = ItemNotes(calls)
+        self.locks: Any = leases_for(calls) if locks is None else locks
         self._near: Near | None = None
         self._unpacked: dict[bytes, tuple[bytes, Lookup]] = {}
 

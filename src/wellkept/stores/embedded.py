@@ -137,7 +137,7 @@ class Embedded(Backend):
             self.root / "blobs", self.root / "tmp", durable=durable, readonly=readonly
         )
         file = index or self.root / "index.sqlite"
-        self.database = Database(
+        self.database: Database = Database(
             file, make, durable=durable, network=network, epochs=self.root / "epoch"
         )
         ranges = RangeLeases(self.root / "locks") if RANGES else None
@@ -149,9 +149,9 @@ class Embedded(Backend):
         self.locks.waits = self.root / "tmp"
         self.calls = Calls(self)
         self.values = Values(self)
-        self.notes = IndexNotes(self.database)
+        self.notes: IndexNotes = IndexNotes(self.database)
         pending = self.root / "pending"
-        self.listing = Listing(self.database, pending, direct=durable)
+        self.listing: Listing = Listing(self.database, pending, direct=durable)
         self._functions: dict[tuple[str, str], int] = {}
         self._looked = 0.0
         self._dirtied = 0

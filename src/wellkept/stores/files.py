@@ -63,6 +63,9 @@ class Files:
         StoreError: the directory can't be made or read.
     """
 
+    durable: bool
+    trust: bool
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -71,15 +74,17 @@ class Files:
         trust: bool = False,
         network: bool | None = None,
     ) -> None:
-        self.root = checked_path(root)
+        self.root: Path = checked_path(root)
         self.durable, self.trust = durable, trust
         self._root = str(self.root)
         self._mode = 0o700
         self._prepare()
-        self.network = on_network(self.root) if network is None else network
+        self.network: bool = on_network(self.root) if network is None else network
         self._parts = Parts(self.root / ".tmp", self._mode & 0o444 | SEALED, durable=durable)
         ranges = RANGES and not self.network
-        self.lock_file = (self.root / ".locks", self._mode & 0o666) if ranges else None
+        self.lock_file: tuple[Path, int] | None = (
+            (self.root / ".locks", self._mode & 0o666) if ranges else None
+        )
         """The file whose byte ranges are locked, and its mode; None if they can't be, or other hosts see it."""
         # A file system that ignores case finds CACHEDIR.TAG by this name, and would take two keys for one file.
         self._one_case = (self.root / "cachedir.tag").exists()

@@ -48,7 +48,7 @@ class Keyring:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = keys_path() if path is None else path
+        self.path: Path = keys_path() if path is None else path
         self._seen: tuple[int, ...] | None = None
         self._known: tuple[Known, ...] = ()
         self._trusted: dict[bytes, Key] = {}

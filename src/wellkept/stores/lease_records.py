@@ -179,7 +179,7 @@ class StackLeases(Leases):
         self._near: Leases | None = written[0].locks if written else None
         self.far: Any = written[-1] if len(written) > 1 else None
         most = self.far.locks if self.far is not None else self._near
-        self.waits = getattr(most, "waits", None)
+        self.waits: Any = getattr(most, "waits", None)
 
     def acquire(self, key: bytes, owner: Owner = SOMEBODY) -> bool:
         """See `Leases`."""

@@ -163,6 +163,8 @@ class RangeLeases(Leases):
 
     shared = True
 
+    path: Path
+
     def __init__(self, path: Path, mode: int = 0o600) -> None:
         self.path, self._mode = path, mode
         self._fd = -1
@@ -397,6 +399,8 @@ class RecordLeases(Leases):
 
     shared = True
     _quick = False
+
+    records: LeaseRecords
 
     def __init__(
         self,

@@ -36,10 +36,10 @@ class Segment:
     """An anonymous file; it is closed when nothing refers to it."""
 
     def __init__(self, capacity: int) -> None:
-        self.fd = anonymous_file()
+        self.fd: int = anonymous_file()
         self.capacity = capacity
         self.size = 0
-        self.number = next(_numbers)
+        self.number: int = next(_numbers)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         # When the interpreter ends, modules may be torn down before this object.

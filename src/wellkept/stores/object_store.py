@@ -280,16 +280,19 @@ class Objects:
         ConfigError: the URL or an option is wrong, there are no credentials, or obstore is not installed.
     """
 
+    url: str
+    options: dict[str, Any]
+
     def __init__(self, url: str, **options: Any) -> None:
         self.url, self.options = url, options
         self._location = _Location(url, options)
         self._scheme, self._where = self._location.family, self._location.shown
-        self.silence = Silence()
+        self.silence: Silence = Silence()
         self._probed: str | None = None
         self._opened: tuple[Any, Any] | None = None
         # A directory has no compare-and-set, and then `isinstance(store, Replaces)` must be false.
         if self._scheme != "file":
-            self.replace = self._replace
+            self.replace: Callable[[str, bytes, Buffer], bool] = self._replace
         # In a forked child each operation is refused instead of this. A cache that is sent there is made anew
         # while a pool's worker unpickles its task, and an exception at that moment would end the whole pool.
         with contextlib.suppress(StoreError):

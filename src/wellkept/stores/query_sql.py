@@ -251,6 +251,9 @@ class Statement:
         conditions: those that are not about the function.
     """
 
+    name: str
+    code: str
+
     def __init__(
         self,
         store: Embedded,
@@ -267,7 +270,9 @@ class Statement:
         self._rows_lead = any(part.row for part in self._parts)
         if not self._rows_lead:
             self._lead = self._fewest([part for part in self._parts if part.term])
-        self.exact = all(part.exact or (part is self._lead and part.told) for part in self._parts)
+        self.exact: bool = all(
+            part.exact or (part is self._lead and part.told) for part in self._parts
+        )
 
     def _fewest(self, terms: list[Part]) -> Part | None:
         """Return the term of the fewest calls; if all have many, one whose calls are in the order of time."""

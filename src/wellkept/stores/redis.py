@@ -50,6 +50,11 @@ class Redis:
         ConfigError: the URL or an option is wrong, or redis-py is not installed.
     """
 
+    url: str
+    prefix: str
+    limit: int
+    options: dict[str, Any]
+
     def __init__(
         self, url: str, prefix: str = "kept:", *, limit: int = 64 * 1024 * 1024, **options: Any
     ) -> None:
@@ -68,7 +73,7 @@ class Redis:
             UnicodeError,
         )
         self._client = self._connect()
-        self.silence = Silence()
+        self.silence: Silence = Silence()
         _all.add(self)
 
     def _connect(self) -> Any:

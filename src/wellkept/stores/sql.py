@@ -122,6 +122,8 @@ _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}", re.ASCII).fullmatch
 class Connections:
     """A pool of connections, and the retries; see `Sql` for the arguments."""
 
+    dialect: Dialect
+
     def __init__(
         self, url: str, table: str, timeout: float, connect_timeout: float, pool: int
     ) -> None:
@@ -130,16 +132,18 @@ class Connections:
         if not (timeout > 0 and connect_timeout > 0 and pool > 0):
             raise ConfigError("timeout, connect_timeout and pool are numbers above 0")
         self.dialect, self._engine, backend = _engine(url, table, timeout, connect_timeout)
-        self.backend = f"{backend}, table {table}"
+        self.backend: str = f"{backend}, table {table}"
         """Its name in messages, without the password."""
         self._error: type[Exception] = self._engine.dialect.dbapi.Error
         # Errors of the driver, the pool and the socket; any other is a fault of this library, and is not
         # hidden.
-        self.errors = (self._error, *_also(), OSError, EOFError)
+        self.errors: tuple[
+            type[Exception], *tuple[type[Exception], ...], type[OSError], type[EOFError]
+        ] = (self._error, *_also(), OSError, EOFError)
         self._gone: Callable[..., bool] = self._engine.dialect.is_disconnect
         self._ready = False
         self._making, self._guard = Guard(), Guard()
-        self.silence = Silence()
+        self.silence: Silence = Silence()
         _all.add(self)
 
         self._most = pool

@@ -156,7 +156,7 @@ class Dialect:
     """Whether a connection can wait for another one's `notify`."""
 
     def __init__(self, quote: Any, table: str, timeout: float, connect_timeout: float) -> None:
-        self.names = {
+        self.names: dict[str, Any] = {
             "items": quote(table),
             "terms": quote(f"{table}_terms"),
             "meta": quote(f"{table}_meta"),
@@ -165,7 +165,7 @@ class Dialect:
         self.table = table
         self.timeout = timeout
         self.connect_timeout = connect_timeout
-        self.get_text = self.text("SELECT item FROM {items} WHERE name = ?")
+        self.get_text: str = self.text("SELECT item FROM {items} WHERE name = ?")
 
     def text(self, statement: str) -> str:
         """Return a statement for the driver."""
@@ -294,7 +294,7 @@ INSERT INTO {meta} VALUES ('schema', '1') ON CONFLICT DO NOTHING"""
 
     def __init__(self, quote: Any, table: str, timeout: float, connect_timeout: float) -> None:
         super().__init__(quote, table, timeout, connect_timeout)
-        self.put_text = self.text(
+        self.put_text: str = self.text(
             "WITH gone AS (DELETE FROM {terms} WHERE name = ? AND field <> ALL(?::text[])), "
             f"put AS (INSERT INTO {{items}} (name, item) VALUES (?, ?) {self.replacing('item')}) "
             "INSERT INTO {terms} (name, field, value) "

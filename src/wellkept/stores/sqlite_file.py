@@ -278,6 +278,8 @@ class Database:
     `lock` guards `connection`; `token` tells cheaply whether anything was committed since.
     """
 
+    set_aside: int
+
     def __init__(
         self,
         path: Path,
@@ -292,15 +294,15 @@ class Database:
         self.path = path
         self.busy = busy
         self.disposable = disposable
-        self.lock = Guard()
-        self.network = on_network(path.parent) if network is None else network
+        self.lock: Guard = Guard()
+        self.network: bool = on_network(path.parent) if network is None else network
         self.changed: Callable[[], None] | None = None
         """Called whenever `words` has become another, or none: after opening, closing and forking."""
         self.rolled_back: Callable[[], None] | None = None
         """Called after a transaction was rolled back."""
         self.step: Step | None = None
         """The tokens just before and after this process's last commit."""
-        self.epochs = None if epochs is None else Epochs(epochs)
+        self.epochs: Epochs | None = None if epochs is None else Epochs(epochs)
         self._schema = schema
         self.durable = durable
         self._connection: sqlite3.Connection | None = None
@@ -315,8 +317,8 @@ class Database:
         self._last: Token | None = None
         self._watch: WalIndex | None = None
         self._identity: tuple[int, int] | None = None
-        self.readonly = False
-        self.room = 524_288  # KiB: the rows of a million calls
+        self.readonly: bool = False
+        self.room: int = 524_288  # KiB: the rows of a million calls
         """KiB of the file that are held in memory, as far as they are touched."""
         self.set_aside = 0
         """How many damaged files were set aside in this process."""

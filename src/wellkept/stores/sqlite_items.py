@@ -150,13 +150,15 @@ class Sqlite:
         trust: bool = False,
         network: bool | None = None,
     ) -> None:
-        self.file = checked_path(path)
+        self.file: Path = checked_path(path)
         self._arguments = (str(self.file), durable, trust, network)
         self.trust = trust
         self._prepare(trust)
-        self.database = Database(self.file, self._make, durable=durable, network=network)
+        self.database: Database = Database(self.file, self._make, durable=durable, network=network)
         beside = self.file.with_name(f"{self.file.name}.locks")
-        self.lock_file = None if self.database.network or not RANGES else (beside, 0o600)
+        self.lock_file: tuple[Path, int] | None = (
+            None if self.database.network or not RANGES else (beside, 0o600)
+        )
         """See `Files.lock_file`."""
         self._point = cast("Callable[[str, str], Any]", self.database.fetch)
         self.database.open()

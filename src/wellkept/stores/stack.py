@@ -45,17 +45,19 @@ class StackBackend(Backend):
     fetches_many = True
 
     def __init__(self, backends: Sequence[Any], write: str, names: Sequence[str]) -> None:
-        self.backends = list(backends)
+        self.backends: list[Backend] = list(backends)
         self.write = write
-        self.near = self.backends[0]
+        self.near: Backend = self.backends[0]
         near = self.backends[:1]
         self._written = {"first": near, "all": self.backends, "none": [], "behind": near}[write]
         self._names = {id(backend): name for backend, name in zip(backends, names, strict=True)}
         self._down: dict[int, float] = {}
-        self.calls = UnionCalls(self, "calls")
+        self.calls: UnionCalls = UnionCalls(self, "calls")
         self.values: Store[Value] = Union(self, "values")
-        self.notes = StackNotes(self)
-        self.locks = StackLeases(self._written, lambda one, asked: self.ask(one, lambda _: asked()))
+        self.notes: StackNotes = StackNotes(self)
+        self.locks: Any = StackLeases(
+            self._written, lambda one, asked: self.ask(one, lambda _: asked())
+        )
         self.behind: list[Behind] = []
         if write == "behind":
             # Loaded on first use: few stacks write behind.

@@ -40,11 +40,15 @@ class View(Backend):
 
     backend: Backend
 
+    calls: CallStore
+    values: Store[Value]
+    notes: Notes
+
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.calls, self.values, self.notes = backend.calls, backend.values, backend.notes
-        self.locks = backend.locks
-        self.fetches_many = backend.fetches_many
+        self.locks: Any = backend.locks
+        self.fetches_many: bool = backend.fetches_many
 
     def fetch(self, key: bytes) -> Lookup | None:
         return self.backend.fetch(key)
@@ -146,14 +150,14 @@ class NoLocks:
 class ReadOnlyView(View):
     """Forwards reads. Computed results are dropped; all other writes are refused."""
 
-    writable = False
+    writable: bool = False
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
-        self.locks = NoLocks()
-        self.calls = ReadOnlyCalls(backend.calls)
-        self.values = ReadOnlyStore(backend.values)
-        self.notes = ReadOnlyNotes(backend.notes)
+        self.locks: Any = NoLocks()
+        self.calls: ReadOnlyCalls = ReadOnlyCalls(backend.calls)
+        self.values: ReadOnlyStore[Value] = ReadOnlyStore(backend.values)
+        self.notes: ReadOnlyNotes = ReadOnlyNotes(backend.notes)
 
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> None:
         """Drop the call: the caller has its result."""
@@ -224,7 +228,7 @@ class FilteredView(View):
     def __init__(self, backend: Backend, where: Callable[[Call], bool]) -> None:
         super().__init__(backend)
         self.where = where
-        self.calls = FilteredCalls(backend.calls, where)
+        self.calls: FilteredCalls = FilteredCalls(backend.calls, where)
         # The filter needs the record of each call, which is a trip of its own.
         self.fetches_many = False
 

@@ -114,6 +114,9 @@ class Compressed(Wrapper[bytes]):
     # Sizes and parts would be those of the compressed item.
     _lacks = ("size_of", "read_range", "put_file")
 
+    method: str
+    limit: int | None
+
     def __init__(
         self,
         store: Store[bytes],
@@ -123,7 +126,7 @@ class Compressed(Wrapper[bytes]):
         limit: int | None = None,
     ) -> None:
         self.method, self.limit = method, limit
-        self.level = compression.check(method, level)
+        self.level: int = compression.check(method, level)
         super().__init__(store, method=method, level=self.level, limit=limit)
 
     def _in(self, item: Buffer) -> Any:
@@ -426,6 +429,8 @@ class Retry(Wrapper[V]):
     Raises:
         ConfigError: `times` is below 1, or `wait` is negative.
     """
+
+    times: int
 
     def __init__(
         self, store: Store[V], times: int = 3, wait: float | Callable[[int], float] = 0.1

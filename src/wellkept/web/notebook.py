@@ -22,7 +22,7 @@ class Shown:
 
     def __init__(self, serving: Serving, height: int) -> None:
         self._serving, self._height = serving, height
-        self.url = serving.url
+        self.url: str = serving.url
 
     def close(self) -> None:
         """Serve it no longer."""

@@ -74,6 +74,9 @@ class Web:
             of another page too, where no cookie is sent.
     """
 
+    site: Site
+    token: str
+
     def __init__(self, site: Site, *, framed: bool = False) -> None:
         self.site, self._framed = site, framed
         self.token, self._form = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
@@ -284,6 +287,8 @@ def _state_of(site: Site) -> Any:
 class Ticker:
     """Looks once a second whether something changed, while anybody waits for it."""
 
+    number: int
+
     def __init__(self, look: Callable[[], Any]) -> None:
         self._look, self._readers = look, 0
         self._task: asyncio.Task[None] | None = None
@@ -332,7 +337,7 @@ class Serving:
 
     def __init__(self, site: Site, port: int = 0, *, framed: bool = False) -> None:
         environment()
-        self.web = Web(site, framed=framed)
+        self.web: Web = Web(site, framed=framed)
         self._server = server(self.web.app, deadline=_DEADLINE)
         self.web.ends = lambda: self._server.should_exit
         self._sock = listen("127.0.0.1", port)

@@ -117,6 +117,10 @@ class Site:
         name: of a cache that is not there yet.
     """
 
+    cache: Cache
+    write: bool
+    price: Price | None
+
     def __init__(
         self,
         cache: Cache,
@@ -142,7 +146,7 @@ class Site:
         self.totals: Lately[Totals] = Lately(lambda: self._aside().size(), self._mark)
         self.verified: Lately[list[health.Check]] | None = None
         """What a check of every byte found, once one was asked for."""
-        self.progress = ("", 0, 0)
+        self.progress: tuple[str, int, int] = ("", 0, 0)
 
     @property
     def name(self) -> str:

@@ -112,15 +112,17 @@ class Deep:
         tell_apart(reach.root, reach.opaque)
         # `-O` leaves out assertions.
         level = sys.flags.optimize
-        self.hex = digested([f"-O{level}", reach.top] if level else reach.top).hex()
-        self.widened = {name: tuple(why) for name, why in sorted(reach.widened.items())}
+        self.hex: str = digested([f"-O{level}", reach.top] if level else reach.top).hex()
+        self.widened: dict[str, tuple[str, ...]] = {
+            name: tuple(why) for name, why in sorted(reach.widened.items())
+        }
         self.guards: Guards = reach.guards()
         self.parts: dict[str, Part] = reach.parts
-        self.names = reach.names
-        self.depends = tuple(reach.depends)
-        self.mocked = bool(reach.mocks)
-        self.covered = Covered(reach.met, reach.whole)
-        self.hidden = reach.hidden()
+        self.names: dict[tuple[int, int], str] = reach.names
+        self.depends: tuple[Any, ...] = tuple(reach.depends)
+        self.mocked: bool = bool(reach.mocks)
+        self.covered: Covered = Covered(reach.met, reach.whole)
+        self.hidden: list[str] = reach.hidden()
 
 
 def digested(node: list[Any]) -> bytes:

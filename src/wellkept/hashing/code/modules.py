@@ -57,7 +57,7 @@ class Project:
 
     def __init__(self, function: Any = None, whole: bool | None = None) -> None:
         module: Any = getattr(function, "__module__", None)
-        self.top = module.partition(".")[0] if isinstance(module, str) else ""
+        self.top: str = module.partition(".")[0] if isinstance(module, str) else ""
         file = module_file(module)
         if self.top in sys.builtin_module_names:
             self.top = ""

@@ -34,9 +34,9 @@ class Scope:
     __slots__ = ("bound", "elsewhere", "kept", "kind", "made", "owner", "parent", "shared")
 
     def __init__(self, kind: str, parent: Scope | None, owner: str = "") -> None:
-        self.kind = kind
-        self.parent = parent
-        self.made = ""
+        self.kind: str = kind
+        self.parent: Scope | None = parent
+        self.made: str = ""
         self.owner: str = owner or (parent.owner if parent is not None else "")
         self.bound: set[str] = set()
         self.kept: set[str] = set()
@@ -87,10 +87,10 @@ class Use:
     __slots__ = ("attributes", "early", "name", "scope")
 
     def __init__(self, scope: Scope, name: str, attributes: Chain, early: bool = False) -> None:
-        self.scope = scope
-        self.name = name
-        self.attributes = attributes
-        self.early = early
+        self.scope: Scope = scope
+        self.name: str = name
+        self.attributes: Chain = attributes
+        self.early: bool = early
 
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -118,7 +118,7 @@ _BUILDING = frozenset((
     "__set_name__", "__class_getitem__",
 ))  # fmt: skip
 # Names that say that a function looks at more than it names: at what else.
-TELLING = {
+TELLING: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("__doc__", "getdoc"), ("doc",)),
     **dict.fromkeys(("__name__", "__qualname__", "co_name", "co_qualname"), ("name",)),
     "__module__": ("module",),
@@ -163,10 +163,10 @@ class Writer(Text):
         # What annotations name.
         self.noted: list[Use] = []
         self.decorators: list[Chain] = []
-        self.early = False
-        self.looking = False
+        self.early: bool = False
+        self.looking: bool = False
         self._known: set[int] = set()
-        self.outside = Scope(FUNCTION, None, owner)
+        self.outside: Scope = Scope(FUNCTION, None, owner)
 
     # -- names ------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class Reach(Graph):
         self._walk()
         while self._borrowed():
             self._walk()
-        self.top = ["deep", self._inner, *self._extra, *self._modules()]
+        self.top: list[Any] = ["deep", self._inner, *self._extra, *self._modules()]
         for name, node in self._imports.nodes.items():
             self._part(name, "module", node, None)
 
@@ -249,7 +249,7 @@ class Reach(Graph):
     def _kept(self, node: list[Any], value: Any, owner: type[Any] | None) -> None:
         """A kept function: its code, or what its user said stands for it."""
         function, tag = value.__followed__()
-        self.depends += getattr(getattr(value, "options", None), "depends", ())
+        self.depends.extend(getattr(getattr(value, "options", None), "depends", ()))
         name = f"{value.__module__}:{value.__qualname__}"
         if function is None:
             node += ["kept", tag, name]

@@ -39,14 +39,16 @@ from wellkept.hashing.reducers import is_constant
 MISSING: Any = object()
 
 # Types whose objects are equal only if nothing could tell them apart.
-EXACT = frozenset(
+EXACT: frozenset[type[Any]] = frozenset(
     {FunctionType, BuiltinFunctionType, type, ModuleType, str, bytes, type(None)}
     | {staticmethod, classmethod, property}
 )
 # What `marshal` writes in a way that tells it from everything else: a buffer looks like bytes.
-_FLAT = frozenset({type(None), bool, int, float, complex, str, type(Ellipsis)})
+_FLAT: frozenset[type[Any]] = frozenset(
+    {type(None), bool, int, float, complex, str, type(Ellipsis)}
+)
 # Types whose objects don't change; what they hold is looked at by itself.
-STILL = (
+STILL: frozenset[type[Any]] = (
     _FLAT
     | {bytes, range, object, BuiltinFunctionType, MethodType, ModuleType, re.Pattern, uuid.UUID}
     | {datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone}
@@ -367,9 +369,9 @@ class Guards:
         self.same: Callable[[], bool] = check.made()
         self._late = list(late)
         # Whether all is.
-        self.all_same = self._all_same if self._late else self.same
+        self.all_same: Callable[[], bool] = self._all_same if self._late else self.same
         # Whether there is nothing to compare.
-        self.steady = self.same is steady and not self._late
+        self.steady: bool = self.same is steady and not self._late
         del self._check, self._covered
 
     def _all_same(self) -> bool:

@@ -9,7 +9,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Self, SupportsIndex
+from typing import Any, ClassVar, Self, SupportsIndex
 
 from wellkept.integrations.diskcache.disks import ENOVAL
 from wellkept.integrations.diskcache.item_table import Side
@@ -141,7 +141,7 @@ class Deque(Sequence[Any]):
     __le__ = _comparing(operator.le)
     __gt__ = _comparing(operator.gt)
     __ge__ = _comparing(operator.ge)
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it changes
 
     # -- as a deque -------------------------------------------------------------------------------
 
@@ -425,7 +425,7 @@ class Index(MutableMapping[Any, Any]):
             )
         return all(value == other.get(key, ENOVAL) for key, value in self.items())
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it changes
 
     def __getstate__(self) -> str:
         return self.directory

@@ -13,10 +13,10 @@ from wellkept.errors import ConfigError
 
 try:
     from hamilton.caching.stores.base import ResultRetrievalError, search_data_adapter_registry
-except ImportError as error:
+except ImportError as _missing:
     raise ConfigError(
         "wellkept.integrations.hamilton needs Apache Hamilton: pip install 'wellkept[hamilton]'"
-    ) from error
+    ) from _missing
 
 from wellkept.integrations.hamilton.adapter import KeptAdapter
 from wellkept.integrations.hamilton.async_driver import AsyncKeptAdapter

@@ -120,7 +120,9 @@ class KeptAdapter(HamiltonCacheAdapter, BasePostGraphExecute):
             log_to_file=log_to_file,
         )
         try:
-            self.options = {name: dict(said) for name, said in (options or {}).items()}
+            self.options: dict[str, dict[str, Any]] = {
+                name: dict(said) for name, said in (options or {}).items()
+            }
         except (TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"options= takes a dict of options by the name of a node, not {options!r}"
@@ -380,6 +382,8 @@ class Step:
 
     __slots__ = ("_adapter", "_again", "_items", "_key", "_planned", "_target", "at", "kwargs")
 
+    kwargs: dict[str, Any]
+
     def __init__(
         self,
         adapter: KeptAdapter,
@@ -389,7 +393,7 @@ class Step:
         task_id: str | None,
     ) -> None:
         self._adapter, self._planned, self.kwargs = adapter, planned, kwargs
-        self.at = run_id, planned.name, task_id
+        self.at: tuple[str, str, str | None] = run_id, planned.name, task_id
         self._again = planned.behavior is CachingBehavior.RECOMPUTE
         self._items: Items = []
         self._key: bytes | None = None

@@ -34,7 +34,7 @@ class AsyncKeptAdapter(BasePreGraphExecute, BasePostGraphExecute):
     """
 
     def __init__(self, cache: Cache | str | os.PathLike[str] | None = None, **options: Any) -> None:
-        self.cache = KeptAdapter(cache, **options)
+        self.cache: KeptAdapter = KeptAdapter(cache, **options)
 
     def pre_graph_execute(  # type: ignore[no-untyped-def]  # Hamilton refuses hooks that say they return something
         self, *, run_id: str, graph: Any, inputs: Any, overrides: Any, **said: Any

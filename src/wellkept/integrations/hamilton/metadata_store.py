@@ -45,9 +45,9 @@ class KeptMetadataStore(MetadataStore):
         *,
         path: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.connection_kwargs = dict(connection_kwargs or {})
-        self.cache = cache_of(cache, path, self.connection_kwargs)
-        self.history = History(self.cache)
+        self.connection_kwargs: dict[str, Any] = dict(connection_kwargs or {})
+        self.cache: Cache = cache_of(cache, path, self.connection_kwargs)
+        self.history: History = History(self.cache)
         self._shelf = Shelf(self.cache, _NAME, _ARGUMENT)
 
     def __getstate__(self) -> dict[str, Any]:

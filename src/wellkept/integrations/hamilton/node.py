@@ -97,7 +97,7 @@ class NodeCode:
         self._guards: list[Guards] = []
         name, role = options.name or node.name, node.node_role.name
         if options.version is not None:
-            self.tag = (
+            self.tag: str = (
                 f"node:{digest_bytes(('hamilton version', name, role, options.version)).hex()}"
             )
             return
@@ -241,20 +241,20 @@ class Planned:
     ) -> None:
         self.name: str = node.name
         # Its code tells what it is, so the same in two modules is one.
-        self.function_name = options.name or f"{PREFIX}{node.name}"
-        self.options = options
-        self.code_tag = code
-        self.behaviors = behaviors
-        self.behavior = behaviors[node.name]
+        self.function_name: str = options.name or f"{PREFIX}{node.name}"
+        self.options: Options = options
+        self.code_tag: str = code
+        self.behaviors: Mapping[str, Any] = behaviors
+        self.behavior: Any = behaviors[node.name]
         self.defaults: dict[str, Any] = node.default_parameter_values
         self.expands = node.node_role == NodeType.EXPAND
         collects = node.node_role == NodeType.COLLECT
         self.collected: str | None = node.collect_dependency if collects else None
-        self.saves = saves
+        self.saves: bool = saves
         self.format: str | None = node.tags.get(cache_decorator.FORMAT_KEY)
         names = [*node.input_types]
-        self.ignored = {n for n in names if behaviors.get(n) == CachingBehavior.IGNORE}
-        self.disabled = {n for n in names if behaviors.get(n) == CachingBehavior.DISABLE}
+        self.ignored: set[Any] = {n for n in names if behaviors.get(n) == CachingBehavior.IGNORE}
+        self.disabled: set[Any] = {n for n in names if behaviors.get(n) == CachingBehavior.DISABLE}
         self.run: Callable[..., Any] = callable_of(node)
 
     def identity(self) -> tuple[str, str]:

@@ -267,10 +267,10 @@ class KeptResultStore(ResultStore):
         path: str | os.PathLike[str] | None = None,
         **options: Any,
     ) -> None:
-        self.cache = cache_of(cache, path, options, create=create_dir)
+        self.cache: Cache = cache_of(cache, path, options, create=create_dir)
         self.create_dir = create_dir
         self._shelf = Shelf(self.cache, _NAME, "data_version")
-        self.formats = Formats(self.cache)
+        self.formats: Formats = Formats(self.cache)
         self._seen = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:

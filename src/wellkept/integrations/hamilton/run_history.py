@@ -45,16 +45,16 @@ class Span:
     __slots__ = ("asked", "began", "cost", "found", "key", "waits", "was_set")
 
     def __init__(self) -> None:
-        self.began = time.perf_counter()
+        self.began: float = time.perf_counter()
         self.asked: str | None = None
         """The cache key that was looked up last."""
-        self.key = b""
+        self.key: bytes = b""
         """The key of its call."""
         self.found: str | None = None
         """Its data version, if there was one."""
-        self.cost = 0.0
+        self.cost: float = 0.0
         """Seconds that it took when it was kept."""
-        self.was_set = False
+        self.was_set: bool = False
         """Whether a data version was kept, and so the node was computed."""
         self.waits: tuple[Cache, Call, Value] | None = None
         """What is to be kept with the node's result, and where."""
@@ -231,7 +231,7 @@ def write_end(recorder: Recorder, error: str | None, at: float) -> bool:
     return not recorder.unwritten()
 
 
-ending = Ending()
+ending: Ending = Ending()
 """Of this process."""
 atexit.register(ending.finish)
 at_fork(in_child=ending.forget)
