@@ -268,6 +268,19 @@ def test_show_unpickles_nothing_unless_asked(shell: Kept, root: Path) -> None:
     assert "UNPICKLED" in shell("show", key, "--value")
 
 
+def test_results_are_of_classes_of_this_directory(
+    shell: Kept, root: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "shapes.py").write_text(
+        "from wellkept import keep\nclass Square:\n    def __repr__(self): return 'a square'\n"
+        "@keep(name='shapes:draw')\ndef draw(n): return Square()\n"
+    )
+    subprocess.run([sys.executable, "-c", "import shapes; shapes.draw(1)"], check=True)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one and Path(one) != home])
+    assert "a square" in shell("show", "draw", "--value")
+    monkeypatch.delitem(sys.modules, "shapes")
+
+
 def test_show_value_is_bounded(shell: Kept, root: Path) -> None:
     text = shell("show", key_of(simulate, 1), "--value")
     assert "bytearray(b'000001" in text

@@ -139,6 +139,16 @@ def test_an_ambiguous_prefix(home: Path, capsys: pytest.CaptureFixture[str]) -> 
             key = bytes([0xAB, 0xCD, i]) + b"\0" * 29
             cache.keep(key, i, function="f", code="none", arguments={})
     assert "abcd fits several" in complaint(capsys, "show", "abcd", code=2)
+    with wellkept.open(home / "cache") as cache:
+        keep(name="lab:abcd00", version=1, cache=cache)(lambda: 1)()
+    for command in (["show"], ["evict", "--yes"], ["explain"], ["export"]):
+        more = ["x.json"] if command == ["export"] else []
+        said = complaint(capsys, *command, "abcd00", *more, code=2)
+        assert (
+            "is a function and the beginning of the key abcd000000000000: say 'lab:abcd00'" in said
+        )
+    assert run(["evict", "lab:abcd00", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["calls"] == 1
     assert "abcd fits several" in complaint(capsys, "evict", "abcd", "--yes", code=2)
 
 

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import imported, key_of, matching, named, opened, size, span, sure
+from wellkept.cli.options import (
+    find_modules,
+    imported,
+    key_of,
+    matching,
+    named,
+    opened,
+    size,
+    span,
+    sure,
+)
 from wellkept.cli.parser import (
     ArgOption,
     CacheOption,
@@ -79,6 +89,7 @@ def evict(
         )
     age = span("--older", older)
     with opened(cache) as (found, url):
+        function = function and named(function)
         asked: dict[str, Any] = {"function": function, "older": age}
         given = {one: key_of(found, one) for one in what or ()}
         names = [one for one, key in given.items() if key is None]
@@ -364,6 +375,7 @@ def migrate(
 
     For when a type's digest, or the digest scheme, has changed. Results are loaded, which runs code.
     """
+    find_modules()
     with opened(cache) as (found, url), Bar() as bar:
         done = found.migrate(dry_run=dry_run, progress=_told(bar, "calls"))
     if as_json:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import one_call, opened
+from wellkept.cli.options import find_modules, one_call, opened
 from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, WhatArgument, function_names
 from wellkept.errors import ConfigError, NotKept
 from wellkept.runs.table import called, data_size
@@ -59,8 +59,7 @@ def _result(cache: Any, call: Any) -> Any:
     """
     from wellkept.query import Match
 
-    if sys.path[0] != str(Path.cwd()):
-        sys.path.insert(0, str(Path.cwd()))
+    find_modules()
     match = Match(cache, call)
     if call.state == "failed":
         raise NotKept(f"{called(call.function, call)} has no result: it raised {match.error!r}")

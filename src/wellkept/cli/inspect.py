@@ -11,6 +11,7 @@ from wellkept.cli.options import (
     checked_order,
     chosen,
     exists,
+    find_modules,
     key_of,
     matching,
     named,
@@ -59,6 +60,7 @@ def describe(cache: Any, call: Any, *, load: bool) -> dict[str, Any]:
         return {"codec": None, "blobs": 0, "loaded": False, "text": None}
     shown = None
     if load:
+        find_modules()
         from wellkept.codecs import decoder
         from wellkept.stores.parts import opened
 
@@ -505,6 +507,8 @@ def profile(
     """
     from wellkept.runs.profile import profiles
 
+    if load:
+        find_modules()
     with opened(cache) as (found, url):
         table = profiles(found, function and named(function), load=load)
     if as_json:

@@ -222,18 +222,27 @@ def key_of(cache: Cache, what: str) -> Digest | None:
 
     Raises:
         NotKept: it looks like a key, and neither is there.
-        AmbiguousDigest: several keys begin so.
+        AmbiguousDigest: several keys begin so, or a function is called so, too.
     """
     from wellkept.conditions import matches
 
     if not is_key(what):
         return None
+    function = next(
+        (row.function for row in cache.backend.functions() if matches(row.function, what)), None
+    )
     try:
-        return cache.expand(what)
+        key = cache.expand(what)
     except NotKept:
-        if any(matches(row.function, what) for row in cache.backend.functions()):
+        if function is not None:
             return None
         raise
+    if function is not None:
+        # What is deleted must not be the other of the two.
+        raise AmbiguousDigest(
+            f"{what} is a function and the beginning of the key {key[:16]}: say {function!r} or more digits"
+        )
+    return key
 
 
 def one_call(cache: Cache, what: str, arg: list[str] | None = None) -> Call:
@@ -325,6 +334,13 @@ def imported(said: str, cache: str | None) -> Iterator[tuple[Any, str]]:
     with opened(cache) as (found, url):
         options = function.options._replace(cache=found)
         yield type(function)(function.__wrapped__, options, function._method), url
+
+
+def find_modules() -> None:
+    """Have modules of the working directory be found, as results may be of their classes."""
+    # The program `wellkept`, unlike `python -m wellkept`, begins in its own directory.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
 
 
 def looked_up(said: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from wellkept.cli import text
-from wellkept.cli.options import opened, sure
+from wellkept.cli.options import find_modules, opened, sure
 from wellkept.cli.parser import CacheOption, JsonOption, YesOption, group
 from wellkept.errors import KeptError
 from wellkept.runs.table import Column, Table, ago, data_size
@@ -131,6 +131,8 @@ def get(
     """Write a key's value: JSON, or a line that says what it is."""
     from wellkept.errors import NotKept
 
+    if load:
+        find_modules()
     with _store(store, scope, collection, cache) as found:
         entry = found.service.entries.get(found.service.name(store), key)
         if entry is None:
