@@ -660,6 +660,13 @@ class TestBadInput:
         with pytest.raises(ConfigError, match="no digest"):
             named("abc")
 
+    def test_numbers_are_compared_with_numbers(self) -> None:
+        for name in ("size", "seconds", "uses", "created", "used", "expires"):
+            with pytest.raises(
+                ConfigError, match=f"{name}= is compared with a number, not with 'a'"
+            ):
+                f.query().where(**{name: wellkept.above("a")})
+
     def test_no_order_or_limit(self) -> None:
         for made in (
             lambda: f.query().limit(-1),
