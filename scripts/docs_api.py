@@ -201,19 +201,23 @@ class Reference:
         yield from self._text(found, page)
         if found.is_class:
             members = list(self.members(found))
-            fields = [
-                (name, field)
-                for name, field in members
-                if field.docstring is None and field.is_attribute
-            ]
+            fields = [member for member in members if self._is_field(member[1])]
             if fields:
-                yield "\n".join(
-                    f"- **`{name}`**{{#{dotted}.{name}}} ({self._type(field.annotation, page)})"
-                    for name, field in fields
-                )
+                yield "\n".join(self._field(page, dotted, *field) for field in fields)
             for member in members:
                 if member not in fields:
                     yield from self._object(page, f"{dotted}.{member[0]}", member[1], 3)
+
+    @staticmethod
+    def _is_field(member: Any) -> bool:
+        return bool(member.is_attribute and "property" not in member.labels)
+
+    def _field(self, page: str, dotted: str, name: str, field: Any) -> str:
+        """Return a plain attribute as an item of a list."""
+        said = f" ({self._type(field.annotation, page)})" if field.annotation is not None else ""
+        if field.docstring is not None:
+            said += f": {self._inline(field.docstring.value, field, page)}"
+        return f"- **`{name}`**{{#{dotted}.{name}}}{said}"
 
     def _text(self, found: Any, page: str) -> Iterator[str]:
         if found.docstring is None:
@@ -282,7 +286,7 @@ class Reference:
         def link(match: re.Match[str]) -> str:
             name = match[1]
             for dotted in (name, f"wellkept.{name}", f"{within}.{name}", f"wellkept.kv.{name}"):
-                if dotted in self.places and dotted != found.path:
+                if dotted in self.places and self.places[dotted] != self.places.get(found.path):
                     return f"[{match[0]}]({self._path(dotted, page)})"
             return match[0]
 
