@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -122,6 +124,36 @@ def test_a_permit_is_free_when_its_ttl_has_passed_and_never_before(stores: Store
     with pytest.raises(NotHeld, match="was lost"):
         lock.release()
     assert other.owned(), "it is another one's"
+
+
+def test_locks_and_queues_are_sent_to_other_processes(shared_url: str) -> None:
+    store = wellkept.store("jobs", "scope", cache=wellkept.open(shared_url), policy="evict")
+    lock, two, queue = RLock(store, "a", ttl=50), BoundedSemaphore(store, "b", 2), Queue(store, "q")
+    with lock, two:
+        sent = pickle.loads(pickle.dumps([lock, two, queue, store]))
+        assert [type(one) for one in sent] == [RLock, BoundedSemaphore, Queue, ExecutionStore]
+        assert (sent[0].ttl, sent[0].owned(), sent[1].value) == (50.0, False, 2)
+        assert not sent[0].acquire(blocking=False)
+        assert [sent[1].acquire(blocking=False) for _ in range(2)] == [True, False]
+        sent[1].release()
+        with pytest.raises(NotHeld):
+            sent[0].release()
+    queue.push(1)
+    assert sent[2].pull() == 1
+    assert sent[3].name == store.name
+    sent[3]["k"] = 1
+    store.clear_cache()
+    assert not store.has("k"), "it has the store's policy"
+    again = copy.deepcopy(lock)
+    assert again.acquire(blocking=False)
+    again.release()
+
+
+def test_what_is_in_memory_is_sent_nowhere() -> None:
+    store = wellkept.store("jobs", cache="memory:")
+    with pytest.raises(TypeError, match="memory of this process"):
+        pickle.dumps(Lock(store, "a"))
+    assert copy.copy(store) is store
 
 
 def test_a_clock_that_is_set_back_leaves_no_lock_held(stores: Stores) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from wellkept.caches.transport import NEARBY, pack, unpack
 from wellkept.errors import ConfigError, NotKept
 from wellkept.kv.entry import (
     ABSENT,
@@ -411,10 +412,33 @@ class ExecutionStore:
 
         return AsyncStore(self)
 
+    # -- elsewhere --------------------------------------------------------------------------------
+
+    def __copy__(self) -> ExecutionStore:
+        return self  # nothing in it changes
+
+    def __deepcopy__(self, _: Any) -> ExecutionStore:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = pack(self.service.cache)
+        if packed == NEARBY:
+            raise TypeError(
+                f"{self!r} does not pickle: it is in the memory of this process, which no other one reaches"
+            )
+        service = self.service
+        about = (service.collection, service.dataset_id, self.store_name, self._policy.value)
+        return _sent, (packed, *about)
+
     def __repr__(self) -> str:
         scope = self.service.dataset_id
         within = "" if scope is None else f" in {scope!r}"
         return f"<wellkept.kv.ExecutionStore {self.store_name!r}{within}>"
+
+
+def _sent(packed: bytes, collection: str, scope: Any, name: str, policy: Policy) -> ExecutionStore:
+    """Return a store that another process sent."""
+    return ExecutionStore.create(name, scope, policy, collection, cache=unpack(packed))
 
 
 def store(

@@ -330,6 +330,11 @@ class BoundedSemaphore:
             if error is None:
                 raise
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is sent elsewhere holds nothing there.
+        size = () if isinstance(self, Lock) else (self.value,)
+        return functools.partial(type(self), ttl=self.ttl), (self._store, self.name, *size)
+
     def __repr__(self) -> str:
         return f"<wellkept.kv.{type(self).__name__} {self.name!r} of {self._store.store_name!r}>"
 
@@ -518,6 +523,9 @@ class Queue:
     def __iter__(self) -> Iterator[Any]:
         """The items' values, the first one first; they stay."""
         return self._store.values(self._items)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Queue, (self._store, self.name)
 
     def __repr__(self) -> str:
         return f"<wellkept.kv.Queue {self.name!r} of {self._store.store_name!r}>"

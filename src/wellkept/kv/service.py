@@ -11,6 +11,7 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from wellkept.caches import active, chosen
 from wellkept.caches.option_text import parse_duration, parse_size
 from wellkept.errors import ConfigError
 from wellkept.kv.backends import entries_of
@@ -158,7 +159,12 @@ class ExecutionStoreService:
             dataset_id, collection_name = repo.dataset_id, repo.collection
         self.dataset_id: Any = dataset_id
         self.collection: str = collection_name or COLLECTION
-        self.entries: Entries = entries_of(cache) if repo is None else repo.entries
+        if repo is None:
+            self.cache: Cache = active() if cache is None else chosen(cache)
+            """What it was made on."""
+            self.entries: Entries = entries_of(self.cache)
+        else:
+            self.cache, self.entries = repo.cache, repo.entries
         self._scope = scope_of(self.dataset_id)
 
     def name(self, store_name: str) -> Name:
