@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import pwd
 import random
 import shlex
 import shutil
@@ -47,6 +46,13 @@ _REQUIRED = (
 )  # read before a test clears its environment
 _PATIENCE = 30.0
 _numbers = count(1)
+
+
+def the_user(name: str) -> Any:
+    """Return the entry of a user. The module is only where POSIX is, and so are the servers."""
+    import pwd
+
+    return pwd.getpwnam(name)
 
 
 class Service:
@@ -79,7 +85,7 @@ class Service:
         self.port = 0
         try:
             if self.user is not None:
-                found = pwd.getpwnam(self.user)
+                found = the_user(self.user)
                 os.chown(self.directory, found.pw_uid, found.pw_gid)
             if prepare is not None:
                 prepare(self)
@@ -220,7 +226,7 @@ class Service:
         if setpriv and sys.platform == "linux" and main:
             options += ["--pdeathsig", "KILL"]
         if self.user is not None:
-            found = pwd.getpwnam(self.user)
+            found = the_user(self.user)
             options += [f"--reuid={found.pw_uid}", f"--regid={found.pw_gid}", "--clear-groups"]
         return [setpriv, *options, "--"] if setpriv and options else []
 
@@ -276,7 +282,7 @@ def _me_or(user: str) -> str:
         return getpass.getuser()
     for name in (user, "nobody"):
         with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
+            return str(the_user(name).pw_name)
     raise _missing(f"the server refuses to run as root, and there is no user {user} or nobody")
 
 

@@ -70,6 +70,11 @@ def test_text_is_utf8_whatever_the_system_prefers(source: dict[str, list[ast.AST
     assert found == []
 
 
+linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="what files are open is read from /proc"
+)
+
+
 def bare(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"PYTHONPATH": f"{SOURCE.parent}{os.pathsep}{ROOT}"} | variables
     return subprocess.run(
@@ -120,6 +125,7 @@ except wellkept.KeptError as error:
 """
 
 
+@linux
 def test_a_program_keeps_where_all_of_it_is_missing(home: Path) -> None:
     first, second = bare("-c", KEEPS), bare("-c", KEEPS)
     assert first.returncode == 0, first.stderr
@@ -154,6 +160,7 @@ def suites(chosen: str, *paths: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@linux
 def test_the_default_store_holds_to_its_contract_there(home: Path) -> None:
     suites("TestEmbeddedValues and not Network and not fork", "contract")
 
@@ -167,6 +174,7 @@ OTHER = """
 """
 
 
+@linux
 @pytest.mark.long
 def test_stores_hold_to_their_contracts_there(home: Path) -> None:
     files = ("files", "blobs", "memory", "sqlite_items", "leases")

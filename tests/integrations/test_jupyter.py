@@ -247,7 +247,8 @@ def test_a_kernel_shows_again_what_a_cell_displayed(tmp_path: Path) -> None:
     assert "seen is loaded" in str(second)
     # One line that changed, and no word of widgets.
     (line,) = notebook.cells[3].outputs
-    assert line["data"] == {"text/plain": "abs: 2 of 2, 0 s"}
+    assert line["data"].keys() == {"text/plain"}
+    assert line["data"]["text/plain"].startswith("abs: 2 of 2, ")
 
 
 @pytest.mark.parametrize(
