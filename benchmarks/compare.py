@@ -33,6 +33,8 @@ from pathlib import Path
 START, END = "<!-- compare -->", "<!-- /compare -->"
 PATIENCE = 60.0
 LIFE = 3
+# More do not fit on a page beside each other.
+WIDE = 5
 
 
 @dataclass(frozen=True)
@@ -562,12 +564,17 @@ def answer(library: Library, name: str) -> str:
 
 
 def table(libraries: list[Library], names: list[str]) -> str:
-    """The answers as Markdown."""
-    rows = [["", *(library.name for library in libraries)], ["---"] * (len(libraries) + 1)]
+    """The answers as Markdown: tables of `WIDE` libraries, each beside the first one."""
+    rows: dict[str, list[str]] = {"": [library.name for library in libraries]}
+    rows["---"] = ["---"] * len(libraries)
     for name in names:
-        rows.append([QUESTIONS[name][0], *(answer(library, name) for library in libraries)])
-        print(" | ".join(rows[-1]), file=sys.stderr)
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows).replace("|  |", "| |")
+        rows[QUESTIONS[name][0]] = [answer(library, name) for library in libraries]
+        print(" | ".join([QUESTIONS[name][0], *rows[QUESTIONS[name][0]]]), file=sys.stderr)
+    tables = []
+    for begin in range(1, max(len(libraries), 2), WIDE):
+        shown = [[name, row[0], *row[begin : begin + WIDE]] for name, row in rows.items()]
+        tables.append("".join(f"| {' | '.join(row)} |\n" for row in shown).replace("|  |", "| |"))
+    return "\n".join(tables)
 
 
 def main() -> None:
@@ -582,7 +589,8 @@ def main() -> None:
             print(f"{library.name} is not installed", file=sys.stderr)
     libraries = [library for library in wanted if library.here]
     made = table(libraries, given.only.split(",") if given.only else list(QUESTIONS))
-    tried = ", ".join(f"{each.name} {each.version}" for each in libraries[1:])
+    others = [each for each in libraries if each.name not in ("wellkept", "lru_cache")]
+    tried = ", ".join(f"{each.name} {each.version}" for each in others) or "nothing else"
     made += f"\nTried with {tried}; Python {platform.python_version()} on {platform.system()}.\n"
     if given.markdown:
         page = given.markdown.read_text(encoding="utf-8")

@@ -23,16 +23,19 @@ def compare() -> ModuleType:
     return module
 
 
-def rows(text: str, first: str) -> dict[str, dict[str, str]]:
-    """A Markdown table whose head begins with `first`: cells by row and column."""
-    lines = text[text.index(f"| | {first}") :]
-    table = [line.strip("|").split("|") for line in lines.partition("\n\n")[0].splitlines()]
-    head, _, *others = ([cell.strip() for cell in row] for row in table)
-    return {name: dict(zip(head[1:], cells, strict=True)) for name, *cells in others}
+def rows(text: str) -> dict[str, dict[str, str]]:
+    """The Markdown tables whose first column is wellkept's: cells by row and column."""
+    found: dict[str, dict[str, str]] = {}
+    for part in text.split("| | wellkept |")[1:]:
+        lines = f"| | wellkept |{part}".partition("\n\n")[0].splitlines()
+        head, _, *others = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+        for name, *cells in others:
+            found.setdefault(name, {}).update(zip(head[1:], cells, strict=True))
+    return found
 
 
 def test_the_page_has_all_questions_and_libraries(compare: ModuleType) -> None:
-    table = rows(PAGE.read_text(encoding="utf-8"), "wellkept")
+    table = rows(PAGE.read_text(encoding="utf-8"))
     assert list(table) == [title for title, _ in compare.QUESTIONS.values()]
     for row in table.values():
         assert list(row) == [library.name for library in compare.LIBRARIES]
@@ -40,8 +43,8 @@ def test_the_page_has_all_questions_and_libraries(compare: ModuleType) -> None:
 
 
 def test_the_readme_shows_rows_of_it() -> None:
-    table = rows(PAGE.read_text(encoding="utf-8"), "wellkept")
-    shown = rows((ROOT / "README.md").read_text(encoding="utf-8"), "wellkept")
+    table = rows(PAGE.read_text(encoding="utf-8"))
+    shown = rows((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(shown) == 6
     for name, row in shown.items():
         cells = {library.strip("`"): cell for library, cell in row.items()}
@@ -54,7 +57,7 @@ def asked(
     """Ask again, and compare with the page."""
     # The programs import the wellkept that is tested.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-    table = rows(PAGE.read_text(encoding="utf-8"), "wellkept")
+    table = rows(PAGE.read_text(encoding="utf-8"))
     (found,) = (each for each in compare.LIBRARIES if each.name == library)
     said = {name: compare.answer(found, name) for name in questions}
     assert said == {name: table[compare.QUESTIONS[name][0]][library] for name in questions}
