@@ -210,6 +210,29 @@ class Call(NamedTuple):
         """The same call with other fields."""
         return self._replace(**changes)
 
+    def _repr_html_(self) -> str:
+        # Only notebooks need it.
+        from wellkept.readable import data_size, duration, facts, when
+
+        given = ", ".join(
+            f"{name}={argument.value!r:.60}" if argument.shown else f"{name}={argument.digest[:8]}…"
+            for name, argument in self.arguments.items()
+        )
+        about = {
+            "state": self.state,
+            "computed": when(self.created) if self.created else None,
+            "took": duration(self.seconds),
+            "size": data_size(self.size),
+            "hits": self.uses,
+            "last used": None if self.used is None else when(self.used),
+            "expires": None if self.expires is None else when(self.expires),
+            "function": self.function,
+            "code": self.code,
+            "key": self.key,
+            "result": self.result,
+        }
+        return facts(f"{self.function.rpartition(':')[2]}({given})", about)
+
 
 class Value(NamedTuple):
     """An encoded value: the head is small and lives in the index, a buffer is a blob of its own."""

@@ -586,7 +586,7 @@ def test_a_worker_whose_cache_is_another(forked: Executor) -> None:
 def test_a_bar(forked: Executor, capsys: pytest.CaptureFixture[str]) -> None:
     triple.map(range(3), executor=forked, progress=True)
     assert list(triple.map(range(3), executor=forked, progress=True, ordered=False))
-    assert "3/3" in capsys.readouterr().err
+    assert "3 of 3" in capsys.readouterr().err
 
 
 def test_stats_count_what_workers_did(forked: Executor) -> None:

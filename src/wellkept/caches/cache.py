@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from wellkept.caches.core import CacheCore
 from wellkept.caches.option_text import parse_duration
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS
+from wellkept.errors import KeptError
 from wellkept.records import Argument, Call, Digest, is_special
 from wellkept.stores.base import Store
 
@@ -82,6 +83,16 @@ class Cache(CacheCore):
             ),
         }
     )
+
+    def _repr_html_(self) -> str:
+        # Only notebooks need it.
+        from wellkept.readable import facts
+
+        try:
+            about = self.size().about()
+        except KeptError as error:
+            about = {"can't be read": error}
+        return facts(repr(self).strip("<>"), about)
 
     def __dir__(self) -> list[str]:
         """Return what is for users."""

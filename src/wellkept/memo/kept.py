@@ -21,11 +21,12 @@ from wellkept.caches import Cache, active, named
 from wellkept.errors import REPLAYING, ConfigError, Undigestible, shortening, tell
 from wellkept.interrupts import settle
 from wellkept.memo.bound import Bound, BoundCall
+from wellkept.memo.digest_arguments import counted, loaded, resolved
 from wellkept.memo.flow import advance, drive, formerly, keeping, look, put
 from wellkept.memo.keep_options import GIVEN, Options, checked_replicate
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.key import Locator
-from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, wear
+from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, shown, wear
 from wellkept.memo.refresh import OPEN as REFRESHING
 from wellkept.memo.refresh import refresh
 from wellkept.memo.stats import Stats
@@ -39,7 +40,7 @@ from wellkept.memo.target import (
     not_kept,
     outcome,
 )
-from wellkept.records import Call, Digest, is_special
+from wellkept.records import Call, Digest
 from wellkept.runs.collectors import Collectors, parse
 from wellkept.runs.listeners import logger
 from wellkept.runs.recorder import HEARD
@@ -62,34 +63,6 @@ R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
-_PUBLIC = frozenset(
-    {
-        *(
-            "bind",
-            "cache",
-            "cache_clear",
-            "call",
-            "clear",
-            "code_tag",
-            "contains",
-            "evict",
-            "explain",
-        ),
-        *(
-            "forget",
-            "fresh",
-            "function_name",
-            "key",
-            "load",
-            "map",
-            "options",
-            "plan",
-            "profile",
-            "put",
-        ),
-        *("query", "replicate", "rerun", "stats", "submit"),
-    }
-)
 _NEVER = float("inf")
 _UNBOUND: Any = object()
 
@@ -482,16 +455,6 @@ class Kept(Generic[P, R]):
         """What a call gives, from what it is kept as."""
         return gathered
 
-    def loaded(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The values, with those that digests among them name in their places.
-
-        Raises:
-            NotKept: there is no such value.
-            KeptError: it can't be loaded.
-        """
-        load = self.cache.load
-        return tuple(load(value) if type(value) is Digest else value for value in values)
-
     def forget(self, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget one call; whether it was kept.
 
@@ -664,36 +627,6 @@ class Kept(Generic[P, R]):
         target = KeptTarget(self, values)
         return target if self._binder.keepable(values) and target.locate() else None
 
-    def _counted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments, with values in place of digests where the key is not made of their digests:
-        in a tuple of `*args`, as arguments of `key=`, and where the order of dicts counts.
-        """
-        if values and values[0] is GIVEN:
-            return GIVEN, *self.resolved(values[1:])
-        binder = self._binder
-        by_key = self.options.key is not None or bool(binder.ordered)
-        if by_key and Digest in map(type, values):
-            values = self.loaded(values)
-        if binder.var_args is not None:
-            at = binder.names.index(binder.var_args)
-            if Digest in map(type, values[at]):
-                values = (*values[:at], self.loaded(values[at]), *values[at + 1 :])
-        if by_key and binder.var_kwargs is not None:
-            named = values[-1]
-            if Digest in map(type, named.values()):
-                loaded = self.loaded(tuple(named.values()))
-                values = (*values[:-1], dict(zip(named, loaded, strict=True)))
-        return values
-
-    def resolved(self, given: Given) -> Given:
-        """Return arguments, with the values that digests among them name; see `Target.resolved`."""
-        args, kwargs = given
-        if Digest in map(type, args):
-            args = self.loaded(args)
-        if kwargs and Digest in map(type, kwargs.values()):
-            kwargs = dict(zip(kwargs, self.loaded(tuple(kwargs.values())), strict=True))
-        return args, kwargs
-
     def _located(self, values: tuple[Any, ...]) -> KeptTarget:
         found = self.locate(values)
         if found is None:
@@ -705,7 +638,11 @@ class Kept(Generic[P, R]):
         needed = ", ".join(sorted(self._binder.require))
         return f"without {needed}" if needed else "while a mock stands for something that it calls"
 
+    loaded = loaded
+    resolved = resolved
+    _counted = counted
     __followed__ = followed
+    __dir__ = shown
     __digest__: ClassVar[Callable[[Any], tuple[Any, ...]]] = digested
     __dask_tokenize__: ClassVar[Callable[[Any], tuple[Any, ...]]] = digested
 
@@ -728,12 +665,6 @@ class Kept(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<kept {self.__qualname__}>"
-
-    def __dir__(self) -> list[str]:
-        """Return what is for users, and what the function itself carries."""
-        own = getattr(self.__wrapped__, "__dict__", {})
-        names = {*super().__dir__(), *own}
-        return sorted(name for name in names if name in own or name in _PUBLIC or is_special(name))
 
     def __copy__(self) -> Self:
         """Return itself: a copy of a function is the function."""

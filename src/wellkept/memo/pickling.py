@@ -14,7 +14,36 @@ from wellkept.caches import Cache
 from wellkept.errors import tell
 from wellkept.hashing.functions import arrive, sent
 from wellkept.memo.bound import Bound
+from wellkept.records import is_special
 
+_PUBLIC = frozenset(
+    {
+        *(
+            "bind",
+            "cache",
+            "cache_clear",
+            "call",
+            "clear",
+            "code_tag",
+            "contains",
+            "evict",
+            "explain",
+        ),
+        *(
+            "forget",
+            "fresh",
+            "function_name",
+            "key",
+            "load",
+            "map",
+            "options",
+            "plan",
+            "profile",
+            "put",
+        ),
+        *("query", "replicate", "rerun", "stats", "submit"),
+    }
+)
 _digesting: ContextVar[tuple[int, ...]] = ContextVar("wellkept.digesting", default=())
 
 
@@ -34,6 +63,13 @@ def wear(kept: Any, function: Callable[..., Any]) -> None:
             # An attribute must not hide a method of ours.
             if not hasattr(type(kept), name):
                 kept.__dict__[name] = value
+
+
+def shown(kept: Any) -> list[str]:
+    """Return the names of what is for users, and of what the function itself carries."""
+    own = getattr(kept.__wrapped__, "__dict__", {})
+    names = {*object.__dir__(kept), *own}
+    return sorted(name for name in names if name in own or name in _PUBLIC or is_special(name))
 
 
 def binds(function: Callable[..., Any]) -> bool:

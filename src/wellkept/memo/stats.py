@@ -70,6 +70,16 @@ class Stats:
     def __repr__(self) -> str:
         return f"Stats({', '.join(f'{name}={value}' for name, value in self.to_dict().items())})"
 
+    def _repr_html_(self) -> str:
+        # Only notebooks need it.
+        from wellkept.readable import duration, facts
+
+        counts = self.to_dict()
+        saved = duration(counts.pop("seconds_saved"))
+        always = ("hits", "computed", "failed")
+        shown = {name: n for name in (*always, *counts) if (n := counts[name]) or name in always}
+        return facts("Stats of this process", {**shown, "time saved": saved})
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stats) and self.to_dict() == other.to_dict()
 

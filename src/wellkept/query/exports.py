@@ -45,7 +45,7 @@ def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict
         said = [read_metadata(text) for text in quick.metadata] if metadata else []
         for name in metadata:
             found[f"metadata.{name}"] = _parts(matches, said, name)
-        return found
+        return _ordered(found)
     calls = list(matches.calls())
     table: dict[str, list[Any]] = {
         name: [getattr(call, name) for call in calls] for name in _FIELDS
@@ -59,7 +59,15 @@ def columns(matches: Matches, *, results: bool, metadata: Sequence[str]) -> dict
         table[f"metadata.{text}"] = _parts(matches, [call.metadata for call in calls], text)
     if results:
         table["result"] = [Match(matches.cache, call).result for call in calls]
-    return table
+    return _ordered(table)
+
+
+def _ordered(table: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """What was given and what came out first, where a screen shows it; then the record."""
+    said = [*_FIELDS, *(name for name in table if name.startswith("metadata."))]
+    first = [name for name in table if name not in said and name != "result"]
+    names = [*first, *(("result",) if "result" in table else ()), *said]
+    return {name: table[name] for name in names}
 
 
 def _title(name: str) -> str:

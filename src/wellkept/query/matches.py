@@ -103,7 +103,14 @@ class Match:
         raise AttributeError(f"a match has no {name}")
 
     def __repr__(self) -> str:
-        return f"<{self.call.function.rpartition(':')[2]}({self.arguments!r})>"
+        # Calls of other code, which are listed beside it, are to be told from it.
+        kind, _, tag = self.call.code.partition(":")
+        tag = tag[:20] if kind == "version" else tag[:8]
+        code = f", {'version' if kind == 'version' else 'code'} {tag}" if tag else ""
+        return f"<{self.call.function.rpartition(':')[2]}({self.arguments!r}){code}>"
+
+    def _repr_html_(self) -> str:
+        return self.call._repr_html_()
 
 
 _FIELDS = frozenset(Call._fields) - {"key", "result", "arguments"}

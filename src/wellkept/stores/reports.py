@@ -211,6 +211,28 @@ class Totals:
     schema: int | None = None
     journal: str | None = None
 
+    def about(self) -> dict[str, object]:
+        """Return what a notebook shows, by name."""
+        # Only notebooks need it.
+        from wellkept.readable import data_size, duration
+
+        return {
+            "functions": f"{self.functions:,}",
+            "calls": f"{self.calls:,}",
+            "different results": f"{self.values:,}",
+            "size": data_size(self.bytes),
+            "computing took": duration(self.seconds),
+            "hits": f"{self.uses:,}",
+            "time saved": duration(self.seconds_saved),
+            "damaged index files": self.damaged_files or None,
+        }
+
+    def _repr_html_(self) -> str:
+        # As above.
+        from wellkept.readable import facts
+
+        return facts("Totals of a cache", self.about())
+
     @classmethod
     def of(cls, rows: list[FunctionRow], **rest: Any) -> Totals:
         """Return the sums of rows, and other fields as given."""
