@@ -23,6 +23,11 @@ def test_the_readme_is_short_and_has_the_two_commands() -> None:
     assert re.findall(r"^!\[.*\]\((.*)\)$", README, re.MULTILINE) == ["docs/three-calls.svg"]
 
 
+def test_its_links_lead_somewhere() -> None:
+    linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README)}
+    assert {link for link in linked if not (ROOT / link).is_file()} == set()
+
+
 def test_the_program_of_the_readme_computes_in_the_first_process_only(tmp_path: Path) -> None:
     program = next(fence for fence in fences(README) if fence.title == "primes.py")
     # As it is printed, but for the work: what it says of time is for the one who reads it.
