@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zarr.abc.store import (
     ByteRequest,
@@ -149,6 +149,10 @@ class PieceStore(Store):
         return False
 
     @property
+    def supports_partial_writes(self) -> Literal[False]:
+        return False
+
+    @property
     def supports_deletes(self) -> bool:
         return False
 
@@ -157,6 +161,9 @@ class PieceStore(Store):
         return True
 
     async def set(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+
+    async def set_partial_values(self, key_start_values: Any) -> None:
         self._check_writable()
 
     async def delete(self, key: str) -> None:
