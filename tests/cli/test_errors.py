@@ -206,7 +206,7 @@ def test_a_read_only_directory(filled: Path) -> None:
         assert json.loads(listed.stdout)["functions"][0]["calls"] == 300
         assert command("verify").stdout.endswith("all is well\n")
         assert command("stats").returncode == 0
-        for arguments in (["evict", "--older", "0 s"], ["verify", "--repair"]):
+        for arguments in (["evict", "--older", "0 s", "--yes"], ["verify", "--repair"]):
             refused = command(*arguments)
             assert (refused.returncode, refused.stdout) == (1, "")
             assert "read-only" in refused.stderr

@@ -201,7 +201,7 @@ def test_without_scripts(page: Browser, client: Client) -> None:
         "document.querySelector('input[name=free]').value = '1 kB'; document.querySelector('form').submit()"
     )
     page._until("Page.loadEventFired")
-    assert "wellkept evict --free 1000" in page.run("document.querySelector('#plan').textContent")
+    assert "wellkept evict --free 1000B" in page.run("document.querySelector('#plan').textContent")
     assert page.errors == []
 
 

@@ -274,7 +274,7 @@ def test_disk_says_what_freeing_costs(home: Path) -> None:
         plan = found["plan"]
         assert 299_000 < plan["bytes"] <= 300_001
         assert plan["functions"][0]["function"] == "lab:large"
-        assert plan["command"] == "wellkept evict --free 300000"
+        assert plan["command"] == "wellkept evict --free 300000B"
         assert found["line"][-1]["bytes"] == found["results"]
         assert client.get("/disk", free="a lot").status_code == 400
 

@@ -90,7 +90,7 @@ def plan(site: Site, shares: Sequence[Share], size: int) -> dict[str, Any]:
         "money": None if site.price is None else site.price.of(seconds),
         "calls": round(calls),
         "functions": [{"function": name, "bytes": taken} for name, taken in most],
-        "command": site.command("evict", "--free", str(size)),
+        "command": site.command("evict", "--free", f"{size}B"),
         "said": said,
         "size": size,
     }
