@@ -8,6 +8,7 @@ import pytest
 
 import wellkept
 from wellkept._system import KIND
+from wellkept.interrupts import settle
 from wellkept.stores.epoch import Epochs
 
 A, B, C, D = ((n, 2**64 - n) for n in range(1, 5))
@@ -77,6 +78,8 @@ def test_what_is_no_file_says_nothing_and_stops_nobody(
         epochs._path.mkdir()
     assert epochs.commit(A, B, True).now == B
     assert epochs.of(B) is None
+    assert not epochs.wait()
+    epochs.over()
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -99,6 +102,9 @@ def test_who_writes_takes_turns_and_waits_for_none_that_does_not_end(epochs: Epo
     assert epochs.wait()
     assert not second.wait()
     epochs.over()
+    # Not so soon after it waited in vain, or each write would wait for a process that is stopped.
+    assert not second.wait()
+    second._vain = 0.0
     assert second.wait()
     second.close()
     assert epochs.wait()
@@ -125,4 +131,10 @@ def test_turns_are_taken_where_others_write(tmp_path: Path) -> None:
         # And this one has let go of it.
         mine(-6)
         assert not databases[0].crowded
+        assert databases[1].epochs.wait()
+        databases[1].epochs.over()
+        # So is one that was interrupted before it could.
+        databases[0].epochs._vain = 0.0
+        assert databases[0].epochs.wait()
+        settle()
         assert databases[1].epochs.wait()

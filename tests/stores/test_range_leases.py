@@ -14,6 +14,7 @@ from tests.faults.processes import Child
 from wellkept._system import KIND
 from wellkept.errors import StoreError
 from wellkept.interrupts import Owner
+from wellkept.stores import leases
 from wellkept.stores.leases import RangeLeases
 
 fcntl = pytest.importorskip("fcntl", reason="this system has no locks of byte ranges")
@@ -88,6 +89,20 @@ def test_many_are_let_go_of_at_once_and_no_other(locks: RangeLeases) -> None:
     locks.release_all(keys, theirs)
     assert all(other.acquire(key) for key in keys[3::7])
     other.close()
+
+
+def test_few_among_many_are_let_go_of_one_by_one(
+    locks: RangeLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = Owner(), Owner()
+    keys = [blake3(b"%d" % n).digest() for n in range(60)]
+    for n, key in enumerate(keys):
+        assert locks.acquire(key, mine if n < 3 else theirs)
+    changed = []
+    monkeypatch.setattr(leases, "set_range", lambda *given: changed.append(given) or True)
+    locks.release_all(keys, mine)
+    assert len(changed) == 3
+    assert [locks.holds(key) for key in keys] == [n >= 3 for n in range(60)]
 
 
 def test_another_process(locks: RangeLeases) -> None:

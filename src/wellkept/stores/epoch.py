@@ -39,6 +39,8 @@ _SIZE = _WORDS.size + _SUM
 _TURN = 1 << 20
 # Seconds for which a turn is waited for, and at first between two looks.
 _PATIENCE, _PAUSE = 0.05, 0.00005
+# Seconds for which none is, after one that was in vain.
+_VAIN = 1.0
 
 
 class Step(NamedTuple):
@@ -59,13 +61,16 @@ class Epochs:
         path: of the file, which is made by the first commit.
     """
 
-    __slots__ = ("_fd", "_guard", "_identity", "_path", "_written")
+    __slots__ = ("_fd", "_guard", "_identity", "_path", "_vain", "_written", "taking")
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
         self._guard = Guard()
         self._identity = (0, 0)
+        self._vain = 0.0
+        self.taking = False
+        """Whether this process has the turn, or may have."""
         self._written: tuple[Token, Token] | None = None
         """What this process wrote last: where the token is still that, the file says the same."""
 
@@ -130,15 +135,19 @@ class Epochs:
 
         SQLite looks only after one millisecond, and then after ever more, whether another one is done, which
         takes some ten microseconds. So these take turns by a lock on a byte of the file. It decides nothing:
-        who waits in vain, or can't lock, leaves it to SQLite.
+        who can't lock leaves it to SQLite, and so does, for a while, who waited in vain: for a stopped process.
         """
-        if not RANGES:
+        now = time.monotonic()
+        if not RANGES or now < self._vain:
             return False
-        deadline, pause = time.monotonic() + _PATIENCE, _PAUSE
+        deadline, pause = now + _PATIENCE, _PAUSE
         with contextlib.suppress(OSError):
             fd = self._fd if self._fd >= 0 else self._open()
+            # Before it has it: an interrupt may come in between.
+            self.taking = True
             while not set_range(fd, WRITE, _TURN):
                 if time.monotonic() > deadline:
+                    self._vain = deadline + _VAIN
                     return False
                 time.sleep(pause)
                 pause *= 1.3
@@ -147,8 +156,10 @@ class Epochs:
 
     def over(self) -> None:
         """Let go of the turn that `wait` may have taken."""
-        with contextlib.suppress(OSError):
-            set_range(self._fd, FREE, _TURN)
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                set_range(self._fd, FREE, _TURN)
+        self.taking = False
 
     def look(self) -> None:
         """Now and then: whether the file was removed or replaced; called as `close` is."""
@@ -168,7 +179,7 @@ class Epochs:
         Who reads then takes what is there for no epoch.
         """
         with self._guard:
-            fd, self._fd, self._written = self._fd, -1, None
+            fd, self._fd, self._written, self.taking = self._fd, -1, None, False
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)

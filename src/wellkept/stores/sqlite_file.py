@@ -102,7 +102,6 @@ class Writing:
         "_held",
         "_mine",
         "_then",
-        "_turn",
         "adds",
         "step",
     )
@@ -123,7 +122,7 @@ class Writing:
         self._then = then
         self.adds = adds
         self.step = None
-        self._began = self._mine = self._turn = False
+        self._began = self._mine = False
 
     def __enter__(self) -> sqlite3.Connection:
         database = self._database
@@ -145,7 +144,6 @@ class Writing:
             self._began = True
             database.writer = sys._getframe(1)
             if database.crowded and database.epochs is not None:
-                self._turn = True
                 database.epochs.wait()
             c.execute("BEGIN IMMEDIATE")
             # Nobody else can commit from here on.
@@ -201,7 +199,7 @@ class Writing:
                     database.roll_back()
                 database.writer = None
         finally:
-            if self._turn and database.epochs is not None:
+            if database.epochs is not None and database.epochs.taking:
                 database.epochs.over()
             if database.lock._is_owned() and (self._mine or not self._held):
                 self._mine = False
@@ -354,11 +352,14 @@ class Database:
 
     def settle(self) -> None:
         """See `wellkept.interrupts.settle`."""
-        c = self._connection
-        if c is not None and c.in_transaction and self.lock.acquire(blocking=False):
+        c, epochs = self._connection, self.epochs
+        taking = epochs is not None and epochs.taking
+        if c is not None and (c.in_transaction or taking) and self.lock.acquire(blocking=False):
             try:
                 if not self._reading:
                     self.connection  # noqa: B018  which looks
+                if epochs is not None and taking and not on_stack(self.writer):
+                    epochs.over()
             finally:
                 self.lock.release()
 
