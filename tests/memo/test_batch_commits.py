@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.faults.interrupting import interrupted, points
 
 import wellkept
 from wellkept.caches import core
@@ -454,6 +456,22 @@ def test_an_interrupt_before_the_writing_leaves_no_lease_held(
         assert other.find(square.key(1).raw) is None
     assert square.map([1, 2]) == [1, 4]
     assert COMPUTED == [1, 2, 1, 2]
+
+
+def test_an_interrupt_while_a_result_begins_to_wait_leaves_nothing_waiting(
+    cache: wellkept.Cache,
+) -> None:
+    numbers = itertools.count(1)
+
+    def make() -> None:
+        square.map([next(numbers), next(numbers)])
+
+    make()
+    add = batch_commits.Batch.add.__code__
+    for at in [at for at in points(make) if at[0] is add]:
+        assert interrupted(make, at)
+        assert until(lambda: not cache.waiting)
+    assert leased(cache) == 0
 
 
 def test_nothing_is_written_later_of_a_thread_that_was_interrupted(cache: wellkept.Cache) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.interrupting import interrupted, points
 
 import wellkept
 from wellkept.memo import executor, many_calls
-from wellkept.memo.inflight import current
+from wellkept.memo.inflight import Landing, current
+from wellkept.memo.observed import Observed
 from wellkept.records import Call
 
 SCALE = 2
@@ -233,6 +237,81 @@ def test_a_body_that_is_interrupted_leaves_no_lease(cache: wellkept.Cache) -> No
     assert [f.contains(n) for n in (4, 5, 6)] == [True, False, False]
 
 
+def test_an_interrupt_before_a_body_is_told_as_it_is(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    f = wellkept.keep(cache=cache)(scaled)
+    f(0)
+    monkeypatch.setattr(many_calls.Flights, "enter", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        f.map(range(1, 9))
+    assert not cache.backend.locks.holds(f.key(1).raw)
+    assert current.get() is None
+
+
+def test_leases_end_wherever_an_interrupt_comes(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks, failed = cache.backend.locks, []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+
+    def make() -> None:
+        flight = many_calls.Flights(None, locks, Landing())
+        flight.key = b"k" * 32
+        flight.take()
+
+    for at in points(make):
+        # An interrupt of the end itself is nobody's.
+        if at[0].co_name in ("__init__", "take", "acquire"):
+            interrupted(make, at)
+            holder = locks.holder(b"k" * 32)
+            assert holder is None or holder.over
+    assert not failed
+
+
+def test_a_lease_is_held_until_the_result_is_written(cache: wellkept.Cache) -> None:
+    found = []
+
+    def body(n: int) -> Any:
+        found.append(n == 0 or cache.backend.locks.holds(f.key(n - 1).raw))
+        return (n, [n], {"n": n})[n % 3]
+
+    f = wellkept.keep(cache=cache, version=1)(body)
+    f(99)
+    f.map(range(9))
+    assert found[1:] == [True] * 9
+    assert not any(cache.backend.locks.holds(f.key(n).raw) for n in range(9))
+
+
+def test_what_can_t_be_written_for_a_while_is_written_later(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = []
+
+    def commit_many(*given: Any) -> Any:
+        if full:
+            raise wellkept.StoreError("the disk is full")
+        return written(*given)
+
+    @contextlib.contextmanager
+    def bar(*_: Any) -> Iterator[Any]:
+        # Each is told of when it is done: the second `2` is asked for while nothing can be written.
+        yield lambda: full.clear() if RAN[-1] == 5 else None
+
+    written = cache.backend.commit_many
+    monkeypatch.setattr(cache.backend, "commit_many", commit_many)
+    monkeypatch.setattr(executor, "progress_bar", bar)
+    f = wellkept.keep(cache=cache, version=1)(scaled)
+    f(99)
+    full.append(True)
+    assert f.map([1, 2, 3, 2, 4, 5, 6]) == [2.5, 4.5, 6.5, 4.5, 8.5, 10.5, 12.5]
+    assert all(f.contains(n) for n in range(1, 7))
+    assert not any(cache.backend.locks.holds(f.key(n).raw) for n in range(1, 7))
+
+
 def test_a_result_that_is_none_of_the_plain_ones(
     cache: wellkept.Cache, shortened: list[bytes]
 ) -> None:
@@ -270,3 +349,106 @@ def test_a_body_that_goes_to_another_cache_is_followed_there(
     with first, second:
         there = [[c.calls.get(f.key(n)) is not None for n in range(9)] for c in (first, second)]
     assert there == [[n <= 5 for n in range(9)], [n > 5 for n in range(9)]]
+
+
+def test_a_body_that_goes_to_another_directory_is_followed_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shortened: list[bytes]
+) -> None:
+    def body(n: int) -> int:
+        if n == 5:
+            os.chdir(places[1])
+        return n
+
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        place.mkdir()
+    monkeypatch.chdir(places[0])
+    f = wellkept.keep(cache="./cache", version=1)(body)
+    f.map(range(9))
+    assert len(shortened) > 3
+    there = []
+    for place in places:
+        with wellkept.open(place / "cache") as cache:
+            there.append([cache.calls.get(f.key(n)) is not None for n in range(9)])
+    assert there == [[n <= 5 for n in range(9)], [n > 5 for n in range(9)]]
+
+
+def test_a_cache_that_can_t_be_opened_any_more_stops_nobody(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> wellkept.Cache:
+        raise wellkept.StoreError("it can't be opened")
+
+    def body(n: int) -> int:
+        if n == 5:
+            wellkept.set_cache(None)
+        return n
+
+    f = wellkept.keep(version=1)(body)
+    # The package has a function of that name.
+    monkeypatch.setattr(sys.modules["wellkept.caches.active"], "_open_default", fails)
+    wellkept.set_cache(cache)
+    try:
+        with pytest.warns(wellkept.KeptWarning, match="can't be opened"):
+            found = [f.map(range(9)) for _ in range(2)]
+    finally:
+        wellkept.set_cache(None)
+    assert found == [[*range(9)]] * 2
+
+
+def test_what_a_body_says_of_the_next_calls_is_recorded(cache: wellkept.Cache) -> None:
+    stack = contextlib.ExitStack()
+
+    def body(n: int) -> int:
+        if n == 5:
+            stack.enter_context(wellkept.tags(after=n))
+        return n
+
+    f = wellkept.keep(cache=cache, version=1)(body)
+    with stack:
+        f.map(range(9))
+    records = [cache.calls.get(f.key(n)) for n in range(9)]
+    assert [r is not None and "tags" in r.metadata for r in records] == [n > 5 for n in range(9)]
+
+
+def test_a_place_that_is_opened_anew_is_asked_anew(cache: wellkept.Cache) -> None:
+    def body(n: int) -> int:
+        if n == 5:
+            cache.close()
+        return n
+
+    f = wellkept.keep(cache=cache, ignore_globals="cache")(body)
+    assert f.map(range(9)) == [*range(9)]
+    coding = f.locator.coding()
+    assert coding.wider_note in cache.noted
+
+
+def test_who_calls_is_as_wide_as_what_it_maps(
+    cache: wellkept.Cache, shortened: list[bytes]
+) -> None:
+    f = wellkept.keep(cache=cache)(scaled)
+    f(0)
+    f.locator.wider = frozenset({"colorsys"})
+    f.locator.renew()
+    f(1)
+    outer = Observed(None, None).enter()
+    try:
+        f.map(range(2, 9))
+    finally:
+        outer.leave()
+    assert len(shortened) > 5
+    assert "colorsys" in outer.widened
+
+
+def test_what_failed_elsewhere_makes_no_call_unusual(
+    cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unusual: list[Any] = []
+    usual = many_calls.ended
+    monkeypatch.setattr(many_calls, "ended", lambda *given: unusual.append(1) or usual(*given))
+    f = wellkept.keep(cache=cache, version=1)(scaled)
+    f(0)
+    with pytest.raises(ZeroDivisionError):
+        wellkept.keep(cache=cache, version=1)(lambda n: n / 0)(1)
+    f.map(range(1, 9))
+    assert not unusual

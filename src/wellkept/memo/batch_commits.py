@@ -52,9 +52,9 @@ class _Waits:
 
     def end(self) -> Flight | None:
         """It is written, or given up; return who has the lease."""
-        self.target.cache.waiting.pop(self.made[0], None)
+        # In this order: see `Batch.add`, and of what is read after that `Batch.holds`.
         self.done = True
-        # Read after that: see `Batch.holds`.
+        self.target.cache.waiting.pop(self.made[0], None)
         return self.flight
 
 
@@ -91,8 +91,12 @@ class Batch:
         if first:
             self._since, self._bytes = now, 0
         self._last = waits = _Waits(target, made)
-        target.cache.waiting[made[0]] = self
+        # First: an interrupt may come before it can be found by its key, but not the other way round.
         self._waiting.append(waits)
+        target.cache.waiting[made[0]] = self
+        if waits.done:
+            # Another thread has written it in between.
+            target.cache.waiting.pop(made[0], None)
         self._bytes += len(value.head)
         if (
             len(self._waiting) >= MOST
@@ -128,7 +132,7 @@ class Batch:
             some = list(self._waiting)
             for waits in some:
                 # Interrupted, and told to nobody. Since then another may have kept what is newer.
-                if waits.flight is not None and waits.flight.over:
+                if waits.flight is not None and waits.flight.ended(waits.leased):
                     self._over((waits,))
             some = [waits for waits in some if not waits.done]
             try:

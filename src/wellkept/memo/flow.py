@@ -274,7 +274,7 @@ def _miss(target: Target, given: Given, again: bool, seen: tuple[int, int] | Non
                 try:
                     if isinstance(holder, Flight):
                         if holder.gone():
-                            holder.end()
+                            holder.end_of(key)
                             continue
                         if holder.stands():
                             until = until or time.monotonic() + STANDING

@@ -105,6 +105,10 @@ class Flight(Owner):
             _leased.discard(self)
         self._landing = None
 
+    def ended(self, key: bytes) -> bool:
+        """Whether the call under a key is over, and another may have made it since."""
+        return self.over
+
     def end_of(self, key: bytes) -> None:
         """The call under a key is over: let go of its lease. Raises nothing."""
         self.end()

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wellkept.caches import Cache, active
+from wellkept.caches import Cache
 from wellkept.caches.active import inherited
-from wellkept.errors import StoreError, Undigestible
+from wellkept.errors import KeptError, StoreError, Undigestible
 from wellkept.hashing import SCALARS, digest_bytes
 from wellkept.hashing.digests import call_key
 from wellkept.memo import observed
@@ -53,8 +53,9 @@ class Flights(Flight):
     __slots__ = ("keys",)
 
     def __init__(self, parent: Flight | None, locks: Any, landing: Landing) -> None:
-        super().__init__(parent, locks, None, None, landing)
+        # First: it ends with the landing, which an interrupt may let go of before the rest is there.
         self.keys: set[bytes] = set()
+        super().__init__(parent, locks, None, None, landing)
 
     def take(self) -> bool:
         assert self.key is not None
@@ -72,6 +73,9 @@ class Flights(Flight):
     def end_of_all(self, keys: Collection[bytes]) -> None:
         self.locks.release_all(keys, self)
         self.keys.difference_update(keys)
+
+    def ended(self, key: bytes) -> bool:
+        return self.over or key not in self.keys
 
     def end(self) -> None:
         self.over = True
@@ -132,10 +136,15 @@ def _same(kept: Kept[..., Any]) -> _Same | None:
         or not (binder.simple and binder.exact and not binder.ordered)
         or (said or own is None or own.by_name or every.by_name)
         or (coding is None or coding.mocked or coding.classes)
+        or not (coding.same is None or coding.same())
         or (coding.deep is not None and coding.deep.depends)
     ):
         return None
-    cache = kept._cache or (active() if options.cache is None else kept.cache)
+    try:
+        cache = kept.cache
+    except KeptError:
+        # The flow meets it too, and deals with it.
+        return None
     if (
         not cache.backend.commits_many
         or cache.backend.codec != "pickle"
@@ -161,7 +170,7 @@ def _some(
 ) -> Iterator[Any]:
     """Make some hundreds of calls; give their results in order."""
     cache, coding, *_ = same
-    locator, binder, follows = kept.locator, kept._binder, kept.options.cache is None
+    locator, binder, follows = kept.locator, kept._binder, kept._cache is None
     calls = [_located(kept, coding, args) for args in items]
     keys = [None if call is None else call[1] for call in calls]
     # Where others keep something all the time, few are looked up at once.
@@ -177,10 +186,11 @@ def _some(
             # Two may be the same call.
             or call[1] in cache.waiting
             # What a body may have changed since the last one.
-            or (LISTENERS or OPEN or REFRESHING or PENDING)
+            or (LISTENERS or OPEN or REFRESHING or PENDING or blocks.get())
             or locator._coding is not coding
             or not binder.same()
-            or (follows and active() is not cache)
+            or cache.noted is not same.noted
+            or (follows and _elsewhere(kept, cache))
         ):
             yield kept.in_batch(batch, *args)
             continue
@@ -199,6 +209,15 @@ def _some(
             yield kept.in_batch(batch, *args)
             continue
         yield _computed(same, args, call, batch, flight)
+
+
+def _elsewhere(kept: Kept[..., Any], cache: Cache) -> bool:
+    """Whether calls go to another cache by now, as far as can be told."""
+    try:
+        return kept.cache is not cache
+    except KeptError:
+        # As in `_same`.
+        return True
 
 
 def _located(kept: Kept[..., Any], coding: Coding, args: tuple[Any, ...]) -> _Located | None:
@@ -241,64 +260,68 @@ def _computed(
     _, key, items = call
     bodies, options, holds = model.bodies, model.options, model.same
     flight.outdated, model.key = False, key
-    where = directory()
+    target, where = model, directory()
     try:
         flight.enter()
-        began = begin()
-        body, alone = None, ALONE[0]
-        threads = None if holds is None else threading.enumerate()
-        started = perf_counter()
         try:
-            body = observed.begin(bodies, options.observe)
-            result = model.call(*args)
-        except BaseException as error:
-            left(bodies, body, started)
-            target = _target(same, call, batch, flight, where)
-            ended(target, Raise(error), flight.parent, began, body, threads, alone)
-            raise
-        bodies.spent = took = perf_counter() - started
-        if (
-            body is not None
-            or type(result) not in SCALARS
-            or took >= SLOW
-            or flight.outdated
-            or alone != ALONE[0]
-            or TROUBLES
-            or REFRESHING
-            or OPEN
-            or (
-                MISSES[0].isEnabledFor(INFO) if MISSES else "logging" in sys.modules and listening()
-            )
-            or not (holds is None or holds())
-            or same.cache.noted is not same.noted
-        ):
-            if body is not None:
-                body.leave()
-            target = _target(same, call, batch, flight, where)
-            return ended(target, result, flight.parent, began, body, threads, alone)
-        model.counts.computed += 1
-        try:
-            text = f"{{{taken(began)},{same.facts}{where}{same.parent}}}"
-            made = same.cache.made(
-                key,
-                result,
-                model.name,
-                model.code,
-                Arguments(items, same.shown),
-                "done",
-                perf_counter() - began[1],
-                options.ttl,
-                "pickle",
-                Metadata(text),
-            )
-            batch.add(model, (key, result, *made))
-        except Exception as error:
-            if lost(_target(same, call, batch, flight, where), error):
+            began = begin()
+            body, alone = None, ALONE[0]
+            threads = None if holds is None else threading.enumerate()
+            started = perf_counter()
+            try:
+                body = observed.begin(bodies, options.observe)
+                result = model.call(*args)
+            except BaseException as error:
+                left(bodies, body, started)
+                target = _target(same, call, batch, flight, where)
+                ended(target, Raise(error), flight.parent, began, body, threads, alone)
                 raise
-        return result
+            bodies.spent = took = perf_counter() - started
+            if (
+                body is not None
+                or type(result) not in SCALARS
+                or took >= SLOW
+                or flight.outdated
+                or alone != ALONE[0]
+                or key in TROUBLES
+                or REFRESHING
+                or OPEN
+                or (
+                    MISSES[0].isEnabledFor(INFO)
+                    if MISSES
+                    else "logging" in sys.modules and listening()
+                )
+                or not (holds is None or holds())
+                or same.cache.noted is not same.noted
+            ):
+                if body is not None:
+                    body.leave()
+                target = _target(same, call, batch, flight, where)
+                return ended(target, result, flight.parent, began, body, threads, alone)
+            model.counts.computed += 1
+            try:
+                text = f"{{{taken(began)},{same.facts}{where}{same.parent}}}"
+                made = same.cache.made(
+                    key,
+                    result,
+                    model.name,
+                    model.code,
+                    Arguments(items, same.shown),
+                    "done",
+                    perf_counter() - began[1],
+                    options.ttl,
+                    "pickle",
+                    Metadata(text),
+                )
+                batch.add(model, (key, result, *made))
+            except Exception as error:
+                if lost(_target(same, call, batch, flight, where), error):
+                    raise
+            return result
+        finally:
+            flight.leave()
     finally:
-        flight.leave()
-        if not batch.holds(model, flight):
+        if not batch.holds(target, flight):
             flight.end_of(key)
 
 
