@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import wellkept
 from wellkept.cli import main
 from wellkept.cli.app import run
-from wellkept.cli.parser import _COMMANDS, _GROUPS
+from wellkept.cli.parser import _COMMANDS, _GROUPS, parser
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
@@ -104,3 +105,20 @@ def test_a_listing_imports_no_parser() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_page_has_every_command_and_option() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
+    missing = []
+    top = typer.main.get_command(parser([]))
+    for name, command in top.commands.items():
+        inner = getattr(command, "commands", {name: command})
+        for own, one in inner.items():
+            said = name if own == name else f"{name} {own}"
+            if f"`wellkept {name}" not in page and f"wellkept {name}" not in page:
+                missing.append(said)
+            options = [
+                option for param in one.params for option in param.opts if option[:2] == "--"
+            ]
+            missing += [f"{said} {option}" for option in options if f"{option}" not in page]
+    assert missing == []
