@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from wellkept.hashing.arrays import dtype_text
 from wellkept.hashing.buffers import Known, buffer_digest
 from wellkept.hashing.digests import digest_bytes
 from wellkept.hashing.names import Refused, class_name, library_name
@@ -89,6 +88,9 @@ def _digests(collection: Any, name: str) -> list[bytes]:
 
 
 def _array(value: Any, known: Known | None) -> tuple[Any, ...]:
+    # It imports NumPy, which not all that is computed on demand needs.
+    from wellkept.hashing.arrays import dtype_text
+
     content = dtype_text(value.dtype), value.chunks, _digests(value, value.name)
     return "k2:dask array", library_name(type(value)), *content
 

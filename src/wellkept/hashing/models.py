@@ -10,9 +10,6 @@ import sys
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-
-from wellkept.hashing.arrays import array_digest
 from wellkept.hashing.buffers import Known
 from wellkept.hashing.functions import function_code, made_here
 from wellkept.hashing.names import Bounded, Refused, class_name, library_name
@@ -97,6 +94,11 @@ def _search_tree(value: Any, known: Known | None) -> tuple[Any, ...]:
 
 
 def _tensor(value: Any, known: Known | None) -> tuple[Any, ...]:
+    # They import NumPy, which tokenizers do without.
+    import numpy as np
+
+    from wellkept.hashing.arrays import array_digest
+
     torch = sys.modules["torch"]
     kind = type(value)
     if getattr(value, "_backward_hooks", None) or value._post_accumulate_grad_hooks:
