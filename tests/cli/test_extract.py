@@ -61,6 +61,7 @@ def test_a_result_is_written_by_function_or_key(shell: Shell) -> None:
     shell("export", "fit", "b.pkl", "-a", "n=2")
     assert pickle.loads(Path("b.pkl").read_bytes())["loss"] == [1.0, 1.0]
     assert "no result: it raised ValueError(1)" in shell("export", "fail", "c.json", code=1)
+    assert "there is no directory none" in shell("export", "fit", "none/c.json", code=2)
     assert "fit names 3 calls: " in shell("export", "fit", "c.json", code=2)
     assert sorted(path.name for path in Path().iterdir()) == ["a.json", "b.pkl", "cache"]
 

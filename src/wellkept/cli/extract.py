@@ -39,6 +39,8 @@ def export(
     """
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already: say --force to overwrite it")
+    if not file.parent.is_dir():
+        raise ConfigError(f"can't write {file}: there is no directory {file.parent}")
     with opened(cache) as (found, url):
         call = one_call(found, what, arg)
         value = _result(found, call)
