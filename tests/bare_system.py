@@ -13,6 +13,7 @@ import errno
 import os
 import runpy
 import stat
+import struct
 import sys
 import types
 from pathlib import Path
@@ -71,6 +72,8 @@ def install() -> None:
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
             if name in less:
                 return less[name]
+            if name == "msvcrt":
+                return WINDOWS
         return original(name, space, *rest, **more)
 
     builtins.__import__ = look
@@ -108,6 +111,22 @@ def _strict_files() -> None:
         unlink(path, **more)
 
     os.replace, os.rename, os.unlink, os.remove = replaced, renamed, unlinked, unlinked
+
+
+def _locking(fd: int, mode: int, size: int) -> None:
+    """Lock bytes from where the file is, as `msvcrt.locking` does: for one holder alone."""
+    import fcntl  # the names above are looked at on each system
+
+    kind = fcntl.F_UNLCK if mode == 0 else fcntl.F_WRLCK
+    flock = struct.pack("hhqqi4x", kind, 0, os.lseek(fd, 0, os.SEEK_CUR), size, 0)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, flock)
+    except BlockingIOError as error:
+        raise PermissionError(errno.EACCES, "it is locked") from error
+
+
+WINDOWS = types.SimpleNamespace(LK_UNLCK=0, LK_NBLCK=2, locking=_locking)
+"""What stands in for the module `msvcrt`."""
 
 
 def _open_here() -> set[str]:

@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests import bare_system
 from tests.bare_system import MODULES, NAMES
 from wellkept import _system
+from wellkept.errors import StoreError
 from wellkept.stores import openers
+from wellkept.stores.leases import RangeLeases
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "wellkept"
@@ -244,6 +248,26 @@ def test_locks_of_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(_system, "msvcrt", None)
     with pytest.raises(OSError, match="no locks on files"), _system.locked(tmp_path):
         pass
+
+
+@linux
+def test_who_collects_blobs_on_windows_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_system, "fcntl", None)
+    monkeypatch.setattr(_system, "msvcrt", bare_system.WINDOWS)
+    one, other, third = (RangeLeases(tmp_path / "locks") for _ in range(3))
+    with one.writing_blobs(), other.writing_blobs():
+        for patience in (0.0, 0.0):
+            with pytest.raises(StoreError, match="locked"), third.collecting_blobs(patience):
+                pass
+    with third.collecting_blobs(0.0):
+        monkeypatch.setattr(time, "monotonic", iter(range(0, 900, 30)).__next__)
+        with pytest.raises(StoreError, match="locked"), one.writing_blobs():
+            pass
+    monkeypatch.undo()
+    for locks in (one, other, third):
+        locks.close()
 
 
 @pytest.mark.parametrize(

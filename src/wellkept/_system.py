@@ -217,8 +217,7 @@ def locked(directory: Path, patience: float | None = None) -> Iterator[None]:
             if fcntl is not None:
                 fcntl.flock(fd, fcntl.LOCK_UN)
             elif held:
-                os.lseek(fd, 0, os.SEEK_SET)
-                msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+                _lock_bytes(fd, msvcrt.LK_UNLCK, 0, 1)
         os.close(fd)
 
 
@@ -231,8 +230,7 @@ def _lock(fd: int) -> bool:
         if fcntl is not None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         elif msvcrt is not None:
-            os.lseek(fd, 0, os.SEEK_SET)
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+            _lock_bytes(fd, msvcrt.LK_NBLCK, 0, 1)
         else:
             _no_locks()
     except OSError as error:
@@ -244,7 +242,11 @@ def _lock(fd: int) -> bool:
 
 RANGES = fcntl is not None
 """Whether the kernel locks ranges of bytes, shared or alone, and frees them when their owner dies."""
-FREE, READ, WRITE = (getattr(fcntl, name, 0) for name in ("F_UNLCK", "F_RDLCK", "F_WRLCK"))
+SHARES = RANGES or msvcrt is not None
+"""Whether a file can be locked by many who share it, or by one alone."""
+FREE, READ, WRITE = (
+    getattr(fcntl, name, place) for place, name in enumerate(("F_UNLCK", "F_RDLCK", "F_WRLCK"))
+)
 _OFD = getattr(fcntl, "F_OFD_SETLK", None)
 KIND = "posix" if _OFD is None else "open-file-description"
 """Which locks this system gives."""
@@ -257,9 +259,13 @@ _BUSY = (errno.EAGAIN, errno.EACCES)
 def set_range(fd: int, kind: int, at: int, width: int = 1) -> bool:
     """Lock bytes of a file, or free them (`READ`, `WRITE`, `FREE`); return False where somebody else has one.
 
+    Without `RANGES` all bytes of the file are one.
+
     Raises:
         OSError: the file can't be locked.
     """
+    if fcntl is None:
+        return _set_slots(fd, kind)
     try:
         fcntl.fcntl(
             fd,
@@ -271,6 +277,33 @@ def set_range(fd: int, kind: int, at: int, width: int = 1) -> bool:
             return False
         raise
     return True
+
+
+# Windows locks bytes for one holder alone. So who shares has one of these, and who is alone has all of them.
+_SLOTS = 64
+_slots: dict[int, tuple[int, int]] = {}
+
+
+def _set_slots(fd: int, kind: int) -> bool:
+    held = _slots.pop(fd, None)
+    if held is not None:
+        # Closing a file has freed it already.
+        with contextlib.suppress(OSError):
+            _lock_bytes(fd, msvcrt.LK_UNLCK, *held)
+    wanted = [(0, _SLOTS)] if kind == WRITE else [(slot, 1) for slot in range(_SLOTS)]
+    for place in wanted if kind != FREE else ():
+        try:
+            _lock_bytes(fd, msvcrt.LK_NBLCK, *place)
+        except PermissionError:
+            continue
+        _slots[fd] = place
+        return True
+    return kind == FREE
+
+
+def _lock_bytes(fd: int, mode: int, at: int, size: int) -> None:
+    os.lseek(fd, at, os.SEEK_SET)
+    msvcrt.locking(fd, mode, size)
 
 
 # -- pipes ----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellkept._system import RANGES
+from wellkept._system import RANGES, SHARES
 from wellkept.codecs import LARGE, Envelope
 from wellkept.codecs.envelope import COMMON
 from wellkept.errors import ConfigError, DamagedValue, StoreError
@@ -140,9 +140,9 @@ class Embedded(Backend):
         self.database: Database = Database(
             file, make, durable=durable, network=network, epochs=self.root / "epoch"
         )
-        ranges = RangeLeases(self.root / "locks") if RANGES else None
+        ranges = RangeLeases(self.root / "locks") if SHARES else None
         self.locks: Leases
-        if ranges is not None and not self.database.network:
+        if RANGES and ranges is not None and not self.database.network:
             self.locks = ranges
         else:
             self.locks = RecordLeases(IndexRecords(self.database), blobs=ranges)

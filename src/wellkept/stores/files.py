@@ -20,7 +20,6 @@ from typing import Any
 
 from wellkept._system import (
     POSIX,
-    RANGES,
     SEALED,
     is_reserved,
     pread,
@@ -81,9 +80,8 @@ class Files:
         self._prepare()
         self.network: bool = on_network(self.root) if network is None else network
         self._parts = Parts(self.root / ".tmp", self._mode & 0o444 | SEALED, durable=durable)
-        ranges = RANGES and not self.network
         self.lock_file: tuple[Path, int] | None = (
-            (self.root / ".locks", self._mode & 0o666) if ranges else None
+            None if self.network else (self.root / ".locks", self._mode & 0o666)
         )
         """The file whose byte ranges are locked, and its mode; None if they can't be, or other hosts see it."""
         # A file system that ignores case finds CACHEDIR.TAG by this name, and would take two keys for one file.

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from wellkept._system import RANGES, SHARES
 from wellkept.errors import KeptError, StoreError
 from wellkept.interrupts import Owner
 from wellkept.stores.base import Creates, Replaces, Store
@@ -33,7 +34,9 @@ def leases_for(items: Store[bytes]) -> Leases:
         return Leases()
     path, mode = getattr(held, "lock_file", None) or (None, 0)
     records = ItemRecords(items)
-    leases = RecordLeases(records, pause=_PAUSE) if path is None else RangeLeases(path, mode)
+    ranges = RangeLeases(path, mode) if path is not None and SHARES else None
+    leases: Leases | None = ranges if RANGES else None
+    leases = leases or RecordLeases(records, blobs=ranges, pause=_PAUSE)
     leases.waits = WaitItems(items)
     return leases
 

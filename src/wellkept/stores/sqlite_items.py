@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from wellkept._system import RANGES
 from wellkept.errors import ConfigError, DamagedValue, NewerSchema, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.base import Term, Where, check_key, check_prefix
@@ -156,9 +155,7 @@ class Sqlite:
         self._prepare(trust)
         self.database: Database = Database(self.file, self._make, durable=durable, network=network)
         beside = self.file.with_name(f"{self.file.name}.locks")
-        self.lock_file: tuple[Path, int] | None = (
-            None if self.database.network or not RANGES else (beside, 0o600)
-        )
+        self.lock_file: tuple[Path, int] | None = None if self.database.network else (beside, 0o600)
         """See `Files.lock_file`."""
         self._point = cast("Callable[[str, str], Any]", self.database.fetch)
         self.database.open()
