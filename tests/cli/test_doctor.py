@@ -16,7 +16,7 @@ import wellkept
 from wellkept._process import host_name
 from wellkept.caches.active import reset
 from wellkept.cli.app import run
-from wellkept.cli.doctor import _VARIABLES
+from wellkept.cli.set_up_checks import VARIABLES
 from wellkept.stores.keyring import Keyring
 from wellkept.stores.leases import Lease
 
@@ -150,4 +150,4 @@ def test_each_variable_that_is_read_is_known() -> None:
         for path in source.rglob("*.py")
         for name in re.findall(r"environ[^\n]*?[\"'](WELLKEPT_[A-Z]+)", path.read_text())
     }
-    assert read == {*_VARIABLES}
+    assert read == {*VARIABLES}

@@ -167,6 +167,11 @@ def test_the_command_imports_nothing_heavy_to_say_little(tmp_path: Path) -> None
         call = f"try: main({arguments!r})\nexcept SystemExit: pass"
         found = loaded_by(f"{said}from wellkept.cli import main\n{call}")
         assert not found & {*HEAVY, "pydantic", "wellkept.remote", "wellkept.query"}, arguments
+    # Help imports the commands, and nothing that they work on.
+    call = "try: main(['--help'])\nexcept SystemExit: pass"
+    found = loaded_by(f"from wellkept.cli import main\n{call}")
+    assert "wellkept.cli.doctor" in found
+    assert not found & {"sqlite3", "wellkept.caches.health", "wellkept.caches.config"}
 
 
 @pytest.mark.parametrize("room", ["caches", "codecs", "errors", "hashing", "kv", "memo", "stores"])

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib.metadata
-import os
-import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wellkept.caches.config import Settings, Spec, files
-from wellkept.caches.health import Check, examine, verified, versions
-from wellkept.caches.option_text import redacted
 from wellkept.cli import text
 from wellkept.cli.options import chosen, exists, opened
 from wellkept.cli.parser import CacheOption, JsonOption
 from wellkept.errors import KeptError
 
-# Variables of the environment that say something.
-_VARIABLES = ("WELLKEPT_CACHE", "WELLKEPT_LIMIT", "WELLKEPT_KEYS", "WELLKEPT_LOG", "WELLKEPT_TESTS")
-_IN_URL = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+if TYPE_CHECKING:
+    from wellkept.caches.config import Spec
+    from wellkept.caches.health import Check
 
 
 def doctor(
@@ -35,18 +27,22 @@ def doctor(
     Configuration, environment, permissions, file system, space, limit, damage, leases, keys, versions. The
     exit code is 1 if something is bad.
     """
+    # `--help` imports this file with those of all commands, and has no need of what they look at.
+    from wellkept.caches.health import versions
+    from wellkept.cli import set_up_checks
+
     checks, url = [], cache or ""
     try:
         spec, source = chosen(cache)
     except KeptError as error:
         # The rest may be well all the same.
-        checks.append(_failed("configuration", error))
-        checks += _environment({})
+        checks.append(set_up_checks.failed("configuration", error))
+        checks += set_up_checks.environment({})
     else:
         url = spec.shown
-        checks += _set_up(spec, source, cache)
+        checks += set_up_checks.set_up(spec, source, cache)
         checks += _opened(spec, cache, verify)
-    checks += [*_keys(), _extras()]
+    checks += [*set_up_checks.keys(), set_up_checks.extras()]
     if all(one.name != "versions" for one in checks):
         checks.append(versions())
     well = all(one.state != "bad" for one in checks)
@@ -58,97 +54,12 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _failed(name: str, error: Exception, command: str = "") -> Check:
-    return Check(name, "bad", " ".join(redacted(str(error)).split()), command)
-
-
-def _set_up(spec: Spec, source: str, cache: str | None) -> Iterator[Check]:
-    """Look at what was configured, before it is opened."""
-    from wellkept.caches import settings
-
-    found = settings()
-    read = found.source if Path(found.source).is_file() else None
-    known = [str(path) for path in files(Path.cwd()) if _is_ours(path)]
-    if source == "WELLKEPT_CACHE" or cache is not None:
-        # The file is read for the names of caches all the same.
-        read = known[0] if known else None
-    said = f"read from {read}" if read else "no file, so the defaults"
-    others = [path for path in known if path != read]
-    if others:
-        said += f"; not read, as that is nearer: {', '.join(others)}"
-    yield Check("configuration", "warn" if others else "ok", said)
-    yield from _environment(found.caches)
-    yield Check("cache", *_cache(spec, source))
-    yield _limit(spec, found)
-
-
-def _is_ours(path: Path) -> bool:
-    if path.name == "wellkept.toml":
-        return True
-    try:
-        return re.search(r"^\s*\[tool\.wellkept", path.read_text("utf-8"), re.MULTILINE) is not None
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def _environment(caches: Mapping[str, Spec]) -> Iterator[Check]:
-    """Look at variables: which are set, which are wanted and are not, and which look misspelt."""
-    wanted: dict[str, list[str]] = {}
-    for name, spec in caches.items():
-        for variable in _IN_URL.findall(repr(spec.table())):
-            wanted.setdefault(variable, []).append(name)
-    for variable, names in wanted.items():
-        if variable not in os.environ:
-            said = f"{variable} is not set, which the cache {', '.join(names)} needs"
-            yield Check("environment", "warn", said, f"export {variable}=…")
-    given = [name for name in sorted(os.environ) if name.startswith("WELLKEPT_")]
-    for name in given:
-        if name not in _VARIABLES and name not in wanted:
-            near = difflib.get_close_matches(name, _VARIABLES, 1, 0.7)
-            said = f"{name} says nothing to wellkept{f'; is it {near[0]}?' if near else ''}"
-            yield Check("environment", "warn", said)
-    shown = [f"{name}={redacted(os.environ[name])}" for name in _VARIABLES if os.environ.get(name)]
-    yield Check("environment", "info", ", ".join(shown) or "no variable of wellkept is set")
-
-
-def _cache(spec: Spec, source: str) -> tuple[str, str, str]:
-    """Whether the cache is there, or can be made; the state, the text and the command of a check."""
-    where = f"{spec.shown}, by {source}"
-    if (spec.url or "").startswith("void:"):
-        return "warn", f"{where}: caching is switched off, nothing is kept", ""
-    there = exists(spec)
-    if there is not False:
-        return "ok", where, ""
-    if source == "--cache":
-        return "bad", f"there is no cache in {spec.shown}", ""
-    from wellkept.caches.opening import without_limit
-    from wellkept.stores.openers import local_path
-
-    url, _ = without_limit(spec.url or "")
-    path = (local_path(url) or Path(url).expanduser()).absolute()
-    above = next((one for one in path.parents if one.exists()), path)
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        return "bad", f"{where}: it can't be made, as {above} can't be written to", "wellkept where"
-    return "info", f"{where}: nothing is kept there yet; it is made by the first call", ""
-
-
-def _limit(spec: Spec, found: Settings) -> Check:
-    from wellkept.caches.opening import without_limit
-
-    said: Any = spec.limit or without_limit(spec.url or "")[1]
-    if not said and any(part in found.caches and found.caches[part].limit for part in spec.parts):
-        said = "that of its parts"
-    if isinstance(said, Mapping):
-        said = ", ".join(f"{name} = {value}" for name, value in said.items())
-    if said:
-        return Check("limit", "ok", said)
-    return Check(
-        "limit", "info", "none: it grows until you clear it", 'export WELLKEPT_LIMIT="10 GB"'
-    )
-
-
 def _opened(spec: Spec, cache: str | None, verify: bool) -> Iterator[Check]:
     """Look at the cache itself, if there is one."""
+    # See above.
+    from wellkept.caches.health import examine, verified
+    from wellkept.cli.set_up_checks import failed
+
     if cache is not None and exists(spec) is False:
         return
     try:
@@ -158,51 +69,7 @@ def _opened(spec: Spec, cache: str | None, verify: bool) -> Iterator[Check]:
                 with text.Bar() as bar:
                     yield from verified(found.verify(progress=bar.advance))
     except (KeptError, OSError) as error:
-        yield _failed("open", error)
-
-
-def _keys() -> Iterator[Check]:
-    """Look at the files of secrets: that nobody else reads them."""
-    from wellkept.remote.auth import usual_path
-    from wellkept.stores.keyring import Keyring
-
-    ring = Keyring()
-    try:
-        count = len(ring.known())
-    except KeptError as error:
-        yield _failed("keys", error, f"chmod 600 {ring.path}")
-    else:
-        said = (
-            f"{count} in {ring.path}" if count else "none, so only plain values come from elsewhere"
-        )
-        yield Check("keys", "ok" if count else "info", said)
-    tokens = usual_path()
-    if tokens.exists() and tokens.stat().st_mode & 0o077:
-        said = f"others can read {tokens}: they can use its caches"
-        yield Check("tokens", "bad", said, f"chmod 600 {tokens}")
-
-
-def _extras() -> Check:
-    """Say what optional packages are there."""
-    needed: dict[str, set[str]] = {}
-    for requirement in importlib.metadata.requires("wellkept") or ():
-        name, _, extra = requirement.partition("; extra == ")
-        if extra and "python_version" not in requirement:
-            package = re.match(r"[\w.-]+", name)
-            needed.setdefault(extra.strip("'\""), set()).add(package[0] if package else name)
-    needed.pop("all", None)
-    there = sorted(name for name, some in needed.items() if all(map(_is_installed, some)))
-    missing = sorted(needed.keys() - {*there})
-    said = f"{', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
-    return Check("extras", "info", said)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        yield failed("open", error)
 
 
 def _print(checks: list[Check]) -> None:
