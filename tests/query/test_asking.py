@@ -398,7 +398,7 @@ class TestAnswers:
         for name in ("key", "function", "code", "state", "created", "seconds", "size", "uses"):
             assert getattr(match, name) == getattr(call, name)
         assert dict(match.arguments) == {"n": 3, "m": 1}
-        assert repr(match) == "<asked.f(n=3, m=1), version 1>"
+        assert repr(match) == "<asked.f(n=3, m=1)>"
         with pytest.raises(AttributeError):
             match.nothing
         assert list(f.query().results()) == [[3, 1], [1, 1], [2, 0]]

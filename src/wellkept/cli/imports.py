@@ -37,7 +37,7 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Unpickle values of any type, which may run code.")
 ]
 
-import_app = group("Import what other libraries have cached.")
+import_app: typer.Typer = group("Import what other libraries have cached.")
 
 
 @import_app.command()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wellkept.remote.server import Limits
 
 
-keys_app = group("Manage keys that sign results for other machines.")
+keys_app: typer.Typer = group("Manage keys that sign results for other machines.")
 Label = Annotated[
     str, typer.Option("--label", metavar="TEXT", help="What the key is for, in your own words.")
 ]
@@ -285,7 +285,7 @@ def _named(said: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (DEFAULT, said)
 
 
-tokens_app = group("Manage access tokens for `wellkept serve`.")
+tokens_app: typer.Typer = group("Manage access tokens for `wellkept serve`.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Whose token, or what for.")]
 
 

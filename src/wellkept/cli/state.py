@@ -21,7 +21,7 @@ from wellkept.runs.table import Column, Table, ago, data_size
 
 __all__ = ["app"]
 
-app = group("Show and change named state: keys, values, expiry.")
+app: typer.Typer = group("Show and change named state: keys, values, expiry.")
 StoreArgument = Annotated[str, typer.Argument(metavar="STORE", help="The store's name.")]
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY")]
 ScopeOption = Annotated[

@@ -21,8 +21,8 @@ from wellkept.memo.workers import Carried
 try:
     from dask.base import is_dask_collection
     from dask.delayed import delayed as lazy_of
-except ImportError as error:
-    raise ConfigError("Dask is not installed: pip install 'wellkept[dask]'") from error
+except ImportError as _missing:
+    raise ConfigError("Dask is not installed: pip install 'wellkept[dask]'") from _missing
 
 if TYPE_CHECKING:
     import os

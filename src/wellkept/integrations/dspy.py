@@ -17,8 +17,8 @@ from wellkept.kv import ExecutionStore, store
 try:
     import dspy
     from dspy.clients.cache import Cache as DSPyCache
-except ImportError as error:
-    raise ConfigError("dspy is not installed: pip install 'wellkept[dspy]'") from error
+except ImportError as _missing:
+    raise ConfigError("dspy is not installed: pip install 'wellkept[dspy]'") from _missing
 
 __all__ = ["KeptResponses", "configure_cache"]
 

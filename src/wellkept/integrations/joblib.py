@@ -33,8 +33,8 @@ try:
         StoreBackendMixin,
     )
     from joblib.logger import format_time
-except ImportError as error:
-    raise ConfigError("joblib is not installed: pip install 'wellkept[joblib]'") from error
+except ImportError as _missing:
+    raise ConfigError("joblib is not installed: pip install 'wellkept[joblib]'") from _missing
 
 __all__ = ["KeptStore", "register"]
 

@@ -29,8 +29,10 @@ try:
         BaseEnumerateCollectionsStore,
         BaseEnumerateKeysStore,
     )
-except ImportError as error:
-    raise ConfigError("py-key-value is not installed: pip install 'wellkept[key-value]'") from error
+except ImportError as _missing:
+    raise ConfigError(
+        "py-key-value is not installed: pip install 'wellkept[key-value]'"
+    ) from _missing
 
 __all__ = ["KeptKeyValue"]
 

@@ -23,8 +23,8 @@ from wellkept.kv.entry import Step, dump, fitting, load_json
 try:
     from langgraph.cache.base import BaseCache, FullKey, Namespace, ValueT
     from langgraph.checkpoint.serde.base import SerializerProtocol
-except ImportError as error:
-    raise ConfigError("langgraph is not installed: pip install 'wellkept[langgraph]'") from error
+except ImportError as _missing:
+    raise ConfigError("langgraph is not installed: pip install 'wellkept[langgraph]'") from _missing
 
 __all__ = ["KeptCache"]
 

@@ -23,8 +23,8 @@ from wellkept.kv.service import seconds_of
 
 try:
     from litellm.caching.base_cache import BaseCache
-except ImportError as error:
-    raise ConfigError("litellm is not installed: pip install 'wellkept[litellm]'") from error
+except ImportError as _missing:
+    raise ConfigError("litellm is not installed: pip install 'wellkept[litellm]'") from _missing
 
 __all__ = ["KeptCache"]
 

@@ -30,8 +30,8 @@ try:
     import ray
     from ray import ObjectRef
     from ray.exceptions import RayTaskError
-except ImportError as error:
-    raise ConfigError("Ray is not installed: pip install 'wellkept[ray]'") from error
+except ImportError as _missing:
+    raise ConfigError("Ray is not installed: pip install 'wellkept[ray]'") from _missing
 
 __all__ = ["Remote", "actor", "executor", "remote"]
 

@@ -103,10 +103,11 @@ class Match:
         raise AttributeError(f"a match has no {name}")
 
     def __repr__(self) -> str:
-        # Calls of other code, which are listed beside it, are to be told from it.
+        # Calls of other code, which are listed beside it, are to be told from it; the first version goes
+        # without saying.
         kind, _, tag = self.call.code.partition(":")
-        tag = tag[:20] if kind == "version" else tag[:8]
-        code = f", {'version' if kind == 'version' else 'code'} {tag}" if tag else ""
+        named = f", version {tag[:20]}" if kind == "version" else f", code {tag[:8]}"
+        code = "" if tag in ("", "1") else named
         return f"<{self.call.function.rpartition(':')[2]}({self.arguments!r}){code}>"
 
     def _repr_html_(self) -> str:

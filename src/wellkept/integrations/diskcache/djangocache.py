@@ -14,8 +14,8 @@ from wellkept.integrations.diskcache.single import Cache
 
 try:
     from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
-except ImportError as error:
-    raise ConfigError("DjangoCache needs Django: pip install django") from error
+except ImportError as _missing:
+    raise ConfigError("DjangoCache needs Django: pip install django") from _missing
 
 
 class DjangoCache(BaseCache):  # type: ignore[misc]  # Django ships no types

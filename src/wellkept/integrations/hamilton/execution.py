@@ -15,6 +15,7 @@ from wellkept.errors import DecodeError, EncodeError
 from wellkept.integrations.hamilton.formats import Formats
 from wellkept.integrations.hamilton.node import Planned
 from wellkept.integrations.hamilton.result_store import commit
+from wellkept.memo.keep_options import Options
 from wellkept.memo.observed import Bodies
 from wellkept.memo.stats import Stats
 from wellkept.memo.target import Items, Target, kind_of
@@ -38,6 +39,19 @@ class NodeTarget(Target):
     Attributes:
         digest: of the result, once it is kept or found.
     """
+
+    node: Planned
+    call: Callable[..., Any]
+    title: str
+    name: str
+    code: str
+    options: Options
+    awaits: bool
+    counts: Stats
+    bodies: Bodies
+    cache: Cache
+    key: bytes
+    items: Items | None
 
     def __init__(
         self,

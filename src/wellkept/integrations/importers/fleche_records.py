@@ -40,8 +40,8 @@ try:
     from fleche.call import DigestedCall, FunctionProfile
     from fleche.digest import Digest
     from fleche.storage import destructuring
-except ImportError as error:
-    raise ConfigError("fleche is not installed: pip install fleche") from error
+except ImportError as _missing:
+    raise ConfigError("fleche is not installed: pip install fleche") from _missing
 
 _CALLS = "SELECT key, name, module, version, code_digest, result FROM calls"
 _ARGUMENTS = "SELECT name, value FROM arguments WHERE call_key = ? ORDER BY position"

@@ -48,8 +48,8 @@ try:
     import joblib
     from joblib.func_inspect import filter_args, get_func_code, get_func_name
     from joblib.memory import extract_first_line
-except ImportError as error:
-    raise ConfigError("joblib is not installed: pip install 'wellkept[joblib]'") from error
+except ImportError as _missing:
+    raise ConfigError("joblib is not installed: pip install 'wellkept[joblib]'") from _missing
 
 _LONGEST = 1_000_000  # letters of an argument; one that is cut is no literal, or has another hash
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
