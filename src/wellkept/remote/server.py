@@ -53,7 +53,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (DamagedValue, 422),
     (StoreError, 503),
 )
-log = logging.getLogger("wellkept.serve")
+log: logging.Logger = logging.getLogger("wellkept.serve")
 
 
 class Limits(NamedTuple):
@@ -257,38 +257,38 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
+        self.requests: Any = Counter(
             "wellkept_requests",
             "Requests answered, by namespace, verb and status.",
             ("namespace", "verb", "status"),
             registry=registry,
         )
-        self.lookups = Counter(
+        self.lookups: Any = Counter(
             "wellkept_lookups",
             "Keys that were looked for, by namespace and whether they were there.",
             ("namespace", "found"),
             registry=registry,
         )
-        self.received = Counter(
+        self.received: Any = Counter(
             "wellkept_received_bytes",
             "Bytes of requests, by namespace.",
             ("namespace",),
             registry=registry,
         )
-        self.sent = Counter(
+        self.sent: Any = Counter(
             "wellkept_sent_bytes",
             "Bytes of answers, by namespace.",
             ("namespace",),
             registry=registry,
         )
-        self.seconds = Histogram(
+        self.seconds: Any = Histogram(
             "wellkept_request_seconds",
             "How long answers took.",
             ("namespace", "verb"),
             buckets=_BOUNDS,
             registry=registry,
         )
-        self.under_way = Gauge(
+        self.under_way: Any = Gauge(
             "wellkept_requests_under_way", "Requests that are being answered.", registry=registry
         )
         ProcessCollector(registry=registry)
@@ -342,7 +342,7 @@ class Web:
         self._large = asyncio.Semaphore(limits.threads)
         self._health: tuple[float, bool] = (0.0, False)
         at = f"/{{namespace}}/v{VERSION}"
-        self.app = Starlette(
+        self.app: Any = Starlette(
             routes=[
                 Route("/health", self._healthy),
                 Route("/metrics", self._measured),

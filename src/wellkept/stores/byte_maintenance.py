@@ -297,7 +297,10 @@ class ItemCheck:
         self._calls, self._items = backend.calls.items, backend.values.items
         self._repair, self._tell = repair, tell
         self.problems: list[Problem] = []
-        self.calls = self.values = self.blobs = self.bytes = 0
+        self.calls: int = 0
+        self.values: int = 0
+        self.blobs: int = 0
+        self.bytes = 0
 
     def run(self) -> Report:
         """Check everything, and repair if asked to: blobs first, then the items that name them."""

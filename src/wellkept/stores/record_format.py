@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any, NamedTuple
 
@@ -22,9 +22,9 @@ from wellkept.stores.base import (
 
 _BODY = struct.Struct("<32sBdddQ")
 BODY_SIZE = _BODY.size
-pack_body = _BODY.pack
+pack_body: Callable[..., bytes] = _BODY.pack
 """What `Body.pack` does, of the fields."""
-fields = _BODY.unpack_from
+fields: Callable[..., tuple[Any, ...]] = _BODY.unpack_from
 """Bulk variant of `Body.unpack`: returns a plain tuple."""
 INLINE = 2048
 """Envelopes of at most this many bytes are part of the call's own row."""

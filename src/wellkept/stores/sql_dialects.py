@@ -279,7 +279,10 @@ class Postgresql(Dialect):
     # Items are stored without compression (EXTERNAL): the server would try to compress every large one, and
     # blobs that gain from it can be compressed before they are sent.
 
-    name, driver, module, extra = "postgresql", "postgresql+psycopg", "psycopg", "postgresql"
+    name: ClassVar[str] = "postgresql"
+    driver: ClassVar[str] = "postgresql+psycopg"
+    module: ClassVar[str] = "psycopg"
+    extra: ClassVar[str] = "postgresql"
     tables = """
 CREATE TABLE IF NOT EXISTS {items} (name TEXT COLLATE "C" PRIMARY KEY, item BYTEA NOT NULL);
 ALTER TABLE {items} ALTER COLUMN item SET STORAGE EXTERNAL;
@@ -376,7 +379,10 @@ def _bounded(steps: Any, patience: float) -> Any:
 class Mariadb(Dialect):
     """MariaDB and MySQL, by PyMySQL."""
 
-    name, driver, module, extra = "mariadb", "mariadb+pymysql", "pymysql", "mariadb"
+    name: ClassVar[str] = "mariadb"
+    driver: ClassVar[str] = "mariadb+pymysql"
+    module: ClassVar[str] = "pymysql"
+    extra: ClassVar[str] = "mariadb"
     now = "(UNIX_TIMESTAMP(NOW(6)) + ?)"
     # VARBINARY, as text is compared without regard to spaces at its end.
     tables = """
@@ -486,7 +492,10 @@ def _finished(connection: Any) -> None:
 class Sqlite(Dialect):
     """SQLite, by the standard library's driver."""
 
-    name, driver, module, extra = "sqlite", "sqlite+pysqlite", "sqlite3", "sql"
+    name: ClassVar[str] = "sqlite"
+    driver: ClassVar[str] = "sqlite+pysqlite"
+    module: ClassVar[str] = "sqlite3"
+    extra: ClassVar[str] = "sql"
     mark = "?"
     tables = """
 CREATE TABLE IF NOT EXISTS {items} (name TEXT PRIMARY KEY, item BLOB NOT NULL);

@@ -236,8 +236,6 @@ class FilteredView(View):
         found = self.backend.fetch(key)
         return found if found is not None and self.calls.get(key.hex()) is not None else None
 
-    fetch_many = Backend.fetch_many
-
     def commit(self, call: Call, value: Value, uses: Mapping[bytes, int] | None = None) -> Any:
         return self.backend.commit(call, value, uses) if self.where(call) else None
 
@@ -262,13 +260,15 @@ class FilteredView(View):
         keys = (key for key, call in each_call(self.calls) if chosen.fits(key, call))
         return self.backend.evict(Chosen(keys=frozenset(keys)), dry_run)
 
-    # The filter must be evaluated for every call, so these can't be forwarded.
-    found = Backend.found
-    table = Backend.table
-    functions = Backend.functions
-    calls_of = Backend.calls_of
-    totals = Backend.totals
-    candidates = Backend.candidates
+    if not TYPE_CHECKING:
+        # The filter must be evaluated for every call, so these can't be forwarded.
+        fetch_many = Backend.fetch_many
+        found = Backend.found
+        table = Backend.table
+        functions = Backend.functions
+        calls_of = Backend.calls_of
+        totals = Backend.totals
+        candidates = Backend.candidates
 
 
 class FilteredCalls(CallStore):

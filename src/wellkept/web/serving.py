@@ -84,7 +84,7 @@ class Web:
         self.ends: Callable[[], bool] = lambda: False
         """Whether the server is about to end."""
         methods = ["GET", "HEAD", "POST"]
-        self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=methods)])
+        self.app: Any = Starlette(routes=[Route("/{path:path}", self._answer, methods=methods)])
         self._limiter: Any = None
 
     @property

@@ -137,10 +137,10 @@ class Deque(Sequence[Any]):
 
     __eq__ = _comparing(operator.eq)
     __ne__ = _comparing(operator.ne)
-    __lt__ = _comparing(operator.lt)
-    __le__ = _comparing(operator.le)
-    __gt__ = _comparing(operator.gt)
-    __ge__ = _comparing(operator.ge)
+    __lt__: Callable[[Any, object], Any] = _comparing(operator.lt)
+    __le__: Callable[[Any, object], Any] = _comparing(operator.le)
+    __gt__: Callable[[Any, object], Any] = _comparing(operator.gt)
+    __ge__: Callable[[Any, object], Any] = _comparing(operator.ge)
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it changes
 
     # -- as a deque -------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Formats:
         backend = inner(cache.backend, write=False)
         self._blobs = backend.blobs
         if self._blobs is not None:
-            self.root = Path(backend.root) / "formats"
+            self.root: Path = Path(backend.root) / "formats"
         else:
             self.root = Path(tempfile.mkdtemp(prefix="wellkept-formats-"))
             weakref.finalize(self, _remove, self.root, os.getpid())

@@ -247,7 +247,7 @@ class Planned:
         self.behaviors: Mapping[str, Any] = behaviors
         self.behavior: Any = behaviors[node.name]
         self.defaults: dict[str, Any] = node.default_parameter_values
-        self.expands = node.node_role == NodeType.EXPAND
+        self.expands: bool = node.node_role == NodeType.EXPAND
         collects = node.node_role == NodeType.COLLECT
         self.collected: str | None = node.collect_dependency if collects else None
         self.saves: bool = saves
