@@ -121,8 +121,10 @@ def tell(text: str) -> None:
         level += 1
         frame = frame.f_back
     warnings.warn(text, KeptWarning, stacklevel=level)
-    if (logging := sys.modules.get("logging")) is not None:
-        log = logging.getLogger("wellkept.troubles")
+    # A signal's handler may call in the midst of its import.
+    logger = getattr(sys.modules.get("logging"), "getLogger", None)
+    if logger is not None:
+        log = logger("wellkept.troubles")
         # Without a handler, logging itself would show what the warning has shown.
         if log.hasHandlers():
             log.warning("%s", text)

@@ -6,10 +6,14 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.faults.interrupting import interrupted, points
 
 import wellkept
 from wellkept.runs import listeners
@@ -212,3 +216,43 @@ def test_listeners_hear_of_hits_and_computations(cache: Any) -> None:
         *[("begin", "f"), ("end", "NoneType"), ("hit", "f")],
         *[("begin", "f"), ("end", "ZeroDivisionError")],
     ]
+
+
+@pytest.fixture
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A program in which nothing was logged yet."""
+    monkeypatch.setattr(listeners, "_loggers", {})
+    misses, heard = listeners.MISSES[:], listeners.HEARD[:]
+    listeners.MISSES.clear()
+    yield
+    listeners.MISSES[:], listeners.HEARD[:] = misses, heard
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_a_call_in_the_midst_of_the_import_of_logging(
+    cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f, g = (wellkept.keep(cache=cache, version=1)(each) for each in (abs, threading.Lock))
+    with monkeypatch.context() as patch:
+        # As a signal's handler finds it.
+        patch.setitem(sys.modules, "logging", types.ModuleType("logging"))
+        listeners._loggers.clear()
+        listeners.MISSES.clear()
+        assert f(-1) == 1
+        assert f.map([-2, -3]) == [2, 3]
+        with pytest.warns(wellkept.KeptWarning, match="not kept"):
+            assert not g().locked()
+    assert listeners.logger("hits") is logging.getLogger("wellkept.hits")
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_loggers_are_there_after_an_interrupt() -> None:
+    def make() -> None:
+        listeners._loggers.clear()
+        listeners.logger("misses")
+
+    for at in points(make):
+        interrupted(make, at)
+        assert listeners.logger("hits") is logging.getLogger("wellkept.hits")
+        assert len(listeners.MISSES) == 1
+        assert listeners.HEARD.count(listeners._hits) == 1

@@ -108,11 +108,17 @@ def logger(kind: str) -> logging.Logger | None:
             return None
         import logging
 
-        for name in _KINDS:
-            _loggers[name] = logging.getLogger(f"wellkept.{name}")
-        MISSES.append(_loggers["misses"])
-        _loggers["hits"]._cache = _Levels()  # type: ignore[attr-defined]  # see `_Levels`
-        HEARD.append(_hits)
+        try:
+            found = {name: logging.getLogger(f"wellkept.{name}") for name in _KINDS}
+        except AttributeError:
+            # A signal's handler calls in the midst of that import.
+            return None
+        MISSES[:] = [found["misses"]]
+        found["hits"]._cache = _Levels()  # type: ignore[attr-defined]  # see `_Levels`
+        if _hits not in HEARD:
+            HEARD.append(_hits)
+        # Last: an interrupt may come before.
+        _loggers.update(found)
     return _loggers[kind]
 
 
