@@ -201,6 +201,34 @@ def test_what_they_call_is_theirs(cache: wellkept.Cache, shortened: list[bytes])
     assert current.get() is None
 
 
+def test_what_a_thread_calls_that_outlives_its_body_is_the_body_s(
+    cache: wellkept.Cache, shortened: list[bytes]
+) -> None:
+    inner = wellkept.keep(cache=cache, name="inner")(lambda n: n + 1)
+    go = threading.Event()
+    threads = []
+
+    def later(n: int) -> None:
+        go.wait(60)
+        inner(n)
+
+    def body(n: int) -> int:
+        if n == 3:
+            threads.append(threading.Thread(target=later, args=(n,)))
+            threads[0].start()
+        if n == 5:
+            go.set()
+            threads[0].join(60)
+        return n
+
+    outer = wellkept.keep(cache=cache, name="outer", version=1)(body)
+    outer.map(range(9))
+    assert len(shortened) > 5
+    record = cache.calls.get(inner.key(3))
+    assert record is not None
+    assert record.metadata["parent"] == outer.key(3)
+
+
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_body_that_fails(cache: wellkept.Cache, shortened: list[bytes], kept: bool) -> None:
     def body(n: int) -> int:
@@ -245,7 +273,7 @@ def test_an_interrupt_before_a_body_is_told_as_it_is(
 
     f = wellkept.keep(cache=cache)(scaled)
     f(0)
-    monkeypatch.setattr(many_calls.Flights, "enter", interrupt)
+    monkeypatch.setattr(many_calls.Flight, "enter", interrupt)
     with pytest.raises(KeyboardInterrupt):
         f.map(range(1, 9))
     assert not cache.backend.locks.holds(f.key(1).raw)

@@ -259,10 +259,12 @@ def _computed(
     model = same.target
     _, key, items = call
     bodies, options, holds = model.bodies, model.options, model.same
-    flight.outdated, model.key = False, key
+    model.key = key
     target, where = model, directory()
+    # Of its own: what the body has begun may outlive it.
+    here = Flight(flight, flight.locks, key)
     try:
-        flight.enter()
+        here.enter()
         try:
             began = begin()
             body, alone = None, ALONE[0]
@@ -273,7 +275,7 @@ def _computed(
                 result = model.call(*args)
             except BaseException as error:
                 left(bodies, body, started)
-                target = _target(same, call, batch, flight, where)
+                target = _target(same, call, batch, here, where)
                 ended(target, Raise(error), flight.parent, began, body, threads, alone)
                 raise
             bodies.spent = took = perf_counter() - started
@@ -281,7 +283,7 @@ def _computed(
                 body is not None
                 or type(result) not in SCALARS
                 or took >= SLOW
-                or flight.outdated
+                or here.outdated
                 or alone != ALONE[0]
                 or key in TROUBLES
                 or REFRESHING
@@ -296,7 +298,7 @@ def _computed(
             ):
                 if body is not None:
                     body.leave()
-                target = _target(same, call, batch, flight, where)
+                target = _target(same, call, batch, here, where)
                 return ended(target, result, flight.parent, began, body, threads, alone)
             model.counts.computed += 1
             try:
@@ -315,19 +317,20 @@ def _computed(
                 )
                 batch.add(model, (key, result, *made))
             except Exception as error:
-                if lost(_target(same, call, batch, flight, where), error):
+                if lost(_target(same, call, batch, here, where), error):
                     raise
             return result
         finally:
-            flight.leave()
+            here.over = True
+            here.leave()
     finally:
         if not batch.holds(target, flight):
             flight.end_of(key)
 
 
-def _target(same: _Same, call: _Located, batch: Batch, flight: Flights, where: str) -> KeptTarget:
+def _target(same: _Same, call: _Located, batch: Batch, here: Flight, where: str) -> KeptTarget:
     """Return a call as the flow sees it."""
     target = copy.copy(same.target)
     target.values, target.key, target.items = call
-    target.batch, target.flight, target.before = batch, flight, {"": where}
+    target.batch, target.flight, target.before = batch, here, {"": where}
     return target
