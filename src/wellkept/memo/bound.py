@@ -32,24 +32,26 @@ if TYPE_CHECKING:
 __all__ = ["Bound", "BoundCall"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 
 class Bound(Generic[P, R]):
     """A kept method with its receiver: every method of `Kept`, with the receiver put first."""
 
-    # A method that is written in C makes no frame: methods that call themselves go deeper.
-    __slots__ = ("__call__", "__self__", "__weakref__", "_kept")
-
     def __init__(self, kept: Kept[..., R], receiver: Any) -> None:
         self._kept = kept
         self.__self__: Any = receiver
-        self.__call__ = MethodType(kept.__call__, receiver)  # type: ignore[method-assign]  # see above
+        if not TYPE_CHECKING:
+            self.__call__ = MethodType(kept.__call__, receiver)
 
     if TYPE_CHECKING:
 
         def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    else:
+        # A method that is written in C makes no frame: methods that call themselves go deeper.
+        __slots__ = ("__call__", "__self__", "__weakref__", "_kept")
 
     # By these two, `inspect`, and so Sphinx and frameworks, take it for the method that it is.
     @property  # type: ignore[misc]  # it is never set
@@ -262,10 +264,10 @@ class Sent(Carrier):
             yield
 
 
-class SentFunction(Sent, BoundFunction[P, R]):
+class SentFunction(Sent, BoundFunction[P, T]):
     """A plain function on its way to a worker."""
 
-    def __init__(self, function: Callable[P, R]) -> None:
+    def __init__(self, function: Callable[P, T]) -> None:
         try:
             cache = active()
         except Exception:  # noqa: BLE001  a kept function meets it too; this one may need no cache

@@ -10,7 +10,7 @@ from wellkept.errors import ConfigError
 
 if TYPE_CHECKING:
     from wellkept.caches import Cache
-    from wellkept.memo.keep_options import Span
+    from wellkept.memo.keep_options import Codec, Span
     from wellkept.memo.kept import Kept
 
 __all__ = ["keep"]
@@ -41,7 +41,7 @@ def keep(
     stale: Span | None = ...,
     arguments: Literal["scalars", "digests", "values"] | None = ...,
     errors: type[BaseException] | Iterable[type[BaseException]] = ...,
-    codec: str = ...,
+    codec: Codec = ...,
     cache: Cache | str | os.PathLike[str] | None = ...,
     isolate: bool = ...,
     tempdir: bool = ...,
@@ -75,7 +75,7 @@ def keep(
     stale: Span | None = None,
     arguments: Literal["scalars", "digests", "values"] | None = None,
     errors: type[BaseException] | Iterable[type[BaseException]] = (),
-    codec: str = "pickle",
+    codec: Codec = "pickle",
     cache: Cache | str | os.PathLike[str] | None = None,
     isolate: bool = False,
     tempdir: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar, Union
 
 from wellkept.caches import Cache
 from wellkept.caches.config import ARGUMENTS
@@ -58,6 +58,8 @@ GIVEN: Any = object()
 
 
 Span = Union[float, str, "timedelta"]
+Codec = Literal["pickle", "cloudpickle", "json", "dill", "hdf5", "arrow", "npy", "chunks"]
+"""`wellkept.codecs.NAMES`, for who writes one in an editor."""
 
 
 class Options(NamedTuple):

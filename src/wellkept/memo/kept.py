@@ -59,7 +59,7 @@ __all__ = ["BoundCall", "Kept"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 S = TypeVar("S")
 T = TypeVar("T")
 
