@@ -104,11 +104,14 @@ def test_looking_makes_no_cache(home: Path) -> None:
 
     with _site(None) as site:
         assert today(site, {})["calls"] == 0
+        assert site.summary(60) is not None
         assert site.name == str(home / "cache")
         assert not (home / "cache").exists()
         with wellkept.open(home / "cache") as cache:
             filled(cache)
         site.look()
+        # The sums of what stood in for it are not its own.
+        assert site.summaries.value is None
         assert today(site, {})["calls"] == 11
         assert site.name == str(home / "cache")
 

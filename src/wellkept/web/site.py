@@ -132,11 +132,15 @@ class Site:
         later: Callable[[], tuple[Cache, Cache] | None] | None = None,
         name: str = "",
     ) -> None:
-        self._later, self._name = later, name
-        self.cache, self.write, self.price = cache, write and bool(cache.backend.writable), price
-        self._where = redacted(where)
-        self._behind = cache if behind is None else behind
-        for one in (cache, self._behind):
+        self._later, self._name, self.price = later, name, price
+        self._may_write, self._where = write, redacted(where)
+        self._show(cache, cache if behind is None else behind)
+
+    def _show(self, cache: Cache, behind: Cache) -> None:
+        """Be about a cache, of which nothing is known yet."""
+        self.cache, self._behind = cache, behind
+        self.write = self._may_write and bool(cache.backend.writable)
+        for one in (cache, behind):
             one.backend.hold_index(_ROOM)
         self.summaries: Lately[Summary] = Lately(self._summarize, self._mark)
         self.shares: Lately[list[maintenance.Share]] = Lately(
@@ -147,6 +151,8 @@ class Site:
         self.verified: Lately[list[health.Check]] | None = None
         """What a check of every byte found, once one was asked for."""
         self.progress: tuple[str, int, int] = ("", 0, 0)
+        for counted in ("counts", "_large"):
+            self.__dict__.pop(counted, None)
 
     @property
     def name(self) -> str:
@@ -156,10 +162,9 @@ class Site:
     def look(self) -> None:
         """Before a page is made: whether the cache has come, or was removed or replaced."""
         if self._later is not None and (found := self._later()) is not None:
-            self.cache, self._behind = found
+            # Sums of what stood in for it must not be shown as its own.
+            self._show(*found)
             self._later, self._name = None, ""
-            for one in found:
-                one.backend.hold_index(_ROOM)
         _renew(self.cache)
 
     def _aside(self) -> Cache:
