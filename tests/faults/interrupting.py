@@ -59,14 +59,22 @@ def points(do: Callable[[], object]) -> list[Point]:
     return list(found)
 
 
-def interrupted(do: Callable[[], object], at: Point) -> Interrupt | None:
-    """Do it, with an exception before that instruction, if it comes to it: that exception."""
+def interrupted(
+    do: Callable[[], object], at: Point, handler: Callable[[], object] | None = None
+) -> Interrupt | None:
+    """Do it, with an exception before that instruction, if it comes to it: that exception.
+
+    Args:
+        handler: is called there instead.
+    """
     code, offset = at
 
     def each(frame: FrameType, event: str, arg: Any) -> Any:
         if event == "opcode" and frame.f_lasti == offset:
             sys.settrace(None)
-            raise Interrupt
+            if handler is None:
+                raise Interrupt
+            handler()
         return each
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:

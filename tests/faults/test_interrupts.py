@@ -1,6 +1,7 @@
 """An exception at any instruction: what comes after it is computed and kept, here and elsewhere."""
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -138,6 +139,21 @@ def test_a_handler_that_calls_in_the_midst_of_a_write_leaves_it_whole(
     assert f(1) == interrupting.body(1)
     assert f.contains(1)
     assert written_by_another(cache)
+
+
+def test_a_handler_that_closes_in_the_midst_of_a_write_loses_nothing(cache: wellkept.Cache) -> None:
+    f = wellkept.keep(cache=cache, version=1)(interrupting.body)
+    numbers = itertools.count(1)
+
+    def make() -> None:
+        given = [next(numbers), next(numbers)]
+        assert f.map(given) == [interrupting.body(n) for n in given]
+        assert all(f.contains(n) for n in given)
+
+    make()
+    listed = Listing.add.__code__
+    for at in [at for at in points(make) if at[0] is listed]:
+        interrupted(make, at, cache.close)
 
 
 def test_a_signal_in_the_midst_of_state_leaves_no_lock(home: Path) -> None:

@@ -163,6 +163,8 @@ class Writing:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         database = self._database
+        # By a signal's handler: whatever is met then is no more than that.
+        closed = database._connection is not self._connection
         try:
             if error is None:
                 try:
@@ -186,6 +188,10 @@ class Writing:
         finally:
             self._end(error)
         if error is not None:
+            if closed and isinstance(error, Exception) and not isinstance(error, StoreError):
+                raise StoreError(
+                    f"can't write to {database.path}: it was closed in the midst of a write"
+                ) from error
             if isinstance(error, DRIVER):
                 raise database.failed("write to", error) from error
             if kind is None:
