@@ -172,6 +172,22 @@ def test_a_ttl_of_nothing_is_refused() -> None:
         wellkept.keep(ttl="soon")(len)
 
 
+def test_a_duration_is_refused_by_the_name_of_its_option() -> None:
+    cache, store = wellkept.open("memory:"), wellkept.store("s", cache=wellkept.open("memory:"))
+    for option, refused in {
+        "older": lambda: cache.evict(older="soon"),
+        "grace": lambda: cache.gc(grace="soon"),
+        "ttl": lambda: store.set("k", 1, ttl="soon"),
+    }.items():
+        with pytest.raises(wellkept.ConfigError, match=f"^{option}=: not a duration: 'soon'"):
+            refused()
+
+
+def test_the_options_that_there_are_have_the_limit() -> None:
+    with pytest.raises(wellkept.ConfigError, match=r"no such option 'limt'.* limit.*'limit'\?"):
+        wellkept.open("./x", limt="1 MB")
+
+
 def test_a_directory_of_somebody_else() -> None:
     if os.getuid() != 0:
         pytest.skip("giving a directory away needs root")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,8 @@ def test_a_set_up_that_is_well(doctor: Doctor, home: Path) -> None:
         (check,) = found[name]
         assert says in check["text"]
         assert check["state"] in ("ok", "info")
+    # Also those whose packages are for some versions of Python only.
+    assert ("zstd" in found["extras"][0]["text"]) is (sys.version_info < (3, 14))
 
 
 def test_nothing_is_kept_yet_and_nothing_is_made(doctor: Doctor, home: Path) -> None:

@@ -214,7 +214,7 @@ def test_again_and_why(notebook: Notebook, capsys) -> None:
     ("line", "why"),
     [
         ("%%keep\nx = 1", "arguments are required: name"),
-        ("%%keep a b\nx = 1", "unrecognized arguments: b"),
+        ("%%keep a b\nx = 1", "unrecognized arguments: b; write %%keep NAME"),
         ("%keep what", "%keep takes `why`"),
         ("%keep why nothing", "no cell 'nothing' ran"),
     ],

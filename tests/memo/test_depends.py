@@ -165,9 +165,10 @@ def test_a_package_that_is_not_installed_is_an_error() -> None:
         counted(wellkept.package("no-such-thing"))(1)
 
 
-@pytest.mark.parametrize("wrong", ["x.csv", ["x.csv"], 3, [None], [b"x"]])
+@pytest.mark.parametrize("wrong", ["x.csv", "numpy", ["x.csv"], 3, [None], [b"x"]])
 def test_wrong_dependencies(wrong: Any) -> None:
-    with pytest.raises(wellkept.ConfigError, match="depends="):
+    kind = {"x.csv": "file", "numpy": "package"}.get(wrong, "") if isinstance(wrong, str) else ""
+    with pytest.raises(wellkept.ConfigError, match=f"depends=.*{kind}"):
         keep(depends=wrong)
     for function in (wellkept.env, wellkept.package, wellkept.token):
         with pytest.raises(wellkept.ConfigError):

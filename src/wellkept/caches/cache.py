@@ -296,7 +296,7 @@ class Cache(CacheCore):
         """
         from wellkept.caches import maintenance
 
-        return maintenance.collect(self, parse_duration(grace), dry_run)
+        return maintenance.collect(self, parse_duration(grace, option="grace"), dry_run)
 
     def query(self, function: Any = None, /, **filters: Any) -> Matches:
         """The kept calls for which all this holds; nothing is read before the answer is used.

@@ -14,6 +14,7 @@ from wellkept.query.operators import above, at_least, at_most, below, between, n
 
 _ASKED = re.compile(r"(?P<name>[^=<>]+?)(?:(?P<sign><=|>=|=|<|>)(?P<value>.*))?", re.DOTALL)
 _RANGE = re.compile(r"(-?[\d.][\d.eE+-]*?)\.\.(-?[\d.][\d.eE+-]*)")
+_HALF = re.compile(r"(-?[\d.]*\d)\.\.|\.\.(-?\d[\d.]*)")
 _MADE = {"<": below, "<=": at_most, ">": above, ">=": at_least}
 
 
@@ -36,6 +37,11 @@ def asked(said: str) -> tuple[str, Any]:
         )
     if sign == "=":
         ends = _RANGE.fullmatch(value.strip())
+        if half := _HALF.fullmatch(value.strip()):
+            end = f"{name}>={half[1]}" if half[1] else f"{name}<={half[2]}"
+            raise ConfigError(
+                f"{said!r}: a range has two ends, such as 1..10; with one, say '{end}'"
+            )
         return name, between(*map(value_of, ends.groups())) if ends else value_of(value)
     return name, _MADE[sign](value_of(value))
 
@@ -55,4 +61,9 @@ def when(said: str) -> Any:
     try:
         return datetime.datetime.fromisoformat(said)
     except ValueError:
-        return datetime.timedelta(seconds=parse_duration(said))
+        try:
+            return datetime.timedelta(seconds=parse_duration(said))
+        except ConfigError:
+            raise ConfigError(
+                f"not a time: {said!r}; give a date (2026-01-31) or how long ago ('2 d', '12 h')"
+            ) from None

@@ -170,5 +170,5 @@ def _contents(totals: Totals) -> Iterator[Check]:
     said = f"{damaged} index files were damaged and are set aside" if damaged else "none known"
     repair = "wellkept verify --repair" if damaged else ""
     yield Check("damage", "bad" if damaged else "ok", said, repair)
-    said = f"{totals.calls:,} calls of {totals.functions:,} functions, {totals.values:,} results"
+    said = f"functions: {totals.functions:,}, calls: {totals.calls:,}, results: {totals.values:,}"
     yield Check("contents", "info", f"{said}, {totals.bytes / 1e6:,.1f} MB")

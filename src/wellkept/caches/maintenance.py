@@ -72,7 +72,9 @@ def evict(
         every = frozenset(call.key for call in found.calls())
         function, wanted = None, every if wanted is None else every & wanted
     chosen = Chosen(
-        function, None if older is None else time.time() - parse_duration(older), wanted
+        function,
+        None if older is None else time.time() - parse_duration(older, option="older"),
+        wanted,
     )
     if chosen == Chosen():
         raise ConfigError("nothing says what to evict: give function=, older= or keys=")

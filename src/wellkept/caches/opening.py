@@ -179,9 +179,9 @@ def bytes_store(store: Any) -> Store[bytes]:
 def _check_names(url: str, options: dict[str, Any]) -> None:
     for name in options:
         if name not in OPTIONS:
-            there = ", ".join(OPTIONS)
+            there = (*OPTIONS, "limit")
             raise ConfigError(
-                f"{url}: no such option {name!r}; there are {there}{nearest(name, OPTIONS)}"
+                f"{url}: no such option {name!r}; there are {', '.join(there)}{nearest(name, there)}"
             )
 
 

@@ -120,12 +120,13 @@ def parse_size(size: int | str) -> int:
     raise ConfigError(f"not a size: {size!r}; give bytes, or text such as '256 MB'")
 
 
-def parse_duration(span: float | str | timedelta, *, unit: bool = False) -> float:
+def parse_duration(span: float | str | timedelta, *, unit: bool = False, option: str = "") -> float:
     """Seconds from a number, a timedelta, or text such as `"30 s"`, `"12 hours"`, `"1d12h"`.
 
     Args:
         span: the duration.
         unit: text has to name a unit, unless it is 0; otherwise a number alone is seconds.
+        option: the parameter that says it, for the message.
 
     Raises:
         ConfigError: it is none of these, or negative.
@@ -146,6 +147,6 @@ def parse_duration(span: float | str | timedelta, *, unit: bool = False) -> floa
     elif isinstance(span, (int, float)) and span >= 0 and span is not True:
         return float(span)
     raise ConfigError(
-        f"not a duration: {span!r}; give seconds, or text such as '12 h' or '1d12h' "
+        f"{option and f'{option}=: '}not a duration: {span!r}; give seconds, or text such as '12 h' or '1d12h' "
         "(units are ms, s, min, h, d and w)"
     )

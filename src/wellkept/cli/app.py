@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import warnings
+from itertools import pairwise
 from typing import Any, TextIO
 
 from wellkept.cli import inspect
@@ -50,7 +51,9 @@ def run(arguments: list[str]) -> int:
             raise
         context: Any = getattr(error, "ctx", None)
         path = context.command_path if context else "wellkept"
-        said = message().replace("Value error, ", "").rstrip(".")
+        said = _of_values(message().replace("Value error, ", "").rstrip("."), arguments)
+        if context and not context.parent and said.startswith("No such option"):
+            said += "; options of a command stand behind it"
         return _fail(f"{said} (see {path} --help)", 2, as_json)
     return int(code or 0)
 
@@ -62,9 +65,18 @@ def _of_options(error: Exception, arguments: list[str]) -> Exception:
 
     def typed(found: re.Match[str]) -> str:
         option = f"--{found[1].replace('_', '-')}"
-        return f"{option} " if option in given else found[0]
+        return f"{option}{found[2]} " if option in given else found[0]
 
-    return type(error)(re.sub(r"\b([a-z_]+)= ", typed, str(error)))
+    return type(error)(re.sub(r"\b([a-z_]+)=(:?) ", typed, str(error)))
+
+
+def _of_values(said: str, arguments: list[str]) -> str:
+    """Return a message on an option's value that has the value, too."""
+    found = re.match(r"Invalid value for '(--[a-z-]+)'(?= ?[:/])", said)
+    given = [after for option, after in pairwise(arguments) if found and option == found[1]]
+    if not found or not given or repr(given[-1]) in said:
+        return said
+    return f"{found[1]} {given[-1]}{said[found.end() :]}"
 
 
 def _run(arguments: list[str]) -> Any:

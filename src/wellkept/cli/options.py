@@ -364,7 +364,9 @@ def looked_up(said: str) -> Any:
             raise ConfigError(f"there is no {part} in {module} ({said})") from None
     found = getattr(found, "__func__", found)
     if not isinstance(found, Kept):
-        raise ConfigError(f"{said} is no kept function: {type(found).__name__}")
+        raise ConfigError(
+            f"{said} is no kept function but a {type(found).__name__}: put @keep on a function"
+        )
     return found
 
 

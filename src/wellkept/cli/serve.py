@@ -301,7 +301,7 @@ def add_token(
         ),
     ] = None,
     days: Annotated[
-        float | None, typer.Option(metavar="N", help="Days after which it ends.")
+        float | None, typer.Option(metavar="N", min=0, help="Days after which it ends.")
     ] = None,
     tokens: TokensOption = None,
     as_json: JsonOption = False,
@@ -311,7 +311,11 @@ def add_token(
 
     given = {}
     for said in rights or ["read"]:
-        right, _, namespace = said.partition(":")
+        right, colon, namespace = said.partition(":")
+        if colon and not namespace:
+            raise ConfigError(
+                f"{said!r} names no namespace: say {right}:NAMESPACE, or {right} alone"
+            )
         given[namespace or DEFAULT] = right
     expires = None if days is None else time.time() + days * 86400
     made = Tokens(tokens or usual_path()).add(name, given, expires)

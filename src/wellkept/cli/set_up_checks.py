@@ -6,6 +6,7 @@ import difflib
 import importlib.metadata
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,11 @@ def extras() -> Check:
     """Say what optional packages are there."""
     needed: dict[str, set[str]] = {}
     for requirement in importlib.metadata.requires("wellkept") or ():
-        name, _, extra = requirement.partition("; extra == ")
-        if extra and "python_version" not in requirement:
-            package = re.match(r"[\w.-]+", name)
-            needed.setdefault(extra.strip("'\""), set()).add(package[0] if package else name)
+        package = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"extra == ['\"]([\w-]+)", requirement)
+        below = re.search(r"python_version < ['\"]3\.(\d+)", requirement)
+        if package and extra and not (below and sys.version_info.minor >= int(below[1])):
+            needed.setdefault(extra[1], set()).add(package[0])
     needed.pop("all", None)
     there = sorted(name for name, some in needed.items() if all(map(_is_installed, some)))
     missing = sorted(needed.keys() - {*there})

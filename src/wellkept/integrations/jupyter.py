@@ -27,7 +27,10 @@ _SHELL = frozenset({"In", "Out", "exit", "quit", "get_ipython"})
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise UsageError(f"%%keep: {message}")
+        raise UsageError(
+            f"%%keep: {message}; write %%keep NAME [--cache CACHE] [--ttl TIME] [--again], where NAME is "
+            "a name for the cell, one word"
+        )
 
 
 _parser = _Parser(prog="%%keep", add_help=False, allow_abbrev=False)

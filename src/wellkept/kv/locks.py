@@ -372,7 +372,7 @@ def _checked(store: ExecutionStore) -> ExecutionStore:
 
 def _tries(entries: Entries, timeout: float | str | timedelta | None) -> Iterator[bool]:
     """Whether it is the first, of tries until a timeout, with a wait for changes between them."""
-    most = None if timeout is None else parse_duration(timeout)
+    most = None if timeout is None else parse_duration(timeout, option="timeout")
     deadline = None if most is None else time.monotonic() + most
     since: int | None = None
     yield True

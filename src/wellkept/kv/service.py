@@ -540,7 +540,7 @@ def seconds_of(ttl: float | str | timedelta | None) -> float | None:
     """
     if ttl is None:
         return None
-    seconds = parse_duration(ttl)
+    seconds = parse_duration(ttl, option="ttl")
     if not 0 < seconds < 1e11:
         raise ConfigError(f"a ttl is a positive number of seconds, not {ttl!r}")
     return seconds

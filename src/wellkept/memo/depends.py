@@ -7,6 +7,7 @@ is when the call is made. So a result is found again when a file or a variable i
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -209,7 +210,10 @@ def parse(given: Any) -> tuple[Dependency, ...]:
     single = isinstance(given, (File, Env, Package, Token)) or callable(given)
     each: Iterable[Any] = (given,) if single else given
     if isinstance(given, str) or not isinstance(each, Iterable):
-        instead = f": write depends=[wellkept.file({given!r})]" if isinstance(given, str) else ""
+        instead = ""
+        if isinstance(given, str):
+            kind = "file" if re.search(r"[./\\]", given) else "package"
+            instead = f": write depends=[wellkept.{kind}({given!r})]"
         raise ConfigError(f"depends= takes a list of dependencies, not {given!r}{instead}")
     return tuple(map(_one, each))
 

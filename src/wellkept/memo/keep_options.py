@@ -298,10 +298,7 @@ def _depends(given: Any) -> tuple[Dependency, ...]:
 
 
 def _span(label: str, said: Span) -> float:
-    try:
-        return parse_duration(said)
-    except ConfigError as error:
-        raise ConfigError(f"{label}=: {error}") from None
+    return parse_duration(said, option=label)
 
 
 def _ttl(ttl: Span | None, stale: Span | None) -> float | None:

@@ -566,7 +566,7 @@ class Runs(Tabled):
             return [run.id]
         if older is None and self.name is None and not self.tags:
             raise ConfigError("which runs? Say a name or id, tags, or older= how much")
-        late = time.time() - (0.0 if older is None else parse_duration(older))
+        late = time.time() - (0.0 if older is None else parse_duration(older, option="older"))
         gone = []
         for run in self:
             if run.record.started <= late and run.state != "running":

@@ -15,7 +15,7 @@ from wellkept._system import owner, replace
 from wellkept.codecs import Envelope
 from wellkept.codecs.envelope import Key, Refused, sign, signed_by
 from wellkept.codecs.paths import PATHS, PLAIN_PATHS
-from wellkept.errors import ConfigError, StoreError, UntrustedSource
+from wellkept.errors import ConfigError, NotKept, StoreError, UntrustedSource
 
 _HEAD = "# Keys of wellkept: a value that is signed with one of them can run code on machines that trust it.\n"
 
@@ -122,12 +122,18 @@ class Keyring:
             name: 16 hex digits, or the first of them, as many as no other key begins with.
 
         Raises:
-            ConfigError: no key has that name, or several begin with it.
+            NotKept: no key has that name.
+            ConfigError: several begin with it.
         """
         fitting = [one for one in self.known() if one.key.name.hex().startswith(name.lower())]
         if len(fitting) != 1 or not name:
-            many = "several keys" if fitting else "no key"
-            raise ConfigError(f"{many} in {self.path} begin with {name!r}")
+            if fitting:
+                raise ConfigError(
+                    f"several keys in {self.path} begin with {name!r}: give more digits"
+                )
+            raise NotKept(
+                f"no key in {self.path} begins with {name!r}; `wellkept keys ls` lists them"
+            )
         self._write([one for one in self._known if one is not fitting[0]])
         return fitting[0]
 
