@@ -50,7 +50,7 @@ def test_sql_and_scan_give_the_same(home: Path) -> None:
             totals = cache.backend.totals()
             assert (totals.functions, totals.calls) == (2, 41)
             assert totals.values == 40
-            with pytest.raises(NotKept, match="there is two"):
+            with pytest.raises(NotKept, match="did you mean 'two'"):
                 maintenance.chosen(cache, "twoo")
 
 

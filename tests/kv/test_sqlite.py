@@ -86,16 +86,14 @@ def test_another_s_database_is_refused(place: Path) -> None:
         assert c.execute("SELECT name FROM sqlite_master").fetchall() == [("precious",)]
 
 
-def test_a_file_that_others_can_write_to_is_refused(
-    place: Path, store: wellkept.kv.ExecutionStore
-) -> None:
-    store["k"] = 1
+def test_a_file_that_others_can_write_to_is_refused(place: Path) -> None:
+    with wellkept.open(place) as cache:
+        wellkept.store("s", cache=cache)["k"] = 1
     (place / "state.sqlite").chmod(0o666)
-    with pytest.raises(UntrustedSource, match=r"state\.sqlite"):
-        wellkept.store("s", cache=wellkept.open(place))
+    with wellkept.open(place) as cache, pytest.raises(UntrustedSource, match=r"state\.sqlite"):
+        wellkept.store("s", cache=cache)
     with wellkept.open(place, trust=True) as trusting:
-        pass
-    assert wellkept.store("s", cache=trusting)["k"] == 1
+        assert wellkept.store("s", cache=trusting)["k"] == 1
 
 
 def test_a_damaged_file_is_an_error_and_stays_where_it_is(
