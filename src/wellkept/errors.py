@@ -113,12 +113,15 @@ def nearest(name: Any, names: Iterable[str]) -> str:
 
 _HERE = os.path.dirname(__file__) + os.sep  # noqa: PTH120  this is imported first, and Path is not needed
 
+_IMPORTING = "<frozen importlib._bootstrap"
+
 
 def tell(text: str) -> None:
     """Warn, at the first line on the stack that is not this library's."""
     level, frame = 1, sys._getframe()
-    while frame.f_code.co_filename.startswith(_HERE) and frame.f_back is not None:
-        level += 1
+    while frame.f_code.co_filename.startswith((_HERE, _IMPORTING)) and frame.f_back is not None:
+        # Python does not count the frames of an import.
+        level += not frame.f_code.co_filename.startswith(_IMPORTING)
         frame = frame.f_back
     warnings.warn(text, KeptWarning, stacklevel=level)
     # A signal's handler may call in the midst of its import.

@@ -97,6 +97,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str, code: int | N
         (["verify", "--discard"], 2, "--repair"),
         (["verify", "--no-such"], 2, "wellkept verify --help"),
         (["nosuch"], 2, "kept --help"),
+        (["transfer", "nosuch", "./b"], 2, "wellkept: no cache is named 'nosuch'"),
         (["ls", "--cache", "nosuch"], 2, "--cache: no cache is named 'nosuch'"),
         (["ls", "--cache", ""], 2, "empty path"),
         (["ls", "--cache", "gopher://x/y"], 2, "no such scheme"),

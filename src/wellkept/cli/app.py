@@ -67,7 +67,9 @@ def _of_options(error: Exception, arguments: list[str]) -> Exception:
         option = f"--{found[1].replace('_', '-')}"
         return f"{option}{found[2]} " if option in given else found[0]
 
-    return type(error)(re.sub(r"\b([a-z_]+)=(:?) ", typed, str(error)))
+    said = re.sub(r"\b([a-z_]+)=(:?) ", typed, str(error))
+    # Some commands take caches as arguments.
+    return type(error)(said if "--cache" in given else said.removeprefix("--cache: "))
 
 
 def _of_values(said: str, arguments: list[str]) -> str:

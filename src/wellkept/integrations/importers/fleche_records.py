@@ -87,7 +87,11 @@ def from_fleche(
         for call in calls:
             name = f"{call.module}:{call.name}"
             done.items.append(
-                Item(name, "refused", f"it is a result of {name}: say which function that is")
+                Item(
+                    name,
+                    "refused",
+                    f"it is a result of {name}: say which function that is by --function",
+                )
             )
         return done
     check_function(function)

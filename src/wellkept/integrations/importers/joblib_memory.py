@@ -88,7 +88,7 @@ def from_joblib(
     if function is None:
         for code in sorted(root.rglob("func_code.py")):
             name = ".".join(code.parent.relative_to(root).parts)
-            why = f"it is a result of {name}: say which function that is"
+            why = f"it is a result of {name}: say which function that is by --function"
             found = sum(1 for _ in code.parent.glob("*/output.pkl"))
             done.items += [Item(name, "refused", why)] * found
         if not done.items:
