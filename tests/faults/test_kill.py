@@ -106,17 +106,17 @@ def in_the_middle_of_the_blob(patch: Patch) -> None:
 
 
 def before_the_rename(patch: Patch) -> None:
-    patch(Path, "rename", lambda *_: die())
+    patch(os, "replace", lambda *_: die())
 
 
 def after_the_rename(patch: Patch) -> None:
-    rename = Path.rename
+    rename = os.replace
 
     def then(*args: Any) -> None:
         rename(*args)
         die()
 
-    patch(Path, "rename", then)
+    patch(os, "replace", then)
 
 
 def _at_the_transaction(patch: Patch, where: str) -> None:

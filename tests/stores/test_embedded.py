@@ -136,7 +136,7 @@ class TestOrder:
 
         store = Embedded(tmp_path / "c", durability="power")
         noted(Blobs, "_write", "blob")
-        noted(Path, "rename", "rename")
+        noted(os, "replace", "rename")
         noted(os, "fsync", "fsync")
         noted(Database, "writing", "transaction")
         content = bytes(100_000)
