@@ -180,6 +180,7 @@ def serve(
         _serve_stdio(caches[0] if caches else None, readonly)
         return
     from wellkept.caches.option_text import parse_size
+    from wellkept.cli.options import read
 
     try:
         import wellkept.remote.listening
@@ -190,18 +191,20 @@ def serve(
             f"wellkept serve needs {error.name}, which is not installed: pip install 'wellkept[server]'"
         ) from error
     if rate < 0 or not 0 < deadline < 86400:
-        raise ConfigError("a rate is 0 or more, and a deadline a positive number of seconds")
-    limits = Limits(parse_size(largest), rate, deadline, readonly=readonly)
+        raise ConfigError(
+            f"--rate is 0 or more, not {rate:g}, and --deadline above 0 s and below a day, not {deadline:g}"
+        )
+    limits = Limits(read("--largest", parse_size, largest), rate, deadline, readonly=readonly)
     if (cert is None) != (key is None):
         raise ConfigError("a certificate needs its key: give both --cert and --key")
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     if not host or not port.isdecimal():
-        raise ConfigError(f"not an address to listen on: {listen!r}; write HOST:PORT")
+        raise ConfigError(f"--listen {listen!r} is no address to listen on; write HOST:PORT")
     if cert is None and not insecure and not _LOCAL.fullmatch(host):
         raise ConfigError(
-            f"can't serve on {host} without a certificate: tokens and results could be read on "
-            "their way; give --cert and --key, or --insecure behind a proxy that has them"
+            f"--listen {listen}: can't serve on {host} without a certificate: tokens and results could "
+            "be read on their way; give --cert and --key, or --insecure behind a proxy that has them"
         )
     _serve_http(caches or [""], limits, (host, int(port)), tokens, (cert, key))
 
