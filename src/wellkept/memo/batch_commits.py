@@ -26,9 +26,9 @@ Made = tuple[bytes, Any, Call, Value]
 """The key and the result of a call, and what `Cache.made` gave of it."""
 MOST = 1_000
 """Results that are written at once."""
-SOON = 0.25
+SOON = 0.1
 """Seconds after which what waits is written with the next result, however little there is."""
-LATE = 0.5
+LATE = 0.3
 """Seconds after which it is written where there is no next one, as a body takes long."""
 # Bytes of encoded results that wait.
 _ROOM = 8 * 1024 * 1024
