@@ -15,7 +15,7 @@ import pytest
 from tests.faults.interrupting import interrupted, points
 
 import wellkept
-from wellkept.memo import executor, many_calls
+from wellkept.memo import executor, many_calls, plain_calls
 from wellkept.memo.inflight import Landing, current
 from wellkept.memo.observed import Observed
 from wellkept.records import Call
@@ -40,13 +40,13 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     RAN.clear()
     scale(2)
     took: list[bytes] = []
-    computed = many_calls._computed
+    begin = plain_calls.Started.begin
 
-    def noted(same: Any, args: Any, call: Any, *rest: Any) -> Any:
-        took.append(call[1])
-        return computed(same, args, call, *rest)
+    def noted(self: Any, flight: Any) -> None:
+        took.append(flight.key)
+        begin(self, flight)
 
-    monkeypatch.setattr(many_calls, "_computed", noted)
+    monkeypatch.setattr(plain_calls.Started, "begin", noted)
     return took
 
 
@@ -68,21 +68,27 @@ def said(call: Call) -> Any:
 @pytest.mark.parametrize(
     "options", [{}, {"ttl": 60}, {"arguments": "digests"}, {"meta": False}, {"version": 1}]
 )
-def test_they_are_kept_as_single_calls_are(
+def test_they_are_kept_as_in_the_long_way(
     cache: wellkept.Cache, tmp_path: Path, shortened: list[bytes], options: dict[str, Any]
 ) -> None:
-    with wellkept.open(tmp_path / "single") as other:
-        many, one = (wellkept.keep(cache=c, name="f", **options)(scaled) for c in (cache, other))
+    with wellkept.open(tmp_path / "single") as single, wellkept.open(tmp_path / "long") as long:
+        many, one, slow = (
+            wellkept.keep(cache=c, name="f", **options)(scaled) for c in (cache, single, long)
+        )
+        slow.plain = False
         given = [*range(20), True, 2.5, -0.0, 10**30]
-        assert many.map(given) == [one(n) for n in given]
-        assert len(shortened) >= (0 if "meta" in options else 20)
+        assert [slow(n) for n in given] == many.map(given)
+        taken = len(shortened)
+        assert taken >= (0 if "meta" in options else 20)
+        assert [one(n) for n in given] == many.map(given)
+        assert len(shortened) >= 2 * taken
         for n in given:
-            mine, theirs = (c.calls.get(f.key(n)) for c, f in ((cache, many), (other, one)))
-            assert mine is not None
-            assert theirs is not None
-            assert (mine.expires is None) == (theirs.expires is None)
+            found = [c.calls.get(one.key(n)) for c in (cache, single, long)]
+            mine, other, theirs = (call for call in found if call is not None)
+            assert len({call.expires is None for call in (mine, other, theirs)}) == 1
             assert said(mine)._replace(expires=None) == said(theirs)._replace(expires=None)
-        assert many.counts.computed == one.counts.computed == len(given)
+            assert said(other)._replace(expires=None) == said(theirs)._replace(expires=None)
+        assert many.counts.computed == one.counts.computed == slow.counts.computed == len(given)
 
 
 def test_a_call_that_comes_twice_is_computed_once(
@@ -472,8 +478,8 @@ def test_what_failed_elsewhere_makes_no_call_unusual(
     cache: wellkept.Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unusual: list[Any] = []
-    usual = many_calls.ended
-    monkeypatch.setattr(many_calls, "ended", lambda *given: unusual.append(1) or usual(*given))
+    usual = plain_calls.ended
+    monkeypatch.setattr(plain_calls, "ended", lambda *given: unusual.append(1) or usual(*given))
     f = wellkept.keep(cache=cache, version=1)(scaled)
     f(0)
     with pytest.raises(ZeroDivisionError):

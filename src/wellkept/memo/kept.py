@@ -19,6 +19,7 @@ from typing import (
 
 from wellkept.caches import Cache, active, named
 from wellkept.errors import REPLAYING, ConfigError, Undigestible, shortening, tell
+from wellkept.hashing import SCALARS
 from wellkept.interrupts import settle
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.digest_arguments import counted, loaded, resolved
@@ -27,6 +28,7 @@ from wellkept.memo.keep_options import GIVEN, Options, checked_replicate
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.key import Locator
 from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, shown, wear
+from wellkept.memo.plain_calls import Same, Started, start
 from wellkept.memo.refresh import OPEN as REFRESHING
 from wellkept.memo.refresh import refresh
 from wellkept.memo.stats import Stats
@@ -107,6 +109,11 @@ class Kept(Generic[P, R]):
         self._told: set[str] = set()
         self._replicates: dict[int, Kept[P, R]] = {}
         self._replicated: Kept[P, R] | None = None
+        self.plain: bool = (
+            options.usual() and self.locator.quick and not (self.awaits or self.generates)
+        )
+        """Whether calls may go the short way; see `plain_calls`."""
+        self.same: Same | None = None
         # From here on, if the program has imported logging, its levels are followed.
         logger("hits")
 
@@ -122,8 +129,30 @@ class Kept(Generic[P, R]):
         if result is MISSING:
             if not self._binder.same():
                 values = self._values(args, kwargs)
-            # As `drive` does, but here: a recursive function goes deeper, and the traceback of a
-            # body that fails shows this frame alone.
+            # What follows is here, as a recursive function goes deeper then, and the traceback of a body that
+            # fails shows this frame alone.
+            if (
+                self.plain
+                and SCALARS.issuperset(map(type, values))
+                and (result := start(self, values)) is not MISSING
+            ):
+                if type(result) is not Started:
+                    return result  # type: ignore[no-any-return]  # as below
+                started = result
+                try:
+                    try:
+                        result = self.__wrapped__(*args, **kwargs)
+                    except BaseException as error:
+                        started.failed(error)
+                        raise
+                    return started.done(result)  # type: ignore[no-any-return]  # as below
+                except BaseException as error:
+                    if not isinstance(error, Exception):
+                        settle()
+                    raise
+                finally:
+                    started.end()
+            # As `drive` does.
             flow = keeping(KeptTarget(self, values), (args, kwargs))
             try:
                 step, result = advance(flow)

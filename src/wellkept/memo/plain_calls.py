@@ -1,0 +1,315 @@
+"""A call where nothing is unusual, made in a short way: a plain function, plain arguments, the usual options.
+
+Here such a call takes the steps of `flow` without its generators. Whatever is unusual (a kept result that is
+stale, a lease of somebody else, code that changed, a listener) is left to the flow, which looks again.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wellkept.caches import Cache, settings
+from wellkept.caches.active import inherited
+from wellkept.errors import KeptError, Undigestible
+from wellkept.hashing import SCALARS, digest_bytes
+from wellkept.hashing.digests import call_key
+from wellkept.interrupts import settle
+from wellkept.memo import observed
+from wellkept.memo.flow import ALONE, ended, left
+from wellkept.memo.futures import PENDING
+from wellkept.memo.inflight import Flight, Landing, flights
+from wellkept.memo.kept_target import KeptTarget
+from wellkept.memo.key import Coding
+from wellkept.memo.refresh import OPEN as REFRESHING
+from wellkept.memo.target import MISSING, TROUBLES, Items, Raise, hidden, lost, recorded
+from wellkept.records import Arguments, Metadata, is_short
+from wellkept.runs.collectors import begin, blocks, configured, directory, taken
+from wellkept.runs.listeners import INFO, LISTENERS, MISSES, SLOW, listening
+from wellkept.runs.recorder import OPEN
+
+if TYPE_CHECKING:
+    from wellkept.memo.batch_commits import Batch
+    from wellkept.memo.kept import Kept
+
+
+_PLAIN = SCALARS | {list, tuple, dict, set}
+"""Types of most results: none of them stands for a result that is still to come."""
+
+
+class Same(NamedTuple):
+    """What is the same for the calls of a function until something changes."""
+
+    cache: Cache
+    coding: Coding
+    target: KeptTarget
+    """A call without arguments."""
+    settings: Any
+    noted: set[str]
+    """What was noted in the cache by then; see `Target.facts`."""
+    facts: str
+    """Of the record of each: what is known of the process."""
+    shown: Callable[[Any], bool]
+    """Which arguments a record shows."""
+
+
+Located = tuple[tuple[Any, ...], bytes, Items]
+"""Of a call: the values of its arguments, its key, and the arguments that count."""
+
+
+def same_of(kept: Kept[..., Any]) -> Same | None:
+    """Return what is the same for the next calls; None while something is unusual."""
+    binder, coding = kept._binder, kept.locator._coding
+    try:
+        cache, configuration = kept.cache, settings()
+    except KeptError:
+        # The flow meets it too, and deals with it.
+        return None
+    if coding is None or coding.classes or not (coding.same is None or coding.same()):
+        return None
+    said = inherited(blocks)
+    if said or not binder.same():
+        return None
+    known = kept.same
+    if (
+        known is not None
+        and known.coding is coding
+        and known.cache is cache
+        and known.settings is configuration
+        and known.noted is cache.noted
+    ):
+        return known
+    own, every = kept.collectors, configured()
+    if (
+        not kept.plain
+        or not (binder.simple and binder.exact and not binder.ordered)
+        or (own is None or own.by_name or every.by_name)
+        or (coding.mocked or (coding.deep is not None and coding.deep.depends))
+        or not cache.backend.commits_many
+        or cache.backend.codec != "pickle"
+        or (coding.base and coding.wider_note not in cache.noted)
+    ):
+        return None
+    target = KeptTarget(kept, ())
+    target.cache, target.scalars = cache, True
+    target.name, target.code, target.same = coding.name, coding.tag, coding.all_same
+    target.asked = every
+    shown = hidden if recorded(kept.options) == "digests" else is_short
+    facts = target.facts()
+    kept.same = Same(cache, coding, target, configuration, cache.noted, facts, shown)
+    return kept.same
+
+
+def parent(caller: Flight | None) -> str:
+    """Return what a record says of the call that makes it."""
+    return "" if caller is None or caller.key is None else f',"parent":"{caller.key.hex()}"'
+
+
+def located(kept: Kept[..., Any], coding: Coding, values: tuple[Any, ...]) -> Located | None:
+    """Return where a call is; None where that is known already, or not as plain as this."""
+    try:
+        types = tuple(map(type, values))
+        if not SCALARS.issuperset(types) or values in coding.known.get(types, ()):
+            return None
+    except TypeError:
+        # A class can't be hashed.
+        return None
+    items, pairs = [], []
+    try:
+        for name, value in zip(kept._binder.names, values, strict=True):
+            raw = digest_bytes(value)
+            items.append((name, value, raw))
+            pairs.append((name, raw))
+    except Undigestible:
+        return None
+    key = call_key(coding.name, coding.tag, pairs)
+    kept.locator.remember(values, key, coding)
+    return values, key, items
+
+
+def start(kept: Kept[..., Any], values: tuple[Any, ...]) -> Any:
+    """Return the kept result, or a `Started` where there is none; `MISSING` leaves the call to the flow."""
+    same = same_of(kept)
+    if same is None or LISTENERS or OPEN or REFRESHING or PENDING:
+        return MISSING
+    cache, coding = same.cache, same.coding
+    call = located(kept, coding, values)
+    if call is None:
+        return MISSING
+    key, flight = call[1], None
+    try:
+        seen = cache.token()
+        if seen is None:
+            return MISSING
+        if cache.find(key) is not None:
+            # It is known by now.
+            return kept._glance(values)
+        caller, landing = flights.caller(), Landing()
+        flight = Flight(caller, cache.backend.locks, key, None, landing)
+        started = Started(same, call, parent(caller), None, landing)
+        if (
+            flight.take()
+            and (cache.token() == seen or cache.find(key) is None)
+            and (coding.all_same is None or coding.all_same())
+        ):
+            started.begin(flight)
+            return started
+    except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
+        pass
+    except BaseException:
+        # The interrupt may have come between any two instructions.
+        settle()
+        raise
+    if flight is not None:
+        flight.end()
+    return MISSING
+
+
+class Started:
+    """A call that is leased and not kept.
+
+    Args:
+        same: what holds for all calls of its function.
+        call: where it is.
+        by: what its record says of the call that made it.
+        batch: what its result is written with; None: it is written at once.
+        landing: ends its computation with this, where that is its own.
+
+    It begins, fails or is done, and ends.
+    """
+
+    __slots__ = (
+        "_alone",
+        "_batch",
+        "_began",
+        "_by",
+        "_call",
+        "_entered",
+        "_flight",
+        "_here",
+        "_landing",
+        "_looked",
+        "_same",
+        "_started",
+        "_target",
+        "_threads",
+        "_where",
+        "body",
+    )
+
+    _began: Any
+    _here: Flight
+
+    def __init__(
+        self,
+        same: Same,
+        call: Located,
+        by: str,
+        batch: Batch | None,
+        landing: Landing | None = None,
+    ) -> None:
+        self._same, self._call, self._by, self._batch = same, call, by, batch
+        self._landing = landing
+        self._flight: Flight | None = None
+        self._entered = False
+        self._target = same.target
+        self.body = same.target.call
+
+    def begin(self, flight: Flight, here: Flight | None = None) -> None:
+        """The body is about to run.
+
+        Args:
+            flight: has the lease.
+            here: the computation, where that is another one.
+        """
+        model = self._same.target
+        self._flight, self._here = flight, here or flight
+        self._where = directory()
+        self._here.enter()
+        self._entered = True
+        self._began = begin()
+        self._alone = ALONE[0]
+        self._threads = None if model.same is None else threading.enumerate()
+        self._looked = observed.begin(model.bodies, model.options.observe)
+        self._started = perf_counter()
+
+    def failed(self, error: BaseException) -> None:
+        """The body has raised."""
+        left(self._target.bodies, self._looked, self._started)
+        self._unusual(Raise(error))
+
+    def done(self, result: Any) -> Any:
+        """Keep what the body gave; return what the call gives."""
+        model, same = self._target, self._same
+        model.bodies.spent = took = perf_counter() - self._started
+        holds, key = model.same, self._call[1]
+        if (
+            self._looked is not None
+            or type(result) not in _PLAIN
+            or took >= SLOW
+            or self._here.outdated
+            or self._alone != ALONE[0]
+            or key in TROUBLES
+            or REFRESHING
+            or OPEN
+            or (
+                MISSES[0].isEnabledFor(INFO) if MISSES else "logging" in sys.modules and listening()
+            )
+            or not (holds is None or holds())
+            or same.cache.noted is not same.noted
+        ):
+            if self._looked is not None:
+                self._looked.leave()
+            return self._unusual(result)
+        model.counts.computed += 1
+        try:
+            text = f"{{{taken(self._began)},{same.facts}{self._where}{self._by}}}"
+            made = same.cache.made(
+                key,
+                result,
+                model.name,
+                model.code,
+                Arguments(self._call[2], same.shown),
+                "done",
+                perf_counter() - self._began[1],
+                model.options.ttl,
+                "pickle",
+                Metadata(text),
+            )
+            if self._batch is None:
+                same.cache.keep_all(((key, result, *made),))
+            else:
+                self._batch.add(model, (key, result, *made))
+        except Exception as error:
+            if lost(self._full(), error):
+                raise
+        return result
+
+    def _unusual(self, result: Any) -> Any:
+        self._target = target = self._full()
+        assert self._flight is not None
+        caller = self._flight.parent
+        return ended(target, result, caller, self._began, self._looked, self._threads, self._alone)
+
+    def _full(self) -> KeptTarget:
+        """Return the call as the flow sees it."""
+        target = copy.copy(self._same.target)
+        target.values, target.key, target.items = self._call
+        target.batch, target.flight, target.before = self._batch, self._here, {"": self._where}
+        return target
+
+    def end(self) -> None:
+        """Let go of its lease, once its result is written."""
+        flight = self._flight
+        if flight is None:
+            return
+        try:
+            if self._entered:
+                self._here.leave()
+        finally:
+            if self._batch is None or not self._batch.holds(self._target, flight):
+                flight.end_of(self._call[1])
