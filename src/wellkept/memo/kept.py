@@ -19,7 +19,6 @@ from typing import (
 
 from wellkept.caches import Cache, active, named
 from wellkept.errors import REPLAYING, ConfigError, Undigestible, shortening, tell
-from wellkept.hashing import SCALARS
 from wellkept.interrupts import settle
 from wellkept.memo.bound import Bound, BoundCall
 from wellkept.memo.digest_arguments import counted, loaded, resolved
@@ -131,11 +130,7 @@ class Kept(Generic[P, R]):
                 values = self._values(args, kwargs)
             # What follows is here, as a recursive function goes deeper then, and the traceback of a body that
             # fails shows this frame alone.
-            if (
-                self.plain
-                and SCALARS.issuperset(map(type, values))
-                and (result := start(self, values)) is not MISSING
-            ):
+            if self.plain and (result := start(self, values)) is not MISSING:
                 if type(result) is not Started:
                     return result  # type: ignore[no-any-return]  # as below
                 started = result

@@ -133,6 +133,12 @@ def located(kept: Kept[..., Any], coding: Coding, values: tuple[Any, ...]) -> Lo
 
 def start(kept: Kept[..., Any], values: tuple[Any, ...]) -> Any:
     """Return the kept result, or a `Started` where there is none; `MISSING` leaves the call to the flow."""
+    try:
+        if not SCALARS.issuperset(map(type, values)):
+            return MISSING
+    except TypeError:
+        # A metaclass may make its classes unhashable.
+        return MISSING
     same = same_of(kept)
     if same is None or LISTENERS or OPEN or REFRESHING or PENDING:
         return MISSING
