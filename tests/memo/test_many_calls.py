@@ -42,9 +42,9 @@ def shortened(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     took: list[bytes] = []
     begin = plain_calls.Started.begin
 
-    def noted(self: Any, flight: Any) -> None:
+    def noted(self: Any, flight: Any, here: Any = None) -> None:
         took.append(flight.key)
-        begin(self, flight)
+        begin(self, flight, here)
 
     monkeypatch.setattr(plain_calls.Started, "begin", noted)
     return took

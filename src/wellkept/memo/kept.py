@@ -128,12 +128,9 @@ class Kept(Generic[P, R]):
         if result is MISSING:
             if not self._binder.same():
                 values = self._values(args, kwargs)
-            # What follows is here, as a recursive function goes deeper then, and the traceback of a body that
-            # fails shows this frame alone.
-            if self.plain and (result := start(self, values)) is not MISSING:
-                if type(result) is not Started:
-                    return result  # type: ignore[no-any-return]  # as below
-                started = result
+            # Here, as a recursive function goes deeper, and a traceback shows this frame alone.
+            started = start(self, values) if self.plain else MISSING
+            if type(started) is Started:
                 try:
                     try:
                         result = self.__wrapped__(*args, **kwargs)
@@ -141,12 +138,10 @@ class Kept(Generic[P, R]):
                         started.failed(error)
                         raise
                     return started.done(result)  # type: ignore[no-any-return]  # as below
-                except BaseException as error:
-                    if not isinstance(error, Exception):
-                        settle()
-                    raise
                 finally:
                     started.end()
+            if started is not MISSING:
+                return started  # type: ignore[no-any-return]  # as below
             # As `drive` does.
             flow = keeping(KeptTarget(self, values), (args, kwargs))
             try:

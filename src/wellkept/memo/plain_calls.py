@@ -309,8 +309,11 @@ class Started:
         return target
 
     def end(self) -> None:
-        """Let go of its lease, once its result is written."""
-        flight = self._flight
+        """Let go of its lease, once its result is written; called as it is left, in whatever way."""
+        kind, flight = sys.exc_info()[0], self._flight
+        if self._batch is None and kind is not None and not issubclass(kind, Exception):
+            # The interrupt may have come between any two instructions. Of a batch more is to come.
+            settle()
         if flight is None:
             return
         try:
