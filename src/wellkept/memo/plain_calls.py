@@ -310,15 +310,21 @@ class Started:
 
     def end(self) -> None:
         """Let go of its lease, once its result is written; called as it is left, in whatever way."""
-        kind, flight = sys.exc_info()[0], self._flight
-        if self._batch is None and kind is not None and not issubclass(kind, Exception):
-            # The interrupt may have come between any two instructions. Of a batch more is to come.
-            settle()
-        if flight is None:
-            return
         try:
-            if self._entered:
-                self._here.leave()
-        finally:
-            if self._batch is None or not self._batch.holds(self._target, flight):
-                flight.end_of(self._call[1])
+            if self._batch is None:
+                kind = sys.exc_info()[0]
+                if kind is not None and not issubclass(kind, Exception):
+                    settle()
+            try:
+                if self._entered:
+                    self._here.leave()
+            finally:
+                if self._flight is not None and (
+                    self._batch is None or not self._batch.holds(self._target, self._flight)
+                ):
+                    self._flight.end_of(self._call[1])
+        except BaseException as error:
+            # The interrupt may have come between any two instructions. Of a batch more is to come.
+            if self._batch is None and not isinstance(error, Exception):
+                settle()
+            raise
