@@ -124,5 +124,5 @@ def test_of_methods_and_coroutines(cache: wellkept.Cache) -> None:
 
 def test_what_names_what_counts_may_raise(cache: wellkept.Cache) -> None:
     f = keep(cache=cache, name="lab:k", version=1, key=lambda x: 1 / x)(lambda x: x)
-    with pytest.raises(wellkept.Undigestible, match=r"items\[1\]: ZeroDivisionError"):
+    with pytest.raises(wellkept.Undigestible, match=r"items\[1\]: key= raised ZeroDivisionError"):
         f.plan([1, 0])
