@@ -207,7 +207,9 @@ def test_again_and_why(notebook: Notebook, capsys) -> None:
     notebook.keep(COUNTED + "x = lr")
     capsys.readouterr()
     notebook.run("%keep why")
-    assert "lr" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "lr" in said
+    assert said.startswith("cell ")
 
 
 @pytest.mark.parametrize(
@@ -215,6 +217,8 @@ def test_again_and_why(notebook: Notebook, capsys) -> None:
     [
         ("%%keep\nx = 1", "arguments are required: name"),
         ("%%keep a b\nx = 1", "unrecognized arguments: b; write %%keep NAME"),
+        ("%%keep a --ttl soon\nx = 1", "UsageError: %%keep a: ttl=: not a duration: 'soon'"),
+        ("%%keep a --cache fats\nx = 1", "UsageError: %%keep a: cell a: cache='fats'"),
         ("%keep what", "%keep takes `why`"),
         ("%keep why nothing", "no cell 'nothing' ran"),
     ],

@@ -14,7 +14,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
-from wellkept.errors import KeptError, StoreError, Undigestible
+from wellkept.errors import ConfigError, KeptError, StoreError, Undigestible
 from wellkept.hashing import digest
 from wellkept.memo.keep import keep
 
@@ -81,7 +81,11 @@ class KeepMagics(Magics):
         except _UnkeepableError as error:
             self._unkept(options.name, cell, error)
             return
-        self._run(options, snippet)
+        try:
+            self._run(options, snippet)
+        except ConfigError as error:
+            # What the cell itself raises the shell has shown: this is an option.
+            raise UsageError(f"%%keep {options.name}: {error}") from None
 
     def _run(self, options: argparse.Namespace, snippet: Snippet) -> None:
         shell, space = self.shell, self.shell.user_ns
@@ -108,8 +112,10 @@ class KeepMagics(Magics):
             )
             return assigned
 
+        # For messages.
+        run.__qualname__ = f"cell {options.name}"
         kept = keep(
-            name=f"cell {options.name}",
+            name=run.__qualname__,
             version=snippet.code,
             code="off",
             ttl=options.ttl,
