@@ -115,6 +115,10 @@ def test_another_result_of_the_same_call_stays(kinds: tuple[str, str], move: boo
         assert drifting(1) == newer
     with pytest.raises(ConfigError, match="overwrite="):
         source.transfer(target, overwrite="always")
+    with pytest.raises(ConfigError, match=r"target= is a cache, not './there': wellkept.open"):
+        source.transfer("./there")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"where= .*cache.query\('f'\)"):
+        source.transfer(target, "f")  # type: ignore[arg-type]
 
 
 @every

@@ -120,6 +120,10 @@ def transfer(
     """See `Cache.transfer`."""
     if overwrite not in (False, True, "older"):
         raise ConfigError(f"overwrite= is False, True or 'older', not {overwrite!r:.80}")
+    if not isinstance(target, Cache):
+        raise ConfigError(f"target= is a cache, not {target!r:.80}: wellkept.open(…) makes one")
+    if isinstance(where, str):
+        raise ConfigError(f"where= takes a query, not text: write cache.query({where!r:.80})")
     done = Moved()
     source.flush()
     if move:
