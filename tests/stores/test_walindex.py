@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wellkept.stores.embedded import Embedded
-from wellkept.stores.sqlite_file import WalIndex
+from wellkept.stores.wal_index import WalIndex
 
 
 @pytest.fixture

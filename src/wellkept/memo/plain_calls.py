@@ -34,7 +34,6 @@ from wellkept.runs.recorder import OPEN
 
 if TYPE_CHECKING:
     from wellkept.memo.batch_commits import Batch
-    from wellkept.memo.kept import Kept
 
 
 _PLAIN = SCALARS | {list, tuple, dict, set}
@@ -61,7 +60,7 @@ Located = tuple[tuple[Any, ...], bytes, Items]
 """Of a call: the values of its arguments, its key, and the arguments that count."""
 
 
-def same_of(kept: Kept[..., Any]) -> Same | None:
+def same_of(kept: Any) -> Same | None:
     """Return what is the same for the next calls; None while something is unusual."""
     binder, coding = kept._binder, kept.locator._coding
     try:
@@ -74,7 +73,7 @@ def same_of(kept: Kept[..., Any]) -> Same | None:
     said = inherited(blocks)
     if said or not binder.same():
         return None
-    known = kept.same
+    known: Same | None = kept.same
     if (
         known is not None
         and known.coding is coding
@@ -100,8 +99,9 @@ def same_of(kept: Kept[..., Any]) -> Same | None:
     target.asked = every
     shown = hidden if recorded(kept.options) == "digests" else is_short
     facts = target.facts()
-    kept.same = Same(cache, coding, target, configuration, cache.noted, facts, shown)
-    return kept.same
+    found = Same(cache, coding, target, configuration, cache.noted, facts, shown)
+    kept.same = found
+    return found
 
 
 def parent(caller: Flight | None) -> str:
@@ -109,7 +109,7 @@ def parent(caller: Flight | None) -> str:
     return "" if caller is None or caller.key is None else f',"parent":"{caller.key.hex()}"'
 
 
-def located(kept: Kept[..., Any], coding: Coding, values: tuple[Any, ...]) -> Located | None:
+def located(kept: Any, coding: Coding, values: tuple[Any, ...]) -> Located | None:
     """Return where a call is; None where that is known already, or not as plain as this."""
     try:
         types = tuple(map(type, values))
@@ -131,7 +131,7 @@ def located(kept: Kept[..., Any], coding: Coding, values: tuple[Any, ...]) -> Lo
     return values, key, items
 
 
-def start(kept: Kept[..., Any], values: tuple[Any, ...]) -> Any:
+def start(kept: Any, values: tuple[Any, ...]) -> Any:
     """Return the kept result, or a `Started` where there is none; `MISSING` leaves the call to the flow."""
     try:
         if not SCALARS.issuperset(map(type, values)):
