@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -486,3 +488,23 @@ def test_what_failed_elsewhere_makes_no_call_unusual(
         wellkept.keep(cache=cache, version=1)(lambda n: n / 0)(1)
     f.map(range(1, 9))
     assert not unusual
+
+
+def test_functions_keep_neither_themselves_nor_a_cache_alive(tmp_path: Path) -> None:
+    f: Any = wellkept.keep(lambda n: n, version=1)
+    for name in ("first", "second"):
+        with wellkept.open(tmp_path / name) as cache, wellkept.use(cache):
+            f.map(range(9))
+            assert f(10) == 10
+            assert f.same is not None
+        gone = weakref.ref(cache)
+        del cache
+        gc.collect()
+        assert gone() is None
+    function = weakref.ref(f)
+    gc.disable()
+    try:
+        del f
+        assert function() is None
+    finally:
+        gc.enable()

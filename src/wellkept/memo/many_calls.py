@@ -74,34 +74,38 @@ def results(kept: Kept[..., Any], items: Sequence[tuple[Any, ...]], batch: Batch
     at = 0
     flight: Flights | None = None
     while at < len(items):
-        same = same_of(kept)
-        if same is None:
+        found = same_of(kept)
+        if found is None:
             # The first call of a function in a process is unusual, and after it the next may not be.
             some = items[at : at + (_PATIENCE if at else 1)]
             at += len(some)
             for args in some:
                 yield kept.in_batch(batch, *args)
             continue
-        locks = same.cache.backend.locks
+        cache, same = found
+        locks = cache.backend.locks
         if flight is None or flight.locks is not locks:
             landing = Landing()
             flight = Flights(flights.caller(), locks, landing)
             batch.carry(flight, landing)
             # Nobody but the batch has it.
             del landing
-        yield from _some(kept, same, items[at : at + _ONCE], batch, flight)
+        # What waits to be written is of this cache.
+        same = same._replace(target=same.whole(kept, cache))
+        yield from _some(kept, cache, same, items[at : at + _ONCE], batch, flight)
         at += _ONCE
 
 
 def _some(
     kept: Kept[..., Any],
+    cache: Cache,
     same: Same,
     items: Sequence[tuple[Any, ...]],
     batch: Batch,
     flight: Flights,
 ) -> Iterator[Any]:
     """Make some hundreds of calls; give their results in order."""
-    cache, coding, by = same.cache, same.coding, parent(flight.parent)
+    coding, by = same.coding, parent(flight.parent)
     locator, binder, follows = kept.locator, kept._binder, kept._cache is None
     calls = [_located(kept, coding, args) for args in items]
     keys = [None if call is None else call[1] for call in calls]
@@ -140,7 +144,7 @@ def _some(
             flight.end_of(key)
             yield kept.in_batch(batch, *args)
             continue
-        yield _computed(Started(same, call, by, batch), flight, args)
+        yield _computed(Started(kept, cache, same, call, by, batch), flight, args)
 
 
 def _computed(started: Started, flight: Flights, args: tuple[Any, ...]) -> Any:

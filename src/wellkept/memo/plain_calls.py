@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,10 +44,11 @@ _PLAIN = SCALARS | {list, tuple, dict, set}
 class Same(NamedTuple):
     """What is the same for the calls of a function until something changes."""
 
-    cache: Cache
+    place: weakref.ref[Cache]
+    """The cache, which a function does not keep alive."""
     coding: Coding
     target: KeptTarget
-    """A call without arguments."""
+    """A call without arguments, cache and function."""
     settings: Any
     noted: set[str]
     """What was noted in the cache by then; see `Target.facts`."""
@@ -55,14 +57,21 @@ class Same(NamedTuple):
     shown: Callable[[Any], bool]
     """Which arguments a record shows."""
 
+    def whole(self, kept: Any, cache: Cache) -> KeptTarget:
+        """Return a call of the function there."""
+        target = copy.copy(self.target)
+        target.kept, target.cache = kept, cache
+        return target
+
 
 Located = tuple[tuple[Any, ...], bytes, Items]
 """Of a call: the values of its arguments, its key, and the arguments that count."""
 
 
-def same_of(kept: Any) -> Same | None:
-    """Return what is the same for the next calls; None while something is unusual."""
+def same_of(kept: Any) -> tuple[Cache, Same] | None:
+    """Return the cache of the next calls and what is the same for them; None while something is unusual."""
     binder, coding = kept._binder, kept.locator._coding
+    cache: Cache
     try:
         cache, configuration = kept.cache, settings()
     except KeptError:
@@ -77,11 +86,11 @@ def same_of(kept: Any) -> Same | None:
     if (
         known is not None
         and known.coding is coding
-        and known.cache is cache
+        and known.place() is cache
         and known.settings is configuration
         and known.noted is cache.noted
     ):
-        return known
+        return cache, known
     own, every = kept.collectors, configured()
     if (
         not kept.plain
@@ -99,9 +108,11 @@ def same_of(kept: Any) -> Same | None:
     target.asked = every
     shown = hidden if recorded(kept.options) == "digests" else is_short
     facts = target.facts()
-    found = Same(cache, coding, target, configuration, cache.noted, facts, shown)
-    kept.same = found
-    return found
+    # No function is to keep itself alive, or a cache.
+    del target.cache, target.kept
+    place = weakref.ref(cache)
+    known = kept.same = Same(place, coding, target, configuration, cache.noted, facts, shown)
+    return cache, known
 
 
 def parent(caller: Flight | None) -> str:
@@ -139,10 +150,11 @@ def start(kept: Any, values: tuple[Any, ...]) -> Any:
     except TypeError:
         # A metaclass may make its classes unhashable.
         return MISSING
-    same = same_of(kept)
-    if same is None or LISTENERS or OPEN or REFRESHING or PENDING:
+    found = same_of(kept)
+    if found is None or LISTENERS or OPEN or REFRESHING or PENDING:
         return MISSING
-    cache, coding = same.cache, same.coding
+    cache, same = found
+    coding, started = same.coding, None
     call = located(kept, coding, values)
     if call is None:
         return MISSING
@@ -156,7 +168,7 @@ def start(kept: Any, values: tuple[Any, ...]) -> Any:
             return kept._glance(values)
         caller, landing = flights.caller(), Landing()
         flight = Flight(caller, cache.backend.locks, key, None, landing)
-        started = Started(same, call, parent(caller), None, landing)
+        started = Started(kept, cache, same, call, parent(caller), None, landing)
         if (
             flight.take()
             and (cache.token() == seen or cache.find(key) is None)
@@ -170,6 +182,8 @@ def start(kept: Any, values: tuple[Any, ...]) -> Any:
         # The interrupt may have come between any two instructions.
         settle()
         raise
+    if started is not None:
+        started.end()
     if flight is not None:
         flight.end()
     return MISSING
@@ -179,6 +193,8 @@ class Started:
     """A call that is leased and not kept.
 
     Args:
+        kept: the function.
+        cache: where it is to be kept.
         same: what holds for all calls of its function.
         call: where it is.
         by: what its record says of the call that made it.
@@ -193,10 +209,12 @@ class Started:
         "_batch",
         "_began",
         "_by",
+        "_cache",
         "_call",
         "_entered",
         "_flight",
         "_here",
+        "_kept",
         "_landing",
         "_looked",
         "_same",
@@ -212,13 +230,16 @@ class Started:
 
     def __init__(
         self,
+        kept: Any,
+        cache: Cache,
         same: Same,
         call: Located,
         by: str,
         batch: Batch | None,
         landing: Landing | None = None,
     ) -> None:
-        self._same, self._call, self._by, self._batch = same, call, by, batch
+        self._kept, self._cache, self._same, self._call = kept, cache, same, call
+        self._by, self._batch = by, batch
         self._landing = landing
         self._flight: Flight | None = None
         self._entered = False
@@ -266,7 +287,7 @@ class Started:
                 MISSES[0].isEnabledFor(INFO) if MISSES else "logging" in sys.modules and listening()
             )
             or not (holds is None or holds())
-            or same.cache.noted is not same.noted
+            or self._cache.noted is not same.noted
         ):
             if self._looked is not None:
                 self._looked.leave()
@@ -274,7 +295,7 @@ class Started:
         model.counts.computed += 1
         try:
             text = f"{{{taken(self._began)},{same.facts}{self._where}{self._by}}}"
-            made = same.cache.made(
+            made = self._cache.made(
                 key,
                 result,
                 model.name,
@@ -287,7 +308,7 @@ class Started:
                 Metadata(text),
             )
             if self._batch is None:
-                same.cache.keep_all(((key, result, *made),))
+                self._cache.keep_all(((key, result, *made),))
             else:
                 self._batch.add(model, (key, result, *made))
         except Exception as error:
@@ -303,7 +324,7 @@ class Started:
 
     def _full(self) -> KeptTarget:
         """Return the call as the flow sees it."""
-        target = copy.copy(self._same.target)
+        target = self._same.whole(self._kept, self._cache)
         target.values, target.key, target.items = self._call
         target.batch, target.flight, target.before = self._batch, self._here, {"": self._where}
         return target
