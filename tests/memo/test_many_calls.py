@@ -493,10 +493,14 @@ def test_what_failed_elsewhere_makes_no_call_unusual(
 def test_functions_keep_neither_themselves_nor_a_cache_alive(tmp_path: Path) -> None:
     f: Any = wellkept.keep(lambda n: n, version=1)
     for name in ("first", "second"):
-        with wellkept.open(tmp_path / name) as cache, wellkept.use(cache):
-            f.map(range(9))
-            assert f(10) == 10
-            assert f.same is not None
+        with wellkept.open(tmp_path / name) as cache:
+            wellkept.set_cache(cache)
+            try:
+                f.map(range(9))
+                assert f(10) == 10
+                assert f.same is not None
+            finally:
+                wellkept.set_cache(None)
         gone = weakref.ref(cache)
         del cache
         # A thread that writes what is late may just be looking.
