@@ -314,7 +314,7 @@ NOBODY = """
 import contextlib, importlib, os, pkgutil, platformdirs, tempfile, wellkept
 for module in pkgutil.walk_packages(wellkept.__path__, "wellkept."):
     if not module.name.endswith("__main__"):
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, wellkept.ConfigError):
             importlib.import_module(module.name)
 with wellkept.open(tempfile.mkdtemp()) as warm, wellkept.use(warm):  # imports what the user can't read
     keep(lambda n: n)("x" * 100_000), keep(lambda n: n)(iter([]))

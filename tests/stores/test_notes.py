@@ -232,7 +232,7 @@ READER = """if True:
     from tests.stores import written
     for module in pkgutil.walk_packages(wellkept.__path__, "wellkept."):
         if not module.name.endswith("__main__"):
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(ImportError, wellkept.ConfigError):
                 importlib.import_module(module.name)
     with wellkept.open(tempfile.mkdtemp()) as warm, wellkept.use(warm):
         list(written.calls())[0][0](0, "warm")  # imports what the user can't read

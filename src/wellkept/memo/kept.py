@@ -27,7 +27,7 @@ from wellkept.memo.keep_options import GIVEN, Options, checked_replicate
 from wellkept.memo.kept_target import KeptTarget
 from wellkept.memo.key import Locator
 from wellkept.memo.pickling import binds, body_of, digested, followed, reduced, shown, wear
-from wellkept.memo.plain_calls import Same, Started, start
+from wellkept.memo.plain_calls import Same, start
 from wellkept.memo.refresh import OPEN as REFRESHING
 from wellkept.memo.refresh import refresh
 from wellkept.memo.stats import Stats
@@ -108,9 +108,8 @@ class Kept(Generic[P, R]):
         self._told: set[str] = set()
         self._replicates: dict[int, Kept[P, R]] = {}
         self._replicated: Kept[P, R] | None = None
-        self.plain: bool = (
-            options.usual() and self.locator.quick and not (self.awaits or self.generates)
-        )
+        usual = options.usual() and self.locator.quick
+        self.plain: bool = usual and not (self.awaits or self.generates)
         """Whether calls may go the short way; see `plain_calls`."""
         self.same: Same | None = None
         # From here on, if the program has imported logging, its levels are followed.
@@ -128,21 +127,22 @@ class Kept(Generic[P, R]):
         if result is MISSING:
             if not self._binder.same():
                 values = self._values(args, kwargs)
-            # Here, as a recursive function goes deeper, and a traceback shows this frame alone.
-            started = start(self, values) if self.plain else MISSING
-            if type(started) is Started:
-                try:
+            started = None
+            try:
+                if self.plain:
+                    started, result = start(self, values)
+                if started is not None:
                     try:
                         result = self.__wrapped__(*args, **kwargs)
                     except BaseException as error:
                         started.failed(error)
                         raise
                     return started.done(result)  # type: ignore[no-any-return]  # as below
-                finally:
+            finally:
+                if started is not None:
                     started.end()
-            if started is not MISSING:
-                return started  # type: ignore[no-any-return]  # as below
-            # As `drive` does.
+            if result is not MISSING:
+                return result  # type: ignore[no-any-return]  # as below
             flow = keeping(KeptTarget(self, values), (args, kwargs))
             try:
                 step, result = advance(flow)

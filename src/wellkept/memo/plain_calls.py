@@ -41,6 +41,9 @@ _PLAIN = SCALARS | {list, tuple, dict, set}
 """Types of most results: none of them stands for a result that is still to come."""
 
 
+_LONG = None, MISSING
+
+
 class Same(NamedTuple):
     """What is the same for the calls of a function until something changes."""
 
@@ -142,30 +145,34 @@ def located(kept: Any, coding: Coding, values: tuple[Any, ...]) -> Located | Non
     return values, key, items
 
 
-def start(kept: Any, values: tuple[Any, ...]) -> Any:
-    """Return the kept result, or a `Started` where there is none; `MISSING` leaves the call to the flow."""
+def start(kept: Any, values: tuple[Any, ...]) -> tuple[Started | None, Any]:
+    """Return what is begun where nothing is kept, or what is kept; `MISSING` leaves the call to the flow.
+
+    The caller runs the body in its own frame, as a recursive function goes deeper then and a traceback shows no
+    other, and has no call between its `finally` and `Started.end`: interrupts come with calls.
+    """
     try:
         if not SCALARS.issuperset(map(type, values)):
-            return MISSING
+            return _LONG
     except TypeError:
         # A metaclass may make its classes unhashable.
-        return MISSING
+        return _LONG
     found = same_of(kept)
     if found is None or LISTENERS or OPEN or REFRESHING or PENDING:
-        return MISSING
+        return _LONG
     cache, same = found
     coding, started = same.coding, None
     call = located(kept, coding, values)
     if call is None:
-        return MISSING
-    key, flight = call[1], None
+        return _LONG
+    key, flight, begun = call[1], None, False
     try:
         seen = cache.token()
         if seen is None:
-            return MISSING
+            return _LONG
         if cache.find(key) is not None:
             # It is known by now.
-            return kept._glance(values)
+            return None, kept._glance(values)
         caller, landing = flights.caller(), Landing()
         flight = Flight(caller, cache.backend.locks, key, None, landing)
         started = Started(kept, cache, same, call, parent(caller), None, landing)
@@ -175,18 +182,22 @@ def start(kept: Any, values: tuple[Any, ...]) -> Any:
             and (coding.all_same is None or coding.all_same())
         ):
             started.begin(flight)
-            return started
+            begun = True
+            return started, MISSING
     except Exception:  # noqa: BLE001  the flow meets it too, and deals with it
         pass
     except BaseException:
         # The interrupt may have come between any two instructions.
         settle()
         raise
-    if started is not None:
-        started.end()
-    if flight is not None:
-        flight.end()
-    return MISSING
+    finally:
+        # Not only as they are let go of: what comes there is lost.
+        if not begun:
+            if started is not None:
+                started.end()
+            if flight is not None:
+                flight.end()
+    return _LONG
 
 
 class Started:
