@@ -130,6 +130,7 @@ class Tier:
             self.held -= old.cost
 
     def _put(self, key: bytes, entry: Entry) -> None:
+        """Hold an entry in place of what its key has, unless it is larger than all there may be."""
         envelope = entry.envelope
         if envelope is None:
             entry.cost = _OVERHEAD + sys.getsizeof(entry.value)

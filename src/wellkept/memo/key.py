@@ -465,24 +465,35 @@ class Locator:
             first = values[0]
             if _has(first if isinstance(first, type) else type(first), function):
                 return False
-        items: Items = []
-        pairs: list[tuple[str, bytes]] = []
+        for value in values:
+            kind = type(value)
+            if kind.__module__ == _QUERIES or (
+                (kind is list or kind is tuple or kind is dict) and _holds_query(value)
+            ):
+                return False
         try:
-            for name, value in zip(self._binder.names, values, strict=True):
-                kind = type(value)
-                if kind.__module__ == _QUERIES or (
-                    (kind is list or kind is tuple or kind is dict) and _holds_query(value)
-                ):
-                    return False
-                raw = digest_bytes(value)
-                items.append((name, value, raw))
-                pairs.append((name, raw))
+            target.key, target.items = self.plain_key(values, coding)
         except Undigestible:
             # It may be a sentinel.
             return False
-        target.key, target.items = call_key(coding.name, coding.tag, pairs), items
-        self.remember(values, target.key, coding)
         return True
+
+    def plain_key(self, values: tuple[Any, ...], coding: Coding) -> tuple[bytes, Items]:
+        """Return the key of a call that is made of its arguments alone, each under its own name, and
+        name, value and digest of each.
+
+        Raises:
+            Undigestible: an argument has no identity.
+        """
+        items: Items = []
+        pairs: list[tuple[str, bytes]] = []
+        for name, value in zip(self._binder.names, values, strict=True):
+            raw = digest_bytes(value)
+            items.append((name, value, raw))
+            pairs.append((name, raw))
+        key = call_key(coding.name, coding.tag, pairs)
+        self._remember(values, key, coding)
+        return key, items
 
     def items(
         self,
@@ -504,7 +515,7 @@ class Locator:
         items = self.digested(counted, coding)
         key = call_key(coding.name, coding.tag, [(item[0], item[2]) for item in items])
         if self.quick and not coding.depends(values):
-            self.remember(values, key, coding)
+            self._remember(values, key, coding)
         return key, items
 
     def digested(self, values: tuple[Any, ...], coding: Coding | None = None) -> Items:
@@ -591,8 +602,7 @@ class Locator:
             ]
         return items
 
-    def remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
-        """Have the key of a call be found by its arguments, where these are all plain."""
+    def _remember(self, values: tuple[Any, ...], key: bytes, coding: Coding) -> None:
         types = tuple(map(type, values))
         try:
             if not _HASHED.issuperset(types):

@@ -126,7 +126,7 @@ def _some(
             or locator._coding is not coding
             or not binder.same()
             or cache.noted is not same.noted
-            or (follows and _elsewhere(kept, cache))
+            or (follows and _goes_elsewhere(kept, cache))
         ):
             yield kept.in_batch(batch, *args)
             continue
@@ -164,7 +164,7 @@ def _computed(started: Started, flight: Flights, args: tuple[Any, ...]) -> Any:
         started.end()
 
 
-def _elsewhere(kept: Kept[..., Any], cache: Cache) -> bool:
+def _goes_elsewhere(kept: Kept[..., Any], cache: Cache) -> bool:
     """Whether calls go to another cache by now, as far as can be told."""
     try:
         return kept.cache is not cache

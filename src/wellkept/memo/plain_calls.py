@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wellkept.caches import Cache, settings
 from wellkept.caches.active import inherited
 from wellkept.errors import KeptError, Undigestible
-from wellkept.hashing import SCALARS, digest_bytes
-from wellkept.hashing.digests import call_key
+from wellkept.hashing import SCALARS
 from wellkept.interrupts import settle
 from wellkept.memo import observed
 from wellkept.memo.flow import ALONE, ended, left
@@ -132,17 +131,10 @@ def located(kept: Any, coding: Coding, values: tuple[Any, ...]) -> Located | Non
     except TypeError:
         # A class can't be hashed.
         return None
-    items, pairs = [], []
     try:
-        for name, value in zip(kept._binder.names, values, strict=True):
-            raw = digest_bytes(value)
-            items.append((name, value, raw))
-            pairs.append((name, raw))
+        return values, *kept.locator.plain_key(values, coding)
     except Undigestible:
         return None
-    key = call_key(coding.name, coding.tag, pairs)
-    kept.locator.remember(values, key, coding)
-    return values, key, items
 
 
 def start(kept: Any, values: tuple[Any, ...]) -> tuple[Started | None, Any]:
