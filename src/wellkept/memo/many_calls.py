@@ -125,7 +125,7 @@ def _some(
             or (LISTENERS or OPEN or REFRESHING or PENDING or blocks.get())
             or locator._coding is not coding
             or not binder.same()
-            or cache.noted is not same.noted
+            or coding.facts[0] is not cache.noted
             or (follows and _goes_elsewhere(kept, cache))
         ):
             yield kept.in_batch(batch, *args)

@@ -52,10 +52,6 @@ class Same(NamedTuple):
     target: KeptTarget
     """A call without arguments, cache and function."""
     settings: Any
-    noted: set[str]
-    """What was noted in the cache by then; see `Target.facts`."""
-    facts: str
-    """Of the record of each: what is known of the process."""
     shown: Callable[[Any], bool]
     """Which arguments a record shows."""
 
@@ -90,7 +86,7 @@ def same_of(kept: Any) -> tuple[Cache, Same] | None:
         and known.coding is coding
         and known.place() is cache
         and known.settings is configuration
-        and known.noted is cache.noted
+        and coding.facts[0] is cache.noted
     ):
         return cache, known
     own, every = kept.collectors, configured()
@@ -109,11 +105,12 @@ def same_of(kept: Any) -> tuple[Cache, Same] | None:
     target.name, target.code, target.same = coding.name, coding.tag, coding.all_same
     target.asked = every
     shown = hidden if recorded(kept.options) == "digests" else is_short
-    facts = target.facts()
+    # From here on `coding.facts` is of this cache.
+    target.facts()
     # No function is to keep itself alive, or a cache.
     del target.cache, target.kept
     place = weakref.ref(cache)
-    known = kept.same = Same(place, coding, target, configuration, cache.noted, facts, shown)
+    known = kept.same = Same(place, coding, target, configuration, shown)
     return cache, known
 
 
@@ -277,6 +274,7 @@ class Started:
         model, same = self._target, self._same
         model.bodies.spent = took = perf_counter() - self._started
         holds, key = model.same, self._call[1]
+        noted, facts = same.coding.facts
         if (
             self._looked is not None
             or type(result) not in _PLAIN
@@ -290,14 +288,14 @@ class Started:
                 MISSES[0].isEnabledFor(INFO) if MISSES else "logging" in sys.modules and listening()
             )
             or not (holds is None or holds())
-            or self._cache.noted is not same.noted
+            or noted is not self._cache.noted
         ):
             if self._looked is not None:
                 self._looked.leave()
             return self._unusual(result)
         model.counts.computed += 1
         try:
-            text = f"{{{taken(self._began)},{same.facts}{self._where}{self._by}}}"
+            text = f"{{{taken(self._began)},{facts}{self._where}{self._by}}}"
             made = self._cache.made(
                 key,
                 result,
