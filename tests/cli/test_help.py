@@ -107,6 +107,17 @@ def test_a_listing_imports_no_parser() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_help_imports_no_caches() -> None:
+    import subprocess
+
+    code = (
+        "import sys; from wellkept.cli.app import run; run(['--help']); run(['evict', '--help']); "
+        "print(sorted({'wellkept.caches', 'wellkept.stores', 'wellkept.hashing'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_the_page_has_every_command_and_option() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text()
     missing = []

@@ -568,6 +568,7 @@ def test_the_command(work: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
         return capsys.readouterr().out
 
     assert "refused 2: it is a result of importer_work.area: say which function" in said()
+    assert not (tmp_path / "cache").exists()
     function = ("--function", "importer_work:area")
     dry = said(*function, "--dry-run")
     assert dry.startswith(

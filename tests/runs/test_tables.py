@@ -9,7 +9,8 @@ import pytest
 
 import wellkept
 from wellkept.caches import active
-from wellkept.runs.table import Table, duration
+from wellkept.readable import duration
+from wellkept.runs.table import Table
 
 SOURCE = {"value": 1.5}
 

@@ -9,7 +9,6 @@ import warnings
 from itertools import pairwise
 from typing import Any, TextIO
 
-from wellkept.cli import inspect
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, KeptWarning
 
 __all__ = ["run"]
@@ -83,6 +82,8 @@ def _of_values(said: str, arguments: list[str]) -> str:
 
 def _run(arguments: list[str]) -> Any:
     if arguments and arguments[0] in _PLAIN:
+        from wellkept.cli import inspect
+
         name, *rest = arguments
         if not rest:
             return getattr(inspect, name)()

@@ -35,7 +35,7 @@ from wellkept.cli.parser import (
 )
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
-from wellkept.runs.table import data_size
+from wellkept.readable import data_size
 
 _LISTED = 50
 

@@ -19,7 +19,8 @@ from wellkept.cli import text
 from wellkept.cli.options import find_modules, one_call, opened
 from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, WhatArgument, function_names
 from wellkept.errors import ConfigError, NotKept
-from wellkept.runs.table import called, data_size
+from wellkept.readable import data_size
+from wellkept.runs.table import called
 
 # Differences that are listed.
 _LISTED = 30

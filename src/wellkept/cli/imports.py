@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wellkept.caches.option_text import redacted
 from wellkept.cli import text
-from wellkept.cli.options import looked_up, opened
+from wellkept.cli.options import imported, opened
 from wellkept.cli.parser import CacheOption, DryRunOption, JsonOption, group
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
@@ -196,15 +195,13 @@ def fleche(
 @contextlib.contextmanager
 def _target(function: str | None, cache: str | None, dry_run: bool) -> Iterator[tuple[Any, str]]:
     """The kept function, if one is named, which goes to the cache that is meant, and that one's URL."""
-    kept = None if function is None else looked_up(function)
-    if kept is not None and cache is None:
-        yield kept, redacted(str(kept.cache))
+    if function is None:
+        # What is only listed makes no cache.
+        with opened(cache, must=False) as (_, url):
+            yield None, url
         return
-    with opened(cache, make=not dry_run, must=False) as (found, url):
-        if kept is not None:
-            options = kept.options._replace(cache=found)
-            kept = type(kept)(kept.__wrapped__, options, kept._method)
-        yield kept, url
+    with imported(function, cache, make=not dry_run, must=False) as target:
+        yield target
 
 
 def _say(done: Taken, path: str, url: str, dry_run: bool, as_json: bool) -> None:

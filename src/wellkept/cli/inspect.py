@@ -20,16 +20,8 @@ from wellkept.cli.options import (
     read,
 )
 from wellkept.errors import ConfigError
-from wellkept.runs.table import (
-    Column,
-    Table,
-    ago,
-    call_data,
-    data_size,
-    function_data,
-    plain,
-    shortened,
-)
+from wellkept.readable import ago, data_size, plain
+from wellkept.runs.table import Column, Table, call_data, function_data, shortened
 
 if TYPE_CHECKING:
     import typer

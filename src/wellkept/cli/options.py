@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wellkept.caches.option_text import parse_duration, parse_size, redacted
 from wellkept.conditions import ORDERS
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept
 
@@ -288,6 +287,8 @@ def span(option: str, said: str | None) -> float | None:
     Raises:
         ConfigError: it does not, or is no duration.
     """
+    from wellkept.caches.option_text import parse_duration
+
     return (
         None if said is None else read(option, lambda text: parse_duration(text, unit=True), said)
     )
@@ -295,6 +296,8 @@ def span(option: str, said: str | None) -> float | None:
 
 def size(option: str, said: str) -> int:
     """Bytes from what an option says, with their unit; raises as `span`."""
+    from wellkept.caches.option_text import parse_size
+
     if said.strip().isdecimal() and int(said):
         raise ConfigError(f"{option}: {said} of what? Give the unit, such as {said}MB or {said}GB")
     return read(option, parse_size, said)  # type: ignore[no-any-return]  # it is a size
@@ -318,20 +321,25 @@ def sure(what: str, yes: bool) -> None:
 
 
 @contextlib.contextmanager
-def imported(said: str, cache: str | None) -> Iterator[tuple[Any, str]]:
+def imported(
+    said: str, cache: str | None, *, make: bool = False, must: bool = True
+) -> Iterator[tuple[Any, str]]:
     """A kept function that goes to the cache that is meant, and that cache's URL without secrets.
 
     Args:
         said: see `looked_up`.
         cache: what `--cache` names; None: the cache that the function goes to.
+        make, must: see `opened`.
 
     Raises: as `looked_up` and `opened`.
     """
+    from wellkept.caches.option_text import redacted
+
     function = looked_up(said)
     if cache is None:
         yield function, redacted(str(function.cache))
         return
-    with opened(cache) as (found, url):
+    with opened(cache, make=make, must=must) as (found, url):
         options = function.options._replace(cache=found)
         yield type(function)(function.__wrapped__, options, function._method), url
 

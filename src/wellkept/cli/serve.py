@@ -16,7 +16,8 @@ import typer
 from wellkept.cli import text
 from wellkept.cli.parser import JsonOption, group
 from wellkept.errors import ConfigError
-from wellkept.runs.table import Column, Table, ago
+from wellkept.readable import ago
+from wellkept.runs.table import Column, Table
 
 if TYPE_CHECKING:
     from wellkept.remote.server import Limits

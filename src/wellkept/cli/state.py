@@ -17,7 +17,8 @@ from wellkept.cli import text
 from wellkept.cli.options import find_modules, opened, sure
 from wellkept.cli.parser import CacheOption, JsonOption, YesOption, group
 from wellkept.errors import KeptError
-from wellkept.runs.table import Column, Table, ago, data_size
+from wellkept.readable import ago, data_size
+from wellkept.runs.table import Column, Table
 
 __all__ = ["app"]
 

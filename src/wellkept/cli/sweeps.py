@@ -13,7 +13,7 @@ from wellkept.cli import text
 from wellkept.cli.options import imported, opened, sure
 from wellkept.cli.parser import CacheOption, JsonOption, YesOption
 from wellkept.errors import ConfigError
-from wellkept.runs.table import ago
+from wellkept.readable import ago
 
 # Lines of what changed.
 _LINES = 30

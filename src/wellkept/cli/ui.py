@@ -15,7 +15,7 @@ from wellkept.cli import text
 from wellkept.cli.options import chosen, exists, opened
 from wellkept.cli.parser import CacheOption, JsonOption
 from wellkept.errors import ConfigError
-from wellkept.runs.table import ago, data_size, duration
+from wellkept.readable import ago, data_size, duration
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -17,6 +17,7 @@ from wellkept.memo.former import changed, served
 from wellkept.memo.target import TROUBLES, Given, Target, recorded
 from wellkept.query import Matches, operators
 from wellkept.query.operators import TESTS
+from wellkept.readable import ago, data_size, duration
 from wellkept.records import Call, Digest
 from wellkept.runs.explain import (
     Cause,
@@ -31,7 +32,6 @@ from wellkept.runs.explain import (
 from wellkept.runs.listeners import missed, worth_a_cause
 from wellkept.runs.nearest import Asked, Look, layers, look
 from wellkept.runs.profile import Profile, measured
-from wellkept.runs.table import ago, data_size, duration
 from wellkept.stores.parts import opened
 
 if TYPE_CHECKING:

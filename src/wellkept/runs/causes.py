@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from wellkept.caches import Cache
 from wellkept.errors import KeptError
+from wellkept.readable import ago, duration
 from wellkept.records import Call, Event
 from wellkept.runs.explain import Cause, bare_path, in_short, why_computed
 from wellkept.runs.nearest import Layer, layers
-from wellkept.runs.table import Column, Line, Lines, Table, ago, duration, records, short
+from wellkept.runs.table import Column, Line, Lines, Table, records, short
 from wellkept.stores.notes import evictions
 
 AGAIN = ("damaged", "expired", "evicted", "code", "version", "dependency")

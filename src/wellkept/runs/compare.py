@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from wellkept.caches import Cache
+from wellkept.readable import duration
 from wellkept.records import Call, Event
 from wellkept.runs.causes import SAMPLE, Group, Miss, Why, grouped
 from wellkept.runs.causes import table as table_of
 from wellkept.runs.explain import Cause
-from wellkept.runs.table import Table, Tabled, duration, event_label, records
+from wellkept.runs.table import Table, Tabled, event_label, records
 
 KINDS = ("drifted", "changed", "failed", "new", "recomputed", "reused", "spared", "gone")
 

@@ -11,6 +11,7 @@ from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Like, Order, Query
 from wellkept.errors import KeptError, NotKept
 from wellkept.hashing.leaves import unpacked
+from wellkept.readable import ago, data_size, duration
 from wellkept.records import Call, Digest
 from wellkept.runs.nearest import (
     Asked,
@@ -26,18 +27,7 @@ from wellkept.runs.nearest import (
 )
 from wellkept.runs.recorder import LEAVES
 from wellkept.runs.sources import PartChange, Parts, part_changes, parts_of, widened
-from wellkept.runs.table import (
-    Column,
-    Line,
-    Lines,
-    Table,
-    ago,
-    called,
-    data_size,
-    duration,
-    short,
-    shortened,
-)
+from wellkept.runs.table import Column, Line, Lines, Table, called, short, shortened
 from wellkept.stores.memory import Void
 from wellkept.stores.notes import evicted_at
 from wellkept.stores.wrappers import Wrapper

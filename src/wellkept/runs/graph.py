@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from wellkept.errors import ConfigError
-from wellkept.runs.table import duration, plain
+from wellkept.readable import duration, plain
 
 GAVE, CALLED = "gave", "called"
 

@@ -12,9 +12,10 @@ from wellkept.conditions import Condition, Equal, Order, Query
 from wellkept.errors import KeptError
 from wellkept.hashing import digest_bytes
 from wellkept.hashing.digests import call_key
+from wellkept.readable import data_size, duration
 from wellkept.records import Call
 from wellkept.runs.nearest import Layer, layers
-from wellkept.runs.table import Column, Line, Lines, Table, data_size, duration
+from wellkept.runs.table import Column, Line, Lines, Table
 from wellkept.stores.parts import opened
 from wellkept.stores.reports import FunctionRow
 

@@ -16,6 +16,7 @@ from wellkept.caches import Cache, active, chosen
 from wellkept.caches.option_text import parse_duration
 from wellkept.errors import AmbiguousDigest, ConfigError, KeptError, NotKept, StoreError, tell
 from wellkept.query import Cost, add_costs
+from wellkept.readable import duration
 from wellkept.records import Event, RunRecord
 from wellkept.runs.causes import SAMPLE, Group, Why, grouped, told
 from wellkept.runs.causes import table as table_of
@@ -42,7 +43,7 @@ from wellkept.runs.recorder import (
     unpack_record,
     unpack_totals,
 )
-from wellkept.runs.table import Table, Tabled, by_call, by_function, duration, records, summed
+from wellkept.runs.table import Table, Tabled, by_call, by_function, records, summed
 from wellkept.stores.base import delete_many, get_many, put_many
 
 if TYPE_CHECKING:

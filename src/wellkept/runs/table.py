@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wellkept.caches import Cache
 from wellkept.errors import ConfigError, KeptError
-from wellkept.readable import ago as ago
-from wellkept.readable import data_size as data_size
-from wellkept.readable import duration as duration
-from wellkept.readable import plain as plain
-from wellkept.records import Call, Event
-from wellkept.stores.base import get_many
-from wellkept.stores.reports import FunctionRow
+from wellkept.readable import duration, plain
 
 if TYPE_CHECKING:
     from rich.text import Text
+
+    from wellkept.caches import Cache
+    from wellkept.records import Call, Event
+    from wellkept.stores.reports import FunctionRow
 
 # Columns where there is no terminal to fit.
 _WIDE = 160
@@ -323,6 +320,9 @@ def records(cache: Cache | None, keys: Iterable[str | None]) -> dict[str, Call]:
     wanted = [key for key in dict.fromkeys(keys) if key is not None and len(key) == 64]
     if cache is None or not wanted:
         return {}
+    # Tables without calls, and the help of the command line, need no stores.
+    from wellkept.stores.base import get_many
+
     try:
         found: dict[str, Call] = get_many(cache.calls, wanted)
     # One is damaged.

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from wellkept.readable import data_size, duration
 from wellkept.runs.graph import escaped
-from wellkept.runs.table import data_size, duration
 
 Link = Callable[..., str | None]
 

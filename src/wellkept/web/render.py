@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from wellkept.readable import ago, data_size, duration, plain
 from wellkept.runs.graph import Graph, Node, draw
-from wellkept.runs.table import ago, data_size, duration, plain
 from wellkept.web import function_pages, overview, pictures, run_pages, upkeep_pages
 from wellkept.web.site import Site
 

@@ -13,7 +13,7 @@ from wellkept.errors import ConfigError, KeptError, NotKept
 from wellkept.kv.entry import Name, name_of
 from wellkept.kv.plan import Entries
 from wellkept.kv.service import COLLECTION
-from wellkept.runs.table import data_size
+from wellkept.readable import data_size
 from wellkept.web.overview import Ask, abouts, job_of
 from wellkept.web.site import Site
 
