@@ -1,5 +1,6 @@
 """diskcache's interface on wellkept, beside diskcache itself where it is installed."""
 
+import _thread
 import contextlib
 import io
 import operator
@@ -506,6 +507,38 @@ def test_who_reads_does_not_wait_for_who_waits_to_write(cache: kept.Cache) -> No
         assert seen == [1, ["a"]]
     writer.join(30)
     assert cache["b"] == 2
+
+
+@pytest.mark.parametrize("how", ["set", "transact"])
+def test_an_interrupt_ends_a_wait(cache: kept.Cache, how: str) -> None:
+    held, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with cache.transact():
+            held.set()
+            end.wait(30)
+
+    def wait() -> None:
+        if how == "set":
+            cache.set("a", 1, retry=True)
+        else:
+            with cache.transact():
+                pass
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        held.wait()
+        threading.Timer(0.1, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+        assert holder.is_alive()
+    finally:
+        end.set()
+        holder.join()
+    cache.set("a", 2)
+    with cache.transact():
+        assert cache["a"] == 2
 
 
 def write_in_a_child(cache: kept.Cache) -> None:

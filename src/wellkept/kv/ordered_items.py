@@ -8,6 +8,7 @@ each would cost.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import sys
@@ -34,6 +35,8 @@ _SCHEME = 1
 _ROOM = 32_768  # KiB of the file that each connection holds in memory
 _FREE = 256  # pages without content from which on a file is made smaller,
 _MOVED = 16_384  # and pages with content up to which that is
+_TURN = 0.05
+"""Seconds for which SQLite waits at a time: nothing interrupts it, and other threads wait behind it."""
 _COUNTED = "value {} CASE key WHEN 'count' THEN 1 ELSE {}.size END WHERE key IN ('count', 'size')"
 _TABLES = (
     "CREATE TABLE Settings (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -106,13 +109,14 @@ class OrderedItems:
         """Connections that transactions have had."""
         self._mine = threading.local()
         private_file(self.path, trust)
-        self.database: Database = self._opened()
+        self.database: Database = self._opened(timeout)
         self.database.open()
         # Another one: who reads does not wait for a thread that waits for its turn to write.
         self._writer = self._opened()
 
-    def _opened(self) -> Database:
-        made = Database(self.path, _make, disposable=False, busy=self._timeout)
+    def _opened(self, most: float = _TURN) -> Database:
+        busy = min(self._timeout, most)
+        made = Database(self.path, _make, disposable=False, busy=busy)
         made.room = _ROOM
         weakref.finalize(self, made.close)
         return made
@@ -164,6 +168,7 @@ class OrderedItems:
         mine = self.transaction
         if mine is not None:
             return mine.do(do, mine.connection.execute, mine.gone.append, *arguments)
+        until = self._until(retry)
         while True:
             gone: list[str] = []
             try:
@@ -171,12 +176,16 @@ class OrderedItems:
                     result = do(c.execute, gone.append, *arguments)
                 break
             except StoreError as error:
-                self._wait(error, retry)
+                self._wait(error, until)
         for name in gone:
             self._remove(name)
         return result
 
-    def _wait(self, error: StoreError, retry: bool) -> None:
+    def _until(self, retry: bool) -> float:
+        """When a wait that begins now is over."""
+        return math.inf if retry else time.monotonic() + self._timeout
+
+    def _wait(self, error: StoreError, until: float) -> None:
         """Return to try again, or raise what this error means."""
         cause = error.__cause__
         busy = isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorname.startswith(
@@ -184,7 +193,7 @@ class OrderedItems:
         )
         if not busy:
             raise error
-        if not retry:
+        if time.monotonic() >= until:
             raise Timeout(
                 f"can't write to {self.path}: others were writing for {self._timeout:g} seconds; take a "
                 "longer timeout, or retry=True"
@@ -226,22 +235,22 @@ class OrderedItems:
     def _begun(self, retry: bool) -> Transaction:
         with self._guard:
             database = self._free.pop() if self._free else None
-        database = database or self._opened()
+        database, until = database or self._opened(), self._until(retry)
         while True:
             # Held to the end: another thread that repairs what it left would take this for its own.
             database.lock.acquire()
             try:
-                connection = database.connection
+                made = Transaction(database, database.connection)
                 database.writer = sys._getframe()
-                connection.execute("BEGIN IMMEDIATE")
-                return Transaction(database, connection)
-            except DRIVER as error:
+                made.do(made.connection.execute, "BEGIN IMMEDIATE")
+                return made  # noqa: TRY300  no instruction may stand between the two
+            except StoreError as error:
                 database.lock.release()
                 try:
-                    self._wait(database.failed("write to", error), retry)
-                except StoreError as failed:
+                    self._wait(error, until)
+                except BaseException:
                     self._give(database)
-                    raise failed from error
+                    raise
 
     def _give(self, database: Database) -> None:
         with self._guard:
@@ -301,15 +310,11 @@ def _make(c: sqlite3.Connection) -> None:
     make_tables(c)
     there = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"
     if not c.execute(there).fetchone()[0]:
-        c.execute("BEGIN IMMEDIATE")
-        try:
+        with c:
+            c.execute("BEGIN IMMEDIATE")
             if not c.execute(there).fetchone()[0]:  # nobody was faster
                 for statement in _TABLES:
                     c.execute(statement)
-            c.execute("COMMIT")
-        except BaseException:
-            c.execute("ROLLBACK")
-            raise
     ((scheme,),) = c.execute("SELECT value FROM Settings WHERE key = 'scheme'")
     if scheme > _SCHEME:
         raise NewerSchema(

@@ -319,17 +319,13 @@ def make_tables(c: sqlite3.Connection) -> None:
     """Make the tables of named state in a file that is new, or check those that are there."""
     if _check(c):
         return
-    c.execute("BEGIN IMMEDIATE")
-    try:
+    with c:
+        c.execute("BEGIN IMMEDIATE")
         if not _check(c):  # nobody was faster
             for statement in (*tables("sqlite", _NAMES), _VIEW):
                 c.execute(statement)
             c.execute(f"PRAGMA user_version = {_SCHEMA}")
             c.execute(f"PRAGMA application_id = {_APPLICATION}")
-        c.execute("COMMIT")
-    except BaseException:
-        c.execute("ROLLBACK")
-        raise
 
 
 def _check(c: sqlite3.Connection) -> bool:
