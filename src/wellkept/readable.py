@@ -32,6 +32,15 @@ def data_size(count: float) -> str:
     return f"{count:.0f} {_UNITS[i]}" if i == 0 or count >= 99.5 else f"{count:.1f} {_UNITS[i]}"
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 call`, `1,000 calls`.
+
+    Args:
+        many: the plural, if it is not `one` with an s.
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def duration(seconds: float | None) -> str:
     """`12 us`, `3.4 ms`, `5.6 s`, `12 min`, `3.4 h`."""
     if seconds is None:

@@ -35,7 +35,7 @@ from wellkept.cli.parser import (
 )
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
-from wellkept.readable import data_size
+from wellkept.readable import counted, data_size
 
 _LISTED = 50
 
@@ -170,18 +170,14 @@ def _free(said: str, dry_run: bool, yes: bool, cache: str | None, as_json: bool)
 
 def _freed(done: Any) -> str:
     size, seconds = data_size(done.bytes), text.duration(done.seconds)
-    return f"{_count(done.results, 'result')} ({size}), which take {seconds} to compute again"
+    return f"{counted(done.results, 'result')} ({size}), which take {seconds} to compute again"
 
 
 def _amount(done: Any) -> str:
     return (
-        f"{_count(done.calls, 'call')}, {_count(done.values, 'result')} and "
-        f"{_count(done.blobs, 'blob')}: {data_size(done.bytes)}"
+        f"{counted(done.calls, 'call')}, {counted(done.values, 'result')} and "
+        f"{counted(done.blobs, 'blob')}: {data_size(done.bytes)}"
     )
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def verify(
@@ -243,12 +239,12 @@ def _verify_function(function: str, sample: float, cache: str | None, as_json: b
     else:
         for one in done.drifted[:_LISTED]:
             line = f"{one.key[:12]}  {one.call} {one.outcome}: {one.detail}"
-            print(text.plain(line, 400).replace("\n", " "))
+            print(text.line(line, 400))
         unknown = next((one for one in done.checked if one.outcome == "unknown"), None)
         outcomes = ("same", "differs", "raised", "unknown")
         counts = {name: n for name in outcomes if (n := done.tally(name))}
         said = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        looked = f"{len(done.checked):,} of {_count(done.kept, 'call')} of {done.function}"
+        looked = f"{len(done.checked):,} of {counted(done.kept, 'call')} of {done.function}"
         print(f"{looked}: {said or 'nothing to compare'}")
         if unknown is not None:
             print(f"unknown, such as {text.plain(unknown.call, 80)}: {unknown.detail}")
@@ -264,16 +260,16 @@ def _print_report(report: Any) -> None:
         for problem in report.problems[:_LISTED]:
             what = problem.what if len(problem.what) < 40 else problem.what[:12]
             repaired = " (repaired)" if problem.repaired else ""
-            detail = text.plain(problem.detail, 300).replace("\n", " ")
+            detail = text.line(problem.detail, 300)
             table.add_row(problem.kind, text.plain(what), f"{detail}{repaired}")
         console.print(table)
         if len(report.problems) > _LISTED:
             console.print(f"{len(report.problems) - _LISTED:,} more; --json lists all")
         console.print()
-    looked = f"{_count(report.calls, 'call')}, {_count(report.values, 'result')} and "
-    looked += f"{_count(report.blobs, 'blob')} ({data_size(report.bytes)})"
+    looked = f"{counted(report.calls, 'call')}, {counted(report.values, 'result')} and "
+    looked += f"{counted(report.blobs, 'blob')} ({data_size(report.bytes)})"
     if report.salvaged_calls:
-        looked += f"; {_count(report.salvaged_calls, 'call')} salvaged"
+        looked += f"; {counted(report.salvaged_calls, 'call')} salvaged"
     left = len(report.left)
     if not report.problems:
         said = "all is well"
@@ -281,7 +277,7 @@ def _print_report(report: Any) -> None:
         said = "all problems are repaired"
     else:
         repair = "" if len(report.problems) > left else ": wellkept verify --repair"
-        said = f"{_count(left, 'problem')}{' left' if not repair else ''}{repair}"
+        said = f"{counted(left, 'problem')}{' left' if not repair else ''}{repair}"
     console.print(f"{looked}: {said}", soft_wrap=True)
 
 
@@ -309,8 +305,8 @@ def gc(
     elif not done.items:
         print(f"nothing in {url} is to be collected")
     else:
-        count = f"{done.items:,} item{'' if done.items == 1 else 's'}"
-        print(f"{'would remove' if dry_run else 'removed'} {count}: {data_size(done.bytes)}")
+        verb = "would remove" if dry_run else "removed"
+        print(f"{verb} {counted(done.items, 'item')}: {data_size(done.bytes)}")
 
 
 def transfer(
@@ -365,7 +361,7 @@ def transfer(
         (False, True): "would copy",
         (True, True): "would move",
     }[move, dry_run]
-    print(f"{verb} {_calls(done.calls)} ({data_size(done.bytes)}) to {there}{_rest(done)}")
+    print(f"{verb} {counted(done.calls, 'call')} ({data_size(done.bytes)}) to {there}{_rest(done)}")
 
 
 def migrate(
@@ -381,21 +377,19 @@ def migrate(
     if as_json:
         text.emit({"cache": url, "dry_run": dry_run} | asdict(done))
         return
-    print(f"{'would migrate' if dry_run else 'migrated'} {_calls(done.calls)}{_rest(done)}")
+    print(
+        f"{'would migrate' if dry_run else 'migrated'} {counted(done.calls, 'call')}{_rest(done)}"
+    )
 
 
 def _told(bar: Bar, stage: str) -> Callable[[int, int], None]:
     return lambda done, total: bar.advance(stage, done, total)
 
 
-def _calls(count: int) -> str:
-    return f"{count:,} call{'' if count == 1 else 's'}"
-
-
 def _rest(done: Any) -> str:
     said = ""
     if done.same:
-        said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
+        said += f"; {counted(done.same, 'was', 'were')} so already"
     if done.skipped:
         said += f"; {done.skipped:,} left: damaged, or without a result"
     if done.other:
@@ -440,7 +434,7 @@ def bless(
         print(f"{done.function} has no results of other code in {url}")
         return
     would = "would bless" if dry_run else "blessed"
-    said = f"{would} {done.calls:,} {'call' if done.calls == 1 else 'calls'} of {done.function}"
+    said = f"{would} {counted(done.calls, 'call')} of {done.function}"
     if done.same:
         said += f"; {done.same:,} computed already"
     if done.skipped:

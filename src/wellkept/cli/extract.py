@@ -19,7 +19,7 @@ from wellkept.cli import text
 from wellkept.cli.options import find_modules, one_call, opened
 from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, WhatArgument, function_names
 from wellkept.errors import ConfigError, NotKept
-from wellkept.readable import data_size
+from wellkept.readable import counted, data_size
 from wellkept.runs.table import called
 
 # Differences that are listed.
@@ -278,10 +278,9 @@ def diff(
     else:
         for sign, call in (("-", left), ("+", right)):
             print(text.plain(f"{sign} {call.key[:12]}  {called(call.function, call)}", 200))
-        many = f"{len(changes):,} difference{'' if len(changes) == 1 else 's'}"
-        print("the results are the same" if same else many)
+        print("the results are the same" if same else counted(len(changes), "difference"))
         for one in changes[:_LISTED]:
-            print(text.plain(f"  {one}", 400).replace("\n", " "))
+            print(text.line(f"  {one}", 400))
         if len(changes) > _LISTED:
             print(f"  {len(changes) - _LISTED:,} more; --json lists all")
     if not same:

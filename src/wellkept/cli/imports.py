@@ -15,6 +15,7 @@ from wellkept.cli.options import imported, opened
 from wellkept.cli.parser import CacheOption, DryRunOption, JsonOption, group
 from wellkept.cli.text import Bar
 from wellkept.errors import ConfigError
+from wellkept.readable import counted
 
 if TYPE_CHECKING:
     from wellkept.integrations.importers import Taken
@@ -69,12 +70,12 @@ def hamilton(
         text.emit({"path": path, "cache": url, "dry_run": dry_run} | asdict(done))
         return
     verb = "would take" if dry_run else "took"
-    nodes, results = _count(done.nodes, "node"), _count(done.results, "result")
-    said = f"{verb} {nodes}, {results} and {_count(done.runs, 'run')}"
+    nodes, results = counted(done.nodes, "node"), counted(done.results, "result")
+    said = f"{verb} {nodes}, {results} and {counted(done.runs, 'run')}"
     if done.same:
-        said += f"; {done.same:,} {'was' if done.same == 1 else 'were'} so already"
+        said += f"; {counted(done.same, 'was', 'were')} so already"
     if done.skipped:
-        said += f"; {_count(done.skipped, 'result')} can't be read, to be computed again"
+        said += f"; {counted(done.skipped, 'result')} can't be read, to be computed again"
     print(f"{said}: {url}")
 
 
@@ -213,16 +214,12 @@ def _say(done: Taken, path: str, url: str, dry_run: bool, as_json: bool) -> None
         return
     if dry_run:
         for item in [item for item in done.items if item.outcome == "taken"][:_LISTED]:
-            print(text.plain(item.what, 200).replace("\n", " "))
+            print(text.line(item.what, 200))
         if counts["taken"] > _LISTED:
             print(f"and {counts['taken'] - _LISTED:,} more; --json lists all")
-    line = f"{'would take' if dry_run else 'took'} {_count(counts['taken'], 'entry', 'entries')}"
+    line = f"{'would take' if dry_run else 'took'} {counted(counts['taken'], 'entry', 'entries')}"
     if counts["same"]:
-        line += f"; {counts['same']:,} {'was' if counts['same'] == 1 else 'were'} there already"
+        line += f"; {counted(counts['same'], 'was', 'were')} there already"
     print(f"{line}: {url}")
     for why, count in list(done.refused.items())[:_LISTED]:
-        print(text.plain(f"refused {count:,}: {why}", 400).replace("\n", " "))
-
-
-def _count(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+        print(text.line(f"refused {count:,}: {why}", 400))

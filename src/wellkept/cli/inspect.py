@@ -20,7 +20,7 @@ from wellkept.cli.options import (
     read,
 )
 from wellkept.errors import ConfigError
-from wellkept.readable import ago, data_size, plain
+from wellkept.readable import ago, counted, data_size, plain
 from wellkept.runs.table import Column, Table, call_data, function_data, shortened
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def _print_call(call: Any, result: dict[str, Any]) -> None:
     lines.append(("result", str(call.result)))
     about = f"{data_size(call.size)}, {result['codec'] or 'not kept'}"
     if result["blobs"]:
-        about += f", {result['blobs']} blob{'s' if result['blobs'] > 1 else ''}"
+        about += f", {counted(result['blobs'], 'blob')}"
     about += {"failed": ", an exception", "items": ", of a generator"}.get(call.state, "")
     lines.append(("", about))
     if result["text"] is not None:

@@ -12,6 +12,7 @@ from wellkept.cli import text
 from wellkept.cli.options import is_key, matching, opened, span, sure
 from wellkept.cli.parser import ArgOption, CacheOption, JsonOption, YesOption, function_names
 from wellkept.errors import ConfigError
+from wellkept.readable import counted
 
 
 class By(StrEnum):
@@ -133,7 +134,7 @@ def _tag(said: str) -> tuple[str, Any]:
 
 
 def _forgotten(gone: list[str]) -> str:
-    return f"forgot {len(gone):,} {'run' if len(gone) == 1 else 'runs'}"
+    return f"forgot {counted(len(gone), 'run')}"
 
 
 def _draw(graph: Any, form: Form, url: str, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from wellkept.cli import text
 from wellkept.cli.options import find_modules, opened, sure
 from wellkept.cli.parser import CacheOption, JsonOption, YesOption, group
 from wellkept.errors import KeptError
-from wellkept.readable import ago, data_size
+from wellkept.readable import ago, counted, data_size
 from wellkept.runs.table import Column, Table
 
 __all__ = ["app"]
@@ -363,4 +363,4 @@ def import_(
     if as_json:
         text.emit({"store": store, "keys": len(steps)})
         return
-    print(f"set {len(steps):,} key{'' if len(steps) == 1 else 's'}")
+    print(f"set {counted(len(steps), 'key')}")

@@ -13,7 +13,7 @@ from wellkept.cli import text
 from wellkept.cli.options import imported, opened, sure
 from wellkept.cli.parser import CacheOption, JsonOption, YesOption
 from wellkept.errors import ConfigError
-from wellkept.readable import ago
+from wellkept.readable import ago, counted
 
 # Lines of what changed.
 _LINES = 30
@@ -215,7 +215,7 @@ def _begins(code: str, said: str) -> bool:
 def _print(found: Any, one: Any) -> None:
     console = text.console()
     console.print(text.plain(found.function), style="bold")
-    calls = f"{one.calls:,} call{'' if one.calls == 1 else 's'} of other code, the last {ago(one.latest)}"
+    calls = f"{counted(one.calls, 'call')} of other code, the last {ago(one.latest)}"
     there = f" ({one.there:,} of them there of today's too)" if one.there else ""
     console.print(f"  {'kept':<13} {calls}{there}; {found.kept:,} of today's", soft_wrap=True)
     costs = "".join(f", {amount:.4g} {name}" for name, amount in one.costs.items())

@@ -47,6 +47,11 @@ def plain(text: str, limit: int = 2000) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def line(text: str, limit: int) -> str:
+    """As `plain`, in one line."""
+    return plain(text, limit).replace("\n", " ")
+
+
 def width() -> int:
     """Columns of the terminal; where there is none, as many as COLUMNS says, or 160."""
     said = os.environ.get("COLUMNS", "")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from wellkept.caches import Cache
 from wellkept.errors import KeptError
-from wellkept.readable import ago, duration
+from wellkept.readable import ago, counted, duration
 from wellkept.records import Call, Event
 from wellkept.runs.explain import Cause, bare_path, in_short, why_computed
 from wellkept.runs.nearest import Layer, layers
@@ -276,9 +276,7 @@ class Plan(Lines):
         done = f"{self.kept:,} kept, {len(self.todo):,} to compute"
         if self.repeated:
             done += f", {self.repeated:,} repeated"
-        said = (
-            f"{short(self.function)}: {self.items:,} call{'' if self.items == 1 else 's'}: {done}"
-        )
+        said = f"{short(self.function)}: {counted(self.items, 'call')}: {done}"
         yield Line("", said, "bad" if self.todo else "good")
         for group in self.groups:
             few = f" ({group.asked:,} looked at)" if 0 < group.asked < group.calls else ""
@@ -286,7 +284,7 @@ class Plan(Lines):
             for style, text in group.lines:
                 yield Line("", text, style)
         if self.todo:
-            by = f" (by {self.by:,} kept call{'' if self.by == 1 else 's'})"
+            by = f" (by {counted(self.by, 'kept call')})"
             if self.seconds is None:
                 yield Line("takes", "unknown: no call of it is kept")
             else:

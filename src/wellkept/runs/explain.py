@@ -11,7 +11,7 @@ from wellkept.caches import Cache
 from wellkept.conditions import Condition, Equal, Like, Order, Query
 from wellkept.errors import KeptError, NotKept
 from wellkept.hashing.leaves import unpacked
-from wellkept.readable import ago, data_size, duration
+from wellkept.readable import ago, counted, data_size, duration
 from wellkept.records import Call, Digest
 from wellkept.runs.nearest import (
     Asked,
@@ -329,9 +329,9 @@ def arguments_cause(found: Nearest, *, past: bool = False) -> Cause:
     """Return the cause that the arguments are new, with how those of the nearest call differ."""
     call, changes = found.call, found.changes
     many = len(changes)
-    text = f"nothing is kept of these arguments; the nearest kept call differs in {_places(many)}"
+    text = f"nothing is kept of these arguments; the nearest kept call differs in {counted(many, 'place')}"
     if past:
-        text = f"the first call with these arguments; the nearest before differs in {_places(many)}"
+        text = f"the first call with these arguments; the nearest before differs in {counted(many, 'place')}"
     lines = [Line("", f"{change}") for change in changes[:_SHOWN]]
     if many > _SHOWN:
         lines.append(Line("", f"and {many - _SHOWN:,} more", "dim"))
@@ -362,10 +362,6 @@ def _looks_alike(change: Change) -> bool:
     """Return whether a change shows no difference except in a digest."""
     before, after = change.before or "", change.after or ""
     return "<" in before and _DIGITS.sub("", before) == _DIGITS.sub("", after)
-
-
-def _places(count: int) -> str:
-    return f"{count:,} place{'' if count == 1 else 's'}"
 
 
 def code_cause(layer: Layer, call: Call, asked: Asked, now: Callable[[], Parts]) -> Cause:
