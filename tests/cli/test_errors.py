@@ -10,9 +10,9 @@ import pytest
 
 import wellkept
 from wellkept import keep
+from wellkept.caches.option_text import redacted
 from wellkept.cli import setup
 from wellkept.cli.app import run
-from wellkept.cli.options import redacted
 
 
 @keep(name="one", version=1)
