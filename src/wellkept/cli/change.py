@@ -110,16 +110,30 @@ def _deleted(go: Callable[[bool], Any], url: str, dry_run: bool, yes: bool, as_j
     """
     if not dry_run and not yes:
         # Whether nobody is there to ask must not depend on what is kept.
-        would = go(True) if sys.stdin.isatty() else None
-        if would is None or would.calls:
-            sure("delete it" if would is None else f"delete {_amount(would)}", yes)
+        would = _amount(go(True)) if sys.stdin.isatty() else "it"
+        if would:
+            sure(f"delete {would}", yes)
     done = go(dry_run)
     if as_json:
-        text.emit({"cache": url} | asdict(done))
-    elif not done.calls and not done.bytes:
-        print(f"nothing in {url} fits")
+        text.emit({"cache": url} | (done._asdict() if isinstance(done, tuple) else asdict(done)))
+    elif gone := _amount(done):
+        print(f"{'would delete' if dry_run else 'deleted'} {gone}")
     else:
-        print(f"{'would delete' if dry_run else 'deleted'} {_amount(done)}")
+        print(f"there is nothing to delete in {url}")
+
+
+def _amount(done: Any) -> str:
+    """Return what goes, as text; nothing where there is nothing."""
+    from wellkept.caches.maintenance import Freed
+
+    size = data_size(done.bytes)
+    if isinstance(done, Freed):
+        seconds = text.duration(done.seconds)
+        said = f"{counted(done.results, 'result')} ({size}), which take {seconds} to compute again"
+        return said if done.results else ""
+    calls, values = counted(done.calls, "call"), counted(done.values, "result")
+    said = f"{calls}, {values} and {counted(done.blobs, 'blob')}: {size}"
+    return said if done.calls or done.bytes else ""
 
 
 def clear(
@@ -155,29 +169,7 @@ def _free(said: str, dry_run: bool, yes: bool, cache: str | None, as_json: bool)
 
     wanted = size("--free", said)
     with opened(cache) as (found, url):
-        if not dry_run and not yes:
-            would = free(found, wanted, dry_run=True) if sys.stdin.isatty() else None
-            if would is None or would.results:
-                sure("delete results" if would is None else f"delete {_freed(would)}", yes)
-        done = free(found, wanted, dry_run=dry_run)
-    if as_json:
-        text.emit({"cache": url} | done._asdict())
-    elif not done.results:
-        print(f"there is nothing to delete in {url}")
-    else:
-        print(f"{'would delete' if dry_run else 'deleted'} {_freed(done)}")
-
-
-def _freed(done: Any) -> str:
-    size, seconds = data_size(done.bytes), text.duration(done.seconds)
-    return f"{counted(done.results, 'result')} ({size}), which take {seconds} to compute again"
-
-
-def _amount(done: Any) -> str:
-    return (
-        f"{counted(done.calls, 'call')}, {counted(done.values, 'result')} and "
-        f"{counted(done.blobs, 'blob')}: {data_size(done.bytes)}"
-    )
+        _deleted(lambda trial: free(found, wanted, dry_run=trial), url, dry_run, yes, as_json)
 
 
 def verify(
