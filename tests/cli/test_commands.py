@@ -320,7 +320,7 @@ def test_evict_says_what_went(shell: Kept, root: Path) -> None:
     assert shell("evict", "--function", "*.simulate", "--yes").startswith("deleted 5 calls")
     assert not list(root.glob("blobs/*/*"))
     assert shell("stats", "--json")["calls"] == 6
-    assert "nothing in" in shell("evict", "--function", "*.simulate", "--yes")
+    assert "nothing to delete in" in shell("evict", "--function", "*.simulate", "--yes")
 
 
 def test_evict_by_key_and_age_as_json(shell: Kept, root: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -259,7 +259,8 @@ def _least(held: Iterable[Candidate], total: int, most: float) -> tuple[list[str
     return doomed, total
 
 
-class Freed(NamedTuple):
+@dataclass(frozen=True)
+class Freed:
     """What went to make room, or would go."""
 
     results: int

@@ -115,7 +115,7 @@ def _deleted(go: Callable[[bool], Any], url: str, dry_run: bool, yes: bool, as_j
             sure(f"delete {would}", yes)
     done = go(dry_run)
     if as_json:
-        text.emit({"cache": url} | (done._asdict() if isinstance(done, tuple) else asdict(done)))
+        text.emit({"cache": url} | asdict(done))
     elif gone := _amount(done):
         print(f"{'would delete' if dry_run else 'deleted'} {gone}")
     else:
