@@ -455,6 +455,8 @@ def test_a_block_is_done_as_a_whole_or_not_at_all(cache: kept.Cache) -> None:
             with cache.transact():
                 cache.incr("n")
             assert (cache["n"], "old" in cache, list(cache)) == (1, False, ["new", "n"])
+            cache.reset("disk_min_file_size", 0)
+            assert cache.incr("big", 2**70) == 2**70
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -30,6 +30,8 @@ R = TypeVar("R")
 
 Execute = Callable[..., sqlite3.Cursor]
 """Runs a statement in the transaction that is open."""
+Gone = Callable[[str], object]
+"""Takes the name of a file that nothing needs once the transaction is committed."""
 
 _SCHEME = 1
 _ROOM = 32_768  # KiB of the file that each connection holds in memory

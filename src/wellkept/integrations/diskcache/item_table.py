@@ -7,15 +7,17 @@ import os
 import tempfile
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from wellkept.errors import ConfigError, DamagedValue, tell
-from wellkept.integrations.diskcache.disks import ENOVAL, Disk, encoded
+from wellkept.integrations.diskcache.disks import ENOVAL, Disk, Row, encoded
+from wellkept.integrations.diskcache.recipes import F, memoized
 from wellkept.kv import ExecutionStore, store
 from wellkept.kv.entry import load
-from wellkept.kv.ordered_items import Execute, OrderedItems, Timeout
+from wellkept.kv.ordered_items import Execute, Gone, OrderedItems, Timeout
 from wellkept.stores.filesystem import refuse_untrusted
 
 Side = Literal["front", "back"]
@@ -86,8 +88,8 @@ _UNDER_WAY = 60.0  # seconds, beside the timeout, for which a file may be there 
 _EMPTY = 500_000_000_000_000  # the number of the first item of a queue
 
 
-NO_KEY: Any = object()
-"""Stands for the key of an item that gets one as it is pushed."""
+Key = tuple[Any, bool, Any]
+"""What a row is found by, whether that is the key itself, and the key if that can't be told from it."""
 
 
 class UnknownFileWarning(UserWarning):
@@ -98,7 +100,69 @@ class EmptyDirWarning(UserWarning):
     """A directory of values without any."""
 
 
-class ItemTable:
+class OfDirectory(ABC):
+    """What caches that are directories have in common."""
+
+    _directory: str
+
+    @property
+    def directory(self) -> str:
+        """Its directory."""
+        return self._directory
+
+    @property
+    def store(self) -> ExecutionStore:
+        """Named state of the same directory: locks and semaphores are there, and what else a program has."""
+        return store("diskcache", cache=Path(self._directory))
+
+    @abstractmethod
+    def reset(self, key: str, value: Any = ENOVAL) -> Any:
+        """A setting, read anew, or set for all who use the directory."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the files; the next use opens them again."""
+
+    def create_tag_index(self) -> None:
+        """Let `evict` find the items of a tag without looking at all of them."""
+        self.reset("tag_index", 1)
+
+    def drop_tag_index(self) -> None:
+        """Have no index of tags."""
+        self.reset("tag_index", 0)
+
+    def memoize(
+        self,
+        name: str | None = None,
+        typed: bool = False,
+        expire: float | None = None,
+        tag: Any = None,
+        ignore: Iterable[int | str] = (),
+    ) -> Callable[[F], F]:
+        """A decorator that keeps what a function returns for its arguments; `@keep` also sees that the
+        function's code has changed.
+
+        Args:
+            name: of the function in keys; its module and name by default.
+            typed: the types of the arguments count too; 3, 3.0 and True are told apart in any case.
+            expire: seconds; at 0 nothing is kept.
+            tag: of all results.
+            ignore: positions and names of arguments that don't count.
+        """
+        made: Callable[[F], F] = memoized(self, name, typed, expire, tag, ignore)
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._directory!r})"
+
+
+class ItemTable(OfDirectory):
     """What a `Cache` is made of; see there."""
 
     statistics: int
@@ -150,11 +214,6 @@ class ItemTable:
             setattr(self, key, value)
 
     @property
-    def directory(self) -> str:
-        """Its directory."""
-        return self._directory
-
-    @property
     def timeout(self) -> float:
         """Seconds to wait for others that write."""
         return self._timeout
@@ -163,11 +222,6 @@ class ItemTable:
     def disk(self) -> Disk:
         """What lays keys and values out."""
         return self._disk
-
-    @property
-    def store(self) -> ExecutionStore:
-        """Named state of the same directory: locks and semaphores are there, and what else a program has."""
-        return store_of(self._directory)
 
     def reset(self, key: str, value: Any = ENOVAL, update: bool = True) -> Any:
         """A setting, read anew, or set for all who use the directory.
@@ -197,76 +251,59 @@ class ItemTable:
 
     # -- changes, each in a transaction
 
+    def _where(self, key: Any) -> Key:
+        found, raw = self._disk.put(key)
+        # Of what is only found by its digest the key is stored as well.
+        return found, raw, encoded(key) if not raw and type(found) is bytes else None
+
+    def _laid_out(self, key: Any, value: Any, read: bool = False) -> Row:
+        size, mode, filename, row = self._disk.store(value, read, key=key)
+        if filename is not None and (mine := self._items.transaction) is not None:
+            mine.made.append(filename)
+        return size_of(size, filename), mode, filename, row
+
     def _stored(
         self,
-        how: Callable[..., Any],
+        how: tuple[Any, ...],
         key: Any,
         value: Any,
         expire: float | None,
         read: bool,
         tag: Any,
         retry: bool,
-        *more: Any,
+        where: Key | None = None,
     ) -> Any:
         """Lay a value out, and its file, before the transaction; what that answers: None if it was not
         needed, and then its file goes."""
         if not isinstance(tag, str | int | float | bytes | None):
             raise TypeError(f"a tag is text, bytes or a number, not {tag!r:.80}")
         now = time.time()
-        db_key, raw = (None, True) if key is NO_KEY else self._disk.put(key)
-        # Of what is only found by its digest the key is stored as well.
-        given = encoded(key) if not raw and type(db_key) is bytes else None
-        size, mode, filename, row = self._disk.store(value, read, key=key)
-        size = size_of(size, filename)
-        columns = (now, expiry(now, expire), now, tag, size, mode, filename, row)
+        where = self._where(key) if where is None else where
+        _, _, filename, _ = laid = self._laid_out(key, value, read)
+        columns = (now, expiry(now, expire), now, tag, *laid)
         try:
-            done = self._items.write(retry, how, columns, db_key, raw, given, *more)
+            done = self._items.write(retry, how[0], columns, where, *how[1:])
         except Exception:
             if filename is not None:
                 self._disk.remove(filename)
             raise
-        if filename is not None:
-            if done is None:
-                self._disk.remove(filename)
-            elif (mine := self._items.transaction) is not None:
-                mine.made.append(filename)
+        if done is None and filename is not None:
+            self._disk.remove(filename)
         return done
 
-    def _put(
-        self,
-        run: Execute,
-        gone: Callable[[str], object],
-        columns: Any,
-        key: Any,
-        raw: bool,
-        given: Any,
-    ) -> bool:
-        self._write(run, gone, columns, run(HELD[raw], (key,)).fetchone(), key, raw, given)
-        return True
-
-    def _added(
-        self,
-        run: Execute,
-        gone: Callable[[str], object],
-        columns: Any,
-        key: Any,
-        raw: bool,
-        given: Any,
-    ) -> bool | None:
-        held = run(HELD[raw], (key,)).fetchone()
-        if held is not None and (held[2] is None or held[2] > columns[0]):
+    def _put(self, run: Execute, gone: Gone, columns: Any, where: Key, adds: bool) -> bool | None:
+        held = run(HELD[where[1]], where[:1]).fetchone()
+        if adds and held is not None and lives(held[2], columns[0]):
             return None
-        self._write(run, gone, columns, held, key, raw, given)
+        self._write(run, gone, columns, held, where)
         return True
 
     def _pushed(
         self,
         run: Execute,
-        gone: Callable[[str], object],
+        gone: Gone,
         columns: Any,
-        _key: Any,
-        raw: bool,
-        given: Any,
+        _where: Key,
         prefix: str | None,
         side: Side,
         find: tuple[str, Any, Any],
@@ -279,21 +316,12 @@ class ItemTable:
             found = int(last[0] if prefix is None else last[0].rpartition("-")[2])
             number = found + 1 if side == "back" else found - 1
         key = number if prefix is None else f"{prefix}-{number:015d}"
-        self._write(run, gone, columns, None, key, raw, given)
+        self._write(run, gone, columns, None, (key, True, None))
         return key
 
-    def _write(
-        self,
-        run: Execute,
-        gone: Callable[[str], object],
-        columns: Any,
-        held: Any,
-        key: Any,
-        raw: bool,
-        given: Any,
-    ) -> None:
+    def _write(self, run: Execute, gone: Gone, columns: Any, held: Any, where: Key) -> None:
         if held is None:
-            run(_INSERT, (*columns, key, raw, given))
+            run(_INSERT, (*columns, *where))
         else:
             run(_UPDATE, (*columns, held[0]))
             if held[1] is not None:
@@ -303,33 +331,29 @@ class ItemTable:
     def _incr(
         self,
         run: Execute,
-        gone: Callable[[str], object],
-        db_key: Any,
-        raw: bool,
-        given: Any,
+        gone: Gone,
+        where: Key,
         key: Any,
         delta: float,
         default: float | None,
     ) -> Any:
         now = time.time()
-        found = run(FOUND[raw], (db_key,)).fetchone()
+        found = run(FOUND[where[1]], where[:1]).fetchone()
         if found is None or not lives(found[1], now):
             if default is None:
                 raise KeyError(key)
             value = default + delta
-            size, mode, filename, row = self._disk.store(value, False, key=key)
-            columns = (now, None, now, None, size_of(size, filename), mode, filename, row)
+            columns = (now, None, now, None, *self._laid_out(key, value))
             held = None if found is None else (found[0], found[4])
-            self._write(run, gone, columns, held, db_key, raw, given)
+            self._write(run, gone, columns, held, where)
             return value
         value = self._disk.fetch(found[3], found[4], found[5], False) + delta
-        size, mode, filename, row = self._disk.store(value, False, key=key)
         used = EVICTION_POLICY[self.eviction_policy]["get"]
         also = "" if used is None else f", {used.format(now=now)}"
         run(
             f"UPDATE Cache SET store_time = ?, size = ?, mode = ?, filename = ?, value = ?{also} "
             "WHERE rowid = ?",
-            (now, size_of(size, filename), mode, filename, row, found[0]),
+            (now, *self._laid_out(key, value), found[0]),
         )
         if found[4] is not None:
             gone(found[4])
@@ -378,7 +402,7 @@ class ItemTable:
                         continue
                     missed(error)
 
-            def drop(run: Execute, gone: Callable[[str], object], row: Any = row) -> None:
+            def drop(run: Execute, gone: Gone, row: Any = row) -> None:
                 same = "SELECT rowid, filename FROM Cache WHERE rowid = ? AND expire_time IS ?"
                 remove(run, gone, run(same, row[:2]).fetchall())
 
@@ -399,7 +423,7 @@ class ItemTable:
                 yield self._key(*row[1:])
             low, high = (rows[-1][0], high) if order == "ASC" else (low, rows[-1][0])
 
-    def _make_room(self, run: Execute, gone: Callable[[str], object], now: float) -> None:
+    def _make_room(self, run: Execute, gone: Gone, now: float) -> None:
         """Remove some of what has expired, and if that is not enough, what goes first."""
         most = self.cull_limit
         if not most:
@@ -426,7 +450,7 @@ class ItemTable:
         """
         count, limit = 0, 10 if over else BATCH
 
-        def some(run: Execute, gone: Callable[[str], object]) -> int:
+        def some(run: Execute, gone: Gone) -> int:
             if over and size_now(run) <= self.size_limit:
                 return 0
             return remove(run, gone, run(query, (*values, limit)).fetchall())
@@ -440,7 +464,7 @@ class ItemTable:
             self._items.give_back()
         return count
 
-    def _check(self, run: Execute, gone: Callable[[str], object], fix: bool) -> None:
+    def _check(self, run: Execute, gone: Gone, fix: bool) -> None:
         known, lost = set(), []
         for rowid, name, size in run(
             "SELECT rowid, filename, size FROM Cache WHERE filename IS NOT NULL"
@@ -488,21 +512,12 @@ class ItemTable:
         """Let go of the file; the next use opens it again."""
         self._items.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def __getstate__(self) -> tuple[Any, ...]:
         return self._directory, self._timeout, type(self._disk), self._trust
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         directory, timeout, disk, trust = state
         self.__init__(directory, timeout, disk, trust=trust)  # type: ignore[misc]  # as diskcache's
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._directory!r})"
 
 
 def directory_of(directory: str | os.PathLike[str] | None) -> str:
@@ -530,11 +545,6 @@ def tell_of_diskcache(place: Path, part: Path, how: str) -> None:
             f"{place} holds a cache of diskcache, whose pickles are not read here: {how} takes over what is "
             "in it"
         )
-
-
-def store_of(directory: str) -> ExecutionStore:
-    """The named state in which a directory has locks."""
-    return store("diskcache", cache=Path(directory))
 
 
 def size_of(size: int, filename: str | None) -> int:
@@ -581,7 +591,7 @@ def queue(prefix: str | None, side: Side, fields: str) -> tuple[str, Any, Any]:
     return query, *ends
 
 
-def remove(run: Execute, gone: Callable[[str], object], rows: Iterable[Any]) -> int:
+def remove(run: Execute, gone: Gone, rows: Iterable[Any]) -> int:
     """Remove rows, by their numbers and files; how many they are."""
     count = 0
     for row in rows:

@@ -9,7 +9,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Self, SupportsIndex
+from typing import Any, ClassVar, Literal, Self, SupportsIndex
 
 from wellkept.integrations.diskcache.disks import ENOVAL
 from wellkept.integrations.diskcache.item_table import Side
@@ -32,7 +32,25 @@ def _comparing(how: Callable[[Any, Any], Any]) -> Callable[[Any, object], Any]:
     return compare
 
 
-class Deque(Sequence[Any]):
+class _OfCache:
+    _cache: Cache
+
+    @property
+    def cache(self) -> Cache:
+        """The cache that all is in."""
+        return self._cache
+
+    @property
+    def directory(self) -> str:
+        """Its directory."""
+        return self._cache.directory
+
+    def transact(self) -> AbstractContextManager[None]:
+        """A block in which nobody else writes, and of which all or nothing is done."""
+        return self._cache.transact(retry=True)
+
+
+class Deque(_OfCache, Sequence[Any]):
     """A double-ended queue in a directory, for all its processes.
 
     Args:
@@ -43,7 +61,6 @@ class Deque(Sequence[Any]):
     Raises as `Cache`.
     """
 
-    _cache: Cache
     _maxlen: float
 
     def __init__(
@@ -69,16 +86,6 @@ class Deque(Sequence[Any]):
         return self
 
     @property
-    def cache(self) -> Cache:
-        """The cache that has its values."""
-        return self._cache
-
-    @property
-    def directory(self) -> str:
-        """Its directory."""
-        return self._cache.directory
-
-    @property
     def maxlen(self) -> float:
         """How many values it may have; infinite without a limit."""
         return self._maxlen
@@ -89,10 +96,6 @@ class Deque(Sequence[Any]):
         with self.transact():
             while len(self) > value:
                 self.popleft()
-
-    def transact(self) -> AbstractContextManager[None]:
-        """A block in which nobody else writes, and of which all or nothing is done."""
-        return self._cache.transact(retry=True)
 
     # -- as a sequence ----------------------------------------------------------------------------
 
@@ -160,7 +163,7 @@ class Deque(Sequence[Any]):
         with self.transact():
             self._cache.push(value, side=side, retry=True)
             if len(self) > self._maxlen:
-                self._take("front" if side == "back" else "back")
+                self._end("front" if side == "back" else "back", "pop")
 
     def extend(self, iterable: Iterable[Any]) -> None:
         """Put values at the end, one after the other."""
@@ -182,7 +185,7 @@ class Deque(Sequence[Any]):
         Raises:
             IndexError: there is none.
         """
-        return self._take("back")
+        return self._end("back", "pop")
 
     def popleft(self) -> Any:
         """Remove the first value and return it.
@@ -190,13 +193,7 @@ class Deque(Sequence[Any]):
         Raises:
             IndexError: there is none.
         """
-        return self._take("front")
-
-    def _take(self, side: Side) -> Any:
-        _, value = self._cache.pull(default=(None, ENOVAL), side=side, retry=True)
-        if value is ENOVAL:
-            raise IndexError("pop from an empty deque")
-        return value
+        return self._end("front", "pop")
 
     def peek(self) -> Any:
         """The last value.
@@ -204,7 +201,7 @@ class Deque(Sequence[Any]):
         Raises:
             IndexError: there is none.
         """
-        return self._look("back")
+        return self._end("back", "peek")
 
     def peekleft(self) -> Any:
         """The first value.
@@ -212,12 +209,13 @@ class Deque(Sequence[Any]):
         Raises:
             IndexError: there is none.
         """
-        return self._look("front")
+        return self._end("front", "peek")
 
-    def _look(self, side: Side) -> Any:
-        _, value = self._cache.peek(default=(None, ENOVAL), side=side, retry=True)
+    def _end(self, side: Side, what: Literal["pop", "peek"]) -> Any:
+        do = self._cache.pull if what == "pop" else self._cache.peek
+        _, value = do(default=(None, ENOVAL), side=side, retry=True)
         if value is ENOVAL:
-            raise IndexError("peek from an empty deque")
+            raise IndexError(f"{what} from an empty deque")
         return value
 
     def clear(self) -> None:
@@ -274,7 +272,7 @@ class Deque(Sequence[Any]):
         for _ in range(abs(steps) % size):
             with self.transact():
                 try:
-                    value = self._take(ends[0])
+                    value = self._end(ends[0], "pop")
                 except IndexError:
                     return
                 self._add(value, ends[1])
@@ -290,7 +288,7 @@ class Deque(Sequence[Any]):
         return f"{type(self).__name__}(directory={self.directory!r})"
 
 
-class Index(MutableMapping[Any, Any]):
+class Index(_OfCache, MutableMapping[Any, Any]):
     """A dict in a directory, for all its processes, whose keys come in the order in which they were inserted.
 
     Args:
@@ -299,8 +297,6 @@ class Index(MutableMapping[Any, Any]):
 
     Raises as `Cache`.
     """
-
-    _cache: Cache
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         directory = None
@@ -317,20 +313,6 @@ class Index(MutableMapping[Any, Any]):
         self._cache = cache
         self.update(*args, **kwargs)
         return self
-
-    @property
-    def cache(self) -> Cache:
-        """The cache that has its items."""
-        return self._cache
-
-    @property
-    def directory(self) -> str:
-        """Its directory."""
-        return self._cache.directory
-
-    def transact(self) -> AbstractContextManager[None]:
-        """A block in which nobody else writes, and of which all or nothing is done."""
-        return self._cache.transact(retry=True)
 
     def __getitem__(self, key: Any) -> Any:
         return self._cache[key]

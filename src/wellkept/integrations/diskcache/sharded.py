@@ -7,30 +7,39 @@ import itertools
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, TypeVar
 
 from wellkept.errors import ConfigError
 from wellkept.integrations.diskcache.disks import ENOVAL, Disk
 from wellkept.integrations.diskcache.item_table import (
     DEFAULT_SETTINGS,
+    OfDirectory,
     directory_of,
-    store_of,
     tell_of_diskcache,
 )
-from wellkept.integrations.diskcache.recipes import F, memoized
 from wellkept.integrations.diskcache.sequences import Deque, Index
 from wellkept.integrations.diskcache.single import Cache
-from wellkept.kv import ExecutionStore
 from wellkept.kv.ordered_items import Timeout
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Shard(Cache):
     _tells = False
 
 
-class FanoutCache:
+def _in_time(late: R, do: Callable[P, R], *args: P.args, **options: P.kwargs) -> R:
+    """What it gives; `late` if that takes too long."""
+    try:
+        return do(*args, **options)
+    except Timeout:
+        return late
+
+
+class FanoutCache(OfDirectory):
     """A cache in several parts, by its keys; of a method that has to wait for longer than the timeout, the
     answer is that of a miss.
 
@@ -80,16 +89,6 @@ class FanoutCache:
         self._hash = self._shards[0].disk.hash
         self._parts: dict[tuple[str, str], Any] = {}
 
-    @property
-    def directory(self) -> str:
-        """Its directory."""
-        return self._directory
-
-    @property
-    def store(self) -> ExecutionStore:
-        """Named state of the same directory: locks and semaphores are there."""
-        return store_of(self._directory)
-
     def __getattr__(self, name: str) -> Any:
         if name in DEFAULT_SETTINGS or name in ("timeout", "disk"):
             return getattr(self._shards[0], name)
@@ -125,20 +124,14 @@ class FanoutCache:
         retry: bool = False,
     ) -> bool:
         """Set an item; whether that is done. Args as of `Cache.set`."""
-        try:
-            return self._shard(key).set(key, value, expire, read, tag, retry)
-        except Timeout:
-            return False
+        return _in_time(False, self._shard(key).set, key, value, expire, read, tag, retry)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._shard(key)[key] = value
 
     def touch(self, key: Any, expire: float | None = None, retry: bool = False) -> bool:
         """Let an item expire so many seconds from now, or with None never; whether that is done."""
-        try:
-            return self._shard(key).touch(key, expire, retry)
-        except Timeout:
-            return False
+        return _in_time(False, self._shard(key).touch, key, expire, retry)
 
     def add(
         self,
@@ -150,28 +143,19 @@ class FanoutCache:
         retry: bool = False,
     ) -> bool:
         """Set an item if there is none, atomically; whether that is done. Args as of `Cache.set`."""
-        try:
-            return self._shard(key).add(key, value, expire, read, tag, retry)
-        except Timeout:
-            return False
+        return _in_time(False, self._shard(key).add, key, value, expire, read, tag, retry)
 
     def incr(
         self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False
     ) -> Any:
         """Add to a number, atomically; the sum, or None. Args and errors as of `Cache.incr`."""
-        try:
-            return self._shard(key).incr(key, delta, default, retry)
-        except Timeout:
-            return None
+        return _in_time(None, self._shard(key).incr, key, delta, default, retry)
 
     def decr(
         self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False
     ) -> Any:
         """Subtract from a number, atomically; the difference, or None."""
-        try:
-            return self._shard(key).decr(key, delta, default, retry)
-        except Timeout:
-            return None
+        return _in_time(None, self._shard(key).decr, key, delta, default, retry)
 
     def get(
         self,
@@ -183,6 +167,7 @@ class FanoutCache:
         retry: bool = False,
     ) -> Any:
         """An item's value, or `default`. Args as of `Cache.get`."""
+        # `_in_time` would make a hit dearer.
         try:
             return self._shard(key).get(key, default, read, expire_time, tag, retry)
         except Timeout:
@@ -211,32 +196,14 @@ class FanoutCache:
         retry: bool = False,
     ) -> Any:
         """An item's value, removing it, or `default`; atomically. Args as of `Cache.get`."""
-        try:
-            return self._shard(key).pop(key, default, expire_time, tag, retry)
-        except Timeout:
-            return default
+        return _in_time(default, self._shard(key).pop, key, default, expire_time, tag, retry)
 
     def delete(self, key: Any, retry: bool = False) -> bool:
         """Remove an item; whether that is done."""
-        try:
-            return self._shard(key).delete(key, retry)
-        except Timeout:
-            return False
+        return _in_time(False, self._shard(key).delete, key, retry)
 
     def __delitem__(self, key: Any) -> None:
         del self._shard(key)[key]
-
-    def memoize(
-        self,
-        name: str | None = None,
-        typed: bool = False,
-        expire: float | None = None,
-        tag: Any = None,
-        ignore: Iterable[int | str] = (),
-    ) -> Callable[[F], F]:
-        """A decorator that keeps what a function returns; args as of `Cache.memoize`."""
-        made: Callable[[F], F] = memoized(self, name, typed, expire, tag, ignore)
-        return made
 
     # -- all of them ------------------------------------------------------------------------------
 
@@ -272,16 +239,6 @@ class FanoutCache:
                 else:
                     break
         return total
-
-    def create_tag_index(self) -> None:
-        """Let `evict` find the items of a tag without looking at all of them."""
-        for shard in self._shards:
-            shard.create_tag_index()
-
-    def drop_tag_index(self) -> None:
-        """Have no index of tags."""
-        for shard in self._shards:
-            shard.drop_tag_index()
 
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
         """How many reads were hits, and how many misses. Args as of `Cache.stats`."""
@@ -373,18 +330,9 @@ class FanoutCache:
             shard.close()
         self._parts.clear()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def __getstate__(self) -> tuple[Any, ...]:
         return self._directory, self._count, self.timeout, self._disk, self._trust
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         directory, shards, timeout, disk, trust = state
         self.__init__(directory, shards, timeout, disk, trust=trust)  # type: ignore[misc]  # as diskcache's
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._directory!r})"

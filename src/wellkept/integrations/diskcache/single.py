@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from wellkept.errors import DamagedValue
-from wellkept.integrations.diskcache.disks import ENOVAL, encoded
+from wellkept.integrations.diskcache.disks import ENOVAL, UNKNOWN
 from wellkept.integrations.diskcache.item_table import (
     BATCH,
     EVICTION_POLICY,
@@ -17,7 +17,6 @@ from wellkept.integrations.diskcache.item_table import (
     FIELDS,
     FOUND,
     HELD,
-    NO_KEY,
     ItemTable,
     Side,
     answer,
@@ -27,8 +26,7 @@ from wellkept.integrations.diskcache.item_table import (
     queue,
     remove,
 )
-from wellkept.integrations.diskcache.recipes import F, memoized
-from wellkept.kv.ordered_items import Execute, Timeout
+from wellkept.kv.ordered_items import Execute, Gone, Timeout
 
 
 class Cache(ItemTable):
@@ -72,7 +70,7 @@ class Cache(ItemTable):
             Timeout: others were writing for longer than the timeout.
             EncodeError: the key or the value can't be encoded.
         """
-        return self._stored(self._put, key, value, expire, read, tag, retry) is not None
+        return self._stored((self._put, False), key, value, expire, read, tag, retry) is not None
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.set(key, value, retry=True)
@@ -87,7 +85,7 @@ class Cache(ItemTable):
         retry: bool = False,
     ) -> bool:
         """Set an item if there is none, atomically; whether there was none. Args and errors as of `set`."""
-        return self._stored(self._added, key, value, expire, read, tag, retry) is not None
+        return self._stored((self._put, True), key, value, expire, read, tag, retry) is not None
 
     def push(
         self,
@@ -107,9 +105,8 @@ class Cache(ItemTable):
             expire, read, tag, retry: as of `set`.
         """
         find = queue(prefix, side, "key")
-        return self._stored(
-            self._pushed, NO_KEY, value, expire, read, tag, retry, prefix, side, find
-        )
+        how = self._pushed, prefix, side, find
+        return self._stored(how, UNKNOWN, value, expire, read, tag, retry, (None, True, None))
 
     def incr(
         self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False
@@ -124,9 +121,7 @@ class Cache(ItemTable):
             TypeError: the item is no number.
             Timeout: others were writing for longer than the timeout.
         """
-        db_key, raw = self._disk.put(key)
-        given = encoded(key) if not raw and type(db_key) is bytes else None
-        return self._items.write(retry, self._incr, db_key, raw, given, key, delta, default)
+        return self._items.write(retry, self._incr, self._where(key), key, delta, default)
 
     def decr(
         self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False
@@ -240,7 +235,7 @@ class Cache(ItemTable):
         now = time.time()
         db_key, raw = self._disk.put(key)
 
-        def deleted(run: Execute, gone: Callable[[str], object]) -> bool:
+        def deleted(run: Execute, gone: Gone) -> bool:
             held = run(HELD[raw], (db_key,)).fetchone()
             if held is None or not lives(held[2], now):
                 return False
@@ -269,7 +264,7 @@ class Cache(ItemTable):
         """
         query, *ends = queue(prefix, side, f"{FIELDS}, key")
 
-        def pulled(run: Execute, gone: Callable[[str], object]) -> Any:
+        def pulled(run: Execute, gone: Gone) -> Any:
             while (row := run(query, ends).fetchone()) is not None:
                 if lives(row[1], time.time()):
                     run("DELETE FROM Cache WHERE rowid = ?", (row[0],))
@@ -384,14 +379,6 @@ class Cache(ItemTable):
         except Timeout as timeout:
             raise Timeout(count + timeout.args[0]) from None
 
-    def create_tag_index(self) -> None:
-        """Let `evict` find the items of a tag without looking at all of them."""
-        self.reset("tag_index", 1)
-
-    def drop_tag_index(self) -> None:
-        """Have no index of tags."""
-        self.reset("tag_index", 0)
-
     def stats(self, enable: bool = True, reset: bool = False) -> tuple[int, int]:
         """How many reads were hits, and how many misses, while that was counted.
 
@@ -414,27 +401,6 @@ class Cache(ItemTable):
             Timeout: others were writing for longer than the timeout.
         """
         return self._items.transact(retry)
-
-    def memoize(
-        self,
-        name: str | None = None,
-        typed: bool = False,
-        expire: float | None = None,
-        tag: Any = None,
-        ignore: Iterable[int | str] = (),
-    ) -> Callable[[F], F]:
-        """A decorator that keeps what a function returns for its arguments; `@keep` also sees that the
-        function's code has changed.
-
-        Args:
-            name: of the function in keys; its module and name by default.
-            typed: the types of the arguments count too; 3, 3.0 and True are told apart in any case.
-            expire: seconds; at 0 nothing is kept.
-            tag: of all results.
-            ignore: positions and names of arguments that don't count.
-        """
-        made: Callable[[F], F] = memoized(self, name, typed, expire, tag, ignore)
-        return made
 
     def check(self, fix: bool = False, retry: bool = False) -> list[warnings.WarningMessage]:
         """Warnings of what is not as it should be: damage, files without items, items without files.
