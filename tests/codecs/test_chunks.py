@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import tracemalloc
 from collections.abc import Callable
@@ -232,6 +233,24 @@ def test_zarr_comes_back_exactly(zarr: Any, home: Path, version: int, path: str)
         again["n"][0] = 1
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_zarr_group_shows_what_it_showed(zarr: Any, version: int) -> None:
+    store = zarr.storage.MemoryStore()
+    group = zarr.open_group(store, zarr_format=version)
+    group.create_group("h").create_array("n", data=np.full(3, np.nan))
+    known = zarr.consolidate_metadata(store, zarr_format=version)
+    group.create_array("late", data=np.arange(3))
+    for value, inside in ((group, ["h", "late"]), (known, ["h"]), (known["h"], ["n"])):
+        assert sorted(decode(encode(value, "chunks"))) == sorted(value) == inside
+
+
+def test_a_zarr_array_whose_metadata_changed_is_refused(zarr: Any) -> None:
+    value = zarr.create_array({}, data=np.arange(9), chunks=(3,))
+    zarr.open_array(value.store).resize((2,))
+    with pytest.raises(EncodeError, match="changed after this was opened"):
+        encode(value, "chunks")
+
+
 def test_zarr_shards_are_read_in_part(zarr: Any) -> None:
     value = zarr.create_array({}, data=np.arange(100_000), chunks=(100,), shards=(20_000,))
     again = decode(encode(value, "chunks"))
@@ -261,6 +280,25 @@ def test_zarr_codecs_that_may_run_code_are_refused(zarr: Any) -> None:
     forged = plain.head.replace(b'"zstd"', b'"blob"')
     with pytest.raises(DecodeError, match="'blob'"):
         decode(plain._replace(head=forged))
+    keys = [".zarray", *pickle.loads(plain.head)["keys"][1:]]
+    with pytest.raises(DecodeError, match="metadata among its chunks"):
+        decode(altered(plain, keys=keys, documents={}))
+
+
+def test_zarr_codecs_are_found_whatever_the_arrays_are_called(zarr: Any) -> None:
+    from wellkept.codecs.zarr_store import check
+
+    group = zarr.create_group({})
+    for name in ("attributes", "codecs", "metadata"):
+        group.create_array(name, data=np.arange(9))
+    whole = zarr.consolidate_metadata(group.store)
+    assert sorted(decode(encode(whole, "chunks"))) == ["attributes", "codecs", "metadata"]
+    for name in whole:
+        said = group.metadata.to_dict() | {
+            "consolidated_metadata": {"metadata": {name: {"codecs": [{"name": "blob"}]}}}
+        }
+        with pytest.raises(EncodeError, match="'blob'"):
+            check({"zarr.json": json.dumps(said).encode()})
 
 
 # -- hostile bytes --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import uuid
 from array import array as numbers
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -411,17 +412,40 @@ def _write_zarr(value: Any, pieces: _Written) -> dict[str, Any]:
             keys.append(key)
             pieces.add(content)
     check(documents)
-    about = {"path": place.path, "format": value.metadata.zarr_format}
-    return about | {"keys": keys, "documents": documents}
+    about = {"kind": _kind(value), "path": place.path, "format": value.metadata.zarr_format}
+    shown = digest_bytes(_shown(value))
+    own = getattr(value.metadata, "consolidated_metadata", None) is not None
+    # What a group was told of those inside may be its parent's, and it has none itself.
+    for consolidated in dict.fromkeys((own, False)):
+        about["consolidated"] = consolidated
+        with suppress(ValueError):
+            if digest_bytes(_shown(_opened(place.store, about))) == shown:
+                return about | {"keys": keys, "documents": documents}
+    raise EncodeError(f"the metadata of {place} were changed after this was opened: open it again")
+
+
+def _shown(value: Any) -> Any:
+    """Return what a zarr array or group shows of its metadata, and of those of what is inside."""
+    inside = value.members(max_depth=None) if _kind(value) == "zarr.Group" else ()
+    found = {name: member.metadata.to_dict() for name, member in (("", value), *inside)}
+    for said in found.values():
+        said.pop("consolidated_metadata", None)
+    return found
+
+
+def _opened(store: Any, about: dict[str, Any]) -> Any:
+    zarr: Any = import_module("zarr")
+    where = {"path": about["path"], "mode": "r", "zarr_format": about["format"]}
+    if about["kind"] == "zarr.Array":
+        return zarr.open_array(store, **where)
+    return zarr.open_group(store, **where, use_consolidated=bool(about["consolidated"]))
 
 
 def _read_zarr(about: dict[str, Any], pieces: Pieces) -> Any:
-    zarr: Any = import_module("zarr")
+    # Loaded with zarr.
     from wellkept.codecs.zarr_store import PieceStore
 
-    store = PieceStore(pieces, about["keys"], about["documents"])
-    opening = zarr.open_array if about["kind"] == "zarr.Array" else zarr.open_group
-    return opening(store, path=about["path"], mode="r", zarr_format=about["format"])
+    return _opened(PieceStore(pieces, about["keys"], about["documents"]), about)
 
 
 # -- xarray ---------------------------------------------------------------------------------------

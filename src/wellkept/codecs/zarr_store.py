@@ -17,7 +17,7 @@ from zarr.abc.store import (
 )
 from zarr.registry import get_codec_class
 
-from wellkept.errors import EncodeError
+from wellkept.errors import DecodeError, EncodeError
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
@@ -52,21 +52,18 @@ def check(documents: Mapping[str, bytes]) -> None:
                 )
 
 
-def _codecs(said: Any) -> Iterator[Any]:
-    """Yield the names of all codecs in a document, those inside others and in consolidated metadata too."""
+def _codecs(said: Any, of_paths: bool = False) -> Iterator[Any]:
+    """Yield the names of all codecs in a document, those inside others and in consolidated metadata too.
+
+    Args:
+        of_paths: whether the names in it are those of arrays and groups, which may be any.
+    """
     if isinstance(said, list):
         for one in said:
             yield from _codecs(one)
     elif isinstance(said, dict):
         for name, held in said.items():
-            if name in (
-                "codecs",
-                "index_codecs",
-                "filters",
-                "compressor",
-                "compressors",
-                "serializer",
-            ):
+            if name in _CODECS and not of_paths:
                 each = held if isinstance(held, list) else [held]
                 for one in each:
                     if isinstance(one, dict):
@@ -74,8 +71,11 @@ def _codecs(said: Any) -> Iterator[Any]:
                     elif one is not None:
                         yield one
             # What a program says of its arrays itself names no codecs.
-            if name != "attributes" and not name.endswith(".zattrs"):
-                yield from _codecs(held)
+            if (name != "attributes" or of_paths) and not name.endswith(".zattrs"):
+                yield from _codecs(held, name == "metadata" and not of_paths)
+
+
+_CODECS = ("codecs", "index_codecs", "filters", "compressor", "compressors", "serializer")
 
 
 def codec(said: dict[str, Any]) -> Any:
@@ -100,6 +100,9 @@ class PieceStore(Store):
     def __init__(self, pieces: Pieces, keys: Sequence[str], documents: Mapping[str, bytes]) -> None:
         super().__init__(read_only=True)
         check(documents)
+        # They would not be checked.
+        if any(map(is_document, keys)):
+            raise DecodeError("a kept zarr array or group has metadata among its chunks")
         self._pieces, self._documents = pieces, documents
         self._numbers: dict[str, int | None] = dict.fromkeys(documents)
         self._numbers |= {key: n for n, key in enumerate(keys)}
