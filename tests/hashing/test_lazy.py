@@ -49,6 +49,19 @@ def test_a_name_that_a_program_gave_is_not_believed() -> None:
     assert digest(lazy[0]) != digest(lazy[1])
 
 
+def test_what_a_dask_collection_has_beside_its_chunks_counts() -> None:
+    array, noted = da.ones(4, chunks=2), da.ones(4, chunks=2)
+    noted.note = "m"
+    masked = da.Array(array.dask, array.name, array.chunks, meta=np.ma.masked_array(np.empty(0)))
+    assert len({digest(array), digest(noted), digest(masked)}) == 3
+    array.compute(), array.numblocks, array.size
+    assert digest(array) == digest(da.ones(4, chunks=2))
+    pairs = [dask.delayed(divmod, nout=n)(7, 2, dask_key_name="same") for n in (2, 3)]
+    assert digest(pairs[0]) != digest(pairs[1])
+    leaves = [dask.delayed(abs, name="same", pure=pure) for pure in (True, False)]
+    assert digest(leaves[0]) != digest(leaves[1])
+
+
 def test_what_changes_in_a_file_counts(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(4))
     array = da.from_delayed(dask.delayed(np.load)(tmp_path / "a.npy"), (4,), int)
@@ -85,6 +98,15 @@ def test_a_dask_frame_goes_by_its_partitions() -> None:
     assert digest(dd.from_pandas(frame, npartitions=2)) != digest(
         dd.from_pandas(frame + 1, npartitions=2)
     )
+    # What it says of its columns need not be so.
+    said = [
+        dd.from_pandas(frame, npartitions=2).map_partitions(lambda part: part, meta={"a": kind})
+        for kind in ("i8", "f8")
+    ]
+    assert digest(said[0]) != digest(said[1])
+    noted = dd.from_pandas(frame, npartitions=2)
+    noted.note = "m"
+    assert digest(noted) != digest(dd.from_pandas(frame, npartitions=2))
 
 
 def test_zarr_goes_by_what_its_store_holds(tmp_path: Path) -> None:
@@ -106,3 +128,13 @@ def test_zarr_goes_by_what_its_store_holds(tmp_path: Path) -> None:
     assert digest(here) == digest(there)
     here.attrs["a"] = 1
     assert digest(here) != digest(there)
+
+
+def test_what_a_zarr_array_showed_when_it_was_opened_counts() -> None:
+    zarr = pytest.importorskip("zarr")
+    first = zarr.create_array(zarr.storage.MemoryStore(), data=np.arange(4), chunks=(2,))
+    second = zarr.open_array(first.store)
+    assert digest(first) == digest(second)
+    first.attrs["a"] = 1
+    assert dict(second.attrs) == {}
+    assert digest(first) != digest(second)

@@ -295,8 +295,27 @@ TENSORS: dict[str, Callable[[Any], Any]] = {
     "attribute": lambda torch: _given(torch.ones(4), "note", 1),
     "gradient": lambda torch: _given(torch.ones(4), "grad", torch.ones(4)),
     "gradient 2": lambda torch: _given(torch.ones(4), "grad", torch.zeros(4)),
+    "gradient of what was made": lambda torch: _retained(torch),
+    "slot": lambda torch: _given(_Slotted.of(torch), "note", 1),
+    "slot 2": lambda torch: _given(_Slotted.of(torch), "note", 2),
     "list": lambda torch: [torch.ones(4)],
 }
+
+
+class _Slotted:
+    made: Any = None
+
+    @classmethod
+    def of(cls, torch: Any) -> Any:
+        cls.made = cls.made or type("Slotted", (torch.Tensor,), {"__slots__": ("note",)})
+        return torch.ones(4).as_subclass(cls.made)
+
+
+def _retained(torch: Any) -> Any:
+    made = torch.ones(4, requires_grad=True) * 1
+    made.retain_grad()
+    made.sum().backward()
+    return made
 
 
 def _given(tensor: Any, name: str, value: Any) -> Any:
@@ -359,6 +378,7 @@ TOKENIZER: list[Callable[[Any], Any]] = [
     lambda made: made.add_tokens(["q"]),
     lambda made: made.add_special_tokens(["q"]),
     lambda made: setattr(made, "encode_special_tokens", True),
+    lambda made: setattr(made, "note", 1),
     lambda made: setattr(made, "normalizer", __import__("tokenizers").normalizers.Lowercase()),
     lambda made: setattr(
         made, "pre_tokenizer", __import__("tokenizers").pre_tokenizers.Punctuation()

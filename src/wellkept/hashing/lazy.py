@@ -13,7 +13,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from wellkept.hashing.buffers import Known, buffer_digest
 from wellkept.hashing.digests import digest_bytes
 from wellkept.hashing.names import Refused, class_name, library_name
-from wellkept.hashing.reducers import NOTHING_HELPS, Reducer
+from wellkept.hashing.reducers import (
+    NOTHING_HELPS,
+    Reducer,
+    own_attributes,
+    slots_beside,
+    slots_held,
+)
 
 _MARK = "_wellkept"
 
@@ -87,23 +93,41 @@ def _digests(collection: Any, name: str) -> list[bytes]:
     return [found[n] for n in range(len(found))]
 
 
+def _given(value: Any, library: str = "dask") -> dict[str, Any]:
+    """Return the attributes of a collection beside its graph, and the slots that other libraries gave it."""
+    graph = sys.modules["dask.highlevelgraph"].HighLevelGraph
+    held = own_attributes(value) | slots_held(value, slots_beside(type(value).__mro__, library))
+    told = (_MARK, "_expr")
+    return {
+        name: item
+        for name, item in held.items()
+        if name not in told and not isinstance(item, graph)
+    }
+
+
 def _array(value: Any, known: Known | None) -> tuple[Any, ...]:
     # It imports NumPy, which not all that is computed on demand needs.
     from wellkept.hashing.arrays import dtype_text
 
+    np, more, meta = sys.modules["numpy"], _given(value), value._meta
+    # What dask takes the chunks for, of which a program may have said otherwise than they are.
+    if type(meta) is not np.ndarray and not isinstance(meta, np.generic):
+        more["meta"] = library_name(type(meta))
     content = dtype_text(value.dtype), value.chunks, _digests(value, value.name)
-    return "k2:dask array", library_name(type(value)), *content
+    return "k2:dask array", library_name(type(value)), *content, *([more] if more else ())
 
 
 def _frame(value: Any, known: Known | None) -> tuple[Any, ...]:
-    content = tuple(value.divisions), _digests(value, value._name)
+    content = tuple(value.divisions), value._meta, _digests(value, value._name), _given(value)
     return "k2:dask frame", library_name(type(value)), *content
 
 
 def _collection(value: Any, known: Known | None) -> tuple[Any, ...]:
     graph = value.__dask_graph__()
     tasks = dict(graph) if graph is not None else {}
-    return "k2:dask graph", library_name(type(value)), list(value.__dask_keys__()), tasks
+    # Dask's own slots count too: how many results one is unpacked into, whether its calls are pure.
+    content = list(value.__dask_keys__()), tasks, _given(value, "")
+    return "k2:dask graph", library_name(type(value)), *content
 
 
 def _task(value: Any, known: Known | None) -> tuple[Any, ...]:
@@ -154,8 +178,9 @@ def _held(store: Any, path: str) -> list[Any]:
 
 def _zarr(value: Any, known: Known | None) -> tuple[Any, ...]:
     place, kind = value.store_path, library_name(type(value))
-    version = value.metadata.zarr_format
-    return "k2:zarr", kind, place.path, version, _held(place.store, place.path)
+    # What it shows was read when it was opened, and may not be what the store says now.
+    shown = value.metadata.to_dict()
+    return "k2:zarr", kind, place.path, shown, _held(place.store, place.path)
 
 
 def _zarr_store(value: Any, known: Known | None) -> tuple[Any, ...]:

@@ -20,6 +20,8 @@ from wellkept.hashing.reducers import (
     generic,
     library_of,
     own_attributes,
+    slots_beside,
+    slots_held,
 )
 
 _generic: Bounded[type, Reducer] = Bounded(4096)
@@ -105,8 +107,8 @@ def _tensor(value: Any, known: Known | None) -> tuple[Any, ...]:
         raise Refused(
             f"a {kind.__qualname__} with hooks has no digest: remove them, or {NOTHING_HELPS}"
         )
-    more = own_attributes(value)
-    if value.is_leaf and value.grad is not None:
+    more = own_attributes(value) | slots_held(value, slots_beside(kind.__mro__, "torch"))
+    if (value.is_leaf or value.retains_grad) and value.grad is not None:
         more["grad"] = value.grad
     if not value.is_leaf:
         more["is_leaf"] = False
@@ -222,9 +224,11 @@ def _named(tag: str) -> Reducer:
 
 def _tokenizer(value: Any, known: Known | None) -> tuple[Any, ...]:
     content = _of_library(value, known)
-    # It is not part of what a tokenizer is written as.
-    special = value.encode_special_tokens
-    return ("k2:tokenizer", special, *content) if special else content
+    # They are not part of what a tokenizer is written as.
+    more = own_attributes(value)
+    if value.encode_special_tokens:
+        more["encode_special_tokens"] = True
+    return ("k2:tokenizer", more, *content) if more else content
 
 
 EXACT: dict[str, Reducer] = {
