@@ -161,6 +161,22 @@ def test_how_two_values_differ(before: Any, after: Any, expected: str) -> None:
     assert result_changes(after, after) == []
 
 
+def test_values_that_contain_themselves_and_names_that_read_alike() -> None:
+    class Name:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def __repr__(self) -> str:
+            return "name"
+
+    before, after = [1], [2]
+    before.append(before)  # type: ignore[arg-type]  # it contains itself
+    after.append(after)  # type: ignore[arg-type]  # it contains itself
+    assert str(result_changes(before, after)[0]) == "result[0]: 1 -> 2"
+    a, b = Name("a"), Name("b")
+    assert result_changes({a: 1, b: 2}, {a: 0, b: 2})
+
+
 def test_what_has_no_digest_is_told_apart_from_what_has() -> None:
     before, after = [1, (n for n in "a")], [2, (n for n in "a")]
     said = [str(one) for one in result_changes(before, after)]

@@ -278,7 +278,8 @@ def diff(
     else:
         for sign, call in (("-", left), ("+", right)):
             print(text.plain(f"{sign} {call.key[:12]}  {called(call.function, call)}", 200))
-        print("the results are the same" if same else counted(len(changes), "difference"))
+        many = counted(len(changes), "difference") if changes else "equal but stored differently"
+        print("the results are the same" if same else many)
         for one in changes[:_LISTED]:
             print(text.line(f"  {one}", 400))
         if len(changes) > _LISTED:

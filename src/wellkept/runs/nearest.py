@@ -183,29 +183,33 @@ def changes(label: str, before: Iterable[Leaf], after: Iterable[Leaf]) -> list[C
     return found
 
 
-# Parts of a container that are compared by themselves.
-_PARTS = 1_000
+# Parts of a container that are compared by themselves, and containers in each other.
+_PARTS, _DEPTH = 1_000, 20
 
 
-def result_changes(before: Any, after: Any, label: str = "result") -> list[Change]:
+def result_changes(before: Any, after: Any, label: str = "result", depth: int = 0) -> list[Change]:
     """Return the differences between two values: of lists and dicts by their parts, of arrays and columns how
     many elements differ, and by how much.
 
     Args:
         before, after: the values.
         label: the beginning of each path.
+        depth: in how many containers they are. A value may contain itself.
     """
     old_digest, new_digest = _digest(before), _digest(after)
     if old_digest is not None and old_digest == new_digest:
         return []
     if type(before) is type(after):
         old, new = _named_parts(before), _named_parts(after)
-        if old is not None and new is not None and old.keys() == new.keys():
-            return [
+        if depth < _DEPTH and old is not None and new is not None and old.keys() == new.keys():
+            parts = [
                 one
                 for step, part in old.items()
-                for one in result_changes(part, new[step], f"{label}{step}")
+                for one in result_changes(part, new[step], f"{label}{step}", depth + 1)
             ]
+            # Of names that read alike one is compared.
+            if parts:
+                return parts
         if (said := _apart(before, after)) is not None:
             return [Change(label, *said)]
     if old_digest is None or new_digest is None:
