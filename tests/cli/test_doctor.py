@@ -106,7 +106,7 @@ def test_files_and_variables(doctor: Doctor, home: Path, monkeypatch: pytest.Mon
     }  # fmt: skip
     unset, unknown, _ = found["environment"]
     assert "TEAM_PASSWORD is not set, which the cache team needs" in unset["text"]
-    assert unknown["text"].endswith("is it WELLKEPT_CACHE?")
+    assert unknown["text"].endswith("did you mean 'WELLKEPT_CACHE'?")
     (home / "wellkept.toml").write_text("cach = 1\n")
     found = doctor(code=1)
     assert f"{home / 'wellkept.toml'}:1: cach: is not known" in found["configuration"][0]["text"]

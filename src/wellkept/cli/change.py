@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -339,7 +340,7 @@ def transfer(
         opened(target, make=not dry_run, must=False) as (other, there),
         Bar() as bar,
     ):
-        progress = _told(bar, "calls")
+        progress = partial(bar.advance, "calls")
         done = found.transfer(
             other, wanted, move=move, overwrite=when, dry_run=dry_run, progress=progress
         )
@@ -365,17 +366,13 @@ def migrate(
     """
     find_modules()
     with opened(cache) as (found, url), Bar() as bar:
-        done = found.migrate(dry_run=dry_run, progress=_told(bar, "calls"))
+        done = found.migrate(dry_run=dry_run, progress=partial(bar.advance, "calls"))
     if as_json:
         text.emit({"cache": url, "dry_run": dry_run} | asdict(done))
         return
     print(
         f"{'would migrate' if dry_run else 'migrated'} {counted(done.calls, 'call')}{_rest(done)}"
     )
-
-
-def _told(bar: Bar, stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: bar.advance(stage, done, total)
 
 
 def _rest(done: Any) -> str:

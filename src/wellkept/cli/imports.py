@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +65,7 @@ def hamilton(
             found,
             trust=trust,
             dry_run=dry_run,
-            progress=lambda at, total: bar.advance("nodes", at, total),
+            progress=partial(bar.advance, "nodes"),
         )
     if as_json:
         text.emit({"path": path, "cache": url, "dry_run": dry_run} | asdict(done))
@@ -136,7 +137,7 @@ def diskcache(
             into=there,
             trust=trust,
             dry_run=dry_run,
-            progress=lambda at, total: bar.advance("entries", at, total),
+            progress=partial(bar.advance, "entries"),
         )
     _say(done, path, url, dry_run, as_json)
 
@@ -156,15 +157,7 @@ def joblib(
     """
     from wellkept.integrations.importers import from_joblib
 
-    with _target(function, cache, dry_run) as (kept, url), Bar() as bar:
-        done = from_joblib(
-            path,
-            kept,
-            trust=trust,
-            dry_run=dry_run,
-            progress=lambda at, total: bar.advance("results", at, total),
-        )
-    _say(done, path, url, dry_run, as_json)
+    _of_function(from_joblib, path, function, trust, dry_run, cache, as_json)
 
 
 @import_app.command()
@@ -182,14 +175,21 @@ def fleche(
     """
     from wellkept.integrations.importers import from_fleche
 
+    _of_function(from_fleche, path, function, trust, dry_run, cache, as_json)
+
+
+def _of_function(
+    importer: Callable[..., Taken],
+    path: str,
+    function: str | None,
+    trust: bool,
+    dry_run: bool,
+    cache: str | None,
+    as_json: bool,
+) -> None:
     with _target(function, cache, dry_run) as (kept, url), Bar() as bar:
-        done = from_fleche(
-            path,
-            kept,
-            trust=trust,
-            dry_run=dry_run,
-            progress=lambda at, total: bar.advance("records", at, total),
-        )
+        progress = partial(bar.advance, "results")
+        done = importer(path, kept, trust=trust, dry_run=dry_run, progress=progress)
     _say(done, path, url, dry_run, as_json)
 
 

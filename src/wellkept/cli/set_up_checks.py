@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import os
 import re
@@ -15,7 +14,7 @@ from wellkept.caches.config import Settings, Spec, files
 from wellkept.caches.health import Check
 from wellkept.caches.option_text import redacted
 from wellkept.cli.options import exists
-from wellkept.errors import KeptError
+from wellkept.errors import KeptError, nearest
 
 # Variables of the environment that say something.
 VARIABLES = ("WELLKEPT_CACHE", "WELLKEPT_LIMIT", "WELLKEPT_KEYS", "WELLKEPT_LOG", "WELLKEPT_TESTS")
@@ -69,8 +68,7 @@ def environment(caches: Mapping[str, Spec]) -> Iterator[Check]:
     given = [name for name in sorted(os.environ) if name.startswith("WELLKEPT_")]
     for name in given:
         if name not in VARIABLES and name not in wanted:
-            near = difflib.get_close_matches(name, VARIABLES, 1, 0.7)
-            said = f"{name} says nothing to wellkept{f'; is it {near[0]}?' if near else ''}"
+            said = f"{name} says nothing to wellkept{nearest(name, VARIABLES)}"
             yield Check("environment", "warn", said)
     shown = [f"{name}={redacted(os.environ[name])}" for name in VARIABLES if os.environ.get(name)]
     yield Check("environment", "info", ", ".join(shown) or "no variable of wellkept is set")

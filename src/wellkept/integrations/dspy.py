@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from wellkept.caches import Cache
-from wellkept.errors import ConfigError, DecodeError, KeptError, tell
+from wellkept.errors import ConfigError, KeptError, tell
 from wellkept.kv import ExecutionStore, store
 
 try:
@@ -60,10 +60,8 @@ class KeptResponses:
         """Return a response, or `default`."""
         try:
             return self._store.get(key, default)
-        except DecodeError as error:
-            self._tell(f"a cached response can't be decoded: {error}")
         except KeptError as error:
-            self._tell(f"can't read cached responses: {error}")
+            self._tell(f"can't read a cached response: {error}")
         return default
 
     def set(self, key: str, value: Any) -> None:

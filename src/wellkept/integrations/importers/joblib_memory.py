@@ -223,9 +223,9 @@ _COMPRESSED: dict[bytes, Callable[[Any], Any]] = {
 }
 
 
-def _inflated(data: bytes, trust: bool) -> bytes:
+def _inflated(data: bytes) -> bytes:
     made = zlib.decompressobj()
-    found = made.decompress(data, 0 if trust else LARGEST)
+    found = made.decompress(data, LARGEST)
     if not made.eof:
         raise Refusal("it is cut short, or becomes more than 1 GiB, which is read only with trust")
     return found
@@ -237,12 +237,12 @@ def _value(file: Path, trust: bool) -> Any:
     data = content(file.parent, file.name)
     for begin, opened in _COMPRESSED.items():
         if data.startswith(begin):
-            data = decompressed(opened(io.BytesIO(data)), trust)
+            data = decompressed(opened(io.BytesIO(data)), False)
             break
     else:
         if data.startswith(b"x"):
-            data = _inflated(data, trust)
-    return unpickled(data, trust, _array)
+            data = _inflated(data)
+    return unpickled(data, False, _array)
 
 
 def _array(module: str, name: str) -> Named | None:
