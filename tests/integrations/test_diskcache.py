@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import errno
 import io
 import operator
 import os
@@ -381,6 +382,23 @@ def test_damaged_and_missing_files_are_misses(cache: kept.Cache) -> None:
         with pytest.raises(KeyError):
             other.peekitem()
         assert len(other) == 0
+
+
+@pytest.mark.parametrize("take", ["pop", "pull", "peek", "peekitem"])
+def test_what_only_this_process_can_not_read_stays(
+    cache: kept.Cache, take: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = cache.push(b"x" * 50_000)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.disk, "fetch", fails)
+        with pytest.raises(OSError, match="too many"):
+            getattr(cache, take)(*([key] if take == "pop" else []))
+    assert cache.pull() == (key, b"x" * 50_000)
+    assert (len(cache), files(cache)) == (0, [])
 
 
 def test_check_says_and_mends(cache: kept.Cache) -> None:

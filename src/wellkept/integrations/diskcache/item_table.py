@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 import time
@@ -372,20 +373,16 @@ class ItemTable(OfDirectory):
             run(f"UPDATE Cache SET {used.format(now=now)} WHERE rowid = ?", (row[0],))
         return row
 
-    def _taken(self, row: Any) -> Any:
-        """The value of a row that is removed, and its file with it; `ENOVAL` if it can't be read."""
+    def _taken(self, run: Execute, gone: Gone, row: Any) -> Any:
+        """The value of a row, which is removed; `ENOVAL` if there is nothing to be read any more."""
+        value: Any = ENOVAL
         try:
-            return self._disk.fetch(row[3], row[4], row[5], False)
+            # First: what an error or an interrupt ends here stays.
+            value = self._disk.fetch(row[3], row[4], row[5], False)
         except (OSError, DamagedValue) as error:
-            missed(error)
-            return ENOVAL
-        finally:
-            if row[4] is not None:
-                mine = self._items.transaction
-                if mine is None:
-                    self._disk.remove(row[4])
-                else:
-                    mine.gone.append(row[4])
+            missed(error, removes=True)
+        remove(run, gone, [(row[0], row[4])])
+        return value
 
     def _end(self, query: Iterable[Any], retry: bool) -> tuple[Any, Any] | None:
         """The row that a query gives, once it lives and can be read, and its value."""
@@ -400,7 +397,7 @@ class ItemTable(OfDirectory):
                     again, broken = broken == row[:6], row[:6]
                     if not again:
                         continue
-                    missed(error)
+                    missed(error, removes=True)
 
             def drop(run: Execute, gone: Gone, row: Any = row) -> None:
                 same = "SELECT rowid, filename FROM Cache WHERE rowid = ? AND expire_time IS ?"
@@ -573,10 +570,16 @@ def answer(value: Any, row: Any, expire_time: bool, tag: bool) -> Any:
     return (value, *(what for what, asked in zip(also, (expire_time, tag), strict=True) if asked))
 
 
-def missed(error: Exception) -> None:
-    # Of a file that is gone: somebody replaced the item as it was read.
+def missed(error: OSError | DamagedValue, removes: bool = False) -> None:
+    """Pass over an item that can't be read, and say so if it is damaged.
+
+    Args:
+        removes: it is removed then, and so has to be gone or damaged: else this raises the error.
+    """
     if isinstance(error, DamagedValue):
         tell(f"an item of a cache counts as missing: {error}")
+    elif removes and error.errno != errno.ENOENT:
+        raise error
 
 
 def queue(prefix: str | None, side: Side, fields: str) -> tuple[str, Any, Any]:

@@ -213,18 +213,15 @@ class Cache(ItemTable):
         db_key, raw = self._disk.put(key)
         now = time.time()
 
-        def popped(run: Execute, _gone: object) -> Any:
+        def popped(run: Execute, gone: Gone) -> Any:
             row = run(FOUND[raw], (db_key,)).fetchone()
             if row is None or not lives(row[1], now):
-                return None
-            run("DELETE FROM Cache WHERE rowid = ?", (row[0],))
-            return row
+                return default, None
+            value = self._taken(run, gone, row)
+            return (default, None) if value is ENOVAL else (value, row)
 
-        row = self._items.write(retry, popped)
-        value = ENOVAL if row is None else self._taken(row)
-        if value is ENOVAL:
-            return answer(default, None, expire_time, tag)
-        return answer(value, row, expire_time, tag)
+        found, row = self._items.write(retry, popped)
+        return answer(found, row, expire_time, tag)
 
     def __delitem__(self, key: Any, retry: bool = True) -> None:
         if not self.delete(key, retry):
@@ -266,17 +263,14 @@ class Cache(ItemTable):
 
         def pulled(run: Execute, gone: Gone) -> Any:
             while (row := run(query, ends).fetchone()) is not None:
-                if lives(row[1], time.time()):
-                    run("DELETE FROM Cache WHERE rowid = ?", (row[0],))
-                    return row
-                remove(run, gone, [(row[0], row[4])])
-            return None
+                if not lives(row[1], time.time()):
+                    remove(run, gone, [(row[0], row[4])])
+                elif (value := self._taken(run, gone, row)) is not ENOVAL:
+                    return (row[6], value), row
+            return default, None
 
-        while (row := self._items.write(retry, pulled)) is not None:
-            value = self._taken(row)
-            if value is not ENOVAL:
-                return answer((row[6], value), row, expire_time, tag)
-        return answer(default, None, expire_time, tag)
+        found, row = self._items.write(retry, pulled)
+        return answer(found, row, expire_time, tag)
 
     def peek(
         self,
