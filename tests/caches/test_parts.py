@@ -13,7 +13,7 @@ import pytest
 from tests.caches.places import Counted, every, new, shared
 
 import wellkept
-from wellkept import Cache, KeptWarning, Stack
+from wellkept import Cache, KeptWarning, Pool, Stack
 from wellkept.errors import DamagedValue
 from wellkept.stores.byte_store import CodedValues
 from wellkept.stores.embedded import Embedded
@@ -118,6 +118,22 @@ def test_a_result_of_a_stack_is_read_from_where_it_is(monkeypatch: pytest.Monkey
     f = counted.into(Stack(near, far), codec="chunks")
     assert f(1)[COUNT * 3].compute() == COUNT * 3 + 1
     assert counted.runs == 1
+
+
+def test_a_layer_that_does_not_answer_has_lost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far, counted = new("embedded"), new("embedded"), Counted(made)
+    counted.into(far, codec="chunks")(1)
+    found = counted.into(Pool(near, far), codec="chunks")(1)
+
+    def load(envelope: Any) -> Any:
+        raise wellkept.StoreError("gone")
+
+    monkeypatch.setattr(far.backend, "load", load)
+    kept = pytest.raises(wellkept.KeptError, match="does not answer")
+    with pytest.warns(KeptWarning, match="left out"), kept as caught:
+        found[0].compute()
+    assert not isinstance(caught.value, DamagedValue)
+    assert far.backend.fetch(counted.into(far, codec="chunks").key(1).raw) is not None
 
 
 @shared

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from wellkept.codecs import Envelope
-from wellkept.errors import DamagedValue, DecodeError, KeptError, StoreError
+from wellkept.errors import DamagedValue, KeptError, StoreError
 from wellkept.records import Buffer
 from wellkept.stores.parts import Parts
 
@@ -34,17 +34,17 @@ class OpenedParts(Parts):
 
         Raises:
             DamagedValue: it is damaged, or was evicted; the call is then computed when it is made again.
-            StoreError: it can't be read.
+            DecodeError, StoreError: it can't be read, or what has it does not answer.
         """
         try:
             return super()._part(n)
-        except DecodeError as error:
+        except DamagedValue as error:
             self._lost(error)
             raise DamagedValue(
                 f"a chunk of a kept result is damaged, or was evicted ({error}): make the call again"
             ) from error
 
-    def _lost(self, error: DecodeError) -> None:
+    def _lost(self, error: DamagedValue) -> None:
         """Forget the call, if what is kept of it still is what can't be read."""
         cache = self._cache
         with contextlib.suppress(KeptError):

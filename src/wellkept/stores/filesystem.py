@@ -389,6 +389,6 @@ def prepare_directory(root: Path, trust: bool) -> None:
                 (root / name).mkdir(mode=0o700, exist_ok=True)
             tag = root / "CACHEDIR.TAG"
             if not tag.exists():
-                tag.write_text(CACHE_TAG, "ascii")
+                tag.write_text(CACHE_TAG, "utf-8")
     except OSError as error:
         raise StoreError(f"can't use {root} as a cache: {error}") from error
