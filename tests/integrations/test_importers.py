@@ -484,6 +484,21 @@ def test_nothing_of_fleche_is_run(work: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_broken_row_of_fleche_is_refused_alone(work: Any, tmp_path: Path) -> None:
+    fleche = pytest.importorskip("fleche")
+    with fleche.cache(fleche_cache(tmp_path / "there", "sql")):
+        fleche.fleche(work.area)(1)
+        fleche.fleche(work.area)(2)
+    with sqlite3.connect(tmp_path / "there/calls.db") as index:
+        index.execute(
+            "UPDATE metadata SET data = ? WHERE call_key = (SELECT MIN(key) FROM calls)",
+            ("[" * 100_000,),
+        )
+    done = from_fleche(tmp_path / "there", kept(work.area, tmp_path))
+    assert counts(done) == (1, 0, 1)
+    assert "its record" in next(iter(done.refused))
+
+
 # -- all of them ----------------------------------------------------------------------------------
 
 
@@ -548,6 +563,15 @@ def test_files_that_are_none_and_numbers_that_are_sizes(work: Any, tmp_path: Pat
     (tmp_path / "memory/joblib/importer_work/area/func_code.py").unlink()
     os.mkfifo(tmp_path / "memory/joblib/importer_work/area/func_code.py")
     assert counts(from_joblib(tmp_path / "memory", area)) == (0, 0, 4)
+
+
+def test_a_file_that_is_too_large_is_not_read(work: Any, tmp_path: Path) -> None:
+    joblib = pytest.importorskip("joblib")
+    joblib.Memory(str(tmp_path / "memory"), verbose=0).cache(work.area)(1)
+    (file,) = (tmp_path / "memory").rglob("output.pkl")
+    os.truncate(file, (1 << 30) + 1)
+    done = from_joblib(tmp_path / "memory", kept(work.area, tmp_path))
+    assert done.refused == {"its file has more than 1 GiB, which is read only with trust": 1}
 
 
 # -- the command ----------------------------------------------------------------------------------

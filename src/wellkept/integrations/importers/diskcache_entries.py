@@ -146,7 +146,7 @@ def _value(shard: Path, row: tuple[Any, ...], trust: bool) -> Any:
     mode, filename, value = row[4:7]
     if mode == _RAW:
         return value
-    data = _bytes(value if filename is None else content(shard, filename))
+    data = _bytes(value if filename is None else content(shard, filename, trust))
     if mode == _BINARY:
         return data
     if mode == _TEXT:

@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +145,15 @@ def _found(call: Any, function: Kept[..., Any], profile: Any, values: _Values) -
 
 
 def _calls(root: Path, done: Taken, trust: bool) -> Iterator[Any]:
-    if (root / "calls.db").is_file():
-        yield from _rows(root / "calls.db")
+    for name, reader in _records(root):
+        try:
+            call = read(reader)
+            if not _is_call(call):
+                raise Refusal("it is no record of a call")  # noqa: TRY301  told below
+        except Refusal as refusal:
+            done.items.append(Item(name, "refused", f"its record: {refusal}"))
+        else:
+            yield call
     for file in (root / "calls").glob("*.h5"):
         if trust:
             store = fleche.storage.CallBagOfHoldingH5File(root=root / "calls")
@@ -154,15 +161,17 @@ def _calls(root: Path, done: Taken, trust: bool) -> Iterator[Any]:
             break
         why = "its records are in HDF5 files, which are read only with trust"
         done.items.append(Item(file.name, "refused", why))
+
+
+def _records(root: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
+    if (root / "calls.db").is_file():
+        with reading(root / "calls.db", "calls", "arguments", "metadata") as c:
+            for key, *row in c.execute(_CALLS).fetchall():
+                arguments = list(c.execute(_ARGUMENTS, (key,)))
+                metadata = list(c.execute(_METADATA, (key,)))
+                yield f"{key!s:.64}", functools.partial(_of_row, row, arguments, metadata)
     for file in sorted(_files(root / "calls")):
-        try:
-            call = read(functools.partial(_read_record, file))
-            if not _is_call(call):
-                raise Refusal("it is no record of a call")  # noqa: TRY301  told below
-        except Refusal as refusal:
-            done.items.append(Item(file.name, "refused", f"its record: {refusal}"))
-        else:
-            yield call
+        yield file.name, functools.partial(_of_file, file)
 
 
 def _is_call(call: Any) -> bool:
@@ -174,7 +183,20 @@ def _is_call(call: Any) -> bool:
     )
 
 
-def _read_record(file: Path) -> Any:
+def _of_row(row: list[Any], arguments: Any, metadata: Any) -> Any:
+    name, module, version, code, result = row
+    return DigestedCall(
+        name=name,
+        arguments=dict(arguments),
+        result=result,
+        metadata={of: json.loads(data) for of, data in metadata},
+        module=module,
+        version=None if version is None else json.loads(version),
+        code_digest=code,
+    )
+
+
+def _of_file(file: Path) -> Any:
     return unpickled(_content(file.parent, file.name, False), False, _record)
 
 
@@ -183,20 +205,6 @@ def _files(root: Path) -> Iterator[Path]:
         for file in root.iterdir():
             if len(file.name) == 64 and file.is_file():
                 yield file
-
-
-def _rows(file: Path) -> Iterator[Any]:
-    with reading(file, "calls", "arguments", "metadata") as c:
-        for key, name, module, version, code, result in c.execute(_CALLS).fetchall():
-            yield DigestedCall(
-                name=name,
-                arguments=dict(c.execute(_ARGUMENTS, (key,))),
-                result=result,
-                metadata={of: json.loads(data) for of, data in c.execute(_METADATA, (key,))},
-                module=module,
-                version=None if version is None else json.loads(version),
-                code_digest=code,
-            )
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -257,7 +265,7 @@ class _Values:
 
 
 def _content(root: Path, name: str, trust: bool) -> bytes:
-    data = content(root, name)
+    data = content(root, name, trust)
     if data.startswith(b"\x1f\x8b"):
         data = decompressed(gzip.GzipFile(fileobj=io.BytesIO(data)), trust)
     # A signature, of hexadecimal digits, may follow the dot that ends a pickle.

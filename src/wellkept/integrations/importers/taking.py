@@ -28,7 +28,7 @@ Names = Callable[[str, str], Named | None]
 Progress = Callable[[int, int], None] | None
 Given = tuple[Sequence[Any], Mapping[str, Any]]
 
-LARGEST = 1 << 30  # bytes that a compressed value may become, unless it is trusted
+LARGEST = 1 << 30  # bytes of a file, and that a compressed value may become, unless it is trusted
 _NEVER = 1e11  # seconds since the epoch: no expiry that a library would write
 _KINDS = inspect.Parameter
 _OTHER = "wellkept: what is ignored"
@@ -272,11 +272,11 @@ def unpickled(data: bytes, trust: bool, names: Names | None = None) -> Any:
     return safe_pickle.decode(data, (), names)
 
 
-def content(root: Path, name: str) -> bytes:
+def content(root: Path, name: str, trust: bool = False) -> bytes:
     """Return what is in a file of a directory, by the name that an index says.
 
     Raises:
-        Refusal: it is another directory's, or no file.
+        Refusal: it is another directory's, no file, or larger than what is taken of an unknown place.
         OSError: it can't be read.
     """
     path = (root / name).resolve()
@@ -284,6 +284,9 @@ def content(root: Path, name: str) -> bytes:
         raise Refusal("its file is outside of the directory")
     if not path.is_file():
         raise Refusal("its file is gone")
+    # It may be of holes, and so take no room where it lies.
+    if not trust and path.stat().st_size > LARGEST:
+        raise Refusal("its file has more than 1 GiB, which is read only with trust")
     return path.read_bytes()
 
 
