@@ -78,7 +78,7 @@ def test_calls_are_chosen_and_deleted(shell: Shell, url: str) -> None:
     assert (
         shell("evict", "--tag", "paper=a", "--arg", "i=7", "--yes", "--json", *place)["calls"] == 1
     )
-    assert shell("evict", "--where", "seconds<0", "--yes", *place).startswith("nothing in")
+    assert shell("evict", "--where", "seconds<0", "--yes", *place).startswith("there is nothing")
     assert shell("query", "--count", "--json", *place)["total"] == 7
     assert "wrote big(i=1)" in shell("export", "big", "big.bin", "-a", "i=1", *place)
     assert Path("big.bin").read_bytes() == bytes(big.__wrapped__(1))

@@ -264,6 +264,31 @@ def test_how_a_frame_lies_in_memory_does_not_count() -> None:
     assert digest(joined) == digest(FRAME["c"].set_axis(joined.index))
 
 
+class Array(xr.DataArray):
+    __slots__ = ("note",)
+
+
+class Dataset(xr.Dataset):
+    __slots__ = ("note",)
+
+
+class Variable(xr.Variable):
+    __slots__ = ("note",)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Array([1]), lambda: Dataset({"a": 1}), lambda: Variable("x", [1])]
+)
+def test_what_a_subclass_of_xarrays_adds_counts(make: Callable[[], Any]) -> None:
+    found = [digest(make()), digest(make())]
+    for note in (1, 2):
+        made = make()
+        made.note = note
+        found.append(digest(made))
+    assert found[0] == found[1]
+    assert len({*found}) == 3
+
+
 def test_a_subclass_counts() -> None:
     class Mine(pd.DataFrame):
         _metadata = ("unit",)

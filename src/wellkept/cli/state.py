@@ -215,7 +215,7 @@ def rm(
             said = f"deleted the store {text.plain(store)}"
         elif evictable:
             gone = found.service.clear_cache(store)
-            said = f"deleted {gone:,} keys"
+            said = f"deleted {counted(gone, 'key')}"
         else:
             missing = [key for key in keys or () if not found.delete(key)]
             gone, said = len(keys or ()) - len(missing), ""

@@ -18,7 +18,15 @@ from wellkept.hashing.buffers import (
     new_hasher,
 )
 from wellkept.hashing.names import Refused, class_name, library_name
-from wellkept.hashing.reducers import NOTHING_HELPS, Reducer, generic, library_of
+from wellkept.hashing.reducers import (
+    NOTHING_HELPS,
+    Reducer,
+    generic,
+    library_of,
+    own_attributes,
+    slots_beside,
+    slots_held,
+)
 
 _OF_BYTES = frozenset({"string", "large_string", "binary", "large_binary"})
 # Rows whose offsets or validity are worked out at a time.
@@ -667,11 +675,24 @@ def _nodes(tree: Any, known: Known | None) -> tuple[Any, ...]:
     return _dataset(tree.to_dataset(inherit=False), known), inside
 
 
+def _with_added(reduce: Reducer) -> Reducer:
+    """Return a reducer that counts what a subclass adds to what another one gives."""
+
+    def reduced(value: Any, known: Known | None) -> tuple[Any, ...]:
+        content = reduce(value, known)
+        if library_of(kind := type(value)) == "xarray":
+            return content
+        added = own_attributes(value) | slots_held(value, slots_beside(kind.__mro__, "xarray"))
+        return ("k2:added", added, *content) if added else content
+
+    return reduced
+
+
 _XARRAY: dict[str, Reducer] = {
-    "xarray.core.dataarray.DataArray": _data_array,
-    "xarray.core.dataset.Dataset": _dataset,
-    "xarray.core.variable.Variable": _xarray_variable,
-    "xarray.core.datatree.DataTree": _tree,
+    "xarray.core.dataarray.DataArray": _with_added(_data_array),
+    "xarray.core.dataset.Dataset": _with_added(_dataset),
+    "xarray.core.variable.Variable": _with_added(_xarray_variable),
+    "xarray.core.datatree.DataTree": _with_added(_tree),
 }
 
 
