@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -240,6 +241,8 @@ def _lock(fd: int) -> bool:
     return True
 
 
+give_way: Callable[[], object] = getattr(os, "sched_yield", partial(time.sleep, 0))
+"""Let another thread or process run, if one waits for a processor."""
 RANGES = fcntl is not None
 """Whether the kernel locks ranges of bytes, shared or alone, and frees them when their owner dies."""
 SHARES = RANGES or msvcrt is not None

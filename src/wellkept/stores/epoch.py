@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from wellkept._system import FREE, NOFOLLOW, RANGES, WRITE, pread, pwrite, set_range
+from wellkept._system import FREE, NOFOLLOW, RANGES, WRITE, give_way, pread, pwrite, set_range
 from wellkept.interrupts import Guard
 from wellkept.stores.filesystem import open_regular
 
@@ -37,6 +37,8 @@ _SUM = 8
 _SIZE = _WORDS.size + _SUM
 # A byte past them, by which processes take turns.
 _TURN = 1 << 20
+# Looks that give way to others alone: a write takes some ten microseconds, and a sleep no less than a hundred.
+_LOOKS = 30
 # Seconds for which a turn is waited for, and at first between two looks.
 _PATIENCE, _PAUSE = 0.05, 0.00005
 # Seconds for which none is, after one that was in vain.
@@ -140,12 +142,16 @@ class Epochs:
         now = time.monotonic()
         if not RANGES or now < self._vain:
             return False
-        deadline, pause = now + _PATIENCE, _PAUSE
+        deadline, pause, looks = now + _PATIENCE, _PAUSE, 0
         with contextlib.suppress(OSError):
             fd = self._fd if self._fd >= 0 else self._open()
             # Before it has it: an interrupt may come in between.
             self.taking = True
             while not set_range(fd, WRITE, _TURN):
+                looks += 1
+                if looks <= _LOOKS:
+                    give_way()
+                    continue
                 if time.monotonic() > deadline:
                     self._vain = deadline + _VAIN
                     return False

@@ -92,7 +92,10 @@ class Writing:
             else:
                 words, last = watch.words, database.step
                 self._before = words[1], words[5]
-                database.crowded = last is not None and last.after != self._before
+                if last is not None and last.after != self._before:
+                    database.crowded = _CROWDED
+                elif database.crowded:
+                    database.crowded -= 1
             return c  # noqa: TRY300  no instruction may stand between the two
         except BaseException as error:
             self._end(error)
@@ -203,6 +206,9 @@ _ends_snapshots = Worker("wellkept-snapshots", _end_idle, lambda: PAUSE)
 at_fork(in_child=_open.clear)
 
 
+# Writes of this process for which it takes turns after another one has written: who takes none while the
+# other does meets it in the midst of a write.
+_CROWDED = 50
 _BUSY = 30.0  # seconds to wait for another process's write before giving up on keeping a result
 
 
@@ -252,8 +258,8 @@ class Database:
         self._cursor: sqlite3.Cursor | None = None
         self._snapshot: Token | None = None  # what the open read transaction sees
         self._reading = False
-        self.crowded = False
-        """Whether another process has written since this one wrote last."""
+        self.crowded = 0
+        """Writes for which turns are taken, as another process has written lately."""
         self.writer: FrameType | None = None
         """The call that has a write transaction open."""
         self._lately = False
