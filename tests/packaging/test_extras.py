@@ -52,7 +52,6 @@ CASES = [
     ("pyarrow", 'keep(codec="arrow", version=1, strict=True)(abs)(1)', "pyarrow", "arrow"),
     ("numpy", 'keep(codec="npy", version=1, strict=True)(abs)(1)', "NumPy", "numpy"),
     ("numpy", 'wellkept.open("hdf5:x.h5")', "HDF5", "hdf5"),
-    ("httpx", 'wellkept.open("https://s3cret@h/team")', "httpx", "http"),
     *(
         (package, 'from wellkept.cli.serve import serve; serve(["./c"])', package, "server")
         for package in ("prometheus_client", "starlette", "uvicorn")

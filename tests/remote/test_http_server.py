@@ -23,6 +23,7 @@ from tests.remote.webs import WebServed, WebService, until
 import wellkept
 from wellkept import KeptWarning, StoreError, keep
 from wellkept.remote.auth import Rates
+from wellkept.remote.connections import Answer
 from wellkept.remote.server import Limits
 from wellkept.remote.wire import Failure, Fetch, Lease, pack, unpack
 
@@ -144,21 +145,19 @@ def test_of_many_who_create_a_record_one_does(host: WebServed) -> None:
 
 def test_a_download_goes_on_where_it_broke(host: WebServed, monkeypatch: Any) -> None:
     keep_blob(host)
-    from wellkept.remote import client as module
-
     broken: list[int] = []
-    real = httpx.Response.iter_raw
+    real = Answer.parts
 
-    def breaking(response: httpx.Response, *args: Any) -> Any:
+    def breaking(answer: Answer) -> Iterator[bytes]:
         got = 0
-        for part in real(response, *args):
+        for part in real(answer):
             got += len(part)
             if len(broken) < 3 and got > 500_000:
                 broken.append(got)
-                raise httpx.ReadError("it broke")
+                raise ConnectionResetError("it broke")
             yield part
 
-    monkeypatch.setattr(module.httpx.Response, "iter_raw", breaking)
+    monkeypatch.setattr(Answer, "parts", breaking)
     with host.client(memory=0) as cache:
         found = keep(cache=cache, name="blob", version=1, strict=True)(lambda: None)()
         assert found.tobytes() == BLOB

@@ -7,18 +7,16 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
-
-import httpx
 
 from wellkept.errors import ConfigError, KeptError, StoreError
 from wellkept.remote.auth import DEFAULT, NAMESPACE
 from wellkept.remote.backend import RemoteBackend
+from wellkept.remote.connections import BROKEN, Answer, Connections, send
 from wellkept.remote.line import Broken, Later, Line, Sink
 from wellkept.remote.wire import (
     LONGEST,
@@ -35,16 +33,8 @@ from wellkept.remote.wire import (
 )
 from wellkept.stores.keyring import Trusts
 
-# Seconds to connect: a host that does not answer is noticed long before the deadline of a slow answer.
-_CONNECT = 15.0
-# Seconds for which an idle connection is held. The server holds it longer, so that it does not close one just
-# as a request is sent on it.
-_IDLE = 30.0
-_CONNECTIONS = 32
-# Bytes of a blob that are sent at once.
-_PIECE = 256 * 1024
-# Bytes a second that an answer must reach once the deadline has passed: httpx's timeout is for each read alone,
-# so a server that sends a byte now and then would never reach it.
+# Bytes a second that an answer must reach once the deadline has passed: the deadline is for each read alone, so
+# a server that sends a byte now and then would never reach it.
 _PACE = 1000.0
 
 
@@ -52,55 +42,9 @@ class _Message(NamedTuple):
     what: str
     method: str
     path: str
-    content: bytes | Callable[[], Iterator[bytes]]
-    headers: Mapping[str, str]
+    content: bytes | memoryview
+    headers: str
     sink: Sink | None = None
-
-
-class _Sender:
-    """The connections to a server. A client of httpx knows proxies, and takes twice as long for what a
-    transport of it does, so that is asked where there is no proxy.
-    """
-
-    def __init__(self, where: str, context: Any) -> None:
-        # For http:// there is no certificate to check, and httpx would take 20 ms to make a context.
-        verify = context if context is not None else False
-        limits = httpx.Limits(
-            max_connections=_CONNECTIONS,
-            max_keepalive_connections=_CONNECTIONS,
-            keepalive_expiry=_IDLE,
-        )
-        self._client: httpx.Client | None = None
-        self._transport: httpx.HTTPTransport | None = None
-        if _proxied(where):
-            self._client = httpx.Client(verify=verify, limits=limits)
-        else:
-            self._transport = httpx.HTTPTransport(verify=verify, limits=limits)
-
-    def send(self, request: httpx.Request) -> httpx.Response:
-        """Return the response, whose content is still to be read."""
-        if self._transport is not None:
-            return self._transport.handle_request(request)
-        assert self._client is not None
-        return self._client.send(request, stream=True)
-
-    def close(self) -> None:
-        """Close the connections."""
-        for each in (self._client, self._transport):
-            if each is not None:
-                each.close()
-
-
-def _proxied(where: str) -> bool:
-    """Return whether there may be a proxy between here and a server."""
-    proxies = getproxies()
-    return any(proxies.get(kind) for kind in ("all", "http", "https")) and not proxy_bypass(
-        urlsplit(where).netloc.rpartition("@")[2]
-    )
-
-
-# A URL takes as long to parse as a third of a request; those of verbs are always the same.
-_url = lru_cache(maxsize=64)(httpx.URL)
 
 
 class HttpLine(Line):
@@ -117,24 +61,22 @@ class HttpLine(Line):
         super().__init__(where, deadline)
         self._context = context
         # Stored values are compressed already, if at all; to try again would cost time.
-        self._headers = {"accept-encoding": "identity"}
+        self._headers = "accept-encoding: identity\r\n"
         if token:
-            self._headers["authorization"] = f"Bearer {token}"
-        timeouts = httpx.Timeout(deadline, connect=min(_CONNECT, deadline))
-        self._timeouts = {"timeout": timeouts.as_dict()}
+            self._headers += f"authorization: Bearer {token}\r\n"
         self._base = f"{where}/v{VERSION}/"
-        # How often `close` was called: a request whose connection breaks because of it is not sent again.
-        self._ends = 0
         self._begin()
 
     def _begin(self) -> None:
-        self._sender: _Sender | None = None
+        self._connections: Connections | None = None
         self._behind: ThreadPoolExecutor | None = None
         self._last: Future[None] | None = None
         self._guard = threading.Lock()
 
     def _forked(self) -> None:
         super()._forked()
+        if self._connections is not None:
+            self._connections.close()
         self._begin()
 
     def ask(self, request: Request, sink: Sink | None = None, *, wait: bool = True) -> Any:
@@ -160,7 +102,7 @@ class HttpLine(Line):
         path = f"blobs/{request.name.hex()}?size={request.size}"
         while True:
             began = at
-            part = {"range": f"bytes={at}-{stop - 1}"} if at or stop != request.size else {}
+            part = f"range: bytes={at}-{stop - 1}\r\n" if at or stop != request.size else ""
             message = _Message("blob", "GET", path, b"", part, take)
             try:
                 self._try(partial(self._exchange, message), again=False)
@@ -194,47 +136,45 @@ class HttpLine(Line):
         if isinstance(request, Fetch) and not first:
             request.again = True
             content = pack(request)
-        verb, headers = request.verb, {"wellkept-digest": digest(content)}
+        verb, headers = request.verb, f"wellkept-digest: {digest(content)}\r\n"
         return self._exchange(_Message(verb, "POST", verb, content, headers, sink))
 
     def _send(self, request: Send, content: memoryview) -> None:
-        def pieces() -> Iterator[bytes]:
-            for at in range(0, len(content), _PIECE):
-                yield bytes(content[at : at + _PIECE])
-
-        headers = {"content-length": str(len(content)), "if-none-match": "*"}
         path = f"blobs/{request.name.hex()}"
-        self._exchange(_Message("send a blob", "PUT", path, pieces, headers))
+        self._exchange(_Message("send a blob", "PUT", path, content, "if-none-match: *\r\n"))
 
     def _exchange(self, message: _Message, first: bool = True) -> bytes:
-        sender, ends = self._connected(), self._ends
-        content = message.content
+        connections = self._connected()
         try:
-            made = httpx.Request(
-                message.method,
-                _url(self._base + message.path),
-                content=content() if callable(content) else content,
-                headers={**self._headers, **message.headers, "wellkept-owner": self.owner},
-                extensions=self._timeouts,
-            )
-            with contextlib.closing(sender.send(made)) as response:
-                return self._answer(response, message)
-        except httpx.ConnectError as error:
-            raise StoreError(f"can't connect to {self.where}: {error}") from error
-        except httpx.TimeoutException as error:
+            sock = connections.take()
+        except TimeoutError as error:
             raise self._silent(message.what) from error
-        except httpx.TransportError as error:
-            broken = Broken(f"{self.where}: the connection broke: {error}")
-            broken.final = self._ends != ends
-            raise broken from error
-        # httpx raises RuntimeError for a client that another thread has closed.
-        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
-            broken = Broken(f"{self.where}: can't {message.what}: {error}")
-            broken.final = self._ends != ends
-            raise broken from error
+        answer: Answer | None = None
+        try:
+            length = f"content-length: {len(message.content)}\r\n" * (message.method != "GET")
+            head = (
+                f"{message.method} {connections.target}{message.path} HTTP/1.1\r\n"
+                f"{connections.headers}{self._headers}wellkept-owner: {self.owner}\r\n"
+                f"{message.headers}{length}\r\n"
+            )
+            try:
+                # A server that refuses a long request answers and takes no more of it.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    send(sock, head, message.content)
+                answer = Answer(sock, self.deadline)
+            except BROKEN as error:
+                raise self._failed(error, message.what) from error
+            return self._answer(answer, message)
+        finally:
+            connections.give(sock, again=answer is not None and answer.whole)
 
-    def _answer(self, response: httpx.Response, message: _Message) -> bytes:
-        status, version = response.status_code, response.headers.get("wellkept-wire")
+    def _failed(self, error: Exception, what: str) -> StoreError:
+        if isinstance(error, TimeoutError):
+            return self._silent(what)
+        return Broken(f"{self.where}: the connection broke: {str(error) or type(error).__name__}")
+
+    def _answer(self, answer: Answer, message: _Message) -> bytes:
+        status, version = answer.status, answer.headers.get("wellkept-wire")
         if version is None:
             raise StoreError(
                 f"{self.where}: no `wellkept serve` answers there, or a proxy can't reach it "
@@ -242,7 +182,7 @@ class HttpLine(Line):
             )
         if version != str(VERSION):
             raise another_version(self.where, version)
-        parts = self._paced(response, message.what)
+        parts = self._paced(answer, message.what)
         if status in (200, 206) and message.sink is not None:
             for part in parts:
                 message.sink(part)
@@ -251,18 +191,25 @@ class HttpLine(Line):
         if status in (201, 412):
             return b""
         if status == 429:
-            raise _later(response.headers.get("retry-after", "1"))
+            raise _later(answer.headers.get("retry-after", "1"))
         # TCP's checksum has 16 bits and proxies are not perfect: damage that passes would be a wrong result.
-        if response.headers.get("wellkept-digest") != digest(content):
+        if answer.headers.get("wellkept-digest") != digest(content):
             raise Broken(f"{self.where}: an answer was damaged in transfer")
         if status == 200:
             return content
         raise raised(content, self.where)
 
-    def _paced(self, response: httpx.Response, what: str) -> Iterator[bytes]:
+    def _paced(self, answer: Answer, what: str) -> Iterator[bytes]:
         """Yield the parts of an answer; raises if they come too slowly for too long."""
         began, got = time.monotonic(), 0
-        for part in response.iter_raw():
+        parts = answer.parts()
+        while True:
+            try:
+                part = next(parts, None)
+            except BROKEN as error:
+                raise self._failed(error, what) from error
+            if part is None:
+                return
             got += len(part)
             took = time.monotonic() - began
             if took > self.deadline and got < took * _PACE:
@@ -271,28 +218,26 @@ class HttpLine(Line):
 
     # -- the connections --------------------------------------------------------------------------
 
-    def _connected(self) -> _Sender:
-        sender = self._sender
-        if sender is not None:
-            return sender
+    def _connected(self) -> Connections:
+        connections = self._connections
+        if connections is not None:
+            return connections
         with self._guard:
-            if self._sender is None:
-                self._sender = _Sender(self._base, self._context)
-            return self._sender
+            if self._connections is None:
+                self._connections = Connections(self._base, self.deadline, self._context)
+            return self._connections
 
     def close(self) -> None:
         """Close the connections, once pending requests are sent; the next use opens new ones."""
-        # Counted first, so that a request that breaks from here on knows that it was closed on purpose. The
-        # guard is not held while the thread ends, as it may need the guard to connect.
+        # The guard is not held while the thread ends, as it may need the guard to connect.
         with self._guard:
-            self._ends += 1
             behind, self._behind = self._behind, None
         if behind is not None:
             behind.shutdown()
         with self._guard:
-            sender, self._sender = self._sender, None
-        if sender is not None:
-            sender.close()
+            connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.close()
         super().close()
 
 

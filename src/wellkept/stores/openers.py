@@ -40,7 +40,6 @@ _EXTRAS = {
     "object_store": "s3",
     "hdf5_files": "hdf5",
     "sql": "sql",
-    "client": "http",
 }
 _PATHS = {"files": "files:", "sqlite": "sqlite:///", "hdf5": "hdf5:"}
 """Schemes whose rest is a path, and the beginning of such a URL."""
