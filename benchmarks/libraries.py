@@ -46,7 +46,9 @@ class Kept(_Session):
         self._cache = wellkept.open(where, memory=memory)
 
     def keep(self, function: Function) -> Function:
-        return self._keep(cache=self._cache, codec=self._codec)(function)
+        # The counter that tells that a body ran is no part of the program: no other looks at it either.
+        keep = self._keep(cache=self._cache, codec=self._codec, ignore_globals="OUTSIDE")
+        return keep(function)
 
     def close(self) -> None:
         self._cache.close()

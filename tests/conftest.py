@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Tests change the working directory and HOME; what outlives a test stays with the clone.
 set_hypothesis_home_dir(ROOT / ".hypothesis")
+# A shell ignores it in what it starts in the background, and then no test of an interrupt would be one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # A module that is written anew within a second, with as many bytes, would run as it was before.
 sys.dont_write_bytecode = True
 os.environ["MPLBACKEND"] = "Agg"

@@ -305,7 +305,7 @@ def test_an_answer_that_nobody_waited_for_is_given_to_nobody(redis_url: str) -> 
 
 
 def test_lost_connections_take_no_room(postgresql_url: str) -> None:
-    store = wellkept.stores.Sql(postgresql_url, pool=1, timeout=5.0)
+    store = wellkept.stores.Sql(postgresql_url, pool=1, timeout=2.0)
     store.put("a", b"1")
     todo = points(lambda: store.get("a"))
     for at in random.sample(todo, 25):

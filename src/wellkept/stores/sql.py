@@ -231,21 +231,23 @@ class Connections:
                 # hit; so a thread that finds none looks again every 10 ms.
                 if (slot := self._slot()) is not None:
                     return self._opened(slot)
-                if deadline:
+                now = time.monotonic()
+                if not deadline:
+                    deadline = now + self._timeout
+                elif now <= deadline:
                     time.sleep(0.01)
-                else:
-                    deadline = time.monotonic() + self._timeout
-                self._collect()
-                if time.monotonic() > deadline:
-                    if not tried and self._collected < deadline - self._timeout / 2:
-                        # What was lost since the latest collection is looked for before giving up.
-                        tried, self._collected = True, time.monotonic()
-                        gc.collect()
-                        continue
+                elif tried or self._collected >= deadline - self._timeout / 2:
                     raise StoreError(
                         f"all {2 * self._most} connections to {self.backend} have been in use by threads "
                         f"of this process for {self._timeout:g} s: give the store a larger `pool`"
                     ) from None
+                else:
+                    # What was lost since the latest collection is looked for before giving up.
+                    tried, self._collected = True, now
+                    gc.collect()
+                    continue
+                # It may take until after the deadline, and what it frees is seen in the next round.
+                self._collect()
                 continue
             if self.dialect.alive(connection):
                 return connection
