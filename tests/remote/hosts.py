@@ -14,7 +14,7 @@ import wellkept
 from wellkept.remote.handlers import Handlers
 from wellkept.remote.ssh import Piped
 from wellkept.remote.stdio import serve_stream
-from wellkept.remote.wire import Put, Request, Send
+from wellkept.remote.wire import Fetch, Put, Request, Row, Send
 
 RELAY = Path(__file__).with_name("relay.py")
 
@@ -30,6 +30,12 @@ class Counting(Handlers):
         if not (isinstance(request, Put) and request.kind == "meta"):  # nobody waits for it
             self.asked.append(request.verb)
         return super().answer(request, *args)
+
+    def at_hand(self, request: Fetch, *args: Any) -> list[Row] | None:
+        found = super().at_hand(request, *args)
+        if found is not None:
+            self.asked.append(request.verb)
+        return found
 
     def stream(self, request: Request, *args: Any) -> Any:
         self.asked.append(request.verb)

@@ -374,3 +374,85 @@ def test_clients_that_do_not_read_cost_little_memory_and_give_it_back() -> None:
         assert most[-1] < most[0] + 20e6, most
     finally:
         service.close()
+
+
+# -- what is held in memory -----------------------------------------------------------------------
+
+
+def test_a_result_at_hand_is_never_an_old_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hit is answered without a thread, until anybody replaces or removes the call."""
+    from wellkept.remote.server import Web
+
+    hops: list[str] = []
+    real = Web._answered
+
+    def answered(web: Web, asked: Any, verb: str, content: bytes) -> bytes:
+        hops.append(verb)
+        return real(web, asked, verb, content)
+
+    monkeypatch.setattr(Web, "_answered", answered)
+    with WebServed(home / "far") as host, host.client(memory=0) as one, host.client() as other:
+        made = iter(range(100))
+        f = keep(cache=one, name="f", version=1, strict=True)(lambda x: [x, next(made)])
+        again = keep(cache=other, name="f", version=1, strict=True)(lambda x: [x, next(made)])
+        there = keep(cache=host.cache, name="f", version=1)(lambda x: [x, next(made)])
+        assert f(1) == f(1) == [1, 0]
+        hops.clear()
+        assert [f(1) for _ in range(5)] == [[1, 0]] * 5
+        assert hops == []
+        for change in (
+            lambda: again.rerun(1),
+            lambda: there.rerun(1),
+            lambda: (again.forget(1), again(1)),
+            lambda: (there.forget(1), there(1)),
+            lambda: (one.clear(), again(1)),
+        ):
+            before = f(1)
+            change()
+            assert f(1) == f(1) == [1, before[1] + 1]
+        # Other calls leave it where it is.
+        hops.clear()
+        f(2)
+        assert "fetch" in hops
+        assert f(1) == [1, 5]
+        hops.clear()
+        assert f(1) == [1, 5]
+        assert hops == []
+
+
+def test_what_is_at_hand_needs_a_right_too(home: Path) -> None:
+    with WebServed(home / "far") as host, host.client(memory=0) as cache:
+        f = keep(cache=cache, name="f", version=1, strict=True)(abs)
+        assert f(-1) == f(-1) == 1
+        asked = pack(Fetch([f.key(-1).raw]))
+        with host.raw() as raw, host.raw("") as nobody:
+            assert raw.post("/default/v2/fetch", content=asked).status_code == 200
+            assert nobody.post("/default/v2/fetch", content=asked).status_code == 401
+            assert raw.post("/other/v2/fetch", content=asked).status_code in (403, 404)
+            text = raw.get("/metrics").text
+    assert 'wellkept_lookups_total{found="hit",namespace="default"} 2.0' in text
+
+
+def test_a_head_goes_with_what_follows_it() -> None:
+    from wellkept.remote.listening import _Joined
+
+    class Transport:
+        def __init__(self) -> None:
+            self.sent: list[bytes] = []
+
+        def write(self, data: bytes) -> None:
+            self.sent.append(data)
+
+        def close(self) -> None:
+            self.sent.append(b"closed")
+
+    head, more = b"HTTP/1.1 200 OK\r\nx: y\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"
+    below = Transport()
+    joined = _Joined(below)
+    for data in (more, head, b"one", b"two", head, b""):
+        joined.write(data)
+    joined.write(head)
+    joined.flush()
+    joined.write(head)
+    joined.close()
+    assert below.sent == [more, head + b"one", b"two", head, head, head, b"closed"]

@@ -143,6 +143,27 @@ class CacheCore:
             return None
         return tier.entries.get(key)
 
+    def held(self, key: bytes) -> Entry | None:
+        """What the memory tier holds under a key, if nothing was committed since; asks nothing but memory."""
+        words, tier = self._words, self.tier
+        try:
+            if words is None or (words[1], words[5]) != tier.seen:
+                return None
+        except ValueError:  # as in `fresh`
+            return None
+        return tier.entries.get(key)
+
+    def fetch(self, key: bytes) -> Any:
+        """What the store has under a key, held in memory from then on; raises as `Backend.fetch`."""
+        tier = self.tier
+        token = self.token() if tier.limit else None
+        if token is not None and token != tier.seen:
+            tier.follow(token, self.backend.epoch(token))
+        row = self.backend.fetch(key)
+        if token is not None and row is not None and row.exact and row.envelope is not None:
+            tier.add(key, Entry(row.body, row.envelope), token)
+        return row
+
     def lacking(self, keys: Sequence[bytes]) -> tuple[Token | None, Collection[bytes]]:
         """Return keys that have no call, and the token of the commit after which that was so.
 

@@ -62,13 +62,14 @@ def exists(spec: Spec) -> bool | None:
 
 @contextlib.contextmanager
 def opened(
-    cache: str | None, *, make: bool = False, must: bool = True
+    cache: str | None, *, make: bool = False, must: bool = True, memory: int = 0
 ) -> Iterator[tuple[Cache, str]]:
     """The cache that is meant, and its URL without secrets.
 
     Args:
         make: make it if it is not there; otherwise an empty one stands in for the active one.
         must: one that `--cache` names has to be there, unless it is made.
+        memory: bytes of its memory tier; most commands ask nothing twice.
 
     Raises:
         ConfigError: there is none of that name.
@@ -88,16 +89,13 @@ def opened(
         found.url = spec.shown
     else:
         try:
-            found = build(spec._replace(options={**spec.options, **_tierless(spec)}), named)
+            # A pool and a view have no tier of their own.
+            held = {} if spec.pool or spec.of else {"memory": memory}
+            found = build(spec._replace(options={**spec.options, **held}), named)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
     with found:
         yield found, spec.shown
-
-
-def _tierless(spec: Spec) -> dict[str, Any]:
-    """Nothing is asked twice here; a pool and a view have no tier of their own."""
-    return {} if spec.pool or spec.of else {"memory": 0}
 
 
 _KEY = re.compile(r"[0-9a-fA-F]{4,64}")

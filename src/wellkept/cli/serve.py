@@ -228,6 +228,10 @@ def _serve_stdio(cache: str | None, readonly: bool) -> None:
             handlers.close()
 
 
+# Bytes of results of each namespace that are answered from memory.
+_HELD = 64 * 1024 * 1024
+
+
 def _serve_http(
     caches: list[str],
     limits: Limits,
@@ -250,7 +254,7 @@ def _serve_http(
             if name in openers:
                 raise ConfigError(f"two caches for the namespace {name}: write NAMESPACE=CACHE")
             openers[name] = lambda cache=cache: stack.enter_context(
-                opened(cache or None, make=True)
+                opened(cache or None, make=True, memory=_HELD)
             )[0]
         namespaces = Namespaces(openers)
         stack.callback(namespaces.close)

@@ -164,6 +164,19 @@ class Handlers:
             raise WireError(f"the request {request.verb!r} is not served this way")
         return do(self, request, owner)
 
+    def at_hand(self, request: wire.Fetch, right: str) -> list[Row] | None:
+        """Return the answer to a look-up that needs nothing but memory; None: it has to be looked for.
+
+        Raises:
+            Refused: the client lacks the right.
+        """
+        check(request, right)
+        entry = self.cache.held(request.keys[0]) if len(request.keys) == 1 else None
+        if entry is None or entry.envelope is None or entry.envelope.blobs:
+            return None
+        entry.hot = True
+        return [Row(entry.body.pack(), entry.envelope.pack())]
+
     def stream(self, request: Request, right: str) -> Iterator[bytes]:
         """Return the parts of an answer that is too long for one message; raises as `answer`."""
         check(request, right)
@@ -205,7 +218,7 @@ class Handlers:
 
     def _row(self, key: bytes, room: list[int]) -> Row:
         try:
-            found = self.backend.fetch(key)
+            found = self.cache.fetch(key)
         except DecodeError as error:
             return Row(damaged=str(error)[:500])
         if found is None:

@@ -62,12 +62,15 @@ def server(
     """
     config = uvicorn.Config(
         app,
+        interface="asgi3",
         http=type("Guarded", (_Guarded,), {"deadline": deadline}),
         ws="none",
         lifespan="off",
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Nobody asks for the client's address.
+        proxy_headers=False,
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_GRACE,
         ssl_certfile=cert,
@@ -92,8 +95,12 @@ class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class c
     _named = _events = _partial = 0
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport))
         self._await_request()
+
+    def on_response_complete(self) -> None:
+        self.transport.flush()
+        super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
         events = self._events
@@ -158,6 +165,40 @@ class _Guarded(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # a class c
     def _in_time(self, do: Callable[[], None]) -> asyncio.TimerHandle:
         timer: asyncio.TimerHandle = self.loop.call_later(self.deadline, do)
         return timer
+
+
+class _Joined:
+    """A transport that sends the head of an answer with what follows it: one packet in place of two.
+
+    Args:
+        transport: what sends.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._to, self._head = transport, b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._to, name)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; a head only with the next ones."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.endswith(b"\r\n\r\n") and data.startswith(b"HTTP/1.1 ") and data[9:10] != b"1":
+            self._head = data
+            return
+        self._to.write(data)
+
+    def flush(self) -> None:
+        """Send a head that nothing follows."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._to.write(head)
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        self.flush()
+        self._to.close()
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> None:
