@@ -94,21 +94,23 @@ def peak(entrant: str, directory: str, what: str, items: int) -> dict[str, Any]:
 
 
 def sweep(entrant: str, directory: str, start: int, count: int) -> dict[str, Any]:
-    """Many new results by `map`: the time, and what the memory of the process grew by."""
+    """Many new results by `map`: the time, and what the memory of the process grew by, in all and by each tenth."""
     from sweeps import STEP, keep_all
 
     session = open_session(entrant, Path(directory))
     kept = session.keep(bodies.score)
     keep_all(kept, range(-2, -1))
-    ticks, before, largest = bodies.OUTSIDE.ticks, _bytes_now(), 0
+    ticks, before = bodies.OUTSIDE.ticks, _bytes_now()
+    grown: list[int] = []
     began = perf_counter_ns()
     for at in range(start, start + count, STEP):
         keep_all(kept, range(at, at + STEP))
-        largest = max(largest, _bytes_now())
+        grown.append(_bytes_now() - before)
     took = perf_counter_ns() - began
     ticks = bodies.OUTSIDE.ticks - ticks
     session.close()
-    return {"seconds": took / 1e9, "bytes": largest - before, "ticks": ticks}
+    tenths = [grown[len(grown) * tenth // 10 - 1] for tenth in range(1, 11)]
+    return {"seconds": took / 1e9, "bytes": max(grown), "tenths": tenths, "ticks": ticks}
 
 
 def one_by_one(entrant: str, directory: str, start: int, count: int) -> dict[str, Any]:

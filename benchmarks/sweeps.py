@@ -109,6 +109,9 @@ class LongSweep(Base):
                 raise CannotDoError("took a new argument for a hit")
             if quick:
                 self.notes[entrant] = f"from {count:,} calls"
+            elif self._what == "bytes":
+                tenths = ", ".join(f"{grown / 1e6:.0f}" for grown in answer["tenths"])
+                self.notes[entrant] = f"MB after each {count // 10:,} results: {tenths}"
             # A shorter sweep writes to a smaller index, so this is less than it would be.
             times = 1_000_000 / count if self._what == "seconds" else 1.0
             return float(answer[self._what]) * times
