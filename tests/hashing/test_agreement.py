@@ -9,6 +9,7 @@ import marshal
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -211,3 +212,44 @@ def test_a_digest_stands_for_what_it_names() -> None:
     assert digest(digest(large)) == digest(large)
     assert digest([digest(large)]) == digest([large])
     assert digest([digest(1)]) != digest([str(digest(1))])
+
+
+class Whole(int):
+    pass
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("number", [int, float])
+def test_long_rows_of_numbers_are_written_whole(kind: Any, number: Any) -> None:
+    row = [number(n - 1000) for n in range(3000)]
+    assert fast._numbers(kind(row)) is not None
+    assert digest_bytes(kind(row)) == reference_digest(kind(row))
+    assert digest_bytes(kind(row)) != digest_bytes(kind([*row[:-1], row[-1] + 1]))
+    # These take as many bytes as the numbers around them, or begin with the same letter.
+    for odd in (
+        True,
+        None,
+        2.5,
+        7,
+        2**31,
+        -(2**31),
+        "iii",
+        "gggg",
+        b"",
+        b"i" * 4,
+        (),
+        [1],
+        "i" * 7,
+    ):
+        for at in (0, 1, 1234, 2999):
+            other = [*row[:at], odd, *row[at + 1 :]]
+            assert digest_bytes(kind(other)) == reference_digest(kind(other))
+            assert (fast._numbers(kind(other)) is None) == (type(odd) is not number or odd == 2**31)
+
+
+def test_a_long_row_of_numbers_with_a_subclass_is_not_one_of_numbers() -> None:
+    row: list[Any] = list(range(3000))
+    for odd in (Whole(5), np.int64(5), np.float64(5.0), np.arange(3)):
+        row[1234] = odd
+        assert fast._numbers(row) is None
+        assert digest_bytes(row) != digest_bytes([*row[:1234], 5, *row[1235:]])
