@@ -384,7 +384,7 @@ def _numbers(row: Any) -> bytes | None:
     # What holds other things too may hold large ones, which would be written in vain.
     if first not in _NUMBERS or len(set(map(type, some))) > 1:
         return None
-    if first is int and not (-(2**31) <= min(some) and max(some) < 2**31):
+    if first is int and not (min(some) >= -(2**31) and max(some) < 2**31):
         return None
     letter, size = _NUMBERS[first]
     try:
