@@ -94,7 +94,7 @@ def peak(entrant: str, directory: str, what: str, items: int) -> dict[str, Any]:
 
 
 def sweep(entrant: str, directory: str, start: int, count: int) -> dict[str, Any]:
-    """Many new results by `map`: the time, and what the memory of the process grew by, in the end and at each tenth."""
+    """Many new results by `map`: the time, and by what the memory of the process grew, at each tenth."""
     from sweeps import STEP, keep_all
 
     session = open_session(entrant, Path(directory))
