@@ -22,6 +22,7 @@ APP = """
 import functools, sys
 import numpy
 import lib, conf
+import wellkept
 from wellkept import keep
 
 class Pipe:
@@ -72,12 +73,16 @@ def off(steps, x):
     return [step.scale(x) for step in steps["all"]]
 
 scaler = lib.Scaler(2)
-print([
-    call(lib.function, 3), call(functools.partial(lib.function), 3), call(scaler.scale, 3),
-    call(lambda x: lib.function(x), 3), call(numpy.vectorize(lib.function), 3).tolist(),
-    scale(scaler, 3), scale(lib.Sub(2), 3), made(lib.Scaler, 3), rate(conf),
-    versioned(scaler, 3), off({"all": [scaler]}, 3), Pipe().run(3), Pipe().alone(3),
-])
+def results():
+    return [
+        call(lib.function, 3), call(functools.partial(lib.function), 3), call(scaler.scale, 3),
+        call(lambda x: lib.function(x), 3), call(numpy.vectorize(lib.function), 3).tolist(),
+        scale(scaler, 3), scale(lib.Sub(2), 3), made(lib.Scaler, 3), rate(conf),
+        versioned(scaler, 3), off({"all": [scaler]}, 3), Pipe().run(3), Pipe().alone(3),
+    ]
+print(results())
+with wellkept.use("void:"):
+    print("computed", results())
 """
 LIB = """
 BY = 1
@@ -107,21 +112,34 @@ CONF = "RATE = 1\n"
 ALL = {"call", "scale", "made", "versioned", "off", "run"}
 
 
-def run(home: Path, cached: bool = True) -> tuple[set[str], str]:
-    """What ran, and what came of it."""
-    env = {**os.environ, "PYTHONPATH": SRC, "PYTHONDONTWRITEBYTECODE": "1"}
+def run(home: Path) -> set[str]:
+    """What ran; what came of it is what comes of it where nothing is kept."""
+    env = {**os.environ, "PYTHONPATH": SRC, "WELLKEPT_CACHE": str(home / "kept")}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "app.py"],
+        [sys.executable, "-B", "-W", "error", "app.py"],
         cwd=home,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
-        env=env if cached else {**env, "WELLKEPT_CACHE": "void:"},
+        env=env,
     )
     assert done.returncode == 0, done.stderr
-    *ran, result = done.stdout.splitlines()
-    return {line.removeprefix("ran ") for line in ran}, result
+    lines = done.stdout.splitlines()
+    (at,) = (at for at, line in enumerate(lines) if line.startswith("["))
+    assert lines[-1] == f"computed {lines[at]}"
+    return {line.removeprefix("ran ") for line in lines[:at]}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that ran once, and whose calls are kept."""
+    made = tmp_path_factory.mktemp("project")
+    for name, text in (("app.py", APP), ("lib.py", LIB), ("conf.py", CONF)):
+        (made / name).write_text(text)
+    assert run(made) == ALL | {"rate", "alone"}
+    assert run(made) == set()
+    return made
 
 
 @pytest.mark.parametrize(
@@ -151,19 +169,15 @@ def run(home: Path, cached: bool = True) -> tuple[set[str], str]:
     ],
 )
 def test_an_edit_between_two_runs(
-    home: Path, file: str, old: str, new: str, changed: set[str]
+    project: Path, file: str, old: str, new: str, changed: set[str]
 ) -> None:
-    for name, text in (("app.py", APP), ("lib.py", LIB), ("conf.py", CONF)):
-        (home / name).write_text(text)
-    ran, _ = run(home)
-    assert ran == ALL | {"rate", "alone"}
-    assert run(home)[0] == set()
-    text = (home / file).read_text()
+    text = (project / file).read_text()
     assert old in text
-    (home / file).write_text(text.replace(old, new))
-    ran, result = run(home)
-    assert result == run(home, cached=False)[1]
-    assert ran == changed
+    (project / file).write_text(text.replace(old, new))
+    try:
+        assert run(project) == changed
+    finally:
+        (project / file).write_text(text)
 
 
 class Scale:

@@ -468,6 +468,8 @@ for at, (name, step) in enumerate(steps.items()):
         import traceback
         bad.append("".join(traceback.format_exception(error)[-3:]))
     out[name] = bad
+    # The modules of a project are looked through for what changes another, so few are left.
+    del sys.modules[f"app{at}"], sys.modules[f"h{at}"]
 print(json.dumps(out))
 """
 
