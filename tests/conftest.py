@@ -30,9 +30,11 @@ os.environ["MPLCONFIGDIR"] = str(ROOT / ".pytest_cache" / "matplotlib")
 # A shared machine's stalls say nothing about the library, so no example has a deadline.
 _slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
-    "default", max_examples=60, deadline=None, stateful_step_count=25, suppress_health_check=_slow
+    "default", max_examples=25, deadline=None, stateful_step_count=25, suppress_health_check=_slow
 )
-settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
+settings.register_profile(
+    "ci", settings.get_profile("default"), max_examples=60, derandomize=True, print_blob=True
+)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")

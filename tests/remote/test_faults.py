@@ -36,7 +36,7 @@ from wellkept.stores.record_format import pack_call
 
 __all__ = ["disk"]
 SHORT = 0.5
-ARRAY = np.arange(400_000)
+ARRAY = np.arange(150_000)
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def test_what_answers_is_no_server(name: str) -> None:
 
 
 def test_what_answers_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "_CONNECT", SHORT)
+    monkeypatch.setattr(ssh, "_CONNECT", 0.1)
     refused_by_any_name(Between(answer=lambda link: time.sleep(60)), "does not start in time")
 
 
@@ -299,7 +299,7 @@ def test_the_disk_there_is_full(serve: Any, disk: Path, home: Path) -> None:
         f(-1)
         filler = fill(disk, 60_000)
         with pytest.warns(KeptWarning, match="(?i)space|full"):
-            assert right(f(1), 1)  # 3 MB
+            assert right(f(1), 1)  # 1 MB
         with pytest.raises(StoreError, match=r"(?i)space|full"):
             counted.into(cache, strict=True)(2)
         assert f(-1) == {"x": -1}
@@ -372,7 +372,7 @@ def test_a_program_ends_though_its_server_hangs(
     source = """
 import sys, wellkept, pickle
 options = pickle.loads(bytes.fromhex(sys.argv[2]))
-f = wellkept.keep(cache=wellkept.open(sys.argv[1], deadline=1, **options))(abs)
+f = wellkept.keep(cache=wellkept.open(sys.argv[1], deadline=0.5, **options))(abs)
 f(-1)
 print("ready", flush=True)
 sys.stdin.readline()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import ssl
@@ -38,6 +39,44 @@ class _One:
     handlers = opened
 
 
+class _Prompt:
+    """Ends a server as soon as it has to: by itself it looks ten times a second, and waits as often.
+
+    Args:
+        server: one of uvicorn's, that does not run yet.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._over = asyncio.Event()
+        self._begun = threading.Event()
+        server.main_loop, server.shutdown = self._main_loop, self._shutdown
+
+    def end(self) -> None:
+        """Have it end, from another thread."""
+        assert self._begun.wait(20)
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._over.set)
+
+    async def _main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.on_tick(0)
+        self._begun.set()
+        await self._over.wait()
+
+    async def _shutdown(self, sockets: Any = None) -> None:
+        state = self._server.server_state
+        for each in (*self._server.servers, *(sockets or ())):
+            each.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        deadline = time.monotonic() + 10
+        while (state.connections or state.tasks) and time.monotonic() < deadline:
+            await asyncio.sleep(0.002)
+
+
 class WebServed:
     """Serves a cache over a real port of this host, in threads of this process."""
 
@@ -59,6 +98,7 @@ class WebServed:
         cert, key = secured or (None, None)
         self._sock = listen("127.0.0.1", 0)
         self._server = server(web.app, deadline=limits.deadline, cert=cert, key=key)
+        self._prompt = _Prompt(self._server)
         scheme = "http" if secured is None else "https"
         self.url = f"{scheme}://127.0.0.1:{self._sock.getsockname()[1]}"
         self._thread = threading.Thread(
@@ -102,7 +142,7 @@ class WebServed:
     def close(self) -> None:
         if os.getpid() != self._pid:
             return
-        self._server.should_exit = True
+        self._prompt.end()
         self._thread.join(20)
         self._sock.close()
         self.handlers.close()
