@@ -110,6 +110,8 @@ def test_what_was_kept_between_the_look_and_the_lease_is_given_without_it(
             return Row() if len(looks) == 1 else look(key, room)
 
         monkeypatch.setattr(host.handlers, "_row", late)
+        # What is at hand is not looked for.
+        host.cache.tier.clear()
         found = cache.backend.claim(f.key(1).raw)
         assert found is not None
         assert found.envelope is not None

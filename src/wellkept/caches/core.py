@@ -133,23 +133,15 @@ class CacheCore:
     # -- reading ----------------------------------------------------------------------------------
 
     def fresh(self, key: bytes) -> Entry | None:
-        """What the memory tier holds under a key, if it is current."""
+        """What the memory tier holds under a key, if it is current; waits for nothing."""
         words, tier = self._words, self.tier
         try:
             token = None if words is None else (words[1], words[5])
         except ValueError:  # the index was closed in another thread
             return None
-        if token is None or not tier.follow(token, self.backend.epoch(token)):
+        if token is None:
             return None
-        return tier.entries.get(key)
-
-    def held(self, key: bytes) -> Entry | None:
-        """What the memory tier holds under a key, if nothing was committed since; asks nothing but memory."""
-        words, tier = self._words, self.tier
-        try:
-            if words is None or (words[1], words[5]) != tier.seen:
-                return None
-        except ValueError:  # as in `fresh`
+        if token != tier.seen and not tier.follow(token, self.backend.epoch(token)):
             return None
         return tier.entries.get(key)
 
@@ -163,6 +155,12 @@ class CacheCore:
         if token is not None and row is not None and row.exact and row.envelope is not None:
             tier.add(key, Entry(row.body, row.envelope), token)
         return row
+
+    def hold(self, key: bytes, kept: Any) -> None:
+        """Hold what the backend's `record` gave of a call that it wrote, as `fetch` would."""
+        step, body, envelope = kept
+        if step is not None and self.tier.limit:
+            self.tier.advance(step, key, Entry(body, envelope))
 
     def lacking(self, keys: Sequence[bytes]) -> tuple[Token | None, Collection[bytes]]:
         """Return keys that have no call, and the token of the commit after which that was so.

@@ -22,7 +22,7 @@ __all__ = ["FAILED", "Entry", "Look", "Tier", "Told"]
 FAILED = STATES.index("failed")
 
 _OVERHEAD = 600  # bytes of an entry beside its payload, measured with tracemalloc
-_DOUBT = 0.02  # seconds for which a commit may be about to say what it changed
+_DOUBT = 0.2  # seconds for which a commit may be about to say what it changed, behind other threads
 _NOTHING: Any = object()
 
 

@@ -171,7 +171,7 @@ class Handlers:
             Refused: the client lacks the right.
         """
         check(request, right)
-        entry = self.cache.held(request.keys[0]) if len(request.keys) == 1 else None
+        entry = self.cache.fresh(request.keys[0]) if len(request.keys) == 1 else None
         if entry is None or entry.envelope is None or entry.envelope.blobs:
             return None
         entry.hot = True
@@ -240,7 +240,9 @@ class Handlers:
         if envelope is None:
             raise WireError("a commit has no result")
         sent = blobs_of(request.blobs, envelope)
-        self.host.commit(owner, call, envelope, sent, request.uses)
+        made = self.host.commit(owner, call, envelope, sent, request.uses)
+        if made is not None:
+            self.cache.hold(request.key, made)
         if request.release:
             self.leases.release(owner, request.key)
 

@@ -235,8 +235,10 @@ class Host:
 
     def commit(
         self, owner: str, call: Call, envelope: Envelope, sent: Mapping[bytes, bytes], uses: Any
-    ) -> None:
+    ) -> Any:
         """Keep a call and its result, whose blobs were sent with it, were staged, or exist already.
+
+        Returns what the backend's `record` gave of it; None where it gives nothing.
 
         Raises:
             StoreError: a blob is missing, or the call can't be written.
@@ -244,7 +246,8 @@ class Host:
         """
         with self._writing():
             self._settle(owner, envelope, sent)
-            self.backend.record([(call, envelope)], uses)
+            made = self.backend.record([(call, envelope)], uses)
+        return made[0] if made else None
 
     def put_value(
         self, owner: str, key: str, envelope: Envelope, sent: Mapping[bytes, bytes]
