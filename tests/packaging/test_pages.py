@@ -1,13 +1,15 @@
-"""From an empty directory and the built wheel: README, the first steps and every how-to run as printed."""
+"""With the built wheel and nothing else: README, the first steps and what needs no extra run as printed.
+
+The other pages are run by `tests/docs/test_snippets.py`, which `make test` runs against the wheel too.
+"""
 
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import NEEDS, PAGES, ROOT
+from tests.docs.pages import ROOT
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -53,17 +55,6 @@ def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment(tmp_path_factory.mktemp("plain"), f"{wheel}[numpy]")
 
 
-@pytest.fixture(scope="module")
-def full(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the optional packages too: those that the tests are installed with."""
-    place = tmp_path_factory.mktemp("full")
-    python = environment(place, str(wheel), "--no-deps")
-    (site,) = place.glob("lib/python*/site-packages")
-    # Behind the environment's own packages, so that wellkept is the wheel.
-    (site / "zz-tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return python
-
-
 def read(python: Path, page: str) -> None:
     """As a reader with this Python: nothing is set, and the working directory is empty."""
     unset = {"PYTHONPATH", "WELLKEPT_CACHE", "PYTHONDONTWRITEBYTECODE"}
@@ -78,12 +69,3 @@ def read(python: Path, page: str) -> None:
 @pytest.mark.parametrize("page", PLAIN)
 def test_a_page_runs_with_the_wheel_alone(plain: Path, page: str) -> None:
     read(plain, page)
-
-
-@pytest.mark.parametrize(
-    "page", [name for path in PAGES if (name := path.relative_to(ROOT).as_posix()) not in PLAIN]
-)
-def test_a_page_runs_with_the_wheel(full: Path, page: str) -> None:
-    for module in NEEDS.get(page, ()):
-        pytest.importorskip(module)
-    read(full, page)
