@@ -164,11 +164,6 @@ def suites(chosen: str, *paths: str) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@linux
-def test_the_default_store_holds_to_its_contract_there(home: Path) -> None:
-    suites("TestEmbeddedValues and not Network and not fork", "contract")
-
-
 # What these tests ask of modes, descriptors, mappings, forks and open files that go is of POSIX alone;
 # keys with a dot at the end of a part are refused.
 OTHER = """

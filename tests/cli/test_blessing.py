@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,15 +31,24 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a script that ran, and its cache."""
+    made = tmp_path_factory.mktemp("kept")
+    (made / "squares.py").write_text(SCRIPT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WELLKEPT_CACHE", str(made / "cache"))
+        assert ran(made / "squares.py") == "[4, 9] 2"
+    return made
+
+
 @pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def script(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "__mp_main__", raising=False)
     monkeypatch.setenv("WELLKEPT_CACHE", str(tmp_path / "cache"))
-    path = tmp_path / "squares.py"
-    path.write_text(SCRIPT)
-    assert ran(path) == "[4, 9] 2"
-    return path
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "squares.py"
 
 
 def ran(path: Path) -> str:

@@ -12,10 +12,19 @@ MEDIA = [
     *("memory", "sqlite", "files", "file", "postgresql", "mariadb", "redis"),
     pytest.param("s3", marks=pytest.mark.long),
 ]
-SHARED = MEDIA[1:]  # by several processes
+# Any sequence of verbs is tried on each medium; what single tests show is shown on some, and on all in the
+# long ones.
+FEW = [
+    *("memory", "sqlite", "files", "redis"),
+    *(
+        pytest.param(name, marks=pytest.mark.long)
+        for name in ("file", "postgresql", "mariadb", "s3")
+    ),
+]
+SHARED = FEW[1:]  # by several processes
 
 
-@pytest.fixture(params=MEDIA)
+@pytest.fixture(params=FEW)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a cache is that named state is on."""
     return place_of(request, request.param, tmp_path)

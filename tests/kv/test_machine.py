@@ -210,6 +210,6 @@ class Machine(RuleBasedStateMachine):
 def test_any_sequence(medium: str, request: pytest.FixtureRequest, tmp_path: Any) -> None:
     with wellkept.open(place_of(request, medium, tmp_path)) as cache:
         machine = type("Machine", (Machine,), {"cache": cache})
-        quick = medium in ("memory", "sqlite", "redis")
+        quick = medium in ("memory", "sqlite")
         examples = settings.default.max_examples // (2 if quick else 6)  # type: ignore[union-attr]
         run_state_machine_as_test(machine, settings=settings(max_examples=max(5, examples)))

@@ -70,7 +70,7 @@ def processes(count: int, source: str, *args: str, patience: float = 110) -> lis
 
 
 def test_increments_of_8_processes(tmp_path: Path) -> None:
-    increments(str(tmp_path / "cache"), MANY // 5)
+    increments(str(tmp_path / "cache"), MANY // 20)
 
 
 @pytest.mark.long
@@ -96,18 +96,18 @@ def increments(url: str, each: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "medium",
+    ("medium", "count"),
     [
-        "sqlite",
+        ("sqlite", 8),
         *(
-            pytest.param(name, marks=pytest.mark.long)
-            for name in ("files", "postgresql", "mariadb", "redis", "s3")
+            pytest.param(name, 32, marks=pytest.mark.long)
+            for name in ("sqlite", "files", "postgresql", "mariadb", "redis", "s3")
         ),
     ],
 )
-def test_one_of_32_processes_wins(medium: str, request: Any, tmp_path: Path) -> None:
+def test_one_of_many_processes_wins(medium: str, count: int, request: Any, tmp_path: Path) -> None:
     url = place_of(request, medium, tmp_path)
-    said = processes(32, "print(store.set_if_absent('k', sys.argv[2]))", url)
+    said = processes(count, "print(store.set_if_absent('k', sys.argv[2]))", url)
     assert said.count("True") == 1
     assert wellkept.store("s", cache=url)["k"] == str(said.index("True"))
 
@@ -143,7 +143,7 @@ def test_nothing_older_is_read_than_what_was_seen(
 
     def work() -> None:
         seen = 0
-        for _ in range(60):
+        for _ in range(25):
             seen = max(seen, store.increment("n"))
             for _ in range(5):
                 found = store["n"]
@@ -154,20 +154,20 @@ def test_nothing_older_is_read_than_what_was_seen(
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    source = "for _ in range(200): store.increment('n'); store.increment('others')"
+    source = "for _ in range(80): store.increment('n'); store.increment('others')"
     processes(1, source, url)
     for thread in threads:
         thread.join()
     assert not wrong
-    assert (store["n"], store["others"]) == (440, 200)
+    assert (store["n"], store["others"]) == (180, 80)
 
 
 @pytest.mark.parametrize("medium", ["sqlite", "file", "files", "postgresql", "mariadb", "redis"])
 def test_a_watch_sees_what_another_process_does(medium: str, request: Any, tmp_path: Path) -> None:
     url = place_of(request, medium, tmp_path)
     changes = wellkept.store("s", cache=url).watch(timeout=30)
-    processes(1, "for n in range(100): store[f'k{n % 7}'] = n", url)
-    assert [next(changes).value for _ in range(100)] == list(range(100))
+    processes(1, "for n in range(40): store[f'k{n % 7}'] = n", url)
+    assert [next(changes).value for _ in range(40)] == list(range(40))
 
 
 @pytest.mark.long

@@ -98,17 +98,17 @@ def test_thousands_of_arrays_take_few_descriptors_and_little_unused_memory() -> 
     gc.collect()
     before = descriptors()
     store = Memory[Any]()
-    for n in range(4000):
+    for n in range(2000):
         store.put(f"a/{n}", filled(n))
-    held = [store.map(f"a/{n}") for n in range(2000)]
+    held = [store.map(f"a/{n}") for n in range(1000)]
     assert descriptors() - before < 40
-    for n in range(0, 4000):
+    for n in range(0, 2000):
         if n % 40:
             store.delete(f"a/{n}")
-    used = 100 * LARGE
+    used = 50 * LARGE
     assert store._arena.allocated() <= 2 * used + arena_module._SPARE
     assert descriptors() - before < 40
-    for n in range(0, 4000, 40):
+    for n in range(0, 2000, 40):
         assert store.get(f"a/{n}") == filled(n)
     assert all(bytes(mapped) == filled(n) for n, mapped in enumerate(held))
     del store, held

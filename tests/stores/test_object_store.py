@@ -160,15 +160,17 @@ def test_it_has_these_abilities(store: Objects) -> None:
 
 
 def test_s3_agrees_with_a_dict(opened: Callable[..., Objects]) -> None:
-    check_agreement(lambda: opened(os.urandom(6).hex()), examples=15)
+    check_agreement(lambda: opened(os.urandom(6).hex()), examples=6)
 
 
 def test_a_directory_agrees_with_a_dict(tmp_path: Path) -> None:
-    check_agreement(lambda: Objects((tmp_path / os.urandom(6).hex()).as_uri()), replaces=False)
+    check_agreement(
+        lambda: Objects((tmp_path / os.urandom(6).hex()).as_uri()), examples=10, replaces=False
+    )
 
 
 def test_memory_agrees_with_a_dict() -> None:
-    check_agreement(lambda: Objects("memory:///"))
+    check_agreement(lambda: Objects("memory:///"), examples=10)
 
 
 @pytest.mark.long

@@ -153,7 +153,7 @@ def test_it_agrees_with_a_dict(url: str) -> None:
         made.delete_many(list(made.keys()))
         return made
 
-    check_agreement(make, examples=12)
+    check_agreement(make, examples=8)
 
 
 # -- what is kept ---------------------------------------------------------------------------------
@@ -309,14 +309,14 @@ def test_threads_beyond_the_pool(url: str) -> None:
     found: list[Any] = []
 
     def work() -> None:
-        found.extend(store.get("a") for _ in range(50))
+        found.extend(store.get("a") for _ in range(10))
 
     threads = [threading.Thread(target=work) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [b"1"] * 600
+    assert found == [b"1"] * 120
     store.close()
 
 
@@ -483,7 +483,7 @@ def test_killed_in_the_middle_of_many_operations(served: tuple[Service, str]) ->
 def test_a_server_that_does_not_answer_is_given_up(served: tuple[Service, str]) -> None:
 
     service, url = served
-    store = Sql(url, timeout=1, connect_timeout=2)
+    store = Sql(url, timeout=0.5, connect_timeout=2)
     store.put("a", b"1")
     service.freeze()
     try:
@@ -505,7 +505,7 @@ def test_a_server_that_does_not_answer_is_given_up(served: tuple[Service, str]) 
 
 def test_an_unknown_outcome_is_said(served: tuple[Service, str]) -> None:
     service, url = served
-    store = Sql(url, timeout=1)
+    store = Sql(url, timeout=0.5)
     store.put("a", b"1")
     service.freeze()
     try:
@@ -622,13 +622,13 @@ def test_pages_of_matches(store: Sql) -> None:
     assert len(list(store.find({"f": "f", "n": (None, None)}))) == 2500
 
 
-@pytest.mark.parametrize("bad", [float("nan"), 2**63, b"x", [1], (1, 2, 3), "\ud800"])
-def test_what_is_no_term(store: Sql, bad: Any) -> None:
-    with pytest.raises(ConfigError):
-        list(store.find({"n": bad}))
-    with pytest.raises(ConfigError):
-        store.put("a", b"", terms={"n": bad})
-    assert store.get("a") is None
+def test_what_is_no_term(store: Sql) -> None:
+    for bad in (float("nan"), 2**63, b"x", [1], (1, 2, 3), "\ud800"):
+        with pytest.raises(ConfigError):
+            list(store.find({"n": bad}))
+        with pytest.raises(ConfigError):
+            store.put("a", b"", terms={"n": bad})
+        assert store.get("a") is None
 
 
 def test_no_range_from_text_to_number(store: Sql) -> None:
@@ -638,9 +638,9 @@ def test_no_range_from_text_to_number(store: Sql) -> None:
 
 def test_finding_touches_only_the_matches(url: str) -> None:
     store = Sql(url)
-    items = {f"calls/{n:05}": b"" for n in range(20_000)}
+    items = {f"calls/{n:05}": b"" for n in range(6_000)}
     terms = {
-        key: {"function": "one" if n < 19_990 else "other", "n": n, "half": n // 2}
+        key: {"function": "one" if n < 5_990 else "other", "n": n, "half": n // 2}
         for n, key in enumerate(items)
     }
     store.put_many(items, terms)
@@ -872,19 +872,20 @@ def test_two_tables_in_one_database(url: str) -> None:
     other.close()
 
 
-@pytest.mark.parametrize("key", ["", "/a", "a..b", "a%", "a'b", "é", "a\0", "k" * 201, 5, None])
-def test_what_is_no_key(store: Sql, key: Any) -> None:
-    for work in (
-        lambda: store.get(key),
-        lambda: store.put(key, b""),
-        lambda: store.create(key, b""),
-        lambda: store.replace(key, b"", b""),
-        lambda: store.delete(key),
-        lambda: store.get_many([key]),
-        lambda: store.delete_many([key]),
-    ):
-        with pytest.raises(ConfigError):
-            work()
+def test_what_is_no_key(store: Sql) -> None:
+    works: tuple[Callable[[Any], object], ...] = (
+        store.get,
+        lambda key: store.put(key, b""),
+        lambda key: store.create(key, b""),
+        lambda key: store.replace(key, b"", b""),
+        store.delete,
+        lambda key: store.get_many([key]),
+        lambda key: store.delete_many([key]),
+    )
+    for key in ("", "/a", "a..b", "a%", "a'b", "é", "a\0", "k" * 201, 5, None):
+        for work in works:
+            with pytest.raises(ConfigError):
+                work(key)
 
 
 def test_sqlite_files_that_are_wrong(tmp_path: Path) -> None:

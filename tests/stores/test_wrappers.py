@@ -119,7 +119,7 @@ def test_it_agrees_with_a_dict(tmp_path: Path, name: str, medium: str) -> None:
         inside: Any = Memory() if medium == "memory" else Sqlite(tmp_path / f"{next(count)}.sqlite")
         return WRAP[name](inside)
 
-    check_agreement(make, examples=8)
+    check_agreement(make, examples=4)
 
 
 @pytest.mark.parametrize("name", ["prefix", "nested"])
@@ -140,7 +140,7 @@ def test_one_with_a_prefix_agrees_with_a_dict(name: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(agreement, "KEYS", [key for key in agreement.KEYS if len(key) < 190])
     short = agreement.st.sampled_from(agreement.KEYS)
     monkeypatch.setattr(agreement, "keys", short)
-    check_agreement(make, examples=15)
+    check_agreement(make, examples=6)
 
 
 @pytest.mark.parametrize("name", [*WRAP, "readonly"])
