@@ -62,7 +62,9 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert "can't listen" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM]
+)
 def test_it_says_where_and_ends(number: signal.Signals, home: Path) -> None:
     command = [sys.executable, "-m", "wellkept", "serve", "a=./x", "b=memory:"]
     with subprocess.Popen(

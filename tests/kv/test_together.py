@@ -20,9 +20,12 @@ ROOT = Path(__file__).parents[2]
 MANY = 1000
 
 
-# One process imports the library and forks the others, which is a tenth of starting each.
+# One process imports the library and forks the others, which is a tenth of starting each. What a store needs
+# is imported when one is used, so one is.
 DRIVER = """
-import os, sys, wellkept
+import os, sys, tempfile, wellkept
+with tempfile.TemporaryDirectory() as made, wellkept.open(made + "/c") as cache:
+    wellkept.store("s", cache=cache)["k"] = 1
 count, source, url, *more = sys.argv[1:]
 ready, said_ready = os.pipe()
 begin, said_begin = os.pipe()
@@ -96,18 +99,18 @@ def increments(url: str, each: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("medium", "count"),
+    "medium",
     [
-        ("sqlite", 8),
+        "sqlite",
         *(
-            pytest.param(name, 32, marks=pytest.mark.long)
-            for name in ("sqlite", "files", "postgresql", "mariadb", "redis", "s3")
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("files", "postgresql", "mariadb", "redis", "s3")
         ),
     ],
 )
-def test_one_of_many_processes_wins(medium: str, count: int, request: Any, tmp_path: Path) -> None:
+def test_one_of_32_processes_wins(medium: str, request: Any, tmp_path: Path) -> None:
     url = place_of(request, medium, tmp_path)
-    said = processes(count, "print(store.set_if_absent('k', sys.argv[2]))", url)
+    said = processes(32, "print(store.set_if_absent('k', sys.argv[2]))", url)
     assert said.count("True") == 1
     assert wellkept.store("s", cache=url)["k"] == str(said.index("True"))
 

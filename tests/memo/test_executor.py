@@ -41,8 +41,17 @@ def pool_of(how: str, workers: int = 2) -> Executor:
 
 @pytest.fixture(params=HOWS)
 def pool(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    with pool_of(request.param) as made:
+    # Each spawned worker imports all of this anew.
+    with pool_of(request.param, 1 if request.param == "spawn" else 2) as made:
         yield made
+
+
+# What a worker is sent and sends does not depend on how it began.
+pools = pytest.mark.parametrize(
+    "pool",
+    ["threads", "fork", pytest.param("spawn", marks=pytest.mark.long)],
+    indirect=True,
+)
 
 
 @pytest.fixture
@@ -170,6 +179,7 @@ def plain(x: int, y: int = 0) -> int:
 # -- the same promises everywhere -----------------------------------------------------------------
 
 
+@pools
 def test_only_misses_are_sent_and_equal_calls_once(pool: Executor) -> None:
     mine = triple(0)
     with wellkept.executor(pool) as executor:
@@ -196,6 +206,7 @@ def test_map(pool: Executor) -> None:
     assert [value for value, _ in wellkept.executor(pool).map(triple, range(3))] == [0, 3, 6]
 
 
+@pools
 def test_a_large_result_is_read_from_the_cache(pool: Executor) -> None:
     future = array.submit(pool, 7)
     found = future.result()
@@ -223,6 +234,7 @@ def test_every_kind_of_function(pool: Executor) -> None:
     assert sorted(runs()) == ["1", "1", "2", "3", "3", "5"]
 
 
+@pools
 def test_failures(pool: Executor) -> None:
     with pytest.raises(ValueError, match="5") as caught:
         fails.submit(pool, 5).result()
@@ -245,6 +257,7 @@ def test_failures(pool: Executor) -> None:
     ]
 
 
+@pools
 def test_functions_that_are_not_kept(pool: Executor) -> None:
     with wellkept.executor(pool) as executor:
         assert executor.submit(plain, 1, y=2).result() == 3
@@ -439,6 +452,7 @@ def test_what_is_no_executor() -> None:
 plain_kept = keep(name="plain")(plain)
 
 
+@pools
 def test_arguments_that_are_futures(pool: Executor) -> None:
     with wellkept.use("./here"):
         one = inner.submit(pool, 1)

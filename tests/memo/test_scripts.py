@@ -186,7 +186,7 @@ def test_classes_of_a_script_that_is_imported_elsewhere(tmp_path: Path) -> None:
     (here / "other.py").write_text(other)
     assert run("job.py", cwd=here).splitlines()[-2:] == ["ran 3", "here.job:compute True True"]
     assert run("other.py", cwd=here) == "True True\n"
-    run("-c", "from wellkept.caches import active; active().evict(function='*')", cwd=here)
+    wellkept.active_cache().evict(function="*")
     assert run("other.py", cwd=here) == "ran 3\nTrue True\n"  # and the other way round
     assert run("job.py", cwd=here).splitlines()[1:] == ["here.job:compute True True"]
 
@@ -222,11 +222,16 @@ def test_in_workers_of_multiprocessing(tmp_path: Path, how: str) -> None:
 
 
 NOTEBOOK = """
-import sys
-sys.modules["__main__"].__dict__.update({names!r})
+import os
 import wellkept
 def f(): return 1
-print(wellkept.keep(f).function_name)
+wellkept.keep(name="f")(f).function_name  # imports what children would, each
+for names in {cases!r}:
+    if os.fork() == 0:
+        globals().update(names)
+        print(wellkept.keep(f).function_name, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
 
 
@@ -234,15 +239,17 @@ def test_a_notebook_is_called_as_its_file_where_that_is_known(tmp_path: Path) ->
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "books").mkdir()
 
-    def name(**names: str) -> str:
-        return run("-c", NOTEBOOK.format(names=names), cwd=tmp_path / "books").strip()
-
     one = str(tmp_path.resolve() / "books" / "one.ipynb")
-    assert name(__vsc_ipynb_file__=one) == "books/one.ipynb:f"
-    assert name(__session__=one) == "books/one.ipynb:f"
-    assert name(__session__="sub/one.ipynb") == "books/one.ipynb:f"
-    assert name(__session__="console-1") == f"{tmp_path.resolve()}/books/notebook:f"
-    assert name() == f"{tmp_path.resolve()}/books/notebook:f"
+    unknown = f"{tmp_path.resolve()}/books/notebook:f"
+    cases: list[tuple[dict[str, str], str]] = [
+        ({"__vsc_ipynb_file__": one}, "books/one.ipynb:f"),
+        ({"__session__": one}, "books/one.ipynb:f"),
+        ({"__session__": "sub/one.ipynb"}, "books/one.ipynb:f"),
+        ({"__session__": "console-1"}, unknown),
+        ({}, unknown),
+    ]
+    said = run("-c", NOTEBOOK.format(cases=[names for names, _ in cases]), cwd=tmp_path / "books")
+    assert said.splitlines() == [name for _, name in cases]
 
 
 ENGINE = """
@@ -265,6 +272,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_in_workers_that_get_classes_by_value(tmp_path: Path) -> None:
     pytest.importorskip("joblib")
     body = JOB.partition('    print("ran", x, flush=True)')[0]

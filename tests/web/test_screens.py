@@ -26,7 +26,7 @@ from tests.web.sites import Client, Markup, filled, served
 import wellkept
 from wellkept import keep
 from wellkept._process import part_name
-from wellkept.web import preview, render, upkeep_pages
+from wellkept.web import preview, render, serving, upkeep_pages
 from wellkept.web.export import write
 from wellkept.web.serving import Serving
 from wellkept.web.site import Price, Site
@@ -316,7 +316,11 @@ def anywhere() -> Iterator[Anywhere]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["postgresql", "redis", "http", pytest.param("s3", marks=pytest.mark.long)]
+    "kind",
+    [
+        *("redis", "http"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("postgresql", "s3")),
+    ],
 )
 def test_caches_on_servers_have_their_pages(
     kind: str, request: pytest.FixtureRequest, home: Path
@@ -368,7 +372,10 @@ def test_pages_as_files(home: Path) -> None:
             assert str(json.loads((home / "out" / name.replace(".html", ".json")).read_text()))
 
 
-def test_changes_are_told_while_somebody_listens(home: Path) -> None:
+def test_changes_are_told_while_somebody_listens(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_BEAT", 0.05)
     with wellkept.open(home / "c", memory=0) as cache, served(cache) as client:
         square = keep(cache=cache, name="lab:square", version=1)(lambda x: x * x)
         with client.http.stream("GET", "/events") as answer:

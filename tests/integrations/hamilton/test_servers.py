@@ -30,7 +30,12 @@ def rows(table: pd.DataFrame) -> int:
 """
 
 
-@pytest.fixture(params=["postgresql", "mariadb", "redis", "s3"])
+@pytest.fixture(
+    params=[
+        *("redis", "s3"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("postgresql", "mariadb")),
+    ]
+)
 def cache(request: pytest.FixtureRequest, home: Path) -> Iterator[wellkept.Cache]:
     if request.param == "s3":
         made = wellkept.open(
