@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -465,3 +467,32 @@ def test_a_head_goes_with_what_follows_it() -> None:
     joined.write(head)
     joined.close()
     assert below.sent == [more, head + b"one", b"two", head, head, head, b"closed"]
+
+
+def test_who_is_cancelled_waits_for_its_thread() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from wellkept.remote.server import _run
+
+    inside, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        inside.set()
+        go.wait(20)
+        raise OSError("nobody hears it")
+
+    async def main(pool: ThreadPoolExecutor) -> None:
+        task, late = (asyncio.create_task(_run(pool, work)) for _ in range(2))
+        await asyncio.to_thread(inside.wait, 20)
+        late.cancel()
+        task.cancel()
+        # The one that has not begun is over at once.
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        assert not task.done()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(main(pool))
