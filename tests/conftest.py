@@ -1,8 +1,10 @@
 """What every test stands on: a home of its own, no real cache within reach, bounded hypothesis."""
 
+import atexit
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -22,10 +24,35 @@ set_hypothesis_home_dir(ROOT / ".hypothesis")
 # A shell ignores it in what it starts in the background, and then no test of an interrupt would be one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# A module that is written anew within a second, with as many bytes, would run as it was before.
-sys.dont_write_bytecode = True
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MPLCONFIGDIR"] = str(ROOT / ".pytest_cache" / "matplotlib")
+
+
+def in_memory(place: str = "/dev/shm", least: int = 4 << 30) -> bool:
+    """Return whether a directory lies in memory, runs programs, and has room for what tests write."""
+    if sys.platform != "linux" or not (Path(place).is_dir() and os.access(place, os.W_OK)):
+        return False
+    found = os.statvfs(place)
+    return not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize >= least
+
+
+def work_in_memory() -> None:
+    """Have temporary directories lie in one in memory, which goes with this process and not with its forks."""
+    made = tempfile.mkdtemp(prefix="wellkept-tests-", dir="/dev/shm")
+    Path(made).chmod(0o711)  # some servers run as users of their own
+    os.environ["TMPDIR"] = tempfile.tempdir = made
+    ours = os.getpid()
+
+    @atexit.register
+    def remove() -> None:
+        if os.getpid() == ours:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+# Until a disk has what tests write is half of their time. TMPDIR says where it goes otherwise, and what is kept
+# of tests that failed then stays there.
+if "TMPDIR" not in os.environ and in_memory():
+    work_in_memory()
 
 # A shared machine's stalls say nothing about the library, so no example has a deadline.
 _slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -46,6 +73,9 @@ def pytest_collection_finish() -> None:
     # takes half a second each time that a test or a library (IPython, when a shell ends) asks it to.
     gc.collect()
     gc.freeze()
+    # A module that a test writes anew within a second, with as many bytes, would run as it was before. The
+    # tests' own, which take a while to be made, are found by the next session.
+    sys.dont_write_bytecode = True
 
 
 def pytest_report_header() -> str:
