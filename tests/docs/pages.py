@@ -78,13 +78,31 @@ def fences(page: str) -> Iterator[Fence]:
         yield Fence(opening["kind"], title and title[1], text, number + 1)
 
 
+def in_bash(command: str, variables: Mapping[str, str]) -> tuple[int, str]:
+    """Run a command line; return its exit code and what it printed."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=variables,
+    )
+    return done.returncode, done.stdout
+
+
 class Page:
     """One reader, on one page."""
 
     def __init__(
-        self, name: str, with_plugin: Callable[[], Mapping[str, str]] | None = None
+        self,
+        name: str,
+        with_plugin: Callable[[], Mapping[str, str]] | None = None,
+        run: Callable[[str, Mapping[str, str]], tuple[int, str]] = in_bash,
     ) -> None:
         self.name = name
+        self.run = run
         self.with_plugin = with_plugin or (lambda: os.environ)
         # A module that can be imported by its name, so that what it defines can be pickled by it.
         self.module = types.ModuleType("page_" + re.sub(r"\W+", "_", name.removesuffix(".md")))
@@ -169,22 +187,16 @@ class Page:
             if command.split()[0] in ONLY_SHOWN:
                 continue
             variables = self.with_plugin() if " -m pytest " in command else os.environ
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-                env=variables | beside | {"COLUMNS": "100", "NO_COLOR": "1"},
+            code, printed = self.run(
+                command, {**variables, **beside, "COLUMNS": "100", "NO_COLOR": "1"}
             )
-            assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+            assert code == 0, f"$ {command}\n{printed}"
             if expected.strip():
                 shown, got = (
-                    _TIME.sub("(time)", text.strip()) + "\n" for text in (expected, done.stdout)
+                    _TIME.sub("(time)", text.strip()) + "\n" for text in (expected, printed)
                 )
                 assert _same(shown, got, _LOOSELY), (
-                    f"$ {command}\nshown:\n{expected}\ngot:\n{done.stdout}"
+                    f"$ {command}\nshown:\n{expected}\ngot:\n{printed}"
                 )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.docs.commands import Commands
 from tests.docs.pages import NEEDS, PAGES, ROOT, Page, fences, read
 from tests.pytest_entry import with_plugin
 
@@ -15,16 +16,23 @@ def test_every_page_is_named_where_readers_begin() -> None:
     assert [page for page in sorted(pages - {"index.md"}) if f"]({page})" not in begin] == []
 
 
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Commands]:
+    made = Commands()
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_snippet_of_the_page_does_what_it_shows(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = path.relative_to(ROOT).as_posix()
     for module in NEEDS.get(name, ()):
         pytest.importorskip(module)
     # The reader has set nothing: the default cache is below the test's empty home.
     monkeypatch.delenv("WELLKEPT_CACHE")
-    read(name, path.read_text(encoding="utf-8"), Page(name, with_plugin))
+    read(name, path.read_text(encoding="utf-8"), Page(name, with_plugin, commands.run))
 
 
 GOOD = """
