@@ -14,7 +14,9 @@ from tests.faults.processes import Child, notes
 ROOT = Path(__file__).parents[2]
 # tests/faults/test_once.py has it for a directory.
 KINDS = ["files", "redis"]
-KINDS += [pytest.param(kind, marks=pytest.mark.long) for kind in ("sqlite", "postgresql", "mariadb", "s3")]
+KINDS += [
+    pytest.param(kind, marks=pytest.mark.long) for kind in ("sqlite", "postgresql", "mariadb", "s3")
+]
 PROCESSES, CALLS = 8, 50
 
 START = """

@@ -38,10 +38,12 @@ def wrong(corpus: list[Any], verdicts: list[str]) -> dict[str, str]:
 
 
 def together(edits: Any) -> list[Any]:
-    """The corpus with those edits that make no difference made in as few projects as they go into."""
+    """A third of the edits that are to be seen, and all others in as few projects as they go into."""
     texts: dict[str, str] = {}
     found: list[Any] = []
-    for edit in edits.EDITS:
+    for number, edit in enumerate(edits.EDITS):
+        if edit.seen and number % 3:
+            continue
         if edit.seen or edit.entry != "app" or edit.explained:
             found.append(edit)
             continue
@@ -64,12 +66,12 @@ def test_every_edit_is_seen_that_changes_a_result_and_no_other(
     assert len(edits.EDITS) >= 80
     if each == "together":
         monkeypatch.setattr(edits, "EDITS", together(edits))
-        assert sum(edit.seen for edit in edits.EDITS) > 50 < len(edits.EDITS) < 65
+        assert 15 < sum(edit.seen for edit in edits.EDITS) < len(edits.EDITS) < 30
     assert wrong(edits.EDITS, edits.of_edits("wellkept")) == {}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("step", [12, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
+@pytest.mark.parametrize("step", [25, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
 def test_so_is_each_way_in_which_code_can_depend_on_something(edits: Any, step: int) -> None:
     assert len(edits.CASES) >= 300
     cases = edits.CASES[::step]

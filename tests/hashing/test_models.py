@@ -72,6 +72,7 @@ def test_an_estimator_goes_by_its_parameters_and_what_it_learnt(make: Callable[[
     assert digest(make().fit(X[::2], Y[::2])) != after
 
 
+@pytest.mark.long  # importing them takes seconds; test_vectors.py has other libraries' types
 def test_estimators_have_one_digest_in_every_process() -> None:
     code = (
         "from tests.hashing.test_models import *\n"
