@@ -24,6 +24,8 @@ set_hypothesis_home_dir(ROOT / ".hypothesis")
 # A shell ignores it in what it starts in the background, and then no test of an interrupt would be one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Threads of linear algebra wait for each other in busy loops where other workers need the processors.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MPLCONFIGDIR"] = str(ROOT / ".pytest_cache" / "matplotlib")
 

@@ -204,12 +204,30 @@ def expected(records: list[Call], query: Query) -> list[str]:
     return [call.key for call in fitting[: query.limit]]
 
 
+asking = given(
+    made=st.lists(records(), max_size=12), asked=st.lists(queries, min_size=1, max_size=6)
+)
+often = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
 class TestAgreement:
-    @given(made=st.lists(records(), max_size=12), asked=st.lists(queries, min_size=1, max_size=6))
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @asking
+    @settings(often, max_examples=20)
     def test_with_a_plain_filter(
         self, home: Any, kind: str, made: list[Call], asked: list[Query]
     ) -> None:
+        self.agree(kind, made, asked)
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("kind", ["embedded", "files", "items", "memory"])
+    @asking
+    @often
+    def test_with_a_plain_filter_more_often(
+        self, home: Any, kind: str, made: list[Call], asked: list[Query]
+    ) -> None:
+        self.agree(kind, made, asked)
+
+    def agree(self, kind: str, made: list[Call], asked: list[Query]) -> None:
         with opened(kind) as cache:
             known: dict[str, Call] = {}
             for i, call in enumerate(made):
