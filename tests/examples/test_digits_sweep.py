@@ -62,6 +62,7 @@ def half_way(cache: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.long
 def test_the_second_run_is_answered_from_the_cache(cache: Path) -> None:
     first = sweep(*FEW)
     assert "15 settings computed" in first

@@ -1,11 +1,12 @@
 """Each optional package missing: one error that names the extra to install, and nothing else breaks."""
 
-import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.forks import Forks
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,16 +87,29 @@ CASES = [
 ]
 
 
+# What every program imports, and none of the optional packages.
+BEGIN = """
+import asyncio, sys
+import wellkept.caches.building, wellkept.errors, wellkept.memo.keep, wellkept.stores.embedded
+met = {case.partition(".")[0] for case in sys.modules} & %r
+assert not met, met
+"""
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    made = Forks(BEGIN % {package for package, *_ in CASES}, "-W", "error")
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize(("package", "code", "names", "extra"), CASES)
-def test_a_missing_package(package: str, code: str, names: str, extra: str) -> None:
+def test_a_missing_package(forks: Forks, package: str, code: str, names: str, extra: str) -> None:
     if package == "zstandard" and sys.version_info >= (3, 14):
         pytest.skip("zstd is in the standard library")
-    made = BLOCK.format(name=package, code=code)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", made], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    status, printed = forks.run(BLOCK.format(name=package, code=code))
+    assert status == 0, printed
+    lines = printed.splitlines()
     assert len(lines) == 1, lines
     if not extra:
         assert lines == ["no error"]

@@ -1,6 +1,7 @@
 """What the distribution promises: its names, its weight on import, its files."""
 
 import ast
+import functools
 import importlib.metadata
 import inspect
 import json
@@ -267,10 +268,15 @@ def test_no_two_modules_have_one_name() -> None:
     assert {name: found for name, found in doubled.items() if found != SAME_NAME.get(name)} == {}
 
 
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def imports(name: str, path: Path, known: Iterable[str]) -> set[str]:
     """The modules of the package that a module imports outside functions, for the type checker too."""
     found = set()
-    todo: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    todo: list[ast.AST] = [parsed(path.read_text(encoding="utf-8"))]
     while todo:
         for node in ast.iter_child_nodes(todo.pop()):
             if isinstance(node, ast.ImportFrom):
@@ -348,8 +354,10 @@ BACKENDS = {"Embedded", "ByteStoreBackend", "StackBackend", "RemoteBackend", "Ht
 def asked_of_backends(source: str) -> list[str]:
     """Type tests of concrete backends, and probes for attributes of a backend, in a module's source."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
+            continue
+        if node.func.id not in ("isinstance", "getattr", "hasattr"):
             continue
         text = ast.unparse(node)
         names = {
@@ -359,7 +367,7 @@ def asked_of_backends(source: str) -> list[str]:
         if node.func.id == "isinstance" and names & BACKENDS:
             found.append(text)
         # A name that is computed is looked up on purpose; one that is written out is a probe.
-        probe = node.func.id in ("getattr", "hasattr") and type(node.args[1]) is ast.Constant
+        probe = node.func.id != "isinstance" and type(node.args[1]) is ast.Constant
         if probe and of in ("backend", "backends", "place", "beneath"):
             found.append(text)
     return found

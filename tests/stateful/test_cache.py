@@ -221,18 +221,13 @@ def run(examples: int, steps: int) -> None:
 
 
 def test_two_processes_and_a_dict(processes: Processes) -> None:
-    run(20, 25)
+    run(8, 20)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_two_processes_and_a_dict_for_long(processes: Processes) -> None:
     run(60, 60)
-
-
-def test_two_processes_and_a_dict_over_ssh(processes: Processes, sshd: Service) -> None:
-    processes.over_ssh(sshd)
-    run(3, 12)
 
 
 @pytest.mark.long
@@ -251,7 +246,7 @@ def anywhere() -> Iterator[Anywhere]:
 
 def test_two_processes_and_a_dict_over_http(processes: Processes, anywhere: Anywhere) -> None:
     processes.over_http(anywhere)
-    run(3, 12)
+    run(2, 12)
 
 
 @pytest.mark.long
