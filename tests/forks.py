@@ -1,4 +1,4 @@
-"""Short programs, run in forks of one process that has imported what they begin with, which is most of their time."""
+"""Short programs, run in forks of one process that has imported what they need: most of their time."""
 
 from __future__ import annotations
 
