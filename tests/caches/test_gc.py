@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.caches.places import Counted, every, new, shared, url_of
+from tests.caches.places import Counted, every, new, url_of
 
 import wellkept
 from wellkept import Cache, StoreError
@@ -175,9 +175,10 @@ print("written", flush=True)
 """
 
 
-@shared
+# Other places: tests/caches/test_servers.py.
+@pytest.mark.parametrize("kind", ["embedded", pytest.param("files", marks=pytest.mark.long)])
 def test_nothing_is_lost_while_another_process_writes(kind: str) -> None:
-    count = 1500 if kind == "embedded" else 600
+    count = 600
     url = url_of(kind)
     cache = wellkept.open(url)
     with subprocess.Popen(

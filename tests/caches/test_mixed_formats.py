@@ -65,7 +65,12 @@ def digests(cache: Cache) -> dict[str, tuple[str, list[str]]]:
     return {str(key): (str(cache.calls.get(key).result), blobs) for key in cache.calls.keys()}  # type: ignore[union-attr]  # noqa: SIM118  it is there; a store is no dict
 
 
-@pytest.fixture(params=MEDIA)
+LONGER = {"sqlite", "sql", "hdf5"}
+
+
+@pytest.fixture(
+    params=[pytest.param(m, marks=[pytest.mark.long] if m in LONGER else []) for m in MEDIA]
+)
 def store(request: pytest.FixtureRequest, home: Path) -> Any:
     return MEDIA[request.param](home)
 

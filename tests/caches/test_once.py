@@ -17,7 +17,7 @@ KINDS = ["files", "redis"]
 KINDS += [
     pytest.param(kind, marks=pytest.mark.long) for kind in ("sqlite", "postgresql", "mariadb", "s3")
 ]
-PROCESSES, CALLS = 8, 50
+PROCESSES, CALLS = 4, 50
 
 START = """
 import json, os, sys, time, random, warnings
@@ -106,7 +106,7 @@ def start(request: pytest.FixtureRequest, home: Path) -> Iterator[Start]:
         one.__exit__()
 
 
-def test_eight_processes_compute_each_call_once(start: Start, home: Path) -> None:
+def test_four_processes_compute_each_call_once(start: Start, home: Path) -> None:
     children = [start(ALL, seed, CALLS) for seed in range(PROCESSES)]
     for one in children:
         one.expect("ready")
@@ -119,7 +119,7 @@ def test_eight_processes_compute_each_call_once(start: Start, home: Path) -> Non
     assert sum(computed) == CALLS
 
 
-def test_eight_stacks_on_one_shared_cache_compute_each_call_once(home: Path) -> None:
+def test_four_stacks_on_one_shared_cache_compute_each_call_once(home: Path) -> None:
     start = Start("", home, OPTIONS="{}")
     stacked = 'cache = wellkept.Stack(wellkept.open(f"./near{sys.argv[1]}"), wellkept.open("files:./far"))\n'
     try:

@@ -238,7 +238,7 @@ class TestSlices:
 
     def shapes(self) -> dict[str, Any]:
         pa, pd, pl = map(pytest.importorskip, ("pyarrow", "pandas", "polars"))
-        many = 200_000
+        many = 20_000
         table = pa.table(
             {
                 "n": pa.array(range(many)),

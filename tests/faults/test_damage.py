@@ -172,7 +172,7 @@ class TestLeftByAKill:
     @pytest.mark.parametrize("end", ["-wal", "-shm", ""])
     def test_flips(self, killed: Path, scratch: Path, end: str) -> None:
         name = INDEX + end
-        check(sweep(killed, sampled_flips(name, size_of(killed, name), 30, 4), scratch))
+        check(sweep(killed, sampled_flips(name, size_of(killed, name), 12, 4), scratch))
 
     @pytest.mark.parametrize("end", ["-wal", "-shm", ""])
     def test_truncated_zeroed_deleted(self, killed: Path, scratch: Path, end: str) -> None:
@@ -209,7 +209,7 @@ class TestBlobs:
         damages = []
         for name in blobs:
             size = size_of(good, name)
-            damages += sampled_flips(name, size, 6, rnd.randrange(1000))
+            damages += sampled_flips(name, size, 3, rnd.randrange(1000))
             damages += [truncate(name, at) for at in (0, 1, size // 2, size - 1)]
             damages += [zero(name, rnd.randrange(size)), delete(name)]
             damages.append((f"longer {name}", lambda root, name=name: _append(root / name)))

@@ -373,7 +373,7 @@ def killed_at_random(root: Path, rounds: int, network: bool) -> None:
 
 @NETWORK
 def test_killed_at_random_instants(home: Path, network: bool) -> None:
-    killed_at_random(home / "store", 16, network)
+    killed_at_random(home / "store", 8, network)
 
 
 @pytest.mark.long

@@ -87,8 +87,9 @@ def test_off():
 
 def session(*arguments: str, **variables: str) -> str:
     """Run pytest in the working directory; return what it prints and its exit code."""
+    without = [f"-pno:{name}" for name in ("cacheprovider", "hypothesispytest", "anyio", "timeout")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        [sys.executable, "-m", "pytest", "-q", *without, *arguments],
         capture_output=True,
         text=True,
         env=with_plugin() | variables,
