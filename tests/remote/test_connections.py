@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 import socket
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.remote.cutting import Between
 from tests.remote.test_http_faults import WIRE, read_request
-from tests.remote.test_http_server import BLOB, NAME, keep_blob
+from tests.remote.test_http_server import BLOB, NAME, keep_blob, secured
 from tests.remote.webs import WebServed
 
 import wellkept
@@ -21,6 +22,8 @@ from wellkept import StoreError
 from wellkept.remote import connections
 from wellkept.remote.client import Http
 from wellkept.remote.wire import Read, digest, pack
+
+__all__ = ["secured"]
 
 
 @pytest.fixture
@@ -105,6 +108,23 @@ def test_threads_wait_for_a_connection(
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda i: backend.notes.create(f"runs/{i}", b"x"), range(40)))
     assert between.connections <= 2
+
+
+def test_a_connection_that_an_interrupt_loses_leaves_room_for_another(
+    between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_CONNECTIONS", 2)
+    found = connections.Connections(f"http://127.0.0.1:{between.port}", 20.0, None)
+    for _ in range(5):
+        # As where a signal comes between the return and the assignment.
+        found.take().sock.close()
+    errors = []
+    between.close()
+    for _ in range(5):
+        with pytest.raises(StoreError, match="can't connect") as got:
+            found.take()
+        errors.append(got.value)
+    assert found.seats.qsize() == 2
 
 
 def test_when_none_comes_free_in_time_that_is_no_answer(
@@ -209,6 +229,36 @@ def test_https_goes_in_a_tunnel_and_nothing_tells_a_secret(
     for said in (str(got.value), caplog.text):
         assert "tok3n" not in said
         assert "word" not in said
+
+
+def test_a_hit_through_a_tunnel(
+    home: Path, secured: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bytes] = []
+
+    def carry(link: socket.socket) -> None:
+        heads.append(read_request(link))
+        with socket.create_connection(("127.0.0.1", host.port)) as there:
+            link.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            threading.Thread(target=copied, args=(there, link), daemon=True).start()
+            copied(link, there)
+
+    def copied(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    with WebServed(home / "far", secured=secured) as host, Between(answer=carry) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "")
+        with host.client(memory=0, ca=secured[0]) as cache:
+            f = wellkept.keep(cache=cache, name="f", version=1, strict=True)(abs)
+            assert f(-2) == f(-2) == 2
+            assert f.stats().hits == 1
+    assert len(heads) == proxy.connections >= 1
+    assert heads[0].startswith(b"CONNECT 127.0.0.1:")
+    assert host.token.encode() not in b"".join(heads)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://me:secret@127.0.0.1:9", "http://[", "http://:0"])

@@ -144,12 +144,11 @@ class HttpLine(Line):
         self._exchange(_Message("send a blob", "PUT", path, content, "if-none-match: *\r\n"))
 
     def _exchange(self, message: _Message, first: bool = True) -> bytes:
-        connections = self._connected()
+        connections, answer = self._connected(), None
         try:
-            sock = connections.take()
+            link = connections.take()
         except TimeoutError as error:
             raise self._silent(message.what) from error
-        answer: Answer | None = None
         try:
             length = f"content-length: {len(message.content)}\r\n" * (message.method != "GET")
             head = (
@@ -160,13 +159,13 @@ class HttpLine(Line):
             try:
                 # A server that refuses a long request answers and takes no more of it.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    send(sock, head, message.content)
-                answer = Answer(sock, self.deadline)
+                    send(link.sock, head, message.content)
+                answer = Answer(link.sock, self.deadline)
             except BROKEN as error:
                 raise self._failed(error, message.what) from error
             return self._answer(answer, message)
         finally:
-            connections.give(sock, again=answer is not None and answer.whole)
+            connections.give(link, again=answer is not None and answer.whole)
 
     def _failed(self, error: Exception, what: str) -> StoreError:
         if isinstance(error, TimeoutError):

@@ -6,12 +6,13 @@ import re
 import select
 import socket
 import ssl
-import threading
 import time
+import weakref
 from base64 import b64encode
 from collections import deque
 from collections.abc import Iterator
 from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPSConnection
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -154,6 +155,34 @@ class Answer:
         self._data, self._at = kept + came, 0
 
 
+class _Seat:
+    """Room for one connection in use. Where an interrupt loses it, another takes its place."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: weakref.ref[Connections]) -> None:
+        self._of = of
+
+    def __del__(self) -> None:
+        found = self._of()
+        if found is not None:
+            found.seats.put(type(self)(self._of))
+
+
+class Link:
+    """A connection in use."""
+
+    __slots__ = ("_seat", "sock")
+
+    def __init__(self, seat: _Seat, sock: socket.socket) -> None:
+        self._seat: _Seat | None = seat
+        self.sock = sock
+
+    def leave(self) -> None:
+        """Make room for another, though this is still named by the traceback of an error."""
+        self._seat = None
+
+
 class Connections:
     """The connections to a server, each of which serves one request at a time.
 
@@ -180,44 +209,49 @@ class Connections:
         if self._proxy is not None and context is None:
             self.target = where
             self.headers += "".join(f"{k}: {v}\r\n" for k, v in _permission(self._proxy).items())
-        self._room = threading.Semaphore(_CONNECTIONS)
+        self.seats: SimpleQueue[_Seat] = SimpleQueue()
+        for _ in range(_CONNECTIONS):
+            self.seats.put(_Seat(weakref.ref(self)))
         # The last one used is the first to be used again, so that those which are not needed become old.
         self._idle: deque[tuple[socket.socket, float]] = deque()
         self._open = True
 
-    def take(self) -> socket.socket:
+    def take(self) -> Link:
         """Return a connection, for this thread alone until it is given back.
 
         Raises:
             StoreError: there is no connection to the server.
             TimeoutError: none came to be in time.
         """
-        if not self._room.acquire(timeout=self._deadline):
-            raise TimeoutError("every connection is in use")
+        try:
+            seat: _Seat | None = self.seats.get(timeout=self._deadline)
+        except Empty:
+            raise TimeoutError("every connection is in use") from None
+        assert seat is not None
         try:
             while (kept := _last(self._idle)) is not None:
                 sock, since = kept
                 if time.monotonic() - since < _IDLE and not _readable(sock):
-                    return sock
+                    return Link(seat, sock)
                 sock.close()
-            return self._connect()
-        except BaseException:
-            self._room.release()
-            raise
+            return Link(seat, self._connect())
+        finally:
+            # Or the traceback of an error would hold it.
+            seat = None
 
-    def give(self, sock: socket.socket, *, again: bool) -> None:
+    def give(self, link: Link, *, again: bool) -> None:
         """Give a connection back.
 
         Args:
-            sock: the connection.
+            link: the connection.
             again: whether its last answer was read to the end and the server holds it; otherwise it is
                 closed, as what is left of that answer would be taken for the next.
         """
         if again and self._open:
-            self._idle.append((sock, time.monotonic()))
+            self._idle.append((link.sock, time.monotonic()))
         else:
-            sock.close()
-        self._room.release()
+            link.sock.close()
+        link.leave()
         if not self._open:
             self.close()
 
