@@ -70,14 +70,21 @@ settings.load_profile(
 )
 
 
-def pytest_collection_finish() -> None:
-    # What was imported to collect 10,000 tests stays: the garbage collector need not go through it, which
-    # takes half a second each time that a test or a library (IPython, when a shell ends) asks it to.
-    gc.collect()
-    gc.freeze()
-    # A module that a test writes anew within a second, with as many bytes, would run as it was before. The
-    # tests' own, which take a while to be made, are found by the next session.
-    sys.dont_write_bytecode = True
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    # What is imported and made to collect 10,000 tests stays, so the garbage collector finds nothing in it: not
+    # meanwhile, which was a quarter of the time, and not later, when each full collection that a test or a
+    # library (IPython, when a shell ends) asks for would take half a second.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+        # A module that a test writes anew within a second, with as many bytes, would run as it was before. The
+        # tests' own, which take a while to be made, are found by the next session.
+        sys.dont_write_bytecode = True
 
 
 def pytest_report_header() -> str:

@@ -18,7 +18,7 @@ def check(place: Any) -> None:
         return _Open(place, "notes")
 
     try:
-        check_agreement(emptied, replaces=False)
+        check_agreement(emptied, examples=8, replaces=False)
     finally:
         place.close()
 

@@ -43,7 +43,7 @@ items = st.one_of(st.binary(max_size=40), st.sampled_from([0, 9000, 70_000]).map
 
 
 def check_agreement(
-    make: Callable[[], Any], *, examples: int = 25, replaces: bool = True, keeps: bool = True
+    make: Callable[[], Any], *, examples: int = 12, replaces: bool = True, keeps: bool = True
 ) -> None:
     """Run the state machine; `make` gives an empty store, which stays so unless it `keeps`."""
 
