@@ -48,17 +48,6 @@ _PATIENCE = 30.0
 _numbers = count(1)
 
 
-def _room() -> str | None:
-    """Where servers keep their files: in memory, if there is enough; None: where all temporary files are.
-
-    A server that is killed has all that it wrote there too, and it need not wait for a disk.
-    """
-    memory = "/dev/shm"
-    if os.access(memory, os.W_OK | os.X_OK) and shutil.disk_usage(memory).free > 4 << 30:
-        return memory
-    return None
-
-
 def the_user(name: str) -> Any:
     """Return the entry of a user. The module is only where POSIX is, and so are the servers."""
     import pwd
@@ -89,7 +78,7 @@ class Service:
     ) -> None:
         self.name = name
         self.user = user if os.geteuid() == 0 else None
-        self.directory = Path(tempfile.mkdtemp(prefix=f"wellkept-{name}-", dir=_room()))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"wellkept-{name}-"))
         self._command, self._answers = command, answers
         self._process: subprocess.Popen[bytes] | None = None
         self._url = url

@@ -374,8 +374,14 @@ with wellkept.open(sys.argv[1], durability=sys.argv[3]) as cache, wellkept.use(c
 """
 
 
-@pytest.mark.parametrize("where", ["body", "transaction"])
-@pytest.mark.parametrize("durability", ["process", "power"])
+@pytest.mark.parametrize(
+    ("durability", "where"),
+    [
+        *(("process", "body"), ("power", "transaction")),
+        pytest.param("process", "transaction", marks=pytest.mark.long),
+        pytest.param("power", "body", marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_process_loses_nothing_that_it_was_told(
     tmp_path: Path, where: str, durability: str
 ) -> None:

@@ -193,6 +193,7 @@ def test_only_misses_are_sent_and_equal_calls_once(pool: Executor) -> None:
     assert triple.call(1).metadata["env"]
 
 
+@pools
 def test_map(pool: Executor) -> None:
     wellkept.executor(pool).submit(triple, 1).result()
     found = triple.map(range(4), executor=pool)

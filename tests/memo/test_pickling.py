@@ -240,7 +240,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
+@pytest.mark.parametrize("how", [pytest.param("fork", marks=pytest.mark.long), "spawn"])
 def test_functions_and_classes_of_a_script(how: str) -> None:
     Path("script.py").write_text(textwrap.dedent(MAIN))
     outputs = []
