@@ -41,18 +41,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(made.glob("*.whl"))
 
 
-def environment(place: Path, requirement: str, *options: str) -> Path:
-    """A fresh environment with that requirement and no other, and its Python."""
-    run(sys.executable, "-m", "venv", place)
-    python = place / "bin" / "python"
-    run(python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *options, requirement)
-    return python
-
-
 @pytest.fixture(scope="module")
 def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With what the wheel brings along, and numpy, as the first steps say."""
-    return environment(tmp_path_factory.mktemp("plain"), f"{wheel}[numpy]")
+    place = tmp_path_factory.mktemp("plain")
+    run(sys.executable, "-m", "venv", place)
+    python = place / "bin" / "python"
+    quietly = ("-qq", "--disable-pip-version-check", "--no-compile")
+    run(python, "-m", "pip", "install", *quietly, f"{wheel}[numpy]")
+    return python
 
 
 def read(python: Path, page: str) -> None:
