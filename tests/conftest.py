@@ -40,7 +40,7 @@ def in_memory(place: str = "/dev/shm", least: int = 4 << 30) -> bool:
 
 def work_in_memory() -> None:
     """Have temporary directories lie in one in memory, which goes with this process and not with its forks."""
-    made = tempfile.mkdtemp(prefix="wellkept-tests-", dir="/dev/shm")
+    made = tempfile.mkdtemp(prefix="kept-", dir="/dev/shm")
     Path(made).chmod(0o711)  # some servers run as users of their own
     os.environ["TMPDIR"] = tempfile.tempdir = made
     ours = os.getpid()
@@ -96,7 +96,7 @@ def pytest_report_header() -> str:
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home, which is the working directory too, and in it an empty default cache."""
-    with tempfile.TemporaryDirectory(prefix="wellkept-test-", ignore_cleanup_errors=True) as made:
+    with tempfile.TemporaryDirectory(prefix="t-", ignore_cleanup_errors=True) as made:
         place = Path(made).resolve()
         for name in [name for name in os.environ if name.startswith("WELLKEPT_")]:
             monkeypatch.delenv(name)
