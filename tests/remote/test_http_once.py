@@ -57,7 +57,7 @@ def test_clients_and_who_has_the_directory_compute_each_call_once(
 ) -> None:
     for one in [child(ALL, seed, here=seed == 3) for seed in range(4)]:
         one.end(100)
-    assert Counter(notes(home / "log")) == {str(i): 1 for i in range(150)}
+    assert Counter(notes(home / "log")) == {str(i): 1 for i in range(50)}
 
 
 def owner_and_waiter(child: Callable[..., Child], seconds: float) -> tuple[Child, Child]:
