@@ -82,7 +82,12 @@ def test_estimators_have_one_digest_in_every_process() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTHONHASHSEED": other},
+        env={
+            "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+            "PYTHONHASHSEED": other,
+            # What several threads add up is another sum.
+            "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
+        },
         capture_output=True,
         text=True,
         check=True,
