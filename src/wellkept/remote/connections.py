@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import select
 import socket
 import ssl
 import time
@@ -17,7 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from wellkept._system import POSIX
+from wellkept._system import ready
 from wellkept.errors import StoreError
 
 # Seconds to connect: a host that does not answer is noticed long before the deadline of a slow answer.
@@ -314,12 +313,7 @@ def _readable(sock: socket.socket) -> bool:
     """Return whether a connection that should be silent was closed, or has more than the answer."""
     if isinstance(sock, ssl.SSLSocket) and sock.pending():
         return True
-    # `select` takes no descriptor above 1023, and Windows has no `poll`.
-    if not POSIX:
-        return bool(select.select([sock], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+    return ready(sock.fileno(), 0)
 
 
 def _proxy(where: SplitResult) -> SplitResult | None:
