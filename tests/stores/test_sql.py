@@ -105,6 +105,7 @@ class TestPostgresql(SqlContract):
         self.url = postgresql_url
 
 
+@pytest.mark.long  # any sequence of operations, and all below, run on it in the others
 class TestMariadb(SqlContract):
     @pytest.fixture(autouse=True)
     def _server(self, mariadb_url: str) -> None:
