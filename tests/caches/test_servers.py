@@ -190,10 +190,10 @@ def make_bucket(url: str, name: str) -> None:
     direct.open(urllib.request.Request(f"{url}/{name}", method="PUT"), timeout=5).close()
 
 
-LONGER = [pytest.param(kind, marks=pytest.mark.long) for kind in ("mariadb", "redis", "s3")]
+LONGER = [pytest.param(kind, marks=pytest.mark.long) for kind in ("postgresql", "mariadb", "s3")]
 
 
-@pytest.mark.parametrize("kind", ["postgresql", *LONGER])
+@pytest.mark.parametrize("kind", ["redis", *LONGER])
 def test_killed_and_restarted_in_the_middle_of_many_calls(
     request: pytest.FixtureRequest, kind: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

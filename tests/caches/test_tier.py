@@ -271,7 +271,9 @@ def until_computed_again(x: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("how", ["directory", "index", "replaced"])
+@pytest.mark.parametrize(
+    "how", ["directory", "replaced", pytest.param("index", marks=pytest.mark.long)]
+)
 def test_an_index_that_is_removed_under_a_running_process(
     how: str, cache: wellkept.Cache, child: Child
 ) -> None:

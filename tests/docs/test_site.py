@@ -24,6 +24,7 @@ import docs_nav  # noqa: E402 - it lies beside the tests, not among the packages
 import docs_site  # noqa: E402
 
 
+# `make docs` builds it too, which takes some seconds: who asks for it is a long test.
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built of the pages as they are."""
@@ -108,6 +109,7 @@ def test_a_style_that_is_fetched_from_elsewhere_is_a_fault(tmp_path: Path) -> No
     assert len(list(docs_site.faults(tmp_path))) == 1
 
 
+@pytest.mark.long
 def test_every_page_is_markdown_beside_its_html(site: Path) -> None:
     pages = {page.relative_to(site) for page in site.rglob("*.html")} - {Path("404.html")}
     assert len(pages) > 50
@@ -121,6 +123,7 @@ def test_every_page_is_markdown_beside_its_html(site: Path) -> None:
         assert page.name == "index.html" or f"]({page.with_suffix('.md').as_posix()})" in said
 
 
+@pytest.mark.long
 def test_every_public_name_can_be_linked_from_other_sites(site: Path) -> None:
     head, _, body = (site / "objects.inv").read_bytes().partition(b"using zlib.\n")
     assert head.startswith(b"# Sphinx inventory version 2\n# Project: wellkept\n# Version: ")
@@ -142,6 +145,7 @@ def test_every_public_name_can_be_linked_from_other_sites(site: Path) -> None:
     assert {"wellkept.Cache.load", "wellkept.caches.cache.Cache.load"} <= places.keys()
 
 
+@pytest.mark.long
 def test_the_reference_has_signatures_types_and_links(site: Path) -> None:
     page = (site / "reference/api/caches.md").read_text()
     load = page[page.index("### `Cache.load` {#wellkept.Cache.load}") :].partition("###")[2]
@@ -235,6 +239,7 @@ SEARCH = """
 """
 
 
+@pytest.mark.long
 def test_search_finds_what_readers_type(served: str, browser: Browser) -> None:
     browser.open(served + "index.html")
     found = browser.run(SEARCH % json.dumps(list(SOUGHT)))

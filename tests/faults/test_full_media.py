@@ -101,7 +101,10 @@ def postgresql(service: Service, url: str) -> Iterator[Small]:
                 admin.execute("DROP TABLESPACE small")
 
 
-@pytest.fixture(params=["files", "sqlite", "postgresql", "mariadb", "redis", "s3"])
+S3 = pytest.param("s3", marks=pytest.mark.long)  # its client asks again for seconds
+
+
+@pytest.fixture(params=["files", "sqlite", "postgresql", "mariadb", "redis", S3])
 def small(request: pytest.FixtureRequest, home: Path) -> Iterator[Small]:
     kind = request.param
     if kind in ("files", "sqlite"):
