@@ -1,5 +1,6 @@
 """Every medium that named state is tested on, each empty."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,12 @@ class Stores:
 
 
 @pytest.fixture
-def stores(url: str) -> Stores:
-    return Stores(url)
+def stores(url: str) -> Iterator[Stores]:
+    made = Stores(url)
+    yield made
+    # What sweeps in the background would go on, in the time that the test set, in a Redis that the next one has.
+    made.service().entries.ahead = 0.0
+    made.cache.close()
 
 
 @pytest.fixture
