@@ -77,9 +77,8 @@ class Stores:
 def stores(url: str) -> Iterator[Stores]:
     made = Stores(url)
     yield made
-    # What sweeps in the background would go on, in the time that the test set, in a Redis that the next one has.
+    # What sweeps in the background would go on, in the time that the test set, in the next one's Redis.
     made.service().entries.ahead = 0.0
-    made.cache.close()
 
 
 @pytest.fixture
