@@ -63,7 +63,7 @@ _CORE: tuple[Row, ...] = (
         "hit, 3 small arguments, from disk",
         _hit("score", "small"),
         ON_DISK,
-        (Limit(0.45, 0.25, "diskcache"),),
+        (Limit(0.25, 0.14, "diskcache"),),
     ),
     Row(
         "hit-small-memory",
@@ -148,21 +148,21 @@ _CORE: tuple[Row, ...] = (
         "hit, data frame 1,000,000 x 3 (int, float, str)",
         _hit("size", "frame"),
         ON_DISK,
-        (Limit(0.4, 0.2, "best peer"),),
+        (Limit(0.15, 0.1, "best peer"),),
     ),
     Row(
         "hit-nested",
         "hit, nested dict, 20,000 keys, 100,000 leaves",
         _hit("size", "nested"),
         ON_DISK,
-        (Limit(0.12, 0.02, "joblib"),),
+        (Limit(0.04, 0.02, "joblib"),),
     ),
     Row(
         "hit-list",
         "hit, list of 100,000 ints",
         _hit("size", "numbers"),
         ON_DISK,
-        (Limit(0.12, 0.02, "joblib"),),
+        (Limit(0.02, 0.01, "joblib"),),
     ),
     Row(
         "keep-array",
@@ -190,7 +190,7 @@ _CORE: tuple[Row, ...] = (
         "hit among 1,000,000 kept calls",
         Million,
         ("wellkept", "among 1,000"),
-        (Limit(1.5, 1.1, "among 1,000"),),
+        (Limit(1.2, 1.1, "among 1,000"),),
     ),
     Row(
         "import",
