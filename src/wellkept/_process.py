@@ -51,6 +51,14 @@ def user() -> str:
         return str(number) if (number := owner()) is not None else "?"
 
 
+def chance() -> float:
+    """Return a random number from 0 up to 1.
+
+    The numbers of Python's `random` are the program's: it may have seeded them, and counts on their order.
+    """
+    return float((int.from_bytes(os.urandom(7), "big") >> 3) / 2**53)
+
+
 def began(pid: int) -> str:
     """Return when a process of this host began, which tells it from a later one of the same number.
 

@@ -385,3 +385,8 @@ def test_what_a_backend_can_do_is_a_method_of_it() -> None:
         asked_of_backends("isinstance(x, (Embedded, ByteStoreBackend))\nhasattr(a.backend, 'root')")
         != []
     )
+
+
+def test_the_random_numbers_of_the_program_are_left_alone() -> None:
+    drawn = re.compile(r"\brandom\.(?!Random\b|SystemRandom\b)\w+\(")
+    assert [path.name for path in SOURCE.rglob("*.py") if drawn.search(path.read_text())] == []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import random
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
-from wellkept._process import Instances, Worker, host_name
+from wellkept._process import Instances, Worker, chance, host_name
 from wellkept.caches.option_text import parse_duration
 from wellkept.errors import ConfigError, KeptError, StoreError
 from wellkept.interrupts import Guard
@@ -142,7 +141,7 @@ class BoundedSemaphore:
             return True
         taken = () if first and self.value == 1 else self._taken()
         free = [key for key in self._keys if key not in taken]
-        random.shuffle(free)  # or all who come at once would try the same one
+        free.sort(key=lambda _: chance())  # or all who come at once would try the same one
         for key in free:
             permit = Permit(key, f"{_me(os.getpid())}|{os.urandom(8).hex()}")
             begun = time.monotonic()
@@ -379,7 +378,7 @@ def _tries(entries: Entries, timeout: float | str | timedelta | None) -> Iterato
     while (left := _LOOK if deadline is None else deadline - time.monotonic()) > 0:
         if since is not None:  # the try after this look is the first that misses nothing
             entries.wait(since, min(left, _LOOK))
-            time.sleep(random.random() * 0.005)  # the others on the medium may change much
+            time.sleep(chance() * 0.005)  # the others on the medium may change much
         since = entries.newest()
         yield False
 

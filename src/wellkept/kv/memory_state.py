@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import heapq
 import json
-import random
 import secrets
 import threading
 import time
@@ -19,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from wellkept._process import Instances
+from wellkept._process import Instances, chance
 from wellkept.errors import DamagedValue, KeptError, NewerSchema, StoreError
 from wellkept.interrupts import Guard, settling
 from wellkept.kv.entry import HISTORY, LOGGED, About, Data, Entry, Logged, Name, Step
@@ -351,7 +350,7 @@ class MemoryEntries(Entries):
                     return result
                 self._begun = None
             tries += 1  # the others go on, so one of all gets through each time
-            time.sleep(random.random() * min(0.0005 * tries, 0.02))
+            time.sleep(chance() * min(0.0005 * tries, 0.02))
 
     # -- the verbs --------------------------------------------------------------------------------
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
+from wellkept._process import chance
 from wellkept.errors import NewerSchema, StoreError
 from wellkept.kv.entry import (
     ANY,
@@ -391,7 +391,7 @@ class RedisEntries(Entries):
         self._history = history
         self._names: dict[Name, str] = {}
         self._scripts: dict[tuple[str, float], tuple[str, str]] = {}
-        self._puts = random.randrange(_CUT)  # or programs that end soon would never cut it
+        self._puts = int(chance() * _CUT)  # or programs that end soon would never cut it
         self._ready = False
 
     def _run(self, name: str, what: str, *args: Any, again: bool = False) -> Any:

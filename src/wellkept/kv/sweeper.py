@@ -6,11 +6,10 @@ An expired entry is not there for anybody, so this only gives its room back, and
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 import weakref
 
-from wellkept._process import Worker, at_fork
+from wellkept._process import Worker, at_fork, chance
 from wellkept.errors import KeptError
 from wellkept.interrupts import Guard
 from wellkept.kv.plan import Entries
@@ -99,5 +98,5 @@ def _removed(entries: Entries) -> int:
         return entries.remove(None, "expired", BATCH) if entries in _swept else 0
 
 
-_sweeps = Worker("wellkept-sweeper", _look_at_due, lambda: _LOOK * random.uniform(0.5, 1.5))
+_sweeps = Worker("wellkept-sweeper", _look_at_due, lambda: _LOOK * (0.5 + chance()))
 at_fork(in_child=_swept.clear)

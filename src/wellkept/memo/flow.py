@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from random import SystemRandom
 from time import perf_counter
 from typing import Any
 
+from wellkept._process import chance
 from wellkept.caches.tier import FAILED, Entry
 from wellkept.codecs import check
 from wellkept.errors import REPLAYING, ConfigError, DecodeError, NewerSchema, NotKept, StoreError
@@ -60,10 +60,6 @@ STANDING = 1.0
 """Seconds for which a computation is waited for whose event loop does not run."""
 
 
-# The program's own random numbers are left alone: it may have seeded them.
-_random = SystemRandom().random
-
-
 def keeping(target: Target, given: Given, again: bool = False) -> Flow:
     """The flow of one call.
 
@@ -84,7 +80,7 @@ def keeping(target: Target, given: Given, again: bool = False) -> Flow:
                 result = look(target, given, cache.find if warns else cache.claim)
                 if result is not MISSING:
                     share = target.options.verify
-                    if not share or type(result) is Raise or _random() >= share:
+                    if not share or type(result) is Raise or chance() >= share:
                         return result
                     return (yield from _verified(target, given, result))
         except (ConfigError, NewerSchema, NotKept):

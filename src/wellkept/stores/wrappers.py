@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from wellkept._process import Instances
+from wellkept._process import Instances, chance
 from wellkept.codecs import compression
 from wellkept.errors import ConfigError, NewerSchema, StoreError, UntrustedSource
 from wellkept.records import Buffer
@@ -467,4 +466,4 @@ class Retry(Wrapper[V]):
     def _pause(self, made: int) -> float:
         if callable(self.wait):
             return max(0.0, self.wait(made))
-        return self.wait * 2.0 ** (made - 1) * random.uniform(0.5, 1.5)
+        return self.wait * 2.0 ** (made - 1) * (0.5 + chance())

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeVar
 
 from wellkept import kv
+from wellkept._process import chance
 from wellkept.errors import ConfigError, DecodeError
 from wellkept.hashing import digest_bytes
 from wellkept.integrations.diskcache.disks import ENOVAL
@@ -239,7 +239,7 @@ def memoize_stampede(
                 return computed(key, args, kwargs)
             result, seconds = pair
             left = math.inf if at is None else at - time.time()
-            early = -seconds * beta * math.log(random.random() or 1e-300) >= left
+            early = -seconds * beta * math.log(chance() or 1e-300) >= left
             # One of all who come while that takes.
             if early and cache.add((*key, "refresh"), None, expire=seconds, tag=tag, retry=True):
                 threading.Thread(target=computed, args=(key, args, kwargs), daemon=True).start()
