@@ -8,11 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from wellkept.hashing import digest, digest_bytes
+from wellkept.hashing import digest, digest_bytes, digests
+from wellkept.hashing.code import identity
 from wellkept.hashing.encoding import reference_digest
 
 
@@ -249,7 +251,8 @@ def test_two_scripts_classes_differ(tmp_path: Any) -> None:
 
 def test_the_collector_runs_again_after_a_walk() -> None:
     large = [{"a": i} for i in range(5000)]
-    assert gc.isenabled()
+    # Tests that interrupt at every instruction, also where no signal's handler runs, may have left it off.
+    gc.enable()
     digest(large)
     assert gc.isenabled()
     with pytest.raises(TypeError):
@@ -261,6 +264,25 @@ def test_the_collector_runs_again_after_a_walk() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_the_collector_runs_again_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def disabled_and_interrupted() -> None:
+        gc.disable()
+        raise KeyboardInterrupt
+
+    def function() -> None:
+        pass
+
+    gc.enable()
+    for module in (digests, identity):
+        monkeypatch.setattr(
+            module, "gc", SimpleNamespace(**vars(gc) | {"disable": disabled_and_interrupted})
+        )
+    for do in (lambda: digest([{"a": i} for i in range(5000)]), lambda: identity.deep(function)):
+        with pytest.raises(KeyboardInterrupt):
+            do()
+        assert gc.isenabled()
 
 
 def test_nothing_is_changed_by_being_digested() -> None:

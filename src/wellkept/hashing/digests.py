@@ -104,9 +104,10 @@ def digest_bytes(
         return _by_reference(value, known, label, ordered)
     # A walk makes many tuples and no garbage; each some hundreds would start a collection.
     pause = kind in SIZED and len(value) >= _PAUSE and gc.isenabled()
-    if pause:
-        gc.disable()
     try:
+        # In here, as an interrupt may come right after it.
+        if pause:
+            gc.disable()
         return fast_digest(value, Task(known))
     except Exception:  # noqa: BLE001  Unfit, Refused, or what a reduction raised: see the reference
         pass

@@ -149,9 +149,10 @@ def deep(
     """
     # The collector is paused: a walk makes many lists and no garbage.
     pause = gc.isenabled()
-    if pause:
-        gc.disable()
     try:
+        # In here, as an interrupt may come right after it.
+        if pause:
+            gc.disable()
         return _deep(function, receiver, whole, ignored)
     finally:
         if pause:
