@@ -586,6 +586,9 @@ def started(library: str, room: Path, command: list[str], given: str = "") -> st
         "EDITS_CACHE": str(room / "cache"),
         "PYTHONPATH": os.pathsep.join([str(room), os.environ.get("PYTHONPATH", "")]),
         "PYTHONWARNINGS": "ignore",
+        # Python itself would run a module as it was before an edit of as many bytes in the same second. Those
+        # that this process starts inherit it.
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run(
         command,
