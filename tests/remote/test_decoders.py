@@ -21,9 +21,9 @@ from wellkept.conditions import Choice, Condition, Equal, Is, Query, Span
 from wellkept.errors import KeptError
 from wellkept.records import Digest
 from wellkept.remote import wire
-from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.handlers import Handlers
 from wellkept.remote.line import Line
+from wellkept.remote.remote_backend import RemoteBackend
 from wellkept.remote.stdio import serve_stream
 from wellkept.remote.wire import (
     CHUNK,

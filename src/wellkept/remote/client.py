@@ -15,9 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from wellkept.errors import ConfigError, KeptError, StoreError
 from wellkept.remote.auth import DEFAULT, NAMESPACE
-from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.connections import BROKEN, Answer, Connections, send
 from wellkept.remote.line import Broken, Later, Line, Sink
+from wellkept.remote.remote_backend import RemoteBackend
 from wellkept.remote.wire import (
     LONGEST,
     VERSION,

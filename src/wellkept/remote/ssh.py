@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 from wellkept._system import PIPES, enlarge, readv, ready, set_blocking, writev
 from wellkept.caches.config import BARE
 from wellkept.errors import ConfigError, StoreError
-from wellkept.remote.backend import RemoteBackend
 from wellkept.remote.line import Broken, Line, Sink, Unanswered
+from wellkept.remote.remote_backend import RemoteBackend
 from wellkept.remote.wire import (
     ANSWER,
     CHUNK,
