@@ -133,7 +133,7 @@ class CacheCore:
     # -- reading ----------------------------------------------------------------------------------
 
     def fresh(self, key: bytes) -> Entry | None:
-        """What the memory tier holds under a key, if it is current; waits for nothing."""
+        """Return what the memory tier holds under a key, if it is current; the store is not asked."""
         words, tier = self._words, self.tier
         try:
             token = None if words is None else (words[1], words[5])
@@ -146,7 +146,7 @@ class CacheCore:
         return tier.entries.get(key)
 
     def fetch(self, key: bytes) -> Any:
-        """What the store has under a key, held in memory from then on; raises as `Backend.fetch`."""
+        """Return what the store has under a key, and hold it in the memory tier; raises as `Backend.fetch`."""
         tier = self.tier
         token = self.token() if tier.limit else None
         if token is not None and token != tier.seen:
@@ -157,7 +157,12 @@ class CacheCore:
         return row
 
     def hold(self, key: bytes, kept: Any) -> None:
-        """Hold what the backend's `record` gave of a call that it wrote, as `fetch` would."""
+        """Hold a call in the memory tier that was just written.
+
+        Args:
+            key: of the call, 32 bytes.
+            kept: what the backend's `record` gave of it.
+        """
         step, body, envelope = kept
         if step is not None and self.tier.limit:
             self.tier.advance(step, key, Entry(body, envelope))

@@ -109,7 +109,7 @@ class Answer:
                 yield from self._sized(size)
                 if self._until(b"\r\n"):
                     raise HTTPException("a chunk that is longer than it says")
-            # Headers may follow here, and nobody needs them.
+            # Trailers may follow. They are left unread, and the connection is closed.
             self._held = not self._until(b"\r\n") and self._held
         elif self._length is not None:
             yield from self._sized(self._length)
@@ -155,7 +155,7 @@ class Answer:
 
 
 class _Seat:
-    """Room for one connection in use. Where an interrupt loses it, another takes its place."""
+    """Permission for one connection to be in use. One that an interrupt loses is replaced as it is freed."""
 
     __slots__ = ("_of",)
 

@@ -593,7 +593,7 @@ async def _run(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: An
     try:
         return await asyncio.wrap_future(job)
     except asyncio.CancelledError:
-        # Whoever is told of it cleans up what the thread works on, so it has to be over.
+        # The caller then cleans up, such as a staged blob that the thread still writes to: it has to end first.
         if not job.cancelled():
             await asyncio.gather(asyncio.wrap_future(job), return_exceptions=True)
         raise

@@ -33,6 +33,8 @@ def _comparing(how: Callable[[Any, Any], Any]) -> Callable[[Any, object], Any]:
 
 
 class _OfCache:
+    """What a queue and a dict have in common: all that is in them is in a cache."""
+
     _cache: Cache
 
     @property
@@ -46,7 +48,7 @@ class _OfCache:
         return self._cache.directory
 
     def transact(self) -> AbstractContextManager[None]:
-        """A block in which nobody else writes, and of which all or nothing is done."""
+        """Return a block that is one transaction: others wait to write, and an error undoes all of it."""
         return self._cache.transact(retry=True)
 
 

@@ -99,8 +99,8 @@ class FanoutCache(OfDirectory):
 
     @contextlib.contextmanager
     def transact(self, retry: bool = True) -> Iterator[None]:
-        """A block in which nobody else writes to any part; what is done in it is done in all parts or none,
-        but for a process that dies just as it ends.
+        """Return a block that is one transaction of all parts: others wait to write, and an error undoes all
+        of it. A process that dies just as the block ends may have changed some parts alone.
 
         Raises:
             ConfigError: `retry` is False: parts that are held already would have to be let go of again.

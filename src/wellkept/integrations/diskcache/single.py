@@ -388,8 +388,11 @@ class Cache(ItemTable):
         return found
 
     def transact(self, retry: bool = False) -> AbstractContextManager[None]:
-        """A block in which nobody else writes, and of which all or nothing is done; others go on reading
-        what was before. Blocks may stand in blocks, in one thread.
+        """Return a block that is one transaction: others wait to write and read what was before, and an
+        error undoes all of it. Blocks may stand in blocks, in one thread.
+
+        Args:
+            retry: wait for others that write for as long as it takes; otherwise for the timeout.
 
         Raises:
             Timeout: others were writing for longer than the timeout.
