@@ -195,7 +195,7 @@ class Flaky:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "PAUSE", 0.05)
+    monkeypatch.setattr(stack, "PAUSE", 0.0)
 
 
 @every

@@ -56,7 +56,7 @@ class StackBackend(Backend):
         self.values: Store[Value] = Union(self, "values")
         self.notes: StackNotes = StackNotes(self)
         self.locks: Any = StackLeases(
-            self._written, lambda one, asked: self.ask(one, lambda _: asked())
+            self._written, lambda one, asked: self.ask(one, lambda _: asked(), proof=False)
         )
         self.behind: list[Behind] = []
         if write == "behind":
@@ -73,8 +73,14 @@ class StackBackend(Backend):
 
     # -- asking a backend -------------------------------------------------------------------------
 
-    def ask(self, backend: Any, question: Callable[[Any], V]) -> V | None:
+    def ask(self, backend: Any, question: Callable[[Any], V], *, proof: bool = True) -> V | None:
         """Return the answer of one backend; None if it is a far one and does not answer.
+
+        Args:
+            backend: the one to ask.
+            question: what to ask of it.
+            proof: whether an answer shows that the backend can be reached. Locks of this machine are
+                taken without it.
 
         Raises:
             StoreError: the near backend does not answer.
@@ -88,8 +94,8 @@ class StackBackend(Backend):
                 raise
             self._missing(backend, error)
             return None
-        # It answers again.
-        self._down.pop(id(backend), None)
+        if proof:
+            self._down.pop(id(backend), None)
         return answer
 
     def _missing(self, backend: Any, error: StoreError) -> None:
