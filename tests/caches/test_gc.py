@@ -62,53 +62,70 @@ def test_what_nothing_needs_goes(kind: str) -> None:
 
 
 media = pytest.mark.parametrize("kind", ["files", "hdf5", "memory"])
+GRACE = 10.0
+
+
+class Clock:
+    """The time by which collectors go."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(byte_maintenance, "time", made)
+    return made
 
 
 @media
-def test_what_was_seen_lately_has_its_grace(kind: str) -> None:
+def test_what_was_seen_lately_has_its_grace(kind: str, clock: Clock) -> None:
     cache = new(kind)
     _, f = fill(cache)
     cache.calls.delete(f.key(LARGE))
     there = keys(cache)
     assert cache.gc(grace="1 h", dry_run=True) == (0, 0)
     assert keys(cache) == there
-    assert cache.gc(grace=0.3) == (0, 0)  # noted
-    assert cache.gc(grace=0.3) == (0, 0)
-    time.sleep(0.4)
-    assert cache.gc(grace=0.3).items == 1
+    assert cache.gc(grace=GRACE) == (0, 0)  # noted
+    assert cache.gc(grace=GRACE) == (0, 0)
+    clock.ahead = 2 * GRACE
+    assert cache.gc(grace=GRACE).items == 1
     assert next(key for key in there if key not in keys(cache)).startswith("blobs/")
     assert cache.gc(grace=0) == (0, 0)
 
 
 @media
-def test_what_is_needed_again_is_no_longer_noted(kind: str) -> None:
+def test_what_is_needed_again_is_no_longer_noted(kind: str, clock: Clock) -> None:
     cache = new(kind)
     counted, f = fill(cache)
     cache.calls.delete(f.key(LARGE))
-    cache.gc(grace=0.1)
+    cache.gc(grace=GRACE)
     f(LARGE)
-    time.sleep(0.2)
-    assert cache.gc(grace=0.1) == (0, 0)
+    clock.ahead = 2 * GRACE
+    assert cache.gc(grace=GRACE) == (0, 0)
     cache.calls.delete(f.key(LARGE))
-    assert cache.gc(grace=0.1) == (0, 0)  # noted anew
+    assert cache.gc(grace=GRACE) == (0, 0)  # noted anew
     assert counted.runs == 4
 
 
-def test_leases_are_respected() -> None:
+def test_leases_are_respected(clock: Clock) -> None:
     cache = new("files", network=True)
     _, f = fill(cache)
     key = bytes(32)
     assert cache.backend.locks.acquire(key)  # somebody computes, and has written a blob already
     cache.backend.values.items.put("blobs/" + "0" * 64, b"under way")
-    cache.gc(grace=0.1)
-    time.sleep(0.2)
-    assert cache.gc(grace=0.1) == (0, 0)
+    cache.gc(grace=GRACE)
+    clock.ahead = 2 * GRACE
+    assert cache.gc(grace=GRACE) == (0, 0)
     cache.backend.locks.release(key)
-    assert cache.gc(grace=0.1).items == 1
+    assert cache.gc(grace=GRACE).items == 1
     assert len(f(LARGE)) == LARGE
 
 
-def test_leases_of_the_dead_go() -> None:
+def test_leases_of_the_dead_go(clock: Clock) -> None:
     url = url_of("files")
     code = (
         f"import wellkept, os, json, time; c = wellkept.open({url!r}, network=True); "
@@ -122,9 +139,9 @@ def test_leases_of_the_dead_go() -> None:
     items = cache.backend.calls.items
     assert len(list(items.keys("leases/"))) == 1
     assert cache.backend.locks.acquire(bytes([1]) * 32)
-    cache.gc(grace=0.1)
-    time.sleep(0.2)
-    assert cache.gc(grace=0.1).items == 1
+    cache.gc(grace=GRACE)
+    clock.ahead = 2 * GRACE
+    assert cache.gc(grace=GRACE).items == 1
     assert len(list(items.keys("leases/"))) == 1  # our own
     cache.backend.locks.release(bytes([1]) * 32)
     assert list(items.keys("leases/")) == []

@@ -125,7 +125,7 @@ class Line:
         first = True
         while True:
             try:
-                return do(first)
+                done = do(first)
             except Later as later:
                 if time.monotonic() - began + later.seconds > self.deadline:
                     raise StoreError(f"{self.where}: too many requests for this token") from None
@@ -139,6 +139,9 @@ class Line:
             except Unanswered as error:
                 self.silence.note(str(error), began)
                 raise
+            else:
+                self.silence.answered = began
+                return done
 
     def _silent(self, what: str) -> Unanswered:
         return Unanswered(

@@ -551,7 +551,7 @@ class Objects:
         self.silence.check()
         began, errors = time.monotonic(), driver().exceptions
         try:
-            return do()
+            done = do()
         except errors.PreconditionError as error:
             raise _Changed(f"can't {verb} {what} at {self._where}: it changed") from error
         except (errors.NotSupportedError, NotImplementedError) as error:
@@ -561,6 +561,8 @@ class Objects:
             if str(told).endswith(SILENT):
                 self.silence.note(str(told), began)
             raise told from scrubbed(error, self.options)
+        self.silence.answered = began
+        return done
 
     def _missing_is_none(self, verb: str, key: str, do: Callable[[], T]) -> T | None:
         def tried() -> T | None:

@@ -246,23 +246,22 @@ class Redis:
         """
         self.silence.check()
         began = time.monotonic()
-        try:
-            return do(*args, **options)
-        except self._failures as error:
-            if not isinstance(error, self._errors.RedisError):
+        first = True
+        while True:
+            try:
+                done = do(*args, **options)
+            except self._failures as error:
+                if not isinstance(error, self._errors.RedisError):
+                    self._renew()
+                if not (first and again and self._may_heal(error)):
+                    raise self._translated(verb, what, error, began) from error
+            except BaseException:
                 self._renew()
-            if not again or not self._may_heal(error):
-                raise self._translated(verb, what, error, began) from error
-        except BaseException:
-            self._renew()
-            raise
-        try:
-            return do(*args, **options)
-        except self._failures as error:
-            raise self._translated(verb, what, error, began) from error
-        except BaseException:
-            self._renew()
-            raise
+                raise
+            else:
+                self.silence.answered = began
+                return done
+            first = False
 
     def _renew(self) -> None:
         # An exception that is not the driver's may have come between a command and its answer, or have lost a

@@ -19,6 +19,8 @@ class Silence:
 
     def __init__(self) -> None:
         self._until, self._why = 0.0, ""
+        self.answered = 0.0
+        """When a request was sent that got an answer, by `time.monotonic`."""
 
     def check(self) -> None:
         """Check that the server may be asked.
@@ -30,14 +32,15 @@ class Silence:
             raise StoreError(self._why)
 
     def note(self, why: str, began: float | None = None) -> None:
-        """Note that a request got no answer.
+        """Note that a request got no answer, unless one that was sent later did.
 
         Args:
             why: the message.
             began: when the request was sent, by `time.monotonic`; None if it certainly waited for long.
         """
         now = time.monotonic()
-        if began is None or now - began > _LONG:
+        # Another thread may have waited since before the server came back, or on a connection of its own.
+        if began is None or (now - began > _LONG and began >= self.answered):
             self._until, self._why = now + PAUSE, why
 
     def over(self) -> None:

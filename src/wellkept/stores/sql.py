@@ -200,6 +200,7 @@ class Connections:
                 self._idle.append(connection)
             else:
                 self._drop(connection)
+            self.silence.answered = began
             return done
 
     def _again(self, found: Trouble, what: str, lost: bool, connection: Any, failed: int) -> bool:
