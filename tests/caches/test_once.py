@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, os.environ["ROOT"])
 import wellkept
 from wellkept import keep
+from wellkept.stores import leases
 from tests.faults.processes import note
 LOG = Path(os.environ["LOG"])
 if os.environ["STORE"]:
@@ -34,6 +34,8 @@ if os.environ["STORE"]:
     cache = wellkept.open(os.environ["STORE"], **options)
 if os.environ.get("HOST"):
     cache.backend.locks._host = os.environ["HOST"]
+else:
+    leases.DEAD = 600.0  # nobody of this host waits for a heartbeat
 """
 
 ALL = """
@@ -147,19 +149,14 @@ def owner_and_waiter(start: Start, seconds: float, **of_waiter: str) -> tuple[Ch
     return owner, waiter
 
 
-@pytest.mark.parametrize(
-    ("host", "promised"), [("", 0.5), pytest.param("elsewhere", 5.0, marks=pytest.mark.long)]
-)
-def test_a_waiter_takes_over_from_a_killed_owner(start: Start, host: str, promised: float) -> None:
+@pytest.mark.parametrize("host", ["", pytest.param("elsewhere", marks=pytest.mark.long)])
+def test_a_waiter_takes_over_from_a_killed_owner(start: Start, host: str) -> None:
     owner, waiter = owner_and_waiter(start, 600, **({"HOST": host} if host else {}))
     with pytest.raises(TimeoutError):
         waiter.line(0.5)
     owner.kill()
-    began = time.monotonic()
     waiter.expect("in the body")
-    took = time.monotonic() - began
     waiter.expect("result 1 1")
-    assert took < promised + 1.0  # the rest is for a machine that is busy
 
 
 @pytest.mark.long

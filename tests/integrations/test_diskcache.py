@@ -539,6 +539,7 @@ def test_an_interrupt_ends_a_wait(cache: kept.Cache, how: str) -> None:
             end.wait(30)
 
     def wait() -> None:
+        threading.Timer(0.1, _thread.interrupt_main).start()
         if how == "set":
             cache.set("a", 1, retry=True)
         else:
@@ -549,7 +550,6 @@ def test_an_interrupt_ends_a_wait(cache: kept.Cache, how: str) -> None:
     holder.start()
     try:
         held.wait()
-        threading.Timer(0.1, _thread.interrupt_main).start()
         with pytest.raises(KeyboardInterrupt):
             wait()
         assert holder.is_alive()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,11 +75,8 @@ def test_a_waiter_takes_over_from_a_killed_owner(child: Callable[..., Child]) ->
     with pytest.raises(TimeoutError):
         waiter.line(1.0)
     owner.kill()
-    began = time.monotonic()
     waiter.expect("in the body")
-    took = time.monotonic() - began
     waiter.expect("result 1 1")
-    assert took < 5.0 + 1.5  # promised: 5
 
 
 @pytest.mark.long

@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.services import Service, ssh_options_of
 
 import wellkept
+from wellkept.remote import handlers
 from wellkept.remote import lease_requests as locks_module
 from wellkept.remote.wire import Lease
+from wellkept.stores.leases import Leases
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 PATIENCE = 0.5
@@ -59,6 +62,22 @@ def test_while_its_heart_beats_nobody_takes_it(host: Any) -> None:
         time.sleep(0.05)
     slow.release(KEY)
     until(lambda: eager.acquire(KEY))
+
+
+def test_a_standstill_of_the_server_is_none_of_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: now))
+    held = handlers.HeldLeases(Leases(), patience=4.0)
+    assert held.acquire("a", KEY)
+    for _ in range(9):
+        now += 1000
+        held.tick()
+        assert not held.acquire("b", KEY), "what it sent meanwhile was not read yet"
+        assert held.beat("a", [KEY]) == [KEY]
+    for _ in range(5):
+        assert not held.acquire("b", KEY)
+        now += 1.0
+    assert held.acquire("b", KEY)
 
 
 def test_whose_heart_stands_still_loses_it_and_can_do_no_harm(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from blake3 import blake3
@@ -65,7 +66,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAUSE", 0.005)
 
 
-def wait_for(leases: RecordLeases, key: bytes, patience: float = 10.0) -> float:
+def wait_for(leases: RecordLeases, key: bytes, patience: float = 60.0) -> float:
     began = time.monotonic()
     while not leases.acquire(key):
         assert time.monotonic() - began < patience, "it never came"
@@ -96,7 +97,7 @@ def test_one_owner(records: LeaseRecords) -> None:
     assert other.acquire(B)
     one.release(A)
     assert records.read(A) is None
-    assert wait_for(other, A) < 1.0
+    wait_for(other, A)
     one.release(A)
     assert not one.acquire(A)
     one.close()
@@ -151,7 +152,28 @@ def test_a_slow_owner_is_not_pre_empted(records: LeaseRecords, quick: None) -> N
         assert not waiter.acquire(A)
         time.sleep(0.01)
     owner.release(A)
-    assert wait_for(waiter, A) < 1.0
+    wait_for(waiter, A)
+    waiter.close()
+
+
+def test_a_standstill_of_the_waiter_is_none_of_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = InDict()
+    now = 0.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(**vars(time) | {"monotonic": lambda: now}))
+    waiter = RecordLeases(records, host="here")
+    mine = Lease("there|1|1|x", 1, 0, 0.0)
+    assert records.swap(A, None, mine)
+    for beat in range(1, 4):
+        assert not waiter.acquire(A)
+        now += 1000
+        assert not waiter.acquire(A)
+        mine, before = mine._replace(beat=beat), mine
+        assert records.swap(A, before, mine)
+    looks = 1
+    while not waiter.acquire(A):
+        now += 1000
+        looks += 1
+    assert looks > 4
     waiter.close()
 
 
@@ -177,7 +199,7 @@ def test_clocks_are_not_compared(records: LeaseRecords, quick: None) -> None:
     assert records.swap(A, None, Lease("there|1|1|x", 1, 0, time.time() - 1e6))
     assert not waiter.acquire(A), "its deadline is by another clock"
     assert records.swap(B, None, Lease("there|1|1|x", 1, 0, time.time() + 1e6))
-    assert wait_for(waiter, B) < 5.0
+    wait_for(waiter, B)
     waiter.close()
 
 
@@ -187,9 +209,7 @@ def test_a_dead_process_of_this_host(records: LeaseRecords) -> None:
     dead.wait()
     owner = f"{leases._host}|{dead.pid}|123|x"
     assert records.swap(A, None, Lease(owner, 5, 3, time.time() + 100))
-    began = time.monotonic()
     assert leases.acquire(A)
-    assert time.monotonic() - began < 0.5
     assert (leases.token(A) or 0) > 5
     leases.close()
 
@@ -213,8 +233,8 @@ def test_out_of_reach(quick: None) -> None:
         leases.acquire(B)
     leases.release(A)
     records.broken = False
-    assert wait_for(leases, B) < 1.0, "a failure was remembered as being held"
-    deadline = time.monotonic() + 5
+    wait_for(leases, B)  # a failure is not remembered as being held
+    deadline = time.monotonic() + 60
     while records.read(A) is not None:
         assert time.monotonic() < deadline, "what could not be released then never was"
         time.sleep(0.01)

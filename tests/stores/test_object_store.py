@@ -409,15 +409,11 @@ def test_an_endpoint_that_does_not_answer(server: Service, bucket: str) -> None:
     try:
         for ask in (lambda: store.get("a"), lambda: store.create("b", b"1")):
             store.silence.over()
-            begun = time.monotonic()
             with pytest.raises(StoreError, match="no answer in time"):
                 ask()
-            assert time.monotonic() - begun < 10
-        begun = time.monotonic()
         for _ in range(100):
             with pytest.raises(StoreError, match="no answer in time"):
-                store.get("a")
-        assert time.monotonic() - begun < 1, "each waited again"
+                store._ask("read", "a", lambda: pytest.fail("it waits again"))
     finally:
         server.thaw()
     store.silence.over()  # as after a pause

@@ -121,11 +121,8 @@ def test_the_kernel_releases_what_the_dead_held(locks: RangeLeases) -> None:
         child.kill(signal.SIGSTOP)
         assert not locks.acquire(A)
         os.kill(child.pid, signal.SIGKILL)
-        began = time.monotonic()
-        while not locks.acquire(A):
-            assert time.monotonic() - began < 1.0
-            time.sleep(0.0005)
-        print(f"{(time.monotonic() - began) * 1000:.1f} ms after the kill")
+        child.process.wait()
+        assert locks.acquire(A)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -33,9 +33,9 @@ class HeldLeases:
 
     def __init__(self, locks: Any, patience: float = DEAD) -> None:
         self._locks, self._patience = locks, patience
-        # By key, the owner and the time at which it ends. The clock is the server's own: clocks of clients may
-        # differ.
+        # By key, the owner and the time at which it ends, by `_clock`: clocks of clients may differ.
         self._held: dict[bytes, tuple[str, float]] = {}
+        self._clock = self._looked = time.monotonic()
         self._guard = threading.Lock()
 
     def acquire(self, owner: str, key: bytes, *, again: bool = False) -> bool:
@@ -46,9 +46,8 @@ class HeldLeases:
             key: of the call.
             again: an answer was lost, so the owner may have the lease already.
         """
-        now = time.monotonic()
         with self._guard:
-            self._expire(now)
+            now = self._expired()
             # The lease was given, and the answer was lost. Refused, the client would wait for its own lease.
             if again and self._held.get(key, ("", 0.0))[0] == owner:
                 return True
@@ -70,9 +69,9 @@ class HeldLeases:
 
     def beat(self, owner: str, keys: Iterable[bytes]) -> list[bytes]:
         """Renew an owner's leases; return those that it has."""
-        now, own = time.monotonic(), []
+        own = []
         with self._guard:
-            self._expire(now)
+            now = self._expired()
             for key in keys:
                 holder = self._held.get(key)
                 # It expired while the client was cut off; the client gets it back unless another took it.
@@ -87,7 +86,7 @@ class HeldLeases:
         """Free the leases that were not renewed."""
         # Otherwise they would be freed only by the next request of a client, while local users wait for them.
         with self._guard:
-            self._expire(time.monotonic())
+            self._expired()
 
     def drop(self, owner: str | None = None) -> None:
         """Release every lease of an owner; None: of all owners."""
@@ -98,12 +97,19 @@ class HeldLeases:
                     with contextlib.suppress(KeptError):
                         self._locks.release(key)
 
-    def _expire(self, now: float) -> None:
+    def _expired(self) -> float:
+        """Free the leases whose time is over; return what time it is, by a clock of this server's own."""
+        # After a standstill of this machine, what clients have sent meanwhile waits to be read: of the time
+        # between two looks a part counts.
+        now = time.monotonic()
+        self._clock += min(now - self._looked, self._patience / 4)
+        self._looked, now = now, self._clock
         for key, (_, until) in list(self._held.items()):
             if until < now:
                 del self._held[key]
                 with contextlib.suppress(KeptError):
                     self._locks.release(key)
+        return now
 
 
 READ, WRITE, ADMIN = "read", "write", "admin"

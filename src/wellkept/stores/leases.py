@@ -386,9 +386,10 @@ class RecordLeases(Leases):
 
     An owner's record says who it is and has a heartbeat that it moves on once a second. A waiter never
     compares clocks: it takes over when the heartbeat that it watches has stood still for `DEAD` seconds
-    of its own clock, or at once when the owner is a process of this host that is no more. A slow owner
-    whose heart beats is never pre-empted. Each lease of a key has a larger fencing token than the one
-    before, so that an owner that was taken for dead can be told from its successor.
+    of its own clock, of which at most a quarter counts between two looks, or at once when the owner is a
+    process of this host that is no more. A slow owner whose heart beats is never pre-empted. Each lease of
+    a key has a larger fencing token than the one before, so that an owner that was taken for dead can be
+    told from its successor.
 
     Args:
         records: where they are.
@@ -424,8 +425,8 @@ class RecordLeases(Leases):
         self._mine: dict[bytes, Lease] = {}
         # Releases that failed, to be tried again.
         self._dropped: dict[bytes, Lease] = {}
-        # Others' records, since when unchanged, and when to look again.
-        self._watched: dict[bytes, tuple[Lease, float]] = {}
+        # Others' records, for how long unchanged, when looked at, and when to look again.
+        self._watched: dict[bytes, tuple[Lease, float, float]] = {}
         self._again: dict[bytes, float] = {}
 
     @property
@@ -476,14 +477,17 @@ class RecordLeases(Leases):
                 return True
         now = time.monotonic()
         with self._guard:
-            seen, since = self._watched.get(key, (None, now))
+            seen, still, looked = self._watched.get(key, (None, 0.0, now))
             if seen != found:
                 if len(self._watched) > 10_000:
                     self._watched.clear()
                     self._again.clear()
-                self._watched[key] = found, now
+                self._watched[key] = found, 0.0, now
                 return False
-            return now - since > DEAD
+            # Where this whole machine stood still, its owner may have stood with it, and beats in a moment.
+            still += min(now - looked, DEAD / 4)
+            self._watched[key] = found, still, now
+            return still > DEAD
 
     def release(self, key: bytes, owner: Owner | None = None) -> None:
         """Let go. Where the record can't be removed now, that is tried again with each heartbeat.
