@@ -118,6 +118,47 @@ def test_a_fork_finds_no_worker_at_work_and_the_parent_goes_on() -> None:
     assert "test-fork" not in [thread.name for thread in threading.enumerate()]
 
 
+IMPORTED_LATE = """
+import os, sys, threading
+from wellkept._process import Worker
+
+at_work, go_on = threading.Event(), threading.Event()
+
+def work():
+    at_work.set()
+    go_on.wait(60)
+    for name in range(100):  # each asks for a lock
+        logging.getLogger(f"{time.monotonic()}.{name}")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+    return True
+
+worker = Worker("test", work, lambda: 0.001)
+assert not {"logging", "concurrent.futures"} & sys.modules.keys()
+import logging, time
+from concurrent.futures import ThreadPoolExecutor
+worker.begin()
+assert at_work.wait(60)
+# It comes after the hooks of the libraries, so the work goes on when these have run.
+threading.Thread(target=lambda: (time.sleep(0.1), go_on.set())).start()
+if (child := os.fork()) == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print("forked", flush=True)
+os._exit(0)
+"""
+
+
+def test_a_fork_waits_for_work_that_needs_locks_of_libraries_imported_late() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IMPORTED_LATE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "forked\n", done.stderr
+
+
 class Thing:
     pass
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -123,6 +124,8 @@ _before: list[Callable[[], object]] = []
 _in_parent: list[Callable[[], object]] = []
 _in_child: list[Callable[[], object]] = []
 _forking = False
+_modules = 0
+"""How many were imported when the hooks were registered the latest time."""
 
 
 def at_fork(
@@ -154,11 +157,25 @@ def _run(hooks: Iterable[Callable[[], object]]) -> None:
 
 def _before_fork() -> None:
     global _forking
+    if _forking:  # it is registered several times
+        return
     _forking = True  # no thread begins from here on
     # First the threads, while they still get every lock that they need to come to an end: what runs
     # next may hold some until the fork is over.
     _run([worker._before_fork for worker in list(_workers)])
     _run(reversed(_before))
+
+
+def _come_first() -> None:
+    """Have what is done here before a fork be done before what modules imported since then do.
+
+    The latest registered runs first. `logging` and `concurrent.futures` take a lock that the work of a
+    thread may need to come to an end, and the fork waits for that end.
+    """
+    global _modules
+    if (found := len(sys.modules)) > _modules and hasattr(os, "register_at_fork"):
+        _modules = found
+        os.register_at_fork(before=_before_fork)
 
 
 def _after_fork_in_parent() -> None:
@@ -284,6 +301,7 @@ class Worker:
                     return
                 self._wake.clear()
                 self._wanted = False
+            _come_first()
             more = self._work()
             with self._guard:
                 if not self.is_here():
@@ -306,9 +324,9 @@ class Worker:
 
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
+_come_first()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_before_fork,
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
     )
