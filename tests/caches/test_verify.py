@@ -17,6 +17,7 @@ import pytest
 import wellkept
 from wellkept import Cache, KeptWarning, StoreError, keep
 from wellkept.hashing.digests import call_key
+from wellkept.stores import index_tables
 from wellkept.stores.reports import Report
 
 N = 12
@@ -298,13 +299,41 @@ def test_salvage_takes_every_row_but_those_of_a_destroyed_page(root: Path) -> No
     assert recomputed(root) == lost
 
 
-def test_salvage_goes_round_several_pages(root: Path) -> None:
+def before_schema_7(root: Path) -> None:
+    """Give the index the tables that it had while ids were row numbers."""
+    shutil.rmtree(root)
+    root.mkdir(mode=0o700)
+    with contextlib.closing(sqlite3.connect(root / "index.sqlite", isolation_level=None)) as c:
+        for statement in index_tables._texts(4):
+            c.execute(statement)
+        index_tables._mark(c, 4)
+    with wellkept.open(root) as cache, wellkept.use(cache):
+        for function in FUNCTIONS:
+            for i in range(N):
+                function(i)
+
+
+def far_numbers(root: Path) -> None:
+    """As if billions of calls had come and gone."""
+    with index(root) as c:
+        c.execute("UPDATE calls SET rowid = rowid + 1 << 40")
+
+
+@pytest.mark.parametrize("end", [-1, None])
+@pytest.mark.parametrize("change", [None, far_numbers, before_schema_7])
+def test_salvage_goes_round_several_pages(
+    root: Path, change: Callable[[Path], None] | None, end: int | None
+) -> None:
+    if change is not None:
+        change(root)
     with wellkept.open(root) as cache, wellkept.use(cache):
         for i in range(100, 500):
             small(i)
     leaves = leaf_pages(root, "calls")
-    broken = leaves[1:-1:4]
+    broken = leaves[1:end:4]
     assert len(broken) > 3
+    if end is None:
+        broken.append(leaves[-1])
     damaged_copy(root, broken)
     repaired = verify(root, repair=True)
     assert repaired.ok

@@ -78,8 +78,12 @@ def test_a_row_is_found_by_its_first_eight_bytes() -> None:
     assert -(2**63) <= rowid(NAME) < 2**63
 
 
+OLD = 4
+"""The schema up to which an index that was made before is brought."""
+
+
 def first_schema(c: sqlite3.Connection) -> None:
-    for statement in index_tables._TABLES[1]:
+    for statement in index_tables._OLD[1]:
         c.execute(statement)
     c.execute("INSERT INTO meta VALUES ('schema', '1')")
     c.execute("PRAGMA user_version = 1")
@@ -92,11 +96,12 @@ class TestMake:
     def test_a_flipped_bit_is_no_version(self, schema: int, bit: int, place: str) -> None:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as c:
             make(c) if schema == SCHEMA else first_schema(c)
+            then = SCHEMA if schema == SCHEMA else OLD
             wrong = schema ^ 1 << bit if "user" in place else chr(ord(str(schema)) ^ 1 << bit)
             c.execute(place.format(str(wrong).replace("'", "''")))
             make(c)
-            assert c.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
-            assert c.execute("SELECT value FROM meta").fetchone() == (str(SCHEMA),)
+            assert c.execute("PRAGMA user_version").fetchone() == (then,)
+            assert c.execute("SELECT value FROM meta").fetchone() == (str(then),)
 
     @pytest.mark.parametrize("places", [(1, "2"), (2, "1"), (0, "0"), (1, "x")])
     def test_what_no_bit_explains(self, places: tuple[int, str]) -> None:
@@ -124,7 +129,7 @@ class TestMake:
         said = {process.communicate()[0].strip() for process in running}
         assert said == {str(len(list(written.calls())))}
         with closing(sqlite3.connect(root / "index.sqlite")) as c:
-            assert c.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+            assert c.execute("PRAGMA user_version").fetchone() == (OLD,)
 
     def test_twice(self) -> None:
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as c:

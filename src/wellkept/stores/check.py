@@ -27,6 +27,7 @@ from wellkept.stores.index_tables import CallRow, ValueRow, scan
 from wellkept.stores.query_index import forget
 from wellkept.stores.reports import Problem, Report
 from wellkept.stores.salvage import put_away, salvage
+from wellkept.stores.sqlite_file import DRIVER
 
 # Seconds for which a blob that nothing references is no problem: its record may be about to be written.
 _YOUNG = 3600.0
@@ -102,7 +103,7 @@ class Check:
                 rows = c.execute(f"PRAGMA integrity_check({_MESSAGES})").fetchall()
             text = "\n".join(str(message) for (message,) in rows)
             found = [line for line in text.splitlines() if line != "ok" and line[:3] != "***"]
-        except sqlite3.Error as error:
+        except DRIVER as error:
             found = [str(error)]
         self._broken = bool(found)
         if found and self.repair:
@@ -139,7 +140,7 @@ class Check:
                 look(row)
                 if i % 1000 == 0:
                     self.progress(table, i, total)
-        except sqlite3.Error as error:
+        except DRIVER as error:
             # Repair has set a damaged index aside by now, so SQLite's own check did not find this.
             if self.repair:
                 raise database.failed("read", error) from error
@@ -149,7 +150,7 @@ class Check:
 
     def _count(self, table: str) -> int:
         database = self.store.database
-        with contextlib.suppress(sqlite3.Error), database.lock:
+        with contextlib.suppress(*DRIVER), database.lock:
             query = f'SELECT count(*) FROM "{table}"'
             return int(database.connection.execute(query).fetchone()[0])
         return 0

@@ -28,6 +28,7 @@ from wellkept.stores.notes import remember
 from wellkept.stores.query_index import tidy
 from wellkept.stores.record_format import BODY_SIZE, rowid
 from wellkept.stores.reports import EVER, Candidate, Chosen, Collected, Evicted, FunctionRow, Totals
+from wellkept.stores.sqlite_file import DRIVER
 
 _SEAL = 16
 _SALVAGED, _DAMAGED = ".salvaged-", ".damaged-"
@@ -85,7 +86,7 @@ def references(store: Embedded) -> Iterator[Reference]:
                 except (DecodeError, TypeError):
                     continue
                 yield Reference(table, column, id_, sealed, blobs)
-        except sqlite3.Error as error:
+        except DRIVER as error:
             raise database.failed("read", error) from error
 
 
@@ -289,7 +290,7 @@ def candidates(store: Embedded) -> Iterator[Candidate]:
         ):
             row = (created, seconds, size, uses or 0, used or 0.0, bool(there))
             yield Candidate(key.hex(), bytes(result).hex(), *row, _name(names.get(function)))
-    except sqlite3.Error as error:
+    except DRIVER as error:
         raise database.failed("read", error) from error
 
 

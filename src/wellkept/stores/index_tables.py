@@ -153,22 +153,24 @@ Rows = Iterator[tuple[Any, ...]]
 
 
 def scan(database: Database, query: str, where: str = "1") -> Rows:
-    """Yield the rows of a query on a table `c`, in the order of their ids, a page at a time.
+    """Yield the rows of a query on a table `c`, in the order in which they stand in it, a page at a time.
 
     Raises:
         sqlite3.Error: the table can't be read further.
     """
     # One statement for the whole table would be a read transaction for minutes, and the log could not be folded
     # into the file meanwhile. Between two pages others write.
-    statement = f"{query} WHERE c.id > ? AND {where} ORDER BY c.id LIMIT {_PAGE}"
-    first = statement.replace("c.id > ?", "c.id >= ?")
+    query = query.replace("SELECT ", "SELECT c.rowid, ", 1)
+    statement = f"{query} WHERE c.rowid > ? AND {where} ORDER BY c.rowid LIMIT {_PAGE}"
+    first = statement.replace("c.rowid > ?", "c.rowid >= ?")
     last: Any = None
     while True:
         with database.lock:
             c = database.connection
             rows = c.execute(*((first, (-(2**63),)) if last is None else (statement, (last,))))
             page = rows.fetchall()
-        yield from page
+        for _, *row in page:
+            yield tuple(row)
         if len(page) < _PAGE or type(page[-1][0]) is not int or page[-1][0] == last:
             return
         last = page[-1][0]
@@ -219,8 +221,8 @@ def _metadata(found: Any) -> dict[str, Any]:
     return metadata
 
 
-SCHEMA = 4
-"""The version of the tables; kept in `PRAGMA user_version` and in the table `meta`."""
+SCHEMA = 7
+"""The version of the tables of a new index; kept in `PRAGMA user_version` and in the table `meta`."""
 
 _FIRST = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -263,6 +265,13 @@ UPDATE calls SET value = NULL WHERE value IS NOT NULL AND (
   OR size <> (SELECT v.size FROM "values" v WHERE v.id = calls.value));
 """
 
+# Since schema 7 calls stand in the order in which they came: a thousand new ones fill a few pages of the table,
+# where rows in the order of their ids, which are random, would change a thousand. The index comes last, so that
+# all tables begin at the same pages as before.
+_SEVENTH = """
+CREATE UNIQUE INDEX calls_id ON calls (id);
+"""
+
 
 def make(c: sqlite3.Connection) -> None:
     """Make the tables of an index, or check their version and migrate them; a read-only file stays as it is.
@@ -274,7 +283,7 @@ def make(c: sqlite3.Connection) -> None:
     # Without this, INSERT OR REPLACE deletes a row without running the trigger that watches deletions.
     c.execute("PRAGMA recursive_triggers = ON")
     found = _schema_of(c)
-    if found < SCHEMA:
+    if found not in _CURRENT:
         try:
             _add(c)
         except sqlite3.OperationalError as error:
@@ -288,10 +297,11 @@ def _add(c: sqlite3.Connection) -> None:
     try:
         # Read again under the lock, as another process may have been faster.
         found = _schema_of(c)
-        for version, since in _TABLES.items():
-            for statement in since if version > found else ():
+        if found not in _CURRENT:
+            version = max(_OLD) if found else SCHEMA
+            for statement in _texts(version)[len(_texts(found)) :]:
                 c.execute(statement)
-        _mark(c)
+            _mark(c, version)
         c.execute("COMMIT")
     except BaseException:
         c.execute("ROLLBACK")
@@ -301,14 +311,14 @@ def _add(c: sqlite3.Connection) -> None:
 def _schema_of(c: sqlite3.Connection) -> int:
     """Return the version of the tables, all of which must exist; 0 for an empty file."""
     (version,) = c.execute("PRAGMA user_version").fetchone()
-    query = "SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'trigger')"
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     tables = dict(c.execute(query))
     if not tables and version == 0:
         return 0
     text = _marked(c) if "meta" in tables else ""
     marked = int(text) if text.isascii() and text.isdigit() else 0
     # The number is in two places, so that one flipped bit does not look like another version.
-    meant = next((n for n in reversed(_TABLES) if _meant(version, text, n)), 0)
+    meant = next((n for n in (SCHEMA, *reversed(_OLD)) if _meant(version, text, n)), 0)
     newest = max(version, marked)
     if newest > SCHEMA and not meant:
         raise NewerSchema(
@@ -318,11 +328,11 @@ def _schema_of(c: sqlite3.Connection) -> int:
     # Their text is compared too: `id INTEGER PRIMARY KEY` is the row's number, but with one flipped bit, `id
     # INTEGES PRIMARY KEY`, it is another column, and no row would be found.
     texts = {str(sql) for sql in tables.values()}
-    made = {s for n, since in _TABLES.items() if n <= meant for s in since if s[:6] == "CREATE"}
+    made = {statement for statement in _texts(meant) if statement.startswith("CREATE")}
     if not meant or not texts >= made:
         raise sqlite3.DatabaseError("malformed: the tables are not those of a kept index")
-    if meant == SCHEMA and (version, text) != (SCHEMA, str(SCHEMA)):
-        _mark(c)
+    if meant in _CURRENT and (version, text) != (meant, str(meant)):
+        _mark(c, meant)
     return meant
 
 
@@ -333,9 +343,9 @@ def _meant(version: int, text: str, n: int) -> bool:
     return version == n and _one_bit(text, str(n))
 
 
-def _mark(c: sqlite3.Connection) -> None:
-    c.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA),))
-    c.execute(f"PRAGMA user_version = {SCHEMA}")
+def _mark(c: sqlite3.Connection, version: int) -> None:
+    c.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(version),))
+    c.execute(f"PRAGMA user_version = {version}")
 
 
 def _marked(c: sqlite3.Connection) -> str:
@@ -353,9 +363,19 @@ def _statements(text: str) -> list[str]:
     return [part.strip() for part in re.split(r";\n(?=CREATE|UPDATE|$)", text) if part.strip()]
 
 
-# There is no 3, as one flipped bit would make it 1 or 2.
-_TABLES = {1: _statements(_FIRST), 2: _statements(_SECOND), 4: _statements(_FOURTH)}
-"""The statements that each version added."""
+# There is no 3, as one flipped bit would make it 1 or 2; nor 5 or 6.
+_OLD = {1: _statements(_FIRST), 2: _statements(_SECOND), 4: _statements(_FOURTH)}
+"""The statements that each version added, up to the last one in which ids are the row numbers of calls."""
+_CURRENT = (max(_OLD), SCHEMA)
+"""The versions that stay as they are: to write all calls of an old index anew could take minutes."""
+
+
+def _texts(version: int) -> list[str]:
+    """Return the statements that make the tables of a version."""
+    if version == SCHEMA:
+        first = _FIRST.replace("calls (id INTEGER PRIMARY KEY", "calls (id INTEGER NOT NULL")
+        return [one for part in (first, _SECOND, _SEVENTH) for one in _statements(part)]
+    return [statement for n, since in _OLD.items() if n <= version for statement in since]
 
 
 def call_row(row: tuple[Any, ...]) -> Call:

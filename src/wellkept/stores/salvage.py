@@ -25,6 +25,7 @@ from wellkept.stores.filesystem import open_regular
 from wellkept.stores.index_tables import CallRow, ValueRow, make
 from wellkept.stores.query_index import forget
 from wellkept.stores.record_format import unsealed_note
+from wellkept.stores.sqlite_file import DRIVER
 
 __all__ = ["Salvaged", "put_away", "salvage"]
 
@@ -32,6 +33,7 @@ __all__ = ["Salvaged", "put_away", "salvage"]
 _BATCH = 500
 # Bytes of a page of an index.
 _PAGE = 4096
+_WHOLE = (-(2**63), 2**63 - 1)
 # Characters of the longest key of a note.
 _LONGEST = 200
 
@@ -50,28 +52,50 @@ class Found:
     """
 
     def __init__(self, c: sqlite3.Connection, columns: dict[str, list[str]], pages: int) -> None:
-        self._connection, self._columns = c, columns
-        # Row numbers are parts of digests, so they are spread evenly, and every page holds about as wide a
-        # range of them. A range of less than half a page, between two pages that can't be read, is given up.
-        self._step = 2**64 // (2 * pages)
+        self._connection, self._columns, self._pages = c, columns, pages
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
         """Yield the rows of a table as dicts by column; text is bytes."""
         columns = self._columns[table]
         for number, *row in self._readable(table):
             if len(row) == len(columns):
-                yield dict(zip(columns, row, strict=True)) | {"id": number}
+                found = dict(zip(columns, row, strict=True))
+                # A column that is the row's number holds nothing.
+                yield found | {"id": found["id"] if found.get("id") is not None else number}
 
     def _readable(self, table: str) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a range from both ends up to what can't be read, then those of its halves."""
-        # A stack of ranges, so that a file with many damaged pages does not recurse deeply.
-        ranges = [(-(2**63), 2**63 - 1)]
+        # Ids are parts of digests, so they are spread evenly, and every page holds about as wide a range of
+        # them. A range of less than half a page, between two pages that can't be read, is given up.
+        lost: list[tuple[int, int]] = []
+        yield from self._between(table, "rowid", [_WHOLE], 2**64 // (2 * self._pages), lost)
+        # Numbers that count from one are narrower. No row is shorter than 64 bytes with what belongs to it.
+        most = self._pages * _PAGE // 64
+        narrow = [(max(low, 1), min(high, most)) for low, high in lost if low <= most and high > 0]
+        yield from self._between(table, "rowid", narrow, 2, [])
+        if table == "calls" and any(high > most for _, high in lost):
+            # The index of ids knows the others.
+            step = 2**64 // (64 * self._pages)
+            beyond = f"rowid > {most}"
+            yield from self._between(table, "id", [_WHOLE], step, [], beyond)
+
+    def _between(
+        self,
+        table: str,
+        by: str,
+        ranges: list[tuple[int, int]],
+        step: int,
+        lost: list[tuple[int, int]],
+        where: str = "1",
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of ranges from both ends up to what can't be read, then those of their halves; ranges
+        that are not wider than a step are added to `lost`."""
+        # A stack, so that a file with many damaged pages does not recurse deeply.
         while ranges:
             low, high = ranges.pop()
             for order in ("ASC", "DESC"):
                 query = (
-                    f'SELECT rowid, * FROM "{table}" WHERE rowid BETWEEN ? AND ? '
-                    f"ORDER BY rowid {order}"
+                    f'SELECT {by}, * FROM "{table}" WHERE {by} BETWEEN ? AND ? AND {where} '
+                    f"ORDER BY {by} {order}"
                 )
                 try:
                     for row in self._connection.execute(query, (low, high)):
@@ -82,11 +106,13 @@ class Found:
                         low, high = (row[0] + 1, high) if order == "ASC" else (low, row[0] - 1)
                     else:
                         high = low - 1
-                except (sqlite3.Error, MemoryError, OverflowError):
+                except (*DRIVER, MemoryError, OverflowError):
                     continue
-            if high - low > self._step:
+            if high - low > step:
                 middle = (low + high) // 2
                 ranges += [(middle + 1, high), (low, middle)]
+            elif high >= low:
+                lost.append((low, high))
 
 
 @contextlib.contextmanager
@@ -133,7 +159,8 @@ def _connection(path: Path) -> sqlite3.Connection:
 def _has_tables(c: sqlite3.Connection) -> bool:
     try:
         found = c.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    except sqlite3.Error:
+    # SQLite's message may name a damaged table in bytes that are no text.
+    except DRIVER:
         return False
     return {b"calls", b"values"} <= {name for (name,) in found}
 
