@@ -402,10 +402,14 @@ class Database:
         if got != mode:
             raise sqlite3.DatabaseError(f"malformed: the journal mode stays {got}")
         c.execute(f"PRAGMA synchronous = {'FULL' if self.durable else 'NORMAL'}")
-        # In pages. A page that changes often is copied from the log into the file once in 64 MB, not in 16: a
-        # million small results take a third less time.
-        c.execute("PRAGMA wal_autocheckpoint = 16000")
+        self._fit_log(c)
         c.execute("PRAGMA journal_size_limit = 67108864")
+
+    def _fit_log(self, c: sqlite3.Connection) -> None:
+        """Let the log grow to a quarter of a large file, 16 to 64 MB: pages that change often are then copied
+        into the file less often."""
+        (pages,) = c.execute("PRAGMA page_count").fetchone()
+        c.execute(f"PRAGMA wal_autocheckpoint = {min(max(pages // 4, 4_000), 16_000)}")
 
     def close(self) -> None:
         with self.lock, _opening:
@@ -439,10 +443,14 @@ class Database:
         return watch_snapshot.token() if watch_snapshot else None
 
     def look(self) -> None:
-        """Now and then: whether the file of epochs was removed."""
-        if self.epochs:
-            with self.lock:
+        """Now and then: whether the file of epochs was removed, and how large the log may be."""
+        with self.lock:
+            if self.epochs:
                 self.epochs.look()
+            if self._connection is not None and not self.readonly:
+                # A file that can't be read is told by the next query.
+                with contextlib.suppress(*DRIVER):
+                    self._fit_log(self._connection)
 
     def replaced(self) -> bool:
         """Whether the file at `path` is no longer the one that is open: removed, or set aside."""
