@@ -195,7 +195,7 @@ print("written", flush=True)
 # Other places: tests/caches/test_servers.py.
 @pytest.mark.parametrize("kind", ["embedded", pytest.param("files", marks=pytest.mark.long)])
 def test_nothing_is_lost_while_another_process_writes(kind: str) -> None:
-    count = 600
+    count = 200
     url = url_of(kind)
     cache = wellkept.open(url)
     with subprocess.Popen(

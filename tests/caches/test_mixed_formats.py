@@ -65,7 +65,7 @@ def digests(cache: Cache) -> dict[str, tuple[str, list[str]]]:
     return {str(key): (str(cache.calls.get(key).result), blobs) for key in cache.calls.keys()}  # type: ignore[union-attr]  # noqa: SIM118  it is there; a store is no dict
 
 
-LONGER = {"sqlite", "sql", "hdf5"}
+LONGER = {"memory", "sqlite", "sql", "hdf5"}
 
 
 @pytest.fixture(

@@ -40,7 +40,7 @@ def made(home: Path) -> Path:
     return home / "cache"
 
 
-def test_the_first_line_is_the_address(made: Path) -> None:
+def test_the_first_line_is_the_address(shell: Shell, made: Path) -> None:
     command = [sys.executable, "-m", "wellkept", "ui", str(made), "--no-browser"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -52,10 +52,8 @@ def test_the_first_line_is_the_address(made: Path) -> None:
             answer = httpx.Client(follow_redirects=True, timeout=60).get(url)
             assert "lab.train:fit" in answer.text
             port = url.split(":")[2].partition("/")[0]
-            again = [*command[:4], "--no-browser", "--port", port]
-            done = subprocess.run(again, capture_output=True, text=True, timeout=60, check=False)
-            assert done.returncode == 2
-            assert f"can't listen on 127.0.0.1:{port}" in done.stderr
+            again = shell("ui", str(made), "--no-browser", "--port", port, code=2)
+            assert f"can't listen on 127.0.0.1:{port}" in again
         finally:
             process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)

@@ -212,7 +212,7 @@ often = settings(max_examples=60, deadline=None, suppress_health_check=list(Heal
 
 class TestAgreement:
     @asking
-    @settings(often, max_examples=20)
+    @settings(often, max_examples=10)
     def test_with_a_plain_filter(
         self, home: Any, kind: str, made: list[Call], asked: list[Query]
     ) -> None:
