@@ -14,8 +14,9 @@ VENV = .venv
 TEST_VENV = .venv-test-$(MINOR)
 PIP = bin/python -m pip install -qq --disable-pip-version-check --no-warn-script-location
 JOBS = 2
-# On all processors, where pip would take one. Some packages ship files that are not Python of this version.
-COMPILE = $(TEST_VENV)/bin/python -m compileall -q -j 0 $(TEST_VENV)/lib >/dev/null 2>&1 || true
+# On all processors, where pip would take one; not what is hardly imported: tests, and much of the largest packages.
+# Some packages ship files that are not Python of this version.
+COMPILE = -m compileall -q -j 0 -x '/(tests?|moto|pip|ray|setuptools)/' >/dev/null 2>&1
 TESTS = tests
 PYTEST = $(TEST_VENV)/bin/pytest -n $(JOBS)
 WHEEL = dist/.built
@@ -24,7 +25,7 @@ PACKAGED = pyproject.toml README.md LICENSE $(shell find src examples ! -path '*
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-env test-env test test-long test-all test-vectors check api bench screenshots gallery docs wheel clean
+.PHONY: help demo demo-env test-env test test-long test-all test-vectors vectors check api bench screenshots gallery docs wheel clean
 
 help: ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -46,18 +47,23 @@ test-all: ## the test suite on every CPython from 3.11 up that is found here
 	@scripts/on-every-python test TESTS="$(TESTS)" JOBS=$(JOBS)
 
 test-vectors: ## the digests' published test vectors on every CPython found here
-	@# What is imported once needs no compiling.
-	@scripts/on-every-python test TESTS=tests/hashing/test_vectors.py JOBS=0 COMPILE=true
+	@scripts/on-every-python vectors
+
+# On the chosen CPython alone; with what these tests import and no more, if it has not the whole environment.
+vectors: $(or $(wildcard $(TEST_VENV)/.wheel),$(TEST_VENV)/.vectors)
+	$(TEST_VENV)/bin/pytest -m "not long" tests/hashing/test_vectors.py
 
 check: $(TEST_VENV)/.wheel $(TEST_VENV)/.check ## lint, format, types, and which room may import which
-	@failed=; \
+	@# The types of two systems at once: what is said of the second one comes when it has ended.
+	@failed=; said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
 	run() { echo "$$*"; "$$@" || failed="$$failed $$1"; }; \
 	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH"; export PYTHONPATH=src; \
+	mypy --platform win32 --cache-dir .mypy_cache/win32 >"$$said" 2>&1 & windows=$$!; \
 	run ruff check --output-format concise .; \
 	run ruff format --check .; \
 	run mypy; \
-	run mypy --platform win32 --cache-dir .mypy_cache/win32; \
 	run lint-imports --no-logo; \
+	echo "mypy --platform win32"; wait $$windows || failed="$$failed mypy-win32"; cat "$$said"; \
 	[ -z "$$failed" ] || { echo "failed:$$failed" >&2; exit 1; }
 
 api: $(TEST_VENV)/.check ## what the public API has broken since the last release
@@ -65,7 +71,7 @@ api: $(TEST_VENV)/.check ## what the public API has broken since the last releas
 	$(TEST_VENV)/bin/griffe check wellkept --search src --against "$$last" && echo "nothing since $$last"
 
 bench: $(VENV)/.bench ## wellkept beside its peers, in one run
-	@# pip compiled the peers when it installed them; an editable install compiles nothing.
+	@# The peers were compiled when they were installed; an editable install compiles nothing.
 	@$(VENV)/bin/python -m compileall -q src/wellkept
 	@$(VENV)/bin/python benchmarks/peers.py
 	@$(VENV)/bin/python benchmarks/queries.py
@@ -100,12 +106,13 @@ $(VENV)/.made:
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml
 	@echo "installing wellkept and what the demo needs (once)"
-	@$(VENV)/$(PIP) --editable ".[demo,ui]"
+	@$(VENV)/$(PIP) --no-compile --editable ".[demo,ui]"
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml
 	@echo "installing wellkept and its peers (once)"
 	@$(VENV)/$(PIP) --editable . --group bench
+	@$(VENV)/bin/python $(COMPILE) $(VENV)/lib || true
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.made pyproject.toml
@@ -123,12 +130,18 @@ $(TEST_VENV)/.made:
 $(TEST_VENV)/.test: $(TEST_VENV)/.made pyproject.toml
 	@echo "installing what the tests need into $(TEST_VENV) (once)"
 	@$(TEST_VENV)/$(PIP) --no-compile --group test
-	@$(COMPILE)
+	@$(TEST_VENV)/bin/python $(COMPILE) $(TEST_VENV)/lib || true
+	@touch $@
+
+$(TEST_VENV)/.vectors: $(TEST_VENV)/.made $(WHEEL)
+	@echo "installing what the vectors' tests need into $(TEST_VENV) (once)"
+	@$(TEST_VENV)/$(PIP) --no-compile --group vectors dist/*.whl
+	@$(TEST_VENV)/$(PIP) --force-reinstall --no-deps dist/*.whl
 	@touch $@
 
 $(TEST_VENV)/.check: $(TEST_VENV)/.made pyproject.toml
 	@echo "installing what the checks need into $(TEST_VENV) (once)"
-	@$(TEST_VENV)/$(PIP) --group check
+	@$(TEST_VENV)/$(PIP) --no-compile --group check
 	@touch $@
 
 $(TEST_VENV)/.wheel: $(TEST_VENV)/.test $(WHEEL)
