@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.thorough import some
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "explanation" / "why-another-cache.md"
@@ -72,4 +73,6 @@ def test_a_question_is_asked(compare: ModuleType, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("library", ["wellkept", "lru_cache", "joblib"])
 def test_all_are_asked(compare: ModuleType, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked(compare, library, list(compare.QUESTIONS), monkeypatch)
+    # All of what this library does, and some of what others do.
+    few = len(compare.QUESTIONS) if library == "wellkept" else 6
+    asked(compare, library, some(list(compare.QUESTIONS), few), monkeypatch)

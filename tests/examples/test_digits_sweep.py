@@ -79,11 +79,10 @@ def test_the_second_run_is_answered_from_the_cache(cache: Path) -> None:
     assert max(map(len, second.splitlines())) <= 80
     (times,) = re.findall(r"([\d,]+)\s+times\s+faster", second)
     assert int(times.replace(",", "")) > 1
+    imports_nothing_heavy()
 
 
-@pytest.mark.long
-def test_a_second_run_imports_nothing_heavy() -> None:
-    sweep(*FEW)
+def imports_nothing_heavy() -> None:
     told = subprocess.run(
         [
             sys.executable,

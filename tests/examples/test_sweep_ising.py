@@ -1,4 +1,4 @@
-"""The sweep is killed half way, with all its workers, and goes on: on each engine, and on another."""
+"""The sweep is killed half way, with all its workers, and goes on: from each engine, on another."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ def points(cache: Path) -> int:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("processes", "processes"), ("dask", "dask"), ("ray", "ray"), ("dask", "processes")],
+    [("processes", "dask"), ("dask", "ray"), ("ray", "processes")],
 )
 def test_killed_half_way(home: Path, first: str, second: str) -> None:
     for engine in (first, second):

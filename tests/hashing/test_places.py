@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.thorough import some
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,9 +26,14 @@ def places() -> Any:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_every_edit_is_seen_in_every_place(places: Any) -> None:
+def test_every_edit_is_seen_in_every_place(places: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("IPython")
     pytest.importorskip("joblib")
     assert len(places.ROWS) >= 100
+    # Each shell is two processes with IPython.
+    shells = {name: places.SHELLS[name] for name in some(list(places.SHELLS), 6)}
+    rows = [row for row in places.ROWS if row.place != "IPython" or row.name in shells]
+    monkeypatch.setattr(places, "SHELLS", shells)
+    monkeypatch.setattr(places, "ROWS", rows)
     found = zip(places.ROWS, places.of_places("wellkept"), strict=True)
     assert {row.what: said for row, said in found if said != "right"} == {}

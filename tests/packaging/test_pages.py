@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.docs.pages import ROOT
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900), pytest.mark.xdist_group("pages")]
 
 # What a reader has who did nothing but `pip install wellkept[numpy]`.
 PLAIN = (
@@ -45,10 +45,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With what the wheel brings along, and numpy, as the first steps say."""
     place = tmp_path_factory.mktemp("plain")
-    run(sys.executable, "-m", "venv", place)
+    run(sys.executable, "-m", "venv", "--without-pip", place)
     python = place / "bin" / "python"
     quietly = ("-qq", "--disable-pip-version-check", "--no-compile")
-    run(python, "-m", "pip", "install", *quietly, f"{wheel}[numpy]")
+    run(sys.executable, "-m", "pip", "--python", python, "install", *quietly, f"{wheel}[numpy]")
     return python
 
 

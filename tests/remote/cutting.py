@@ -79,6 +79,9 @@ class Between:
                 if self.how == "reset":
                     now = struct.pack("ii", 1, 0)
                     link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+                    # The thread of the other direction reads it, and keeps it open until it wakes.
+                    with contextlib.suppress(OSError):
+                        link.shutdown(socket.SHUT_RD)
                     link.close()
                 else:
                     link.shutdown(socket.SHUT_RDWR)

@@ -89,14 +89,15 @@ def sshd() -> Iterator[Service]:
 
 RUN = """
 import os, pickle, sys, time, warnings, wellkept
-url, options, name, seconds, log = pickle.loads(bytes.fromhex(sys.argv[1]))
+url, options, name, until, log = pickle.loads(bytes.fromhex(sys.argv[1]))
 warnings.simplefilter("always")
 cache = wellkept.open(url, deadline=2, **options)
 @wellkept.keep(cache=cache, name="slow", version=1)
 def slow(x):
     with open(log, "a") as file:
         file.write(name + "\\n")
-    time.sleep(seconds)
+    while not os.path.exists(until):
+        time.sleep(0.01)
     return x * 2
 print(slow(21), flush=True)
 """
@@ -112,20 +113,20 @@ def until(holds: Callable[[], Any], seconds: float = 30) -> None:
 def test_an_owner_that_is_cut_off_is_followed_and_comes_back(
     hosts: list[Host], sshd: Service, home: Path
 ) -> None:
-    log, options = home / "log", ssh_options_of(sshd)
+    log, options, go = home / "log", ssh_options_of(sshd), home / "go"
 
     def ran() -> list[str]:
         return log.read_text().split() if log.exists() else []
 
-    def run(host: Host, name: str, seconds: float) -> subprocess.Popen[str]:
+    def run(host: Host, name: str, until: Path = home) -> subprocess.Popen[str]:
         url = f"ssh://{host.server}:{sshd.port}{home}/far"
-        return host.run(RUN, (url, options, name, seconds, str(log)))
+        return host.run(RUN, (url, options, name, str(until), str(log)))
 
     first, second = hosts
-    with run(first, "owner", 12.0) as owner:
+    with run(first, "owner", go) as owner:
         until(lambda: ran() == ["owner"])
-        with run(second, "follower", 0.0) as follower:
-            time.sleep(2)  # no condition: that nothing happens is what is looked at
+        with run(second, "follower") as follower:
+            time.sleep(1.5)  # no condition: that nothing happens is what is looked at
             assert ran() == ["owner"], "somebody computed while the owner's heart beat"
             assert follower.poll() is None
             first.cut()
@@ -133,8 +134,9 @@ def test_an_owner_that_is_cut_off_is_followed_and_comes_back(
         assert ran() == ["owner", "follower"]
         assert owner.poll() is None
         first.heal()
+        go.touch()
         assert owner.communicate(timeout=60)[0] == "42\n"
-    with run(first, "nobody", 0.0) as third:
+    with run(first, "nobody") as third:
         assert third.communicate(timeout=60)[0] == "42\n"
     assert ran() == ["owner", "follower"]
     with wellkept.open(home / "far") as there:
@@ -149,7 +151,7 @@ def test_a_host_without_a_network_computes_by_itself(
     url = f"ssh://{host.server}:{sshd.port}{home}/far"
     host.cut()
     began = time.monotonic()
-    with host.run(RUN, (url, ssh_options_of(sshd), "alone", 0.0, str(log))) as alone:
+    with host.run(RUN, (url, ssh_options_of(sshd), "alone", str(home), str(log))) as alone:
         assert alone.communicate(timeout=90)[0] == "42\n"
     assert time.monotonic() - began < 80
     assert log.read_text() == "alone\n"

@@ -99,7 +99,7 @@ def test_a_forked_child_does_not_hold_its_parents_lease(child: Callable[..., Chi
     with pytest.raises(TimeoutError):
         waiter.line(0.5)
     owner.kill()  # its child lives on
-    waiter.expect("in the body", 7.0)
+    waiter.expect("in the body", 30.0)
     waiter.expect("result 1")
 
 
